@@ -1,1 +1,5 @@
-//! Placeholder while dependencies compile.
+//! The training half of Vitrine: pictures to checkpoints, with Burn.
+//!
+//! The path of the data is the list of modules: [`model`].
+
+pub mod model;
