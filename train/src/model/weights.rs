@@ -295,7 +295,8 @@ fn unwrap(tensors: BTreeMap<String, TensorData>) -> BTreeMap<String, TensorData>
         let prefix = format!("{wrapper}.");
         let (inside, outside): (Vec<_>, Vec<_>) = tensors.keys().partition(|key| key.starts_with(&prefix));
         // `model.` is also what a backbone is called inside some networks: there it stays.
-        let rest_is_state = outside.iter().all(|key| is_training_state(key)) && (wrapper != "model" || !outside.is_empty());
+        let rest_is_state =
+            outside.iter().all(|key| is_training_state(key)) && (wrapper != "model" || !outside.is_empty());
         !inside.is_empty() && (wrapper.ends_with("state_dict") || rest_is_state)
     });
     let inner: BTreeMap<_, _> = match wrapper {
