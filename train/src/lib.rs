@@ -1,1 +1,3 @@
-//! Placeholder while dependencies compile.
+//! Training half of Vitrine: losses, schedules, optimisers and the records of a run.
+
+pub mod loss;
