@@ -1,5 +1,7 @@
 //! The training half of Vitrine: pictures to checkpoints, with Burn.
 //!
-//! The path of the data is the list of modules: [`model`].
+//! The path of the data is the list of modules.
 
+pub mod checkpoint;
+pub mod loss;
 pub mod model;

@@ -77,7 +77,8 @@ impl ReidNet {
             let fan_in = fan_ins.get(module).copied().unwrap_or(1);
             (key.to_owned(), source(key).draw(key, data.shape(), fan_in, seed))
         });
-        let report = initial.collect::<StateDict>().load_into(&mut net);
+        let initial: StateDict = initial.collect();
+        let report = initial.load_into(&mut net);
         assert!(report.is_complete(), "initial weights are made from the network's own keys: {report:?}");
         Ok(net)
     }
