@@ -1,1 +1,3 @@
-//! Placeholder while dependencies compile.
+//! Trains Vitrine's biometric and re-identification networks with Burn.
+
+pub mod config;
