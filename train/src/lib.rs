@@ -3,5 +3,6 @@
 //! The path of the data is the list of modules.
 
 pub mod checkpoint;
+pub mod config;
 pub mod loss;
 pub mod model;

@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn identity_and_camera() {
-        let cases: [(&str, Option<(i64, &str, i64)>); 19] = [
+        let cases = [
             ("0002_c1s1_000451_03.jpg", Some((2, "0002", 0))),
             ("-1_c3s2_000451_03.jpg", Some((-1, "-1", 2))),
             ("0000_c6s3_000451_03.jpg", Some((0, "0000", 5))),
