@@ -23,6 +23,7 @@ pub const FINAL: &str = "final_model.safetensors";
 
 /// What a checkpoint says about itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Record {
     /// Family: `reid`.
     pub family: String,
@@ -52,6 +53,28 @@ pub struct Record {
     pub state_sha256: Option<String>,
     /// Version of Vitrine that wrote it.
     pub version: String,
+}
+
+impl Default for Record {
+    /// A record of nothing yet, by this version.
+    fn default() -> Self {
+        Self {
+            family: String::new(),
+            network: serde_json::Value::Null,
+            config: serde_json::Value::Null,
+            command: String::new(),
+            dataset: String::new(),
+            dataset_fingerprint: String::new(),
+            epoch: 0,
+            step: 0,
+            steps: 0,
+            metrics: BTreeMap::new(),
+            best: None,
+            partial: serde_json::Value::Null,
+            state_sha256: None,
+            version: env!("CARGO_PKG_VERSION").into(),
+        }
+    }
 }
 
 /// Why a checkpoint cannot be used.
@@ -219,6 +242,22 @@ pub fn save(run: &Path, weights: &StateDict, state: &[u8], record: &Record, keep
         let _ = std::fs::remove_file(state_path(old));
     }
     Ok(path)
+}
+
+/// Removes every checkpoint of a run directory, and the log that belongs to them.
+///
+/// # Errors
+/// If a file cannot be removed.
+pub fn remove_all(run: &Path) -> std::io::Result<()> {
+    let checkpoints = list(run).into_iter().flat_map(|(_, file)| [state_path(&file), file]);
+    let others = [BEST, FINAL, crate::history::History::FILE].map(|name| run.join(name));
+    for file in checkpoints.chain(others) {
+        match std::fs::remove_file(file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Resumable checkpoints of a run directory, oldest first, by (epoch, step).

@@ -4,5 +4,11 @@
 
 pub mod checkpoint;
 pub mod config;
+pub mod engine;
+pub mod evaluate;
 pub mod loss;
 pub mod model;
+pub mod task;
+
+/// Version of Burn that this is built with.
+pub const BURN_VERSION: &str = "0.22.1";
