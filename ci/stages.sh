@@ -1,6 +1,8 @@
 # For `source`: runs the stages of a script one after another and tells how long each took.
 #     stage NAME COMMAND...     stops the script with the command's exit code if it fails
 #     stages                    prints the table
+# awk and the clock must agree on the decimal point.
+export LC_ALL=C.UTF-8
 stage_names=()
 stage_seconds=()
 
