@@ -6,7 +6,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::config::ReidConfig;
+use train::config::ReidConfig;
 
 /// Train biometric and re-identification networks.
 #[derive(Debug, Parser)]
@@ -371,7 +371,7 @@ pub enum SettingsError {
     },
     /// A value out of range.
     #[error(transparent)]
-    Config(#[from] crate::config::ConfigError),
+    Config(#[from] train::config::ConfigError),
 }
 
 /// A setting's value and where it came from.
@@ -402,7 +402,9 @@ impl ReidArgs {
             }
             // Checked layer by layer, so that the message names the layer.
             let check = serde_json::from_value::<ReidConfig>(Value::Object(values.clone()));
-            check.map(drop).map_err(|error| SettingsError::Value { origin: origin.to_owned(), problem: error.to_string() })
+            check
+                .map(drop)
+                .map_err(|error| SettingsError::Value { origin: origin.to_owned(), problem: error.to_string() })
         };
         if let Some(Value::Object(base)) = base {
             lay(base.clone(), "checkpoint")?;
@@ -485,7 +487,17 @@ mod tests {
     /// Every field of the settings has a flag, or is listed here with the network that it waits for.
     #[test]
     fn every_setting_has_a_flag() {
-        let waiting = ["num_classes", "bnneck", "drop_block", "feat_inference", "h_ratio", "w_ratio", "pool", "parts", "pcb_different_lr"];
+        let waiting = [
+            "num_classes",
+            "bnneck",
+            "drop_block",
+            "feat_inference",
+            "h_ratio",
+            "w_ratio",
+            "pool",
+            "parts",
+            "pcb_different_lr",
+        ];
         let Value::Object(settings) = serde_json::to_value(ReidConfig::default()).unwrap() else { unreachable!() };
         let command = Cli::command();
         let reid = command.find_subcommand("reid").unwrap();

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use contract::{cli::EXIT_NO, fill, files};
+use contract::{cli::EXIT_NO, files, fill};
 use serde_json::json;
 use train::checkpoint::{self, Checkpoint, Record};
 use train::config::ReidConfig;

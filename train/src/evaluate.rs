@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use contract::cli::progress;
 use contract::dataset::{Dataset, Sample};
 use contract::{InputSpec, embedding, preprocess};
-use metrics::{Label, Matrix, MetricsError, RankingReport, Rerank, Spread};
+use metrics::{Label, Matrix, RankingReport, Rerank, Spread};
 use serde::Serialize;
 
 use crate::engine::TaskError;
@@ -75,7 +75,13 @@ pub fn evaluate(
         false => None,
     };
     let spread = metrics::spread(&gallery);
-    Ok(EvalReport { dataset: dataset.name.clone(), ranking, reranked, spread, skipped: skipped_query + skipped_gallery })
+    Ok(EvalReport {
+        dataset: dataset.name.clone(),
+        ranking,
+        reranked,
+        spread,
+        skipped: skipped_query + skipped_gallery,
+    })
 }
 
 /// Embeddings of `samples` `[rows, features * parts]`, the labels of their rows, and how many pictures were left out.
@@ -106,7 +112,7 @@ fn embed(
         }
         let [_, values, parts] = straight.dims();
         dim = values * parts;
-        let flat = |features: Tensor<3>| features.into_data().convert::<f32>().to_vec::<f32>();
+        let flat = |features: Tensor<3>| features.into_data().convert::<f32>().try_to_vec::<f32>();
         let (straight, mirrored) = (flat(straight)?, flat(mirrored)?);
         rows.extend(embedding::embed(&straight, &mirrored, values, parts));
         labels.extend(batch.indices.iter().map(|&index| label(&samples[index])));

@@ -4,8 +4,11 @@
 
 pub mod checkpoint;
 pub mod config;
+mod curves;
 pub mod engine;
 pub mod evaluate;
+mod events;
+pub mod history;
 pub mod loader;
 pub mod loss;
 pub mod model;

@@ -127,8 +127,12 @@ impl ReidNet {
         // What an ImageNet classifier has behind its backbone is of no use here; anything else left over is an error.
         let head = |key: &str| ["fc.", "classifier."].iter().any(|head| key.starts_with(head));
         let counted = |key: &str| key.ends_with(".num_batches_tracked");
-        report.unused =
-            file.iter().map(|(key, _)| key).filter(|key| !used.contains(*key) && !head(key) && !counted(key)).map(str::to_owned).collect();
+        report.unused = file
+            .iter()
+            .map(|(key, _)| key)
+            .filter(|key| !used.contains(*key) && !head(key) && !counted(key))
+            .map(str::to_owned)
+            .collect();
         let heads_only = report.missing.iter().all(|key| backbone_key(key).is_none());
         if !heads_only || !report.unused.is_empty() || !report.mismatched.is_empty() {
             let (path, network) = (path.to_owned(), format!("the backbone of {name}"));

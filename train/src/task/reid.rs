@@ -41,12 +41,7 @@ pub fn input_spec(config: &ReidConfig) -> InputSpec {
     InputSpec {
         name: "image".into(),
         layout: "NCHW".into(),
-        shape: vec![
-            Axis::Symbol("batch".into()),
-            Axis::Size(3),
-            Axis::Size(config.height),
-            Axis::Size(config.width),
-        ],
+        shape: vec![Axis::Symbol("batch".into()), Axis::Size(3), Axis::Size(config.height), Axis::Size(config.width)],
         colour: Colour::Rgb,
         range: [0.0, 1.0],
         mean: vec![0.485, 0.456, 0.406],
