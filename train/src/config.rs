@@ -248,6 +248,7 @@ pub struct ReidConfig {
     /// Seed of sampler, transforms and initialisation.
     pub seed: u64,
     /// Threads that decode pictures.
+    #[serde(alias = "nThread")]
     pub n_thread: usize,
     /// An unreadable picture is an error; otherwise it is replaced and counted.
     pub strict: bool,

@@ -3,6 +3,32 @@
 //!
 //! Decoding and resizing are the same in every epoch, so pictures are kept at the network's size as far as memory
 //! allows ([`Pictures`]); what is random comes after that.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use train::{config::ReidConfig, loader::*, sampler::Sampler, transforms::Transforms};
+//! # fn input() -> contract::InputSpec { unimplemented!() }
+//! # fn main() -> anyhow::Result<()> {
+//! let config = ReidConfig::default();
+//! let options = contract::dataset::Options::default();
+//! let dataset = contract::dataset::Dataset::open(&config.data_train, config.datadir.as_ref(), &options)?;
+//! let pictures = Arc::new(Pictures::training(&dataset, input(), config.cache_mb));
+//! let sampler = Sampler::new(&config, pictures.classes())?;
+//! for epoch in 0..config.epochs {
+//!     let options = LoaderOptions {
+//!         transforms: Some((Transforms::new(&config), epoch)),
+//!         workers: config.n_thread,
+//!         start_batch: 0,
+//!         strict: config.strict,
+//!     };
+//!     for batch in Loader::new(pictures.clone(), sampler.epoch(epoch), options)? {
+//!         let PictureBatch { pixels, shape, classes, .. } = batch?;
+//! #       let _ = (pixels, shape, classes);
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
