@@ -139,14 +139,14 @@ impl LmbnN {
         let channel = branch(&self.channel_branch, trunk);
 
         let halves = adaptive_avg_pool2d(partial.clone(), [2, 1]);
-        let channel = adaptive_avg_pool2d(channel, [1, 1]);
+        let channel = ops::global_avg_pool(channel);
         let half = CHANNELS[3] / 2;
         let shared = |part: usize| {
             let (reduce, norm) = &self.shared;
             norm.forward_relu(ops::conv2d(reduce, channel.clone().narrow(1, part * half, half)))
         };
         Pooled {
-            global: adaptive_avg_pool2d(global, [1, 1]),
+            global: ops::global_avg_pool(global),
             erased: erased.max_dim(3).max_dim(2),
             partial: partial.max_dim(3).max_dim(2),
             upper: halves.clone().narrow(2, 0, 1),

@@ -4,7 +4,6 @@ use burn::module::Module;
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::activation::{relu, sigmoid};
-use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Tensor};
 
 use crate::ops;
@@ -96,10 +95,10 @@ impl ChannelGate {
         }
     }
 
-    /// `[batch, channels, height, width]`, each channel scaled by a factor in (0, 1).
+    /// A factor in (0, 1) for each channel: `[batch, channels, height, width]` to `[batch, channels, 1, 1]`.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        let pooled = adaptive_avg_pool2d(input.clone(), [1, 1]);
-        input * sigmoid(ops::conv2d(&self.fc2, relu(ops::conv2d(&self.fc1, pooled))))
+        let pooled = ops::global_avg_pool(input);
+        sigmoid(ops::conv2d(&self.fc2, relu(ops::conv2d(&self.fc1, pooled))))
     }
 }
 
@@ -137,14 +136,14 @@ impl OsBlock {
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         let narrow = self.conv1.forward(input.clone());
         let chain = |chain: &[LightConv3x3]| chain.iter().fold(narrow.clone(), |stream, conv| conv.forward(stream));
-        let fused = self.gate.forward(self.conv2a.forward(narrow.clone()))
-            + self.gate.forward(chain(&self.conv2b))
-            + self.gate.forward(chain(&self.conv2c))
-            + self.gate.forward(chain(&self.conv2d));
+        let [b, c, d] = [&self.conv2b, &self.conv2c, &self.conv2d].map(|streams| chain(streams));
+        let streams = [self.conv2a.forward(narrow.clone()), b, c, d];
+        let gates = streams.each_ref().map(|stream| self.gate.forward(stream.clone()));
+        let fused = ops::gated_sum(streams, gates);
         let residual = match &self.downsample {
             Some(downsample) => downsample.forward(input),
             None => input,
         };
-        relu(self.conv3.forward(fused) + residual)
+        ops::add_relu(self.conv3.forward(fused), residual)
     }
 }

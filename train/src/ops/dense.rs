@@ -1,6 +1,6 @@
 //! Convolution without groups as matrix products. Patches are laid out while the product packs its operand, never as a whole.
 
-use super::kernels::{Columns, Packed, Rows, outer_sum, product};
+use super::kernels::{Columns, Packed, outer_sum, product};
 
 /// Sizes of a convolution; kernel, stride and padding may differ by axis (rows first).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +53,11 @@ impl Columns for Plain<'_> {
     #[inline(always)]
     fn fill(&self, row: usize, first: usize, out: &mut [f32]) {
         out.copy_from_slice(&self.values[row * self.width + first..][..out.len()]);
+    }
+
+    #[inline(always)]
+    fn lying(&self, row: usize, first: usize, count: usize) -> Option<&[f32]> {
+        Some(&self.values[row * self.width + first..][..count])
     }
 }
 
@@ -171,12 +176,12 @@ pub fn input_grad(weight: &[f32], grad: &[f32], geometry: Geometry) -> Vec<f32> 
 pub fn weight_grad(input: &[f32], grad: &[f32], geometry: Geometry) -> Vec<f32> {
     let depth = geometry.input * geometry.taps();
     let samples = input.chunks_exact(geometry.input * geometry.pixels());
-    let mut result = vec![0.0; geometry.output * depth];
-    let rows: Vec<Rows<Patches>> = if geometry.is_plain() {
-        samples.map(Rows::Plain).collect()
+    let width = geometry.out_pixels();
+    if geometry.is_plain() {
+        let plain: Vec<_> = samples.map(|values| Plain { values, width }).collect();
+        outer_sum(grad, geometry.output, &plain, depth, width)
     } else {
-        samples.map(|image| Rows::Made(Patches { image, geometry })).collect()
-    };
-    outer_sum(grad, &rows, depth, geometry.out_pixels(), &mut result);
-    result
+        let patches: Vec<_> = samples.map(|image| Patches { image, geometry }).collect();
+        outer_sum(grad, geometry.output, &patches, depth, width)
+    }
 }

@@ -1,6 +1,8 @@
 //! Loops over slices that the own operations are made of. Every result is summed in an order that shapes alone decide, so it
 //! has the same bits whatever the number of threads.
 
+use std::ops::Range;
+
 use bytemuck::{bytes_of, cast_slice, cast_slice_mut, pod_read_unaligned};
 use macerator::{AutoArch, ReduceAdd, Scalar, Simd, Vector, WithSimd};
 use rayon::prelude::*;
@@ -29,12 +31,17 @@ const DEPTH: usize = 256;
 /// Columns packed at a time: with [`DEPTH`] rows they stay in the second cache.
 const COLUMNS: usize = 128;
 /// Pixels of a block of [`outer_sum`].
-const PIXELS: usize = 512;
+const PIXELS: usize = 1024;
 
 /// The right-hand matrix of a product, given by its rows' parts. For a convolution, rows are kernel taps and columns pixels.
 pub trait Columns: Sync {
     /// Writes row `row` from column `first` on into `out`.
     fn fill(&self, row: usize, first: usize, out: &mut [f32]);
+
+    /// `count` values of row `row` from column `first` on, where they lie in memory as they are.
+    fn lying(&self, _row: usize, _first: usize, _count: usize) -> Option<&[f32]> {
+        None
+    }
 }
 
 /// A left-hand matrix, packed for [`product`]: by blocks of [`DEPTH`] columns, within them by panels of [`ROWS`] rows.
@@ -95,10 +102,18 @@ impl<C: Columns> WithSimd for Product<'_, C> {
                 let depth = DEPTH.min(left.depth - start);
                 line[columns..].fill(0.0);
                 for k in 0..depth {
-                    right.fill(start + k, first, &mut line[..columns]);
+                    let line = match right.lying(start + k, first, columns) {
+                        Some(lying) if columns.is_multiple_of(tile) => lying,
+                        _ => {
+                            right.fill(start + k, first, &mut line[..columns]);
+                            &line
+                        }
+                    };
                     for (t, part) in line.chunks_exact(tile).take(tiles).enumerate() {
-                        let at = (t * depth + k) * tile;
-                        packed[at..at + tile].copy_from_slice(part);
+                        let to = &mut packed[(t * depth + k) * tile..][..tile];
+                        // Two vectors, not a call of memcpy.
+                        store::<S>(load(part), to);
+                        store::<S>(load(&part[S::lanes32()..]), &mut to[S::lanes32()..]);
                     }
                 }
                 let rows = out.len() / width;
@@ -172,23 +187,15 @@ pub fn product<C: Columns>(left: &Packed, right: &[C], width: usize, out: &mut [
     });
 }
 
-/// Sums over samples and pixels of left row × right row: what a convolution's weight gradient is.
+/// Sums over samples and pixels of left row × right row: what a convolution's weight gradient is. `out` is
+/// `[left_rows, rows]`.
 struct OuterSum<'a, C> {
     left: &'a [f32],
     left_rows: usize,
-    rows: std::ops::Range<usize>,
-    right: &'a [Rows<'a, C>],
-    right_rows: usize,
+    right: &'a [C],
+    rows: Range<usize>,
     pixels: usize,
     out: &'a mut [f32],
-}
-
-/// The right-hand rows of [`outer_sum`], one sample.
-pub enum Rows<'a, C> {
-    /// They lie in memory as they are, one after the other.
-    Plain(&'a [f32]),
-    /// They are made when needed.
-    Made(C),
 }
 
 impl<C: Columns> WithSimd for OuterSum<'_, C> {
@@ -196,59 +203,63 @@ impl<C: Columns> WithSimd for OuterSum<'_, C> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self) {
-        let Self { left, left_rows, rows, right, right_rows, pixels, out } = self;
-        let mut made = Vec::new();
-        for (sample, right) in right.iter().enumerate() {
-            for first in (0..pixels).step_by(PIXELS) {
-                let count = PIXELS.min(pixels - first);
-                let (right, pitch) = match right {
-                    Rows::Plain(values) => (&values[first..], pixels),
-                    Rows::Made(columns) => {
-                        made.resize(right_rows * count, 0.0);
-                        for (row, out) in made.chunks_exact_mut(count).enumerate() {
-                            columns.fill(row, first, out);
-                        }
-                        (&made[..], count)
+        let Self { left, left_rows, right, rows, pixels, out } = self;
+        let width = rows.len();
+        // Small samples are strung together: the sums at a block's end would cost as much as the block.
+        let (step, samples) = (pixels.min(PIXELS), (PIXELS / pixels).max(1));
+        // Right rows are copied even where they lie in memory: a power of two apart, they push each other out of the cache.
+        let (mut lines, mut quad) = (vec![0.0; width * step * samples], vec![0.0; 4 * step * samples]);
+        for (group, right) in right.chunks(samples).enumerate() {
+            for first in (0..pixels).step_by(step) {
+                let part = step.min(pixels - first);
+                let count = part * right.len();
+                for (row, line) in rows.clone().zip(lines.chunks_exact_mut(count)) {
+                    for (sample, line) in right.iter().zip(line.chunks_exact_mut(part)) {
+                        sample.fill(row, first, line);
                     }
+                }
+                let line = |c: usize| &lines[c * count..][..count];
+                let left_row = |sample: usize, r: usize| {
+                    &left[((group * samples + sample) * left_rows + r) * pixels + first..][..part]
                 };
-                let left = &left[(sample * left_rows + rows.start) * pixels + first..];
-                let left_row = |r: usize| &left[r * pixels..][..count];
-                let right_row = |c: usize| &right[c * pitch..][..count];
                 let mut r = 0;
-                while r < rows.len() {
-                    let four = rows.len() - r >= 4;
-                    let mut c = 0;
-                    while c < right_rows {
-                        let three = right_rows - c >= 3;
-                        let at = r * right_rows + c;
-                        match (four, three) {
-                            (true, true) => add_dots::<S, 4, 3>(
-                                std::array::from_fn(|k| left_row(r + k)),
-                                std::array::from_fn(|k| right_row(c + k)),
-                                &mut out[at..],
-                                right_rows,
-                            ),
-                            (true, false) => add_dots::<S, 4, 1>(
-                                std::array::from_fn(|k| left_row(r + k)),
-                                [right_row(c)],
-                                &mut out[at..],
-                                right_rows,
-                            ),
-                            (false, true) => add_dots::<S, 1, 3>(
-                                [left_row(r)],
-                                std::array::from_fn(|k| right_row(c + k)),
-                                &mut out[at..],
-                                right_rows,
-                            ),
-                            (false, false) => {
-                                add_dots::<S, 1, 1>([left_row(r)], [right_row(c)], &mut out[at..], right_rows);
-                            }
+                while r < left_rows {
+                    let four = left_rows - r >= 4;
+                    for (k, row) in quad.chunks_exact_mut(count).take(if four { 4 } else { 1 }).enumerate() {
+                        for (sample, row) in row.chunks_exact_mut(part).enumerate() {
+                            row.copy_from_slice(left_row(sample, r + k));
                         }
-                        c += if three { 3 } else { 1 };
+                    }
+                    let quad = |k: usize| &quad[k * count..][..count];
+                    let out = &mut out[r * width..];
+                    if four {
+                        add_products::<S, 4>(std::array::from_fn(quad), line, out, width);
+                    } else {
+                        add_products::<S, 1>([quad(0)], line, out, width);
                     }
                     r += if four { 4 } else { 1 };
                 }
             }
+        }
+    }
+}
+
+/// `out[l · width + c] += left[l] · line(c)` for every line.
+#[inline(always)]
+fn add_products<'a, S: Simd, const L: usize>(
+    left: [&[f32]; L],
+    line: impl Fn(usize) -> &'a [f32],
+    out: &mut [f32],
+    width: usize,
+) {
+    let mut c = 0;
+    while c < width {
+        if width - c >= 3 {
+            add_dots::<S, L, 3>(left, std::array::from_fn(|k| line(c + k)), &mut out[c..], width);
+            c += 3;
+        } else {
+            add_dots::<S, L, 1>(left, [line(c)], &mut out[c..], width);
+            c += 1;
         }
     }
 }
@@ -282,15 +293,28 @@ fn add_dots<S: Simd, const L: usize, const R: usize>(
     }
 }
 
-/// `out[left_rows, right_rows] = Σ over samples and pixels of left × right`, `left` being `[samples, left_rows, pixels]`.
-pub fn outer_sum<C: Columns>(left: &[f32], right: &[Rows<'_, C>], right_rows: usize, pixels: usize, out: &mut [f32]) {
-    let left_rows = out.len() / right_rows;
-    // A multiple of the four rows of a tile, and enough shares for a few threads.
-    let share = left_rows.div_ceil(8).next_multiple_of(4).max(4);
-    out.par_chunks_mut(share * right_rows).enumerate().for_each(|(k, out)| {
-        let rows = k * share..(k * share + out.len() / right_rows);
-        dispatch(OuterSum { left, left_rows, rows, right, right_rows, pixels, out });
-    });
+/// `[left_rows, right_rows]`: Σ over samples and pixels of left × right, `left` being `[samples, left_rows, pixels]`.
+pub fn outer_sum<C: Columns>(
+    left: &[f32],
+    left_rows: usize,
+    right: &[C],
+    right_rows: usize,
+    pixels: usize,
+) -> Vec<f32> {
+    // How the rows are shared out changes no sum.
+    let share = right_rows.div_ceil(2 * rayon::current_num_threads()).next_multiple_of(3);
+    let parts: Vec<Vec<f32>> = (0..right_rows)
+        .into_par_iter()
+        .step_by(share)
+        .map(|first| {
+            let rows = first..right_rows.min(first + share);
+            let mut out = vec![0.0; left_rows * rows.len()];
+            dispatch(OuterSum { left, left_rows, right, rows, pixels, out: &mut out });
+            out
+        })
+        .collect();
+    let row = |r: usize| parts.iter().flat_map(move |part| part.chunks_exact(part.len() / left_rows).nth(r));
+    (0..left_rows).flat_map(row).flatten().copied().collect()
 }
 
 /// `out[i] = Σ_k weights[k] · taps[k][i]`.
@@ -299,7 +323,7 @@ pub struct WeightedSum<'a, const N: usize> {
     pub taps: [&'a [f32]; N],
     /// One factor per tap.
     pub weights: [f32; N],
-    /// A multiple of [`VECTOR`] long.
+    /// Of any length.
     pub out: &'a mut [f32],
 }
 
@@ -314,7 +338,11 @@ impl<const N: usize> WithSimd for WeightedSum<'_, N> {
         let lanes = S::lanes32();
         let taps = self.taps.map(|tap| &tap[..self.out.len()]);
         let weights = self.weights.map(|weight| weight.splat::<S>());
-        for (i, out) in self.out.chunks_exact_mut(lanes).enumerate() {
+        let whole = self.out.len() / lanes * lanes;
+        for (i, out) in self.out[whole..].iter_mut().enumerate() {
+            *out = taps.iter().zip(&self.weights).map(|(tap, weight)| tap[whole + i] * weight).sum();
+        }
+        for (i, out) in self.out[..whole].chunks_exact_mut(lanes).enumerate() {
             let at = |k: usize| load::<S>(&taps[k][i * lanes..]);
             let mut sum = at(0) * weights[0];
             for k in 1..N {

@@ -10,8 +10,11 @@
 mod conv;
 mod dense;
 mod depthwise;
+mod fused;
 mod kernels;
+mod lanes;
 mod norm;
+mod norm_op;
 #[cfg(test)]
 mod tests;
 
@@ -23,9 +26,8 @@ use burn::backend::{Autodiff, Flex};
 use burn::tensor::{DType, Tensor, TensorData};
 
 pub use conv::conv2d;
+pub use fused::{STREAMS, add_relu, gated_sum, global_avg_pool};
 pub use norm_op::{NormTrain, batch_norm_train};
-
-mod norm_op;
 
 /// A tensor of the CPU that gradients are recorded for.
 type Tracked = FloatTensor<Autodiff<Flex>>;

@@ -2,10 +2,11 @@
 //!
 //! A channel is worked through at once, all its planes, so that its second and third reading come from the cache.
 
-use macerator::{ReduceAdd, Scalar, Simd, Vector, WithSimd};
+use macerator::{Scalar, Simd, Vector};
 use rayon::prelude::*;
 
-use super::kernels::{dispatch, load, store};
+use super::kernels::dispatch;
+use super::lanes::{First, Lanes, Map, Sum};
 
 /// Sizes of `[batch, channels, pixels]`, and whether a ReLU follows.
 #[derive(Debug, Clone, Copy)]
@@ -36,68 +37,6 @@ pub struct Grads {
     pub scale: Vec<f32>,
     /// Per channel.
     pub shift: Vec<f32>,
-}
-
-/// A function of two vectors and of two numbers alike, for whole vectors and for what is left over at a plane's end.
-trait Lanes: Copy {
-    fn vector<S: Simd>(self, a: Vector<S, f32>, b: Vector<S, f32>) -> Vector<S, f32>;
-    fn scalar(self, a: f32, b: f32) -> f32;
-}
-
-/// Σ f(a, b).
-struct Sum<'a, F>(F, &'a [f32], &'a [f32]);
-
-impl<F: Lanes> WithSimd for Sum<'_, F> {
-    type Output = f32;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self) -> f32 {
-        let Self(function, a, b) = self;
-        let block = 4 * S::lanes32();
-        let mut sums = [0.0.splat::<S>(); 4];
-        let (a_blocks, b_blocks) = (a.chunks_exact(block), b.chunks_exact(block));
-        let tail: f32 =
-            a_blocks.remainder().iter().zip(b_blocks.remainder()).map(|(&a, &b)| function.scalar(a, b)).sum();
-        for (a, b) in a_blocks.zip(b_blocks) {
-            for (k, sum) in sums.iter_mut().enumerate() {
-                let at = k * S::lanes32();
-                *sum = *sum + function.vector::<S>(load(&a[at..]), load(&b[at..]));
-            }
-        }
-        f32::reduce_add((sums[0] + sums[1]) + (sums[2] + sums[3])) + tail
-    }
-}
-
-/// out = f(a, b).
-struct Map<'a, F>(F, &'a [f32], &'a [f32], &'a mut [f32]);
-
-impl<F: Lanes> WithSimd for Map<'_, F> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self) {
-        let Self(function, a, b, out) = self;
-        let lanes = S::lanes32();
-        let whole = out.len() / lanes * lanes;
-        let parts = out[..whole].chunks_exact_mut(lanes).zip(a.chunks_exact(lanes)).zip(b.chunks_exact(lanes));
-        parts.for_each(|((out, a), b)| store(function.vector::<S>(load(a), load(b)), out));
-        let rest = out[whole..].iter_mut().zip(&a[whole..]).zip(&b[whole..]);
-        rest.for_each(|((out, &a), &b)| *out = function.scalar(a, b));
-    }
-}
-
-#[derive(Clone, Copy)]
-struct First;
-
-impl Lanes for First {
-    #[inline(always)]
-    fn vector<S: Simd>(self, a: Vector<S, f32>, _: Vector<S, f32>) -> Vector<S, f32> {
-        a
-    }
-    #[inline(always)]
-    fn scalar(self, a: f32, _: f32) -> f32 {
-        a
-    }
 }
 
 /// Squared distance from the mean.

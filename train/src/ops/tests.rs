@@ -272,3 +272,56 @@ fn results_do_not_depend_on_threads() {
     assert_eq!(one, bits(run(3)));
     assert_eq!(one, bits(run(1)));
 }
+
+/// Output and the gradients of all inputs, in order.
+fn run_fused(shapes: &[[usize; 4]], layer: impl Fn(Vec<Tensor<4>>) -> Tensor<4>) -> Vec<Vec<f32>> {
+    let device = Device::flex().autodiff();
+    let named = shapes.iter().enumerate().map(|(k, shape)| filled(&format!("input.{k}"), *shape, &device));
+    let inputs: Vec<_> = named.map(|input| input.require_grad()).collect();
+    let output = layer(inputs.clone());
+    let grads = (output.clone() * filled("grad", output.dims(), &device)).sum().backward();
+    let of_inputs = inputs.iter().map(|input| data(input.grad(&grads).unwrap()));
+    std::iter::once(data(output)).chain(of_inputs).collect()
+}
+
+#[test]
+fn fused_operations_match_burns() {
+    let halves = |mut inputs: Vec<Tensor<4>>| -> [[Tensor<4>; STREAMS]; 2] {
+        let gates = inputs.split_off(STREAMS);
+        [inputs.try_into().unwrap(), gates.try_into().unwrap()]
+    };
+    for shape in [[1, 1, 1, 1], [2, 3, 5, 7], [3, 16, 16, 8], [2, 5, 33, 67], [1, 2, 160, 128]] {
+        let pair = |ours: bool| {
+            run_fused(&[shape, shape], |inputs| {
+                let [a, b] = inputs.try_into().unwrap();
+                if ours { add_relu(a, b) } else { relu(a + b) }
+            })
+        };
+        let pool = |ours: bool| {
+            run_fused(&[shape], |inputs| {
+                let [input] = inputs.try_into().unwrap();
+                if ours { global_avg_pool(input) } else { module::adaptive_avg_pool2d(input, [1, 1]) }
+            })
+        };
+        let gate = [shape[0], shape[1], 1, 1];
+        let shapes = [shape, shape, shape, shape, gate, gate, gate, gate];
+        let gated = |ours: bool| {
+            run_fused(&shapes, |inputs| {
+                let [streams, gates] = halves(inputs);
+                if ours {
+                    return gated_sum(streams, gates);
+                }
+                streams.into_iter().zip(gates).map(|(a, b)| a * b).reduce(|a, b| a + b).unwrap()
+            })
+        };
+        for (name, ours, burns) in [
+            ("add_relu", pair(true), pair(false)),
+            ("pool", pool(true), pool(false)),
+            ("gated_sum", gated(true), gated(false)),
+        ] {
+            for (part, (ours, burns)) in ours.iter().zip(&burns).enumerate() {
+                assert_same(&format!("{name} of {shape:?}, part {part}"), ours, burns);
+            }
+        }
+    }
+}
