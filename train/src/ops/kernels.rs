@@ -225,17 +225,20 @@ impl<C: Columns> WithSimd for OuterSum<'_, C> {
                 let mut r = 0;
                 while r < left_rows {
                     let four = left_rows - r >= 4;
-                    for (k, row) in quad.chunks_exact_mut(count).take(if four { 4 } else { 1 }).enumerate() {
-                        for (sample, row) in row.chunks_exact_mut(part).enumerate() {
-                            row.copy_from_slice(left_row(sample, r + k));
+                    if right.len() > 1 {
+                        for (k, row) in quad.chunks_exact_mut(count).take(if four { 4 } else { 1 }).enumerate() {
+                            for (sample, row) in row.chunks_exact_mut(part).enumerate() {
+                                row.copy_from_slice(left_row(sample, r + k));
+                            }
                         }
                     }
-                    let quad = |k: usize| &quad[k * count..][..count];
+                    let strung = |k: usize| &quad[k * count..][..count];
+                    let row = |k: usize| if right.len() > 1 { strung(k) } else { left_row(0, r + k) };
                     let out = &mut out[r * width..];
                     if four {
-                        add_products::<S, 4>(std::array::from_fn(quad), line, out, width);
+                        add_products::<S, 4>(std::array::from_fn(row), line, out, width);
                     } else {
-                        add_products::<S, 1>([quad(0)], line, out, width);
+                        add_products::<S, 1>([row(0)], line, out, width);
                     }
                     r += if four { 4 } else { 1 };
                 }
@@ -313,8 +316,14 @@ pub fn outer_sum<C: Columns>(
             out
         })
         .collect();
-    let row = |r: usize| parts.iter().flat_map(move |part| part.chunks_exact(part.len() / left_rows).nth(r));
-    (0..left_rows).flat_map(row).flatten().copied().collect()
+    let mut out = Vec::with_capacity(left_rows * right_rows);
+    for row in 0..left_rows {
+        for part in &parts {
+            let width = part.len() / left_rows;
+            out.extend_from_slice(&part[row * width..][..width]);
+        }
+    }
+    out
 }
 
 /// `out[i] = Σ_k weights[k] · taps[k][i]`.
@@ -345,8 +354,8 @@ impl<const N: usize> WithSimd for WeightedSum<'_, N> {
         for (i, out) in self.out[..whole].chunks_exact_mut(lanes).enumerate() {
             let at = |k: usize| load::<S>(&taps[k][i * lanes..]);
             let mut sum = at(0) * weights[0];
-            for k in 1..N {
-                sum = at(k).mul_add(weights[k], sum);
+            for (k, &weight) in weights.iter().enumerate().skip(1) {
+                sum = at(k).mul_add(weight, sum);
             }
             store(sum, out);
         }

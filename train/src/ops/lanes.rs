@@ -29,7 +29,7 @@ impl<F: Lanes> WithSimd for Sum<'_, F> {
         for (a, b) in a_blocks.zip(b_blocks) {
             for (k, sum) in sums.iter_mut().enumerate() {
                 let at = k * S::lanes32();
-                *sum = *sum + function.vector::<S>(load(&a[at..]), load(&b[at..]));
+                *sum += function.vector::<S>(load(&a[at..]), load(&b[at..]));
             }
         }
         f32::reduce_add((sums[0] + sums[1]) + (sums[2] + sums[3])) + tail
