@@ -1,0 +1,472 @@
+//! The contract itself: serialisable, one JSON value per `metadata_props` key.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Prefix of every metadata key of ours.
+pub const KEY_PREFIX: &str = "vitrine.";
+
+/// Version of the contract's layout; a reader refuses a newer one.
+pub const VERSION: u32 = 1;
+
+/// Everything a program needs to use a model as its training did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelContract {
+    /// Layout of this structure, [`VERSION`].
+    pub version: u32,
+    /// Family: `reid`, `senet`, `controlnet`, `palm`.
+    pub family: String,
+    /// Network by its published name: `LMBN_n`.
+    pub architecture: String,
+    /// Inputs in the graph's order.
+    pub input: Vec<InputSpec>,
+    /// Outputs in the graph's order.
+    pub output: Vec<OutputSpec>,
+    /// How the outputs become one comparable row; absent for models that do not embed.
+    #[serde(default)]
+    pub embedding: Option<EmbeddingSpec>,
+    /// Calibrated decision thresholds, when there are any.
+    #[serde(default)]
+    pub threshold: Option<Vec<Threshold>>,
+    /// Known inputs and outputs, for the self-test at opening.
+    #[serde(default)]
+    pub golden: Option<Golden>,
+    /// Number format of the weights: `fp32`, `fp16`, `int8`.
+    pub precision: String,
+    /// Where the weights come from.
+    #[serde(default)]
+    pub training: Training,
+    /// What wrote the file.
+    #[serde(default)]
+    pub exporter: Exporter,
+}
+
+/// One axis of a shape: a size, or a symbol that stands for the same size wherever it occurs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Axis {
+    /// A fixed size.
+    Size(usize),
+    /// A symbol such as `batch`.
+    Symbol(String),
+}
+
+/// Order of colours in an input's channel axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Colour {
+    /// Red, green, blue.
+    Rgb,
+    /// Blue, green, red.
+    Bgr,
+    /// One channel of luma.
+    Grey,
+}
+
+impl Colour {
+    /// Number of channels.
+    pub fn channels(self) -> usize {
+        if self == Colour::Grey { 1 } else { 3 }
+    }
+}
+
+/// How a picture of another size is brought to the input's size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resize {
+    /// Both axes scaled on their own; the aspect ratio is ignored.
+    Stretch,
+}
+
+/// Resampling filter, by Pillow's definition: it widens when the picture shrinks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Filter {
+    /// Triangle.
+    Bilinear,
+    /// Cubic, a = -0.5.
+    Bicubic,
+}
+
+/// A picture input. A pixel `p` of 0..=255 enters the network as `(p / 255 - mean) / std` of its channel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InputSpec {
+    /// Name in the graph.
+    pub name: String,
+    /// Order of the axes; `NCHW` is the only one we write.
+    pub layout: String,
+    /// Shape, one entry per axis.
+    pub shape: Vec<Axis>,
+    /// Order of the channels.
+    pub colour: Colour,
+    /// Value range after scaling and before mean and std: `[0, 1]`.
+    pub range: [f32; 2],
+    /// Mean per channel, in units of `range`.
+    pub mean: Vec<f32>,
+    /// Standard deviation per channel, in units of `range`.
+    pub std: Vec<f32>,
+    /// How the size is reached.
+    pub resize: Resize,
+    /// Resampling filter.
+    pub filter: Filter,
+    /// Height and width in pixels.
+    pub size: [usize; 2],
+}
+
+/// An output of the graph.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OutputSpec {
+    /// Name in the graph.
+    pub name: String,
+    /// What the values are, for people: `features after the neck, one column per part`.
+    pub meaning: String,
+    /// Shape, one entry per axis.
+    pub shape: Vec<Axis>,
+    /// Whether each row already has L2 norm 1.
+    pub unit_length: bool,
+    /// How rows are compared: `cosine`.
+    pub metric: String,
+}
+
+/// How one output becomes an embedding: mirrored view added, each part scaled to length 1, parts flattened, the row
+/// scaled to length 1. See [`crate::embedding`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EmbeddingSpec {
+    /// Name of the output it is made from: `[batch, channels]` or `[batch, channels, parts]`.
+    pub output: String,
+    /// Values per row.
+    pub dim: usize,
+    /// Parts; each is normalised on its own. 1 for a plain vector.
+    pub parts: usize,
+    /// Whether the features of the mirrored picture are added before normalisation.
+    pub flip: bool,
+    /// Hash of everything that changes an embedding; galleries are pinned to it.
+    pub contract_id: String,
+}
+
+/// A similarity above which two rows count as one identity, and what it costs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Threshold {
+    /// Cosine similarity.
+    pub similarity: f64,
+    /// False accept rate at it, on the calibration data.
+    pub far: f64,
+    /// True accept rate at it.
+    pub tar: f64,
+}
+
+/// Known answers. The input is [`crate::fill::blocks`] of the seed; of each output the elements 0, `every`, 2·`every` …
+/// of the row-major order are stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Golden {
+    /// Tensor name whose fill is the input, one row per case.
+    pub seed: String,
+    /// Rows in the batch.
+    pub batch: usize,
+    /// Edge of a block of equal pixels.
+    pub block: usize,
+    /// Largest absolute difference allowed.
+    pub tolerance: f32,
+    /// Stride of the stored elements.
+    pub every: usize,
+    /// Per output name: the stored elements.
+    pub output: BTreeMap<String, Vec<f32>>,
+}
+
+/// Where weights come from.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Training {
+    /// Command line of the run.
+    pub command: String,
+    /// Name of the dataset.
+    pub dataset: String,
+    /// Hash of the dataset's file list.
+    pub dataset_fingerprint: String,
+    /// Finished epochs.
+    pub epoch: usize,
+    /// Metrics at that epoch.
+    pub metrics: BTreeMap<String, f64>,
+    /// Licence of data and weights, as far as known.
+    pub licence: String,
+}
+
+/// What wrote the model file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Exporter {
+    /// Version of Vitrine.
+    pub version: String,
+    /// Operator set.
+    pub opset: i64,
+    /// Version of Burn.
+    pub burn: String,
+    /// SHA-256 of the checkpoint the weights were read from.
+    pub checkpoint_sha256: String,
+}
+
+/// Why metadata is not a contract.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ContractError {
+    /// No key of ours at all.
+    #[error("the model carries no Vitrine contract (no metadata key starts with `{KEY_PREFIX}`)")]
+    Missing,
+    /// A key is absent that has no default.
+    #[error("the contract lacks `{KEY_PREFIX}{key}`")]
+    MissingKey {
+        /// The key without prefix.
+        key: &'static str,
+    },
+    /// A value is not JSON of the right form.
+    #[error("contract key `{KEY_PREFIX}{key}` is malformed")]
+    Malformed {
+        /// The key without prefix.
+        key: String,
+        /// The cause.
+        source: serde_json::Error,
+    },
+    /// Written by a newer Vitrine.
+    #[error("the contract has version {found}, this program reads up to {VERSION}")]
+    Version {
+        /// Version in the file.
+        found: u32,
+    },
+    /// Parts of the contract contradict each other or are out of range.
+    #[error("the contract's `{field}` is {found}; {allowed}")]
+    Inconsistent {
+        /// The field.
+        field: String,
+        /// What it says.
+        found: String,
+        /// What is allowed.
+        allowed: String,
+    },
+}
+
+impl ModelContract {
+    /// The metadata entries, keys with prefix, in a fixed order.
+    pub fn to_metadata(&self) -> Vec<(String, String)> {
+        let serde_json::Value::Object(fields) = serde_json::to_value(self).expect("a contract is plain data") else {
+            unreachable!("a struct serialises to an object")
+        };
+        fields
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (format!("{KEY_PREFIX}{key}"), value.to_string()))
+            .collect()
+    }
+
+    /// Reads a contract from metadata entries; keys of others are skipped.
+    ///
+    /// # Errors
+    /// See [`ContractError`].
+    pub fn from_metadata<'a>(entries: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, ContractError> {
+        let mut fields = serde_json::Map::new();
+        for (key, value) in entries {
+            if let Some(key) = key.strip_prefix(KEY_PREFIX) {
+                let value = serde_json::from_str(value)
+                    .map_err(|source| ContractError::Malformed { key: key.to_owned(), source })?;
+                fields.insert(key.to_owned(), value);
+            }
+        }
+        if fields.is_empty() {
+            return Err(ContractError::Missing);
+        }
+        Self::from_fields(fields)
+    }
+
+    /// Reads a contract from a JSON document, the form of `contract.json` and `--contract FILE`.
+    ///
+    /// # Errors
+    /// See [`ContractError`].
+    pub fn from_json(text: &str) -> Result<Self, ContractError> {
+        let fields = serde_json::from_str(text)
+            .map_err(|source| ContractError::Malformed { key: "(document)".into(), source })?;
+        Self::from_fields(fields)
+    }
+
+    fn from_fields(fields: serde_json::Map<String, serde_json::Value>) -> Result<Self, ContractError> {
+        let malformed = |key: &str| {
+            let key = key.to_owned();
+            move |source| ContractError::Malformed { key, source }
+        };
+        let version = fields.get("version").ok_or(ContractError::MissingKey { key: "version" })?;
+        let found: u32 = serde_json::from_value(version.clone()).map_err(malformed("version"))?;
+        if found > VERSION {
+            return Err(ContractError::Version { found });
+        }
+        for key in ["family", "architecture", "input", "output", "precision"] {
+            if !fields.contains_key(key) {
+                return Err(ContractError::MissingKey { key });
+            }
+        }
+        let contract: Self =
+            serde_json::from_value(serde_json::Value::Object(fields)).map_err(malformed("(contract)"))?;
+        contract.check()?;
+        Ok(contract)
+    }
+
+    /// Whether the parts agree and sizes are sane.
+    ///
+    /// # Errors
+    /// [`ContractError::Inconsistent`] naming the first field that is off.
+    pub fn check(&self) -> Result<(), ContractError> {
+        let wrong = |field: String, found: String, allowed: &str| {
+            Err(ContractError::Inconsistent { field, found, allowed: allowed.into() })
+        };
+        if self.input.is_empty() || self.output.is_empty() {
+            return wrong("input/output".into(), "empty".into(), "at least one of each is needed");
+        }
+        for input in &self.input {
+            let field = |name: &str| format!("input[{}].{name}", input.name);
+            let channels = input.colour.channels();
+            if input.layout != "NCHW" {
+                return wrong(field("layout"), input.layout.clone(), "`NCHW` is known");
+            }
+            if input.mean.len() != channels || input.std.len() != channels {
+                let found = format!("{} means, {} stds", input.mean.len(), input.std.len());
+                return wrong(field("mean/std"), found, "one per channel is needed");
+            }
+            if !input.std.iter().all(|s| s.is_finite() && *s > 0.0) || !input.mean.iter().all(|m| m.is_finite()) {
+                return wrong(field("std"), format!("{:?}", input.std), "finite and above 0 are allowed");
+            }
+            let [height, width] = input.size;
+            if !(1..=8192).contains(&height) || !(1..=8192).contains(&width) {
+                return wrong(field("size"), format!("{height}×{width}"), "1 to 8192 pixels an axis are allowed");
+            }
+            let fits = |axis: Option<&Axis>, size| !matches!(axis, Some(Axis::Size(s)) if *s != size);
+            if input.shape.len() != 4
+                || !fits(input.shape.get(1), channels)
+                || !fits(input.shape.get(2), height)
+                || !fits(input.shape.get(3), width)
+            {
+                return wrong(field("shape"), format!("{:?}", input.shape), "it must agree with colour and size");
+            }
+        }
+        if let Some(embedding) = &self.embedding {
+            if !self.output.iter().any(|output| output.name == embedding.output) {
+                return wrong("embedding.output".into(), embedding.output.clone(), "it must name an output");
+            }
+            if embedding.parts == 0 || embedding.dim == 0 || embedding.dim % embedding.parts != 0 {
+                let found = format!("dim {} in {} parts", embedding.dim, embedding.parts);
+                return wrong("embedding".into(), found, "dim must be a multiple of parts, both above 0");
+            }
+        }
+        if let Some(golden) = &self.golden {
+            if !(1..=64).contains(&golden.batch) || golden.every == 0 || !(1..=8192).contains(&golden.block) {
+                let found = format!("batch {}, every {}, block {}", golden.batch, golden.every, golden.block);
+                return wrong("golden".into(), found, "batch 1 to 64, every and block above 0 are allowed");
+            }
+        }
+        Ok(())
+    }
+
+    /// Hash of everything that changes an embedding: weights, inputs and how features become an embedding.
+    ///
+    /// `weights_sha256` is the hash of the weights as the exporter read them.
+    pub fn embedding_id(
+        input: &[InputSpec],
+        embedding: &EmbeddingSpec,
+        precision: &str,
+        weights_sha256: &str,
+    ) -> String {
+        let embedding = EmbeddingSpec { contract_id: String::new(), ..embedding.clone() };
+        let parts = (VERSION, input, embedding, precision, weights_sha256);
+        let json = serde_json::to_vec(&parts).expect("a contract is plain data");
+        hex(&Sha256::digest(json))[..16].to_owned()
+    }
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A contract as the exporter of LMBN_n writes it.
+    fn contract() -> ModelContract {
+        ModelContract {
+            version: VERSION,
+            family: "reid".into(),
+            architecture: "LMBN_n".into(),
+            input: vec![InputSpec {
+                name: "image".into(),
+                layout: "NCHW".into(),
+                shape: vec![Axis::Symbol("batch".into()), Axis::Size(3), Axis::Size(384), Axis::Size(128)],
+                colour: Colour::Rgb,
+                range: [0.0, 1.0],
+                mean: vec![0.485, 0.456, 0.406],
+                std: vec![0.229, 0.224, 0.225],
+                resize: Resize::Stretch,
+                filter: Filter::Bilinear,
+                size: [384, 128],
+            }],
+            output: vec![OutputSpec {
+                name: "features".into(),
+                meaning: "after the neck".into(),
+                shape: vec![Axis::Symbol("batch".into()), Axis::Size(512), Axis::Size(7)],
+                unit_length: false,
+                metric: "cosine".into(),
+            }],
+            embedding: Some(EmbeddingSpec {
+                output: "features".into(),
+                dim: 3584,
+                parts: 7,
+                flip: true,
+                contract_id: "0".into(),
+            }),
+            threshold: None,
+            golden: None,
+            precision: "fp32".into(),
+            training: Training::default(),
+            exporter: Exporter::default(),
+        }
+    }
+
+    #[test]
+    fn metadata_round_trip() {
+        let contract = contract();
+        let metadata = contract.to_metadata();
+        let entries = metadata.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let foreign = std::iter::once(("author", "somebody"));
+        assert_eq!(ModelContract::from_metadata(entries.chain(foreign)).unwrap(), contract);
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        let mut wrong_size = contract();
+        wrong_size.input[0].size = [256, 128];
+        assert!(wrong_size.check().unwrap_err().to_string().contains("input[image].shape"));
+        let mut wrong_std = contract();
+        wrong_std.input[0].std[1] = 0.0;
+        assert!(wrong_std.check().unwrap_err().to_string().contains("std"));
+        let mut wrong_output = contract();
+        wrong_output.embedding.as_mut().unwrap().output = "other".into();
+        assert!(wrong_output.check().unwrap_err().to_string().contains("must name an output"));
+        assert!(matches!(ModelContract::from_metadata([("author", "x")]), Err(ContractError::Missing)));
+        let newer = [("vitrine.version", "99")];
+        assert!(matches!(ModelContract::from_metadata(newer), Err(ContractError::Version { found: 99 })));
+    }
+
+    #[test]
+    fn the_id_changes_with_what_changes_an_embedding() {
+        let base = contract();
+        let spec = base.embedding.clone().unwrap();
+        let id = |input: &[InputSpec], spec: &EmbeddingSpec, weights| {
+            ModelContract::embedding_id(input, spec, "fp32", weights)
+        };
+        let reference = id(&base.input, &spec, "a");
+        assert_eq!(reference, id(&base.input, &EmbeddingSpec { contract_id: "x".into(), ..spec.clone() }, "a"));
+        assert_ne!(reference, id(&base.input, &spec, "b"));
+        assert_ne!(reference, id(&base.input, &EmbeddingSpec { flip: false, ..spec.clone() }, "a"));
+        let mut input = base.input.clone();
+        input[0].colour = Colour::Bgr;
+        assert_ne!(reference, id(&input, &spec, "a"));
+    }
+}

@@ -1,0 +1,77 @@
+//! Files are written to a temporary name, synced and renamed: a crash leaves the old state or the new.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// A file could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write `{}`", path.display())]
+pub struct WriteError {
+    /// The file.
+    pub path: PathBuf,
+    /// The cause.
+    pub source: std::io::Error,
+}
+
+/// Writes `bytes` to `path`, which is created or replaced as a whole; missing parent folders are created.
+///
+/// # Errors
+/// If any step fails; `path` is then as it was.
+pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<(), WriteError> {
+    write_with(path, |file| file.write_all(bytes.as_ref()))
+}
+
+/// Lets `fill` write the content of `path`, which is created or replaced as a whole; missing parent folders are created.
+///
+/// # Errors
+/// If any step fails; `path` is then as it was.
+pub fn write_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<(), WriteError> {
+    let attempt = || {
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        std::fs::create_dir_all(folder)?;
+        let mut file = tempfile::Builder::new().prefix(".vitrine-").suffix(".tmp").tempfile_in(folder)?;
+        let mut writer = std::io::BufWriter::new(file.as_file_mut());
+        fill(&mut writer)?;
+        writer.flush()?;
+        drop(writer);
+        #[cfg(unix)]
+        {
+            // Temporary files are private; what replaces the old file should be readable like any other.
+            use std::os::unix::fs::PermissionsExt;
+            let mode = std::fs::metadata(path).map_or(0o644, |metadata| metadata.permissions().mode() & 0o777);
+            file.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
+        }
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        // The rename itself lives in the folder.
+        #[cfg(unix)]
+        std::fs::File::open(folder)?.sync_all()?;
+        Ok(())
+    };
+    attempt().map_err(|source| WriteError { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_content_and_no_litter() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b.txt");
+        write(&path, "old").unwrap();
+        let error = write_with(&path, |file| {
+            file.write_all(b"half of the n")?;
+            Err(std::io::Error::other("disk full"))
+        })
+        .unwrap_err();
+        assert!(error.to_string().contains("b.txt"), "{error}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+        write(&path, "new").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
+    }
+}

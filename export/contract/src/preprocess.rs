@@ -1,0 +1,216 @@
+//! Pictures to normalised NCHW values: the one copy, for evaluation while training, for verification and for the device.
+//! Most wrong embeddings in the field are a double normalisation, swapped colours or another resizer.
+
+use std::path::{Path, PathBuf};
+
+use fast_image_resize as fir;
+use image::{ImageReader, Limits, RgbImage};
+
+use crate::{Colour, Filter, InputSpec, Resize};
+
+/// Longest edge of a picture we decode, in pixels.
+pub const MAX_EDGE: u32 = 16_384;
+
+/// Most pixels of a picture we decode: 64 million, 192 MB as RGB.
+pub const MAX_PIXELS: u64 = 1 << 26;
+
+/// Extensions we read, lower case.
+pub const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "pgm", "ppm", "pnm", "pbm", "bmp"];
+
+/// Why a picture cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PictureError {
+    /// The file cannot be opened.
+    #[error("cannot read picture `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The header claims more pixels than we decode; nothing was allocated.
+    #[error("picture `{}` claims {width}×{height} pixels; at most {MAX_EDGE} an edge and {MAX_PIXELS} in all are allowed", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Claimed width.
+        width: u32,
+        /// Claimed height.
+        height: u32,
+    },
+    /// Not a picture, or a damaged one.
+    #[error("cannot decode picture `{}`", path.display())]
+    Decode {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: image::ImageError,
+    },
+}
+
+/// Whether the file name ends like a picture we read.
+pub fn is_picture(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_lowercase);
+    extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
+}
+
+/// Decodes a picture to 8-bit RGB. The format is told by the content; sizes are checked before anything is decoded.
+///
+/// # Errors
+/// See [`PictureError`].
+pub fn decode(path: &Path) -> Result<RgbImage, PictureError> {
+    let unreadable = |source| PictureError::Read { path: path.to_owned(), source };
+    let undecodable = |source| PictureError::Decode { path: path.to_owned(), source };
+    let open = || ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(unreadable);
+    let (width, height) = open()?.into_dimensions().map_err(undecodable)?;
+    if width > MAX_EDGE || height > MAX_EDGE || u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Err(PictureError::TooLarge { path: path.to_owned(), width, height });
+    }
+    let mut reader = open()?;
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(MAX_EDGE);
+    limits.max_image_height = Some(MAX_EDGE);
+    // 16 bits a channel and an alpha channel are eight bytes a pixel.
+    limits.max_alloc = Some(MAX_PIXELS * 8);
+    reader.limits(limits);
+    Ok(reader.decode().map_err(undecodable)?.into_rgb8())
+}
+
+/// Scales a picture to `height`×`width`, each axis on its own, with Pillow's filters.
+pub fn resize(picture: &RgbImage, [height, width]: [usize; 2], filter: Filter) -> RgbImage {
+    if picture.dimensions() == (width as u32, height as u32) {
+        return picture.clone();
+    }
+    let mut out = RgbImage::new(width as u32, height as u32);
+    let filter = match filter {
+        Filter::Bilinear => fir::FilterType::Bilinear,
+        Filter::Bicubic => fir::FilterType::CatmullRom,
+    };
+    let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(filter)).use_alpha(false);
+    fir::Resizer::new()
+        .resize(picture, &mut out, &options)
+        .expect("both are RGB pictures of at least one pixel, which is all that can fail");
+    out
+}
+
+/// Writes a picture of the right size as `[channels, height, width]` normalised values into `out`.
+///
+/// # Panics
+/// If the picture has not the input's size, or `out` not its length.
+pub fn normalise(picture: &RgbImage, input: &InputSpec, out: &mut [f32]) {
+    let [height, width] = input.size;
+    assert_eq!(picture.dimensions(), (width as u32, height as u32), "resize first");
+    let plane = height * width;
+    assert_eq!(out.len(), input.colour.channels() * plane, "one value per channel and pixel");
+    let affine = |channel: usize| {
+        let (mean, std) = (input.mean[channel], input.std[channel]);
+        move |pixel: f32| (pixel / 255.0 - mean) / std
+    };
+    match input.colour {
+        Colour::Rgb | Colour::Bgr => {
+            for (channel, out) in out.chunks_exact_mut(plane).enumerate() {
+                let source = if input.colour == Colour::Bgr { 2 - channel } else { channel };
+                // 256 values are all a channel can have: a table is faster than the arithmetic.
+                let value = affine(channel);
+                let table: [f32; 256] = std::array::from_fn(|pixel| value(pixel as f32));
+                for (out, pixel) in out.iter_mut().zip(picture.as_raw().chunks_exact(3)) {
+                    *out = table[usize::from(pixel[source])];
+                }
+            }
+        }
+        Colour::Grey => {
+            let value = affine(0);
+            for (out, pixel) in out.iter_mut().zip(picture.as_raw().chunks_exact(3)) {
+                let [r, g, b] = [pixel[0], pixel[1], pixel[2]].map(u32::from);
+                // ITU-R 601 luma in 16-bit fixed point, as Pillow converts to "L".
+                let luma = (r * 19_595 + g * 38_470 + b * 7_471 + 0x8000) >> 16;
+                *out = value(luma as f32);
+            }
+        }
+    }
+}
+
+/// Decodes, resizes and normalises the picture at `path` into `out`, `[channels, height, width]`.
+///
+/// # Errors
+/// See [`PictureError`].
+pub fn load(path: &Path, input: &InputSpec, out: &mut [f32]) -> Result<(), PictureError> {
+    let Resize::Stretch = input.resize;
+    normalise(&resize(&decode(path)?, input.size, input.filter), input, out);
+    Ok(())
+}
+
+/// Mirrors a batch `[.., width]` left to right, into `out`.
+///
+/// # Panics
+/// If the lengths differ or are no multiple of `width`.
+pub fn mirror(batch: &[f32], width: usize, out: &mut [f32]) {
+    assert!(batch.len() == out.len() && batch.len() % width == 0, "whole rows of {width}");
+    for (from, to) in batch.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+        to.iter_mut().zip(from.iter().rev()).for_each(|(to, from)| *to = *from);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Axis;
+
+    fn input(colour: Colour, size: [usize; 2]) -> InputSpec {
+        let channels = colour.channels();
+        InputSpec {
+            name: "image".into(),
+            layout: "NCHW".into(),
+            shape: vec![Axis::Symbol("batch".into()), Axis::Size(channels), Axis::Size(size[0]), Axis::Size(size[1])],
+            colour,
+            range: [0.0, 1.0],
+            mean: [0.485, 0.456, 0.406][..channels].to_vec(),
+            std: [0.229, 0.224, 0.225][..channels].to_vec(),
+            resize: Resize::Stretch,
+            filter: Filter::Bilinear,
+            size,
+        }
+    }
+
+    #[test]
+    fn channels_and_normalisation() {
+        let picture = RgbImage::from_pixel(2, 1, image::Rgb([255, 0, 51]));
+        let mut rgb = [0.0; 6];
+        normalise(&picture, &input(Colour::Rgb, [1, 2]), &mut rgb);
+        let expected = [(1.0 - 0.485) / 0.229, -0.456 / 0.224, (0.2 - 0.406) / 0.225];
+        for channel in 0..3 {
+            assert!((rgb[channel * 2] - expected[channel]).abs() < 1e-6, "{rgb:?}");
+        }
+        let mut bgr = [0.0; 6];
+        normalise(&picture, &input(Colour::Bgr, [1, 2]), &mut bgr);
+        assert!((bgr[0] - (0.2 - 0.485) / 0.229).abs() < 1e-6, "blue first: {bgr:?}");
+        let mut grey = [0.0; 2];
+        normalise(&picture, &input(Colour::Grey, [1, 2]), &mut grey);
+        // Pillow: Image.new("RGB", (1, 1), (255, 0, 51)).convert("L") is 82.
+        assert!((grey[0] - (82.0 / 255.0 - 0.485) / 0.229).abs() < 1e-6, "{grey:?}");
+    }
+
+    #[test]
+    fn a_picture_of_claimed_billions_of_pixels_is_refused_unread() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bomb.ppm");
+        std::fs::write(&path, "P6 60000 60000 255\n").unwrap();
+        let error = decode(&path).unwrap_err();
+        assert!(error.to_string().contains("60000×60000"), "{error}");
+        std::fs::write(&path, "not a picture").unwrap();
+        assert!(matches!(decode(&path), Err(PictureError::Decode { .. })));
+        std::fs::write(&path, "P6 4 4 255\n123").unwrap();
+        assert!(matches!(decode(&path), Err(PictureError::Decode { .. })), "truncated");
+    }
+
+    #[test]
+    fn mirror_is_its_own_inverse() {
+        let rows = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let (mut once, mut twice) = ([0.0; 6], [0.0; 6]);
+        mirror(&rows, 3, &mut once);
+        assert_eq!(once, [3.0, 2.0, 1.0, 6.0, 5.0, 4.0]);
+        mirror(&once, 3, &mut twice);
+        assert_eq!(twice, rows);
+    }
+}

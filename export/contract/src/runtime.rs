@@ -1,0 +1,90 @@
+//! Where ONNX Runtime is found. It is loaded when a program starts, so that one binary serves CPU, CUDA and TensorRT.
+
+use std::path::{Path, PathBuf};
+
+/// Environment variable that names the library file.
+pub const VARIABLE: &str = "ORT_DYLIB_PATH";
+
+/// What to type when it is missing or too old.
+pub const INSTALL: &str = "ci/onnxruntime cpu";
+
+/// Oldest release that has the interface we compile against.
+pub const OLDEST: &str = "1.31";
+
+/// File name of the library on this system.
+pub const LIBRARY: &str = if cfg!(windows) {
+    "onnxruntime.dll"
+} else if cfg!(target_os = "macos") {
+    "libonnxruntime.dylib"
+} else {
+    "libonnxruntime.so"
+};
+
+/// Why no library could be chosen.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RuntimeError {
+    /// The variable is set, but there is no such file. Falling back to another library would hide the mistake.
+    #[error("{VARIABLE} names `{}`, which is not a file", path.display())]
+    Variable {
+        /// Value of the variable.
+        path: PathBuf,
+    },
+}
+
+/// The ONNX Runtime library: `ORT_DYLIB_PATH`; beside the executable; `.cache/onnxruntime/current` in the working folder,
+/// the executable's, or any folder above them; else the bare file name, for the system's own library path.
+///
+/// # Errors
+/// If `ORT_DYLIB_PATH` names no file.
+pub fn locate() -> Result<PathBuf, RuntimeError> {
+    let variable = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let executable = std::env::current_exe().ok();
+    let beside = executable.as_deref().and_then(Path::parent);
+    search(variable, beside, std::env::current_dir().ok().as_deref())
+}
+
+fn search(variable: Option<PathBuf>, beside: Option<&Path>, working: Option<&Path>) -> Result<PathBuf, RuntimeError> {
+    if let Some(path) = variable {
+        return if path.is_file() { Ok(path) } else { Err(RuntimeError::Variable { path }) };
+    }
+    let installed = |folder: &Path| folder.join(".cache/onnxruntime/current").join(LIBRARY);
+    let above = working.into_iter().chain(beside).flat_map(Path::ancestors).map(installed);
+    let mut candidates = beside.map(|folder| folder.join(LIBRARY)).into_iter().chain(above);
+    Ok(candidates.find(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(LIBRARY)))
+}
+
+/// The sentence for a library that cannot be loaded.
+pub fn advice(path: &Path) -> String {
+    format!(
+        "cannot use ONNX Runtime at `{}`; {OLDEST} or newer is needed: run `{INSTALL}`, or set {VARIABLE} to the library file",
+        path.display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_is_variable_executable_cache_system() {
+        let root = tempfile::tempdir().unwrap();
+        let touch = |path: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, "").unwrap();
+            path
+        };
+        let (beside, working) = (root.path().join("target/release"), root.path().join("deep/er"));
+        let find = |variable| search(variable, Some(&beside), Some(&working));
+        assert_eq!(find(None).unwrap(), Path::new(LIBRARY));
+        let cached = touch(&format!(".cache/onnxruntime/current/{LIBRARY}"));
+        assert_eq!(find(None).unwrap(), cached);
+        let own = touch(&format!("target/release/{LIBRARY}"));
+        assert_eq!(find(None).unwrap(), own);
+        let named = touch("elsewhere/lib.so");
+        assert_eq!(find(Some(named.clone())).unwrap(), named);
+        let error = find(Some(root.path().join("missing.so"))).unwrap_err();
+        assert!(error.to_string().contains("missing.so"), "{error}");
+    }
+}

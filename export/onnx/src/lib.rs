@@ -1,0 +1,14 @@
+//! ONNX as bytes: the protobuf messages (`onnx.proto`, ONNX 1.23, IR version up to 13) written by hand as
+//! [`prost::Message`] structs, and [`read`], which checks a file before any runtime sees it.
+//!
+//! Only what an exporter writes or a deployment inspects has a field here; prost skips unknown fields when it decodes,
+//! so a foreign model is read without loss of what we ask about, but must not be re-encoded from these structs.
+
+mod messages;
+mod untrusted;
+
+pub use messages::*;
+pub use untrusted::{Limits, ModelFileError, parse, read};
+
+/// Field numbers are the schema's; a test of `export` checks files written with them against Python `onnx`.
+pub use prost::Message;
