@@ -19,12 +19,12 @@
 //! # }
 //! ```
 
-
+pub mod cli;
 pub mod embed;
 mod error;
 pub mod gallery;
 pub mod index;
-
+pub mod report;
 pub mod runtime;
 pub mod search;
 pub mod session;

@@ -339,7 +339,8 @@ impl Model {
     fn agree(&self, inputs: &[Outlet], outputs: &[Outlet]) -> Result<(), DeployError> {
         let names = |outlets: &[Outlet]| format!("{:?}", outlets.iter().map(Outlet::name).collect::<Vec<_>>());
         let declared = self.contract.input.iter().map(|input| ("input", &input.name, &input.shape));
-        let declared = declared.chain(self.contract.output.iter().map(|output| ("output", &output.name, &output.shape)));
+        let declared =
+            declared.chain(self.contract.output.iter().map(|output| ("output", &output.name, &output.shape)));
         for (kind, name, shape) in declared {
             let outlets = if kind == "input" { inputs } else { outputs };
             let disagree = |what: &str, declared: String, found: String| DeployError::Disagree {
@@ -418,7 +419,9 @@ impl Model {
             };
             if expected.len() != found.len().div_ceil(golden.every) {
                 let (stored, every) = (expected.len(), golden.every);
-                return Err(wrong(format!("have {stored} values of output `{name}` {shape:?}, every {every} is stored")));
+                return Err(wrong(format!(
+                    "have {stored} values of output `{name}` {shape:?}, every {every} is stored"
+                )));
             }
             let compared = expected.iter().zip(found.iter().step_by(golden.every));
             let differences: Vec<f32> = compared.map(|(expected, found)| (expected - found).abs()).collect();
@@ -503,7 +506,8 @@ impl Drop for Taken<'_> {
 
 fn choose(asked: Provider, runtime: &Runtime) -> Result<(Provider, Option<String>), DeployError> {
     use ep::ExecutionProvider;
-    let refused = |source| DeployError::Provider { provider: asked.to_string(), library: runtime.library.clone(), source };
+    let refused =
+        |source| DeployError::Provider { provider: asked.to_string(), library: runtime.library.clone(), source };
     match asked {
         Provider::Auto => {
             if !matches!(ep::CUDA::is_available(), Ok(true)) {

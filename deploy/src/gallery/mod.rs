@@ -32,6 +32,7 @@ const FOLDER_IDENTITY: i64 = 1 << 52;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Picture {
     /// The file, as it was named.
+    #[serde(serialize_with = "lossy")]
     pub path: PathBuf,
     /// Number of the identity; see [`dataset::list_pictures`].
     pub identity: i64,
@@ -89,6 +90,7 @@ pub struct Facts {
     /// Pictures that could not be used.
     pub skipped: usize,
     /// Working folder when the rows were made; relative paths of rows start there.
+    #[serde(serialize_with = "lossy")]
     pub folder: PathBuf,
     /// Program and version.
     pub made_by: String,
@@ -155,7 +157,9 @@ pub fn open(folder: &Path, model: &Path, contract_id: &str, dim: usize) -> Resul
     let (values, rows, found) = npy::read(&read(VALUES)?).map_err(|problem| damaged(format!("{VALUES}: {problem}")))?;
     if found != dim || facts.dim != dim || facts.rows != rows {
         let stated = format!("[{}, {}]", facts.rows, facts.dim);
-        return Err(damaged(format!("{VALUES} has shape [{rows}, {found}], {FACTS} says {stated}, the model's rows have {dim} values")));
+        return Err(damaged(format!(
+            "{VALUES} has shape [{rows}, {found}], {FACTS} says {stated}, the model's rows have {dim} values"
+        )));
     }
     let lines = read(ROWS)?;
     let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
@@ -191,7 +195,8 @@ impl Writer {
     pub fn create(folder: &Path, dim: usize) -> Result<Self, DeployError> {
         let failed = |source| DeployError::Write { path: folder.to_owned(), source };
         std::fs::create_dir_all(folder).map_err(failed)?;
-        let temporary = || tempfile::Builder::new().prefix(".vitrine-").suffix(".tmp").tempfile_in(folder).map(BufWriter::new);
+        let temporary =
+            || tempfile::Builder::new().prefix(".vitrine-").suffix(".tmp").tempfile_in(folder).map(BufWriter::new);
         let values = temporary().and_then(|file| npy::Writer::new(file, dim)).map_err(failed)?;
         Ok(Self { folder: folder.to_owned(), values, rows: temporary().map_err(failed)?, count: 0, dim })
     }
@@ -237,6 +242,11 @@ impl Writer {
         contract::files::write(&folder.join(FACTS), text + "\n")?;
         Ok(facts)
     }
+}
+
+/// A path that is no Unicode keeps its row; it only cannot be opened again.
+pub(crate) fn lossy<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
 }
 
 /// Which identities of a probe set and a gallery really say who somebody is.
