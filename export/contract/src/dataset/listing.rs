@@ -29,10 +29,10 @@ impl Listing {
             }
             let path = entry.path();
             let mut kind = entry.file_type().map_err(failed)?;
-            if kind.is_symlink() {
-                if let Ok(target) = std::fs::metadata(&path) {
-                    kind = target.file_type();
-                }
+            if kind.is_symlink()
+                && let Ok(target) = std::fs::metadata(&path)
+            {
+                kind = target.file_type();
             }
             match kind.is_dir() {
                 true => listing.folders.push(path),
