@@ -403,7 +403,7 @@ impl Model {
             return Err(wrong(format!("are for one input, it has {}", self.contract.input.len())));
         };
         let [height, width] = input.size;
-        if height % golden.block != 0 || width % golden.block != 0 {
+        if !height.is_multiple_of(golden.block) || !width.is_multiple_of(golden.block) {
             return Err(wrong(format!("use blocks of {}, which do not tile {height}×{width} pixels", golden.block)));
         }
         if golden.output.is_empty() || !golden.tolerance.is_finite() || golden.tolerance <= 0.0 {
@@ -426,8 +426,8 @@ impl Model {
             let compared = expected.iter().zip(found.iter().step_by(golden.every));
             let differences: Vec<f32> = compared.map(|(expected, found)| (expected - found).abs()).collect();
             let max_diff = largest(differences.iter().copied());
-            // Written so that NaN fails.
-            if let Some(at) = differences.iter().position(|diff| !(*diff <= golden.tolerance)) {
+            let wrong = |diff: &f32| diff.is_nan() || *diff > golden.tolerance;
+            if let Some(at) = differences.iter().position(wrong) {
                 return Err(DeployError::SelfTest {
                     path: self.path.clone(),
                     output: name.clone(),

@@ -170,8 +170,8 @@ pub fn open(folder: &Path, model: &Path, contract_id: &str, dim: usize) -> Resul
     }
     for (row, values) in values.chunks_exact(dim).enumerate() {
         let length = values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
-        // 0 is what a picture without features gives. Written so that NaN and infinity fail.
-        if !((length - 1.0).abs() < 1e-3 || length == 0.0) {
+        // 0 is what a picture without features gives.
+        if length.is_nan() || ((length - 1.0).abs() > 1e-3 && length != 0.0) {
             return Err(damaged(format!("row {row} of {VALUES} has length {length}, unit length is needed")));
         }
     }

@@ -47,10 +47,10 @@ impl Best {
     fn offer(&mut self, hit: Hit) {
         if self.heap.len() < self.k {
             self.heap.push(Worst(hit));
-        } else if let Some(mut worst) = self.heap.peek_mut() {
-            if best_first(&hit, &worst.0) == Ordering::Less {
-                *worst = Worst(hit);
-            }
+        } else if let Some(mut worst) = self.heap.peek_mut()
+            && best_first(&hit, &worst.0) == Ordering::Less
+        {
+            *worst = Worst(hit);
         }
     }
 
@@ -73,7 +73,7 @@ impl Best {
 /// # Panics
 /// If `dim` is 0 or a length is no multiple of it.
 pub fn top_k(probes: &[f32], gallery: &[f32], dim: usize, k: usize, min_similarity: Option<f32>) -> Vec<Vec<Hit>> {
-    assert!(dim > 0 && probes.len() % dim == 0 && gallery.len() % dim == 0, "whole rows of {dim}");
+    assert!(dim > 0 && probes.len().is_multiple_of(dim) && gallery.len().is_multiple_of(dim), "whole rows of {dim}");
     let empty = || probes.chunks_exact(dim).map(|_| Best::new(k)).collect::<Vec<_>>();
     let block_rows = (BLOCK / dim).max(1);
     let best = gallery
