@@ -22,7 +22,7 @@ const NAMED: usize = 5;
 /// How pictures are embedded.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Pictures per run of the network.
+    /// Pictures in the network at a time. On the CPU the lanes share them.
     pub batch_size: usize,
     /// Threads; 0 is one per core.
     pub threads: usize,
@@ -112,8 +112,9 @@ pub fn stream(
 ) -> Result<Skipped, DeployError> {
     let (input, spec) = model.embedding()?;
     let lanes = options.lanes(pictures.len());
-    // Few pictures are shared out evenly instead of giving the first lane all of them.
-    let batch_size = options.batch_size.clamp(1, pictures.len().div_ceil(lanes).max(1));
+    // The lanes share the batch, so that memory does not grow with the cores; and few pictures are shared out evenly
+    // instead of giving the first lane all of them.
+    let batch_size = options.batch_size.div_ceil(model.lanes).clamp(1, pictures.len().div_ceil(lanes).max(1));
     let batches: Vec<&[Picture]> = pictures.chunks(batch_size).collect();
     let window = Window::new(2 * lanes);
     let mut skipped = Skipped::default();

@@ -55,8 +55,8 @@ pub(crate) struct ModelArgs {
 /// How pictures are read.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PictureArgs {
-    /// Pictures per run of the network.
-    #[arg(long, default_value_t = default_batch_size(), value_name = "N")]
+    /// Pictures in the network at a time; on the CPU the threads share them.
+    #[arg(long, visible_alias = "batch", default_value_t = default_batch_size(), value_name = "N")]
     pub(crate) batch_size: NonZeroUsize,
     /// Stop at the first picture that cannot be used [default: leave it out and say so].
     #[arg(long)]

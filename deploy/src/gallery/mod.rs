@@ -267,20 +267,18 @@ impl Identities {
         Self { gallery: count, folders }
     }
 
-    /// Whether a match is right; `None` where either identity is not known. The name of a folder is an identity only where
-    /// both sides have it, or the gallery is laid out in several folders and the probe's is one of them.
+    /// Whether a match is right; `None` where either identity is not known.
     pub fn right(&self, probe: &Picture, entry: &Picture) -> Option<bool> {
-        if !self.known(probe) || entry.identity == dataset::JUNK || (entry.named_by_folder() && self.folders < 2) {
-            return (self.known(probe) && probe.identity == entry.identity).then_some(true);
-        }
-        Some(probe.identity == entry.identity)
+        let nobody = entry.identity == dataset::JUNK || (entry.named_by_folder() && self.folders < 2);
+        (self.known(probe) && !nobody).then_some(probe.identity == entry.identity)
     }
 
-    /// Whether the probe's identity is known.
+    /// Whether the probe's identity is known. The name of a folder is an identity only where the gallery is laid out in
+    /// several folders and the probe's is one of them.
     pub fn known(&self, probe: &Picture) -> bool {
         match probe.identity {
             dataset::JUNK => false,
-            identity if identity >= FOLDER_IDENTITY => self.gallery.contains_key(&identity),
+            identity if identity >= FOLDER_IDENTITY => self.folders > 1 && self.gallery.contains_key(&identity),
             // 0 is a distractor: somebody, but nobody in particular.
             identity => identity > 0,
         }
@@ -311,5 +309,6 @@ mod tests {
         assert_eq!(folders.right(&folder(3), &folder(2)), None);
         let flat = Identities::of(&[folder(1), folder(1)]);
         assert_eq!(flat.right(&picture(1), &folder(1)), None, "one flat folder names nobody");
+        assert_eq!(flat.right(&folder(1), &folder(1)), None, "nor does it when the probes lie there too");
     }
 }
