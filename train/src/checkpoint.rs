@@ -191,8 +191,7 @@ impl Checkpoint {
     /// If it is missing or was saved with other weights.
     pub fn state(&self) -> Result<Vec<u8>, CheckpointError> {
         let state = state_path(&self.path);
-        let wrong =
-            |problem: String| CheckpointError::State { path: self.path.clone(), state: state.clone(), problem };
+        let wrong = |problem: String| CheckpointError::State { path: self.path.clone(), state: state.clone(), problem };
         let Some(expected) = &self.record.state_sha256 else {
             return Err(wrong("was not saved: this file holds weights only".into()));
         };
@@ -209,8 +208,8 @@ impl Checkpoint {
     /// # Errors
     /// If it cannot be read.
     pub fn sha256(&self) -> Result<String, CheckpointError> {
-        let bytes = std::fs::read(&self.path)
-            .map_err(|source| WeightsError::Read { path: self.path.clone(), source })?;
+        let bytes =
+            std::fs::read(&self.path).map_err(|source| WeightsError::Read { path: self.path.clone(), source })?;
         Ok(sha256(&bytes))
     }
 }
@@ -229,7 +228,13 @@ pub fn save_weights(path: &Path, weights: &StateDict, record: &Record) -> Result
 ///
 /// # Errors
 /// If a file cannot be written; older checkpoints are then untouched.
-pub fn save(run: &Path, weights: &StateDict, state: &[u8], record: &Record, keep: usize) -> Result<PathBuf, CheckpointError> {
+pub fn save(
+    run: &Path,
+    weights: &StateDict,
+    state: &[u8],
+    record: &Record,
+    keep: usize,
+) -> Result<PathBuf, CheckpointError> {
     let step = if record.step > 0 { format!("_step_{}", record.step) } else { String::new() };
     let path = run.join(format!("checkpoint_epoch_{}{step}.safetensors", record.epoch));
     let record = Record { state_sha256: Some(sha256(state)), ..record.clone() };
@@ -304,8 +309,7 @@ fn read_header(path: &Path) -> Result<BTreeMap<String, String>, CheckpointError>
     if header.len() as u64 != length {
         return Err(format("its header is truncated").into());
     }
-    let header: serde_json::Value =
-        serde_json::from_slice(&header).map_err(|_| format("its header is not JSON"))?;
+    let header: serde_json::Value = serde_json::from_slice(&header).map_err(|_| format("its header is not JSON"))?;
     let entries = header.get("__metadata__").and_then(|entries| entries.as_object());
     let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
     Ok(entries

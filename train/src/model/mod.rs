@@ -8,7 +8,8 @@ mod norm;
 mod osnet;
 mod weights;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -104,10 +105,40 @@ impl ReidNet {
         }
     }
 
-    /// The key of an ImageNet backbone whose weights start the parameter at `key`.
-    pub fn backbone_key(&self, key: &str) -> Option<String> {
-        match self {
-            Self::LmbnN(_) => LmbnN::backbone_key(key),
+    /// Fills the network from a weights file: its own weights, or those of its backbone's ImageNet classifier (`conv1.…` to
+    /// `conv5.…`), which every branch then starts from while the heads keep theirs.
+    ///
+    /// # Errors
+    /// See [`WeightsError`]; the network is unchanged unless the result is `Ok`.
+    pub fn load_pretrained(&mut self, path: &Path, partial: Partial) -> Result<LoadReport, WeightsError> {
+        let (name, backbone_key): (_, fn(&str) -> Option<String>) = match self {
+            Self::LmbnN(_) => ("LMBN_n", LmbnN::backbone_key),
+        };
+        let own = StateDict::of(self);
+        let file = StateDict::read(path)?;
+        let is_backbone = |key: &str| backbone_key(key).is_some_and(|source| file.get(&source).is_some());
+        if !own.iter().any(|(key, _)| is_backbone(key)) {
+            return StateDict::load_file(path, self, name, partial);
         }
+        let spread = file.spread(&own, backbone_key);
+        let mut copy = self.valid().train();
+        let mut report = spread.load_into(&mut copy);
+        let used: BTreeSet<_> = own.iter().filter_map(|(key, _)| backbone_key(key)).collect();
+        // What an ImageNet classifier has behind its backbone is of no use here; anything else left over is an error.
+        let head = |key: &str| ["fc.", "classifier."].iter().any(|head| key.starts_with(head));
+        let counted = |key: &str| key.ends_with(".num_batches_tracked");
+        report.unused = file
+            .iter()
+            .map(|(key, _)| key)
+            .filter(|key| !used.contains(*key) && !head(key) && !counted(key))
+            .map(str::to_owned)
+            .collect();
+        let heads_only = report.missing.iter().all(|key| backbone_key(key).is_none());
+        if !heads_only || !report.unused.is_empty() || !report.mismatched.is_empty() {
+            let (path, network) = (path.to_owned(), format!("the backbone of {name}"));
+            return Err(WeightsError::Mismatch { path, network, report: Box::new(report) });
+        }
+        *self = copy;
+        Ok(report)
     }
 }

@@ -173,6 +173,24 @@ impl StateDict {
         self.0.get(key)
     }
 
+    /// Training identities, as the first classifier has them.
+    pub fn classes(&self) -> Option<usize> {
+        let classifier = self.iter().find(|(key, data)| key.ends_with("classifier.weight") && data.shape().len() == 2);
+        classifier.map(|(_, data)| data.shape()[0])
+    }
+
+    /// Parameters, running statistics and counters left out.
+    pub fn parameters(&self) -> usize {
+        let buffer = |key: &str| key.contains(".running_") || key.ends_with(".num_batches_tracked");
+        self.iter().filter(|(key, _)| !buffer(key)).map(|(_, data)| data.num_elements()).sum()
+    }
+
+    /// The first float tensor that holds NaN or an infinity.
+    pub fn first_not_finite(&self) -> Option<&str> {
+        let broken = |data: &TensorData| data.as_slice::<f32>().is_ok_and(|v| !v.iter().all(|v| v.is_finite()));
+        self.iter().find(|(_, data)| broken(data)).map(|(key, _)| key)
+    }
+
     /// Copies the tensors into `network`, all of them or none: when shapes differ or keys are missing or left over, the report
     /// says so, and what fits has been copied.
     pub fn load_into<M: Module>(self, network: &mut M) -> LoadReport {
@@ -257,8 +275,14 @@ impl StateDict {
         Ok(report)
     }
 
+    /// Copies a backbone's tensors to every parameter that starts from them; `own` names the parameters, `source` their tensors.
+    pub(super) fn spread(&self, own: &Self, source: impl Fn(&str) -> Option<String>) -> Self {
+        let copy = |key: &str| Some((key.to_owned(), self.0.get(&source(key)?)?.clone()));
+        own.0.keys().filter_map(|key| copy(key)).collect()
+    }
+
     /// Takes a leading `model.` off keys that are no parameter of `own` as they stand but are without it.
-    fn without_model_prefix(self, own: &Self) -> Self {
+    pub(super) fn without_model_prefix(self, own: &Self) -> Self {
         let strip = |key: String| match key.strip_prefix("model.") {
             Some(rest) if !own.0.contains_key(&key) && own.0.contains_key(rest) => rest.to_owned(),
             _ => key,
