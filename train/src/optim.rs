@@ -1,7 +1,7 @@
 //! Optimisers whose state is keyed by the parameter's path in the network.
 //!
-//! Burn's own `ModuleOptimizer` keys it by `ParamId`, which a checkpoint with the reference's key names does not hold, takes bias
-//! corrections in single precision, and skips state it cannot read; the arithmetic here is PyTorch's.
+//! Burn's own `ModuleOptimizer` keys it by `ParamId`, which a checkpoint with the reference's key names does not hold,
+//! takes bias corrections in single precision, and skips state it cannot read; the arithmetic here is PyTorch's.
 //!
 //! ```
 //! use burn::nn::LinearConfig;
@@ -232,7 +232,7 @@ impl Optimizer {
         self.step_scaled(lr, |_| 1.0, module, gradients)
     }
 
-    /// As [`Optimizer::step`], with the rate multiplied by `factor` of the parameter's path (such as `layer1.conv.weight`).
+    /// As [`Optimizer::step`], with the rate multiplied by `factor` of the parameter's path (`layer1.conv.weight`).
     pub fn step_scaled<M: Module>(
         &mut self,
         lr: f64,
@@ -596,7 +596,7 @@ mod tests {
         }
     }
 
-    /// Worked by hand: with a constant gradient and no decay, Dozat's direction is (1−μ₁)/(1−μ₁) + μ₂·0.1/(1−μ₁μ₂) at first.
+    /// Worked by hand: a constant gradient of 1 and no decay; the root of the corrected second moment is 1.
     #[test]
     fn nadam_uses_the_product_of_momenta() {
         let config = OptimizerConfig { kind: OptimizerKind::Nadam, weight_decay: 0.0, ..OptimizerConfig::default() };

@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::{Matrix, MetricsError};
@@ -41,38 +43,60 @@ pub(crate) fn block_products(left: &Matrix, first: usize, right: &Matrix, out: &
     let width = right.rows();
     for start in (0..width).step_by(BLOCK) {
         let end = (start + BLOCK).min(width);
-        for (offset, row) in out.chunks_mut(width).enumerate() {
-            let a = left.row(first + offset);
-            // Four columns share each load of `a`; a sum's order never depends on its neighbours.
-            let mut col = start;
-            while col + 4 <= end {
-                let b = [right.row(col), right.row(col + 1), right.row(col + 2), right.row(col + 3)];
-                row[col..col + 4].copy_from_slice(&dot(a, b));
-                col += 4;
-            }
-            for (col, value) in row.iter_mut().enumerate().take(end).skip(col) {
-                [*value] = dot(a, [right.row(col)]);
+        for (pair, rows) in out.chunks_mut(2 * width).enumerate() {
+            let at = first + 2 * pair;
+            match rows.split_at_mut(width) {
+                (one, []) => strip([left.row(at)], right, start..end, [one]),
+                (one, two) => strip([left.row(at), left.row(at + 1)], right, start..end, [one, two]),
             }
         }
     }
 }
 
-/// Dot products of `a` with `N` rows, each in eight partial sums: a fixed order that vectorises.
-pub(crate) fn dot<const N: usize>(a: &[f32], b: [&[f32]; N]) -> [f32; N] {
-    let (a, a_tail) = a.as_chunks::<8>();
-    let b = b.map(|row| row.as_chunks::<8>());
-    let mut sums = [[0.0_f32; 8]; N];
-    for (i, x) in a.iter().enumerate() {
-        for (sum, (row, _)) in sums.iter_mut().zip(&b) {
-            for lane in 0..8 {
-                sum[lane] += x[lane] * row[i][lane];
+/// Fills `cols` of the `M` rows `out`, four columns at a time: a load of either side serves several products.
+fn strip<const M: usize>(a: [&[f32]; M], right: &Matrix, cols: Range<usize>, mut out: [&mut [f32]; M]) {
+    let mut col = cols.start;
+    while col < cols.end {
+        let step = if col + 4 <= cols.end { 4 } else { 1 };
+        if step == 4 {
+            let products = tile(a, [0, 1, 2, 3].map(|k| right.row(col + k)));
+            (0..M).for_each(|m| out[m][col..col + 4].copy_from_slice(&products[m]));
+        } else {
+            let products = tile(a, [right.row(col)]);
+            (0..M).for_each(|m| out[m][col] = products[m][0]);
+        }
+        col += step;
+    }
+}
+
+/// The dot product of two rows of equal length, with the bits it has in a block.
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    tile([a], [b])[0][0]
+}
+
+/// Dot products of `M` rows with `N` rows of the same length. Each product is summed in four lanes, then across them,
+/// then the tail: the order, and so the bits, never depend on the neighbours.
+fn tile<const M: usize, const N: usize>(a: [&[f32]; M], b: [&[f32]; N]) -> [[f32; N]; M] {
+    let (a, b) = (a.map(|row| row.as_chunks::<4>()), b.map(|row| row.as_chunks::<4>()));
+    let chunks = a[0].0.len();
+    // Slices of one known length: the bounds are checked here and not in the loop.
+    let (left, right) = (a.map(|row| &row.0[..chunks]), b.map(|row| &row.0[..chunks]));
+    let mut sums = [[[0.0_f32; 4]; N]; M];
+    for i in 0..chunks {
+        let y: [[f32; 4]; N] = std::array::from_fn(|n| right[n][i]);
+        for (sums, row) in sums.iter_mut().zip(&left) {
+            let x = row[i];
+            for (sum, y) in sums.iter_mut().zip(&y) {
+                *sum = [sum[0] + x[0] * y[0], sum[1] + x[1] * y[1], sum[2] + x[2] * y[2], sum[3] + x[3] * y[3]];
             }
         }
     }
-    std::array::from_fn(|n| {
-        let [s0, s1, s2, s3, s4, s5, s6, s7] = sums[n];
-        let tail: f32 = a_tail.iter().zip(b[n].1).map(|(x, y)| x * y).sum();
-        ((s0 + s4) + (s1 + s5)) + ((s2 + s6) + (s3 + s7)) + tail
+    std::array::from_fn(|m| {
+        std::array::from_fn(|n| {
+            let [s0, s1, s2, s3] = sums[m][n];
+            let tail: f32 = a[m].1.iter().zip(b[n].1).map(|(x, y)| x * y).sum();
+            (s0 + s2) + (s1 + s3) + tail
+        })
     })
 }
 

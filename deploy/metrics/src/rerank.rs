@@ -99,7 +99,7 @@ pub fn rerank(query: &Matrix, gallery: &Matrix, params: &Rerank) -> Result<Matri
 fn check_unit(matrix: &Matrix, what: &'static str) -> Result<(), MetricsError> {
     matrix.check_finite(what)?;
     for row in 0..matrix.rows() {
-        let [square] = dot(matrix.row(row), [matrix.row(row)]);
+        let square = dot(matrix.row(row), matrix.row(row));
         let length = square.sqrt();
         if (length - 1.0).abs() > UNIT_TOLERANCE {
             return Err(MetricsError::NotUnit { what, row, length });
@@ -184,7 +184,7 @@ fn encode(everyone: &Matrix, neighbours: &[Neighbours], k1: usize) -> Vec<Encodi
         members.sort_unstable();
         members.dedup();
         let weight = |j: u32| {
-            let [product] = dot(everyone.row(i), [everyone.row(j as usize)]);
+            let product = dot(everyone.row(i), everyone.row(j as usize));
             (-neighbours[i].distance(product)).exp()
         };
         let weights: Encoding = members.into_iter().map(|j| (j, weight(j))).collect();

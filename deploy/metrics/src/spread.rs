@@ -39,8 +39,7 @@ pub fn spread(embeddings: &Matrix) -> Spread {
     let count = rows.min(SAMPLE);
     let sample: Vec<Vec<f32>> = (0..count).map(|i| unit(embeddings.row(i * rows / count))).collect();
     let similarity = |a: &[f32], b: &[f32]| {
-        let [product] = dot(a, [b]);
-        if a.is_empty() || b.is_empty() { 1.0 } else { f64::from(product).clamp(-1.0, 1.0) }
+        if a.is_empty() || b.is_empty() { 1.0 } else { f64::from(dot(a, b)).clamp(-1.0, 1.0) }
     };
     let per_row: Vec<(f64, f64)> = (0..count)
         .into_par_iter()

@@ -17,8 +17,8 @@ pub enum CenterRule {
     Sgd,
 }
 
-/// Centre loss, Wen et al. 2016 (doi:10.1007/978-3-319-46478-7_31): mean squared distance of each row to the centre of its class,
-/// without the factor ½. The reference keeps the centres fixed; here they follow [`CenterRule`].
+/// Centre loss, Wen et al. 2016 (doi:10.1007/978-3-319-46478-7_31): mean squared distance of each row to the centre of
+/// its class, without the factor ½. The reference keeps the centres fixed; here they follow [`CenterRule`].
 #[derive(Debug, Clone)]
 pub struct CenterLoss {
     centers: Tensor<2>,

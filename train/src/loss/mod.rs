@@ -138,7 +138,7 @@ enum Loss {
     Triplet(Triplet),
     TripletSemihard(TripletSemihard),
     MultiSimilarity(MultiSimilarity),
-    Center(CenterLoss),
+    Center(Box<CenterLoss>),
 }
 
 impl LossSum {
@@ -158,7 +158,10 @@ impl LossSum {
                 "Triplet" => Loss::Triplet(Triplet { margin }),
                 "TripletSemihard" => Loss::TripletSemihard(TripletSemihard { margin }),
                 "MSLoss" => Loss::MultiSimilarity(MultiSimilarity::new(margin)),
-                _ => Loss::Center(CenterLoss::new(num_classes, params.feat_dim, CenterRule::default(), params.seed)),
+                _ => {
+                    let center = CenterLoss::new(num_classes, params.feat_dim, CenterRule::default(), params.seed);
+                    Loss::Center(Box::new(center))
+                }
             };
             Term { name, weight, loss }
         };
@@ -169,7 +172,7 @@ impl LossSum {
     pub fn with_center_rule(mut self, rule: CenterRule) -> Self {
         for term in &mut self.terms {
             if let Loss::Center(center) = &mut term.loss {
-                *center = center.clone().with_rule(rule);
+                **center = CenterLoss::clone(center).with_rule(rule);
             }
         }
         self
