@@ -177,7 +177,10 @@ fn open_reid(checkpoint: &Checkpoint) -> anyhow::Result<(ReidNet, ReidConfig)> {
 fn run_name(checkpoint: &Path, config: &ReidConfig) -> String {
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
     let in_run = checkpoint.parent().filter(|folder| folder.join("run.json").exists());
-    in_run.and_then(name).or_else(|| checkpoint.with_extension("").file_name().map(|n| n.to_string_lossy().into_owned())).unwrap_or_else(|| config.model.to_lowercase())
+    in_run
+        .and_then(name)
+        .or_else(|| checkpoint.with_extension("").file_name().map(|n| n.to_string_lossy().into_owned()))
+        .unwrap_or_else(|| config.model.to_lowercase())
 }
 
 fn nodes_by_kind(model: &export::ExportedModel) -> BTreeMap<String, usize> {
