@@ -46,6 +46,23 @@ fn numbers_are_those_worked_by_hand() {
 }
 
 #[test]
+fn several_datasets_are_evaluated_each_on_its_own() {
+    let fixture = market();
+    for (name, person) in [("query/0005_c1_f01", "eve"), ("bounding_box_test/0005_c2_f01", "eve")] {
+        fixture.picture(&format!("market/DukeMTMC-reID/{name}.png"), person, 0.0);
+    }
+    fixture.picture("market/DukeMTMC-reID/bounding_box_train/0006_c1_f01.png", "fay", 0.0);
+    let line = "evaluate -m @model.onnx --dataset market1501+dukemtmc --datadir @market --report @page.html";
+    let csv = fixture.run(&format!("{line} --format csv")).done();
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(lines.len(), 3, "{csv}");
+    assert!(lines[1].starts_with("market1501,2,2,") && lines[2].starts_with("dukemtmc,1,1,1,false,1,1,1,1,1"), "{csv}");
+    assert!(fixture.path("page-market1501.html").is_file() && fixture.path("page-dukemtmc.html").is_file());
+    let json: Value = serde_json::from_str(&fixture.run(&format!("{line} --format json")).done()).unwrap();
+    assert_eq!(json.as_array().unwrap().len(), 2);
+}
+
+#[test]
 fn the_page_leaves_out_what_the_protocol_does() {
     let fixture = market();
     let line = "evaluate -m @model.onnx --dataset market1501 --datadir @market --report @page.html";
@@ -67,9 +84,16 @@ fn collapsed_embeddings_are_told() {
     model.graph.as_mut().unwrap().initializer[0].raw_data.fill(0);
     let contract = contract::ModelContract { golden: None, ..crate::fixture::contract() };
     fixture.write_model("collapsed.onnx", &crate::fixture::with_contract(model, &contract));
-    let answer = fixture.run("evaluate -m @collapsed.onnx --dataset market1501 --datadir @market");
-    assert!(answer.stderr.contains("nearly identical"), "{}", answer.stderr);
-    answer.done();
+    let gallery = "market/Market-1501-v15.09.15/bounding_box_test";
+    for line in [
+        "evaluate -m @collapsed.onnx --dataset market1501 --datadir @market --report @page.html".to_owned(),
+        format!("search -m @collapsed.onnx --gallery @{gallery} --query @{gallery} --report @page.html"),
+    ] {
+        let answer = fixture.run(&line);
+        assert!(answer.stderr.contains("nearly identical"), "{}", answer.stderr);
+        answer.done();
+        assert!(std::fs::read_to_string(fixture.path("page.html")).unwrap().contains("class=\"warning\""));
+    }
 }
 
 #[test]

@@ -160,7 +160,8 @@ pub(crate) struct SearchArgs {
 pub(crate) struct EvaluateArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// Dataset: market1501, dukemtmc, cuhk03, msmt17 or folders [default: told by the folders].
+    /// Dataset: market1501, dukemtmc, cuhk03, msmt17 or folders; several joined by +, each on its own [default: told by
+    /// the folders].
     #[arg(long, visible_alias = "data-test", default_value = "", hide_default_value = true, value_name = "NAME")]
     pub(crate) dataset: String,
     /// Folder the dataset lies in.

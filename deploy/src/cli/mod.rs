@@ -83,6 +83,16 @@ fn collect(
     Ok(collected)
 }
 
+fn warn_when_collapsed(spread: &metrics::Spread) {
+    if spread.collapsed {
+        eprintln!(
+            "warning: the embeddings are nearly identical (mean cosine similarity {:.4} over {} pairs): \
+             the network is untrained or has collapsed, and its ranking means little",
+            spread.mean_similarity, spread.pairs
+        );
+    }
+}
+
 fn tell_skipped(skipped: &Skipped, of: usize) {
     if skipped.count == 0 {
         return;

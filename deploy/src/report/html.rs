@@ -34,11 +34,20 @@ impl SearchReport {
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
-             <header>\n<h1>{title}</h1>\n{facts}{tiles}</header>\n{legend}<main>\n{body}</main>\n</body>\n</html>\n",
+             <header>\n<h1>{title}</h1>\n{facts}{tiles}{warning}</header>\n{legend}<main>\n{body}</main>\n</body>\n</html>\n",
             title = escaped(title),
             facts = self.facts(),
             tiles = self.summary.as_ref().map(tiles).unwrap_or_default(),
+            warning = if self.spread.collapsed { self.collapsed() } else { String::new() },
             legend = LEGEND,
+        )
+    }
+
+    fn collapsed(&self) -> String {
+        format!(
+            "<p class=\"warning\">The gallery's embeddings are nearly identical (mean cosine similarity {:.4}): the network \
+             is untrained or has collapsed, and its ranking means little.</p>\n",
+            self.spread.mean_similarity
         )
     }
 

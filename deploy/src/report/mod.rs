@@ -131,6 +131,8 @@ pub struct SearchReport {
     pub min_similarity: Option<f32>,
     /// CMC and mAP, where identities are known.
     pub summary: Option<Summary>,
+    /// How far apart the gallery's embeddings are.
+    pub spread: Spread,
     /// One entry per probe.
     pub probes: Vec<ProbeResult>,
 }

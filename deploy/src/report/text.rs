@@ -77,14 +77,15 @@ impl EvaluationReport {
         head + &self.summary.line()
     }
 
-    /// A header line and one of values.
+    /// First line of [`Self::csv`] lines.
+    pub const CSV_HEADER: &str =
+        "dataset,queries,valid_queries,gallery_entries,reranked,rank1,rank3,rank5,rank10,map\n";
+
+    /// The line of values.
     pub fn csv(&self) -> String {
         let Summary { rank1, rank3, rank5, rank10, map, valid_queries, queries } = &self.summary;
         let (name, entries, reranked) = (quoted(&self.dataset), self.gallery_entries, self.reranked);
-        format!(
-            "dataset,queries,valid_queries,gallery_entries,reranked,rank1,rank3,rank5,rank10,map\n\
-             {name},{queries},{valid_queries},{entries},{reranked},{rank1},{rank3},{rank5},{rank10},{map}\n"
-        )
+        format!("{name},{queries},{valid_queries},{entries},{reranked},{rank1},{rank3},{rank5},{rank10},{map}\n")
     }
 }
 

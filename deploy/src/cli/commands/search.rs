@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::DeployError;
 use crate::cli::args::{Format, SearchArgs};
-use crate::cli::{collect, embed_options, open, print, print_json};
+use crate::cli::{collect, embed_options, open, print, print_json, warn_when_collapsed};
 use crate::gallery::{self, Embeddings};
 use crate::report::{self, SearchReport, Summary};
 use crate::search;
@@ -39,6 +39,9 @@ pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
         eprintln!("note: {themselves} probes are in the gallery and will match themselves");
     }
 
+    let spread = metrics::spread(&entries.matrix()?);
+    warn_when_collapsed(&spread);
+
     let k = args.top_k.get();
     let pairs = probes.pictures.len().saturating_mul(entries.pictures.len());
     let distance = match args.rerank {
@@ -67,6 +70,7 @@ pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
         top_k: k,
         min_similarity: args.min_similarity,
         summary: summary.flatten().as_ref().map(Summary::from),
+        spread,
         probes: report::results(&probes.pictures, &entries.pictures, &matches),
     };
     if let Some(path) = &args.report.report {
