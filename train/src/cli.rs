@@ -54,7 +54,7 @@ pub struct ReidArgs {
     #[serde(skip)]
     pub print_config: bool,
     /// Run directory, instead of runs/reid/<save>.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     #[serde(skip)]
     pub save_dir: Option<PathBuf>,
     /// Continue a run directory or checkpoint, with its settings; flags given here beat them.
@@ -62,7 +62,7 @@ pub struct ReidArgs {
     #[serde(skip)]
     pub resume: Option<PathBuf>,
     /// Start a new run in a run directory that already holds one; its files are replaced.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "resume")]
     #[serde(skip)]
     pub overwrite: bool,
     /// Resumable checkpoints to keep.
@@ -92,7 +92,7 @@ pub struct ReidArgs {
     /// Dataset `folders`: identities that train, the first in natural order; half of them without.
     #[arg(long, value_name = "N")]
     train_identities: Option<usize>,
-    /// Epochs to train.
+    /// Epochs to train; 0: the untrained network is evaluated and saved.
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
     /// Epochs between evaluations; 0: only after the last.
@@ -390,7 +390,8 @@ impl ReidArgs {
         let mut origins: Origins = values.keys().map(|key| (key.clone(), "default".into())).collect();
         let mut lay = |layer: Map<String, Value>, origin: &str| {
             for (key, value) in layer {
-                let key = key.replace('-', "_");
+                // Settings files of the reference spell one key in capitals.
+                let key = if key == "nThread" { "n_thread".to_owned() } else { key.replace('-', "_") };
                 if !values.contains_key(&key) {
                     let mut known: Vec<_> = values.keys().map(String::as_str).collect();
                     known.sort_unstable();

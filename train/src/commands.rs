@@ -10,7 +10,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use contract::{cli::EXIT_NO, files, fill};
 use serde_json::json;
-use train::checkpoint::{self, Checkpoint, Record};
+use train::checkpoint::{self, Checkpoint, CheckpointError, Record};
 use train::config::ReidConfig;
 use train::engine::{self, Outcome};
 use train::evaluate::{EvalReport, RANKS, Reading, warn_when_collapsed};
@@ -51,24 +51,31 @@ fn train_reid(args: &ReidArgs) -> anyhow::Result<ExitCode> {
         (None, Some((dir, _))) => dir.clone(),
         (None, None) => Path::new(RUNS).join(&config.save),
     };
-    if resumed.is_none() {
-        claim(&dir, args.overwrite)?;
+    if resumed.is_none() && !args.overwrite && dir.join("run.json").exists() {
+        bail!(
+            "`{}` already holds a run: continue it with --resume, replace it with --overwrite, or choose another --save",
+            dir.display()
+        );
     }
 
     let device = Device::flex().autodiff();
     let mut task = ReidTask::open(&config, &device).map_err(anyhow::Error::from_boxed)?;
-    let network = task.network();
+    let (network, fingerprint) = (task.network(), task.fingerprint());
+    let settings = reid::settings(&config, args.keep_checkpoints).map_err(anyhow::Error::from_boxed)?;
     let mut net = ReidNet::new(&network, config.seed, &device)?;
     if let Some((_, checkpoint)) = &resumed {
         let saved: ReidNetConfig = checkpoint.network(reid::FAMILY)?;
         if saved != network {
-            bail!("`{}` is {saved:?}, the settings and data make {network:?}", checkpoint.path.display());
+            let (path, found, allowed) = (checkpoint.path.clone(), saved.to_string(), network.to_string());
+            return Err(CheckpointError::Other { path, found, allowed }.into());
         }
-        if checkpoint.record.dataset_fingerprint != task.fingerprint() {
+        if checkpoint.record.dataset_fingerprint != fingerprint {
             eprintln!("warning: the dataset `{}` is not the one this run began with", checkpoint.record.dataset);
         }
         StateDict::load_file(&checkpoint.path, &mut net, &network.model, Partial::Nothing)?;
-        eprintln!("continuing {} after epoch {}", checkpoint.path.display(), checkpoint.record.epoch);
+        let Record { epoch, step, .. } = checkpoint.record;
+        let within = if step > 0 { format!(" and {step} batches") } else { String::new() };
+        eprintln!("continuing {} after epoch {epoch}{within}", checkpoint.path.display());
     } else if config.pre_train.is_empty() {
         eprintln!("starting from random weights (seed {})", config.seed);
     } else {
@@ -84,7 +91,7 @@ fn train_reid(args: &ReidArgs) -> anyhow::Result<ExitCode> {
         config: serde_json::to_value(task.config())?,
         command: command_line(),
         dataset: task.dataset_name().to_owned(),
-        dataset_fingerprint: task.fingerprint(),
+        dataset_fingerprint: fingerprint,
         ..Record::default()
     };
     let versions = json!({ "vitrine": env!("CARGO_PKG_VERSION"), "burn": train::BURN_VERSION });
@@ -98,12 +105,15 @@ fn train_reid(args: &ReidArgs) -> anyhow::Result<ExitCode> {
         "resumed_from": resumed.as_ref().map(|(_, checkpoint)| checkpoint.path.display().to_string()),
         "versions": versions,
     });
+    // From here on the run directory is ours; what was wrong so far has touched nothing.
+    if resumed.is_none() {
+        checkpoint::remove_all(&dir).with_context(|| format!("cannot clear `{}`", dir.display()))?;
+    }
     files::write(&dir.join("run.json"), serde_json::to_string_pretty(&run)?)?;
 
-    engine::watch_interrupts();
-    let settings = reid::settings(&config, args.keep_checkpoints)?;
+    let stop = engine::watch_interrupts();
     let resume = resumed.as_ref().map(|(_, checkpoint)| checkpoint);
-    let (_, outcome) = engine::train(&mut task, net, &settings, &dir, record, resume)?;
+    let (_, outcome) = engine::train(&mut task, net, &settings, &dir, record, resume, stop)?;
     match outcome {
         Outcome::Finished { best } => {
             let best = best.map(|(map, epoch)| format!(", best mAP {map:.4} after epoch {epoch}")).unwrap_or_default();
@@ -127,23 +137,9 @@ fn find_run(named: &Path) -> anyhow::Result<(PathBuf, Checkpoint)> {
     }
     match Checkpoint::newest(&run)? {
         Some(checkpoint) => Ok((run, checkpoint)),
+        None if run == named => bail!("no checkpoint to resume in `{}`", named.display()),
         None => bail!("no run to resume at `{}` nor at `{}`", named.display(), run.display()),
     }
-}
-
-/// Makes `dir` ready for a new run. A run that is there already is only replaced when that was asked for.
-fn claim(dir: &Path, overwrite: bool) -> anyhow::Result<()> {
-    let occupied = dir.join("run.json").exists();
-    if occupied && !overwrite {
-        bail!(
-            "`{}` already holds a run: continue it with --resume, replace it with --overwrite, or choose another --save",
-            dir.display()
-        );
-    }
-    if occupied {
-        checkpoint::remove_all(dir).with_context(|| format!("cannot clear `{}`", dir.display()))?;
-    }
-    Ok(())
 }
 
 fn eval(args: &EvalArgs) -> anyhow::Result<ExitCode> {
