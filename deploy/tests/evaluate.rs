@@ -34,6 +34,7 @@ fn numbers_are_those_worked_by_hand() {
     let report: Value = serde_json::from_str(&fixture.run(&format!("{line} --format json")).done()).unwrap();
     let number = |name: &str| report[name].as_f64().unwrap();
     assert_eq!((number("rank1"), number("rank3"), number("rank10"), number("map")), (0.5, 1.0, 1.0, 0.75));
+    assert_eq!((report["cmc"][0].as_f64(), report["cmc"][49].as_f64()), (Some(0.5), Some(1.0)));
     assert_eq!((&report["queries"], &report["valid_queries"]), (&2.into(), &2.into()));
     assert_eq!((&report["dataset"], &report["spread"]["collapsed"]), (&"market1501".into(), &false.into()));
     let table = fixture.run(line).done();

@@ -53,7 +53,9 @@ impl From<&Model> for ModelFacts {
 /// CMC and mAP by the Market-1501 protocol.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {
-    /// Share of valid queries with a match at rank 1; likewise below.
+    /// Share of valid queries with a match at rank 1 or better, 2 or better, and so on.
+    pub cmc: Vec<f64>,
+    /// The curve's first value; likewise below.
     pub rank1: f64,
     /// At rank 3 or better.
     pub rank3: f64,
@@ -73,7 +75,7 @@ impl From<&RankingReport> for Summary {
     fn from(report: &RankingReport) -> Self {
         let [rank1, rank3, rank5, rank10] = [1, 3, 5, 10].map(|k| report.rank(k));
         let RankingReport { map, valid_queries, queries, .. } = *report;
-        Self { rank1, rank3, rank5, rank10, map, valid_queries, queries }
+        Self { cmc: report.cmc.clone(), rank1, rank3, rank5, rank10, map, valid_queries, queries }
     }
 }
 

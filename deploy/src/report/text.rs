@@ -83,7 +83,7 @@ impl EvaluationReport {
 
     /// The line of values.
     pub fn csv(&self) -> String {
-        let Summary { rank1, rank3, rank5, rank10, map, valid_queries, queries } = &self.summary;
+        let Summary { rank1, rank3, rank5, rank10, map, valid_queries, queries, .. } = &self.summary;
         let (name, entries, reranked) = (quoted(&self.dataset), self.gallery_entries, self.reranked);
         format!("{name},{queries},{valid_queries},{entries},{reranked},{rank1},{rank3},{rank5},{rank10},{map}\n")
     }
@@ -92,7 +92,7 @@ impl EvaluationReport {
 impl Summary {
     /// One line for people, in percent.
     pub fn line(&self) -> String {
-        let Summary { rank1, rank3, rank5, rank10, map, valid_queries, queries } = self;
+        let Summary { rank1, rank3, rank5, rank10, map, valid_queries, queries, .. } = self;
         let [rank1, rank3, rank5, rank10, map] = [rank1, rank3, rank5, rank10, map].map(|share| 100.0 * share);
         format!(
             "Rank-1 {rank1:.2} %  Rank-3 {rank3:.2} %  Rank-5 {rank5:.2} %  Rank-10 {rank10:.2} %  mAP {map:.2} %  \
