@@ -4,6 +4,7 @@
 //! The state is written first and the weights name its hash, so that a crash in between leaves a checkpoint that is whole or none.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use contract::files;
@@ -276,7 +277,7 @@ pub fn remove_all(run: &Path) -> std::io::Result<()> {
     let checkpoints = list(run).into_iter().flat_map(|(_, file)| [state_path(&file), file]);
     for file in checkpoints.chain([BEST, FINAL].map(|name| run.join(name))).chain(History::files(run)) {
         match std::fs::remove_file(file) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Err(error),
             _ => {}
         }
     }

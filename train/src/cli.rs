@@ -21,6 +21,8 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Train a re-identification network.
+    // Of a flag given twice the last counts, as scripts that append to a list of flags expect.
+    #[command(args_override_self = true)]
     Reid(Box<ReidArgs>),
     /// Evaluate a checkpoint: query against gallery, CMC and mAP by the Market-1501 protocol.
     Eval(EvalArgs),

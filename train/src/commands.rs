@@ -58,6 +58,7 @@ fn train_reid(args: &ReidArgs) -> anyhow::Result<ExitCode> {
         );
     }
 
+    let stop = engine::watch_interrupts();
     let device = Device::flex().autodiff();
     let mut task = ReidTask::open(&config, &device).map_err(anyhow::Error::from_boxed)?;
     let (network, fingerprint) = (task.network(), task.fingerprint());
@@ -111,7 +112,6 @@ fn train_reid(args: &ReidArgs) -> anyhow::Result<ExitCode> {
     }
     files::write(&dir.join("run.json"), serde_json::to_string_pretty(&run)?)?;
 
-    let stop = engine::watch_interrupts();
     let resume = resumed.as_ref().map(|(_, checkpoint)| checkpoint);
     let (_, outcome) = engine::train(&mut task, net, &settings, &dir, record, resume, stop)?;
     match outcome {

@@ -407,3 +407,6 @@ fn unpack(checkpoint: &Checkpoint) -> Result<(Vec<u8>, Vec<u8>), TrainError> {
     let part = |name| parts.tensor(name).map(|part| part.data().to_vec()).map_err(malformed);
     Ok((part("optimizer")?, part("task")?))
 }
+
+#[cfg(test)]
+mod tests;

@@ -139,6 +139,8 @@ impl ReidNet {
             .filter(|key| !used.contains(key) && !counted(key))
             .partition(|key| head(key));
         (report.aside, report.unused) = (aside, unused);
+        // Those of the backbone first, which are an error; the heads keep theirs.
+        report.missing.sort_by_key(|key| backbone_key(key).is_none());
         let heads_only = report.missing.iter().all(|key| backbone_key(key).is_none());
         if !heads_only || !report.unused.is_empty() || !report.mismatched.is_empty() {
             let (path, network) = (path.to_owned(), format!("the backbone of {name}"));

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Mutex;
 
+use burn::module::Module;
 use burn::tensor::{Device, TensorData};
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -70,22 +72,27 @@ pub fn small<'a>(more: &[&'a str]) -> Vec<&'a str> {
     arguments
 }
 
-/// Writes `data/<identity>/<n>.png` below `at`: noise in a colour of each identity's own.
+/// Writes `data/<identity>/<n>.png` below `at`: noise in a colour of each identity's own, by another light in each.
 pub fn pictures(at: &Path, identities: usize, of_each: usize) -> PathBuf {
-    let data = at.join("data");
+    coloured(&at.join("data"), identities, of_each, 60.0)
+}
+
+/// Writes `<identity>/<n>.png` below `data`; `differ` is how far colours and light may be apart.
+pub fn coloured(data: &Path, identities: usize, of_each: usize, differ: f64) -> PathBuf {
     for identity in 0..identities {
         let folder = data.join(format!("id{identity}"));
         std::fs::create_dir_all(&folder).unwrap();
         let mut rng = Rng::new(&[identity as u64]);
-        let colour: Vec<f64> = (0..3).map(|_| rng.uniform(40.0, 200.0)).collect();
+        let colour: Vec<f64> = (0..3).map(|_| rng.uniform(128.0 - differ / 2.0, 128.0 + differ / 2.0)).collect();
         for number in 0..of_each {
+            let light = rng.uniform(-differ, differ) / 2.0;
             let picture = image::RgbImage::from_fn(32, 32, |_, _| {
-                image::Rgb(std::array::from_fn(|channel| (colour[channel] + rng.uniform(-40.0, 40.0)) as u8))
+                image::Rgb(std::array::from_fn(|channel| (colour[channel] + light + rng.uniform(-60.0, 60.0)) as u8))
             });
             picture.save(folder.join(format!("{number}.png"))).unwrap();
         }
     }
-    data
+    data.to_owned()
 }
 
 /// The tensors of a safetensors file as bits, without its header.
@@ -111,8 +118,11 @@ pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 
 /// A small LMBN_n for four identities.
 pub fn network(seed: u64) -> ReidNet {
+    static MADE: Mutex<BTreeMap<u64, ReidNet>> = Mutex::new(BTreeMap::new());
     let config = ReidNetConfig { model: "LMBN_n".into(), classes: 4, features: 16 };
-    ReidNet::new(&config, seed, &Device::flex()).unwrap()
+    let make = || ReidNet::new(&config, seed, &Device::flex()).unwrap();
+    // A clone would share its running statistics.
+    MADE.lock().unwrap().entry(seed).or_insert_with(make).valid()
 }
 
 /// A Python value for [`write_pth`].
