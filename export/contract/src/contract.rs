@@ -355,11 +355,11 @@ impl ModelContract {
                 return wrong("embedding".into(), found, "dim must be a multiple of parts, both above 0");
             }
         }
-        if let Some(golden) = &self.golden {
-            if !(1..=64).contains(&golden.batch) || golden.every == 0 || !(1..=8192).contains(&golden.block) {
-                let found = format!("batch {}, every {}, block {}", golden.batch, golden.every, golden.block);
-                return wrong("golden".into(), found, "batch 1 to 64, every and block above 0 are allowed");
-            }
+        if let Some(golden) = &self.golden
+            && (!(1..=64).contains(&golden.batch) || golden.every == 0 || !(1..=8192).contains(&golden.block))
+        {
+            let found = format!("batch {}, every {}, block {}", golden.batch, golden.every, golden.block);
+            return wrong("golden".into(), found, "batch 1 to 64, every and block above 0 are allowed");
         }
         Ok(())
     }

@@ -13,7 +13,7 @@
 /// If the lengths do not fit the shapes.
 pub fn embed(features: &[f32], mirrored: &[f32], channels: usize, parts: usize) -> Vec<f32> {
     let dim = channels * parts;
-    assert!(features.len() % dim == 0, "{} features do not make rows of {dim}", features.len());
+    assert!(features.len().is_multiple_of(dim), "{} features do not make rows of {dim}", features.len());
     assert!(mirrored.is_empty() || mirrored.len() == features.len(), "as many mirrored features as features");
     let mut rows = features.to_vec();
     for (value, mirror) in rows.iter_mut().zip(mirrored) {

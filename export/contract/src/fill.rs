@@ -1,8 +1,8 @@
 //! Deterministic tensors: the same bits in any language, from a name alone. A golden vector then stores a network's
 //! outputs, not its weights or inputs. Rule, version 1, as in the header of the reference vectors.
 
-/// FNV-1a, 64 bit.
-fn fnv1a64(name: &str) -> u64 {
+/// The FNV-1a hash of a name, 64 bit.
+pub fn fnv1a64(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 

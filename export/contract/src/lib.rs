@@ -1,11 +1,13 @@
 //! What training, export and deployment of a model must agree on.
 //!
 //! A leaf crate that anyone may import: the [`ModelContract`] a model file carries, the one copy of deterministic
-//! [`preprocess`]ing, how features become an [`embedding`], the rule that [`fill`]s tensors with known numbers, and the
-//! habits every program of ours shares: atomic [`files`], the [`cli`], where ONNX [`runtime`] is found.
+//! [`preprocess`]ing, the pictures of a [`dataset`] and who is on them, how features become an [`embedding`], the rule
+//! that [`fill`]s tensors with known numbers, and the habits every program of ours shares: atomic [`files`], the
+//! [`cli`], where ONNX [`runtime`] is found.
 
 pub mod cli;
 mod contract;
+pub mod dataset;
 pub mod embedding;
 pub mod files;
 pub mod fill;

@@ -1,0 +1,88 @@
+"""Pictures per second of `deploy embed` against Pillow, numpy and onnxruntime in Python, over a folder of JPEG
+pictures that is made here; and the peak memory of both over few and many pictures.
+
+Whole programs are timed, start to file written. Both embed each picture and its mirror image, and their rows
+must agree. The memory is that of the process, at its peak. With --memory-model a smaller network is used for
+the many pictures, because memory does not depend on how long one takes."""
+
+import shutil
+import statistics
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from side_by_side import CACHE, ROOT, THREADS, interleave, machine, parser, program, ratio, report, run, show
+
+DISTINCT = 200
+
+
+def pictures(count, height=256, width=128):
+    """A folder of `count` JPEG files, `DISTINCT` of them different, the others links to them."""
+    folder = CACHE / f"pictures-{count}"
+    if folder.is_dir() and sum(1 for _ in folder.iterdir()) == count:
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(7)
+    for index in range(min(count, DISTINCT)):
+        # Smooth shapes and a little grain, so that the files compress like photographs.
+        coarse = Image.fromarray(rng.integers(0, 256, (8, 4, 3), np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+        grain = rng.normal(0, 6, (height, width, 3))
+        picture = np.clip(np.asarray(coarse, np.float32) + grain, 0, 255).astype(np.uint8)
+        Image.fromarray(picture).save(folder / f"{index:06}.jpg", quality=90)
+    for index in range(DISTINCT, count):
+        (folder / f"{index:06}.jpg").hardlink_to(folder / f"{index % DISTINCT:06}.jpg")
+    return folder
+
+
+def main():
+    arguments = parser(__doc__)
+    arguments.add_argument("--model", type=Path, default=CACHE / "ours/model.onnx", help="our model.onnx of LMBN_n (default: what `ci/bench export` made)")
+    arguments.add_argument("--memory-model", type=Path, help="our model.onnx for the memory part (default: the same)")
+    arguments.add_argument("--pictures", type=int, default=400, help="pictures of a timed run (default 400)")
+    arguments.add_argument("--memory-pictures", type=int, nargs=2, default=[100, 10_000], metavar=("FEW", "MANY"))
+    arguments.add_argument("--batch", type=int, default=16)
+    arguments.add_argument("--no-flip", action="store_true", help="the model's contract does not ask for the mirror image")
+    a = arguments.parse_args()
+    if not a.model.is_file():
+        arguments.error(f"no model at `{a.model}`; run `ci/bench export` first or name one with --model")
+    facts = machine()
+    CACHE.mkdir(parents=True, exist_ok=True)
+
+    def ours(folder, model):
+        return run([program("deploy"), "embed", str(folder), f"--model={model}", "-o", str(CACHE / "ours.npy"), f"--batch={a.batch}"])
+
+    def peer(folder, model):
+        command = [sys.executable, str(ROOT / "ci/bench.d/embed_peer.py"), str(folder), f"--model={model}"]
+        command += ["-o", str(CACHE / "peer.npy"), f"--batch={a.batch}", f"--threads={THREADS}"]
+        return run(command if a.no_flip else [*command, "--flip"])
+
+    folder = pictures(a.pictures)
+    turns = interleave(a.rounds, vitrine=lambda: ours(folder, a.model), python=lambda: peer(folder, a.model))
+    speed = {name: [a.pictures / turn["seconds"] for turn in results] for name, results in turns.items()}
+    rows = [np.load(CACHE / f"{name}.npy") for name in ("ours", "peer")]
+    cosine = (rows[0] * rows[1]).sum(1) / np.linalg.norm(rows[0], axis=1) / np.linalg.norm(rows[1], axis=1)
+    result = {"pictures_per_second": speed, "ratio": ratio(speed["vitrine"], speed["python"]), "least_cosine": float(cosine.min())}
+    print(f"{a.pictures} JPEG pictures of 256x128, batch {a.batch}, {a.rounds} rounds, start of the program to file written")
+    show("deploy embed, pictures per second", statistics.median(speed["vitrine"]))
+    show("Pillow + numpy + onnxruntime", statistics.median(speed["python"]))
+    show("Vitrine / Python, speed (above 1: faster)", result["ratio"])
+    show("least cosine between their rows", result["least_cosine"])
+    if result["least_cosine"] < 0.999:
+        print("error: the two compute different embeddings", file=sys.stderr)
+        sys.exit(2)
+
+    model = a.memory_model or a.model
+    result["peak_mib"] = {}
+    for count in a.memory_pictures:
+        folder = pictures(count)
+        peaks = {"vitrine": ours(folder, model)["peak_mib"], "python": peer(folder, model)["peak_mib"]}
+        result["peak_mib"][count] = peaks
+        show(f"peak memory over {count} pictures", f"deploy embed {peaks['vitrine']:.0f} MiB, Python {peaks['python']:.0f} MiB")
+    report("embedding of a folder", facts, result, a.json)
+
+
+if __name__ == "__main__":
+    main()

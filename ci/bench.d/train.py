@@ -1,0 +1,42 @@
+"""One training step of LMBN_n (forward, loss, backward, Adam) against PyTorch eager, in turns.
+
+Both run as programs of their own with 2 threads, the same input, weights by the same rule, the loss
+0.5*CrossEntropy+0.5*MSLoss; warm-up steps are not counted."""
+
+import statistics
+import sys
+
+from side_by_side import ROOT, THREADS, interleave, last_json, machine, parser, program, ratio, report, run, show
+
+
+def main():
+    arguments = parser(__doc__)
+    for name, default in dict(batch=32, height=256, width=128, identities=751, steps=3, warmup=1).items():
+        arguments.add_argument(f"--{name}", type=int, default=default)
+    a = arguments.parse_args()
+    facts = machine()
+    shape = [f"--{name}={getattr(a, name)}" for name in ("batch", "height", "width", "identities", "steps", "warmup")]
+    shape += [f"--threads={THREADS}"]
+
+    def contestant(command):
+        result = run(command)
+        return {"seconds": statistics.median(last_json(result["output"])["seconds"]), "peak_mib": result["peak_mib"]}
+
+    results = interleave(
+        a.rounds,
+        vitrine=lambda: contestant([program("train"), "bench-step", "--model=LMBN_n", "--json", *shape]),
+        torch=lambda: contestant([sys.executable, str(ROOT / "ci/bench.d/train_peer.py"), *shape]),
+    )
+    ours, peer = ([turn["seconds"] for turn in results[name]] for name in ("vitrine", "torch"))
+    result = {"turns": results, "ratio": ratio(ours, peer)}
+    print(f"LMBN_n, batch {a.batch}, {a.height}x{a.width}, {a.rounds} rounds of {a.steps} steps")
+    show("Vitrine, seconds a step (median round)", statistics.median(ours))
+    show("torch eager, seconds a step (median round)", statistics.median(peer))
+    show("Vitrine / torch, time (below 1: faster)", result["ratio"])
+    for name in results:
+        show(f"{name}, peak memory", max(turn["peak_mib"] for turn in results[name]), "MiB")
+    report("training step", facts, result, a.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+//! Verification (1:1): how well a threshold on the similarity tells genuine pairs from impostor pairs.
+
+use serde::{Deserialize, Serialize};
+
+use crate::MetricsError;
+
+/// One threshold and what it does; a pair is accepted when its similarity is at least the threshold.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Smallest accepted similarity.
+    pub threshold: f32,
+    /// Share of impostor pairs accepted (false accept rate), 0 to 1.
+    pub far: f64,
+    /// Share of genuine pairs accepted (true accept rate), 0 to 1.
+    pub tar: f64,
+}
+
+/// Equal error rate.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct EqualError {
+    /// Rate at which false accepts and false rejects meet, 0 to 1.
+    pub rate: f64,
+    /// Threshold at which they do.
+    pub threshold: f32,
+}
+
+/// Receiver operating characteristic.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Roc {
+    points: Vec<Point>,
+}
+
+impl Roc {
+    /// From similarities (larger is closer) of pairs of one identity and of pairs of two.
+    ///
+    /// # Errors
+    /// No genuine or no impostor pair, or a similarity that is not finite.
+    pub fn new(genuine: &[f32], impostor: &[f32]) -> Result<Self, MetricsError> {
+        let (genuine, impostor) =
+            (sorted(genuine, "genuine similarities")?, sorted(impostor, "impostor similarities")?);
+        let mut points = vec![Point { threshold: f32::INFINITY, far: 0.0, tar: 0.0 }];
+        let (mut accepted_genuine, mut accepted_impostor) = (0, 0);
+        loop {
+            let (next_genuine, next_impostor) = (genuine.get(accepted_genuine), impostor.get(accepted_impostor));
+            let threshold = match (next_genuine, next_impostor) {
+                (None, None) => break,
+                (Some(&only), None) | (None, Some(&only)) => only,
+                (Some(&a), Some(&b)) => a.max(b),
+            };
+            accepted_genuine += genuine[accepted_genuine..].iter().take_while(|&&s| s >= threshold).count();
+            accepted_impostor += impostor[accepted_impostor..].iter().take_while(|&&s| s >= threshold).count();
+            points.push(Point {
+                threshold,
+                far: accepted_impostor as f64 / impostor.len() as f64,
+                tar: accepted_genuine as f64 / genuine.len() as f64,
+            });
+        }
+        Ok(Self { points })
+    }
+
+    /// One point per distinct similarity, from "accept nothing" (threshold infinite) to "accept all".
+    pub fn points(&self) -> &[Point] {
+        &self.points
+    }
+
+    /// Area under the curve, 0 to 1: the chance that a genuine pair is more similar than an impostor pair, ties half.
+    pub fn auc(&self) -> f64 {
+        self.points.windows(2).map(|pair| (pair[1].far - pair[0].far) * (pair[1].tar + pair[0].tar) / 2.0).sum()
+    }
+
+    /// Where the false accept rate meets the false reject rate, on the straight line between neighbouring points.
+    pub fn eer(&self) -> EqualError {
+        // far + tar - 1 rises from -1 to 1, so one pair of neighbours holds the crossing.
+        let excess = |point: &Point| point.far + point.tar - 1.0;
+        let at = self.points.partition_point(|point| excess(point) < 0.0).max(1);
+        let (before, after) = (&self.points[at - 1], &self.points[at]);
+        let share = -excess(before) / (excess(after) - excess(before));
+        let rate = before.far + share * (after.far - before.far);
+        let threshold = if before.threshold.is_finite() {
+            before.threshold + share as f32 * (after.threshold - before.threshold)
+        } else {
+            after.threshold
+        };
+        EqualError { rate, threshold }
+    }
+
+    /// The point of highest true accept rate whose false accept rate is at most `far`, not interpolated: a threshold
+    /// promised to keep a rate has kept it on these pairs. A rate below one over the number of impostor pairs means none
+    /// was accepted, and says no more than that.
+    ///
+    /// # Errors
+    /// `far` outside 0 to 1.
+    pub fn tar_at_far(&self, far: f64) -> Result<Point, MetricsError> {
+        if !(0.0..=1.0).contains(&far) {
+            return Err(MetricsError::Parameter { name: "far", found: far.to_string(), allowed: "0 to 1" });
+        }
+        let at = self.points.partition_point(|point| point.far <= far);
+        Ok(self.points[at - 1])
+    }
+}
+
+/// Descending.
+fn sorted(values: &[f32], what: &'static str) -> Result<Vec<f32>, MetricsError> {
+    if values.is_empty() {
+        return Err(MetricsError::Empty { what });
+    }
+    if let Some(row) = values.iter().position(|value| !value.is_finite()) {
+        return Err(MetricsError::NotFinite { what, row, col: 0, value: values[row].to_string() });
+    }
+    let mut values = values.to_vec();
+    values.sort_unstable_by(|a, b| b.total_cmp(a));
+    Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Worked by hand. Descending: 0.9 g, 0.8 g, 0.7 i, 0.6 g, 0.5 i, 0.4 i, 0.3 g, 0.2 i.
+    /// Of the 16 pairs of pairs the genuine one is higher in 4 + 4 + 3 + 1 = 12: AUC 0.75.
+    /// (far, tar): 0.7 (1/4, 2/4), 0.6 (1/4, 3/4): at 0.6 far = 1 - tar = 1/4, the EER.
+    #[test]
+    fn curve_by_hand() {
+        let roc = Roc::new(&[0.3, 0.9, 0.6, 0.8], &[0.7, 0.2, 0.5, 0.4]).unwrap();
+        assert_eq!(roc.points().len(), 9);
+        assert_eq!(roc.auc(), 0.75);
+        assert_eq!(roc.eer(), EqualError { rate: 0.25, threshold: 0.6 });
+        assert_eq!(roc.tar_at_far(0.0).unwrap(), Point { threshold: 0.8, far: 0.0, tar: 0.5 });
+        assert_eq!(roc.tar_at_far(0.3).unwrap(), Point { threshold: 0.6, far: 0.25, tar: 0.75 });
+        assert_eq!(roc.tar_at_far(1.0).unwrap().tar, 1.0);
+    }
+
+    /// (far, tar): 0.8 (0, 1/2), 0.6 (1, 1/2), 0.4 (1, 1): crossing half-way between the first two.
+    #[test]
+    fn equal_error_between_two_points() {
+        let roc = Roc::new(&[0.8, 0.4], &[0.6]).unwrap();
+        let eer = roc.eer();
+        assert!((eer.rate - 0.5).abs() < 1e-12 && (eer.threshold - 0.7).abs() < 1e-6);
+        assert_eq!(roc.auc(), 0.5);
+    }
+
+    #[test]
+    fn separable_and_tied_pairs() {
+        let roc = Roc::new(&[0.9, 0.8], &[0.1, 0.2]).unwrap();
+        assert_eq!((roc.auc(), roc.eer().rate, roc.eer().threshold), (1.0, 0.0, 0.8));
+        let roc = Roc::new(&[0.5; 3], &[0.5; 2]).unwrap();
+        assert_eq!((roc.auc(), roc.eer().rate), (0.5, 0.5));
+        assert_eq!(roc.tar_at_far(0.1).unwrap().tar, 0.0);
+    }
+
+    #[test]
+    fn nothing_to_measure_is_an_error() {
+        assert_eq!(Roc::new(&[], &[0.1]).unwrap_err().to_string(), "no genuine similarities");
+        assert!(Roc::new(&[0.1], &[f32::NAN]).unwrap_err().to_string().contains("impostor similarities row 0"));
+        assert!(Roc::new(&[0.1], &[0.1]).unwrap().tar_at_far(f64::NAN).is_err());
+    }
+}

@@ -1,0 +1,51 @@
+//! CUHK03's new protocol as the common tools leave it behind: pictures unpacked to `images_{detected,labeled}`, and the
+//! split in `splits_new_{detected,labeled}.json`.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::three_folders::{self, Rules};
+use super::{DatasetError, Sample};
+
+/// One split; each entry is path, identity, camera from 0. The paths are of the machine that unpacked the pictures: only
+/// the file names are used.
+#[derive(Deserialize)]
+struct Split {
+    train: Vec<(String, i64, i64)>,
+    query: Vec<(String, i64, i64)>,
+    gallery: Vec<(String, i64, i64)>,
+}
+
+fn files(base: &Path, boxes: &str) -> (PathBuf, PathBuf) {
+    (base.join(format!("splits_new_{boxes}.json")), base.join(format!("images_{boxes}")))
+}
+
+/// Whether split file and pictures are there. `boxes` is `labeled` or `detected`.
+pub(super) fn fits(base: &Path, boxes: &str) -> bool {
+    let (split, pictures) = files(base, boxes);
+    split.is_file() && pictures.is_dir()
+}
+
+/// Training, query and gallery pictures.
+pub(super) fn open(base: &Path, boxes: &str, rules: &Rules) -> Result<[Vec<Sample>; 3], DatasetError> {
+    let (file, folder) = files(base, boxes);
+    let text = std::fs::read(&file).map_err(|source| DatasetError::Read { path: file.clone(), source })?;
+    let splits: Vec<Split> =
+        serde_json::from_slice(&text).map_err(|source| DatasetError::Split { path: file.clone(), source })?;
+    let empty = || DatasetError::Empty {
+        folder: file.clone(),
+        found: "an empty split".into(),
+        allowed: "train, query and gallery with entries of path, identity and camera".into(),
+    };
+    let split = splits.into_iter().next().ok_or_else(empty)?;
+    let samples = |entries: Vec<(String, i64, i64)>| -> Result<Vec<Sample>, DatasetError> {
+        let sample = |(path, identity, camera): (String, i64, i64)| {
+            let name = path.rsplit(['/', '\\']).next().unwrap_or_default();
+            let sample = Sample { path: folder.join(name), identity, identity_name: identity.to_string(), camera };
+            three_folders::check(&sample, rules).map(|()| sample)
+        };
+        if entries.is_empty() { Err(empty()) } else { entries.into_iter().map(sample).collect() }
+    };
+    Ok([samples(split.train)?, samples(split.query)?, samples(split.gallery)?])
+}

@@ -1,0 +1,56 @@
+//! MSMT17 as its authors publish it: `train` and `test`, and four lists of `path identity` lines.
+
+use std::path::Path;
+
+use super::three_folders::{self, Rules};
+use super::{DatasetError, Sample};
+
+const LISTS: [&str; 4] = ["list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt"];
+
+/// Whether the lists are there.
+pub(super) fn fits(base: &Path) -> bool {
+    base.join(LISTS[0]).is_file() && base.join("train").is_dir()
+}
+
+/// Training (validation included, as in the published numbers), query and gallery pictures.
+pub(super) fn open(base: &Path, rules: &Rules) -> Result<[Vec<Sample>; 3], DatasetError> {
+    let read = |list: &str, folder: &str| read(&base.join(list), &base.join(folder), rules);
+    let mut train = read(LISTS[0], "train")?;
+    train.extend(read(LISTS[1], "train")?);
+    Ok([train, read(LISTS[2], "test")?, read(LISTS[3], "test")?])
+}
+
+/// One list. The camera is the third field of the file name, from 1: `0000_000_01_0303morning_0008_0.jpg` is camera 0.
+fn read(list: &Path, folder: &Path, rules: &Rules) -> Result<Vec<Sample>, DatasetError> {
+    let text = std::fs::read_to_string(list).map_err(|source| DatasetError::Read { path: list.to_owned(), source })?;
+    let mut samples = Vec::new();
+    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let wrong = || DatasetError::List {
+            path: list.to_owned(),
+            line: index + 1,
+            found: line.to_owned(),
+            allowed: "`<path> <identity>` with the camera as third `_` field of the file name, inside the dataset,",
+        };
+        let (path, identity) = line.trim().rsplit_once(char::is_whitespace).ok_or_else(wrong)?;
+        let path = Path::new(path.trim());
+        // A list is data from elsewhere: it names pictures of its own folder only.
+        if !path.components().all(|part| matches!(part, std::path::Component::Normal(_))) {
+            return Err(wrong());
+        }
+        let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(wrong)?;
+        let camera: i64 = name.split('_').nth(2).and_then(|field| field.parse().ok()).ok_or_else(wrong)?;
+        let sample = Sample {
+            path: folder.join(path),
+            identity: identity.parse().map_err(|_| wrong())?,
+            identity_name: identity.to_owned(),
+            camera: camera.checked_sub(1).ok_or_else(wrong)?,
+        };
+        three_folders::check(&sample, rules)?;
+        samples.push(sample);
+    }
+    if samples.is_empty() {
+        let allowed = "at least one `<path> <identity>` line".into();
+        return Err(DatasetError::Empty { folder: list.to_owned(), found: "an empty list".into(), allowed });
+    }
+    Ok(samples)
+}

@@ -1,0 +1,500 @@
+//! Settings of a training run: every default once. Plain data, stored in each checkpoint; imports nothing of ours.
+//!
+//! ```
+//! let mut config = train::config::ReidConfig { lr: 3.5e-4, ..Default::default() };
+//! config.check()?;
+//! config.probability = 1.5;
+//! let error = config.check().unwrap_err();
+//! assert_eq!(error.to_string(), "--probability is 1.5; 0 to 1 are allowed");
+//! # Ok::<(), train::config::ConfigError>(())
+//! ```
+
+use std::fmt::{self, Display};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Why settings cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A value out of range.
+    #[error("--{flag} is {value}; {allowed} are allowed")]
+    Range {
+        /// The flag, in our spelling.
+        flag: &'static str,
+        /// Its value.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// Values that exclude each other.
+    #[error("--{flag} does not go with --{other}: {why}")]
+    Conflict {
+        /// One flag.
+        flag: &'static str,
+        /// The other.
+        other: &'static str,
+        /// Why not.
+        why: &'static str,
+    },
+}
+
+/// A word none of the known ones.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{word}` is not known; {} are", known.join(", "))]
+pub struct UnknownWord {
+    /// What was given.
+    pub word: String,
+    /// The known words.
+    pub known: &'static [&'static str],
+}
+
+/// An enum that is read and written as words, in any case.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(into = "String", try_from = "String")]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant),+
+        }
+
+        impl $name {
+            /// Every word.
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+
+            /// The word.
+            pub fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = UnknownWord;
+            fn from_str(word: &str) -> Result<Self, UnknownWord> {
+                $(if word.eq_ignore_ascii_case($word) { return Ok(Self::$variant); })+
+                Err(UnknownWord { word: word.to_owned(), known: Self::WORDS })
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = UnknownWord;
+            fn try_from(word: String) -> Result<Self, UnknownWord> { word.parse() }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> String { value.word().to_owned() }
+        }
+
+        impl Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str(self.word()) }
+        }
+    };
+}
+
+words! {
+    /// How gradients become steps.
+    Optimizer {
+        /// Adam.
+        Adam = "ADAM",
+        /// Gradient descent with momentum.
+        Sgd = "SGD",
+        /// Adam with Nesterov momentum.
+        Nadam = "NADAM",
+        /// RMSprop.
+        RmsProp = "RMSprop",
+    }
+}
+
+words! {
+    /// How the learning rate starts, where no cosine says.
+    Warmup {
+        /// At its full value.
+        Constant = "constant",
+        /// Rising in equal steps over the warm-up epochs.
+        Linear = "linear",
+    }
+}
+
+words! {
+    /// Where a network pools its map.
+    Pool {
+        /// Mean.
+        Avg = "avg",
+        /// Maximum.
+        Max = "max",
+    }
+}
+
+words! {
+    /// Which features of ResNet50 are compared.
+    FeatInference {
+        /// Those after the batch-norm neck.
+        After = "after",
+        /// Those before it.
+        Before = "before",
+    }
+}
+
+/// Settings of person re-identification. The field `data_train` is the flag `--data-train`, and so on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReidConfig {
+    /// Network by its published name.
+    pub model: String,
+    /// Folder of the datasets, or of the one dataset.
+    pub datadir: String,
+    /// Datasets to train on, joined by `+`; empty: told from the folders.
+    pub data_train: String,
+    /// Datasets to evaluate on, joined by `+`; empty: told from the folders.
+    pub data_test: String,
+    /// `cuhk03` means the hand-drawn boxes, not the detected ones.
+    pub cuhk03_labeled: bool,
+    /// Dataset `folders`: identities that train; half of them without.
+    pub train_identities: Option<usize>,
+
+    /// Epochs to train.
+    pub epochs: usize,
+    /// Epochs between evaluations; 0: only after the last.
+    pub test_every: usize,
+    /// Identities in a batch (P).
+    pub batchid: usize,
+    /// Pictures of each identity in a batch (K).
+    pub batchimage: usize,
+    /// Pictures in a batch of evaluation.
+    pub batchtest: usize,
+    /// Batches of P identities × K pictures; otherwise pictures in any order, P·K in a batch.
+    pub sampler: bool,
+
+    /// Loss expression, `weight*name+weight*name`.
+    pub loss: String,
+    /// Label smoothing in the cross entropy.
+    pub if_labelsmooth: bool,
+    /// Margin of Triplet and MSLoss.
+    pub margin: f64,
+
+    /// Features of an embedding or of each of its parts.
+    pub feats: usize,
+    /// Height of the network's input in pixels.
+    pub height: usize,
+    /// Width of the network's input in pixels.
+    pub width: usize,
+    /// Training identities. Counted from the data, whatever is set here.
+    pub num_classes: usize,
+    /// Batch-norm neck (ResNet50, PCB).
+    pub bnneck: bool,
+    /// Drop block (ResNet50; LMBN has its own).
+    pub drop_block: bool,
+    /// Features before or after the neck (ResNet50).
+    pub feat_inference: FeatInference,
+    /// Height of the dropped block, as a share of the map.
+    pub h_ratio: f64,
+    /// Width of the dropped block, as a share of the map.
+    pub w_ratio: f64,
+    /// Pooling (MGN).
+    pub pool: Pool,
+    /// Horizontal parts (PCB).
+    pub parts: usize,
+
+    /// Optimiser.
+    pub optimizer: Optimizer,
+    /// Learning rate.
+    pub lr: f64,
+    /// Momentum (SGD, RMSprop).
+    pub momentum: f64,
+    /// Dampening of the momentum (SGD).
+    pub dampening: f64,
+    /// Nesterov momentum (SGD).
+    pub nesterov: bool,
+    /// Decay of the first moment (ADAM, NADAM).
+    pub beta1: f64,
+    /// Decay of the second moment (ADAM, NADAM).
+    pub beta2: f64,
+    /// Largest second moment so far instead of the last (ADAM).
+    pub amsgrad: bool,
+    /// Floor under the second moment's root.
+    pub epsilon: f64,
+    /// Factor of the learning rate at each milestone.
+    pub gamma: f64,
+    /// L2 penalty, added to the gradient.
+    pub weight_decay: f64,
+    /// Milestones: `step_40_70` are two, `step` is none.
+    pub decay_type: String,
+    /// Start of the learning rate, where no cosine says.
+    pub warmup: Warmup,
+    /// Epochs of warm-up.
+    pub warmup_epochs: usize,
+    /// Learning rate follows half a cosine.
+    pub cosine_annealing: bool,
+    /// Learning rate warms up, then follows half a cosine.
+    pub w_cosine_annealing: bool,
+    /// A tenth of the learning rate for the backbone (PCB). The reference means it and never does it.
+    pub pcb_different_lr: bool,
+
+    /// Random erasing.
+    pub random_erasing: bool,
+    /// Probability of random erasing.
+    pub probability: f64,
+    /// A random square blanked out.
+    pub cutout: bool,
+
+    /// Re-ranking by k-reciprocal neighbours at evaluation.
+    pub re_rank: bool,
+    /// Name of the run.
+    pub save: String,
+    /// Weights to start from; empty: none.
+    pub pre_train: String,
+    /// Seed of sampler, transforms and initialisation.
+    pub seed: u64,
+    /// Threads that decode pictures.
+    #[serde(alias = "nThread")]
+    pub n_thread: usize,
+    /// An unreadable picture is an error; otherwise it is replaced and counted.
+    pub strict: bool,
+    /// Memory for decoded training pictures in MB (2²⁰ bytes); 0: none are kept.
+    pub cache_mb: usize,
+}
+
+impl Default for ReidConfig {
+    fn default() -> Self {
+        Self {
+            model: "LMBN_n".into(),
+            datadir: "Market-1501-v15.09.15".into(),
+            data_train: "Market1501".into(),
+            data_test: "Market1501".into(),
+            cuhk03_labeled: false,
+            train_identities: None,
+            epochs: 80,
+            test_every: 20,
+            batchid: 16,
+            batchimage: 4,
+            batchtest: 32,
+            sampler: true,
+            loss: "1*CrossEntropy+1*Triplet".into(),
+            if_labelsmooth: false,
+            margin: 1.2,
+            feats: 512,
+            height: 384,
+            width: 128,
+            num_classes: 751,
+            bnneck: false,
+            drop_block: false,
+            feat_inference: FeatInference::After,
+            h_ratio: 0.3,
+            w_ratio: 1.0,
+            pool: Pool::Avg,
+            parts: 6,
+            optimizer: Optimizer::Adam,
+            lr: 6e-4,
+            momentum: 0.9,
+            dampening: 0.0,
+            nesterov: false,
+            beta1: 0.9,
+            beta2: 0.999,
+            amsgrad: false,
+            epsilon: 1e-8,
+            gamma: 0.1,
+            weight_decay: 5e-4,
+            decay_type: "step".into(),
+            warmup: Warmup::Constant,
+            warmup_epochs: 10,
+            cosine_annealing: false,
+            w_cosine_annealing: false,
+            pcb_different_lr: false,
+            random_erasing: false,
+            probability: 0.5,
+            cutout: false,
+            re_rank: false,
+            save: "test".into(),
+            pre_train: String::new(),
+            seed: 1,
+            n_thread: 4,
+            strict: false,
+            cache_mb: 512,
+        }
+    }
+}
+
+impl ReidConfig {
+    /// Pictures in a training batch.
+    pub fn batch(&self) -> usize {
+        self.batchid.saturating_mul(self.batchimage)
+    }
+
+    /// Epochs after which the learning rate falls, from `decay_type`.
+    ///
+    /// # Errors
+    /// If it is not `step` followed by ascending numbers, each after a `_`.
+    pub fn milestones(&self) -> Result<Vec<usize>, ConfigError> {
+        let wrong = || ConfigError::Range {
+            flag: "decay-type",
+            value: format!("`{}`", self.decay_type),
+            allowed: "`step`, or `step` and ascending epochs such as `step_40_70`,".into(),
+        };
+        let mut fields = self.decay_type.split('_');
+        if fields.next() != Some("step") {
+            return Err(wrong());
+        }
+        let epochs = fields.map(|field| field.parse().ok().filter(|epoch| *epoch > 0));
+        let epochs = epochs.collect::<Option<Vec<usize>>>().ok_or_else(wrong)?;
+        if epochs.is_sorted_by(|a, b| a < b) { Ok(epochs) } else { Err(wrong()) }
+    }
+
+    /// Whether every value is in range and none excludes another.
+    ///
+    /// # Errors
+    /// The first that is not, with its flag.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let named = |flag, value: &str| match value.trim().is_empty() {
+            true => Err(ConfigError::Range { flag, value: "empty".into(), allowed: "names".into() }),
+            false => Ok(()),
+        };
+        named("model", &self.model)?;
+        named("datadir", &self.datadir)?;
+        named("loss", &self.loss)?;
+        named("save", &self.save)?;
+
+        let count = |flag, value: usize, from: usize, to: usize| match (from..=to).contains(&value) {
+            true => Ok(()),
+            false => {
+                let allowed =
+                    if to == usize::MAX { format!("whole numbers from {from}") } else { format!("{from} to {to}") };
+                Err(ConfigError::Range { flag, value: value.to_string(), allowed })
+            }
+        };
+        const ANY: usize = usize::MAX;
+        count("train-identities", self.train_identities.unwrap_or(1), 1, ANY)?;
+        count("epochs", self.epochs, 1, ANY)?;
+        // A batch of one identity has no negatives, and a picture without a partner is its own positive.
+        let least = if self.sampler { 2 } else { 1 };
+        count("batchid", self.batchid, least, 65_536)?;
+        count("batchimage", self.batchimage, least, 65_536)?;
+        if self.batch() < 2 {
+            let why = "batch norm needs a batch of at least 2 pictures";
+            return Err(ConfigError::Conflict { flag: "batchid", other: "batchimage", why });
+        }
+        count("batchtest", self.batchtest, 1, 65_536)?;
+        count("feats", self.feats, 1, 65_536)?;
+        count("height", self.height, 16, 8_192)?;
+        count("width", self.width, 16, 8_192)?;
+        count("num-classes", self.num_classes, 1, ANY)?;
+        count("parts", self.parts, 1, 64)?;
+        count("n-thread", self.n_thread, 1, 1_024)?;
+        count("cache-mb", self.cache_mb, 0, usize::MAX >> 20)?;
+
+        let number = |flag, value: f64, fits: bool, allowed: &str| match fits && value.is_finite() {
+            true => Ok(()),
+            false => Err(ConfigError::Range { flag, value: value.to_string(), allowed: allowed.into() }),
+        };
+        let share = |flag, value: f64| number(flag, value, value > 0.0 && value <= 1.0, "numbers above 0 up to 1");
+        let decay = |flag, value: f64| number(flag, value, (0.0..1.0).contains(&value), "0 to less than 1");
+        let positive = |flag, value: f64| number(flag, value, value > 0.0, "numbers above 0");
+        let not_negative = |flag, value: f64| number(flag, value, value >= 0.0, "numbers from 0");
+        not_negative("margin", self.margin)?;
+        share("h-ratio", self.h_ratio)?;
+        share("w-ratio", self.w_ratio)?;
+        positive("lr", self.lr)?;
+        decay("momentum", self.momentum)?;
+        number("dampening", self.dampening, (0.0..=1.0).contains(&self.dampening), "0 to 1")?;
+        if self.nesterov && self.optimizer == Optimizer::Sgd && (self.momentum == 0.0 || self.dampening != 0.0) {
+            let why = "Nesterov momentum needs a momentum above 0 and no dampening";
+            return Err(ConfigError::Conflict { flag: "nesterov", other: "dampening", why });
+        }
+        decay("beta1", self.beta1)?;
+        decay("beta2", self.beta2)?;
+        positive("epsilon", self.epsilon)?;
+        share("gamma", self.gamma)?;
+        not_negative("weight-decay", self.weight_decay)?;
+        self.milestones()?;
+        if self.cosine_annealing && self.w_cosine_annealing {
+            let why = "one schedule is followed; the second is the first with a warm-up";
+            return Err(ConfigError::Conflict { flag: "cosine-annealing", other: "w-cosine-annealing", why });
+        }
+        number("probability", self.probability, (0.0..=1.0).contains(&self.probability), "0 to 1")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_those_of_the_specification_and_pass() {
+        let config = ReidConfig::default();
+        config.check().unwrap();
+        assert_eq!((config.batch(), config.height, config.width), (64, 384, 128));
+        assert_eq!(config.optimizer.to_string(), "ADAM");
+        let json = serde_json::to_string(&config).unwrap();
+        assert!(json.contains(r#""optimizer":"ADAM""#), "{json}");
+        assert_eq!(serde_json::from_str::<ReidConfig>(&json).unwrap(), config);
+        assert_eq!(serde_json::from_str::<ReidConfig>("{}").unwrap(), config, "what is absent has its default");
+    }
+
+    #[test]
+    fn unknown_keys_and_words_are_errors_that_name_them() {
+        let error = serde_json::from_str::<ReidConfig>(r#"{"epoch": 2}"#).unwrap_err().to_string();
+        assert!(error.contains("`epoch`"), "{error}");
+        let error = serde_json::from_str::<ReidConfig>(r#"{"optimizer": "LAMB"}"#).unwrap_err().to_string();
+        assert!(error.contains("`LAMB`") && error.contains("NADAM"), "{error}");
+        assert_eq!("rmsprop".parse(), Ok(Optimizer::RmsProp));
+    }
+
+    #[test]
+    fn milestones() {
+        let of = |text: &str| ReidConfig { decay_type: text.into(), ..Default::default() }.milestones();
+        assert_eq!(of("step"), Ok(vec![]));
+        assert_eq!(of("step_40_70"), Ok(vec![40, 70]));
+        for wrong in ["", "40_70", "step_", "step_70_40", "step_0", "step_4.5", "step40"] {
+            assert!(of(wrong).unwrap_err().to_string().contains("--decay-type"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_check_names_its_flag_and_value() {
+        type Change = fn(&mut ReidConfig);
+        let cases: [(&str, &str, Change); 33] = [
+            ("--model", "empty", |c| c.model = " ".into()),
+            ("--loss", "empty", |c| c.loss = String::new()),
+            ("--train-identities", "0", |c| c.train_identities = Some(0)),
+            ("--epochs", "0", |c| c.epochs = 0),
+            ("--batchid", "1", |c| c.batchid = 1),
+            ("--batchimage", "1", |c| c.batchimage = 1),
+            ("--batchid", "batchimage", |c| (c.sampler, c.batchid, c.batchimage) = (false, 1, 1)),
+            ("--batchtest", "0", |c| c.batchtest = 0),
+            ("--feats", "0", |c| c.feats = 0),
+            ("--height", "8", |c| c.height = 8),
+            ("--width", "9000", |c| c.width = 9_000),
+            ("--num-classes", "0", |c| c.num_classes = 0),
+            ("--parts", "0", |c| c.parts = 0),
+            ("--n-thread", "0", |c| c.n_thread = 0),
+            ("--margin", "-1", |c| c.margin = -1.0),
+            ("--h-ratio", "0", |c| c.h_ratio = 0.0),
+            ("--w-ratio", "1.1", |c| c.w_ratio = 1.1),
+            ("--lr", "0", |c| c.lr = 0.0),
+            ("--lr", "NaN", |c| c.lr = f64::NAN),
+            ("--lr", "inf", |c| c.lr = f64::INFINITY),
+            ("--momentum", "1", |c| c.momentum = 1.0),
+            ("--dampening", "2", |c| c.dampening = 2.0),
+            ("--beta1", "1", |c| c.beta1 = 1.0),
+            ("--beta2", "-0.1", |c| c.beta2 = -0.1),
+            ("--epsilon", "0", |c| c.epsilon = 0.0),
+            ("--gamma", "0", |c| c.gamma = 0.0),
+            ("--weight-decay", "-1", |c| c.weight_decay = -1.0),
+            ("--decay-type", "linear", |c| c.decay_type = "linear".into()),
+            ("--cosine-annealing", "w-cosine", |c| (c.cosine_annealing, c.w_cosine_annealing) = (true, true)),
+            ("--probability", "-0.5", |c| c.probability = -0.5),
+            ("--save", "empty", |c| c.save = String::new()),
+            ("--datadir", "empty", |c| c.datadir = String::new()),
+            ("--nesterov", "dampening", |c| {
+                (c.optimizer, c.nesterov, c.dampening) = (Optimizer::Sgd, true, 0.5);
+            }),
+        ];
+        for (flag, value, change) in cases {
+            let mut config = ReidConfig::default();
+            change(&mut config);
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.starts_with(flag) && error.contains(value), "{flag} {value}: {error}");
+        }
+    }
+}

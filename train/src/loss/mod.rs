@@ -1,0 +1,302 @@
+//! Losses for identity networks, and the expression that weighs them.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor};
+//! use train::loss::{LossParams, LossSum};
+//!
+//! let device = Device::flex().autodiff();
+//! let params = LossParams { num_classes: 2, label_smoothing: true, margin: 0.7, feat_dim: 3, seed: 1 };
+//! let mut loss = LossSum::new("0.5*CrossEntropy+0.5*MSLoss", &params)?;
+//! let scores = Tensor::<2>::from_floats([[2.0, 0.0], [1.0, 0.5], [0.0, 1.0], [0.5, 0.5]], &device).require_grad();
+//! let features = Tensor::<2>::from_floats([[1.0, 0.0, 0.1], [0.9, 0.2, 0.0], [0.0, 1.0, 0.0], [0.3, 0.8, 0.1]], &device);
+//! let classes = Tensor::from_ints([0, 0, 1, 1], &device);
+//! let terms = loss.forward(&[scores], &[features], classes);
+//! let gradients = terms.total.backward();
+//! # Ok::<(), train::loss::LossError>(())
+//! ```
+
+mod center;
+mod cross_entropy;
+mod focal;
+mod multi_similarity;
+mod pairs;
+mod triplet;
+
+pub use center::{CenterLoss, CenterRule};
+pub use cross_entropy::CrossEntropy;
+pub use focal::Focal;
+pub use multi_similarity::MultiSimilarity;
+pub use triplet::{Triplet, TripletSemihard};
+
+use burn::tensor::{Int, Tensor};
+
+/// Names an expression may use: the first two read the scores, the others the features.
+pub const NAMES: [&str; 6] = ["CrossEntropy", "Focal", "Triplet", "TripletSemihard", "MSLoss", "CenterLoss"];
+
+/// A loss expression or a saved table that does not fit.
+#[derive(Debug, thiserror::Error, PartialEq)]
+#[non_exhaustive]
+pub enum LossError {
+    /// Nothing between two `+`, or no expression at all.
+    #[error("empty term in loss `{expression}`; a term is `weight*name`, name one of {}", NAMES.join(", "))]
+    Empty {
+        /// As typed.
+        expression: String,
+    },
+    /// No weight in front of the name.
+    #[error("no `*` in loss term `{term}`; a term is `weight*name`, name one of {}", NAMES.join(", "))]
+    Star {
+        /// As typed.
+        term: String,
+    },
+    /// A weight that is no number, or not a finite one.
+    #[error("weight `{weight}` in loss term `{term}` is not a finite number")]
+    Weight {
+        /// As typed.
+        term: String,
+        /// The part before the `*`.
+        weight: String,
+    },
+    /// A loss that does not exist.
+    #[error("unknown loss `{name}` in term `{term}`; known: {}", NAMES.join(", "))]
+    Unknown {
+        /// As typed.
+        term: String,
+        /// The part after the `*`.
+        name: String,
+    },
+    /// Two terms of one name could not be told apart in the log.
+    #[error("loss `{name}` occurs twice; add the weights")]
+    Twice {
+        /// The name.
+        name: String,
+    },
+    /// Class centres of another model.
+    #[error("{values} saved class centre values of shape {found:?} do not fit a table of {wanted:?}")]
+    Centers {
+        /// Saved `[num_classes, feat_dim]`.
+        found: [usize; 2],
+        /// Saved numbers.
+        values: usize,
+        /// `[num_classes, feat_dim]` of this model.
+        wanted: [usize; 2],
+    },
+}
+
+/// What the losses need to know besides the expression.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LossParams {
+    /// Width of every score tensor.
+    pub num_classes: usize,
+    /// Cross entropy with ε = 0.1 instead of hard labels.
+    pub label_smoothing: bool,
+    /// Margin of Triplet (0: soft margin), TripletSemihard and MSLoss.
+    pub margin: f64,
+    /// Width of the feature tensors, for the centre table.
+    pub feat_dim: usize,
+    /// Seed of the centre table.
+    pub seed: u64,
+}
+
+/// Values of one batch.
+#[derive(Debug, Clone)]
+pub struct LossTerms {
+    /// `[1]`, what to call `backward` on.
+    pub total: Tensor<1>,
+    /// Weighted terms `[1]` by name, in the order of the expression; they add up to the total.
+    pub terms: Vec<(String, Tensor<1>)>,
+}
+
+impl LossTerms {
+    /// The total and the weighted terms as numbers; waits for the device once.
+    pub fn values(&self) -> (f64, Vec<(String, f64)>) {
+        let all = std::iter::once(&self.total).chain(self.terms.iter().map(|(_, term)| term));
+        let all = Tensor::cat(all.map(|value| value.clone().inner()).collect(), 0);
+        let mut values = all.into_data().iter::<f64>().collect::<Vec<_>>().into_iter();
+        let total = values.next().unwrap_or(f64::NAN);
+        (total, self.terms.iter().map(|(name, _)| name.clone()).zip(values).collect())
+    }
+}
+
+/// Weighted sum of losses, each summed over the score or feature tensors that a model returns in training.
+#[derive(Debug, Clone)]
+pub struct LossSum {
+    terms: Vec<Term>,
+}
+
+#[derive(Debug, Clone)]
+struct Term {
+    name: &'static str,
+    weight: f64,
+    loss: Loss,
+}
+
+#[derive(Debug, Clone)]
+enum Loss {
+    CrossEntropy(CrossEntropy),
+    Focal(Focal),
+    Triplet(Triplet),
+    TripletSemihard(TripletSemihard),
+    MultiSimilarity(MultiSimilarity),
+    Center(Box<CenterLoss>),
+}
+
+impl LossSum {
+    /// Reads `weight*name{+weight*name}`, such as `0.5*CrossEntropy+0.5*MSLoss`.
+    ///
+    /// # Errors
+    /// An unknown name, a missing `*`, a weight that is not a finite number, or a name given twice.
+    pub fn new(expression: &str, params: &LossParams) -> Result<Self, LossError> {
+        let build = |(name, weight)| {
+            let LossParams { num_classes, margin, .. } = *params;
+            let loss = match name {
+                "CrossEntropy" => {
+                    let smoothing = if params.label_smoothing { CrossEntropy::SMOOTHING } else { 0.0 };
+                    Loss::CrossEntropy(CrossEntropy { num_classes, smoothing })
+                }
+                "Focal" => Loss::Focal(Focal::new(num_classes)),
+                "Triplet" => Loss::Triplet(Triplet { margin }),
+                "TripletSemihard" => Loss::TripletSemihard(TripletSemihard { margin }),
+                "MSLoss" => Loss::MultiSimilarity(MultiSimilarity::new(margin)),
+                _ => {
+                    let center = CenterLoss::new(num_classes, params.feat_dim, CenterRule::default(), params.seed);
+                    Loss::Center(Box::new(center))
+                }
+            };
+            Term { name, weight, loss }
+        };
+        Ok(Self { terms: parse(expression)?.into_iter().map(build).collect() })
+    }
+
+    /// Lets class centres, if there are any, follow another rule than Wen's.
+    pub fn with_center_rule(mut self, rule: CenterRule) -> Self {
+        for term in &mut self.terms {
+            if let Loss::Center(center) = &mut term.loss {
+                **center = CenterLoss::clone(center).with_rule(rule);
+            }
+        }
+        self
+    }
+
+    /// Names in the order of the expression.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.terms.iter().map(|term| term.name)
+    }
+
+    /// Loss of one training batch; class centres then move.
+    ///
+    /// # Shapes
+    /// - `scores`: each `[batch, num_classes]`, logits
+    /// - `features`: each `[batch, feat_dim]`, before any normalisation
+    /// - `classes`: `[batch]`, 0..`num_classes`, on the device of the others
+    ///
+    /// # Batch
+    /// See the losses: metric losses want at least two identities with two pictures each.
+    ///
+    /// # Panics
+    /// If a shape is another, or a term finds no tensor to apply to.
+    pub fn forward(&mut self, scores: &[Tensor<2>], features: &[Tensor<2>], classes: Tensor<1, Int>) -> LossTerms {
+        let terms = self.evaluate(scores, features, classes.clone());
+        for term in &mut self.terms {
+            if let Loss::Center(center) = &mut term.loss {
+                center.update(features, classes.clone());
+            }
+        }
+        terms
+    }
+
+    /// As [`LossSum::forward`], but class centres stay where they are.
+    ///
+    /// # Panics
+    /// As [`LossSum::forward`].
+    pub fn evaluate(&self, scores: &[Tensor<2>], features: &[Tensor<2>], classes: Tensor<1, Int>) -> LossTerms {
+        let over = |items: &[Tensor<2>], loss: &dyn Fn(Tensor<2>, Tensor<1, Int>) -> Tensor<1>| {
+            // A selection drops pairs that compare with NaN; 0·NaN keeps a broken model visible in the value.
+            let damage = |item: &Tensor<2>| pairs::constant(item.clone()).sum().mul_scalar(0.0);
+            items.iter().map(|item| loss(item.clone(), classes.clone()) + damage(item)).reduce(|sum, item| sum + item)
+        };
+        let term = |term: &Term| {
+            let sum = match &term.loss {
+                Loss::CrossEntropy(loss) => over(scores, &|x, y| loss.forward(x, y)),
+                Loss::Focal(loss) => over(scores, &|x, y| loss.forward(x, y)),
+                Loss::Triplet(loss) => over(features, &|x, y| loss.forward(x, y)),
+                Loss::TripletSemihard(loss) => over(features, &|x, y| loss.forward(x, y)),
+                Loss::MultiSimilarity(loss) => over(features, &|x, y| loss.forward(x, y)),
+                Loss::Center(loss) => over(features, &|x, y| loss.forward(x, y)),
+            };
+            let sum = sum.unwrap_or_else(|| panic!("the model returns nothing that {} applies to", term.name));
+            (term.name.to_owned(), sum.mul_scalar(term.weight))
+        };
+        let terms: Vec<_> = self.terms.iter().map(term).collect();
+        let total = terms.iter().map(|(_, value)| value.clone()).reduce(|sum, value| sum + value);
+        LossTerms { total: total.expect("an expression has at least one term"), terms }
+    }
+
+    /// The class centres, row-major, and their shape `[num_classes, feat_dim]`; part of a checkpoint.
+    pub fn centers(&self) -> Option<(Vec<f32>, [usize; 2])> {
+        self.terms.iter().find_map(|term| match &term.loss {
+            Loss::Center(center) => Some(center.centers()),
+            _ => None,
+        })
+    }
+
+    /// Takes over class centres from a checkpoint; without a CenterLoss there is nothing to do.
+    ///
+    /// # Errors
+    /// If the table has another shape.
+    pub fn set_centers(&mut self, values: Vec<f32>, shape: [usize; 2]) -> Result<(), LossError> {
+        for term in &mut self.terms {
+            if let Loss::Center(center) = &mut term.loss {
+                return center.set_centers(values, shape);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Terms of an expression as known name and weight.
+fn parse(expression: &str) -> Result<Vec<(&'static str, f64)>, LossError> {
+    let mut terms: Vec<(&'static str, f64)> = Vec::new();
+    for term in split(expression) {
+        let term = term.trim();
+        if term.is_empty() {
+            return Err(LossError::Empty { expression: expression.to_owned() });
+        }
+        let (weight, name) = term.split_once('*').ok_or_else(|| LossError::Star { term: term.to_owned() })?;
+        let (weight, name) = (weight.trim(), name.trim());
+        let value = weight
+            .parse::<f64>()
+            .ok()
+            .filter(|value| (*value as f32).is_finite())
+            .ok_or_else(|| LossError::Weight { term: term.to_owned(), weight: weight.to_owned() })?;
+        let known = NAMES
+            .into_iter()
+            .find(|known| *known == name)
+            .ok_or_else(|| LossError::Unknown { term: term.to_owned(), name: name.to_owned() })?;
+        if terms.iter().any(|(name, _)| *name == known) {
+            return Err(LossError::Twice { name: known.to_owned() });
+        }
+        terms.push((known, value));
+    }
+    Ok(terms)
+}
+
+/// Splits at `+`, except at a sign: that of an exponent (`1e+3*`) or of a weight (`+0.5*`).
+fn split(expression: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let mut start = 0;
+    for (at, _) in expression.match_indices('+') {
+        let before = &expression[start..at];
+        let exponent = before.strip_suffix(['e', 'E']).is_some_and(|mantissa| mantissa.trim().parse::<f64>().is_ok());
+        let sign = start == 0 && before.trim().is_empty() && at + 1 < expression.len();
+        if !exponent && !sign {
+            parts.push(before);
+            start = at + 1;
+        }
+    }
+    parts.push(&expression[start..]);
+    parts
+}
+
+#[cfg(test)]
+mod tests;

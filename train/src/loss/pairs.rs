@@ -1,0 +1,46 @@
+//! What the metric losses share: distances and identities of all pairs of a batch.
+
+use burn::tensor::{Bool, Int, Tensor};
+
+/// Euclidean distance of every pair of rows; features are not normalised.
+///
+/// # Shapes
+/// - `features`: `[batch, feat_dim]`
+/// - returns: `[batch, batch]`, at least 1e-6
+pub(super) fn euclidean(features: Tensor<2>) -> Tensor<2> {
+    let square = features.clone().square().sum_dim(1);
+    let product = features.clone().matmul(features.transpose());
+    // The floor sits under the root: rows that coincide have a finite, zero gradient.
+    (square.clone() + square.transpose() - product.mul_scalar(2.0)).clamp_min(1e-12).sqrt()
+}
+
+/// Cosine similarity of every pair of rows. A row shorter than 1e-12 has no direction: its similarities are 0 and
+/// it receives no gradient (dividing by the floor would hand it 1e12 times the others').
+///
+/// # Shapes
+/// - `features`: `[batch, feat_dim]`
+/// - returns: `[batch, batch]`, in [-1, 1] up to rounding
+pub(super) fn cosine(features: Tensor<2>) -> Tensor<2> {
+    let dims = features.dims();
+    let square = features.clone().square().sum_dim(1);
+    let directionless = square.clone().lower_scalar(1e-24).expand(dims);
+    let unit = (features / square.clamp_min(1e-24).sqrt()).mask_fill(directionless, 0.0);
+    unit.clone().matmul(unit.transpose())
+}
+
+/// Which pairs of rows have the same identity; a row is one with itself.
+///
+/// # Shapes
+/// - `classes`: `[batch]`
+/// - returns: `[batch, batch]`
+pub(super) fn same_identity(classes: Tensor<1, Int>) -> Tensor<2, Bool> {
+    let [batch] = classes.dims();
+    let column = classes.clone().unsqueeze_dim::<2>(1).expand([batch, batch]);
+    let row = classes.unsqueeze_dim::<2>(0).expand([batch, batch]);
+    column.equal(row)
+}
+
+/// The values without their history: what is computed from them carries no gradient.
+pub(super) fn constant<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    if tensor.is_autodiff() { tensor.inner().autodiff() } else { tensor }
+}

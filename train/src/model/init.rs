@@ -1,0 +1,98 @@
+//! Initial weights: a pure function of seed and parameter name, so that they are the same on every machine and in whatever order a
+//! network is built.
+
+use std::f64::consts::TAU;
+
+use burn::tensor::TensorData;
+use contract::fill::unit;
+
+/// Distribution of a weight with two axes or more.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Init {
+    /// Normal, standard deviation given.
+    Normal {
+        /// Standard deviation.
+        std: f64,
+    },
+    /// Normal, standard deviation √(2 / fan-out), fan-out = kernel area × first axis, also where depthwise. Biases 0.
+    NormalFanOut,
+    /// PyTorch's default: uniform within ±1/√fan-in. Biases the same.
+    UniformFanIn,
+}
+
+/// Where a parameter's numbers come from: parameters of equal `name` start equal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    /// Name that seeds the generator.
+    pub name: String,
+    /// Distribution.
+    pub init: Init,
+}
+
+impl Source {
+    /// Start value of the parameter whose key is `key`. Norms (one axis, `weight` and `bias`, with running statistics beside
+    /// them) start at 1 and 0.
+    pub fn draw(&self, key: &str, shape: &[usize], fan_in: usize, seed: u64) -> TensorData {
+        let count: usize = shape.iter().product();
+        let uniform = || unit(&format!("init.{seed}.{}", self.name), 2 * count);
+        let constant = |value: f32| vec![value; count];
+        let values = if key.ends_with(".running_var") || (shape.len() == 1 && key.ends_with(".weight")) {
+            constant(1.0)
+        } else if key.ends_with(".running_mean") {
+            constant(0.0)
+        } else {
+            match self.init {
+                _ if is_norm_bias(key) => constant(0.0),
+                Init::UniformFanIn => {
+                    let bound = 1.0 / (fan_in as f64).sqrt();
+                    uniform().take(count).map(|u| ((2.0 * u - 1.0) * bound) as f32).collect()
+                }
+                Init::Normal { .. } | Init::NormalFanOut if shape.len() == 1 => constant(0.0),
+                Init::Normal { std } => normal(uniform(), std),
+                Init::NormalFanOut => {
+                    let fan_out = shape[0] * shape[2..].iter().product::<usize>();
+                    normal(uniform(), (2.0 / fan_out as f64).sqrt())
+                }
+            }
+        };
+        TensorData::new(values, shape.to_vec())
+    }
+}
+
+/// Whether the key is the shift of a norm; in every network here norms are called `bn…`, or follow a convolution by number.
+fn is_norm_bias(key: &str) -> bool {
+    key.ends_with(".bias") && !key.contains(".fc")
+}
+
+/// Box–Muller, one value per pair.
+fn normal(mut uniform: impl Iterator<Item = f64>, std: f64) -> Vec<f32> {
+    let mut values = Vec::new();
+    while let (Some(a), Some(b)) = (uniform.next(), uniform.next()) {
+        // 1 - a is never 0.
+        values.push(((-2.0 * (1.0 - a).ln()).sqrt() * (TAU * b).cos() * std) as f32);
+    }
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distributions_have_their_moments() {
+        let draw = |key: &str, init, shape: &[usize], fan_in| {
+            let source = Source { name: key.into(), init };
+            source.draw(key, shape, fan_in, 7).to_vec::<f32>().unwrap()
+        };
+        let std = |values: &[f32]| (values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32).sqrt();
+        let weights = draw("conv.weight", Init::NormalFanOut, &[64, 32, 3, 3], 288);
+        assert!((std(&weights) / (2.0f32 / 576.0).sqrt() - 1.0).abs() < 0.02);
+        let weights = draw("conv.weight", Init::UniformFanIn, &[64, 32, 3, 3], 288);
+        let bound = 1.0 / 288f32.sqrt();
+        assert!(weights.iter().all(|v| v.abs() <= bound) && (std(&weights) * 3f32.sqrt() / bound - 1.0).abs() < 0.02);
+        assert_eq!(draw("bn.weight", Init::UniformFanIn, &[4], 1), [1.0; 4]);
+        assert_eq!(draw("bn.bias", Init::UniformFanIn, &[4], 1), [0.0; 4]);
+        assert_ne!(draw("gate.fc1.bias", Init::UniformFanIn, &[4], 16), [0.0; 4]);
+        assert_eq!(draw("gate.fc1.bias", Init::NormalFanOut, &[4], 16), [0.0; 4]);
+    }
+}

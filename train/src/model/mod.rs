@@ -1,0 +1,144 @@
+//! Networks. Burn only: no data set and no loss is known here.
+
+mod erase;
+mod head;
+mod init;
+mod lmbn_n;
+mod norm;
+mod osnet;
+mod weights;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+pub use erase::drop_top_rows;
+pub use lmbn_n::LmbnN;
+pub use norm::UnbiasedBatchNorm;
+pub use weights::{LoadReport, Partial, StateDict, WeightsError};
+
+/// What a re-identification network gives a training step.
+pub struct TrainOutput {
+    /// Class scores, each `[batch, classes]`.
+    pub scores: Vec<Tensor<2>>,
+    /// Features for metric losses, each `[batch, features]`.
+    pub features: Vec<Tensor<2>>,
+}
+
+/// Names of the re-identification networks, as `--model` takes them.
+pub const REID_NETWORKS: [&str; 1] = ["LMBN_n"];
+
+/// What fixes a re-identification network's parameters, stored in each checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReidNetConfig {
+    /// One of [`REID_NETWORKS`].
+    pub model: String,
+    /// Training identities.
+    pub classes: usize,
+    /// Values per part of the embedding.
+    pub features: usize,
+}
+
+/// A re-identification network chosen by name.
+#[derive(Module, Debug)]
+pub enum ReidNet {
+    /// See [`LmbnN`].
+    LmbnN(LmbnN),
+}
+
+/// A name that is not in [`REID_NETWORKS`].
+#[derive(Debug, thiserror::Error)]
+#[error("unknown network `{found}`; known: {}", REID_NETWORKS.join(", "))]
+pub struct UnknownNetwork {
+    /// The name.
+    pub found: String,
+}
+
+impl ReidNet {
+    /// The network with the initial weights of `seed`.
+    ///
+    /// # Errors
+    /// If the name is unknown.
+    pub fn new(config: &ReidNetConfig, seed: u64, device: &Device) -> Result<Self, UnknownNetwork> {
+        let (mut net, source) = match config.model.as_str() {
+            "LMBN_n" => (Self::LmbnN(LmbnN::new(config.classes, config.features, device)), LmbnN::init),
+            _ => return Err(UnknownNetwork { found: config.model.clone() }),
+        };
+        let empty = StateDict::of(&net);
+        let fan_ins: BTreeMap<&str, usize> = empty
+            .iter()
+            .filter(|(_, data)| data.shape().len() > 1)
+            .filter_map(|(key, data)| Some((key.strip_suffix(".weight")?, data.shape()[1..].iter().product())))
+            .collect();
+        let initial = empty.iter().map(|(key, data)| {
+            let module = key.rsplit_once('.').map_or("", |(module, _)| module);
+            let fan_in = fan_ins.get(module).copied().unwrap_or(1);
+            (key.to_owned(), source(key).draw(key, data.shape(), fan_in, seed))
+        });
+        let initial: StateDict = initial.collect();
+        let report = initial.load_into(&mut net);
+        assert!(report.is_complete(), "initial weights are made from the network's own keys: {report:?}");
+        Ok(net)
+    }
+
+    /// Training, on an autodiff device: `[batch, 3, height, width]` to scores and features.
+    pub fn forward(&self, images: Tensor<4>) -> TrainOutput {
+        match self {
+            Self::LmbnN(net) => net.forward(images),
+        }
+    }
+
+    /// Evaluation, on a device without autodiff (`net.valid()`): `[batch, 3, height, width]` to `[batch, features, parts]`.
+    pub fn embed(&self, images: Tensor<4>) -> Tensor<3> {
+        match self {
+            Self::LmbnN(net) => net.embed(images),
+        }
+    }
+
+    /// Parts of an embedding.
+    pub fn parts(&self) -> usize {
+        match self {
+            Self::LmbnN(_) => lmbn_n::PARTS,
+        }
+    }
+
+    /// Fills the network from a weights file: its own weights, or those of its backbone's ImageNet classifier (`conv1.…` to
+    /// `conv5.…`), which every branch then starts from while the heads keep theirs.
+    ///
+    /// # Errors
+    /// See [`WeightsError`]; the network is unchanged unless the result is `Ok`.
+    pub fn load_pretrained(&mut self, path: &Path, partial: Partial) -> Result<LoadReport, WeightsError> {
+        let (name, backbone_key): (_, fn(&str) -> Option<String>) = match self {
+            Self::LmbnN(_) => ("LMBN_n", LmbnN::backbone_key),
+        };
+        let own = StateDict::of(self);
+        let file = StateDict::read(path)?;
+        let is_backbone = |key: &str| backbone_key(key).is_some_and(|source| file.get(&source).is_some());
+        if !own.iter().any(|(key, _)| is_backbone(key)) {
+            return StateDict::load_file(path, self, name, partial);
+        }
+        let spread = file.spread(&own, backbone_key);
+        let mut copy = self.valid().train();
+        let mut report = spread.load_into(&mut copy);
+        let used: BTreeSet<_> = own.iter().filter_map(|(key, _)| backbone_key(key)).collect();
+        // What an ImageNet classifier has behind its backbone is of no use here; anything else left over is an error.
+        let head = |key: &str| ["fc.", "classifier."].iter().any(|head| key.starts_with(head));
+        let counted = |key: &str| key.ends_with(".num_batches_tracked");
+        report.unused = file
+            .iter()
+            .map(|(key, _)| key)
+            .filter(|key| !used.contains(*key) && !head(key) && !counted(key))
+            .map(str::to_owned)
+            .collect();
+        let heads_only = report.missing.iter().all(|key| backbone_key(key).is_none());
+        if !heads_only || !report.unused.is_empty() || !report.mismatched.is_empty() {
+            let (path, network) = (path.to_owned(), format!("the backbone of {name}"));
+            return Err(WeightsError::Mismatch { path, network, report: Box::new(report) });
+        }
+        *self = copy;
+        Ok(report)
+    }
+}

@@ -1,0 +1,148 @@
+//! Blocks of OSNet, Zhou et al. 2019 (arXiv:1905.00953). Field names are the reference's state-dictionary keys.
+
+use burn::module::Module;
+use burn::nn::PaddingConfig2d;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::tensor::activation::{relu, sigmoid};
+use burn::tensor::module::adaptive_avg_pool2d;
+use burn::tensor::{Device, Tensor};
+
+use super::norm::UnbiasedBatchNorm;
+
+/// A square convolution without bias.
+pub fn conv(input: usize, output: usize, kernel: usize, stride: usize, groups: usize, device: &Device) -> Conv2d {
+    let pad = kernel / 2;
+    Conv2dConfig::new([input, output], [kernel, kernel])
+        .with_stride([stride, stride])
+        .with_padding(PaddingConfig2d::Explicit(pad, pad, pad, pad))
+        .with_groups(groups)
+        .with_bias(false)
+        .init(device)
+}
+
+/// Convolution, batch norm, and a ReLU unless it ends a residual branch.
+#[derive(Module, Debug)]
+pub struct ConvLayer {
+    conv: Conv2d,
+    bn: UnbiasedBatchNorm,
+    #[module(skip)]
+    activated: bool,
+}
+
+impl ConvLayer {
+    /// `kernel`×`kernel`, padded to keep the size at stride 1, then ReLU.
+    pub fn new(input: usize, output: usize, kernel: usize, stride: usize, device: &Device) -> Self {
+        let conv = conv(input, output, kernel, stride, 1, device);
+        Self { conv, bn: UnbiasedBatchNorm::new(output, device), activated: true }
+    }
+
+    /// 1×1 with ReLU.
+    pub fn pointwise(input: usize, output: usize, device: &Device) -> Self {
+        Self::new(input, output, 1, 1, device)
+    }
+
+    /// 1×1 without activation.
+    pub fn linear(input: usize, output: usize, device: &Device) -> Self {
+        Self { activated: false, ..Self::new(input, output, 1, 1, device) }
+    }
+
+    /// `[batch, input, height, width]` to `[batch, output, height / stride, width / stride]`.
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        let normed = self.bn.forward(self.conv.forward(input));
+        if self.activated { relu(normed) } else { normed }
+    }
+}
+
+/// The factorised 3×3: pointwise, then depthwise, nothing in between.
+#[derive(Module, Debug)]
+pub struct LightConv3x3 {
+    conv1: Conv2d,
+    conv2: Conv2d,
+    bn: UnbiasedBatchNorm,
+}
+
+impl LightConv3x3 {
+    fn new(channels: usize, device: &Device) -> Self {
+        Self {
+            conv1: conv(channels, channels, 1, 1, 1, device),
+            conv2: conv(channels, channels, 3, 1, channels, device),
+            bn: UnbiasedBatchNorm::new(channels, device),
+        }
+    }
+
+    fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        relu(self.bn.forward(self.conv2.forward(self.conv1.forward(input))))
+    }
+}
+
+/// Gate per channel from the global average, reduction 16.
+#[derive(Module, Debug)]
+pub struct ChannelGate {
+    fc1: Conv2d,
+    fc2: Conv2d,
+}
+
+impl ChannelGate {
+    /// # Panics
+    /// If there are fewer than 16 channels.
+    pub fn new(channels: usize, device: &Device) -> Self {
+        let hidden = channels / 16;
+        assert!(hidden > 0, "a channel gate needs 16 channels or more, not {channels}");
+        Self {
+            fc1: Conv2dConfig::new([channels, hidden], [1, 1]).init(device),
+            fc2: Conv2dConfig::new([hidden, channels], [1, 1]).init(device),
+        }
+    }
+
+    /// `[batch, channels, height, width]`, each channel scaled by a factor in (0, 1).
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        let pooled = adaptive_avg_pool2d(input.clone(), [1, 1]);
+        input * sigmoid(self.fc2.forward(relu(self.fc1.forward(pooled))))
+    }
+}
+
+/// Omni-scale residual block: four streams of growing receptive field, fused by one shared gate.
+#[derive(Module, Debug)]
+pub struct OsBlock {
+    conv1: ConvLayer,
+    conv2a: LightConv3x3,
+    conv2b: Vec<LightConv3x3>,
+    conv2c: Vec<LightConv3x3>,
+    conv2d: Vec<LightConv3x3>,
+    gate: ChannelGate,
+    conv3: ConvLayer,
+    downsample: Option<ConvLayer>,
+}
+
+impl OsBlock {
+    /// A block from `input` to `output` channels, with a quarter of `output` inside.
+    pub fn new(input: usize, output: usize, device: &Device) -> Self {
+        let inner = output / 4;
+        let chain = |length| (0..length).map(|_| LightConv3x3::new(inner, device)).collect();
+        Self {
+            conv1: ConvLayer::pointwise(input, inner, device),
+            conv2a: LightConv3x3::new(inner, device),
+            conv2b: chain(2),
+            conv2c: chain(3),
+            conv2d: chain(4),
+            gate: ChannelGate::new(inner, device),
+            conv3: ConvLayer::linear(inner, output, device),
+            downsample: (input != output).then(|| ConvLayer::linear(input, output, device)),
+        }
+    }
+
+    /// `[batch, input, height, width]` to `[batch, output, height, width]`.
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        let narrow = self.conv1.forward(input.clone());
+        let chain = |chain: &[LightConv3x3]| chain.iter().fold(narrow.clone(), |stream, conv| conv.forward(stream));
+        let fused = self.gate.forward(self.conv2a.forward(narrow.clone()))
+            + self.gate.forward(chain(&self.conv2b))
+            + self.gate.forward(chain(&self.conv2c))
+            + self.gate.forward(chain(&self.conv2d));
+        let residual = match &self.downsample {
+            Some(downsample) => downsample.forward(input),
+            None => input,
+        };
+        relu(self.conv3.forward(fused) + residual)
+    }
+}

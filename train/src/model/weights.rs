@@ -1,0 +1,398 @@
+//! State dictionaries: a network's tensors under PyTorch's names, and the files they come from and go to.
+//!
+//! `.pth` files are read as data only. Every tensor of a file is used or named, every parameter filled or named.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::store::pytorch_reader::{PickleValue, PytorchReader};
+use burn::store::{ApplyError, BurnToPyTorchAdapter, ModuleSnapshot, PyTorchToBurnAdapter, bridge};
+use burn::tensor::{DType, TensorData};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+
+/// Dictionaries around a state dictionary in files people exchange, tried in this order.
+const WRAPPERS: [&str; 5] = ["state_dict", "model_state_dict", "model", "net", "network"];
+
+/// Python modules whose functions no weights file has any business calling.
+const DANGEROUS: [&str; 16] = [
+    "os",
+    "posix",
+    "nt",
+    "subprocess",
+    "sys",
+    "shutil",
+    "socket",
+    "pty",
+    "runpy",
+    "importlib",
+    "ctypes",
+    "code",
+    "builtins",
+    "__builtin__",
+    "webbrowser",
+    "pickle",
+];
+
+/// Largest weights file we read, in bytes.
+const MAX_FILE: u64 = 8 << 30;
+
+/// Why weights cannot be read or used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WeightsError {
+    /// The file cannot be opened.
+    #[error("cannot read weights `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// Neither safetensors nor a PyTorch file, or truncated.
+    #[error("`{}` is not a weights file (safetensors, or PyTorch .pth/.pt), or is damaged: {reason}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What the reader said.
+        reason: String,
+    },
+    /// The pickle names a function that runs code. Nothing was run.
+    #[error("`{}` wants to call `{call}`; weights are read as data only and such a file is refused", path.display())]
+    Code {
+        /// The file.
+        path: PathBuf,
+        /// The function.
+        call: String,
+    },
+    /// The file is of another network, or of this one in another shape.
+    #[error("`{}` does not fit {network}: {report}", path.display())]
+    Mismatch {
+        /// The file.
+        path: PathBuf,
+        /// The network.
+        network: String,
+        /// What is left over, missing or of another shape.
+        report: Box<LoadReport>,
+    },
+}
+
+/// A network's tensors by PyTorch key: floats as `f32`, integers as they are.
+#[derive(Debug, Clone, Default)]
+pub struct StateDict(BTreeMap<String, TensorData>);
+
+impl FromIterator<(String, TensorData)> for StateDict {
+    fn from_iter<I: IntoIterator<Item = (String, TensorData)>>(tensors: I) -> Self {
+        Self(tensors.into_iter().collect())
+    }
+}
+
+/// What became of each tensor.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoadReport {
+    /// Parameters that were filled.
+    pub applied: usize,
+    /// Parameters the file has nothing for.
+    pub missing: Vec<String>,
+    /// Tensors of the file that no parameter wants.
+    pub unused: Vec<String>,
+    /// Tensors of another shape: key, shape in the file, shape in the network.
+    pub mismatched: Vec<(String, Vec<usize>, Vec<usize>)>,
+}
+
+/// What a load may leave open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Partial {
+    /// Everything must fit.
+    Nothing,
+    /// Classifiers may have another number of classes: they keep their start values. For fine-tuning and evaluation.
+    Classifiers,
+}
+
+impl LoadReport {
+    /// Whether every parameter was filled and every tensor used.
+    pub fn is_complete(&self) -> bool {
+        self.missing.is_empty() && self.unused.is_empty() && self.mismatched.is_empty()
+    }
+
+    /// Whether nothing but what `partial` allows is open.
+    pub fn is_acceptable(&self, partial: Partial) -> bool {
+        let open = |key: &str| partial == Partial::Classifiers && key.contains("classifier");
+        self.missing.iter().chain(&self.unused).all(|key| open(key))
+            && self.mismatched.iter().all(|(key, ..)| open(key))
+            && self.applied > 0
+    }
+}
+
+impl std::fmt::Display for LoadReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        /// Keys named before the rest is only counted.
+        const NAMED: usize = 8;
+        let list = |keys: &[String]| {
+            let named = keys.iter().take(NAMED).map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+            let more = keys.len().saturating_sub(NAMED);
+            if more > 0 { format!("{named} and {more} more") } else { named }
+        };
+        let mut parts = vec![format!("{} parameters filled", self.applied)];
+        if !self.missing.is_empty() {
+            parts.push(format!("{} not in the file: {}", self.missing.len(), list(&self.missing)));
+        }
+        if !self.unused.is_empty() {
+            parts.push(format!("{} left over in the file: {}", self.unused.len(), list(&self.unused)));
+        }
+        if !self.mismatched.is_empty() {
+            let keys: Vec<_> =
+                self.mismatched.iter().map(|(key, found, wanted)| format!("{key} {found:?} for {wanted:?}")).collect();
+            parts.push(format!("{} of another shape: {}", keys.len(), list(&keys)));
+        }
+        f.write_str(&parts.join("; "))
+    }
+}
+
+impl StateDict {
+    /// The tensors of a network. Goes through `valid()`, which brings running statistics up to date.
+    pub fn of<M: Module>(network: &M) -> Self {
+        let tensors = network.valid().collect(None, Some(Box::new(BurnToPyTorchAdapter)), true);
+        tensors
+            .into_iter()
+            .map(|tensor| {
+                let data = bridge::to_data(&tensor).expect("a network's own tensors can be read");
+                (tensor.name, data)
+            })
+            .collect()
+    }
+
+    /// Keys and tensors in the order of the keys.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &TensorData)> {
+        self.0.iter().map(|(key, data)| (key.as_str(), data))
+    }
+
+    /// The tensor at `key`.
+    pub fn get(&self, key: &str) -> Option<&TensorData> {
+        self.0.get(key)
+    }
+
+    /// Training identities, as the first classifier has them.
+    pub fn classes(&self) -> Option<usize> {
+        let classifier = self.iter().find(|(key, data)| key.ends_with("classifier.weight") && data.shape().len() == 2);
+        classifier.map(|(_, data)| data.shape()[0])
+    }
+
+    /// Parameters, running statistics and counters left out.
+    pub fn parameters(&self) -> usize {
+        let buffer = |key: &str| key.contains(".running_") || key.ends_with(".num_batches_tracked");
+        self.iter().filter(|(key, _)| !buffer(key)).map(|(_, data)| data.num_elements()).sum()
+    }
+
+    /// The first float tensor that holds NaN or an infinity.
+    pub fn first_not_finite(&self) -> Option<&str> {
+        let broken = |data: &TensorData| data.as_slice::<f32>().is_ok_and(|v| !v.iter().all(|v| v.is_finite()));
+        self.iter().find(|(_, data)| broken(data)).map(|(key, _)| key)
+    }
+
+    /// Copies the tensors into `network`, all of them or none: when shapes differ or keys are missing or left over, the report
+    /// says so, and what fits has been copied.
+    pub fn load_into<M: Module>(self, network: &mut M) -> LoadReport {
+        let tensors = self
+            .0
+            .into_iter()
+            // Counts of batches are PyTorch's bookkeeping for momentum `None`, which no network here uses.
+            .filter(|(key, _)| !key.ends_with(".num_batches_tracked"))
+            .map(|(key, data)| bridge::from_data(data, key, None))
+            .collect();
+        let result = network.apply(tensors, None, Some(Box::new(PyTorchToBurnAdapter)), true);
+        let mut report = LoadReport {
+            applied: result.applied.len(),
+            missing: result.missing.into_iter().map(|(key, _)| key).collect(),
+            unused: result.unused,
+            mismatched: Vec::new(),
+        };
+        for error in result.errors {
+            match error {
+                ApplyError::ShapeMismatch { path, expected, found } => {
+                    report.mismatched.push((path, found.to_vec(), expected.to_vec()));
+                }
+                ApplyError::DTypeMismatch { path, .. }
+                | ApplyError::AdapterError { path, .. }
+                | ApplyError::LoadError { path, .. } => report.missing.push(path),
+            }
+        }
+        report
+    }
+
+    /// Reads a safetensors or PyTorch file; dictionaries around the state dictionary and `module.` prefixes are taken off.
+    ///
+    /// # Errors
+    /// See [`WeightsError`].
+    pub fn read(path: &Path) -> Result<Self, WeightsError> {
+        let unreadable = |source| WeightsError::Read { path: path.to_owned(), source };
+        let size = std::fs::metadata(path).map_err(unreadable)?.len();
+        let format = |reason: String| WeightsError::Format { path: path.to_owned(), reason };
+        if size > MAX_FILE {
+            return Err(format(format!("{size} bytes, {MAX_FILE} allowed")));
+        }
+        let mut start = [0u8; 9];
+        let head = {
+            use std::io::Read;
+            let file = std::fs::File::open(path).map_err(unreadable)?;
+            let count = file.take(9).read(&mut start).map_err(unreadable)?;
+            &start[..count]
+        };
+        // A safetensors file starts with the header's length and `{`; a zip with PK, a pickle with 0x80.
+        let tensors = if head.get(8) == Some(&b'{') && !head.starts_with(b"PK") {
+            let bytes = std::fs::read(path).map_err(unreadable)?;
+            from_safetensors(&bytes).map_err(format)?
+        } else {
+            from_pytorch(path)?
+        };
+        let unwrapped = unwrap(tensors);
+        if unwrapped.is_empty() {
+            return Err(format("it holds no tensors".into()));
+        }
+        Ok(Self(unwrapped))
+    }
+
+    /// Reads `path` into `network`.
+    ///
+    /// # Errors
+    /// See [`WeightsError`]; `network` is unchanged unless the result is `Ok`.
+    pub fn load_file<M: Module>(
+        path: &Path,
+        network: &mut M,
+        name: &str,
+        partial: Partial,
+    ) -> Result<LoadReport, WeightsError> {
+        let own = Self::of(network);
+        let file = Self::read(path)?.without_model_prefix(&own);
+        let mut copy = network.valid().train();
+        let report = file.load_into(&mut copy);
+        if !report.is_acceptable(partial) {
+            let report = Box::new(report);
+            return Err(WeightsError::Mismatch { path: path.to_owned(), network: name.to_owned(), report });
+        }
+        *network = copy;
+        Ok(report)
+    }
+
+    /// Copies a backbone's tensors to every parameter that starts from them; `own` names the parameters, `source` their tensors.
+    pub(super) fn spread(&self, own: &Self, source: impl Fn(&str) -> Option<String>) -> Self {
+        let copy = |key: &str| Some((key.to_owned(), self.0.get(&source(key)?)?.clone()));
+        own.0.keys().filter_map(|key| copy(key)).collect()
+    }
+
+    /// Takes a leading `model.` off keys that are no parameter of `own` as they stand but are without it.
+    pub(super) fn without_model_prefix(self, own: &Self) -> Self {
+        let strip = |key: String| match key.strip_prefix("model.") {
+            Some(rest) if !own.0.contains_key(&key) && own.0.contains_key(rest) => rest.to_owned(),
+            _ => key,
+        };
+        self.0.into_iter().map(|(key, data)| (strip(key), data)).collect()
+    }
+
+    /// The bytes of a safetensors file with `metadata` in its header, keys in order. `batches` is written where PyTorch keeps
+    /// the number of batches a norm has seen.
+    pub fn to_safetensors(&self, batches: u64, metadata: BTreeMap<String, String>) -> Vec<u8> {
+        let tracked = batches.to_le_bytes();
+        let mut views: Vec<(String, TensorView<'_>)> = Vec::with_capacity(self.0.len() * 5 / 4);
+        for (key, data) in &self.0 {
+            let dtype = match data.dtype() {
+                DType::F32 => Dtype::F32,
+                DType::I64 => Dtype::I64,
+                other => unreachable!("state dictionaries hold f32 and i64, not {other:?}"),
+            };
+            let view = TensorView::new(dtype, data.shape().to_vec(), data.as_bytes());
+            views.push((key.clone(), view.expect("a tensor's bytes fit its shape")));
+            if let Some(norm) = key.strip_suffix("running_var") {
+                let count = TensorView::new(Dtype::I64, vec![], &tracked).expect("eight bytes are one i64");
+                views.push((format!("{norm}num_batches_tracked"), count));
+            }
+        }
+        let metadata = metadata.into_iter().collect();
+        safetensors::serialize(views, Some(metadata)).expect("views were checked when they were made")
+    }
+}
+
+/// Takes off wrapping dictionaries and `module.` prefixes.
+fn unwrap(tensors: BTreeMap<String, TensorData>) -> BTreeMap<String, TensorData> {
+    let wrapper = WRAPPERS.iter().find(|&&wrapper| {
+        let prefix = format!("{wrapper}.");
+        let (inside, outside): (Vec<_>, Vec<_>) = tensors.keys().partition(|key| key.starts_with(&prefix));
+        // `model.` is also what a backbone is called inside some networks: there it stays.
+        let rest_is_state =
+            outside.iter().all(|key| is_training_state(key)) && (wrapper != "model" || !outside.is_empty());
+        !inside.is_empty() && (wrapper.ends_with("state_dict") || rest_is_state)
+    });
+    let inner: BTreeMap<_, _> = match wrapper {
+        Some(wrapper) => {
+            let prefix = format!("{wrapper}.");
+            tensors.into_iter().filter_map(|(key, data)| Some((key.strip_prefix(&prefix)?.to_owned(), data))).collect()
+        }
+        None => tensors,
+    };
+    inner.into_iter().map(|(key, data)| (key.strip_prefix("module.").map(str::to_owned).unwrap_or(key), data)).collect()
+}
+
+/// Keys beside a state dictionary that are no weights.
+fn is_training_state(key: &str) -> bool {
+    ["optimizer", "scheduler", "lr_scheduler", "log", "epoch", "scaler"]
+        .iter()
+        .any(|name| key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '_'])))
+}
+
+fn from_safetensors(bytes: &[u8]) -> Result<BTreeMap<String, TensorData>, String> {
+    let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+    let mut tensors = BTreeMap::new();
+    for (key, view) in file.tensors() {
+        let dtype = match view.dtype() {
+            Dtype::F32 => DType::F32,
+            Dtype::F64 => DType::F64,
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
+            Dtype::I64 => DType::I64,
+            Dtype::I32 => DType::I32,
+            Dtype::U8 => DType::U8,
+            other => return Err(format!("tensor `{key}` has type {other:?}, which no network here has")),
+        };
+        let data = TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), dtype);
+        tensors.insert(key, canonical(data));
+    }
+    Ok(tensors)
+}
+
+fn from_pytorch(path: &Path) -> Result<BTreeMap<String, TensorData>, WeightsError> {
+    let format = |reason: String| WeightsError::Format { path: path.to_owned(), reason };
+    // Looked at before the tensors: a file that wants to run code is refused whatever else it holds.
+    let pickle = PytorchReader::read_pickle_data(path, None).map_err(|error| format(error.to_string()))?;
+    if let Some(call) = dangerous_call(&pickle) {
+        return Err(WeightsError::Code { path: path.to_owned(), call });
+    }
+    let reader = PytorchReader::new(path).map_err(|error| format(error.to_string()))?;
+    let mut tensors = BTreeMap::new();
+    for (key, tensor) in reader.into_tensors() {
+        let tensor = bridge::into_data(bridge::from_pytorch(tensor))
+            .map_err(|error| format(format!("tensor `{key}`: {error}")))?;
+        tensors.insert(key, canonical(tensor));
+    }
+    Ok(tensors)
+}
+
+fn canonical(data: TensorData) -> TensorData {
+    match data.dtype() {
+        DType::F32 | DType::I64 => data,
+        DType::F64 | DType::F16 | DType::BF16 => data.convert::<f32>(),
+        _ => data.convert::<i64>(),
+    }
+}
+
+fn dangerous_call(value: &PickleValue) -> Option<String> {
+    match value {
+        PickleValue::Unsupported(name) => {
+            let module = name.split(['.', ' ']).next().unwrap_or_default();
+            DANGEROUS.contains(&module).then(|| name.clone())
+        }
+        PickleValue::List(values) => values.iter().find_map(dangerous_call),
+        PickleValue::Dict(entries) => entries.values().find_map(dangerous_call),
+        _ => None,
+    }
+}

@@ -1,0 +1,3 @@
+//! What is special to a family, one file each: its data, network and loss together.
+
+pub mod reid;

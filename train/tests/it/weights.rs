@@ -1,0 +1,1 @@
+//! Weight files: formats, wrappers, prefixes, and files that must be refused.
