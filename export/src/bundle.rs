@@ -77,8 +77,7 @@ fn complete(model: &ExportedModel, mut contract: ModelContract) -> Result<ModelC
     }
     if let Some(mut embedding) = contract.embedding.take() {
         let weights = model.weights_sha256();
-        embedding.contract_id =
-            ModelContract::embedding_id(&contract.input, &embedding, &contract.precision, &weights);
+        embedding.contract_id = ModelContract::embedding_id(&contract.input, &embedding, &contract.precision, &weights);
         contract.embedding = Some(embedding);
     }
     match contract.check() {

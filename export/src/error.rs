@@ -62,7 +62,9 @@ pub enum ExportError {
         found: u32,
     },
     /// The forward function panicked while it was recorded.
-    #[error("the forward function cannot be recorded: {message}; values must not be read and control flow must not depend on them")]
+    #[error(
+        "the forward function cannot be recorded: {message}; values must not be read and control flow must not depend on them"
+    )]
     Trace {
         /// The panic's message.
         message: String,
@@ -74,7 +76,9 @@ pub enum ExportError {
         cause: String,
     },
     /// Two recordings with other sizes have other operations.
-    #[error("the module computes differently at {first} and at {second}: operation {index} is {left} in one and {right} in the other, after `{module}`")]
+    #[error(
+        "the module computes differently at {first} and at {second}: operation {index} is {left} in one and {right} in the other, after `{module}`"
+    )]
     Diverged {
         /// Sizes of the first recording.
         first: String,
@@ -90,7 +94,9 @@ pub enum ExportError {
         module: String,
     },
     /// A number inside an operation follows an input's size; writing it down would bake that size in.
-    #[error("`{operation}` in `{module}` depends on the size of a dynamic axis: {detail}; make the axis fixed, or compute it from the tensor's shape")]
+    #[error(
+        "`{operation}` in `{module}` depends on the size of a dynamic axis: {detail}; make the axis fixed, or compute it from the tensor's shape"
+    )]
     Baked {
         /// Burn's name of the operation.
         operation: String,
@@ -163,7 +169,9 @@ pub enum ExportError {
         source: ort::Error,
     },
     /// ONNX Runtime and Burn disagree on the same input.
-    #[error("`{output}` differs from Burn by {max_abs:.1e} ({limit:.1e} allowed), cosine {min_cosine:.7} ({min_allowed} at least), at batch {batch} on input `{seed}`")]
+    #[error(
+        "`{output}` differs from Burn by {max_abs:.1e} ({limit:.1e} allowed), cosine {min_cosine:.7} ({min_allowed} at least), at batch {batch} on input `{seed}`"
+    )]
     Parity {
         /// Name of the output.
         output: String,

@@ -8,6 +8,7 @@ use contract::Axis;
 
 use crate::capture::record;
 use crate::error::ExportError;
+use crate::graph::Dim;
 use crate::io::{AnyTensor, Inputs, Kind, Outputs};
 use crate::lower::{Boundary, lower};
 use crate::model::{ExportedModel, ModelInput, Warning};
@@ -43,14 +44,7 @@ struct Declared {
 impl Exporter {
     /// An export of the network called `name`, for operator set [`DEFAULT_OPSET`].
     pub fn new(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            opset: DEFAULT_OPSET,
-            optimise: true,
-            inputs: vec![],
-            outputs: vec![],
-            sizes: vec![],
-        }
+        Self { name: name.into(), opset: DEFAULT_OPSET, optimise: true, inputs: vec![], outputs: vec![], sizes: vec![] }
     }
 
     /// Chooses the operator set; see [`OPSETS`].
@@ -155,11 +149,7 @@ impl Exporter {
         }
         let signatures = I::signatures();
         if signatures.len() != self.inputs.len() {
-            return Err(ExportError::Count {
-                what: "input",
-                declared: self.inputs.len(),
-                found: signatures.len(),
-            });
+            return Err(ExportError::Count { what: "input", declared: self.inputs.len(), found: signatures.len() });
         }
         for (input, signature) in self.inputs.iter().zip(&signatures) {
             if input.axes.len() != signature.rank {
@@ -201,9 +191,14 @@ impl Exporter {
         if names.is_empty() {
             return Err(ExportError::Count { what: "output", declared: 0, found: 0 });
         }
-        let inputs: Vec<String> = self.inputs.iter().map(|input| input.name.clone()).collect();
+        let dim = |axis: &Axis| match axis {
+            Axis::Size(size) => Dim::Size(*size),
+            Axis::Symbol(symbol) => Dim::symbol(symbol),
+        };
+        let inputs: Vec<(String, Vec<Dim>)> =
+            self.inputs.iter().map(|input| (input.name.clone(), input.axes.iter().map(dim).collect())).collect();
         let mut seen = BTreeSet::new();
-        match inputs.iter().chain(&names).find(|name| !seen.insert(name.as_str())) {
+        match inputs.iter().map(|(name, _)| name).chain(&names).find(|name| !seen.insert(name.as_str())) {
             Some(name) => Err(ExportError::DuplicateName { name: name.clone() }),
             None => Ok(Boundary { inputs, outputs: names }),
         }
@@ -214,9 +209,13 @@ impl Exporter {
 pub(crate) fn shape(axes: &[Axis], plan: &Plan, sizes: &[usize]) -> Vec<usize> {
     let size = |axis: &Axis| match axis {
         Axis::Size(size) => *size,
-        Axis::Symbol(symbol) => {
-            plan.symbols.iter().position(|known| known == symbol).and_then(|index| sizes.get(index)).copied().unwrap_or(1)
-        }
+        Axis::Symbol(symbol) => plan
+            .symbols
+            .iter()
+            .position(|known| known == symbol)
+            .and_then(|index| sizes.get(index))
+            .copied()
+            .unwrap_or(1),
     };
     axes.iter().map(size).collect()
 }

@@ -4,7 +4,7 @@
 //! symbol. Shapes become [`Dim`]s; a number inside an operation that follows a symbol is an error unless the lowering
 //! asks for it through [`Resolved::number`]; constants that differ are an error. Nothing is baked in silence.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use burn::backend::ir::{BaseOperationIr, ModuleOperationIr, OperationIr, TensorId, TensorIr};
 use serde_json::Value as Json;
@@ -73,9 +73,8 @@ impl Plan {
                 // Proportional to both, or nothing.
                 let proportional = |x: i64, rise: i64, run: i64| base * run == rise * x;
                 let exact = base % (xa * xb) == 0;
-                (exact && proportional(xa, rise_a, run_a) && proportional(xb, rise_b, run_b)).then(|| {
-                    Fit::Dynamic(Dim::Product { factor: base / (xa * xb), symbols: [a.clone(), b.clone()] })
-                })
+                (exact && proportional(xa, rise_a, run_a) && proportional(xb, rise_b, run_b))
+                    .then(|| Fit::Dynamic(Dim::Product { factor: base / (xa * xb), symbols: [a.clone(), b.clone()] }))
             }
             _ => None,
         }
@@ -137,6 +136,7 @@ pub(crate) fn resolve(plan: Plan, traces: Vec<Trace>) -> Result<Resolved, Export
     }
     for other in traces {
         let mut twins: HashMap<TensorId, TensorId> = base.inputs.iter().copied().zip(other.inputs.clone()).collect();
+        let mut seen = HashSet::new();
         let length = base.operations.len().max(other.operations.len());
         for index in 0..length {
             let (left, right) = (base.operations.get(index), other.operations.get(index));
@@ -154,7 +154,8 @@ pub(crate) fn resolve(plan: Plan, traces: Vec<Trace>) -> Result<Resolved, Export
             if name(left) != name(right) || ours.len() != theirs.len() {
                 return Err(diverged());
             }
-            let baked = |detail: String| ExportError::Baked { operation: name(left), module: modules[index].clone(), detail };
+            let baked =
+                |detail: String| ExportError::Baked { operation: name(left), module: modules[index].clone(), detail };
             for (our, their) in ours.iter().zip(&theirs) {
                 let known = twins.insert(our.id, their.id);
                 if known.is_some_and(|twin| twin != their.id) || our.shape.len() != their.shape.len() {
@@ -170,7 +171,7 @@ pub(crate) fn resolve(plan: Plan, traces: Vec<Trace>) -> Result<Resolved, Export
                     (Some(_), None) | (None, Some(_)) => return Err(diverged()),
                     _ => {}
                 }
-                if known.is_none() {
+                if seen.insert(our.id) {
                     shapes.entry(our.id).or_default().push(sizes(their));
                 }
             }
@@ -286,16 +287,13 @@ fn compare(left: &Json, right: &Json, path: &str, skip: &BTreeSet<&'static str>)
             // A tensor: identity, shape and lifetime are compared elsewhere, the type must stay.
             let tensor = a.contains_key("id") && a.contains_key("shape") && a.contains_key("status");
             let fields: BTreeMap<_, _> = a.iter().collect();
-            fields
-                .into_iter()
-                .filter(|(key, _)| !skip.contains(key.as_str()) && (!tensor || *key == "dtype"))
-                .find_map(|(key, value)| compare(value, b.get(key).unwrap_or(&Json::Null), &format!("{path}.{key}"), skip))
+            fields.into_iter().filter(|(key, _)| !skip.contains(key.as_str()) && (!tensor || *key == "dtype")).find_map(
+                |(key, value)| compare(value, b.get(key).unwrap_or(&Json::Null), &format!("{path}.{key}"), skip),
+            )
         }
-        (Json::Array(a), Json::Array(b)) if a.len() == b.len() => a
-            .iter()
-            .zip(b)
-            .enumerate()
-            .find_map(|(index, (a, b))| compare(a, b, &format!("{path}[{index}]"), skip)),
+        (Json::Array(a), Json::Array(b)) if a.len() == b.len() => {
+            a.iter().zip(b).enumerate().find_map(|(index, (a, b))| compare(a, b, &format!("{path}[{index}]"), skip))
+        }
         _ if left == right => None,
         _ => {
             let field = path.trim_start_matches('.').split_once('.').map_or(path, |(_, field)| field);

@@ -35,8 +35,8 @@ pub(crate) type Lowered = Result<(), Reason>;
 /// The declared boundary of the graph.
 #[derive(Debug, Clone)]
 pub(crate) struct Boundary {
-    /// Names of the inputs, in order.
-    pub inputs: Vec<String>,
+    /// Names and shapes of the inputs, in order.
+    pub inputs: Vec<(String, Vec<Dim>)>,
     /// Names of the outputs, in order.
     pub outputs: Vec<String>,
 }
@@ -92,24 +92,14 @@ pub(crate) struct Lowering<'a> {
 }
 
 impl<'a> Lowering<'a> {
-    fn new(
-        resolved: &'a Resolved,
-        name_of_graph: &str,
-        boundary: &Boundary,
-        opset: u32,
-    ) -> Result<Self, ExportError> {
+    fn new(resolved: &'a Resolved, name_of_graph: &str, boundary: &Boundary, opset: u32) -> Result<Self, ExportError> {
         let mut graph = Graph::new(name_of_graph);
         let mut values = HashMap::new();
-        let used = |id: TensorId| {
-            let mut tensors = resolved.base.operations.iter().flat_map(OperationIr::nodes);
-            tensors.find(|tensor| tensor.id == id).map(|tensor| resolved.dims(tensor))
-        };
         let mut inputs = vec![];
-        for (id, wanted) in resolved.base.inputs.iter().zip(&boundary.inputs) {
+        for (id, (wanted, dims)) in resolved.base.inputs.iter().zip(&boundary.inputs) {
             let data = resolved.base.values.get(id).ok_or_else(|| lost(*id))?;
-            let dims = used(*id).unwrap_or_else(|| data.shape().iter().map(|&size| Dim::Size(size)).collect());
             let dtype = dtype(data.dtype()).ok_or_else(|| lost(*id))?;
-            let value = graph.add_value(wanted, dtype, dims);
+            let value = graph.add_value(wanted, dtype, dims.clone());
             inputs.push(value);
             values.insert(*id, value);
         }
@@ -141,9 +131,8 @@ impl<'a> Lowering<'a> {
         let parameters = &self.resolved.base.parameters;
         let constant = |tensor: &&TensorIr| self.resolved.base.values.contains_key(&tensor.id);
         let reads_parameter = operation.inputs().any(|tensor| parameters.contains_key(&tensor.id));
-        let reads_data = operation
-            .inputs()
-            .any(|tensor| !constant(&tensor) || self.resolved.base.inputs.contains(&tensor.id));
+        let reads_data =
+            operation.inputs().any(|tensor| !constant(&tensor) || self.resolved.base.inputs.contains(&tensor.id));
         self.is_module = reads_parameter && reads_data && !self.module.is_empty();
     }
 
@@ -368,11 +357,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// A number inside the current operation.
-    pub(crate) fn number(
-        &self,
-        field: &str,
-        pick: impl Fn(&OperationIr) -> Option<i64>,
-    ) -> Result<Fit, Reason> {
+    pub(crate) fn number(&self, field: &str, pick: impl Fn(&OperationIr) -> Option<i64>) -> Result<Fit, Reason> {
         let follows = || Reason::Baked(format!("`{field}` follows the inputs' sizes by no rule we know"));
         self.resolved.number(self.index, pick).ok_or_else(follows)
     }
@@ -395,9 +380,7 @@ fn check_finite(path: &str, data: &TensorData) -> Result<(), Reason> {
     let bad = data.iter::<f64>().enumerate().find(|(_, value)| !value.is_finite());
     match bad {
         None => Ok(()),
-        Some((index, value)) => {
-            Err(Reason::Fatal(ExportError::NotFinite { parameter: path.to_owned(), value, index }))
-        }
+        Some((index, value)) => Err(Reason::Fatal(ExportError::NotFinite { parameter: path.to_owned(), value, index })),
     }
 }
 

@@ -14,8 +14,7 @@ fn epsilon(value: ScalarIr) -> Result<f32, Reason> {
 
 /// Burn `batch_norm` with given statistics -> ONNX `BatchNormalization`, inference form.
 pub(super) fn batch_norm(l: &mut Lowering, op: &BatchNormOpIr) -> Lowered {
-    let inputs =
-        [l.input(&op.x)?, l.input(&op.gamma)?, l.input(&op.beta)?, l.input(&op.mean)?, l.input(&op.variance)?];
+    let inputs = [l.input(&op.x)?, l.input(&op.gamma)?, l.input(&op.beta)?, l.input(&op.mean)?, l.input(&op.variance)?];
     l.emit(Op::BatchNormalization { epsilon: epsilon(op.epsilon)? }, &inputs, &op.out)
 }
 

@@ -1,6 +1,8 @@
 //! Arithmetic, comparisons, bits and elementary functions.
 
-use burn::backend::ir::{BinaryOpIr, ClampOpIr, DimOpIr, MatmulOpIr, PadModeIr, PadOpIr, ScalarIr, ScalarOpIr, UnaryOpIr};
+use burn::backend::ir::{
+    BinaryOpIr, ClampOpIr, DimOpIr, MatmulOpIr, PadModeIr, PadOpIr, ScalarIr, ScalarOpIr, UnaryOpIr,
+};
 
 use super::{Lowered, Lowering, Reason, float_type};
 use crate::graph::{Op, PadMode, Plain};

@@ -72,8 +72,7 @@ pub(super) fn adaptive(l: &mut Lowering, x: &TensorIr, output_size: &[usize], ou
     if sizes.iter().zip(output_size).all(|(size, bins)| *bins > 0 && size % bins == 0) {
         let kernel: Vec<i64> = sizes.iter().zip(output_size).map(|(size, bins)| (size / bins) as i64).collect();
         let rank = kernel.len();
-        let window =
-            Window { strides: kernel.clone(), kernel, pads: vec![0; 2 * rank], dilations: vec![1; rank] };
+        let window = Window { strides: kernel.clone(), kernel, pads: vec![0; 2 * rank], dilations: vec![1; rank] };
         return l.emit(Op::AveragePool { window, count_include_pad: false }, &[input], out);
     }
     let &[height, width] = sizes.as_slice() else {

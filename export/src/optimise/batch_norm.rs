@@ -29,7 +29,8 @@ fn fold(graph: &mut Graph, index: usize) -> Option<()> {
     let node = graph.nodes[product].clone();
     let (weight_id, dtype) = (node.input(1)?, graph.value(input).dtype);
     let weight = graph.initialiser(weight_id)?;
-    let parameter = |position: usize| norm.input(position).and_then(|id| graph.initialiser(id)).and_then(Tensor::to_f64s);
+    let parameter =
+        |position: usize| norm.input(position).and_then(|id| graph.initialiser(id)).and_then(Tensor::to_f64s);
     let (gamma, beta, mean, variance) = (parameter(1)?, parameter(2)?, parameter(3)?, parameter(4)?);
     let channels = gamma.len();
     let dims = weight.dims().to_vec();
@@ -63,8 +64,7 @@ fn fold(graph: &mut Graph, index: usize) -> Option<()> {
     if all.iter().any(|list| list.len() != channels) {
         return None;
     }
-    let scale: Vec<f64> =
-        gamma.iter().zip(&variance).map(|(g, v)| g / (v + f64::from(epsilon)).sqrt()).collect();
+    let scale: Vec<f64> = gamma.iter().zip(&variance).map(|(g, v)| g / (v + f64::from(epsilon)).sqrt()).collect();
     // A variance below zero is for the comparison with Burn to find, not for us to hide.
     if scale.iter().any(|value| !value.is_finite()) {
         return None;
@@ -118,8 +118,7 @@ mod tests {
 
     fn norm(build: &mut Build, input: ValueId, dims: &[usize]) -> ValueId {
         let channels = dims[1];
-        let (gamma, beta, mean) =
-            (build.weights(&[channels]), build.weights(&[channels]), build.weights(&[channels]));
+        let (gamma, beta, mean) = (build.weights(&[channels]), build.weights(&[channels]), build.weights(&[channels]));
         let variance = build.positive(&[channels]);
         build.node(Op::BatchNormalization { epsilon: 1e-5 }, &[input, gamma, beta, mean, variance], dims)
     }

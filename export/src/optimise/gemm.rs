@@ -19,7 +19,9 @@ pub(super) fn run(graph: &mut Graph) -> bool {
             // The product must not be read elsewhere, and both factors be matrices, the second one fixed.
             let is_product = multiply.is(Plain::MatMul) && uses.get(&product) == Some(&1);
             let matrices = graph.value(x).dims.len() == 2
-                && graph.initialiser(weight).is_some_and(|weight| weight.dims().len() == 2 && weight.dtype().is_float());
+                && graph
+                    .initialiser(weight)
+                    .is_some_and(|weight| weight.dims().len() == 2 && weight.dtype().is_float());
             let columns = graph.initialiser(weight).and_then(|weight| weight.dims().last().copied());
             let fits = graph.initialiser(bias).is_some_and(|bias| match bias.dims() {
                 [size] | [1, size] => Some(*size) == columns,

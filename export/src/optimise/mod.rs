@@ -47,9 +47,8 @@ fn bypass(graph: &mut Graph, index: usize, source: ValueId) -> bool {
     let &[output] = graph.nodes[index].outputs.as_slice() else { return false };
     if graph.outputs.contains(&output) {
         // The name belongs to the user: the producer writes the output itself.
-        let taken = graph.inputs.contains(&source)
-            || graph.outputs.contains(&source)
-            || graph.initialiser(source).is_some();
+        let taken =
+            graph.inputs.contains(&source) || graph.outputs.contains(&source) || graph.initialiser(source).is_some();
         let Some(&producer) = graph.producers().get(&source).filter(|_| !taken) else { return false };
         graph.redirect(source, output);
         for written in &mut graph.nodes[producer].outputs {

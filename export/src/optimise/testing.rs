@@ -85,7 +85,8 @@ impl Built {
         checker::check(graph, crate::DEFAULT_OPSET).unwrap();
         let bytes = encode(graph, crate::DEFAULT_OPSET, &[]).unwrap();
         // As written: the runtime's own rewrites would hide ours.
-        let mut session = Runtime::load().unwrap().open(&bytes, false).unwrap();
+        let runtime = Runtime::load().unwrap_or_else(|error| panic!("{error}"));
+        let mut session = runtime.open(&bytes, false).unwrap();
         let values = fill::fill("input", &self.shape);
         let input = burn::tensor::TensorData::new(values, self.shape.clone());
         run_session(&mut session, &[("x".into(), input)], &["y".into()]).unwrap().remove(0).values

@@ -137,12 +137,8 @@ mod tests {
         let mut graph = Graph::new("test");
         let x = graph.add_value("x", DType::Float, vec![Dim::Size(2)]);
         let y = graph.add_value("y", DType::Float, vec![Dim::Size(2)]);
-        let node = |name: &str, inputs: Vec<_>, outputs| Node {
-            name: name.into(),
-            op: Plain::Relu.into(),
-            inputs,
-            outputs,
-        };
+        let node =
+            |name: &str, inputs: Vec<_>, outputs| Node { name: name.into(), op: Plain::Relu.into(), inputs, outputs };
         graph.inputs.push(x);
         graph.outputs.push(y);
         let fault = |graph: &Graph| check(graph, 20).unwrap_err().to_string();

@@ -6,8 +6,8 @@ mod runtime;
 mod samples;
 
 pub use parity::{BatchParity, OutputParity, Parity, Tolerance};
-pub use runtime::Runtime;
 pub(crate) use runtime::Array;
+pub use runtime::Runtime;
 #[cfg(test)]
 pub(crate) use runtime::run as run_session;
 pub(crate) use samples::{SampleInput, Sampler};
