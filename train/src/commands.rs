@@ -279,7 +279,7 @@ fn bench_step(args: &BenchStepArgs) -> anyhow::Result<ExitCode> {
     let facts = json!({
         "network": network, "batch": args.batch, "size": [args.height, args.width], "steps": args.steps,
         "forward_s": median(0), "backward_s": median(1), "optimizer_s": median(2), "step_s": median(3),
-        "losses": totals, "device": "flex",
+        "losses": totals, "device": "flex", "ops": train::ops::name(),
     });
     match args.format {
         Format::Json => println!("{facts}"),

@@ -59,6 +59,7 @@ pub mod history;
 pub mod loader;
 pub mod loss;
 pub mod model;
+pub mod ops;
 pub mod optim;
 pub mod rng;
 pub mod sampler;

@@ -6,6 +6,8 @@ use burn::nn::conv::Conv2d;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
+use crate::ops;
+
 use super::norm::UnbiasedBatchNorm;
 use super::osnet::conv;
 
@@ -63,13 +65,13 @@ impl BnNeck3 {
 
     /// Training: `[batch, input, 1, 1]` to scores and the features before the neck.
     pub fn forward(&self, pooled: Tensor<4>) -> HeadOutput {
-        let before = self.reduction.forward(pooled).flatten::<2>(1, 3);
+        let before = ops::conv2d(&self.reduction, pooled).flatten::<2>(1, 3);
         let scores = self.classifier.forward(self.bn.forward(before.clone()));
         HeadOutput { scores, before }
     }
 
     /// Evaluation: `[batch, input, 1, 1]` to features after the neck, `[batch, features]`.
     pub fn embed(&self, pooled: Tensor<4>) -> Tensor<2> {
-        self.bn.forward(self.reduction.forward(pooled).flatten::<2>(1, 3))
+        self.bn.forward(ops::conv2d(&self.reduction, pooled).flatten::<2>(1, 3))
     }
 }

@@ -7,9 +7,10 @@ use burn::module::Module;
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2d;
 use burn::nn::pool::{AvgPool2d, AvgPool2dConfig, MaxPool2d, MaxPool2dConfig};
-use burn::tensor::activation::relu;
 use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Tensor, assert_shape};
+
+use crate::ops;
 
 use super::TrainOutput;
 use super::erase::BatchFeatureEraseTop;
@@ -142,7 +143,7 @@ impl LmbnN {
         let half = CHANNELS[3] / 2;
         let shared = |part: usize| {
             let (reduce, norm) = &self.shared;
-            relu(norm.forward(reduce.forward(channel.clone().narrow(1, part * half, half))))
+            norm.forward_relu(ops::conv2d(reduce, channel.clone().narrow(1, part * half, half)))
         };
         Pooled {
             global: adaptive_avg_pool2d(global, [1, 1]),

@@ -1,8 +1,11 @@
 //! Batch normalisation with PyTorch's running variance.
 
 use burn::module::{Module, Param, RunningState};
-use burn::tensor::module::{batch_norm, batch_norm_train};
+use burn::tensor::activation::relu;
+use burn::tensor::module::batch_norm;
 use burn::tensor::{Device, Tensor};
+
+use crate::ops::batch_norm_train;
 
 /// Batch normalisation whose running variance takes the unbiased batch variance, as PyTorch's does (the normalisation
 /// itself takes the biased one in both). Burn 0.22's own layer accumulates the biased one, so that a run continued from
@@ -53,13 +56,23 @@ impl UnbiasedBatchNorm {
     /// # Panics
     /// If the second axis is not `channels`.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        self.normalise(input, false)
+    }
+
+    /// The same with a ReLU behind it.
+    pub fn forward_relu<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        self.normalise(input, true)
+    }
+
+    fn normalise<const D: usize>(&self, input: Tensor<D>, activated: bool) -> Tensor<D> {
         if !input.device().is_autodiff() {
             let (mean, variance) = (self.running_mean.value(), self.running_var.value());
-            return batch_norm(input, self.weight.val(), self.bias.val(), mean, variance, EPSILON);
+            let normed = batch_norm(input, self.weight.val(), self.bias.val(), mean, variance, EPSILON);
+            return if activated { relu(normed) } else { normed };
         }
         let dims = input.dims();
         let count = (dims.iter().product::<usize>() / dims[1]) as f64;
-        let batch = batch_norm_train(input, self.weight.val(), self.bias.val(), EPSILON);
+        let batch = batch_norm_train(input, self.weight.val(), self.bias.val(), EPSILON, activated);
         // One value per channel has no unbiased variance; PyTorch refuses, we keep the biased one.
         let unbias = if count > 1.0 { count / (count - 1.0) } else { 1.0 };
         let follow = |state: &RunningState<Tensor<1>>, value: Tensor<1>, scale: f64| {

@@ -7,6 +7,8 @@ use burn::tensor::activation::{relu, sigmoid};
 use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Tensor};
 
+use crate::ops;
+
 use super::norm::UnbiasedBatchNorm;
 
 /// A square convolution without bias.
@@ -48,8 +50,8 @@ impl ConvLayer {
 
     /// `[batch, input, height, width]` to `[batch, output, height / stride, width / stride]`.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        let normed = self.bn.forward(self.conv.forward(input));
-        if self.activated { relu(normed) } else { normed }
+        let filtered = ops::conv2d(&self.conv, input);
+        if self.activated { self.bn.forward_relu(filtered) } else { self.bn.forward(filtered) }
     }
 }
 
@@ -71,7 +73,7 @@ impl LightConv3x3 {
     }
 
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        relu(self.bn.forward(self.conv2.forward(self.conv1.forward(input))))
+        self.bn.forward_relu(ops::conv2d(&self.conv2, ops::conv2d(&self.conv1, input)))
     }
 }
 
@@ -97,7 +99,7 @@ impl ChannelGate {
     /// `[batch, channels, height, width]`, each channel scaled by a factor in (0, 1).
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         let pooled = adaptive_avg_pool2d(input.clone(), [1, 1]);
-        input * sigmoid(self.fc2.forward(relu(self.fc1.forward(pooled))))
+        input * sigmoid(ops::conv2d(&self.fc2, relu(ops::conv2d(&self.fc1, pooled))))
     }
 }
 

@@ -1,0 +1,182 @@
+//! Convolution without groups as matrix products. Patches are laid out while the product packs its operand, never as a whole.
+
+use super::kernels::{Columns, Packed, Rows, outer_sum, product};
+
+/// Sizes of a convolution; kernel, stride and padding may differ by axis (rows first).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    /// Input channels.
+    pub input: usize,
+    /// Output channels.
+    pub output: usize,
+    /// Height and width before.
+    pub size: [usize; 2],
+    /// Height and width of the kernel.
+    pub kernel: [usize; 2],
+    /// Steps of the kernel.
+    pub stride: [usize; 2],
+    /// Zeros on either side.
+    pub padding: [usize; 2],
+}
+
+impl Geometry {
+    /// Height and width after.
+    pub fn out_size(&self) -> [usize; 2] {
+        std::array::from_fn(|k| (self.size[k] + 2 * self.padding[k] - self.kernel[k]) / self.stride[k] + 1)
+    }
+
+    fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+
+    fn pixels(&self) -> usize {
+        self.size[0] * self.size[1]
+    }
+
+    fn out_pixels(&self) -> usize {
+        self.out_size().iter().product()
+    }
+
+    /// Whether patches are the pixels as they are.
+    fn is_plain(&self) -> bool {
+        self.kernel == [1, 1] && self.stride == [1, 1] && self.padding == [0, 0]
+    }
+}
+
+/// Matrix in memory, row after row.
+struct Plain<'a> {
+    values: &'a [f32],
+    width: usize,
+}
+
+impl Columns for Plain<'_> {
+    #[inline(always)]
+    fn fill(&self, row: usize, first: usize, out: &mut [f32]) {
+        out.copy_from_slice(&self.values[row * self.width + first..][..out.len()]);
+    }
+}
+
+/// What the kernel's taps see: a row per channel and tap, a column per output pixel.
+struct Patches<'a> {
+    image: &'a [f32],
+    geometry: Geometry,
+}
+
+impl Columns for Patches<'_> {
+    fn fill(&self, row: usize, first: usize, out: &mut [f32]) {
+        let Geometry { size: [height, width], kernel, stride, padding, .. } = self.geometry;
+        let [_, out_width] = self.geometry.out_size();
+        let (channel, tap) = (row / self.geometry.taps(), row % self.geometry.taps());
+        let image = &self.image[channel * height * width..][..height * width];
+        for_rows(first, out, out_width, |y, x, out| {
+            let source = (y * stride[0] + tap / kernel[1]).checked_sub(padding[0]).filter(|&y| y < height);
+            let row = source.map_or(&[][..], |y| &image[y * width..][..width]);
+            let start = (x * stride[1] + tap % kernel[1]) as isize - padding[1] as isize;
+            if stride[1] == 1 {
+                copy_shifted(row, start, out);
+            } else {
+                for (k, out) in out.iter_mut().enumerate() {
+                    let x = usize::try_from(start + (k * stride[1]) as isize);
+                    *out = x.ok().and_then(|x| row.get(x)).copied().unwrap_or(0.0);
+                }
+            }
+        });
+    }
+}
+
+/// The output's gradient as the input sees it: a row per output channel and tap, a column per input pixel.
+struct Spread<'a> {
+    grad: &'a [f32],
+    geometry: Geometry,
+}
+
+impl Columns for Spread<'_> {
+    fn fill(&self, row: usize, first: usize, out: &mut [f32]) {
+        let Geometry { size: [_, width], kernel, stride, padding, .. } = self.geometry;
+        let [out_height, out_width] = self.geometry.out_size();
+        let (channel, tap) = (row / self.geometry.taps(), row % self.geometry.taps());
+        let image = &self.grad[channel * out_height * out_width..][..out_height * out_width];
+        for_rows(first, out, width, |y, x, out| {
+            let source = (y + padding[0]).checked_sub(tap / kernel[1]).filter(|y| y % stride[0] == 0);
+            let source = source.map(|y| y / stride[0]).filter(|&y| y < out_height);
+            let row = source.map_or(&[][..], |y| &image[y * out_width..][..out_width]);
+            let start = (x + padding[1]) as isize - (tap % kernel[1]) as isize;
+            if stride[1] == 1 {
+                copy_shifted(row, start, out);
+            } else {
+                for (k, out) in out.iter_mut().enumerate() {
+                    let x = usize::try_from(start + k as isize).ok().filter(|x| x % stride[1] == 0);
+                    *out = x.and_then(|x| row.get(x / stride[1])).copied().unwrap_or(0.0);
+                }
+            }
+        });
+    }
+}
+
+/// Cuts a run of pixels from `first` on into rows of `width`: calls `visit` with row, column and the row's part of `out`.
+fn for_rows(first: usize, mut out: &mut [f32], width: usize, mut visit: impl FnMut(usize, usize, &mut [f32])) {
+    let (mut y, mut x) = (first / width, first % width);
+    while !out.is_empty() {
+        let (row, rest) = out.split_at_mut((width - x).min(out.len()));
+        visit(y, x, row);
+        (out, y, x) = (rest, y + 1, 0);
+    }
+}
+
+/// `out[k] = row[start + k]`, 0 outside the row.
+fn copy_shifted(row: &[f32], start: isize, out: &mut [f32]) {
+    let before = ((-start).max(0) as usize).min(out.len());
+    let from = start.max(0) as usize;
+    let count = row.len().saturating_sub(from).min(out.len() - before);
+    out[..before].fill(0.0);
+    if count > 0 {
+        out[before..before + count].copy_from_slice(&row[from..from + count]);
+    }
+    out[before + count..].fill(0.0);
+}
+
+/// `[batch, input, height, width]` and weights `[output, input, kernel]` to `[batch, output, out_height, out_width]`.
+pub fn forward(input: &[f32], weight: &[f32], geometry: Geometry) -> Vec<f32> {
+    let depth = geometry.input * geometry.taps();
+    let left = Packed::new(geometry.output, depth, |row, k| weight[row * depth + k]);
+    let samples = input.chunks_exact(geometry.input * geometry.pixels());
+    let width = geometry.out_pixels();
+    let mut output = vec![0.0; samples.len() * geometry.output * width];
+    if geometry.is_plain() {
+        product(&left, &samples.map(|values| Plain { values, width }).collect::<Vec<_>>(), width, &mut output);
+    } else {
+        product(&left, &samples.map(|image| Patches { image, geometry }).collect::<Vec<_>>(), width, &mut output);
+    }
+    output
+}
+
+/// Gradient of the input, given that of the output.
+pub fn input_grad(weight: &[f32], grad: &[f32], geometry: Geometry) -> Vec<f32> {
+    let taps = geometry.taps();
+    let left = Packed::new(geometry.input, geometry.output * taps, |row, k| {
+        weight[(k / taps * geometry.input + row) * taps + k % taps]
+    });
+    let samples = grad.chunks_exact(geometry.output * geometry.out_pixels());
+    let width = geometry.pixels();
+    let mut result = vec![0.0; samples.len() * geometry.input * width];
+    if geometry.is_plain() {
+        product(&left, &samples.map(|values| Plain { values, width }).collect::<Vec<_>>(), width, &mut result);
+    } else {
+        product(&left, &samples.map(|grad| Spread { grad, geometry }).collect::<Vec<_>>(), width, &mut result);
+    }
+    result
+}
+
+/// Gradient of the weight, given that of the output.
+pub fn weight_grad(input: &[f32], grad: &[f32], geometry: Geometry) -> Vec<f32> {
+    let depth = geometry.input * geometry.taps();
+    let samples = input.chunks_exact(geometry.input * geometry.pixels());
+    let mut result = vec![0.0; geometry.output * depth];
+    let rows: Vec<Rows<Patches>> = if geometry.is_plain() {
+        samples.map(Rows::Plain).collect()
+    } else {
+        samples.map(|image| Rows::Made(Patches { image, geometry })).collect()
+    };
+    outer_sum(grad, &rows, depth, geometry.out_pixels(), &mut result);
+    result
+}

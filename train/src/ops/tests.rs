@@ -1,0 +1,274 @@
+//! Against Burn's own layers and against finite differences, on shapes that leave rests everywhere.
+
+use burn::module::Param;
+use burn::nn::PaddingConfig2d;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor, TensorData, module};
+use fixtures::fill;
+
+use super::*;
+
+/// Two float32 sums of the same terms in another order, relative to the largest value: some hundred roundings.
+const SAME_TERMS: f32 = 2e-5;
+
+fn filled<const D: usize>(name: &str, shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(fill(name, &shape), shape), device)
+}
+
+fn data<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_to_vec().unwrap()
+}
+
+fn assert_same(what: &str, ours: &[f32], burns: &[f32]) {
+    assert_eq!(ours.len(), burns.len(), "{what}");
+    // Terms are of size 1 and may cancel: no value is asked to be better than theirs.
+    let scale = burns.iter().fold(1e-2f32, |max, value| max.max(value.abs()));
+    let off = ours.iter().zip(burns).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(off <= SAME_TERMS * scale, "{what}: off {off:.1e}, values to {scale:.1e}");
+}
+
+struct ConvCase {
+    input: [usize; 4],
+    output: usize,
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    padding: [usize; 2],
+    groups: usize,
+    bias: bool,
+}
+
+fn conv_cases() -> Vec<ConvCase> {
+    let case = |input, output, kernel, stride, padding| ConvCase {
+        input,
+        output,
+        kernel: [kernel, kernel],
+        stride: [stride, stride],
+        padding: [padding, padding],
+        groups: 1,
+        bias: false,
+    };
+    let depthwise = |input: [usize; 4], stride| ConvCase { groups: input[1], ..case(input, input[1], 3, stride, 1) };
+    vec![
+        depthwise([1, 1, 1, 1], 1),
+        depthwise([1, 1, 1, 1], 2),
+        depthwise([2, 3, 5, 7], 1),
+        depthwise([2, 3, 5, 7], 2),
+        depthwise([3, 17, 8, 6], 1),
+        depthwise([3, 17, 8, 6], 2),
+        depthwise([1, 2, 1, 9], 2),
+        depthwise([1, 2, 33, 2], 1),
+        ConvCase { bias: true, ..depthwise([2, 4, 16, 32], 1) },
+        case([1, 1, 1, 1], 1, 1, 1, 0),
+        case([3, 5, 1, 1], 7, 1, 1, 0),
+        ConvCase { bias: true, ..case([3, 5, 1, 1], 7, 1, 1, 0) },
+        case([2, 16, 8, 4], 16, 1, 1, 0),
+        case([5, 37, 9, 5], 19, 1, 1, 0),
+        case([1, 300, 12, 13], 13, 1, 1, 0),
+        ConvCase { bias: true, ..case([2, 6, 3, 3], 70, 1, 1, 0) },
+        case([2, 6, 7, 5], 4, 1, 2, 0),
+        case([2, 3, 19, 15], 8, 7, 2, 3),
+        case([4, 5, 11, 6], 9, 3, 1, 1),
+        case([1, 5, 11, 6], 31, 3, 2, 1),
+        case([2, 2, 6, 7], 3, 2, 2, 0),
+        case([1, 4, 3, 3], 2, 3, 1, 0),
+        ConvCase { kernel: [3, 1], padding: [1, 0], stride: [2, 1], ..case([2, 3, 7, 5], 4, 1, 1, 0) },
+        // Left to Burn.
+        ConvCase { groups: 2, ..case([2, 4, 5, 5], 6, 3, 1, 1) },
+    ]
+}
+
+impl ConvCase {
+    fn layer(&self, device: &Device) -> Conv2d {
+        let [rows, columns] = self.padding;
+        let mut conv = Conv2dConfig::new([self.input[1], self.output], self.kernel)
+            .with_stride(self.stride)
+            .with_padding(PaddingConfig2d::Explicit(rows, columns, rows, columns))
+            .with_groups(self.groups)
+            .with_bias(self.bias)
+            .init(device);
+        let shape = conv.weight.dims();
+        conv.weight = Param::from_tensor(filled("weight", shape, device));
+        conv.bias = self.bias.then(|| Param::from_tensor(filled("bias", [self.output], device)));
+        conv
+    }
+
+    /// Output, then the gradients of input, weight and bias of Σ output · fixed numbers.
+    fn run(&self, layer: impl Fn(&Conv2d, Tensor<4>) -> Tensor<4>) -> Vec<Vec<f32>> {
+        let device = Device::flex().autodiff();
+        let conv = self.layer(&device);
+        let input = filled("input", self.input, &device).require_grad();
+        let output = layer(&conv, input.clone());
+        let grads = (output.clone() * filled("grad", output.dims(), &device)).sum().backward();
+        let bias = conv.bias.as_ref().map(|bias| data(bias.grad(&grads).unwrap()));
+        let results = [data(output), data(input.grad(&grads).unwrap()), data(conv.weight.grad(&grads).unwrap())];
+        results.into_iter().chain(bias).collect()
+    }
+}
+
+#[test]
+fn convolutions_match_burns() {
+    for (k, case) in conv_cases().iter().enumerate() {
+        let (ours, burns) = (case.run(conv2d), case.run(|conv, input| conv.forward(input)));
+        for (part, (ours, burns)) in ours.iter().zip(&burns).enumerate() {
+            assert_same(&format!("case {k}, {:?}, part {part}", case.input), ours, burns);
+        }
+        let device = Device::flex();
+        let (conv, input) = (case.layer(&device), filled("input", case.input, &device));
+        assert_eq!(data(conv2d(&conv, input)), ours[0], "without autodiff");
+    }
+}
+
+/// The steps of this are ours: with strides and zeros around, a shared mistake of two implementations would show here.
+#[test]
+fn convolution_gradients_match_finite_differences() {
+    for case in conv_cases().iter().filter(|case| case.input.iter().product::<usize>() < 300) {
+        let grads = case.run(conv2d);
+        let device = Device::flex();
+        let conv = case.layer(&device);
+        let loss = |conv: &Conv2d, input: Tensor<4>| -> f64 {
+            let output = conv2d(conv, input);
+            let weights = filled("grad", output.dims(), &device);
+            data(output * weights).iter().map(|&value| f64::from(value)).sum()
+        };
+        let input = fill("input", &case.input);
+        let weight = data(conv.weight.val());
+        // The function is linear in each, so that the step may be large.
+        let step = 0.5f32;
+        for at in (0..input.len()).step_by(7) {
+            let moved = |by: f32| {
+                let mut input = input.clone();
+                input[at] += by;
+                loss(&conv, Tensor::from_data(TensorData::new(input, case.input), &device))
+            };
+            let slope = (moved(step) - moved(-step)) / f64::from(2.0 * step);
+            assert!((slope - f64::from(grads[1][at])).abs() < 1e-4, "input {at}: {slope} for {}", grads[1][at]);
+        }
+        for at in (0..weight.len()).step_by(5) {
+            let moved = |by: f32| {
+                let mut weight = weight.clone();
+                weight[at] += by;
+                let mut conv = conv.clone();
+                let shape = conv.weight.dims();
+                conv.weight = Param::from_tensor(Tensor::from_data(TensorData::new(weight, shape), &device));
+                loss(&conv, Tensor::from_data(TensorData::new(input.clone(), case.input), &device))
+            };
+            let slope = (moved(step) - moved(-step)) / f64::from(2.0 * step);
+            assert!((slope - f64::from(grads[2][at])).abs() < 1e-4, "weight {at}: {slope} for {}", grads[2][at]);
+        }
+    }
+}
+
+/// A weight shared by two layers, an input read by two, and an input that is a view.
+#[test]
+fn gradients_add_up_and_views_are_read_as_they_are() {
+    let run = |layer: &dyn Fn(&Conv2d, Tensor<4>) -> Tensor<4>| {
+        let device = Device::flex().autodiff();
+        let case = &conv_cases()[12];
+        let conv = case.layer(&device);
+        let input = filled("input", [16, 2, 4, 8], &device).require_grad();
+        let view = input.clone().permute([1, 0, 3, 2]);
+        let output = layer(&conv, layer(&conv, view.clone()) + view);
+        let grads = (output.clone() * filled("grad", output.dims(), &device)).sum().backward();
+        [data(output), data(input.grad(&grads).unwrap()), data(conv.weight.grad(&grads).unwrap())]
+    };
+    let (ours, burns) = (run(&conv2d), run(&|conv, input| conv.forward(input)));
+    ours.iter().zip(&burns).for_each(|(ours, burns)| assert_same("shared", ours, burns));
+}
+
+fn burns_norm<const D: usize>(
+    input: Tensor<D>,
+    scale: Tensor<1>,
+    shift: Tensor<1>,
+    epsilon: f64,
+    activated: bool,
+) -> NormTrain<D> {
+    let batch = module::batch_norm_train(input, scale, shift, epsilon);
+    let output = if activated { relu(batch.output) } else { batch.output };
+    NormTrain { output, mean: batch.mean, variance: batch.variance }
+}
+
+type Norm<const D: usize> = fn(Tensor<D>, Tensor<1>, Tensor<1>, f64, bool) -> NormTrain<D>;
+
+/// Output, mean, variance, then the gradients of input, scale and shift.
+fn run_norm<const D: usize>(layer: Norm<D>, shape: [usize; D], activated: bool) -> [Vec<f32>; 6] {
+    let device = Device::flex().autodiff();
+    let input = (filled("input", shape, &device) * 3.0 + 1.5).require_grad();
+    let parameter = |name: &str| filled(name, [shape[1]], &device).require_grad();
+    let (scale, shift) = (parameter("scale"), parameter("shift"));
+    let normed = layer(input.clone(), scale.clone(), shift.clone(), 1e-5, activated);
+    let grads = (normed.output.clone() * filled("grad", shape, &device)).sum().backward();
+    [
+        data(normed.output),
+        data(normed.mean),
+        data(normed.variance),
+        data(input.grad(&grads).unwrap()),
+        data(scale.grad(&grads).unwrap()),
+        data(shift.grad(&grads).unwrap()),
+    ]
+}
+
+#[test]
+fn batch_norms_match_burns() {
+    fn check<const D: usize>(shape: [usize; D]) {
+        for activated in [false, true] {
+            let ours = run_norm(batch_norm_train, shape, activated);
+            let burns = run_norm(burns_norm, shape, activated);
+            for (part, (ours, burns)) in ours.iter().zip(&burns).enumerate() {
+                assert_same(&format!("{shape:?}, activated {activated}, part {part}"), ours, burns);
+            }
+        }
+    }
+    check([2, 1]);
+    check([8, 37]);
+    check([3, 5, 7]);
+    check([1, 1, 3, 3]);
+    check([2, 3, 5, 7]);
+    check([4, 16, 16, 8]);
+    check([3, 2, 33, 67]);
+}
+
+#[test]
+fn batch_norm_gradients_match_finite_differences() {
+    let shape = [2, 3, 3, 2];
+    let grads = run_norm(batch_norm_train, shape, false);
+    let device = Device::flex().autodiff();
+    let input: Vec<f32> = fill("input", &shape).iter().map(|value| value * 3.0 + 1.5).collect();
+    let loss = |input: Vec<f32>| -> f64 {
+        let input = Tensor::from_data(TensorData::new(input, shape), &device);
+        let (scale, shift) = (filled("scale", [3], &device), filled("shift", [3], &device));
+        let normed: NormTrain<4> = batch_norm_train(input, scale, shift, 1e-5, false);
+        data(normed.output * filled("grad", shape, &device)).iter().map(|&value| f64::from(value)).sum()
+    };
+    // Small against values of size 1, large against the roundings of a sum of 36: the error is about a thousandth.
+    let step = 1e-2f32;
+    for at in 0..input.len() {
+        let moved = |by: f32| {
+            let mut input = input.clone();
+            input[at] += by;
+            loss(input)
+        };
+        let slope = (moved(step) - moved(-step)) / f64::from(2.0 * step);
+        assert!((slope - f64::from(grads[3][at])).abs() < 2e-3, "input {at}: {slope} for {}", grads[3][at]);
+    }
+}
+
+/// Checkpoints are resumed bit by bit, on machines with other numbers of processors too.
+#[test]
+fn results_do_not_depend_on_threads() {
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut results: Vec<Vec<f32>> = Vec::new();
+            for case in conv_cases() {
+                results.extend(case.run(conv2d));
+            }
+            results.extend(run_norm(batch_norm_train, [4, 16, 16, 8], true));
+            results
+        })
+    };
+    let bits = |results: Vec<Vec<f32>>| results.concat().into_iter().map(f32::to_bits).collect::<Vec<_>>();
+    let one = bits(run(1));
+    assert_eq!(one, bits(run(3)));
+    assert_eq!(one, bits(run(1)));
+}
