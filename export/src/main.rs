@@ -153,7 +153,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
                 "nodes_by_kind": nodes, "parity": written.parity, "contract_id": written.contract.embedding.map(|e| e.contract_id),
                 "seconds": seconds,
             });
-            println!("{}", serde_json::to_string_pretty(&facts)?);
+            println!("{facts}");
         }
         Format::Table => {
             println!("{}", written.parity.to_markdown());

@@ -285,9 +285,6 @@ pub struct BenchStepArgs {
     /// Network: LMBN_n.
     #[arg(long, default_value = "LMBN_n")]
     pub model: String,
-    /// Weights to start from, so that a peer can start from the same.
-    #[arg(long, value_name = "FILE")]
-    pub weights: Option<PathBuf>,
     /// Pictures in a batch.
     #[arg(long, default_value_t = 8)]
     pub batch: usize,
@@ -299,10 +296,16 @@ pub struct BenchStepArgs {
     pub width: usize,
     /// Training identities.
     #[arg(long, default_value_t = 751)]
-    pub classes: usize,
-    /// Steps that are timed, after one that is not.
+    pub identities: usize,
+    /// Steps that are timed.
     #[arg(long, default_value_t = 3)]
     pub steps: usize,
+    /// Steps before them that are not.
+    #[arg(long, default_value_t = 1)]
+    pub warmup: usize,
+    /// Threads.
+    #[arg(long, default_value_t = 2)]
+    pub threads: usize,
     /// Form of the results on stdout.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,

@@ -240,46 +240,50 @@ fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn bench_step(args: &BenchStepArgs) -> anyhow::Result<ExitCode> {
+    // Before anything touches the pool: it is made once.
+    rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global()?;
     let device = Device::flex().autodiff();
-    let network = ReidNetConfig { model: args.model.clone(), classes: args.classes, features: 512 };
+    let network = ReidNetConfig { model: args.model.clone(), classes: args.identities, features: 512 };
     let mut net = ReidNet::new(&network, 1, &device)?;
-    if let Some(weights) = &args.weights {
-        StateDict::load_file(weights, &mut net, &network.model, Partial::Nothing)?;
-    }
-    let params = LossParams { num_classes: args.classes, label_smoothing: true, margin: 0.7, feat_dim: 512, seed: 1 };
+    // Weights, pictures and identities by the rules of the golden vectors, which the peer follows too: the losses must agree.
+    let filled: StateDict = StateDict::of(&net)
+        .iter()
+        .map(|(key, data)| (key.to_owned(), TensorData::new(fill::fill(key, data.shape()), data.shape().clone())))
+        .collect();
+    filled.load_into(&mut net);
+    let params =
+        LossParams { num_classes: args.identities, label_smoothing: true, margin: 0.7, feat_dim: 512, seed: 1 };
     let mut loss = LossSum::new("0.5*CrossEntropy+0.5*MSLoss", &params)?;
     let mut optimizer = Optimizer::new(&OptimizerConfig::default())?;
     let shape = [args.batch, 3, args.height, args.width];
-    let pixels = fill::fill("input", &shape);
-    // Two pictures of an identity, as a metric loss wants.
-    let classes: Vec<i64> = (0..args.batch).map(|k| ((k / 2) % args.classes) as i64).collect();
-    let mut phases = Vec::new();
-    let mut totals = Vec::new();
-    for step in 0..=args.steps {
+    let block = 16;
+    if !args.height.is_multiple_of(block) || !args.width.is_multiple_of(block) {
+        bail!("--height and --width are {}×{}; multiples of {block} are allowed", args.height, args.width);
+    }
+    let pixels = fill::blocks("input", shape, block);
+    let identities: Vec<i64> = (0..args.batch).map(|k| ((k / 4) % args.identities) as i64).collect();
+    let (mut losses, mut forward, mut backward, mut update) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..args.warmup + args.steps {
+        let mut clock = Instant::now();
+        let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64();
         let images = Tensor::<4>::from_data(TensorData::new(pixels.clone(), shape), &device);
-        let classes = Tensor::<1, Int>::from_data(TensorData::new(classes.clone(), [args.batch]), &device);
-        let start = Instant::now();
+        let classes = Tensor::<1, Int>::from_data(TensorData::new(identities.clone(), [args.batch]), &device);
         let output = net.forward(images);
         let terms = loss.forward(&output.scores, &output.features, classes);
-        totals.push(terms.values().0);
-        let forward = start.elapsed().as_secs_f64();
+        losses.push(terms.values().0);
+        forward.push(lap());
         let gradients = GradientsParams::from_grads(terms.total.backward(), &net);
-        let backward = start.elapsed().as_secs_f64() - forward;
+        backward.push(lap());
         net = optimizer.step(6e-4, net, gradients);
-        let total = start.elapsed().as_secs_f64();
-        if step > 0 {
-            phases.push([forward, backward, total - forward - backward, total]);
-        }
+        update.push(lap());
     }
-    let median = |k: usize| {
-        let mut seconds: Vec<f64> = phases.iter().map(|phase| phase[k]).collect();
-        seconds.sort_by(f64::total_cmp);
-        seconds[seconds.len() / 2]
-    };
+    let timed = |phase: &[f64]| phase[args.warmup..].to_vec();
+    let seconds: Vec<f64> =
+        (args.warmup..losses.len()).map(|step| forward[step] + backward[step] + update[step]).collect();
     let facts = json!({
-        "network": network, "batch": args.batch, "size": [args.height, args.width], "steps": args.steps,
-        "forward_s": median(0), "backward_s": median(1), "optimizer_s": median(2), "step_s": median(3),
-        "losses": totals, "device": "flex", "ops": train::ops::name(),
+        "network": network, "batch": args.batch, "size": [args.height, args.width], "device": "flex",
+        "ops": train::ops::name(), "threads": args.threads, "seconds": seconds, "forward": timed(&forward),
+        "backward": timed(&backward), "optimizer": timed(&update), "losses": losses,
     });
     match args.format {
         Format::Json => println!("{facts}"),
