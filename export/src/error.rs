@@ -77,19 +77,15 @@ pub enum ExportError {
     },
     /// Two recordings with other sizes have other operations.
     #[error(
-        "the module computes differently at {first} and at {second}: operation {index} is {left} in one and {right} in the other, after `{module}`"
+        "the module computes differently at different sizes: operation {index} is {first}, but {second}, after `{module}`"
     )]
     Diverged {
-        /// Sizes of the first recording.
+        /// Operation and sizes of the first recording: `Float::Exp at batch 2`.
         first: String,
-        /// Sizes of the second recording.
+        /// Operation and sizes of the second recording.
         second: String,
         /// Index of the operation.
         index: usize,
-        /// Operation of the first recording, or `nothing`.
-        left: String,
-        /// Operation of the second recording, or `nothing`.
-        right: String,
         /// Nearest named module before it.
         module: String,
     },
@@ -142,7 +138,7 @@ pub enum ExportError {
     ReadBack(
         /// The cause.
         #[source]
-        onnx::ModelFileError,
+        Box<onnx::ModelFileError>,
     ),
     /// ONNX Runtime cannot be found or loaded.
     #[error("{}", contract::runtime::advice(path))]

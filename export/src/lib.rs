@@ -1,7 +1,7 @@
 //! Burn modules as verified ONNX models.
 //!
 //! The path: [`Exporter::export`] records the module's forward pass at several sizes (`capture`), works out which axes are
-//! dynamic (`resolve`), writes every operation as ONNX ([`lower`]), simplifies ([`optimise`]) and checks the result
+//! dynamic (`resolve`), writes every operation as ONNX (`lower`), simplifies ([`optimise`]) and checks the result
 //! against the rules of ONNX ([`verify::checker`]). [`ExportedModel::to_bytes`] encodes it, [`ExportedModel::verify`] runs it in
 //! ONNX Runtime against Burn on varied inputs, and [`bundle::write`] puts it into a folder with its contract and a model
 //! card, after verification and only then.

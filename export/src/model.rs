@@ -168,7 +168,8 @@ impl ExportedModel {
     /// As there; also if our own reader refuses them.
     pub fn verify_bytes(&self, bytes: &[u8], runtime: &Runtime, tolerance: Tolerance) -> Result<Parity, ExportError> {
         checker::check(&self.graph, self.opset)?;
-        onnx::parse(bytes, "model.onnx".as_ref(), &onnx::Limits::default()).map_err(ExportError::ReadBack)?;
+        onnx::parse(bytes, "model.onnx".as_ref(), &onnx::Limits::default())
+            .map_err(|error| ExportError::ReadBack(Box::new(error)))?;
         parity::compare(self, bytes, runtime, tolerance)
     }
 

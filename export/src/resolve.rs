@@ -140,13 +140,13 @@ pub(crate) fn resolve(plan: Plan, traces: Vec<Trace>) -> Result<Resolved, Export
         let length = base.operations.len().max(other.operations.len());
         for index in 0..length {
             let (left, right) = (base.operations.get(index), other.operations.get(index));
-            let kind = |operation: Option<&OperationIr>| operation.map_or_else(|| "nothing".into(), name);
+            let at = |operation: Option<&OperationIr>, sizes: &str| {
+                format!("{} at {sizes}", operation.map_or_else(|| "nothing".into(), name))
+            };
             let diverged = || ExportError::Diverged {
-                first: base.sizes.clone(),
-                second: other.sizes.clone(),
+                first: at(left, &base.sizes),
+                second: at(right, &other.sizes),
                 index,
-                left: kind(left),
-                right: kind(right),
                 module: modules.get(index).or(modules.last()).cloned().unwrap_or_default(),
             };
             let (Some(left), Some(right)) = (left, right) else { return Err(diverged()) };
@@ -163,10 +163,10 @@ pub(crate) fn resolve(plan: Plan, traces: Vec<Trace>) -> Result<Resolved, Export
                 }
                 match (base.values.get(&our.id), other.values.get(&their.id)) {
                     _ if base.inputs.contains(&our.id) => {}
-                    (Some(a), Some(b)) if known.is_none() => {
-                        if a.shape() != b.shape() || a.as_bytes() != b.as_bytes() {
-                            return Err(baked(format!("a constant of shape {:?} differs", sizes(our))));
-                        }
+                    (Some(a), Some(b))
+                        if known.is_none() && (a.shape() != b.shape() || a.as_bytes() != b.as_bytes()) =>
+                    {
+                        return Err(baked(format!("a constant of shape {:?} differs", sizes(our))));
                     }
                     (Some(_), None) | (None, Some(_)) => return Err(diverged()),
                     _ => {}

@@ -40,7 +40,12 @@ fn verified(model: &ExportedModel) {
         let path = std::path::Path::new(&folder).join(format!("{}-{}.onnx", model.name(), model.opset()));
         contract::files::write(&path, model.to_bytes(&[]).unwrap()).unwrap();
     }
-    if let Err(error) = model.verify(&runtime()) {
-        panic!("{}: {error} ({:?}); nodes {:?}", model.name(), std::error::Error::source(&error), operators(model));
+    match model.verify(&runtime()) {
+        // Shown with `--nocapture`.
+        Ok(parity) => println!("{}, operator set {}\n{}", model.name(), model.opset(), parity.to_markdown()),
+        Err(error) => {
+            let source = std::error::Error::source(&error);
+            panic!("{}: {error} ({source:?}); nodes {:?}", model.name(), operators(model))
+        }
     }
 }

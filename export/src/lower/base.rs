@@ -33,7 +33,7 @@ fn reshape_value(l: &mut Lowering, input: ValueId, from: &[Dim], out: &TensorIr)
         });
     }
     // -1 is undefined beside an empty axis, and 0 would copy instead of being empty.
-    let empty = to.iter().any(|dim| *dim == Dim::Size(0));
+    let empty = to.contains(&Dim::Size(0));
     let target = if free <= 1 && !empty {
         l.int64s("shape", &target)
     } else if empty {

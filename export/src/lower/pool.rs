@@ -35,8 +35,8 @@ impl Pool<'_> {
         let mut exact = true;
         for (axis, size) in sizes.iter().enumerate() {
             let window = self.dilation[axis] * (self.kernel[axis] - 1) + 1;
-            let span = size + 2 * self.padding[axis] - window;
-            exact &= span % self.stride[axis] == 0;
+            let span = (size + 2 * self.padding[axis]).saturating_sub(window);
+            exact &= span.is_multiple_of(self.stride[axis]);
             if span.div_ceil(self.stride[axis]) + 1 != out.shape[2 + axis] {
                 return Err(Reason::Unsupported("rounding up to a window inside the padding".into()));
             }

@@ -54,6 +54,10 @@ fn name(graph: &mut Graph) -> bool {
             Reduction::Mean => Plain::GlobalAveragePool,
             Reduction::Min | Reduction::Prod | Reduction::Sum => continue,
         };
+        let module = node.name.rsplit_once('/').map(|(module, _)| module.to_owned());
+        if let Some(module) = module {
+            graph.nodes[index].name = graph.unique(&format!("{module}/{pool:?}"));
+        }
         graph.nodes[index].op = pool.into();
         return true;
     }

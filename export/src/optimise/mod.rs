@@ -39,6 +39,8 @@ pub const PASSES: [(&str, Pass); 9] = [
 pub fn optimise(graph: &mut Graph) {
     // Every pass removes nodes or turns them into a form it does not match, so that this ends.
     while PASSES.iter().fold(false, |changed, (_, pass)| pass(graph) || changed) {}
+    common::constants(graph);
+    dead_code::run(graph);
 }
 
 /// Removes node `index`, whose only output is the same tensor as `source`. `false`, and nothing changed, if the output is one

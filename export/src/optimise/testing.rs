@@ -51,6 +51,11 @@ impl Build {
         self.constant(dims, |u| 0.5 + u)
     }
 
+    pub(super) fn copy(&mut self, constant: ValueId, name: &str) -> ValueId {
+        let tensor = self.graph.initialiser(constant).unwrap().clone();
+        self.graph.add_initialiser(name, tensor)
+    }
+
     pub(super) fn int64s(&mut self, values: &[i64]) -> ValueId {
         self.graph.add_initialiser("shape", Tensor::int64s(values))
     }
