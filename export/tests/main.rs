@@ -36,7 +36,7 @@ fn operators(model: &ExportedModel) -> Vec<String> {
 /// Compares with Burn at all batch sizes; reads the bytes back with the reader for untrusted files.
 fn verified(model: &ExportedModel) {
     // For a look at the files from outside, for instance with Python's `onnx.checker`.
-    if let Some(folder) = std::env::var_os("VITRINE_KEEP_MODELS") {
+    if let Some(folder) = std::env::var_os("VITRINE_TEST_MODELS") {
         let path = std::path::Path::new(&folder).join(format!("{}-{}.onnx", model.name(), model.opset()));
         contract::files::write(&path, model.to_bytes(&[]).unwrap()).unwrap();
     }
