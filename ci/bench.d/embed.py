@@ -52,7 +52,7 @@ def main():
     CACHE.mkdir(parents=True, exist_ok=True)
 
     def ours(folder, model):
-        return run([program("deploy"), "embed", str(folder), f"--model={model}", "-o", str(CACHE / "ours.npy"), f"--batch={a.batch}"])
+        return run([program("deploy"), "embed", str(folder), f"--model={model}", "-o", str(CACHE / "ours"), f"--batch-size={a.batch}"])
 
     def peer(folder, model):
         command = [sys.executable, str(ROOT / "ci/bench.d/embed_peer.py"), str(folder), f"--model={model}"]
@@ -62,7 +62,7 @@ def main():
     folder = pictures(a.pictures)
     turns = interleave(a.rounds, vitrine=lambda: ours(folder, a.model), python=lambda: peer(folder, a.model))
     speed = {name: [a.pictures / turn["seconds"] for turn in results] for name, results in turns.items()}
-    rows = [np.load(CACHE / f"{name}.npy") for name in ("ours", "peer")]
+    rows = [np.load(CACHE / name) for name in ("ours/embeddings.npy", "peer.npy")]
     cosine = (rows[0] * rows[1]).sum(1) / np.linalg.norm(rows[0], axis=1) / np.linalg.norm(rows[1], axis=1)
     result = {"pictures_per_second": speed, "ratio": ratio(speed["vitrine"], speed["python"]), "least_cosine": float(cosine.min())}
     print(f"{a.pictures} JPEG pictures of 256x128, batch {a.batch}, {a.rounds} rounds, start of the program to file written")

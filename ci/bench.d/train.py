@@ -8,6 +8,8 @@ import sys
 
 from side_by_side import ROOT, THREADS, interleave, last_json, machine, parser, program, ratio, report, run, show
 
+PHASES = ("forward", "backward", "optimizer")
+
 
 def main():
     arguments = parser(__doc__)
@@ -20,11 +22,17 @@ def main():
 
     def contestant(command):
         result = run(command)
-        return {"seconds": statistics.median(last_json(result["output"])["seconds"]), "peak_mib": result["peak_mib"]}
+        answer = last_json(result["output"])
+        return {
+            "seconds": statistics.median(answer["seconds"]),
+            **{phase: statistics.median(answer[phase]) for phase in PHASES},
+            "loss": answer["losses"][0],
+            "peak_mib": result["peak_mib"],
+        }
 
     results = interleave(
         a.rounds,
-        vitrine=lambda: contestant([program("train"), "bench-step", "--model=LMBN_n", "--json", *shape]),
+        vitrine=lambda: contestant([program("train"), "bench-step", "--model=LMBN_n", "--format=json", *shape]),
         torch=lambda: contestant([sys.executable, str(ROOT / "ci/bench.d/train_peer.py"), *shape]),
     )
     ours, peer = ([turn["seconds"] for turn in results[name]] for name in ("vitrine", "torch"))
@@ -33,6 +41,13 @@ def main():
     show("Vitrine, seconds a step (median round)", statistics.median(ours))
     show("torch eager, seconds a step (median round)", statistics.median(peer))
     show("Vitrine / torch, time (below 1: faster)", result["ratio"])
+    for phase in PHASES:
+        ours, peer = ([turn[phase] for turn in results[name]] for name in ("vitrine", "torch"))
+        result[phase] = ratio(ours, peer)
+        show(f"  {phase}", result[phase])
+    losses = {name: turns[0]["loss"] for name, turns in results.items()}
+    if abs(losses["vitrine"] - losses["torch"]) > 1e-3 * losses["torch"]:
+        sys.exit(f"error: not the same work: the first losses are {losses}")
     for name in results:
         show(f"{name}, peak memory", max(turn["peak_mib"] for turn in results[name]), "MiB")
     report("training step", facts, result, a.json)

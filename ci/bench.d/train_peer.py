@@ -1,4 +1,4 @@
-"""The PyTorch side of `ci/bench train`: prints {"seconds": [one per step]} of LMBN_n, forward to optimiser."""
+"""The PyTorch side of `ci/bench train`: prints seconds a step and by phase, and the losses, of LMBN_n."""
 
 import argparse
 import json
@@ -19,14 +19,19 @@ trainable = [p for p in model.parameters() if p.requires_grad]
 optimiser = torch.optim.Adam(trainable, lr=6e-4, weight_decay=5e-4)
 images = blocks(a.batch, a.height, a.width, 16)
 identities = torch.arange(a.batch) // 4
-seconds = []
-for step in range(a.warmup + a.steps):
-    start = time.perf_counter()
-    optimiser.zero_grad()
+phases = {"forward": [], "backward": [], "optimizer": []}
+losses = []
+for _ in range(a.warmup + a.steps):
+    clock = [time.perf_counter()]
     total = loss(*model(images), identities)
+    losses.append(total.item())
+    clock.append(time.perf_counter())
     total.backward()
+    clock.append(time.perf_counter())
     optimiser.step()
-    total.item()
-    if step >= a.warmup:
-        seconds.append(time.perf_counter() - start)
-print(json.dumps({"seconds": seconds}))
+    optimiser.zero_grad()
+    clock.append(time.perf_counter())
+    for (name, values), start, end in zip(phases.items(), clock, clock[1:]):
+        values.append(end - start)
+timed = {name: values[a.warmup :] for name, values in phases.items()}
+print(json.dumps({"seconds": [sum(step) for step in zip(*timed.values())], **timed, "losses": losses}))

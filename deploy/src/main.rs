@@ -1,2 +1,7 @@
-//! Placeholder.
-fn main() {}
+//! `deploy`: runs exported models. See the library for the work.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    deploy::cli::run()
+}

@@ -1,2 +1,192 @@
-//! Placeholder.
-fn main() {}
+//! `export`: checkpoints to `models-onnx/<name>/`. The one place where training and export meet.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Context;
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use clap::{Parser, ValueEnum};
+use contract::{Axis, EmbeddingSpec, Exporter as ExporterFacts, ModelContract, OutputSpec, Training};
+use export::{DEFAULT_OPSET, Exporter, OPSETS, Runtime, bundle};
+use train::checkpoint::Checkpoint;
+use train::config::ReidConfig;
+use train::model::{Partial, ReidNet, ReidNetConfig, StateDict};
+use train::task::reid;
+
+/// Export a checkpoint to ONNX, compare ONNX Runtime with Burn, and write the model only if they agree.
+#[derive(Debug, Parser)]
+#[command(name = "export", version, arg_required_else_help = true)]
+struct Args {
+    /// Run directory (its best network) or checkpoint.
+    #[arg(long, value_name = "RUN_OR_CHECKPOINT")]
+    onnx: PathBuf,
+    /// Folder to write; models-onnx/<name of the run> without.
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// ONNX operator set, 17 to 23.
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_OPSET, value_parser = opset)]
+    opset: u32,
+    /// Pictures the model takes at once: any number (`dynamic`), or exactly N.
+    #[arg(long, value_name = "dynamic|N", default_value = "dynamic", value_parser = batch)]
+    batch: Axis,
+    /// Embeddings of the picture alone; without, those of its mirror image are added, as evaluation while training does.
+    #[arg(long)]
+    no_flip: bool,
+    /// Write the graph as it was recorded.
+    #[arg(long)]
+    no_optimise: bool,
+    /// Licence of weights and data, for the model card.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    licence: String,
+    /// Form of the results on stdout.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+/// Form of the results on stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+fn opset(text: &str) -> Result<u32, String> {
+    let found = text.parse().map_err(|_| "a number is wanted".to_owned())?;
+    let (first, last) = (OPSETS.start(), OPSETS.end());
+    if OPSETS.contains(&found) { Ok(found) } else { Err(format!("{first} to {last} can be written")) }
+}
+
+fn batch(text: &str) -> Result<Axis, String> {
+    match (text, text.parse()) {
+        ("dynamic", _) => Ok(Axis::Symbol("batch".into())),
+        (_, Ok(size @ 1..=4096)) => Ok(Axis::Size(size)),
+        _ => Err("`dynamic` or 1 to 4096 is wanted".into()),
+    }
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse_from(contract::cli::arguments())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => contract::cli::fail(error.as_ref()),
+    }
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    // Asked for first: without it nothing can be verified, and the minutes before would be wasted.
+    let runtime = Runtime::load()?;
+    let start = Instant::now();
+    let checkpoint = Checkpoint::open(&args.onnx)?;
+    let (net, config) = open_reid(&checkpoint)?;
+    let loaded = start.elapsed();
+    let name = args.output.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    let name = name.unwrap_or_else(|| run_name(&checkpoint.path, &config));
+    let folder = args.output.clone().unwrap_or_else(|| Path::new("models-onnx").join(&name));
+    eprintln!("exporting {} as {name}, operator set {}", checkpoint.path.display(), args.opset);
+
+    let mut input = reid::input_spec(&config);
+    input.shape[0] = args.batch.clone();
+    let model = Exporter::new(&name)
+        .opset(args.opset)
+        .optimise(!args.no_optimise)
+        .input(&input.name, input.shape.clone())
+        .output("features")
+        .export(&net, |net: &ReidNet, images: Tensor<4>| net.embed(images))?;
+    let exported = start.elapsed() - loaded;
+    for warning in model.warnings() {
+        eprintln!("warning: {warning}");
+    }
+
+    let (channels, parts) = (config.feats, net.parts());
+    let features = OutputSpec {
+        name: "features".into(),
+        meaning: "features after the batch-norm neck, one column for each part".into(),
+        shape: vec![args.batch.clone(), Axis::Size(channels), Axis::Size(parts)],
+        unit_length: false,
+        metric: "cosine".into(),
+    };
+    let embedding = EmbeddingSpec {
+        output: features.name.clone(),
+        dim: channels * parts,
+        parts,
+        flip: !args.no_flip,
+        // Follows from the weights, which the bundle hashes.
+        contract_id: String::new(),
+    };
+    let record = &checkpoint.record;
+    let contract = ModelContract {
+        version: contract::VERSION,
+        family: record.family.clone(),
+        architecture: config.model.clone(),
+        input: vec![input],
+        output: vec![features],
+        embedding: Some(embedding),
+        threshold: None,
+        golden: None,
+        precision: "fp32".into(),
+        training: Training {
+            command: record.command.clone(),
+            dataset: record.dataset.clone(),
+            dataset_fingerprint: record.dataset_fingerprint.clone(),
+            epoch: record.epoch,
+            metrics: record.metrics.clone(),
+            licence: args.licence.clone(),
+        },
+        exporter: ExporterFacts { checkpoint_sha256: checkpoint.sha256()?, ..ExporterFacts::default() },
+    };
+    let written = bundle::write(&folder, &model, contract, &runtime)?;
+    let nodes = nodes_by_kind(&model);
+    let count: usize = nodes.values().sum();
+    match args.format {
+        Format::Json => {
+            let seconds = serde_json::json!({
+                "load": loaded.as_secs_f64(),
+                "export": exported.as_secs_f64(),
+                "verify_and_write": (start.elapsed() - loaded - exported).as_secs_f64(),
+            });
+            let facts = serde_json::json!({
+                "model": written.model, "bytes": written.bytes, "opset": args.opset, "nodes": count,
+                "nodes_by_kind": nodes, "parity": written.parity, "contract_id": written.contract.embedding.map(|e| e.contract_id),
+                "seconds": seconds,
+            });
+            println!("{facts}");
+        }
+        Format::Table => {
+            println!("{}", written.parity.to_markdown());
+            println!("{}  {count} nodes  {:.1} MB", written.model.display(), written.bytes as f64 / 1e6);
+        }
+    }
+    Ok(())
+}
+
+/// The network of a re-identification checkpoint, in evaluation mode, and the run's settings.
+fn open_reid(checkpoint: &Checkpoint) -> anyhow::Result<(ReidNet, ReidConfig)> {
+    let network: ReidNetConfig = checkpoint.network(reid::FAMILY)?;
+    let config: ReidConfig = serde_json::from_value(checkpoint.record.config.clone())
+        .with_context(|| format!("the settings in `{}` are malformed", checkpoint.path.display()))?;
+    let mut net = ReidNet::new(&network, config.seed, &Device::flex())?;
+    StateDict::load_file(&checkpoint.path, &mut net, &network.model, Partial::Nothing)?;
+    Ok((net.valid(), config))
+}
+
+/// What to call the model: the run directory's name, else the file's, else the network's.
+fn run_name(checkpoint: &Path, config: &ReidConfig) -> String {
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let in_run = checkpoint.parent().filter(|folder| folder.join("run.json").exists());
+    in_run
+        .and_then(name)
+        .or_else(|| checkpoint.with_extension("").file_name().map(|n| n.to_string_lossy().into_owned()))
+        .unwrap_or_else(|| config.model.to_lowercase())
+}
+
+fn nodes_by_kind(model: &export::ExportedModel) -> BTreeMap<String, usize> {
+    let mut kinds = BTreeMap::new();
+    for node in &model.graph().nodes {
+        *kinds.entry(node.op.name().to_owned()).or_default() += 1;
+    }
+    kinds
+}

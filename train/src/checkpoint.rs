@@ -4,12 +4,14 @@
 //! The state is written first and the weights name its hash, so that a crash in between leaves a checkpoint that is whole or none.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use contract::files;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::history::History;
 use crate::model::{StateDict, WeightsError};
 
 /// Key of our record in the header of a weights file.
@@ -154,12 +156,21 @@ impl Checkpoint {
         }
     }
 
-    /// The newest checkpoint of a run directory that can be resumed; none in a new or finished-and-pruned one.
+    /// The newest checkpoint of a run directory that can be resumed; none where no epoch was begun.
     ///
     /// # Errors
     /// If the newest is damaged.
     pub fn newest(run: &Path) -> Result<Option<Self>, CheckpointError> {
         list(run).pop().map(|(_, file)| Self::file(&file)).transpose()
+    }
+
+    /// The best network of a run directory; none before the first evaluation.
+    ///
+    /// # Errors
+    /// If the file is damaged.
+    pub fn best(run: &Path) -> Result<Option<Self>, CheckpointError> {
+        let path = run.join(BEST);
+        if path.is_file() { Self::file(&path).map(Some) } else { Ok(None) }
     }
 
     fn file(path: &Path) -> Result<Self, CheckpointError> {
@@ -224,10 +235,12 @@ pub fn save_weights(path: &Path, weights: &StateDict, record: &Record) -> Result
     Ok(files::write(path, weights.to_safetensors(record.steps, header))?)
 }
 
-/// Writes weights and state as the run's newest checkpoint, then removes checkpoints but the newest `keep`.
+/// Writes weights and state as the run's newest checkpoint. Then removes checkpoints within an epoch, which this one
+/// supersedes, those of later epochs, which a run that resumed from an earlier one has left behind, and whole epochs but the newest
+/// `keep`.
 ///
 /// # Errors
-/// If a file cannot be written; older checkpoints are then untouched.
+/// If a file cannot be written; checkpoints of other epochs are then untouched.
 pub fn save(
     run: &Path,
     weights: &StateDict,
@@ -238,13 +251,20 @@ pub fn save(
     let step = if record.step > 0 { format!("_step_{}", record.step) } else { String::new() };
     let path = run.join(format!("checkpoint_epoch_{}{step}.safetensors", record.epoch));
     let record = Record { state_sha256: Some(sha256(state)), ..record.clone() };
+    // Weights of an earlier attempt would not go with the new state.
+    let _ = std::fs::remove_file(&path);
     files::write(&state_path(&path), state)?;
     save_weights(&path, weights, &record)?;
-    let all = list(run);
-    for (_, old) in &all[..all.len().saturating_sub(keep.max(1))] {
+
+    let this = (record.epoch, record.step);
+    let (mut whole, others): (Vec<_>, Vec<_>) =
+        list(run).into_iter().filter(|(at, _)| *at != this).partition(|(at, _)| at.1 == 0 && *at < this);
+    let others_kept = keep.max(1).saturating_sub(usize::from(record.step == 0));
+    whole.truncate(whole.len().saturating_sub(others_kept));
+    for (_, old) in others.into_iter().chain(whole) {
         // Weights first: a state without weights is litter, weights without a state look like a damaged checkpoint.
-        let _ = std::fs::remove_file(old);
-        let _ = std::fs::remove_file(state_path(old));
+        let _ = std::fs::remove_file(&old);
+        let _ = std::fs::remove_file(state_path(&old));
     }
     Ok(path)
 }
@@ -255,10 +275,9 @@ pub fn save(
 /// If a file cannot be removed.
 pub fn remove_all(run: &Path) -> std::io::Result<()> {
     let checkpoints = list(run).into_iter().flat_map(|(_, file)| [state_path(&file), file]);
-    let others = [BEST, FINAL, crate::history::History::FILE].map(|name| run.join(name));
-    for file in checkpoints.chain(others) {
+    for file in checkpoints.chain([BEST, FINAL].map(|name| run.join(name))).chain(History::files(run)) {
         match std::fs::remove_file(file) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Err(error),
             _ => {}
         }
     }

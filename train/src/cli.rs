@@ -21,6 +21,8 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Train a re-identification network.
+    // Of a flag given twice the last counts, as scripts that append to a list of flags expect.
+    #[command(args_override_self = true)]
     Reid(Box<ReidArgs>),
     /// Evaluate a checkpoint: query against gallery, CMC and mAP by the Market-1501 protocol.
     Eval(EvalArgs),
@@ -54,7 +56,7 @@ pub struct ReidArgs {
     #[serde(skip)]
     pub print_config: bool,
     /// Run directory, instead of runs/reid/<save>.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     #[serde(skip)]
     pub save_dir: Option<PathBuf>,
     /// Continue a run directory or checkpoint, with its settings; flags given here beat them.
@@ -62,7 +64,7 @@ pub struct ReidArgs {
     #[serde(skip)]
     pub resume: Option<PathBuf>,
     /// Start a new run in a run directory that already holds one; its files are replaced.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "resume")]
     #[serde(skip)]
     pub overwrite: bool,
     /// Resumable checkpoints to keep.
@@ -92,7 +94,7 @@ pub struct ReidArgs {
     /// Dataset `folders`: identities that train, the first in natural order; half of them without.
     #[arg(long, value_name = "N")]
     train_identities: Option<usize>,
-    /// Epochs to train.
+    /// Epochs to train; 0: the untrained network is evaluated and saved.
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
     /// Epochs between evaluations; 0: only after the last.
@@ -283,9 +285,6 @@ pub struct BenchStepArgs {
     /// Network: LMBN_n.
     #[arg(long, default_value = "LMBN_n")]
     pub model: String,
-    /// Weights to start from, so that a peer can start from the same.
-    #[arg(long, value_name = "FILE")]
-    pub weights: Option<PathBuf>,
     /// Pictures in a batch.
     #[arg(long, default_value_t = 8)]
     pub batch: usize,
@@ -297,10 +296,16 @@ pub struct BenchStepArgs {
     pub width: usize,
     /// Training identities.
     #[arg(long, default_value_t = 751)]
-    pub classes: usize,
-    /// Steps that are timed, after one that is not.
+    pub identities: usize,
+    /// Steps that are timed.
     #[arg(long, default_value_t = 3)]
     pub steps: usize,
+    /// Steps before them that are not.
+    #[arg(long, default_value_t = 1)]
+    pub warmup: usize,
+    /// Threads.
+    #[arg(long, default_value_t = 2)]
+    pub threads: usize,
     /// Form of the results on stdout.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
@@ -390,7 +395,8 @@ impl ReidArgs {
         let mut origins: Origins = values.keys().map(|key| (key.clone(), "default".into())).collect();
         let mut lay = |layer: Map<String, Value>, origin: &str| {
             for (key, value) in layer {
-                let key = key.replace('-', "_");
+                // Settings files of the reference spell one key in capitals.
+                let key = if key == "nThread" { "n_thread".to_owned() } else { key.replace('-', "_") };
                 if !values.contains_key(&key) {
                     let mut known: Vec<_> = values.keys().map(String::as_str).collect();
                     known.sort_unstable();

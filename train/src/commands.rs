@@ -10,7 +10,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use contract::{cli::EXIT_NO, files, fill};
 use serde_json::json;
-use train::checkpoint::{self, Checkpoint, Record};
+use train::checkpoint::{self, Checkpoint, CheckpointError, Record};
 use train::config::ReidConfig;
 use train::engine::{self, Outcome};
 use train::evaluate::{EvalReport, RANKS, Reading, warn_when_collapsed};
@@ -51,24 +51,32 @@ fn train_reid(args: &ReidArgs) -> anyhow::Result<ExitCode> {
         (None, Some((dir, _))) => dir.clone(),
         (None, None) => Path::new(RUNS).join(&config.save),
     };
-    if resumed.is_none() {
-        claim(&dir, args.overwrite)?;
+    if resumed.is_none() && !args.overwrite && dir.join("run.json").exists() {
+        bail!(
+            "`{}` already holds a run: continue it with --resume, replace it with --overwrite, or choose another --save",
+            dir.display()
+        );
     }
 
+    let stop = engine::watch_interrupts();
     let device = Device::flex().autodiff();
     let mut task = ReidTask::open(&config, &device).map_err(anyhow::Error::from_boxed)?;
-    let network = task.network();
+    let (network, fingerprint) = (task.network(), task.fingerprint());
+    let settings = reid::settings(&config, args.keep_checkpoints).map_err(anyhow::Error::from_boxed)?;
     let mut net = ReidNet::new(&network, config.seed, &device)?;
     if let Some((_, checkpoint)) = &resumed {
         let saved: ReidNetConfig = checkpoint.network(reid::FAMILY)?;
         if saved != network {
-            bail!("`{}` is {saved:?}, the settings and data make {network:?}", checkpoint.path.display());
+            let (path, found, allowed) = (checkpoint.path.clone(), saved.to_string(), network.to_string());
+            return Err(CheckpointError::Other { path, found, allowed }.into());
         }
-        if checkpoint.record.dataset_fingerprint != task.fingerprint() {
+        if checkpoint.record.dataset_fingerprint != fingerprint {
             eprintln!("warning: the dataset `{}` is not the one this run began with", checkpoint.record.dataset);
         }
         StateDict::load_file(&checkpoint.path, &mut net, &network.model, Partial::Nothing)?;
-        eprintln!("continuing {} after epoch {}", checkpoint.path.display(), checkpoint.record.epoch);
+        let Record { epoch, step, .. } = checkpoint.record;
+        let within = if step > 0 { format!(" and {step} batches") } else { String::new() };
+        eprintln!("continuing {} after epoch {epoch}{within}", checkpoint.path.display());
     } else if config.pre_train.is_empty() {
         eprintln!("starting from random weights (seed {})", config.seed);
     } else {
@@ -84,7 +92,7 @@ fn train_reid(args: &ReidArgs) -> anyhow::Result<ExitCode> {
         config: serde_json::to_value(task.config())?,
         command: command_line(),
         dataset: task.dataset_name().to_owned(),
-        dataset_fingerprint: task.fingerprint(),
+        dataset_fingerprint: fingerprint,
         ..Record::default()
     };
     let versions = json!({ "vitrine": env!("CARGO_PKG_VERSION"), "burn": train::BURN_VERSION });
@@ -98,12 +106,14 @@ fn train_reid(args: &ReidArgs) -> anyhow::Result<ExitCode> {
         "resumed_from": resumed.as_ref().map(|(_, checkpoint)| checkpoint.path.display().to_string()),
         "versions": versions,
     });
+    // From here on the run directory is ours; what was wrong so far has touched nothing.
+    if resumed.is_none() {
+        checkpoint::remove_all(&dir).with_context(|| format!("cannot clear `{}`", dir.display()))?;
+    }
     files::write(&dir.join("run.json"), serde_json::to_string_pretty(&run)?)?;
 
-    engine::watch_interrupts();
-    let settings = reid::settings(&config, args.keep_checkpoints)?;
     let resume = resumed.as_ref().map(|(_, checkpoint)| checkpoint);
-    let (_, outcome) = engine::train(&mut task, net, &settings, &dir, record, resume)?;
+    let (_, outcome) = engine::train(&mut task, net, &settings, &dir, record, resume, stop)?;
     match outcome {
         Outcome::Finished { best } => {
             let best = best.map(|(map, epoch)| format!(", best mAP {map:.4} after epoch {epoch}")).unwrap_or_default();
@@ -127,23 +137,9 @@ fn find_run(named: &Path) -> anyhow::Result<(PathBuf, Checkpoint)> {
     }
     match Checkpoint::newest(&run)? {
         Some(checkpoint) => Ok((run, checkpoint)),
+        None if run == named => bail!("no checkpoint to resume in `{}`", named.display()),
         None => bail!("no run to resume at `{}` nor at `{}`", named.display(), run.display()),
     }
-}
-
-/// Makes `dir` ready for a new run. A run that is there already is only replaced when that was asked for.
-fn claim(dir: &Path, overwrite: bool) -> anyhow::Result<()> {
-    let occupied = dir.join("run.json").exists();
-    if occupied && !overwrite {
-        bail!(
-            "`{}` already holds a run: continue it with --resume, replace it with --overwrite, or choose another --save",
-            dir.display()
-        );
-    }
-    if occupied {
-        checkpoint::remove_all(dir).with_context(|| format!("cannot clear `{}`", dir.display()))?;
-    }
-    Ok(())
 }
 
 fn eval(args: &EvalArgs) -> anyhow::Result<ExitCode> {
@@ -244,50 +240,54 @@ fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn bench_step(args: &BenchStepArgs) -> anyhow::Result<ExitCode> {
+    // Before anything touches the pool: it is made once.
+    rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global()?;
     let device = Device::flex().autodiff();
-    let network = ReidNetConfig { model: args.model.clone(), classes: args.classes, features: 512 };
+    let network = ReidNetConfig { model: args.model.clone(), classes: args.identities, features: 512 };
     let mut net = ReidNet::new(&network, 1, &device)?;
-    if let Some(weights) = &args.weights {
-        StateDict::load_file(weights, &mut net, &network.model, Partial::Nothing)?;
-    }
-    let params = LossParams { num_classes: args.classes, label_smoothing: true, margin: 0.7, feat_dim: 512, seed: 1 };
+    // Weights, pictures and identities by the rules of the golden vectors, which the peer follows too: the losses must agree.
+    let filled: StateDict = StateDict::of(&net)
+        .iter()
+        .map(|(key, data)| (key.to_owned(), TensorData::new(fill::fill(key, data.shape()), data.shape().clone())))
+        .collect();
+    filled.load_into(&mut net);
+    let params =
+        LossParams { num_classes: args.identities, label_smoothing: true, margin: 0.7, feat_dim: 512, seed: 1 };
     let mut loss = LossSum::new("0.5*CrossEntropy+0.5*MSLoss", &params)?;
     let mut optimizer = Optimizer::new(&OptimizerConfig::default())?;
     let shape = [args.batch, 3, args.height, args.width];
-    let pixels = fill::fill("input", &shape);
-    // Two pictures of an identity, as a metric loss wants.
-    let classes: Vec<i64> = (0..args.batch).map(|k| ((k / 2) % args.classes) as i64).collect();
-    let mut phases = Vec::new();
-    let mut totals = Vec::new();
-    let mut processor = 0.0;
-    for step in 0..=args.steps {
+    let block = 16;
+    if !args.height.is_multiple_of(block) || !args.width.is_multiple_of(block) {
+        bail!("--height and --width are {}×{}; multiples of {block} are allowed", args.height, args.width);
+    }
+    let pixels = fill::blocks("input", shape, block);
+    let identities: Vec<i64> = (0..args.batch).map(|k| ((k / 4) % args.identities) as i64).collect();
+    let (mut losses, mut forward, mut backward, mut update) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut processor = Vec::new();
+    for _ in 0..args.warmup + args.steps {
+        let before = processor_seconds();
+        let mut clock = Instant::now();
+        let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64();
         let images = Tensor::<4>::from_data(TensorData::new(pixels.clone(), shape), &device);
-        let classes = Tensor::<1, Int>::from_data(TensorData::new(classes.clone(), [args.batch]), &device);
-        let start = Instant::now();
+        let classes = Tensor::<1, Int>::from_data(TensorData::new(identities.clone(), [args.batch]), &device);
         let output = net.forward(images);
         let terms = loss.forward(&output.scores, &output.features, classes);
-        totals.push(terms.values().0);
-        let forward = start.elapsed().as_secs_f64();
+        losses.push(terms.values().0);
+        forward.push(lap());
         let gradients = GradientsParams::from_grads(terms.total.backward(), &net);
-        let backward = start.elapsed().as_secs_f64() - forward;
+        backward.push(lap());
         net = optimizer.step(6e-4, net, gradients);
-        let total = start.elapsed().as_secs_f64();
-        if step == 0 {
-            processor = processor_seconds().unwrap_or_default();
-        } else {
-            phases.push([forward, backward, total - forward - backward, total]);
-        }
+        update.push(lap());
+        processor.extend(before.zip(processor_seconds()).map(|(before, after)| after - before));
     }
-    let processor = processor_seconds().map(|now| (now - processor) / args.steps.max(1) as f64);
-    let median = |k: usize| {
-        let mut seconds: Vec<f64> = phases.iter().map(|phase| phase[k]).collect();
-        seconds.sort_by(f64::total_cmp);
-        seconds[seconds.len() / 2]
-    };
+    let timed = |phase: &[f64]| phase[args.warmup..].to_vec();
+    let seconds: Vec<f64> =
+        (args.warmup..losses.len()).map(|step| forward[step] + backward[step] + update[step]).collect();
     let facts = json!({
-        "network": network, "batch": args.batch, "size": [args.height, args.width], "steps": args.steps,
-        "forward_s": median(0), "backward_s": median(1), "optimizer_s": median(2), "step_s": median(3), "processor_s": processor,
-        "losses": totals, "device": "flex", "ops": train::ops::name(),
+        "network": network, "batch": args.batch, "size": [args.height, args.width], "device": "flex",
+        "ops": train::ops::name(), "threads": args.threads, "seconds": seconds, "forward": timed(&forward),
+        "backward": timed(&backward), "optimizer": timed(&update), "losses": losses,
+        "processor": processor.split_off(processor.len().min(args.warmup)),
     });
     match args.format {
         Format::Json => println!("{facts}"),

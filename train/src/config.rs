@@ -95,14 +95,14 @@ macro_rules! words {
 
 words! {
     /// How gradients become steps.
-    Optimizer {
-        /// Adam.
+    OptimizerKind {
+        /// Adam, Kingma and Ba 2015 (arXiv:1412.6980), with or without AMSGrad.
         Adam = "ADAM",
         /// Gradient descent with momentum.
         Sgd = "SGD",
-        /// Adam with Nesterov momentum.
+        /// Adam with Nesterov momentum, Dozat 2016.
         Nadam = "NADAM",
-        /// RMSprop.
+        /// RMSprop with momentum, not centred.
         RmsProp = "RMSprop",
     }
 }
@@ -154,7 +154,7 @@ pub struct ReidConfig {
     /// Dataset `folders`: identities that train; half of them without.
     pub train_identities: Option<usize>,
 
-    /// Epochs to train.
+    /// Epochs to train; 0: the untrained network is evaluated and saved.
     pub epochs: usize,
     /// Epochs between evaluations; 0: only after the last.
     pub test_every: usize,
@@ -198,7 +198,7 @@ pub struct ReidConfig {
     pub parts: usize,
 
     /// Optimiser.
-    pub optimizer: Optimizer,
+    pub optimizer: OptimizerKind,
     /// Learning rate.
     pub lr: f64,
     /// Momentum (SGD, RMSprop).
@@ -261,8 +261,8 @@ impl Default for ReidConfig {
         Self {
             model: "LMBN_n".into(),
             datadir: "Market-1501-v15.09.15".into(),
-            data_train: "Market1501".into(),
-            data_test: "Market1501".into(),
+            data_train: String::new(),
+            data_test: String::new(),
             cuhk03_labeled: false,
             train_identities: None,
             epochs: 80,
@@ -285,7 +285,7 @@ impl Default for ReidConfig {
             w_ratio: 1.0,
             pool: Pool::Avg,
             parts: 6,
-            optimizer: Optimizer::Adam,
+            optimizer: OptimizerKind::Adam,
             lr: 6e-4,
             momentum: 0.9,
             dampening: 0.0,
@@ -365,7 +365,6 @@ impl ReidConfig {
         };
         const ANY: usize = usize::MAX;
         count("train-identities", self.train_identities.unwrap_or(1), 1, ANY)?;
-        count("epochs", self.epochs, 1, ANY)?;
         // A batch of one identity has no negatives, and a picture without a partner is its own positive.
         let least = if self.sampler { 2 } else { 1 };
         count("batchid", self.batchid, least, 65_536)?;
@@ -397,7 +396,7 @@ impl ReidConfig {
         positive("lr", self.lr)?;
         decay("momentum", self.momentum)?;
         number("dampening", self.dampening, (0.0..=1.0).contains(&self.dampening), "0 to 1")?;
-        if self.nesterov && self.optimizer == Optimizer::Sgd && (self.momentum == 0.0 || self.dampening != 0.0) {
+        if self.nesterov && self.optimizer == OptimizerKind::Sgd && (self.momentum == 0.0 || self.dampening != 0.0) {
             let why = "Nesterov momentum needs a momentum above 0 and no dampening";
             return Err(ConfigError::Conflict { flag: "nesterov", other: "dampening", why });
         }
@@ -424,6 +423,7 @@ mod tests {
         let config = ReidConfig::default();
         config.check().unwrap();
         assert_eq!((config.batch(), config.height, config.width), (64, 384, 128));
+        assert_eq!((config.data_train.as_str(), config.data_test.as_str()), ("", ""), "the folders tell");
         assert_eq!(config.optimizer.to_string(), "ADAM");
         let json = serde_json::to_string(&config).unwrap();
         assert!(json.contains(r#""optimizer":"ADAM""#), "{json}");
@@ -437,7 +437,7 @@ mod tests {
         assert!(error.contains("`epoch`"), "{error}");
         let error = serde_json::from_str::<ReidConfig>(r#"{"optimizer": "LAMB"}"#).unwrap_err().to_string();
         assert!(error.contains("`LAMB`") && error.contains("NADAM"), "{error}");
-        assert_eq!("rmsprop".parse(), Ok(Optimizer::RmsProp));
+        assert_eq!("rmsprop".parse(), Ok(OptimizerKind::RmsProp));
     }
 
     #[test]
@@ -453,11 +453,10 @@ mod tests {
     #[test]
     fn every_check_names_its_flag_and_value() {
         type Change = fn(&mut ReidConfig);
-        let cases: [(&str, &str, Change); 33] = [
+        let cases: [(&str, &str, Change); 32] = [
             ("--model", "empty", |c| c.model = " ".into()),
             ("--loss", "empty", |c| c.loss = String::new()),
             ("--train-identities", "0", |c| c.train_identities = Some(0)),
-            ("--epochs", "0", |c| c.epochs = 0),
             ("--batchid", "1", |c| c.batchid = 1),
             ("--batchimage", "1", |c| c.batchimage = 1),
             ("--batchid", "batchimage", |c| (c.sampler, c.batchid, c.batchimage) = (false, 1, 1)),
@@ -487,7 +486,7 @@ mod tests {
             ("--save", "empty", |c| c.save = String::new()),
             ("--datadir", "empty", |c| c.datadir = String::new()),
             ("--nesterov", "dampening", |c| {
-                (c.optimizer, c.nesterov, c.dampening) = (Optimizer::Sgd, true, 0.5);
+                (c.optimizer, c.nesterov, c.dampening) = (OptimizerKind::Sgd, true, 0.5);
             }),
         ];
         for (flag, value, change) in cases {

@@ -61,6 +61,11 @@ pub trait Task {
     /// # Errors
     /// If it is not that.
     fn set_state(&mut self, state: &[u8]) -> Result<(), TaskError>;
+
+    /// Training pictures that turned out unreadable so far, for the report of an epoch.
+    fn unreadable(&self) -> usize {
+        0
+    }
 }
 
 /// The batches of an epoch.
@@ -74,7 +79,7 @@ pub struct Epoch<B> {
 /// What the loop needs besides the task.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Epochs of the whole run.
+    /// Epochs of the whole run; 0: the network is evaluated and saved as it is.
     pub epochs: usize,
     /// Epochs between evaluations; 0: only after the last.
     pub test_every: usize,
@@ -122,7 +127,7 @@ pub enum TrainError {
         pictures: String,
     },
     /// A weight is NaN or infinite, though the losses so far were finite.
-    #[error("`{parameter}` is not finite after epoch {epoch}, step {step}; the checkpoint before it is intact")]
+    #[error("`{parameter}` is not finite after epoch {epoch} and {step} more steps; what was saved before is intact")]
     Weights {
         /// The first such parameter.
         parameter: String,
@@ -151,19 +156,35 @@ pub enum TrainError {
     Optimizer(#[from] OptimError),
 }
 
-/// Set by the first Ctrl-C or SIGTERM; the second ends the process.
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-
-/// Lets the first Ctrl-C or SIGTERM save and stop after the running step, and the second end the process at once.
-pub fn watch_interrupts() {
+/// Lets the first Ctrl-C or SIGTERM set the flag that is returned, and the second end the process at once.
+pub fn watch_interrupts() -> &'static AtomicBool {
+    static STOP: AtomicBool = AtomicBool::new(false);
     let handler = || {
-        if INTERRUPTED.swap(true, Ordering::SeqCst) {
+        if STOP.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
         eprintln!("\nstopping after this step; once more to stop at once, without saving");
     };
     // Only fails when a handler exists already, which then is this one.
     let _ = ctrlc::set_handler(handler);
+    &STOP
+}
+
+/// A sum of which every bit survives the record: readers of JSON may round the last one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "u64", into = "u64")]
+struct Sum(f64);
+
+impl From<u64> for Sum {
+    fn from(bits: u64) -> Self {
+        Self(f64::from_bits(bits))
+    }
+}
+
+impl From<Sum> for u64 {
+    fn from(sum: Sum) -> Self {
+        sum.0.to_bits()
+    }
 }
 
 /// Sums of an epoch's log.
@@ -171,34 +192,39 @@ pub fn watch_interrupts() {
 struct Sums {
     steps: usize,
     pictures: usize,
-    seconds: f64,
-    total: f64,
-    terms: Vec<(String, f64)>,
+    seconds: Sum,
+    total: Sum,
+    terms: Vec<(String, Sum)>,
 }
 
 impl Sums {
-    fn add(&mut self, total: f64, terms: Vec<(String, f64)>, pictures: usize) {
+    fn add(&mut self, total: f64, terms: Vec<(String, f64)>, pictures: usize, seconds: f64) {
         self.steps += 1;
         self.pictures += pictures;
-        self.total += total;
+        self.seconds.0 += seconds;
+        self.total.0 += total;
         if self.terms.is_empty() {
-            self.terms = terms;
+            self.terms = terms.into_iter().map(|(name, value)| (name, Sum(value))).collect();
         } else {
-            self.terms.iter_mut().zip(terms).for_each(|((_, sum), (_, value))| *sum += value);
+            self.terms.iter_mut().zip(terms).for_each(|((_, sum), (_, value))| sum.0 += value);
         }
     }
 
-    fn mean(&self) -> f64 {
-        self.total / self.steps.max(1) as f64
+    fn mean(&self, sum: Sum) -> f64 {
+        sum.0 / self.steps.max(1) as f64
+    }
+
+    fn loss(&self) -> f64 {
+        self.mean(self.total)
     }
 
     fn rate(&self) -> f64 {
-        self.pictures as f64 / self.seconds.max(1e-9)
+        self.pictures as f64 / self.seconds.0.max(1e-9)
     }
 }
 
-/// Trains `net` in the run directory `dir`, from `resume` where it is given (the network then already has its weights).
-/// `record` describes the run; the loop fills in what changes.
+/// Trains `net` in the run directory `dir`, from `resume` where it is given (the network then already has its weights), until
+/// all epochs are done or `stop` is set. `record` describes the run; the loop fills in what changes.
 ///
 /// # Errors
 /// See [`TrainError`].
@@ -209,6 +235,7 @@ pub fn train<T: Task>(
     dir: &Path,
     mut record: Record,
     resume: Option<&Checkpoint>,
+    stop: &AtomicBool,
 ) -> Result<(T::Net, Outcome), TrainError> {
     let mut history = History::open(dir)?;
     let mut optimizer = Optimizer::new(&settings.optimizer)?;
@@ -219,57 +246,78 @@ pub fn train<T: Task>(
         task.set_state(&saved_task).map_err(TrainError::Task)?;
         let saved = &checkpoint.record;
         (record.epoch, record.step, record.steps) = (saved.epoch, saved.step, saved.steps);
-        (record.metrics, record.best) = (saved.metrics.clone(), saved.best);
-        sums = serde_json::from_value(saved.partial.clone()).unwrap_or_default();
+        record.metrics = saved.metrics.clone();
+        // The file, not the checkpoint: an evaluation after it may have found a better one.
+        record.best = Checkpoint::best(dir)?.and_then(|best| best.record.best);
+        if !saved.partial.is_null() {
+            let malformed = |source| CheckpointError::Record { path: checkpoint.path.clone(), source };
+            sums = serde_json::from_value(saved.partial.clone()).map_err(malformed)?;
+        }
+    }
+    if settings.epochs == 0 && resume.is_none() {
+        evaluate(task, &net, &mut record)?;
+        checkpoint::save_weights(&dir.join(checkpoint::BEST), &weights(&net, &record)?, &record)?;
     }
 
     while record.epoch < settings.epochs {
         let epoch = record.epoch + 1;
         let lr = settings.schedule.lr(epoch);
-        let (steps, interrupted);
-        (net, steps, interrupted) = run_epoch(task, net, &mut optimizer, lr, &mut record, &mut sums, settings.epochs)?;
-        if interrupted && record.step < steps {
+        let steps;
+        (net, steps) = run_epoch(task, net, &mut optimizer, lr, &mut record, &mut sums, settings.epochs, stop)?;
+        let due = epoch == settings.epochs || epoch.is_multiple_of(settings.test_every);
+        if record.step < steps || due {
+            // Also before an evaluation: should it fail, or be stopped, the epoch is not lost.
             record.partial = serde_json::to_value(&sums).expect("sums are plain data");
-            let checkpoint = save(task, &net, &optimizer, dir, &record, settings.keep)?;
-            return Ok((net, Outcome::Interrupted { checkpoint }));
+            let weights = weights(&net, &record)?;
+            let checkpoint = save(task, &weights, &optimizer, dir, &record, settings.keep)?;
+            if stop.load(Ordering::SeqCst) {
+                return Ok((net, Outcome::Interrupted { checkpoint }));
+            }
         }
         (record.epoch, record.step, record.partial) = (epoch, 0, serde_json::Value::Null);
-        let due = settings.test_every != 0 && epoch % settings.test_every == 0;
         record.metrics = BTreeMap::new();
-        if due || epoch == settings.epochs {
-            record.metrics = task.evaluate(&net.valid()).map_err(TrainError::Task)?;
-        }
-        report(epoch, settings.epochs, lr, &sums, &record.metrics);
+        let better = due && evaluate(task, &net, &mut record)?;
+        report(epoch, settings.epochs, lr, &sums, &record.metrics, task.unreadable());
         history.push(EpochRecord {
             lr,
-            total: sums.mean(),
-            terms: sums.terms.iter().map(|(name, sum)| (name.clone(), sum / sums.steps.max(1) as f64)).collect(),
-            seconds: sums.seconds,
+            total: sums.loss(),
+            terms: sums.terms.iter().map(|(name, sum)| (name.clone(), sums.mean(*sum))).collect(),
+            seconds: sums.seconds.0,
             images_per_second: sums.rate(),
             metrics: record.metrics.clone(),
             ..EpochRecord::new(epoch)
         })?;
         history.save()?;
         sums = Sums::default();
-        let value = record.metrics.get(task.decisive()).copied();
-        // The earliest of equals stays the best.
-        let better = value.filter(|value| record.best.is_none_or(|(best, _)| *value > best));
-        if let Some(value) = better {
-            record.best = Some((value, epoch));
+        let weights = weights(&net, &record)?;
+        // The checkpoint last: what a crash before it loses is done again on resuming.
+        if better {
+            checkpoint::save_weights(&dir.join(checkpoint::BEST), &weights, &record)?;
         }
-        let checkpoint = save(task, &net, &optimizer, dir, &record, settings.keep)?;
-        if better.is_some() {
-            checkpoint::save_weights(&dir.join(checkpoint::BEST), &StateDict::of(&net), &record)?;
-        }
-        if INTERRUPTED.load(Ordering::SeqCst) && epoch < settings.epochs {
+        let checkpoint = save(task, &weights, &optimizer, dir, &record, settings.keep)?;
+        if stop.load(Ordering::SeqCst) && epoch < settings.epochs {
             return Ok((net, Outcome::Interrupted { checkpoint }));
         }
     }
-    checkpoint::save_weights(&dir.join(checkpoint::FINAL), &StateDict::of(&net), &record)?;
+    checkpoint::save_weights(&dir.join(checkpoint::FINAL), &weights(&net, &record)?, &record)?;
     Ok((net, Outcome::Finished { best: record.best }))
 }
 
-/// The rest of one epoch: the network after it, the epoch's steps, and whether the user asked to stop.
+/// Evaluates the network into the record; whether it is the best so far.
+fn evaluate<T: Task>(task: &T, net: &T::Net, record: &mut Record) -> Result<bool, TrainError> {
+    /// The earliest of equals stays the best, also when the last bit of its value was lost in a file.
+    const EQUAL: f64 = 1e-9;
+    record.metrics = task.evaluate(&net.valid()).map_err(TrainError::Task)?;
+    let value = record.metrics.get(task.decisive()).copied();
+    let better = value.filter(|value| record.best.is_none_or(|(best, _)| *value > best + EQUAL));
+    if let Some(value) = better {
+        record.best = Some((value, record.epoch));
+    }
+    Ok(better.is_some())
+}
+
+/// The rest of one epoch, or as much of it as is done before `stop`: the network after it and the steps of the whole epoch.
+#[expect(clippy::too_many_arguments, reason = "the state of the loop above, which is its only caller")]
 fn run_epoch<T: Task>(
     task: &mut T,
     mut net: T::Net,
@@ -278,7 +326,8 @@ fn run_epoch<T: Task>(
     record: &mut Record,
     sums: &mut Sums,
     epochs: usize,
-) -> Result<(T::Net, usize, bool), TrainError> {
+    stop: &AtomicBool,
+) -> Result<(T::Net, usize), TrainError> {
     let epoch = record.epoch + 1;
     let Epoch { steps, batches } = task.epoch(epoch, record.step).map_err(TrainError::Task)?;
     if steps == 0 {
@@ -299,45 +348,49 @@ fn run_epoch<T: Task>(
         let gradients = GradientsParams::from_grads(loss.total.backward(), &net);
         net = optimizer.step(lr, net, gradients);
         (record.step, record.steps) = (record.step + 1, record.steps + 1);
-        sums.add(total, terms, pictures);
-        sums.seconds += std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64();
-        bar.set_message(format!("loss {:.4}  {:.1} img/s", sums.mean(), sums.rate()));
+        let seconds = std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64();
+        sums.add(total, terms, pictures, seconds);
+        bar.set_message(format!("loss {:.4}  {:.1} img/s", sums.loss(), sums.rate()));
         bar.inc(1);
-        if INTERRUPTED.load(Ordering::SeqCst) {
-            bar.abandon();
-            return Ok((net, steps, true));
+        if stop.load(Ordering::SeqCst) {
+            break;
         }
     }
     bar.finish_and_clear();
-    Ok((net, steps, false))
+    Ok((net, steps))
 }
 
 /// One line per epoch for people and logs.
-fn report(epoch: usize, epochs: usize, lr: f64, sums: &Sums, metrics: &BTreeMap<String, f64>) {
+fn report(epoch: usize, epochs: usize, lr: f64, sums: &Sums, metrics: &BTreeMap<String, f64>, unreadable: usize) {
     let metrics: String = metrics.iter().map(|(name, value)| format!("  {name} {value:.4}")).collect();
-    let (loss, rate) = (sums.mean(), sums.rate());
-    eprintln!("epoch {epoch}/{epochs}  lr {lr:.2e}  loss {loss:.4}  {rate:.1} img/s{metrics}");
+    let unreadable = if unreadable > 0 { format!("  {unreadable} unreadable pictures") } else { String::new() };
+    let (loss, rate) = (sums.loss(), sums.rate());
+    eprintln!("epoch {epoch}/{epochs}  lr {lr:.2e}  loss {loss:.4}  {rate:.1} img/s{metrics}{unreadable}");
+}
+
+/// The network's tensors, when all are finite.
+fn weights<M: Module>(net: &M, record: &Record) -> Result<StateDict, TrainError> {
+    let weights = StateDict::of(net);
+    match weights.first_not_finite().map(str::to_owned) {
+        None => Ok(weights),
+        Some(parameter) => Err(TrainError::Weights { parameter, epoch: record.epoch, step: record.step }),
+    }
 }
 
 /// Saves everything a resumed run needs.
 fn save<T: Task>(
     task: &T,
-    net: &T::Net,
+    weights: &StateDict,
     optimizer: &Optimizer,
     dir: &Path,
     record: &Record,
     keep: usize,
 ) -> Result<PathBuf, TrainError> {
-    let weights = StateDict::of(net);
-    if let Some(parameter) = weights.first_not_finite() {
-        let parameter = parameter.to_owned();
-        return Err(TrainError::Weights { parameter, epoch: record.epoch, step: record.step });
-    }
     let (optimizer, task) = (optimizer.to_bytes()?, task.state());
     let part = |bytes| TensorView::new(Dtype::U8, vec![<[u8]>::len(bytes)], bytes).expect("a byte is a u8");
     let parts = [("optimizer", part(&optimizer)), ("task", part(&task))];
     let state = safetensors::serialize(parts, None).expect("two parts of known size");
-    Ok(checkpoint::save(dir, &weights, &state, record, keep)?)
+    Ok(checkpoint::save(dir, weights, &state, record, keep)?)
 }
 
 /// The optimiser's and the task's state of a checkpoint.
@@ -354,3 +407,6 @@ fn unpack(checkpoint: &Checkpoint) -> Result<(Vec<u8>, Vec<u8>), TrainError> {
     let part = |name| parts.tensor(name).map(|part| part.data().to_vec()).map_err(malformed);
     Ok((part("optimizer")?, part("task")?))
 }
+
+#[cfg(test)]
+mod tests;

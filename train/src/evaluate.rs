@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::module::Module;
+use burn::tensor::{Tensor, TensorData};
 use contract::cli::progress;
 use contract::dataset::{Dataset, Sample};
 use contract::{InputSpec, embedding, preprocess};
@@ -92,7 +93,7 @@ fn embed(
     reading: Reading,
     what: &str,
 ) -> Result<(Matrix, Vec<Label>, usize), TaskError> {
-    let device = Device::flex();
+    let device = net.devices().swap_remove(0);
     let [_, width] = input.size;
     let bar = progress(samples.len() as u64, what, "pictures");
     let (mut rows, mut labels, mut dim) = (Vec::new(), Vec::new(), 0);

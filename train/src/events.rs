@@ -59,7 +59,7 @@ pub(crate) fn write(folder: &Path, records: &[EpochRecord]) -> Result<(), WriteE
 }
 
 /// The event file of an earlier save.
-fn existing(folder: &Path) -> Option<PathBuf> {
+pub(crate) fn existing(folder: &Path) -> Option<PathBuf> {
     let ours = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         name.starts_with("events.out.tfevents.") && name.ends_with(".vitrine")

@@ -137,6 +137,12 @@ pub enum HistoryError {
     Write(#[from] WriteError),
 }
 
+/// Name of the table in the run directory.
+const TABLE: &str = "metrics.csv";
+
+/// Name of the drawn curves in the run directory.
+const CURVES: &str = "training_curves.png";
+
 /// The records of a run directory.
 #[derive(Debug, Clone)]
 pub struct History {
@@ -168,6 +174,12 @@ impl History {
         }
         let records = records.into_iter().map(EpochRecord::rounded).collect();
         Ok(Self { folder: folder.to_owned(), records })
+    }
+
+    /// The files of a history in `folder`, whether they are there or not.
+    pub(crate) fn files(folder: &Path) -> impl Iterator<Item = PathBuf> {
+        let named = [Self::FILE, TABLE, CURVES].map(|name| folder.join(name));
+        named.into_iter().chain(events::existing(folder))
     }
 
     /// All records, by epoch.
@@ -213,10 +225,10 @@ impl History {
             }
             file.write_all(if self.records.is_empty() { b"[]\n" } else { b"\n]\n" })
         })?;
-        files::write_with(&self.folder.join("metrics.csv"), |file| table(&self.records, file))?;
+        files::write_with(&self.folder.join(TABLE), |file| table(&self.records, file))?;
         events::write(&self.folder, &self.records)?;
         let picture = curves::png(&self.records).map_err(HistoryError::Picture)?;
-        Ok(files::write(&self.folder.join("training_curves.png"), picture)?)
+        Ok(files::write(&self.folder.join(CURVES), picture)?)
     }
 }
 

@@ -1,6 +1,53 @@
 //! The training half of Vitrine: pictures to checkpoints, with Burn.
 //!
-//! The path of the data is the list of modules.
+//! The path of the data is the list of modules: a dataset (of the crate `contract`) → [`sampler`] → [`transforms`] and [`loader`] →
+//! [`model`] → [`loss`] → [`optim`] and [`schedule`] → [`checkpoint`]; [`evaluate`] ranks a gallery with what came out. A
+//! [`task`] joins one family's data, network and loss; the [`engine`] is the one loop around it. Two steps of that loop by
+//! hand:
+//!
+//! ```
+//! use burn::module::Module;
+//! use burn::optim::GradientsParams;
+//! use burn::tensor::Device;
+//! use train::checkpoint::{self, Checkpoint, Record};
+//! use train::config::ReidConfig;
+//! use train::engine::Task;
+//! use train::model::{ReidNet, StateDict};
+//! use train::optim::Optimizer;
+//! use train::task::reid::{self, ReidTask};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let size = fixtures::Size { height: 32, width: 32 };
+//! # let drawing = fixtures::PedestrianConfig { train_identities: 4, test_identities: 2, size, ..Default::default() };
+//! # fixtures::pedestrians(&drawing, folder.path())?;
+//! let config = ReidConfig {
+//!     datadir: folder.path().display().to_string(),
+//!     loss: "0.5*CrossEntropy+0.5*MSLoss".into(),
+//!     batchid: 2,
+//!     height: 32,
+//!     width: 32,
+//!     ..ReidConfig::default()
+//! };
+//! config.check()?;
+//! let device = Device::flex().autodiff();
+//! let mut task = ReidTask::open(&config, &device)?;
+//! let mut net = ReidNet::new(&task.network(), config.seed, &device)?;
+//! let settings = reid::settings(&config, 2)?;
+//! let mut optimizer = Optimizer::new(&settings.optimizer)?;
+//!
+//! for batch in task.epoch(1, 0)?.batches.take(2) {
+//!     let loss = task.loss(&net, &batch?);
+//!     let gradients = GradientsParams::from_grads(loss.total.backward(), &net);
+//!     net = optimizer.step(settings.schedule.lr(1), net, gradients);
+//! }
+//!
+//! let metrics = task.evaluate(&net.valid())?;
+//! let record = Record { family: reid::FAMILY.into(), metrics, ..Record::default() };
+//! let path = folder.path().join("net.safetensors");
+//! checkpoint::save_weights(&path, &StateDict::of(&net), &record)?;
+//! assert!(Checkpoint::open(&path)?.record.metrics["mAP"] > 0.0);
+//! # Ok::<(), train::engine::TaskError>(())
+//! ```
 
 pub mod checkpoint;
 pub mod config;

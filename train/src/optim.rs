@@ -22,7 +22,6 @@
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
-use std::str::FromStr;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
@@ -30,41 +29,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-/// Rules of the update.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum OptimizerKind {
-    /// Adam, Kingma and Ba 2015 (arXiv:1412.6980), with or without AMSGrad.
-    #[serde(rename = "ADAM")]
-    Adam,
-    /// Gradient descent with momentum.
-    #[serde(rename = "SGD")]
-    Sgd,
-    /// RMSprop with momentum, not centred.
-    #[serde(rename = "RMSprop")]
-    RmsProp,
-    /// Adam with Nesterov momentum, Dozat 2016.
-    #[serde(rename = "NADAM")]
-    Nadam,
-}
-
-impl OptimizerKind {
-    const NAMES: [(&str, Self); 4] =
-        [("ADAM", Self::Adam), ("SGD", Self::Sgd), ("RMSprop", Self::RmsProp), ("NADAM", Self::Nadam)];
-
-    /// The name of the command line.
-    pub fn name(self) -> &'static str {
-        Self::NAMES.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
-    }
-}
-
-impl FromStr for OptimizerKind {
-    type Err = OptimError;
-
-    fn from_str(text: &str) -> Result<Self, OptimError> {
-        let known = Self::NAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
-        known.map(|(_, kind)| *kind).ok_or_else(|| OptimError::Unknown { found: text.to_owned() })
-    }
-}
+pub use crate::config::OptimizerKind;
 
 /// Settings of all optimisers; each reads its own.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -116,12 +81,6 @@ impl Default for OptimizerConfig {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OptimError {
-    /// Another name.
-    #[error("unknown optimiser `{found}`; known: ADAM, SGD, RMSprop, NADAM")]
-    Unknown {
-        /// As typed.
-        found: String,
-    },
     /// A number out of its range.
     #[error("{what} is {found}, {wanted} wanted")]
     Range {
@@ -327,7 +286,7 @@ impl Optimizer {
 
     /// What a state must agree in to be continued; rates and decays may change.
     fn rule(&self) -> String {
-        format!("{} with {}", self.config.kind.name(), self.slots().join(", "))
+        format!("{} with {}", self.config.kind, self.slots().join(", "))
     }
 
     /// The next value of one parameter.
@@ -674,14 +633,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_checked_and_names_known() {
-        for (name, kind) in OptimizerKind::NAMES {
-            assert_eq!(name.to_lowercase().parse::<OptimizerKind>().unwrap(), kind);
-            assert_eq!(kind.name(), name);
-            assert_eq!(serde_json::to_value(kind).unwrap(), name);
-        }
-        let error = "AdamW".parse::<OptimizerKind>().unwrap_err().to_string();
-        assert_eq!(error, "unknown optimiser `AdamW`; known: ADAM, SGD, RMSprop, NADAM");
+    fn settings_are_checked() {
         let base = OptimizerConfig::default();
         for (wrong, wanted) in [
             (OptimizerConfig { beta1: 1.0, ..base.clone() }, "beta1 is 1"),

@@ -10,6 +10,8 @@
 
 use std::f64::consts::PI;
 
+use crate::config::Warmup;
+
 /// The rate over the epochs of a run; constant within an epoch.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Schedule {
@@ -45,7 +47,7 @@ pub enum Decay {
 
 /// A schedule as typed: flags that may contradict each other, of which the first that is set wins.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ScheduleFlags<'a> {
+pub struct ScheduleFlags {
     /// Highest rate.
     pub lr: f64,
     /// Epochs of the whole run.
@@ -54,71 +56,53 @@ pub struct ScheduleFlags<'a> {
     pub cosine_annealing: bool,
     /// Cosine after a warm-up.
     pub w_cosine_annealing: bool,
-    /// `step`, or `step_40_70` with milestones.
-    pub decay_type: &'a str,
+    /// Finished epochs at which the rate falls.
+    pub milestones: Vec<usize>,
     /// Factor of each milestone.
     pub gamma: f64,
-    /// `linear` or `constant`, the latter being none.
-    pub warmup: &'a str,
+    /// Start of the rate without a cosine.
+    pub warmup: Warmup,
     /// Epochs of a warm-up.
     pub warmup_epochs: usize,
 }
 
-/// A schedule that cannot be.
+/// A number of a schedule that is out of its range.
 #[derive(Debug, thiserror::Error, PartialEq)]
-#[non_exhaustive]
-pub enum ScheduleError {
-    /// Not `step` followed by numbers.
-    #[error("decay type `{found}` is not `step` or `step_N_N...` with epochs N, such as `step_40_70`")]
-    DecayType {
-        /// As typed.
-        found: String,
-    },
-    /// Another kind of warm-up.
-    #[error("unknown warm-up `{found}`; known: linear, constant")]
-    Warmup {
-        /// As typed.
-        found: String,
-    },
-    /// A number out of its range.
-    #[error("{what} is {found}, {wanted} wanted")]
-    Range {
-        /// Which number.
-        what: &'static str,
-        /// As given.
-        found: f64,
-        /// The range.
-        wanted: &'static str,
-    },
+#[error("{what} is {found}, {wanted} wanted")]
+pub struct ScheduleError {
+    /// Which number.
+    pub what: &'static str,
+    /// As given.
+    pub found: f64,
+    /// The range.
+    pub wanted: &'static str,
 }
 
 impl Schedule {
-    /// Reads the flags of the command line; `decay_type` must be valid in the cosine modes too.
+    /// What the flags of a command line ask for.
     ///
     /// # Errors
-    /// A text or a number that does not describe a schedule.
+    /// A rate or factor that is none.
     pub fn from_flags(flags: &ScheduleFlags) -> Result<Self, ScheduleError> {
-        let milestones = milestones(flags.decay_type)?;
-        let rise = match flags.warmup {
-            "linear" => Some(flags.warmup_epochs),
-            "constant" => None,
-            other => return Err(ScheduleError::Warmup { found: other.to_owned() }),
-        };
-        let range = |what, found: f64, fits: bool, wanted| match fits {
-            true => Ok(()),
-            false => Err(ScheduleError::Range { what, found, wanted }),
-        };
-        range("learning rate", flags.lr, flags.lr.is_finite() && flags.lr > 0.0, "a finite number above 0")?;
-        range("number of epochs", flags.epochs as f64, flags.epochs > 0, "at least 1")?;
-        range("gamma", flags.gamma, flags.gamma.is_finite() && flags.gamma >= 0.0, "a finite number, at least 0")?;
+        let &ScheduleFlags { lr, gamma, epochs, warmup_epochs, .. } = flags;
+        if !(lr.is_finite() && lr > 0.0) {
+            return Err(ScheduleError { what: "learning rate", found: lr, wanted: "a finite number above 0" });
+        }
+        if !(gamma.is_finite() && gamma >= 0.0) {
+            return Err(ScheduleError { what: "gamma", found: gamma, wanted: "a finite number, at least 0" });
+        }
         let decay = if flags.cosine_annealing {
             Decay::Cosine
         } else if flags.w_cosine_annealing {
-            Decay::WarmupCosine { warmup: flags.warmup_epochs }
+            Decay::WarmupCosine { warmup: warmup_epochs }
         } else {
-            Decay::Step { milestones, gamma: flags.gamma, warmup: rise }
+            let warmup = match flags.warmup {
+                Warmup::Linear => Some(warmup_epochs),
+                Warmup::Constant => None,
+            };
+            Decay::Step { milestones: flags.milestones.clone(), gamma, warmup }
         };
-        Ok(Self { lr: flags.lr, epochs: flags.epochs, decay })
+        Ok(Self { lr, epochs, decay })
     }
 
     /// Rate during `epoch`, counted from 1. Epochs beyond the last follow the formula on.
@@ -127,7 +111,7 @@ impl Schedule {
         let cosine = |part: f64| (1.0 + (PI * part).cos()) / 2.0;
         let rise = |warmup: usize| (finished < warmup).then(|| self.lr * ((finished + 1) as f64 / warmup as f64));
         match &self.decay {
-            Decay::Cosine => self.lr * cosine(finished as f64 / self.epochs as f64),
+            Decay::Cosine => self.lr * cosine(finished as f64 / self.epochs.max(1) as f64),
             Decay::WarmupCosine { warmup } => rise(*warmup).unwrap_or_else(|| {
                 let floor = self.lr / 1000.0;
                 // A run that ends with its warm-up would divide by zero.
@@ -142,31 +126,19 @@ impl Schedule {
     }
 }
 
-/// `step_40_70` → 40 and 70; `step` → none.
-fn milestones(text: &str) -> Result<Vec<usize>, ScheduleError> {
-    let wrong = || ScheduleError::DecayType { found: text.to_owned() };
-    let numbers = text.strip_prefix("step").ok_or_else(wrong)?;
-    if numbers.is_empty() {
-        return Ok(Vec::new());
-    }
-    let numbers = numbers.strip_prefix('_').ok_or_else(wrong)?;
-    let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit()).then(|| part.parse().ok()).flatten();
-    numbers.split('_').map(|part| digits(part).ok_or_else(wrong)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn flags(lr: f64, epochs: usize) -> ScheduleFlags<'static> {
+    fn flags(lr: f64, epochs: usize) -> ScheduleFlags {
         ScheduleFlags {
             lr,
             epochs,
             cosine_annealing: false,
             w_cosine_annealing: false,
-            decay_type: "step",
+            milestones: vec![],
             gamma: 0.1,
-            warmup: "constant",
+            warmup: Warmup::Constant,
             warmup_epochs: 10,
         }
     }
@@ -180,14 +152,14 @@ mod tests {
     #[test]
     fn curves_match_the_reference() {
         let golden = fixtures::Golden::load("reid_losses").unwrap();
-        let steps = ScheduleFlags { decay_type: "step_40_70", ..flags(6e-4, 130) };
+        let steps = ScheduleFlags { milestones: vec![40, 70], ..flags(6e-4, 130) };
         for (name, flags) in [
             ("w_cosine_lr6e-4_130", ScheduleFlags { w_cosine_annealing: true, ..steps.clone() }),
             (
                 "step_40_70_linear_lr3.5e-4_120",
-                ScheduleFlags { warmup: "linear", lr: 3.5e-4, epochs: 120, ..steps.clone() },
+                ScheduleFlags { warmup: Warmup::Linear, lr: 3.5e-4, epochs: 120, ..steps.clone() },
             ),
-            ("step_40_70_constant_lr6e-4_130", steps.clone()),
+            ("step_40_70_constant_lr6e-4_130", steps),
             ("cosine_annealing_lr6e-4_80", ScheduleFlags { cosine_annealing: true, ..flags(6e-4, 80) }),
         ] {
             let expected = golden.json()["schedules"][name]["lr"].as_array().unwrap();
@@ -222,17 +194,10 @@ mod tests {
     }
 
     #[test]
-    fn wrong_flags_are_named() {
-        assert_eq!(milestones("step_50_80_110").unwrap(), [50, 80, 110]);
-        for text in ["", "cosine", "step_", "step40", "step_40_", "step_a", "step_-1", "step_+4", "step_4.5", "Step"] {
-            let typed = ScheduleFlags { cosine_annealing: true, decay_type: text, ..flags(1e-3, 5) };
-            let error = Schedule::from_flags(&typed).unwrap_err().to_string();
-            assert!(error.contains(&format!("`{text}`")), "{error}");
-        }
+    fn wrong_numbers_are_named() {
         let error = |flags| Schedule::from_flags(&flags).unwrap_err().to_string();
-        assert!(error(ScheduleFlags { warmup: "cosine", ..flags(1e-3, 5) }).contains("known: linear, constant"));
         assert!(error(flags(f64::NAN, 5)).contains("learning rate is NaN"));
         assert!(error(flags(0.0, 5)).contains("above 0"));
-        assert!(error(flags(1e-3, 0)).contains("number of epochs is 0"));
+        assert!(error(ScheduleFlags { gamma: -1.0, ..flags(1e-3, 5) }).contains("gamma is -1"));
     }
 }

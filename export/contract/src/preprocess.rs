@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use fast_image_resize as fir;
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
 use image::{ImageReader, Limits, RgbImage};
 
 use crate::{Colour, Filter, InputSpec, Resize};
@@ -88,9 +90,14 @@ pub fn resize(picture: &RgbImage, [height, width]: [usize; 2], filter: Filter) -
         Filter::Bicubic => fir::FilterType::CatmullRom,
     };
     let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(filter)).use_alpha(false);
+    // The typed form compiles the filters for this one kind of pixel; the general one takes minutes of every build.
+    let (from_width, from_height) = picture.dimensions();
+    let from = TypedImageRef::<U8x3>::from_buffer(from_width, from_height, picture.as_raw());
+    let to = TypedImage::<U8x3>::from_buffer(width as u32, height as u32, &mut out);
+    let (from, mut to) = (from.expect("three bytes a pixel"), to.expect("three bytes a pixel"));
     fir::Resizer::new()
-        .resize(picture, &mut out, &options)
-        .expect("both are RGB pictures of at least one pixel, which is all that can fail");
+        .resize_typed(&from, &mut to, &options)
+        .expect("no crop is asked for, which is all that can fail");
     out
 }
 

@@ -162,21 +162,3 @@ fn a_panic_of_a_thread_is_passed_on() {
     let mut loader = Loader::new(pictures, vec![vec![0]; 5], training(2, 0)).unwrap();
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| loader.next())).is_err());
 }
-
-/// Pictures per second, first epoch and later ones: `cargo test --release -p train --lib speed -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement, not a check"]
-fn speed() {
-    let folder = tempfile::tempdir().unwrap();
-    let (paths, classes) = draw(folder.path(), 64, 6, (64, 128), "jpg");
-    let batches = PkSampler::new(&classes, 6, 6, 1).unwrap().epoch(0);
-    for workers in [1, 2, 4] {
-        let pictures = Arc::new(Pictures::new(paths.clone(), classes.clone(), input(384, 128), 512));
-        for epoch in ["decoding", "from memory"] {
-            let start = Instant::now();
-            let loader = Loader::new(pictures.clone(), batches.clone(), training(workers, 0)).unwrap();
-            let count: usize = loader.map(|batch| batch.unwrap().indices.len()).sum();
-            println!("{workers} threads, {epoch}: {:.0} pictures/s", count as f64 / start.elapsed().as_secs_f64());
-        }
-    }
-}

@@ -82,7 +82,7 @@ mod tests {
     fn distributions_have_their_moments() {
         let draw = |key: &str, init, shape: &[usize], fan_in| {
             let source = Source { name: key.into(), init };
-            source.draw(key, shape, fan_in, 7).to_vec::<f32>().unwrap()
+            source.draw(key, shape, fan_in, 7).try_to_vec::<f32>().unwrap()
         };
         let std = |values: &[f32]| (values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32).sqrt();
         let weights = draw("conv.weight", Init::NormalFanOut, &[64, 32, 3, 3], 288);

@@ -6,6 +6,7 @@ mod init;
 mod lmbn_n;
 mod norm;
 mod osnet;
+mod pickle;
 mod weights;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +41,12 @@ pub struct ReidNetConfig {
     pub classes: usize,
     /// Values per part of the embedding.
     pub features: usize,
+}
+
+impl std::fmt::Display for ReidNetConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} with {} features a part and {} training identities", self.model, self.features, self.classes)
+    }
 }
 
 /// A re-identification network chosen by name.
@@ -121,24 +128,25 @@ impl ReidNet {
             return StateDict::load_file(path, self, name, partial);
         }
         let spread = file.spread(&own, backbone_key);
-        let mut copy = self.valid().train();
-        let mut report = spread.load_into(&mut copy);
+        let mut report = spread.compare(&own);
         let used: BTreeSet<_> = own.iter().filter_map(|(key, _)| backbone_key(key)).collect();
         // What an ImageNet classifier has behind its backbone is of no use here; anything else left over is an error.
         let head = |key: &str| ["fc.", "classifier."].iter().any(|head| key.starts_with(head));
         let counted = |key: &str| key.ends_with(".num_batches_tracked");
-        report.unused = file
+        let (aside, unused): (Vec<_>, Vec<_>) = file
             .iter()
-            .map(|(key, _)| key)
-            .filter(|key| !used.contains(*key) && !head(key) && !counted(key))
-            .map(str::to_owned)
-            .collect();
+            .map(|(key, _)| key.to_owned())
+            .filter(|key| !used.contains(key) && !counted(key))
+            .partition(|key| head(key));
+        (report.aside, report.unused) = (aside, unused);
+        // Those of the backbone first, which are an error; the heads keep theirs.
+        report.missing.sort_by_key(|key| backbone_key(key).is_none());
         let heads_only = report.missing.iter().all(|key| backbone_key(key).is_none());
         if !heads_only || !report.unused.is_empty() || !report.mismatched.is_empty() {
             let (path, network) = (path.to_owned(), format!("the backbone of {name}"));
             return Err(WeightsError::Mismatch { path, network, report: Box::new(report) });
         }
-        *self = copy;
+        spread.load_into(self);
         Ok(report)
     }
 }

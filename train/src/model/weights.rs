@@ -2,41 +2,28 @@
 //!
 //! `.pth` files are read as data only. Every tensor of a file is used or named, every parameter filled or named.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
-use burn::store::pytorch_reader::{PickleValue, PytorchReader};
-use burn::store::{ApplyError, BurnToPyTorchAdapter, ModuleSnapshot, PyTorchToBurnAdapter, bridge};
+use burn::store::pytorch_reader::PytorchReader;
+use burn::store::{BurnToPyTorchAdapter, ModuleSnapshot, PyTorchToBurnAdapter, bridge};
 use burn::tensor::{DType, TensorData};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
+use super::pickle;
+
 /// Dictionaries around a state dictionary in files people exchange, tried in this order.
 const WRAPPERS: [&str; 5] = ["state_dict", "model_state_dict", "model", "net", "network"];
 
-/// Python modules whose functions no weights file has any business calling.
-const DANGEROUS: [&str; 16] = [
-    "os",
-    "posix",
-    "nt",
-    "subprocess",
-    "sys",
-    "shutil",
-    "socket",
-    "pty",
-    "runpy",
-    "importlib",
-    "ctypes",
-    "code",
-    "builtins",
-    "__builtin__",
-    "webbrowser",
-    "pickle",
-];
-
 /// Largest weights file we read, in bytes.
 const MAX_FILE: u64 = 8 << 30;
+
+/// Largest pickle we look into, in bytes: keys and shapes only, the tensors lie beside it.
+const MAX_PICKLE: u64 = 256 << 20;
 
 /// Why weights cannot be read or used.
 #[derive(Debug, thiserror::Error)]
@@ -78,27 +65,33 @@ pub enum WeightsError {
     },
 }
 
-/// A network's tensors by PyTorch key: floats as `f32`, integers as they are.
+/// A network's tensors by PyTorch key: floats as `f32`, integers as `i64`.
 #[derive(Debug, Clone, Default)]
-pub struct StateDict(BTreeMap<String, TensorData>);
+pub struct StateDict {
+    tensors: BTreeMap<String, TensorData>,
+    /// What lay beside them in their file: state of a training run.
+    aside: BTreeSet<String>,
+}
 
 impl FromIterator<(String, TensorData)> for StateDict {
     fn from_iter<I: IntoIterator<Item = (String, TensorData)>>(tensors: I) -> Self {
-        Self(tensors.into_iter().collect())
+        Self { tensors: tensors.into_iter().collect(), aside: BTreeSet::new() }
     }
 }
 
 /// What became of each tensor.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoadReport {
-    /// Parameters that were filled.
+    /// Tensors of the network that were filled.
     pub applied: usize,
-    /// Parameters the file has nothing for.
+    /// Tensors of the network that the file has nothing for.
     pub missing: Vec<String>,
-    /// Tensors of the file that no parameter wants.
+    /// Tensors of the file that the network does not have.
     pub unused: Vec<String>,
     /// Tensors of another shape: key, shape in the file, shape in the network.
     pub mismatched: Vec<(String, Vec<usize>, Vec<usize>)>,
+    /// State of a training run beside the weights in the file, which is not read.
+    pub aside: Vec<String>,
 }
 
 /// What a load may leave open.
@@ -111,7 +104,7 @@ pub enum Partial {
 }
 
 impl LoadReport {
-    /// Whether every parameter was filled and every tensor used.
+    /// Whether the network was filled and every tensor used.
     pub fn is_complete(&self) -> bool {
         self.missing.is_empty() && self.unused.is_empty() && self.mismatched.is_empty()
     }
@@ -134,7 +127,7 @@ impl std::fmt::Display for LoadReport {
             let more = keys.len().saturating_sub(NAMED);
             if more > 0 { format!("{named} and {more} more") } else { named }
         };
-        let mut parts = vec![format!("{} parameters filled", self.applied)];
+        let mut parts = vec![format!("{} tensors filled", self.applied)];
         if !self.missing.is_empty() {
             parts.push(format!("{} not in the file: {}", self.missing.len(), list(&self.missing)));
         }
@@ -145,6 +138,9 @@ impl std::fmt::Display for LoadReport {
             let keys: Vec<_> =
                 self.mismatched.iter().map(|(key, found, wanted)| format!("{key} {found:?} for {wanted:?}")).collect();
             parts.push(format!("{} of another shape: {}", keys.len(), list(&keys)));
+        }
+        if !self.aside.is_empty() {
+            parts.push(format!("not read: {}", list(&self.aside)));
         }
         f.write_str(&parts.join("; "))
     }
@@ -165,12 +161,12 @@ impl StateDict {
 
     /// Keys and tensors in the order of the keys.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &TensorData)> {
-        self.0.iter().map(|(key, data)| (key.as_str(), data))
+        self.tensors.iter().map(|(key, data)| (key.as_str(), data))
     }
 
     /// The tensor at `key`.
     pub fn get(&self, key: &str) -> Option<&TensorData> {
-        self.0.get(key)
+        self.tensors.get(key)
     }
 
     /// Training identities, as the first classifier has them.
@@ -191,33 +187,44 @@ impl StateDict {
         self.iter().find(|(_, data)| broken(data)).map(|(key, _)| key)
     }
 
-    /// Copies the tensors into `network`, all of them or none: when shapes differ or keys are missing or left over, the report
-    /// says so, and what fits has been copied.
-    pub fn load_into<M: Module>(self, network: &mut M) -> LoadReport {
-        let tensors = self
-            .0
-            .into_iter()
-            // Counts of batches are PyTorch's bookkeeping for momentum `None`, which no network here uses.
-            .filter(|(key, _)| !key.ends_with(".num_batches_tracked"))
-            .map(|(key, data)| bridge::from_data(data, key, None))
-            .collect();
-        let result = network.apply(tensors, None, Some(Box::new(PyTorchToBurnAdapter)), true);
-        let mut report = LoadReport {
-            applied: result.applied.len(),
-            missing: result.missing.into_iter().map(|(key, _)| key).collect(),
-            unused: result.unused,
-            mismatched: Vec::new(),
-        };
-        for error in result.errors {
-            match error {
-                ApplyError::ShapeMismatch { path, expected, found } => {
-                    report.mismatched.push((path, found.to_vec(), expected.to_vec()));
+    /// What these tensors would leave open in a network whose own are `own`.
+    pub fn compare(&self, own: &Self) -> LoadReport {
+        let mut report = LoadReport { aside: self.aside.iter().cloned().collect(), ..LoadReport::default() };
+        for (key, wanted) in own.iter() {
+            match self.get(key) {
+                None => report.missing.push(key.to_owned()),
+                Some(found) if found.shape() == wanted.shape() => report.applied += 1,
+                Some(found) => {
+                    report.mismatched.push((key.to_owned(), found.shape().to_vec(), wanted.shape().to_vec()));
                 }
-                ApplyError::DTypeMismatch { path, .. }
-                | ApplyError::AdapterError { path, .. }
-                | ApplyError::LoadError { path, .. } => report.missing.push(path),
             }
         }
+        // Counts of batches are PyTorch's bookkeeping for momentum `None`, which no network here uses.
+        let counts = |key: &str| key.ends_with(".num_batches_tracked");
+        let keys = self.tensors.keys().filter(|key| !own.tensors.contains_key(*key) && !counts(key));
+        report.unused = keys.cloned().collect();
+        report
+    }
+
+    /// Copies what fits into `network`; the report names what does not.
+    pub fn load_into<M: Module>(mut self, network: &mut M) -> LoadReport {
+        let own = Self::of(network);
+        let report = self.compare(&own);
+        self.tensors.retain(|key, data| own.get(key).is_some_and(|own| own.shape() == data.shape()));
+        let tensors = self
+            .tensors
+            .into_iter()
+            .map(|(key, data)| {
+                let data = if own.get(&key).is_some_and(|own| own.dtype() != data.dtype()) {
+                    data.convert::<f32>()
+                } else {
+                    data
+                };
+                bridge::from_data(data, key, None)
+            })
+            .collect();
+        let result = network.apply(tensors, None, Some(Box::new(PyTorchToBurnAdapter)), true);
+        assert!(result.errors.is_empty(), "keys and shapes were compared: {:?}", result.errors);
         report
     }
 
@@ -233,12 +240,8 @@ impl StateDict {
             return Err(format(format!("{size} bytes, {MAX_FILE} allowed")));
         }
         let mut start = [0u8; 9];
-        let head = {
-            use std::io::Read;
-            let file = std::fs::File::open(path).map_err(unreadable)?;
-            let count = file.take(9).read(&mut start).map_err(unreadable)?;
-            &start[..count]
-        };
+        let count = File::open(path).and_then(|file| file.take(9).read(&mut start)).map_err(unreadable)?;
+        let head = &start[..count];
         // A safetensors file starts with the header's length and `{`; a zip with PK, a pickle with 0x80.
         let tensors = if head.get(8) == Some(&b'{') && !head.starts_with(b"PK") {
             let bytes = std::fs::read(path).map_err(unreadable)?;
@@ -247,10 +250,10 @@ impl StateDict {
             from_pytorch(path)?
         };
         let unwrapped = unwrap(tensors);
-        if unwrapped.is_empty() {
+        if unwrapped.tensors.is_empty() {
             return Err(format("it holds no tensors".into()));
         }
-        Ok(Self(unwrapped))
+        Ok(unwrapped)
     }
 
     /// Reads `path` into `network`.
@@ -265,37 +268,35 @@ impl StateDict {
     ) -> Result<LoadReport, WeightsError> {
         let own = Self::of(network);
         let file = Self::read(path)?.without_model_prefix(&own);
-        let mut copy = network.valid().train();
-        let report = file.load_into(&mut copy);
+        let report = file.compare(&own);
         if !report.is_acceptable(partial) {
             let report = Box::new(report);
             return Err(WeightsError::Mismatch { path: path.to_owned(), network: name.to_owned(), report });
         }
-        *network = copy;
-        Ok(report)
+        Ok(file.load_into(network))
     }
 
     /// Copies a backbone's tensors to every parameter that starts from them; `own` names the parameters, `source` their tensors.
     pub(super) fn spread(&self, own: &Self, source: impl Fn(&str) -> Option<String>) -> Self {
-        let copy = |key: &str| Some((key.to_owned(), self.0.get(&source(key)?)?.clone()));
-        own.0.keys().filter_map(|key| copy(key)).collect()
+        let copy = |key: &str| Some((key.to_owned(), self.get(&source(key)?)?.clone()));
+        own.tensors.keys().filter_map(|key| copy(key)).collect()
     }
 
     /// Takes a leading `model.` off keys that are no parameter of `own` as they stand but are without it.
     pub(super) fn without_model_prefix(self, own: &Self) -> Self {
         let strip = |key: String| match key.strip_prefix("model.") {
-            Some(rest) if !own.0.contains_key(&key) && own.0.contains_key(rest) => rest.to_owned(),
+            Some(rest) if own.get(&key).is_none() && own.get(rest).is_some() => rest.to_owned(),
             _ => key,
         };
-        self.0.into_iter().map(|(key, data)| (strip(key), data)).collect()
+        Self { tensors: self.tensors.into_iter().map(|(key, data)| (strip(key), data)).collect(), ..self }
     }
 
     /// The bytes of a safetensors file with `metadata` in its header, keys in order. `batches` is written where PyTorch keeps
     /// the number of batches a norm has seen.
     pub fn to_safetensors(&self, batches: u64, metadata: BTreeMap<String, String>) -> Vec<u8> {
         let tracked = batches.to_le_bytes();
-        let mut views: Vec<(String, TensorView<'_>)> = Vec::with_capacity(self.0.len() * 5 / 4);
-        for (key, data) in &self.0 {
+        let mut views: Vec<(String, TensorView<'_>)> = Vec::with_capacity(self.tensors.len() * 5 / 4);
+        for (key, data) in &self.tensors {
             let dtype = match data.dtype() {
                 DType::F32 => Dtype::F32,
                 DType::I64 => Dtype::I64,
@@ -313,24 +314,43 @@ impl StateDict {
     }
 }
 
-/// Takes off wrapping dictionaries and `module.` prefixes.
-fn unwrap(tensors: BTreeMap<String, TensorData>) -> BTreeMap<String, TensorData> {
+/// Takes off a wrapping dictionary and `module.` prefixes. What lies beside the wrapper is left aside when it is state of a training
+/// run; otherwise it stays, for the report to name it.
+fn unwrap(tensors: BTreeMap<String, TensorData>) -> StateDict {
     let wrapper = WRAPPERS.iter().find(|&&wrapper| {
-        let prefix = format!("{wrapper}.");
-        let (inside, outside): (Vec<_>, Vec<_>) = tensors.keys().partition(|key| key.starts_with(&prefix));
-        // `model.` is also what a backbone is called inside some networks: there it stays.
-        let rest_is_state =
+        let (inside, outside): (Vec<_>, Vec<_>) = tensors.keys().partition(|key| below(key, wrapper).is_some());
+        // `model.` is also what a backbone is called inside some networks: alone it stays.
+        let state_only =
             outside.iter().all(|key| is_training_state(key)) && (wrapper != "model" || !outside.is_empty());
-        !inside.is_empty() && (wrapper.ends_with("state_dict") || rest_is_state)
+        !inside.is_empty() && (wrapper.ends_with("state_dict") || state_only)
     });
-    let inner: BTreeMap<_, _> = match wrapper {
-        Some(wrapper) => {
-            let prefix = format!("{wrapper}.");
-            tensors.into_iter().filter_map(|(key, data)| Some((key.strip_prefix(&prefix)?.to_owned(), data))).collect()
+    let mut state = StateDict::default();
+    for (key, data) in tensors {
+        let inner = match wrapper {
+            Some(wrapper) => below(&key, wrapper),
+            None => Some(key.as_str()),
+        };
+        match inner {
+            Some(inner) => {
+                let inner = inner.strip_prefix("module.").unwrap_or(inner).to_owned();
+                // A key with and without prefix: both are kept, and one of them named as left over.
+                let name = if state.get(&inner).is_none() { inner } else { key };
+                state.tensors.insert(name, data);
+            }
+            None if is_training_state(&key) => {
+                state.aside.insert(key.split('.').next().unwrap_or_default().to_owned());
+            }
+            None => {
+                state.tensors.insert(key, data);
+            }
         }
-        None => tensors,
-    };
-    inner.into_iter().map(|(key, data)| (key.strip_prefix("module.").map(str::to_owned).unwrap_or(key), data)).collect()
+    }
+    state
+}
+
+/// The rest of a key below the dictionary `name`.
+fn below<'a>(key: &'a str, name: &str) -> Option<&'a str> {
+    key.strip_prefix(name)?.strip_prefix('.')
 }
 
 /// Keys beside a state dictionary that are no weights.
@@ -363,8 +383,8 @@ fn from_safetensors(bytes: &[u8]) -> Result<BTreeMap<String, TensorData>, String
 fn from_pytorch(path: &Path) -> Result<BTreeMap<String, TensorData>, WeightsError> {
     let format = |reason: String| WeightsError::Format { path: path.to_owned(), reason };
     // Looked at before the tensors: a file that wants to run code is refused whatever else it holds.
-    let pickle = PytorchReader::read_pickle_data(path, None).map_err(|error| format(error.to_string()))?;
-    if let Some(call) = dangerous_call(&pickle) {
+    let pickles = pickles(path).map_err(|source| WeightsError::Read { path: path.to_owned(), source })?;
+    if let Some(call) = pickles.iter().find_map(|pickle| pickle::dangerous(pickle, PICKLES)) {
         return Err(WeightsError::Code { path: path.to_owned(), call });
     }
     let reader = PytorchReader::new(path).map_err(|error| format(error.to_string()))?;
@@ -385,14 +405,25 @@ fn canonical(data: TensorData) -> TensorData {
     }
 }
 
-fn dangerous_call(value: &PickleValue) -> Option<String> {
-    match value {
-        PickleValue::Unsupported(name) => {
-            let module = name.split(['.', ' ']).next().unwrap_or_default();
-            DANGEROUS.contains(&module).then(|| name.clone())
+/// Pickles one after another in files older than PyTorch 1.6: magic number, version, machine, weights, storage keys.
+const PICKLES: usize = 5;
+
+/// The pickled part of a PyTorch file: entries of a zip or tar archive, or the file itself.
+fn pickles(path: &Path) -> std::io::Result<Vec<Vec<u8>>> {
+    let start = |file: &mut dyn Read| {
+        let mut bytes = Vec::new();
+        file.take(MAX_PICKLE).read_to_end(&mut bytes).map(|_| bytes)
+    };
+    let Ok(mut archive) = zip::ZipArchive::new(File::open(path)?) else {
+        return Ok(vec![start(&mut File::open(path)?)?]);
+    };
+    let mut pickles = Vec::new();
+    for index in 0..archive.len() {
+        // Damage is reported by the reader of the tensors.
+        let Ok(mut entry) = archive.by_index(index) else { continue };
+        if entry.name().is_ok_and(|name| name.ends_with(".pkl")) {
+            pickles.extend(start(&mut entry).ok());
         }
-        PickleValue::List(values) => values.iter().find_map(dangerous_call),
-        PickleValue::Dict(entries) => entries.values().find_map(dangerous_call),
-        _ => None,
     }
+    Ok(pickles)
 }

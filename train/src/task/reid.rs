@@ -1,7 +1,9 @@
 //! Person re-identification, and any other matching of pictures by identity.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -10,15 +12,15 @@ use contract::{Axis, Colour, Filter, InputSpec, Resize};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-use crate::config::{Optimizer, ReidConfig};
+use crate::config::ReidConfig;
 use crate::engine::{Epoch, Settings, Task, TaskError};
 use crate::evaluate::{self, EvalReport, Reading};
 use crate::loader::{Loader, LoaderOptions, PictureBatch, Pictures};
 use crate::loss::{LossParams, LossSum, LossTerms};
 use crate::model::{ReidNet, ReidNetConfig};
-use crate::optim::{OptimizerConfig, OptimizerKind};
+use crate::optim::OptimizerConfig;
 use crate::sampler::Sampler;
-use crate::schedule::{Schedule, ScheduleError, ScheduleFlags};
+use crate::schedule::{Schedule, ScheduleFlags};
 use crate::transforms::Transforms;
 
 /// Family name in checkpoints and contracts.
@@ -34,6 +36,8 @@ pub struct ReidTask {
     transforms: Transforms,
     loss: LossSum,
     device: Device,
+    /// Unreadable pictures that were warned of: once, not in each epoch.
+    warned: Rc<RefCell<BTreeSet<PathBuf>>>,
 }
 
 /// The network's input: ImageNet's mean and standard deviation, stretched to the run's size.
@@ -83,24 +87,19 @@ pub fn evaluate(
 ///
 /// # Errors
 /// If the settings make no schedule.
-pub fn settings(config: &ReidConfig, keep: usize) -> Result<Settings, ScheduleError> {
+pub fn settings(config: &ReidConfig, keep: usize) -> Result<Settings, TaskError> {
     let schedule = Schedule::from_flags(&ScheduleFlags {
         lr: config.lr,
         epochs: config.epochs,
         cosine_annealing: config.cosine_annealing,
         w_cosine_annealing: config.w_cosine_annealing,
-        decay_type: &config.decay_type,
+        milestones: config.milestones()?,
         gamma: config.gamma,
-        warmup: config.warmup.word(),
+        warmup: config.warmup,
         warmup_epochs: config.warmup_epochs,
     })?;
     let optimizer = OptimizerConfig {
-        kind: match config.optimizer {
-            Optimizer::Adam => OptimizerKind::Adam,
-            Optimizer::Sgd => OptimizerKind::Sgd,
-            Optimizer::Nadam => OptimizerKind::Nadam,
-            Optimizer::RmsProp => OptimizerKind::RmsProp,
-        },
+        kind: config.optimizer,
         weight_decay: config.weight_decay,
         beta1: config.beta1,
         beta2: config.beta2,
@@ -137,7 +136,17 @@ impl ReidTask {
         )?;
         let config = ReidConfig { num_classes: classes, ..config.clone() };
         let transforms = Transforms::new(&config);
-        Ok(Self { config, dataset, test, pictures, sampler, transforms, loss, device: device.clone() })
+        Ok(Self {
+            config,
+            dataset,
+            test,
+            pictures,
+            sampler,
+            transforms,
+            loss,
+            device: device.clone(),
+            warned: Rc::default(),
+        })
     }
 
     /// The settings, with the number of classes that the data has.
@@ -195,13 +204,17 @@ impl Task for ReidTask {
             strict: self.config.strict,
         };
         let loader = Loader::new(self.pictures.clone(), batches, options)?;
-        let report = |batch: &PictureBatch| {
+        let warned = self.warned.clone();
+        let report = move |batch: &PictureBatch| {
+            let mut warned = warned.borrow_mut();
             for skipped in &batch.skipped {
                 let place = if skipped.replaced_by.is_some() { "another of its identity taken" } else { "left out" };
-                eprintln!("warning: {}: {place}", skipped.error);
+                if warned.insert(skipped.path.clone()) {
+                    eprintln!("warning: {}: {place}", skipped.error);
+                }
             }
         };
-        let batches = loader.map(move |batch| batch.inspect(report).map_err(TaskError::from));
+        let batches = loader.map(move |batch| batch.inspect(&report).map_err(TaskError::from));
         Ok(Epoch { steps, batches: Box::new(batches) })
     }
 
@@ -237,6 +250,10 @@ impl Task for ReidTask {
 
     fn decisive(&self) -> &'static str {
         "mAP"
+    }
+
+    fn unreadable(&self) -> usize {
+        self.pictures.unreadable().len()
     }
 
     fn state(&self) -> Vec<u8> {

@@ -1,4 +1,8 @@
-//! Tests of the training half that need fixtures or whole networks.
+//! Tests of the training half that need fixtures, whole networks or the program.
 
+mod adam;
 mod lmbn_n;
+mod refusals;
+mod runs;
+mod support;
 mod weights;

@@ -1,1 +1,296 @@
 //! Weight files: formats, wrappers, prefixes, and files that must be refused.
+
+use std::path::Path;
+
+use burn::tensor::TensorData;
+use train::model::{Partial, ReidNet, StateDict};
+
+use crate::support::{Python, json, network, train, write_pth};
+
+fn state(net: &ReidNet) -> Vec<(String, TensorData)> {
+    StateDict::of(net).iter().map(|(key, data)| (key.to_owned(), data.clone())).collect()
+}
+
+#[test]
+fn weights_are_found_in_every_wrapping() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = network(9);
+    let wanted = StateDict::of(&source);
+    let plain = || Python::state(&wanted, str::to_owned);
+    let parallel = || Python::state(&wanted, |key| format!("module.{key}"));
+    let both = |name: &'static str, state| {
+        Python::dict([(name, state), ("optimizer", Python::optimizer()), ("epoch", Python::Int(3))])
+    };
+    let cases = [
+        ("bare", plain(), false),
+        ("data parallel", parallel(), false),
+        ("state_dict", Python::dict([("state_dict", plain())]), false),
+        ("state_dict and more, data parallel", both("state_dict", parallel()), true),
+        ("model_state_dict and more", both("model_state_dict", plain()), true),
+        ("model and more", both("model", plain()), true),
+        ("model alone", Python::dict([("model", plain()), ("epoch", Python::Int(3))]), false),
+        ("net", both("net", plain()), true),
+    ];
+    for (name, value, more) in cases {
+        let path = folder.path().join("weights.pth");
+        write_pth(&path, &value);
+        let mut net = network(1);
+        let report = net.load_pretrained(&path, Partial::Nothing).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(report.is_complete(), "{name}: {report}");
+        assert_eq!(report.aside, if more { vec!["optimizer".to_owned()] } else { vec![] }, "{name}");
+        assert!(state(&net) == state(&source), "{name}");
+    }
+
+    let path = folder.path().join("weights.safetensors");
+    std::fs::write(&path, wanted.to_safetensors(5, Default::default())).unwrap();
+    let mut net = network(1);
+    assert!(net.load_pretrained(&path, Partial::Nothing).unwrap().is_complete());
+    assert!(state(&net) == state(&source));
+}
+
+#[test]
+fn what_does_not_fit_is_named_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.pth");
+    let tensors = || state(&network(9));
+    let put = |tensors: Vec<(String, TensorData)>| {
+        write_pth(&path, &Python::state(&StateDict::from_iter(tensors), str::to_owned));
+    };
+    let refused = |partial, words: &[&str]| {
+        let mut net = network(1);
+        let error = net.load_pretrained(&path, partial).unwrap_err().to_string();
+        for word in words {
+            assert!(error.contains(word), "`{word}` is not in: {error}");
+        }
+        assert!(error.contains("weights.pth` does not fit LMBN_n"), "{error}");
+        assert!(state(&net) == state(&network(1)));
+    };
+    let zeros = |shape: &[usize]| TensorData::new(vec![0.0_f32; shape.iter().product()], shape.to_vec());
+
+    let (kept, gone): (Vec<_>, Vec<_>) = tensors().into_iter().partition(|(key, _)| !key.starts_with("shared.1."));
+    put(kept);
+    refused(Partial::Classifiers, &[&format!("{} not in the file: `shared.1.bias`", gone.len())]);
+
+    let surplus =
+        [("head.weight".to_owned(), zeros(&[2])), ("reduction_9.classifier.weight".to_owned(), zeros(&[4, 16]))];
+    put(tensors().into_iter().chain(surplus).collect());
+    refused(Partial::Nothing, &["2 left over in the file", "`head.weight`", "`reduction_9.classifier.weight`"]);
+
+    put(tensors()
+        .into_iter()
+        .map(|(key, data)| if key == "shared.0.weight" { (key, zeros(&[16, 128, 1, 1])) } else { (key, data) })
+        .collect());
+    refused(Partial::Classifiers, &["1 of another shape", "shared.0.weight [16, 128, 1, 1] for [16, 256, 1, 1]"]);
+
+    // Another number of identities: an error, or the classifiers start anew.
+    put(tensors()
+        .into_iter()
+        .map(|(key, data)| if key.ends_with("classifier.weight") { (key, zeros(&[751, 16])) } else { (key, data) })
+        .collect());
+    refused(Partial::Nothing, &["7 of another shape", "reduction_0.classifier.weight [751, 16] for [4, 16]"]);
+    let mut net = network(1);
+    let report = net.load_pretrained(&path, Partial::Classifiers).unwrap();
+    assert_eq!((report.mismatched.len(), report.missing.len(), report.unused.len()), (7, 0, 0), "{report}");
+    let (fresh, found, source) = (StateDict::of(&network(1)), StateDict::of(&net), StateDict::of(&network(9)));
+    for (key, data) in fresh.iter() {
+        let wanted = if key.ends_with("classifier.weight") { Some(data) } else { source.get(key) };
+        assert_eq!(found.get(key), wanted, "{key}");
+    }
+
+    // Beside the state dictionary only state of training is expected.
+    let more = Python::dict([
+        ("state_dict", Python::state(&StateDict::of(&network(9)), str::to_owned)),
+        ("averaged", Python::state(&StateDict::from_iter([("w".to_owned(), zeros(&[3]))]), str::to_owned)),
+    ]);
+    write_pth(&path, &more);
+    refused(Partial::Nothing, &["1 left over in the file: `averaged.w`"]);
+    let other = StateDict::from_iter([("layer1.0.conv1.weight".to_owned(), zeros(&[2, 2, 1, 1]))]);
+    write_pth(&path, &Python::state(&other, str::to_owned));
+    refused(Partial::Classifiers, &["0 tensors filled", "`layer1.0.conv1.weight`"]);
+}
+
+#[test]
+fn damaged_files_are_errors_and_never_panics() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.pth");
+    write_pth(&path, &Python::state(&StateDict::of(&network(9)), str::to_owned));
+    let whole = std::fs::read(&path).unwrap();
+    let mut rng = train::rng::Rng::new(&[1]);
+    let noise: Vec<u8> = (0..100_000).map(|_| rng.bits() as u8).collect();
+    let zip = |start: &[u8]| [start, &noise].concat();
+    let cases = [
+        ("half", whole[..whole.len() / 2].to_vec()),
+        ("all but the end", whole[..whole.len() - 10].to_vec()),
+        ("a header", whole[..30].to_vec()),
+        ("nothing", vec![]),
+        ("four bytes", whole[..4].to_vec()),
+        ("noise", noise.clone()),
+        ("noise behind a zip's start", zip(b"PK\x03\x04")),
+        ("noise behind a pickle's start", zip(b"\x80\x02")),
+        ("noise behind a safetensors' start", zip(&[200, 0, 0, 0, 0, 0, 0, 0, b'{'])),
+        ("a long header", zip(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, b'{'])),
+    ];
+    for (name, bytes) in cases {
+        std::fs::write(&path, bytes).unwrap();
+        let error = StateDict::read(&path).unwrap_err().to_string();
+        assert!(error.contains("weights.pth` is not a weights file"), "{name}: {error}");
+    }
+    assert!(StateDict::read(folder.path()).is_err());
+    let ended = train(folder.path(), &["import", "weights.pth", "-o", "out.safetensors"]);
+    ended.refused(&["weights.pth` is not a weights file", "safetensors, or PyTorch"]);
+    assert!(!folder.path().join("out.safetensors").exists());
+}
+
+/// A pickle may call any function of Python, so weights are read as data: the call is named, and has not happened.
+#[test]
+fn a_file_that_wants_to_run_code_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let call = |module, function| {
+        let command = Python::Text("touch ran".into());
+        Python::Call(module, function, Box::new(command))
+    };
+    let weights = || Python::state(&StateDict::of(&network(9)), str::to_owned);
+    let hidden = Python::Call("argparse", "Namespace", Box::new(call("os", "system")));
+    let cases = [
+        ("beside the weights", Python::dict([("state_dict", weights()), ("x", call("os", "system"))]), "os.system"),
+        ("instead of weights", call("posix", "system"), "posix.system"),
+        ("inside another call", Python::dict([("state_dict", weights()), ("x", hidden)]), "os.system"),
+        ("thrown away", Python::Dropped(Box::new(call("builtins", "eval")), Box::new(weights())), "builtins.eval"),
+    ];
+    for (name, value, function) in cases {
+        write_pth(&folder.path().join("weights.pth"), &value);
+        let ended = train(folder.path(), &["import", "weights.pth", "-o", "out.safetensors"]);
+        println!("{name}: {}", ended.stderr);
+        ended.refused(&["`weights.pth` wants to call", &format!("`{function}`")]);
+        assert!(!folder.path().join("ran").exists() && !folder.path().join("out.safetensors").exists(), "{name}");
+    }
+}
+
+/// ImageNet's OSNet: one backbone for the trunk and all three branches; its classifier is of no use.
+#[test]
+fn an_imagenet_backbone_fills_trunk_and_branches() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("osnet_x1_0_imagenet.pth");
+    let source = network(9);
+    let mut backbone = Vec::new();
+    for (key, data) in state(&source) {
+        let names = [
+            ("backone.0.", "conv1."),
+            ("backone.2.", "conv2."),
+            ("backone.3.", "conv3.0."),
+            ("global_branch.0.", "conv3."),
+            ("global_branch.1.", "conv4."),
+            ("global_branch.2.", "conv5."),
+        ];
+        let name = names.iter().find_map(|(ours, osnet)| key.strip_prefix(ours).map(|rest| format!("{osnet}{rest}")));
+        backbone.extend(name.map(|name| (name, data)));
+    }
+    let zeros = |shape: &[usize]| TensorData::new(vec![0.0_f32; shape.iter().product()], shape.to_vec());
+    let head = [
+        ("fc.0.weight", zeros(&[512, 512])),
+        ("fc.1.running_mean", zeros(&[512])),
+        ("classifier.weight", zeros(&[1000, 512])),
+    ];
+    let whole = backbone.iter().cloned().chain(head.map(|(key, data)| (key.to_owned(), data)));
+    write_pth(&path, &Python::state(&whole.collect(), |key| format!("module.{key}")));
+
+    let mut net = network(1);
+    let report = net.load_pretrained(&path, Partial::Nothing).unwrap();
+    assert_eq!(report.aside, ["classifier.weight", "fc.0.weight", "fc.1.running_mean"], "{report}");
+    let (found, wanted, fresh) = (StateDict::of(&net), StateDict::of(&source), StateDict::of(&network(1)));
+    let mut filled = 0;
+    for (key, data) in found.iter() {
+        let in_branch = ["partial_branch.", "channel_branch."].iter().find_map(|prefix| key.strip_prefix(prefix));
+        let original = in_branch.map_or(key.to_owned(), |rest| format!("global_branch.{rest}"));
+        let backbone = original.starts_with("backone.") || original.starts_with("global_branch.");
+        assert_eq!(Some(data), if backbone { wanted.get(&original) } else { fresh.get(key) }, "{key}");
+        filled += usize::from(backbone);
+    }
+    assert_eq!(report.applied, filled);
+    assert!(report.missing.iter().all(|key| !key.contains("branch") && !key.contains("backone")), "{report}");
+
+    // A backbone with a hole, and one with something more.
+    let mut net = network(1);
+    let hole: Vec<_> = backbone.iter().filter(|(key, _)| key != "conv4.0.conv1.conv.weight").cloned().collect();
+    write_pth(&path, &Python::state(&hole.into_iter().collect(), str::to_owned));
+    let error = net.load_pretrained(&path, Partial::Classifiers).unwrap_err().to_string();
+    assert!(error.contains("backbone of LMBN_n") && error.contains("global_branch.1.0.conv1.conv.weight"), "{error}");
+    let more = backbone.into_iter().chain([("conv6.weight".to_owned(), zeros(&[1]))]);
+    write_pth(&path, &Python::state(&more.collect(), str::to_owned));
+    let error = net.load_pretrained(&path, Partial::Nothing).unwrap_err().to_string();
+    assert!(error.contains("left over in the file: `conv6.weight`"), "{error}");
+}
+
+#[test]
+fn import_makes_a_checkpoint_that_others_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let source = network(9);
+    write_pth(&at.join("weights.pth"), &Python::state(&StateDict::of(&source), str::to_owned));
+    let size = ["--feats", "16", "--height", "32", "--width", "32"];
+    let import = |more: &[&str]| train(at, &[&["import", "weights.pth"], &size[..], more].concat());
+    let ended = import(&["-o", "made/net.safetensors"]).ok();
+    assert!(
+        ended.stdout.starts_with("made/net.safetensors: LMBN_n") && ended.stdout.contains("filled"),
+        "{}",
+        ended.stdout
+    );
+    import(&["-o", "x.safetensors", "--num-classes", "7"]).refused(&["does not fit LMBN_n", "[4, 16] for [7, 16]"]);
+    import(&["-o", "x.safetensors", "--num-classes", "7", "--partial"]).ok();
+
+    crate::support::pictures(at, 4, 4);
+    let ended = train(at, &["eval", "made/net.safetensors", "--datadir", "data", "--format", "json"]).ok();
+    let reports: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert!(reports[0]["ranking"]["map"].is_number() && reports[0]["ranking"]["cmc"].is_array(), "{reports}");
+    let table = train(at, &["inspect", "made/net.safetensors"]).ok().stdout;
+    assert!(table.contains("family      reid") && table.contains("no, weights only"), "{table}");
+    let written = StateDict::read(&at.join("made/net.safetensors")).unwrap();
+    assert!(written.compare(&StateDict::of(&source)).is_complete());
+
+    // Weights are no checkpoint, and a checkpoint of another family is none of ours.
+    train(at, &["eval", "weights.pth"]).refused(&["weights.pth` carries no record", "train import"]);
+    let other = train::checkpoint::Record { family: "palm".into(), ..Default::default() };
+    train::checkpoint::save_weights(&at.join("palm.safetensors"), &StateDict::of(&source), &other).unwrap();
+    train(at, &["eval", "palm.safetensors"])
+        .refused(&["palm.safetensors` is a checkpoint of the family `palm`", "`reid`"]);
+    train(
+        at,
+        &[
+            "reid",
+            "--resume",
+            "made/net.safetensors",
+            "--datadir",
+            "data",
+            "--batchid",
+            "2",
+            "--batchimage",
+            "2",
+            "--num_classes",
+            "4",
+        ],
+    )
+    .refused(&["--num-classes"]);
+}
+
+#[test]
+fn a_run_starts_from_pretrained_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    crate::support::pictures(at, 4, 4);
+    write_pth(&at.join("weights.pth"), &Python::state(&StateDict::of(&network(9)), str::to_owned));
+    let run = |more: &[&str]| {
+        train(at, &crate::support::small(&[&["--pre_train", "weights.pth", "--epochs", "0"], more].concat()))
+    };
+    // Four identities in the file, two to train on.
+    run(&[]).refused(&["does not fit LMBN_n", "[4, 16] for [2, 16]"]);
+    let ended = run(&["--pre_train_partial"]).ok();
+    assert!(
+        ended.stderr.contains("starting from weights.pth") && ended.stderr.contains("7 of another shape"),
+        "{}",
+        ended.stderr
+    );
+    let found = StateDict::read(&at.join("runs/reid/test/final_model.safetensors")).unwrap();
+    let key = "global_branch.1.0.conv1.conv.weight";
+    assert_eq!(found.get(key), StateDict::of(&network(9)).get(key));
+    assert_eq!(json(Path::new(&at.join("runs/reid/test/run.json")))["config"]["pre_train"], "weights.pth");
+}

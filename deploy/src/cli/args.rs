@@ -1,0 +1,235 @@
+//! The command line as typed.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use crate::embed;
+use crate::session::Provider;
+
+/// Runs exported models: embeddings, gallery search, evaluation. Results go to stdout, progress to stderr; the exit code is
+/// 0 when done, 1 when the answer is no, 2 on errors.
+#[derive(Debug, clap::Parser)]
+#[command(name = "deploy", version, max_term_width = 100)]
+pub(crate) struct DeployArgs {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    Inspect(InspectArgs),
+    Embed(EmbedArgs),
+    Search(SearchArgs),
+    Evaluate(EvaluateArgs),
+    Doctor(DoctorArgs),
+}
+
+/// How the model is opened and run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArgs {
+    /// Execution provider: auto, cpu, cuda[:DEVICE] or tensorrt[:DEVICE]. One that is named and does not run is an error;
+    /// auto says what it took.
+    #[arg(long, default_value_t = Provider::Auto, value_name = "NAME")]
+    pub(crate) provider: Provider,
+    /// Threads for decoding and the network together; 0 is one per core.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) threads: usize,
+    /// Contract of a foreign model that carries none, as JSON [default: the model's own].
+    #[arg(long, value_name = "FILE.json")]
+    pub(crate) contract: Option<PathBuf>,
+    /// Open the model without running its golden vectors [default: they are run].
+    #[arg(long)]
+    pub(crate) skip_self_test: bool,
+}
+
+/// The model, and how it is opened and run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ModelArgs {
+    /// Model file, or bundle folder with a model.onnx.
+    #[arg(short, long, value_name = "MODEL")]
+    pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+/// How pictures are read.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PictureArgs {
+    /// Pictures in the network at a time; on the CPU the threads share them.
+    #[arg(long, visible_alias = "batch", default_value_t = default_batch_size(), value_name = "N")]
+    pub(crate) batch_size: NonZeroUsize,
+    /// Stop at the first picture that cannot be used [default: leave it out and say so].
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+fn default_batch_size() -> NonZeroUsize {
+    NonZeroUsize::new(embed::Options::BATCH_SIZE).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// The HTML page.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReportArgs {
+    /// Write a self-contained HTML page with the pictures [default: none].
+    #[arg(long, value_name = "FILE.html")]
+    pub(crate) report: Option<PathBuf>,
+    /// Probes shown on the page, the first ones.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub(crate) report_probes: usize,
+}
+
+/// Form of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+    /// For spreadsheets.
+    Csv,
+}
+
+/// Form of a result that is no list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum FactsFormat {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Show what a model is, promises and was trained on, and test it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct InspectArgs {
+    /// Model file, or bundle folder with a model.onnx.
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    /// Form of the result.
+    #[arg(long, value_enum, default_value_t = FactsFormat::Table)]
+    pub(crate) format: FactsFormat,
+}
+
+/// Write the embeddings of pictures: embeddings.npy, rows.jsonl and embeddings.json, a gallery to search.
+#[derive(Debug, clap::Args)]
+pub(crate) struct EmbedArgs {
+    /// Folders (with all below them) or files.
+    #[arg(required = true, value_name = "DIR_OR_FILE")]
+    pub(crate) pictures: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Folder to write to; made if it does not exist, its embeddings replaced if it does.
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) reading: PictureArgs,
+}
+
+/// Find the gallery entries most similar to each probe. Exits with 1 when no probe has a match.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SearchArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Gallery: a folder of pictures, or one that `deploy embed` wrote.
+    #[arg(long, value_name = "DIR_OR_EMBEDDINGS")]
+    pub(crate) gallery: PathBuf,
+    /// Probes: folders (with all below them) or files.
+    #[arg(long, required = true, num_args = 1.., value_name = "DIR_OR_FILE")]
+    pub(crate) query: Vec<PathBuf>,
+    /// Matches per probe, best first.
+    #[arg(short = 'k', long, default_value_t = NonZeroUsize::MIN.saturating_add(9), value_name = "N")]
+    pub(crate) top_k: NonZeroUsize,
+    /// Leave out matches below this cosine similarity (-1 to 1) [default: none are left out].
+    #[arg(long, value_name = "COSINE", value_parser = cosine, allow_hyphen_values = true)]
+    pub(crate) min_similarity: Option<f32>,
+    /// Order by k-reciprocal re-ranking; every probe and entry then influences every distance [default: by cosine].
+    #[arg(long, visible_alias = "re-rank")]
+    pub(crate) rerank: bool,
+    /// Form of the result.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) report: ReportArgs,
+    #[command(flatten)]
+    pub(crate) reading: PictureArgs,
+}
+
+/// CMC and mAP on a dataset by the Market-1501 protocol.
+#[derive(Debug, clap::Args)]
+pub(crate) struct EvaluateArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Dataset: market1501, dukemtmc, cuhk03, msmt17 or folders; several joined by +, each on its own [default: told by
+    /// the folders].
+    #[arg(long, visible_alias = "data-test", default_value = "", hide_default_value = true, value_name = "NAME")]
+    pub(crate) dataset: String,
+    /// Folder the dataset lies in.
+    #[arg(long, visible_alias = "data-dir", value_name = "DIR")]
+    pub(crate) datadir: PathBuf,
+    /// Dataset `folders`: identities that are for training, the others are searched [default: half].
+    #[arg(long, value_name = "N")]
+    pub(crate) train_identities: Option<usize>,
+    /// Dataset `cuhk03`: the labelled boxes [default: the detected ones].
+    #[arg(long)]
+    pub(crate) cuhk03_labeled: bool,
+    /// Order by k-reciprocal re-ranking [default: by cosine].
+    #[arg(long, visible_alias = "re-rank")]
+    pub(crate) rerank: bool,
+    /// Form of the result.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) report: ReportArgs,
+    #[command(flatten)]
+    pub(crate) reading: PictureArgs,
+}
+
+/// Say which ONNX Runtime is found where and what it can run. Exits with 1 when none is usable.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DoctorArgs {
+    /// Form of the result.
+    #[arg(long, value_enum, default_value_t = FactsFormat::Table)]
+    pub(crate) format: FactsFormat,
+}
+
+fn cosine(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(value) if (-1.0..=1.0).contains(&value) => Ok(value),
+        _ => Err("a cosine similarity from -1 to 1 is allowed".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        DeployArgs::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_says_its_default() {
+        for command in DeployArgs::command().get_subcommands() {
+            let required = ["model", "out", "gallery", "query", "datadir"];
+            for flag in command.get_opts().filter(|flag| !required.contains(&flag.get_id().as_str())) {
+                let about = flag.get_help().map(ToString::to_string).unwrap_or_default();
+                let said = about.contains("[default: ") || !flag.get_default_values().is_empty();
+                assert!(said, "{} --{}: {about}", command.get_name(), flag.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn similarities_are_in_range() {
+        for (text, expected) in [("0.5", Some(0.5)), ("-1", Some(-1.0)), ("1.01", None), ("NaN", None), ("50%", None)] {
+            assert_eq!(cosine(text).ok(), expected, "{text}");
+        }
+        let args = ["deploy", "search", "-m", "m", "--gallery", "g", "--query", "a", "b", "--min-similarity", "-0.5"];
+        let Command::Search(args) = DeployArgs::parse_from(args).command else { unreachable!() };
+        assert_eq!((args.query.len(), args.min_similarity, args.top_k.get()), (2, Some(-0.5), 10));
+    }
+}

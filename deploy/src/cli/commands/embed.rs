@@ -1,0 +1,35 @@
+//! `deploy embed`: pictures to an embeddings folder.
+
+use std::process::ExitCode;
+
+use crate::cli::args::EmbedArgs;
+use crate::cli::{embed_options, open, print, tell_skipped};
+use crate::gallery::{self, Facts, Writer};
+use crate::{DeployError, embed};
+
+pub(crate) fn run(args: &EmbedArgs) -> Result<ExitCode, DeployError> {
+    let pictures = gallery::list(&args.pictures)?;
+    let model = open(&args.model, pictures.len())?;
+    let (_, spec) = model.embedding()?;
+    let mut writer = Writer::create(&args.out, spec.dim)?;
+    let bar = contract::cli::progress(pictures.len() as u64, "embed", "pictures");
+    let options = embed_options(&args.model, &args.reading);
+    let done = |count| bar.inc(count as u64);
+    let skipped = embed::stream(&model, &pictures, &options, done, |picture, row| writer.row(picture, row));
+    bar.finish_and_clear();
+    let skipped = skipped?;
+    let facts = writer.finish(Facts {
+        version: 0,
+        contract_id: spec.contract_id.clone(),
+        architecture: model.contract.architecture.clone(),
+        model_sha256: model.sha256.clone(),
+        dim: 0,
+        rows: 0,
+        skipped: skipped.count,
+        folder: std::env::current_dir().unwrap_or_default(),
+        made_by: format!("deploy {}", env!("CARGO_PKG_VERSION")),
+    })?;
+    tell_skipped(&skipped, pictures.len());
+    print(&format!("{} embeddings of {} values in {}\n", facts.rows, facts.dim, args.out.display()))?;
+    Ok(ExitCode::SUCCESS)
+}

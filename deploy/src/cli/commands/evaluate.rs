@@ -1,0 +1,113 @@
+//! `deploy evaluate`: CMC and mAP on a dataset.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use contract::dataset::{Dataset, Options};
+use metrics::{JUNK, Label};
+
+use crate::DeployError;
+use crate::cli::args::{EvaluateArgs, Format};
+use crate::cli::{collect, embed_options, open, print, print_json, warn_when_collapsed};
+use crate::gallery::Picture;
+use crate::report::{self, EvaluationReport, SearchReport, Summary};
+use crate::search;
+use crate::session::Model;
+
+/// Matches shown per query on the page.
+const SHOWN: usize = 10;
+
+pub(crate) fn run(args: &EvaluateArgs) -> Result<ExitCode, DeployError> {
+    let options = Options { train_identities: args.train_identities, cuhk03_labeled: args.cuhk03_labeled };
+    let datasets = Dataset::open_each(&args.dataset, &args.datadir, &options)?;
+    let pictures = datasets.iter().map(|dataset| dataset.query.len() + dataset.gallery.len()).sum();
+    let model = open(&args.model, pictures)?;
+    let several = datasets.len() > 1;
+    let evaluate = |dataset: Dataset| {
+        let page = args.report.report.as_ref().map(|path| match several {
+            true => path.with_file_name(page_name(path, &dataset.name)),
+            false => path.clone(),
+        });
+        evaluate(&model, dataset, args, page.as_deref())
+    };
+    let reports = datasets.into_iter().map(evaluate).collect::<Result<Vec<_>, _>>()?;
+    match args.format {
+        Format::Table => print(&reports.iter().map(EvaluationReport::table).collect::<String>())?,
+        Format::Csv => {
+            let lines: String = reports.iter().map(EvaluationReport::csv).collect();
+            print(&(EvaluationReport::CSV_HEADER.to_owned() + &lines))?;
+        }
+        Format::Json => match reports.as_slice() {
+            [report] => print_json(report)?,
+            reports => print_json(&reports)?,
+        },
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `report.html` of several datasets is `report-market1501.html` and so on.
+fn page_name(path: &Path, dataset: &str) -> String {
+    let part = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+    let extension = if path.extension().is_some() { format!(".{}", part(path.extension())) } else { String::new() };
+    format!("{}-{dataset}{extension}", part(path.file_stem()))
+}
+
+fn evaluate(
+    model: &Model,
+    dataset: Dataset,
+    args: &EvaluateArgs,
+    page: Option<&Path>,
+) -> Result<EvaluationReport, DeployError> {
+    let pictures = |samples: Vec<_>| samples.into_iter().map(Picture::from).collect::<Vec<_>>();
+    let (query, gallery) = (pictures(dataset.query), pictures(dataset.gallery));
+    let options = embed_options(&args.model, &args.reading);
+    let query = collect(model, &query, "query", &options)?;
+    let gallery = collect(model, &gallery, "gallery", &options)?;
+    let skipped = query.skipped.count + gallery.skipped.count;
+    let (query, gallery) = (query.embeddings, gallery.embeddings);
+
+    let spread = metrics::spread(&gallery.matrix()?);
+    warn_when_collapsed(&spread);
+    let distance = match args.rerank {
+        true => search::rerank(&query, &gallery)?,
+        false => metrics::cosine_distance(&query.matrix()?, &gallery.matrix()?)?,
+    };
+    let label = |picture: &Picture| Label { identity: picture.identity, camera: picture.camera };
+    let query_labels: Vec<Label> = query.pictures.iter().map(label).collect();
+    let gallery_labels: Vec<Label> = gallery.pictures.iter().map(label).collect();
+    let ranking = metrics::rank(&distance, &query_labels, &gallery_labels)?;
+    if ranking.valid_queries == 0 {
+        eprintln!("warning: no query of {} has a match in the gallery; all numbers are 0", dataset.name);
+    }
+    let report = EvaluationReport {
+        model: model.into(),
+        dataset: dataset.name,
+        gallery_entries: gallery.pictures.len(),
+        skipped,
+        reranked: args.rerank,
+        summary: Summary::from(&ranking),
+        spread,
+    };
+    if let Some(path) = page {
+        // What the protocol takes out is not shown either.
+        let counts = |probe: usize, row: usize| {
+            gallery_labels[row].identity != JUNK && gallery_labels[row] != query_labels[probe]
+        };
+        let matches = search::nearest(&distance, &query, &gallery, SHOWN, args.rerank, counts);
+        let page = SearchReport {
+            model: report.model.clone(),
+            gallery: format!("{} in {}", report.dataset, args.datadir.display()),
+            gallery_entries: report.gallery_entries,
+            skipped,
+            reranked: args.rerank,
+            top_k: SHOWN,
+            min_similarity: None,
+            summary: Some(report.summary.clone()),
+            spread,
+            probes: report::results(&query.pictures, &gallery.pictures, &matches),
+        };
+        contract::files::write(path, page.html("Evaluation", args.report.report_probes, None))?;
+        eprintln!("report in {}", path.display());
+    }
+    Ok(report)
+}

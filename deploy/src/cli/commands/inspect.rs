@@ -1,0 +1,146 @@
+//! `deploy inspect`: what a model is and promises.
+
+use std::process::ExitCode;
+
+use contract::Axis;
+use serde_json::json;
+
+use super::doctor::providers;
+use crate::DeployError;
+use crate::cli::args::{FactsFormat, InspectArgs};
+use crate::cli::{print, print_json};
+use crate::report::aligned;
+use crate::session::{Model, Options, Port};
+
+pub(crate) fn run(args: &InspectArgs) -> Result<ExitCode, DeployError> {
+    let options = Options {
+        provider: args.run.provider,
+        threads: args.run.threads,
+        lanes: 1,
+        contract: args.run.contract.clone(),
+        self_test: !args.run.skip_self_test,
+    };
+    let model = Model::open(&args.model, &options)?;
+    match args.format {
+        FactsFormat::Json => print_json(&facts(&model))?,
+        FactsFormat::Table => print(&table(&model))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn available(model: &Model) -> Vec<String> {
+    let runs = providers(&model.runtime).into_iter().filter(|(_, problem)| problem.is_none());
+    runs.map(|(name, _)| name).collect()
+}
+
+fn facts(model: &Model) -> serde_json::Value {
+    let port = |port: &Port| json!({"name": port.name, "element": port.element, "shape": port.shape});
+    let graph = &model.graph;
+    json!({
+        "path": model.path.to_string_lossy(),
+        "sha256": model.sha256,
+        "file_bytes": graph.file_bytes,
+        "producer": graph.producer,
+        "opset": graph.opset,
+        "nodes": graph.nodes,
+        "parameters": graph.parameters,
+        "inputs": graph.inputs.iter().map(port).collect::<Vec<_>>(),
+        "outputs": graph.outputs.iter().map(port).collect::<Vec<_>>(),
+        "runtime": {
+            "library": model.runtime.file().to_string_lossy(),
+            "version": model.runtime.version(),
+            "provider": model.provider.to_string(),
+            "available": available(model),
+        },
+        "self_test": model.self_test.to_string(),
+        "contract": model.contract,
+    })
+}
+
+fn table(model: &Model) -> String {
+    let (contract, graph) = (&model.contract, &model.graph);
+    let mut lines: Vec<Vec<String>> = Vec::new();
+    let mut line = |name: &str, value: String| {
+        if !value.is_empty() {
+            lines.push(vec![name.to_owned(), value]);
+        }
+    };
+    line("model", model.path.display().to_string());
+    line("architecture", format!("{} (family {}, {})", contract.architecture, contract.family, contract.precision));
+    line("sha256", model.sha256.clone());
+    line("file", format!("{:.2} MB, {} parameters", graph.file_bytes as f64 / 1e6, thousands(graph.parameters)));
+    let opsets = graph.opset.iter().map(|(domain, version)| format!("{domain} {version}"));
+    line("opset", opsets.collect::<Vec<_>>().join(", "));
+    line("written by", graph.producer.clone());
+    line("Burn", contract.exporter.burn.clone());
+    for input in &contract.input {
+        line("input", format!("{} {}", input.name, shape(&input.shape)));
+        let [height, width] = input.size;
+        let steps =
+            format!("{:?}, {:?} {:?} to height {height}, width {width}", input.colour, input.resize, input.filter);
+        line("", format!("{steps}, mean {:?}, std {:?}", input.mean, input.std).to_lowercase());
+    }
+    for output in &contract.output {
+        line("output", format!("{} {}: {}", output.name, shape(&output.shape), output.meaning));
+    }
+    if let Some(embedding) = &contract.embedding {
+        let flip = if embedding.flip { ", mirrored view added" } else { "" };
+        line("embedding", format!("{} values in {} parts{flip}, compared by cosine", embedding.dim, embedding.parts));
+        line("contract id", embedding.contract_id.clone());
+    }
+    for threshold in contract.threshold.iter().flatten() {
+        let shares = format!("TAR {:.4} at FAR {:.1e}", threshold.tar, threshold.far);
+        line("threshold", format!("similarity {:.4}: {shares}", threshold.similarity));
+    }
+    let training = &contract.training;
+    if !training.dataset.is_empty() || training.epoch > 0 {
+        line("trained on", format!("{}, {} epochs", training.dataset, training.epoch));
+    }
+    let metrics = training.metrics.iter().map(|(name, value)| format!("{name} {value:.4}"));
+    line("metrics", metrics.collect::<Vec<_>>().join(", "));
+    line("command", training.command.clone());
+    line("licence", training.licence.clone());
+    let count = graph.nodes.values().sum::<usize>();
+    let mut kinds: Vec<_> = graph.nodes.iter().collect();
+    kinds.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+    let kinds = kinds.into_iter().map(|(kind, count)| format!("{count} {kind}"));
+    line("nodes", format!("{count}: {}", kinds.collect::<Vec<_>>().join(", ")));
+    let version = model.runtime.version().unwrap_or_default();
+    line(
+        "runs on",
+        format!("{} with ONNX Runtime {version}; available: {}", model.provider, available(model).join(", ")),
+    );
+    line("self-test", model.self_test.to_string());
+    aligned(&lines)
+}
+
+fn shape(axes: &[Axis]) -> String {
+    let axes = axes.iter().map(|axis| match axis {
+        Axis::Size(size) => size.to_string(),
+        Axis::Symbol(symbol) => symbol.clone(),
+    });
+    format!("[{}]", axes.collect::<Vec<_>>().join(", "))
+}
+
+/// `9150000` as `9,150,000`.
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::thousands;
+
+    #[test]
+    fn digits_in_threes() {
+        assert_eq!([0, 999, 1000, 9_150_000].map(thousands), ["0", "999", "1,000", "9,150,000"]);
+    }
+}

@@ -1,0 +1,7 @@
+//! One file per verb.
+
+pub(super) mod doctor;
+pub(super) mod embed;
+pub(super) mod evaluate;
+pub(super) mod inspect;
+pub(super) mod search;

@@ -1,0 +1,108 @@
+//! The command line: results on stdout, everything else on stderr; exit code 0 done, 1 the answer is no, 2 error.
+
+mod args;
+mod commands;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use contract::cli::{arguments, fail};
+
+use crate::DeployError;
+use crate::embed::{self, Collected, Skipped};
+use crate::gallery::Picture;
+use crate::session::{Model, Options, Provider};
+
+use args::{Command, DeployArgs, ModelArgs, PictureArgs};
+
+/// Parses the command line and does what it says.
+pub fn run() -> ExitCode {
+    let done = match DeployArgs::parse_from(arguments()).command {
+        Command::Inspect(args) => commands::inspect::run(&args),
+        Command::Embed(args) => commands::embed::run(&args),
+        Command::Search(args) => commands::search::run(&args),
+        Command::Evaluate(args) => commands::evaluate::run(&args),
+        Command::Doctor(args) => commands::doctor::run(&args),
+    };
+    done.unwrap_or_else(|error| fail(&error))
+}
+
+/// Writes a result to stdout. A reader that has seen enough (`| head`) is no error.
+fn print(text: &str) -> Result<(), DeployError> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(source) if source.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(DeployError::Write { path: "standard output".into(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<(), DeployError> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| DeployError::Write { path: "standard output".into(), source: error.into() })?;
+    print(&(text + "\n"))
+}
+
+/// Opens the model for `pictures` pictures and says on stderr what it runs on.
+fn open(ModelArgs { model, run }: &ModelArgs, pictures: usize) -> Result<Model, DeployError> {
+    let lanes = embed::Options { threads: run.threads, ..embed::Options::default() }.lanes(pictures);
+    let options = Options {
+        provider: run.provider,
+        threads: run.threads,
+        lanes,
+        contract: run.contract.clone(),
+        self_test: !run.skip_self_test,
+    };
+    let model = Model::open(model, &options)?;
+    let asked = if run.provider == Provider::Auto { " (auto)" } else { "" };
+    eprintln!("{} on {}{asked}, self-test {}", model.contract.architecture, model.provider, model.self_test);
+    if let Some(note) = &model.provider_note {
+        eprintln!("note: {note}");
+    }
+    Ok(model)
+}
+
+fn embed_options(model: &ModelArgs, pictures: &PictureArgs) -> embed::Options {
+    embed::Options { batch_size: pictures.batch_size.get(), threads: model.run.threads, strict: pictures.strict }
+}
+
+/// Embeds into memory with a progress bar, and names on stderr what could not be used.
+fn collect(
+    model: &Model,
+    pictures: &[Picture],
+    what: &str,
+    options: &embed::Options,
+) -> Result<Collected, DeployError> {
+    let bar = contract::cli::progress(pictures.len() as u64, what, "pictures");
+    let collected = embed::collect_with(model, pictures, options, |count| bar.inc(count as u64));
+    bar.finish_and_clear();
+    let collected = collected?;
+    tell_skipped(&collected.skipped, pictures.len());
+    Ok(collected)
+}
+
+fn warn_when_collapsed(spread: &metrics::Spread) {
+    if spread.collapsed {
+        eprintln!(
+            "warning: the embeddings are nearly identical (mean cosine similarity {:.4} over {} pairs): \
+             the network is untrained or has collapsed, and its ranking means little",
+            spread.mean_similarity, spread.pairs
+        );
+    }
+}
+
+fn tell_skipped(skipped: &Skipped, of: usize) {
+    if skipped.count == 0 {
+        return;
+    }
+    eprintln!("warning: {} of {of} pictures cannot be used and are left out:", skipped.count);
+    for error in &skipped.named {
+        let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        eprintln!("  {error}{cause}");
+    }
+    if skipped.count > skipped.named.len() {
+        eprintln!("  and {} more", skipped.count - skipped.named.len());
+    }
+}

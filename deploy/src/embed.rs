@@ -1,0 +1,324 @@
+//! Pictures to embeddings, as a stream: memory does not grow with their number.
+//!
+//! A lane is a thread that takes the next batch of pictures through everything: decode, resize, normalise, run, embed. Lanes
+//! share nothing but the list and, on a device, the session, so on the CPU no core waits for another, and on a device all
+//! but one lane decode while it computes. Finished batches are put back in order, and a lane never runs further ahead of
+//! the slowest than a few batches.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+
+use contract::preprocess::{self, PictureError};
+use contract::{EmbeddingSpec, InputSpec};
+
+use crate::DeployError;
+use crate::gallery::{Embeddings, Picture};
+use crate::session::Model;
+
+/// Names of unusable pictures that are kept; the rest is only counted.
+const NAMED: usize = 5;
+
+/// How pictures are embedded.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Pictures in the network at a time. On the CPU the lanes share them.
+    pub batch_size: usize,
+    /// Threads; 0 is one per core.
+    pub threads: usize,
+    /// Whether a picture that cannot be used is an error.
+    pub strict: bool,
+}
+
+impl Options {
+    /// Default of [`Options::batch_size`].
+    pub const BATCH_SIZE: usize = 16;
+
+    /// Batches at a time that pay for `pictures` pictures: as many as threads, but no more than there are batches.
+    pub fn lanes(&self, pictures: usize) -> usize {
+        let threads = match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        // Four pictures keep a lane busy for longer than its session takes to open.
+        threads.min(pictures.div_ceil(4)).max(1)
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { batch_size: Self::BATCH_SIZE, threads: 0, strict: false }
+    }
+}
+
+/// Pictures that could not be used.
+#[derive(Debug, Default)]
+pub struct Skipped {
+    /// How many.
+    pub count: usize,
+    /// The first few, with what is wrong.
+    pub named: Vec<PictureError>,
+}
+
+/// Everything embedded, in memory.
+#[derive(Debug)]
+pub struct Collected {
+    /// The rows.
+    pub embeddings: Embeddings,
+    /// What is not among them.
+    pub skipped: Skipped,
+}
+
+/// Embeds pictures into memory.
+///
+/// # Errors
+/// As [`stream`].
+pub fn collect(model: &Model, pictures: &[Picture], options: &Options) -> Result<Collected, DeployError> {
+    collect_with(model, pictures, options, |_| ())
+}
+
+/// As [`collect`], telling `done` how many pictures each finished batch had.
+///
+/// # Errors
+/// As [`stream`].
+pub fn collect_with(
+    model: &Model,
+    pictures: &[Picture],
+    options: &Options,
+    done: impl FnMut(usize),
+) -> Result<Collected, DeployError> {
+    let (_, spec) = model.embedding()?;
+    let mut embeddings = Embeddings { values: Vec::new(), dim: spec.dim, pictures: Vec::new() };
+    let skipped = stream(model, pictures, options, done, |picture, row| {
+        embeddings.values.extend_from_slice(row);
+        embeddings.pictures.push(picture.clone());
+        Ok(())
+    })?;
+    Ok(Collected { embeddings, skipped })
+}
+
+/// Embeds pictures and hands each row to `sink`, in the order of the pictures. Pictures that cannot be used are left out
+/// and counted.
+///
+/// # Errors
+/// If a picture cannot be used and `strict` is set, if none can, if the model does not embed or gives values that are not
+/// finite, or if `sink` fails.
+pub fn stream(
+    model: &Model,
+    pictures: &[Picture],
+    options: &Options,
+    mut done: impl FnMut(usize),
+    mut sink: impl FnMut(&Picture, &[f32]) -> Result<(), DeployError>,
+) -> Result<Skipped, DeployError> {
+    let (input, spec) = model.embedding()?;
+    let lanes = options.lanes(pictures.len());
+    // The lanes share the batch, so that memory does not grow with the cores; and few pictures are shared out evenly
+    // instead of giving the first lane all of them.
+    let batch_size = options.batch_size.div_ceil(model.lanes).clamp(1, pictures.len().div_ceil(lanes).max(1));
+    let batches: Vec<&[Picture]> = pictures.chunks(batch_size).collect();
+    let window = Window::new(2 * lanes);
+    let mut skipped = Skipped::default();
+    let mut rows = 0;
+    std::thread::scope(|scope| {
+        let (sender, receiver) = mpsc::channel();
+        for _ in 0..lanes.min(batches.len()) {
+            let (sender, window, batches) = (sender.clone(), &window, &batches);
+            scope.spawn(move || {
+                let mut buffers = Buffers::default();
+                // An unwinding lane must not leave the others waiting.
+                let _close = CloseOnPanic(window);
+                while let Some(index) = window.next(batches.len()) {
+                    let batch = run_batch(model, input, spec, batches[index], &mut buffers);
+                    if sender.send((index, batch)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let _close = Close(&window);
+        let mut waiting = BTreeMap::new();
+        let mut next = 0;
+        for (index, batch) in receiver {
+            waiting.insert(index, batch);
+            while let Some(batch) = waiting.remove(&next) {
+                let Batch { rows: embedded, unusable } = batch?;
+                for error in unusable {
+                    skipped.count += 1;
+                    if options.strict {
+                        return Err(DeployError::Strict { count: skipped.count, of: pictures.len(), source: error });
+                    }
+                    if skipped.named.len() < NAMED {
+                        skipped.named.push(error);
+                    }
+                }
+                for (picture, row) in &embedded {
+                    sink(&batches[next][*picture], row)?;
+                }
+                rows += embedded.len();
+                done(batches[next].len());
+                next += 1;
+                window.advance();
+            }
+        }
+        Ok(())
+    })?;
+    if rows == 0 {
+        return Err(match skipped.named.into_iter().next() {
+            Some(source) => DeployError::NoneReadable { of: pictures.len(), source },
+            None => DeployError::NoPictures,
+        });
+    }
+    Ok(skipped)
+}
+
+/// One embedded batch; pictures by their place in it.
+struct Batch {
+    rows: Vec<(usize, Vec<f32>)>,
+    unusable: Vec<PictureError>,
+}
+
+/// Memory of a lane, kept from batch to batch.
+#[derive(Default)]
+struct Buffers {
+    batch: Vec<f32>,
+    mirrored: Vec<f32>,
+}
+
+fn run_batch(
+    model: &Model,
+    input: &InputSpec,
+    spec: &EmbeddingSpec,
+    pictures: &[Picture],
+    buffers: &mut Buffers,
+) -> Result<Batch, DeployError> {
+    let values = input.colour.channels() * input.size[0] * input.size[1];
+    let Buffers { batch, mirrored } = buffers;
+    batch.resize(pictures.len() * values, 0.0);
+    let (mut usable, mut unusable) = (Vec::new(), Vec::new());
+    for (index, picture) in pictures.iter().enumerate() {
+        let out = &mut batch[usable.len() * values..][..values];
+        // A decoder that panics on a hostile file loses that file, not the run.
+        match catch_unwind(AssertUnwindSafe(|| preprocess::load(&picture.path, input, out))) {
+            Ok(Ok(())) => usable.push(index),
+            Ok(Err(error)) => unusable.push(error),
+            Err(_) => {
+                let source = std::io::Error::other("the decoder gave up on it");
+                unusable.push(PictureError::Read { path: picture.path.clone(), source });
+            }
+        }
+    }
+    if usable.is_empty() {
+        return Ok(Batch { rows: Vec::new(), unusable });
+    }
+    batch.truncate(usable.len() * values);
+    let features = model.run(batch, usable.len())?;
+    let flipped = if spec.flip {
+        mirrored.resize(batch.len(), 0.0);
+        preprocess::mirror(batch, input.size[1], mirrored);
+        model.run(mirrored, usable.len())?
+    } else {
+        Vec::new()
+    };
+    if features.len() != usable.len() * spec.dim {
+        return Err(DeployError::Batch { rows: usable.len(), found: features.len(), needed: usable.len() * spec.dim });
+    }
+    let embedded = contract::embedding::embed(&features, &flipped, spec.dim / spec.parts, spec.parts);
+    let rows = usable.into_iter().zip(embedded.chunks_exact(spec.dim)).map(|(index, row)| {
+        if row.iter().all(|value| value.is_finite()) {
+            Ok((index, row.to_vec()))
+        } else {
+            Err(DeployError::NotFinite { path: pictures[index].path.clone() })
+        }
+    });
+    Ok(Batch { rows: rows.collect::<Result<_, _>>()?, unusable })
+}
+
+/// Hands out batches, and holds lanes back that are too far ahead of what is written.
+struct Window {
+    state: Mutex<State>,
+    moved: Condvar,
+    width: usize,
+}
+
+#[derive(Default)]
+struct State {
+    taken: usize,
+    written: usize,
+    closed: bool,
+}
+
+impl Window {
+    fn new(width: usize) -> Self {
+        Self { state: Mutex::default(), moved: Condvar::new(), width }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next of `count` batches; none when all are taken or the run is over.
+    fn next(&self, count: usize) -> Option<usize> {
+        let mut state = self.lock();
+        while !state.closed && state.taken < count && state.taken >= state.written + self.width {
+            state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.closed || state.taken >= count {
+            return None;
+        }
+        state.taken += 1;
+        Some(state.taken - 1)
+    }
+
+    fn advance(&self) {
+        self.lock().written += 1;
+        self.moved.notify_all();
+    }
+}
+
+/// Ends the run when dropped, so that nobody waits for a batch that never comes.
+struct Close<'a>(&'a Window);
+
+impl Drop for Close<'_> {
+    fn drop(&mut self) {
+        self.0.lock().closed = true;
+        self.0.moved.notify_all();
+    }
+}
+
+/// [`Close`], if the thread is unwinding.
+struct CloseOnPanic<'a>(&'a Window);
+
+impl Drop for CloseOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            drop(Close(self.0));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_wait_for_the_slowest_and_stop_when_closed() {
+        let window = Window::new(2);
+        assert_eq!((window.next(9), window.next(9)), (Some(0), Some(1)));
+        std::thread::scope(|scope| {
+            let ahead = scope.spawn(|| window.next(9));
+            window.advance();
+            assert_eq!(ahead.join().unwrap(), Some(2));
+            let waiting = scope.spawn(|| window.next(9));
+            drop(Close(&window));
+            assert_eq!(waiting.join().unwrap(), None);
+        });
+        assert_eq!(Window::new(4).next(0), None);
+    }
+
+    #[test]
+    fn few_pictures_use_few_lanes() {
+        let options = Options { threads: 8, ..Options::default() };
+        assert_eq!([0, 1, 4, 5, 33].map(|pictures| options.lanes(pictures)), [1, 1, 1, 2, 8]);
+    }
+}

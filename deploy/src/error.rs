@@ -1,0 +1,201 @@
+//! What can go wrong between a model file and a ranked match.
+
+use std::path::PathBuf;
+
+use contract::{ContractError, preprocess::PictureError, runtime::RuntimeError};
+
+/// Errors of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeployError {
+    /// `ORT_DYLIB_PATH` is wrong.
+    #[error("{}", contract::runtime::advice(std::path::Path::new(contract::runtime::LIBRARY)))]
+    Locate(#[from] RuntimeError),
+    /// The ONNX Runtime library does not load or is too old.
+    #[error("{}", contract::runtime::advice(path))]
+    Load {
+        /// The library.
+        path: PathBuf,
+        /// The cause.
+        source: ort::LoadDynamicError,
+    },
+    /// ONNX Runtime failed at something.
+    #[error("ONNX Runtime cannot {what}")]
+    Runtime {
+        /// What it was asked to do.
+        what: String,
+        /// The cause.
+        source: ort::Error,
+    },
+    /// The execution provider that was asked for does not run here.
+    #[error("execution provider `{provider}` does not run with ONNX Runtime at `{}`; ask for `cpu` or `auto`, or install the GPU build with `ci/onnxruntime gpu`", library.display())]
+    Provider {
+        /// The provider.
+        provider: String,
+        /// The library.
+        library: PathBuf,
+        /// The cause.
+        source: ort::Error,
+    },
+    /// The model file was refused before ONNX Runtime saw it.
+    #[error(transparent)]
+    ModelFile(#[from] onnx::ModelFileError),
+    /// The model carries no contract.
+    #[error("model `{}` carries no contract; export it with `export --onnx`, or describe a foreign model with `--contract FILE.json`", path.display())]
+    NoContract {
+        /// The model file.
+        path: PathBuf,
+    },
+    /// The model carries a contract and another was given.
+    #[error("model `{}` carries its own contract; leave `--contract {}` out", path.display(), given.display())]
+    TwoContracts {
+        /// The model file.
+        path: PathBuf,
+        /// The contract file.
+        given: PathBuf,
+    },
+    /// The contract is malformed.
+    #[error("contract in `{}`", path.display())]
+    Contract {
+        /// The model or the contract file.
+        path: PathBuf,
+        /// The cause.
+        source: ContractError,
+    },
+    /// Contract and graph disagree.
+    #[error("model `{}`: contract and graph disagree on {what}: the contract says {declared}, the graph has {found}", path.display())]
+    Disagree {
+        /// The model file.
+        path: PathBuf,
+        /// Which input or output, and what of it.
+        what: String,
+        /// What the contract says.
+        declared: String,
+        /// What the graph has.
+        found: String,
+    },
+    /// The model's outputs for its golden input are not those it was exported with.
+    #[error("model `{}` fails its self-test: output `{output}` differs by up to {max_diff:.3e} from the values it was exported with, first at element {at}; {tolerance:.1e} is allowed. The file is damaged, or this runtime computes wrongly", path.display())]
+    SelfTest {
+        /// The model file.
+        path: PathBuf,
+        /// The output.
+        output: String,
+        /// Largest difference; NaN when a value is not finite.
+        max_diff: f32,
+        /// Index of the first element that differs too much, in row-major order.
+        at: usize,
+        /// Allowed difference.
+        tolerance: f32,
+    },
+    /// The golden vectors do not fit the model.
+    #[error("model `{}`: its golden vectors {problem}", path.display())]
+    Golden {
+        /// The model file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The model does not embed.
+    #[error("model `{}` ({architecture}, family {family}) does not embed pictures: {problem}", path.display())]
+    NoEmbedding {
+        /// The model file.
+        path: PathBuf,
+        /// The network.
+        architecture: String,
+        /// Its family.
+        family: String,
+        /// What is missing.
+        problem: String,
+    },
+    /// The model gave a value that is not finite.
+    #[error("the model's features of `{}` are not finite", path.display())]
+    NotFinite {
+        /// The picture.
+        path: PathBuf,
+    },
+    /// A batch has not the length its rows need.
+    #[error("a batch of {rows} rows has {found} values, {needed} needed")]
+    Batch {
+        /// Rows.
+        rows: usize,
+        /// Values given.
+        found: usize,
+        /// Values needed.
+        needed: usize,
+    },
+    /// A picture is unreadable and `--strict` was given.
+    #[error("{count} of {of} pictures cannot be used (--strict)")]
+    Strict {
+        /// Unusable pictures so far.
+        count: usize,
+        /// Pictures in all.
+        of: usize,
+        /// The first.
+        source: PictureError,
+    },
+    /// Not one picture could be read.
+    #[error("none of the {of} pictures can be used")]
+    NoneReadable {
+        /// Pictures in all.
+        of: usize,
+        /// What is wrong with the first.
+        source: PictureError,
+    },
+    /// There is nothing to embed.
+    #[error("there are no pictures to embed")]
+    NoPictures,
+    /// A file or folder cannot be read.
+    #[error("cannot read `{}`", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A file cannot be written.
+    #[error("cannot write `{}`", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// An embeddings folder is damaged.
+    #[error("embeddings in `{}`: {problem}", path.display())]
+    Embeddings {
+        /// The folder or file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A file of an embeddings folder is not JSON of the right form.
+    #[error("embeddings in `{}`: not the JSON this program writes", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: serde_json::Error,
+    },
+    /// The gallery was embedded by another model.
+    #[error("gallery `{}` was embedded by another model: its contract id is `{gallery}`, that of `{}` is `{model}`; embed it again with this model", path.display(), model_path.display())]
+    OtherModel {
+        /// The gallery.
+        path: PathBuf,
+        /// The gallery's contract id.
+        gallery: String,
+        /// The model's contract id.
+        model: String,
+        /// The model file.
+        model_path: PathBuf,
+    },
+    /// A dataset cannot be used.
+    #[error(transparent)]
+    Dataset(#[from] contract::dataset::DatasetError),
+    /// Metrics cannot be computed.
+    #[error(transparent)]
+    Metrics(#[from] metrics::MetricsError),
+    /// A file cannot be written.
+    #[error(transparent)]
+    Files(#[from] contract::files::WriteError),
+}

@@ -1,0 +1,187 @@
+//! What a search or an evaluation found, as text, CSV, JSON, or a page with pictures.
+
+mod html;
+mod text;
+mod thumbnail;
+
+pub(crate) use text::aligned;
+
+use std::path::PathBuf;
+
+use metrics::{RankingReport, Spread};
+use serde::Serialize;
+
+use crate::gallery::{Identities, Picture, lossy};
+use crate::search::Match;
+use crate::session::Model;
+
+/// The model behind the numbers.
+#[derive(Debug, Clone, Serialize)]
+pub struct ModelFacts {
+    /// The file.
+    #[serde(serialize_with = "lossy")]
+    pub path: PathBuf,
+    /// Network.
+    pub architecture: String,
+    /// Contract id.
+    pub contract_id: String,
+    /// SHA-256 of the file.
+    pub sha256: String,
+    /// Execution provider that ran.
+    pub provider: String,
+    /// Dataset it was trained on, where known.
+    pub trained_on: String,
+    /// Finished epochs.
+    pub epoch: usize,
+}
+
+impl From<&Model> for ModelFacts {
+    fn from(model: &Model) -> Self {
+        let contract = &model.contract;
+        Self {
+            path: model.path.clone(),
+            architecture: contract.architecture.clone(),
+            contract_id: contract.embedding.as_ref().map(|embedding| embedding.contract_id.clone()).unwrap_or_default(),
+            sha256: model.sha256.clone(),
+            provider: model.provider.to_string(),
+            trained_on: contract.training.dataset.clone(),
+            epoch: contract.training.epoch,
+        }
+    }
+}
+
+/// CMC and mAP by the Market-1501 protocol.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// Share of valid queries with a match at rank 1 or better, 2 or better, and so on.
+    pub cmc: Vec<f64>,
+    /// The curve's first value; likewise below.
+    pub rank1: f64,
+    /// At rank 3 or better.
+    pub rank3: f64,
+    /// At rank 5 or better.
+    pub rank5: f64,
+    /// At rank 10 or better.
+    pub rank10: f64,
+    /// Mean average precision.
+    pub map: f64,
+    /// Queries that have a match in the gallery.
+    pub valid_queries: usize,
+    /// All queries.
+    pub queries: usize,
+}
+
+impl From<&RankingReport> for Summary {
+    fn from(report: &RankingReport) -> Self {
+        let [rank1, rank3, rank5, rank10] = [1, 3, 5, 10].map(|k| report.rank(k));
+        let RankingReport { map, valid_queries, queries, .. } = *report;
+        Self { cmc: report.cmc.clone(), rank1, rank3, rank5, rank10, map, valid_queries, queries }
+    }
+}
+
+/// A probe and what was found for it.
+#[derive(Debug, Clone, Serialize)]
+pub struct ProbeResult {
+    /// The picture.
+    #[serde(serialize_with = "lossy")]
+    pub path: PathBuf,
+    /// Identity, where it is known.
+    pub identity: Option<String>,
+    /// Camera, where the file name tells.
+    pub camera: Option<i64>,
+    /// Matches, best first.
+    pub matches: Vec<MatchResult>,
+}
+
+/// A gallery entry found for a probe.
+#[derive(Debug, Clone, Serialize)]
+pub struct MatchResult {
+    /// Rank, from 1.
+    pub rank: usize,
+    /// The picture.
+    #[serde(serialize_with = "lossy")]
+    pub path: PathBuf,
+    /// Identity as its folder or file name has it.
+    pub identity: String,
+    /// Camera, where the file name tells.
+    pub camera: Option<i64>,
+    /// Cosine similarity, -1 to 1.
+    pub similarity: f32,
+    /// Distance after re-ranking, where the order is by it; smaller is closer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reranked_distance: Option<f32>,
+    /// Whether probe and entry are of one identity; absent where that is not known.
+    pub correct: Option<bool>,
+}
+
+/// A search.
+#[derive(Debug, Clone, Serialize)]
+pub struct SearchReport {
+    /// The model.
+    pub model: ModelFacts,
+    /// Where the gallery came from.
+    pub gallery: String,
+    /// Entries searched.
+    pub gallery_entries: usize,
+    /// Pictures of probes and gallery that could not be used.
+    pub skipped: usize,
+    /// Whether the order is by re-ranked distance.
+    pub reranked: bool,
+    /// Matches wanted per probe.
+    pub top_k: usize,
+    /// Similarity wanted.
+    pub min_similarity: Option<f32>,
+    /// CMC and mAP, where identities are known.
+    pub summary: Option<Summary>,
+    /// How far apart the gallery's embeddings are.
+    pub spread: Spread,
+    /// One entry per probe.
+    pub probes: Vec<ProbeResult>,
+}
+
+/// An evaluation.
+#[derive(Debug, Clone, Serialize)]
+pub struct EvaluationReport {
+    /// The model.
+    pub model: ModelFacts,
+    /// Dataset.
+    pub dataset: String,
+    /// Gallery entries.
+    pub gallery_entries: usize,
+    /// Pictures that could not be used.
+    pub skipped: usize,
+    /// Whether distances are re-ranked.
+    pub reranked: bool,
+    /// CMC and mAP.
+    #[serde(flatten)]
+    pub summary: Summary,
+    /// How far apart the gallery's embeddings are.
+    pub spread: Spread,
+}
+
+/// Joins matches with the pictures they are of.
+pub fn results(probes: &[Picture], gallery: &[Picture], matches: &[Vec<Match>]) -> Vec<ProbeResult> {
+    let identities = Identities::of(gallery);
+    let camera = |picture: &Picture| (!picture.named_by_folder()).then_some(picture.camera);
+    let of_probe = |(probe, found): (&Picture, &Vec<Match>)| {
+        let entry = |(index, found): (usize, &Match)| {
+            let picture = &gallery[found.row];
+            MatchResult {
+                rank: index + 1,
+                path: picture.path.clone(),
+                identity: picture.identity_name.clone(),
+                camera: camera(picture),
+                similarity: found.similarity,
+                reranked_distance: found.reranked,
+                correct: identities.right(probe, picture),
+            }
+        };
+        ProbeResult {
+            path: probe.path.clone(),
+            identity: identities.known(probe).then(|| probe.identity_name.clone()),
+            camera: camera(probe),
+            matches: found.iter().enumerate().map(entry).collect(),
+        }
+    };
+    probes.iter().zip(matches).map(of_probe).collect()
+}

@@ -1,0 +1,107 @@
+//! `deploy embed`.
+
+use crate::fixture::{DIM, Fixture, TOLERANCE, reference_embedding};
+
+/// Pictures a to j of people named by folder.
+fn people(fixture: &Fixture) -> Vec<std::path::PathBuf> {
+    let names = ["ada/1", "ada/2", "ben/1", "ben/2", "cleo/1", "cleo/2", "cleo/10", "dan/1", "dan/2", "eve/1"];
+    let picture = |(index, name): (usize, &&str)| {
+        let person = name.split('/').next().unwrap();
+        fixture.picture(&format!("people/{name}.png"), person, 0.02 * index as f32)
+    };
+    names.iter().enumerate().map(picture).collect()
+}
+
+#[test]
+fn rows_are_the_references_in_natural_order() {
+    let fixture = Fixture::new();
+    let pictures = people(&fixture);
+    let said = fixture.run("embed @people -m @model.onnx -o @out --batch_size 4").done();
+    assert!(said.contains(&format!("10 embeddings of {DIM} values")), "{said}");
+    let (values, rows) = fixture.rows("out");
+    assert_eq!(values.dim(), (10, DIM));
+    for (index, picture) in pictures.iter().enumerate() {
+        assert_eq!(rows[index]["path"], picture.to_str().unwrap());
+        let expected = reference_embedding(picture);
+        let found = values.row(index);
+        let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst <= TOLERANCE, "row {index} differs by {worst}");
+    }
+    assert_eq!((&rows[0]["identity_name"], &rows[0]["camera"]), (&"ada".into(), &0.into()));
+    let facts: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(fixture.path("out/embeddings.json")).unwrap()).unwrap();
+    assert_eq!((&facts["rows"], &facts["dim"], &facts["skipped"]), (&10.into(), &DIM.into(), &0.into()));
+    assert_eq!(facts["contract_id"], crate::fixture::contract().embedding.unwrap().contract_id);
+    assert_eq!(std::fs::read_dir(fixture.path("out")).unwrap().count(), 3, "no temporary files stay");
+}
+
+#[test]
+fn the_same_bits_twice_and_the_same_rows_in_any_batch() {
+    let fixture = Fixture::new();
+    people(&fixture);
+    let embed = |flags: &str| {
+        fixture.run(&format!("embed @people -m @model.onnx -o @out {flags}")).done();
+        (std::fs::read(fixture.path("out/embeddings.npy")).unwrap(), fixture.rows("out").0)
+    };
+    let (bytes, rows) = embed("");
+    assert_eq!(embed("").0, bytes, "the same command gives the same bits");
+    for flags in ["--batch-size 1", "--batch-size 3 --threads 3", "--batch-size 64 --threads 1"] {
+        let (_, others) = embed(flags);
+        let worst = (&rows - &others).iter().fold(0.0f32, |worst, value| worst.max(value.abs()));
+        assert!(worst <= TOLERANCE, "{flags}: {worst}");
+    }
+}
+
+#[test]
+fn broken_pictures_are_skipped_counted_and_named() {
+    let fixture = Fixture::new();
+    let mut good = people(&fixture);
+    std::fs::write(fixture.path("people/ben/3.png"), "not a picture").unwrap();
+    std::fs::write(fixture.path("people/cleo/3.ppm"), "P6 60000 60000 255\n").unwrap();
+    let whole = std::fs::read(&good[0]).unwrap();
+    std::fs::write(fixture.path("people/ada/0.png"), &whole[..whole.len() / 2]).unwrap();
+    let answer = fixture.run("embed @people -m @model.onnx -o @out --batch-size 2");
+    for words in ["3 of 13 pictures", "ben/3.png", "60000×60000", "ada/0.png"] {
+        assert!(answer.stderr.contains(words), "`{words}` is not in: {}", answer.stderr);
+    }
+    answer.done();
+    let (values, rows) = fixture.rows("out");
+    let paths: Vec<_> = rows.iter().map(|row| row["path"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(values.nrows(), 10);
+    good.sort_by(|a, b| contract::dataset::natural(a, b));
+    assert_eq!(paths, good.iter().map(|path| path.to_str().unwrap()).collect::<Vec<_>>());
+    for (row, path) in values.rows().into_iter().zip(&good) {
+        let expected = reference_embedding(path);
+        assert!(row.iter().zip(&expected).all(|(a, b)| (a - b).abs() <= TOLERANCE), "{}", path.display());
+    }
+}
+
+#[test]
+fn strict_makes_a_broken_picture_an_error_and_keeps_the_old_rows() {
+    let fixture = Fixture::new();
+    people(&fixture);
+    fixture.run("embed @people -m @model.onnx -o @out").done();
+    std::fs::write(fixture.path("people/ben/3.png"), "not a picture").unwrap();
+    fixture.run("embed @people -m @model.onnx -o @out --strict").error(&["--strict", "ben/3.png"]);
+    assert_eq!(fixture.rows("out").0.nrows(), 10);
+    assert_eq!(std::fs::read_dir(fixture.path("out")).unwrap().count(), 3);
+    let none = fixture.run("embed @people/ben/3.png -m @model.onnx -o @none");
+    none.error(&["none of the 1 pictures", "ben/3.png"]);
+}
+
+#[test]
+fn a_picture_of_claimed_billions_of_pixels_is_an_error_when_strict() {
+    let fixture = Fixture::new();
+    std::fs::write(fixture.path("bomb.ppm"), "P6 60000 60000 255\n").unwrap();
+    fixture.run("embed @bomb.ppm -m @model.onnx -o @out --strict").error(&["bomb.ppm", "60000×60000"]);
+}
+
+#[test]
+fn empty_and_missing_folders_are_errors() {
+    let fixture = Fixture::new();
+    std::fs::create_dir(fixture.path("empty")).unwrap();
+    fixture.run("embed @empty -m @model.onnx -o @out").error(&["empty", "jpg"]);
+    fixture.run("embed @missing -m @model.onnx -o @out").error(&["missing"]);
+    fixture.picture("one.png", "ada", 0.0);
+    fixture.run("embed @one.png -m @missing.onnx -o @out").error(&["missing.onnx"]);
+}

@@ -1,0 +1,107 @@
+//! `deploy evaluate`.
+
+use serde_json::Value;
+
+use crate::fixture::Fixture;
+
+/// Two queries. The first has a perfect match. Before the match of the second lies the picture of a third person who looks
+/// like the query; junk and the query's own camera look like it too and must not count.
+fn market() -> Fixture {
+    let fixture = Fixture::new();
+    let root = "market/Market-1501-v15.09.15";
+    fixture.picture(&format!("{root}/bounding_box_train/0007_c1s1_000001_00.png"), "gil", 0.0);
+    fixture.picture(&format!("{root}/bounding_box_train/0007_c2s1_000001_00.png"), "gil", 0.1);
+    fixture.picture(&format!("{root}/query/0001_c1s1_000001_00.png"), "ada", 0.0);
+    fixture.picture(&format!("{root}/query/0002_c1s1_000001_00.png"), "ben", 0.0);
+    for (name, person, variation) in [
+        ("0001_c2s1_000001_00", "ada", 0.0),
+        ("0002_c2s1_000001_00", "ben", 0.3),
+        ("0003_c2s1_000001_00", "ben", 0.0),
+        ("0002_c1s1_000002_00", "ben", 0.0),
+        ("-1_c3s1_000001_00", "ben", 0.0),
+        ("0000_c3s1_000001_00", "zoe", 0.0),
+    ] {
+        fixture.picture(&format!("{root}/bounding_box_test/{name}.png"), person, variation);
+    }
+    fixture
+}
+
+/// AP of the first query is 1, of the second 1/2: mAP 3/4, Rank-1 1/2, Rank-3 1.
+#[test]
+fn numbers_are_those_worked_by_hand() {
+    let fixture = market();
+    let line = "evaluate -m @model.onnx --dataset market1501 --datadir @market";
+    let report: Value = serde_json::from_str(&fixture.run(&format!("{line} --format json")).done()).unwrap();
+    let number = |name: &str| report[name].as_f64().unwrap();
+    assert_eq!((number("rank1"), number("rank3"), number("rank10"), number("map")), (0.5, 1.0, 1.0, 0.75));
+    assert_eq!((report["cmc"][0].as_f64(), report["cmc"][49].as_f64()), (Some(0.5), Some(1.0)));
+    assert_eq!((&report["queries"], &report["valid_queries"]), (&2.into(), &2.into()));
+    assert_eq!((&report["dataset"], &report["spread"]["collapsed"]), (&"market1501".into(), &false.into()));
+    let table = fixture.run(line).done();
+    assert!(table.contains("Rank-1 50.00 %") && table.contains("mAP 75.00 %"), "{table}");
+    let csv = fixture.run(&format!("{line} --format csv")).done();
+    assert!(csv.lines().nth(1).unwrap().ends_with("0.5,1,1,1,0.75"), "{csv}");
+    // The names that other scripts use.
+    let line = "evaluate -m @model.onnx --data_test market1501 --data_dir @market";
+    assert_eq!(fixture.run(line).done(), table);
+}
+
+#[test]
+fn several_datasets_are_evaluated_each_on_its_own() {
+    let fixture = market();
+    for (name, person) in [("query/0005_c1_f01", "eve"), ("bounding_box_test/0005_c2_f01", "eve")] {
+        fixture.picture(&format!("market/DukeMTMC-reID/{name}.png"), person, 0.0);
+    }
+    fixture.picture("market/DukeMTMC-reID/bounding_box_train/0006_c1_f01.png", "fay", 0.0);
+    let line = "evaluate -m @model.onnx --dataset market1501+dukemtmc --datadir @market --report @page.html";
+    let csv = fixture.run(&format!("{line} --format csv")).done();
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(lines.len(), 3, "{csv}");
+    assert!(lines[1].starts_with("market1501,2,2,") && lines[2].starts_with("dukemtmc,1,1,1,false,1,1,1,1,1"), "{csv}");
+    assert!(fixture.path("page-market1501.html").is_file() && fixture.path("page-dukemtmc.html").is_file());
+    let json: Value = serde_json::from_str(&fixture.run(&format!("{line} --format json")).done()).unwrap();
+    assert_eq!(json.as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn the_page_leaves_out_what_the_protocol_does() {
+    let fixture = market();
+    let line = "evaluate -m @model.onnx --dataset market1501 --datadir @market --report @page.html";
+    fixture.run(line).done();
+    let page = std::fs::read_to_string(fixture.path("page.html")).unwrap();
+    assert_eq!(page.matches("<section>").count(), 2);
+    assert!(!page.contains("-1_c3s1"), "junk");
+    let of_second = page.split("<section>").nth(2).unwrap();
+    assert!(!of_second.contains("0002_c1s1_000002_00"), "the same person in the same camera");
+    assert!(page.contains("0000_c3s1"), "distractors stay");
+    fixture.run(&format!("{line} --rerank")).done();
+}
+
+#[test]
+fn collapsed_embeddings_are_told() {
+    let fixture = market();
+    let mut model = crate::fixture::graph();
+    // Weights of zero leave the bias, the same for every picture.
+    model.graph.as_mut().unwrap().initializer[0].raw_data.fill(0);
+    let contract = contract::ModelContract { golden: None, ..crate::fixture::contract() };
+    fixture.write_model("collapsed.onnx", &crate::fixture::with_contract(model, &contract));
+    let gallery = "market/Market-1501-v15.09.15/bounding_box_test";
+    for line in [
+        "evaluate -m @collapsed.onnx --dataset market1501 --datadir @market --report @page.html".to_owned(),
+        format!("search -m @collapsed.onnx --gallery @{gallery} --query @{gallery} --report @page.html"),
+    ] {
+        let answer = fixture.run(&line);
+        assert!(answer.stderr.contains("nearly identical"), "{}", answer.stderr);
+        answer.done();
+        assert!(std::fs::read_to_string(fixture.path("page.html")).unwrap().contains("class=\"warning\""));
+    }
+}
+
+#[test]
+fn missing_and_unknown_datasets_are_errors() {
+    let fixture = market();
+    fixture.run("evaluate -m @model.onnx --dataset market --datadir @market").error(&["`market`", "market1501"]);
+    fixture.run("evaluate -m @model.onnx --dataset market1501 --datadir @none").error(&["none"]);
+    std::fs::create_dir(fixture.path("empty")).unwrap();
+    fixture.run("evaluate -m @model.onnx --dataset market1501 --datadir @empty").error(&["empty", "bounding_box_test"]);
+}

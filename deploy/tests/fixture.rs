@@ -1,0 +1,293 @@
+//! A tiny network with its own reference in plain Rust, pictures, and the program.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use contract::{
+    Axis, Colour, EmbeddingSpec, Exporter, Filter, Golden, InputSpec, ModelContract, OutputSpec, Resize, Training,
+};
+use image::RgbImage;
+use onnx::{
+    AttributeProto, AttributeType, DataType, Dimension, DimensionProto, GraphProto, Message, ModelProto, NodeProto,
+    OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto,
+    ValueInfoProto,
+};
+use tempfile::TempDir;
+
+/// Height and width of the input.
+pub(crate) const SIZE: [usize; 2] = [32, 16];
+
+/// Channels after the convolution.
+const CHANNELS: usize = 8;
+
+/// Edge of a pooled square.
+const POOL: usize = 4;
+
+/// Values of an embedding: the convolution halves both axes, pooling quarters them.
+pub(crate) const DIM: usize = CHANNELS * (SIZE[0] / 2 / POOL) * (SIZE[1] / 2 / POOL);
+
+/// Largest difference between the reference and ONNX Runtime: both add 27 products in float32.
+pub(crate) const TOLERANCE: f32 = 1e-5;
+
+/// What the program answered.
+pub(crate) struct Answer {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Answer {
+    /// Stdout of a run that must succeed.
+    #[track_caller]
+    pub(crate) fn done(self) -> String {
+        assert_eq!(self.code, 0, "{}", self.stderr);
+        self.stdout
+    }
+
+    /// Stderr of a run that must be an error, with every one of `words` in it.
+    #[track_caller]
+    pub(crate) fn error(self, words: &[&str]) -> String {
+        assert_eq!(self.code, 2, "{}\n{}", self.stdout, self.stderr);
+        for word in words {
+            assert!(self.stderr.contains(word), "`{word}` is not in: {}", self.stderr);
+        }
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        self.stderr
+    }
+}
+
+/// A folder with a model, and the program.
+pub(crate) struct Fixture {
+    pub(crate) folder: TempDir,
+}
+
+impl Fixture {
+    pub(crate) fn new() -> Self {
+        let fixture = Self { folder: tempfile::tempdir().unwrap() };
+        std::fs::write(fixture.path("model.onnx"), model().encode_to_vec()).unwrap();
+        fixture
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs `deploy`; words that start with `@` are paths in the folder.
+    pub(crate) fn run(&self, line: &str) -> Answer {
+        self.run_with(line, &[])
+    }
+
+    pub(crate) fn run_with(&self, line: &str, environment: &[(&str, &str)]) -> Answer {
+        let words = line.split_whitespace().map(|word| match word.strip_prefix('@') {
+            Some(name) => self.path(name).into_os_string(),
+            None => word.into(),
+        });
+        let mut command = Command::new(env!("CARGO_BIN_EXE_deploy"));
+        let output = command.args(words).envs(environment.iter().copied()).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Answer { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    /// Saves a picture of a person: the same name and variation give the same pixels.
+    pub(crate) fn picture(&self, path: &str, person: &str, variation: f32) -> PathBuf {
+        let path = self.path(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        person_picture(person, variation).save(&path).unwrap();
+        path
+    }
+
+    /// Rows of an embeddings folder, read by another reader than the program's.
+    pub(crate) fn rows(&self, folder: &str) -> (ndarray::Array2<f32>, Vec<serde_json::Value>) {
+        let array = ndarray_npy::read_npy(self.path(folder).join("embeddings.npy")).unwrap();
+        let lines = std::fs::read_to_string(self.path(folder).join("rows.jsonl")).unwrap();
+        (array, lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+    }
+
+    /// Writes a model of one's own.
+    pub(crate) fn write_model(&self, name: &str, model: &ModelProto) {
+        std::fs::write(self.path(name), model.encode_to_vec()).unwrap();
+    }
+}
+
+/// Blocks of colour by `person`, with single pixels moved by up to `variation` of 255.
+pub(crate) fn person_picture(person: &str, variation: f32) -> RgbImage {
+    let [height, width] = [64, 32];
+    let plane = height * width;
+    let base = contract::fill::blocks(&format!("input.{person}"), [1, 3, height, width], 8);
+    let noise = contract::fill::fill(&format!("input.noise.{person}"), &[3 * plane]);
+    RgbImage::from_fn(width as u32, height as u32, |x, y| {
+        let at = y as usize * width + x as usize;
+        image::Rgb([0, 1, 2].map(|channel| {
+            let value = base[channel * plane + at] + variation * noise[channel * plane + at];
+            ((value + 1.0) * 127.5).clamp(0.0, 255.0) as u8
+        }))
+    })
+}
+
+pub(crate) fn weights() -> (Vec<f32>, Vec<f32>) {
+    (contract::fill::fill("conv.weight", &[CHANNELS, 3, 3, 3]), contract::fill::fill("conv.bias", &[CHANNELS]))
+}
+
+/// The network in plain Rust: a convolution of 3×3 with stride 2 and padding 1, ReLU, mean of 4×4 squares, flattened.
+pub(crate) fn reference(picture: &[f32]) -> Vec<f32> {
+    let (weight, bias) = weights();
+    let [height, width] = SIZE;
+    let [rows, columns] = [height / 2, width / 2];
+    let pixel = |channel: usize, y: usize, x: usize, dy: usize, dx: usize| {
+        // One less for the padding.
+        let (y, x) = ((2 * y + dy).checked_sub(1)?, (2 * x + dx).checked_sub(1)?);
+        (y < height && x < width).then(|| picture[(channel * height + y) * width + x])
+    };
+    let convolved = |out: usize, y: usize, x: usize| {
+        let mut sum = bias[out];
+        for (index, weight) in weight[out * 27..][..27].iter().enumerate() {
+            sum += weight * pixel(index / 9, y, x, index / 3 % 3, index % 3).unwrap_or(0.0);
+        }
+        sum.max(0.0)
+    };
+    let mut features = Vec::new();
+    for out in 0..CHANNELS {
+        for (row, column) in (0..rows / POOL).flat_map(|row| (0..columns / POOL).map(move |column| (row, column))) {
+            let square = (0..POOL * POOL).map(|at| convolved(out, row * POOL + at / POOL, column * POOL + at % POOL));
+            features.push(square.sum::<f32>() / (POOL * POOL) as f32);
+        }
+    }
+    features
+}
+
+/// The embedding of a picture file, by the reference network.
+pub(crate) fn reference_embedding(path: &Path) -> Vec<f32> {
+    let input = &contract().input[0];
+    let mut batch = vec![0.0; 3 * SIZE[0] * SIZE[1]];
+    contract::preprocess::load(path, input, &mut batch).unwrap();
+    let mut mirrored = batch.clone();
+    contract::preprocess::mirror(&batch, SIZE[1], &mut mirrored);
+    contract::embedding::embed(&reference(&batch), &reference(&mirrored), DIM, 1)
+}
+
+pub(crate) fn contract() -> ModelContract {
+    let batch = || Axis::Symbol("batch".into());
+    let input = InputSpec {
+        name: "image".into(),
+        layout: "NCHW".into(),
+        shape: vec![batch(), Axis::Size(3), Axis::Size(SIZE[0]), Axis::Size(SIZE[1])],
+        colour: Colour::Rgb,
+        range: [0.0, 1.0],
+        mean: vec![0.5, 0.45, 0.4],
+        std: vec![0.25, 0.22, 0.2],
+        resize: Resize::Stretch,
+        filter: Filter::Bilinear,
+        size: SIZE,
+    };
+    let mut embedding =
+        EmbeddingSpec { output: "features".into(), dim: DIM, parts: 1, flip: true, contract_id: String::new() };
+    embedding.contract_id = ModelContract::embedding_id(std::slice::from_ref(&input), &embedding, "fp32", "weights");
+    let [block, every, rows] = [4, 3, 2];
+    let pictures = contract::fill::blocks("input.golden", [rows, 3, SIZE[0], SIZE[1]], block);
+    let features = pictures.chunks_exact(3 * SIZE[0] * SIZE[1]).flat_map(reference);
+    ModelContract {
+        version: contract::VERSION,
+        family: "reid".into(),
+        architecture: "Tiny".into(),
+        input: vec![input],
+        output: vec![OutputSpec {
+            name: "features".into(),
+            meaning: "pooled colours".into(),
+            shape: vec![batch(), Axis::Size(DIM)],
+            unit_length: false,
+            metric: "cosine".into(),
+        }],
+        embedding: Some(embedding),
+        threshold: None,
+        golden: Some(Golden {
+            seed: "input.golden".into(),
+            batch: rows,
+            block,
+            tolerance: TOLERANCE,
+            every,
+            output: BTreeMap::from([("features".into(), features.step_by(every).collect())]),
+        }),
+        precision: "fp32".into(),
+        training: Training { dataset: "nothing".into(), epoch: 7, ..Training::default() },
+        exporter: Exporter::default(),
+    }
+}
+
+/// The network with its contract.
+pub(crate) fn model() -> ModelProto {
+    with_contract(graph(), &contract())
+}
+
+pub(crate) fn with_contract(mut model: ModelProto, contract: &ModelContract) -> ModelProto {
+    let entry = |(key, value)| StringStringEntryProto { key, value };
+    model.metadata_props = contract.to_metadata().into_iter().map(entry).collect();
+    model
+}
+
+/// The network alone.
+pub(crate) fn graph() -> ModelProto {
+    let (weight, bias) = weights();
+    let tensor = |name: &str, dims: &[i64], values: &[f32]| TensorProto {
+        name: name.into(),
+        dims: dims.to_vec(),
+        data_type: DataType::Float as i32,
+        raw_data: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        ..Default::default()
+    };
+    let ints = |name: &str, ints: &[i64]| AttributeProto {
+        name: name.into(),
+        r#type: AttributeType::Ints as i32,
+        ints: ints.to_vec(),
+        ..Default::default()
+    };
+    let node = |op: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>| NodeProto {
+        op_type: op.into(),
+        name: output.into(),
+        input: inputs.iter().map(|input| (*input).into()).collect(),
+        output: vec![output.into()],
+        attribute,
+        ..Default::default()
+    };
+    let value = |name: &str, sizes: &[usize]| {
+        let batch = Dimension::Symbol("batch".into());
+        let sizes = sizes.iter().map(|size| Dimension::Value(*size as i64));
+        let dim = std::iter::once(batch).chain(sizes).map(|value| DimensionProto { value: Some(value) }).collect();
+        let tensor_type = TensorTypeProto { elem_type: DataType::Float as i32, shape: Some(TensorShapeProto { dim }) };
+        let r#type = Some(TypeProto { tensor_type: Some(tensor_type) });
+        ValueInfoProto { name: name.into(), r#type, ..Default::default() }
+    };
+    let pool = POOL as i64;
+    ModelProto {
+        ir_version: 10,
+        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 20 }],
+        producer_name: "test".into(),
+        graph: Some(GraphProto {
+            name: "tiny".into(),
+            node: vec![
+                node(
+                    "Conv",
+                    &["image", "conv.weight", "conv.bias"],
+                    "convolved",
+                    vec![ints("kernel_shape", &[3, 3]), ints("strides", &[2, 2]), ints("pads", &[1, 1, 1, 1])],
+                ),
+                node("Relu", &["convolved"], "rectified", vec![]),
+                node(
+                    "AveragePool",
+                    &["rectified"],
+                    "pooled",
+                    vec![ints("kernel_shape", &[pool, pool]), ints("strides", &[pool, pool])],
+                ),
+                node("Flatten", &["pooled"], "features", vec![]),
+            ],
+            initializer: vec![
+                tensor("conv.weight", &[CHANNELS as i64, 3, 3, 3], &weight),
+                tensor("conv.bias", &[CHANNELS as i64], &bias),
+            ],
+            input: vec![value("image", &[3, SIZE[0], SIZE[1]])],
+            output: vec![value("features", &[DIM])],
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,10 @@
+//! The program as its users run it: a real ONNX model, pictures in a temporary folder, the built binary.
+//!
+//! ONNX Runtime must be there; without it these tests fail with the command that installs it.
+
+mod embed;
+mod evaluate;
+mod fixture;
+mod model;
+mod runtime;
+mod search;

@@ -1,0 +1,151 @@
+//! Opening models: good ones, damaged ones, hostile ones, other people's.
+
+use contract::{Axis, ModelContract};
+use onnx::{DataLocation, Message, StringStringEntryProto};
+
+use crate::fixture::{DIM, Fixture, contract, graph, model, with_contract};
+
+#[test]
+fn inspect_shows_contract_graph_and_self_test() {
+    let fixture = Fixture::new();
+    let table = fixture.run("inspect @model.onnx").done();
+    let words =
+        ["Tiny", "ai.onnx 20", "1 AveragePool", "image [batch, 3, 32, 16]", "nothing, 7 epochs", "passed", "cpu"];
+    for word in words {
+        assert!(table.contains(word), "`{word}` is not in: {table}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&fixture.run("inspect @model.onnx --format json").done()).unwrap();
+    assert_eq!(json["nodes"]["Conv"], 1);
+    assert_eq!(json["parameters"], 8 * 27 + 8);
+    assert_eq!(json["outputs"][0]["shape"], serde_json::json!(["batch", DIM.to_string()]));
+    assert_eq!(json["contract"]["embedding"]["dim"], DIM);
+    assert!(json["self_test"].as_str().unwrap().starts_with("passed"));
+    // The bundle folder is as good as the file.
+    std::fs::create_dir(fixture.path("bundle")).unwrap();
+    std::fs::copy(fixture.path("model.onnx"), fixture.path("bundle/model.onnx")).unwrap();
+    fixture.run("inspect @bundle").done();
+}
+
+#[test]
+fn a_changed_weight_fails_the_self_test() {
+    let fixture = Fixture::new();
+    let mut model = model();
+    let weight = &mut model.graph.as_mut().unwrap().initializer[0].raw_data;
+    weight[4..8].copy_from_slice(&0.9f32.to_le_bytes());
+    fixture.write_model("changed.onnx", &model);
+    fixture.run("inspect @changed.onnx").error(&["self-test", "`features`", "differs by up to", "1.0e-5 is allowed"]);
+    fixture.picture("one.png", "ada", 0.0);
+    fixture.run("embed @one.png -m @changed.onnx -o @out").error(&["self-test"]);
+    fixture.run("embed @one.png -m @changed.onnx -o @out --skip-self-test").done();
+}
+
+#[test]
+fn a_model_that_computes_nan_fails_the_self_test() {
+    let fixture = Fixture::new();
+    let mut model = model();
+    let bias = &mut model.graph.as_mut().unwrap().initializer[1].raw_data;
+    bias[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    fixture.write_model("nan.onnx", &model);
+    fixture.run("inspect @nan.onnx").error(&["self-test"]);
+    fixture.picture("one.png", "ada", 0.0);
+    let embed = fixture.run("embed @one.png -m @nan.onnx -o @out --skip-self-test");
+    // ONNX Runtime's ReLU may swallow the NaN; then there is nothing to refuse.
+    assert!(embed.code == 0 || embed.stderr.contains("not finite"), "{}", embed.stderr);
+}
+
+#[test]
+fn golden_vectors_that_do_not_fit_are_named() {
+    let fixture = Fixture::new();
+    let refuse = |change: &dyn Fn(&mut contract::Golden), words: &[&str]| {
+        let mut contract = contract();
+        change(contract.golden.as_mut().unwrap());
+        fixture.write_model("golden.onnx", &with_contract(graph(), &contract));
+        fixture.run("inspect @golden.onnx").error(words);
+    };
+    refuse(&|golden| golden.block = 5, &["blocks of 5", "32×16"]);
+    refuse(&|golden| golden.every = 4, &["have 43 values", "every 4"]);
+    refuse(&|golden| golden.tolerance = 0.0, &["tolerance above 0"]);
+    refuse(&|golden| golden.output = [("other".to_owned(), vec![0.0])].into(), &["`other`"]);
+}
+
+#[test]
+fn truncated_files_are_refused() {
+    let fixture = Fixture::new();
+    let whole = model().encode_to_vec();
+    for end in [0, 10, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(fixture.path("cut.onnx"), &whole[..end]).unwrap();
+        fixture.run("inspect @cut.onnx").error(&["cut.onnx"]);
+    }
+}
+
+#[test]
+fn external_data_outside_of_the_folder_is_refused() {
+    let fixture = Fixture::new();
+    let mut model = model();
+    let weight = &mut model.graph.as_mut().unwrap().initializer[0];
+    let bytes = std::mem::take(&mut weight.raw_data);
+    weight.data_location = DataLocation::External as i32;
+    let entry = |key: &str, value: &str| StringStringEntryProto { key: key.into(), value: value.into() };
+    weight.external_data = vec![entry("location", "../secret.bin"), entry("length", &bytes.len().to_string())];
+    std::fs::create_dir(fixture.path("in")).unwrap();
+    std::fs::write(fixture.path("secret.bin"), &bytes).unwrap();
+    fixture.write_model("in/model.onnx", &model);
+    fixture.run("inspect @in").error(&["`conv.weight`", "../secret.bin"]);
+    // In the folder it is fine, and the self-test sees that the values arrive.
+    let weight = &mut model.graph.as_mut().unwrap().initializer[0];
+    weight.external_data[0].value = "weights.bin".into();
+    std::fs::write(fixture.path("in/weights.bin"), &bytes).unwrap();
+    fixture.write_model("in/model.onnx", &model);
+    assert!(fixture.run("inspect @in").done().contains("passed"));
+}
+
+#[test]
+fn a_foreign_model_needs_a_contract_and_works_with_one() {
+    let fixture = Fixture::new();
+    fixture.write_model("foreign.onnx", &graph());
+    fixture.picture("one.png", "ada", 0.0);
+    let none = fixture.run("embed @one.png -m @foreign.onnx -o @out");
+    none.error(&["foreign.onnx", "export --onnx", "--contract FILE.json"]);
+    let mut by_hand = ModelContract { golden: None, ..contract() };
+    by_hand.embedding.as_mut().unwrap().contract_id.clear();
+    std::fs::write(fixture.path("contract.json"), serde_json::to_string(&by_hand).unwrap()).unwrap();
+    let answer = fixture.run("embed @one.png -m @foreign.onnx --contract @contract.json -o @out");
+    assert!(answer.stderr.contains("no golden vectors"), "{}", answer.stderr);
+    answer.done();
+    let facts = std::fs::read_to_string(fixture.path("out/embeddings.json")).unwrap();
+    let facts: serde_json::Value = serde_json::from_str(&facts).unwrap();
+    assert_eq!(facts["contract_id"].as_str().unwrap().len(), 16, "the id of a contract by hand is computed");
+    let both = fixture.run("inspect @model.onnx --contract @contract.json");
+    both.error(&["carries its own contract"]);
+    std::fs::write(fixture.path("contract.json"), "{").unwrap();
+    fixture.run("inspect @foreign.onnx --contract @contract.json").error(&["contract.json", "malformed"]);
+}
+
+#[test]
+fn contract_and_graph_must_agree() {
+    let fixture = Fixture::new();
+    let refuse = |change: &dyn Fn(&mut ModelContract), words: &[&str]| {
+        let mut contract = contract();
+        change(&mut contract);
+        fixture.write_model("model.onnx", &with_contract(graph(), &contract));
+        fixture.run("inspect @model.onnx").error(words);
+    };
+    refuse(&|contract| contract.input[0].name = "picture".into(), &["input `picture`", "\"image\""]);
+    refuse(&|contract| contract.output[0].shape[1] = Axis::Size(32), &["output `features`", "[batch, 32]", "64"]);
+    refuse(&|contract| contract.embedding.as_mut().unwrap().dim = 32, &["embedding", "32 values"]);
+    let resize = |contract: &mut ModelContract| {
+        contract.input[0].size = [64, 16];
+        contract.input[0].shape[2] = Axis::Size(64);
+    };
+    refuse(&resize, &["input `image`", "[batch, 3, 64, 16]", "[batch, 3, 32, 16]"]);
+}
+
+#[test]
+fn a_model_that_does_not_embed_is_shown_but_not_searched_with() {
+    let fixture = Fixture::new();
+    fixture.write_model("model.onnx", &with_contract(graph(), &ModelContract { embedding: None, ..contract() }));
+    assert!(fixture.run("inspect @model.onnx").done().contains("passed"));
+    fixture.picture("one.png", "ada", 0.0);
+    fixture.run("embed @one.png -m @model.onnx -o @out").error(&["does not embed", "family reid"]);
+}

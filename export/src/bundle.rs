@@ -1,0 +1,167 @@
+//! The folder that leaves the exporter: `models-onnx/<name>/` with `contract.json`, `CARD.md` and, last, `model.onnx`.
+
+use std::path::{Path, PathBuf};
+
+use contract::{Axis, ModelContract, files};
+
+use crate::error::ExportError;
+use crate::model::ExportedModel;
+use crate::verify::{Parity, Runtime, Tolerance};
+
+/// What was written.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// The folder.
+    pub folder: PathBuf,
+    /// The model file in it.
+    pub model: PathBuf,
+    /// The contract as it is in the file.
+    pub contract: ModelContract,
+    /// The comparison with Burn that came before writing.
+    pub parity: Parity,
+    /// Size of the model file in bytes.
+    pub bytes: u64,
+}
+
+/// Rows of the golden vectors.
+const GOLDEN_BATCH: usize = 2;
+
+/// Edges of the golden input's blocks, the first that tiles is taken.
+const GOLDEN_BLOCKS: [usize; 6] = [16, 8, 32, 4, 2, 1];
+
+/// Completes the contract (golden vectors, contract id, exporter), verifies the encoded model and writes the bundle. Nothing
+/// is written, and nothing that was there is touched, unless verification passes. Each file is replaced as a whole, the
+/// model last: a folder with a new model has its new contract too.
+///
+/// The caller fills in what only it knows: family, input and output meaning, embedding, training. `exporter.checkpoint_sha256`
+/// is kept.
+///
+/// # Errors
+/// If the contract contradicts the model, verification fails, or a file cannot be written.
+pub fn write(
+    folder: &Path,
+    model: &ExportedModel,
+    contract: ModelContract,
+    runtime: &Runtime,
+) -> Result<Written, ExportError> {
+    let contract = complete(model, contract)?;
+    let bytes = model.to_bytes(&contract.to_metadata())?;
+    let parity = model.verify_bytes(&bytes, runtime, Tolerance::default())?;
+
+    let json = serde_json::to_string_pretty(&contract).expect("a contract is plain data") + "\n";
+    files::write(&folder.join("contract.json"), json)?;
+    files::write(&folder.join("CARD.md"), card(model, &contract, &parity, bytes.len()))?;
+    let path = folder.join("model.onnx");
+    files::write(&path, &bytes)?;
+    Ok(Written { folder: folder.to_owned(), model: path, contract, parity, bytes: bytes.len() as u64 })
+}
+
+fn complete(model: &ExportedModel, mut contract: ModelContract) -> Result<ModelContract, ExportError> {
+    let refuse = |problem: String| Err(ExportError::Contract { problem });
+    let names = |specs: Vec<(String, Vec<Axis>)>| specs;
+    let (inputs, outputs) = (names(model.inputs()), names(model.outputs()));
+    let declared: Vec<_> = contract.input.iter().map(|spec| (spec.name.clone(), spec.shape.clone())).collect();
+    if declared != inputs {
+        return refuse(format!("it declares inputs {}, the model has {}", listed(&declared), listed(&inputs)));
+    }
+    let declared: Vec<_> = contract.output.iter().map(|spec| (spec.name.clone(), spec.shape.clone())).collect();
+    if declared != outputs {
+        return refuse(format!("it declares outputs {}, the model has {}", listed(&declared), listed(&outputs)));
+    }
+    contract.exporter.version = env!("CARGO_PKG_VERSION").into();
+    contract.exporter.opset = i64::from(model.opset());
+    contract.exporter.burn = crate::BURN_VERSION.into();
+    if contract.golden.is_none() {
+        contract.golden =
+            GOLDEN_BLOCKS.iter().find_map(|&block| model.golden("input.golden", GOLDEN_BATCH, block).ok());
+    }
+    if let Some(mut embedding) = contract.embedding.take() {
+        let weights = model.weights_sha256();
+        embedding.contract_id = ModelContract::embedding_id(&contract.input, &embedding, &contract.precision, &weights);
+        contract.embedding = Some(embedding);
+    }
+    match contract.check() {
+        Ok(()) => Ok(contract),
+        Err(error) => refuse(error.to_string()),
+    }
+}
+
+fn listed(specs: &[(String, Vec<Axis>)]) -> String {
+    specs.iter().map(|(name, axes)| format!("{name} {}", axes_text(axes))).collect::<Vec<_>>().join(", ")
+}
+
+fn axes_text(axes: &[Axis]) -> String {
+    let axis = |axis: &Axis| match axis {
+        Axis::Size(size) => size.to_string(),
+        Axis::Symbol(symbol) => symbol.clone(),
+    };
+    format!("[{}]", axes.iter().map(axis).collect::<Vec<_>>().join(", "))
+}
+
+fn card(model: &ExportedModel, contract: &ModelContract, parity: &Parity, bytes: usize) -> String {
+    let known = |text: &str| if text.is_empty() { "not known".to_owned() } else { text.to_owned() };
+    let training = &contract.training;
+    let mut text = format!(
+        "# {name}\n\n{family} network `{architecture}`, {parameters} values of weights, {megabytes:.1} MB, \
+         ONNX operator set {opset}, {precision}.\n\n## Inputs and outputs\n\n| | name | shape | meaning |\n|---|---|---|---|\n",
+        name = model.name(),
+        family = contract.family,
+        architecture = contract.architecture,
+        parameters = model.graph().parameters(),
+        megabytes = bytes as f64 / 1e6,
+        opset = model.opset(),
+        precision = contract.precision,
+    );
+    for input in &contract.input {
+        let [height, width] = input.size;
+        text.push_str(&format!(
+            "| input | `{}` | {} | {:?} picture, {height}×{width} (height × width), {:?} resize, mean {:?}, std {:?} |\n",
+            input.name,
+            axes_text(&input.shape),
+            input.colour,
+            input.filter,
+            input.mean,
+            input.std
+        ));
+    }
+    for output in &contract.output {
+        let unit = if output.unit_length { ", length 1" } else { "" };
+        text.push_str(&format!(
+            "| output | `{}` | {} | {}, compared by {}{unit} |\n",
+            output.name,
+            axes_text(&output.shape),
+            output.meaning,
+            output.metric
+        ));
+    }
+    text.push_str(&format!(
+        "\n## Data and licence\n\n- Dataset: {} (fingerprint {})\n- Licence: {}\n- Epoch: {}\n",
+        known(&training.dataset),
+        known(&training.dataset_fingerprint),
+        known(&training.licence),
+        training.epoch
+    ));
+    if !training.metrics.is_empty() {
+        text.push_str("\n## Metrics at that epoch\n\n| metric | value |\n|---|---:|\n");
+        for (metric, value) in &training.metrics {
+            text.push_str(&format!("| {metric} | {value:.4} |\n"));
+        }
+    }
+    text.push_str(&format!(
+        "\n## How it was made\n\n- Training: `{}`\n- Checkpoint SHA-256: {}\n- Exported by Vitrine {} from Burn {}\n",
+        known(&training.command),
+        known(&contract.exporter.checkpoint_sha256),
+        contract.exporter.version,
+        contract.exporter.burn
+    ));
+    text.push_str(&format!(
+        "\n## ONNX Runtime against Burn\n\nLargest difference allowed {:.0e}, smallest cosine {}.\n\n{}",
+        parity.tolerance.max_abs,
+        parity.tolerance.min_cosine,
+        parity.to_markdown()
+    ));
+    for warning in model.warnings() {
+        text.push_str(&format!("\nNote: {warning}.\n"));
+    }
+    text
+}

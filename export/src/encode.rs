@@ -1,0 +1,154 @@
+//! Graph -> protobuf bytes. The order of everything is that of the graph: same weights, same file.
+
+use onnx::{
+    AttributeProto, AttributeType, DataType, Dimension, DimensionProto, GraphProto, Message, ModelProto, NodeProto,
+    OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto,
+    ValueInfoProto,
+};
+
+use crate::error::ExportError;
+use crate::graph::{Attribute, DType, Dim, Graph, Node, Op, Reduction, Tensor, Value};
+
+/// Largest model file: protobuf's own limit, with room for names.
+const LIMIT: u64 = (2 << 30) - (16 << 20);
+
+/// Encodes a graph for an operator set.
+///
+/// # Errors
+/// If the weights do not fit into one file.
+pub(crate) fn encode(graph: &Graph, opset: u32, metadata: &[(String, String)]) -> Result<Vec<u8>, ExportError> {
+    let bytes: u64 = graph.initialisers().map(|(_, tensor)| tensor.bytes().len() as u64).sum();
+    if bytes > LIMIT {
+        return Err(ExportError::TooLarge { bytes, limit: LIMIT });
+    }
+    Ok(model(graph, opset, metadata).encode_to_vec())
+}
+
+/// The first IR version whose ONNX release has the operator set: readers refuse versions newer than themselves.
+fn ir_version(opset: u32) -> i64 {
+    match opset {
+        ..=18 => 8,
+        19 | 20 => 9,
+        21 | 22 => 10,
+        _ => 11,
+    }
+}
+
+fn model(graph: &Graph, opset: u32, metadata: &[(String, String)]) -> ModelProto {
+    let mut initializer: Vec<TensorProto> =
+        graph.initialisers().map(|(id, constant)| tensor(constant, &graph.value(id).name)).collect();
+    let node = graph.nodes.iter().map(|node| self::node(graph, node, opset, &mut initializer)).collect();
+    let boundary: Vec<_> = graph.inputs.iter().chain(&graph.outputs).collect();
+    let info = |id| value_info(graph.value(id));
+    let between = graph.nodes.iter().flat_map(|node| &node.outputs).filter(|id| !boundary.contains(id));
+    ModelProto {
+        ir_version: ir_version(opset),
+        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: i64::from(opset) }],
+        producer_name: "vitrine".into(),
+        producer_version: env!("CARGO_PKG_VERSION").into(),
+        doc_string: format!("{}, exported from Burn {}", graph.name, crate::BURN_VERSION),
+        graph: Some(GraphProto {
+            name: graph.name.clone(),
+            node,
+            initializer,
+            input: graph.inputs.iter().map(|&id| info(id)).collect(),
+            output: graph.outputs.iter().map(|&id| info(id)).collect(),
+            value_info: between.map(|&id| info(id)).collect(),
+            ..Default::default()
+        }),
+        metadata_props: metadata
+            .iter()
+            .map(|(key, value)| StringStringEntryProto { key: key.clone(), value: value.clone() })
+            .collect(),
+        ..Default::default()
+    }
+}
+
+fn node(graph: &Graph, node: &Node, opset: u32, initializer: &mut Vec<TensorProto>) -> NodeProto {
+    let name = |id| graph.value(id).name.clone();
+    let mut input: Vec<String> = node.inputs.iter().map(|id| id.map_or_else(String::new, name)).collect();
+    let mut attribute: Vec<AttributeProto> =
+        node.op.attributes().into_iter().map(|(name, value)| self::attribute(name, value)).collect();
+    if let Op::Reduce { reduction, axes, .. } = &node.op {
+        // Axes became an input with operator set 13 for sums, with 18 for the others.
+        if opset >= 18 || *reduction == Reduction::Sum {
+            let name = format!("{}/axes", node.name);
+            initializer.push(tensor(&Tensor::int64s(axes), &name));
+            input.push(name);
+        } else {
+            attribute.insert(0, self::attribute("axes", Attribute::Ints(axes.clone())));
+        }
+    }
+    NodeProto {
+        input,
+        output: node.outputs.iter().map(|&id| name(id)).collect(),
+        name: node.name.clone(),
+        op_type: node.op.name(),
+        attribute,
+        ..Default::default()
+    }
+}
+
+fn attribute(name: &str, value: Attribute) -> AttributeProto {
+    let base = AttributeProto { name: name.to_owned(), ..Default::default() };
+    match value {
+        Attribute::Int(i) => AttributeProto { r#type: AttributeType::Int as i32, i, ..base },
+        Attribute::Ints(ints) => AttributeProto { r#type: AttributeType::Ints as i32, ints, ..base },
+        Attribute::Float(f) => AttributeProto { r#type: AttributeType::Float as i32, f, ..base },
+        Attribute::Text(text) => AttributeProto { r#type: AttributeType::String as i32, s: text.into(), ..base },
+        Attribute::Type(dtype) => {
+            AttributeProto { r#type: AttributeType::Int as i32, i: i64::from(data_type(dtype) as i32), ..base }
+        }
+        Attribute::Tensor(value) => {
+            AttributeProto { r#type: AttributeType::Tensor as i32, t: Some(tensor(&value, "")), ..base }
+        }
+    }
+}
+
+fn tensor(tensor: &Tensor, name: &str) -> TensorProto {
+    TensorProto {
+        dims: tensor.dims().iter().map(|&size| size as i64).collect(),
+        data_type: data_type(tensor.dtype()) as i32,
+        name: name.to_owned(),
+        raw_data: tensor.bytes().to_vec(),
+        ..Default::default()
+    }
+}
+
+fn value_info(value: &Value) -> ValueInfoProto {
+    let axis = |dim: &Dim| DimensionProto {
+        value: match dim {
+            Dim::Size(size) => Some(Dimension::Value(*size as i64)),
+            Dim::Unknown => None,
+            symbolic => Some(Dimension::Symbol(symbolic.to_string())),
+        },
+    };
+    ValueInfoProto {
+        name: value.name.clone(),
+        r#type: Some(TypeProto {
+            tensor_type: Some(TensorTypeProto {
+                elem_type: data_type(value.dtype) as i32,
+                shape: Some(TensorShapeProto { dim: value.dims.iter().map(axis).collect() }),
+            }),
+        }),
+        ..Default::default()
+    }
+}
+
+fn data_type(dtype: DType) -> DataType {
+    match dtype {
+        DType::Float => DataType::Float,
+        DType::Double => DataType::Double,
+        DType::Float16 => DataType::Float16,
+        DType::Bfloat16 => DataType::Bfloat16,
+        DType::Int8 => DataType::Int8,
+        DType::Int16 => DataType::Int16,
+        DType::Int32 => DataType::Int32,
+        DType::Int64 => DataType::Int64,
+        DType::Uint8 => DataType::Uint8,
+        DType::Uint16 => DataType::Uint16,
+        DType::Uint32 => DataType::Uint32,
+        DType::Uint64 => DataType::Uint64,
+        DType::Bool => DataType::Bool,
+    }
+}

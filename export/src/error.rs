@@ -1,0 +1,225 @@
+//! Why an export fails: one enum, each variant holds the fields of its sentence.
+
+use std::path::PathBuf;
+
+use crate::graph::Dim;
+
+/// An operation that cannot be written as ONNX, and where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Burn's name: `Module::Conv2d`.
+    pub operation: String,
+    /// Path of the module it belongs to, or of the nearest one before it.
+    pub module: String,
+    /// What is missing.
+    pub reason: String,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "`{}` in `{}` ({})", self.operation, self.module, self.reason)
+    }
+}
+
+fn list(refusals: &[Refusal]) -> String {
+    refusals.iter().map(Refusal::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// Why a module was not exported.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// The declared inputs do not fit what the forward function takes.
+    #[error("input `{input}` is declared with rank {declared}, the forward function takes rank {taken}")]
+    InputRank {
+        /// Name of the input.
+        input: String,
+        /// Rank declared to the exporter.
+        declared: usize,
+        /// Rank of the tensor the function takes.
+        taken: usize,
+    },
+    /// More or fewer names than tensors.
+    #[error("{declared} {what} names declared, the forward function has {found}")]
+    Count {
+        /// `input` or `output`.
+        what: &'static str,
+        /// Names declared to the exporter.
+        declared: usize,
+        /// Tensors of the function.
+        found: usize,
+    },
+    /// Two inputs or outputs share a name.
+    #[error("the name `{name}` is declared twice; inputs and outputs need different names")]
+    DuplicateName {
+        /// The name.
+        name: String,
+    },
+    /// The operator set is outside the range we write.
+    #[error("operator set {found} is not supported; {} to {} are", crate::OPSETS.start(), crate::OPSETS.end())]
+    Opset {
+        /// The one asked for.
+        found: u32,
+    },
+    /// The forward function panicked while it was recorded.
+    #[error(
+        "the forward function cannot be recorded: {message}; values must not be read and control flow must not depend on them"
+    )]
+    Trace {
+        /// The panic's message.
+        message: String,
+    },
+    /// Burn could not close the recording.
+    #[error("burn could not record the module: {cause}")]
+    Capture {
+        /// What it said.
+        cause: String,
+    },
+    /// Two recordings with other sizes have other operations.
+    #[error(
+        "the module computes differently at different sizes: operation {index} is {first}, but {second}, after `{module}`"
+    )]
+    Diverged {
+        /// Operation and sizes of the first recording: `Float::Exp at batch 2`.
+        first: String,
+        /// Operation and sizes of the second recording.
+        second: String,
+        /// Index of the operation.
+        index: usize,
+        /// Nearest named module before it.
+        module: String,
+    },
+    /// A number inside an operation follows an input's size; writing it down would bake that size in.
+    #[error(
+        "`{operation}` in `{module}` depends on the size of a dynamic axis: {detail}; make the axis fixed, or compute it from the tensor's shape"
+    )]
+    Baked {
+        /// Burn's name of the operation.
+        operation: String,
+        /// Path of the module.
+        module: String,
+        /// What differs between recordings.
+        detail: String,
+    },
+    /// Operations without a lowering, all of them, in graph order.
+    #[error("no ONNX lowering for {}", list(.0))]
+    Unsupported(
+        /// Each operation once per module.
+        Vec<Refusal>,
+    ),
+    /// A parameter holds NaN or an infinity.
+    #[error("parameter `{parameter}` holds {value} at element {index}; such a model answers nothing useful")]
+    NotFinite {
+        /// Path of the parameter.
+        parameter: String,
+        /// The value.
+        value: f64,
+        /// Row-major index of the first such element.
+        index: usize,
+    },
+    /// The written graph breaks a rule of ONNX: our bug.
+    #[error("the graph is malformed at `{node}`: {rule}")]
+    Malformed {
+        /// Node or value.
+        node: String,
+        /// The rule it breaks.
+        rule: String,
+    },
+    /// A protobuf file ends at 2 GiB.
+    #[error("the model has {bytes} bytes of weights, {limit} fit into one ONNX file")]
+    TooLarge {
+        /// Bytes of the initialisers.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// Our own reader refuses what we wrote.
+    #[error("the encoded model does not read back")]
+    ReadBack(
+        /// The cause.
+        #[source]
+        Box<onnx::ModelFileError>,
+    ),
+    /// ONNX Runtime cannot be found or loaded.
+    #[error("{}", contract::runtime::advice(path))]
+    RuntimeMissing {
+        /// Library that was tried.
+        path: PathBuf,
+        /// What loading said.
+        cause: String,
+    },
+    /// The variable that names ONNX Runtime is wrong.
+    #[error(transparent)]
+    RuntimePath(
+        /// The cause.
+        #[from]
+        contract::runtime::RuntimeError,
+    ),
+    /// ONNX Runtime refuses the model or fails to run it.
+    #[error("onnx runtime {doing} failed")]
+    Runtime {
+        /// `loading the model`, …
+        doing: &'static str,
+        /// The cause.
+        #[source]
+        source: ort::Error,
+    },
+    /// ONNX Runtime and Burn disagree on the same input.
+    #[error(
+        "`{output}` differs from Burn by {max_abs:.1e} ({limit:.1e} allowed), cosine {min_cosine:.7} ({min_allowed} at least), at batch {batch} on input `{seed}`"
+    )]
+    Parity {
+        /// Name of the output.
+        output: String,
+        /// Largest absolute difference; infinite when only one of the two is finite.
+        max_abs: f64,
+        /// Largest allowed.
+        limit: f64,
+        /// Smallest cosine of a row.
+        min_cosine: f64,
+        /// Smallest allowed.
+        min_allowed: f64,
+        /// Rows in the batch.
+        batch: usize,
+        /// Name of the input tensor whose row is worst.
+        seed: String,
+    },
+    /// The shapes of an output differ between ONNX Runtime and Burn.
+    #[error("`{output}` has shape {found:?} in ONNX Runtime and {expected:?} in Burn")]
+    OutputShape {
+        /// Name of the output.
+        output: String,
+        /// Shape in ONNX Runtime.
+        found: Vec<usize>,
+        /// Shape in Burn.
+        expected: Vec<usize>,
+    },
+    /// Golden vectors are defined for one picture input.
+    #[error("golden vectors need one float input of rank 4 that blocks of {block} tile; `{input}` is {shape}")]
+    Golden {
+        /// Name of the input.
+        input: String,
+        /// Its shape.
+        shape: String,
+        /// Edge of a block.
+        block: usize,
+    },
+    /// The contract contradicts the model or itself.
+    #[error("the contract does not fit the model: {problem}")]
+    Contract {
+        /// What contradicts.
+        problem: String,
+    },
+    /// A file of the bundle cannot be written.
+    #[error(transparent)]
+    Write(
+        /// The cause.
+        #[from]
+        contract::files::WriteError,
+    ),
+}
+
+/// A shape for people: `[batch, 3, 384, 128]`.
+pub(crate) fn shape_text(dims: &[Dim]) -> String {
+    format!("[{}]", dims.iter().map(Dim::to_string).collect::<Vec<_>>().join(", "))
+}

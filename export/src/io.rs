@@ -1,0 +1,174 @@
+//! What a forward function may take and give: tensors of any rank and kind, tuples, arrays and vectors of them.
+
+use burn::backend::ir::TensorId;
+use burn::tensor::{Bool, Device, Float, Int, Tensor, TensorData};
+
+use burn::backend::capture::CaptureBackend;
+
+/// Kind of a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Floating point.
+    Float,
+    /// Integers.
+    Int,
+    /// Truth values.
+    Bool,
+}
+
+/// Rank and kind of a tensor that a forward function takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signature {
+    /// Number of axes.
+    pub rank: usize,
+    /// Kind.
+    pub kind: Kind,
+}
+
+/// A tensor of any rank and kind, as it enters or leaves a forward function.
+#[derive(Debug, Clone)]
+pub struct AnyTensor {
+    content: Content,
+}
+
+#[derive(Debug, Clone)]
+enum Content {
+    /// On the capture device: only its identity.
+    Recorded(TensorId),
+    /// Anywhere else: its values.
+    Values(TensorData),
+}
+
+impl AnyTensor {
+    pub(crate) fn recorded(&self) -> Option<TensorId> {
+        match self.content {
+            Content::Recorded(id) => Some(id),
+            Content::Values(_) => None,
+        }
+    }
+
+    pub(crate) fn into_values(self) -> Option<TensorData> {
+        match self.content {
+            Content::Recorded(_) => None,
+            Content::Values(values) => Some(values),
+        }
+    }
+}
+
+/// What a forward function takes: a tensor, a tuple of up to four, or an array of equal ones.
+pub trait Inputs: Sized {
+    /// Rank and kind of each tensor, in order.
+    fn signatures() -> Vec<Signature>;
+
+    /// Takes as many tensors from `data` as there are signatures and puts them on `device`.
+    ///
+    /// # Panics
+    /// If `data` ends early or has another rank; the exporter checks both before.
+    fn take(data: &mut dyn Iterator<Item = TensorData>, device: &Device) -> Self;
+
+    /// The tensors, in order.
+    fn tensors(&self) -> Vec<AnyTensor>;
+}
+
+/// What a forward function gives: a tensor, or tuples, arrays, vectors and options of such, nested as one likes.
+pub trait Outputs {
+    /// The tensors, in order.
+    fn tensors(&self) -> Vec<AnyTensor>;
+}
+
+macro_rules! tensor {
+    ($kind:ident) => {
+        impl<const D: usize> Inputs for Tensor<D, $kind> {
+            fn signatures() -> Vec<Signature> {
+                vec![Signature { rank: D, kind: Kind::$kind }]
+            }
+
+            fn take(data: &mut dyn Iterator<Item = TensorData>, device: &Device) -> Self {
+                Tensor::from_data(data.next().expect("one array per signature"), device)
+            }
+
+            fn tensors(&self) -> Vec<AnyTensor> {
+                let content = match self.clone().try_into_primitive::<CaptureBackend>() {
+                    Ok(recorded) => Content::Recorded(recorded.id()),
+                    Err(_) => Content::Values(self.to_data()),
+                };
+                vec![AnyTensor { content }]
+            }
+        }
+
+        impl<const D: usize> Outputs for Tensor<D, $kind> {
+            fn tensors(&self) -> Vec<AnyTensor> {
+                <Self as Inputs>::tensors(self)
+            }
+        }
+    };
+}
+
+tensor!(Float);
+tensor!(Int);
+tensor!(Bool);
+
+impl<T: Inputs, const N: usize> Inputs for [T; N] {
+    fn signatures() -> Vec<Signature> {
+        (0..N).flat_map(|_| T::signatures()).collect()
+    }
+
+    fn take(data: &mut dyn Iterator<Item = TensorData>, device: &Device) -> Self {
+        std::array::from_fn(|_| T::take(data, device))
+    }
+
+    fn tensors(&self) -> Vec<AnyTensor> {
+        self.iter().flat_map(T::tensors).collect()
+    }
+}
+
+impl<T: Outputs, const N: usize> Outputs for [T; N] {
+    fn tensors(&self) -> Vec<AnyTensor> {
+        self.iter().flat_map(T::tensors).collect()
+    }
+}
+
+impl<T: Outputs> Outputs for Vec<T> {
+    fn tensors(&self) -> Vec<AnyTensor> {
+        self.iter().flat_map(T::tensors).collect()
+    }
+}
+
+impl<T: Outputs> Outputs for Option<T> {
+    fn tensors(&self) -> Vec<AnyTensor> {
+        self.iter().flat_map(T::tensors).collect()
+    }
+}
+
+macro_rules! tuple {
+    ($($name:ident),+) => {
+        impl<$($name: Inputs),+> Inputs for ($($name,)+) {
+            fn signatures() -> Vec<Signature> {
+                [$($name::signatures()),+].concat()
+            }
+
+            fn take(data: &mut dyn Iterator<Item = TensorData>, device: &Device) -> Self {
+                ($($name::take(data, device),)+)
+            }
+
+            #[allow(non_snake_case)]
+            fn tensors(&self) -> Vec<AnyTensor> {
+                let ($($name,)+) = self;
+                [$($name.tensors()),+].concat()
+            }
+        }
+
+        impl<$($name: Outputs),+> Outputs for ($($name,)+) {
+            #[allow(non_snake_case)]
+            fn tensors(&self) -> Vec<AnyTensor> {
+                let ($($name,)+) = self;
+                [$($name.tensors()),+].concat()
+            }
+        }
+    };
+}
+
+tuple!(A);
+tuple!(A, B);
+tuple!(A, B, C);
+tuple!(A, B, C, D);

@@ -1,0 +1,331 @@
+//! Shapes, slices, masks and casts.
+
+use burn::backend::ir::{
+    BaseOperationIr, BinaryOpIr, CastOpIr, CatOpIr, CreationOpIr, FlipOpIr, GatherNdOpIr, GatherOpIr, MaskFillOpIr,
+    MaskWhereOpIr, OperationIr, PermuteOpIr, ReduceDimOpIr, ReduceOpIr, RepeatDimOpIr, ScalarIr, ScalarOpIr,
+    SelectOpIr, ShapeOpIr, SliceOpIr, SwapDimsOpIr, TensorIr,
+};
+use burn::tensor::Slice;
+
+use super::{Lowered, Lowering, Reason, float_type};
+use crate::graph::{DType, Dim, Op, Plain, Reduction, Tensor, ValueId};
+use crate::resolve::Fit;
+
+/// Burn `reshape` -> ONNX `Reshape`. A dynamic axis that stays in its place is 0 (copied), one other may be -1; more are
+/// computed from the inputs' shapes.
+pub(super) fn reshape(l: &mut Lowering, op: &ShapeOpIr) -> Lowered {
+    let input = l.input(&op.input)?;
+    reshape_value(l, input, &l.dims(&op.input), &op.out)
+}
+
+fn reshape_value(l: &mut Lowering, input: ValueId, from: &[Dim], out: &TensorIr) -> Lowered {
+    let to = l.dims(out);
+    let mut target = vec![];
+    let mut free = 0;
+    for (axis, dim) in to.iter().enumerate() {
+        target.push(match dim.size() {
+            Some(size) => size as i64,
+            None if from.get(axis).is_some_and(|old| old.same(dim)) => 0,
+            None => {
+                free += 1;
+                -1
+            }
+        });
+    }
+    // -1 is undefined beside an empty axis, and 0 would copy instead of being empty.
+    let empty = to.contains(&Dim::Size(0));
+    let target = if free <= 1 && !empty {
+        l.int64s("shape", &target)
+    } else if empty {
+        return Err(Reason::Unsupported("reshaping tensors without elements".into()));
+    } else {
+        l.shape("shape", &to)?
+    };
+    l.emit(Plain::Reshape, &[input, target], out)
+}
+
+/// Burn `swap_dims` -> ONNX `Transpose`.
+pub(super) fn swap_dims(l: &mut Lowering, op: &SwapDimsOpIr) -> Lowered {
+    let mut order: Vec<i64> = (0..op.input.shape.len() as i64).collect();
+    order.swap(op.dim1, op.dim2);
+    let input = l.input(&op.input)?;
+    l.emit(Op::Transpose { order }, &[input], &op.out)
+}
+
+/// Burn `permute` -> ONNX `Transpose`; both say where each axis of the result comes from.
+pub(super) fn permute(l: &mut Lowering, op: &PermuteOpIr) -> Lowered {
+    let input = l.input(&op.input)?;
+    let order = op.axes.iter().map(|&axis| axis as i64).collect();
+    l.emit(Op::Transpose { order }, &[input], &op.out)
+}
+
+/// Burn `flip` -> ONNX `Slice` with step -1.
+pub(super) fn flip(l: &mut Lowering, op: &FlipOpIr) -> Lowered {
+    let input = l.input(&op.input)?;
+    let count = op.axes.len();
+    let axes: Vec<i64> = op.axes.iter().map(|&axis| axis as i64).collect();
+    let inputs = [
+        input,
+        l.int64s("starts", &vec![-1; count]),
+        l.int64s("ends", &vec![i64::MIN; count]),
+        l.int64s("axes", &axes),
+        l.int64s("steps", &vec![-1; count]),
+    ];
+    l.emit(Plain::Slice, &inputs, &op.out)
+}
+
+/// Burn `expand` -> ONNX `Expand`. A 1 in its shape keeps the axis, so only axes that grow need their size.
+pub(super) fn expand(l: &mut Lowering, op: &ShapeOpIr) -> Lowered {
+    let input = l.input(&op.input)?;
+    let (from, to) = (l.dims(&op.input), l.dims(&op.out));
+    let added = to.len().saturating_sub(from.len());
+    let target: Vec<Dim> = to
+        .iter()
+        .enumerate()
+        .map(|(axis, dim)| {
+            let old = axis.checked_sub(added).and_then(|axis| from.get(axis));
+            if old.is_some_and(|old| old.same(dim)) { Dim::Size(1) } else { dim.clone() }
+        })
+        .collect();
+    let target = l.shape("shape", &target)?;
+    l.emit(Plain::Expand, &[input, target], &op.out)
+}
+
+fn slices(operation: &OperationIr) -> Option<&[Slice]> {
+    match operation {
+        OperationIr::BaseFloat(BaseOperationIr::Slice(op))
+        | OperationIr::BaseInt(BaseOperationIr::Slice(op))
+        | OperationIr::BaseBool(BaseOperationIr::Slice(op)) => Some(&op.ranges),
+        _ => None,
+    }
+}
+
+fn sliced(operation: &OperationIr, axis: usize) -> Option<usize> {
+    operation.inputs().next().and_then(|tensor| tensor.shape.iter().nth(axis).copied())
+}
+
+/// Burn `slice` -> ONNX `Slice`. Burn's range is walked backwards when the step is negative, ONNX's start is where the
+/// walk begins; an end of `i64::MIN` reaches element 0.
+pub(super) fn slice(l: &mut Lowering, op: &SliceOpIr) -> Lowered {
+    let input = l.input(&op.tensor)?;
+    let (mut starts, mut ends, mut axes, mut steps) = (vec![], vec![], vec![], vec![]);
+    for (axis, range) in op.ranges.iter().enumerate() {
+        let bound = |operation: &OperationIr| {
+            let (slice, size) = (slices(operation)?.get(axis)?, sliced(operation, axis)?);
+            Some(slice.to_range(size))
+        };
+        // Whole in every recording: nothing to do on this axis, whatever its size.
+        let missing = |operation: &OperationIr| {
+            let size = sliced(operation, axis)?;
+            let range = bound(operation)?;
+            Some(if range.start == 0 && range.end >= size { 0 } else { 1 })
+        };
+        let field = format!("ranges[{axis}]");
+        if range.step == 1 && l.number(&field, missing)? == Fit::Fixed(0) {
+            continue;
+        }
+        let start = l.number(&field, |operation| Some(bound(operation)?.start as i64))?;
+        let end = l.number(&field, |operation| Some(bound(operation)?.end as i64))?;
+        let size = l.number(&field, |operation| sliced(operation, axis).map(|size| size as i64))?;
+        // An open end stays open, so that no size has to be computed.
+        let end = if end == size && range.step > 0 { Fit::Fixed(i64::MAX) } else { end };
+        let (start, end) = if range.step > 0 {
+            (start, end)
+        } else {
+            let before = |fit: Fit, field: &str| match fit {
+                Fit::Fixed(0) => Ok(Fit::Fixed(i64::MIN)),
+                Fit::Fixed(number) => Ok(Fit::Fixed(number - 1)),
+                Fit::Dynamic(_) => Err(Reason::Baked(format!("`{field}` walks a dynamic axis backwards"))),
+            };
+            (before(end, &field)?, before(start, &field)?)
+        };
+        axes.push(axis as i64);
+        starts.push(start);
+        ends.push(end);
+        steps.push(range.step as i64);
+    }
+    if axes.is_empty() {
+        return l.alias(input, &op.out);
+    }
+    let starts = bounds(l, "starts", starts)?;
+    let ends = bounds(l, "ends", ends)?;
+    let mut inputs = vec![input, starts, ends, l.int64s("axes", &axes)];
+    if steps.iter().any(|&step| step != 1) {
+        inputs.push(l.int64s("steps", &steps));
+    }
+    l.emit(Plain::Slice, &inputs, &op.out)
+}
+
+fn bounds(l: &mut Lowering, role: &str, fits: Vec<Fit>) -> Result<ValueId, Reason> {
+    let fixed: Option<Vec<i64>> = fits
+        .iter()
+        .map(|fit| match fit {
+            Fit::Fixed(number) => Some(*number),
+            Fit::Dynamic(_) => None,
+        })
+        .collect();
+    if let Some(fixed) = fixed {
+        return Ok(l.int64s(role, &fixed));
+    }
+    let parts = fits
+        .into_iter()
+        .map(|fit| match fit {
+            Fit::Fixed(number) => Ok(l.int64s(role, &[number])),
+            Fit::Dynamic(dim) => l.size(&dim),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let count = Dim::Size(parts.len());
+    Ok(l.step(Op::Concat { axis: 0 }, &parts, DType::Int64, vec![count]))
+}
+
+/// Burn `select` (whole slices along an axis) -> ONNX `Gather`.
+pub(super) fn select(l: &mut Lowering, op: &SelectOpIr) -> Lowered {
+    let inputs = [l.input(&op.tensor)?, l.input(&op.indices)?];
+    l.emit(Op::Gather { axis: op.dim as i64 }, &inputs, &op.out)
+}
+
+/// Burn `gather` (one element per index) -> ONNX `GatherElements`. Burn wants equal sizes on the other axes up to the
+/// indices' sizes, which is ONNX's rule too.
+pub(super) fn gather(l: &mut Lowering, op: &GatherOpIr) -> Lowered {
+    let inputs = [l.input(&op.tensor)?, l.input(&op.indices)?];
+    l.emit(Op::GatherElements { axis: op.dim as i64 }, &inputs, &op.out)
+}
+
+/// Burn `gather_nd` -> ONNX `GatherND`, which takes 64-bit indices only.
+pub(super) fn gather_nd(l: &mut Lowering, op: &GatherNdOpIr) -> Lowered {
+    let data = l.input(&op.data)?;
+    let indices = l.input(&op.indices)?;
+    let dims = l.dims(&op.indices);
+    let indices = l.step(Op::Cast { to: DType::Int64 }, &[indices], DType::Int64, dims);
+    l.emit(Plain::GatherND, &[data, indices], &op.out)
+}
+
+/// Burn `mask_where(mask, value)` -> ONNX `Where(mask, value, tensor)`.
+pub(super) fn mask_where(l: &mut Lowering, op: &MaskWhereOpIr) -> Lowered {
+    let inputs = [l.input(&op.mask)?, l.input(&op.value)?, l.input(&op.tensor)?];
+    l.emit(Plain::Where, &inputs, &op.out)
+}
+
+/// Burn `mask_fill(mask, scalar)` -> ONNX `Where(mask, scalar, tensor)`.
+pub(super) fn mask_fill(l: &mut Lowering, op: &MaskFillOpIr) -> Lowered {
+    let value = l.scalar("value", op.tensor.dtype, op.value)?;
+    let inputs = [l.input(&op.mask)?, value, l.input(&op.tensor)?];
+    l.emit(Plain::Where, &inputs, &op.out)
+}
+
+/// Burn `equal` -> ONNX `Equal`.
+pub(super) fn equal(l: &mut Lowering, op: &BinaryOpIr) -> Lowered {
+    let inputs = [l.input(&op.lhs)?, l.input(&op.rhs)?];
+    l.emit(Plain::Equal, &inputs, &op.out)
+}
+
+/// Burn `equal_elem` -> ONNX `Equal` with a constant.
+pub(super) fn equal_elem(l: &mut Lowering, op: &ScalarOpIr) -> Lowered {
+    let inputs = [l.input(&op.lhs)?, l.scalar("other", op.lhs.dtype, op.rhs)?];
+    l.emit(Plain::Equal, &inputs, &op.out)
+}
+
+/// Burn `not_equal` -> ONNX `Not(Equal)`.
+pub(super) fn not_equal(l: &mut Lowering, op: &BinaryOpIr) -> Lowered {
+    let inputs = [l.input(&op.lhs)?, l.input(&op.rhs)?];
+    let dims = l.dims(&op.out);
+    let equal = l.step(Plain::Equal, &inputs, DType::Bool, dims);
+    l.emit(Plain::Not, &[equal], &op.out)
+}
+
+/// Burn `not_equal_elem` -> ONNX `Not(Equal)` with a constant.
+pub(super) fn not_equal_elem(l: &mut Lowering, op: &ScalarOpIr) -> Lowered {
+    let inputs = [l.input(&op.lhs)?, l.scalar("other", op.lhs.dtype, op.rhs)?];
+    let dims = l.dims(&op.out);
+    let equal = l.step(Plain::Equal, &inputs, DType::Bool, dims);
+    l.emit(Plain::Not, &[equal], &op.out)
+}
+
+/// Burn `repeat_dim` -> ONNX `Tile`.
+pub(super) fn repeat_dim(l: &mut Lowering, op: &RepeatDimOpIr) -> Lowered {
+    let input = l.input(&op.tensor)?;
+    let times = l.number("times", |operation| match operation {
+        OperationIr::BaseFloat(BaseOperationIr::RepeatDim(op))
+        | OperationIr::BaseInt(BaseOperationIr::RepeatDim(op))
+        | OperationIr::BaseBool(BaseOperationIr::RepeatDim(op)) => Some(op.times as i64),
+        _ => None,
+    })?;
+    let mut repeats = vec![Dim::Size(1); op.tensor.shape.len()];
+    repeats[op.dim] = match times {
+        Fit::Fixed(times) => Dim::Size(times as usize),
+        Fit::Dynamic(dim) => dim,
+    };
+    let repeats = l.shape("repeats", &repeats)?;
+    l.emit(Plain::Tile, &[input, repeats], &op.out)
+}
+
+/// Burn `cat` -> ONNX `Concat`.
+pub(super) fn cat(l: &mut Lowering, op: &CatOpIr) -> Lowered {
+    let inputs = op.tensors.iter().map(|tensor| l.input(tensor)).collect::<Result<Vec<_>, _>>()?;
+    l.emit(Op::Concat { axis: op.dim as i64 }, &inputs, &op.out)
+}
+
+/// Burn's casts -> ONNX `Cast`. Floats become integers by truncation in both.
+pub(super) fn cast(l: &mut Lowering, op: &CastOpIr) -> Lowered {
+    let input = l.input(&op.input)?;
+    let (from, to) = (float_type(op.input.dtype)?, float_type(op.out.dtype)?);
+    if from == to {
+        return l.alias(input, &op.out);
+    }
+    l.emit(Op::Cast { to }, &[input], &op.out)
+}
+
+/// Burn `zeros`, `ones`, `full` -> ONNX `ConstantOfShape`; folded where the shape is fixed.
+pub(super) fn filled(l: &mut Lowering, op: &CreationOpIr, value: ScalarIr) -> Lowered {
+    full(l, &op.out, value)
+}
+
+/// See [`filled`].
+pub(super) fn full(l: &mut Lowering, out: &TensorIr, value: ScalarIr) -> Lowered {
+    let dtype = float_type(out.dtype)?;
+    let number = match value {
+        ScalarIr::Float(value) => value,
+        ScalarIr::Int(value) => value as f64,
+        ScalarIr::UInt(value) => value as f64,
+        ScalarIr::Bool(value) => f64::from(u8::from(value)),
+    };
+    let value = Tensor::from_f64s(dtype, vec![1], &[number])
+        .ok_or_else(|| Reason::Unsupported(format!("filling tensors of type {dtype:?}")))?;
+    let dims = l.dims(out);
+    let shape = l.shape("shape", &dims)?;
+    l.emit(Op::ConstantOfShape { value }, &[shape], out)
+}
+
+/// Burn `all` and `any` (of the whole tensor or along an axis) -> smallest or largest of the truth values as integers.
+pub(super) fn every(l: &mut Lowering, op: &ReduceOpIr, reduction: Reduction) -> Lowered {
+    let axes = (0..op.input.shape.len() as i64).collect();
+    truth(l, &op.input, &op.out, reduction, axes)
+}
+
+/// See [`every`].
+pub(super) fn every_dim(l: &mut Lowering, op: &ReduceDimOpIr, reduction: Reduction) -> Lowered {
+    truth(l, &op.input, &op.out, reduction, vec![op.axis as i64])
+}
+
+fn truth(l: &mut Lowering, input: &TensorIr, out: &TensorIr, reduction: Reduction, axes: Vec<i64>) -> Lowered {
+    let mut value = l.input(input)?;
+    let mut dims = l.dims(input);
+    if float_type(input.dtype)? != DType::Bool {
+        value = l.step(Op::Cast { to: DType::Bool }, &[value], DType::Bool, dims.clone());
+    }
+    let value = l.step(Op::Cast { to: DType::Int32 }, &[value], DType::Int32, dims.clone());
+    for &axis in &axes {
+        dims[axis as usize] = Dim::Size(1);
+    }
+    let reduce = Op::Reduce { reduction, axes, keep_dims: true };
+    let value = l.step(reduce, &[value], DType::Int32, dims.clone());
+    let value = if out.shape.len() == input.shape.len() {
+        value
+    } else {
+        let shape: Vec<i64> = out.shape.iter().map(|&size| size as i64).collect();
+        let target = l.int64s("shape", &shape);
+        let dims = l.dims(out);
+        l.step(Plain::Reshape, &[value, target], DType::Int32, dims)
+    };
+    l.emit(Op::Cast { to: DType::Bool }, &[value], out)
+}

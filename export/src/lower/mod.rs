@@ -1,0 +1,421 @@
+//! Burn's recorded operations -> ONNX operators. One function per operation; the dispatch names every kind of
+//! `burn_ir`'s, so that a new one stops the build.
+
+mod activation;
+mod base;
+mod conv;
+mod dispatch;
+mod norm;
+mod numeric;
+mod pool;
+mod reduce;
+
+use std::collections::HashMap;
+
+use burn::backend::ir::{OperationIr, ScalarIr, TensorId, TensorIr};
+use burn::tensor::{BoolStore, DType as BurnType, TensorData};
+
+use crate::error::{ExportError, Refusal};
+use crate::graph::{DType, Dim, Graph, Node, Op, Plain, Tensor, ValueId};
+use crate::resolve::{Fit, Resolved, name};
+
+/// Why one operation was not lowered.
+#[derive(Debug)]
+pub(crate) enum Reason {
+    /// It has no lowering, or this configuration of it has none.
+    Unsupported(String),
+    /// It needs a number that follows an input's size by no rule of ours.
+    Baked(String),
+    /// A constant of it is bad.
+    Fatal(ExportError),
+}
+
+pub(crate) type Lowered = Result<(), Reason>;
+
+/// The declared boundary of the graph.
+#[derive(Debug, Clone)]
+pub(crate) struct Boundary {
+    /// Names and shapes of the inputs, in order.
+    pub inputs: Vec<(String, Vec<Dim>)>,
+    /// Names of the outputs, in order.
+    pub outputs: Vec<String>,
+}
+
+/// Lowers a resolved recording for an operator set.
+///
+/// # Errors
+/// All operations without lowering at once; a constant that is not finite; a number that would be baked.
+pub(crate) fn lower(
+    resolved: &Resolved,
+    name_of_graph: &str,
+    boundary: &Boundary,
+    opset: u32,
+) -> Result<Graph, ExportError> {
+    let mut lowering = Lowering::new(resolved, name_of_graph, boundary, opset)?;
+    let mut refusals: Vec<Refusal> = vec![];
+    for (index, operation) in resolved.base.operations.iter().enumerate() {
+        lowering.enter(index, operation);
+        let refusal = match dispatch::operation(&mut lowering, operation) {
+            Ok(()) => continue,
+            Err(Reason::Fatal(error)) => return Err(error),
+            Err(Reason::Baked(detail)) => {
+                return Err(ExportError::Baked { operation: name(operation), module: lowering.module, detail });
+            }
+            Err(Reason::Unsupported(reason)) => {
+                Refusal { operation: name(operation), module: lowering.module.clone(), reason }
+            }
+        };
+        if !refusals.contains(&refusal) {
+            refusals.push(refusal);
+        }
+        // Go on with placeholders, so that the rest is looked at too; such a graph is never returned.
+        for out in operation.outputs() {
+            lowering.placeholder(out);
+        }
+    }
+    if refusals.is_empty() { lowering.finish(boundary) } else { Err(ExportError::Unsupported(refusals)) }
+}
+
+/// The graph in the making, and where we are in the recording.
+pub(crate) struct Lowering<'a> {
+    resolved: &'a Resolved,
+    graph: Graph,
+    opset: u32,
+    values: HashMap<TensorId, ValueId>,
+    output_names: HashMap<TensorId, String>,
+    index: usize,
+    module: String,
+    /// Whether the operation is the module itself (it reads the module's parameters and data): its node then has the
+    /// module's name, all others are named after their operator below it.
+    is_module: bool,
+    sizes: HashMap<Dim, ValueId>,
+}
+
+impl<'a> Lowering<'a> {
+    fn new(resolved: &'a Resolved, name_of_graph: &str, boundary: &Boundary, opset: u32) -> Result<Self, ExportError> {
+        let mut graph = Graph::new(name_of_graph);
+        let mut values = HashMap::new();
+        let mut inputs = vec![];
+        for (id, (wanted, dims)) in resolved.base.inputs.iter().zip(&boundary.inputs) {
+            let data = resolved.base.values.get(id).ok_or_else(|| lost(*id))?;
+            let dtype = dtype(data.dtype()).ok_or_else(|| lost(*id))?;
+            let value = graph.add_value(wanted, dtype, dims.clone());
+            inputs.push(value);
+            values.insert(*id, value);
+        }
+        graph.inputs = inputs;
+        // The names of outputs are taken before a node can have them.
+        let mut output_names = HashMap::new();
+        for (id, wanted) in resolved.base.outputs.iter().zip(&boundary.outputs) {
+            let computed = !values.contains_key(id) && !resolved.base.values.contains_key(id);
+            if computed && !output_names.contains_key(id) {
+                output_names.insert(*id, wanted.clone());
+            }
+        }
+        Ok(Self {
+            resolved,
+            graph,
+            opset,
+            values,
+            output_names,
+            index: 0,
+            module: String::new(),
+            is_module: false,
+            sizes: HashMap::new(),
+        })
+    }
+
+    fn enter(&mut self, index: usize, operation: &OperationIr) {
+        self.index = index;
+        self.module.clone_from(&self.resolved.modules[index]);
+        let parameters = &self.resolved.base.parameters;
+        let constant = |tensor: &&TensorIr| self.resolved.base.values.contains_key(&tensor.id);
+        let reads_parameter = operation.inputs().any(|tensor| parameters.contains_key(&tensor.id));
+        let reads_data =
+            operation.inputs().any(|tensor| !constant(&tensor) || self.resolved.base.inputs.contains(&tensor.id));
+        self.is_module = reads_parameter && reads_data && !self.module.is_empty();
+    }
+
+    fn finish(mut self, boundary: &Boundary) -> Result<Graph, ExportError> {
+        let outputs: Vec<TensorId> = self.resolved.base.outputs.clone();
+        for (id, wanted) in outputs.iter().zip(&boundary.outputs) {
+            let source = match self.values.get(id) {
+                Some(&value) => value,
+                None => match self.constant(*id) {
+                    Ok(value) => value,
+                    Err(Reason::Fatal(error)) => return Err(error),
+                    Err(_) => return Err(lost(*id)),
+                },
+            };
+            let own = self.output_names.get(id) == Some(wanted);
+            let output = if own {
+                source
+            } else {
+                // An input, a constant, or a tensor that is an output under another name already.
+                let info = self.graph.value(source).clone();
+                let output = self.graph.add_value(wanted, info.dtype, info.dims);
+                let name = self.graph.unique(&format!("{wanted}/Identity"));
+                self.graph.nodes.push(Node {
+                    name,
+                    op: Plain::Identity.into(),
+                    inputs: vec![Some(source)],
+                    outputs: vec![output],
+                });
+                output
+            };
+            self.graph.outputs.push(output);
+        }
+        Ok(self.graph)
+    }
+
+    fn placeholder(&mut self, out: &TensorIr) {
+        if !self.values.contains_key(&out.id) {
+            let dtype = dtype(out.dtype).unwrap_or(DType::Float);
+            let value = self.graph.add_value("placeholder", dtype, self.resolved.dims(out));
+            self.values.insert(out.id, value);
+        }
+    }
+
+    /// The operator set we write for.
+    pub(crate) fn opset(&self) -> u32 {
+        self.opset
+    }
+
+    /// Shape of a tensor.
+    pub(crate) fn dims(&self, tensor: &TensorIr) -> Vec<Dim> {
+        self.resolved.dims(tensor)
+    }
+
+    /// The value of an operation's input.
+    pub(crate) fn input(&mut self, tensor: &TensorIr) -> Result<ValueId, Reason> {
+        match self.values.get(&tensor.id) {
+            Some(&value) => Ok(value),
+            None => self.constant(tensor.id),
+        }
+    }
+
+    fn constant(&mut self, id: TensorId) -> Result<ValueId, Reason> {
+        let data = self.resolved.base.values.get(&id).ok_or_else(|| Reason::Fatal(lost(id)))?;
+        let name = match self.resolved.base.parameters.get(&id) {
+            Some(parameter) => {
+                check_finite(&parameter.path, data)?;
+                parameter.path.clone()
+            }
+            None => self.below("constant"),
+        };
+        let tensor = tensor(data)
+            .ok_or_else(|| Reason::Unsupported(format!("constants of type {:?} have no ONNX form", data.dtype())))?;
+        let value = self.graph.add_initialiser(&name, tensor);
+        self.values.insert(id, value);
+        Ok(value)
+    }
+
+    /// A name below the current module: `backbone.conv1/Relu`.
+    fn below(&self, what: &str) -> String {
+        if self.module.is_empty() { what.to_owned() } else { format!("{}/{what}", self.module) }
+    }
+
+    /// Adds the node that computes the operation's output.
+    pub(crate) fn emit(&mut self, op: impl Into<Op>, inputs: &[ValueId], out: &TensorIr) -> Lowered {
+        self.emit_all(op.into(), inputs, &[out])
+    }
+
+    /// [`Self::emit`] for an operator with several outputs.
+    pub(crate) fn emit_all(&mut self, op: Op, inputs: &[ValueId], outs: &[&TensorIr]) -> Lowered {
+        let wanted = if self.is_module { self.module.clone() } else { self.below(&op.name()) };
+        // The module's name is given once; what else the operation needs is below it.
+        self.is_module = false;
+        let name = self.graph.unique(&wanted);
+        let mut outputs = vec![];
+        for (position, out) in outs.iter().enumerate() {
+            let dtype = float_type(out.dtype)?;
+            let dims = self.dims(out);
+            let suffix = if position == 0 { "output".to_owned() } else { format!("output_{position}") };
+            let wanted = self.output_names.get(&out.id).cloned().unwrap_or_else(|| format!("{name}/{suffix}"));
+            let value = self.graph.add_value(&wanted, dtype, dims);
+            self.values.insert(out.id, value);
+            outputs.push(value);
+        }
+        self.graph.nodes.push(Node { name, op, inputs: inputs.iter().copied().map(Some).collect(), outputs });
+        Ok(())
+    }
+
+    /// Adds a node for a step on the way to the operation's output.
+    pub(crate) fn step(&mut self, op: impl Into<Op>, inputs: &[ValueId], dtype: DType, dims: Vec<Dim>) -> ValueId {
+        let op = op.into();
+        let wanted = self.below(&op.name());
+        let name = self.graph.unique(&wanted);
+        let value = self.graph.add_value(&format!("{name}/output"), dtype, dims);
+        self.graph.nodes.push(Node {
+            name,
+            op,
+            inputs: inputs.iter().copied().map(Some).collect(),
+            outputs: vec![value],
+        });
+        value
+    }
+
+    /// A step that keeps type and shape of its first input.
+    pub(crate) fn like(&mut self, op: impl Into<Op>, inputs: &[ValueId]) -> ValueId {
+        let info = self.graph.value(inputs[0]).clone();
+        self.step(op, inputs, info.dtype, info.dims)
+    }
+
+    /// Gives the operation's output the value of another tensor: the operation does nothing.
+    pub(crate) fn alias(&mut self, input: ValueId, out: &TensorIr) -> Lowered {
+        if self.output_names.contains_key(&out.id) {
+            return self.emit(Plain::Identity, &[input], out);
+        }
+        self.values.insert(out.id, input);
+        Ok(())
+    }
+
+    /// A constant of one number, of rank 0.
+    pub(crate) fn scalar(&mut self, role: &str, dtype: BurnType, value: ScalarIr) -> Result<ValueId, Reason> {
+        let data = TensorData::full_dtype([0usize; 0], value, dtype);
+        let tensor = tensor(&data)
+            .ok_or_else(|| Reason::Unsupported(format!("constants of type {dtype:?} have no ONNX form")))?;
+        let name = self.below(role);
+        Ok(self.graph.add_initialiser(&name, tensor))
+    }
+
+    /// A constant of one float.
+    pub(crate) fn float(&mut self, role: &str, dtype: BurnType, value: f64) -> Result<ValueId, Reason> {
+        self.scalar(role, dtype, ScalarIr::Float(value))
+    }
+
+    /// A constant vector of 64-bit integers.
+    pub(crate) fn int64s(&mut self, role: &str, values: &[i64]) -> ValueId {
+        let name = self.below(role);
+        self.graph.add_initialiser(&name, Tensor::int64s(values))
+    }
+
+    /// A constant tensor.
+    pub(crate) fn constant_tensor(&mut self, role: &str, tensor: Tensor) -> ValueId {
+        let name = self.below(role);
+        self.graph.add_initialiser(&name, tensor)
+    }
+
+    /// A shape as a value: a constant where it is fixed, else computed from the shapes of the inputs.
+    pub(crate) fn shape(&mut self, role: &str, dims: &[Dim]) -> Result<ValueId, Reason> {
+        let fixed: Option<Vec<i64>> = dims.iter().map(|dim| dim.size().map(|size| size as i64)).collect();
+        if let Some(fixed) = fixed {
+            return Ok(self.int64s(role, &fixed));
+        }
+        let parts = dims.iter().map(|dim| self.size(dim)).collect::<Result<Vec<_>, _>>()?;
+        if let [only] = parts[..] {
+            return Ok(only);
+        }
+        Ok(self.step(Op::Concat { axis: 0 }, &parts, DType::Int64, vec![Dim::Size(dims.len())]))
+    }
+
+    /// One size as a vector of one 64-bit integer.
+    pub(crate) fn size(&mut self, dim: &Dim) -> Result<ValueId, Reason> {
+        if let Some(&value) = self.sizes.get(dim) {
+            return Ok(value);
+        }
+        let one = || vec![Dim::Size(1)];
+        let value = match dim {
+            Dim::Size(size) => self.int64s("size", &[*size as i64]),
+            Dim::Unknown => return Err(Reason::Baked("the size follows the inputs' sizes by no rule we know".into())),
+            Dim::Linear { symbol, numerator: 1, offset: 0, denominator: 1 } => {
+                let bare = Dim::symbol(symbol);
+                let found = self.graph.inputs.iter().find_map(|&input| {
+                    let value = self.graph.value(input);
+                    value.dims.iter().position(|dim| *dim == bare).map(|axis| (input, axis, value.dims.len()))
+                });
+                let (input, axis, rank) =
+                    found.ok_or_else(|| Reason::Baked(format!("no input has an axis `{symbol}`")))?;
+                let shape = self.step(Plain::Shape, &[input], DType::Int64, vec![Dim::Size(rank)]);
+                let index = self.int64s("axis", &[axis as i64]);
+                self.step(Op::Gather { axis: 0 }, &[shape, index], DType::Int64, one())
+            }
+            Dim::Linear { symbol, numerator, offset, denominator } => {
+                let mut value = self.size(&Dim::symbol(symbol))?;
+                let steps = [(Plain::Mul, *numerator, 1), (Plain::Add, *offset, 0), (Plain::Div, *denominator, 1)];
+                for (op, operand, neutral) in steps {
+                    if operand != neutral {
+                        let operand = self.int64s("operand", &[operand]);
+                        value = self.step(op, &[value, operand], DType::Int64, one());
+                    }
+                }
+                value
+            }
+            Dim::Product { factor, symbols: [a, b] } => {
+                let (a, b) = (self.size(&Dim::symbol(a))?, self.size(&Dim::symbol(b))?);
+                let product = self.step(Plain::Mul, &[a, b], DType::Int64, one());
+                if *factor == 1 {
+                    product
+                } else {
+                    let factor = self.int64s("factor", &[*factor]);
+                    self.step(Plain::Mul, &[product, factor], DType::Int64, one())
+                }
+            }
+        };
+        self.sizes.insert(dim.clone(), value);
+        Ok(value)
+    }
+
+    /// A number inside the current operation.
+    pub(crate) fn number(&self, field: &str, pick: impl Fn(&OperationIr) -> Option<i64>) -> Result<Fit, Reason> {
+        let follows = || Reason::Baked(format!("`{field}` follows the inputs' sizes by no rule we know"));
+        self.resolved.number(self.index, pick).ok_or_else(follows)
+    }
+
+    /// Sizes of axes that must be fixed.
+    pub(crate) fn fixed(&self, what: &str, dims: &[Dim]) -> Result<Vec<usize>, Reason> {
+        let moving = |dim: &Dim| Reason::Baked(format!("{what} needs a fixed axis, this one is `{dim}`"));
+        dims.iter().map(|dim| dim.size().ok_or_else(|| moving(dim))).collect()
+    }
+}
+
+fn lost(id: TensorId) -> ExportError {
+    ExportError::Capture { cause: format!("{id} is used but neither computed nor given") }
+}
+
+fn check_finite(path: &str, data: &TensorData) -> Result<(), Reason> {
+    if !data.dtype().is_float() {
+        return Ok(());
+    }
+    let bad = data.iter::<f64>().enumerate().find(|(_, value)| !value.is_finite());
+    match bad {
+        None => Ok(()),
+        Some((index, value)) => Err(Reason::Fatal(ExportError::NotFinite { parameter: path.to_owned(), value, index })),
+    }
+}
+
+/// The ONNX type of a Burn type; none for quantised ones.
+pub(crate) fn dtype(burn: BurnType) -> Option<DType> {
+    Some(match burn {
+        BurnType::F64 => DType::Double,
+        BurnType::F32 | BurnType::Flex32 => DType::Float,
+        BurnType::F16 => DType::Float16,
+        BurnType::BF16 => DType::Bfloat16,
+        BurnType::I64 => DType::Int64,
+        BurnType::I32 => DType::Int32,
+        BurnType::I16 => DType::Int16,
+        BurnType::I8 => DType::Int8,
+        BurnType::U64 => DType::Uint64,
+        BurnType::U32 => DType::Uint32,
+        BurnType::U16 => DType::Uint16,
+        BurnType::U8 => DType::Uint8,
+        BurnType::Bool(_) => DType::Bool,
+        BurnType::QFloat(_) => return None,
+    })
+}
+
+/// [`dtype`], refusing quantised tensors.
+pub(crate) fn float_type(burn: BurnType) -> Result<DType, Reason> {
+    dtype(burn).ok_or_else(|| Reason::Unsupported("quantised tensors are not lowered yet".into()))
+}
+
+/// Burn's array as ONNX's.
+fn tensor(data: &TensorData) -> Option<Tensor> {
+    let dims: Vec<usize> = data.shape().iter().copied().collect();
+    let native = match data.dtype() {
+        BurnType::Bool(BoolStore::U32) => data.clone().convert_dtype(BurnType::Bool(BoolStore::Native)),
+        BurnType::Flex32 => data.clone().convert_dtype(BurnType::F32),
+        _ => return Tensor::new(dtype(data.dtype())?, dims, data.as_bytes().to_vec()),
+    };
+    Tensor::new(dtype(native.dtype())?, dims, native.as_bytes().to_vec())
+}

@@ -1,0 +1,172 @@
+//! Reductions, positions of extremes, the largest few, sorting.
+
+use burn::backend::ir::{
+    ReduceDimOpIr, ReduceDimWithIndicesOpIr, ReduceDimsOpIr, ReduceOpIr, SortOpIr, SortWithIndicesOpIr, TensorIr,
+    TopKWithIndicesOpIr,
+};
+
+use super::{Lowered, Lowering, float_type};
+use crate::graph::{DType, Dim, Op, Plain, Reduction, ValueId};
+
+/// Burn's reductions of a whole tensor give shape `[1]` -> ONNX reduces every axis and the result is reshaped.
+pub(super) fn whole(l: &mut Lowering, op: &ReduceOpIr, reduction: Reduction) -> Lowered {
+    let input = l.input(&op.input)?;
+    reduce_whole(l, input, op, reduction)
+}
+
+fn reduce_whole(l: &mut Lowering, input: ValueId, op: &ReduceOpIr, reduction: Reduction) -> Lowered {
+    let axes = (0..op.input.shape.len() as i64).collect();
+    let reduced = l.step(
+        Op::Reduce { reduction, axes, keep_dims: true },
+        &[input],
+        float_type(op.out.dtype)?,
+        vec![Dim::Size(1); op.input.shape.len()],
+    );
+    let shape: Vec<i64> = op.out.shape.iter().map(|&size| size as i64).collect();
+    let shape = l.int64s("shape", &shape);
+    l.emit(Plain::Reshape, &[reduced, shape], &op.out)
+}
+
+/// Burn's reductions of one axis keep it with size 1, as ONNX's with `keepdims`.
+pub(super) fn dim(l: &mut Lowering, op: &ReduceDimOpIr, reduction: Reduction) -> Lowered {
+    let input = l.input(&op.input)?;
+    l.emit(Op::Reduce { reduction, axes: vec![op.axis as i64], keep_dims: true }, &[input], &op.out)
+}
+
+/// Burn `sum_dims` -> ONNX `ReduceSum`.
+pub(super) fn sum_dims(l: &mut Lowering, op: &ReduceDimsOpIr) -> Lowered {
+    let input = l.input(&op.input)?;
+    let axes = op.axes.iter().map(|&axis| axis as i64).collect();
+    l.emit(Op::Reduce { reduction: Reduction::Sum, axes, keep_dims: true }, &[input], &op.out)
+}
+
+/// Burn `max_abs` -> ONNX `ReduceMax(Abs)`.
+pub(super) fn max_abs(l: &mut Lowering, op: &ReduceOpIr) -> Lowered {
+    let input = l.input(&op.input)?;
+    let absolute = l.like(Plain::Abs, &[input]);
+    reduce_whole(l, absolute, op, Reduction::Max)
+}
+
+/// Burn `max_abs_dim` -> ONNX `ReduceMax(Abs)`.
+pub(super) fn max_abs_dim(l: &mut Lowering, op: &ReduceDimOpIr) -> Lowered {
+    let input = l.input(&op.input)?;
+    let absolute = l.like(Plain::Abs, &[input]);
+    l.emit(Op::Reduce { reduction: Reduction::Max, axes: vec![op.axis as i64], keep_dims: true }, &[absolute], &op.out)
+}
+
+/// Burn `argmax`, `argmin` -> ONNX `ArgMax`, `ArgMin` (the first of equals), cast to Burn's integer type.
+pub(super) fn position(l: &mut Lowering, op: &ReduceDimOpIr, largest: bool) -> Lowered {
+    let input = l.input(&op.input)?;
+    index(l, input, op.axis, largest, &op.out)
+}
+
+fn index(l: &mut Lowering, input: ValueId, axis: usize, largest: bool, out: &TensorIr) -> Lowered {
+    let axis = axis as i64;
+    let op = if largest { Op::ArgMax { axis } } else { Op::ArgMin { axis } };
+    as_index(l, op, &[input], out)
+}
+
+/// Emits an operator that gives 64-bit indices, as whatever integers Burn has.
+fn as_index(l: &mut Lowering, op: Op, inputs: &[ValueId], out: &TensorIr) -> Lowered {
+    let to = float_type(out.dtype)?;
+    if to == DType::Int64 {
+        return l.emit(op, inputs, out);
+    }
+    let dims = l.dims(out);
+    let found = l.step(op, inputs, DType::Int64, dims);
+    l.emit(Op::Cast { to }, &[found], out)
+}
+
+/// Burn `max_dim_with_indices` and the like -> ONNX `ReduceMax` and `ArgMax`.
+pub(super) fn with_index(l: &mut Lowering, op: &ReduceDimWithIndicesOpIr, largest: bool) -> Lowered {
+    let input = l.input(&op.tensor)?;
+    let reduction = if largest { Reduction::Max } else { Reduction::Min };
+    l.emit(Op::Reduce { reduction, axes: vec![op.dim as i64], keep_dims: true }, &[input], &op.out)?;
+    index(l, input, op.dim, largest, &op.out_indices)
+}
+
+/// Burn `topk` -> values of ONNX `TopK`, sorted from the largest.
+pub(super) fn top(l: &mut Lowering, op: &ReduceDimOpIr) -> Lowered {
+    let input = l.input(&op.input)?;
+    let [values, _] = ranked(l, input, &op.out, op.axis, op.accumulator_len, true)?;
+    l.emit(Plain::Identity, &[values], &op.out)
+}
+
+/// Burn `argtopk` -> indices of ONNX `TopK`.
+pub(super) fn top_index(l: &mut Lowering, op: &ReduceDimOpIr) -> Lowered {
+    let input = l.input(&op.input)?;
+    let [_, indices] = ranked(l, input, &op.input, op.axis, op.accumulator_len, true)?;
+    give_index(l, indices, &op.out)
+}
+
+/// Burn `topk_with_indices` -> ONNX `TopK`.
+pub(super) fn top_both(l: &mut Lowering, op: &TopKWithIndicesOpIr) -> Lowered {
+    let input = l.input(&op.tensor)?;
+    let [values, indices] = ranked(l, input, &op.out, op.dim, op.k, true)?;
+    l.emit(Plain::Identity, &[values], &op.out)?;
+    give_index(l, indices, &op.out_indices)
+}
+
+/// Burn `sort` -> ONNX `TopK` of the whole axis, which must be fixed.
+pub(super) fn sort(l: &mut Lowering, op: &SortOpIr) -> Lowered {
+    let input = l.input(&op.input)?;
+    let size = axis_size(l, &op.input, op.dim)?;
+    let [values, _] = ranked(l, input, &op.out, op.dim, size, op.descending)?;
+    l.emit(Plain::Identity, &[values], &op.out)
+}
+
+/// Burn `argsort` -> indices of [`sort`].
+pub(super) fn sort_index(l: &mut Lowering, op: &SortOpIr) -> Lowered {
+    let input = l.input(&op.input)?;
+    let size = axis_size(l, &op.input, op.dim)?;
+    let [_, indices] = ranked(l, input, &op.input, op.dim, size, op.descending)?;
+    give_index(l, indices, &op.out)
+}
+
+/// Burn `sort_with_indices` -> both outputs of [`sort`].
+pub(super) fn sort_both(l: &mut Lowering, op: &SortWithIndicesOpIr) -> Lowered {
+    let input = l.input(&op.input)?;
+    let size = axis_size(l, &op.input, op.dim)?;
+    let [values, indices] = ranked(l, input, &op.out, op.dim, size, op.descending)?;
+    l.emit(Plain::Identity, &[values], &op.out)?;
+    give_index(l, indices, &op.out_indices)
+}
+
+fn axis_size(l: &Lowering, tensor: &TensorIr, axis: usize) -> Result<usize, super::Reason> {
+    Ok(l.fixed("sorting", &l.dims(tensor)[axis..=axis])?[0])
+}
+
+fn ranked(
+    l: &mut Lowering,
+    input: ValueId,
+    like: &TensorIr,
+    axis: usize,
+    count: usize,
+    largest: bool,
+) -> Result<[ValueId; 2], super::Reason> {
+    let mut dims = l.dims(like);
+    dims[axis] = Dim::Size(count);
+    let count = l.int64s("k", &[count as i64]);
+    let op = Op::TopK { axis: axis as i64, largest };
+    let values = l.step(op, &[input, count], float_type(like.dtype)?, dims.clone());
+    Ok([values, l.second_output(values, DType::Int64, dims)])
+}
+
+fn give_index(l: &mut Lowering, indices: ValueId, out: &TensorIr) -> Lowered {
+    match float_type(out.dtype)? {
+        DType::Int64 => l.emit(Plain::Identity, &[indices], out),
+        to => l.emit(Op::Cast { to }, &[indices], out),
+    }
+}
+
+impl Lowering<'_> {
+    /// Adds a second output to the node that was just added and wrote `first`.
+    fn second_output(&mut self, first: ValueId, dtype: DType, dims: Vec<Dim>) -> ValueId {
+        let name = format!("{}_1", self.graph.value(first).name);
+        let second = self.graph.add_value(&name, dtype, dims);
+        if let Some(node) = self.graph.nodes.last_mut() {
+            node.outputs.push(second);
+        }
+        second
+    }
+}

@@ -1,0 +1,278 @@
+//! An exported model: the graph, and the module it must agree with.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{DType as BurnType, TensorData};
+use contract::{Axis, Golden, fill};
+use sha2::{Digest, Sha256};
+
+use crate::encode::encode;
+use crate::error::{ExportError, shape_text};
+use crate::exporter::shape;
+use crate::graph::{DType, Dim, Graph, ValueId};
+use crate::io::Kind;
+use crate::resolve::Plan;
+use crate::verify::{Parity, Runtime, SampleInput, Sampler, Tolerance, checker, parity};
+
+/// What a caller should know although the export went through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// An output is the same whatever the inputs are.
+    ConstantOutput {
+        /// Name of the output.
+        output: String,
+    },
+    /// An input changes nothing.
+    UnusedInput {
+        /// Name of the input.
+        input: String,
+    },
+}
+
+impl std::fmt::Display for Warning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Warning::ConstantOutput { output } => write!(f, "output `{output}` does not depend on any input"),
+            Warning::UnusedInput { input } => write!(f, "input `{input}` is not used"),
+        }
+    }
+}
+
+/// A declared input.
+#[derive(Debug, Clone)]
+pub(crate) struct ModelInput {
+    pub name: String,
+    pub axes: Vec<Axis>,
+    pub sample: SampleInput,
+    pub dtype: DType,
+}
+
+type Reference = Box<dyn Fn(Vec<TensorData>) -> Vec<TensorData>>;
+
+/// A model ready to be encoded, with the Burn module that says what it must compute.
+pub struct ExportedModel {
+    name: String,
+    graph: Graph,
+    opset: u32,
+    inputs: Vec<ModelInput>,
+    plan: Plan,
+    reference: Reference,
+    warnings: Vec<Warning>,
+}
+
+impl std::fmt::Debug for ExportedModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ExportedModel")
+            .field("name", &self.name)
+            .field("opset", &self.opset)
+            .field("nodes", &self.graph.nodes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Elements that golden vectors store of the largest output, about.
+const GOLDEN_VALUES: usize = 256;
+
+/// Golden tolerance in units of the largest golden value. Runtimes and processors differ by some 1e-6 of it; a wrong weight,
+/// colour order or filter by more than 1e-2.
+const GOLDEN_TOLERANCE: f32 = 1e-3;
+
+impl ExportedModel {
+    pub(crate) fn new(
+        name: String,
+        graph: Graph,
+        opset: u32,
+        inputs: Vec<ModelInput>,
+        plan: Plan,
+        reference: Reference,
+        warnings: Vec<Warning>,
+    ) -> Self {
+        Self { name, graph, opset, inputs, plan, reference, warnings }
+    }
+
+    /// Name of the network.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Operator set the graph is written for.
+    pub fn opset(&self) -> u32 {
+        self.opset
+    }
+
+    /// The graph.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The graph, for passes and faults of one's own; verify again afterwards.
+    pub fn graph_mut(&mut self) -> &mut Graph {
+        &mut self.graph
+    }
+
+    /// What the caller should know.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+
+    /// Names and shapes of the inputs.
+    pub fn inputs(&self) -> Vec<(String, Vec<Axis>)> {
+        self.graph.inputs.iter().map(|&id| self.axes(id)).collect()
+    }
+
+    /// Names and shapes of the outputs. A size that follows a symbol is a symbol of its own, such as `2*batch`.
+    pub fn outputs(&self) -> Vec<(String, Vec<Axis>)> {
+        self.graph.outputs.iter().map(|&id| self.axes(id)).collect()
+    }
+
+    fn axes(&self, id: ValueId) -> (String, Vec<Axis>) {
+        let value = self.graph.value(id);
+        let axis = |dim: &Dim| match dim {
+            Dim::Size(size) => Axis::Size(*size),
+            symbolic => Axis::Symbol(symbolic.to_string()),
+        };
+        (value.name.clone(), value.dims.iter().map(axis).collect())
+    }
+
+    /// Encodes the model, with `metadata` as its `metadata_props`. The same graph gives the same bytes.
+    ///
+    /// # Errors
+    /// If the weights do not fit into one file.
+    pub fn to_bytes(&self, metadata: &[(String, String)]) -> Result<Vec<u8>, ExportError> {
+        encode(&self.graph, self.opset, metadata)
+    }
+
+    /// SHA-256 of all constants with their names, types and shapes, in hexadecimal: what a contract id is made from.
+    pub fn weights_sha256(&self) -> String {
+        let mut hash = Sha256::new();
+        for (id, tensor) in self.graph.initialisers() {
+            hash.update(format!("{} {:?} {:?}\n", self.graph.value(id).name, tensor.dtype(), tensor.dims()));
+            hash.update(tensor.bytes());
+        }
+        contract::hex(&hash.finalize())
+    }
+
+    /// Checks the graph, encodes it and compares ONNX Runtime with Burn on varied inputs at several batch sizes, with the
+    /// default [`Tolerance`].
+    ///
+    /// # Errors
+    /// If a rule of ONNX is broken, ONNX Runtime fails, or an output is too far off.
+    pub fn verify(&self, runtime: &Runtime) -> Result<Parity, ExportError> {
+        self.verify_bytes(&self.to_bytes(&[])?, runtime, Tolerance::default())
+    }
+
+    /// [`Self::verify`] for the very bytes that are going to be written.
+    ///
+    /// # Errors
+    /// As there; also if our own reader refuses them.
+    pub fn verify_bytes(&self, bytes: &[u8], runtime: &Runtime, tolerance: Tolerance) -> Result<Parity, ExportError> {
+        checker::check(&self.graph, self.opset)?;
+        onnx::parse(bytes, "model.onnx".as_ref(), &onnx::Limits::default())
+            .map_err(|error| ExportError::ReadBack(Box::new(error)))?;
+        parity::compare(self, bytes, runtime, tolerance)
+    }
+
+    /// What Burn computes on `inputs`.
+    pub fn reference(&self, inputs: Vec<TensorData>) -> Vec<TensorData> {
+        (self.reference)(inputs)
+    }
+
+    /// Known answers for a self-test, from Burn: the input is [`fill::blocks`] of `seed`, the tolerance 1e-3 of the largest
+    /// stored value.
+    ///
+    /// # Errors
+    /// If the model does not take one picture input that blocks of `block` tile.
+    pub fn golden(&self, seed: &str, batch: usize, block: usize) -> Result<Golden, ExportError> {
+        let unfit = || {
+            let (input, shape) = match self.graph.inputs.first() {
+                Some(&id) => (self.graph.value(id).name.clone(), shape_text(&self.graph.value(id).dims)),
+                None => ("none".into(), "[]".into()),
+            };
+            ExportError::Golden { input, shape, block }
+        };
+        let [input] = self.inputs.as_slice() else { return Err(unfit()) };
+        let batch = if self.batch_symbol().is_some() { batch } else { self.fixed_batch() };
+        let dims = self.input_shape(input, batch, 0);
+        let &[rows, channels, height, width] = dims.as_slice() else { return Err(unfit()) };
+        let tiles = block > 0 && height % block == 0 && width % block == 0;
+        if input.sample.kind != Kind::Float || !tiles {
+            return Err(unfit());
+        }
+        let picture = fill::blocks(seed, [rows, channels, height, width], block);
+        let outputs = self.reference(vec![TensorData::new(picture, dims)]);
+        let largest = outputs.iter().map(TensorData::num_elements).max().unwrap_or(1);
+        let every = largest.div_ceil(GOLDEN_VALUES).max(1);
+        let output: BTreeMap<String, Vec<f32>> = self
+            .output_names()
+            .into_iter()
+            .zip(&outputs)
+            .map(|(name, data)| (name, data.iter::<f32>().step_by(every).collect()))
+            .collect();
+        let scale = output.values().flatten().fold(0.0f32, |largest, value| largest.max(value.abs()));
+        let tolerance = GOLDEN_TOLERANCE * scale.max(f32::MIN_POSITIVE);
+        Ok(Golden { seed: seed.to_owned(), batch: rows, block, tolerance, every, output })
+    }
+
+    pub(crate) fn output_names(&self) -> Vec<String> {
+        self.graph.outputs.iter().map(|&id| self.graph.value(id).name.clone()).collect()
+    }
+
+    /// The symbol of the first input's first axis.
+    pub(crate) fn batch_symbol(&self) -> Option<&str> {
+        match self.inputs.first()?.axes.first()? {
+            Axis::Symbol(symbol) => Some(symbol),
+            Axis::Size(_) => None,
+        }
+    }
+
+    /// The size of the first input's first axis, where it is fixed.
+    pub(crate) fn fixed_batch(&self) -> usize {
+        match self.inputs.first().and_then(|input| input.axes.first()) {
+            Some(Axis::Size(size)) => *size,
+            _ => 1,
+        }
+    }
+
+    /// Shape of an input at a batch size; other symbols take the sizes they were recorded at, in turn.
+    fn input_shape(&self, input: &ModelInput, batch: usize, run: usize) -> Vec<usize> {
+        let batch_symbol = self.batch_symbol();
+        let sizes: Vec<usize> = self
+            .plan
+            .symbols
+            .iter()
+            .zip(&self.plan.choices)
+            .map(|(symbol, choice)| if Some(symbol.as_str()) == batch_symbol { batch } else { choice[run % 3] })
+            .collect();
+        shape(&input.axes, &self.plan, &sizes)
+    }
+
+    /// Inputs for one comparison: the names of the rows, and the tensors by input name.
+    pub(crate) fn sample(
+        &self,
+        sampler: &mut Sampler,
+        batch: usize,
+        run: usize,
+    ) -> (Vec<String>, Vec<(String, TensorData)>) {
+        let mut names = vec![];
+        let mut tensors = vec![];
+        for input in &self.inputs {
+            let dims = self.input_shape(input, batch, run);
+            let leads = dims.first().is_some_and(|&first| first == batch);
+            let (rows, row) = if leads { (Some(batch), &dims[1..]) } else { (None, dims.as_slice()) };
+            let (drawn, data) = sampler.draw(&input.sample, rows, row);
+            if names.is_empty() {
+                names = drawn;
+            }
+            let dtype = match input.dtype {
+                DType::Float => BurnType::F32,
+                DType::Double => BurnType::F64,
+                DType::Int32 => BurnType::I32,
+                DType::Int64 => BurnType::I64,
+                _ => data.dtype(),
+            };
+            tensors.push((input.name.clone(), data.convert_dtype(dtype)));
+        }
+        (names, tensors)
+    }
+}

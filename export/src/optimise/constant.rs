@@ -1,0 +1,139 @@
+//! Nodes whose inputs are all constants are computed now, in double precision.
+
+use crate::graph::{DType, Graph, Node, Op, Plain, Tensor};
+
+/// Most elements a folded node may give: more would make the file larger than the work it saves.
+const LIMIT: usize = 1 << 20;
+
+pub(super) fn run(graph: &mut Graph) -> bool {
+    let mut changed = false;
+    let mut index = 0;
+    while index < graph.nodes.len() {
+        let node = &graph.nodes[index];
+        // A constant output stays a node: initialisers that are outputs confuse runtimes.
+        let is_output = node.outputs.iter().any(|id| graph.outputs.contains(id));
+        let Some(result) = (!is_output).then(|| fold(graph, node)).flatten() else {
+            index += 1;
+            continue;
+        };
+        let node = graph.nodes.remove(index);
+        let uses = graph.uses();
+        // A parameter that was only moved keeps its name.
+        let parameter = node.input(0).filter(|id| !uses.contains_key(id) && is_movement(&node.op));
+        graph.settle(node.outputs[0], result, parameter);
+        changed = true;
+    }
+    changed
+}
+
+fn is_movement(op: &Op) -> bool {
+    matches!(op, Op::Plain(Plain::Reshape | Plain::Unsqueeze | Plain::Squeeze) | Op::Transpose { .. })
+}
+
+fn fold(graph: &Graph, node: &Node) -> Option<Tensor> {
+    let constant = |index: usize| node.input(index).and_then(|id| graph.initialiser(id));
+    let &[output] = node.outputs.as_slice() else { return None };
+    if node.inputs.is_empty() || !node.inputs.iter().flatten().all(|&id| graph.initialiser(id).is_some()) {
+        return None;
+    }
+    let value = graph.value(output);
+    let dims: Option<Vec<usize>> = value.dims.iter().map(|dim| dim.size()).collect();
+    let dims = dims?;
+    if dims.iter().product::<usize>() > LIMIT {
+        return None;
+    }
+    match &node.op {
+        Op::Plain(Plain::Reshape | Plain::Unsqueeze | Plain::Squeeze | Plain::Identity) => constant(0)?.reshaped(dims),
+        Op::Transpose { order } => {
+            let order: Option<Vec<usize>> = order.iter().map(|&axis| usize::try_from(axis).ok()).collect();
+            constant(0)?.transposed(&order?)
+        }
+        Op::ConstantOfShape { value } => {
+            let count = dims.iter().product::<usize>();
+            Tensor::new(value.dtype(), dims, value.bytes().repeat(count))
+        }
+        Op::Cast { to } => Tensor::from_f64s(*to, dims, &integral(constant(0)?.to_f64s()?, *to)),
+        Op::Plain(plain) => {
+            let combine: fn(f64, f64) -> f64 = match plain {
+                Plain::Add => |a, b| a + b,
+                Plain::Sub => |a, b| a - b,
+                Plain::Mul => |a, b| a * b,
+                Plain::Div if value.dtype.is_float() => |a, b| a / b,
+                _ => return unary(*plain, constant(0)?, dims),
+            };
+            let (a, b) = (constant(0)?, constant(1)?);
+            let (a, b) = (spread(a, &dims)?, spread(b, &dims)?);
+            let values: Vec<f64> = a.iter().zip(&b).map(|(a, b)| combine(*a, *b)).collect();
+            Tensor::from_f64s(value.dtype, dims, &values)
+        }
+        _ => None,
+    }
+}
+
+fn integral(values: Vec<f64>, to: DType) -> Vec<f64> {
+    if to.is_float() || to == DType::Bool { values } else { values.into_iter().map(f64::trunc).collect() }
+}
+
+fn unary(plain: Plain, input: &Tensor, dims: Vec<usize>) -> Option<Tensor> {
+    if !input.dtype().is_float() {
+        return None;
+    }
+    let apply: fn(f64) -> f64 = match plain {
+        Plain::Neg => |v| -v,
+        Plain::Abs => f64::abs,
+        Plain::Sqrt => f64::sqrt,
+        Plain::Exp => f64::exp,
+        Plain::Reciprocal => f64::recip,
+        _ => return None,
+    };
+    let values: Vec<f64> = input.to_f64s()?.into_iter().map(apply).collect();
+    Tensor::from_f64s(input.dtype(), dims, &values)
+}
+
+/// The values broadcast to `dims`.
+fn spread(tensor: &Tensor, dims: &[usize]) -> Option<Vec<f64>> {
+    let values = tensor.to_f64s()?;
+    let offset = dims.len().checked_sub(tensor.dims().len())?;
+    let mut strides = vec![0; dims.len()];
+    let mut stride = 1;
+    for (axis, &size) in tensor.dims().iter().enumerate().rev() {
+        if size != 1 {
+            if size != dims[offset + axis] {
+                return None;
+            }
+            strides[offset + axis] = stride;
+        }
+        stride *= size;
+    }
+    let count: usize = dims.iter().product();
+    let place = |mut index: usize| {
+        let mut from = 0;
+        for axis in (0..dims.len()).rev() {
+            from += index % dims[axis] * strides[axis];
+            index /= dims[axis];
+        }
+        from
+    };
+    (0..count).map(|index| values.get(place(index)).copied()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Build;
+    use crate::graph::{Op, Plain};
+
+    #[test]
+    fn constants_are_computed_once() {
+        let mut build = Build::new(&[2, 3]);
+        let x = build.x();
+        let weight = build.weights(&[3]);
+        let shape = build.int64s(&[1, 3]);
+        let row = build.node(Plain::Reshape, &[weight, shape], &[1, 3]);
+        let column = build.node(Op::Transpose { order: vec![1, 0] }, &[row], &[3, 1]);
+        let table = build.node(Plain::Mul, &[row, column], &[3, 3]);
+        let table = build.node(Plain::Exp, &[table], &[3, 3]);
+        let y = build.node(Plain::MatMul, &[x, table], &[2, 3]);
+        let after = build.output(y).check(super::run);
+        assert_eq!(after.nodes.len(), 1);
+    }
+}

@@ -1,0 +1,94 @@
+//! Reductions, one axis after the other, become one; over all spatial axes they are a global pooling, which runtimes have
+//! fast kernels for.
+
+use crate::graph::{Graph, Op, Plain, Reduction};
+
+pub(super) fn run(graph: &mut Graph) -> bool {
+    merge(graph) || name(graph)
+}
+
+/// `Reduce(Reduce(x))` of one kind, the inner one read only here. A mean of means is the mean: groups are equally large.
+fn merge(graph: &mut Graph) -> bool {
+    let uses = graph.uses();
+    let producers = graph.producers();
+    for index in 0..graph.nodes.len() {
+        let node = &graph.nodes[index];
+        let Some(input) = node.input(0) else { continue };
+        let Some(&first) = producers.get(&input) else { continue };
+        let inner = &graph.nodes[first];
+        let (
+            Op::Reduce { reduction: a, axes: outer_axes, keep_dims: true },
+            Op::Reduce { reduction: b, axes: inner_axes, keep_dims: true },
+        ) = (&node.op, &inner.op)
+        else {
+            continue;
+        };
+        if a != b || uses.get(&input) != Some(&1) {
+            continue;
+        }
+        let mut axes = [outer_axes.as_slice(), inner_axes].concat();
+        axes.sort_unstable();
+        axes.dedup();
+        let op = Op::Reduce { reduction: *a, axes, keep_dims: true };
+        let source = inner.inputs.clone();
+        graph.nodes[index].op = op;
+        graph.nodes[index].inputs = source;
+        graph.nodes.remove(first);
+        return true;
+    }
+    false
+}
+
+fn name(graph: &mut Graph) -> bool {
+    for index in 0..graph.nodes.len() {
+        let node = &graph.nodes[index];
+        let Op::Reduce { reduction, axes, keep_dims: true } = &node.op else { continue };
+        let Some(input) = node.input(0) else { continue };
+        let value = graph.value(input);
+        let rank = value.dims.len();
+        if !(3..=5).contains(&rank) || !value.dtype.is_float() || !axes.iter().copied().eq(2..rank as i64) {
+            continue;
+        }
+        let pool = match reduction {
+            Reduction::Max => Plain::GlobalMaxPool,
+            Reduction::Mean => Plain::GlobalAveragePool,
+            Reduction::Min | Reduction::Prod | Reduction::Sum => continue,
+        };
+        let module = node.name.rsplit_once('/').map(|(module, _)| module.to_owned());
+        if let Some(module) = module {
+            graph.nodes[index].name = graph.unique(&format!("{module}/{pool:?}"));
+        }
+        graph.nodes[index].op = pool.into();
+        return true;
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Build;
+    use crate::graph::{Op, Reduction};
+
+    #[test]
+    fn two_axes_are_a_global_pooling() {
+        for (reduction, pool) in [(Reduction::Max, "GlobalMaxPool"), (Reduction::Mean, "GlobalAveragePool")] {
+            let mut build = Build::new(&[2, 3, 4, 5]);
+            let x = build.x();
+            let along = |axis| Op::Reduce { reduction, axes: vec![axis], keep_dims: true };
+            let y = build.node(along(3), &[x], &[2, 3, 4, 1]);
+            let y = build.node(along(2), &[y], &[2, 3, 1, 1]);
+            let after = build.output(y).check(|graph| super::run(graph) && super::run(graph));
+            assert_eq!(after.nodes.len(), 1);
+            assert_eq!(after.nodes[0].op.name(), pool);
+        }
+    }
+
+    #[test]
+    fn a_reduction_over_channels_stays() {
+        let mut build = Build::new(&[2, 3, 4, 5]);
+        let x = build.x();
+        let op = Op::Reduce { reduction: Reduction::Max, axes: vec![1], keep_dims: true };
+        let y = build.node(op, &[x], &[2, 1, 4, 5]);
+        build.output(y).unchanged(super::run);
+    }
+}

@@ -1,0 +1,184 @@
+//! ONNX Runtime against Burn on the same inputs.
+
+use burn::tensor::TensorData;
+use serde::{Deserialize, Serialize};
+
+use super::{Array, Runtime, Sampler, runtime};
+use crate::error::ExportError;
+use crate::model::ExportedModel;
+
+/// How far the two may be apart.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Tolerance {
+    /// Largest absolute difference of any element.
+    pub max_abs: f64,
+    /// Smallest cosine of any row.
+    pub min_cosine: f64,
+}
+
+impl Default for Tolerance {
+    /// What single precision gives for networks of some hundred layers with room to spare, and what a wrong weight exceeds.
+    fn default() -> Self {
+        Self { max_abs: 1e-4, min_cosine: 0.999_999 }
+    }
+}
+
+/// One output at one batch size.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OutputParity {
+    /// Name of the output.
+    pub output: String,
+    /// Largest absolute difference.
+    pub max_abs: f64,
+    /// Smallest cosine of a row.
+    pub min_cosine: f64,
+    /// Largest absolute value in Burn: what the difference is to be seen against.
+    pub scale: f64,
+}
+
+/// All outputs at one batch size.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BatchParity {
+    /// Rows per run.
+    pub batch: usize,
+    /// Rows compared in all.
+    pub rows: usize,
+    /// Per output.
+    pub output: Vec<OutputParity>,
+}
+
+/// The comparison, as it goes into the model card.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Parity {
+    /// What was allowed.
+    pub tolerance: Tolerance,
+    /// Per batch size.
+    pub batch: Vec<BatchParity>,
+}
+
+impl Parity {
+    /// As a Markdown table.
+    pub fn to_markdown(&self) -> String {
+        let mut text = String::from(
+            "| output | batch | rows | max abs difference | min cosine | largest value |\n|---|---:|---:|---:|---:|---:|\n",
+        );
+        for batch in &self.batch {
+            for output in &batch.output {
+                text.push_str(&format!(
+                    "| {} | {} | {} | {:.1e} | {:.8} | {:.3} |\n",
+                    output.output, batch.batch, batch.rows, output.max_abs, output.min_cosine, output.scale
+                ));
+            }
+        }
+        text
+    }
+}
+
+/// Batch sizes compared, and how many runs at each: every size sees at least 8 rows.
+const BATCHES: [(usize, usize); 4] = [(1, 8), (2, 4), (7, 2), (32, 1)];
+
+/// Runs when the first axis is fixed.
+const FIXED_RUNS: usize = 8;
+
+/// Compares encoded `bytes` with the module `model` was made from.
+///
+/// # Errors
+/// [`ExportError::Parity`] at the first batch size where an output is too far off; failures of ONNX Runtime.
+pub fn compare(
+    model: &ExportedModel,
+    bytes: &[u8],
+    runtime: &Runtime,
+    tolerance: Tolerance,
+) -> Result<Parity, ExportError> {
+    let mut session = runtime.open(bytes, true)?;
+    let outputs: Vec<String> = model.output_names();
+    let batches = match model.batch_symbol() {
+        Some(_) => BATCHES.to_vec(),
+        None => vec![(model.fixed_batch(), FIXED_RUNS)],
+    };
+    let mut table = vec![];
+    let mut sampler = Sampler::default();
+    for (batch, runs) in batches {
+        let mut worst: Vec<OutputParity> = outputs
+            .iter()
+            .map(|name| OutputParity { output: name.clone(), max_abs: 0.0, min_cosine: 1.0, scale: 0.0 })
+            .collect();
+        for run in 0..runs {
+            let (names, inputs) = model.sample(&mut sampler, batch, run);
+            let expected = model.reference(inputs.iter().map(|(_, data)| data.clone()).collect());
+            let found = runtime::run(&mut session, &inputs, &outputs)?;
+            for ((total, found), expected) in worst.iter_mut().zip(&found).zip(&expected) {
+                compare_output(total, found, expected, &names, batch, tolerance)?;
+            }
+        }
+        table.push(BatchParity { batch, rows: batch * runs, output: worst });
+    }
+    Ok(Parity { tolerance, batch: table })
+}
+
+fn compare_output(
+    total: &mut OutputParity,
+    found: &Array,
+    expected: &TensorData,
+    names: &[String],
+    batch: usize,
+    tolerance: Tolerance,
+) -> Result<(), ExportError> {
+    let expected = runtime::array(expected);
+    if found.shape != expected.shape {
+        let output = total.output.clone();
+        return Err(ExportError::OutputShape { output, found: found.shape.clone(), expected: expected.shape });
+    }
+    // Rows follow the inputs' rows where the first axis is the batch; else the tensor is one row.
+    let rows = if expected.shape.first() == Some(&names.len()) { names.len().max(1) } else { 1 };
+    let length = (expected.values.len() / rows).max(1);
+    for (row, (a, b)) in found.values.chunks(length).zip(expected.values.chunks(length)).enumerate() {
+        let (max_abs, cosine) = distance(a, b);
+        total.max_abs = total.max_abs.max(max_abs);
+        total.min_cosine = total.min_cosine.min(cosine);
+        total.scale = b.iter().fold(total.scale, |largest, value| largest.max(value.abs()));
+        if max_abs > tolerance.max_abs || cosine < tolerance.min_cosine {
+            return Err(ExportError::Parity {
+                output: total.output.clone(),
+                max_abs,
+                limit: tolerance.max_abs,
+                min_cosine: cosine,
+                min_allowed: tolerance.min_cosine,
+                batch,
+                seed: names.get(row).or(names.first()).cloned().unwrap_or_default(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Largest absolute difference and cosine of two rows. A value that is not finite on either side is infinitely far; rows that
+/// are both (nearly) zero point the same way.
+fn distance(a: &[f64], b: &[f64]) -> (f64, f64) {
+    let (mut max_abs, mut dot, mut aa, mut bb) = (0.0f64, 0.0, 0.0, 0.0);
+    for (x, y) in a.iter().zip(b) {
+        if !x.is_finite() || !y.is_finite() {
+            return (f64::INFINITY, -1.0);
+        }
+        max_abs = max_abs.max((x - y).abs());
+        dot += x * y;
+        aa += x * x;
+        bb += y * y;
+    }
+    let lengths = (aa * bb).sqrt();
+    (max_abs, if lengths < 1e-12 { 1.0 } else { dot / lengths })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_are_told_apart() {
+        assert_eq!(distance(&[3.0, 4.0], &[3.0, 4.0]), (0.0, 1.0));
+        assert_eq!(distance(&[0.0], &[0.0]), (0.0, 1.0));
+        assert_eq!(distance(&[1.0, 0.0], &[0.0, 1.0]), (1.0, 0.0));
+        assert_eq!(distance(&[f64::NAN], &[f64::NAN]).0, f64::INFINITY);
+        assert_eq!(distance(&[f64::INFINITY], &[1.0]).0, f64::INFINITY);
+    }
+}

@@ -1,0 +1,119 @@
+//! ONNX Runtime, loaded once per process.
+
+use std::sync::OnceLock;
+
+use burn::tensor::{BoolStore, DType as BurnType, TensorData};
+use ort::environment::Environment;
+use ort::session::Session;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::value::{DynValue, Tensor as OrtTensor};
+
+use crate::error::ExportError;
+
+/// A loaded ONNX Runtime. Cheap to copy around: the library is loaded once and stays.
+#[derive(Clone)]
+pub struct Runtime {
+    environment: Environment,
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime").finish_non_exhaustive()
+    }
+}
+
+/// An output as 64-bit floats.
+#[derive(Debug, Clone)]
+pub(crate) struct Array {
+    pub shape: Vec<usize>,
+    pub values: Vec<f64>,
+}
+
+impl Runtime {
+    /// Loads the library that [`contract::runtime::locate`] finds, or gives the one loaded before.
+    ///
+    /// # Errors
+    /// If it is missing or too old; the message says what to run.
+    pub fn load() -> Result<Self, ExportError> {
+        // Loading fails for good in a process, so that the outcome may be kept, whichever it was.
+        static LOADED: OnceLock<Result<Environment, String>> = OnceLock::new();
+        let path = contract::runtime::locate()?;
+        let loaded = LOADED.get_or_init(|| {
+            let builder = ort::init_from(&path).map_err(|error| error.to_string())?;
+            builder.with_name("vitrine-export").build().map_err(|error| error.to_string())
+        });
+        match loaded {
+            Ok(environment) => Ok(Self { environment: environment.clone() }),
+            Err(cause) => Err(ExportError::RuntimeMissing { path, cause: cause.clone() }),
+        }
+    }
+
+    /// Opens a model; with `optimise` at the default level, else exactly as written.
+    pub(crate) fn open(&self, bytes: &[u8], optimise: bool) -> Result<Session, ExportError> {
+        let failed = |source: ort::Error| ExportError::Runtime { doing: "loading the model", source };
+        let level = if optimise { GraphOptimizationLevel::All } else { GraphOptimizationLevel::Disable };
+        let builder = Session::builder(&self.environment).map_err(failed)?;
+        let mut builder = builder.with_optimization_level(level).map_err(|error| failed(error.into()))?;
+        builder.commit_from_memory(bytes).map_err(failed)
+    }
+}
+
+/// Runs a session on named inputs and gives its outputs in order.
+pub(crate) fn run(
+    session: &mut Session,
+    inputs: &[(String, TensorData)],
+    outputs: &[String],
+) -> Result<Vec<Array>, ExportError> {
+    let failed = |source: ort::Error| ExportError::Runtime { doing: "running the model", source };
+    let mut feeds: Vec<(String, DynValue)> = vec![];
+    for (name, data) in inputs {
+        feeds.push((name.clone(), feed(data).map_err(failed)?));
+    }
+    let given = session.run(feeds).map_err(failed)?;
+    outputs.iter().map(|name| fetch(&given[name.as_str()]).map_err(failed)).collect()
+}
+
+fn feed(data: &TensorData) -> Result<DynValue, ort::Error> {
+    let shape: Vec<i64> = data.shape().iter().map(|&size| size as i64).collect();
+    macro_rules! feed {
+        ($t:ty) => {
+            Ok(OrtTensor::from_array((shape, data.iter::<$t>().collect::<Vec<$t>>()))?.into_dyn())
+        };
+    }
+    match data.dtype() {
+        BurnType::F64 => feed!(f64),
+        BurnType::F32 | BurnType::Flex32 => feed!(f32),
+        BurnType::I64 => feed!(i64),
+        BurnType::I32 => feed!(i32),
+        BurnType::I16 => feed!(i16),
+        BurnType::I8 => feed!(i8),
+        BurnType::U64 => feed!(u64),
+        BurnType::U32 => feed!(u32),
+        BurnType::U16 => feed!(u16),
+        BurnType::U8 => feed!(u8),
+        BurnType::Bool(BoolStore::Native | BoolStore::U8 | BoolStore::U32) => feed!(bool),
+        other => Err(ort::Error::new(format!("inputs of type {other:?} are not fed yet"))),
+    }
+}
+
+fn fetch(value: &DynValue) -> Result<Array, ort::Error> {
+    macro_rules! fetch {
+        ($($t:ty),+) => {
+            $(
+                if let Ok((shape, values)) = value.try_extract_tensor::<$t>() {
+                    let shape = shape.iter().map(|&size| size as usize).collect();
+                    return Ok(Array { shape, values: values.iter().map(|&value| value as f64).collect() });
+                }
+            )+
+        };
+    }
+    fetch!(f32, f64, i64, i32, i16, i8, u64, u32, u16, u8);
+    let (shape, values) = value.try_extract_tensor::<bool>()?;
+    let shape = shape.iter().map(|&size| size as usize).collect();
+    Ok(Array { shape, values: values.iter().map(|&value| f64::from(u8::from(value))).collect() })
+}
+
+/// Burn's array in the same form.
+pub(crate) fn array(data: &TensorData) -> Array {
+    Array { shape: data.shape().iter().copied().collect(), values: data.iter::<f64>().collect() }
+}

@@ -1,0 +1,192 @@
+//! A block with everything that OSNet's have, and heads like LMBN_n's.
+
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::pool::{AvgPool2d, AvgPool2dConfig, MaxPool2d, MaxPool2dConfig};
+use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d};
+use burn::tensor::activation::{relu, sigmoid};
+use burn::tensor::module::adaptive_avg_pool2d;
+use burn::tensor::{Device, Tensor};
+use contract::Axis;
+use export::{ExportedModel, Exporter};
+
+use crate::{batch_of, known, operators, runtime, verified};
+
+#[derive(Module, Debug)]
+pub(crate) struct Light {
+    conv1: Conv2d,
+    conv2: Conv2d,
+    bn: BatchNorm,
+}
+
+#[derive(Module, Debug)]
+pub(crate) struct Gate {
+    fc1: Conv2d,
+    fc2: Conv2d,
+}
+
+#[derive(Module, Debug)]
+pub(crate) struct Net {
+    stem: (Conv2d, BatchNorm, MaxPool2d),
+    light: Vec<Light>,
+    gate: Gate,
+    last: Conv2d,
+    last_bn: BatchNorm,
+    halve: AvgPool2d,
+    heads: Vec<(Conv2d, BatchNorm)>,
+    classifier: Linear,
+}
+
+/// The choice by name that a program has; its variant must not show in names.
+#[derive(Module, Debug)]
+pub(crate) enum Choice {
+    Small(Net),
+}
+
+fn conv(input: usize, output: usize, kernel: usize, groups: usize, bias: bool, device: &Device) -> Conv2d {
+    let pad = kernel / 2;
+    Conv2dConfig::new([input, output], [kernel, kernel])
+        .with_padding(PaddingConfig2d::Explicit(pad, pad, pad, pad))
+        .with_groups(groups)
+        .with_bias(bias)
+        .init(device)
+}
+
+/// A batch norm with statistics that are not 0 and 1.
+fn norm(name: &str, channels: usize, device: &Device) -> BatchNorm {
+    let mut bn = BatchNormConfig::new(channels).init(device);
+    let (scale, mean) = (known::<1>(&format!("{name}.g"), [channels]), known::<1>(&format!("{name}.m"), [channels]));
+    bn.gamma = bn.gamma.map(|_| scale * 0.2 + 1.0);
+    bn.beta = bn.beta.map(|_| known::<1>(&format!("{name}.b"), [channels]) * 0.1);
+    bn.running_mean = burn::module::RunningState::new(mean * 0.1);
+    bn.running_var = burn::module::RunningState::new(known::<1>(&format!("{name}.v"), [channels]) * 0.5 + 1.0);
+    bn
+}
+
+impl Net {
+    pub(crate) fn new(device: &Device) -> Self {
+        let light = |index: usize| Light {
+            conv1: conv(8, 8, 1, 1, false, device),
+            conv2: conv(8, 8, 3, 8, false, device),
+            bn: norm(&format!("light{index}"), 8, device),
+        };
+        let head = |index: usize| (conv(16, 6, 1, 1, false, device), norm(&format!("head{index}"), 6, device));
+        Self {
+            stem: (
+                conv(3, 8, 7, 1, false, device),
+                norm("stem", 8, device),
+                MaxPool2dConfig::new([3, 3])
+                    .with_strides([2, 2])
+                    .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+                    .init(),
+            ),
+            light: (0..2).map(light).collect(),
+            gate: Gate { fc1: conv(8, 2, 1, 1, true, device), fc2: conv(2, 8, 1, 1, true, device) },
+            last: conv(8, 16, 1, 1, false, device),
+            last_bn: norm("last", 16, device),
+            halve: AvgPool2dConfig::new([2, 2]).with_strides([2, 2]).init(),
+            heads: (0..5).map(head).collect(),
+            classifier: LinearConfig::new(6, 10).init(device),
+        }
+    }
+
+    pub(crate) fn embed(&self, images: Tensor<4>) -> Tensor<3> {
+        let (conv1, bn, pool) = &self.stem;
+        let x = pool.forward(relu(bn.forward(conv1.forward(images))));
+        let residual = x.clone();
+        let x =
+            self.light.iter().fold(x, |x, light| relu(light.bn.forward(light.conv2.forward(light.conv1.forward(x)))));
+        let gate = adaptive_avg_pool2d(x.clone(), [1, 1]);
+        let gate = sigmoid(self.gate.fc2.forward(relu(self.gate.fc1.forward(gate))));
+        let x = relu(x * gate + residual);
+        let x = self.halve.forward(relu(self.last_bn.forward(self.last.forward(x))));
+        let halves = adaptive_avg_pool2d(x.clone(), [2, 1]);
+        let pooled = vec![
+            adaptive_avg_pool2d(x.clone(), [1, 1]),
+            x.clone().max_dim(3).max_dim(2),
+            x.mean_dim(2).mean_dim(3),
+            halves.clone().narrow(2, 0, 1),
+            halves.narrow(2, 1, 1),
+        ];
+        let parts: Vec<Tensor<2>> = pooled
+            .into_iter()
+            .zip(&self.heads)
+            .map(|(pooled, (reduce, bn))| bn.forward(reduce.forward(pooled).flatten::<2>(1, 3)))
+            .collect();
+        Tensor::stack(parts, 2)
+    }
+}
+
+pub(crate) fn exporter() -> Exporter {
+    Exporter::new("block").input("image", batch_of(&[3, 32, 16])).output("features")
+}
+
+pub(crate) fn export(optimise: bool) -> ExportedModel {
+    let net = Choice::Small(Net::new(&Device::flex()));
+    exporter()
+        .optimise(optimise)
+        .export(&net, |net: &Choice, images: Tensor<4>| match net {
+            Choice::Small(net) => net.embed(images),
+        })
+        .unwrap()
+}
+
+#[test]
+fn agrees_with_burn_at_every_batch_size_and_operator_set() {
+    let net = Net::new(&Device::flex());
+    for opset in 17..=23 {
+        let model = exporter().opset(opset).export(&net, |net: &Net, x: Tensor<4>| net.embed(x)).unwrap();
+        verified(&model);
+    }
+    verified(&export(false));
+}
+
+#[test]
+fn names_are_module_paths_and_symbols_are_shared() {
+    let model = export(true);
+    let graph = model.graph();
+    let names: Vec<&str> = graph.nodes.iter().map(|node| node.name.as_str()).collect();
+    for name in ["stem.0", "light.0.conv1", "light.1.conv2", "gate.fc2", "heads.4.0"] {
+        assert!(names.contains(&name), "{name} is missing in {names:?}");
+    }
+    assert!(graph.initialiser_named("light.1.conv2.weight").is_some());
+    assert!(!names.iter().any(|name| name.contains("Small")), "{names:?}");
+    let batch = Axis::Symbol("batch".into());
+    assert_eq!(model.inputs()[0].1[0], batch);
+    assert_eq!(model.outputs(), [("features".to_owned(), vec![batch, Axis::Size(6), Axis::Size(5)])]);
+}
+
+#[test]
+fn training_parts_are_gone_and_norms_are_folded() {
+    let model = export(true);
+    let operators = operators(&model);
+    assert!(!operators.contains(&"BatchNormalization".to_owned()), "{operators:?}");
+    assert!(!operators.contains(&"ReduceMax".to_owned()), "{operators:?}");
+    assert!(model.graph().initialisers().all(|(id, _)| !model.graph().value(id).name.contains("classifier")));
+    // Every activation follows its convolution directly, which is what runtimes fuse.
+    assert!(operators.windows(2).any(|pair| pair == ["Conv", "Relu"]));
+    assert!(model.warnings().is_empty());
+}
+
+#[test]
+fn the_same_weights_give_the_same_bytes() {
+    let net = Net::new(&Device::flex());
+    let bytes = || {
+        let model = exporter().export(&net, |net: &Net, x: Tensor<4>| net.embed(x)).unwrap();
+        (model.to_bytes(&[("key".into(), "value".into())]).unwrap(), model.weights_sha256())
+    };
+    assert_eq!(bytes(), bytes());
+}
+
+/// Burn shares batch-norm statistics between clones; an export must leave the module as it was.
+#[test]
+fn the_module_is_left_alone() {
+    let net = Net::new(&Device::flex().autodiff());
+    let image = known("picture", [1, 3, 32, 16]);
+    let eval = |net: &Net| net.valid().embed(image.clone()).into_data();
+    let before = eval(&net);
+    let model = exporter().export(&net, |net: &Net, x: Tensor<4>| net.embed(x)).unwrap();
+    assert_eq!(before, eval(&net));
+    let _training = net.embed(Tensor::from_data(image.to_data(), &Device::flex().autodiff()));
+    assert!(model.verify(&runtime()).is_ok(), "training on must not move what was exported");
+}

@@ -1,0 +1,126 @@
+//! Bad input and planted faults.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use export::{ExportError, Exporter, Warning};
+
+use crate::blocks::{self, Net};
+use crate::{batch_of, known, runtime};
+
+#[derive(Module, Debug)]
+struct Inner {
+    weight: Param<Tensor<1>>,
+}
+
+#[derive(Module, Debug)]
+struct Outer {
+    first: Inner,
+    second: Inner,
+}
+
+fn outer() -> Outer {
+    let inner = |name| Inner { weight: Param::from_tensor(known(name, [4])) };
+    Outer { first: inner("a"), second: inner("b") }
+}
+
+#[test]
+fn one_flipped_sign_is_caught() {
+    for name in ["light.1.conv2.weight", "heads.3.0.weight"] {
+        let mut model = blocks::export(true);
+        model.verify(&runtime()).unwrap();
+        let id = model.graph().initialiser_named(name).unwrap();
+        assert!(model.graph_mut().initialiser_mut(id).unwrap().flip_sign(5));
+        let error = model.verify(&runtime()).unwrap_err();
+        assert!(matches!(&error, ExportError::Parity { output, .. } if output == "features"), "{name}: {error}");
+    }
+}
+
+#[test]
+fn everything_unsupported_is_said_at_once() {
+    let error = Exporter::new("unsupported")
+        .input("x", batch_of(&[4]))
+        .export(&outer(), |net: &Outer, x: Tensor<2>| {
+            let x = (x * net.first.weight.val().unsqueeze::<2>()).cumprod(1);
+            (x * net.second.weight.val().unsqueeze::<2>()).cummax(1)
+        })
+        .unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("`NumericFloat::CumProd` in `first`"), "{text}");
+    assert!(text.contains("`NumericFloat::CumMax` in `second`"), "{text}");
+}
+
+#[test]
+fn a_parameter_that_is_not_finite_is_named() {
+    for bad in [f32::NAN, f32::INFINITY] {
+        let mut net = outer();
+        let values = TensorData::from([0.0, 1.0, bad, 2.0]);
+        net.second.weight = Param::from_tensor(Tensor::from_data(values, &Device::flex()));
+        let error = Exporter::new("not finite")
+            .input("x", batch_of(&[4]))
+            .export(&net, |net: &Outer, x: Tensor<2>| x * net.second.weight.val().unsqueeze::<2>())
+            .unwrap_err();
+        assert!(
+            matches!(&error, ExportError::NotFinite { parameter, index: 2, .. } if parameter == "second.weight"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn independent_outputs_and_unused_inputs_are_warned_of() {
+    let model = Exporter::new("warned")
+        .input("x", batch_of(&[4]))
+        .integers("ignored", batch_of(&[]), 0, 3)
+        .output("y")
+        .output("fixed")
+        .export(&outer(), |net: &Outer, (x, _): (Tensor<2>, Tensor<1, Int>)| (x * 2.0, net.first.weight.val() * 2.0))
+        .unwrap();
+    let expected =
+        [Warning::ConstantOutput { output: "fixed".into() }, Warning::UnusedInput { input: "ignored".into() }];
+    assert_eq!(model.warnings(), expected);
+    model.verify(&runtime()).unwrap();
+}
+
+#[test]
+fn declarations_that_do_not_fit_are_refused() {
+    let forward = |_: &Outer, x: Tensor<2>| x * 2.0;
+    let export = |exporter: Exporter| exporter.export(&outer(), forward).unwrap_err();
+    let base = || Exporter::new("refused").input("x", batch_of(&[4]));
+    assert!(matches!(export(base().output("x")), ExportError::DuplicateName { name } if name == "x"));
+    assert!(matches!(export(base().output("y").output("z")), ExportError::Count { what: "output", .. }));
+    assert!(matches!(export(Exporter::new("none")), ExportError::Count { what: "input", .. }));
+    let rank = export(Exporter::new("rank").input("x", batch_of(&[4, 4])));
+    assert!(matches!(rank, ExportError::InputRank { declared: 3, taken: 2, .. }));
+    assert!(matches!(export(base().opset(16)), ExportError::Opset { found: 16 }));
+}
+
+#[test]
+fn reading_values_while_recording_is_an_error_not_a_crash() {
+    let error = Exporter::new("reads")
+        .input("x", batch_of(&[4]))
+        .export(&outer(), |_: &Outer, x: Tensor<2>| {
+            let sum: f32 = (x.clone() * 2.0).sum().into_scalar();
+            x * sum
+        })
+        .unwrap_err();
+    assert!(matches!(error, ExportError::Trace { .. }), "{error}");
+}
+
+#[test]
+fn golden_vectors_come_from_burn() {
+    let model = blocks::export(true);
+    let golden = model.golden("input.golden", 2, 16).unwrap();
+    assert_eq!((golden.batch, golden.block), (2, 16));
+    let stored = &golden.output["features"];
+    assert_eq!(stored.len(), (2usize * 6 * 5).div_ceil(golden.every));
+    let scale = stored.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    assert!((golden.tolerance / scale - 1e-3).abs() < 1e-6);
+    let picture = contract::fill::blocks("input.golden", [2, 3, 32, 16], 16);
+    let net = Net::new(&Device::flex());
+    // Weights are random: the same network is needed, so the shape is what is compared here.
+    assert_eq!(
+        net.embed(Tensor::from_data(TensorData::new(picture, [2, 3, 32, 16]), &Device::flex())).dims(),
+        [2, 6, 5]
+    );
+    assert!(model.golden("input.golden", 2, 7).is_err());
+}

@@ -1,0 +1,29 @@
+//! The real network. It comes with the `cli` feature, the one place where training and export meet.
+
+#![cfg(feature = "cli")]
+
+use burn::tensor::{Device, Tensor};
+use export::Exporter;
+use train::model::{ReidNet, ReidNetConfig};
+
+use crate::{batch_of, operators, verified};
+
+#[test]
+fn lmbn_n_agrees_with_burn() {
+    let config = ReidNetConfig { model: "LMBN_n".into(), classes: 10, features: 512 };
+    let net = ReidNet::new(&config, 1, &Device::flex()).unwrap();
+    let start = std::time::Instant::now();
+    let model = Exporter::new("LMBN_n")
+        .input("image", batch_of(&[3, 384, 128]))
+        .output("features")
+        .export(&net, |net: &ReidNet, images: Tensor<4>| net.embed(images))
+        .unwrap();
+    println!("exported in {:.2} s", start.elapsed().as_secs_f64());
+    let operators = operators(&model);
+    let count = |name: &str| operators.iter().filter(|operator| *operator == name).count();
+    // Two necks follow an activation and have no convolution to go into.
+    assert_eq!(count("BatchNormalization"), 2, "{operators:?}");
+    let names: Vec<&str> = model.graph().nodes.iter().map(|node| node.name.as_str()).collect();
+    assert!(names.contains(&"partial_branch.1.0.conv2b.0.conv1"), "{names:?}");
+    verified(&model);
+}

@@ -1,0 +1,51 @@
+//! Burn modules, exported and run in ONNX Runtime.
+
+mod blocks;
+mod bundles;
+mod faults;
+mod lmbn_n;
+mod operations;
+mod shapes;
+
+use burn::tensor::{Device, Tensor};
+use contract::{Axis, fill};
+use export::{ExportedModel, Runtime};
+
+/// ONNX Runtime, or the advice how to get it.
+fn runtime() -> Runtime {
+    Runtime::load().unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A first axis of any size, and fixed ones.
+fn batch_of(sizes: &[usize]) -> Vec<Axis> {
+    let fixed = sizes.iter().map(|&size| Axis::Size(size));
+    std::iter::once(Axis::Symbol("batch".into())).chain(fixed).collect()
+}
+
+/// A tensor of known values in [-1, 1).
+fn known<const D: usize>(name: &str, shape: [usize; D]) -> Tensor<D> {
+    let values: Vec<f32> = fill::unit(name, shape.iter().product()).map(|u| (2.0 * u - 1.0) as f32).collect();
+    Tensor::from_data(burn::tensor::TensorData::new(values, shape), &Device::flex())
+}
+
+/// Operators by name, in order.
+fn operators(model: &ExportedModel) -> Vec<String> {
+    model.graph().nodes.iter().map(|node| node.op.name()).collect()
+}
+
+/// Compares with Burn at all batch sizes; reads the bytes back with the reader for untrusted files.
+fn verified(model: &ExportedModel) {
+    // For a look at the files from outside, for instance with Python's `onnx.checker`.
+    if let Some(folder) = std::env::var_os("VITRINE_TEST_MODELS") {
+        let path = std::path::Path::new(&folder).join(format!("{}-{}.onnx", model.name(), model.opset()));
+        contract::files::write(&path, model.to_bytes(&[]).unwrap()).unwrap();
+    }
+    match model.verify(&runtime()) {
+        // Shown with `--nocapture`.
+        Ok(parity) => println!("{}, operator set {}\n{}", model.name(), model.opset(), parity.to_markdown()),
+        Err(error) => {
+            let source = std::error::Error::source(&error);
+            panic!("{}: {error} ({source:?}); nodes {:?}", model.name(), operators(model))
+        }
+    }
+}

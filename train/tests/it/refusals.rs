@@ -1,0 +1,113 @@
+//! What must not work: each through the program, with exit code 2 and a message that says what, where, found and allowed.
+
+use std::path::Path;
+
+use crate::support::{files, pictures, small, train};
+
+#[test]
+fn data_that_cannot_be_trained_on_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let run = |more: &[&str]| train(at, &small(more));
+    run(&[]).refused(&["dataset folder `data`", "does not exist"]);
+    std::fs::create_dir(at.join("data")).unwrap();
+    run(&[]).refused(&["`data`", "found", "market1501"]);
+    run(&["--data_train", "market1501"]).refused(&["`market1501`", "`data`", "bounding_box_train"]);
+    run(&["--data_train", "market"]).refused(&["unknown dataset `market`", "msmt17"]);
+    pictures(at, 1, 4);
+    run(&["--data_train", "folders"]).refused(&["`data` has 1 identity", "at least 2"]);
+    pictures(at, 2, 4);
+    run(&[]).refused(&["one identity only", "at least 2"]);
+    pictures(at, 6, 4);
+    run(&["--batchid", "4"]).refused(&["needs 4 different identities", "has 3", "--batchid"]);
+    run(&["--model", "LMBN_x"]).refused(&["unknown network `LMBN_x`", "LMBN_n"]);
+    run(&["--loss", "1*Tripel"]).refused(&["unknown loss `Tripel`", "Triplet"]);
+    assert!(!at.join("runs").exists(), "nothing was begun");
+}
+
+#[test]
+fn settings_that_make_no_sense_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let run = |more: &[&str]| train(at, &[&["reid"], more].concat());
+    run(&["--epochs", "many"]).refused(&["many", "--epochs"]);
+    run(&["--sampler", "maybe"]).refused(&["maybe", "True or False"]);
+    run(&["--optimizer", "LAMB"]).refused(&["command line", "`LAMB`", "RMSprop"]);
+    run(&["--batchid", "1"]).refused(&["--batchid is 1", "2 to"]);
+    run(&["--decay-type", "step_70_40"]).refused(&["--decay-type", "step_40_70"]);
+    run(&["--learning-rate", "1"]).refused(&["--learning-rate"]);
+    run(&["--resume", "x", "--overwrite"]).refused(&["--overwrite", "--resume"]);
+    run(&["--resume", "nowhere"]).refused(&["no run to resume at `nowhere` nor at `runs/reid/nowhere`"]);
+    let settings = at.join("settings.yaml");
+    std::fs::write(&settings, "epochs: 3\nepoch: 4\n").unwrap();
+    run(&["--config", "settings.yaml"]).refused(&["settings.yaml", "unknown setting `epoch`", "epochs"]);
+    std::fs::write(&settings, "epochs: many\n").unwrap();
+    run(&["--config", "settings.yaml"]).refused(&["settings.yaml", "many"]);
+    run(&["--config", "other.yaml"]).refused(&["cannot read settings `other.yaml`"]);
+    train(at, &["eval", "nothing"]).refused(&["cannot read weights `nothing`"]);
+    train(at, &["eval", "."]).refused(&["no checkpoint in `.`", "best_model.safetensors"]);
+}
+
+#[test]
+fn unreadable_pictures_are_replaced_and_counted_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let data = pictures(at, 4, 4);
+    std::fs::write(data.join("id0/1.png"), b"no picture").unwrap();
+    std::fs::write(data.join("id2/0.png"), b"no picture").unwrap();
+    let ended = train(at, &small(&["--epochs", "2"])).ok();
+    let warned = |name: &str| ended.stderr.matches(&format!("{name}`")).count();
+    assert_eq!(warned("id0/1.png"), 1, "once, not in each epoch: {}", ended.stderr);
+    assert_eq!(warned("id2/0.png"), 1, "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("another of its identity taken") && ended.stderr.contains("left out"),
+        "{}",
+        ended.stderr
+    );
+    let last = ended.stderr.lines().find(|line| line.starts_with("epoch 2/2")).unwrap();
+    assert!(last.ends_with("  1 unreadable pictures"), "{last}");
+    let table = train(at, &["eval", "runs/reid/test"]).ok().stdout;
+    assert!(table.contains("1 unreadable pictures left out"), "{table}");
+    train(at, &["eval", "runs/reid/test", "--strict"]).refused(&["id2/0.png", "--strict"]);
+    train(at, &small(&["--strict", "--save", "strict"])).refused(&["id0/1.png", "--strict"]);
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_the_run_and_overwrites_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    pictures(at, 4, 8);
+    train(at, &small(&["--epochs", "1"])).ok();
+    let run = at.join("runs/reid/test");
+    let before = files(&run);
+    let mad = ["reid", "--resume", "test", "--epochs", "3", "--lr", "1e30"];
+    let ended = train(at, &mad).refused(&["epoch 2, batch", "data/id", ".png", "CrossEntropy"]);
+    println!("{}", ended.stderr);
+    let after = files(&run);
+    for (name, bytes) in before.iter().filter(|(name, _)| *name != "run.json") {
+        assert!(after[name] == *bytes, "{name} was overwritten");
+    }
+    assert_eq!(before.len(), after.len(), "{:?}", after.keys());
+    train(at, &["reid", "--resume", "test", "--epochs", "2"]).ok();
+
+    // An occupied directory is not taken, nor emptied when the new run cannot begin.
+    let before = files(&run);
+    train(at, &small(&[])).refused(&["`runs/reid/test` already holds a run", "--resume", "--overwrite"]);
+    train(at, &small(&["--overwrite", "--batchid", "60"])).refused(&["60 different identities"]);
+    train(at, &small(&["--overwrite", "--pre_train", "missing.pth"])).refused(&["cannot read weights `missing.pth`"]);
+    assert!(files(&run) == before);
+    train(at, &["reid", "--resume", "test", "--feats", "32"]).refused(&["LMBN_n with 16 features", "with 32 features"]);
+    train(at, &small(&["--overwrite", "--epochs", "0"])).ok();
+    assert_eq!(files(&run).len(), 3, "of the old run nothing is left: {:?}", files(&run).keys());
+}
+
+#[test]
+fn a_run_directory_that_cannot_be_written_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    pictures(at, 4, 4);
+    std::fs::write(at.join("runs"), b"a file where a folder should be").unwrap();
+    train(at, &small(&[])).refused(&["runs/reid/test"]);
+    train(at, &small(&["--save-dir", "runs/here"])).refused(&["runs/here/run.json"]);
+    assert_eq!(std::fs::read(Path::new(at).join("runs")).unwrap(), b"a file where a folder should be");
+}

@@ -1,0 +1,245 @@
+//! Whole runs of the program on a few small pictures.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use train::checkpoint::Checkpoint;
+
+use crate::support::{self, Ended, command, files, json, pictures, small, tensors, train};
+
+/// A folder with pictures and `runs/reid/straight`: two epochs in one go, made once for all tests. Made afresh by each test
+/// program, and left in the build folder.
+fn straight() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("straight");
+        let _ = std::fs::remove_dir_all(&folder);
+        pictures(&folder, 8, 6);
+        let ended = train(&folder, &small(&["--epochs", "2", "--test-every", "1", "--save", "straight"])).ok();
+        std::fs::write(folder.join("stdout"), ended.stdout).unwrap();
+        std::fs::write(folder.join("stderr"), ended.stderr).unwrap();
+        folder
+    })
+}
+
+fn run(name: &str) -> PathBuf {
+    straight().join("runs/reid").join(name)
+}
+
+/// The numbers of a history that a resumed run must repeat: all but the clock's.
+fn numbers(run: &Path) -> Vec<Value> {
+    let mut records = json(&run.join("training_history.json")).as_array().unwrap().clone();
+    for record in &mut records {
+        for clock in ["seconds", "images_per_second", "finished"] {
+            record.as_object_mut().unwrap().remove(clock).unwrap();
+        }
+    }
+    records
+}
+
+#[test]
+fn a_run_writes_its_directory() {
+    let names: Vec<String> = files(&run("straight")).into_keys().collect();
+    let wanted = [
+        "best_model.safetensors",
+        "checkpoint_epoch_1.safetensors",
+        "checkpoint_epoch_1.state",
+        "checkpoint_epoch_2.safetensors",
+        "checkpoint_epoch_2.state",
+        "final_model.safetensors",
+        "metrics.csv",
+        "run.json",
+        "training_curves.png",
+        "training_history.json",
+    ];
+    let others: Vec<&String> = names.iter().filter(|name| !wanted.contains(&name.as_str())).collect();
+    assert!(matches!(&others[..], [events] if events.starts_with("events.out.tfevents.")), "{names:?}");
+    assert!(wanted.iter().all(|name| names.iter().any(|found| found == name)), "{names:?}");
+
+    let facts = json(&run("straight").join("run.json"));
+    assert!(facts["command"].as_str().unwrap().contains("--epochs 2"), "{facts}");
+    assert_eq!(
+        (&facts["config"]["epochs"], &facts["seed"], &facts["dataset"]),
+        (&2.into(), &1.into(), &"folders".into())
+    );
+    assert_eq!(facts["dataset_fingerprint"].as_str().unwrap().len(), 64);
+    assert_eq!(facts["versions"]["burn"], "0.22.1");
+    let records = numbers(&run("straight"));
+    let terms = records[1]["terms"].as_object().unwrap();
+    assert_eq!(terms.keys().collect::<Vec<_>>(), ["CrossEntropy", "MSLoss"]);
+    for metric in ["mAP", "rank1", "rank3", "rank5", "rank10"] {
+        assert!((0.0..=1.0).contains(&records[0]["metrics"][metric].as_f64().unwrap()), "{metric}");
+    }
+
+    let said = |name: &str| std::fs::read_to_string(straight().join(name)).unwrap();
+    let (stdout, stderr) = (said("stdout"), said("stderr"));
+    assert!(stdout.starts_with("runs/reid/straight, best mAP ") && stdout.lines().count() == 1, "{stdout}");
+    for text in
+        ["starting from random weights (seed 1)", "folders: 24 pictures of 4 identities", "epoch 1/2  lr ", "epoch 2/2"]
+    {
+        assert!(stderr.contains(text), "`{text}` is not in: {stderr}");
+    }
+    assert!(stderr.contains("img/s") && !stderr.contains("unreadable"), "{stderr}");
+
+    let best = Checkpoint::open(&run("straight")).unwrap();
+    assert!(best.path.ends_with("best_model.safetensors"));
+    assert_eq!(best.record.best.unwrap().1, best.record.epoch);
+}
+
+#[test]
+fn two_epochs_are_one_and_a_resumed_one() {
+    let ended = train(straight(), &small(&["--epochs", "1", "--test-every", "1", "--save", "halves"])).ok();
+    assert!(ended.stdout.contains("after epoch 1"), "{}", ended.stdout);
+    let ended = train(straight(), &["reid", "--resume", "halves", "--epochs", "2"]).ok();
+    assert!(ended.stderr.contains("checkpoint_epoch_1.safetensors after epoch 1\n"), "{}", ended.stderr);
+    same_as_straight("halves");
+    // A finished run has nothing to continue.
+    train(straight(), &["reid", "--resume", "halves"]).ok();
+    same_as_straight("halves");
+}
+
+fn same_as_straight(name: &str) {
+    assert_eq!(numbers(&run(name)), numbers(&run("straight")));
+    for file in ["final_model", "best_model", "checkpoint_epoch_2"] {
+        let file = format!("{file}.safetensors");
+        let (found, wanted) = (tensors(&run(name).join(&file)), tensors(&run("straight").join(&file)));
+        let different: Vec<_> = wanted.iter().filter(|(key, bytes)| found.get(*key) != Some(bytes)).collect();
+        assert!(
+            different.is_empty() && found.len() == wanted.len(),
+            "{file}: {:?}",
+            different.iter().map(|(key, _)| key).collect::<Vec<_>>()
+        );
+    }
+    let state = |name| std::fs::read(run(name).join("checkpoint_epoch_2.state")).unwrap();
+    assert!(state(name) == state("straight"), "state of the optimiser");
+}
+
+/// Ctrl-C as a shell sends it, somewhere in the first or second epoch.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_continues_as_if_it_had_not_been() {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+
+    let arguments = small(&["--epochs", "2", "--test-every", "1", "--save", "interrupted"]);
+    let mut child = command(straight(), &arguments).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    // The handler is there before run.json, and that before the first step.
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let reader = std::thread::spawn(move || stderr.lines().map(Result::unwrap).collect::<Vec<_>>().join("\n"));
+    let began = Instant::now();
+    while !run("interrupted").join("run.json").exists() {
+        assert!(began.elapsed() < Duration::from_secs(120), "no run began");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let sent = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    let ended = Ended { stderr: reader.join().unwrap(), ..child.wait_with_output().unwrap().into() };
+    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
+    assert!(ended.stderr.contains("continue with `train reid --resume runs/reid/interrupted`"), "{}", ended.stderr);
+    assert!(!run("interrupted").join("final_model.safetensors").exists());
+    let within: Vec<String> = files(&run("interrupted")).into_keys().filter(|name| name.contains("_step_")).collect();
+    println!("interrupted at {within:?}");
+    assert_eq!(within.len(), 2, "within the first epoch");
+
+    let ended = train(straight(), &["reid", "--resume", "runs/reid/interrupted"]).ok();
+    println!("{}", ended.stderr);
+    same_as_straight("interrupted");
+    let left = files(&run("interrupted")).into_keys().filter(|name| name.contains("_step_")).count();
+    assert_eq!(left, 0, "checkpoints within an epoch go when it is done");
+}
+
+#[test]
+fn no_epochs_save_the_untrained_network() {
+    let ended = train(straight(), &small(&["--epochs", "0", "--save", "untrained"])).ok();
+    assert!(ended.stdout.contains("best mAP") && ended.stdout.contains("after epoch 0"), "{}", ended.stdout);
+    let (best, last) =
+        (run("untrained").join("best_model.safetensors"), run("untrained").join("final_model.safetensors"));
+    assert!(tensors(&best) == tensors(&last));
+    assert_eq!(Checkpoint::open(&last).unwrap().record.metrics.len(), 5);
+    // Pictures that differ in noise only are all the same to a network that has learned nothing.
+    support::coloured(&straight().join("noise"), 4, 4, 0.0);
+    let ended = train(straight(), &["eval", "runs/reid/untrained", "--datadir", "noise"]).ok();
+    assert!(ended.stderr.contains("warning: the embeddings are nearly identical (mean cosine 0.9"), "{}", ended.stderr);
+}
+
+#[test]
+fn evaluation_repeats_to_the_last_bit_and_equals_that_of_training() {
+    let eval =
+        |more: &[&str]| train(straight(), &[&["eval", "runs/reid/straight", "--format", "json"], more].concat()).ok();
+    let first = eval(&[]);
+    assert_eq!(first.stdout, eval(&["--batchtest", "5", "--n-thread", "1"]).stdout);
+    let reports: Value = serde_json::from_str(&first.stdout).unwrap();
+    let ranking = &reports[0]["ranking"];
+    let best = Checkpoint::open(&run("straight")).unwrap();
+    assert_eq!(ranking["map"].as_f64().unwrap(), best.record.metrics["mAP"]);
+    assert_eq!(ranking["cmc"][0].as_f64().unwrap(), best.record.metrics["rank1"]);
+    assert_eq!(reports[0]["skipped"], 0);
+    let table = train(straight(), &["eval", "runs/reid/straight", "--rerank"]).ok();
+    for text in ["folders: 12 of 12 queries", "cosine", "re-ranked", "Rank-1"] {
+        assert!(table.stdout.contains(text), "{}", table.stdout);
+    }
+}
+
+#[test]
+fn inspection_shows_the_run() {
+    let table = train(straight(), &["inspect", "runs/reid/straight/checkpoint_epoch_2.safetensors"]).ok().stdout;
+    assert!(table.contains("resumable   yes") && table.contains("epoch       2"), "{table}");
+    let facts = train(straight(), &["inspect", "runs/reid/straight", "--format", "json"]).ok().stdout;
+    let facts: Value = serde_json::from_str(&facts).unwrap();
+    assert_eq!(facts["record"]["network"]["classes"], 4);
+    assert!(facts["parameters"].as_u64().unwrap() > 5_000_000);
+}
+
+#[test]
+fn only_the_checkpoints_asked_for_are_kept() {
+    let arguments = small(&["--epochs", "3", "--test-every", "0", "--keep-checkpoints", "1", "--save", "one"]);
+    train(straight(), &arguments).ok();
+    let names: Vec<String> = files(&run("one")).into_keys().filter(|name| name.starts_with("checkpoint")).collect();
+    assert_eq!(names, ["checkpoint_epoch_3.safetensors", "checkpoint_epoch_3.state"]);
+    let evaluated: Vec<bool> = numbers(&run("one")).iter().map(|record| record.get("metrics").is_some()).collect();
+    assert_eq!(evaluated, [false, false, true], "only after the last epoch");
+}
+
+#[test]
+fn names_of_the_scripts_people_come_from_are_understood() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = [
+        "reid",
+        "--print-config",
+        "--data_train",
+        "market1501",
+        "--data_test",
+        "dukemtmc",
+        "--w_cosine_annealing",
+        "--if_labelsmooth",
+        "--sampler",
+        "True",
+        "--random_erasing",
+        "False",
+        "--nThread",
+        "3",
+        "--batchid=6",
+        "--data_dir",
+        "d",
+    ];
+    let table = train(folder.path(), &arguments).ok().stdout;
+    for (key, value) in [
+        ("data_train", "\"market1501\""),
+        ("data_test", "\"dukemtmc\""),
+        ("w_cosine_annealing", "true"),
+        ("if_labelsmooth", "true"),
+        ("sampler", "true"),
+        ("random_erasing", "false"),
+        ("n_thread", "3"),
+        ("batchid", "6"),
+        ("datadir", "\"d\""),
+    ] {
+        let line = table.lines().find(|line| line.split_whitespace().next() == Some(key)).unwrap();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(words, [key, value, "command", "line"]);
+    }
+    assert!(table.lines().any(|line| line.starts_with("epochs ") && line.ends_with("default")), "{table}");
+    assert!(support::files(folder.path()).is_empty(), "nothing is run");
+}
