@@ -10,7 +10,8 @@ use crate::model::ExportedModel;
 /// How far the two may be apart.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Tolerance {
-    /// Largest absolute difference of any element.
+    /// Largest absolute difference of any element of a row whose values stay within 1; in a row with larger values it grows in
+    /// proportion to the largest, as the rounding of single precision does.
     pub max_abs: f64,
     /// Smallest cosine of any row.
     pub min_cosine: f64,
@@ -136,12 +137,15 @@ fn compare_output(
         let (max_abs, cosine) = distance(a, b);
         total.max_abs = total.max_abs.max(max_abs);
         total.min_cosine = total.min_cosine.min(cosine);
-        total.scale = b.iter().fold(total.scale, |largest, value| largest.max(value.abs()));
-        if max_abs > tolerance.max_abs || cosine < tolerance.min_cosine {
+        let scale = b.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
+        total.scale = total.scale.max(scale);
+        let limit = tolerance.max_abs * scale.max(1.0);
+        // Not `max_abs > limit`: nothing that is not a number may pass.
+        if !(max_abs <= limit && cosine >= tolerance.min_cosine) {
             return Err(ExportError::Parity {
                 output: total.output.clone(),
                 max_abs,
-                limit: tolerance.max_abs,
+                limit,
                 min_cosine: cosine,
                 min_allowed: tolerance.min_cosine,
                 batch,
