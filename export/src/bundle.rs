@@ -155,8 +155,9 @@ fn card(model: &ExportedModel, contract: &ModelContract, parity: &Parity, bytes:
         contract.exporter.burn
     ));
     text.push_str(&format!(
-        "\n## ONNX Runtime against Burn\n\nLargest difference allowed {:.0e} (of the row's largest value, where that is above 1), smallest cosine {}.\n\n{}",
+        "\n## ONNX Runtime against Burn\n\nLargest difference allowed {:.0e}, or {:.0e} of a row's largest value; smallest cosine {}.\n\n{}",
         parity.tolerance.max_abs,
+        parity.tolerance.relative,
         parity.tolerance.min_cosine,
         parity.to_markdown()
     ));

@@ -10,9 +10,11 @@ use crate::model::ExportedModel;
 /// How far the two may be apart.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Tolerance {
-    /// Largest absolute difference of any element of a row whose values stay within 1; in a row with larger values it grows in
-    /// proportion to the largest, as the rounding of single precision does.
+    /// Largest absolute difference of any element.
     pub max_abs: f64,
+    /// The same as a share of the row's largest value; the larger of the two limits counts. Single precision rounds in
+    /// proportion, and a trained network answers noise with values in the hundreds.
+    pub relative: f64,
     /// Smallest cosine of any row.
     pub min_cosine: f64,
 }
@@ -20,7 +22,7 @@ pub struct Tolerance {
 impl Default for Tolerance {
     /// What single precision gives for networks of some hundred layers with room to spare, and what a wrong weight exceeds.
     fn default() -> Self {
-        Self { max_abs: 1e-4, min_cosine: 0.999_999 }
+        Self { max_abs: 1e-4, relative: 1e-5, min_cosine: 0.999_999 }
     }
 }
 
@@ -139,7 +141,7 @@ fn compare_output(
         total.min_cosine = total.min_cosine.min(cosine);
         let scale = b.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
         total.scale = total.scale.max(scale);
-        let limit = tolerance.max_abs * scale.max(1.0);
+        let limit = tolerance.max_abs.max(tolerance.relative * scale);
         // Not `max_abs > limit`: nothing that is not a number may pass.
         if !(max_abs <= limit && cosine >= tolerance.min_cosine) {
             return Err(ExportError::Parity {
