@@ -4,11 +4,10 @@ use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::NoCheckp
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
-use burn::backend::ops::FloatTensorOps;
 use burn::backend::{Autodiff, Flex};
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2d;
-use burn::tensor::{Shape, Tensor};
+use burn::tensor::Tensor;
 
 use super::dense::{self, Geometry};
 use super::depthwise::{self, Plane};
@@ -21,8 +20,8 @@ enum Method {
     Depthwise(Plane),
     /// Products of patches.
     Dense(Geometry),
-    /// One pixel, 1×1: a product of two matrices as they lie.
-    Single,
+    /// One pixel, 1×1: a product of two matrices.
+    Single(Geometry),
 }
 
 impl Method {
@@ -41,7 +40,9 @@ impl Method {
             return None;
         }
         match conv.groups {
-            1 if [height, width] == [1, 1] && conv.kernel_size == [1, 1] && padding == [0, 0] => Some(Self::Single),
+            1 if [height, width] == [1, 1] && conv.kernel_size == [1, 1] && padding == [0, 0] => {
+                Some(Self::Single(geometry))
+            }
             1 => Some(Self::Dense(geometry)),
             groups if groups == input && groups == output && conv.kernel_size == [3, 3] && padding == [1, 1] => {
                 match conv.stride {
@@ -66,18 +67,11 @@ impl Method {
                 let [height, width] = geometry.out_size();
                 tensor(dense::forward(values(&input), values(&weight), geometry), [batch, output, height, width])
             }
-            Self::Single => {
-                let product = Flex::float_matmul(flat(input), Flex::float_swap_dims(flat(weight), 0, 1));
-                Flex::float_reshape(product, Shape::from(vec![batch, output, 1, 1]))
+            Self::Single(geometry) => {
+                tensor(dense::single(values(&input), values(&weight), geometry), [batch, output, 1, 1])
             }
         }
     }
-}
-
-/// `[n, m, 1, 1]` as a matrix.
-fn flat(tensor: FlexTensor) -> FlexTensor {
-    let [rows, columns] = [tensor.layout().shape()[0], tensor.layout().shape()[1]];
-    Flex::float_reshape(tensor, Shape::from(vec![rows, columns]))
 }
 
 /// A convolution layer: `[batch, input, height, width]` to `[batch, output, ..]`.
@@ -128,12 +122,10 @@ impl Backward<Flex, 2> for Conv {
                     .is_some()
                     .then(|| tensor(dense::weight_grad(values(&input), values(&grad), geometry), shape(&weight))),
             ),
-            Method::Single => {
-                let (shapes, grad) = ([shape(&input), shape(&weight)], flat(grad));
-                let of_input = Flex::float_matmul(grad.clone(), flat(weight));
-                let of_weight = Flex::float_matmul(Flex::float_swap_dims(grad, 0, 1), flat(input));
-                let [input, weight] = shapes.map(Shape::from);
-                (Some(Flex::float_reshape(of_input, input)), Some(Flex::float_reshape(of_weight, weight)))
+            Method::Single(geometry) => {
+                let (of_input, of_weight) =
+                    dense::single_grads(values(&input), values(&weight), values(&grad), geometry);
+                (Some(tensor(of_input, shape(&input))), Some(tensor(of_weight, shape(&weight))))
             }
         };
         for (node, grad) in [(to_input, input_grad), (to_weight, weight_grad)] {

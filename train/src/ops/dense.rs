@@ -185,3 +185,22 @@ pub fn weight_grad(input: &[f32], grad: &[f32], geometry: Geometry) -> Vec<f32> 
         outer_sum(grad, geometry.output, &patches, depth, width)
     }
 }
+
+/// The 1×1 convolution of single pixels: `[batch, input]` and weights `[output, input]` to `[batch, output]`. A row's bits do not
+/// depend on its batch.
+pub fn single(input: &[f32], weight: &[f32], geometry: Geometry) -> Vec<f32> {
+    let width = geometry.input;
+    outer_sum(input, input.len() / width, &[Plain { values: weight, width }], geometry.output, width)
+}
+
+/// Gradients of [`single`]'s input and weight, given that of the output.
+pub fn single_grads(input: &[f32], weight: &[f32], grad: &[f32], geometry: Geometry) -> (Vec<f32>, Vec<f32>) {
+    let (width, outputs) = (geometry.input, geometry.output);
+    let batch = input.len() / width;
+    let (mut input_grad, mut weight_grad) = (vec![0.0; input.len()], vec![0.0; weight.len()]);
+    let by_sample = Packed::new(batch, outputs, |row, k| grad[row * outputs + k]);
+    product(&by_sample, &[Plain { values: weight, width }], width, &mut input_grad);
+    let by_output = Packed::new(outputs, batch, |row, k| grad[k * outputs + row]);
+    product(&by_output, &[Plain { values: input, width }], width, &mut weight_grad);
+    (input_grad, weight_grad)
+}

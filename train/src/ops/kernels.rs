@@ -53,18 +53,19 @@ pub struct Packed {
 
 impl Packed {
     /// Packs the `rows`×`depth` matrix whose element at (row, k) is `at(row, k)`.
-    pub fn new(rows: usize, depth: usize, at: impl Fn(usize, usize) -> f32) -> Self {
+    pub fn new(rows: usize, depth: usize, at: impl Fn(usize, usize) -> f32 + Sync) -> Self {
         let panels = rows.div_ceil(ROWS);
-        let mut values = Vec::with_capacity(panels * ROWS * depth);
-        for start in (0..depth).step_by(DEPTH) {
-            for panel in 0..panels {
-                for k in start..depth.min(start + DEPTH) {
-                    values.extend((0..ROWS).map(|r| {
-                        let row = panel * ROWS + r;
-                        if row < rows { at(row, k) } else { 0.0 }
-                    }));
+        let mut values = vec![0.0; panels * ROWS * depth];
+        for (block, values) in values.chunks_mut(DEPTH * panels * ROWS).enumerate() {
+            let size = values.len() / panels;
+            values.par_chunks_mut(size).enumerate().with_min_len(16).for_each(|(panel, values)| {
+                let first = panel * ROWS;
+                for (k, column) in values.chunks_exact_mut(ROWS).enumerate() {
+                    for (row, value) in (first..rows).zip(column) {
+                        *value = at(row, block * DEPTH + k);
+                    }
                 }
-            }
+            });
         }
         Self { values, rows, depth }
     }

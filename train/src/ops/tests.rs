@@ -253,6 +253,21 @@ fn batch_norm_gradients_match_finite_differences() {
     }
 }
 
+/// A picture's embedding is the same whatever it is embedded with.
+#[test]
+fn a_sample_does_not_depend_on_its_batch() {
+    let device = Device::flex();
+    for case in conv_cases() {
+        let conv = case.layer(&device);
+        let input = filled("input", case.input, &device);
+        let together = conv2d(&conv, input.clone());
+        for sample in 0..case.input[0] {
+            let alone = conv2d(&conv, input.clone().narrow(0, sample, 1));
+            assert_eq!(data(alone), data(together.clone().narrow(0, sample, 1)), "{:?}", case.input);
+        }
+    }
+}
+
 /// Checkpoints are resumed bit by bit, on machines with other numbers of processors too.
 #[test]
 fn results_do_not_depend_on_threads() {
