@@ -5,6 +5,7 @@ mod bundles;
 mod faults;
 mod lmbn_n;
 mod operations;
+mod program;
 mod shapes;
 
 use burn::tensor::{Device, Tensor};

@@ -1,0 +1,106 @@
+//! The program: a checkpoint in, a bundle out, and what it refuses.
+
+#![cfg(feature = "cli")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use burn::tensor::Device;
+use train::checkpoint::{self, Record};
+use train::config::ReidConfig;
+use train::model::{ReidNet, ReidNetConfig, StateDict};
+use train::task::reid;
+
+/// A checkpoint of an untrained LMBN_n for small pictures.
+fn checkpoint(path: &Path, change: impl FnOnce(&mut Record)) {
+    let network = ReidNetConfig { model: "LMBN_n".into(), classes: 3, features: 16 };
+    let config = ReidConfig { height: 64, width: 32, feats: 16, num_classes: 3, ..ReidConfig::default() };
+    let net = ReidNet::new(&network, 1, &Device::flex()).unwrap();
+    let mut record = Record {
+        family: reid::FAMILY.into(),
+        network: serde_json::to_value(&network).unwrap(),
+        config: serde_json::to_value(&config).unwrap(),
+        ..Record::default()
+    };
+    change(&mut record);
+    checkpoint::save_weights(path, &StateDict::of(&net), &record).unwrap();
+}
+
+fn export(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_export")).args(arguments).current_dir(folder).output().unwrap()
+}
+
+/// What the program says when it refuses; it must leave nothing behind.
+fn refused(folder: &Path, arguments: &[&str]) -> String {
+    let output = export(folder, arguments);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(output.stdout.is_empty() && !folder.join("models-onnx").exists(), "{text}");
+    text
+}
+
+#[test]
+fn a_checkpoint_becomes_a_bundle_named_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    checkpoint(&folder.path().join("small.safetensors"), |_| {});
+    let output = export(folder.path(), &["--onnx", "small.safetensors", "--format", "json", "--licence", "CC0"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{text}");
+    let facts: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(facts["opset"], 20);
+    let batches: Vec<_> = facts["parity"]["batch"].as_array().unwrap().iter().map(|size| &size["batch"]).collect();
+    assert_eq!(batches, [1, 2, 7, 32]);
+    let bundle = folder.path().join("models-onnx/small");
+    let card = std::fs::read_to_string(bundle.join("CARD.md")).unwrap();
+    assert!(card.contains("CC0") && card.contains("`image`"), "{card}");
+    let (model, _) = onnx::read(&bundle.join("model.onnx"), &onnx::Limits::default()).unwrap();
+    let entries = model.metadata_props.iter().map(|entry| (entry.key.as_str(), entry.value.as_str()));
+    let contract = contract::ModelContract::from_metadata(entries).unwrap();
+    assert_eq!(contract.input[0].size, [64, 32]);
+    let embedding = contract.embedding.unwrap();
+    assert!(embedding.flip && embedding.dim == 16 * 7 && !embedding.contract_id.is_empty());
+    assert_eq!(contract.exporter.checkpoint_sha256.len(), 64);
+
+    // Another batch and no mirror image: other bytes, and another contract, so that galleries are not mixed.
+    let fixed = ["--onnx", "small.safetensors", "-o", "fixed", "--batch", "4", "--no-flip", "--opset", "17"];
+    assert!(export(folder.path(), &fixed).status.success());
+    let text = std::fs::read_to_string(folder.path().join("fixed/contract.json")).unwrap();
+    let fixed = contract::ModelContract::from_json(&text).unwrap();
+    assert_eq!((fixed.input[0].shape[0].clone(), fixed.exporter.opset), (contract::Axis::Size(4), 17));
+    assert_ne!(fixed.embedding.unwrap().contract_id, embedding.contract_id);
+}
+
+#[test]
+fn what_is_no_checkpoint_of_ours_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    assert!(refused(path, &["--onnx", "nowhere.safetensors"]).contains("nowhere.safetensors"));
+    std::fs::create_dir(path.join("empty")).unwrap();
+    assert!(refused(path, &["--onnx", "empty"]).contains("no checkpoint in `empty`"));
+    std::fs::write(path.join("noise.safetensors"), "not weights").unwrap();
+    assert!(refused(path, &["--onnx", "noise.safetensors"]).contains("noise.safetensors"));
+    let weights = safetensors_without_record();
+    std::fs::write(path.join("foreign.safetensors"), weights).unwrap();
+    assert!(refused(path, &["--onnx", "foreign.safetensors"]).contains("train import"));
+    checkpoint(&path.join("palm.safetensors"), |record| record.family = "palm".into());
+    let text = refused(path, &["--onnx", "palm.safetensors"]);
+    assert!(text.contains("`palm`") && text.contains("`reid`"), "{text}");
+    checkpoint(&path.join("other.safetensors"), |record| record.network["model"] = "SomeNet".into());
+    let text = refused(path, &["--onnx", "other.safetensors"]);
+    assert!(text.contains("unknown network `SomeNet`; known: LMBN_n"), "{text}");
+    checkpoint(&path.join("wide.safetensors"), |record| record.network["features"] = 32.into());
+    assert!(refused(path, &["--onnx", "wide.safetensors"]).contains("of another shape"));
+}
+
+#[test]
+fn flags_out_of_range_name_what_is_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(refused(folder.path(), &["--onnx", "x", "--opset", "12"]).contains("17 to 23"));
+    assert!(refused(folder.path(), &["--onnx", "x", "--batch", "many"]).contains("dynamic"));
+}
+
+/// A weights file with an empty header, as other tools write them.
+fn safetensors_without_record() -> Vec<u8> {
+    let header = br#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    [&(header.len() as u64).to_le_bytes()[..], header, &[0; 4]].concat()
+}
