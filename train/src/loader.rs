@@ -7,7 +7,7 @@
 //! ```no_run
 //! use std::sync::Arc;
 //! use train::{config::ReidConfig, loader::*, sampler::Sampler, transforms::Transforms};
-//! # fn input() -> contract::InputSpec { unimplemented!() }
+//! # fn input() -> contract::InputSpec { train::task::reid::input_spec(&Default::default()) }
 //! # fn main() -> anyhow::Result<()> {
 //! let config = ReidConfig::default();
 //! let options = contract::dataset::Options::default();
