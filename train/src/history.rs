@@ -269,7 +269,8 @@ pub(crate) mod tests {
 
     /// A run as it might go, evaluated every fifth epoch.
     pub(crate) fn run(epochs: usize) -> Vec<EpochRecord> {
-        let noise = |name: &str, epoch: usize| fixtures::unit(&format!("{name}{epoch}"), 1).next().unwrap_or(0.5) - 0.5;
+        let noise =
+            |name: &str, epoch: usize| contract::fill::unit(&format!("{name}{epoch}"), 1).next().unwrap_or(0.5) - 0.5;
         let record = |epoch: usize| {
             let t = epoch as f64 / 60.0;
             let entropy = 3.0 * (-2.5 * t).exp() + 0.7 + 0.15 * noise("ce", epoch);

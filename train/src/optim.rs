@@ -450,9 +450,10 @@ mod tests {
         let linear = |name: &str, [input, output]: [usize; 2]| {
             let tensor = |values: Vec<f32>| Tensor::<1>::from_data(TensorData::from(values.as_slice()), &device());
             let mut linear = LinearConfig::new(input, output).init(&device());
-            let weight = tensor(fixtures::fill(&format!("{name}.weight"), &[input, output])).reshape([input, output]);
+            let weight =
+                tensor(contract::fill::fill(&format!("{name}.weight"), &[input, output])).reshape([input, output]);
             linear.weight = Param::initialized(ParamId::new(), weight.require_grad());
-            let bias = tensor(fixtures::fill(&format!("{name}.bias"), &[output]));
+            let bias = tensor(contract::fill::fill(&format!("{name}.bias"), &[output]));
             linear.bias = Some(Param::initialized(ParamId::new(), bias.require_grad()));
             linear
         };
@@ -483,7 +484,7 @@ mod tests {
 
     fn train(optimizer: &mut Optimizer, mut net: Net, steps: std::ops::Range<usize>) -> Net {
         for step in steps {
-            let input = fixtures::fill(&format!("input.{step}"), &[5, 3]);
+            let input = contract::fill::fill(&format!("input.{step}"), &[5, 3]);
             let input = Tensor::<2>::from_data(TensorData::new(input, [5, 3]), &device());
             let mut hidden = net.norm.forward(net.first.forward(input));
             for layer in &net.layers {
