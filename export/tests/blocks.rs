@@ -1,16 +1,16 @@
 //! A block with everything that OSNet's have, and heads like LMBN_n's.
 
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::pool::{AvgPool2d, AvgPool2dConfig, MaxPool2d, MaxPool2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::activation::{relu, sigmoid};
 use burn::tensor::module::adaptive_avg_pool2d;
-use burn::tensor::{Device, Tensor, TensorData};
-use contract::{Axis, fill};
+use burn::tensor::{Device, Tensor};
+use contract::Axis;
 use export::{ExportedModel, Exporter};
 
-use crate::{batch_of, known, operators, runtime, verified};
+use crate::{batch_of, filled, known, operators, runtime, verified};
 
 #[derive(Module, Debug)]
 pub(crate) struct Light {
@@ -52,58 +52,16 @@ fn conv(input: usize, output: usize, kernel: usize, groups: usize, bias: bool, d
         .init(device)
 }
 
-/// A batch norm with statistics that are not 0 and 1.
-fn norm(name: &str, channels: usize, device: &Device) -> BatchNorm {
-    let mut bn = BatchNormConfig::new(channels).init(device);
-    let (scale, mean) = (known::<1>(&format!("{name}.g"), [channels]), known::<1>(&format!("{name}.m"), [channels]));
-    bn.gamma = bn.gamma.map(|_| scale * 0.2 + 1.0);
-    bn.beta = bn.beta.map(|_| known::<1>(&format!("{name}.b"), [channels]) * 0.1);
-    bn.running_mean = burn::module::RunningState::new(mean * 0.1);
-    bn.running_var = burn::module::RunningState::new(known::<1>(&format!("{name}.v"), [channels]) * 0.5 + 1.0);
-    bn
-}
-
-/// Fills weights and biases by their names: the same network in every run, however many tests run at once.
-#[derive(Default)]
-struct Known(Vec<String>);
-
-impl ModuleMapper for Known {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.0.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.0.pop();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let name = self.0.join(".");
-        if D == 1 && !name.ends_with(".bias") {
-            return param;
-        }
-        param.map(|old| {
-            let values = TensorData::new(fill::fill(&name, &old.dims()), old.shape());
-            Tensor::from_data(values, &old.device())
-        })
-    }
-}
-
 impl Net {
     pub(crate) fn new(device: &Device) -> Self {
-        Self::random(device).map(&mut Known::default())
-    }
-
-    fn random(device: &Device) -> Self {
-        let light = |index: usize| Light {
-            conv1: conv(8, 8, 1, 1, false, device),
-            conv2: conv(8, 8, 3, 8, false, device),
-            bn: norm(&format!("light{index}"), 8, device),
-        };
-        let head = |index: usize| (conv(16, 6, 1, 1, false, device), norm(&format!("head{index}"), 6, device));
-        Self {
+        let norm = |channels: usize| BatchNormConfig::new(channels).init(device);
+        let light =
+            |_| Light { conv1: conv(8, 8, 1, 1, false, device), conv2: conv(8, 8, 3, 8, false, device), bn: norm(8) };
+        let head = |_| (conv(16, 6, 1, 1, false, device), norm(6));
+        filled(Self {
             stem: (
                 conv(3, 8, 7, 1, false, device),
-                norm("stem", 8, device),
+                norm(8),
                 MaxPool2dConfig::new([3, 3])
                     .with_strides([2, 2])
                     .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
@@ -112,11 +70,11 @@ impl Net {
             light: (0..2).map(light).collect(),
             gate: Gate { fc1: conv(8, 2, 1, 1, true, device), fc2: conv(2, 8, 1, 1, true, device) },
             last: conv(8, 16, 1, 1, false, device),
-            last_bn: norm("last", 16, device),
+            last_bn: norm(16),
             halve: AvgPool2dConfig::new([2, 2]).with_strides([2, 2]).init(),
             heads: (0..5).map(head).collect(),
             classifier: LinearConfig::new(6, 10).init(device),
-        }
+        })
     }
 
     pub(crate) fn embed(&self, images: Tensor<4>) -> Tensor<3> {
