@@ -55,6 +55,7 @@ mod curves;
 pub mod engine;
 pub mod evaluate;
 mod events;
+pub mod faces;
 pub mod history;
 pub mod loader;
 pub mod loss;

@@ -1,13 +1,12 @@
 //! Embeddings on disk: a folder of `embeddings.npy`, `rows.jsonl` and `embeddings.json`, pinned to the contract id of the
 //! model that made it. No ONNX Runtime here.
 
-mod npy;
-
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use contract::dataset::{self, Sample};
+use contract::npy::{self, Array};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
@@ -154,7 +153,9 @@ pub fn open(folder: &Path, model: &Path, contract_id: &str, dim: usize) -> Resul
             model_path: model.to_owned(),
         });
     }
-    let (values, rows, found) = npy::read(&read(VALUES)?).map_err(|problem| damaged(format!("{VALUES}: {problem}")))?;
+    let (values, rows, found) = Array::decode(&read(VALUES)?)
+        .and_then(Array::into_matrix)
+        .map_err(|problem| damaged(format!("{VALUES}: {problem}")))?;
     if found != dim || facts.dim != dim || facts.rows != rows {
         let stated = format!("[{}, {}]", facts.rows, facts.dim);
         return Err(damaged(format!(

@@ -2,8 +2,8 @@
 //!
 //! A leaf crate that anyone may import: the [`ModelContract`] a model file carries, the one copy of deterministic
 //! [`preprocess`]ing, the pictures of a [`dataset`] and who is on them, how features become an [`embedding`], the rule
-//! that [`fill`]s tensors with known numbers, and the habits every program of ours shares: atomic [`files`], the
-//! [`cli`], where ONNX [`runtime`] is found.
+//! that [`fill`]s tensors with known numbers, [`npy`] files, and the habits every program of ours shares: atomic
+//! [`files`], the [`cli`], where ONNX [`runtime`] is found.
 
 pub mod cli;
 mod contract;
@@ -11,6 +11,7 @@ pub mod dataset;
 pub mod embedding;
 pub mod files;
 pub mod fill;
+pub mod npy;
 pub mod preprocess;
 pub mod runtime;
 
