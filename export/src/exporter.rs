@@ -115,7 +115,7 @@ impl Exporter {
         }
         let boundary = self.boundary(traces[0].outputs.len())?;
         let resolved = resolve(plan.clone(), traces)?;
-        let mut graph = lower(&resolved, &self.name, &boundary, self.opset)?;
+        let (mut graph, operations) = lower(&resolved, &self.name, &boundary, self.opset)?;
         let warnings = warnings(&graph);
         checker::check(&graph, self.opset)?;
         if self.optimise {
@@ -140,7 +140,8 @@ impl Exporter {
             let outputs = forward(&module, I::take(&mut data.into_iter(), &device)).tensors();
             outputs.into_iter().filter_map(AnyTensor::into_values).collect::<Vec<_>>()
         };
-        Ok(ExportedModel::new(self.name, graph, self.opset, inputs, plan, Box::new(reference), warnings))
+        let model = ExportedModel::new(self.name, graph, self.opset, inputs, plan, Box::new(reference), warnings);
+        Ok(model.with_operations(operations))
     }
 
     fn check<I: Inputs>(&self) -> Result<(), ExportError> {
@@ -234,8 +235,10 @@ fn warnings(graph: &crate::graph::Graph) -> Vec<Warning> {
     let name = |id| graph.value(id).name.clone();
     let constant = graph.outputs.iter().filter(|id| !dependent.contains(id));
     let unused = graph.inputs.iter().filter(|id| !uses.contains_key(id));
+    let random = graph.nodes.iter().filter(|node| node.op.is_random());
     constant
         .map(|&id| Warning::ConstantOutput { output: name(id) })
         .chain(unused.map(|&id| Warning::UnusedInput { input: name(id) }))
+        .chain(random.map(|node| Warning::Random { node: node.name.clone() }))
         .collect()
 }

@@ -50,6 +50,7 @@ pub mod graph;
 mod io;
 mod lower;
 mod model;
+mod operations;
 pub mod optimise;
 mod resolve;
 pub mod verify;
@@ -60,6 +61,7 @@ pub use error::{ExportError, Refusal};
 pub use exporter::Exporter;
 pub use io::{AnyTensor, Inputs, Kind, Outputs, Signature};
 pub use model::{ExportedModel, Warning};
+pub use operations::{Fate, LoweredOperation, OperationKind, operation_kinds};
 pub use verify::{Parity, Runtime, Tolerance};
 
 /// Operator sets that can be written.

@@ -11,6 +11,7 @@ use crate::error::{ExportError, shape_text};
 use crate::exporter::shape;
 use crate::graph::{DType, Dim, Graph, ValueId};
 use crate::io::Kind;
+use crate::operations::LoweredOperation;
 use crate::resolve::Plan;
 use crate::verify::{Parity, Runtime, SampleInput, Sampler, Tolerance, checker, parity};
 
@@ -28,6 +29,11 @@ pub enum Warning {
         /// Name of the input.
         input: String,
     },
+    /// A node draws random numbers: no two runs agree, so that no comparison with Burn can succeed.
+    Random {
+        /// Name of the node.
+        node: String,
+    },
 }
 
 impl std::fmt::Display for Warning {
@@ -35,6 +41,9 @@ impl std::fmt::Display for Warning {
         match self {
             Warning::ConstantOutput { output } => write!(f, "output `{output}` does not depend on any input"),
             Warning::UnusedInput { input } => write!(f, "input `{input}` is not used"),
+            Warning::Random { node } => {
+                write!(f, "`{node}` draws random numbers: no two runs agree, and none with Burn")
+            }
         }
     }
 }
@@ -59,6 +68,7 @@ pub struct ExportedModel {
     plan: Plan,
     reference: Reference,
     warnings: Vec<Warning>,
+    operations: Vec<LoweredOperation>,
 }
 
 impl std::fmt::Debug for ExportedModel {
@@ -88,7 +98,11 @@ impl ExportedModel {
         reference: Reference,
         warnings: Vec<Warning>,
     ) -> Self {
-        Self { name, graph, opset, inputs, plan, reference, warnings }
+        Self { name, graph, opset, inputs, plan, reference, warnings, operations: vec![] }
+    }
+
+    pub(crate) fn with_operations(self, operations: Vec<LoweredOperation>) -> Self {
+        Self { operations, ..self }
     }
 
     /// Name of the network.
@@ -114,6 +128,11 @@ impl ExportedModel {
     /// What the caller should know.
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
+    }
+
+    /// What Burn recorded, in order, and what each operation was lowered to.
+    pub fn operations(&self) -> &[LoweredOperation] {
+        &self.operations
     }
 
     /// Names and shapes of the inputs.

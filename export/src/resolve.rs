@@ -262,7 +262,7 @@ impl std::fmt::Write for VariantName {
 fn followed(operation: &OperationIr) -> BTreeSet<&'static str> {
     let fields: &[&'static str] = match operation {
         OperationIr::BaseFloat(inner) | OperationIr::BaseInt(inner) | OperationIr::BaseBool(inner) => match inner {
-            BaseOperationIr::Slice(_) => &["ranges"],
+            BaseOperationIr::Slice(_) | BaseOperationIr::SliceAssign(_) => &["ranges"],
             BaseOperationIr::RepeatDim(_) => &["times"],
             _ => &[],
         },

@@ -7,7 +7,7 @@ mod tensor;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 pub use dim::Dim;
-pub use op::{Attribute, Coordinates, Op, PadMode, Plain, Reduction, ResizeMode, Window};
+pub use op::{Attribute, Coordinates, Op, PadMode, Plain, Reduction, ResizeMode, Update, Window};
 pub use tensor::{DType, Tensor};
 
 /// A value of one graph.

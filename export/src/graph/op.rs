@@ -16,6 +16,8 @@ pub enum Plain {
     Asinh,
     Atan,
     Atanh,
+    /// Zeros and ones, drawn with the input's probabilities.
+    Bernoulli,
     BitwiseAnd,
     BitwiseNot,
     BitwiseOr,
@@ -69,6 +71,8 @@ pub enum Plain {
     Tan,
     Tanh,
     Tile,
+    /// The upper triangle, from the diagonal given as an input.
+    Trilu,
     Unsqueeze,
     Where,
     Xor,
@@ -100,31 +104,128 @@ pub struct Window {
 #[allow(missing_docs)]
 pub enum Op {
     Plain(Plain),
-    ArgMax { axis: i64 },
-    ArgMin { axis: i64 },
-    AveragePool { window: Window, count_include_pad: bool },
-    BatchNormalization { epsilon: f32 },
-    BitShift { left: bool },
-    Cast { to: DType },
-    Concat { axis: i64 },
-    ConstantOfShape { value: Tensor },
-    Conv { window: Window, group: i64 },
-    ConvTranspose { window: Window, output_padding: Vec<i64>, group: i64 },
-    Gather { axis: i64 },
-    GatherElements { axis: i64 },
+    ArgMax {
+        axis: i64,
+    },
+    ArgMin {
+        axis: i64,
+    },
+    AveragePool {
+        window: Window,
+        count_include_pad: bool,
+    },
+    BatchNormalization {
+        epsilon: f32,
+    },
+    BitShift {
+        left: bool,
+    },
+    Cast {
+        to: DType,
+    },
+    Concat {
+        axis: i64,
+    },
+    ConstantOfShape {
+        value: Tensor,
+    },
+    Conv {
+        window: Window,
+        group: i64,
+    },
+    ConvTranspose {
+        window: Window,
+        output_padding: Vec<i64>,
+        group: i64,
+    },
+    DeformConv {
+        window: Window,
+        group: i64,
+        offset_group: i64,
+    },
+    /// `Mod` as in C: the remainder has the sign of the dividend.
+    Fmod,
+    Gather {
+        axis: i64,
+    },
+    GatherElements {
+        axis: i64,
+    },
     Gelu,
-    Gemm { transpose_b: bool },
-    HardSigmoid { alpha: f32, beta: f32 },
-    LayerNormalization { axis: i64, epsilon: f32 },
-    LeakyRelu { alpha: f32 },
-    LogSoftmax { axis: i64 },
-    MaxPool { window: Window, ceil_mode: bool },
-    Pad { mode: PadMode },
-    Reduce { reduction: Reduction, axes: Vec<i64>, keep_dims: bool },
-    Resize { mode: ResizeMode, coordinates: Coordinates },
-    Softmax { axis: i64 },
-    TopK { axis: i64, largest: bool },
-    Transpose { order: Vec<i64> },
+    Gemm {
+        transpose_b: bool,
+    },
+    /// `mode` in the words of the operator set: those of 16 were renamed with 20.
+    GridSample {
+        mode: &'static str,
+        padding: &'static str,
+        align_corners: bool,
+    },
+    HardSigmoid {
+        alpha: f32,
+        beta: f32,
+    },
+    LayerNormalization {
+        axis: i64,
+        epsilon: f32,
+    },
+    LeakyRelu {
+        alpha: f32,
+    },
+    LogSoftmax {
+        axis: i64,
+    },
+    MaxPool {
+        window: Window,
+    },
+    Pad {
+        mode: PadMode,
+    },
+    RandomNormalLike {
+        mean: f32,
+        scale: f32,
+    },
+    RandomUniformLike {
+        low: f32,
+        high: f32,
+    },
+    Reduce {
+        reduction: Reduction,
+        axes: Vec<i64>,
+        keep_dims: bool,
+    },
+    Resize {
+        mode: ResizeMode,
+        coordinates: Coordinates,
+    },
+    ScatterElements {
+        axis: i64,
+        update: Update,
+    },
+    ScatterND {
+        update: Update,
+    },
+    Softmax {
+        axis: i64,
+    },
+    TopK {
+        axis: i64,
+        largest: bool,
+    },
+    Transpose {
+        order: Vec<i64>,
+    },
+}
+
+/// What scattering does with the element that was there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Update {
+    Replace,
+    Add,
+    Mul,
+    Max,
+    Min,
 }
 
 /// How padding is filled.
@@ -192,17 +293,24 @@ impl Op {
             Op::ConstantOfShape { .. } => "ConstantOfShape".into(),
             Op::Conv { .. } => "Conv".into(),
             Op::ConvTranspose { .. } => "ConvTranspose".into(),
+            Op::DeformConv { .. } => "DeformConv".into(),
+            Op::Fmod => "Mod".into(),
             Op::Gather { .. } => "Gather".into(),
             Op::GatherElements { .. } => "GatherElements".into(),
             Op::Gelu => "Gelu".into(),
             Op::Gemm { .. } => "Gemm".into(),
+            Op::GridSample { .. } => "GridSample".into(),
             Op::HardSigmoid { .. } => "HardSigmoid".into(),
             Op::LayerNormalization { .. } => "LayerNormalization".into(),
             Op::LeakyRelu { .. } => "LeakyRelu".into(),
             Op::LogSoftmax { .. } => "LogSoftmax".into(),
             Op::MaxPool { .. } => "MaxPool".into(),
             Op::Pad { .. } => "Pad".into(),
+            Op::RandomNormalLike { .. } => "RandomNormalLike".into(),
+            Op::RandomUniformLike { .. } => "RandomUniformLike".into(),
             Op::Resize { .. } => "Resize".into(),
+            Op::ScatterElements { .. } => "ScatterElements".into(),
+            Op::ScatterND { .. } => "ScatterND".into(),
             Op::Softmax { .. } => "Softmax".into(),
             Op::TopK { .. } => "TopK".into(),
             Op::Transpose { .. } => "Transpose".into(),
@@ -213,9 +321,17 @@ impl Op {
     pub fn since(&self) -> u32 {
         match self {
             Op::Gelu => 20,
+            Op::DeformConv { .. } => 19,
             Op::Plain(Plain::BitwiseAnd | Plain::BitwiseNot | Plain::BitwiseOr | Plain::BitwiseXor) => 18,
+            Op::ScatterElements { update: Update::Max | Update::Min, .. }
+            | Op::ScatterND { update: Update::Max | Update::Min } => 18,
             _ => 17,
         }
+    }
+
+    /// Whether it gives other values in every run: such nodes are neither computed in advance nor shared.
+    pub fn is_random(&self) -> bool {
+        matches!(self, Op::Plain(Plain::Bernoulli) | Op::RandomNormalLike { .. } | Op::RandomUniformLike { .. })
     }
 
     /// The attributes in the schema's names, sorted. Axes of reductions are not among them.
@@ -228,6 +344,16 @@ impl Op {
                 ("pads", Ints(window.pads.clone())),
                 ("strides", Ints(window.strides.clone())),
             ]
+        };
+        let reduction = |update: &Update| {
+            let reduction = match update {
+                Update::Replace => "none",
+                Update::Add => "add",
+                Update::Mul => "mul",
+                Update::Max => "max",
+                Update::Min => "min",
+            };
+            ("reduction", Text(reduction))
         };
         let mut attributes = match self {
             Op::Plain(_) | Op::Gelu => vec![],
@@ -259,15 +385,21 @@ impl Op {
                 list.push(("output_padding", Ints(output_padding.clone())));
                 list
             }
+            Op::DeformConv { window, group, offset_group } => {
+                let mut list = geometry(window);
+                list.extend([("group", Int(*group)), ("offset_group", Int(*offset_group))]);
+                list
+            }
+            Op::Fmod => vec![("fmod", Int(1))],
+            Op::GridSample { mode, padding, align_corners } => {
+                let corners = Int(i64::from(*align_corners));
+                vec![("align_corners", corners), ("mode", Text(mode)), ("padding_mode", Text(padding))]
+            }
             Op::Gemm { transpose_b } => vec![("transB", Int(i64::from(*transpose_b)))],
             Op::HardSigmoid { alpha, beta } => vec![("alpha", Float(*alpha)), ("beta", Float(*beta))],
             Op::LayerNormalization { axis, epsilon } => vec![("axis", Int(*axis)), ("epsilon", Float(*epsilon))],
             Op::LeakyRelu { alpha } => vec![("alpha", Float(*alpha))],
-            Op::MaxPool { window, ceil_mode } => {
-                let mut list = geometry(window);
-                list.push(("ceil_mode", Int(i64::from(*ceil_mode))));
-                list
-            }
+            Op::MaxPool { window } => geometry(window),
             Op::Pad { mode } => {
                 let mode = match mode {
                     PadMode::Constant => "constant",
@@ -296,6 +428,10 @@ impl Op {
                 }
                 list
             }
+            Op::RandomNormalLike { mean, scale } => vec![("mean", Float(*mean)), ("scale", Float(*scale))],
+            Op::RandomUniformLike { low, high } => vec![("high", Float(*high)), ("low", Float(*low))],
+            Op::ScatterElements { axis, update } => vec![("axis", Int(*axis)), reduction(update)],
+            Op::ScatterND { update } => vec![reduction(update)],
             Op::TopK { axis, largest } => {
                 vec![("axis", Int(*axis)), ("largest", Int(i64::from(*largest))), ("sorted", Int(1))]
             }

@@ -1,14 +1,14 @@
 //! Shapes, slices, masks and casts.
 
 use burn::backend::ir::{
-    BaseOperationIr, BinaryOpIr, CastOpIr, CatOpIr, CreationOpIr, FlipOpIr, GatherNdOpIr, GatherOpIr, MaskFillOpIr,
+    BaseOperationIr, BinaryOpIr, CastOpIr, CatOpIr, EmbeddingOpIr, FlipOpIr, GatherNdOpIr, GatherOpIr, MaskFillOpIr,
     MaskWhereOpIr, OperationIr, PermuteOpIr, ReduceDimOpIr, ReduceOpIr, RepeatDimOpIr, ScalarIr, ScalarOpIr,
-    SelectOpIr, ShapeOpIr, SliceOpIr, SwapDimsOpIr, TensorIr,
+    SelectOpIr, ShapeOpIr, SliceOpIr, SwapDimsOpIr, TensorIr, UnfoldOpIr,
 };
-use burn::tensor::Slice;
+use burn::tensor::{DType as BurnType, Slice, TensorData};
 
-use super::{Lowered, Lowering, Reason, float_type};
-use crate::graph::{DType, Dim, Op, Plain, Reduction, Tensor, ValueId};
+use super::{Lowered, Lowering, Reason, float_type, tensor};
+use crate::graph::{DType, Dim, Op, Plain, Reduction, ValueId};
 use crate::resolve::Fit;
 
 /// Burn `reshape` -> ONNX `Reshape`. A dynamic axis that stays in its place is 0 (copied), one other may be -1; more are
@@ -32,15 +32,11 @@ fn reshape_value(l: &mut Lowering, input: ValueId, from: &[Dim], out: &TensorIr)
             }
         });
     }
-    // -1 is undefined beside an empty axis, and 0 would copy instead of being empty.
-    let empty = to.contains(&Dim::Size(0));
-    let target = if free <= 1 && !empty {
-        l.int64s("shape", &target)
-    } else if empty {
-        return Err(Reason::Unsupported("reshaping tensors without elements".into()));
-    } else {
-        l.shape("shape", &to)?
-    };
+    // -1 is undefined beside an empty axis, and 0 would copy; but a tensor without elements has nothing to keep.
+    if to.contains(&Dim::Size(0)) {
+        return filled(l, out, ScalarIr::Int(0));
+    }
+    let target = if free <= 1 { l.int64s("shape", &target) } else { l.shape("shape", &to)? };
     l.emit(Plain::Reshape, &[input, target], out)
 }
 
@@ -93,9 +89,11 @@ pub(super) fn expand(l: &mut Lowering, op: &ShapeOpIr) -> Lowered {
 
 fn slices(operation: &OperationIr) -> Option<&[Slice]> {
     match operation {
-        OperationIr::BaseFloat(BaseOperationIr::Slice(op))
-        | OperationIr::BaseInt(BaseOperationIr::Slice(op))
-        | OperationIr::BaseBool(BaseOperationIr::Slice(op)) => Some(&op.ranges),
+        OperationIr::BaseFloat(op) | OperationIr::BaseInt(op) | OperationIr::BaseBool(op) => match op {
+            BaseOperationIr::Slice(op) => Some(&op.ranges),
+            BaseOperationIr::SliceAssign(op) => Some(&op.ranges),
+            _ => None,
+        },
         _ => None,
     }
 }
@@ -104,12 +102,38 @@ fn sliced(operation: &OperationIr, axis: usize) -> Option<usize> {
     operation.inputs().next().and_then(|tensor| tensor.shape.iter().nth(axis).copied())
 }
 
-/// Burn `slice` -> ONNX `Slice`. Burn's range is walked backwards when the step is negative, ONNX's start is where the
-/// walk begins; an end of `i64::MIN` reaches element 0.
-pub(super) fn slice(l: &mut Lowering, op: &SliceOpIr) -> Lowered {
-    let input = l.input(&op.tensor)?;
-    let (mut starts, mut ends, mut axes, mut steps) = (vec![], vec![], vec![], vec![]);
-    for (axis, range) in op.ranges.iter().enumerate() {
+/// What a range takes from one axis.
+pub(super) struct Cut {
+    pub axis: usize,
+    /// First element of the range.
+    pub start: Fit,
+    /// Behind the last element of the range.
+    pub end: Fit,
+    /// Size of the axis.
+    pub size: Fit,
+    /// The range is walked from its start, or from its end if this is negative.
+    pub step: i64,
+}
+
+impl Cut {
+    /// The elements taken, in order, of a range that must be fixed.
+    pub(super) fn positions(&self) -> Result<Vec<i64>, Reason> {
+        let (Fit::Fixed(start), Fit::Fixed(end)) = (&self.start, &self.end) else {
+            return Err(Reason::Baked("a step on a dynamic range".into()));
+        };
+        let step = self.step.unsigned_abs() as usize;
+        Ok(if self.step > 0 {
+            (*start..*end).step_by(step).collect()
+        } else {
+            (*start..*end).rev().step_by(step).collect()
+        })
+    }
+}
+
+/// The axes that the ranges of the current `slice` or `slice_assign` do not take whole.
+pub(super) fn cuts(l: &Lowering, ranges: &[Slice]) -> Result<Vec<Cut>, Reason> {
+    let mut cuts = vec![];
+    for (axis, range) in ranges.iter().enumerate() {
         let bound = |operation: &OperationIr| {
             let (slice, size) = (slices(operation)?.get(axis)?, sliced(operation, axis)?);
             Some(slice.to_range(size))
@@ -127,22 +151,33 @@ pub(super) fn slice(l: &mut Lowering, op: &SliceOpIr) -> Lowered {
         let start = l.number(&field, |operation| Some(bound(operation)?.start as i64))?;
         let end = l.number(&field, |operation| Some(bound(operation)?.end as i64))?;
         let size = l.number(&field, |operation| sliced(operation, axis).map(|size| size as i64))?;
+        cuts.push(Cut { axis, start, end, size, step: range.step as i64 });
+    }
+    Ok(cuts)
+}
+
+/// Burn `slice` -> ONNX `Slice`. Burn's range is walked backwards when the step is negative, ONNX's start is where the
+/// walk begins; an end of `i64::MIN` reaches element 0.
+pub(super) fn slice(l: &mut Lowering, op: &SliceOpIr) -> Lowered {
+    let input = l.input(&op.tensor)?;
+    let (mut starts, mut ends, mut axes, mut steps) = (vec![], vec![], vec![], vec![]);
+    for Cut { axis, start, end, size, step } in cuts(l, &op.ranges)? {
         // An open end stays open, so that no size has to be computed.
-        let end = if end == size && range.step > 0 { Fit::Fixed(i64::MAX) } else { end };
-        let (start, end) = if range.step > 0 {
+        let end = if end == size && step > 0 { Fit::Fixed(i64::MAX) } else { end };
+        let (start, end) = if step > 0 {
             (start, end)
         } else {
-            let before = |fit: Fit, field: &str| match fit {
+            let before = |fit: Fit| match fit {
                 Fit::Fixed(0) => Ok(Fit::Fixed(i64::MIN)),
                 Fit::Fixed(number) => Ok(Fit::Fixed(number - 1)),
-                Fit::Dynamic(_) => Err(Reason::Baked(format!("`{field}` walks a dynamic axis backwards"))),
+                Fit::Dynamic(_) => Err(Reason::Baked(format!("`ranges[{axis}]` walks a dynamic axis backwards"))),
             };
-            (before(end, &field)?, before(start, &field)?)
+            (before(end)?, before(start)?)
         };
         axes.push(axis as i64);
         starts.push(start);
         ends.push(end);
-        steps.push(range.step as i64);
+        steps.push(step);
     }
     if axes.is_empty() {
         return l.alias(input, &op.out);
@@ -156,7 +191,28 @@ pub(super) fn slice(l: &mut Lowering, op: &SliceOpIr) -> Lowered {
     l.emit(Plain::Slice, &inputs, &op.out)
 }
 
-fn bounds(l: &mut Lowering, role: &str, fits: Vec<Fit>) -> Result<ValueId, Reason> {
+/// Burn `unfold` (windows of one axis, their elements as the last) -> ONNX `Gather` with the windows' places on an axis that
+/// must be fixed, and `Transpose`.
+pub(super) fn unfold(l: &mut Lowering, op: &UnfoldOpIr) -> Lowered {
+    let input = l.input(&op.input)?;
+    let mut dims = l.dims(&op.input);
+    let size = l.fixed("unfolding", &dims[op.dim..=op.dim])?[0];
+    let windows = (size + op.step).saturating_sub(op.size) / op.step;
+    let places = (0..windows).flat_map(|window| (0..op.size).map(move |at| (window * op.step + at) as i64)).collect();
+    let places = l.int64_tensor("places", [windows, op.size], places);
+    let gather = Op::Gather { axis: op.dim as i64 };
+    if op.dim + 1 == dims.len() {
+        return l.emit(gather, &[input, places], &op.out);
+    }
+    dims.splice(op.dim..=op.dim, [Dim::Size(windows), Dim::Size(op.size)]);
+    let rank = dims.len() as i64;
+    let value = l.step(gather, &[input, places], float_type(op.input.dtype)?, dims);
+    let inner = op.dim as i64 + 1;
+    let order = (0..rank).filter(|&axis| axis != inner).chain([inner]).collect();
+    l.emit(Op::Transpose { order }, &[value], &op.out)
+}
+
+pub(super) fn bounds(l: &mut Lowering, role: &str, fits: Vec<Fit>) -> Result<ValueId, Reason> {
     let fixed: Option<Vec<i64>> = fits
         .iter()
         .map(|fit| match fit {
@@ -195,8 +251,7 @@ pub(super) fn gather(l: &mut Lowering, op: &GatherOpIr) -> Lowered {
 pub(super) fn gather_nd(l: &mut Lowering, op: &GatherNdOpIr) -> Lowered {
     let data = l.input(&op.data)?;
     let indices = l.input(&op.indices)?;
-    let dims = l.dims(&op.indices);
-    let indices = l.step(Op::Cast { to: DType::Int64 }, &[indices], DType::Int64, dims);
+    let indices = l.cast(indices, DType::Int64);
     l.emit(Plain::GatherND, &[data, indices], &op.out)
 }
 
@@ -211,6 +266,12 @@ pub(super) fn mask_fill(l: &mut Lowering, op: &MaskFillOpIr) -> Lowered {
     let value = l.scalar("value", op.tensor.dtype, op.value)?;
     let inputs = [l.input(&op.mask)?, value, l.input(&op.tensor)?];
     l.emit(Plain::Where, &inputs, &op.out)
+}
+
+/// Burn `embedding` -> ONNX `Gather` of the table's rows.
+pub(super) fn embedding(l: &mut Lowering, op: &EmbeddingOpIr) -> Lowered {
+    let inputs = [l.input(&op.weights)?, l.input(&op.indices)?];
+    l.emit(Op::Gather { axis: 0 }, &inputs, &op.out)
 }
 
 /// Burn `equal` -> ONNX `Equal`.
@@ -275,25 +336,23 @@ pub(super) fn cast(l: &mut Lowering, op: &CastOpIr) -> Lowered {
     l.emit(Op::Cast { to }, &[input], &op.out)
 }
 
-/// Burn `zeros`, `ones`, `full` -> ONNX `ConstantOfShape`; folded where the shape is fixed.
-pub(super) fn filled(l: &mut Lowering, op: &CreationOpIr, value: ScalarIr) -> Lowered {
-    full(l, &op.out, value)
+/// Burn `empty`, `zeros`, `ones`, `full` -> ONNX `ConstantOfShape`; folded where the shape is fixed.
+pub(super) fn filled(l: &mut Lowering, out: &TensorIr, value: ScalarIr) -> Lowered {
+    let (op, shape) = fill(l, out, out.dtype, value)?;
+    l.emit(op, &[shape], out)
 }
 
-/// See [`filled`].
-pub(super) fn full(l: &mut Lowering, out: &TensorIr, value: ScalarIr) -> Lowered {
-    let dtype = float_type(out.dtype)?;
-    let number = match value {
-        ScalarIr::Float(value) => value,
-        ScalarIr::Int(value) => value as f64,
-        ScalarIr::UInt(value) => value as f64,
-        ScalarIr::Bool(value) => f64::from(u8::from(value)),
-    };
-    let value = Tensor::from_f64s(dtype, vec![1], &[number])
+/// The operator and its input that give a tensor of the shape of `out`.
+pub(super) fn fill(
+    l: &mut Lowering,
+    out: &TensorIr,
+    dtype: BurnType,
+    value: ScalarIr,
+) -> Result<(Op, ValueId), Reason> {
+    let value = tensor(&TensorData::full_dtype([1], value, dtype))
         .ok_or_else(|| Reason::Unsupported(format!("filling tensors of type {dtype:?}")))?;
     let dims = l.dims(out);
-    let shape = l.shape("shape", &dims)?;
-    l.emit(Op::ConstantOfShape { value }, &[shape], out)
+    Ok((Op::ConstantOfShape { value }, l.shape("shape", &dims)?))
 }
 
 /// Burn `all` and `any` (of the whole tensor or along an axis) -> smallest or largest of the truth values as integers.

@@ -1,9 +1,9 @@
-//! Convolutions and interpolation.
+//! Convolutions.
 
-use burn::backend::ir::{InterpolateModeIr, InterpolateOpIr, TensorIr};
+use burn::backend::ir::{DeformConv2dOpIr, TensorIr, Unfold4dOpIr};
 
-use super::{Lowered, Lowering, Reason};
-use crate::graph::{Coordinates, Op, ResizeMode, Window};
+use super::{Lowered, Lowering, float_type};
+use crate::graph::{Dim, Op, PadMode, Plain, Window};
 
 /// Numbers of a convolution, one entry per spatial axis.
 pub(super) struct Geometry<'a> {
@@ -62,36 +62,64 @@ pub(super) fn conv_transpose(
     l.emit(Op::ConvTranspose { window, output_padding: int64s(padding_out), group: groups as i64 }, &inputs, out)
 }
 
-/// Burn `interpolate` -> ONNX `Resize` with sizes. Burn's `Nearest` floors `out * in / out_size`; its `NearestExact` looks at
-/// pixel centres.
-pub(super) fn interpolate(l: &mut Lowering, op: &InterpolateOpIr) -> Lowered {
-    let corners = if op.options.align_corners { Coordinates::AlignCorners } else { Coordinates::HalfPixel };
-    let (mode, coordinates) = match op.options.mode {
-        InterpolateModeIr::Nearest => (ResizeMode::NearestFloor, Coordinates::Asymmetric),
-        InterpolateModeIr::NearestExact => (ResizeMode::NearestRound, Coordinates::HalfPixel),
-        InterpolateModeIr::Bilinear => (ResizeMode::Linear, corners),
-        InterpolateModeIr::Bicubic => (ResizeMode::Cubic, corners),
-        InterpolateModeIr::Lanczos3 => return Err(Reason::Unsupported("ONNX has no Lanczos filter".into())),
-    };
-    let input = l.input(&op.x)?;
-    let dims = l.dims(&op.out);
-    let sizes = l.shape("sizes", &dims)?;
-    l.emit_resize(Op::Resize { mode, coordinates }, input, sizes, &op.out)
+/// Burn `deform_conv2d` -> ONNX `DeformConv`, since operator set 19; offsets and masks are laid out alike.
+pub(super) fn deform_conv(l: &mut Lowering, op: &DeformConv2dOpIr) -> Lowered {
+    let o = &op.options;
+    let geometry =
+        Geometry { stride: &o.stride, begin: o.padding.to_vec(), end: o.padding.to_vec(), dilation: &o.dilation };
+    let (group, offset_group) = (o.weight_groups as i64, o.offset_groups as i64);
+    let window = window(&kernel(&op.weight), &geometry);
+    let deform = l.available(Op::DeformConv { window, group, offset_group })?;
+    let inputs = [l.input(&op.x)?, l.input(&op.weight)?, l.input(&op.offset)?];
+    let bias = op.bias.as_ref().map(|bias| l.input(bias)).transpose()?;
+    let mask = op.mask.as_ref().map(|mask| l.input(mask)).transpose()?;
+    l.emit(deform, &inputs, &op.out)?;
+    match (bias, mask) {
+        (None, None) => {}
+        (bias, None) => l.more_inputs([bias]),
+        (bias, mask) => l.more_inputs([bias, mask]),
+    }
+    Ok(())
 }
 
-impl Lowering<'_> {
-    /// `Resize` leaves out its second and third input.
-    fn emit_resize(
-        &mut self,
-        op: Op,
-        input: crate::graph::ValueId,
-        sizes: crate::graph::ValueId,
-        out: &TensorIr,
-    ) -> Lowered {
-        self.emit(op, &[input], out)?;
-        if let Some(node) = self.graph.nodes.last_mut() {
-            node.inputs.extend([None, None, Some(sizes)]);
-        }
-        Ok(())
+/// Burn `unfold4d` (patches as columns) -> ONNX `Pad`, a `Gather` of rows and one of columns, which must be fixed, and the new
+/// axes moved to the channels.
+pub(super) fn unfold4d(l: &mut Lowering, op: &Unfold4dOpIr) -> Lowered {
+    let dims = l.dims(&op.x);
+    let dtype = float_type(op.x.dtype)?;
+    let o = &op.options;
+    let sizes = l.fixed("unfolding", &dims[1..])?;
+    let mut value = l.input(&op.x)?;
+    let mut padded = dims.clone();
+    for axis in 0..2 {
+        padded[2 + axis] = Dim::Size(sizes[1 + axis] + 2 * o.padding[axis]);
     }
+    if o.padding != [0, 0] {
+        let [height, width] = o.padding.map(|padding| padding as i64);
+        let pads = l.int64s("pads", &[0, 0, height, width, 0, 0, height, width]);
+        let zero = l.float("zero", op.x.dtype, 0.0)?;
+        value = l.step(Op::Pad { mode: PadMode::Constant }, &[value, pads, zero], dtype, padded.clone());
+    }
+    let mut windows = [0; 2];
+    for axis in 0..2 {
+        let (kernel, stride, dilation) = (op.kernel_size[axis], o.stride[axis], o.dilation[axis]);
+        let reach = dilation * (kernel - 1) + 1;
+        windows[axis] = (sizes[1 + axis] + 2 * o.padding[axis] - reach) / stride + 1;
+        let places =
+            (0..kernel).flat_map(|tap| (0..windows[axis]).map(move |at| (tap * dilation + at * stride) as i64));
+        let places = l.int64_tensor("places", [kernel, windows[axis]], places.collect());
+        // The rows became two axes before the columns are looked at.
+        let position = 2 + 2 * axis;
+        let mut dims = l.value(value).dims.clone();
+        dims.splice(position..=position, [Dim::Size(kernel), Dim::Size(windows[axis])]);
+        value = l.step(Op::Gather { axis: position as i64 }, &[value, places], dtype, dims);
+    }
+    let order = [0, 1, 2, 4, 3, 5];
+    let before = l.value(value).dims.clone();
+    let moved = order.iter().map(|&axis| before[axis].clone()).collect();
+    let order = order.iter().map(|&axis| axis as i64).collect();
+    value = l.step(Op::Transpose { order }, &[value], dtype, moved);
+    let rows = sizes[0] * op.kernel_size.iter().product::<usize>();
+    let columns = l.int64s("columns", &[0, rows as i64, (windows[0] * windows[1]) as i64]);
+    l.emit(Plain::Reshape, &[value, columns], &op.out)
 }

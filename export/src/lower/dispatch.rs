@@ -1,316 +1,382 @@
-//! Which function lowers which operation. Every match names every kind: a new operation of Burn stops the build here.
+//! Which function lowers which operation. Every table names every kind: a new operation of Burn stops the build here.
 
 use burn::backend::ir::{
-    ActivationOperationIr as Activation, BaseOperationIr as Base, BoolOperationIr as Boolean, DistributedOperationIr,
-    FloatOperationIr as Float, IntOperationIr as Integer, ModuleOperationIr as Module, NumericOperationIr as Numeric,
-    OperationIr, ScalarIr,
+    ActivationOperationIr as Activation, BaseOperationIr as Base, BoolOperationIr as Boolean,
+    DistributedOperationIr as Distributed, FloatOperationIr as Float, IntOperationIr as Integer,
+    ModuleOperationIr as Module, NumericOperationIr as Numeric, OperationIr, ScalarIr,
 };
 
 use super::conv::Geometry;
-use super::numeric::{binary, scalar, since, unary};
+use super::numeric::{binary, binary_since, scalar, scalar_since, unary, unary_since};
 use super::pool::Pool;
-use super::{Lowered, Lowering, Reason, activation, base, conv, norm, numeric, pool, reduce};
+use super::table::{dispatch, latest};
+use super::{
+    Lowered, Lowering, Reason, activation, attention, base, conv, function, norm, numeric, pool, random, reduce,
+};
+use super::{sample, scatter};
 use crate::graph::{Plain, Reduction};
+use crate::operations::{Fate, OperationKind};
 
-fn missing(reason: &str) -> Lowered {
-    Err(Reason::Unsupported(reason.to_owned()))
+/// Every kind of operation, group by group.
+pub(crate) const KINDS: [&[OperationKind]; 9] =
+    [BASE, NUMERIC, BOOL, INT, FLOAT, ACTIVATION, MODULE, DISTRIBUTED, OTHER];
+
+const CUSTOM: (&str, &str) = (
+    "a custom operation has no ONNX form of its own",
+    "write the forward function of the exported module with Burn's operations",
+);
+
+const QUANTISED: (&str, &str) = (
+    "Burn's capture device holds no quantised tensors",
+    "export the float model, and quantise the ONNX file with the runtime's tools",
+);
+
+const COLLECTIVE: (&str, &str) =
+    ("devices that train together are no part of a model", "export `module.valid()` of one device");
+
+/// What is no group of its own.
+const OTHER: &[OperationKind] = &[
+    OperationKind { group: "Other", name: "Custom", fate: Fate::Refused { reason: CUSTOM.0, way_out: CUSTOM.1 } },
+    OperationKind { group: "Other", name: "Init", fate: Fate::Bookkeeping },
+    OperationKind { group: "Other", name: "Drop", fate: Fate::Bookkeeping },
+];
+
+fn refuse(reason: &str, way_out: &str) -> Lowered {
+    Err(Reason::Unsupported(format!("{reason}; {way_out}")))
 }
-
-const LATER: &str = "not lowered yet";
-const BACKWARD: &str = "part of a backward pass; export `module.valid()`";
-const RANDOM: &str = "a random tensor would be another one in every run; draw it outside and pass it in";
 
 pub(super) fn operation(l: &mut Lowering, operation: &OperationIr) -> Lowered {
     match operation {
-        OperationIr::BaseFloat(op) => base(l, op, ScalarIr::Float(0.0), ScalarIr::Float(1.0)),
-        OperationIr::BaseInt(op) => base(l, op, ScalarIr::Int(0), ScalarIr::Int(1)),
-        OperationIr::BaseBool(op) => base(l, op, ScalarIr::Bool(false), ScalarIr::Bool(true)),
+        OperationIr::BaseFloat(op) | OperationIr::BaseInt(op) | OperationIr::BaseBool(op) => base(l, op),
         OperationIr::NumericFloat(_, op) | OperationIr::NumericInt(_, op) => self::numeric(l, op),
         OperationIr::Bool(op) => boolean(l, op),
         OperationIr::Int(op) => integer(l, op),
         OperationIr::Float(_, op) => float(l, op),
-        OperationIr::Module(op) => module(l, op),
         OperationIr::Activation(op) => self::activation(l, op),
-        OperationIr::Custom(_) => missing("a custom operation has no ONNX form of its own"),
-        OperationIr::Distributed(DistributedOperationIr::AllReduce(_) | DistributedOperationIr::SyncCollective) => {
-            missing("collective operations belong to training")
-        }
+        OperationIr::Module(op) => module(l, op),
+        OperationIr::Distributed(op) => distributed(l, op),
+        OperationIr::Custom(_) => refuse(CUSTOM.0, CUSTOM.1),
         // Left out of recordings: they compute nothing.
         OperationIr::Init(_) | OperationIr::Drop(_) => Ok(()),
     }
 }
 
-fn base(l: &mut Lowering, op: &Base, zero: ScalarIr, one: ScalarIr) -> Lowered {
-    match op {
-        Base::Reshape(op) => base::reshape(l, op),
-        Base::SwapDims(op) => base::swap_dims(l, op),
-        Base::Permute(op) => base::permute(l, op),
-        Base::Flip(op) => base::flip(l, op),
-        Base::Expand(op) => base::expand(l, op),
-        Base::Slice(op) => base::slice(l, op),
-        Base::Select(op) => base::select(l, op),
-        Base::MaskWhere(op) => base::mask_where(l, op),
-        Base::MaskFill(op) => base::mask_fill(l, op),
-        Base::Gather(op) => base::gather(l, op),
-        Base::GatherNd(op) => base::gather_nd(l, op),
-        Base::Equal(op) => base::equal(l, op),
-        Base::EqualElem(op) => base::equal_elem(l, op),
-        Base::RepeatDim(op) => base::repeat_dim(l, op),
-        Base::Cat(op) => base::cat(l, op),
-        Base::Cast(op) => base::cast(l, op),
+dispatch! {
+    /// Shapes, slices, masks: floats, integers and truth values alike.
+    fn base(l, Base as "Base") -> BASE;
+    lowered {
+        Reshape(op) ["Reshape", "ConstantOfShape"] => base::reshape(l, op),
+        SwapDims(op) ["Transpose"] => base::swap_dims(l, op),
+        Permute(op) ["Transpose"] => base::permute(l, op),
+        Flip(op) ["Slice"] => base::flip(l, op),
+        Expand(op) ["Expand"] => base::expand(l, op),
+        Slice(op) ["Slice"] => base::slice(l, op),
+        Select(op) ["Gather"] => base::select(l, op),
+        MaskWhere(op) ["Where"] => base::mask_where(l, op),
+        MaskFill(op) ["Where"] => base::mask_fill(l, op),
+        Gather(op) ["GatherElements"] => base::gather(l, op),
+        GatherNd(op) ["GatherND", "Cast"] => base::gather_nd(l, op),
+        Equal(op) ["Equal"] => base::equal(l, op),
+        EqualElem(op) ["Equal"] => base::equal_elem(l, op),
+        RepeatDim(op) ["Tile"] => base::repeat_dim(l, op),
+        Cat(op) ["Concat"] => base::cat(l, op),
+        Cast(op) ["Cast"] => base::cast(l, op),
+        Zeros(op) ["ConstantOfShape"] => base::filled(l, &op.out, ScalarIr::Int(0)),
+        Ones(op) ["ConstantOfShape"] => base::filled(l, &op.out, ScalarIr::Int(1)),
+        NotEqual(op) ["Equal", "Not"] => base::not_equal(l, op),
+        NotEqualElem(op) ["Equal", "Not"] => base::not_equal_elem(l, op),
+        All(op) ["ReduceMin", "Cast", "Reshape"] => base::every(l, op, Reduction::Min),
+        Any(op) ["ReduceMax", "Cast", "Reshape"] => base::every(l, op, Reduction::Max),
+        AllDim(op) ["ReduceMin", "Cast"] => base::every_dim(l, op, Reduction::Min),
+        AnyDim(op) ["ReduceMax", "Cast"] => base::every_dim(l, op, Reduction::Max),
         // An empty tensor may hold anything; zeros are the same in every run.
-        Base::Empty(op) | Base::Zeros(op) => base::filled(l, op, zero),
-        Base::Ones(op) => base::filled(l, op, one),
-        Base::NotEqual(op) => base::not_equal(l, op),
-        Base::NotEqualElem(op) => base::not_equal_elem(l, op),
-        Base::All(op) => base::every(l, op, Reduction::Min),
-        Base::Any(op) => base::every(l, op, Reduction::Max),
-        Base::AllDim(op) => base::every_dim(l, op, Reduction::Min),
-        Base::AnyDim(op) => base::every_dim(l, op, Reduction::Max),
-        Base::Unfold(_) | Base::SliceAssign(_) | Base::SelectAssign(_) | Base::Scatter(_) | Base::ScatterNd(_) => {
-            missing(LATER)
-        }
+        Empty(op) ["ConstantOfShape"] => base::filled(l, &op.out, ScalarIr::Int(0)),
+        Unfold(op) ["Gather", "Transpose"] => base::unfold(l, op),
+        SliceAssign(op) ["Concat", "Slice", "Gather", "Where"] => scatter::slice_assign(l, op),
+        SelectAssign(op) ["ScatterElements", "Reshape", "Expand", "Cast"] => scatter::select_assign(l, op),
+        Scatter(op) ["ScatterElements", "Cast"] => scatter::scatter(l, op),
+        ScatterNd(op) ["ScatterND", "Cast"] => scatter::scatter_nd(l, op),
     }
 }
 
-fn numeric(l: &mut Lowering, op: &Numeric) -> Lowered {
-    match op {
-        Numeric::Add(op) => binary(l, op, Plain::Add),
-        Numeric::AddScalar(op) => scalar(l, op, Plain::Add),
-        Numeric::Sub(op) => binary(l, op, Plain::Sub),
-        Numeric::SubScalar(op) => scalar(l, op, Plain::Sub),
-        Numeric::Div(op) => binary(l, op, Plain::Div),
-        Numeric::DivScalar(op) => scalar(l, op, Plain::Div),
-        Numeric::Rem(op) => numeric::remainder(l, op),
-        Numeric::RemScalar(op) => numeric::remainder_scalar(l, op),
-        Numeric::Mul(op) => binary(l, op, Plain::Mul),
-        Numeric::MulScalar(op) => scalar(l, op, Plain::Mul),
-        Numeric::Abs(op) => unary(l, op, Plain::Abs),
-        Numeric::Full(op) => base::full(l, &op.out, op.value),
-        Numeric::MeanDim(op) => reduce::dim(l, op, Reduction::Mean),
-        Numeric::Mean(op) => reduce::whole(l, op, Reduction::Mean),
-        Numeric::Sum(op) => reduce::whole(l, op, Reduction::Sum),
-        Numeric::SumDim(op) => reduce::dim(l, op, Reduction::Sum),
-        Numeric::SumDims(op) => reduce::sum_dims(l, op),
-        Numeric::Prod(op) => reduce::whole(l, op, Reduction::Prod),
-        Numeric::ProdDim(op) => reduce::dim(l, op, Reduction::Prod),
-        Numeric::Greater(op) => binary(l, op, Plain::Greater),
-        Numeric::GreaterElem(op) => scalar(l, op, Plain::Greater),
-        Numeric::GreaterEqual(op) => binary(l, op, Plain::GreaterOrEqual),
-        Numeric::GreaterEqualElem(op) => scalar(l, op, Plain::GreaterOrEqual),
-        Numeric::Lower(op) => binary(l, op, Plain::Less),
-        Numeric::LowerElem(op) => scalar(l, op, Plain::Less),
-        Numeric::LowerEqual(op) => binary(l, op, Plain::LessOrEqual),
-        Numeric::LowerEqualElem(op) => scalar(l, op, Plain::LessOrEqual),
-        Numeric::ArgMax(op) => reduce::position(l, op, true),
-        Numeric::ArgMin(op) => reduce::position(l, op, false),
-        Numeric::ArgTopK(op) => reduce::top_index(l, op),
-        Numeric::TopK(op) => reduce::top(l, op),
-        Numeric::TopKWithIndices(op) => reduce::top_both(l, op),
-        Numeric::Max(op) => reduce::whole(l, op, Reduction::Max),
-        Numeric::Min(op) => reduce::whole(l, op, Reduction::Min),
-        Numeric::MaxDim(op) => reduce::dim(l, op, Reduction::Max),
-        Numeric::MinDim(op) => reduce::dim(l, op, Reduction::Min),
-        Numeric::MaxDimWithIndices(op) => reduce::with_index(l, op, true),
-        Numeric::MinDimWithIndices(op) => reduce::with_index(l, op, false),
-        Numeric::MaxAbs(op) => reduce::max_abs(l, op),
-        Numeric::MaxAbsDim(op) => reduce::max_abs_dim(l, op),
-        Numeric::Clamp(op) => numeric::clamp(l, op),
-        Numeric::ClampMin(op) => scalar(l, op, Plain::Clip),
-        Numeric::ClampMax(op) => scalar(l, op, Plain::Min),
-        Numeric::Powi(op) => binary(l, op, Plain::Pow),
-        Numeric::PowiScalar(op) => numeric::power(l, op),
-        Numeric::CumSum(op) => numeric::cumsum(l, op),
-        Numeric::Neg(op) => unary(l, op, Plain::Neg),
-        Numeric::Sign(op) => unary(l, op, Plain::Sign),
-        Numeric::Sort(op) => reduce::sort(l, op),
-        Numeric::SortWithIndices(op) => reduce::sort_both(l, op),
-        Numeric::ArgSort(op) => reduce::sort_index(l, op),
-        Numeric::Pad(op) => numeric::pad(l, op),
-        Numeric::IntRandom(_) => missing(RANDOM),
-        Numeric::CumProd(_) | Numeric::CumMin(_) | Numeric::CumMax(_) => missing(LATER),
+dispatch! {
+    /// Arithmetic, comparisons, reductions: floats and integers alike.
+    fn numeric(l, Numeric as "Numeric") -> NUMERIC;
+    lowered {
+        Add(op) ["Add"] => binary(l, op, Plain::Add),
+        AddScalar(op) ["Add"] => scalar(l, op, Plain::Add),
+        Sub(op) ["Sub"] => binary(l, op, Plain::Sub),
+        SubScalar(op) ["Sub"] => scalar(l, op, Plain::Sub),
+        Div(op) ["Div"] => binary(l, op, Plain::Div),
+        DivScalar(op) ["Div"] => scalar(l, op, Plain::Div),
+        Rem(op) ["Mod", "Where", "Add", "And", "Equal", "Less", "Not", "Xor"] => function::remainder(l, op),
+        RemScalar(op) ["Mod", "Where", "Add", "And", "Equal", "Less", "Not", "Xor"] => function::remainder_scalar(l, op),
+        Mul(op) ["Mul"] => binary(l, op, Plain::Mul),
+        MulScalar(op) ["Mul"] => scalar(l, op, Plain::Mul),
+        Abs(op) ["Abs"] => unary(l, op, Plain::Abs),
+        Full(op) ["ConstantOfShape"] => base::filled(l, &op.out, op.value),
+        MeanDim(op) ["ReduceMean"] => reduce::dim(l, op, Reduction::Mean),
+        Mean(op) ["ReduceMean", "Reshape"] => reduce::whole(l, op, Reduction::Mean),
+        Sum(op) ["ReduceSum", "Reshape"] => reduce::whole(l, op, Reduction::Sum),
+        SumDim(op) ["ReduceSum"] => reduce::dim(l, op, Reduction::Sum),
+        SumDims(op) ["ReduceSum"] => reduce::sum_dims(l, op),
+        Prod(op) ["ReduceProd", "Reshape"] => reduce::whole(l, op, Reduction::Prod),
+        ProdDim(op) ["ReduceProd"] => reduce::dim(l, op, Reduction::Prod),
+        Greater(op) ["Greater"] => binary(l, op, Plain::Greater),
+        GreaterElem(op) ["Greater"] => scalar(l, op, Plain::Greater),
+        GreaterEqual(op) ["GreaterOrEqual"] => binary(l, op, Plain::GreaterOrEqual),
+        GreaterEqualElem(op) ["GreaterOrEqual"] => scalar(l, op, Plain::GreaterOrEqual),
+        Lower(op) ["Less"] => binary(l, op, Plain::Less),
+        LowerElem(op) ["Less"] => scalar(l, op, Plain::Less),
+        LowerEqual(op) ["LessOrEqual"] => binary(l, op, Plain::LessOrEqual),
+        LowerEqualElem(op) ["LessOrEqual"] => scalar(l, op, Plain::LessOrEqual),
+        ArgMax(op) ["ArgMax", "Cast"] => reduce::position(l, op, true),
+        ArgMin(op) ["ArgMin", "Cast"] => reduce::position(l, op, false),
+        ArgTopK(op) ["TopK", "Cast"] => reduce::top_index(l, op),
+        TopK(op) ["TopK"] => reduce::top(l, op),
+        TopKWithIndices(op) ["TopK", "Cast"] => reduce::top_both(l, op),
+        Max(op) ["ReduceMax", "Reshape"] => reduce::whole(l, op, Reduction::Max),
+        Min(op) ["ReduceMin", "Reshape"] => reduce::whole(l, op, Reduction::Min),
+        MaxDim(op) ["ReduceMax"] => reduce::dim(l, op, Reduction::Max),
+        MinDim(op) ["ReduceMin"] => reduce::dim(l, op, Reduction::Min),
+        MaxDimWithIndices(op) ["ReduceMax", "ArgMax", "Cast"] => reduce::with_index(l, op, true),
+        MinDimWithIndices(op) ["ReduceMin", "ArgMin", "Cast"] => reduce::with_index(l, op, false),
+        MaxAbs(op) ["ReduceMax", "Abs", "Reshape"] => reduce::max_abs(l, op),
+        MaxAbsDim(op) ["ReduceMax", "Abs"] => reduce::max_abs_dim(l, op),
+        Clamp(op) ["Clip"] => numeric::clamp(l, op),
+        ClampMin(op) ["Clip"] => scalar(l, op, Plain::Clip),
+        ClampMax(op) ["Min"] => scalar(l, op, Plain::Min),
+        Powi(op) ["Pow"] => binary(l, op, Plain::Pow),
+        PowiScalar(op) ["Pow", "Mul", "Reciprocal"] => numeric::power(l, op),
+        CumSum(op) ["CumSum"] => numeric::cumsum(l, op),
+        Neg(op) ["Neg"] => unary(l, op, Plain::Neg),
+        Sign(op) ["Sign"] => unary(l, op, Plain::Sign),
+        Sort(op) ["TopK"] => reduce::sort(l, op),
+        SortWithIndices(op) ["TopK", "Cast"] => reduce::sort_both(l, op),
+        ArgSort(op) ["TopK", "Cast"] => reduce::sort_index(l, op),
+        Pad(op) ["Pad"] => numeric::pad(l, op),
+        IntRandom(op) ["RandomUniformLike", "RandomNormalLike", "Bernoulli", "ConstantOfShape", "Floor", "Cast"] => random::integers(l, op),
+        CumProd(op) ["Mul", "Slice", "Concat"] => function::cumulate(l, op, Plain::Mul),
+        CumMin(op) ["Min", "Slice", "Concat"] => function::cumulate(l, op, Plain::Min),
+        CumMax(op) ["Max", "Slice", "Concat"] => function::cumulate(l, op, Plain::Max),
     }
 }
 
-fn boolean(l: &mut Lowering, op: &Boolean) -> Lowered {
-    match op {
-        Boolean::IntoFloat(op) | Boolean::IntoInt(op) => base::cast(l, op),
-        Boolean::Not(op) => unary(l, op, Plain::Not),
-        Boolean::And(op) => binary(l, op, Plain::And),
-        Boolean::Or(op) => binary(l, op, Plain::Or),
-        Boolean::Xor(op) => binary(l, op, Plain::Xor),
+dispatch! {
+    /// Truth values.
+    fn boolean(l, Boolean as "Bool") -> BOOL;
+    lowered {
+        IntoFloat(op) ["Cast"] => base::cast(l, op),
+        IntoInt(op) ["Cast"] => base::cast(l, op),
+        Not(op) ["Not"] => unary(l, op, Plain::Not),
+        And(op) ["And"] => binary(l, op, Plain::And),
+        Or(op) ["Or"] => binary(l, op, Plain::Or),
+        Xor(op) ["Xor"] => binary(l, op, Plain::Xor),
     }
 }
 
-fn integer(l: &mut Lowering, op: &Integer) -> Lowered {
-    let bits = |l: &Lowering, plain| since(l, plain);
-    match op {
-        Integer::IntoFloat(op) => base::cast(l, op),
-        Integer::BitwiseAnd(op) => bits(l, Plain::BitwiseAnd).and_then(|plain| binary(l, op, plain)),
-        Integer::BitwiseAndScalar(op) => bits(l, Plain::BitwiseAnd).and_then(|plain| scalar(l, op, plain)),
-        Integer::BitwiseOr(op) => bits(l, Plain::BitwiseOr).and_then(|plain| binary(l, op, plain)),
-        Integer::BitwiseOrScalar(op) => bits(l, Plain::BitwiseOr).and_then(|plain| scalar(l, op, plain)),
-        Integer::BitwiseXor(op) => bits(l, Plain::BitwiseXor).and_then(|plain| binary(l, op, plain)),
-        Integer::BitwiseXorScalar(op) => bits(l, Plain::BitwiseXor).and_then(|plain| scalar(l, op, plain)),
-        Integer::BitwiseNot(op) => bits(l, Plain::BitwiseNot).and_then(|plain| unary(l, op, plain)),
-        Integer::BitwiseLeftShift(op) => numeric::shift(l, op, true),
-        Integer::BitwiseLeftShiftScalar(op) => numeric::shift_scalar(l, op, true),
-        Integer::BitwiseRightShift(op) => numeric::shift(l, op, false),
-        Integer::BitwiseRightShiftScalar(op) => numeric::shift_scalar(l, op, false),
-        Integer::Matmul(op) => numeric::matmul(l, op),
+dispatch! {
+    /// Integers.
+    fn integer(l, Integer as "Int") -> INT;
+    lowered {
+        IntoFloat(op) ["Cast"] => base::cast(l, op),
+        BitwiseAnd(op) ["BitwiseAnd"] since 18 => binary_since(l, op, Plain::BitwiseAnd),
+        BitwiseAndScalar(op) ["BitwiseAnd"] since 18 => scalar_since(l, op, Plain::BitwiseAnd),
+        BitwiseOr(op) ["BitwiseOr"] since 18 => binary_since(l, op, Plain::BitwiseOr),
+        BitwiseOrScalar(op) ["BitwiseOr"] since 18 => scalar_since(l, op, Plain::BitwiseOr),
+        BitwiseXor(op) ["BitwiseXor"] since 18 => binary_since(l, op, Plain::BitwiseXor),
+        BitwiseXorScalar(op) ["BitwiseXor"] since 18 => scalar_since(l, op, Plain::BitwiseXor),
+        BitwiseNot(op) ["BitwiseNot"] since 18 => unary_since(l, op, Plain::BitwiseNot),
+        BitwiseLeftShift(op) ["BitShift", "Cast"] => numeric::shift_left(l, op),
+        BitwiseLeftShiftScalar(op) ["BitShift", "Cast"] => numeric::shift_left_scalar(l, op),
+        BitwiseRightShift(op) ["BitShift", "Cast", "Less", "Sub", "Where"] => numeric::shift_right(l, op),
+        BitwiseRightShiftScalar(op) ["BitShift", "Cast", "Less", "Sub", "Where"] => numeric::shift_right_scalar(l, op),
+        Matmul(op) ["MatMul"] => numeric::matmul(l, op),
     }
 }
 
-fn float(l: &mut Lowering, op: &Float) -> Lowered {
-    match op {
-        Float::Exp(op) => unary(l, op, Plain::Exp),
-        Float::Log(op) => unary(l, op, Plain::Log),
-        Float::Log1p(op) => numeric::log1p(l, op),
-        Float::Erf(op) => unary(l, op, Plain::Erf),
-        Float::PowfScalar(op) => numeric::power(l, op),
-        Float::Sqrt(op) => unary(l, op, Plain::Sqrt),
-        Float::Cos(op) => unary(l, op, Plain::Cos),
-        Float::Cosh(op) => unary(l, op, Plain::Cosh),
-        Float::Sin(op) => unary(l, op, Plain::Sin),
-        Float::Sinh(op) => unary(l, op, Plain::Sinh),
-        Float::Tan(op) => unary(l, op, Plain::Tan),
-        Float::Tanh(op) => unary(l, op, Plain::Tanh),
-        Float::ArcCos(op) => unary(l, op, Plain::Acos),
-        Float::ArcCosh(op) => unary(l, op, Plain::Acosh),
-        Float::ArcSin(op) => unary(l, op, Plain::Asin),
-        Float::ArcSinh(op) => unary(l, op, Plain::Asinh),
-        Float::ArcTan(op) => unary(l, op, Plain::Atan),
-        Float::ArcTanh(op) => unary(l, op, Plain::Atanh),
-        Float::Round(op) => unary(l, op, Plain::Round),
-        Float::Floor(op) => unary(l, op, Plain::Floor),
-        Float::Ceil(op) => unary(l, op, Plain::Ceil),
-        Float::IntoInt(op) => base::cast(l, op),
-        Float::Matmul(op) => numeric::matmul(l, op),
-        Float::Recip(op) => unary(l, op, Plain::Reciprocal),
-        Float::IsNan(op) => unary(l, op, Plain::IsNaN),
-        Float::IsInf(op) => unary(l, op, Plain::IsInf),
-        Float::Powf(op) => binary(l, op, Plain::Pow),
-        Float::Hypot(op) => numeric::hypot(l, op),
-        Float::Random(_) => missing(RANDOM),
-        Float::Quantize(_) | Float::Dequantize(_) => missing("quantised tensors are not lowered yet"),
-        Float::ArcTan2(_) | Float::Trunc(_) | Float::Cross(_) | Float::GridSample2d(_) => missing(LATER),
+dispatch! {
+    /// Elementary functions of floats.
+    fn float(l, Float as "Float") -> FLOAT;
+    lowered {
+        Exp(op) ["Exp"] => unary(l, op, Plain::Exp),
+        Log(op) ["Log"] => unary(l, op, Plain::Log),
+        Log1p(op) ["Log", "Abs", "Add", "Div", "Equal", "Less", "Mul", "Sub", "Where"] => function::log1p(l, op),
+        Erf(op) ["Erf"] => unary(l, op, Plain::Erf),
+        PowfScalar(op) ["Pow", "Mul", "Sqrt", "Reciprocal"] => numeric::power(l, op),
+        Sqrt(op) ["Sqrt"] => unary(l, op, Plain::Sqrt),
+        Cos(op) ["Cos"] => unary(l, op, Plain::Cos),
+        Cosh(op) ["Cosh"] => unary(l, op, Plain::Cosh),
+        Sin(op) ["Sin"] => unary(l, op, Plain::Sin),
+        Sinh(op) ["Sinh"] => unary(l, op, Plain::Sinh),
+        Tan(op) ["Tan"] => unary(l, op, Plain::Tan),
+        Tanh(op) ["Tanh"] => unary(l, op, Plain::Tanh),
+        ArcCos(op) ["Acos"] => unary(l, op, Plain::Acos),
+        ArcCosh(op) ["Acosh"] => unary(l, op, Plain::Acosh),
+        ArcSin(op) ["Asin"] => unary(l, op, Plain::Asin),
+        ArcSinh(op) ["Asinh"] => unary(l, op, Plain::Asinh),
+        ArcTan(op) ["Atan"] => unary(l, op, Plain::Atan),
+        ArcTanh(op) ["Atanh"] => unary(l, op, Plain::Atanh),
+        Round(op) ["Round"] => unary(l, op, Plain::Round),
+        Floor(op) ["Floor"] => unary(l, op, Plain::Floor),
+        Ceil(op) ["Ceil"] => unary(l, op, Plain::Ceil),
+        IntoInt(op) ["Cast"] => base::cast(l, op),
+        Matmul(op) ["MatMul"] => numeric::matmul(l, op),
+        Recip(op) ["Reciprocal"] => unary(l, op, Plain::Reciprocal),
+        IsNan(op) ["IsNaN"] => unary(l, op, Plain::IsNaN),
+        IsInf(op) ["IsInf"] => unary(l, op, Plain::IsInf),
+        Powf(op) ["Pow"] => binary(l, op, Plain::Pow),
+        Hypot(op) ["Sqrt", "Add", "Mul", "Cast"] => function::hypot(l, op),
+        ArcTan2(op) ["Atan", "Div", "Abs", "Add", "And", "Equal", "Less", "Mul", "Or", "Reciprocal", "Sign", "Where"] => function::atan2(l, op),
+        Trunc(op) ["Where", "Ceil", "Floor", "Less"] => function::trunc(l, op),
+        Cross(op) ["Gather", "Mul", "Sub"] => function::cross(l, op),
+        Random(op) ["RandomUniformLike", "RandomNormalLike", "Bernoulli", "ConstantOfShape"] => random::floats(l, op),
+        GridSample2d(op) ["GridSample"] => sample::grid_sample(l, op),
+    }
+    refused {
+        Quantize => (QUANTISED.0, QUANTISED.1),
+        Dequantize => (QUANTISED.0, QUANTISED.1),
     }
 }
 
-fn activation(l: &mut Lowering, op: &Activation) -> Lowered {
-    match op {
-        Activation::Relu(op) => unary(l, op, Plain::Relu),
-        Activation::LeakyRelu(op) => activation::leaky_relu(l, op),
-        Activation::PRelu(op) => binary(l, op, Plain::PRelu),
-        Activation::Gelu(op) => activation::gelu(l, op),
-        Activation::Sigmoid(op) => unary(l, op, Plain::Sigmoid),
-        Activation::HardSigmoid(op) => activation::hard_sigmoid(l, op),
-        Activation::LogSigmoid(op) => activation::log_sigmoid(l, op),
-        Activation::Softmax(op) => activation::softmax(l, op),
-        Activation::LogSoftmax(op) => activation::log_softmax(l, op),
-        Activation::Softmin(op) => activation::softmin(l, op),
-        Activation::ReluBackward(_)
-        | Activation::GeluBackward(_)
-        | Activation::SigmoidBackward(_)
-        | Activation::LogSigmoidBackward(_) => missing(BACKWARD),
+dispatch! {
+    /// Activations.
+    fn activation(l, Activation as "Activation") -> ACTIVATION;
+    lowered {
+        Relu(op) ["Relu"] => unary(l, op, Plain::Relu),
+        LeakyRelu(op) ["LeakyRelu"] => activation::leaky_relu(l, op),
+        PRelu(op) ["PRelu"] => binary(l, op, Plain::PRelu),
+        Gelu(op) ["Gelu", "Div", "Erf", "Add", "Mul"] => activation::gelu(l, op),
+        Sigmoid(op) ["Sigmoid"] => unary(l, op, Plain::Sigmoid),
+        HardSigmoid(op) ["HardSigmoid"] => activation::hard_sigmoid(l, op),
+        LogSigmoid(op) ["Softplus", "Neg"] => activation::log_sigmoid(l, op),
+        Softmax(op) ["Softmax"] => activation::softmax(l, op),
+        LogSoftmax(op) ["LogSoftmax"] => activation::log_softmax(l, op),
+        Softmin(op) ["Softmax", "Neg"] => activation::softmin(l, op),
+    }
+    backward {
+        ReluBackward,
+        GeluBackward,
+        SigmoidBackward,
+        LogSigmoidBackward,
     }
 }
 
-fn module(l: &mut Lowering, op: &Module) -> Lowered {
-    match op {
-        Module::BatchNorm(op) => norm::batch_norm(l, op),
-        Module::LayerNorm(op) => norm::layer_norm(l, op),
-        Module::Linear(op) => norm::linear(l, op),
-        Module::Embedding(op) => {
-            let inputs = [l.input(&op.weights)?, l.input(&op.indices)?];
-            l.emit(crate::graph::Op::Gather { axis: 0 }, &inputs, &op.out)
-        }
-        Module::Conv1d(op) => {
+dispatch! {
+    /// Whole layers.
+    fn module(l, Module as "Module") -> MODULE;
+    lowered {
+        BatchNorm(op) ["BatchNormalization"] => norm::batch_norm(l, op),
+        LayerNorm(op) ["LayerNormalization"] => norm::layer_norm(l, op),
+        Linear(op) ["MatMul", "Add"] => norm::linear(l, op),
+        Embedding(op) ["Gather"] => base::embedding(l, op),
+        Conv1d(op) ["Conv"] => {
             let geometry = uneven(&op.options.stride, &op.options.padding, &op.options.dilation);
             conv::conv(l, [&op.x, &op.weight, &op.out], op.bias.as_ref(), &geometry, op.options.groups)
-        }
-        Module::Conv2d(op) => {
+        },
+        Conv2d(op) ["Conv"] => {
             let geometry = uneven(&op.options.stride, &op.options.padding, &op.options.dilation);
             conv::conv(l, [&op.x, &op.weight, &op.out], op.bias.as_ref(), &geometry, op.options.groups)
-        }
-        Module::Conv3d(op) => {
+        },
+        Conv3d(op) ["Conv"] => {
             let geometry = even(&op.options.stride, &op.options.padding, &op.options.dilation);
             conv::conv(l, [&op.x, &op.weight, &op.out], op.bias.as_ref(), &geometry, op.options.groups)
-        }
-        Module::ConvTranspose1d(op) => {
+        },
+        ConvTranspose1d(op) ["ConvTranspose"] => {
             let o = &op.options;
             let geometry = even(&o.stride, &o.padding, &o.dilation);
             let tensors = [&op.x, &op.weight, &op.out];
             conv::conv_transpose(l, tensors, op.bias.as_ref(), &geometry, &o.padding_out, o.groups)
-        }
-        Module::ConvTranspose2d(op) => {
+        },
+        ConvTranspose2d(op) ["ConvTranspose"] => {
             let o = &op.options;
             let geometry = even(&o.stride, &o.padding, &o.dilation);
             let tensors = [&op.x, &op.weight, &op.out];
             conv::conv_transpose(l, tensors, op.bias.as_ref(), &geometry, &o.padding_out, o.groups)
-        }
-        Module::ConvTranspose3d(op) => {
+        },
+        ConvTranspose3d(op) ["ConvTranspose"] => {
             let o = &op.options;
             let geometry = even(&o.stride, &o.padding, &o.dilation);
             let tensors = [&op.x, &op.weight, &op.out];
             conv::conv_transpose(l, tensors, op.bias.as_ref(), &geometry, &o.padding_out, o.groups)
-        }
-        Module::AvgPool1d(op) => {
+        },
+        AvgPool1d(op) ["AveragePool", "Pad"] => {
             let (kernel, stride, padding) = ([op.kernel_size], [op.stride], [op.padding]);
             let pool = windows(&kernel, &stride, &padding, &[1], op.ceil_mode);
             pool::average(l, &op.x, &pool, op.count_include_pad, &op.out)
-        }
-        Module::AvgPool2d(op) => {
+        },
+        AvgPool2d(op) ["AveragePool", "Pad"] => {
             let pool = windows(&op.kernel_size, &op.stride, &op.padding, &[1, 1], op.ceil_mode);
             pool::average(l, &op.x, &pool, op.count_include_pad, &op.out)
-        }
-        Module::AdaptiveAvgPool1d(op) => pool::adaptive(l, &op.x, &[op.output_size], &op.out),
-        Module::AdaptiveAvgPool2d(op) => pool::adaptive(l, &op.x, &op.output_size, &op.out),
-        Module::AdaptiveAvgPool3d(op) => pool::adaptive(l, &op.x, &op.output_size, &op.out),
-        Module::MaxPool1d(op) => {
+        },
+        AdaptiveAvgPool1d(op) ["GlobalAveragePool", "AveragePool", "MatMul"] => pool::adaptive(l, &op.x, &[op.output_size], &op.out),
+        AdaptiveAvgPool2d(op) ["GlobalAveragePool", "AveragePool", "MatMul"] => pool::adaptive(l, &op.x, &op.output_size, &op.out),
+        AdaptiveAvgPool3d(op) ["GlobalAveragePool", "AveragePool", "MatMul", "Reshape"] => pool::adaptive(l, &op.x, &op.output_size, &op.out),
+        MaxPool1d(op) ["MaxPool"] => {
             let (kernel, stride, padding, dilation) = ([op.kernel_size], [op.stride], [op.padding], [op.dilation]);
             pool::max(l, &op.x, &windows(&kernel, &stride, &padding, &dilation, op.ceil_mode), &op.out)
-        }
-        Module::MaxPool2d(op) => {
+        },
+        MaxPool2d(op) ["MaxPool"] => {
             let pool = windows(&op.kernel_size, &op.stride, &op.padding, &op.dilation, op.ceil_mode);
             pool::max(l, &op.x, &pool, &op.out)
-        }
-        Module::Interpolate(op) => conv::interpolate(l, op),
-        Module::DeformableConv2d(_)
-        | Module::MaxPool1dWithIndices(_)
-        | Module::MaxPool2dWithIndices(_)
-        | Module::Attention(_)
-        | Module::Unfold4d(_) => missing(LATER),
-        Module::CtcLoss(_) => missing("a loss belongs to training"),
-        Module::EmbeddingBackward(_)
-        | Module::LinearXBackward(_)
-        | Module::LinearWeightBackward(_)
-        | Module::LinearBiasBackward(_)
-        | Module::Conv1dXBackward(_)
-        | Module::Conv1dWeightBackward(_)
-        | Module::Conv1dBiasBackward(_)
-        | Module::Conv2dXBackward(_)
-        | Module::Conv2dWeightBackward(_)
-        | Module::Conv2dBiasBackward(_)
-        | Module::Conv3dXBackward(_)
-        | Module::Conv3dWeightBackward(_)
-        | Module::Conv3dBiasBackward(_)
-        | Module::DeformableConv2dBackward(_)
-        | Module::AvgPool1dBackward(_)
-        | Module::AvgPool2dBackward(_)
-        | Module::AdaptiveAvgPool1dBackward(_)
-        | Module::AdaptiveAvgPool2dBackward(_)
-        | Module::AdaptiveAvgPool3dBackward(_)
-        | Module::MaxPool1dWithIndicesBackward(_)
-        | Module::MaxPool2dWithIndicesBackward(_)
-        | Module::InterpolateBackward(_)
-        | Module::CtcLossBackward(_)
-        | Module::ConvTranspose1dWeightBackward(_)
-        | Module::ConvTranspose1dBiasBackward(_)
-        | Module::ConvTranspose2dWeightBackward(_)
-        | Module::ConvTranspose2dBiasBackward(_)
-        | Module::ConvTranspose3dWeightBackward(_)
-        | Module::ConvTranspose3dBiasBackward(_) => missing(BACKWARD),
+        },
+        Interpolate(op) ["Resize", "Gather", "MatMul"] => sample::interpolate(l, op),
+        MaxPool1dWithIndices(op) ["MaxPool", "Mod", "Cast"] => {
+            let (kernel, stride, padding, dilation) = ([op.kernel_size], [op.stride], [op.padding], [op.dilation]);
+            let pool = windows(&kernel, &stride, &padding, &dilation, op.ceil_mode);
+            pool::max_with_indices(l, &op.x, &pool, &op.out, &op.out_indices)
+        },
+        MaxPool2dWithIndices(op) ["MaxPool", "Mod", "Cast"] => {
+            let pool = windows(&op.kernel_size, &op.stride, &op.padding, &op.dilation, op.ceil_mode);
+            pool::max_with_indices(l, &op.x, &pool, &op.out, &op.out_indices)
+        },
+        DeformableConv2d(op) ["DeformConv"] since 19 => conv::deform_conv(l, op),
+        Attention(op) ["MatMul", "Softmax", "Add", "Div", "Equal", "Gather", "Mul", "ReduceMax", "Tanh", "Transpose", "Where"] => attention::attention(l, op),
+        Unfold4d(op) ["Gather", "Pad", "Transpose", "Reshape"] => conv::unfold4d(l, op),
+    }
+    refused {
+        CtcLoss => ("Burn records its pieces instead", "call `burn::tensor::module::ctc_loss`: the pieces are lowered"),
+    }
+    backward {
+        EmbeddingBackward,
+        LinearXBackward,
+        LinearWeightBackward,
+        LinearBiasBackward,
+        Conv1dXBackward,
+        Conv1dWeightBackward,
+        Conv1dBiasBackward,
+        Conv2dXBackward,
+        Conv2dWeightBackward,
+        Conv2dBiasBackward,
+        Conv3dXBackward,
+        Conv3dWeightBackward,
+        Conv3dBiasBackward,
+        DeformableConv2dBackward,
+        AvgPool1dBackward,
+        AvgPool2dBackward,
+        AdaptiveAvgPool1dBackward,
+        AdaptiveAvgPool2dBackward,
+        AdaptiveAvgPool3dBackward,
+        MaxPool1dWithIndicesBackward,
+        MaxPool2dWithIndicesBackward,
+        InterpolateBackward,
+        CtcLossBackward,
+        ConvTranspose1dWeightBackward,
+        ConvTranspose1dBiasBackward,
+        ConvTranspose2dWeightBackward,
+        ConvTranspose2dBiasBackward,
+        ConvTranspose3dWeightBackward,
+        ConvTranspose3dBiasBackward,
+    }
+}
+
+dispatch! {
+    /// Devices that train together.
+    fn distributed(_l, Distributed as "Distributed") -> DISTRIBUTED;
+    lowered {}
+    refused {
+        AllReduce => (COLLECTIVE.0, COLLECTIVE.1),
+        SyncCollective => (COLLECTIVE.0, COLLECTIVE.1),
     }
 }
 

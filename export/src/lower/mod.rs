@@ -2,13 +2,19 @@
 //! `burn_ir`'s, so that a new one stops the build.
 
 mod activation;
+mod attention;
 mod base;
 mod conv;
 mod dispatch;
+mod function;
 mod norm;
 mod numeric;
 mod pool;
+mod random;
 mod reduce;
+mod sample;
+mod scatter;
+mod table;
 
 use std::collections::HashMap;
 
@@ -16,8 +22,11 @@ use burn::backend::ir::{OperationIr, ScalarIr, TensorId, TensorIr};
 use burn::tensor::{BoolStore, DType as BurnType, TensorData};
 
 use crate::error::{ExportError, Refusal};
-use crate::graph::{DType, Dim, Graph, Node, Op, Plain, Tensor, ValueId};
+use crate::graph::{DType, Dim, Graph, Node, Op, Plain, Tensor, Value, ValueId};
+use crate::operations::LoweredOperation;
 use crate::resolve::{Fit, Resolved, name};
+
+pub(crate) use dispatch::KINDS;
 
 /// Why one operation was not lowered.
 #[derive(Debug)]
@@ -41,7 +50,7 @@ pub(crate) struct Boundary {
     pub outputs: Vec<String>,
 }
 
-/// Lowers a resolved recording for an operator set.
+/// Lowers a resolved recording for an operator set, and tells what each operation became.
 ///
 /// # Errors
 /// All operations without lowering at once; a constant that is not finite; a number that would be baked.
@@ -50,13 +59,19 @@ pub(crate) fn lower(
     name_of_graph: &str,
     boundary: &Boundary,
     opset: u32,
-) -> Result<Graph, ExportError> {
+) -> Result<(Graph, Vec<LoweredOperation>), ExportError> {
     let mut lowering = Lowering::new(resolved, name_of_graph, boundary, opset)?;
     let mut refusals: Vec<Refusal> = vec![];
+    let mut operations = vec![];
     for (index, operation) in resolved.base.operations.iter().enumerate() {
         lowering.enter(index, operation);
+        let before = lowering.graph.nodes.len();
         let refusal = match dispatch::operation(&mut lowering, operation) {
-            Ok(()) => continue,
+            Ok(()) => {
+                let onnx = lowering.graph.nodes[before..].iter().map(|node| node.op.name()).collect();
+                operations.push(LoweredOperation { operation: name(operation), module: lowering.module.clone(), onnx });
+                continue;
+            }
             Err(Reason::Fatal(error)) => return Err(error),
             Err(Reason::Baked(detail)) => {
                 return Err(ExportError::Baked { operation: name(operation), module: lowering.module, detail });
@@ -73,7 +88,10 @@ pub(crate) fn lower(
             lowering.placeholder(out);
         }
     }
-    if refusals.is_empty() { lowering.finish(boundary) } else { Err(ExportError::Unsupported(refusals)) }
+    if !refusals.is_empty() {
+        return Err(ExportError::Unsupported(refusals));
+    }
+    Ok((lowering.finish(boundary)?, operations))
 }
 
 /// The graph in the making, and where we are in the recording.
@@ -261,6 +279,34 @@ impl<'a> Lowering<'a> {
         self.step(op, inputs, info.dtype, info.dims)
     }
 
+    /// Optional inputs behind those of the node that was just added.
+    pub(crate) fn more_inputs<const N: usize>(&mut self, inputs: [Option<ValueId>; N]) {
+        if let Some(node) = self.graph.nodes.last_mut() {
+            node.inputs.extend(inputs);
+        }
+    }
+
+    /// What is known of a value.
+    pub(crate) fn value(&self, id: ValueId) -> &Value {
+        self.graph.value(id)
+    }
+
+    /// A value as another type; itself if it has that already.
+    pub(crate) fn cast(&mut self, value: ValueId, to: DType) -> ValueId {
+        let info = self.graph.value(value).clone();
+        if info.dtype == to { value } else { self.step(Op::Cast { to }, &[value], to, info.dims) }
+    }
+
+    /// Refuses operators that came with a later operator set.
+    pub(crate) fn available(&self, op: impl Into<Op>) -> Result<Op, Reason> {
+        let op = op.into();
+        let (since, opset) = (op.since(), self.opset);
+        if opset >= since {
+            return Ok(op);
+        }
+        Err(Reason::Unsupported(format!("`{}` needs operator set {since} or later, this is {opset}", op.name())))
+    }
+
     /// Gives the operation's output the value of another tensor: the operation does nothing.
     pub(crate) fn alias(&mut self, input: ValueId, out: &TensorIr) -> Lowered {
         if self.output_names.contains_key(&out.id) {
@@ -288,6 +334,25 @@ impl<'a> Lowering<'a> {
     pub(crate) fn int64s(&mut self, role: &str, values: &[i64]) -> ValueId {
         let name = self.below(role);
         self.graph.add_initialiser(&name, Tensor::int64s(values))
+    }
+
+    /// A constant tensor of 64-bit integers.
+    pub(crate) fn int64_tensor<const D: usize>(&mut self, role: &str, dims: [usize; D], values: Vec<i64>) -> ValueId {
+        let tensor = Tensor::int64s(&values).reshaped(dims.to_vec()).expect("as many values as the shape has");
+        self.constant_tensor(role, tensor)
+    }
+
+    /// A constant tensor of floats, rounded to `dtype`.
+    pub(crate) fn floats<const D: usize>(
+        &mut self,
+        role: &str,
+        dtype: BurnType,
+        dims: [usize; D],
+        values: Vec<f64>,
+    ) -> Result<ValueId, Reason> {
+        let tensor = tensor(&TensorData::new(values, dims).convert_dtype(dtype))
+            .ok_or_else(|| Reason::Unsupported(format!("constants of type {dtype:?} have no ONNX form")))?;
+        Ok(self.constant_tensor(role, tensor))
     }
 
     /// A constant tensor.

@@ -1,16 +1,34 @@
 //! Arithmetic, comparisons, bits and elementary functions.
 
 use burn::backend::ir::{
-    BinaryOpIr, ClampOpIr, DimOpIr, MatmulOpIr, PadModeIr, PadOpIr, ScalarIr, ScalarOpIr, UnaryOpIr,
+    BinaryOpIr, ClampOpIr, DimOpIr, MatmulOpIr, PadModeIr, PadOpIr, ScalarIr, ScalarOpIr, TensorIr, UnaryOpIr,
 };
 
-use super::{Lowered, Lowering, Reason, float_type};
-use crate::graph::{Op, PadMode, Plain};
+use super::{Lowered, Lowering, float_type};
+use crate::graph::{DType, Op, PadMode, Plain, ValueId};
 
 /// A function of one tensor that ONNX has under its own name.
 pub(super) fn unary(l: &mut Lowering, op: &UnaryOpIr, plain: Plain) -> Lowered {
     let input = l.input(&op.input)?;
     l.emit(plain, &[input], &op.out)
+}
+
+/// [`unary`] with an operator that not every operator set has.
+pub(super) fn unary_since(l: &mut Lowering, op: &UnaryOpIr, plain: Plain) -> Lowered {
+    l.available(plain)?;
+    unary(l, op, plain)
+}
+
+/// [`binary`] with an operator that not every operator set has.
+pub(super) fn binary_since(l: &mut Lowering, op: &BinaryOpIr, plain: Plain) -> Lowered {
+    l.available(plain)?;
+    binary(l, op, plain)
+}
+
+/// [`scalar`] with an operator that not every operator set has.
+pub(super) fn scalar_since(l: &mut Lowering, op: &ScalarOpIr, plain: Plain) -> Lowered {
+    l.available(plain)?;
+    scalar(l, op, plain)
 }
 
 /// A function of two tensors that ONNX has under its own name; both broadcast alike.
@@ -23,31 +41,6 @@ pub(super) fn binary(l: &mut Lowering, op: &BinaryOpIr, plain: Plain) -> Lowered
 pub(super) fn scalar(l: &mut Lowering, op: &ScalarOpIr, plain: Plain) -> Lowered {
     let inputs = [l.input(&op.lhs)?, l.scalar("other", op.lhs.dtype, op.rhs)?];
     l.emit(plain, &inputs, &op.out)
-}
-
-/// Burn `remainder` (sign of the divisor) -> ONNX `Mod` for integers; for floats ONNX has only C's `fmod`, so
-/// `x - y * floor(x / y)`.
-pub(super) fn remainder(l: &mut Lowering, op: &BinaryOpIr) -> Lowered {
-    let inputs = [l.input(&op.lhs)?, l.input(&op.rhs)?];
-    modulo(l, inputs, &op.out)
-}
-
-/// [`remainder`] by a number.
-pub(super) fn remainder_scalar(l: &mut Lowering, op: &ScalarOpIr) -> Lowered {
-    let inputs = [l.input(&op.lhs)?, l.scalar("other", op.lhs.dtype, op.rhs)?];
-    modulo(l, inputs, &op.out)
-}
-
-fn modulo(l: &mut Lowering, [x, y]: [crate::graph::ValueId; 2], out: &burn::backend::ir::TensorIr) -> Lowered {
-    let dtype = float_type(out.dtype)?;
-    if !dtype.is_float() {
-        return l.emit(Plain::Mod, &[x, y], out);
-    }
-    let dims = l.dims(out);
-    let quotient = l.step(Plain::Div, &[x, y], dtype, dims.clone());
-    let whole = l.step(Plain::Floor, &[quotient], dtype, dims.clone());
-    let multiple = l.step(Plain::Mul, &[whole, y], dtype, dims);
-    l.emit(Plain::Sub, &[x, multiple], out)
 }
 
 /// Burn `powf_scalar`, `powi_scalar` -> ONNX `Pow`; squares and roots are cheaper as what they are.
@@ -79,22 +72,6 @@ pub(super) fn clamp(l: &mut Lowering, op: &ClampOpIr) -> Lowered {
     l.emit(Plain::Clip, &inputs, &op.out)
 }
 
-/// Burn `log1p` -> ONNX `Log(x + 1)`: no operator of its own, small arguments lose digits.
-pub(super) fn log1p(l: &mut Lowering, op: &UnaryOpIr) -> Lowered {
-    let inputs = [l.input(&op.input)?, l.float("one", op.input.dtype, 1.0)?];
-    let sum = l.like(Plain::Add, &inputs);
-    l.emit(Plain::Log, &[sum], &op.out)
-}
-
-/// Burn `hypot` -> ONNX `Sqrt(x² + y²)`.
-pub(super) fn hypot(l: &mut Lowering, op: &BinaryOpIr) -> Lowered {
-    let (x, y) = (l.input(&op.lhs)?, l.input(&op.rhs)?);
-    let (x, y) = (l.like(Plain::Mul, &[x, x]), l.like(Plain::Mul, &[y, y]));
-    let (dtype, dims) = (float_type(op.out.dtype)?, l.dims(&op.out));
-    let sum = l.step(Plain::Add, &[x, y], dtype, dims);
-    l.emit(Plain::Sqrt, &[sum], &op.out)
-}
-
 /// Burn `matmul` -> ONNX `MatMul`.
 pub(super) fn matmul(l: &mut Lowering, op: &MatmulOpIr) -> Lowered {
     let inputs = [l.input(&op.lhs)?, l.input(&op.rhs)?];
@@ -108,34 +85,67 @@ pub(super) fn cumsum(l: &mut Lowering, op: &DimOpIr) -> Lowered {
     l.emit(Plain::CumSum, &inputs, &op.out)
 }
 
-/// Burn's shifts -> ONNX `BitShift`, which is defined for unsigned integers only.
-pub(super) fn shift(l: &mut Lowering, op: &BinaryOpIr, left: bool) -> Lowered {
-    unsigned(&op.lhs)?;
+/// Burn's left shifts -> ONNX `BitShift`, which is defined for unsigned integers only: signed ones are shifted as those.
+pub(super) fn shift_left(l: &mut Lowering, op: &BinaryOpIr) -> Lowered {
     let inputs = [l.input(&op.lhs)?, l.input(&op.rhs)?];
-    l.emit(Op::BitShift { left }, &inputs, &op.out)
+    shift(l, inputs, true, &op.out)
 }
 
-/// [`shift`] by a number.
-pub(super) fn shift_scalar(l: &mut Lowering, op: &ScalarOpIr, left: bool) -> Lowered {
-    unsigned(&op.lhs)?;
+/// [`shift_left`] by a number.
+pub(super) fn shift_left_scalar(l: &mut Lowering, op: &ScalarOpIr) -> Lowered {
     let inputs = [l.input(&op.lhs)?, l.scalar("other", op.lhs.dtype, op.rhs)?];
-    l.emit(Op::BitShift { left }, &inputs, &op.out)
+    shift(l, inputs, true, &op.out)
 }
 
-fn unsigned(tensor: &burn::backend::ir::TensorIr) -> Lowered {
-    if tensor.dtype.is_uint() {
-        return Ok(());
-    }
-    Err(Reason::Unsupported(format!("ONNX shifts unsigned integers only, these are {:?}", tensor.dtype)))
+/// Burn's right shifts, which keep the sign -> ONNX `BitShift` of unsigned integers, for negative `x` of `-1 - x`.
+pub(super) fn shift_right(l: &mut Lowering, op: &BinaryOpIr) -> Lowered {
+    let inputs = [l.input(&op.lhs)?, l.input(&op.rhs)?];
+    shift(l, inputs, false, &op.out)
 }
 
-/// Refuses operators that came with a later operator set.
-pub(super) fn since(l: &Lowering, plain: Plain) -> Result<Plain, Reason> {
-    let since = Op::Plain(plain).since();
-    if l.opset() >= since {
-        return Ok(plain);
+/// [`shift_right`] by a number.
+pub(super) fn shift_right_scalar(l: &mut Lowering, op: &ScalarOpIr) -> Lowered {
+    let inputs = [l.input(&op.lhs)?, l.scalar("other", op.lhs.dtype, op.rhs)?];
+    shift(l, inputs, false, &op.out)
+}
+
+fn shift(l: &mut Lowering, [x, places]: [ValueId; 2], left: bool, out: &TensorIr) -> Lowered {
+    let dtype = float_type(out.dtype)?;
+    let unsigned = match dtype {
+        DType::Int64 => DType::Uint64,
+        DType::Uint8 | DType::Uint32 | DType::Uint64 => dtype,
+        // Runtimes shift no 16 bits; what the wider type has above them falls off.
+        _ => DType::Uint32,
+    };
+    let dims = l.dims(out);
+    let op = Op::BitShift { left };
+    if unsigned == dtype {
+        return l.emit(op, &[x, places], out);
     }
-    Err(Reason::Unsupported(format!("needs operator set {since} or later, this is {}", l.opset())))
+    let places = l.cast(places, unsigned);
+    let moved = |l: &mut Lowering, value: ValueId| {
+        let value = l.cast(value, unsigned);
+        let value = l.step(op.clone(), &[value, places], unsigned, dims.clone());
+        l.cast(value, dtype)
+    };
+    let is_signed = matches!(dtype, DType::Int8 | DType::Int16 | DType::Int32 | DType::Int64);
+    if left || !is_signed {
+        let value = moved(l, x);
+        return l.emit(Plain::Identity, &[value], out);
+    }
+    let zero = l.scalar("zero", out.dtype, ScalarIr::Int(0))?;
+    let minus_one = l.scalar("minus_one", out.dtype, ScalarIr::Int(-1))?;
+    let negative_dims = l.value(x).dims.clone();
+    let negative = l.step(Plain::Less, &[x, zero], DType::Bool, negative_dims);
+    let mirror = |l: &mut Lowering, value: ValueId| {
+        let dims = l.value(value).dims.clone();
+        l.step(Plain::Sub, &[minus_one, value], dtype, dims)
+    };
+    let mirrored = mirror(l, x);
+    let below = moved(l, mirrored);
+    let below = mirror(l, below);
+    let above = moved(l, x);
+    l.emit(Plain::Where, &[negative, below, above], out)
 }
 
 /// Burn `pad` -> ONNX `Pad`: all begins, then all ends.

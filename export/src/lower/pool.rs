@@ -3,8 +3,9 @@
 use burn::backend::ir::TensorIr;
 
 use super::conv::int64s;
+use super::sample::weighted;
 use super::{Lowered, Lowering, Reason, float_type};
-use crate::graph::{Op, Plain, Tensor, Window};
+use crate::graph::{DType, Dim, Op, PadMode, Plain, Window};
 
 /// Numbers of a pooling, one entry per spatial axis; padding is the same on both sides.
 pub(super) struct Pool<'a> {
@@ -25,40 +26,79 @@ impl Pool<'_> {
         }
     }
 
-    /// Whether rounding up or down makes no difference, or whether ONNX rounds up to the same size as Burn did. They
-    /// differ where a last window would lie in the padding only.
-    fn ceil_mode(&self, l: &Lowering, x: &TensorIr, out: &TensorIr) -> Result<bool, Reason> {
+    /// Rounds up as Burn did: `pads` reach as far behind the input as the last window does. Runtimes differ on when a last
+    /// window inside the padding is left out, on padding they agree.
+    fn round_up(&self, l: &Lowering, x: &TensorIr, out: &TensorIr, window: &mut Window) -> Result<(), Reason> {
         if !self.ceil_mode {
-            return Ok(false);
+            return Ok(());
         }
         let sizes = l.fixed("pooling that rounds up", &l.dims(x)[2..])?;
-        let mut exact = true;
         for (axis, size) in sizes.iter().enumerate() {
-            let window = self.dilation[axis] * (self.kernel[axis] - 1) + 1;
-            let span = (size + 2 * self.padding[axis]).saturating_sub(window);
-            exact &= span.is_multiple_of(self.stride[axis]);
-            if span.div_ceil(self.stride[axis]) + 1 != out.shape[2 + axis] {
-                return Err(Reason::Unsupported("rounding up to a window inside the padding".into()));
-            }
+            let reach = self.dilation[axis] * (self.kernel[axis] - 1) + 1;
+            let needed = (out.shape[2 + axis].saturating_sub(1)) * self.stride[axis] + reach;
+            let end = needed.saturating_sub(size + self.padding[axis]);
+            window.pads[sizes.len() + axis] = end.max(self.padding[axis]) as i64;
         }
-        Ok(!exact)
+        Ok(())
     }
 }
 
 /// Burn `max_pool1d`, `max_pool2d` -> ONNX `MaxPool`; padding never wins in either.
 pub(super) fn max(l: &mut Lowering, x: &TensorIr, pool: &Pool, out: &TensorIr) -> Lowered {
     let input = l.input(x)?;
-    let ceil_mode = pool.ceil_mode(l, x, out)?;
-    l.emit(Op::MaxPool { window: pool.window(), ceil_mode }, &[input], out)
+    let mut window = pool.window();
+    pool.round_up(l, x, out, &mut window)?;
+    l.emit(Op::MaxPool { window }, &[input], out)
 }
 
-/// Burn `avg_pool1d`, `avg_pool2d` -> ONNX `AveragePool`.
-pub(super) fn average(l: &mut Lowering, x: &TensorIr, pool: &Pool, count_include_pad: bool, out: &TensorIr) -> Lowered {
+/// Burn `max_pool1d_with_indices`, `max_pool2d_with_indices` -> ONNX `MaxPool` with its second output. That counts through the
+/// whole tensor, Burn through one channel: the remainder by the channel's size is left.
+pub(super) fn max_with_indices(
+    l: &mut Lowering,
+    x: &TensorIr,
+    pool: &Pool,
+    out: &TensorIr,
+    out_indices: &TensorIr,
+) -> Lowered {
     let input = l.input(x)?;
-    if pool.ceil_mode(l, x, out)? {
-        return Err(Reason::Unsupported("averages over windows that reach beyond the padding".into()));
+    let mut window = pool.window();
+    pool.round_up(l, x, out, &mut window)?;
+    let plane = l.fixed("positions inside a channel", &l.dims(x)[2..])?.iter().product::<usize>();
+    let dims = l.dims(out);
+    l.emit(Op::MaxPool { window }, &[input], out)?;
+    let everywhere = l.second_output("positions", DType::Int64, dims.clone());
+    let plane = l.int64s("plane", &[plane as i64]);
+    let inside = l.step(Plain::Mod, &[everywhere, plane], DType::Int64, dims);
+    l.give_index(inside, out_indices)
+}
+
+/// Burn `avg_pool1d`, `avg_pool2d` -> ONNX `AveragePool`. Where Burn rounds up, padding that counts is a `Pad` of its own: what
+/// the last window reaches beyond it does not count.
+pub(super) fn average(l: &mut Lowering, x: &TensorIr, pool: &Pool, count_include_pad: bool, out: &TensorIr) -> Lowered {
+    let mut input = l.input(x)?;
+    let mut window = pool.window();
+    pool.round_up(l, x, out, &mut window)?;
+    let axes = pool.padding.len();
+    let beyond = window.pads[axes..].iter().zip(pool.padding).any(|(&end, &padding)| end > padding as i64);
+    if !(beyond && count_include_pad) {
+        return l.emit(Op::AveragePool { window, count_include_pad }, &[input], out);
     }
-    l.emit(Op::AveragePool { window: pool.window(), count_include_pad }, &[input], out)
+    if pool.padding.iter().any(|&padding| padding > 0) {
+        let padding = int64s(&[&[0, 0], pool.padding].concat());
+        let pads = l.int64s("pads", &[padding.clone(), padding].concat());
+        let zero = l.float("zero", x.dtype, 0.0)?;
+        let mut dims = l.dims(x);
+        for (axis, padding) in pool.padding.iter().enumerate() {
+            dims[2 + axis] = l
+                .fixed("padding", &dims[2 + axis..=2 + axis])?
+                .first()
+                .map_or(Dim::Unknown, |size| Dim::Size(size + 2 * padding));
+            window.pads[axes + axis] -= *padding as i64;
+            window.pads[axis] = 0;
+        }
+        input = l.step(Op::Pad { mode: PadMode::Constant }, &[input, pads, zero], float_type(x.dtype)?, dims);
+    }
+    l.emit(Op::AveragePool { window, count_include_pad: false }, &[input], out)
 }
 
 /// Burn `adaptive_avg_pool*d` -> ONNX `GlobalAveragePool` for size 1, `AveragePool` where the size divides the input's, else
@@ -75,26 +115,12 @@ pub(super) fn adaptive(l: &mut Lowering, x: &TensorIr, output_size: &[usize], ou
         let window = Window { strides: kernel.clone(), kernel, pads: vec![0; 2 * rank], dilations: vec![1; rank] };
         return l.emit(Op::AveragePool { window, count_include_pad: false }, &[input], out);
     }
-    let &[height, width] = sizes.as_slice() else {
-        return Err(Reason::Unsupported(format!("{sizes:?} does not divide into {output_size:?} bins")));
+    let bin = |size: usize, bins: usize, bin: usize| {
+        let (start, end) = (bin * size / bins, ((bin + 1) * size).div_ceil(bins));
+        let share = |at: usize| if (start..end).contains(&at) { 1.0 / (end - start) as f64 } else { 0.0 };
+        (0..size).map(share).collect::<Vec<f64>>()
     };
-    let dtype = float_type(x.dtype)?;
-    let weights = |bins: usize, size: usize| {
-        let mut weights = vec![0.0; bins * size];
-        for bin in 0..bins {
-            let (start, end) = (bin * size / bins, ((bin + 1) * size).div_ceil(bins));
-            weights[bin * size + start..bin * size + end].fill(1.0 / (end - start) as f64);
-        }
-        Tensor::from_f64s(dtype, vec![bins, size], &weights)
-            .ok_or_else(|| Reason::Unsupported(format!("bins of type {dtype:?}")))
-    };
-    let rows = weights(output_size[0], height)?;
-    let columns = weights(output_size[1], width)?.transposed(&[1, 0]);
-    let columns = columns.ok_or_else(|| Reason::Unsupported("a matrix that cannot be transposed".into()))?;
-    let rows = l.constant_tensor("rows", rows);
-    let columns = l.constant_tensor("columns", columns);
-    let mut dims = l.dims(x);
-    dims[2] = crate::graph::Dim::Size(output_size[0]);
-    let pooled = l.step(Plain::MatMul, &[rows, input], dtype, dims);
-    l.emit(Plain::MatMul, &[pooled, columns], out)
+    let axis = |(&size, &bins): (&usize, &usize)| (0..bins).map(|index| bin(size, bins, index)).collect();
+    let weights: Vec<Vec<Vec<f64>>> = sizes.iter().zip(output_size).map(axis).collect();
+    weighted(l, input, x, &weights, out)
 }

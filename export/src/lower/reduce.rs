@@ -96,7 +96,7 @@ pub(super) fn top(l: &mut Lowering, op: &ReduceDimOpIr) -> Lowered {
 pub(super) fn top_index(l: &mut Lowering, op: &ReduceDimOpIr) -> Lowered {
     let input = l.input(&op.input)?;
     let [_, indices] = ranked(l, input, &op.input, op.axis, op.accumulator_len, true)?;
-    give_index(l, indices, &op.out)
+    l.give_index(indices, &op.out)
 }
 
 /// Burn `topk_with_indices` -> ONNX `TopK`.
@@ -104,7 +104,7 @@ pub(super) fn top_both(l: &mut Lowering, op: &TopKWithIndicesOpIr) -> Lowered {
     let input = l.input(&op.tensor)?;
     let [values, indices] = ranked(l, input, &op.out, op.dim, op.k, true)?;
     l.emit(Plain::Identity, &[values], &op.out)?;
-    give_index(l, indices, &op.out_indices)
+    l.give_index(indices, &op.out_indices)
 }
 
 /// Burn `sort` -> ONNX `TopK` of the whole axis, which must be fixed.
@@ -120,7 +120,7 @@ pub(super) fn sort_index(l: &mut Lowering, op: &SortOpIr) -> Lowered {
     let input = l.input(&op.input)?;
     let size = axis_size(l, &op.input, op.dim)?;
     let [_, indices] = ranked(l, input, &op.input, op.dim, size, op.descending)?;
-    give_index(l, indices, &op.out)
+    l.give_index(indices, &op.out)
 }
 
 /// Burn `sort_with_indices` -> both outputs of [`sort`].
@@ -129,7 +129,7 @@ pub(super) fn sort_both(l: &mut Lowering, op: &SortWithIndicesOpIr) -> Lowered {
     let size = axis_size(l, &op.input, op.dim)?;
     let [values, indices] = ranked(l, input, &op.out, op.dim, size, op.descending)?;
     l.emit(Plain::Identity, &[values], &op.out)?;
-    give_index(l, indices, &op.out_indices)
+    l.give_index(indices, &op.out_indices)
 }
 
 fn axis_size(l: &Lowering, tensor: &TensorIr, axis: usize) -> Result<usize, super::Reason> {
@@ -149,20 +149,21 @@ fn ranked(
     let count = l.int64s("k", &[count as i64]);
     let op = Op::TopK { axis: axis as i64, largest };
     let values = l.step(op, &[input, count], float_type(like.dtype)?, dims.clone());
-    Ok([values, l.second_output(values, DType::Int64, dims)])
-}
-
-fn give_index(l: &mut Lowering, indices: ValueId, out: &TensorIr) -> Lowered {
-    match float_type(out.dtype)? {
-        DType::Int64 => l.emit(Plain::Identity, &[indices], out),
-        to => l.emit(Op::Cast { to }, &[indices], out),
-    }
+    Ok([values, l.second_output("indices", DType::Int64, dims)])
 }
 
 impl Lowering<'_> {
-    /// Adds a second output to the node that was just added and wrote `first`.
-    fn second_output(&mut self, first: ValueId, dtype: DType, dims: Vec<Dim>) -> ValueId {
-        let name = format!("{}_1", self.graph.value(first).name);
+    /// Gives 64-bit indices to an output, as whatever integers Burn has.
+    pub(super) fn give_index(&mut self, indices: ValueId, out: &TensorIr) -> Lowered {
+        match float_type(out.dtype)? {
+            DType::Int64 => self.emit(Plain::Identity, &[indices], out),
+            to => self.emit(Op::Cast { to }, &[indices], out),
+        }
+    }
+
+    /// Adds a second output to the node that was just added.
+    pub(super) fn second_output(&mut self, role: &str, dtype: DType, dims: Vec<Dim>) -> ValueId {
+        let name = self.below(role);
         let second = self.graph.add_value(&name, dtype, dims);
         if let Some(node) = self.graph.nodes.last_mut() {
             node.outputs.push(second);

@@ -1,4 +1,4 @@
-//! Two nodes with the same operator, attributes and inputs compute the same: the second is dropped.
+//! Two nodes with the same operator, attributes and inputs compute the same, unless they draw: the second is dropped.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -12,7 +12,7 @@ pub(super) fn run(graph: &mut Graph) -> bool {
     let mut index = 0;
     while index < graph.nodes.len() {
         let node = &graph.nodes[index];
-        let &[output] = node.outputs.as_slice() else {
+        let (&[output], false) = (node.outputs.as_slice(), node.op.is_random()) else {
             index += 1;
             continue;
         };

@@ -100,7 +100,7 @@ fn arity(op: &Op) -> (usize, usize) {
             | Plain::Tile
             | Plain::Unsqueeze
             | Plain::Xor => (2, 2),
-            Plain::Squeeze => (1, 2),
+            Plain::Squeeze | Plain::Trilu => (1, 2),
             Plain::Clip => (1, 3),
             Plain::Where => (3, 3),
             Plain::Slice => (3, 5),
@@ -109,6 +109,9 @@ fn arity(op: &Op) -> (usize, usize) {
         },
         Op::Conv { .. } | Op::ConvTranspose { .. } | Op::LayerNormalization { .. } | Op::Gemm { .. } => (2, 3),
         Op::BatchNormalization { .. } => (5, 5),
+        Op::DeformConv { .. } => (3, 5),
+        Op::ScatterElements { .. } | Op::ScatterND { .. } => (3, 3),
+        Op::Fmod | Op::GridSample { .. } => (2, 2),
         Op::BitShift { .. } | Op::Gather { .. } | Op::GatherElements { .. } | Op::TopK { .. } => (2, 2),
         Op::Concat { .. } => (1, usize::MAX),
         Op::Pad { .. } => (2, 4),

@@ -1,0 +1,101 @@
+//! Scaled dot-product attention.
+
+use burn::backend::ir::{AttentionOpIr, ScalarIr};
+
+use super::{Lowered, Lowering, Reason, float_type};
+use crate::graph::{DType, Dim, Op, Plain, Tensor, ValueId};
+
+/// Burn `attention` -> ONNX `MatMul`, `Softmax`, `MatMul`, with scale, soft cap, mask, causal mask and bias between. A row
+/// whose keys are all masked gives zeros, as in Burn. The `Attention` operator of operator set 23 is not used: it gives NaN
+/// for such a row, and runtimes recognise these pieces.
+pub(super) fn attention(l: &mut Lowering, op: &AttentionOpIr) -> Lowered {
+    let dtype = float_type(op.out.dtype)?;
+    let (query, key) = (l.input(&op.query)?, l.input(&op.key)?);
+    let value = l.input(&op.value)?;
+    let [mut dims, key_dims] = [&op.query, &op.key].map(|tensor| l.dims(tensor));
+    let heads = (op.query.shape[1], op.key.shape[1]);
+    let (key, value) = (shared(l, key, heads)?, shared(l, value, heads)?);
+    let width = dims[3].clone();
+    dims[3] = key_dims[2].clone();
+
+    let mut turned = l.value(key).dims.clone();
+    turned.swap(2, 3);
+    let key = l.step(Op::Transpose { order: vec![0, 1, 3, 2] }, &[key], dtype, turned);
+    let mut scores = l.step(Plain::MatMul, &[query, key], dtype, dims.clone());
+    let number = |value: ScalarIr| match value {
+        ScalarIr::Float(value) => value,
+        other => other.elem(),
+    };
+    let scale = match op.options.scale {
+        Some(scale) => number(scale),
+        None => 1.0 / (l.fixed("attention without a scale", &[width])?[0] as f64).sqrt(),
+    };
+    let scale = l.float("scale", op.out.dtype, scale)?;
+    scores = l.like(Plain::Mul, &[scores, scale]);
+    if let Some(cap) = op.options.softcap {
+        let cap = l.float("softcap", op.out.dtype, number(cap))?;
+        scores = l.like(Plain::Div, &[scores, cap]);
+        scores = l.like(Plain::Tanh, &[scores]);
+        scores = l.like(Plain::Mul, &[scores, cap]);
+    }
+    let mut masks = op.mask.iter().map(|mask| l.input(mask)).collect::<Result<Vec<_>, _>>()?;
+    if op.options.is_causal {
+        masks.push(causal(l, &dims[2], &dims[3])?);
+    }
+    let lowest = l.float("masked", op.out.dtype, f64::NEG_INFINITY)?;
+    for &mask in &masks {
+        scores = l.step(Plain::Where, &[mask, lowest, scores], dtype, dims.clone());
+    }
+    let zero = l.float("zero", op.out.dtype, 0.0)?;
+    let mut empty = None;
+    if let Some(bias) = &op.attn_bias {
+        let bias = l.input(bias)?;
+        scores = l.like(Plain::Add, &[scores, bias]);
+        // A bias of minus infinity masks too.
+        let mut row = dims.clone();
+        row[3] = Dim::Size(1);
+        let reduce = Op::Reduce { reduction: crate::graph::Reduction::Max, axes: vec![3], keep_dims: true };
+        let largest = l.step(reduce, &[scores], dtype, row.clone());
+        empty = Some(l.step(Plain::Equal, &[largest, lowest], DType::Bool, row));
+    }
+    let mut weights = l.like(Op::Softmax { axis: 3 }, &[scores]);
+    // Softmax gives NaN where everything is masked; elsewhere it gave a masked key zero already.
+    for mask in masks.into_iter().filter(|_| empty.is_none()).chain(empty) {
+        weights = l.step(Plain::Where, &[mask, zero, weights], dtype, dims.clone());
+    }
+    l.emit(Plain::MatMul, &[weights, value], &op.out)
+}
+
+/// Keys or values for every head of the query: several heads may share one.
+fn shared(l: &mut Lowering, value: ValueId, (heads, own): (usize, usize)) -> Result<ValueId, Reason> {
+    if heads == own {
+        return Ok(value);
+    }
+    let like = l.value(value).clone();
+    let mut dims = like.dims;
+    dims[1] = Dim::Size(heads);
+    let sources: Vec<i64> = (0..heads).map(|head| (head * own / heads) as i64).collect();
+    let sources = l.int64s("heads", &sources);
+    Ok(l.step(Op::Gather { axis: 1 }, &[value, sources], like.dtype, dims))
+}
+
+/// `[queries, keys]`: whether the key comes after the query, the last of both being together.
+fn causal(l: &mut Lowering, queries: &Dim, keys: &Dim) -> Result<ValueId, Reason> {
+    let dims = vec![queries.clone(), keys.clone()];
+    if let (Some(rows), Some(columns)) = (queries.size(), keys.size()) {
+        let later = |at: usize| u8::from(at % columns + rows > at / columns + columns);
+        let mask = Tensor::new(DType::Bool, vec![rows, columns], (0..rows * columns).map(later).collect());
+        let mask = mask.ok_or_else(|| Reason::Unsupported("a causal mask of another size".into()))?;
+        return Ok(l.constant_tensor("causal", mask));
+    }
+    let one = Tensor::new(DType::Bool, vec![1], vec![1]);
+    let value = one.ok_or_else(|| Reason::Unsupported("a causal mask of truth values".into()))?;
+    let shape = l.shape("shape", &dims)?;
+    let all = l.step(Op::ConstantOfShape { value }, &[shape], DType::Bool, dims.clone());
+    let (rows, columns) = (l.size(queries)?, l.size(keys)?);
+    let one = || vec![Dim::Size(1)];
+    let ahead = l.step(Plain::Sub, &[columns, rows], DType::Int64, one());
+    let step = l.int64s("next", &[1]);
+    let diagonal = l.step(Plain::Add, &[ahead, step], DType::Int64, one());
+    Ok(l.step(Plain::Trilu, &[all, diagonal], DType::Bool, dims))
+}

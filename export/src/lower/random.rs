@@ -1,0 +1,50 @@
+//! Random tensors. They are others in every run, in Burn as in ONNX Runtime: only the distribution is the same.
+
+use burn::backend::ir::{RandomOpIr, ScalarIr, TensorIr};
+use burn::tensor::{DType as BurnType, Distribution};
+
+use super::base::fill;
+use super::{Lowered, Lowering, Reason, float_type};
+use crate::graph::{DType, Op, Plain, ValueId};
+
+/// Burn `random` of floats -> ONNX `RandomUniformLike`, `RandomNormalLike` or `Bernoulli` of a tensor of the shape.
+pub(super) fn floats(l: &mut Lowering, op: &RandomOpIr) -> Lowered {
+    let (draw, like) = drawn(l, op.distribution, &op.out, op.out.dtype)?;
+    l.emit(draw, &[like], &op.out)
+}
+
+/// Burn `random` of integers -> [`floats`] in single precision, rounded down; normal ones towards zero, as in Burn.
+pub(super) fn integers(l: &mut Lowering, op: &RandomOpIr) -> Lowered {
+    if op.distribution == Distribution::Default {
+        return Err(Reason::Unsupported(
+            "ONNX draws no integers over the whole range of their type; give the bounds by `Distribution::Uniform`"
+                .into(),
+        ));
+    }
+    let to = float_type(op.out.dtype)?;
+    let (draw, like) = drawn(l, op.distribution, &op.out, BurnType::F32)?;
+    let mut value = l.like(draw, &[like]);
+    if let Distribution::Uniform(..) = op.distribution {
+        value = l.like(Plain::Floor, &[value]);
+    }
+    l.emit(Op::Cast { to }, &[value], &op.out)
+}
+
+/// The operator that draws, and the tensor it takes shape, type and probabilities from.
+fn drawn(
+    l: &mut Lowering,
+    distribution: Distribution,
+    out: &TensorIr,
+    dtype: BurnType,
+) -> Result<(Op, ValueId), Reason> {
+    let (draw, value) = match distribution {
+        Distribution::Default => (Op::RandomUniformLike { low: 0.0, high: 1.0 }, 0.0),
+        Distribution::Uniform(low, high) => (Op::RandomUniformLike { low: low as f32, high: high as f32 }, 0.0),
+        Distribution::Normal(mean, scale) => (Op::RandomNormalLike { mean: mean as f32, scale: scale as f32 }, 0.0),
+        Distribution::Bernoulli(probability) => (Plain::Bernoulli.into(), probability),
+    };
+    let (op, shape) = fill(l, out, dtype, ScalarIr::Float(value))?;
+    let dims = l.dims(out);
+    let onnx: DType = float_type(dtype)?;
+    Ok((draw, l.step(op, &[shape], onnx, dims)))
+}
