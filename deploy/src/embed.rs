@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 
 use contract::preprocess::{self, PictureError};
-use contract::{EmbeddingSpec, InputSpec};
+use contract::{EmbeddingSpec, PictureSpec};
 
 use crate::DeployError;
 use crate::gallery::{Embeddings, Picture};
@@ -187,7 +187,7 @@ struct Buffers {
 
 fn run_batch(
     model: &Model,
-    input: &InputSpec,
+    input: &PictureSpec,
     spec: &EmbeddingSpec,
     pictures: &[Picture],
     buffers: &mut Buffers,
@@ -212,11 +212,11 @@ fn run_batch(
         return Ok(Batch { rows: Vec::new(), unusable });
     }
     batch.truncate(usable.len() * values);
-    let features = model.run(batch, usable.len())?;
+    let features = model.features(batch, usable.len())?;
     let flipped = if spec.flip {
         mirrored.resize(batch.len(), 0.0);
         preprocess::mirror(batch, input.size[1], mirrored);
-        model.run(mirrored, usable.len())?
+        model.features(mirrored, usable.len())?
     } else {
         Vec::new()
     };

@@ -124,6 +124,16 @@ pub enum DeployError {
         /// Values needed.
         needed: usize,
     },
+    /// A model was given another number of inputs than it has.
+    #[error("`{}` takes {needed} inputs, {found} given", path.display())]
+    Inputs {
+        /// The model.
+        path: PathBuf,
+        /// Inputs given.
+        found: usize,
+        /// Inputs it has.
+        needed: usize,
+    },
     /// A picture is unreadable and `--strict` was given.
     #[error("{count} of {of} pictures cannot be used (--strict)")]
     Strict {

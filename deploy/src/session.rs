@@ -5,10 +5,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use contract::{Axis, ContractError, EmbeddingSpec, InputSpec, ModelContract};
+use contract::{Axis, ContractError, EmbeddingSpec, InputSpec, ModelContract, PictureSpec};
 use ort::ep;
-use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::session::{Session, SessionInputValue, SessionInputs};
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 use sha2::{Digest, Sha256};
 
@@ -214,7 +214,7 @@ impl fmt::Debug for Model {
 }
 
 /// Output values by name, each with its shape.
-type Outputs = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+pub type Outputs = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 impl Model {
     /// Opens the model file, or the `model.onnx` of the bundle folder, at `path`.
@@ -273,7 +273,7 @@ impl Model {
     ///
     /// # Errors
     /// [`DeployError::NoEmbedding`] if the model does something else.
-    pub fn embedding(&self) -> Result<(&InputSpec, &EmbeddingSpec), DeployError> {
+    pub fn embedding(&self) -> Result<(&PictureSpec, &EmbeddingSpec), DeployError> {
         let lacks = |problem: &str| DeployError::NoEmbedding {
             path: self.path.clone(),
             architecture: self.contract.architecture.clone(),
@@ -282,66 +282,94 @@ impl Model {
         };
         let embedding = self.contract.embedding.as_ref().ok_or_else(|| lacks("its contract has no `embedding`"))?;
         match self.contract.input.as_slice() {
-            [input] => Ok((input, embedding)),
+            [InputSpec { picture: Some(picture), .. }] => Ok((picture, embedding)),
+            [_] => Err(lacks("a picture input is needed, it takes numbers")),
             inputs => Err(lacks(&format!("one picture input is needed, it has {}", inputs.len()))),
         }
     }
 
-    /// Runs a batch of normalised pictures through the network.
+    /// Runs a batch of normalised pictures through a network of one input: the output the embedding is made from, or the first.
     ///
     /// # Shapes
     /// - `batch`: `[rows, channels, height, width]` of the contract's input
-    /// - returns: `[rows, ..]` of the output the embedding is made from, or of the first output
+    /// - returns: `[rows, ..]`
     ///
     /// # Errors
-    /// If the length does not fit or ONNX Runtime fails.
-    pub fn run(&self, batch: &[f32], rows: usize) -> Result<Vec<f32>, DeployError> {
+    /// As [`Model::run`].
+    pub fn features(&self, batch: &[f32], rows: usize) -> Result<Vec<f32>, DeployError> {
         let name = match &self.contract.embedding {
             Some(embedding) => &embedding.output,
             None => &self.contract.output[0].name,
         };
-        let input = &self.contract.input[0];
-        let values = input.colour.channels() * input.size[0] * input.size[1];
-        if batch.len() != rows * values || rows == 0 {
-            return Err(DeployError::Batch { rows, found: batch.len(), needed: rows * values });
-        }
-        let fixed = match input.shape.first() {
-            Some(Axis::Size(size)) => Some(*size),
-            _ => None,
-        };
-        let Some(fixed) = fixed.filter(|fixed| *fixed != rows) else {
-            let (_, features) = take(self.run_all(batch, rows, Some(name))?, name, self)?;
-            return Ok(features);
-        };
-        // A graph of a fixed batch is fed in portions, the last one padded with zeros.
-        let mut features = Vec::new();
-        for portion in batch.chunks(fixed * values) {
-            let used = portion.len() / values;
-            let mut padded = portion.to_vec();
-            padded.resize(fixed * values, 0.0);
-            let (_, mut portion) = take(self.run_all(&padded, fixed, Some(name))?, name, self)?;
-            portion.truncate(portion.len() / fixed * used);
-            features.append(&mut portion);
-        }
-        Ok(features)
+        Ok(self.run(&[batch], rows, Some(name))?.remove(name).map(|(_, values)| values).unwrap_or_default())
     }
 
-    /// Runs one session of the pool; `only` keeps one output.
-    fn run_all(&self, batch: &[f32], rows: usize, only: Option<&str>) -> Result<Outputs, DeployError> {
+    /// Runs a batch: `inputs` in the contract's order, each `[rows, ..]`; the outputs by name, each with its shape. `only` leaves
+    /// out every other output.
+    ///
+    /// # Errors
+    /// If a length does not fit, an output is missing or ONNX Runtime fails.
+    pub fn run(&self, inputs: &[&[f32]], rows: usize, only: Option<&str>) -> Result<Outputs, DeployError> {
+        let mut row = Vec::with_capacity(inputs.len());
+        for (spec, values) in self.contract.input.iter().zip(inputs) {
+            let size = spec.row().map_or(0, |row| row.iter().product());
+            if values.len() != rows * size || rows == 0 {
+                return Err(DeployError::Batch { rows, found: values.len(), needed: rows * size });
+            }
+            row.push(size);
+        }
+        if row.len() != self.contract.input.len() || row.len() != inputs.len() {
+            let (found, needed) = (inputs.len(), self.contract.input.len());
+            return Err(DeployError::Inputs { path: self.path.clone(), found, needed });
+        }
+        let fixed = match self.contract.input[0].shape.first() {
+            Some(Axis::Size(size)) if *size != rows => *size,
+            _ => return self.run_batch(inputs, rows, only),
+        };
+        // A graph of a fixed batch is fed in portions, the last one padded with zeros.
+        let mut all = Outputs::new();
+        for start in (0..rows).step_by(fixed) {
+            let used = fixed.min(rows - start);
+            let portion = inputs.iter().zip(&row).map(|(values, size)| {
+                let mut padded = values[start * size..(start + used) * size].to_vec();
+                padded.resize(fixed * size, 0.0);
+                padded
+            });
+            let portion: Vec<_> = portion.collect();
+            let portion: Vec<_> = portion.iter().map(Vec::as_slice).collect();
+            for (name, (mut shape, mut values)) in self.run_batch(&portion, fixed, only)? {
+                values.truncate(values.len() / fixed * used);
+                if let Some(first) = shape.first_mut() {
+                    *first = rows;
+                }
+                all.entry(name).or_insert((shape, Vec::new())).1.append(&mut values);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Runs one session of the pool on lengths that are known to fit.
+    fn run_batch(&self, inputs: &[&[f32]], rows: usize, only: Option<&str>) -> Result<Outputs, DeployError> {
         let failed = |source| DeployError::Runtime { what: format!("run model `{}`", self.path.display()), source };
-        let input = &self.contract.input[0];
-        let shape = [rows, input.colour.channels(), input.size[0], input.size[1]];
-        let tensor = TensorRef::from_array_view((shape, batch)).map_err(failed)?;
+        let mut named = Vec::with_capacity(inputs.len());
+        for (spec, values) in self.contract.input.iter().zip(inputs) {
+            let shape: Vec<usize> = std::iter::once(rows).chain(spec.row().unwrap_or_default()).collect();
+            let tensor = TensorRef::from_array_view((shape, *values)).map_err(failed)?;
+            named.push((spec.name.as_str(), SessionInputValue::from(tensor)));
+        }
         let mut session = self.sessions.take();
-        let outputs = session.run(ort::inputs![input.name.as_str() => tensor]).map_err(failed)?;
+        let outputs = session.run(named).map_err(failed)?;
         let mut all = Outputs::new();
         for output in self.contract.output.iter().filter(|output| only.is_none_or(|only| only == output.name)) {
-            let Some(value) = outputs.get(&output.name) else { continue };
+            let Some(value) = outputs.get(&output.name) else { return Err(missing(&output.name, self)) };
             let (shape, values) = value.try_extract_tensor::<f32>().map_err(failed)?;
             let shape = shape.iter().map(|size| usize::try_from(*size).unwrap_or(0)).collect();
             all.insert(output.name.clone(), (shape, values.to_vec()));
         }
-        Ok(all)
+        match only {
+            Some(name) if all.is_empty() => Err(missing(name, self)),
+            _ => Ok(all),
+        }
     }
 
     /// Compares what the session declares with the contract.
@@ -408,19 +436,22 @@ impl Model {
     fn run_golden(&self) -> Result<SelfTest, DeployError> {
         let Some(golden) = &self.contract.golden else { return Ok(SelfTest::NoGolden) };
         let wrong = |problem: String| DeployError::Golden { path: self.path.clone(), problem };
-        let [input] = self.contract.input.as_slice() else {
-            return Err(wrong(format!("are for one input, it has {}", self.contract.input.len())));
-        };
-        let [height, width] = input.size;
-        if !height.is_multiple_of(golden.block) || !width.is_multiple_of(golden.block) {
-            return Err(wrong(format!("use blocks of {}, which do not tile {height}×{width} pixels", golden.block)));
-        }
         if golden.output.is_empty() || !golden.tolerance.is_finite() || golden.tolerance <= 0.0 {
             return Err(wrong("have no output or no tolerance above 0".into()));
         }
-        let shape = [golden.batch, input.colour.channels(), height, width];
-        let batch = contract::fill::blocks(&golden.seed, shape, golden.block);
-        let outputs = self.run_all(&batch, golden.batch, None)?;
+        let mut inputs = Vec::new();
+        for spec in &self.contract.input {
+            let Some((_, values)) = golden.input(spec) else {
+                let size = spec.row().unwrap_or_default();
+                return Err(wrong(format!(
+                    "use blocks of {}, which do not tile input `{}` {size:?}",
+                    golden.block, spec.name
+                )));
+            };
+            inputs.push(values);
+        }
+        let inputs: Vec<_> = inputs.iter().map(Vec::as_slice).collect();
+        let outputs = self.run(&inputs, golden.batch, None)?;
         let (mut worst, mut values) = (0.0f32, 0);
         for (name, expected) in &golden.output {
             let Some((shape, found)) = outputs.get(name) else {
@@ -457,13 +488,13 @@ fn largest(differences: impl Iterator<Item = f32>) -> f32 {
     differences.fold(0.0, |worst, diff| if diff.is_nan() || worst.is_nan() { f32::NAN } else { worst.max(diff) })
 }
 
-fn take(mut outputs: Outputs, name: &str, model: &Model) -> Result<(Vec<usize>, Vec<f32>), DeployError> {
-    outputs.remove(name).ok_or_else(|| DeployError::Disagree {
+fn missing(name: &str, model: &Model) -> DeployError {
+    DeployError::Disagree {
         path: model.path.clone(),
         what: format!("output `{name}`"),
         declared: "it exists".into(),
         found: "no such output".into(),
-    })
+    }
 }
 
 /// Sessions waiting for a batch.
@@ -499,7 +530,7 @@ impl Pool {
 impl Taken<'_> {
     fn run<'s, 'i, 'v: 'i, const N: usize>(
         &'s mut self,
-        inputs: impl Into<ort::session::SessionInputs<'i, 'v, N>>,
+        inputs: impl Into<SessionInputs<'i, 'v, N>>,
     ) -> ort::Result<ort::session::SessionOutputs<'s>> {
         self.session.as_mut().expect("present until dropped").run(inputs)
     }

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use contract::{
-    Axis, Colour, EmbeddingSpec, Exporter, Filter, Golden, InputSpec, ModelContract, OutputSpec, Resize, Training,
-};
+use contract::{Axis, EmbeddingSpec, Exporter, Golden, InputSpec, ModelContract, OutputSpec, PictureSpec, Training};
 use image::RgbImage;
 use onnx::{
     AttributeProto, AttributeType, DataType, Dimension, DimensionProto, GraphProto, Message, ModelProto, NodeProto,
@@ -158,7 +156,8 @@ pub(crate) fn reference(picture: &[f32]) -> Vec<f32> {
 
 /// The embedding of a picture file, by the reference network.
 pub(crate) fn reference_embedding(path: &Path) -> Vec<f32> {
-    let input = &contract().input[0];
+    let contract = contract();
+    let input = contract.input[0].picture.as_ref().unwrap();
     let mut batch = vec![0.0; 3 * SIZE[0] * SIZE[1]];
     contract::preprocess::load(path, input, &mut batch).unwrap();
     let mut mirrored = batch.clone();
@@ -168,23 +167,13 @@ pub(crate) fn reference_embedding(path: &Path) -> Vec<f32> {
 
 pub(crate) fn contract() -> ModelContract {
     let batch = || Axis::Symbol("batch".into());
-    let input = InputSpec {
-        name: "image".into(),
-        layout: "NCHW".into(),
-        shape: vec![batch(), Axis::Size(3), Axis::Size(SIZE[0]), Axis::Size(SIZE[1])],
-        colour: Colour::Rgb,
-        range: [0.0, 1.0],
-        mean: vec![0.5, 0.45, 0.4],
-        std: vec![0.25, 0.22, 0.2],
-        resize: Resize::Stretch,
-        filter: Filter::Bilinear,
-        size: SIZE,
-    };
+    let picture = PictureSpec { mean: vec![0.5, 0.45, 0.4], std: vec![0.25, 0.22, 0.2], ..PictureSpec::imagenet(SIZE) };
+    let input = InputSpec::picture("image", batch(), picture);
     let mut embedding =
         EmbeddingSpec { output: "features".into(), dim: DIM, parts: 1, flip: true, contract_id: String::new() };
     embedding.contract_id = ModelContract::embedding_id(std::slice::from_ref(&input), &embedding, "fp32", "weights");
     let [block, every, rows] = [4, 3, 2];
-    let pictures = contract::fill::blocks("input.golden", [rows, 3, SIZE[0], SIZE[1]], block);
+    let pictures = contract::fill::blocks("input.golden.image", [rows, 3, SIZE[0], SIZE[1]], block);
     let features = pictures.chunks_exact(3 * SIZE[0] * SIZE[1]).flat_map(reference);
     ModelContract {
         version: contract::VERSION,
@@ -197,6 +186,7 @@ pub(crate) fn contract() -> ModelContract {
             shape: vec![batch(), Axis::Size(DIM)],
             unit_length: false,
             metric: "cosine".into(),
+            picture: None,
         }],
         embedding: Some(embedding),
         threshold: None,

@@ -63,7 +63,7 @@ fn golden_vectors_that_do_not_fit_are_named() {
         fixture.write_model("golden.onnx", &with_contract(graph(), &contract));
         fixture.run("inspect @golden.onnx").error(words);
     };
-    refuse(&|golden| golden.block = 5, &["blocks of 5", "32×16"]);
+    refuse(&|golden| golden.block = 5, &["blocks of 5", "`image` [3, 32, 16]"]);
     refuse(&|golden| golden.every = 4, &["have 43 values", "every 4"]);
     refuse(&|golden| golden.tolerance = 0.0, &["tolerance above 0"]);
     refuse(&|golden| golden.output = [("other".to_owned(), vec![0.0])].into(), &["`other`"]);
@@ -135,7 +135,7 @@ fn contract_and_graph_must_agree() {
     refuse(&|contract| contract.output[0].shape[1] = Axis::Size(32), &["output `features`", "[batch, 32]", "64"]);
     refuse(&|contract| contract.embedding.as_mut().unwrap().dim = 32, &["embedding", "32 values"]);
     let resize = |contract: &mut ModelContract| {
-        contract.input[0].size = [64, 16];
+        contract.input[0].picture.as_mut().unwrap().size = [64, 16];
         contract.input[0].shape[2] = Axis::Size(64);
     };
     refuse(&resize, &["input `image`", "[batch, 3, 64, 16]", "[batch, 3, 32, 16]"]);

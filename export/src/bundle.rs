@@ -73,7 +73,7 @@ fn complete(model: &ExportedModel, mut contract: ModelContract) -> Result<ModelC
     contract.exporter.burn = crate::BURN_VERSION.into();
     if contract.golden.is_none() {
         contract.golden =
-            GOLDEN_BLOCKS.iter().find_map(|&block| model.golden("input.golden", GOLDEN_BATCH, block).ok());
+            GOLDEN_BLOCKS.iter().find_map(|&block| model.golden(&contract.input, "golden", GOLDEN_BATCH, block).ok());
     }
     if let Some(mut embedding) = contract.embedding.take() {
         let weights = model.weights_sha256();
@@ -113,25 +113,40 @@ fn card(model: &ExportedModel, contract: &ModelContract, parity: &Parity, bytes:
         precision = contract.precision,
     );
     for input in &contract.input {
-        let [height, width] = input.size;
+        let Some(picture) = &input.picture else {
+            text.push_str(&format!(
+                "| input | `{}` | {} | {} |\n",
+                input.name,
+                axes_text(&input.shape),
+                known(&input.meaning)
+            ));
+            continue;
+        };
+        let [height, width] = picture.size;
+        let meaning = if input.meaning.is_empty() { String::new() } else { format!("{}: ", input.meaning) };
         text.push_str(&format!(
-            "| input | `{}` | {} | {:?} picture, {height}×{width} (height × width), {:?} resize, mean {:?}, std {:?} |\n",
+            "| input | `{}` | {} | {meaning}{:?} picture, {height}×{width} (height × width), {:?} resize, mean {:?}, std {:?} |\n",
             input.name,
             axes_text(&input.shape),
-            input.colour,
-            input.filter,
-            input.mean,
-            input.std
+            picture.colour,
+            picture.filter,
+            picture.mean,
+            picture.std
         ));
     }
     for output in &contract.output {
         let unit = if output.unit_length { ", length 1" } else { "" };
+        let metric = if output.metric.is_empty() { String::new() } else { format!(", compared by {}", output.metric) };
+        let picture = output.picture.as_ref().map(|picture| {
+            let [black, white] = picture.range;
+            format!(", {:?} picture, black {black}, white {white}", picture.colour)
+        });
         text.push_str(&format!(
-            "| output | `{}` | {} | {}, compared by {}{unit} |\n",
+            "| output | `{}` | {} | {}{metric}{unit}{} |\n",
             output.name,
             axes_text(&output.shape),
             output.meaning,
-            output.metric
+            picture.unwrap_or_default()
         ));
     }
     text.push_str(&format!(

@@ -194,8 +194,10 @@ pub enum ExportError {
         /// Shape in Burn.
         expected: Vec<usize>,
     },
-    /// Golden vectors are defined for one picture input.
-    #[error("golden vectors need one float input of rank 4 that blocks of {block} tile; `{input}` is {shape}")]
+    /// An input that golden vectors are not defined for.
+    #[error(
+        "golden vectors need float inputs: numbers of fixed size, or pictures that blocks of {block} tile; `{input}` is {shape}"
+    )]
     Golden {
         /// Name of the input.
         input: String,

@@ -1,20 +1,18 @@
 //! `export`: checkpoints to `models-onnx/<name>/`. The one place where training and export meet.
 
+mod families;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::Context;
-use burn::module::Module;
-use burn::tensor::{Device, Tensor};
 use clap::{Parser, ValueEnum};
-use contract::{Axis, EmbeddingSpec, Exporter as ExporterFacts, ModelContract, OutputSpec, Training};
-use export::{DEFAULT_OPSET, Exporter, OPSETS, Runtime, bundle};
+use contract::Axis;
+use export::{DEFAULT_OPSET, OPSETS, Runtime, bundle};
 use train::checkpoint::Checkpoint;
-use train::config::ReidConfig;
-use train::model::{Partial, ReidNet, ReidNetConfig, StateDict};
-use train::task::reid;
+
+use families::{Network, Options};
 
 /// Export a checkpoint to ONNX, compare ONNX Runtime with Burn, and write the model only if they agree.
 #[derive(Debug, Parser)]
@@ -81,63 +79,24 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let runtime = Runtime::load()?;
     let start = Instant::now();
     let checkpoint = Checkpoint::open(&args.onnx)?;
-    let (net, config) = open_reid(&checkpoint)?;
-    let loaded = start.elapsed();
     let name = args.output.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-    let name = name.unwrap_or_else(|| run_name(&checkpoint.path, &config));
-    let folder = args.output.clone().unwrap_or_else(|| Path::new("models-onnx").join(&name));
-    eprintln!("exporting {} as {name}, operator set {}", checkpoint.path.display(), args.opset);
-
-    let mut input = reid::input_spec(&config);
-    input.shape[0] = args.batch.clone();
-    let model = Exporter::new(&name)
-        .opset(args.opset)
-        .optimise(!args.no_optimise)
-        .input(&input.name, input.shape.clone())
-        .output("features")
-        .export(&net, |net: &ReidNet, images: Tensor<4>| net.embed(images))?;
+    let options = Options {
+        name: name.unwrap_or_else(|| families::name(&checkpoint.path)),
+        opset: args.opset,
+        optimise: !args.no_optimise,
+        batch: args.batch.clone(),
+        no_flip: args.no_flip,
+        licence: args.licence.clone(),
+    };
+    let folder = args.output.clone().unwrap_or_else(|| Path::new("models-onnx").join(&options.name));
+    eprintln!("exporting {} as {}, operator set {}", checkpoint.path.display(), options.name, args.opset);
+    let network = Network::open(&checkpoint)?;
+    let loaded = start.elapsed();
+    let (model, contract) = network.export(&checkpoint, &options)?;
     let exported = start.elapsed() - loaded;
     for warning in model.warnings() {
         eprintln!("warning: {warning}");
     }
-
-    let (channels, parts) = (config.feats, net.parts());
-    let features = OutputSpec {
-        name: "features".into(),
-        meaning: "features after the batch-norm neck, one column for each part".into(),
-        shape: vec![args.batch.clone(), Axis::Size(channels), Axis::Size(parts)],
-        unit_length: false,
-        metric: "cosine".into(),
-    };
-    let embedding = EmbeddingSpec {
-        output: features.name.clone(),
-        dim: channels * parts,
-        parts,
-        flip: !args.no_flip,
-        // Follows from the weights, which the bundle hashes.
-        contract_id: String::new(),
-    };
-    let record = &checkpoint.record;
-    let contract = ModelContract {
-        version: contract::VERSION,
-        family: record.family.clone(),
-        architecture: config.model.clone(),
-        input: vec![input],
-        output: vec![features],
-        embedding: Some(embedding),
-        threshold: None,
-        golden: None,
-        precision: "fp32".into(),
-        training: Training {
-            command: record.command.clone(),
-            dataset: record.dataset.clone(),
-            dataset_fingerprint: record.dataset_fingerprint.clone(),
-            epoch: record.epoch,
-            metrics: record.metrics.clone(),
-            licence: args.licence.clone(),
-        },
-        exporter: ExporterFacts { checkpoint_sha256: checkpoint.sha256()?, ..ExporterFacts::default() },
-    };
     let written = bundle::write(&folder, &model, contract, &runtime)?;
     let nodes = nodes_by_kind(&model);
     let count: usize = nodes.values().sum();
@@ -161,26 +120,6 @@ fn run(args: &Args) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// The network of a re-identification checkpoint, in evaluation mode, and the run's settings.
-fn open_reid(checkpoint: &Checkpoint) -> anyhow::Result<(ReidNet, ReidConfig)> {
-    let network: ReidNetConfig = checkpoint.network(reid::FAMILY)?;
-    let config: ReidConfig = serde_json::from_value(checkpoint.record.config.clone())
-        .with_context(|| format!("the settings in `{}` are malformed", checkpoint.path.display()))?;
-    let mut net = ReidNet::new(&network, config.seed, &Device::flex())?;
-    StateDict::load_file(&checkpoint.path, &mut net, &network.model, Partial::Nothing)?;
-    Ok((net.valid(), config))
-}
-
-/// What to call the model: the run directory's name, else the file's, else the network's.
-fn run_name(checkpoint: &Path, config: &ReidConfig) -> String {
-    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let in_run = checkpoint.parent().filter(|folder| folder.join("run.json").exists());
-    in_run
-        .and_then(name)
-        .or_else(|| checkpoint.with_extension("").file_name().map(|n| n.to_string_lossy().into_owned()))
-        .unwrap_or_else(|| config.model.to_lowercase())
 }
 
 fn nodes_by_kind(model: &export::ExportedModel) -> BTreeMap<String, usize> {

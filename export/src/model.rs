@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{DType as BurnType, TensorData};
-use contract::{Axis, Golden, fill};
+use contract::{Axis, Golden, InputSpec};
 use sha2::{Digest, Sha256};
 
 use crate::encode::encode;
@@ -197,40 +197,40 @@ impl ExportedModel {
         (self.reference)(inputs)
     }
 
-    /// Known answers for a self-test, from Burn: the input is [`fill::blocks`] of `seed`, the tolerance 1e-3 of the largest
-    /// stored value.
+    /// Known answers for a self-test, from Burn on what [`Golden::input`] says of the inputs `specs`; the tolerance is 1e-3 of
+    /// the largest stored value.
     ///
     /// # Errors
-    /// If the model does not take one picture input that blocks of `block` tile.
-    pub fn golden(&self, seed: &str, batch: usize, block: usize) -> Result<Golden, ExportError> {
-        let unfit = || {
-            let (input, shape) = match self.graph.inputs.first() {
-                Some(&id) => (self.graph.value(id).name.clone(), shape_text(&self.graph.value(id).dims)),
-                None => ("none".into(), "[]".into()),
-            };
-            ExportError::Golden { input, shape, block }
-        };
-        let [input] = self.inputs.as_slice() else { return Err(unfit()) };
+    /// If an input does not take numbers of single precision, is a picture that blocks of `block` do not tile, or has an axis
+    /// without a fixed size besides the batch.
+    pub fn golden(&self, specs: &[InputSpec], seed: &str, batch: usize, block: usize) -> Result<Golden, ExportError> {
         let batch = if self.batch_symbol().is_some() { batch } else { self.fixed_batch() };
-        let dims = self.input_shape(input, batch, 0);
-        let &[rows, channels, height, width] = dims.as_slice() else { return Err(unfit()) };
-        let tiles = block > 0 && height % block == 0 && width % block == 0;
-        if input.sample.kind != Kind::Float || !tiles {
-            return Err(unfit());
+        let mut golden =
+            Golden { seed: seed.to_owned(), batch, block, tolerance: 0.0, every: 1, output: BTreeMap::new() };
+        let mut tensors = vec![];
+        for (at, input) in self.inputs.iter().enumerate() {
+            let drawn = specs.iter().find(|spec| spec.name == input.name).and_then(|spec| golden.input(spec));
+            let expected = self.input_shape(input, batch, 0);
+            match drawn.filter(|(shape, _)| input.sample.kind == Kind::Float && *shape == expected) {
+                Some((shape, values)) => tensors.push(TensorData::new(values, shape)),
+                None => {
+                    let shape = shape_text(&self.graph.value(self.graph.inputs[at]).dims);
+                    return Err(ExportError::Golden { input: input.name.clone(), shape, block });
+                }
+            }
         }
-        let picture = fill::blocks(seed, [rows, channels, height, width], block);
-        let outputs = self.reference(vec![TensorData::new(picture, dims)]);
+        let outputs = self.reference(tensors);
         let largest = outputs.iter().map(TensorData::num_elements).max().unwrap_or(1);
-        let every = largest.div_ceil(GOLDEN_VALUES).max(1);
-        let output: BTreeMap<String, Vec<f32>> = self
+        golden.every = largest.div_ceil(GOLDEN_VALUES).max(1);
+        golden.output = self
             .output_names()
             .into_iter()
             .zip(&outputs)
-            .map(|(name, data)| (name, data.iter::<f32>().step_by(every).collect()))
+            .map(|(name, data)| (name, data.iter::<f32>().step_by(golden.every).collect()))
             .collect();
-        let scale = output.values().flatten().fold(0.0f32, |largest, value| largest.max(value.abs()));
-        let tolerance = GOLDEN_TOLERANCE * scale.max(f32::MIN_POSITIVE);
-        Ok(Golden { seed: seed.to_owned(), batch: rows, block, tolerance, every, output })
+        let scale = golden.output.values().flatten().fold(0.0f32, |largest, value| largest.max(value.abs()));
+        golden.tolerance = GOLDEN_TOLERANCE * scale.max(f32::MIN_POSITIVE);
+        Ok(golden)
     }
 
     pub(crate) fn output_names(&self) -> Vec<String> {

@@ -1,6 +1,6 @@
 //! What lands in the folder, and that nothing does when verification fails.
 
-use contract::{Axis, Colour, EmbeddingSpec, Filter, InputSpec, ModelContract, OutputSpec, Resize, Training};
+use contract::{Axis, EmbeddingSpec, InputSpec, ModelContract, OutputSpec, PictureSpec, Training};
 use export::{ExportError, bundle};
 
 use crate::{batch_of, blocks, runtime};
@@ -10,24 +10,18 @@ fn contract() -> ModelContract {
         version: contract::VERSION,
         family: "reid".into(),
         architecture: "block".into(),
-        input: vec![InputSpec {
-            name: "image".into(),
-            layout: "NCHW".into(),
-            shape: batch_of(&[3, 32, 16]),
-            colour: Colour::Rgb,
-            range: [0.0, 1.0],
-            mean: vec![0.5; 3],
-            std: vec![0.5; 3],
-            resize: Resize::Stretch,
-            filter: Filter::Bilinear,
-            size: [32, 16],
-        }],
+        input: vec![InputSpec::picture(
+            "image",
+            Axis::Symbol("batch".into()),
+            PictureSpec { mean: vec![0.5; 3], std: vec![0.5; 3], ..PictureSpec::imagenet([32, 16]) },
+        )],
         output: vec![OutputSpec {
             name: "features".into(),
             meaning: "features after the neck, one column per part".into(),
             shape: batch_of(&[6, 5]),
             unit_length: false,
             metric: "cosine".into(),
+            picture: None,
         }],
         embedding: Some(EmbeddingSpec {
             output: "features".into(),

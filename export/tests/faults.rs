@@ -2,9 +2,10 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use contract::{Axis, InputSpec, PictureSpec};
 use export::{ExportError, Exporter, Tolerance, Warning};
 
-use crate::blocks::{self, Net};
+use crate::blocks;
 use crate::{batch_of, known, runtime};
 
 #[derive(Module, Debug)]
@@ -112,18 +113,17 @@ fn reading_values_while_recording_is_an_error_not_a_crash() {
 #[test]
 fn golden_vectors_come_from_burn() {
     let model = blocks::export(true);
-    let golden = model.golden("input.golden", 2, 16).unwrap();
+    let specs = [InputSpec::picture("image", Axis::Symbol("batch".into()), PictureSpec::imagenet([32, 16]))];
+    let golden = model.golden(&specs, "golden", 2, 16).unwrap();
     assert_eq!((golden.batch, golden.block), (2, 16));
     let stored = &golden.output["features"];
     assert_eq!(stored.len(), (2usize * 6 * 5).div_ceil(golden.every));
     let scale = stored.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
     assert!((golden.tolerance / scale - 1e-3).abs() < 1e-6);
-    let picture = contract::fill::blocks("input.golden", [2, 3, 32, 16], 16);
-    let net = Net::new(&Device::flex());
-    // Weights are random: the same network is needed, so the shape is what is compared here.
-    assert_eq!(
-        net.embed(Tensor::from_data(TensorData::new(picture, [2, 3, 32, 16]), &Device::flex())).dims(),
-        [2, 6, 5]
-    );
-    assert!(model.golden("input.golden", 2, 7).is_err());
+    let (shape, picture) = golden.input(&specs[0]).unwrap();
+    let [features] = model.reference(vec![TensorData::new(picture, shape)]).try_into().unwrap();
+    let expected: Vec<f32> = features.iter::<f32>().step_by(golden.every).collect();
+    assert_eq!(*stored, expected);
+    assert!(model.golden(&specs, "golden", 2, 7).is_err());
+    assert!(model.golden(&[], "golden", 2, 16).unwrap_err().to_string().contains("`image`"));
 }

@@ -56,7 +56,7 @@ fn a_checkpoint_becomes_a_bundle_named_after_it() {
     let (model, _) = onnx::read(&bundle.join("model.onnx"), &onnx::Limits::default()).unwrap();
     let entries = model.metadata_props.iter().map(|entry| (entry.key.as_str(), entry.value.as_str()));
     let contract = contract::ModelContract::from_metadata(entries).unwrap();
-    assert_eq!(contract.input[0].size, [64, 32]);
+    assert_eq!(contract.input[0].picture.as_ref().unwrap().size, [64, 32]);
     let embedding = contract.embedding.unwrap();
     assert!(embedding.flip && embedding.dim == 16 * 7 && !embedding.contract_id.is_empty());
     assert_eq!(contract.exporter.checkpoint_sha256.len(), 64);

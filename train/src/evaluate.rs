@@ -7,7 +7,7 @@ use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use contract::cli::progress;
 use contract::dataset::{Dataset, Sample};
-use contract::{InputSpec, embedding, preprocess};
+use contract::{PictureSpec, embedding, preprocess};
 use metrics::{Label, Matrix, RankingReport, Rerank, Spread};
 use serde::Serialize;
 
@@ -63,7 +63,7 @@ impl EvalReport {
 pub fn evaluate(
     net: &ReidNet,
     dataset: &Dataset,
-    input: &InputSpec,
+    input: &PictureSpec,
     reading: Reading,
     rerank: bool,
 ) -> Result<EvalReport, TaskError> {
@@ -89,7 +89,7 @@ pub fn evaluate(
 fn embed(
     net: &ReidNet,
     samples: &[Sample],
-    input: &InputSpec,
+    input: &PictureSpec,
     reading: Reading,
     what: &str,
 ) -> Result<(Matrix, Vec<Label>, usize), TaskError> {

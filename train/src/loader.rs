@@ -7,7 +7,7 @@
 //! ```no_run
 //! use std::sync::Arc;
 //! use train::{config::ReidConfig, loader::*, sampler::Sampler, transforms::Transforms};
-//! # fn input() -> contract::InputSpec { train::task::reid::input_spec(&Default::default()) }
+//! # fn input() -> contract::PictureSpec { train::task::reid::picture_spec(&Default::default()) }
 //! # fn main() -> anyhow::Result<()> {
 //! let config = ReidConfig::default();
 //! let options = contract::dataset::Options::default();
@@ -39,7 +39,7 @@ use std::thread::JoinHandle;
 
 use contract::dataset::{Dataset, Sample};
 use contract::preprocess::{PictureError, decode, normalise, resize};
-use contract::{InputSpec, Resize};
+use contract::{PictureSpec, Resize};
 use image::RgbImage;
 
 use crate::transforms::Transforms;
@@ -76,7 +76,7 @@ pub struct Pictures {
     paths: Vec<PathBuf>,
     classes: Vec<i64>,
     of_class: BTreeMap<i64, Vec<usize>>,
-    input: InputSpec,
+    input: PictureSpec,
     decoded: Vec<OnceLock<RgbImage>>,
     /// Bytes that may still be kept.
     room: AtomicUsize,
@@ -88,7 +88,7 @@ impl Pictures {
     ///
     /// # Panics
     /// If there are not as many classes as paths.
-    pub fn new(paths: Vec<PathBuf>, classes: Vec<i64>, input: InputSpec, cache_mb: usize) -> Self {
+    pub fn new(paths: Vec<PathBuf>, classes: Vec<i64>, input: PictureSpec, cache_mb: usize) -> Self {
         assert_eq!(paths.len(), classes.len(), "a class per picture");
         let mut of_class = BTreeMap::<i64, Vec<usize>>::new();
         for (index, class) in classes.iter().enumerate() {
@@ -100,14 +100,14 @@ impl Pictures {
     }
 
     /// The training pictures of a dataset, each with its class.
-    pub fn training(dataset: &Dataset, input: InputSpec, cache_mb: usize) -> Self {
+    pub fn training(dataset: &Dataset, input: PictureSpec, cache_mb: usize) -> Self {
         let paths = dataset.train.iter().map(|sample| sample.path.clone()).collect();
         let classes = dataset.train_classes().into_iter().map(|class| class as i64).collect();
         Self::new(paths, classes, input, cache_mb)
     }
 
     /// Any pictures, each with its identity as class.
-    pub fn evaluation(samples: &[Sample], input: InputSpec, cache_mb: usize) -> Self {
+    pub fn evaluation(samples: &[Sample], input: PictureSpec, cache_mb: usize) -> Self {
         let paths = samples.iter().map(|sample| sample.path.clone()).collect();
         Self::new(paths, samples.iter().map(|sample| sample.identity).collect(), input, cache_mb)
     }
@@ -128,7 +128,7 @@ impl Pictures {
     }
 
     /// The form they are brought to.
-    pub fn input(&self) -> &InputSpec {
+    pub fn input(&self) -> &PictureSpec {
         &self.input
     }
 

@@ -2,7 +2,7 @@
 //! one copy for training and for every later use of the network.
 
 use contract::preprocess::{normalise, resize};
-use contract::{Filter, InputSpec};
+use contract::{Filter, PictureSpec};
 use image::RgbImage;
 use image::imageops::{crop_imm, flip_horizontal_in_place};
 
@@ -53,7 +53,7 @@ impl Transforms {
     ///
     /// # Panics
     /// If the picture has not the input's size, or `out` not its length.
-    pub fn apply(&self, mut picture: RgbImage, input: &InputSpec, epoch: usize, place: usize, out: &mut [f32]) {
+    pub fn apply(&self, mut picture: RgbImage, input: &PictureSpec, epoch: usize, place: usize, out: &mut [f32]) {
         let [height, width] = input.size;
         let mut rng = Rng::new(&[STREAM, self.seed, epoch as u64, place as u64]);
         if rng.happens(self.flip) {
@@ -124,21 +124,9 @@ fn erasing(rng: &mut Rng, height: usize, width: usize) -> Option<Area> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use contract::{Axis, Colour, Resize};
 
-    fn input(height: usize, width: usize) -> InputSpec {
-        InputSpec {
-            name: "image".into(),
-            layout: "NCHW".into(),
-            shape: vec![Axis::Symbol("batch".into()), Axis::Size(3), Axis::Size(height), Axis::Size(width)],
-            colour: Colour::Rgb,
-            range: [0.0, 1.0],
-            mean: vec![0.485, 0.456, 0.406],
-            std: vec![0.229, 0.224, 0.225],
-            resize: Resize::Stretch,
-            filter: Filter::Bilinear,
-            size: [height, width],
-        }
+    fn input(height: usize, width: usize) -> PictureSpec {
+        PictureSpec::imagenet([height, width])
     }
 
     fn picture(height: usize, width: usize) -> RgbImage {

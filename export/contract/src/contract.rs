@@ -90,15 +90,54 @@ pub enum Filter {
     Bicubic,
 }
 
-/// A picture input. A pixel `p` of 0..=255 enters the network as `(p / 255 - mean) / std` of its channel.
+/// An input of the graph: a picture, or plain numbers such as an embedding or a pose.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InputSpec {
     /// Name in the graph.
     pub name: String,
+    /// Shape, one entry per axis, the batch first.
+    pub shape: Vec<Axis>,
+    /// What the values are, with their unit, for people: `yaw, pitch, roll in degrees`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub meaning: String,
+    /// How a picture becomes this input; absent where the input is no picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub picture: Option<PictureSpec>,
+}
+
+impl InputSpec {
+    /// A picture input; `batch` is its first axis.
+    pub fn picture(name: &str, batch: Axis, picture: PictureSpec) -> Self {
+        let [height, width] = picture.size;
+        let channels = picture.colour.channels();
+        let shape = vec![batch, Axis::Size(channels), Axis::Size(height), Axis::Size(width)];
+        Self { name: name.into(), shape, meaning: String::new(), picture: Some(picture) }
+    }
+
+    /// An input of `values` numbers a row; `batch` is its first axis.
+    pub fn numbers(name: &str, batch: Axis, values: usize, meaning: &str) -> Self {
+        Self { name: name.into(), shape: vec![batch, Axis::Size(values)], meaning: meaning.into(), picture: None }
+    }
+
+    /// Sizes of one row: `[channels, height, width]` of a picture, else the axes after the batch. None where such an axis is
+    /// a symbol.
+    pub fn row(&self) -> Option<Vec<usize>> {
+        let size = |axis: &Axis| match axis {
+            Axis::Size(size) => Some(*size),
+            Axis::Symbol(_) => None,
+        };
+        match &self.picture {
+            Some(picture) => Some(vec![picture.colour.channels(), picture.size[0], picture.size[1]]),
+            None => self.shape.get(1..)?.iter().map(size).collect(),
+        }
+    }
+}
+
+/// How a picture enters the network: a pixel `p` of 0..=255 as `(p / 255 - mean) / std` of its channel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PictureSpec {
     /// Order of the axes; `NCHW` is the only one we write.
     pub layout: String,
-    /// Shape, one entry per axis.
-    pub shape: Vec<Axis>,
     /// Order of the channels.
     pub colour: Colour,
     /// Value range after scaling and before mean and std: `[0, 1]`.
@@ -115,6 +154,22 @@ pub struct InputSpec {
     pub size: [usize; 2],
 }
 
+impl PictureSpec {
+    /// RGB, stretched to `[height, width]` by the bilinear filter, with ImageNet's mean and standard deviation.
+    pub fn imagenet(size: [usize; 2]) -> Self {
+        Self {
+            layout: "NCHW".into(),
+            colour: Colour::Rgb,
+            range: [0.0, 1.0],
+            mean: vec![0.485, 0.456, 0.406],
+            std: vec![0.229, 0.224, 0.225],
+            resize: Resize::Stretch,
+            filter: Filter::Bilinear,
+            size,
+        }
+    }
+}
+
 /// An output of the graph.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OutputSpec {
@@ -126,8 +181,22 @@ pub struct OutputSpec {
     pub shape: Vec<Axis>,
     /// Whether each row already has L2 norm 1.
     pub unit_length: bool,
-    /// How rows are compared: `cosine`.
+    /// How rows are compared: `cosine`. Empty where they are not.
     pub metric: String,
+    /// How the values are shown, where they are a picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub picture: Option<PictureOutput>,
+}
+
+/// An output that is a picture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PictureOutput {
+    /// Order of the axes; `NCHW` is the only one we write.
+    pub layout: String,
+    /// Order of the channels.
+    pub colour: Colour,
+    /// Values of black and of white: `[-1, 1]`.
+    pub range: [f32; 2],
 }
 
 /// How one output becomes an embedding: mirrored view added, each part scaled to length 1, parts flattened, the row
@@ -157,15 +226,15 @@ pub struct Threshold {
     pub tar: f64,
 }
 
-/// Known answers. The input is [`crate::fill::blocks`] of the seed; of each output the elements 0, `every`, 2·`every` …
-/// of the row-major order are stored.
+/// Known answers. What each input holds, [`Golden::input`] says; of each output the elements 0, `every`, 2·`every` … of the
+/// row-major order are stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Golden {
-    /// Tensor name whose fill is the input, one row per case.
+    /// The fill of the tensor `<seed>.<name of the input>` is the input.
     pub seed: String,
     /// Rows in the batch.
     pub batch: usize,
-    /// Edge of a block of equal pixels.
+    /// Edge of a block of equal pixels in picture inputs.
     pub block: usize,
     /// Largest absolute difference allowed.
     pub tolerance: f32,
@@ -173,6 +242,24 @@ pub struct Golden {
     pub every: usize,
     /// Per output name: the stored elements.
     pub output: BTreeMap<String, Vec<f32>>,
+}
+
+impl Golden {
+    /// Shape and values of an input: [`crate::fill::blocks`] for a picture, [`crate::fill::fill`] for numbers. None where the
+    /// blocks do not tile the picture, or an axis after the first has no fixed size.
+    pub fn input(&self, spec: &InputSpec) -> Option<(Vec<usize>, Vec<f32>)> {
+        let row = spec.row()?;
+        let shape: Vec<usize> = std::iter::once(self.batch).chain(row).collect();
+        let name = format!("{}.{}", self.seed, spec.name);
+        let values = match (&spec.picture, shape.as_slice()) {
+            (Some(_), &[batch, channels, height, width]) => {
+                let tiles = self.block > 0 && height.is_multiple_of(self.block) && width.is_multiple_of(self.block);
+                tiles.then(|| crate::fill::blocks(&name, [batch, channels, height, width], self.block))?
+            }
+            _ => crate::fill::fill(&name, &shape),
+        };
+        Some((shape, values))
+    }
 }
 
 /// Where weights come from.
@@ -322,18 +409,28 @@ impl ModelContract {
         }
         for input in &self.input {
             let field = |name: &str| format!("input[{}].{name}", input.name);
-            let channels = input.colour.channels();
-            if input.layout != "NCHW" {
-                return wrong(field("layout"), input.layout.clone(), "`NCHW` is known");
+            let Some(picture) = &input.picture else {
+                let values =
+                    input.row().and_then(|row| row.iter().try_fold(1usize, |product, size| product.checked_mul(*size)));
+                // A row of numbers is an embedding or a pose; a million values would be a mistake.
+                if input.shape.is_empty() || !values.is_some_and(|values| (1..=1 << 20).contains(&values)) {
+                    let allowed = "a batch axis and fixed sizes of at most 2²⁰ values a row are allowed";
+                    return wrong(field("shape"), format!("{:?}", input.shape), allowed);
+                }
+                continue;
+            };
+            let channels = picture.colour.channels();
+            if picture.layout != "NCHW" {
+                return wrong(field("layout"), picture.layout.clone(), "`NCHW` is known");
             }
-            if input.mean.len() != channels || input.std.len() != channels {
-                let found = format!("{} means, {} stds", input.mean.len(), input.std.len());
+            if picture.mean.len() != channels || picture.std.len() != channels {
+                let found = format!("{} means, {} stds", picture.mean.len(), picture.std.len());
                 return wrong(field("mean/std"), found, "one per channel is needed");
             }
-            if !input.std.iter().all(|s| s.is_finite() && *s > 0.0) || !input.mean.iter().all(|m| m.is_finite()) {
-                return wrong(field("std"), format!("{:?}", input.std), "finite and above 0 are allowed");
+            if !picture.std.iter().all(|s| s.is_finite() && *s > 0.0) || !picture.mean.iter().all(|m| m.is_finite()) {
+                return wrong(field("std"), format!("{:?}", picture.std), "finite and above 0 are allowed");
             }
-            let [height, width] = input.size;
+            let [height, width] = picture.size;
             if !(1..=8192).contains(&height) || !(1..=8192).contains(&width) {
                 return wrong(field("size"), format!("{height}×{width}"), "1 to 8192 pixels an axis are allowed");
             }
@@ -395,24 +492,14 @@ mod tests {
             version: VERSION,
             family: "reid".into(),
             architecture: "LMBN_n".into(),
-            input: vec![InputSpec {
-                name: "image".into(),
-                layout: "NCHW".into(),
-                shape: vec![Axis::Symbol("batch".into()), Axis::Size(3), Axis::Size(384), Axis::Size(128)],
-                colour: Colour::Rgb,
-                range: [0.0, 1.0],
-                mean: vec![0.485, 0.456, 0.406],
-                std: vec![0.229, 0.224, 0.225],
-                resize: Resize::Stretch,
-                filter: Filter::Bilinear,
-                size: [384, 128],
-            }],
+            input: vec![InputSpec::picture("image", Axis::Symbol("batch".into()), PictureSpec::imagenet([384, 128]))],
             output: vec![OutputSpec {
                 name: "features".into(),
                 meaning: "after the neck".into(),
                 shape: vec![Axis::Symbol("batch".into()), Axis::Size(512), Axis::Size(7)],
                 unit_length: false,
                 metric: "cosine".into(),
+                picture: None,
             }],
             embedding: Some(EmbeddingSpec {
                 output: "features".into(),
@@ -441,10 +528,10 @@ mod tests {
     #[test]
     fn contradictions_are_named() {
         let mut wrong_size = contract();
-        wrong_size.input[0].size = [256, 128];
+        wrong_size.input[0].picture.as_mut().unwrap().size = [256, 128];
         assert!(wrong_size.check().unwrap_err().to_string().contains("input[image].shape"));
         let mut wrong_std = contract();
-        wrong_std.input[0].std[1] = 0.0;
+        wrong_std.input[0].picture.as_mut().unwrap().std[1] = 0.0;
         assert!(wrong_std.check().unwrap_err().to_string().contains("std"));
         let mut wrong_output = contract();
         wrong_output.embedding.as_mut().unwrap().output = "other".into();
@@ -452,6 +539,28 @@ mod tests {
         assert!(matches!(ModelContract::from_metadata([("author", "x")]), Err(ContractError::Missing)));
         let newer = [("vitrine.version", "99")];
         assert!(matches!(ModelContract::from_metadata(newer), Err(ContractError::Version { found: 99 })));
+    }
+
+    #[test]
+    fn an_input_of_numbers_needs_fixed_sizes() {
+        let mut contract = contract();
+        let batch = || Axis::Symbol("batch".into());
+        let pose = |shape| InputSpec { name: "pose".into(), shape, meaning: "degrees".into(), picture: None };
+        contract.input.push(InputSpec::numbers("pose", batch(), 3, "degrees"));
+        contract.check().unwrap();
+        let metadata = contract.to_metadata();
+        let entries = metadata.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        assert_eq!(ModelContract::from_metadata(entries).unwrap(), contract);
+        let golden =
+            Golden { seed: "golden".into(), batch: 2, block: 16, tolerance: 1.0, every: 1, output: BTreeMap::new() };
+        let (shape, values) = golden.input(&contract.input[1]).unwrap();
+        assert_eq!((shape, values), (vec![2, 3], crate::fill::fill("golden.pose", &[2, 3])));
+        assert_eq!(golden.input(&contract.input[0]).unwrap().0, [2, 3, 384, 128]);
+        for shape in [vec![], vec![batch(), batch()], vec![batch(), Axis::Size(0)], vec![batch(), Axis::Size(1 << 21)]]
+        {
+            contract.input[1] = pose(shape);
+            assert!(contract.check().unwrap_err().to_string().contains("input[pose].shape"));
+        }
     }
 
     #[test]
@@ -466,7 +575,7 @@ mod tests {
         assert_ne!(reference, id(&base.input, &spec, "b"));
         assert_ne!(reference, id(&base.input, &EmbeddingSpec { flip: false, ..spec.clone() }, "a"));
         let mut input = base.input.clone();
-        input[0].colour = Colour::Bgr;
+        input[0].picture.as_mut().unwrap().colour = Colour::Bgr;
         assert_ne!(reference, id(&input, &spec, "a"));
     }
 }

@@ -8,7 +8,7 @@ use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8x3;
 use image::{ImageReader, Limits, RgbImage};
 
-use crate::{Colour, Filter, InputSpec, Resize};
+use crate::{Colour, Filter, PictureSpec, Resize};
 
 /// Longest edge of a picture we decode, in pixels.
 pub const MAX_EDGE: u32 = 16_384;
@@ -105,7 +105,7 @@ pub fn resize(picture: &RgbImage, [height, width]: [usize; 2], filter: Filter) -
 ///
 /// # Panics
 /// If the picture has not the input's size, or `out` not its length.
-pub fn normalise(picture: &RgbImage, input: &InputSpec, out: &mut [f32]) {
+pub fn normalise(picture: &RgbImage, input: &PictureSpec, out: &mut [f32]) {
     let [height, width] = input.size;
     assert_eq!(picture.dimensions(), (width as u32, height as u32), "resize first");
     let plane = height * width;
@@ -142,7 +142,7 @@ pub fn normalise(picture: &RgbImage, input: &InputSpec, out: &mut [f32]) {
 ///
 /// # Errors
 /// See [`PictureError`].
-pub fn load(path: &Path, input: &InputSpec, out: &mut [f32]) -> Result<(), PictureError> {
+pub fn load(path: &Path, input: &PictureSpec, out: &mut [f32]) -> Result<(), PictureError> {
     let Resize::Stretch = input.resize;
     normalise(&resize(&decode(path)?, input.size, input.filter), input, out);
     Ok(())
@@ -162,22 +162,12 @@ pub fn mirror(batch: &[f32], width: usize, out: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Axis;
 
-    fn input(colour: Colour, size: [usize; 2]) -> InputSpec {
-        let channels = colour.channels();
-        InputSpec {
-            name: "image".into(),
-            layout: "NCHW".into(),
-            shape: vec![Axis::Symbol("batch".into()), Axis::Size(channels), Axis::Size(size[0]), Axis::Size(size[1])],
-            colour,
-            range: [0.0, 1.0],
-            mean: [0.485, 0.456, 0.406][..channels].to_vec(),
-            std: [0.229, 0.224, 0.225][..channels].to_vec(),
-            resize: Resize::Stretch,
-            filter: Filter::Bilinear,
-            size,
-        }
+    fn input(colour: Colour, size: [usize; 2]) -> PictureSpec {
+        let mut spec = PictureSpec { colour, ..PictureSpec::imagenet(size) };
+        spec.mean.truncate(colour.channels());
+        spec.std.truncate(colour.channels());
+        spec
     }
 
     #[test]

@@ -2,26 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use contract::{Axis, Colour, Filter};
-
 use super::*;
 use crate::config::ReidConfig;
 use crate::rng::Rng;
 use crate::sampler::PkSampler;
 
-fn input(height: usize, width: usize) -> InputSpec {
-    InputSpec {
-        name: "image".into(),
-        layout: "NCHW".into(),
-        shape: vec![Axis::Symbol("batch".into()), Axis::Size(3), Axis::Size(height), Axis::Size(width)],
-        colour: Colour::Rgb,
-        range: [0.0, 1.0],
-        mean: vec![0.485, 0.456, 0.406],
-        std: vec![0.229, 0.224, 0.225],
-        resize: Resize::Stretch,
-        filter: Filter::Bilinear,
-        size: [height, width],
-    }
+fn input(height: usize, width: usize) -> PictureSpec {
+    PictureSpec::imagenet([height, width])
 }
 
 /// Pictures of blurred noise, `each` of every class, `class_number.ending`.

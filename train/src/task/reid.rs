@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use contract::PictureSpec;
 use contract::dataset::{Dataset, DatasetError, Options};
-use contract::{Axis, Colour, Filter, InputSpec, Resize};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
@@ -40,20 +40,9 @@ pub struct ReidTask {
     warned: Rc<RefCell<BTreeSet<PathBuf>>>,
 }
 
-/// The network's input: ImageNet's mean and standard deviation, stretched to the run's size.
-pub fn input_spec(config: &ReidConfig) -> InputSpec {
-    InputSpec {
-        name: "image".into(),
-        layout: "NCHW".into(),
-        shape: vec![Axis::Symbol("batch".into()), Axis::Size(3), Axis::Size(config.height), Axis::Size(config.width)],
-        colour: Colour::Rgb,
-        range: [0.0, 1.0],
-        mean: vec![0.485, 0.456, 0.406],
-        std: vec![0.229, 0.224, 0.225],
-        resize: Resize::Stretch,
-        filter: Filter::Bilinear,
-        size: [config.height, config.width],
-    }
+/// How pictures enter the network: ImageNet's mean and standard deviation, stretched to the run's size.
+pub fn picture_spec(config: &ReidConfig) -> PictureSpec {
+    PictureSpec::imagenet([config.height, config.width])
 }
 
 fn options(config: &ReidConfig) -> Options {
@@ -78,7 +67,7 @@ pub fn evaluate(
     reading: Reading,
     rerank: bool,
 ) -> Result<Vec<EvalReport>, TaskError> {
-    let input = input_spec(config);
+    let input = picture_spec(config);
     let sets = test_sets(config)?;
     sets.iter().map(|set| evaluate::evaluate(net, set, &input, reading, rerank)).collect()
 }
@@ -122,7 +111,7 @@ impl ReidTask {
         let dataset = Dataset::open(&config.data_train, Path::new(&config.datadir), &options(config))?;
         let test = test_sets(config)?;
         let classes = dataset.classes().len();
-        let pictures = Arc::new(Pictures::training(&dataset, input_spec(config), config.cache_mb));
+        let pictures = Arc::new(Pictures::training(&dataset, picture_spec(config), config.cache_mb));
         let sampler = Sampler::new(config, pictures.classes())?;
         let loss = LossSum::new(
             &config.loss,

@@ -89,6 +89,17 @@ fn a_run_writes_its_directory() {
 }
 
 #[test]
+fn a_run_continues_in_another_directory_from_a_checkpoint_by_its_pytorch_name() {
+    let checkpoint = "runs/reid/straight/checkpoint_epoch_1.pth";
+    train(straight(), &["reid", "--resume", checkpoint, "--save-dir", "elsewhere"]).ok();
+    let elsewhere = straight().join("elsewhere");
+    assert_eq!(numbers(&elsewhere), numbers(&run("straight")));
+    let last = "checkpoint_epoch_2.safetensors";
+    assert_eq!(tensors(&elsewhere.join(last)), tensors(&run("straight").join(last)));
+    train(straight(), &["reid", "--resume", checkpoint, "--save-dir", "elsewhere"]).refused(&["already holds a run"]);
+}
+
+#[test]
 fn two_epochs_are_one_and_a_resumed_one() {
     let ended = train(straight(), &small(&["--epochs", "1", "--test-every", "1", "--save", "halves"])).ok();
     assert!(ended.stdout.contains("after epoch 1"), "{}", ended.stdout);

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use contract::Axis;
+use contract::{Axis, PictureSpec};
 use serde_json::json;
 
 use super::doctor::providers;
@@ -75,10 +75,13 @@ fn table(model: &Model) -> String {
     line("Burn", contract.exporter.burn.clone());
     for input in &contract.input {
         line("input", format!("{} {}", input.name, shape(&input.shape)));
-        let [height, width] = input.size;
-        let steps =
-            format!("{:?}, {:?} {:?} to height {height}, width {width}", input.colour, input.resize, input.filter);
-        line("", format!("{steps}, mean {:?}, std {:?}", input.mean, input.std).to_lowercase());
+        line("", input.meaning.clone());
+        if let Some(picture) = &input.picture {
+            let [height, width] = picture.size;
+            let PictureSpec { colour, resize, filter, mean, std, .. } = picture;
+            let steps = format!("{colour:?}, {resize:?} {filter:?} to height {height}, width {width}");
+            line("", format!("{steps}, mean {mean:?}, std {std:?}").to_lowercase());
+        }
     }
     for output in &contract.output {
         line("output", format!("{} {}: {}", output.name, shape(&output.shape), output.meaning));

@@ -1,0 +1,97 @@
+//! What the program knows of each family: how a checkpoint becomes a model and its contract.
+
+mod reid;
+
+use std::path::Path;
+
+use contract::{Axis, Exporter as ExporterFacts, ModelContract, Training};
+use export::{ExportedModel, Exporter};
+use train::checkpoint::{Checkpoint, CheckpointError};
+
+/// What the flags say of a model of any family.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Name of the model.
+    pub name: String,
+    /// ONNX operator set.
+    pub opset: u32,
+    /// Whether the graph is optimised.
+    pub optimise: bool,
+    /// The first axis of every input.
+    pub batch: Axis,
+    /// Whether the embedding is that of the picture alone, without its mirror image.
+    pub no_flip: bool,
+    /// Licence of weights and data.
+    pub licence: String,
+}
+
+impl Options {
+    /// An exporter with these options, the inputs not yet named.
+    fn exporter(&self) -> Exporter {
+        Exporter::new(&self.name).opset(self.opset).optimise(self.optimise)
+    }
+
+    /// A contract with what is the same for all families; inputs and outputs are the caller's.
+    fn contract(&self, checkpoint: &Checkpoint, architecture: &str) -> anyhow::Result<ModelContract> {
+        let record = &checkpoint.record;
+        Ok(ModelContract {
+            version: contract::VERSION,
+            family: record.family.clone(),
+            architecture: architecture.into(),
+            input: vec![],
+            output: vec![],
+            embedding: None,
+            threshold: None,
+            golden: None,
+            precision: "fp32".into(),
+            training: Training {
+                command: record.command.clone(),
+                dataset: record.dataset.clone(),
+                dataset_fingerprint: record.dataset_fingerprint.clone(),
+                epoch: record.epoch,
+                metrics: record.metrics.clone(),
+                licence: self.licence.clone(),
+            },
+            exporter: ExporterFacts { checkpoint_sha256: checkpoint.sha256()?, ..ExporterFacts::default() },
+        })
+    }
+}
+
+/// The network of a checkpoint, read and ready to be exported.
+pub enum Network {
+    /// Re-identification.
+    Reid(reid::Reid),
+}
+
+impl Network {
+    /// Reads a checkpoint.
+    ///
+    /// # Errors
+    /// If the family is not known or the checkpoint malformed.
+    pub fn open(checkpoint: &Checkpoint) -> anyhow::Result<Self> {
+        match checkpoint.record.family.as_str() {
+            train::task::reid::FAMILY => Ok(Self::Reid(reid::open(checkpoint)?)),
+            family => {
+                let (path, found) = (checkpoint.path.clone(), format!("the family `{family}`"));
+                Err(CheckpointError::Other { path, found, allowed: format!("`{}`", train::task::reid::FAMILY) }.into())
+            }
+        }
+    }
+
+    /// The model, and its contract.
+    ///
+    /// # Errors
+    /// If the network cannot be exported.
+    pub fn export(&self, checkpoint: &Checkpoint, options: &Options) -> anyhow::Result<(ExportedModel, ModelContract)> {
+        match self {
+            Self::Reid(network) => reid::export(network, checkpoint, options),
+        }
+    }
+}
+
+/// What to call the model: the run directory's name, else the file's.
+pub fn name(checkpoint: &Path) -> String {
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let in_run = checkpoint.parent().filter(|folder| folder.join("run.json").exists());
+    in_run.and_then(name).or_else(|| name(&checkpoint.with_extension(""))).unwrap_or_else(|| "model".into())
+}

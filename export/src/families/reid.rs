@@ -1,0 +1,68 @@
+//! Re-identification: a picture in, the features of its parts out.
+
+use anyhow::Context;
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use contract::{Axis, EmbeddingSpec, InputSpec, ModelContract, OutputSpec};
+use export::ExportedModel;
+use train::checkpoint::Checkpoint;
+use train::config::ReidConfig;
+use train::model::{Partial, ReidNet, ReidNetConfig, StateDict};
+use train::task::reid;
+
+use super::Options;
+
+/// The network in evaluation mode, and the run's settings.
+pub struct Reid {
+    net: ReidNet,
+    config: ReidConfig,
+}
+
+/// Features of all parts from a picture.
+pub fn export(
+    Reid { net, config }: &Reid,
+    checkpoint: &Checkpoint,
+    options: &Options,
+) -> anyhow::Result<(ExportedModel, ModelContract)> {
+    let input = InputSpec::picture("image", options.batch.clone(), reid::picture_spec(config));
+    let model = options
+        .exporter()
+        .input(&input.name, input.shape.clone())
+        .output("features")
+        .export(net, |net: &ReidNet, images: Tensor<4>| net.embed(images))?;
+
+    let (channels, parts) = (config.feats, net.parts());
+    let features = OutputSpec {
+        name: "features".into(),
+        meaning: "features after the batch-norm neck, one column for each part".into(),
+        shape: vec![options.batch.clone(), Axis::Size(channels), Axis::Size(parts)],
+        unit_length: false,
+        metric: "cosine".into(),
+        picture: None,
+    };
+    let embedding = EmbeddingSpec {
+        output: features.name.clone(),
+        dim: channels * parts,
+        parts,
+        flip: !options.no_flip,
+        // Follows from the weights, which the bundle hashes.
+        contract_id: String::new(),
+    };
+    let contract = ModelContract {
+        input: vec![input],
+        output: vec![features],
+        embedding: Some(embedding),
+        ..options.contract(checkpoint, &config.model)?
+    };
+    Ok((model, contract))
+}
+
+/// Reads a checkpoint.
+pub fn open(checkpoint: &Checkpoint) -> anyhow::Result<Reid> {
+    let network: ReidNetConfig = checkpoint.network(reid::FAMILY)?;
+    let config: ReidConfig = serde_json::from_value(checkpoint.record.config.clone())
+        .with_context(|| format!("the settings in `{}` are malformed", checkpoint.path.display()))?;
+    let mut net = ReidNet::new(&network, config.seed, &Device::flex())?;
+    StateDict::load_file(&checkpoint.path, &mut net, &network.model, Partial::Nothing)?;
+    Ok(Reid { net: net.valid(), config })
+}

@@ -1,0 +1,206 @@
+//! The command line: one file for the flags of each family, and how flags become [`settings`].
+
+mod reid;
+pub mod settings;
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use serde_json::{Map, Value};
+use train::config::ReidConfig;
+
+pub use reid::ReidArgs;
+
+/// Train biometric and re-identification networks.
+#[derive(Debug, Parser)]
+#[command(name = "train", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a re-identification network.
+    // Of a flag given twice the last counts, as scripts that append to a list of flags expect.
+    #[command(args_override_self = true)]
+    Reid(Box<ReidArgs>),
+    /// Evaluate a checkpoint: query against gallery, CMC and mAP by the Market-1501 protocol.
+    Eval(EvalArgs),
+    /// Make a checkpoint of foreign weights (.pth, .pt, .safetensors); every tensor is used or named.
+    Import(ImportArgs),
+    /// Show what a checkpoint is: network, parameters, run, metrics.
+    Inspect(InspectArgs),
+    /// Time one training step on made-up pictures (for ci/bench).
+    BenchStep(BenchStepArgs),
+}
+
+/// Form of the results on stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Flags of every run, whatever its family.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Settings from a YAML or TOML file; flags beat the file, the file beats the defaults.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print every setting and where it comes from, and stop.
+    #[arg(long)]
+    pub print_config: bool,
+    /// Run directory, instead of the one named after the run; with --resume, instead of the one that is continued.
+    #[arg(long, value_name = "DIR")]
+    pub save_dir: Option<PathBuf>,
+    /// Continue a run directory or checkpoint, with its settings; flags given here beat them.
+    #[arg(long, value_name = "RUN", alias = "load")]
+    pub resume: Option<PathBuf>,
+    /// Start a new run in a run directory that already holds one; its files are replaced.
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Resumable checkpoints to keep.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub keep_checkpoints: usize,
+}
+
+/// Flags of `train eval`.
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// Run directory or checkpoint.
+    pub checkpoint: PathBuf,
+    /// Folder of the datasets; as in the run without it.
+    #[arg(long, value_name = "DIR", alias = "data-dir")]
+    pub datadir: Option<PathBuf>,
+    /// Datasets to evaluate on, joined by +; as in the run without it.
+    #[arg(long, value_name = "NAMES", alias = "data-test")]
+    pub dataset: Option<String>,
+    /// Dataset `folders`: identities left to training; as in the run without it.
+    #[arg(long, value_name = "N")]
+    pub train_identities: Option<usize>,
+    /// Also report k-reciprocal re-ranking.
+    #[arg(long, alias = "re-rank")]
+    pub rerank: bool,
+    /// Pictures in a batch.
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub batchtest: usize,
+    /// Threads that decode pictures.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub n_thread: usize,
+    /// An unreadable picture is an error; otherwise it is left out and counted.
+    #[arg(long)]
+    pub strict: bool,
+    /// Form of the results on stdout.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// Flags of `train import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Weights: .pth or .pt (read as data only, with or without a dictionary around the state dictionary), or .safetensors.
+    pub weights: PathBuf,
+    /// Network: LMBN_n.
+    #[arg(long, default_value = "LMBN_n")]
+    pub model: String,
+    /// Checkpoint to write.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Training identities; as in the weights without it.
+    #[arg(long, value_name = "N")]
+    pub num_classes: Option<usize>,
+    /// Features of each part of the embedding.
+    #[arg(long, value_name = "N", default_value_t = ReidConfig::default().feats)]
+    pub feats: usize,
+    /// Height of the input the network was trained for, in pixels.
+    #[arg(long, value_name = "PIXELS", default_value_t = ReidConfig::default().height)]
+    pub height: usize,
+    /// Width of the input the network was trained for, in pixels.
+    #[arg(long, value_name = "PIXELS", default_value_t = ReidConfig::default().width)]
+    pub width: usize,
+    /// Keep start values for classifiers of another number of classes.
+    #[arg(long)]
+    pub partial: bool,
+}
+
+/// Flags of `train inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// Run directory or checkpoint.
+    pub checkpoint: PathBuf,
+    /// Form of the results on stdout.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// Flags of `train bench-step`.
+#[derive(Debug, Args)]
+pub struct BenchStepArgs {
+    /// Network: LMBN_n.
+    #[arg(long, default_value = "LMBN_n")]
+    pub model: String,
+    /// Pictures in a batch.
+    #[arg(long, default_value_t = 8)]
+    pub batch: usize,
+    /// Height in pixels.
+    #[arg(long, default_value_t = 384)]
+    pub height: usize,
+    /// Width in pixels.
+    #[arg(long, default_value_t = 128)]
+    pub width: usize,
+    /// Training identities.
+    #[arg(long, default_value_t = 751)]
+    pub identities: usize,
+    /// Steps that are timed.
+    #[arg(long, default_value_t = 3)]
+    pub steps: usize,
+    /// Steps before them that are not.
+    #[arg(long, default_value_t = 1)]
+    pub warmup: usize,
+    /// Threads.
+    #[arg(long, default_value_t = 2)]
+    pub threads: usize,
+    /// Form of the results on stdout.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// PyTorch scripts write `True` and `False`.
+pub(crate) fn boolean(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err("True or False is wanted".into()),
+    }
+}
+
+/// The command line, checked; `--help` shows the defaults that the settings own.
+///
+/// # Errors
+/// What clap found, a request for help included.
+pub fn parse() -> Result<Cli, clap::Error> {
+    let reid = settings::fields(&ReidConfig::default());
+    let command = Cli::command().mut_subcommand("reid", |command| show_defaults(command, &reid));
+    let matches = command.try_get_matches_from(contract::cli::arguments())?;
+    Cli::from_arg_matches(&matches)
+}
+
+/// Adds to the help of each flag that is a setting the setting's default.
+fn show_defaults(command: clap::Command, defaults: &Map<String, Value>) -> clap::Command {
+    command.mut_args(|arg| {
+        let Some(default) = defaults.get(arg.get_id().as_str()) else { return arg };
+        let shown = match default {
+            Value::Null | Value::Bool(false) => return arg,
+            Value::String(text) if text.is_empty() => return arg,
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        arg.help(format!("{help} [default: {shown}]"))
+    })
+}

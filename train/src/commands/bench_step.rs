@@ -1,0 +1,85 @@
+//! `train bench-step`: the phases of a training step, timed.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::bail;
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use contract::fill;
+use serde_json::json;
+use train::loss::{LossParams, LossSum};
+use train::model::{ReidNet, ReidNetConfig, StateDict};
+use train::optim::{Optimizer, OptimizerConfig};
+
+use crate::cli::{BenchStepArgs, Format};
+
+/// `train bench-step`.
+pub fn bench_step(args: &BenchStepArgs) -> anyhow::Result<ExitCode> {
+    // Before anything touches the pool: it is made once.
+    rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global()?;
+    let device = Device::flex().autodiff();
+    let network = ReidNetConfig { model: args.model.clone(), classes: args.identities, features: 512 };
+    let mut net = ReidNet::new(&network, 1, &device)?;
+    // Weights, pictures and identities by the rules of the golden vectors, which the peer follows too: the losses must agree.
+    let filled: StateDict = StateDict::of(&net)
+        .iter()
+        .map(|(key, data)| (key.to_owned(), TensorData::new(fill::fill(key, data.shape()), data.shape().clone())))
+        .collect();
+    filled.load_into(&mut net);
+    let params =
+        LossParams { num_classes: args.identities, label_smoothing: true, margin: 0.7, feat_dim: 512, seed: 1 };
+    let mut loss = LossSum::new("0.5*CrossEntropy+0.5*MSLoss", &params)?;
+    let mut optimizer = Optimizer::new(&OptimizerConfig::default())?;
+    let shape = [args.batch, 3, args.height, args.width];
+    let block = 16;
+    if !args.height.is_multiple_of(block) || !args.width.is_multiple_of(block) {
+        bail!("--height and --width are {}×{}; multiples of {block} are allowed", args.height, args.width);
+    }
+    let pixels = fill::blocks("input", shape, block);
+    let identities: Vec<i64> = (0..args.batch).map(|k| ((k / 4) % args.identities) as i64).collect();
+    let (mut losses, mut forward, mut backward, mut update) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut processor = Vec::new();
+    for _ in 0..args.warmup + args.steps {
+        let before = processor_seconds();
+        let mut clock = Instant::now();
+        let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64();
+        let images = Tensor::<4>::from_data(TensorData::new(pixels.clone(), shape), &device);
+        let classes = Tensor::<1, Int>::from_data(TensorData::new(identities.clone(), [args.batch]), &device);
+        let output = net.forward(images);
+        let terms = loss.forward(&output.scores, &output.features, classes);
+        losses.push(terms.values().0);
+        forward.push(lap());
+        let gradients = GradientsParams::from_grads(terms.total.backward(), &net);
+        backward.push(lap());
+        net = optimizer.step(6e-4, net, gradients);
+        update.push(lap());
+        processor.extend(before.zip(processor_seconds()).map(|(before, after)| after - before));
+    }
+    let timed = |phase: &[f64]| phase[args.warmup..].to_vec();
+    let seconds: Vec<f64> =
+        (args.warmup..losses.len()).map(|step| forward[step] + backward[step] + update[step]).collect();
+    let facts = json!({
+        "network": network, "batch": args.batch, "size": [args.height, args.width], "device": "flex",
+        "ops": train::ops::name(), "threads": args.threads, "seconds": seconds, "forward": timed(&forward),
+        "backward": timed(&backward), "optimizer": timed(&update), "losses": losses,
+        "processor": processor.split_off(processor.len().min(args.warmup)),
+    });
+    match args.format {
+        Format::Json => println!("{facts}"),
+        Format::Table => println!("{}", serde_json::to_string_pretty(&facts)?),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Processor time this program has taken, all threads together, where Linux tells. Unlike time on the clock it hardly depends on
+/// what else the machine does.
+fn processor_seconds() -> Option<f64> {
+    /// Linux gives times to programs in hundredths of a second, on every architecture Rust has.
+    const TICKS: f64 = 100.0;
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name before the last bracket may hold blanks; user and system time are fields 14 and 15.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut seconds = || Some(fields.next()?.parse::<f64>().ok()? / TICKS);
+    Some(seconds()? + seconds()?)
+}

@@ -1,0 +1,59 @@
+//! `train eval`: a checkpoint's metrics on a dataset.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use burn::module::Module;
+use burn::tensor::Device;
+use contract::cli::EXIT_NO;
+use train::checkpoint::Checkpoint;
+use train::config::ReidConfig;
+use train::evaluate::{EvalReport, RANKS, Reading, warn_when_collapsed};
+use train::model::{Partial, ReidNet, ReidNetConfig, StateDict};
+use train::task::reid;
+
+use crate::cli::{EvalArgs, Format};
+
+/// `train eval`.
+pub fn eval(args: &EvalArgs) -> anyhow::Result<ExitCode> {
+    let checkpoint = Checkpoint::open(&args.checkpoint)?;
+    let network: ReidNetConfig = checkpoint.network(reid::FAMILY)?;
+    let mut config: ReidConfig =
+        serde_json::from_value(checkpoint.record.config.clone()).context("the checkpoint's settings are malformed")?;
+    if let Some(datadir) = &args.datadir {
+        config.datadir = datadir.display().to_string();
+    }
+    if let Some(dataset) = &args.dataset {
+        config.data_test = dataset.clone();
+    }
+    config.train_identities = args.train_identities.or(config.train_identities);
+    let mut net = ReidNet::new(&network, config.seed, &Device::flex())?;
+    StateDict::load_file(&checkpoint.path, &mut net, &network.model, Partial::Nothing)?;
+    let reading = Reading { batch: args.batchtest, threads: args.n_thread, strict: args.strict };
+    let reports = reid::evaluate(&net.valid(), &config, reading, args.rerank).map_err(anyhow::Error::from_boxed)?;
+    for report in &reports {
+        warn_when_collapsed(&report.spread);
+    }
+    match args.format {
+        Format::Json => println!("{}", serde_json::to_string_pretty(&reports)?),
+        Format::Table => reports.iter().for_each(print_report),
+    }
+    let answered = reports.iter().any(|report| report.ranking.valid_queries > 0);
+    Ok(if answered { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NO) })
+}
+
+fn print_report(report: &EvalReport) {
+    let EvalReport { dataset, ranking, .. } = report;
+    println!(
+        "{dataset}: {} of {} queries with a match, {} in the gallery, {} unreadable pictures left out",
+        ranking.valid_queries, ranking.queries, ranking.gallery, report.skipped
+    );
+    let line = |name: &str, ranking: &metrics::RankingReport| {
+        let ranks: String = RANKS.iter().map(|k| format!("  Rank-{k} {:.4}", ranking.rank(*k))).collect();
+        println!("{name:<12} mAP {:.4}{ranks}", ranking.map);
+    };
+    line("cosine", ranking);
+    if let Some(reranked) = &report.reranked {
+        line("re-ranked", reranked);
+    }
+}

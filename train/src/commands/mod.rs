@@ -1,0 +1,27 @@
+//! What the verbs do: one file for each family, and what all runs share in [`run`].
+
+mod bench_step;
+mod eval;
+mod reid;
+mod run;
+mod weights;
+
+use std::process::ExitCode;
+
+use crate::cli::{Cli, Command};
+
+/// Does what was asked.
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Reid(args) => reid::train(&args),
+        Command::Eval(args) => eval::eval(&args),
+        Command::Import(args) => weights::import(&args),
+        Command::Inspect(args) => weights::inspect(&args),
+        Command::BenchStep(args) => bench_step::bench_step(&args),
+    }
+}
+
+/// How this program was called.
+fn command_line() -> String {
+    std::env::args().collect::<Vec<_>>().join(" ")
+}
