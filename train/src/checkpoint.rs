@@ -41,14 +41,17 @@ pub struct Record {
     pub dataset_fingerprint: String,
     /// Finished epochs.
     pub epoch: usize,
-    /// Finished steps of the epoch after those.
+    /// Finished batches of the epoch after those.
     pub step: usize,
-    /// Steps since the start.
+    /// Batches since the start.
     pub steps: u64,
     /// Metrics at that epoch, when it was evaluated.
     pub metrics: BTreeMap<String, f64>,
     /// Best value so far of the metric that decides, and its epoch.
     pub best: Option<(f64, usize)>,
+    /// Its last value that was an improvement for early stopping, and the evaluations since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<(f64, usize)>,
     /// Sums of the unfinished epoch's log, so that a resumed epoch logs the same means.
     pub partial: serde_json::Value,
     /// SHA-256 of the optimiser's state beside the weights, where there is one.
@@ -72,6 +75,7 @@ impl Default for Record {
             steps: 0,
             metrics: BTreeMap::new(),
             best: None,
+            patience: None,
             partial: serde_json::Value::Null,
             state_sha256: None,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -235,9 +239,25 @@ pub fn save_weights(path: &Path, weights: &StateDict, record: &Record) -> Result
     Ok(files::write(path, weights.to_safetensors(record.steps, header))?)
 }
 
+/// Which checkpoints of whole epochs stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// This many of the newest.
+    pub newest: usize,
+    /// Those of every so many epochs; 0: none for this reason.
+    pub every: usize,
+}
+
+impl Kept {
+    /// Whether the checkpoint of `epoch` stays whatever comes after it.
+    pub fn stays(self, epoch: usize) -> bool {
+        self.every > 0 && epoch > 0 && epoch.is_multiple_of(self.every)
+    }
+}
+
 /// Writes weights and state as the run's newest checkpoint. Then removes checkpoints within an epoch, which this one
-/// supersedes, those of later epochs, which a run that resumed from an earlier one has left behind, and whole epochs but the newest
-/// `keep`.
+/// supersedes, those of later epochs, which a run that resumed from an earlier one has left behind, and whole epochs but those
+/// `kept`.
 ///
 /// # Errors
 /// If a file cannot be written; checkpoints of other epochs are then untouched.
@@ -246,7 +266,7 @@ pub fn save(
     weights: &StateDict,
     state: &[u8],
     record: &Record,
-    keep: usize,
+    kept: Kept,
 ) -> Result<PathBuf, CheckpointError> {
     let step = if record.step > 0 { format!("_step_{}", record.step) } else { String::new() };
     let path = run.join(format!("checkpoint_epoch_{}{step}.safetensors", record.epoch));
@@ -259,7 +279,8 @@ pub fn save(
     let this = (record.epoch, record.step);
     let (mut whole, others): (Vec<_>, Vec<_>) =
         list(run).into_iter().filter(|(at, _)| *at != this).partition(|(at, _)| at.1 == 0 && *at < this);
-    let others_kept = keep.max(1).saturating_sub(usize::from(record.step == 0));
+    whole.retain(|((epoch, _), _)| !kept.stays(*epoch));
+    let others_kept = kept.newest.max(1).saturating_sub(usize::from(record.step == 0));
     whole.truncate(whole.len().saturating_sub(others_kept));
     for (_, old) in others.into_iter().chain(whole) {
         // Weights first: a state without weights is litter, weights without a state look like a damaged checkpoint.

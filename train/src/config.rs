@@ -98,6 +98,8 @@ words! {
     OptimizerKind {
         /// Adam, Kingma and Ba 2015 (arXiv:1412.6980), with or without AMSGrad.
         Adam = "ADAM",
+        /// Adam with decoupled weight decay, Loshchilov and Hutter 2019 (arXiv:1711.05101).
+        AdamW = "ADAMW",
         /// Gradient descent with momentum.
         Sgd = "SGD",
         /// Adam with Nesterov momentum, Dozat 2016.

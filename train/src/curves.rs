@@ -1,5 +1,5 @@
-//! `training_curves.png`: loss terms, learning rate and evaluation over the epochs, drawn with a small rasteriser of our
-//! own (plotting crates bring a font stack for a handful of lines).
+//! `training_curves.png`: loss terms, learning rate and evaluation over the epochs, or the panels a family asks for, drawn with a
+//! small rasteriser of our own (plotting crates bring a font stack for a handful of lines).
 
 use std::io::Cursor;
 
@@ -7,9 +7,12 @@ use font8x8::{BASIC_FONTS, UnicodeFonts};
 use image::{ImageError, ImageFormat, Rgb, RgbImage};
 
 use crate::history::EpochRecord;
+use crate::log::{Line, Panel};
 
-/// Size of one panel in pixels; the picture is three of them.
+/// Size in pixels of one panel below others; the default picture is three of them.
 const PANEL: [u32; 2] = [1600, 400];
+/// Size in pixels of a picture of a family's own panels, two in a row: 15×10 inches at 150 dots an inch.
+const SHEET: [u32; 2] = [2250, 1500];
 /// Space around the axes: left, top, right, bottom.
 const MARGIN: [f32; 4] = [150.0, 52.0, 330.0, 58.0];
 /// Height of a letter; letters are square.
@@ -17,6 +20,9 @@ const LETTER: f32 = 16.0;
 
 /// Title of the panel whose values are better when larger.
 const EVALUATION: &str = "Evaluation";
+
+/// Upper end of the right axis: a little above its last tick.
+const RIGHT: f32 = 1.04;
 
 const PAPER: Rgb<u8> = Rgb([255, 255, 255]);
 const INK: Rgb<u8> = Rgb([40, 44, 52]);
@@ -41,11 +47,58 @@ struct Series {
     points: Vec<(f32, f32)>,
 }
 
-/// The picture of a run as PNG.
-pub(crate) fn png(records: &[EpochRecord]) -> Result<Vec<u8>, ImageError> {
+/// Where a panel lies in the picture, in pixels.
+struct Area {
+    left: f32,
+    top: f32,
+    size: [u32; 2],
+}
+
+/// What a panel shows besides its lines.
+struct Axes<'a> {
+    title: &'a str,
+    /// Ends of the left axis; by the values without it.
+    range: Option<[f32; 2]>,
+    /// Height of a dashed line.
+    guide: Option<f32>,
+    /// Lines read on a second axis, from 0 to 1.
+    right: Vec<Series>,
+}
+
+/// The picture of a run as PNG: of `panels`, or of loss, learning rate and evaluation.
+pub(crate) fn png(records: &[EpochRecord], panels: &[Panel]) -> Result<Vec<u8>, ImageError> {
     let mut bytes = Vec::new();
-    draw(records).write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png)?;
+    let picture = if panels.is_empty() { draw(records) } else { draw_panels(records, panels) };
+    picture.write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png)?;
     Ok(bytes)
+}
+
+/// First and last epoch.
+fn span(records: &[EpochRecord]) -> (f32, f32) {
+    (records.first().map_or(1, |r| r.epoch) as f32, records.last().map_or(1, |r| r.epoch) as f32)
+}
+
+/// Panels two in a row.
+fn draw_panels(records: &[EpochRecord], panels: &[Panel]) -> RgbImage {
+    let rows = panels.len().div_ceil(2).max(2) as u32;
+    let size = [SHEET[0] / 2, SHEET[1] / 2];
+    let mut picture = RgbImage::from_pixel(SHEET[0], size[1] * rows, PAPER);
+    for (index, wanted) in panels.iter().enumerate() {
+        let series = |lines: &[Line], first: usize| {
+            let series = |(index, line): (usize, &Line)| Series {
+                name: line.label.clone(),
+                colour: COLOURS[(first + index) % COLOURS.len()],
+                points: points(records, &line.number),
+            };
+            lines.iter().enumerate().map(series).collect::<Vec<_>>()
+        };
+        let (left, right) = (series(&wanted.left, 0), series(&wanted.right, wanted.left.len()));
+        let (column, row) = ((index % 2) as u32, (index / 2) as u32);
+        let area = Area { left: (column * size[0]) as f32, top: (row * size[1]) as f32, size };
+        let axes = Axes { title: &wanted.title, range: wanted.range, guide: wanted.guide, right };
+        panel(&mut picture, &area, &axes, &left, span(records));
+    }
+    picture
 }
 
 /// The picture of a run.
@@ -65,14 +118,14 @@ fn draw(records: &[EpochRecord]) -> RgbImage {
         };
         names.iter().enumerate().map(series).collect::<Vec<_>>()
     };
-    let epochs = (records.first().map_or(1, |r| r.epoch) as f32, records.last().map_or(1, |r| r.epoch) as f32);
     let mut evaluation = group("metrics/");
     evaluation.iter_mut().zip(COLOURS).for_each(|(series, colour)| series.colour = colour);
     let rate = vec![Series { name: "lr".to_owned(), colour: COLOURS[0], points: points(records, "lr") }];
     for (row, (title, series)) in
         [("Loss", group("loss/")), ("Learning rate", rate), (EVALUATION, evaluation)].into_iter().enumerate()
     {
-        panel(&mut picture, row as f32 * PANEL[1] as f32, title, &series, epochs);
+        let area = Area { left: 0.0, top: row as f32 * PANEL[1] as f32, size: PANEL };
+        panel(&mut picture, &area, &Axes { title, range: None, guide: None, right: vec![] }, &series, span(records));
     }
     picture
 }
@@ -83,12 +136,12 @@ fn points(records: &[EpochRecord], name: &str) -> Vec<(f32, f32)> {
     records.iter().filter_map(|record| Some((record.epoch as f32, value(record)?))).collect()
 }
 
-/// Axes, lines and legend of one panel, `top` pixels down the picture.
-fn panel(picture: &mut RgbImage, top: f32, title: &str, series: &[Series], (first, last): (f32, f32)) {
+/// Axes, lines and legend of one panel.
+fn panel(picture: &mut RgbImage, area: &Area, axes: &Axes<'_>, series: &[Series], (first, last): (f32, f32)) {
     let [left, above, right, below] = MARGIN;
-    let (x0, x1) = (left, PANEL[0] as f32 - right);
-    let (y0, y1) = (top + PANEL[1] as f32 - below, top + above);
-    text(picture, title, (x0, y1 - 1.9 * LETTER), INK);
+    let (x0, x1) = (area.left + left, area.left + area.size[0] as f32 - right);
+    let (y0, y1) = (area.top + area.size[1] as f32 - below, area.top + above);
+    text(picture, axes.title, (x0, y1 - 1.9 * LETTER), INK);
 
     let values = || series.iter().flat_map(|series| &series.points).map(|(_, value)| *value);
     let (low, high) = values().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
@@ -102,11 +155,14 @@ fn panel(picture: &mut RgbImage, top: f32, title: &str, series: &[Series], (firs
     } else {
         (low - 0.5 * low.abs().max(1e-6), high + 0.5 * high.abs().max(1e-6))
     };
+    let (low, high) = axes.range.map_or((low, high), |[low, high]| (low, high));
     let levels = ticks(low, high, 5, false);
     let (bottom, ceiling) = (low.min(levels[0]), high + 0.04 * (high - low));
     let span = (last - first).max(1.0);
     let x = |epoch: f32| x0 + 12.0 + (epoch - first) / span * (x1 - x0 - 24.0);
-    let y = |value: f32| y0 + (value - bottom) / (ceiling - bottom) * (y1 - y0);
+    let height = move |value: f32, bottom: f32, ceiling: f32| y0 + (value - bottom) / (ceiling - bottom) * (y1 - y0);
+    let y = |value: f32| height(value, bottom, ceiling);
+    let y_right = |share: f32| height(share, 0.0, RIGHT);
 
     for level in &levels {
         line(picture, (x0, y(*level)), (x1, y(*level)), 1.0, GRID);
@@ -121,8 +177,25 @@ fn panel(picture: &mut RgbImage, top: f32, title: &str, series: &[Series], (firs
     text(picture, "epoch", ((x0 + x1) / 2.0 - 2.5 * LETTER, y0 + 34.0), FAINT);
     line(picture, (x0, y0), (x1, y0), 1.5, FAINT);
     line(picture, (x0, y0), (x0, y1), 1.5, FAINT);
+    if !axes.right.is_empty() {
+        line(picture, (x1, y0), (x1, y1), 1.5, FAINT);
+        for level in ticks(0.0, 1.0, 5, false) {
+            line(picture, (x1, y_right(level)), (x1 + 6.0, y_right(level)), 1.0, FAINT);
+            text(picture, &number(level, 0.2), (x1 + 10.0, y_right(level) - LETTER / 2.0), FAINT);
+        }
+    }
+    if let Some(guide) = axes.guide {
+        let dashes = ((x1 - x0) / 20.0) as usize;
+        for dash in 0..dashes {
+            let at = x0 + 20.0 * dash as f32;
+            line(picture, (at, y(guide)), (at + 10.0, y(guide)), 1.5, FAINT);
+        }
+    }
 
-    for series in series {
+    for (series, y) in
+        series.iter().map(|one| (one, bottom..ceiling)).chain(axes.right.iter().map(|one| (one, 0.0..RIGHT)))
+    {
+        let y = |value: f32| height(value, y.start, y.end);
         for pair in series.points.windows(2) {
             line(picture, (x(pair[0].0), y(pair[0].1)), (x(pair[1].0), y(pair[1].1)), 2.6, series.colour);
         }
@@ -134,12 +207,13 @@ fn panel(picture: &mut RgbImage, top: f32, title: &str, series: &[Series], (firs
         }
     }
     // Name and last or best value of each line, as many as there is room for.
-    let larger_is_better = title == EVALUATION;
+    let larger_is_better = axes.title == EVALUATION;
     let room = ((y0 - y1) / (2.9 * LETTER)) as usize;
-    for (row, series) in series.iter().take(room).enumerate() {
-        let (at, down) = (x1 + 24.0, y1 + row as f32 * 2.9 * LETTER);
+    let scale = if axes.right.is_empty() { 0.0 } else { 4.0 * LETTER };
+    for (row, series) in series.iter().chain(&axes.right).take(room).enumerate() {
+        let (at, down) = (x1 + 24.0 + scale, y1 + row as f32 * 2.9 * LETTER);
         line(picture, (at, down + LETTER / 2.0), (at + 24.0, down + LETTER / 2.0), 4.0, series.colour);
-        let name: String = series.name.chars().take(((right - 70.0) / LETTER) as usize).collect();
+        let name: String = series.name.chars().take(((right - 70.0 - scale) / LETTER) as usize).collect();
         text(picture, &name, (at + 36.0, down), INK);
         let best = series.points.iter().copied().reduce(|best, point| if point.1 > best.1 { point } else { best });
         let shown = match (best, series.points.last()) {
@@ -269,5 +343,40 @@ mod tests {
         let flat: Vec<_> = (1..=4).map(EpochRecord::new).collect();
         assert_ne!(draw(&flat[..1]), blank);
         assert_ne!(draw(&flat), draw(&flat[..1]));
+    }
+    /// A family's own panels: lines of both axes and the dashed guide are in their quarter of the sheet.
+    #[test]
+    fn panels_of_a_family_lie_two_in_a_row() {
+        let panels = [
+            Panel {
+                right: vec![Line::new("rank 1", "metrics/rank1")],
+                ..Panel::new("loss", [Line::new("train", "loss/total")])
+            },
+            Panel::new("entropy", [Line::new("train", "loss/CrossEntropy")]),
+            Panel::new("nothing", [Line::new("train", "loss/None")]),
+            Panel {
+                range: Some([0.0, 1.0]),
+                guide: Some(0.5),
+                ..Panel::new("share", [Line::new("mAP", "metrics/mAP")])
+            },
+        ];
+        let picture = draw_panels(&run(60), &panels);
+        assert_eq!(picture.dimensions(), (SHEET[0], SHEET[1]));
+        let count = |colour: Rgb<u8>, index: u32| {
+            let (x, y) = (index % 2 * SHEET[0] / 2, index / 2 * SHEET[1] / 2);
+            let inside = |u: u32, v: u32| {
+                (x..x + SHEET[0] / 2 - MARGIN[2] as u32).contains(&u) && (y..y + SHEET[1] / 2).contains(&v)
+            };
+            picture.enumerate_pixels().filter(|(u, v, pixel)| **pixel == colour && inside(*u, *v)).count()
+        };
+        let lines = |index| [count(COLOURS[0], index) > 200, count(COLOURS[1], index) > 200];
+        assert_eq!([0, 1, 2, 3].map(lines), [[true, true], [true, false], [false, false], [true, false]]);
+        // The guide is in the middle of the fourth panel's axis.
+        let (top, bottom) = (SHEET[1] as f32 / 2.0 + MARGIN[1], SHEET[1] as f32 - MARGIN[3]);
+        let middle = (bottom + 0.5 / 1.04 * (top - bottom)) as u32;
+        let dashes = (SHEET[0] / 2..SHEET[0])
+            .filter(|x| (middle - 1..=middle + 1).any(|y| *picture.get_pixel(*x, y) == FAINT))
+            .count();
+        assert!(dashes > 200, "{dashes}");
     }
 }

@@ -1,5 +1,9 @@
 //! The one training loop: epochs, steps, evaluation, checkpoints, interruption. What is special to a family is its [`Task`].
 
+mod error;
+mod group;
+mod settings;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,15 +16,18 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{self, Checkpoint, CheckpointError, Record};
-use crate::history::{EpochRecord, History, HistoryError};
+pub use self::error::{TaskError, TrainError};
+pub(crate) use self::group::Group;
+use self::group::Mean;
+pub use self::settings::{BadLoss, Better, Decisive, Patience, Settings};
+use crate::amp;
+use crate::checkpoint::{self, Checkpoint, CheckpointError, Kept, Record};
+pub use crate::events::Reporter;
+use crate::history::{EpochRecord, History};
+use crate::log::Log;
 use crate::loss::LossTerms;
 use crate::model::StateDict;
-use crate::optim::{OptimError, Optimizer, OptimizerConfig};
-use crate::schedule::Schedule;
-
-/// An error of a task's own data or evaluation.
-pub type TaskError = Box<dyn std::error::Error + Send + Sync>;
+use crate::optim::Optimizer;
 
 /// A family's data, network and loss, as the loop sees them.
 pub trait Task {
@@ -44,14 +51,43 @@ pub trait Task {
     /// Loss of one batch. State of the loss (class centres) moves.
     fn loss(&mut self, net: &Self::Net, batch: &Self::Batch) -> LossTerms;
 
-    /// Metrics of a network on a device without autodiff; the one called [`Task::decisive`] chooses the best.
+    /// Further figures of the last batch (accuracy, triplets found), for the log: `train/<name>`, mean over batches. The names
+    /// are the same in every batch.
+    fn figures(&self) -> Vec<(String, f64)> {
+        Vec::new()
+    }
+
+    /// Metrics of a network on a device without autodiff; [`Task::decisive`] says which chooses the best. Empty where there is
+    /// nothing to evaluate on.
     ///
     /// # Errors
     /// If the evaluation data cannot be read.
     fn evaluate(&self, net: &Self::Net) -> Result<BTreeMap<String, f64>, TaskError>;
 
-    /// Name of the metric by which the best network is chosen; larger is better.
-    fn decisive(&self) -> &'static str;
+    /// The metric by which the best network is chosen.
+    fn decisive(&self) -> Decisive;
+
+    /// Factor of the learning rate of the parameter at `path` (`layer1.conv.weight`). 0: it is frozen, which means no update, no
+    /// state, and no share in the gradients' norm.
+    fn rate(&self, path: &str) -> f64 {
+        let _ = path;
+        1.0
+    }
+
+    /// What the log looks like.
+    fn log(&self) -> Log {
+        Log::default()
+    }
+
+    /// After the evaluation of `epoch` (from 1): pictures and histograms for TensorBoard. The network is on a device without
+    /// autodiff.
+    ///
+    /// # Errors
+    /// If the evaluation data cannot be read.
+    fn report(&self, net: &Self::Net, epoch: usize, out: &mut Reporter) -> Result<(), TaskError> {
+        let _ = (net, epoch, out);
+        Ok(())
+    }
 
     /// State of the loss, for the checkpoint.
     fn state(&self) -> Vec<u8>;
@@ -76,25 +112,10 @@ pub struct Epoch<B> {
     pub batches: Box<dyn Iterator<Item = Result<B, TaskError>>>,
 }
 
-/// What the loop needs besides the task.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Epochs of the whole run; 0: the network is evaluated and saved as it is.
-    pub epochs: usize,
-    /// Epochs between evaluations; 0: only after the last.
-    pub test_every: usize,
-    /// Learning rates.
-    pub schedule: Schedule,
-    /// Optimiser.
-    pub optimizer: OptimizerConfig,
-    /// Resumable checkpoints kept.
-    pub keep: usize,
-}
-
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// All epochs are done; the best value of the decisive metric and its epoch.
+    /// All epochs are done, or the metric stopped improving; the best value of the decisive metric and its epoch.
     Finished {
         /// Best value and its epoch.
         best: Option<(f64, usize)>,
@@ -104,56 +125,6 @@ pub enum Outcome {
         /// The checkpoint to resume from.
         checkpoint: PathBuf,
     },
-}
-
-/// Why a run ended early. Nothing that was saved before has been overwritten.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TrainError {
-    /// The loss is NaN or infinite.
-    #[error("the loss is {value} at epoch {epoch}, batch {step} of {steps} ({terms}); pictures: {pictures}")]
-    Loss {
-        /// The loss.
-        value: f64,
-        /// Epoch, from 1.
-        epoch: usize,
-        /// Batch, from 1.
-        step: usize,
-        /// Batches in the epoch.
-        steps: usize,
-        /// The terms by name.
-        terms: String,
-        /// The pictures of the batch.
-        pictures: String,
-    },
-    /// A weight is NaN or infinite, though the losses so far were finite.
-    #[error("`{parameter}` is not finite after epoch {epoch} and {step} more steps; what was saved before is intact")]
-    Weights {
-        /// The first such parameter.
-        parameter: String,
-        /// Finished epochs.
-        epoch: usize,
-        /// Finished steps after them.
-        step: usize,
-    },
-    /// The epoch has no batch.
-    #[error("epoch {epoch} has no batch: there are fewer pictures or identities than one batch wants")]
-    Empty {
-        /// Epoch, from 1.
-        epoch: usize,
-    },
-    /// Data or evaluation.
-    #[error(transparent)]
-    Task(TaskError),
-    /// Saving or resuming.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    /// Logging.
-    #[error(transparent)]
-    History(#[from] HistoryError),
-    /// The optimiser's settings or saved state.
-    #[error(transparent)]
-    Optimizer(#[from] OptimError),
 }
 
 /// Lets the first Ctrl-C or SIGTERM set the flag that is returned, and the second end the process at once.
@@ -189,29 +160,47 @@ impl From<Sum> for u64 {
 
 /// Sums of an epoch's log.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 struct Sums {
+    /// Batches with a finite loss.
     steps: usize,
+    /// Batches without.
+    skipped: usize,
     pictures: usize,
     seconds: Sum,
     total: Sum,
     terms: Vec<(String, Sum)>,
+    figures: Vec<(String, Sum)>,
+}
+
+/// What one batch adds to the log.
+struct Values {
+    total: f64,
+    terms: Vec<(String, f64)>,
+    figures: Vec<(String, f64)>,
 }
 
 impl Sums {
-    fn add(&mut self, total: f64, terms: Vec<(String, f64)>, pictures: usize, seconds: f64) {
+    fn add(&mut self, values: &Values, pictures: usize, seconds: f64) {
         self.steps += 1;
         self.pictures += pictures;
         self.seconds.0 += seconds;
-        self.total.0 += total;
-        if self.terms.is_empty() {
-            self.terms = terms.into_iter().map(|(name, value)| (name, Sum(value))).collect();
-        } else {
-            self.terms.iter_mut().zip(terms).for_each(|((_, sum), (_, value))| sum.0 += value);
+        self.total.0 += values.total;
+        for (sums, values) in [(&mut self.terms, &values.terms), (&mut self.figures, &values.figures)] {
+            if sums.is_empty() {
+                *sums = values.iter().map(|(name, value)| (name.clone(), Sum(*value))).collect();
+            } else {
+                sums.iter_mut().zip(values).for_each(|((_, sum), (_, value))| sum.0 += value);
+            }
         }
     }
 
     fn mean(&self, sum: Sum) -> f64 {
         sum.0 / self.steps.max(1) as f64
+    }
+
+    fn means(&self, sums: &[(String, Sum)]) -> BTreeMap<String, f64> {
+        sums.iter().map(|(name, sum)| (name.clone(), self.mean(*sum))).collect()
     }
 
     fn loss(&self) -> f64 {
@@ -220,6 +209,18 @@ impl Sums {
 
     fn rate(&self) -> f64 {
         self.pictures as f64 / self.seconds.0.max(1e-9)
+    }
+
+    /// The epoch's record; the learning rate and the evaluation are not known here.
+    fn record(&self, epoch: usize) -> EpochRecord {
+        EpochRecord {
+            total: self.loss(),
+            terms: self.means(&self.terms),
+            figures: self.means(&self.figures),
+            seconds: self.seconds.0,
+            images_per_second: self.rate(),
+            ..EpochRecord::new(epoch)
+        }
     }
 }
 
@@ -237,7 +238,7 @@ pub fn train<T: Task>(
     resume: Option<&Checkpoint>,
     stop: &AtomicBool,
 ) -> Result<(T::Net, Outcome), TrainError> {
-    let mut history = History::open(dir)?;
+    let mut history = History::open(dir, task.log(), settings.log_dir.as_deref())?;
     let mut optimizer = Optimizer::new(&settings.optimizer)?;
     let mut sums = Sums::default();
     if let Some(checkpoint) = resume {
@@ -246,7 +247,7 @@ pub fn train<T: Task>(
         task.set_state(&saved_task).map_err(TrainError::Task)?;
         let saved = &checkpoint.record;
         (record.epoch, record.step, record.steps) = (saved.epoch, saved.step, saved.steps);
-        record.metrics = saved.metrics.clone();
+        (record.metrics, record.patience) = (saved.metrics.clone(), saved.patience);
         // The file, not the checkpoint: an evaluation after it may have found a better one.
         record.best = Checkpoint::best(dir)?.and_then(|best| best.record.best);
         if !saved.partial.is_null() {
@@ -254,39 +255,45 @@ pub fn train<T: Task>(
             sums = serde_json::from_value(saved.partial.clone()).map_err(malformed)?;
         }
     }
+    history.begin_at(record.epoch, record.steps)?;
     if settings.epochs == 0 && resume.is_none() {
-        evaluate(task, &net, &mut record)?;
+        evaluate(task, &net.valid(), settings, &mut record)?;
         checkpoint::save_weights(&dir.join(checkpoint::BEST), &weights(&net, &record)?, &record)?;
     }
 
-    while record.epoch < settings.epochs {
+    let kept = Kept { newest: settings.keep, every: settings.save_interval };
+    while record.epoch < settings.epochs && !out_of_patience(settings, &record) {
         let epoch = record.epoch + 1;
         let lr = settings.schedule.lr(epoch);
+        let mut run = Run { settings, record: &mut record, sums: &mut sums, history: &mut history, stop };
         let steps;
-        (net, steps) = run_epoch(task, net, &mut optimizer, lr, &mut record, &mut sums, settings.epochs, stop)?;
+        (net, steps) = run.epoch(task, net, &mut optimizer, lr)?;
         let due = epoch == settings.epochs || epoch.is_multiple_of(settings.test_every);
         if record.step < steps || due {
             // Also before an evaluation: should it fail, or be stopped, the epoch is not lost.
             record.partial = serde_json::to_value(&sums).expect("sums are plain data");
+            history.flush()?;
             let weights = weights(&net, &record)?;
-            let checkpoint = save(task, &weights, &optimizer, dir, &record, settings.keep)?;
+            let checkpoint = save(task, &weights, &optimizer, dir, &record, kept)?;
             if stop.load(Ordering::SeqCst) {
                 return Ok((net, Outcome::Interrupted { checkpoint }));
             }
         }
+        if sums.steps == 0 {
+            return Err(TrainError::AllSkipped { epoch });
+        }
         (record.epoch, record.step, record.partial) = (epoch, 0, serde_json::Value::Null);
         record.metrics = BTreeMap::new();
-        let better = due && evaluate(task, &net, &mut record)?;
+        let mut reporter = Reporter::default();
+        let mut better = false;
+        if due {
+            let valid = net.valid();
+            better = evaluate(task, &valid, settings, &mut record)?;
+            task.report(&valid, epoch, &mut reporter).map_err(TrainError::Task)?;
+        }
         report(epoch, settings.epochs, lr, &sums, &record.metrics, task.unreadable());
-        history.push(EpochRecord {
-            lr,
-            total: sums.loss(),
-            terms: sums.terms.iter().map(|(name, sum)| (name.clone(), sums.mean(*sum))).collect(),
-            seconds: sums.seconds.0,
-            images_per_second: sums.rate(),
-            metrics: record.metrics.clone(),
-            ..EpochRecord::new(epoch)
-        })?;
+        history.push(EpochRecord { lr, metrics: record.metrics.clone(), ..sums.record(epoch) })?;
+        history.attach(epoch, reporter);
         history.save()?;
         sums = Sums::default();
         let weights = weights(&net, &record)?;
@@ -294,78 +301,150 @@ pub fn train<T: Task>(
         if better {
             checkpoint::save_weights(&dir.join(checkpoint::BEST), &weights, &record)?;
         }
-        let checkpoint = save(task, &weights, &optimizer, dir, &record, settings.keep)?;
+        if kept.stays(epoch) {
+            history.draw_epoch(epoch)?;
+        }
+        let checkpoint = save(task, &weights, &optimizer, dir, &record, kept)?;
         if stop.load(Ordering::SeqCst) && epoch < settings.epochs {
             return Ok((net, Outcome::Interrupted { checkpoint }));
         }
+    }
+    if let Some((_, waited)) = record.patience.filter(|_| out_of_patience(settings, &record)) {
+        let metric = task.decisive().metric;
+        eprintln!("stopped after epoch {}: no better {metric} in {waited} evaluations", record.epoch);
+    }
+    if record.epoch > 0 {
+        history.draw_final()?;
     }
     checkpoint::save_weights(&dir.join(checkpoint::FINAL), &weights(&net, &record)?, &record)?;
     Ok((net, Outcome::Finished { best: record.best }))
 }
 
-/// Evaluates the network into the record; whether it is the best so far.
-fn evaluate<T: Task>(task: &T, net: &T::Net, record: &mut Record) -> Result<bool, TrainError> {
-    /// The earliest of equals stays the best, also when the last bit of its value was lost in a file.
-    const EQUAL: f64 = 1e-9;
-    record.metrics = task.evaluate(&net.valid()).map_err(TrainError::Task)?;
-    let value = record.metrics.get(task.decisive()).copied();
-    let better = value.filter(|value| record.best.is_none_or(|(best, _)| *value > best + EQUAL));
-    if let Some(value) = better {
-        record.best = Some((value, record.epoch));
-    }
-    Ok(better.is_some())
+/// Whether the evaluations so far end the run.
+fn out_of_patience(settings: &Settings, record: &Record) -> bool {
+    let waited = record.patience.map_or(0, |(_, waited)| waited);
+    settings.patience.is_some_and(|patience| waited >= patience.evaluations)
 }
 
-/// The rest of one epoch, or as much of it as is done before `stop`: the network after it and the steps of the whole epoch.
-#[expect(clippy::too_many_arguments, reason = "the state of the loop above, which is its only caller")]
-fn run_epoch<T: Task>(
-    task: &mut T,
-    mut net: T::Net,
-    optimizer: &mut Optimizer,
-    lr: f64,
-    record: &mut Record,
-    sums: &mut Sums,
-    epochs: usize,
-    stop: &AtomicBool,
-) -> Result<(T::Net, usize), TrainError> {
-    let epoch = record.epoch + 1;
-    let Epoch { steps, batches } = task.epoch(epoch, record.step).map_err(TrainError::Task)?;
-    if steps == 0 {
-        return Err(TrainError::Empty { epoch });
-    }
-    let bar = progress(steps as u64, &format!("epoch {epoch}/{epochs}"), "batches").with_position(record.step as u64);
-    let mut clock = Instant::now();
-    for batch in batches {
-        let batch = batch.map_err(TrainError::Task)?;
-        let pictures = task.pictures(&batch);
-        let loss = task.loss(&net, &batch);
-        let (total, terms) = loss.values();
-        if !total.is_finite() {
-            let terms = terms.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ");
-            let pictures = task.describe(&batch);
-            return Err(TrainError::Loss { value: total, epoch, step: record.step + 1, steps, terms, pictures });
+/// Evaluates a network on a device without autodiff into the record; whether it is the best so far.
+fn evaluate<T: Task>(task: &T, net: &T::Net, settings: &Settings, record: &mut Record) -> Result<bool, TrainError> {
+    /// The earliest of equals stays the best, also when the last bit of its value was lost in a file.
+    const EQUAL: f64 = 1e-9;
+    record.metrics = task.evaluate(net).map_err(TrainError::Task)?;
+    let decisive = task.decisive();
+    let Some(&value) = record.metrics.get(decisive.metric) else {
+        if record.metrics.is_empty() {
+            return Ok(false);
         }
-        let gradients = GradientsParams::from_grads(loss.total.backward(), &net);
-        net = optimizer.step(lr, net, gradients);
-        (record.step, record.steps) = (record.step + 1, record.steps + 1);
-        let seconds = std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64();
-        sums.add(total, terms, pictures, seconds);
-        bar.set_message(format!("loss {:.4}  {:.1} img/s", sums.loss(), sums.rate()));
-        bar.inc(1);
-        if stop.load(Ordering::SeqCst) {
-            break;
-        }
+        let found = record.metrics.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        return Err(TrainError::Undecided { metric: decisive.metric, found });
+    };
+    let min_delta = settings.patience.map_or(0.0, |patience| patience.min_delta);
+    record.patience = Some(match record.patience {
+        Some((best, waited)) if !decisive.improves(value, best, min_delta.max(EQUAL)) => (best, waited + 1),
+        _ => (value, 0),
+    });
+    let better = record.best.is_none_or(|(best, _)| decisive.improves(value, best, EQUAL));
+    if better {
+        record.best = Some((value, record.epoch));
     }
-    bar.finish_and_clear();
-    Ok((net, steps))
+    Ok(better)
+}
+
+/// The state of the loop that an epoch moves.
+struct Run<'a> {
+    settings: &'a Settings,
+    record: &'a mut Record,
+    sums: &'a mut Sums,
+    history: &'a mut History,
+    stop: &'a AtomicBool,
+}
+
+impl Run<'_> {
+    /// The rest of one epoch, or as much of it as is done before `stop`: the network after it and the batches of the whole
+    /// epoch. It ends between two steps only, so that no gradient is left over.
+    fn epoch<T: Task>(
+        &mut self,
+        task: &mut T,
+        mut net: T::Net,
+        optimizer: &mut Optimizer,
+        lr: f64,
+    ) -> Result<(T::Net, usize), TrainError> {
+        let Settings { accumulation, clip_norm, on_bad_loss, epochs, .. } = *self.settings;
+        let epoch = self.record.epoch + 1;
+        let Epoch { steps, batches } = task.epoch(epoch, self.record.step).map_err(TrainError::Task)?;
+        if steps == 0 {
+            return Err(TrainError::Empty { epoch });
+        }
+        let amp = self.settings.amp && net.devices().iter().all(amp::pays);
+        let bar = progress(steps as u64, &format!("epoch {epoch}/{epochs}"), "batches");
+        let bar = bar.with_position(self.record.step as u64);
+        let mut group = Group::default();
+        let mut clock = Instant::now();
+        for batch in batches {
+            let batch = batch.map_err(TrainError::Task)?;
+            let pictures = task.pictures(&batch);
+            let step = self.record.step + 1;
+            let low = amp.then(|| amp::lower(net.clone()));
+            let loss = task.loss(low.as_ref().unwrap_or(&net), &batch);
+            let (total, terms) = loss.values();
+            let values = Values { total, terms, figures: task.figures() };
+            let finite = total.is_finite();
+            if finite {
+                let net = low.as_ref().unwrap_or(&net);
+                group.add(net, GradientsParams::from_grads(loss.total.backward(), net));
+            } else {
+                let terms = values.terms.iter().map(|(name, value)| format!("{name} {value}"));
+                let (terms, pictures) = (terms.collect::<Vec<_>>().join(", "), task.describe(&batch));
+                let error = TrainError::Loss { value: total, epoch, step, steps, terms, pictures };
+                self.leave_out(error, on_bad_loss)?;
+            }
+            self.record.step = step;
+            self.record.steps += 1;
+            let whole = step.is_multiple_of(accumulation.max(1)) || step == steps;
+            if whole && let Some(mean) = group.take(&net, |path| task.rate(path) != 0.0, clip_norm) {
+                let Mean { gradients, norm } = mean;
+                match norm.filter(|norm| !norm.is_finite()) {
+                    Some(norm) => self.leave_out(TrainError::Gradients { norm, epoch, step, steps }, on_bad_loss)?,
+                    None => net = optimizer.step_scaled(lr, |path| task.rate(path), net, gradients),
+                }
+            }
+            let seconds = std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64();
+            if finite {
+                self.sums.add(&values, pictures, seconds);
+                let Values { total, terms, figures } = values;
+                let (terms, figures) = (terms.into_iter().collect(), figures.into_iter().collect());
+                let record = EpochRecord { lr, total, terms, figures, ..EpochRecord::new(epoch) };
+                self.history.batch(self.record.steps - 1, record);
+            }
+            bar.set_message(format!("loss {:.4}  {:.1} img/s", self.sums.loss(), self.sums.rate()));
+            bar.inc(1);
+            if whole && self.stop.load(Ordering::SeqCst) {
+                break;
+            }
+        }
+        bar.finish_and_clear();
+        Ok((net, steps))
+    }
+
+    /// Goes on without what is not finite, if that was asked for.
+    fn leave_out(&mut self, error: TrainError, on_bad_loss: BadLoss) -> Result<(), TrainError> {
+        if on_bad_loss == BadLoss::Stop {
+            return Err(error);
+        }
+        eprintln!("warning: left out: {error}");
+        self.sums.skipped += 1;
+        Ok(())
+    }
 }
 
 /// One line per epoch for people and logs.
 fn report(epoch: usize, epochs: usize, lr: f64, sums: &Sums, metrics: &BTreeMap<String, f64>, unreadable: usize) {
     let metrics: String = metrics.iter().map(|(name, value)| format!("  {name} {value:.4}")).collect();
     let unreadable = if unreadable > 0 { format!("  {unreadable} unreadable pictures") } else { String::new() };
+    let skipped = if sums.skipped > 0 { format!("  {} left out", sums.skipped) } else { String::new() };
     let (loss, rate) = (sums.loss(), sums.rate());
-    eprintln!("epoch {epoch}/{epochs}  lr {lr:.2e}  loss {loss:.4}  {rate:.1} img/s{metrics}{unreadable}");
+    eprintln!("epoch {epoch}/{epochs}  lr {lr:.2e}  loss {loss:.4}  {rate:.1} img/s{metrics}{unreadable}{skipped}");
 }
 
 /// The network's tensors, when all are finite.
@@ -384,13 +463,13 @@ fn save<T: Task>(
     optimizer: &Optimizer,
     dir: &Path,
     record: &Record,
-    keep: usize,
+    kept: Kept,
 ) -> Result<PathBuf, TrainError> {
     let (optimizer, task) = (optimizer.to_bytes()?, task.state());
     let part = |bytes| TensorView::new(Dtype::U8, vec![<[u8]>::len(bytes)], bytes).expect("a byte is a u8");
     let parts = [("optimizer", part(&optimizer)), ("task", part(&task))];
     let state = safetensors::serialize(parts, None).expect("two parts of known size");
-    Ok(checkpoint::save(dir, weights, &state, record, keep)?)
+    Ok(checkpoint::save(dir, weights, &state, record, kept)?)
 }
 
 /// The optimiser's and the task's state of a checkpoint.

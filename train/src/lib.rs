@@ -49,15 +49,18 @@
 //! # Ok::<(), train::engine::TaskError>(())
 //! ```
 
+pub mod amp;
 pub mod checkpoint;
 pub mod config;
 mod curves;
+pub mod device;
 pub mod engine;
 pub mod evaluate;
 mod events;
 pub mod faces;
 pub mod history;
 pub mod loader;
+pub mod log;
 pub mod loss;
 pub mod model;
 pub mod ops;

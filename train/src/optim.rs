@@ -37,15 +37,15 @@ pub use crate::config::OptimizerKind;
 pub struct OptimizerConfig {
     /// Rule of the update.
     pub kind: OptimizerKind,
-    /// L2 penalty, added to the gradient of every parameter.
+    /// L2 penalty, added to the gradient of every parameter; ADAMW: share of a parameter that a step of rate 1 takes off.
     pub weight_decay: f64,
-    /// ADAM, NADAM: decay of the first moment.
+    /// ADAM, ADAMW, NADAM: decay of the first moment.
     pub beta1: f64,
-    /// ADAM, NADAM: decay of the second moment.
+    /// ADAM, ADAMW, NADAM: decay of the second moment.
     pub beta2: f64,
-    /// ADAM, NADAM, RMSprop: added to the root of the second moment.
+    /// ADAM, ADAMW, NADAM, RMSprop: added to the root of the second moment.
     pub epsilon: f64,
-    /// ADAM: divide by the largest second moment so far.
+    /// ADAM, ADAMW: divide by the largest second moment so far.
     pub amsgrad: bool,
     /// SGD, RMSprop: share of the last step that is kept.
     pub momentum: f64,
@@ -191,7 +191,8 @@ impl Optimizer {
         self.step_scaled(lr, |_| 1.0, module, gradients)
     }
 
-    /// As [`Optimizer::step`], with the rate multiplied by `factor` of the parameter's path (`layer1.conv.weight`).
+    /// As [`Optimizer::step`], with the rate multiplied by `factor` of the parameter's path (`layer1.conv.weight`). One of factor 0
+    /// is frozen: it stays as it is, its state too.
     pub fn step_scaled<M: Module>(
         &mut self,
         lr: f64,
@@ -275,8 +276,10 @@ impl Optimizer {
     /// Names of the tensors that the rule keeps per parameter.
     fn slots(&self) -> &'static [&'static str] {
         match self.config.kind {
-            OptimizerKind::Adam if self.config.amsgrad => &["moment1", "moment2", "largest_moment2"],
-            OptimizerKind::Adam | OptimizerKind::Nadam => &["moment1", "moment2"],
+            OptimizerKind::Adam | OptimizerKind::AdamW if self.config.amsgrad => {
+                &["moment1", "moment2", "largest_moment2"]
+            }
+            OptimizerKind::Adam | OptimizerKind::AdamW | OptimizerKind::Nadam => &["moment1", "moment2"],
             OptimizerKind::Sgd if self.config.momentum == 0.0 => &[],
             OptimizerKind::Sgd => &["momentum"],
             OptimizerKind::RmsProp if self.config.momentum == 0.0 => &["mean_square"],
@@ -293,9 +296,10 @@ impl Optimizer {
     fn update(&mut self, lr: f64, path: &str, value: Tensor<1>, gradient: Tensor<1>) -> Tensor<1> {
         let c = &self.config;
         let device = value.device();
-        let gradient = match c.weight_decay {
-            0.0 => gradient,
-            decay => gradient + value.clone().mul_scalar(decay),
+        let (value, gradient) = match (c.kind, c.weight_decay) {
+            (_, 0.0) => (value, gradient),
+            (OptimizerKind::AdamW, decay) => (value.mul_scalar(1.0 - lr * decay), gradient),
+            (_, decay) => (value.clone(), gradient + value.mul_scalar(decay)),
         };
         let count = self.slots().len();
         let fresh = || State { time: 0, momenta: 1.0, slots: vec![value.zeros_like(); count] };
@@ -306,7 +310,7 @@ impl Optimizer {
         let mut slot = || slots.next().expect("a state has the slots of its rule");
         let average = |old: Tensor<1>, new: Tensor<1>, decay: f64| old.mul_scalar(decay) + new.mul_scalar(1.0 - decay);
         let (value, slots) = match c.kind {
-            OptimizerKind::Adam => {
+            OptimizerKind::Adam | OptimizerKind::AdamW => {
                 let moment1 = average(slot(), gradient.clone(), c.beta1);
                 let moment2 = average(slot(), gradient.square(), c.beta2);
                 let (correction1, correction2) = (1.0 - c.beta1.powf(time), 1.0 - c.beta2.powf(time));
@@ -384,12 +388,16 @@ impl<F: Fn(&str) -> f64> ModuleMapper for Stepper<'_, F> {
             return Param::from_mapped_value(id, tensor, mapper);
         };
         let path = self.path.join(".");
+        let factor = (self.factor)(&path);
+        if factor == 0.0 {
+            return Param::from_mapped_value(id, tensor, mapper);
+        }
         let (tracked, checkpointing) = (tensor.is_require_grad(), tensor.gradient_checkpointing_strategy());
         let dims = tensor.dims();
         let size = dims.iter().product::<usize>();
         let value = tensor.inner().reshape([size]);
         let gradient = gradient.inner().to_device(&value.device()).reshape([size]);
-        let lr = self.lr * (self.factor)(&path);
+        let lr = self.lr * factor;
         let mut tensor = self.optimizer.update(lr, &path, value, gradient).reshape(dims);
         if let Some(strategy) = checkpointing {
             // Parameters of two strategies may not meet in one operation.
@@ -471,6 +479,8 @@ mod tests {
         vec![
             base.clone(),
             OptimizerConfig { amsgrad: true, ..base.clone() },
+            kind(OptimizerKind::AdamW),
+            OptimizerConfig { amsgrad: true, ..kind(OptimizerKind::AdamW) },
             kind(OptimizerKind::Sgd),
             OptimizerConfig { nesterov: true, ..kind(OptimizerKind::Sgd) },
             OptimizerConfig { dampening: 0.3, ..kind(OptimizerKind::Sgd) },
@@ -556,6 +566,27 @@ mod tests {
         }
     }
 
+    /// `torch.optim.AdamW([p], lr=1e-2, weight_decay=0.1)` of torch 2.15, after steps with gradients g, -2g and g/2.
+    #[test]
+    fn adamw_matches_torch() {
+        let device = Device::flex();
+        let values = |values: [f32; 5]| Tensor::<1>::from_floats(values, &device);
+        let config = OptimizerConfig { kind: OptimizerKind::AdamW, weight_decay: 0.1, ..OptimizerConfig::default() };
+        let mut optimizer = Optimizer::new(&config).unwrap();
+        let mut value = values([0.5, -1.25, 2.0, 1e-3, -0.75]);
+        for (factor, expected) in [
+            (1.0, [0.489_500_02, -1.238_75, 1.988, 0.010_999, -0.759_249]),
+            (-2.0, [0.492_671_55, -1.241_172_3, 1.989_673_1, 0.007_326_966, -0.754_828_9]),
+            (0.5, [0.493_545_8, -1.241_298, 1.989_050_4, 0.005_952_733, -0.752_707_3]),
+        ] {
+            let gradient = values([0.3, -0.2, 1.5, -4.0, 1e-4]).mul_scalar(factor);
+            value = optimizer.update(1e-2, "p", value, gradient);
+            let off = (value.clone() - values(expected)).abs().max().into_scalar::<f32>();
+            // One unit in the last place of values below 2.
+            assert!(off <= 2.5e-7, "{off:.1e} after the gradient times {factor}");
+        }
+    }
+
     /// Worked by hand: a constant gradient of 1 and no decay; the root of the corrected second moment is 1.
     #[test]
     fn nadam_uses_the_product_of_momenta() {
@@ -605,6 +636,7 @@ mod tests {
         let after = optimizer.step_scaled(1e-2, factor, before.clone(), gradients);
         let moved = |a: &Linear, b: &Linear| (a.weight.val() - b.weight.val()).abs().max().into_scalar::<f32>();
         assert_eq!(moved(&before.first, &after.first), 0.0);
+        assert!(!optimizer.states.keys().any(|path| path.starts_with("first.")), "frozen: no state");
         assert!(moved(&before.layers[0], &after.layers[0]) > 5e-3);
         assert_eq!(moved(&before.layers[1], &after.layers[1]), 0.0, "no gradient, no step");
     }

@@ -27,8 +27,11 @@ pub struct Schedule {
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decay {
-    /// Half a cosine over all epochs, towards 0.
-    Cosine,
+    /// Half a cosine over all epochs, towards `floor`.
+    Cosine {
+        /// The rate one epoch after the last.
+        floor: f64,
+    },
     /// Linear rise over `warmup` epochs, then half a cosine that reaches a thousandth of the rate in the last epoch.
     WarmupCosine {
         /// Epochs of the rise; 0 for none.
@@ -79,6 +82,11 @@ pub struct ScheduleError {
 }
 
 impl Schedule {
+    /// Half a cosine from `lr` in the first epoch, which would reach `floor` one epoch after the last of `epochs`.
+    pub fn cosine(lr: f64, floor: f64, epochs: usize) -> Self {
+        Self { lr, epochs, decay: Decay::Cosine { floor } }
+    }
+
     /// What the flags of a command line ask for.
     ///
     /// # Errors
@@ -92,7 +100,7 @@ impl Schedule {
             return Err(ScheduleError { what: "gamma", found: gamma, wanted: "a finite number, at least 0" });
         }
         let decay = if flags.cosine_annealing {
-            Decay::Cosine
+            Decay::Cosine { floor: 0.0 }
         } else if flags.w_cosine_annealing {
             Decay::WarmupCosine { warmup: warmup_epochs }
         } else {
@@ -111,7 +119,7 @@ impl Schedule {
         let cosine = |part: f64| (1.0 + (PI * part).cos()) / 2.0;
         let rise = |warmup: usize| (finished < warmup).then(|| self.lr * ((finished + 1) as f64 / warmup as f64));
         match &self.decay {
-            Decay::Cosine => self.lr * cosine(finished as f64 / self.epochs.max(1) as f64),
+            Decay::Cosine { floor } => floor + (self.lr - floor) * cosine(finished as f64 / self.epochs.max(1) as f64),
             Decay::WarmupCosine { warmup } => rise(*warmup).unwrap_or_else(|| {
                 let floor = self.lr / 1000.0;
                 // A run that ends with its warm-up would divide by zero.
@@ -172,6 +180,22 @@ mod tests {
             let worst = found.iter().zip(expected).map(relative).fold(0.0, f64::max);
             println!("{name}: {worst:.1e} relative");
             assert!(worst <= 1e-12, "{name}: {worst:.1e}");
+        }
+    }
+
+    /// `torch.optim.lr_scheduler.CosineAnnealingLR(AdamW([p], lr=1e-4), 100, eta_min=1e-6)` of torch 2.15 at epochs 0, 1, 10, 50, 99.
+    #[test]
+    fn a_cosine_may_end_above_zero() {
+        let schedule = Schedule::cosine(1e-4, 1e-6, 100);
+        for (epoch, expected) in [
+            (0, 1e-4),
+            (1, 9.997557473810373e-5),
+            (10, 9.757729755661012e-5),
+            (50, 5.050000000000003e-5),
+            (99, 1.0244252618962857e-6),
+        ] {
+            let found = schedule.lr(epoch + 1);
+            assert!((found - expected).abs() <= 1e-12 * expected, "{epoch}: {found} for {expected}");
         }
     }
 

@@ -72,7 +72,7 @@ pub struct ReidArgs {
     /// Width of the network's input in pixels.
     #[arg(long, value_name = "PIXELS")]
     width: Option<usize>,
-    /// Optimiser: ADAM, SGD, NADAM, RMSprop.
+    /// Optimiser: ADAM, ADAMW, SGD, NADAM, RMSprop.
     #[arg(long)]
     optimizer: Option<String>,
     /// Learning rate.

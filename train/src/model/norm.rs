@@ -3,15 +3,17 @@
 use burn::module::{Module, Param, RunningState};
 use burn::tensor::activation::relu;
 use burn::tensor::module::batch_norm;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
+use crate::amp;
 use crate::ops::batch_norm_train;
 
 /// Batch normalisation whose running variance takes the unbiased batch variance, as PyTorch's does (the normalisation
 /// itself takes the biased one in both). Burn 0.22's own layer accumulates the biased one, so that a run continued from
 /// a PyTorch checkpoint drifts. Parameter names are PyTorch's.
 ///
-/// Statistics of the batch are used on an autodiff device, the running ones otherwise: `module.valid()` is evaluation.
+/// Statistics of the batch are used on an autodiff device, the running ones otherwise: `module.valid()` is evaluation. It computes
+/// in single precision and answers in that of its input.
 #[derive(Module, Debug)]
 pub struct UnbiasedBatchNorm {
     /// Scale γ, `[channels]`.
@@ -65,6 +67,13 @@ impl UnbiasedBatchNorm {
     }
 
     fn normalise<const D: usize>(&self, input: Tensor<D>, activated: bool) -> Tensor<D> {
+        match input.dtype() {
+            DType::F32 => self.normalise_single(input, activated),
+            precision => self.normalise_single(amp::full(input), activated).cast(precision),
+        }
+    }
+
+    fn normalise_single<const D: usize>(&self, input: Tensor<D>, activated: bool) -> Tensor<D> {
         if !input.device().is_autodiff() {
             let (mean, variance) = (self.running_mean.value(), self.running_var.value());
             let normed = batch_norm(input, self.weight.val(), self.bias.val(), mean, variance, EPSILON);

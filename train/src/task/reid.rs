@@ -12,8 +12,9 @@ use contract::dataset::{Dataset, DatasetError, Options};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
+use crate::amp;
 use crate::config::ReidConfig;
-use crate::engine::{Epoch, Settings, Task, TaskError};
+use crate::engine::{Decisive, Epoch, Settings, Task, TaskError};
 use crate::evaluate::{self, EvalReport, Reading};
 use crate::loader::{Loader, LoaderOptions, PictureBatch, Pictures};
 use crate::loss::{LossParams, LossSum, LossTerms};
@@ -99,7 +100,7 @@ pub fn settings(config: &ReidConfig, keep: usize) -> Result<Settings, TaskError>
         nesterov: config.nesterov,
         ..OptimizerConfig::default()
     };
-    Ok(Settings { epochs: config.epochs, test_every: config.test_every, schedule, optimizer, keep })
+    Ok(Settings { test_every: config.test_every, keep, ..Settings::new(config.epochs, schedule, optimizer) })
 }
 
 impl ReidTask {
@@ -219,8 +220,10 @@ impl Task for ReidTask {
     fn loss(&mut self, net: &ReidNet, batch: &PictureBatch) -> LossTerms {
         let images = Tensor::from_data(TensorData::new(batch.pixels.clone(), batch.shape), &self.device);
         let classes = TensorData::new(batch.classes.clone(), [batch.classes.len()]);
-        let output = net.forward(images);
-        self.loss.forward(&output.scores, &output.features, Tensor::<1, Int>::from_data(classes, &self.device))
+        let output = net.forward(amp::like(net, images));
+        let [scores, features] =
+            [output.scores, output.features].map(|all| all.into_iter().map(amp::full).collect::<Vec<_>>());
+        self.loss.forward(&scores, &features, Tensor::<1, Int>::from_data(classes, &self.device))
     }
 
     fn evaluate(&self, net: &ReidNet) -> Result<BTreeMap<String, f64>, TaskError> {
@@ -237,8 +240,8 @@ impl Task for ReidTask {
         Ok(all)
     }
 
-    fn decisive(&self) -> &'static str {
-        "mAP"
+    fn decisive(&self) -> Decisive {
+        Decisive::higher("mAP")
     }
 
     fn unreadable(&self) -> usize {
