@@ -106,6 +106,45 @@ pub enum DatasetError {
         /// How many are needed.
         allowed: String,
     },
+    /// Only palm or only vein pictures are there.
+    #[error(
+        "`{}` has {count} {there} {} by the layout `{layout}` and no {missing} picture; bands there are {bands}",
+        root.display(), if *count == 1 { "picture" } else { "pictures" }
+    )]
+    OneModality {
+        /// The folder.
+        root: PathBuf,
+        /// The layout.
+        layout: &'static str,
+        /// The modality that is there.
+        there: &'static str,
+        /// Its pictures.
+        count: usize,
+        /// The modality that is not.
+        missing: &'static str,
+        /// Folders or spectra that are there.
+        bands: String,
+    },
+    /// A name pattern is no regular expression of the right groups.
+    #[error("pattern `{pattern}`: {problem}")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Shares of training, validation and test that are none.
+    #[error("shares of training, validation and test are {}, {} and {}; each is 0 to 1, the first above 0, and together they are 1", found[0], found[1], found[2])]
+    Shares {
+        /// The shares.
+        found: [f64; 3],
+    },
+    /// A split by session of pictures of one session.
+    #[error("the {name} pictures are all of one session; split by `pairs` or `people`")]
+    Sessions {
+        /// The layout.
+        name: String,
+    },
     /// The file system refuses.
     #[error("cannot read `{}`", path.display())]
     Read {

@@ -16,6 +16,7 @@ mod folders;
 mod listing;
 mod msmt17;
 mod name;
+pub mod paired;
 mod three_folders;
 
 use std::collections::BTreeSet;

@@ -1,0 +1,160 @@
+//! Folders of empty files: nothing here opens a picture.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+fn folder(files: &[&str]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for file in files {
+        let path = folder.path().join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "").unwrap();
+    }
+    folder
+}
+
+fn casia(subjects: usize, spectra: &[&str]) -> tempfile::TempDir {
+    let mut files = Vec::new();
+    for subject in 1..=subjects {
+        for hand in ['l', 'r'] {
+            for spectrum in spectra {
+                files.extend((1..=6).map(|n| format!("{subject:03}_{hand}_{spectrum}_{n:02}.jpg")));
+            }
+        }
+    }
+    folder(&files.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+fn names(pairs: &[Pair], root: &Path) -> Vec<[String; 2]> {
+    let relative = |path: &Path| path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
+    pairs.iter().map(|pair| [relative(&pair.palm), relative(&pair.vein)]).collect()
+}
+
+/// The reference's own worked example (`pair_dataset` of the golden file): there `002` pairs by position, `f` is left over, and
+/// `003` takes a class in one split only.
+#[test]
+fn pairs_are_joined_by_name_and_the_rest_is_said() {
+    let mut files = Vec::new();
+    for (identity, palms, veins) in [
+        ("001", "1 10 2 3 4", "1 10 2 3 4"),
+        ("002", "a b c d e f", "a b c d e"),
+        ("003", "x", "x"),
+        ("004", "p1 p2", "v1 v2"),
+        ("005", "", "z"),
+        ("006", "q1 q2 q3 q4 q5", "q1 q2 q3 q4 q5"),
+    ] {
+        for (side, names) in [("palm", palms), ("vein", veins)] {
+            files.extend(names.split_whitespace().map(|name| format!("{side}/{identity}/{name}.jpg")));
+        }
+    }
+    files.push("palm/001/notes.txt".into());
+    let folder = folder(&files.iter().map(String::as_str).collect::<Vec<_>>());
+    let list = list::list(folder.path(), &PairOptions::default(), 2).unwrap();
+    assert_eq!((list.layout, list.classes.join(" ").as_str()), ("plain", "001 002 004 006"));
+    let named = names(&list.pairs, folder.path());
+    assert_eq!(named.len(), 5 + 5 + 2 + 5);
+    assert_eq!(named[1], ["palm/001/2.jpg", "vein/001/2.jpg"], "natural order, joined by name");
+    assert_eq!(named[10], ["palm/004/p1.jpg", "vein/004/v1.jpg"], "by position");
+    let said = list.warnings.join("\n");
+    for part in
+        ["`004`: palm and vein", "palm/002/f.jpg", "vein/005/z.jpg", "1 identity with fewer than 2 pairs", "`003`"]
+    {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    assert_eq!(
+        list_pairs(folder.path(), &PairOptions::default()).unwrap().classes.len(),
+        5,
+        "single pairs are listed too"
+    );
+}
+
+#[test]
+fn casia_hands_are_two_identities_and_spectra_are_chosen_by_name() {
+    let folder = casia(4, &["460", "850", "940", "WHT"]);
+    let data = PairedDataset::open(folder.path(), &PairOptions::default()).unwrap();
+    assert_eq!((data.name.as_str(), data.classes.len(), data.all().count()), ("casia", 8, 48));
+    let pair = &data.train[0];
+    let stem = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+    assert_eq!(stem(&pair.palm).replace("WHT", "940"), stem(&pair.vein));
+    let options = PairOptions { palm: Some("460".into()), vein: Some("850".into()), ..PairOptions::default() };
+    let data = PairedDataset::open(folder.path(), &options).unwrap();
+    assert!(stem(&data.train[0].palm).contains("_460_") && stem(&data.train[0].vein).contains("_850_"));
+}
+
+#[test]
+fn other_people_test_and_the_trained_come_first() {
+    let folder = casia(10, &["940", "WHT"]);
+    let options = PairOptions::default();
+    let data = PairedDataset::open(folder.path(), &options).unwrap();
+    assert_eq!((data.num_classes, data.classes.len()), (16, 20));
+    assert_eq!((data.train.len(), data.val.len(), data.test.len()), (16 * 4, 16 * 2, 4 * 6));
+    let classes = |pairs: &[Pair]| pairs.iter().map(|pair| pair.class).collect::<BTreeSet<_>>();
+    assert_eq!(classes(&data.train), (0..16).collect());
+    assert_eq!(classes(&data.val), (0..16).collect(), "one class map for both");
+    assert_eq!(classes(&data.test), (16..20).collect());
+    for pair in data.all() {
+        let file = pair.palm.file_name().unwrap().to_string_lossy().into_owned();
+        assert!(file.starts_with(&data.classes[pair.class]), "{file} is {}", data.classes[pair.class]);
+    }
+    assert_eq!(data, PairedDataset::open(folder.path(), &options).unwrap());
+    let other = PairedDataset::open(folder.path(), &PairOptions { seed: 7, ..options }).unwrap();
+    assert_ne!(data.classes[16..], other.classes[16..]);
+    assert_ne!(data.fingerprint(), other.fingerprint());
+}
+
+#[test]
+fn sessions_and_pairs_split_a_closed_set() {
+    let folder = casia(3, &["940", "WHT"]);
+    let open = |split| PairedDataset::open(folder.path(), &PairOptions { split, ..PairOptions::default() }).unwrap();
+    let sessions = open(SplitRule::Session);
+    assert_eq!((sessions.num_classes, sessions.train.len(), sessions.val.len(), sessions.test.len()), (6, 12, 6, 18));
+    assert!(sessions.test.iter().all(|pair| pair.session == 2) && sessions.train.iter().all(|pair| pair.session == 1));
+    let pairs = open(SplitRule::Pairs);
+    assert_eq!((pairs.train.len(), pairs.val.len(), pairs.test.len()), (24, 6, 6));
+    let mut all: Vec<&Path> = pairs.all().map(|pair| pair.palm.as_path()).collect();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 36, "no pair is in two sets");
+}
+
+#[test]
+fn manifests_and_their_mistakes() {
+    let folder = folder(&[]);
+    let write = |text: &str| std::fs::write(folder.path().join("manifest.csv"), text).unwrap();
+    let message = || list_pairs(folder.path(), &PairOptions::default()).unwrap_err().to_string();
+    write("identity,vein,palm,session\n7,a/v.png,b/p.png,2\n7,a/w.png,b/q.png,\n");
+    let list = list_pairs(folder.path(), &PairOptions::default()).unwrap();
+    assert_eq!(names(&list.pairs, folder.path())[0], ["b/p.png", "a/v.png"]);
+    assert_eq!(list.pairs.iter().map(|pair| pair.session).collect::<Vec<_>>(), [2, 1]);
+    write("palm,vein\n");
+    assert!(message().contains("line 1") && message().contains("the columns palm, vein and identity"), "{}", message());
+    write("palm,vein,identity\na.png,,7\n");
+    assert!(message().contains("line 2") && message().contains("`a.png,,7`"), "{}", message());
+    write("palm,vein,identity\n");
+    assert!(message().contains("no identity"), "{}", message());
+}
+
+#[test]
+fn what_cannot_be_used_is_named() {
+    let message = |files: &[&str], options: &PairOptions| {
+        let folder = folder(files);
+        PairedDataset::open(folder.path(), options).unwrap_err().to_string()
+    };
+    let auto = PairOptions::default();
+    let empty = message(&["palm/1/a.png", "palm/2/a.png"], &auto);
+    assert!(empty.contains("2 palm pictures") && empty.contains("no vein picture"), "{empty}");
+    let nothing = message(&["readme.txt"], &auto);
+    assert!(nothing.contains("1 other file") && nothing.contains("manifest.csv"), "{nothing}");
+    let pair = ["palm/1/a.png", "palm/1/b.png", "vein/1/a.png", "vein/1/b.png"];
+    let one = message(&pair, &auto);
+    assert!(one.contains("1 identity with two") && one.contains("at least 4"), "{one}");
+    let closed = message(&pair, &PairOptions { split: SplitRule::Pairs, ..auto.clone() });
+    assert!(closed.contains("at least 2"), "{closed}");
+    let shares = message(&pair, &PairOptions { shares: [0.5, 0.1, 0.1], ..auto.clone() });
+    assert!(shares.contains("0.5, 0.1 and 0.1"), "{shares}");
+    let band = message(&["001_l_460_01.jpg", "001_l_940_01.jpg"], &PairOptions { vein: Some("950".into()), ..auto });
+    assert!(band.contains("460, 940"), "{band}");
+    let missing = PairedDataset::open(Path::new("/nowhere"), &PairOptions::default()).unwrap_err();
+    assert!(matches!(missing, DatasetError::NoFolder { .. }));
+}
