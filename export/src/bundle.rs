@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use contract::files::WriteError;
 use contract::{Axis, ModelContract, files};
 
+use crate::encode::{Encoded, is_data_file};
 use crate::error::ExportError;
 use crate::model::ExportedModel;
 use crate::verify::{Parity, Runtime, Tolerance};
@@ -19,7 +21,7 @@ pub struct Written {
     pub contract: ModelContract,
     /// The comparison with Burn that came before writing.
     pub parity: Parity,
-    /// Size of the model file in bytes.
+    /// Size of the model in bytes, weights beside it included.
     pub bytes: u64,
 }
 
@@ -45,15 +47,38 @@ pub fn write(
     runtime: &Runtime,
 ) -> Result<Written, ExportError> {
     let contract = complete(model, contract)?;
-    let bytes = model.to_bytes(&contract.to_metadata())?;
-    let parity = model.verify_bytes(&bytes, runtime, Tolerance::default())?;
+    let files = model.encode(&contract.to_metadata());
+    let parity = model.verify_encoded(&files, runtime, Tolerance::default())?;
+    let bytes = files.bytes();
 
     let json = serde_json::to_string_pretty(&contract).expect("a contract is plain data") + "\n";
     files::write(&folder.join("contract.json"), json)?;
-    files::write(&folder.join("CARD.md"), card(model, &contract, &parity, bytes.len()))?;
+    files::write(&folder.join("CARD.md"), card(model, &contract, &parity, bytes))?;
     let path = folder.join("model.onnx");
-    files::write(&path, &bytes)?;
-    Ok(Written { folder: folder.to_owned(), model: path, contract, parity, bytes: bytes.len() as u64 })
+    write_model(&path, &files)?;
+    Ok(Written { folder: folder.to_owned(), model: path, contract, parity, bytes })
+}
+
+/// Writes a model file at `path`, after the data file that it may have beside it, and removes those of models before. After a
+/// crash the old model or the new one is there, each with the weights it names.
+///
+/// # Errors
+/// If a file cannot be written; an old data file that cannot be removed is left.
+pub fn write_model(path: &Path, model: &Encoded) -> Result<(), WriteError> {
+    if let Some(data) = &model.data {
+        files::write(&path.with_file_name(&data.name), &data.bytes)?;
+    }
+    files::write(path, &model.model)?;
+    let kept = model.data.as_ref().map(|data| data.name.as_str());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| is_data_file(name) && Some(name) != kept) {
+            // What is left over is litter, not an error.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
 }
 
 fn complete(model: &ExportedModel, mut contract: ModelContract) -> Result<ModelContract, ExportError> {
@@ -98,7 +123,7 @@ fn axes_text(axes: &[Axis]) -> String {
     format!("[{}]", axes.iter().map(axis).collect::<Vec<_>>().join(", "))
 }
 
-fn card(model: &ExportedModel, contract: &ModelContract, parity: &Parity, bytes: usize) -> String {
+fn card(model: &ExportedModel, contract: &ModelContract, parity: &Parity, bytes: u64) -> String {
     let known = |text: &str| if text.is_empty() { "not known".to_owned() } else { text.to_owned() };
     let training = &contract.training;
     let mut text = format!(

@@ -1,27 +1,108 @@
 //! Graph -> protobuf bytes. The order of everything is that of the graph: same weights, same file.
 
+use std::borrow::Cow;
+
 use onnx::{
-    AttributeProto, AttributeType, DataType, Dimension, DimensionProto, GraphProto, Message, ModelProto, NodeProto,
-    OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto,
+    AttributeProto, AttributeType, DataLocation, DataType, Dimension, DimensionProto, GraphProto, Message, ModelProto,
+    NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto,
     ValueInfoProto,
 };
+
+use sha2::{Digest, Sha256};
 
 use crate::error::ExportError;
 use crate::graph::{Attribute, DType, Dim, Graph, Node, Op, Reduction, Tensor, Value};
 
-/// Largest model file: protobuf's own limit, with room for names.
-const LIMIT: u64 = (2 << 30) - (16 << 20);
+/// Most bytes of weights in a model file: protobuf ends at 2 GiB, and names need room.
+pub const LARGEST_FILE: u64 = (2 << 30) - (16 << 20);
 
-/// Encodes a graph for an operator set.
+/// Weights below this size stay in the model file whatever the rest does: shapes and axes among them, which runtimes read
+/// before they load anything.
+const SMALL: usize = 1024;
+
+/// Where a tensor begins in the data file: whole memory pages, so that runtimes can map it.
+const ALIGNMENT: usize = 4096;
+
+/// A model as it is written: the file, and beside it the weights that are too large for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// The model file.
+    pub model: Vec<u8>,
+    /// The data file.
+    pub data: Option<DataFile>,
+}
+
+impl Encoded {
+    /// Bytes of both files.
+    pub fn bytes(&self) -> u64 {
+        (self.model.len() + self.data.as_ref().map_or(0, |data| data.bytes.len())) as u64
+    }
+}
+
+/// Weights beside a model file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataFile {
+    /// Name in the folder of the model. It follows from the content: a new model never finds the weights of an old one.
+    pub name: String,
+    /// Content: tensors in the order of the graph, each at a multiple of 4096.
+    pub bytes: Vec<u8>,
+}
+
+/// Whether a file name is that of a [`DataFile`] of ours.
+pub(crate) fn is_data_file(name: &str) -> bool {
+    let hash = name.strip_prefix("model.").and_then(|rest| rest.strip_suffix(".onnx.data"));
+    hash.is_some_and(|hash| hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// Encodes a graph for an operator set into one file.
 ///
 /// # Errors
-/// If the weights do not fit into one file.
+/// If the weights do not fit.
 pub(crate) fn encode(graph: &Graph, opset: u32, metadata: &[(String, String)]) -> Result<Vec<u8>, ExportError> {
-    let bytes: u64 = graph.initialisers().map(|(_, tensor)| tensor.bytes().len() as u64).sum();
-    if bytes > LIMIT {
-        return Err(ExportError::TooLarge { bytes, limit: LIMIT });
+    match bytes_of_weights(graph) {
+        bytes if bytes > LARGEST_FILE => Err(ExportError::TooLarge { bytes, limit: LARGEST_FILE }),
+        _ => Ok(model(graph, opset, metadata).encode_to_vec()),
     }
-    Ok(model(graph, opset, metadata).encode_to_vec())
+}
+
+/// Encodes a graph for an operator set; weights of more than `most_inside` bytes together go into a file of their own.
+pub(crate) fn encode_apart(graph: &Graph, opset: u32, metadata: &[(String, String)], most_inside: u64) -> Encoded {
+    let mut proto = model(graph, opset, metadata);
+    if bytes_of_weights(graph) <= most_inside.min(LARGEST_FILE) {
+        return Encoded { model: proto.encode_to_vec(), data: None };
+    }
+    let mut bytes = vec![];
+    let tensors = proto.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
+    let mut apart: Vec<&mut TensorProto> = tensors.filter(|tensor| tensor.raw_data.len() >= SMALL).collect();
+    for tensor in &mut apart {
+        bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
+        let entry = |key: &str, value: String| StringStringEntryProto { key: key.into(), value };
+        let length = tensor.raw_data.len().to_string();
+        tensor.external_data = vec![entry("offset", bytes.len().to_string()), entry("length", length)];
+        tensor.data_location = DataLocation::External as i32;
+        bytes.append(&mut tensor.raw_data);
+    }
+    let name = format!("model.{}.onnx.data", &contract::hex(&Sha256::digest(&bytes))[..16]);
+    for tensor in apart {
+        tensor.external_data.insert(0, StringStringEntryProto { key: "location".into(), value: name.clone() });
+    }
+    Encoded { model: proto.encode_to_vec(), data: (!bytes.is_empty()).then_some(DataFile { name, bytes }) }
+}
+
+fn bytes_of_weights(graph: &Graph) -> u64 {
+    graph.initialisers().map(|(_, tensor)| tensor.bytes().len() as u64).sum()
+}
+
+/// Lets a model file give some more of its values as outputs, whoever wrote it: protobuf appends the lists of a message that
+/// comes twice.
+pub(crate) fn with_outputs<'a>(model: &'a [u8], values: &[String]) -> Cow<'a, [u8]> {
+    if values.is_empty() {
+        return Cow::Borrowed(model);
+    }
+    // The runtime infers the type.
+    let output = values.iter().map(|name| ValueInfoProto { name: name.clone(), ..Default::default() }).collect();
+    let more = ModelProto { graph: Some(GraphProto { output, ..Default::default() }), ..Default::default() };
+    Cow::Owned([model, &more.encode_to_vec()].concat())
 }
 
 /// The first IR version whose ONNX release has the operator set: readers refuse versions newer than themselves.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::graph::Dim;
+use crate::verify::Divergence;
 
 /// An operation that cannot be written as ONNX, and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,6 +141,13 @@ pub enum ExportError {
         #[source]
         Box<onnx::ModelFileError>,
     ),
+    /// Bytes are no model at all.
+    #[error("the bytes are no ONNX model")]
+    Undecodable(
+        /// The cause.
+        #[source]
+        Box<onnx::DecodeError>,
+    ),
     /// ONNX Runtime cannot be found or loaded.
     #[error("{}", contract::runtime::advice(path))]
     RuntimeMissing {
@@ -166,7 +174,7 @@ pub enum ExportError {
     },
     /// ONNX Runtime and Burn disagree on the same input.
     #[error(
-        "`{output}` differs from Burn by {max_abs:.1e} ({limit:.1e} allowed), cosine {min_cosine:.7} ({min_allowed} at least), at batch {batch} on input `{seed}`"
+        "`{output}` differs from Burn by {max_abs:.1e} ({limit:.1e} allowed), cosine {min_cosine:.7} ({min_allowed} at least), at batch {batch} on input `{seed}`; {}", located(first.as_deref())
     )]
     Parity {
         /// Name of the output.
@@ -183,6 +191,8 @@ pub enum ExportError {
         batch: usize,
         /// Name of the input tensor whose row is worst.
         seed: String,
+        /// Where the two begin to differ; `None` if it was not looked for.
+        first: Option<Box<Divergence>>,
     },
     /// The shapes of an output differ between ONNX Runtime and Burn.
     #[error("`{output}` has shape {found:?} in ONNX Runtime and {expected:?} in Burn")]
@@ -219,6 +229,10 @@ pub enum ExportError {
         #[from]
         contract::files::WriteError,
     ),
+}
+
+fn located(first: Option<&Divergence>) -> String {
+    first.map_or_else(|| "the first node was not looked for".into(), Divergence::to_string)
 }
 
 /// A shape for people: `[batch, 3, 384, 128]`.

@@ -1,17 +1,19 @@
 //! What is to be exported and how: the builder at the head of the path.
 
 use std::collections::BTreeSet;
+use std::marker::PhantomData;
 
 use burn::module::Module;
-use burn::tensor::{BoolStore, DType as BurnType, TensorData};
+use burn::tensor::{BoolStore, DType as BurnType, Device, TensorData};
 use contract::Axis;
 
-use crate::capture::record;
+use crate::capture::{Trace, record};
+use crate::encode::LARGEST_FILE;
 use crate::error::ExportError;
 use crate::graph::Dim;
 use crate::io::{AnyTensor, Inputs, Kind, Outputs};
 use crate::lower::{Boundary, lower};
-use crate::model::{ExportedModel, ModelInput, Warning};
+use crate::model::{ExportedModel, ModelInput, Recipe, Subject, Warning};
 use crate::optimise::optimise;
 use crate::resolve::{Plan, resolve};
 use crate::verify::{SampleInput, checker};
@@ -32,6 +34,7 @@ pub struct Exporter {
     inputs: Vec<Declared>,
     outputs: Vec<String>,
     sizes: Vec<(String, [usize; 3])>,
+    most_inside: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -44,7 +47,15 @@ struct Declared {
 impl Exporter {
     /// An export of the network called `name`, for operator set [`DEFAULT_OPSET`].
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), opset: DEFAULT_OPSET, optimise: true, inputs: vec![], outputs: vec![], sizes: vec![] }
+        Self {
+            name: name.into(),
+            opset: DEFAULT_OPSET,
+            optimise: true,
+            inputs: vec![],
+            outputs: vec![],
+            sizes: vec![],
+            most_inside: LARGEST_FILE,
+        }
     }
 
     /// Chooses the operator set; see [`OPSETS`].
@@ -56,6 +67,13 @@ impl Exporter {
     /// Whether the graph is simplified (it is by default).
     pub fn optimise(mut self, optimise: bool) -> Self {
         self.optimise = optimise;
+        self
+    }
+
+    /// Puts the weights into a file of their own when they have more than `bytes` bytes together; see [`DataFile`](crate::DataFile).
+    /// Above [`LARGEST_FILE`], the default, they always are.
+    pub fn external_data(mut self, bytes: u64) -> Self {
+        self.most_inside = bytes;
         self
     }
 
@@ -115,7 +133,7 @@ impl Exporter {
         }
         let boundary = self.boundary(traces[0].outputs.len())?;
         let resolved = resolve(plan.clone(), traces)?;
-        let (mut graph, operations) = lower(&resolved, &self.name, &boundary, self.opset)?;
+        let (mut graph, operations, origins) = lower(&resolved, &self.name, &boundary, self.opset)?;
         let warnings = warnings(&graph);
         checker::check(&graph, self.opset)?;
         if self.optimise {
@@ -136,12 +154,17 @@ impl Exporter {
             .collect();
         let module = module.valid();
         let device = module.devices().into_iter().next().unwrap_or_default();
-        let reference = move |data: Vec<TensorData>| {
-            let outputs = forward(&module, I::take(&mut data.into_iter(), &device)).tensors();
-            outputs.into_iter().filter_map(AnyTensor::into_values).collect::<Vec<_>>()
+        let recipe = Recipe {
+            name: self.name,
+            opset: self.opset,
+            most_inside: self.most_inside,
+            inputs,
+            plan,
+            operations,
+            origins,
         };
-        let model = ExportedModel::new(self.name, graph, self.opset, inputs, plan, Box::new(reference), warnings);
-        Ok(model.with_operations(operations))
+        let subject = Box::new(Network { module, device, forward, signature: PhantomData });
+        Ok(ExportedModel::new(recipe, graph, subject, warnings))
     }
 
     fn check<I: Inputs>(&self) -> Result<(), ExportError> {
@@ -203,6 +226,31 @@ impl Exporter {
             Some(name) => Err(ExportError::DuplicateName { name: name.clone() }),
             None => Ok(Boundary { inputs, outputs: names }),
         }
+    }
+}
+
+/// The module that was exported, with its forward function.
+struct Network<M, I, O, F> {
+    module: M,
+    device: Device,
+    forward: F,
+    signature: PhantomData<fn(I) -> O>,
+}
+
+impl<M, I, O, F> Subject for Network<M, I, O, F>
+where
+    M: Module,
+    I: Inputs,
+    O: Outputs,
+    F: Fn(&M, I) -> O,
+{
+    fn forward(&self, inputs: Vec<TensorData>) -> Vec<TensorData> {
+        let outputs = (self.forward)(&self.module, I::take(&mut inputs.into_iter(), &self.device)).tensors();
+        outputs.into_iter().filter_map(AnyTensor::into_values).collect()
+    }
+
+    fn record(&self, inputs: &[TensorData]) -> Result<Trace, ExportError> {
+        record(&self.module, inputs, String::new(), &self.forward)
     }
 }
 

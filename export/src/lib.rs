@@ -52,17 +52,19 @@ mod lower;
 mod model;
 mod operations;
 pub mod optimise;
+mod replay;
 mod resolve;
 pub mod verify;
 
 use std::ops::RangeInclusive;
 
+pub use encode::{DataFile, Encoded, LARGEST_FILE};
 pub use error::{ExportError, Refusal};
 pub use exporter::Exporter;
 pub use io::{AnyTensor, Inputs, Kind, Outputs, Signature};
 pub use model::{ExportedModel, Warning};
 pub use operations::{Fate, LoweredOperation, OperationKind, operation_kinds};
-pub use verify::{Parity, Runtime, Tolerance};
+pub use verify::{Divergence, Parity, Runtime, Tolerance};
 
 /// Operator sets that can be written.
 pub const OPSETS: RangeInclusive<u32> = 17..=23;

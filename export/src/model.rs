@@ -2,18 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{DType as BurnType, TensorData};
+use burn::tensor::TensorData;
 use contract::{Axis, Golden, InputSpec};
 use sha2::{Digest, Sha256};
 
-use crate::encode::encode;
+use crate::capture::Trace;
+use crate::encode::{DataFile, Encoded, encode, encode_apart};
 use crate::error::{ExportError, shape_text};
 use crate::exporter::shape;
 use crate::graph::{DType, Dim, Graph, ValueId};
 use crate::io::Kind;
+use crate::lower::Origin;
 use crate::operations::LoweredOperation;
 use crate::resolve::Plan;
-use crate::verify::{Parity, Runtime, SampleInput, Sampler, Tolerance, checker, parity};
+use crate::verify::{
+    Beside, Divergence, Parity, Runtime, SampleInput, Sampler, Seeded, Tolerance, checker, divergence, parity,
+};
 
 /// What a caller should know although the export went through.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,25 +61,41 @@ pub(crate) struct ModelInput {
     pub dtype: DType,
 }
 
-type Reference = Box<dyn Fn(Vec<TensorData>) -> Vec<TensorData>>;
+/// The module behind a model: it says what the model must compute.
+pub(crate) trait Subject {
+    /// The outputs for `inputs`.
+    fn forward(&self, inputs: Vec<TensorData>) -> Vec<TensorData>;
+
+    /// The operations between the two.
+    fn record(&self, inputs: &[TensorData]) -> Result<Trace, ExportError>;
+}
+
+/// How a model was asked for, and how it came about.
+#[derive(Debug)]
+pub(crate) struct Recipe {
+    pub name: String,
+    pub opset: u32,
+    /// Most bytes of weights in the model file itself.
+    pub most_inside: u64,
+    pub inputs: Vec<ModelInput>,
+    pub plan: Plan,
+    pub operations: Vec<LoweredOperation>,
+    pub origins: Vec<Origin>,
+}
 
 /// A model ready to be encoded, with the Burn module that says what it must compute.
 pub struct ExportedModel {
-    name: String,
+    recipe: Recipe,
     graph: Graph,
-    opset: u32,
-    inputs: Vec<ModelInput>,
-    plan: Plan,
-    reference: Reference,
+    subject: Box<dyn Subject>,
     warnings: Vec<Warning>,
-    operations: Vec<LoweredOperation>,
 }
 
 impl std::fmt::Debug for ExportedModel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ExportedModel")
-            .field("name", &self.name)
-            .field("opset", &self.opset)
+            .field("name", &self.recipe.name)
+            .field("opset", &self.recipe.opset)
             .field("nodes", &self.graph.nodes.len())
             .finish_non_exhaustive()
     }
@@ -89,30 +109,18 @@ const GOLDEN_VALUES: usize = 256;
 const GOLDEN_TOLERANCE: f32 = 1e-3;
 
 impl ExportedModel {
-    pub(crate) fn new(
-        name: String,
-        graph: Graph,
-        opset: u32,
-        inputs: Vec<ModelInput>,
-        plan: Plan,
-        reference: Reference,
-        warnings: Vec<Warning>,
-    ) -> Self {
-        Self { name, graph, opset, inputs, plan, reference, warnings, operations: vec![] }
-    }
-
-    pub(crate) fn with_operations(self, operations: Vec<LoweredOperation>) -> Self {
-        Self { operations, ..self }
+    pub(crate) fn new(recipe: Recipe, graph: Graph, subject: Box<dyn Subject>, warnings: Vec<Warning>) -> Self {
+        Self { recipe, graph, subject, warnings }
     }
 
     /// Name of the network.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.recipe.name
     }
 
     /// Operator set the graph is written for.
     pub fn opset(&self) -> u32 {
-        self.opset
+        self.recipe.opset
     }
 
     /// The graph.
@@ -132,7 +140,7 @@ impl ExportedModel {
 
     /// What Burn recorded, in order, and what each operation was lowered to.
     pub fn operations(&self) -> &[LoweredOperation] {
-        &self.operations
+        &self.recipe.operations
     }
 
     /// Names and shapes of the inputs.
@@ -154,12 +162,18 @@ impl ExportedModel {
         (value.name.clone(), value.dims.iter().map(axis).collect())
     }
 
-    /// Encodes the model, with `metadata` as its `metadata_props`. The same graph gives the same bytes.
+    /// Encodes the model into one file, with `metadata` as its `metadata_props`. The same graph gives the same bytes.
     ///
     /// # Errors
     /// If the weights do not fit into one file.
     pub fn to_bytes(&self, metadata: &[(String, String)]) -> Result<Vec<u8>, ExportError> {
-        encode(&self.graph, self.opset, metadata)
+        encode(&self.graph, self.recipe.opset, metadata)
+    }
+
+    /// Encodes the model as [`bundle::write`](crate::bundle::write) writes it: weights beyond what
+    /// [`Exporter::external_data`](crate::Exporter::external_data) allows are in a file of their own.
+    pub fn encode(&self, metadata: &[(String, String)]) -> Encoded {
+        encode_apart(&self.graph, self.recipe.opset, metadata, self.recipe.most_inside)
     }
 
     /// SHA-256 of all constants with their names, types and shapes, in hexadecimal: what a contract id is made from.
@@ -178,7 +192,7 @@ impl ExportedModel {
     /// # Errors
     /// If a rule of ONNX is broken, ONNX Runtime fails, or an output is too far off.
     pub fn verify(&self, runtime: &Runtime) -> Result<Parity, ExportError> {
-        self.verify_bytes(&self.to_bytes(&[])?, runtime, Tolerance::default())
+        self.verify_encoded(&self.encode(&[]), runtime, Tolerance::default())
     }
 
     /// [`Self::verify`] for the very bytes that are going to be written.
@@ -186,15 +200,60 @@ impl ExportedModel {
     /// # Errors
     /// As there; also if our own reader refuses them.
     pub fn verify_bytes(&self, bytes: &[u8], runtime: &Runtime, tolerance: Tolerance) -> Result<Parity, ExportError> {
-        checker::check(&self.graph, self.opset)?;
-        onnx::parse(bytes, "model.onnx".as_ref(), &onnx::Limits::default())
-            .map_err(|error| ExportError::ReadBack(Box::new(error)))?;
-        parity::compare(self, bytes, runtime, tolerance)
+        self.verify_parts(bytes, None, runtime, tolerance)
+    }
+
+    /// [`Self::verify_bytes`] for a model whose weights may be in a file of their own.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn verify_encoded(
+        &self,
+        files: &Encoded,
+        runtime: &Runtime,
+        tolerance: Tolerance,
+    ) -> Result<Parity, ExportError> {
+        self.verify_parts(&files.model, files.data.as_ref(), runtime, tolerance)
+    }
+
+    /// Compares the model's values with Burn's node by node, on one input of two rows, and gives the first node that differs.
+    /// A failed verification has done so on the input it failed on.
+    pub fn divergence(&self, files: &Encoded, runtime: &Runtime) -> Divergence {
+        let batch = if self.batch_symbol().is_some() { 2 } else { self.fixed_batch() };
+        let inputs = parity::arrays(&self.sample(&mut Sampler::default(), batch, 0));
+        let beside = files.data.as_ref().map_or(Beside::Nothing, Beside::Memory);
+        divergence::from_burn(self, &files.model, beside, runtime, &inputs)
+    }
+
+    fn verify_parts(
+        &self,
+        bytes: &[u8],
+        data: Option<&DataFile>,
+        runtime: &Runtime,
+        tolerance: Tolerance,
+    ) -> Result<Parity, ExportError> {
+        checker::check(&self.graph, self.recipe.opset)?;
+        let limits = onnx::Limits::default();
+        let read = match data {
+            None => onnx::parse(bytes, "model.onnx".as_ref(), &limits),
+            Some(data) => onnx::parse_with_data(bytes, &limits, &data.name, data.bytes.len() as u64),
+        };
+        read.map_err(|error| ExportError::ReadBack(Box::new(error)))?;
+        parity::compare(self, bytes, data.map_or(Beside::Nothing, Beside::Memory), runtime, tolerance)
+    }
+
+    pub(crate) fn subject(&self) -> &dyn Subject {
+        self.subject.as_ref()
+    }
+
+    /// Where the graph's values come from.
+    pub(crate) fn origins(&self) -> &[Origin] {
+        &self.recipe.origins
     }
 
     /// What Burn computes on `inputs`.
     pub fn reference(&self, inputs: Vec<TensorData>) -> Vec<TensorData> {
-        (self.reference)(inputs)
+        self.subject.forward(inputs)
     }
 
     /// Known answers for a self-test, from Burn on what [`Golden::input`] says of the inputs `specs`; the tolerance is 1e-3 of
@@ -208,7 +267,7 @@ impl ExportedModel {
         let mut golden =
             Golden { seed: seed.to_owned(), batch, block, tolerance: 0.0, every: 1, output: BTreeMap::new() };
         let mut tensors = vec![];
-        for (at, input) in self.inputs.iter().enumerate() {
+        for (at, input) in self.recipe.inputs.iter().enumerate() {
             let drawn = specs.iter().find(|spec| spec.name == input.name).and_then(|spec| golden.input(spec));
             let expected = self.input_shape(input, batch, 0);
             match drawn.filter(|(shape, _)| input.sample.kind == Kind::Float && *shape == expected) {
@@ -239,7 +298,7 @@ impl ExportedModel {
 
     /// The symbol of the first input's first axis.
     pub(crate) fn batch_symbol(&self) -> Option<&str> {
-        match self.inputs.first()?.axes.first()? {
+        match self.recipe.inputs.first()?.axes.first()? {
             Axis::Symbol(symbol) => Some(symbol),
             Axis::Size(_) => None,
         }
@@ -247,7 +306,7 @@ impl ExportedModel {
 
     /// The size of the first input's first axis, where it is fixed.
     pub(crate) fn fixed_batch(&self) -> usize {
-        match self.inputs.first().and_then(|input| input.axes.first()) {
+        match self.recipe.inputs.first().and_then(|input| input.axes.first()) {
             Some(Axis::Size(size)) => *size,
             _ => 1,
         }
@@ -257,41 +316,23 @@ impl ExportedModel {
     fn input_shape(&self, input: &ModelInput, batch: usize, run: usize) -> Vec<usize> {
         let batch_symbol = self.batch_symbol();
         let sizes: Vec<usize> = self
+            .recipe
             .plan
             .symbols
             .iter()
-            .zip(&self.plan.choices)
+            .zip(&self.recipe.plan.choices)
             .map(|(symbol, choice)| if Some(symbol.as_str()) == batch_symbol { batch } else { choice[run % 3] })
             .collect();
-        shape(&input.axes, &self.plan, &sizes)
+        shape(&input.axes, &self.recipe.plan, &sizes)
     }
 
-    /// Inputs for one comparison: the names of the rows, and the tensors by input name.
-    pub(crate) fn sample(
-        &self,
-        sampler: &mut Sampler,
-        batch: usize,
-        run: usize,
-    ) -> (Vec<String>, Vec<(String, TensorData)>) {
-        let mut names = vec![];
-        let mut tensors = vec![];
-        for input in &self.inputs {
+    /// Inputs for one comparison.
+    pub(crate) fn sample(&self, sampler: &mut Sampler, batch: usize, run: usize) -> Vec<Seeded> {
+        let drawn = self.recipe.inputs.iter().map(|input| {
             let dims = self.input_shape(input, batch, run);
-            let leads = dims.first().is_some_and(|&first| first == batch);
-            let (rows, row) = if leads { (Some(batch), &dims[1..]) } else { (None, dims.as_slice()) };
-            let (drawn, data) = sampler.draw(&input.sample, rows, row);
-            if names.is_empty() {
-                names = drawn;
-            }
-            let dtype = match input.dtype {
-                DType::Float => BurnType::F32,
-                DType::Double => BurnType::F64,
-                DType::Int32 => BurnType::I32,
-                DType::Int64 => BurnType::I64,
-                _ => data.dtype(),
-            };
-            tensors.push((input.name.clone(), data.convert_dtype(dtype)));
-        }
-        (names, tensors)
+            let rows = if dims.first() == Some(&batch) { batch } else { 1 };
+            sampler.draw(&input.name, &input.sample, input.dtype, rows, dims)
+        });
+        drawn.collect()
     }
 }

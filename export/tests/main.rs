@@ -6,6 +6,7 @@ mod faults;
 mod lmbn_n;
 mod networks;
 mod operations;
+mod planted;
 mod program;
 mod shapes;
 

@@ -68,6 +68,9 @@ pub struct FunctionProto {
     /// Body.
     #[prost(message, repeated, tag = "7")]
     pub node: Vec<NodeProto>,
+    /// Attributes with their defaults.
+    #[prost(message, repeated, tag = "11")]
+    pub attribute_proto: Vec<AttributeProto>,
 }
 
 /// A graph: nodes in topological order, initialisers, inputs and outputs.
@@ -164,6 +167,12 @@ pub struct AttributeProto {
     /// GRAPHS.
     #[prost(message, repeated, tag = "11")]
     pub graphs: Vec<GraphProto>,
+    /// SPARSE_TENSOR.
+    #[prost(message, optional, tag = "22")]
+    pub sparse_tensor: Option<SparseTensorProto>,
+    /// SPARSE_TENSORS.
+    #[prost(message, repeated, tag = "23")]
+    pub sparse_tensors: Vec<SparseTensorProto>,
 }
 
 /// Kind of an attribute's value.
@@ -182,6 +191,8 @@ pub enum AttributeType {
     Strings = 8,
     Tensors = 9,
     Graphs = 10,
+    SparseTensor = 11,
+    SparseTensors = 12,
 }
 
 /// A constant tensor, inside the file (`raw_data` or a typed field) or beside it (`external_data`).

@@ -1,11 +1,13 @@
 //! Reads a model file nobody vouches for. ONNX Runtime follows external-data paths wherever they lead and allocates what
 //! a shape claims, so both are checked here first.
 
+use std::borrow::Cow;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
 use prost::Message;
 
-use crate::{DataLocation, GraphProto, ModelProto, NodeProto, TensorProto};
+use crate::{AttributeProto, DataLocation, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto};
 
 /// What a model file may ask for.
 #[derive(Debug, Clone)]
@@ -121,38 +123,96 @@ pub fn read(path: &Path, limits: &Limits) -> Result<(ModelProto, Vec<u8>), Model
     Ok((model, bytes))
 }
 
-/// Checks model bytes that came from `path`.
+/// Checks model bytes that came from `path`; external data is looked for beside it.
 ///
 /// # Errors
 /// See [`ModelFileError`].
 pub fn parse(bytes: &[u8], path: &Path, limits: &Limits) -> Result<ModelProto, ModelFileError> {
-    let model = ModelProto::decode(bytes).map_err(|source| ModelFileError::Malformed {
-        path: path.to_owned(),
-        found: bytes.len() as u64,
-        source,
-    })?;
-    let missing = |what| ModelFileError::NoGraph { path: path.to_owned(), what };
-    let graph = model.graph.as_ref().ok_or_else(|| missing("no graph"))?;
-    if graph.output.is_empty() {
-        return Err(missing("the graph has no output"));
+    Check { path, limits, size: &|name| size_beside(path, name) }.model(bytes)
+}
+
+/// [`parse`] for a model that is not written yet: its external data is a file called `name` of `size` bytes.
+///
+/// # Errors
+/// See [`ModelFileError`].
+pub fn parse_with_data(bytes: &[u8], limits: &Limits, name: &str, size: u64) -> Result<ModelProto, ModelFileError> {
+    let size = |wanted: &str| if wanted == name { Ok(size) } else { Err(format!("only `{name}` is there")) };
+    Check { path: Path::new("model.onnx"), limits, size: &size }.model(bytes)
+}
+
+/// The values of a tensor of the checked model at `path`, little-endian; read from beside the model where they are external.
+/// A tensor that keeps them in a typed field gives its encoding.
+///
+/// # Errors
+/// If the external file cannot be read.
+pub fn tensor_bytes<'a>(path: &Path, tensor: &'a TensorProto) -> std::io::Result<Cow<'a, [u8]>> {
+    if tensor.data_location != DataLocation::External as i32 {
+        let typed = tensor.raw_data.is_empty();
+        return Ok(if typed { tensor.encode_to_vec().into() } else { tensor.raw_data.as_slice().into() });
     }
-    if model.opset_import.is_empty() {
-        return Err(missing("no operator set is named"));
+    let entry = |key: &'static str| entries(tensor, key).next().unwrap_or_default();
+    let mut file = std::fs::File::open(path.with_file_name(entry("location")))?;
+    file.seek(SeekFrom::Start(entry("offset").parse().unwrap_or(0)))?;
+    let mut bytes = vec![];
+    file.take(entry("length").parse().unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
+    Ok(bytes.into())
+}
+
+/// Names of the files beside the model that hold external data, each once, in order of appearance.
+pub fn data_files(model: &ModelProto) -> Vec<String> {
+    let mut names = vec![];
+    for tensor in model.graph.iter().flat_map(|graph| &graph.initializer) {
+        let external = tensor.data_location == DataLocation::External as i32;
+        for name in entries(tensor, "location").filter(|_| external) {
+            if !names.iter().any(|known| known == name) {
+                names.push(name.to_owned());
+            }
+        }
     }
-    let check = Check { path, limits };
-    check.graph(graph, 0)?;
-    for function in &model.functions {
-        check.nodes(&function.node, 0)?;
-    }
-    Ok(model)
+    names
+}
+
+fn entries<'a>(tensor: &'a TensorProto, key: &'a str) -> impl Iterator<Item = &'a str> {
+    tensor.external_data.iter().filter(move |entry| entry.key == key).map(|entry| entry.value.as_str())
+}
+
+/// Size of a file in the folder of the model.
+fn size_beside(path: &Path, name: &str) -> Result<u64, String> {
+    // A symbolic link would lead out of the folder after all.
+    let metadata = std::fs::symlink_metadata(path.with_file_name(name)).map_err(|error| error.to_string())?;
+    if metadata.is_file() { Ok(metadata.len()) } else { Err("not a regular file".into()) }
 }
 
 struct Check<'a> {
     path: &'a Path,
     limits: &'a Limits,
+    /// Bytes of an external file, or why it cannot be one.
+    size: &'a dyn Fn(&str) -> Result<u64, String>,
 }
 
 impl Check<'_> {
+    fn model(&self, bytes: &[u8]) -> Result<ModelProto, ModelFileError> {
+        let model = ModelProto::decode(bytes).map_err(|source| ModelFileError::Malformed {
+            path: self.path.to_owned(),
+            found: bytes.len() as u64,
+            source,
+        })?;
+        let missing = |what| ModelFileError::NoGraph { path: self.path.to_owned(), what };
+        let graph = model.graph.as_ref().ok_or_else(|| missing("no graph"))?;
+        if graph.output.is_empty() {
+            return Err(missing("the graph has no output"));
+        }
+        if model.opset_import.is_empty() {
+            return Err(missing("no operator set is named"));
+        }
+        self.graph(graph, 0)?;
+        for function in &model.functions {
+            self.nodes(&function.node, 0)?;
+            self.attributes(&function.attribute_proto, 0)?;
+        }
+        Ok(model)
+    }
+
     fn graph(&self, graph: &GraphProto, depth: usize) -> Result<(), ModelFileError> {
         if depth > self.limits.graph_depth {
             return Err(ModelFileError::Depth { path: self.path.to_owned(), allowed: self.limits.graph_depth });
@@ -160,19 +220,27 @@ impl Check<'_> {
         for tensor in &graph.initializer {
             self.tensor(tensor)?;
         }
-        for sparse in &graph.sparse_initializer {
-            for tensor in sparse.values.iter().chain(&sparse.indices) {
-                self.tensor(tensor)?;
-            }
-        }
+        self.sparse(&graph.sparse_initializer)?;
         self.nodes(&graph.node, depth)
     }
 
+    fn sparse<'a>(&self, tensors: impl IntoIterator<Item = &'a SparseTensorProto>) -> Result<(), ModelFileError> {
+        tensors
+            .into_iter()
+            .flat_map(|sparse| sparse.values.iter().chain(&sparse.indices))
+            .try_for_each(|t| self.tensor(t))
+    }
+
     fn nodes(&self, nodes: &[NodeProto], depth: usize) -> Result<(), ModelFileError> {
-        for attribute in nodes.iter().flat_map(|node| &node.attribute) {
+        nodes.iter().try_for_each(|node| self.attributes(&node.attribute, depth))
+    }
+
+    fn attributes(&self, attributes: &[AttributeProto], depth: usize) -> Result<(), ModelFileError> {
+        for attribute in attributes {
             for tensor in attribute.t.iter().chain(&attribute.tensors) {
                 self.tensor(tensor)?;
             }
+            self.sparse(attribute.sparse_tensor.iter().chain(&attribute.sparse_tensors))?;
             for graph in attribute.g.iter().chain(&attribute.graphs) {
                 self.graph(graph, depth + 1)?;
             }
@@ -193,7 +261,8 @@ impl Check<'_> {
             .try_fold(1u64, |product, &size| product.checked_mul(u64::try_from(size).ok()?))
             .ok_or_else(|| bad("sizes must be 0 or more and their product below 2^64".into()))?;
         if tensor.data_location == DataLocation::External as i32 {
-            return self.external(tensor);
+            return self
+                .external(tensor, element_bytes(tensor.data_type).and_then(|width| elements.checked_mul(width)));
         }
         let Some(width) = element_bytes(tensor.data_type) else { return Ok(()) };
         let raw = tensor.raw_data.len() as u64;
@@ -203,13 +272,24 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn external(&self, tensor: &TensorProto) -> Result<(), ModelFileError> {
-        let entry =
-            |key: &str| tensor.external_data.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str());
-        let location = entry("location").unwrap_or_default();
+    /// Checks a tensor whose values, `needed` bytes where that is known, lie in another file.
+    fn external(&self, tensor: &TensorProto, needed: Option<u64>) -> Result<(), ModelFileError> {
+        let location = entries(tensor, "location").next().unwrap_or_default();
+        let bad = |problem: String| ModelFileError::ExternalData {
+            path: self.path.to_owned(),
+            tensor: tensor.name.clone(),
+            location: location.to_owned(),
+            problem,
+        };
+        // Of two entries with one key runtimes may take the one that was not looked at.
+        for key in ["location", "offset", "length"] {
+            if entries(tensor, key).count() > 1 {
+                return Err(bad(format!("`{key}` is given twice")));
+            }
+        }
         let mut components = Path::new(location).components();
         let inside = matches!((components.next(), components.next()), (Some(Component::Normal(_)), None))
-            && !location.contains(['\\', ':', '\0']);
+            && !location.contains(['/', '\\', ':', '\0']);
         if !inside {
             return Err(ModelFileError::ExternalPath {
                 path: self.path.to_owned(),
@@ -217,26 +297,21 @@ impl Check<'_> {
                 location: location.to_owned(),
             });
         }
-        let bad = |problem: String| ModelFileError::ExternalData {
-            path: self.path.to_owned(),
-            tensor: tensor.name.clone(),
-            location: location.to_owned(),
-            problem,
+        let number = |key: &str| match entries(tensor, key).next() {
+            None => Ok(None),
+            Some(text) => text.parse::<u64>().map(Some).map_err(|_| bad(format!("{key} `{text}` is not a number"))),
         };
-        let number = |key: &str| match entry(key) {
-            None => Ok(0),
-            Some(text) => text.parse::<u64>().map_err(|_| bad(format!("{key} `{text}` is not a number"))),
-        };
-        let (offset, length) = (number("offset")?, number("length")?);
-        let file = self.path.with_file_name(location);
-        // A symbolic link would lead out of the folder after all.
-        let metadata = std::fs::symlink_metadata(&file).map_err(|error| bad(error.to_string()))?;
-        if !metadata.is_file() {
-            return Err(bad("not a regular file".into()));
+        let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?);
+        let size = (self.size)(location).map_err(&bad)?;
+        if let (Some(needed), Some(length)) = (needed, length)
+            && needed != length
+        {
+            return Err(bad(format!("{length} bytes for shape {:?}, which needs {needed}", tensor.dims)));
         }
+        let length = length.or(needed).unwrap_or(0);
         match offset.checked_add(length) {
-            Some(end) if end <= metadata.len() => Ok(()),
-            _ => Err(bad(format!("bytes {offset}..+{length} of a file of {} bytes", metadata.len()))),
+            Some(end) if end <= size => Ok(()),
+            _ => Err(bad(format!("bytes {offset}..+{length} of a file of {size} bytes"))),
         }
     }
 }
@@ -257,7 +332,7 @@ fn element_bytes(data_type: i32) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{OperatorSetIdProto, StringStringEntryProto, ValueInfoProto};
+    use crate::{FunctionProto, OperatorSetIdProto, StringStringEntryProto, ValueInfoProto};
 
     fn model(initializer: TensorProto) -> Vec<u8> {
         ModelProto {
@@ -298,6 +373,119 @@ mod tests {
         std::fs::write(folder.path().join("w.bin"), [0u8; 7]).unwrap();
         let error = parse(&model(external("w.bin")), &path, &Limits::default()).unwrap_err();
         assert!(error.to_string().contains("file of 7 bytes"), "{error}");
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink("/etc/hostname", folder.path().join("link.bin")).unwrap();
+            let error = parse(&model(external("link.bin")), &path, &Limits::default()).unwrap_err();
+            assert!(error.to_string().contains("not a regular file"), "{error}");
+        }
+    }
+
+    /// Where `tensor` may hide in a model.
+    fn hidden(tensor: TensorProto) -> Vec<Vec<u8>> {
+        let sparse = SparseTensorProto { values: Some(tensor.clone()), indices: None };
+        let attributes = [
+            AttributeProto { t: Some(tensor.clone()), ..Default::default() },
+            AttributeProto { tensors: vec![tensor.clone()], ..Default::default() },
+            AttributeProto { sparse_tensor: Some(sparse.clone()), ..Default::default() },
+            AttributeProto { sparse_tensors: vec![sparse.clone()], ..Default::default() },
+            AttributeProto {
+                g: Some(GraphProto { initializer: vec![tensor.clone()], ..Default::default() }),
+                ..Default::default()
+            },
+        ];
+        let plain = ModelProto::decode(model(TensorProto::default()).as_slice()).unwrap();
+        let edited = |edit: &dyn Fn(&mut ModelProto)| {
+            let mut model = plain.clone();
+            edit(&mut model);
+            model.encode_to_vec()
+        };
+        let mut models = vec![
+            model(tensor.clone()),
+            edited(&|model| model.graph.as_mut().unwrap().sparse_initializer.push(sparse.clone())),
+        ];
+        for attribute in attributes {
+            let node = NodeProto { attribute: vec![attribute.clone()], ..Default::default() };
+            models.push(edited(&|model| model.graph.as_mut().unwrap().node.push(node.clone())));
+            let function = FunctionProto { node: vec![node.clone()], ..Default::default() };
+            models.push(edited(&|model| model.functions.push(function.clone())));
+            let function = FunctionProto { attribute_proto: vec![attribute], ..Default::default() };
+            models.push(edited(&|model| model.functions.push(function.clone())));
+        }
+        models
+    }
+
+    #[test]
+    fn external_data_is_found_wherever_a_tensor_may_be() {
+        for bytes in hidden(external("../secret")) {
+            let error = parse(&bytes, Path::new("model.onnx"), &Limits::default()).unwrap_err();
+            assert!(matches!(error, ModelFileError::ExternalPath { .. }), "{error}");
+        }
+    }
+
+    /// Entries that lie about the tensor, or say two things at once.
+    #[test]
+    fn external_data_must_be_what_the_shape_needs() {
+        let refused = |edit: &dyn Fn(&mut TensorProto)| {
+            let mut tensor = external("w.bin");
+            edit(&mut tensor);
+            parse_with_data(&model(tensor), &Limits::default(), "w.bin", 8).unwrap_err().to_string()
+        };
+        let entry = |key: &str, value: &str| StringStringEntryProto { key: key.into(), value: value.into() };
+        parse_with_data(&model(external("w.bin")), &Limits::default(), "w.bin", 8).unwrap();
+        assert!(
+            refused(&|tensor| tensor.external_data.push(entry("location", "../x")))
+                .contains("`location` is given twice")
+        );
+        assert!(refused(&|tensor| tensor.external_data.push(entry("length", "4"))).contains("`length` is given twice"));
+        assert!(refused(&|tensor| tensor.external_data.push(entry("offset", "1"))).contains("bytes 1..+8"));
+        assert!(
+            refused(&|tensor| tensor.external_data.push(entry("offset", &u64::MAX.to_string())))
+                .contains("of a file of 8")
+        );
+        assert!(refused(&|tensor| tensor.external_data.push(entry("offset", "-1"))).contains("not a number"));
+        assert!(refused(&|tensor| tensor.dims = vec![1 << 40]).contains("which needs 4398046511104"));
+        assert!(refused(&|tensor| tensor.dims = vec![i64::MAX, 4]).contains("below 2^64"));
+        assert!(
+            refused(&|tensor| {
+                tensor.dims = vec![1 << 40];
+                tensor.external_data.pop();
+            })
+            .contains("of a file of 8 bytes")
+        );
+        assert!(refused(&|tensor| tensor.external_data[0].value = "v.bin".into()).contains("only `w.bin` is there"));
+    }
+
+    #[test]
+    fn external_values_are_read_where_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.onnx");
+        std::fs::write(folder.path().join("w.bin"), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]).unwrap();
+        let mut tensor = external("w.bin");
+        tensor.external_data.push(StringStringEntryProto { key: "offset".into(), value: "4".into() });
+        let model = parse(&model(tensor.clone()), &path, &Limits::default()).unwrap();
+        assert_eq!(tensor_bytes(&path, &tensor).unwrap().as_ref(), [5, 6, 7, 8, 9, 10, 11, 12]);
+        assert_eq!(data_files(&model), ["w.bin"]);
+    }
+
+    /// Every byte of a model with external data, changed in turn: an answer, never a panic and never a path outside.
+    #[test]
+    fn damaged_external_models_are_answered() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.onnx");
+        std::fs::write(folder.path().join("w.bin"), [0u8; 8]).unwrap();
+        let whole = model(external("w.bin"));
+        for at in 0..whole.len() {
+            for change in [1, 0x80, 0xff, b'/' ^ whole[at], b'.' ^ whole[at]] {
+                let mut bytes = whole.clone();
+                bytes[at] ^= change;
+                if let Ok(model) = parse(&bytes, &path, &Limits::default()) {
+                    for tensor in &model.graph.unwrap().initializer {
+                        assert!(!entries(tensor, "location").any(|name| name.contains("..") || name.contains('/')));
+                    }
+                }
+            }
+        }
     }
 
     #[test]

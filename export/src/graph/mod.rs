@@ -64,6 +64,7 @@ pub struct Graph {
     pub outputs: Vec<ValueId>,
     initialisers: BTreeMap<ValueId, Tensor>,
     names: HashSet<String>,
+    redefined: HashSet<ValueId>,
 }
 
 impl Graph {
@@ -130,6 +131,17 @@ impl Graph {
     /// The 64-bit integers behind a value, if it is a constant of such.
     pub fn int64s(&self, id: ValueId) -> Option<Vec<i64>> {
         self.initialiser(id)?.to_i64s()
+    }
+
+    /// Notes that a value holds something else from now on than what was recorded. Passes must: all other values are compared
+    /// with Burn's when a fault is looked for.
+    pub(crate) fn redefine(&mut self, id: ValueId) {
+        self.redefined.insert(id);
+    }
+
+    /// Whether a value still holds what was recorded.
+    pub(crate) fn as_recorded(&self, id: ValueId) -> bool {
+        !self.redefined.contains(&id)
     }
 
     /// Drops constants that `keep` refuses.

@@ -50,7 +50,20 @@ pub(crate) struct Boundary {
     pub outputs: Vec<String>,
 }
 
-/// Lowers a resolved recording for an operator set, and tells what each operation became.
+/// Where a value of the graph comes from: an output of a recorded operation. Passes keep what a value means, so that this
+/// holds for whatever is left of the graph after them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// The value.
+    pub value: ValueId,
+    /// Index of the operation in the recording.
+    pub operation: usize,
+    /// Which of its outputs.
+    pub output: usize,
+}
+
+/// Lowers a resolved recording for an operator set. What each operation became and where values come from is in the order
+/// of the recording.
 ///
 /// # Errors
 /// All operations without lowering at once; a constant that is not finite; a number that would be baked.
@@ -59,7 +72,7 @@ pub(crate) fn lower(
     name_of_graph: &str,
     boundary: &Boundary,
     opset: u32,
-) -> Result<(Graph, Vec<LoweredOperation>), ExportError> {
+) -> Result<(Graph, Vec<LoweredOperation>, Vec<Origin>), ExportError> {
     let mut lowering = Lowering::new(resolved, name_of_graph, boundary, opset)?;
     let mut refusals: Vec<Refusal> = vec![];
     let mut operations = vec![];
@@ -91,7 +104,8 @@ pub(crate) fn lower(
     if !refusals.is_empty() {
         return Err(ExportError::Unsupported(refusals));
     }
-    Ok((lowering.finish(boundary)?, operations))
+    let (graph, origins) = lowering.finish(boundary)?;
+    Ok((graph, operations, origins))
 }
 
 /// The graph in the making, and where we are in the recording.
@@ -154,7 +168,7 @@ impl<'a> Lowering<'a> {
         self.is_module = reads_parameter && reads_data && !self.module.is_empty();
     }
 
-    fn finish(mut self, boundary: &Boundary) -> Result<Graph, ExportError> {
+    fn finish(mut self, boundary: &Boundary) -> Result<(Graph, Vec<Origin>), ExportError> {
         let outputs: Vec<TensorId> = self.resolved.base.outputs.clone();
         for (id, wanted) in outputs.iter().zip(&boundary.outputs) {
             let source = match self.values.get(id) {
@@ -183,7 +197,15 @@ impl<'a> Lowering<'a> {
             };
             self.graph.outputs.push(output);
         }
-        Ok(self.graph)
+        let mut origins: Vec<Origin> = vec![];
+        for (operation, recorded) in self.resolved.base.operations.iter().enumerate() {
+            for (output, tensor) in recorded.outputs().enumerate() {
+                if let Some(&value) = self.values.get(&tensor.id) {
+                    origins.push(Origin { value, operation, output });
+                }
+            }
+        }
+        Ok((self.graph, origins))
     }
 
     fn placeholder(&mut self, out: &TensorIr) {

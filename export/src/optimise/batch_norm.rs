@@ -85,6 +85,9 @@ fn fold(graph: &mut Graph, index: usize) -> Option<()> {
         target.op = Op::Gemm { transpose_b: false };
     }
     target.inputs = vec![node.input(0), Some(new_weight), Some(new_bias)];
+    if last != product {
+        graph.redefine(node.outputs[0]);
+    }
     graph.nodes[last].outputs = norm.outputs;
     graph.nodes.remove(index);
     Some(())

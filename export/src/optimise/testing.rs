@@ -4,7 +4,7 @@ use contract::fill;
 
 use crate::encode::encode;
 use crate::graph::{DType, Dim, Graph, Node, Op, Tensor, ValueId};
-use crate::verify::{Runtime, checker, run_session};
+use crate::verify::{Opening, Runtime, checker, run_session};
 
 /// Largest difference a pass may make: rounding of folded single-precision weights.
 const TOLERANCE: f64 = 1e-5;
@@ -91,7 +91,7 @@ impl Built {
         let bytes = encode(graph, crate::DEFAULT_OPSET, &[]).unwrap();
         // As written: the runtime's own rewrites would hide ours.
         let runtime = Runtime::load().unwrap_or_else(|error| panic!("{error}"));
-        let mut session = runtime.open(&bytes, false).unwrap();
+        let mut session = runtime.open(&bytes, Opening::plain(false)).unwrap();
         let values = fill::fill("input", &self.shape);
         let input = burn::tensor::TensorData::new(values, self.shape.clone());
         run_session(&mut session, &[("x".into(), input)], &["y".into()]).unwrap().remove(0).values

@@ -1,13 +1,17 @@
-//! Does the file compute what the module computed? The specification's rules first, then ONNX Runtime against Burn.
+//! Does the file compute what the module computed? The specification's rules first, then ONNX Runtime against Burn; where
+//! the two disagree, the node at which they begin to.
 
 pub mod checker;
+pub(crate) mod divergence;
 pub mod parity;
 mod runtime;
 mod samples;
 
+pub use divergence::Divergence;
 pub use parity::{BatchParity, OutputParity, Parity, Tolerance};
-pub(crate) use runtime::Array;
 pub use runtime::Runtime;
 #[cfg(test)]
 pub(crate) use runtime::run as run_session;
+pub(crate) use runtime::{Array, Beside, Opening};
+pub use samples::{Element, Seeded};
 pub(crate) use samples::{SampleInput, Sampler};

@@ -3,7 +3,7 @@
 use burn::tensor::TensorData;
 use serde::{Deserialize, Serialize};
 
-use super::{Array, Runtime, Sampler, runtime};
+use super::{Array, Beside, Opening, Runtime, Sampler, Seeded, divergence, runtime};
 use crate::error::ExportError;
 use crate::model::ExportedModel;
 
@@ -33,10 +33,18 @@ pub struct OutputParity {
     pub output: String,
     /// Largest absolute difference.
     pub max_abs: f64,
+    /// Largest difference as a share of its row's largest value.
+    pub max_relative: f64,
     /// Smallest cosine of a row.
     pub min_cosine: f64,
     /// Largest absolute value in Burn: what the difference is to be seen against.
     pub scale: f64,
+}
+
+impl OutputParity {
+    fn new(output: &str) -> Self {
+        Self { output: output.into(), max_abs: 0.0, max_relative: 0.0, min_cosine: 1.0, scale: 0.0 }
+    }
 }
 
 /// All outputs at one batch size.
@@ -63,13 +71,19 @@ impl Parity {
     /// As a Markdown table.
     pub fn to_markdown(&self) -> String {
         let mut text = String::from(
-            "| output | batch | rows | max abs difference | min cosine | largest value |\n|---|---:|---:|---:|---:|---:|\n",
+            "| output | batch | rows | max abs difference | relative | min cosine | largest value |\n|---|---:|---:|---:|---:|---:|---:|\n",
         );
         for batch in &self.batch {
             for output in &batch.output {
                 text.push_str(&format!(
-                    "| {} | {} | {} | {:.1e} | {:.8} | {:.3} |\n",
-                    output.output, batch.batch, batch.rows, output.max_abs, output.min_cosine, output.scale
+                    "| {} | {} | {} | {:.1e} | {:.1e} | {:.8} | {:.3} |\n",
+                    output.output,
+                    batch.batch,
+                    batch.rows,
+                    output.max_abs,
+                    output.max_relative,
+                    output.min_cosine,
+                    output.scale
                 ));
             }
         }
@@ -87,13 +101,14 @@ const FIXED_RUNS: usize = 8;
 ///
 /// # Errors
 /// [`ExportError::Parity`] at the first batch size where an output is too far off; failures of ONNX Runtime.
-pub fn compare(
+pub(crate) fn compare(
     model: &ExportedModel,
     bytes: &[u8],
+    beside: Beside,
     runtime: &Runtime,
     tolerance: Tolerance,
 ) -> Result<Parity, ExportError> {
-    let mut session = runtime.open(bytes, true)?;
+    let mut session = runtime.open(bytes, Opening { beside, ..Opening::plain(true) })?;
     let outputs: Vec<String> = model.output_names();
     let batches = match model.batch_symbol() {
         Some(_) => BATCHES.to_vec(),
@@ -102,16 +117,22 @@ pub fn compare(
     let mut table = vec![];
     let mut sampler = Sampler::default();
     for (batch, runs) in batches {
-        let mut worst: Vec<OutputParity> = outputs
-            .iter()
-            .map(|name| OutputParity { output: name.clone(), max_abs: 0.0, min_cosine: 1.0, scale: 0.0 })
-            .collect();
+        let mut worst: Vec<OutputParity> = outputs.iter().map(|name| OutputParity::new(name)).collect();
         for run in 0..runs {
-            let (names, inputs) = model.sample(&mut sampler, batch, run);
+            let drawn = model.sample(&mut sampler, batch, run);
+            let inputs = arrays(&drawn);
             let expected = model.reference(inputs.iter().map(|(_, data)| data.clone()).collect());
             let found = runtime::run(&mut session, &inputs, &outputs)?;
+            let seeds = drawn.first().map(|input| input.seeds.as_slice()).unwrap_or_default();
             for ((total, found), expected) in worst.iter_mut().zip(&found).zip(&expected) {
-                compare_output(total, found, expected, &names, batch, tolerance)?;
+                compare_output(total, found, &runtime::array(expected), seeds, batch, tolerance).map_err(
+                    |mut error| {
+                        if let ExportError::Parity { first, .. } = &mut error {
+                            *first = Some(Box::new(divergence::from_burn(model, bytes, beside, runtime, &inputs)));
+                        }
+                        error
+                    },
+                )?;
             }
         }
         table.push(BatchParity { batch, rows: batch * runs, output: worst });
@@ -119,21 +140,26 @@ pub fn compare(
     Ok(Parity { tolerance, batch: table })
 }
 
+/// The drawn inputs' values.
+pub(crate) fn arrays(drawn: &[Seeded]) -> Vec<(String, TensorData)> {
+    let data = |input: &Seeded| input.data().expect("what was drawn here can be made");
+    drawn.iter().map(|input| (input.input.clone(), data(input))).collect()
+}
+
 fn compare_output(
     total: &mut OutputParity,
     found: &Array,
-    expected: &TensorData,
-    names: &[String],
+    expected: &Array,
+    seeds: &[String],
     batch: usize,
     tolerance: Tolerance,
 ) -> Result<(), ExportError> {
-    let expected = runtime::array(expected);
     if found.shape != expected.shape {
-        let output = total.output.clone();
-        return Err(ExportError::OutputShape { output, found: found.shape.clone(), expected: expected.shape });
+        let (output, expected) = (total.output.clone(), expected.shape.clone());
+        return Err(ExportError::OutputShape { output, found: found.shape.clone(), expected });
     }
     // Rows follow the inputs' rows where the first axis is the batch; else the tensor is one row.
-    let rows = if expected.shape.first() == Some(&names.len()) { names.len().max(1) } else { 1 };
+    let rows = if expected.shape.first() == Some(&seeds.len()) { seeds.len().max(1) } else { 1 };
     let length = (expected.values.len() / rows).max(1);
     for (row, (a, b)) in found.values.chunks(length).zip(expected.values.chunks(length)).enumerate() {
         let (max_abs, cosine) = distance(a, b);
@@ -141,6 +167,9 @@ fn compare_output(
         total.min_cosine = total.min_cosine.min(cosine);
         let scale = b.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
         total.scale = total.scale.max(scale);
+        if max_abs > 0.0 {
+            total.max_relative = total.max_relative.max(max_abs / scale.max(f64::MIN_POSITIVE));
+        }
         let limit = tolerance.max_abs.max(tolerance.relative * scale);
         // Not `max_abs > limit`: nothing that is not a number may pass.
         if !(max_abs <= limit && cosine >= tolerance.min_cosine) {
@@ -151,7 +180,8 @@ fn compare_output(
                 min_cosine: cosine,
                 min_allowed: tolerance.min_cosine,
                 batch,
-                seed: names.get(row).or(names.first()).cloned().unwrap_or_default(),
+                seed: seeds.get(row).or(seeds.first()).cloned().unwrap_or_default(),
+                first: None,
             });
         }
     }

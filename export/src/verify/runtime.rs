@@ -4,10 +4,11 @@ use std::sync::OnceLock;
 
 use burn::tensor::{BoolStore, DType as BurnType, TensorData};
 use ort::environment::Environment;
-use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
+use ort::session::{OutputSelector, RunOptions, Session};
 use ort::value::{DynValue, Tensor as OrtTensor};
 
+use crate::encode::{DataFile, with_outputs};
 use crate::error::ExportError;
 
 /// A loaded ONNX Runtime. Cheap to copy around: the library is loaded once and stays.
@@ -29,6 +30,32 @@ pub(crate) struct Array {
     pub values: Vec<f64>,
 }
 
+/// Where weights are that are not in the model file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Beside<'a> {
+    /// There are none.
+    Nothing,
+    /// Not written yet.
+    Memory(&'a DataFile),
+}
+
+/// How a model is opened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Opening<'a> {
+    /// At the default level, else exactly as written.
+    pub optimise: bool,
+    pub beside: Beside<'a>,
+    /// Values that become outputs too.
+    pub outputs: &'a [String],
+}
+
+impl Opening<'_> {
+    /// A model that is complete in itself.
+    pub(crate) fn plain(optimise: bool) -> Self {
+        Self { optimise, beside: Beside::Nothing, outputs: &[] }
+    }
+}
+
 impl Runtime {
     /// Loads the library that [`contract::runtime::locate`] finds, or gives the one loaded before.
     ///
@@ -48,17 +75,24 @@ impl Runtime {
         }
     }
 
-    /// Opens a model; with `optimise` at the default level, else exactly as written.
-    pub(crate) fn open(&self, bytes: &[u8], optimise: bool) -> Result<Session, ExportError> {
-        let failed = |source: ort::Error| ExportError::Runtime { doing: "loading the model", source };
-        let level = if optimise { GraphOptimizationLevel::All } else { GraphOptimizationLevel::Disable };
-        let builder = Session::builder(&self.environment).map_err(failed)?;
-        let mut builder = builder.with_optimization_level(level).map_err(|error| failed(error.into()))?;
-        builder.commit_from_memory(bytes).map_err(failed)
+    /// Opens a model.
+    pub(crate) fn open(&self, model: &[u8], how: Opening) -> Result<Session, ExportError> {
+        let attempt = || -> Result<Session, ort::Error> {
+            let level = if how.optimise { GraphOptimizationLevel::All } else { GraphOptimizationLevel::Disable };
+            let mut builder = Session::builder(&self.environment)?.with_optimization_level(level)?;
+            builder = match how.beside {
+                Beside::Nothing => builder,
+                Beside::Memory(data) => {
+                    builder.with_external_initializer_file_in_memory(&data.name, data.bytes.clone().into())?
+                }
+            };
+            builder.commit_from_memory(&with_outputs(model, how.outputs))
+        };
+        attempt().map_err(|source| ExportError::Runtime { doing: "loading the model", source })
     }
 }
 
-/// Runs a session on named inputs and gives its outputs in order.
+/// Runs a session on named inputs and gives those outputs, in order.
 pub(crate) fn run(
     session: &mut Session,
     inputs: &[(String, TensorData)],
@@ -69,7 +103,9 @@ pub(crate) fn run(
     for (name, data) in inputs {
         feeds.push((name.clone(), feed(data).map_err(failed)?));
     }
-    let given = session.run(feeds).map_err(failed)?;
+    let wanted = outputs.iter().fold(OutputSelector::no_default(), |all, name| all.with(name));
+    let options = RunOptions::new().map_err(failed)?.with_outputs(wanted);
+    let given = session.run_with_options(feeds, &options).map_err(failed)?;
     outputs.iter().map(|name| fetch(&given[name.as_str()]).map_err(failed)).collect()
 }
 

@@ -2,7 +2,9 @@
 
 use burn::tensor::{BoolStore, DType as BurnType, TensorData};
 use contract::fill;
+use serde::{Deserialize, Serialize};
 
+use crate::graph::DType;
 use crate::io::Kind;
 
 /// Kinds of float rows, in the order they are dealt. Blocks tell samples apart where noise pools to the same vector; the
@@ -21,6 +23,76 @@ pub(crate) struct SampleInput {
     pub integers: [i64; 2],
 }
 
+/// Element type of an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Element {
+    Float32,
+    Float64,
+    Int32,
+    Int64,
+    Bool,
+}
+
+/// An input that follows from names, so that it need not be stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seeded {
+    /// Name of the input.
+    pub input: String,
+    /// Element type.
+    pub element: Element,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// The name of each row along the first axis, or one name for the whole.
+    pub seeds: Vec<String>,
+    /// Integers lie from the first to before the second.
+    pub integers: [i64; 2],
+}
+
+/// Most elements of an input that a certificate may ask for.
+const MOST_ELEMENTS: usize = 1 << 28;
+
+impl Seeded {
+    /// The values.
+    ///
+    /// # Errors
+    /// What is wrong with shape or names, for they may come from a file.
+    pub fn data(&self) -> Result<TensorData, String> {
+        let count = self.shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
+        let count = count.filter(|&count| count <= MOST_ELEMENTS);
+        let count = count.ok_or_else(|| format!("shape {:?} of input `{}` is too large", self.shape, self.input))?;
+        let row = match self.shape.first() {
+            Some(&rows) if rows == self.seeds.len() => &self.shape[1..],
+            _ if self.seeds.len() == 1 => self.shape.as_slice(),
+            _ => {
+                return Err(format!("{} seeds for shape {:?} of input `{}`", self.seeds.len(), self.shape, self.input));
+            }
+        };
+        let float = matches!(self.element, Element::Float32 | Element::Float64);
+        let data = if float {
+            let mut values = Vec::with_capacity(count);
+            for seed in &self.seeds {
+                values.extend(float_row(seed, row).ok_or_else(|| format!("seed `{seed}` is of no kind we know"))?);
+            }
+            TensorData::new(values, self.shape.clone())
+        } else {
+            let [low, high] = if self.element == Element::Bool { [0, 2] } else { self.integers };
+            let span = high.saturating_sub(low).max(1) as f64;
+            let in_row = row.iter().product();
+            let values = self.seeds.iter().flat_map(|seed| fill::unit(seed, in_row));
+            TensorData::new(values.map(|u| low + (u * span) as i64).collect(), self.shape.clone())
+        };
+        Ok(data.convert_dtype(match self.element {
+            Element::Float32 => BurnType::F32,
+            Element::Float64 => BurnType::F64,
+            Element::Int32 => BurnType::I32,
+            Element::Int64 => BurnType::I64,
+            Element::Bool => BurnType::Bool(BoolStore::Native),
+        }))
+    }
+}
+
 /// Deals rows of varied kinds.
 #[derive(Debug, Default)]
 pub(crate) struct Sampler {
@@ -28,86 +100,93 @@ pub(crate) struct Sampler {
 }
 
 impl Sampler {
-    /// Names and rows: one array of shape `[rows, ..row]`, or of shape `row` when `rows` is `None`.
+    /// An input of `shape` whose first axis has `rows` rows of their own, or which is one row.
     pub(crate) fn draw(
         &mut self,
+        name: &str,
         input: &SampleInput,
-        rows: Option<usize>,
-        row: &[usize],
-    ) -> (Vec<String>, TensorData) {
-        let shape: Vec<usize> = rows.into_iter().chain(row.iter().copied()).collect();
-        let mut names = vec![];
-        let count: usize = row.iter().product();
-        match input.kind {
-            Kind::Float => {
-                let mut values = vec![];
-                for _ in 0..rows.unwrap_or(1) {
-                    let (name, content) = float_row(self.dealt, row);
-                    self.dealt += 1;
-                    names.push(name);
-                    values.extend(content);
-                }
-                (names, TensorData::new(values, shape))
-            }
-            Kind::Int | Kind::Bool => {
-                let [low, high] = if input.kind == Kind::Bool { [0, 2] } else { input.integers };
-                let mut values = vec![];
-                for _ in 0..rows.unwrap_or(1) {
-                    let name = format!("input.parity.{}.integers", self.dealt);
-                    self.dealt += 1;
-                    let span = (high - low).max(1) as f64;
-                    values.extend(fill::unit(&name, count).map(|u| low + (u * span) as i64));
-                    names.push(name);
-                }
-                let data = TensorData::new(values, shape);
-                match input.kind {
-                    Kind::Bool => (names, data.convert_dtype(BurnType::Bool(BoolStore::Native))),
-                    _ => (names, data),
-                }
-            }
-        }
+        dtype: DType,
+        rows: usize,
+        shape: Vec<usize>,
+    ) -> Seeded {
+        let seeds = (0..rows).map(|_| {
+            let number = self.dealt;
+            self.dealt += 1;
+            let kind = if input.kind == Kind::Float { KINDS[number % KINDS.len()] } else { "integers" };
+            format!("input.parity.{number}.{kind}")
+        });
+        let element = match (input.kind, dtype) {
+            (Kind::Bool, _) => Element::Bool,
+            (Kind::Float, DType::Double) => Element::Float64,
+            (Kind::Float, _) => Element::Float32,
+            (Kind::Int, DType::Int32) => Element::Int32,
+            (Kind::Int, _) => Element::Int64,
+        };
+        Seeded { input: name.into(), element, shape, seeds: seeds.collect(), integers: input.integers }
     }
 }
 
-fn float_row(number: usize, row: &[usize]) -> (String, Vec<f32>) {
-    let kind = KINDS[number % KINDS.len()];
-    let name = format!("input.parity.{number}.{kind}");
+/// The row called `name`; its kind is what follows the last dot.
+fn float_row(name: &str, row: &[usize]) -> Option<Vec<f32>> {
+    let (_, kind) = name.rsplit_once('.')?;
     let count: usize = row.iter().product();
-    let noise = || fill::fill(&name, &[count]);
-    let values = match kind {
+    let noise = || fill::fill(name, &[count]);
+    Some(match kind {
         "zeros" => vec![0.0; count],
         "constant" => vec![0.5; count],
         "ramp" => (0..count).map(|i| 2.0 * (i as f32 / count.max(2) as f32) - 1.0).collect(),
         "extremes" => noise().into_iter().map(|v| if v < 0.0 { -EXTREME } else { EXTREME }).collect(),
         "sparse" => noise().into_iter().map(|v| if v > 0.98 { EXTREME } else { 0.0 }).collect(),
         "noise" => noise(),
-        blocks => match (row, blocks.trim_start_matches("blocks").parse::<usize>()) {
-            (&[channels, height, width], Ok(block)) => {
-                let block = (1..=block).rev().find(|b| height % b == 0 && width % b == 0).unwrap_or(1);
-                fill::blocks(&name, [1, channels, height, width], block)
+        blocks => {
+            let block = blocks.strip_prefix("blocks")?.parse::<usize>().ok()?.min(1024);
+            match row {
+                &[channels, height, width] => {
+                    let block = (1..=block).rev().find(|b| height % b == 0 && width % b == 0).unwrap_or(1);
+                    fill::blocks(name, [1, channels, height, width], block)
+                }
+                _ => noise(),
             }
-            _ => noise(),
-        },
-    };
-    (name, values)
+        }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn pictures() -> Seeded {
+        let input = SampleInput { kind: Kind::Float, integers: [0, 2] };
+        Sampler::default().draw("x", &input, DType::Float, 9, vec![9, 3, 32, 32])
+    }
+
     #[test]
     fn rows_are_varied_and_reproducible() {
-        let input = SampleInput { kind: Kind::Float, integers: [0, 2] };
-        let draw = || Sampler::default().draw(&input, Some(9), &[3, 32, 32]);
-        let ((names, data), (_, again)) = (draw(), draw());
-        assert_eq!(names.len(), 9);
-        assert_eq!(data, again);
+        let drawn = pictures();
+        assert_eq!(drawn.seeds.len(), 9);
+        let data = drawn.data().unwrap();
+        assert_eq!(data, pictures().data().unwrap());
         let values: Vec<f32> = data.iter().collect();
         let rows: Vec<_> = values.chunks_exact(3 * 32 * 32).collect();
         for (index, row) in rows.iter().enumerate() {
-            assert!(row.iter().all(|value| value.is_finite()), "{}", names[index]);
-            assert!(rows[..index].iter().all(|other| other != row), "{}", names[index]);
+            assert!(row.iter().all(|value| value.is_finite()), "{}", drawn.seeds[index]);
+            assert!(rows[..index].iter().all(|other| other != row), "{}", drawn.seeds[index]);
         }
+    }
+
+    #[test]
+    fn what_a_file_asks_for_is_checked() {
+        let refused = |edit: &dyn Fn(&mut Seeded)| {
+            let mut seeded = pictures();
+            edit(&mut seeded);
+            seeded.data().unwrap_err()
+        };
+        assert!(refused(&|s| s.shape = vec![usize::MAX, 2]).contains("too large"));
+        assert!(refused(&|s| s.shape = vec![9, 1 << 20, 1 << 20]).contains("too large"));
+        assert!(refused(&|s| s.shape = vec![4, 3]).contains("9 seeds for shape [4, 3]"));
+        assert!(refused(&|s| s.seeds[3] = "input.parity.3.poem".into()).contains("`input.parity.3.poem`"));
+        let mut reversed = pictures();
+        (reversed.element, reversed.integers) = (Element::Int64, [i64::MAX, i64::MIN]);
+        assert_eq!(reversed.data().unwrap().iter::<i64>().next(), Some(i64::MAX));
     }
 }
