@@ -30,6 +30,22 @@ pub enum MetricsError {
         /// Labels handed in.
         found: usize,
     },
+    /// Pictures of different sizes, or none.
+    #[error("a picture has {found} values, {wanted} are needed, and more than none")]
+    Pictures {
+        /// Values of one.
+        found: usize,
+        /// Values of the other, or of its size.
+        wanted: usize,
+    },
+    /// A picture smaller than the window it is looked at through.
+    #[error("a picture of {height}×{width} is smaller than a window of 11×11")]
+    Window {
+        /// Rows.
+        height: usize,
+        /// Columns.
+        width: usize,
+    },
     /// A NaN or an infinity, which has no place in a ranking.
     #[error("{what} row {row}, column {col} is {value}; only finite values can be ranked")]
     NotFinite {

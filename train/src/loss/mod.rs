@@ -1,4 +1,4 @@
-//! Losses for identity networks, and the expression that weighs them.
+//! Losses for identity networks, and the expression that weighs them; losses of generated pictures.
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
@@ -20,12 +20,14 @@ mod cross_entropy;
 mod focal;
 mod multi_similarity;
 mod pairs;
+mod picture;
 mod triplet;
 
 pub use center::{CenterLoss, CenterRule};
 pub use cross_entropy::CrossEntropy;
 pub use focal::Focal;
 pub use multi_similarity::MultiSimilarity;
+pub use picture::PictureLoss;
 pub use triplet::{Triplet, TripletSemihard};
 
 use burn::tensor::{Int, Tensor};

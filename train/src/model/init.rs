@@ -1,10 +1,14 @@
 //! Initial weights: a pure function of seed and parameter name, so that they are the same on every machine and in whatever order a
 //! network is built.
 
+use std::collections::BTreeMap;
 use std::f64::consts::TAU;
 
+use burn::module::Module;
 use burn::tensor::TensorData;
 use contract::fill::unit;
+
+use super::StateDict;
 
 /// Distribution of a weight with two axes or more.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,6 +22,28 @@ pub enum Init {
     NormalFanOut,
     /// PyTorch's default: uniform within ±1/√fan-in. Biases the same.
     UniformFanIn,
+    /// Glorot's: uniform within ±√(6 / (rows + columns)), for linear layers. Biases 0.
+    XavierUniform,
+    /// 0, as are biases.
+    Zero,
+}
+
+/// Fills a network with the initial weights of `seed`; `source` says for each key where its numbers come from.
+pub fn initialise<M: Module>(net: &mut M, source: impl Fn(&str) -> Source, seed: u64) {
+    let empty = StateDict::of(net);
+    let fan_ins: BTreeMap<&str, usize> = empty
+        .iter()
+        .filter(|(_, data)| data.shape().len() > 1)
+        .filter_map(|(key, data)| Some((key.strip_suffix(".weight")?, data.shape()[1..].iter().product())))
+        .collect();
+    let initial = empty.iter().map(|(key, data)| {
+        let module = key.rsplit_once('.').map_or("", |(module, _)| module);
+        let fan_in = fan_ins.get(module).copied().unwrap_or(1);
+        (key.to_owned(), source(key).draw(key, data.shape(), fan_in, seed))
+    });
+    let initial: StateDict = initial.collect();
+    let report = initial.load_into(net);
+    assert!(report.is_complete(), "initial weights are made from the network's own keys: {report:?}");
 }
 
 /// Where a parameter's numbers come from: parameters of equal `name` start equal.
@@ -47,7 +73,12 @@ impl Source {
                     let bound = 1.0 / (fan_in as f64).sqrt();
                     uniform().take(count).map(|u| ((2.0 * u - 1.0) * bound) as f32).collect()
                 }
-                Init::Normal { .. } | Init::NormalFanOut if shape.len() == 1 => constant(0.0),
+                Init::Zero => constant(0.0),
+                Init::Normal { .. } | Init::NormalFanOut | Init::XavierUniform if shape.len() == 1 => constant(0.0),
+                Init::XavierUniform => {
+                    let bound = (6.0 / (shape[0] + shape[1]) as f64).sqrt();
+                    uniform().take(count).map(|u| ((2.0 * u - 1.0) * bound) as f32).collect()
+                }
                 Init::Normal { std } => normal(uniform(), std),
                 Init::NormalFanOut => {
                     let fan_out = shape[0] * shape[2..].iter().product::<usize>();
@@ -90,6 +121,11 @@ mod tests {
         let weights = draw("conv.weight", Init::UniformFanIn, &[64, 32, 3, 3], 288);
         let bound = 1.0 / 288f32.sqrt();
         assert!(weights.iter().all(|v| v.abs() <= bound) && (std(&weights) * 3f32.sqrt() / bound - 1.0).abs() < 0.02);
+        let weights = draw("linear.weight", Init::XavierUniform, &[64, 32], 32);
+        let bound = (6.0f32 / 96.0).sqrt();
+        assert!(weights.iter().all(|v| v.abs() <= bound) && (std(&weights) * 3f32.sqrt() / bound - 1.0).abs() < 0.03);
+        assert_eq!(draw("linear.bias", Init::XavierUniform, &[4], 1), [0.0; 4]);
+        assert_eq!(draw("conv.weight", Init::Zero, &[2, 1, 1], 1), [0.0; 2]);
         assert_eq!(draw("bn.weight", Init::UniformFanIn, &[4], 1), [1.0; 4]);
         assert_eq!(draw("bn.bias", Init::UniformFanIn, &[4], 1), [0.0; 4]);
         assert_ne!(draw("gate.fc1.bias", Init::UniformFanIn, &[4], 16), [0.0; 4]);

@@ -1,5 +1,6 @@
 //! Networks. Burn only: no data set and no loss is known here.
 
+mod controlnet;
 mod erase;
 mod head;
 mod init;
@@ -7,18 +8,21 @@ mod lmbn_n;
 mod norm;
 mod osnet;
 mod pickle;
+mod resnet;
 mod weights;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+pub use controlnet::{ControlNet, ControlNetConfig, EMBEDDING, EncoderKind, Generated, encoder_of};
 pub use erase::drop_top_rows;
 pub use lmbn_n::LmbnN;
 pub use norm::UnbiasedBatchNorm;
+pub use resnet::{RESNET50_FEATURES, ResNet50};
 pub use weights::{LoadReport, Partial, StateDict, WeightsError};
 
 /// What a re-identification network gives a training step.
@@ -74,20 +78,7 @@ impl ReidNet {
             "LMBN_n" => (Self::LmbnN(LmbnN::new(config.classes, config.features, device)), LmbnN::init),
             _ => return Err(UnknownNetwork { found: config.model.clone() }),
         };
-        let empty = StateDict::of(&net);
-        let fan_ins: BTreeMap<&str, usize> = empty
-            .iter()
-            .filter(|(_, data)| data.shape().len() > 1)
-            .filter_map(|(key, data)| Some((key.strip_suffix(".weight")?, data.shape()[1..].iter().product())))
-            .collect();
-        let initial = empty.iter().map(|(key, data)| {
-            let module = key.rsplit_once('.').map_or("", |(module, _)| module);
-            let fan_in = fan_ins.get(module).copied().unwrap_or(1);
-            (key.to_owned(), source(key).draw(key, data.shape(), fan_in, seed))
-        });
-        let initial: StateDict = initial.collect();
-        let report = initial.load_into(&mut net);
-        assert!(report.is_complete(), "initial weights are made from the network's own keys: {report:?}");
+        init::initialise(&mut net, source, seed);
         Ok(net)
     }
 

@@ -1,6 +1,6 @@
 //! Batch normalisation with PyTorch's running variance.
 
-use burn::module::{Module, Param, RunningState};
+use burn::module::{Flag, Module, Param, RunningState};
 use burn::tensor::activation::relu;
 use burn::tensor::module::batch_norm;
 use burn::tensor::{DType, Device, Tensor};
@@ -12,8 +12,9 @@ use crate::ops::batch_norm_train;
 /// itself takes the biased one in both). Burn 0.22's own layer accumulates the biased one, so that a run continued from
 /// a PyTorch checkpoint drifts. Parameter names are PyTorch's.
 ///
-/// Statistics of the batch are used on an autodiff device, the running ones otherwise: `module.valid()` is evaluation. It computes
-/// in single precision and answers in that of its input.
+/// Statistics of the batch are used on an autodiff device, the running ones otherwise: `module.valid()` is evaluation. A layer that
+/// was frozen (`module.freeze()`) uses the running ones everywhere and leaves them as they are. It computes in single precision and
+/// answers in that of its input.
 #[derive(Module, Debug)]
 pub struct UnbiasedBatchNorm {
     /// Scale γ, `[channels]`.
@@ -24,6 +25,8 @@ pub struct UnbiasedBatchNorm {
     pub running_mean: RunningState<Tensor<1>>,
     /// Unbiased variance over past batches, `[channels]`.
     pub running_var: RunningState<Tensor<1>>,
+    /// Whether the layer takes part in training.
+    training: Param<Flag>,
 }
 
 /// Share of a new batch in the running statistics.
@@ -40,6 +43,7 @@ impl UnbiasedBatchNorm {
             bias: Param::from_tensor(Tensor::zeros([channels], device)),
             running_mean: RunningState::new(Tensor::zeros([channels], device)),
             running_var: RunningState::new(Tensor::ones([channels], device)),
+            training: Param::from_bool(true),
         }
     }
 
@@ -74,7 +78,7 @@ impl UnbiasedBatchNorm {
     }
 
     fn normalise_single<const D: usize>(&self, input: Tensor<D>, activated: bool) -> Tensor<D> {
-        if !input.device().is_autodiff() {
+        if !input.device().is_autodiff() || !self.training.is_enabled() {
             let (mean, variance) = (self.running_mean.value(), self.running_var.value());
             let normed = batch_norm(input, self.weight.val(), self.bias.val(), mean, variance, EPSILON);
             return if activated { relu(normed) } else { normed };
@@ -121,5 +125,23 @@ mod tests {
         norm.forward(input());
         let _ = norm.valid();
         assert!((copy.running_mean.value_sync().into_scalar::<f32>() - 0.2).abs() < 1e-6);
+    }
+
+    /// A frozen layer in a network that trains: running statistics, which stay, and a gradient for what lies before it.
+    #[test]
+    fn a_frozen_layer_keeps_its_statistics() {
+        let device = Device::flex().autodiff();
+        let norm = UnbiasedBatchNorm::new(1, &device);
+        norm.forward(Tensor::<2>::from_floats([[0.0], [2.0], [4.0]], &device));
+        let norm = norm.valid().train().freeze();
+        let input = Tensor::<2>::from_floats([[1.0], [5.0]], &device).require_grad();
+        let output = norm.forward(input.clone());
+        let grads = output.clone().sum().backward();
+        let found = output.into_data().try_to_vec::<f32>().unwrap();
+        // (x - 0.2) / sqrt(1.3 + 1e-5)
+        assert!((found[0] - 0.8 / 1.30001f32.sqrt()).abs() < 1e-6 && (found[1] - 4.8 / 1.30001f32.sqrt()).abs() < 1e-6);
+        let grad = input.grad(&grads).unwrap().into_data().try_to_vec::<f32>().unwrap();
+        assert!(grad.iter().all(|value| (value - 1.0 / 1.30001f32.sqrt()).abs() < 1e-6), "{grad:?}");
+        assert!((norm.valid().running_mean.value_sync().into_scalar::<f32>() - 0.2).abs() < 1e-6);
     }
 }

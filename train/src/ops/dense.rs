@@ -1,5 +1,7 @@
 //! Convolution without groups as matrix products. Patches are laid out while the product packs its operand, never as a whole.
 
+use rayon::prelude::*;
+
 use super::kernels::{Columns, Packed, outer_sum, product};
 
 /// Sizes of a convolution; kernel, stride and padding may differ by axis (rows first).
@@ -169,6 +171,41 @@ pub fn input_grad(weight: &[f32], grad: &[f32], geometry: Geometry) -> Vec<f32> 
     } else {
         product(&left, &samples.map(|grad| Spread { grad, geometry }).collect::<Vec<_>>(), width, &mut result);
     }
+    result
+}
+
+/// The transpose of [`forward`]: `[batch, output, out_height, out_width]` to `[batch, input, height, width]`. The same sums as
+/// [`input_grad`], by way of each output pixel's contributions: no products with the zeros that a stride leaves between pixels.
+pub fn transposed(input: &[f32], weight: &[f32], geometry: Geometry) -> Vec<f32> {
+    let rows = geometry.input * geometry.taps();
+    let left = Packed::new(rows, geometry.output, |row, k| weight[k * rows + row]);
+    let width = geometry.out_pixels();
+    let samples: Vec<_> = input.chunks_exact(geometry.output * width).map(|values| Plain { values, width }).collect();
+    let mut contributions = vec![0.0; samples.len() * rows * width];
+    product(&left, &samples, width, &mut contributions);
+
+    let [height, across] = geometry.size;
+    let [out_height, out_width] = geometry.out_size();
+    let mut result = vec![0.0; samples.len() * geometry.input * geometry.pixels()];
+    let planes = result.par_chunks_mut(geometry.pixels()).zip(contributions.par_chunks(geometry.taps() * width));
+    planes.for_each(|(plane, taps)| {
+        for (tap, values) in taps.chunks_exact(width).enumerate() {
+            let (down, right) = (tap / geometry.kernel[1], tap % geometry.kernel[1]);
+            for y in 0..out_height {
+                let row = (y * geometry.stride[0] + down).checked_sub(geometry.padding[0]).filter(|row| *row < height);
+                let Some(row) = row else { continue };
+                let (row, values) = (&mut plane[row * across..][..across], &values[y * out_width..][..out_width]);
+                // The first pixel whose contribution lies inside the row, and the place of that contribution.
+                let stride = geometry.stride[1];
+                let first = geometry.padding[1].saturating_sub(right).div_ceil(stride);
+                let place = first * stride + right - geometry.padding[1];
+                if place < across && first < out_width {
+                    let places = row[place..].iter_mut().step_by(stride);
+                    places.zip(&values[first..]).for_each(|(sum, value)| *sum += value);
+                }
+            }
+        }
+    });
     result
 }
 

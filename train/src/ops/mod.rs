@@ -8,6 +8,7 @@
 //! `VITRINE_OPS=burn` in the environment turns all of them off. Results have the same bits whatever the number of threads.
 
 mod conv;
+mod conv_transpose;
 mod dense;
 mod depthwise;
 mod fused;
@@ -26,6 +27,7 @@ use burn::backend::{Autodiff, Flex};
 use burn::tensor::{DType, Tensor, TensorData};
 
 pub use conv::conv2d;
+pub use conv_transpose::conv_transpose2d;
 pub use fused::{STREAMS, add_relu, gated_sum, global_avg_pool};
 pub use norm_op::{NormTrain, batch_norm_train};
 

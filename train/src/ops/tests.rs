@@ -2,7 +2,7 @@
 
 use burn::module::Param;
 use burn::nn::PaddingConfig2d;
-use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::conv::{Conv2d, Conv2dConfig, ConvTranspose2d, ConvTranspose2dConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor, TensorData, module};
 use contract::fill::fill;
@@ -338,5 +338,46 @@ fn fused_operations_match_burns() {
                 assert_same(&format!("{name} of {shape:?}, part {part}"), ours, burns);
             }
         }
+    }
+}
+
+#[test]
+fn transposed_convolutions_match_burns() {
+    let cases = [
+        ([1, 1, 1, 1], 1, 4, 2, 1),
+        ([2, 3, 5, 7], 6, 4, 2, 1),
+        ([5, 17, 7, 7], 9, 4, 2, 1),
+        ([2, 4, 3, 6], 5, 3, 1, 1),
+        ([1, 2, 4, 3], 3, 2, 2, 0),
+        ([3, 2, 2, 5], 2, 3, 3, 2),
+        ([1, 3, 4, 4], 2, 5, 1, 0),
+    ];
+    for (input, output, kernel, stride, padding) in cases {
+        let run = |layer: &dyn Fn(&ConvTranspose2d, Tensor<4>) -> Tensor<4>| {
+            let device = Device::flex().autodiff();
+            let mut conv = ConvTranspose2dConfig::new([input[1], output], [kernel, kernel])
+                .with_stride([stride, stride])
+                .with_padding([padding, padding])
+                .init(&device);
+            conv.weight = Param::from_tensor(filled("conv.weight", [input[1], output, kernel, kernel], &device));
+            conv.bias = Some(Param::from_tensor(filled("conv.bias", [output], &device)));
+            let map = filled("input", input, &device).require_grad();
+            let made = layer(&conv, map.clone());
+            let grads = (made.clone() * filled("grad", made.dims(), &device)).sum().backward();
+            let bias = conv.bias.as_ref().unwrap().grad(&grads).unwrap();
+            [data(made), data(map.grad(&grads).unwrap()), data(conv.weight.grad(&grads).unwrap()), data(bias)]
+        };
+        let (ours, burns) = (run(&conv_transpose2d), run(&|conv, map| conv.forward(map)));
+        for (part, (ours, burns)) in ours.iter().zip(&burns).enumerate() {
+            assert_same(&format!("{input:?} to {output}, kernel {kernel}, stride {stride}, part {part}"), ours, burns);
+        }
+        let device = Device::flex();
+        let mut conv = ConvTranspose2dConfig::new([input[1], output], [kernel, kernel])
+            .with_stride([stride, stride])
+            .with_padding([padding, padding])
+            .init(&device);
+        conv.weight = Param::from_tensor(filled("conv.weight", [input[1], output, kernel, kernel], &device));
+        conv.bias = Some(Param::from_tensor(filled("conv.bias", [output], &device)));
+        assert_eq!(data(conv_transpose2d(&conv, filled("input", input, &device))), ours[0], "without autodiff");
     }
 }

@@ -1,6 +1,7 @@
 //! Tests of the training half that need fixtures, whole networks or the program.
 
 mod adam;
+mod controlnet;
 mod lmbn_n;
 mod refusals;
 mod runs;
