@@ -26,6 +26,18 @@ pub enum Init {
     XavierUniform,
     /// 0, as are biases.
     Zero,
+    /// Normal, standard deviation gain / √fan-in. Biases 0.
+    NormalFanIn {
+        /// Gain of the activation behind.
+        gain: f64,
+    },
+    /// Uniform within ±bound, whatever the key is called.
+    Uniform {
+        /// Largest absolute value.
+        bound: f64,
+    },
+    /// One value, whatever the key is called.
+    Constant(f32),
 }
 
 /// Fills a network with the initial weights of `seed`; `source` says for each key where its numbers come from.
@@ -37,6 +49,10 @@ pub fn initialise<M: Module>(net: &mut M, source: impl Fn(&str) -> Source, seed:
         .filter_map(|(key, data)| Some((key.strip_suffix(".weight")?, data.shape()[1..].iter().product())))
         .collect();
     let initial = empty.iter().map(|(key, data)| {
+        // Integers a network computes itself.
+        if data.as_slice::<f32>().is_err() {
+            return (key.to_owned(), data.clone());
+        }
         let module = key.rsplit_once('.').map_or("", |(module, _)| module);
         let fan_in = fan_ins.get(module).copied().unwrap_or(1);
         (key.to_owned(), source(key).draw(key, data.shape(), fan_in, seed))
@@ -62,24 +78,25 @@ impl Source {
         let count: usize = shape.iter().product();
         let uniform = || unit(&format!("init.{seed}.{}", self.name), 2 * count);
         let constant = |value: f32| vec![value; count];
-        let values = if key.ends_with(".running_var") || (shape.len() == 1 && key.ends_with(".weight")) {
+        let within = |bound: f64| uniform().take(count).map(|u| ((2.0 * u - 1.0) * bound) as f32).collect();
+        let values = if let Init::Constant(value) = self.init {
+            constant(value)
+        } else if let Init::Uniform { bound } = self.init {
+            within(bound)
+        } else if key.ends_with(".running_var") || (shape.len() == 1 && key.ends_with(".weight")) {
             constant(1.0)
         } else if key.ends_with(".running_mean") {
             constant(0.0)
         } else {
             match self.init {
                 _ if is_norm_bias(key) => constant(0.0),
-                Init::UniformFanIn => {
-                    let bound = 1.0 / (fan_in as f64).sqrt();
-                    uniform().take(count).map(|u| ((2.0 * u - 1.0) * bound) as f32).collect()
-                }
+                Init::UniformFanIn => within(1.0 / (fan_in as f64).sqrt()),
                 Init::Zero => constant(0.0),
-                Init::Normal { .. } | Init::NormalFanOut | Init::XavierUniform if shape.len() == 1 => constant(0.0),
-                Init::XavierUniform => {
-                    let bound = (6.0 / (shape[0] + shape[1]) as f64).sqrt();
-                    uniform().take(count).map(|u| ((2.0 * u - 1.0) * bound) as f32).collect()
-                }
+                _ if shape.len() == 1 => constant(0.0),
                 Init::Normal { std } => normal(uniform(), std),
+                Init::NormalFanIn { gain } => normal(uniform(), gain / (fan_in as f64).sqrt()),
+                Init::XavierUniform => within((6.0 / (shape[0] + shape[1]) as f64).sqrt()),
+                Init::Constant(_) | Init::Uniform { .. } => unreachable!("done above"),
                 Init::NormalFanOut => {
                     let fan_out = shape[0] * shape[2..].iter().product::<usize>();
                     normal(uniform(), (2.0 / fan_out as f64).sqrt())

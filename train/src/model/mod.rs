@@ -7,6 +7,7 @@ mod init;
 mod lmbn_n;
 mod norm;
 mod osnet;
+pub mod palmvein;
 mod pickle;
 mod resnet;
 mod weights;
