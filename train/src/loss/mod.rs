@@ -16,16 +16,20 @@
 //! ```
 
 mod center;
+mod cosine_triplet;
 mod cross_entropy;
 mod focal;
+mod fusion;
 mod multi_similarity;
 mod pairs;
 mod picture;
 mod triplet;
 
 pub use center::{CenterLoss, CenterRule};
+pub use cosine_triplet::{CosineTriplet, CosineTripletOutput, Mining};
 pub use cross_entropy::CrossEntropy;
 pub use focal::Focal;
+pub use fusion::{FusionLoss, FusionMode, FusionTerms};
 pub use multi_similarity::MultiSimilarity;
 pub use picture::PictureLoss;
 pub use triplet::{Triplet, TripletSemihard};

@@ -21,11 +21,20 @@ pub(super) fn euclidean(features: Tensor<2>) -> Tensor<2> {
 /// - `features`: `[batch, feat_dim]`
 /// - returns: `[batch, batch]`, in [-1, 1] up to rounding
 pub(super) fn cosine(features: Tensor<2>) -> Tensor<2> {
+    let unit = unit(features);
+    unit.clone().matmul(unit.transpose())
+}
+
+/// Each row at length 1; one shorter than 1e-12 becomes zero and receives no gradient.
+///
+/// # Shapes
+/// - `features`: `[batch, feat_dim]`
+/// - returns: the same
+pub(super) fn unit(features: Tensor<2>) -> Tensor<2> {
     let dims = features.dims();
     let square = features.clone().square().sum_dim(1);
     let directionless = square.clone().lower_scalar(1e-24).expand(dims);
-    let unit = (features / square.clamp_min(1e-24).sqrt()).mask_fill(directionless, 0.0);
-    unit.clone().matmul(unit.transpose())
+    (features / square.clamp_min(1e-24).sqrt()).mask_fill(directionless, 0.0)
 }
 
 /// Which pairs of rows have the same identity; a row is one with itself.

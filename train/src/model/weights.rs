@@ -154,7 +154,7 @@ impl StateDict {
             .into_iter()
             .map(|tensor| {
                 let data = bridge::to_data(&tensor).expect("a network's own tensors can be read");
-                (tensor.name, data)
+                (tensor.name, canonical(data))
             })
             .collect()
     }
@@ -215,10 +215,10 @@ impl StateDict {
             .tensors
             .into_iter()
             .map(|(key, data)| {
-                let data = if own.get(&key).is_some_and(|own| own.dtype() != data.dtype()) {
-                    data.convert::<f32>()
-                } else {
-                    data
+                let data = match own.get(&key).map(TensorData::dtype) {
+                    Some(DType::F32) if data.dtype() != DType::F32 => data.convert::<f32>(),
+                    Some(DType::I64) if data.dtype() != DType::I64 => data.convert::<i64>(),
+                    _ => data,
                 };
                 bridge::from_data(data, key, None)
             })

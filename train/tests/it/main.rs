@@ -3,6 +3,7 @@
 mod adam;
 mod controlnet;
 mod lmbn_n;
+mod palmvein;
 mod refusals;
 mod runs;
 mod support;

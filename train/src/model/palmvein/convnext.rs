@@ -186,23 +186,23 @@ impl ConvNext {
     ///
     /// # Panics
     /// If a side is below [`ConvNext::SMALLEST`].
-    pub fn map(&self, images: Tensor<4>) -> Tensor<4> {
+    pub fn spatial(&self, images: Tensor<4>) -> Tensor<4> {
         self.steps(images).pop().expect("four stages").1
     }
 
     /// The local vector, `return_spatial` = false in the reference: the norm of the map's mean, `[batch, features]`. It is not the
-    /// mean of [`ConvNext::map`].
+    /// mean of [`ConvNext::spatial`].
     ///
     /// # Panics
-    /// As [`ConvNext::map`].
+    /// As [`ConvNext::spatial`].
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        self.norm.forward(ops::global_avg_pool(self.map(images)).flatten::<2>(1, 3))
+        self.norm.forward(ops::global_avg_pool(self.spatial(images)).flatten::<2>(1, 3))
     }
 
     /// Each stage's map before and after its blocks.
     ///
     /// # Panics
-    /// As [`ConvNext::map`].
+    /// As [`ConvNext::spatial`].
     pub fn steps(&self, images: Tensor<4>) -> Vec<(Tensor<4>, Tensor<4>)> {
         let [_, _, height, width] = images.dims();
         let smallest = Self::SMALLEST;

@@ -351,22 +351,22 @@ impl EfficientVit {
     ///
     /// # Panics
     /// If the mixer is cascaded and the picture is not of the network's size.
-    pub fn map(&self, images: Tensor<4>) -> Tensor<4> {
+    pub fn spatial(&self, images: Tensor<4>) -> Tensor<4> {
         self.stages(images).pop().expect("three stages")
     }
 
-    /// The global vector, `pool` = true in the reference: the mean of [`EfficientVit::map`], `[batch, features]`.
+    /// The global vector, `pool` = true in the reference: the mean of [`EfficientVit::spatial`], `[batch, features]`.
     ///
     /// # Panics
-    /// As [`EfficientVit::map`].
+    /// As [`EfficientVit::spatial`].
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        ops::global_avg_pool(self.map(images)).flatten(1, 3)
+        ops::global_avg_pool(self.spatial(images)).flatten(1, 3)
     }
 
     /// Maps behind the patch embedding and each stage.
     ///
     /// # Panics
-    /// As [`EfficientVit::map`].
+    /// As [`EfficientVit::spatial`].
     pub fn stages(&self, images: Tensor<4>) -> Vec<Tensor<4>> {
         if let Some(side) = self.side {
             assert_shape!(images, [_, _, side, side]);

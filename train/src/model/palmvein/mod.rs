@@ -161,6 +161,11 @@ pub struct CosineHead {
 pub const COSINE_SCALE: f64 = 16.0;
 
 impl CosineHead {
+    /// Not yet initialised.
+    pub fn new(features: usize, classes: usize, device: &Device) -> Self {
+        Self { weight: Param::from_tensor(Tensor::zeros([classes, features], device)) }
+    }
+
     /// Scores of `[batch, features]` rows, `[batch, classes]`: scale · cosine, each class direction taken at length 1. The
     /// reference divides by the length over classes instead, which is no cosine.
     pub fn forward(&self, features: Tensor<2>) -> Tensor<2> {
@@ -219,10 +224,7 @@ impl Stage1Net {
         let (features, classes) = (config.backbone.features(), config.classes);
         let head = |kind| match kind {
             IdentityKind::Linear => IdentityHead::Linear(LinearConfig::new(features, classes).init(device)),
-            IdentityKind::Cosine => {
-                let weight = Param::from_tensor(Tensor::zeros([classes, features], device));
-                IdentityHead::Cosine(CosineHead { weight })
-            }
+            IdentityKind::Cosine => IdentityHead::Cosine(CosineHead::new(features, classes, device)),
         };
         let mut net = Self { model: Backbone::empty(&config.backbone, device)?, criterion: config.identity.map(head) };
         let name = config.branch.name();
@@ -385,11 +387,11 @@ impl PalmVeinNet {
     /// What the backbones give the head for `[batch, 1, height, width]` pictures of palm and vein.
     ///
     /// # Panics
-    /// If the pictures are too small (see [`ConvNext::map`]), or the batch sizes differ.
+    /// If the pictures are too small (see [`ConvNext::spatial`]), or the batch sizes differ.
     pub fn backbones(&self, palm: Tensor<4>, vein: Tensor<4>) -> Backbones {
         assert_eq!(palm.dims()[0], vein.dims()[0], "a pair is a palm and a vein");
         let local = |net: &ConvNext, images: Tensor<4>| match self.maps {
-            true => Features::Map(net.map(images)),
+            true => Features::Map(net.spatial(images)),
             false => Features::Vector(net.forward(images)),
         };
         let vit_vein = if self.shared { &self.vit_palm } else { &self.vit_vein };
