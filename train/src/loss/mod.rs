@@ -15,21 +15,25 @@
 //! # Ok::<(), train::loss::LossError>(())
 //! ```
 
+mod angle_triplet;
 mod center;
 mod cosine_triplet;
 mod cross_entropy;
 mod focal;
 mod fusion;
+mod identity_preserving;
 mod multi_similarity;
 mod pairs;
 mod picture;
 mod triplet;
 
+pub use angle_triplet::{AngleTriplet, AngleTripletTerms, Triple, cosine};
 pub use center::{CenterLoss, CenterRule};
 pub use cosine_triplet::{CosineTriplet, CosineTripletOutput, Mining};
 pub use cross_entropy::CrossEntropy;
 pub use focal::Focal;
 pub use fusion::{FusionLoss, FusionMode, FusionTerms};
+pub use identity_preserving::{IDENTITY_DIMS, IdentityPreserving, front_pose_loss, target_loss};
 pub use multi_similarity::MultiSimilarity;
 pub use picture::PictureLoss;
 pub use triplet::{Triplet, TripletSemihard};

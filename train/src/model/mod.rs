@@ -1,6 +1,7 @@
 //! Networks. Burn only: no data set and no loss is known here.
 
 mod controlnet;
+mod dropout;
 mod erase;
 mod head;
 mod init;
@@ -10,6 +11,7 @@ mod osnet;
 pub mod palmvein;
 mod pickle;
 mod resnet;
+pub mod senet;
 mod weights;
 
 use std::collections::BTreeSet;
@@ -20,6 +22,7 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 pub use controlnet::{ControlNet, ControlNetConfig, EMBEDDING, EncoderKind, Generated, encoder_of};
+pub use dropout::{Dropout, Masks};
 pub use erase::drop_top_rows;
 pub use lmbn_n::LmbnN;
 pub use norm::UnbiasedBatchNorm;

@@ -153,8 +153,11 @@ impl StateDict {
         tensors
             .into_iter()
             .map(|tensor| {
-                let data = bridge::to_data(&tensor).expect("a network's own tensors can be read");
-                (tensor.name, canonical(data))
+                let mut data = canonical(bridge::to_data(&tensor).expect("a network's own tensors can be read"));
+                if is_scalar(&tensor.name) {
+                    data = TensorData::from_bytes_vec(data.as_bytes().to_vec(), Vec::<usize>::new(), data.dtype());
+                }
+                (tensor.name, data)
             })
             .collect()
     }
@@ -215,11 +218,14 @@ impl StateDict {
             .tensors
             .into_iter()
             .map(|(key, data)| {
-                let data = match own.get(&key).map(TensorData::dtype) {
+                let mut data = match own.get(&key).map(TensorData::dtype) {
                     Some(DType::F32) if data.dtype() != DType::F32 => data.convert::<f32>(),
                     Some(DType::I64) if data.dtype() != DType::I64 => data.convert::<i64>(),
                     _ => data,
                 };
+                if is_scalar(&key) {
+                    data = TensorData::from_bytes_vec(data.as_bytes().to_vec(), vec![1], data.dtype());
+                }
                 bridge::from_data(data, key, None)
             })
             .collect();
@@ -358,6 +364,11 @@ fn is_training_state(key: &str) -> bool {
     ["optimizer", "scheduler", "lr_scheduler", "log", "epoch", "scaler"]
         .iter()
         .any(|name| key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '_'])))
+}
+
+/// Whether PyTorch has a number without axes where a network of ours has one axis with one number: Burn knows no tensor without axes.
+fn is_scalar(key: &str) -> bool {
+    key.rsplit('.').next() == Some("fusion_alpha")
 }
 
 fn from_safetensors(bytes: &[u8]) -> Result<BTreeMap<String, TensorData>, String> {

@@ -6,5 +6,6 @@ mod lmbn_n;
 mod palmvein;
 mod refusals;
 mod runs;
+mod senet;
 mod support;
 mod weights;

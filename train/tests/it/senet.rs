@@ -1,0 +1,334 @@
+//! SENet against the reference implementation: `fixtures/senet/README.md` names the generator.
+
+use std::collections::BTreeSet;
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor, TensorData};
+use contract::fill::fill;
+use fixtures::Golden;
+use serde_json::Value;
+use train::loss::{AngleTriplet, AngleTripletTerms, IdentityPreserving};
+use train::model::senet::{DualBranchConfig, DualBranchSenet, SeBlock, SenetNetConfig, SenetTripletNetwork, senet_of};
+use train::model::{Masks, StateDict};
+
+/// The specification's; single precision costs the reference itself up to 2e-6.
+const OUTPUTS: f32 = 1e-5;
+
+/// With the batch's statistics it costs the reference 5e-6; a few times that.
+const TRAINING: f32 = 2e-5;
+
+/// Losses, relative.
+const LOSSES: f64 = 1e-4;
+
+fn case<'a>(golden: &'a Golden, name: &str) -> &'a Value {
+    golden.json()["cases"].as_array().unwrap().iter().find(|case| case["name"] == name).unwrap()
+}
+
+fn numbers(value: &Value) -> Vec<usize> {
+    value.as_array().unwrap().iter().map(|number| number.as_u64().unwrap() as usize).collect()
+}
+
+/// Every entry by its name, under the network's own keys.
+fn filled<M: Module>(net: &mut M) {
+    let state = StateDict::of(net);
+    let filled = state
+        .iter()
+        .map(|(key, data)| (key.to_owned(), TensorData::new(fill(key, data.shape()), data.shape().to_vec())));
+    let report = filled.collect::<StateDict>().load_into(net);
+    assert!(report.is_complete(), "{report}");
+}
+
+fn input<const D: usize>(case: &Value, index: usize, device: &Device) -> Tensor<D> {
+    let entry = &case["inputs"][index];
+    let shape = numbers(&entry["shape"]);
+    let scale = entry["scale"].as_f64().unwrap() as f32;
+    let values: Vec<f32> = fill(entry["name"].as_str().unwrap(), &shape).iter().map(|value| value * scale).collect();
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+/// Compares with the stored output of that name; panics where they are farther apart than `tolerance`.
+#[track_caller]
+fn compare(golden: &Golden, case: &Value, name: &str, values: &[f32], tolerance: f32) {
+    let key = format!("{}/{name}", case["name"].as_str().unwrap());
+    let entry = case["outputs"].as_array().unwrap().iter().find(|entry| entry["key"] == key.as_str()).unwrap();
+    let (_, stored) = golden.tensor_f32(&key).unwrap();
+    let every = entry["every"].as_u64().unwrap() as usize;
+    assert_eq!(values.len(), numbers(&entry["full_shape"]).iter().product::<usize>(), "{key}");
+    let ours: Vec<f32> = values.iter().copied().step_by(every).collect();
+    assert_eq!(ours.len(), stored.len(), "{key}");
+    let off = ours.iter().zip(&stored).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    println!("{key}: off by {off:.1e}");
+    assert!(off <= tolerance, "{key}: {off:.1e}");
+}
+
+fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_to_vec().unwrap()
+}
+
+/// The running statistics and keys that a case lists, of a network on an autodiff device after one forward.
+fn compare_after<M: Module>(golden: &Golden, case: &Value, net: &M) {
+    let state = StateDict::of(net);
+    for entry in case["outputs"].as_array().unwrap() {
+        let key = entry["key"].as_str().unwrap().split_once('/').unwrap().1;
+        if let Some(buffer) = key.strip_prefix("after.") {
+            compare(golden, case, key, &state.get(buffer).unwrap().try_to_vec::<f32>().unwrap(), OUTPUTS);
+        }
+    }
+}
+
+/// Keys and shapes of the state as the file would hold it, against the reference's.
+fn same_state<M: Module>(net: &M, case: &Value) {
+    let bytes = StateDict::of(net).to_safetensors(0, Default::default());
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let ours: BTreeSet<String> = file.tensors().iter().map(|(key, view)| format!("{key} {:?}", view.shape())).collect();
+    let theirs: BTreeSet<String> = case["state"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| format!("{} {:?}", entry[0].as_str().unwrap(), numbers(&entry[1])))
+        .collect();
+    assert_eq!(ours.symmetric_difference(&theirs).collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+#[test]
+fn se_blocks_match_the_reference() {
+    let golden = Golden::load("senet").unwrap();
+    let device = Device::flex();
+    for name in ["seblock", "seblock_batch_stat", "seblock_4d"] {
+        let case = case(&golden, name);
+        let number = |key: &str| case["config"][key].as_u64().unwrap() as usize;
+        let batch_stat = case["config"]["use_batch_stat"].as_bool().unwrap();
+        let mut block = SeBlock::new(number("channels"), number("reduction"), batch_stat, &device);
+        filled(&mut block);
+        same_state(&block, case);
+        if name == "seblock_4d" {
+            compare(&golden, case, "y", &values(block.forward_maps(input(case, 0, &device))), OUTPUTS);
+        } else {
+            compare(&golden, case, "y", &values(block.forward(input(case, 0, &device))), OUTPUTS);
+            compare(&golden, case, "gate", &values(block.gates(input(case, 0, &device))), OUTPUTS);
+        }
+    }
+}
+
+#[test]
+fn dual_branches_match_the_reference() {
+    let golden = Golden::load("senet").unwrap();
+    for name in ["dual_eval", "dual_fixed_alpha", "dual_batch_stat", "dual_train"] {
+        let case = case(&golden, name);
+        let device = if name == "dual_train" { Device::flex().autodiff() } else { Device::flex() };
+        let config = DualBranchConfig {
+            learnable_fusion: case["config"]["learnable_fusion"].as_bool().unwrap(),
+            use_batch_stat: case["config"]["use_batch_stat"].as_bool().unwrap(),
+            ..DualBranchConfig::default()
+        };
+        let mut net = DualBranchSenet::seeded(&config, 1, &device);
+        filled(&mut net);
+        same_state(&net, case);
+        let (front, branches) = net.forward(input(case, 0, &device), &mut Masks::none());
+        compare(&golden, case, "front", &values(front), OUTPUTS);
+        compare(&golden, case, "identity", &values(branches.identity), OUTPUTS);
+        compare(&golden, case, "pose", &values(branches.pose), OUTPUTS);
+        compare_after(&golden, case, &net);
+    }
+}
+
+fn network(case: &Value, device: &Device) -> SenetTripletNetwork {
+    let config: SenetNetConfig = serde_json::from_value(case["config"].clone()).unwrap();
+    let mut net = SenetTripletNetwork::new(&config, 1, device);
+    filled(&mut net);
+    net
+}
+
+#[test]
+fn networks_match_the_reference() {
+    let golden = Golden::load("senet").unwrap();
+    let names =
+        ["net_reference_layout", "net_default", "net_two_layers", "net_batch_stat", "net_gelu_small", "net_train"];
+    for name in names {
+        let case = case(&golden, name);
+        let device = if case["mode"] == "train" { Device::flex().autodiff() } else { Device::flex() };
+        let tolerance = if case["mode"] == "train" { TRAINING } else { OUTPUTS };
+        let net = network(case, &device);
+        let config: SenetNetConfig = serde_json::from_value(case["config"].clone()).unwrap();
+        // The reference's own front-pose head cannot run; everything else is the same.
+        if name != "net_reference_layout" {
+            same_state(&net, case);
+        }
+        assert_eq!(senet_of(&StateDict::of(&net), &config).unwrap(), config, "{name}");
+        let output = net.forward(input(case, 0, &device), input(case, 1, &device), &mut Masks::none());
+        compare(&golden, case, "front_features", &values(output.front_features), tolerance);
+        compare(&golden, case, "identity_features", &values(output.identity_features), tolerance);
+        compare(&golden, case, "identity_branch", &values(output.branches.identity), tolerance);
+        compare(&golden, case, "pose_branch", &values(output.branches.pose), tolerance);
+        if case["returns_front_pose"] == true {
+            compare(&golden, case, "front_pose", &values(output.front_pose), tolerance);
+        }
+        compare_after(&golden, case, &net);
+    }
+}
+
+#[test]
+fn a_fresh_network_weighs_its_branches_as_asked() {
+    let device = Device::flex();
+    for (fusion_alpha, learnable_fusion) in [(0.7, true), (0.25, true), (0.7, false)] {
+        let config = SenetNetConfig {
+            image_dim: 32,
+            hidden_dim: 16,
+            identity_dim: 32,
+            fusion_alpha,
+            learnable_fusion,
+            ..SenetNetConfig::default()
+        };
+        let net = SenetTripletNetwork::new(&config, 1, &device);
+        assert!((net.fusion_weight() - fusion_alpha).abs() < 1e-6, "{}", net.fusion_weight());
+    }
+    let net = SenetTripletNetwork::new(&SenetNetConfig::default(), 1, &device);
+    assert_eq!(StateDict::of(&net).parameters(), 4_545_540, "the specification's count");
+}
+
+fn loss_of(config: &Value) -> AngleTriplet {
+    let number = |key: &str| config[key].as_f64().unwrap();
+    AngleTriplet {
+        margin: number("margin"),
+        alpha: number("alpha"),
+        beta: number("beta"),
+        angle_threshold: number("angle_threshold"),
+        wrap_angles: false,
+    }
+}
+
+fn triples(terms: &AngleTripletTerms) -> Vec<Vec<usize>> {
+    terms.triples.iter().map(|triple| vec![triple.anchor, triple.positive, triple.negative]).collect()
+}
+
+#[track_caller]
+fn close(ours: f64, reference: &Value, what: &str) {
+    let reference = reference.as_f64().unwrap();
+    assert!(
+        (ours - reference).abs() <= LOSSES * reference.abs().max(1e-2),
+        "{what}: {ours}, the reference has {reference}"
+    );
+}
+
+fn scalar(tensor: Tensor<1>) -> f64 {
+    f64::from(tensor.into_scalar::<f32>())
+}
+
+#[test]
+fn triplet_losses_and_gradients_match_the_reference() {
+    let golden = Golden::load("senet").unwrap();
+    let device = Device::flex().autodiff();
+    for name in ["defaults", "cli", "small_angles", "wide_angles", "one_identity"] {
+        let case = case(&golden, &format!("triplet_{name}"));
+        let identities: Vec<i64> = numbers(&case["labels"]).iter().map(|label| *label as i64).collect();
+        let features = input::<2>(case, 0, &device).require_grad();
+        let angles = values(input::<2>(case, 1, &device));
+        let originals = case["inputs"].as_array().unwrap().get(2).map(|_| input(case, 2, &device));
+        let terms = loss_of(&case["config"]).forward(features.clone(), &identities, &angles, originals);
+        let expected: Vec<_> = case["triplets"].as_array().unwrap().iter().map(numbers).collect();
+        assert_eq!(triples(&terms), expected, "{name}");
+        let weights: Vec<f64> = terms.triples.iter().map(|triple| triple.weight).collect();
+        let expected: Vec<f64> = case["weights"].as_array().unwrap().iter().map(|w| w.as_f64().unwrap()).collect();
+        assert_eq!(weights, expected, "{name}");
+        let parts = &case["loss_parts"];
+        close(scalar(terms.triplet.clone()), &parts["triplet_loss"], name);
+        close(scalar(terms.reconstruction.clone()) / 0.1, &parts["reconstruction_loss"], name);
+        close(scalar(terms.total()), &parts["total_loss"], name);
+        let [positive, negative] = terms.distances.clone().map(scalar);
+        close(positive, &parts["avg_pos_dist"], name);
+        close(negative, &parts["avg_neg_dist"], name);
+        let gradients = terms.total().backward();
+        let gradient = values(features.grad(&gradients).unwrap());
+        if name == "one_identity" {
+            assert!(gradient.iter().all(|value| *value == 0.0));
+        } else {
+            compare(&golden, case, "grad_features", &gradient, 1e-6);
+        }
+    }
+}
+
+#[test]
+fn identity_loss_and_gradient_match_the_reference() {
+    let golden = Golden::load("senet").unwrap();
+    let device = Device::flex().autodiff();
+    let case = case(&golden, "identity_loss");
+    let loss = IdentityPreserving::default();
+    assert_eq!(loss.dims, numbers(&case["config"]["identity_dims"]));
+    let front = input::<2>(case, 0, &device).require_grad();
+    let value = loss.forward(front.clone(), input(case, 1, &device));
+    compare(&golden, case, "loss", &values(value.clone()), 1e-6);
+    let gradients = value.backward();
+    compare(&golden, case, "grad_front", &values(front.grad(&gradients).unwrap()), 1e-7);
+}
+
+/// Puts each parameter's gradient in its place, zero where it has none; counts those.
+struct Gradients<'a> {
+    of: &'a GradientsParams,
+}
+
+impl ModuleMapper for Gradients<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let gradient = self.of.get::<D>(param.id);
+        let value = param.val().inner();
+        Param::initialized(param.id, gradient.unwrap_or_else(|| value.zeros_like()))
+    }
+}
+
+struct Step {
+    terms: AngleTripletTerms,
+    identity: f64,
+    total: f64,
+    gradients: GradientsParams,
+}
+
+/// Loss and gradients of the case's one batch.
+fn step(net: &SenetTripletNetwork, case: &Value, device: &Device) -> Step {
+    let identities: Vec<i64> = numbers(&case["labels"]).iter().map(|label| *label as i64).collect();
+    let source = input::<2>(case, 0, device);
+    let pose = input::<2>(case, 1, device);
+    let output = net.forward(source.clone(), pose.clone(), &mut Masks::none());
+    let terms =
+        loss_of(&case["loss"]).forward(output.identity_features, &identities, &values(pose), Some(source.clone()));
+    let identity = IdentityPreserving::default().forward(output.front_features, source);
+    let total = terms.total() + identity.clone();
+    let gradients = GradientsParams::from_grads(total.backward(), net);
+    Step { terms, identity: scalar(identity), total: scalar(total), gradients }
+}
+
+#[test]
+fn the_first_steps_gradients_match_the_reference() {
+    let golden = Golden::load("senet").unwrap();
+    let device = Device::flex().autodiff();
+    let case = case(&golden, "train_step");
+    let net = network(case, &device);
+    let Step { terms, identity, total, gradients } = step(&net, case, &device);
+    let expected: Vec<_> = case["triplets_step1"].as_array().unwrap().iter().map(numbers).collect();
+    assert_eq!(triples(&terms), expected);
+    let history = &case["history"][0];
+    close(scalar(terms.triplet.clone()), &history["triplet"], "triplet");
+    close(scalar(terms.reconstruction.clone()) / 0.1, &history["reconstruction"], "reconstruction");
+    close(scalar(terms.total()), &history["criterion_total"], "criterion");
+    close(identity, &history["identity"], "identity");
+    close(total, &history["total"], "total");
+
+    let state = StateDict::of(&net.clone().map(&mut Gradients { of: &gradients }));
+    let mut compared = 0;
+    for entry in case["outputs"].as_array().unwrap() {
+        let key = entry["key"].as_str().unwrap().split_once('/').unwrap().1;
+        if let Some(parameter) = key.strip_prefix("grad1.") {
+            let gradient = state.get(parameter).unwrap().try_to_vec::<f32>().unwrap();
+            compare(&golden, case, key, &gradient, 1e-5);
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 9);
+    for key in case["parameters_without_gradient"].as_array().unwrap() {
+        let key = key.as_str().unwrap();
+        assert!(state.get(key).unwrap().try_to_vec::<f32>().unwrap().iter().all(|value| *value == 0.0), "{key}");
+    }
+    let buffer = |key: &str| key.contains(".running_");
+    let squares = state.iter().filter(|(key, _)| !buffer(key)).flat_map(|(_, data)| data.try_to_vec::<f32>().unwrap());
+    let norm = squares.map(|value| f64::from(value).powi(2)).sum::<f64>().sqrt();
+    close(norm, &history["grad_norm_before_clip"], "norm");
+}
