@@ -9,10 +9,14 @@
 //! # Ok::<(), train::config::ConfigError>(())
 //! ```
 
+mod senet;
+
 use std::fmt::{self, Display};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+pub use senet::SenetConfig;
 
 /// Why settings cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -24,6 +24,9 @@ const EVALUATION: &str = "Evaluation";
 /// Upper end of the right axis: a little above its last tick.
 const RIGHT: f32 = 1.04;
 
+/// Below the axis of a run's panels.
+const EPOCH: &str = "epoch";
+
 const PAPER: Rgb<u8> = Rgb([255, 255, 255]);
 const INK: Rgb<u8> = Rgb([40, 44, 52]);
 const FAINT: Rgb<u8> = Rgb([120, 126, 136]);
@@ -63,6 +66,26 @@ struct Axes<'a> {
     guide: Option<f32>,
     /// Lines read on a second axis, from 0 to 1.
     right: Vec<Series>,
+    /// Below the axis.
+    unit: &'a str,
+}
+
+/// Values between 0 and 1 by channel as PNG: a panel for each name.
+///
+/// # Errors
+/// If the picture cannot be compressed.
+pub fn channel_curves(panels: &[(&str, &[f32])]) -> Result<Vec<u8>, ImageError> {
+    let mut picture = RgbImage::from_pixel(PANEL[0], panels.len().max(1) as u32 * PANEL[1], PAPER);
+    for (row, (title, values)) in panels.iter().enumerate() {
+        let points = values.iter().enumerate().map(|(channel, value)| (channel as f32, *value)).collect();
+        let series = Series { name: "gate".to_owned(), colour: COLOURS[row % COLOURS.len()], points };
+        let area = Area { left: 0.0, top: row as f32 * PANEL[1] as f32, size: PANEL };
+        let axes = Axes { title, range: Some([0.0, 1.0]), guide: Some(0.5), right: vec![], unit: "channel" };
+        panel(&mut picture, &area, &axes, &[series], (0.0, values.len().saturating_sub(1) as f32));
+    }
+    let mut bytes = Vec::new();
+    picture.write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png)?;
+    Ok(bytes)
 }
 
 /// The picture of a run as PNG: of `panels`, or of loss, learning rate and evaluation.
@@ -95,7 +118,7 @@ fn draw_panels(records: &[EpochRecord], panels: &[Panel]) -> RgbImage {
         let (left, right) = (series(&wanted.left, 0), series(&wanted.right, wanted.left.len()));
         let (column, row) = ((index % 2) as u32, (index / 2) as u32);
         let area = Area { left: (column * size[0]) as f32, top: (row * size[1]) as f32, size };
-        let axes = Axes { title: &wanted.title, range: wanted.range, guide: wanted.guide, right };
+        let axes = Axes { title: &wanted.title, range: wanted.range, guide: wanted.guide, right, unit: EPOCH };
         panel(&mut picture, &area, &axes, &left, span(records));
     }
     picture
@@ -125,7 +148,13 @@ fn draw(records: &[EpochRecord]) -> RgbImage {
         [("Loss", group("loss/")), ("Learning rate", rate), (EVALUATION, evaluation)].into_iter().enumerate()
     {
         let area = Area { left: 0.0, top: row as f32 * PANEL[1] as f32, size: PANEL };
-        panel(&mut picture, &area, &Axes { title, range: None, guide: None, right: vec![] }, &series, span(records));
+        panel(
+            &mut picture,
+            &area,
+            &Axes { title, range: None, guide: None, right: vec![], unit: EPOCH },
+            &series,
+            span(records),
+        );
     }
     picture
 }
@@ -174,7 +203,7 @@ fn panel(picture: &mut RgbImage, area: &Area, axes: &Axes<'_>, series: &[Series]
         let label = format!("{epoch:.0}");
         text(picture, &label, (x(epoch) - label.len() as f32 * LETTER / 2.0, y0 + 11.0), FAINT);
     }
-    text(picture, "epoch", ((x0 + x1) / 2.0 - 2.5 * LETTER, y0 + 34.0), FAINT);
+    text(picture, axes.unit, ((x0 + x1) / 2.0 - axes.unit.len() as f32 / 2.0 * LETTER, y0 + 34.0), FAINT);
     line(picture, (x0, y0), (x1, y0), 1.5, FAINT);
     line(picture, (x0, y0), (x0, y1), 1.5, FAINT);
     if !axes.right.is_empty() {

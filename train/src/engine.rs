@@ -27,7 +27,7 @@ use crate::history::{EpochRecord, History};
 use crate::log::Log;
 use crate::loss::LossTerms;
 use crate::model::StateDict;
-use crate::optim::Optimizer;
+use crate::optim::{OptimError, Optimizer, OptimizerConfig};
 
 /// A family's data, network and loss, as the loop sees them.
 pub trait Task {
@@ -465,11 +465,23 @@ fn save<T: Task>(
     record: &Record,
     kept: Kept,
 ) -> Result<PathBuf, TrainError> {
-    let (optimizer, task) = (optimizer.to_bytes()?, task.state());
-    let part = |bytes| TensorView::new(Dtype::U8, vec![<[u8]>::len(bytes)], bytes).expect("a byte is a u8");
-    let parts = [("optimizer", part(&optimizer)), ("task", part(&task))];
-    let state = safetensors::serialize(parts, None).expect("two parts of known size");
+    let state = pack(&optimizer.to_bytes()?, &task.state());
     Ok(checkpoint::save(dir, weights, &state, record, kept)?)
+}
+
+/// What [`unpack`] reads.
+fn pack(optimizer: &[u8], task: &[u8]) -> Vec<u8> {
+    let part = |bytes| TensorView::new(Dtype::U8, vec![<[u8]>::len(bytes)], bytes).expect("a byte is a u8");
+    let parts = [("optimizer", part(optimizer)), ("task", part(task))];
+    safetensors::serialize(parts, None).expect("two parts of known size")
+}
+
+/// The state of a run whose optimiser has taken no step and whose loss has none: beside foreign weights it lets them be resumed.
+///
+/// # Errors
+/// If the settings are out of range.
+pub fn fresh_state(optimizer: &OptimizerConfig) -> Result<Vec<u8>, OptimError> {
+    Ok(pack(&Optimizer::new(optimizer)?.to_bytes()?, &[]))
 }
 
 /// The optimiser's and the task's state of a checkpoint.

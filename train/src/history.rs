@@ -161,9 +161,6 @@ const CURVES: &str = "training_curves.png";
 /// Name of the curves of a finished run, for families that want them under this name.
 const FINAL_CURVES: &str = "final_training_curves.png";
 
-/// Name of our records where `training_history.json` has another form.
-const RECORDS: &str = "training_records.json";
-
 /// The records of a run directory.
 #[derive(Debug, Clone)]
 pub struct History {
@@ -177,13 +174,16 @@ impl History {
     /// Name of the history in the run directory.
     pub const FILE: &str = "training_history.json";
 
+    /// Name of our records where that file has another form.
+    pub const RECORDS: &str = "training_records.json";
+
     /// Reads the records of a run directory; one without a history starts empty. TensorBoard's file is in `log_dir`, where
     /// several runs may have theirs, or else in the run directory.
     ///
     /// # Errors
     /// A file that is there but is no history: it is never overwritten.
     pub fn open(folder: &Path, log: Log, log_dir: Option<&Path>) -> Result<Self, HistoryError> {
-        let path = folder.join(if log.summary.is_some() { RECORDS } else { Self::FILE });
+        let path = folder.join(if log.summary.is_some() { Self::RECORDS } else { Self::FILE });
         let text = match std::fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => b"[]".to_vec(),
@@ -214,7 +214,7 @@ impl History {
             |name: &str| name == FINAL_CURVES || (name.starts_with("training_curves_epoch_") && name.ends_with(".png"));
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
         let figures = entries.filter(move |path| path.file_name().and_then(|name| name.to_str()).is_some_and(figure));
-        let named = [Self::FILE, RECORDS, TABLE, CURVES].map(|name| folder.join(name));
+        let named = [Self::FILE, Self::RECORDS, TABLE, CURVES].map(|name| folder.join(name));
         named.into_iter().chain(figures).chain(events::existing(folder))
     }
 
@@ -290,7 +290,7 @@ impl History {
     /// # Errors
     /// If a file cannot be written.
     pub fn save(&mut self) -> Result<(), HistoryError> {
-        let records = self.folder.join(if self.log.summary.is_some() { RECORDS } else { Self::FILE });
+        let records = self.folder.join(if self.log.summary.is_some() { Self::RECORDS } else { Self::FILE });
         files::write_with(&records, |file| {
             // One record per line: readable, and a diff shows the new epochs.
             for (index, record) in self.records.iter().enumerate() {

@@ -71,5 +71,7 @@ pub mod schedule;
 pub mod task;
 pub mod transforms;
 
+pub use curves::channel_curves;
+
 /// Version of Burn that this is built with.
 pub const BURN_VERSION: &str = "0.22.1";

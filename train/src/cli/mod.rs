@@ -1,15 +1,17 @@
 //! The command line: one file for the flags of each family, and how flags become [`settings`].
 
 mod reid;
+mod senet;
 pub mod settings;
 
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde_json::{Map, Value};
-use train::config::ReidConfig;
+use train::config::{ReidConfig, SenetConfig};
 
 pub use reid::ReidArgs;
+pub use senet::{AnalyseArgs, SenetArgs, SenetVerb};
 
 /// Train biometric and re-identification networks.
 #[derive(Debug, Parser)]
@@ -27,7 +29,11 @@ pub enum Command {
     // Of a flag given twice the last counts, as scripts that append to a list of flags expect.
     #[command(args_override_self = true)]
     Reid(Box<ReidArgs>),
-    /// Evaluate a checkpoint: query against gallery, CMC and mAP by the Market-1501 protocol.
+    /// Train a network that frontalises face embeddings, or analyse such data.
+    #[command(args_override_self = true)]
+    Senet(Box<SenetArgs>),
+    /// Evaluate a checkpoint: query against gallery, CMC and mAP by the Market-1501 protocol; of a SENet, how well profile views of
+    /// its test people are found among frontal pictures.
     Eval(EvalArgs),
     /// Make a checkpoint of foreign weights (.pth, .pt, .safetensors); every tensor is used or named.
     Import(ImportArgs),
@@ -105,7 +111,7 @@ pub struct EvalArgs {
 pub struct ImportArgs {
     /// Weights: .pth or .pt (read as data only, with or without a dictionary around the state dictionary), or .safetensors.
     pub weights: PathBuf,
-    /// Network: LMBN_n.
+    /// Network: LMBN_n, or SENet, whose settings are read from the weights.
     #[arg(long, default_value = "LMBN_n")]
     pub model: String,
     /// Checkpoint to write.
@@ -133,6 +139,21 @@ pub struct ImportArgs {
 pub struct InspectArgs {
     /// Run directory or checkpoint.
     pub checkpoint: PathBuf,
+    /// SENet: draw and list how one sample's channels are weighed.
+    #[arg(long)]
+    pub channels: bool,
+    /// Face set of the sample; as in the run without it.
+    #[arg(long, value_name = "DIR", requires = "channels")]
+    pub data_dir: Option<PathBuf>,
+    /// Which pair of a frame and a frontal picture, from 0.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "channels")]
+    pub sample: usize,
+    /// Channels to list, largest gate first.
+    #[arg(short = 'k', long, value_name = "K", default_value_t = 10, requires = "channels")]
+    pub top: usize,
+    /// Picture to write [default: channels.png].
+    #[arg(short, long, value_name = "FILE", requires = "channels")]
+    pub output: Option<PathBuf>,
     /// Form of the results on stdout.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
@@ -185,7 +206,10 @@ pub(crate) fn boolean(text: &str) -> Result<bool, String> {
 /// What clap found, a request for help included.
 pub fn parse() -> Result<Cli, clap::Error> {
     let reid = settings::fields(&ReidConfig::default());
-    let command = Cli::command().mut_subcommand("reid", |command| show_defaults(command, &reid));
+    let senet = settings::fields(&SenetConfig::default());
+    let command = Cli::command()
+        .mut_subcommand("reid", |command| show_defaults(command, &reid))
+        .mut_subcommand("senet", |command| show_defaults(command, &senet));
     let matches = command.try_get_matches_from(contract::cli::arguments())?;
     Cli::from_arg_matches(&matches)
 }

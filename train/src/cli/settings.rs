@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use train::config::{ConfigError, ReidConfig};
+use train::config::{ConfigError, ReidConfig, SenetConfig};
 
 /// Settings of a family: plain data that owns its defaults.
 pub trait Settings: Default + Serialize + DeserializeOwned {
@@ -19,6 +19,12 @@ pub trait Settings: Default + Serialize + DeserializeOwned {
 impl Settings for ReidConfig {
     fn check(&self) -> Result<(), ConfigError> {
         ReidConfig::check(self)
+    }
+}
+
+impl Settings for SenetConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        SenetConfig::check(self)
     }
 }
 

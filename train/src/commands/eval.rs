@@ -17,6 +17,9 @@ use crate::cli::{EvalArgs, Format};
 /// `train eval`.
 pub fn eval(args: &EvalArgs) -> anyhow::Result<ExitCode> {
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
+    if checkpoint.record.family == train::task::senet::FAMILY {
+        return super::senet::eval(args, &checkpoint);
+    }
     let network: ReidNetConfig = checkpoint.network(reid::FAMILY)?;
     let mut config: ReidConfig =
         serde_json::from_value(checkpoint.record.config.clone()).context("the checkpoint's settings are malformed")?;

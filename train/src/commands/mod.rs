@@ -1,9 +1,12 @@
 //! What the verbs do: one file for each family, and what all runs share in [`run`].
 
 mod bench_step;
+mod channels;
 mod eval;
 mod reid;
 mod run;
+mod senet;
+mod senet_import;
 mod weights;
 
 use std::process::ExitCode;
@@ -14,6 +17,7 @@ use crate::cli::{Cli, Command};
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Reid(args) => reid::train(&args),
+        Command::Senet(args) => senet::senet(*args),
         Command::Eval(args) => eval::eval(&args),
         Command::Import(args) => weights::import(&args),
         Command::Inspect(args) => weights::inspect(&args),

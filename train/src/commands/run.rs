@@ -76,7 +76,8 @@ impl<S: Settings> Run<S> {
         if let (Some(from), Some(checkpoint)) = (moves, &self.resumed) {
             // A best network of epochs after the checkpoint does not belong to what continues.
             let best = Checkpoint::best(from)?.filter(|best| best.record.epoch <= checkpoint.record.epoch);
-            for path in [Some(from.join(History::FILE)), best.map(|best| best.path)].into_iter().flatten() {
+            let histories = [History::FILE, History::RECORDS].map(|name| Some(from.join(name)));
+            for path in histories.into_iter().chain([best.map(|best| best.path)]).flatten() {
                 let (true, Some(name)) = (path.is_file(), path.file_name()) else { continue };
                 let bytes = std::fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
                 files::write(&self.dir.join(name), bytes)?;

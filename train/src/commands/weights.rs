@@ -15,6 +15,10 @@ use crate::cli::{Format, ImportArgs, InspectArgs};
 
 /// `train import`.
 pub fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
+    if args.model.eq_ignore_ascii_case("SENet") {
+        super::senet_import::import(args)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let weights = StateDict::read(&args.weights)?;
     let classes = match args.num_classes {
         Some(classes) => classes,
@@ -50,6 +54,9 @@ pub fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
 /// `train inspect`.
 pub fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
+    if args.channels {
+        return super::channels::channels(args, &checkpoint);
+    }
     let weights = StateDict::read(&checkpoint.path)?;
     let parameters = weights.parameters();
     let record = &checkpoint.record;

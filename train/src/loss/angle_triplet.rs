@@ -13,7 +13,7 @@ const NEAR: f64 = 15.0;
 const OFFSET: f64 = 1e-6;
 
 /// Share of the reconstruction in the total.
-const RECONSTRUCTION: f64 = 0.1;
+pub const RECONSTRUCTION: f64 = 0.1;
 
 /// The shortest length that a cosine divides by.
 const SHORTEST: f64 = 1e-8;

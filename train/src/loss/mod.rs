@@ -27,7 +27,7 @@ mod pairs;
 mod picture;
 mod triplet;
 
-pub use angle_triplet::{AngleTriplet, AngleTripletTerms, Triple, cosine};
+pub use angle_triplet::{AngleTriplet, AngleTripletTerms, RECONSTRUCTION, Triple, cosine};
 pub use center::{CenterLoss, CenterRule};
 pub use cosine_triplet::{CosineTriplet, CosineTripletOutput, Mining};
 pub use cross_entropy::CrossEntropy;

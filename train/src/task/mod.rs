@@ -1,3 +1,4 @@
 //! What is special to a family, one file each: its data, network and loss together.
 
 pub mod reid;
+pub mod senet;

@@ -7,5 +7,6 @@ mod palmvein;
 mod refusals;
 mod runs;
 mod senet;
+mod senet_runs;
 mod support;
 mod weights;

@@ -5,15 +5,17 @@
 mod dual_branch;
 mod se_block;
 
+use std::path::Path;
+
 use burn::module::Module;
 use burn::nn::activation::{Activation, ActivationConfig};
 use burn::nn::{Linear, LinearConfig, Relu};
-use burn::tensor::{Device, Tensor, assert_shape};
+use burn::tensor::{Device, Tensor, TensorData, assert_shape};
 use serde::{Deserialize, Serialize};
 
 use super::dropout::{Dropout, Masks};
 use super::init::{Init, Source, initialise};
-use super::{StateDict, UnbiasedBatchNorm};
+use super::{LoadReport, StateDict, UnbiasedBatchNorm, WeightsError};
 use dual_branch::{INNER_DROPOUT, NormedBottleneck, bottleneck, stored_alpha};
 
 pub use dual_branch::{Branches, DualBranchConfig, DualBranchSenet};
@@ -224,6 +226,42 @@ fn unit_length(rows: Tensor<2>) -> Tensor<2> {
     // The floor of 1e-12 sits under the root.
     let length = rows.clone().square().sum_dim(1).clamp_min(1e-24).sqrt();
     rows / length
+}
+
+/// Fills a network from weights of ours or of the reference.
+///
+/// The reference builds each front-pose block but the first for inputs twice as wide as it gives them, so that those layers could never
+/// run; from such a file they keep their initial values, with a warning.
+///
+/// # Errors
+/// See [`WeightsError`]; the network is unchanged unless the result is `Ok`.
+pub fn load(path: &Path, net: &mut SenetTripletNetwork) -> Result<LoadReport, WeightsError> {
+    let own = StateDict::of(net);
+    let file = StateDict::read(path)?;
+    let wide = |key: &str, data: &TensorData| {
+        let Some(own) = own.get(key) else { return false };
+        let later = key.starts_with("front_pose_layers.")
+            && key.ends_with(".0.weight")
+            && !key.starts_with("front_pose_layers.0.");
+        later && *data.shape() == [own.shape()[0], 2 * own.shape()[1]].into()
+    };
+    let (never_ran, fitting): (Vec<_>, Vec<_>) = file.iter().partition(|(key, data)| wide(key, data));
+    let fitting: StateDict = fitting.into_iter().map(|(key, data)| (key.to_owned(), data.clone())).collect();
+    let mut report = fitting.compare(&own);
+    report.missing.retain(|key| !never_ran.iter().any(|(wide, _)| wide == key));
+    if !report.is_complete() {
+        let (path, network) = (path.to_owned(), "this SENet".to_owned());
+        return Err(WeightsError::Mismatch { path, network, report: Box::new(report) });
+    }
+    if !never_ran.is_empty() {
+        let keys = never_ran.iter().map(|(key, _)| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+        eprintln!(
+            "warning: {keys} in `{}` belong to layers that could not run where they were made; they keep their initial values",
+            path.display()
+        );
+    }
+    fitting.load_into(net);
+    Ok(report)
 }
 
 /// Widths and depth, as far as a state dictionary shows them; what it does not show is taken from `rest`.

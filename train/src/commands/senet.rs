@@ -1,0 +1,183 @@
+//! `train senet`: a run that teaches a network to frontalise face embeddings.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, ensure};
+use burn::module::Module;
+use burn::tensor::Device;
+use contract::files;
+use serde::Serialize;
+use serde_json::json;
+use train::checkpoint::{Checkpoint, CheckpointError, Record};
+use train::config::SenetConfig;
+use train::engine::{self, Outcome, Task};
+use train::history::{EpochRecord, History};
+use train::model::StateDict;
+use train::model::senet::{SenetNetConfig, SenetTripletNetwork, load};
+use train::task::senet::{self, FacePairs, Identification, SenetTask, Way};
+use train::{amp, device};
+
+use super::run::{self, Run};
+use super::senet_import;
+use crate::cli::{AnalyseArgs, EvalArgs, Format, SenetArgs, SenetVerb};
+
+/// The manual's run directory.
+const PLACE: &str = "checkpoints_senet";
+
+/// File of the test split's figures in a run directory.
+const TEST: &str = "test_metrics.json";
+
+pub fn senet(mut args: SenetArgs) -> anyhow::Result<ExitCode> {
+    if let Some(SenetVerb::Analyse(args)) = &args.verb {
+        return analyse(args);
+    }
+    let earlier = senet_import::replace_foreign(&mut args.run)?;
+    train(&args, earlier)
+}
+
+/// `earlier`: epochs that another program trained.
+fn train(args: &SenetArgs, earlier: Vec<EpochRecord>) -> anyhow::Result<ExitCode> {
+    let place = |_: &SenetConfig| PLACE.into();
+    let Some(run) = Run::prepare(&args.run, args, Path::new("."), place)? else { return Ok(ExitCode::SUCCESS) };
+    let config = &run.config;
+
+    let stop = engine::watch_interrupts();
+    let device = device::open(args.device.parse()?)?.autodiff();
+    let mut task = SenetTask::open(config, &device).map_err(anyhow::Error::from_boxed)?;
+    let network = SenetTask::network(config);
+    let settings = senet::settings(config, args.run.keep_checkpoints);
+    let mut net = SenetTripletNetwork::new(&network, config.seed, &device);
+    eprintln!("device {}, {}", device::name(&device), amp::describe(config.use_amp, &device));
+    if let Some(checkpoint) = &run.resumed {
+        let saved: SenetNetConfig = checkpoint.network(senet::FAMILY)?;
+        // The weight at the start is of no account any more.
+        if (SenetNetConfig { fusion_alpha: network.fusion_alpha, dropout: network.dropout, ..saved.clone() }) != network
+        {
+            let (path, found, allowed) = (checkpoint.path.clone(), saved.to_string(), network.to_string());
+            return Err(CheckpointError::Other { path, found, allowed }.into());
+        }
+        if checkpoint.record.dataset_fingerprint != task.fingerprint() {
+            eprintln!("warning: the face set `{}` is not the one this run began with", config.data_dir);
+        }
+        load(&checkpoint.path, &mut net)?;
+        let Record { epoch, step, .. } = checkpoint.record;
+        let within = if step > 0 { format!(" and {step} batches") } else { String::new() };
+        eprintln!("continuing {} after epoch {epoch}{within}", checkpoint.path.display());
+        if epoch >= config.epochs {
+            eprintln!("warning: {epoch} epochs are done and --epochs is {}: nothing is left to train", config.epochs);
+        }
+    } else {
+        eprintln!("starting from random weights (seed {})", config.seed);
+    }
+    eprintln!("{}", task.describe_data());
+    let parameters = StateDict::of(&net).parameters();
+    eprintln!("{parameters} parameters, fusion weight {:.4}", net.fusion_weight());
+
+    let record = Record {
+        dataset: config.data_dir.clone(),
+        dataset_fingerprint: task.fingerprint().to_owned(),
+        ..run::record(senet::FAMILY, &network, config)?
+    };
+    run.begin(&record, config.seed)?;
+    if !earlier.is_empty() {
+        let mut history = History::open(&run.dir, task.log(), settings.log_dir.as_deref())?;
+        if history.records().is_empty() {
+            earlier.into_iter().try_for_each(|record| history.push(record))?;
+            history.save()?;
+        }
+    }
+    let (_, outcome) = engine::train(&mut task, net, &settings, &run.dir, record, run.resumed.as_ref(), stop)?;
+    if let (Outcome::Finished { .. }, Some(best)) = (&outcome, Checkpoint::best(&run.dir)?) {
+        let mut net = SenetTripletNetwork::new(&network, config.seed, &device);
+        load(&best.path, &mut net)?;
+        let figures = test(&task, &net.valid(), best.record.epoch)?;
+        files::write(&run.dir.join(TEST), serde_json::to_string_pretty(&figures)?)?;
+        eprint!("{}", figures.table());
+    }
+    Ok(run.end(outcome, senet::FAMILY, "validation loss"))
+}
+
+/// What a network does for the people nobody trained or chose by.
+#[derive(Debug, Serialize)]
+struct TestFigures {
+    /// Finished epochs of the network.
+    epoch: usize,
+    metrics: BTreeMap<String, f64>,
+    identification: Option<Identification>,
+}
+
+fn test(task: &SenetTask, net: &SenetTripletNetwork, epoch: usize) -> anyhow::Result<TestFigures> {
+    Ok(TestFigures { epoch, metrics: task.test(net), identification: task.identify(net)? })
+}
+
+impl TestFigures {
+    fn table(&self) -> String {
+        let metrics: String = self.metrics.iter().map(|(name, value)| format!("  {name} {value:.4}")).collect();
+        let mut text = format!("test people, network after epoch {}:{metrics}\n", self.epoch);
+        let Some(found) = &self.identification else { return text + "no profile view among them\n" };
+        text += &format!(
+            "{} profile views of them against {} frontal pictures of everybody\n",
+            found.probes, found.gallery
+        );
+        text += &format!("{:<20} {:>8} {:>8} {:>14}\n", "", "cosine", "Rank-1", "TAR@FAR=0.001");
+        let ways = [
+            ("untouched", &found.untouched),
+            ("frontalised", &found.frontalised),
+            ("identity features", &found.identity),
+        ];
+        for (name, Way { cosine, rank1, tar }) in ways {
+            text += &format!("{name:<20} {cosine:>8.4} {rank1:>8.4} {tar:>14.4}\n");
+        }
+        text
+    }
+}
+
+/// `train eval` of a SENet: its test people.
+pub fn eval(args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode> {
+    let network: SenetNetConfig = checkpoint.network(senet::FAMILY)?;
+    let mut config: SenetConfig =
+        serde_json::from_value(checkpoint.record.config.clone()).context("the checkpoint's settings are malformed")?;
+    if let Some(data) = &args.datadir {
+        config.data_dir = data.display().to_string();
+    }
+    let device = Device::flex();
+    let mut net = SenetTripletNetwork::new(&network, config.seed, &device);
+    load(&checkpoint.path, &mut net)?;
+    let task = SenetTask::open(&config, &device).map_err(anyhow::Error::from_boxed)?;
+    let figures = test(&task, &net.valid(), checkpoint.record.epoch)?;
+    match args.format {
+        Format::Json => println!("{}", serde_json::to_string_pretty(&figures)?),
+        Format::Table => print!("{}", figures.table()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn analyse(args: &AnalyseArgs) -> anyhow::Result<ExitCode> {
+    let pairs = FacePairs::read(&args.data_dir, [0.0, f64::INFINITY])?;
+    let correlations = pairs.correlations();
+    ensure!(
+        (1..=correlations.len()).contains(&args.top),
+        "--top is {}; 1 to {} are allowed, as many as an embedding has values",
+        args.top,
+        correlations.len()
+    );
+    let mut order: Vec<usize> = (0..correlations.len()).collect();
+    order.sort_by(|a, b| correlations[*b].total_cmp(&correlations[*a]).then(a.cmp(b)));
+    order.truncate(args.top);
+    match args.format {
+        Format::Json => {
+            let chosen: Vec<_> =
+                order.iter().map(|at| json!({ "dim": at, "correlation": correlations[*at] })).collect();
+            println!("{}", serde_json::to_string_pretty(&json!({ "pairs": pairs.len(), "identity_dims": chosen }))?);
+        }
+        Format::Table => {
+            println!("{} pairs of a frame and a frontal picture; correlation of each dimension over them", pairs.len());
+            order.iter().for_each(|at| println!("{at:>6}  {:.4}", correlations[*at]));
+            let dims = order.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+            println!("--identity-dims {dims}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
