@@ -8,6 +8,7 @@ mod networks;
 mod operations;
 mod planted;
 mod program;
+mod senet;
 mod shapes;
 
 use burn::module::{Module, ModuleMapper, Param};

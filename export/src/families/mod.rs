@@ -1,6 +1,7 @@
 //! What the program knows of each family: how a checkpoint becomes a model and its contract.
 
 mod reid;
+mod senet;
 
 use std::path::Path;
 
@@ -61,6 +62,8 @@ impl Options {
 pub enum Network {
     /// Re-identification.
     Reid(reid::Reid),
+    /// Frontalisation of embeddings.
+    Senet(senet::Senet),
 }
 
 impl Network {
@@ -71,9 +74,15 @@ impl Network {
     pub fn open(checkpoint: &Checkpoint) -> anyhow::Result<Self> {
         match checkpoint.record.family.as_str() {
             train::task::reid::FAMILY => Ok(Self::Reid(reid::open(checkpoint)?)),
+            train::task::senet::FAMILY => Ok(Self::Senet(senet::open(checkpoint)?)),
             family => {
                 let (path, found) = (checkpoint.path.clone(), format!("the family `{family}`"));
-                Err(CheckpointError::Other { path, found, allowed: format!("`{}`", train::task::reid::FAMILY) }.into())
+                Err(CheckpointError::Other {
+                    path,
+                    found,
+                    allowed: format!("`{}` or `{}`", train::task::reid::FAMILY, train::task::senet::FAMILY),
+                }
+                .into())
             }
         }
     }
@@ -85,6 +94,7 @@ impl Network {
     pub fn export(&self, checkpoint: &Checkpoint, options: &Options) -> anyhow::Result<(ExportedModel, ModelContract)> {
         match self {
             Self::Reid(network) => reid::export(network, checkpoint, options),
+            Self::Senet(network) => senet::export(network, checkpoint, options),
         }
     }
 }

@@ -1,0 +1,73 @@
+//! SENet: an embedding and its pose in, the embedding of the frontal view, identity features and the frontal pose out.
+
+use anyhow::bail;
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use contract::{Axis, InputSpec, ModelContract, OutputSpec};
+use export::ExportedModel;
+use train::checkpoint::Checkpoint;
+use train::model::Masks;
+use train::model::senet::{SenetNetConfig, SenetTripletNetwork, load};
+use train::task::senet::FAMILY;
+
+use super::Options;
+
+/// The network in evaluation mode, and what it is.
+pub struct Senet {
+    net: SenetTripletNetwork,
+    config: SenetNetConfig,
+}
+
+/// Frontal features from features and pose.
+pub fn export(
+    Senet { net, config }: &Senet,
+    checkpoint: &Checkpoint,
+    options: &Options,
+) -> anyhow::Result<(ExportedModel, ModelContract)> {
+    let batch = &options.batch;
+    let inputs = vec![
+        InputSpec::numbers("features", batch.clone(), config.image_dim, "face embedding of any view, of unit length"),
+        InputSpec::numbers("pose", batch.clone(), config.pose_dim, "angles of that view in degrees: yaw, pitch, roll"),
+    ];
+    let output = |name: &str, size: usize, meaning: &str, unit_length: bool, metric: &str| OutputSpec {
+        name: name.into(),
+        meaning: meaning.into(),
+        shape: vec![batch.clone(), Axis::Size(size)],
+        unit_length,
+        metric: metric.into(),
+        picture: None,
+    };
+    let outputs = vec![
+        output("front_features", config.image_dim, "embedding of the frontal view, of any length", false, "cosine"),
+        output("identity_features", config.identity_dim, "features that metric losses have shaped", true, "cosine"),
+        output("front_pose", config.pose_dim, "estimated angles of the frontal view in degrees", false, ""),
+    ];
+    let mut exporter = options.exporter();
+    for input in &inputs {
+        exporter = exporter.input(&input.name, input.shape.clone());
+    }
+    for output in &outputs {
+        exporter = exporter.output(&output.name);
+    }
+    let model = exporter.export(net, |net: &SenetTripletNetwork, (features, pose): (Tensor<2>, Tensor<2>)| {
+        let output = net.forward(features, pose, &mut Masks::none());
+        (output.front_features, output.identity_features, output.front_pose)
+    })?;
+    let contract = ModelContract { input: inputs, output: outputs, ..options.contract(checkpoint, "SENet")? };
+    Ok((model, contract))
+}
+
+/// Reads a checkpoint.
+pub fn open(checkpoint: &Checkpoint) -> anyhow::Result<Senet> {
+    let config: SenetNetConfig = checkpoint.network(FAMILY)?;
+    if config.use_batch_stat {
+        bail!(
+            "`{}` was trained with --use_batch_stat: its gates follow the mean of the batch, so that a row's result depends on its \
+             companions; a deployed model answers each row by itself and cannot do that",
+            checkpoint.path.display()
+        );
+    }
+    let mut net = SenetTripletNetwork::new(&config, 0, &Device::flex());
+    load(&checkpoint.path, &mut net)?;
+    Ok(Senet { net: net.valid(), config })
+}
