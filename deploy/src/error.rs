@@ -40,6 +40,36 @@ pub enum DeployError {
     /// The model file was refused before ONNX Runtime saw it.
     #[error(transparent)]
     ModelFile(#[from] onnx::ModelFileError),
+    /// The model does not frontalise embeddings.
+    #[error("model `{}` does not turn embeddings into frontal ones: {problem}; an exported SENet is needed", path.display())]
+    NoFrontalizer {
+        /// The model file.
+        path: PathBuf,
+        /// What it lacks.
+        problem: String,
+    },
+    /// Poses that are malformed or do not go with what they are for.
+    #[error("poses `{}`: {problem}", path.display())]
+    Poses {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Embeddings in a `.npy` file that do not fit.
+    #[error("embeddings `{}`: {problem}", path.display())]
+    Features {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Several inputs where one file or folder of embeddings is needed.
+    #[error("{found} inputs; one .npy or embeddings folder is needed, or pictures and an embedder with `--model`")]
+    OneInput {
+        /// How many.
+        found: usize,
+    },
     /// The model carries no contract.
     #[error("model `{}` carries no contract; export it with `export --onnx`, or describe a foreign model with `--contract FILE.json`", path.display())]
     NoContract {

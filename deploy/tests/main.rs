@@ -5,6 +5,7 @@
 mod embed;
 mod evaluate;
 mod fixture;
+mod frontalize;
 mod model;
 mod runtime;
 mod search;

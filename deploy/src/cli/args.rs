@@ -20,12 +20,13 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     Embed(EmbedArgs),
     Search(SearchArgs),
+    Frontalize(FrontalizeArgs),
     Evaluate(EvaluateArgs),
     Doctor(DoctorArgs),
 }
 
 /// How the model is opened and run.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct RunArgs {
     /// Execution provider: auto, cpu, cuda[:DEVICE] or tensorrt[:DEVICE]. One that is named and does not run is an error;
     /// auto says what it took.
@@ -146,11 +147,41 @@ pub(crate) struct SearchArgs {
     /// Order by k-reciprocal re-ranking; every probe and entry then influences every distance [default: by cosine].
     #[arg(long, visible_alias = "re-rank")]
     pub(crate) rerank: bool,
+    /// Frontalise the probes with this model, an exported SENet, so that profile views find frontal ones [default: they stay].
+    #[arg(long, visible_alias = "frontalizer", value_name = "MODEL", requires = "poses")]
+    pub(crate) frontalize: Option<PathBuf>,
+    /// Poses of the probes in degrees: .npy, .csv with a header such as path,yaw,pitch,roll, .jsonl, or a face set's .json.
+    #[arg(long, value_name = "FILE", requires = "frontalize")]
+    pub(crate) poses: Option<PathBuf>,
     /// Form of the result.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
     #[command(flatten)]
     pub(crate) report: ReportArgs,
+    #[command(flatten)]
+    pub(crate) reading: PictureArgs,
+}
+
+/// Turn face embeddings of any view into embeddings of the frontal view.
+#[derive(Debug, clap::Args)]
+pub(crate) struct FrontalizeArgs {
+    /// Embeddings: a .npy of float32 rows, or a folder that `deploy embed` wrote. With --model pictures: folders or files.
+    #[arg(required = true, value_name = "NPY_OR_PICTURES")]
+    pub(crate) input: Vec<PathBuf>,
+    /// Frontaliser: an exported SENet, a file or a bundle folder.
+    #[arg(long, visible_alias = "frontalizer", value_name = "MODEL")]
+    pub(crate) frontalize: PathBuf,
+    /// Poses in degrees: .npy, .csv with a header such as path,yaw,pitch,roll, .jsonl, or a face set's .json.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) poses: PathBuf,
+    /// Embedder of the pictures, such as an ArcFace network with a --contract [default: none, the input is embeddings].
+    #[arg(short, long, value_name = "MODEL")]
+    pub(crate) model: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    /// File to write: float32 rows of unit length.
+    #[arg(short, long, value_name = "OUT.npy")]
+    pub(crate) out: PathBuf,
     #[command(flatten)]
     pub(crate) reading: PictureArgs,
 }

@@ -22,6 +22,7 @@ pub fn run() -> ExitCode {
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Embed(args) => commands::embed::run(&args),
         Command::Search(args) => commands::search::run(&args),
+        Command::Frontalize(args) => commands::frontalize::run(&args),
         Command::Evaluate(args) => commands::evaluate::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
     };

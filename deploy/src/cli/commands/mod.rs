@@ -3,5 +3,6 @@
 pub(super) mod doctor;
 pub(super) mod embed;
 pub(super) mod evaluate;
+pub(super) mod frontalize;
 pub(super) mod inspect;
 pub(super) mod search;

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::DeployError;
-use crate::cli::args::{Format, SearchArgs};
+use crate::cli::args::{Format, ModelArgs, RunArgs, SearchArgs};
 use crate::cli::{collect, embed_options, open, print, print_json, warn_when_collapsed};
+use crate::frontalize::{Frontalizer, Poses};
 use crate::gallery::{self, Embeddings};
 use crate::report::{self, SearchReport, Summary};
 use crate::search;
@@ -22,6 +23,17 @@ pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
     let (_, spec) = model.embedding()?;
     let options = embed_options(&args.model, &args.reading);
 
+    let run = RunArgs { contract: None, ..args.model.run.clone() };
+    let frontalizer = args.frontalize.clone().map(|model| open(&ModelArgs { model, run }, 1)).transpose()?;
+    let frontal = match (&frontalizer, &args.poses) {
+        (Some(model), Some(poses)) => {
+            let frontalizer = Frontalizer::new(model)?;
+            let poses = Poses::read(poses, frontalizer.angles())?;
+            Some((frontalizer, poses))
+        }
+        _ => None,
+    };
+
     // A wrong gallery is told before time is spent on probes.
     let (entries, mut skipped, folder): (Embeddings, usize, Option<PathBuf>) = if embedded {
         let (entries, facts) = gallery::open(&args.gallery, &model.path, &spec.contract_id, spec.dim)?;
@@ -32,7 +44,10 @@ pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
     };
     let collected = collect(&model, &probe_pictures, "probes", &options)?;
     skipped += collected.skipped.count;
-    let probes = collected.embeddings;
+    let mut probes = collected.embeddings;
+    if let Some((frontalizer, poses)) = &frontal {
+        frontalizer.apply_to(&mut probes, &probe_pictures, poses)?;
+    }
     let known: HashSet<_> = entries.pictures.iter().map(|entry| &entry.path).collect();
     let themselves = probes.pictures.iter().filter(|probe| known.contains(&probe.path)).count();
     if themselves > 0 {

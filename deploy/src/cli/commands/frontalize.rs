@@ -1,0 +1,69 @@
+//! `deploy frontalize`: embeddings of any view to embeddings of the frontal view.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use contract::npy::{Array, encode};
+
+use crate::DeployError;
+use crate::cli::args::{FrontalizeArgs, ModelArgs, RunArgs};
+use crate::cli::{collect, embed_options, open, print};
+use crate::frontalize::{Frontalizer, Poses};
+use crate::gallery;
+
+pub(crate) fn run(args: &FrontalizeArgs) -> Result<ExitCode, DeployError> {
+    // The contract that is given is that of the foreign model: the embedder where there is one.
+    let contract = if args.model.is_some() { None } else { args.run.contract.clone() };
+    let frontalizer = ModelArgs { model: args.frontalize.clone(), run: RunArgs { contract, ..args.run.clone() } };
+    let frontalizer = open(&frontalizer, 1)?;
+    let frontalizer = Frontalizer::new(&frontalizer)?;
+    let poses = Poses::read(&args.poses, frontalizer.angles())?;
+    let (before, after) = match &args.model {
+        None => {
+            let values = read(&args.input, frontalizer.dim())?;
+            let after = frontalizer.apply(&values, &poses.all(values.len() / frontalizer.dim())?)?;
+            (values, after)
+        }
+        Some(model) => {
+            let pictures = gallery::list(&args.input)?;
+            let embedder = ModelArgs { model: model.clone(), run: args.run.clone() };
+            let options = embed_options(&embedder, &args.reading);
+            let embedder = open(&embedder, pictures.len())?;
+            let mut embeddings = collect(&embedder, &pictures, "embed", &options)?.embeddings;
+            let before = embeddings.values.clone();
+            frontalizer.apply_to(&mut embeddings, &pictures, &poses)?;
+            (before, embeddings.values)
+        }
+    };
+    let rows = after.len() / frontalizer.dim();
+    contract::files::write(&args.out, encode(&[rows, frontalizer.dim()], &after))?;
+    let cosine = |(a, b): (&[f32], &[f32])| {
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+        dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(1e-12)
+    };
+    let pairs = before.chunks_exact(frontalizer.dim()).zip(after.chunks_exact(frontalizer.dim()));
+    let mean = pairs.map(cosine).sum::<f64>() / rows.max(1) as f64;
+    print(&format!(
+        "{rows} frontal embeddings of {} values in {}; mean cosine to what they were {mean:.4}\n",
+        frontalizer.dim(),
+        args.out.display()
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Embeddings of `dim` values from one `.npy`, or from a folder that `deploy embed` wrote.
+fn read(input: &[PathBuf], dim: usize) -> Result<Vec<f32>, DeployError> {
+    let [input] = input else { return Err(DeployError::OneInput { found: input.len() }) };
+    let path = if gallery::is_embeddings(input) { input.join(gallery::VALUES) } else { input.clone() };
+    let bytes = std::fs::read(&path).map_err(|source| DeployError::Read { path: path.clone(), source })?;
+    let wrong = |problem: String| DeployError::Features { path: path.clone(), problem };
+    let (values, rows, found) =
+        Array::decode(&bytes).and_then(Array::into_matrix).map_err(|error| wrong(error.to_string()))?;
+    if found != dim || rows == 0 {
+        return Err(wrong(format!("shape [{rows}, {found}]; [rows, {dim}] with at least one row is needed")));
+    }
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(at) => Err(wrong(format!("row {} is not finite", at / dim))),
+        None => Ok(values),
+    }
+}

@@ -1,0 +1,159 @@
+//! `deploy frontalize`, and `deploy search --frontalize`, with a frontaliser whose rule is known: features − pose·W.
+
+use contract::npy::{Array, encode};
+use contract::{Axis, InputSpec, ModelContract, OutputSpec};
+use onnx::{GraphProto, ModelProto, NodeProto};
+
+use crate::fixture::{DIM, Fixture, contract, graph, reference_embedding, with_contract};
+
+/// Angles of a pose.
+const ANGLES: usize = 3;
+
+fn weight() -> Vec<f32> {
+    contract::fill::fill("pose.weight", &[ANGLES, DIM]).iter().map(|value| value / 100.0).collect()
+}
+
+/// The frontaliser, beside the fixture's embedder.
+fn with_frontalizer() -> Fixture {
+    let fixture = Fixture::new();
+    let node = |op: &str, inputs: [&str; 2], output: &str| NodeProto {
+        op_type: op.into(),
+        name: output.into(),
+        input: inputs.map(str::to_owned).into(),
+        output: vec![output.into()],
+        ..Default::default()
+    };
+    let parts = graph().graph.unwrap();
+    let (mut input, mut bias) = (parts.output[0].clone(), parts.initializer[1].clone());
+    bias.name = "pose.weight".into();
+    bias.dims = vec![ANGLES as i64, DIM as i64];
+    bias.raw_data = weight().iter().flat_map(|value| value.to_le_bytes()).collect();
+    input.name = "features".into();
+    let named = |name: &str, sizes: usize| {
+        let mut value = input.clone();
+        value.name = name.into();
+        let shape = value.r#type.as_mut().unwrap().tensor_type.as_mut().unwrap().shape.as_mut().unwrap();
+        shape.dim[1].value = Some(onnx::Dimension::Value(sizes as i64));
+        value
+    };
+    let model = ModelProto {
+        graph: Some(GraphProto {
+            name: "frontal".into(),
+            node: vec![
+                node("MatMul", ["pose", "pose.weight"], "shift"),
+                node("Sub", ["features", "shift"], "front_features"),
+            ],
+            initializer: vec![bias],
+            input: vec![named("features", DIM), named("pose", ANGLES)],
+            output: vec![named("front_features", DIM)],
+            ..Default::default()
+        }),
+        ..graph()
+    };
+    let batch = || Axis::Symbol("batch".into());
+    let output = OutputSpec { name: "front_features".into(), ..contract().output[0].clone() };
+    let contract = ModelContract {
+        family: "senet".into(),
+        architecture: "SENet".into(),
+        input: vec![
+            InputSpec::numbers("features", batch(), DIM, "embedding"),
+            InputSpec::numbers("pose", batch(), ANGLES, "degrees"),
+        ],
+        output: vec![output],
+        embedding: None,
+        golden: None,
+        ..contract()
+    };
+    fixture.write_model("frontal.onnx", &with_contract(model, &contract));
+    fixture
+}
+
+fn expected(features: &[f32], pose: &[f32]) -> Vec<f32> {
+    let weight = weight();
+    let shifted = features.iter().enumerate().map(|(at, value)| {
+        value - pose.iter().enumerate().map(|(axis, angle)| angle * weight[axis * DIM + at]).sum::<f32>()
+    });
+    let shifted: Vec<f32> = shifted.collect();
+    let length = shifted.iter().map(|value| value * value).sum::<f32>().sqrt();
+    shifted.iter().map(|value| value / length).collect()
+}
+
+#[track_caller]
+fn close(found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len());
+    let off = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(off < 1e-5, "{off:.1e}");
+}
+
+fn written(fixture: &Fixture) -> Vec<f32> {
+    let (values, _, dim) =
+        Array::decode(&std::fs::read(fixture.path("front.npy")).unwrap()).unwrap().into_matrix().unwrap();
+    assert_eq!(dim, DIM);
+    values
+}
+
+#[test]
+fn embeddings_and_pictures_become_frontal() {
+    let fixture = with_frontalizer();
+    // More rows than go through the network at a time.
+    let rows = 300;
+    let features = contract::fill::fill("input.rows", &[rows, DIM]);
+    let poses: Vec<f32> = contract::fill::fill("input.poses", &[rows, ANGLES]).iter().map(|v| 80.0 * v).collect();
+    std::fs::write(fixture.path("side.npy"), encode(&[rows, DIM], &features)).unwrap();
+    std::fs::write(fixture.path("poses.npy"), encode(&[rows, ANGLES], &poses)).unwrap();
+    let line = "frontalize @side.npy --frontalize @frontal.onnx --poses @poses.npy -o @front.npy";
+    assert!(fixture.run(line).done().contains("300 frontal embeddings"));
+    let wanted: Vec<f32> =
+        features.chunks(DIM).zip(poses.chunks(ANGLES)).flat_map(|(row, pose)| expected(row, pose)).collect();
+    close(&written(&fixture), &wanted);
+
+    let pictures = ["a", "b"].map(|name| fixture.picture(&format!("views/{name}.png"), name, 0.0));
+    std::fs::write(fixture.path("views/broken.png"), "no picture").unwrap();
+    std::fs::write(fixture.path("poses.csv"), "path,yaw,pitch,roll\nb.png,70,5,0\na.png,-60,0,1\n").unwrap();
+    let line = "frontalize @views --model @model.onnx --frontalize @frontal.onnx --poses @poses.csv -o @front.npy";
+    let answer = fixture.run(line);
+    assert!(answer.stderr.contains("broken.png"), "{}", answer.stderr);
+    answer.done();
+    let embeddings = pictures.map(|path| reference_embedding(&path));
+    let wanted = [expected(&embeddings[0], &[-60.0, 0.0, 1.0]), expected(&embeddings[1], &[70.0, 5.0, 0.0])].concat();
+    close(&written(&fixture), &wanted);
+}
+
+#[test]
+fn a_search_compares_frontalised_probes_with_the_gallery_as_it_is() {
+    let fixture = with_frontalizer();
+    let probe = fixture.picture("probes/ada.png", "ada", 0.0);
+    fixture.picture("gallery/ada.png", "ada", 0.3);
+    fixture.picture("gallery/ben.png", "ben", 0.0);
+    std::fs::write(fixture.path("poses.jsonl"), "{\"pose\": [30, -10, 2]}\n").unwrap();
+    let line = "search -m @model.onnx --gallery @gallery --query @probes --format json --frontalize @frontal.onnx --poses @poses.jsonl";
+    let report: serde_json::Value = serde_json::from_str(&fixture.run(line).done()).unwrap();
+    let frontal = expected(&reference_embedding(&probe), &[30.0, -10.0, 2.0]);
+    for found in report["probes"][0]["matches"].as_array().unwrap() {
+        let entry = reference_embedding(found["path"].as_str().unwrap().as_ref());
+        let wanted: f32 = frontal.iter().zip(&entry).map(|(a, b)| a * b).sum();
+        assert!((found["similarity"].as_f64().unwrap() - f64::from(wanted)).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let fixture = with_frontalizer();
+    let line = |input: &str, frontalizer: &str, poses: &str| {
+        fixture.run(&format!("frontalize @{input} --frontalize @{frontalizer} --poses @{poses} -o @front.npy"))
+    };
+    std::fs::write(fixture.path("side.npy"), encode(&[2, DIM], &vec![0.5f32; 2 * DIM])).unwrap();
+    std::fs::write(fixture.path("narrow.npy"), encode(&[2, 3], &[0.5f32; 6])).unwrap();
+    std::fs::write(fixture.path("nan.npy"), encode(&[2, DIM], &vec![f32::NAN; 2 * DIM])).unwrap();
+    std::fs::write(fixture.path("poses.npy"), encode(&[3, ANGLES], &[1.0f32; 9])).unwrap();
+    std::fs::write(fixture.path("two.npy"), encode(&[2, ANGLES], &[1.0f32; 6])).unwrap();
+    line("side.npy", "model.onnx", "two.npy").error(&["model.onnx", "frontal"]);
+    line("side.npy", "frontal.onnx", "poses.npy").error(&["3 poses for 2 embeddings"]);
+    line("narrow.npy", "frontal.onnx", "two.npy").error(&["narrow.npy", "[2, 3]"]);
+    line("nan.npy", "frontal.onnx", "two.npy").error(&["nan.npy", "row 0"]);
+    line("absent.npy", "frontal.onnx", "two.npy").error(&["absent.npy"]);
+    fixture
+        .run("search -m @model.onnx --gallery @side.npy --query @side.npy --frontalize @frontal.onnx")
+        .error(&["--poses"]);
+    assert!(!fixture.path("front.npy").exists());
+}
