@@ -61,9 +61,9 @@ impl Options {
 /// The network of a checkpoint, read and ready to be exported.
 pub enum Network {
     /// Re-identification.
-    Reid(reid::Reid),
+    Reid(Box<reid::Reid>),
     /// Frontalisation of embeddings.
-    Senet(senet::Senet),
+    Senet(Box<senet::Senet>),
 }
 
 impl Network {
@@ -73,8 +73,8 @@ impl Network {
     /// If the family is not known or the checkpoint malformed.
     pub fn open(checkpoint: &Checkpoint) -> anyhow::Result<Self> {
         match checkpoint.record.family.as_str() {
-            train::task::reid::FAMILY => Ok(Self::Reid(reid::open(checkpoint)?)),
-            train::task::senet::FAMILY => Ok(Self::Senet(senet::open(checkpoint)?)),
+            train::task::reid::FAMILY => Ok(Self::Reid(Box::new(reid::open(checkpoint)?))),
+            train::task::senet::FAMILY => Ok(Self::Senet(Box::new(senet::open(checkpoint)?))),
             family => {
                 let (path, found) = (checkpoint.path.clone(), format!("the family `{family}`"));
                 Err(CheckpointError::Other {
