@@ -182,8 +182,9 @@ impl SenetTask {
             angle_threshold: config.angle_threshold,
             wrap_angles: config.wrap_angles,
         };
-        let identity =
-            IdentityPreserving { weight: config.identity_preserve_weight, dims: config.identity_dims.clone() };
+        // Without a weight the dimensions are not checked against the width.
+        let dims = if config.identity_preserve_weight > 0.0 { config.identity_dims.clone() } else { Vec::new() };
+        let identity = IdentityPreserving { weight: config.identity_preserve_weight, dims };
         if !IDENTITY_WEIGHTS.contains(&config.identity_preserve_weight) {
             eprintln!(
                 "note: --identity_preserve_weight is {}; {} to {} is what the manual recommends",

@@ -236,7 +236,7 @@ fn with_the_target_term_frontalisation_helps_people_it_never_saw() {
         FaceFeaturesConfig { people: 100, frames: 8, dim: 32, identity_rank: 6, noise: 0.1, ..Default::default() };
     face_features(&config, &at.join("data")).unwrap();
     let line = "senet --data_dir data --image_dim 32 --hidden_dim 64 --num_layers 2 --identity_preserve_weight 0 --dropout 0 \
-                --target_weight 10 --epochs 25 --lr 3e-3 --log_dir logs --save_interval 0";
+                --target_weight 10 --epochs 40 --lr 5e-3 --log_dir logs --save_interval 0";
     train(at, &words(line)).ok();
     let found = json(&at.join("checkpoints_senet/test_metrics.json"));
     let way = |name: &str, figure: &str| found["identification"][name][figure].as_f64().unwrap();
