@@ -65,6 +65,7 @@ pub mod loss;
 pub mod model;
 pub mod ops;
 pub mod optim;
+pub mod palmdata;
 pub mod rng;
 pub mod sampler;
 pub mod schedule;

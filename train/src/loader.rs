@@ -30,12 +30,12 @@
 //! # }
 //! ```
 
-use std::any::Any;
+mod ahead;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use contract::dataset::{Dataset, Sample};
 use contract::preprocess::{PictureError, decode, normalise, resize};
@@ -43,6 +43,7 @@ use contract::{PictureSpec, Resize};
 use image::RgbImage;
 
 use crate::transforms::Transforms;
+pub use ahead::{Batch, Batches};
 
 /// Why there is no batch.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -122,6 +123,14 @@ impl Pictures {
         self.paths.is_empty()
     }
 
+    /// The file of one.
+    ///
+    /// # Panics
+    /// If there is no such picture.
+    pub fn path(&self, index: usize) -> &Path {
+        &self.paths[index]
+    }
+
     /// The class of each.
     pub fn classes(&self) -> &[i64] {
         &self.classes
@@ -139,7 +148,7 @@ impl Pictures {
     }
 
     /// One picture at the network's size.
-    fn get(&self, index: usize) -> Result<RgbImage, Arc<PictureError>> {
+    pub(crate) fn get(&self, index: usize) -> Result<RgbImage, Arc<PictureError>> {
         if let Some(picture) = self.decoded[index].get() {
             return Ok(picture.clone());
         }
@@ -217,38 +226,17 @@ pub struct LoaderOptions {
     pub strict: bool,
 }
 
-/// The batches of one epoch, made ahead by threads. Dropping it stops them.
-#[derive(Debug)]
-pub struct Loader {
-    shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
-    /// Skipped pictures of batches that had no other.
-    carried: Vec<Skipped>,
-    yielded: bool,
-}
+/// The batches of one epoch of pictures, made ahead by threads. Dropping it stops them.
+pub type Loader = Batches<PictureBatch>;
 
-#[derive(Debug)]
-struct Shared {
-    pictures: Arc<Pictures>,
-    batches: Vec<Vec<usize>>,
-    /// Place in the epoch of each batch's first picture.
-    places: Vec<usize>,
-    options: LoaderOptions,
-    /// Batches made ahead of the one that is asked for.
-    ahead: usize,
-    state: Mutex<State>,
-    changed: Condvar,
-    stopped: AtomicBool,
-}
+impl Batch for PictureBatch {
+    fn rows(&self) -> usize {
+        self.indices.len()
+    }
 
-#[derive(Debug, Default)]
-struct State {
-    /// The next batch nobody makes yet.
-    next: usize,
-    /// The next batch to hand out.
-    wanted: usize,
-    ready: BTreeMap<usize, Result<PictureBatch, LoaderError>>,
-    panic: Option<Box<dyn Any + Send>>,
+    fn skipped(&mut self) -> &mut Vec<Skipped> {
+        &mut self.skipped
+    }
 }
 
 /// A thread that panicked while it held the lock left plain data behind; the panic itself is handed on elsewhere.
@@ -266,36 +254,9 @@ impl Loader {
     /// If a number is not below `pictures.len()`.
     pub fn new(pictures: Arc<Pictures>, batches: Vec<Vec<usize>>, options: LoaderOptions) -> Result<Self, LoaderError> {
         assert!(batches.iter().flatten().all(|index| *index < pictures.len()), "numbers of these pictures");
-        let place = |place: &mut usize, batch: &Vec<usize>| {
-            let first = *place;
-            *place += batch.len();
-            Some(first)
-        };
-        let places = batches.iter().scan(0, place).collect();
-        let workers = options.workers.clamp(1, batches.len().max(1));
-        let state = Mutex::new(State { next: options.start_batch, wanted: options.start_batch, ..State::default() });
-        let shared = Arc::new(Shared {
-            pictures,
-            batches,
-            places,
-            options,
-            ahead: workers.max(2),
-            state,
-            changed: Condvar::new(),
-            stopped: AtomicBool::new(false),
-        });
-        let mut loader = Self { shared, threads: vec![], carried: vec![], yielded: false };
-        for worker in 0..workers {
-            let shared = loader.shared.clone();
-            let thread = std::thread::Builder::new().name(format!("decode-{worker}"));
-            match thread.spawn(move || shared.work()) {
-                Ok(thread) => loader.threads.push(thread),
-                // Fewer threads are slower, not wrong.
-                Err(_) if worker > 0 => break,
-                Err(source) => return Err(LoaderError::Threads { source: Arc::new(source) }),
-            }
-        }
-        Ok(loader)
+        let (count, start, workers) = (batches.len(), options.start_batch, options.workers);
+        let recipe = Recipe { places: places(&batches), pictures, batches, options };
+        Self::made_by(count, start, workers, move |number, stopped| recipe.make(number, stopped))
     }
 
     /// All pictures in order, `batch` at a time, as evaluation and the device see them.
@@ -315,104 +276,29 @@ impl Loader {
         let batches = order.chunks(batch).map(<[usize]>::to_vec).collect();
         Self::new(pictures, batches, LoaderOptions { transforms: None, workers, start_batch: 0, strict })
     }
-
-    /// Batches still to come, if none turns out unreadable as a whole.
-    pub fn remaining(&self) -> usize {
-        self.shared.batches.len().saturating_sub(lock(&self.shared.state).wanted)
-    }
 }
 
-impl Iterator for Loader {
-    type Item = Result<PictureBatch, LoaderError>;
-
-    /// # Panics
-    /// With the panic of a decoding thread.
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let mut state = lock(&self.shared.state);
-            if state.wanted >= self.shared.batches.len() {
-                break;
-            }
-            let made = loop {
-                if let Some(panic) = state.panic.take() {
-                    drop(state);
-                    std::panic::resume_unwind(panic);
-                }
-                let wanted = state.wanted;
-                if let Some(made) = state.ready.remove(&wanted) {
-                    break made;
-                }
-                state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-            };
-            state.wanted += 1;
-            if made.is_err() {
-                state.wanted = self.shared.batches.len();
-            }
-            drop(state);
-            self.shared.changed.notify_all();
-            match made {
-                Ok(batch) if batch.indices.is_empty() => self.carried.extend(batch.skipped),
-                Ok(mut batch) => {
-                    batch.skipped.splice(..0, self.carried.drain(..));
-                    self.yielded = true;
-                    return Some(Ok(batch));
-                }
-                Err(error) => {
-                    self.yielded = true;
-                    return Some(Err(error));
-                }
-            }
-        }
-        let count = self.carried.len();
-        let last = self.carried.drain(..).next_back().filter(|_| !self.yielded)?;
-        self.yielded = true;
-        Some(Err(LoaderError::AllUnreadable { count, source: last.error }))
-    }
+/// Place in the epoch of each batch's first row.
+pub(crate) fn places<T>(batches: &[Vec<T>]) -> Vec<usize> {
+    let place = |place: &mut usize, batch: &Vec<T>| {
+        let first = *place;
+        *place += batch.len();
+        Some(first)
+    };
+    batches.iter().scan(0, place).collect()
 }
 
-impl Drop for Loader {
-    fn drop(&mut self) {
-        self.shared.stopped.store(true, Ordering::Relaxed);
-        // Under the lock: a thread between its check and its wait would miss the news.
-        drop(lock(&self.shared.state));
-        self.shared.changed.notify_all();
-        for thread in self.threads.drain(..) {
-            // Their panics are caught inside.
-            let _ = thread.join();
-        }
-    }
+/// What the threads need to make a batch.
+#[derive(Debug)]
+struct Recipe {
+    pictures: Arc<Pictures>,
+    batches: Vec<Vec<usize>>,
+    places: Vec<usize>,
+    options: LoaderOptions,
 }
 
-impl Shared {
-    /// A thread's life: takes the next batch that is not too far ahead, makes it, puts it down.
-    fn work(&self) {
-        loop {
-            let mut state = lock(&self.state);
-            while !self.stopped.load(Ordering::Relaxed)
-                && state.next < self.batches.len()
-                && state.next >= state.wanted + self.ahead
-            {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
-            // After an error `wanted` is at the end: nothing more is asked for.
-            if self.stopped.load(Ordering::Relaxed) || state.next.max(state.wanted) >= self.batches.len() {
-                return;
-            }
-            let number = state.next;
-            state.next += 1;
-            drop(state);
-            let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.make(number)));
-            let mut state = lock(&self.state);
-            match made {
-                Ok(made) => drop(state.ready.insert(number, made)),
-                Err(panic) => state.panic = Some(panic),
-            }
-            drop(state);
-            self.changed.notify_all();
-        }
-    }
-
-    fn make(&self, number: usize) -> Result<PictureBatch, LoaderError> {
+impl Recipe {
+    fn make(&self, number: usize, stopped: &AtomicBool) -> Result<PictureBatch, LoaderError> {
         let planned = &self.batches[number];
         let input = &self.pictures.input;
         let [height, width] = input.size;
@@ -427,7 +313,7 @@ impl Shared {
         };
         let mut taken: BTreeSet<usize> = planned.iter().copied().collect();
         for (row, index) in planned.iter().enumerate() {
-            if self.stopped.load(Ordering::Relaxed) {
+            if stopped.load(Ordering::Relaxed) {
                 break;
             }
             let (index, picture) = match self.pictures.get(*index) {

@@ -1,8 +1,16 @@
 //! Verification (1:1): how well a threshold on the similarity tells genuine pairs from impostor pairs.
 
+mod identification;
+mod pairs;
+mod report;
+
 use serde::{Deserialize, Serialize};
 
 use crate::MetricsError;
+
+pub use identification::Identification;
+pub use pairs::{Groups, Impostors, Pair};
+pub use report::{Histogram, Interval, TarAtFar, VerificationOptions, VerificationReport, evaluate};
 
 /// One threshold and what it does; a pair is accepted when its similarity is at least the threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -24,10 +32,34 @@ pub struct EqualError {
     pub threshold: f32,
 }
 
+/// What a threshold does.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct AtThreshold {
+    /// Smallest accepted similarity.
+    pub threshold: f32,
+    /// Share of impostor pairs accepted, 0 to 1.
+    pub far: f64,
+    /// Share of genuine pairs rejected, 0 to 1.
+    pub frr: f64,
+    /// Share of all pairs that are decided rightly, 0 to 1.
+    pub accuracy: f64,
+}
+
+/// Similarity of two rows, and whose they are.
+#[derive(Debug, Clone, Copy)]
+struct Scored {
+    similarity: f32,
+    genuine: bool,
+    identities: [u32; 2],
+}
+
 /// Receiver operating characteristic.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Roc {
     points: Vec<Point>,
+    /// Pairs of each kind.
+    genuine: u64,
+    impostor: u64,
 }
 
 impl Roc {
@@ -36,26 +68,33 @@ impl Roc {
     /// # Errors
     /// No genuine or no impostor pair, or a similarity that is not finite.
     pub fn new(genuine: &[f32], impostor: &[f32]) -> Result<Self, MetricsError> {
-        let (genuine, impostor) =
-            (sorted(genuine, "genuine similarities")?, sorted(impostor, "impostor similarities")?);
-        let mut points = vec![Point { threshold: f32::INFINITY, far: 0.0, tar: 0.0 }];
-        let (mut accepted_genuine, mut accepted_impostor) = (0, 0);
-        loop {
-            let (next_genuine, next_impostor) = (genuine.get(accepted_genuine), impostor.get(accepted_impostor));
-            let threshold = match (next_genuine, next_impostor) {
-                (None, None) => break,
-                (Some(&only), None) | (None, Some(&only)) => only,
-                (Some(&a), Some(&b)) => a.max(b),
-            };
-            accepted_genuine += genuine[accepted_genuine..].iter().take_while(|&&s| s >= threshold).count();
-            accepted_impostor += impostor[accepted_impostor..].iter().take_while(|&&s| s >= threshold).count();
-            points.push(Point {
-                threshold,
-                far: accepted_impostor as f64 / impostor.len() as f64,
-                tar: accepted_genuine as f64 / genuine.len() as f64,
-            });
+        check(genuine, "genuine similarities")?;
+        check(impostor, "impostor similarities")?;
+        let kinds = [(genuine, true), (impostor, false)];
+        let mut all: Vec<(f32, bool, u64)> =
+            kinds.into_iter().flat_map(|(values, kind)| values.iter().map(move |value| (*value, kind, 1))).collect();
+        all.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
+        Ok(Self::weighted(all.into_iter()))
+    }
+
+    /// From similarities in descending order, whether each is of a genuine pair, and how often it counts.
+    fn weighted(descending: impl Iterator<Item = (f32, bool, u64)>) -> Self {
+        let mut counts: Vec<(f32, [u64; 2])> = vec![(f32::INFINITY, [0, 0])];
+        let mut so_far = [0, 0];
+        for (similarity, genuine, weight) in descending.filter(|(_, _, weight)| *weight > 0) {
+            so_far[usize::from(genuine)] += weight;
+            match counts.last_mut() {
+                Some((threshold, counts)) if *threshold == similarity => *counts = so_far,
+                _ => counts.push((similarity, so_far)),
+            }
         }
-        Ok(Self { points })
+        let [impostor, genuine] = so_far;
+        let point = |(threshold, [far, tar]): (f32, [u64; 2])| Point {
+            threshold,
+            far: far as f64 / impostor.max(1) as f64,
+            tar: tar as f64 / genuine.max(1) as f64,
+        };
+        Self { points: counts.into_iter().map(point).collect(), genuine, impostor }
     }
 
     /// One point per distinct similarity, from "accept nothing" (threshold infinite) to "accept all".
@@ -77,7 +116,8 @@ impl Roc {
         let share = -excess(before) / (excess(after) - excess(before));
         let rate = before.far + share * (after.far - before.far);
         let threshold = if before.threshold.is_finite() {
-            before.threshold + share as f32 * (after.threshold - before.threshold)
+            let (before, after) = (f64::from(before.threshold), f64::from(after.threshold));
+            (before + share * (after - before)) as f32
         } else {
             after.threshold
         };
@@ -97,19 +137,41 @@ impl Roc {
         let at = self.points.partition_point(|point| point.far <= far);
         Ok(self.points[at - 1])
     }
+
+    /// What accepting at `threshold` and above does.
+    pub fn at(&self, threshold: f32) -> AtThreshold {
+        let at = self.points.partition_point(|point| point.threshold >= threshold).max(1);
+        let Point { far, tar, .. } = self.points[at - 1];
+        let (genuine, impostor) = (self.genuine as f64, self.impostor as f64);
+        let accuracy = (tar * genuine + (1.0 - far) * impostor) / (genuine + impostor);
+        AtThreshold { threshold, far, frr: 1.0 - tar, accuracy }
+    }
+
+    /// The curve without the points that lie on straight lines between their neighbours, as scikit-learn drops them: its
+    /// area and its equal error rate are the same, but a rate read off a kept point may be lower than the full curve's.
+    pub fn dropped(&self) -> Self {
+        let counts = |point: &Point| {
+            let count = |share: f64, of: u64| (share * of as f64).round() as i64;
+            [count(point.far, self.impostor), count(point.tar, self.genuine)]
+        };
+        let bends = |at: usize| {
+            let [before, here, after] = [at - 1, at, at + 1].map(|at| counts(&self.points[at]));
+            (0..2).any(|kind| after[kind] - 2 * here[kind] + before[kind] != 0)
+        };
+        let last = self.points.len() - 1;
+        let kept = (0..=last).filter(|at| *at <= 1 || *at == last || bends(*at));
+        Self { points: kept.map(|at| self.points[at]).collect(), ..*self }
+    }
 }
 
-/// Descending.
-fn sorted(values: &[f32], what: &'static str) -> Result<Vec<f32>, MetricsError> {
+fn check(values: &[f32], what: &'static str) -> Result<(), MetricsError> {
     if values.is_empty() {
         return Err(MetricsError::Empty { what });
     }
-    if let Some(row) = values.iter().position(|value| !value.is_finite()) {
-        return Err(MetricsError::NotFinite { what, row, col: 0, value: values[row].to_string() });
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(row) => Err(MetricsError::NotFinite { what, row, col: 0, value: values[row].to_string() }),
+        None => Ok(()),
     }
-    let mut values = values.to_vec();
-    values.sort_unstable_by(|a, b| b.total_cmp(a));
-    Ok(values)
 }
 
 #[cfg(test)]

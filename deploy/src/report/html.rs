@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use contract::report::escaped;
 use rayon::prelude::*;
 
 use super::thumbnail::data_uri;
@@ -166,31 +167,5 @@ impl Thumbnails {
             Some(uri) => format!("<img src=\"{uri}\" alt=\"{name}\" title=\"{name}\">"),
             None => format!("<div class=\"missing\" title=\"{name}\">picture not found</div>"),
         }
-    }
-}
-
-/// Text as HTML; file names are nobody's to trust.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            other => out.push(other),
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_cannot_become_markup() {
-        assert_eq!(escaped("<img src=x onerror='a'>&\""), "&lt;img src=x onerror=&#39;a&#39;&gt;&amp;&quot;");
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use fast_image_resize as fir;
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8x3;
-use image::{ImageReader, Limits, RgbImage};
+use image::{GrayImage, ImageReader, Limits, RgbImage};
 
 use crate::{Colour, Filter, PictureSpec, Resize};
 
@@ -110,31 +110,49 @@ pub fn normalise(picture: &RgbImage, input: &PictureSpec, out: &mut [f32]) {
     assert_eq!(picture.dimensions(), (width as u32, height as u32), "resize first");
     let plane = height * width;
     assert_eq!(out.len(), input.colour.channels() * plane, "one value per channel and pixel");
-    let affine = |channel: usize| {
-        let (mean, std) = (input.mean[channel], input.std[channel]);
-        move |pixel: f32| (pixel / 255.0 - mean) / std
-    };
     match input.colour {
         Colour::Rgb | Colour::Bgr => {
             for (channel, out) in out.chunks_exact_mut(plane).enumerate() {
                 let source = if input.colour == Colour::Bgr { 2 - channel } else { channel };
-                // 256 values are all a channel can have: a table is faster than the arithmetic.
-                let value = affine(channel);
-                let table: [f32; 256] = std::array::from_fn(|pixel| value(pixel as f32));
+                let table = levels(input, channel);
                 for (out, pixel) in out.iter_mut().zip(picture.as_raw().chunks_exact(3)) {
                     *out = table[usize::from(pixel[source])];
                 }
             }
         }
-        Colour::Grey => {
-            let value = affine(0);
-            for (out, pixel) in out.iter_mut().zip(picture.as_raw().chunks_exact(3)) {
-                let [r, g, b] = [pixel[0], pixel[1], pixel[2]].map(u32::from);
-                // ITU-R 601 luma in 16-bit fixed point, as Pillow converts to "L".
-                let luma = (r * 19_595 + g * 38_470 + b * 7_471 + 0x8000) >> 16;
-                *out = value(luma as f32);
-            }
-        }
+        Colour::Grey => normalise_grey(&grey(picture), input, out),
+    }
+}
+
+/// The value of each of a channel's 256 levels, which are all it can have.
+fn levels(input: &PictureSpec, channel: usize) -> [f32; 256] {
+    let (mean, std) = (input.mean[channel], input.std[channel]);
+    std::array::from_fn(|pixel| (pixel as f32 / 255.0 - mean) / std)
+}
+
+/// A picture's luma: ITU-R 601 in 16-bit fixed point, as Pillow converts to "L".
+pub fn grey(picture: &RgbImage) -> GrayImage {
+    let luma = |pixel: &[u8]| {
+        let [r, g, b] = [pixel[0], pixel[1], pixel[2]].map(u32::from);
+        ((r * 19_595 + g * 38_470 + b * 7_471 + 0x8000) >> 16) as u8
+    };
+    let (width, height) = picture.dimensions();
+    let values = picture.as_raw().chunks_exact(3).map(luma).collect();
+    GrayImage::from_raw(width, height, values).expect("one value a pixel")
+}
+
+/// Writes a grey picture of the right size as `[1, height, width]` normalised values into `out`.
+///
+/// # Panics
+/// If the input is not grey, the picture has not its size, or `out` not its length.
+pub fn normalise_grey(picture: &GrayImage, input: &PictureSpec, out: &mut [f32]) {
+    assert_eq!(input.colour, Colour::Grey, "an input of one channel");
+    let [height, width] = input.size;
+    assert_eq!(picture.dimensions(), (width as u32, height as u32), "resize first");
+    assert_eq!(out.len(), height * width, "one value per pixel");
+    let table = levels(input, 0);
+    for (out, pixel) in out.iter_mut().zip(picture.as_raw()) {
+        *out = table[usize::from(*pixel)];
     }
 }
 
