@@ -30,7 +30,7 @@ pub struct Hang {
 
 impl Default for Hang {
     fn default() -> Self {
-        Self { side: 1.45, offset: 1.05 }
+        Self { side: 1.62, offset: 1.05 }
     }
 }
 
