@@ -138,6 +138,34 @@ pub enum DeployError {
         /// What is missing.
         problem: String,
     },
+    /// The model does not draw.
+    #[error("model `{}` ({architecture}, family {family}) does not draw faces in a pose: {problem}", path.display())]
+    NoGenerator {
+        /// The model file.
+        path: PathBuf,
+        /// The network.
+        architecture: String,
+        /// Its family.
+        family: String,
+        /// What is missing.
+        problem: String,
+    },
+    /// A pose of another number of angles.
+    #[error("a pose has {found} angles, the model needs {needed}")]
+    Pose {
+        /// Angles given.
+        found: usize,
+        /// Angles needed.
+        needed: usize,
+    },
+    /// A table of poses that is none.
+    #[error("poses in `{}`: {problem}", path.display())]
+    Poses {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
     /// The model gave a value that is not finite.
     #[error("the model's features of `{}` are not finite", path.display())]
     NotFinite {

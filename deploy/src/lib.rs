@@ -24,6 +24,7 @@ pub mod embed;
 mod error;
 pub mod frontalize;
 pub mod gallery;
+pub mod generate;
 pub mod index;
 pub mod report;
 pub mod runtime;

@@ -215,38 +215,45 @@ pub(crate) fn with_contract(mut model: ModelProto, contract: &ModelContract) -> 
     model
 }
 
-/// The network alone.
-pub(crate) fn graph() -> ModelProto {
-    let (weight, bias) = weights();
-    let tensor = |name: &str, dims: &[i64], values: &[f32]| TensorProto {
+/// A float initialiser.
+pub(crate) fn tensor(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {
+    TensorProto {
         name: name.into(),
         dims: dims.to_vec(),
         data_type: DataType::Float as i32,
         raw_data: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
         ..Default::default()
-    };
-    let ints = |name: &str, ints: &[i64]| AttributeProto {
-        name: name.into(),
-        r#type: AttributeType::Ints as i32,
-        ints: ints.to_vec(),
-        ..Default::default()
-    };
-    let node = |op: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>| NodeProto {
+    }
+}
+
+pub(crate) fn ints(name: &str, ints: &[i64]) -> AttributeProto {
+    AttributeProto { name: name.into(), r#type: AttributeType::Ints as i32, ints: ints.to_vec(), ..Default::default() }
+}
+
+pub(crate) fn node(op: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>) -> NodeProto {
+    NodeProto {
         op_type: op.into(),
         name: output.into(),
         input: inputs.iter().map(|input| (*input).into()).collect(),
         output: vec![output.into()],
         attribute,
         ..Default::default()
-    };
-    let value = |name: &str, sizes: &[usize]| {
-        let batch = Dimension::Symbol("batch".into());
-        let sizes = sizes.iter().map(|size| Dimension::Value(*size as i64));
-        let dim = std::iter::once(batch).chain(sizes).map(|value| DimensionProto { value: Some(value) }).collect();
-        let tensor_type = TensorTypeProto { elem_type: DataType::Float as i32, shape: Some(TensorShapeProto { dim }) };
-        let r#type = Some(TypeProto { tensor_type: Some(tensor_type) });
-        ValueInfoProto { name: name.into(), r#type, ..Default::default() }
-    };
+    }
+}
+
+/// An input or output with a batch axis before these.
+pub(crate) fn value(name: &str, sizes: &[usize]) -> ValueInfoProto {
+    let batch = Dimension::Symbol("batch".into());
+    let sizes = sizes.iter().map(|size| Dimension::Value(*size as i64));
+    let dim = std::iter::once(batch).chain(sizes).map(|value| DimensionProto { value: Some(value) }).collect();
+    let tensor_type = TensorTypeProto { elem_type: DataType::Float as i32, shape: Some(TensorShapeProto { dim }) };
+    let r#type = Some(TypeProto { tensor_type: Some(tensor_type) });
+    ValueInfoProto { name: name.into(), r#type, ..Default::default() }
+}
+
+/// The network alone.
+pub(crate) fn graph() -> ModelProto {
+    let (weight, bias) = weights();
     let pool = POOL as i64;
     ModelProto {
         ir_version: 10,

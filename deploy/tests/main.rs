@@ -6,6 +6,7 @@ mod embed;
 mod evaluate;
 mod fixture;
 mod frontalize;
+mod generate;
 mod model;
 mod runtime;
 mod search;

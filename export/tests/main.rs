@@ -2,6 +2,7 @@
 
 mod blocks;
 mod bundles;
+mod controlnet;
 mod faults;
 mod lmbn_n;
 mod networks;

@@ -97,6 +97,10 @@ macro_rules! words {
     };
 }
 
+mod controlnet;
+
+pub use controlnet::{ControlnetConfig, EncoderChoice, PictureLossKind, PoseSource, PoseTarget};
+
 words! {
     /// How gradients become steps.
     OptimizerKind {

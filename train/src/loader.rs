@@ -38,9 +38,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use contract::dataset::{Dataset, Sample};
-use contract::preprocess::{PictureError, decode, normalise, resize};
+use contract::preprocess::{self, PictureError, normalise, resize};
 use contract::{PictureSpec, Resize};
 use image::RgbImage;
+use rayon::prelude::*;
 
 use crate::transforms::Transforms;
 pub use ahead::{Batch, Batches};
@@ -78,6 +79,8 @@ pub struct Pictures {
     classes: Vec<i64>,
     of_class: BTreeMap<i64, Vec<usize>>,
     input: PictureSpec,
+    /// Part of each picture that is used, as x1, y1, x2, y2 in pixels; empty: all of all.
+    crops: Vec<Option<[f64; 4]>>,
     decoded: Vec<OnceLock<RgbImage>>,
     /// Bytes that may still be kept.
     room: AtomicUsize,
@@ -97,7 +100,8 @@ impl Pictures {
         }
         let decoded = paths.iter().map(|_| OnceLock::new()).collect();
         let room = AtomicUsize::new(cache_mb.saturating_mul(1 << 20));
-        Self { paths, classes, of_class, input, decoded, room, unreadable: Mutex::default() }
+        let crops = Vec::new();
+        Self { paths, classes, of_class, input, crops, decoded, room, unreadable: Mutex::default() }
     }
 
     /// The training pictures of a dataset, each with its class.
@@ -111,6 +115,29 @@ impl Pictures {
     pub fn evaluation(samples: &[Sample], input: PictureSpec, cache_mb: usize) -> Self {
         let paths = samples.iter().map(|sample| sample.path.clone()).collect();
         Self::new(paths, samples.iter().map(|sample| sample.identity).collect(), input, cache_mb)
+    }
+
+    /// Uses a part of some pictures only: x1, y1, x2, y2 in pixels, which may reach beyond the picture.
+    ///
+    /// # Panics
+    /// If there are not as many as pictures.
+    pub fn with_crops(self, crops: Vec<Option<[f64; 4]>>) -> Self {
+        assert_eq!(crops.len(), self.paths.len(), "a part per picture");
+        Self { crops, ..self }
+    }
+
+    /// Reads every picture once, on all processors: those that cannot be read are known from then on, the others kept as far as
+    /// memory allows.
+    pub fn read_all(&self) {
+        (0..self.len()).into_par_iter().for_each(|index| drop(self.get(index)));
+    }
+
+    /// The file of picture `index`.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn path(&self, index: usize) -> &Path {
+        &self.paths[index]
     }
 
     /// How many there are.
@@ -156,8 +183,14 @@ impl Pictures {
             return Err(error.clone());
         }
         let Resize::Stretch = self.input.resize;
-        let picture = match decode(&self.paths[index]) {
-            Ok(picture) => resize(&picture, self.input.size, self.input.filter),
+        let picture = match preprocess::read(&self.paths[index], &self.input) {
+            Ok(picture) => {
+                let used = match self.crops.get(index).copied().flatten() {
+                    Some(crop) => cropped(&picture, crop),
+                    None => picture,
+                };
+                resize(&used, self.input.size, self.input.filter)
+            }
             Err(error) => {
                 let error = Arc::new(error);
                 lock(&self.unreadable).insert(index, error.clone());
@@ -182,6 +215,17 @@ impl Pictures {
         let readable = |one| self.get(one).ok().map(|picture| (one, picture));
         others().filter(|one| !taken.contains(one)).find_map(readable).or_else(|| others().find_map(readable))
     }
+}
+
+/// The part of a picture inside a box, at least a pixel.
+fn cropped(picture: &RgbImage, [left, top, right, bottom]: [f64; 4]) -> RgbImage {
+    let (width, height) = picture.dimensions();
+    let span = |from: f64, to: f64, size: u32| {
+        let first = from.floor().clamp(0.0, f64::from(size - 1)) as u32;
+        (first, (to.ceil().clamp(0.0, f64::from(size)) as u32).saturating_sub(first).max(1))
+    };
+    let ((x, across), (y, down)) = (span(left, right, width), span(top, bottom, height));
+    image::imageops::crop_imm(picture, x, y, across, down).to_image()
 }
 
 /// A picture of a batch that could not be read.

@@ -22,6 +22,7 @@ pub(crate) enum Command {
     Search(SearchArgs),
     Frontalize(FrontalizeArgs),
     Evaluate(EvaluateArgs),
+    Generate(GenerateArgs),
     Doctor(DoctorArgs),
 }
 
@@ -224,6 +225,54 @@ pub(crate) struct DoctorArgs {
     pub(crate) format: FactsFormat,
 }
 
+/// Draw the face of a picture in other poses.
+#[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("wanted").required(true).args(["pose", "poses", "turntable"])))]
+pub(crate) struct GenerateArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Picture of the face.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) image: PathBuf,
+    /// Pose to draw, in degrees: YAW,PITCH,ROLL [default: none].
+    #[arg(long, value_name = "ANGLES", value_parser = pose, allow_hyphen_values = true)]
+    pub(crate) pose: Option<Pose>,
+    /// Poses to draw, one a line, as 00000.png and so on in the folder --out [default: none].
+    #[arg(long, value_name = "FILE.csv")]
+    pub(crate) poses: Option<PathBuf>,
+    /// Turn the head from one side to the other, in a strip of pictures [default: off].
+    #[arg(long)]
+    pub(crate) turntable: bool,
+    /// Pictures of the turntable.
+    #[arg(long, default_value_t = NonZeroUsize::MIN.saturating_add(8), value_name = "N")]
+    pub(crate) steps: NonZeroUsize,
+    /// Yaw at the turntable's ends, in degrees (0 to 180).
+    #[arg(long, default_value_t = 60.0, value_name = "DEGREES", value_parser = turn)]
+    pub(crate) turn: f32,
+    /// PNG to write; with --poses a folder.
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) out: PathBuf,
+}
+
+/// Angles in degrees.
+pub(crate) type Pose = Vec<f32>;
+
+/// Reads angles between commas.
+pub(crate) fn pose(text: &str) -> Result<Pose, String> {
+    let angle = |word: &str| match word.trim().parse::<f32>() {
+        Ok(value) if value.is_finite() && value.abs() <= 360.0 => Ok(value),
+        _ => Err(format!("`{}` is no angle; degrees from -360 to 360 between commas are allowed", word.trim())),
+    };
+    text.split(',').map(angle).collect()
+}
+
+fn turn(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(value) if (0.0..=180.0).contains(&value) => Ok(value),
+        _ => Err("degrees from 0 to 180 are allowed".into()),
+    }
+}
+
 fn cosine(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(value) if (-1.0..=1.0).contains(&value) => Ok(value),
@@ -245,7 +294,7 @@ mod tests {
     #[test]
     fn every_flag_says_its_default() {
         for command in DeployArgs::command().get_subcommands() {
-            let required = ["model", "out", "gallery", "query", "datadir"];
+            let required = ["model", "out", "gallery", "query", "datadir", "image"];
             for flag in command.get_opts().filter(|flag| !required.contains(&flag.get_id().as_str())) {
                 let about = flag.get_help().map(ToString::to_string).unwrap_or_default();
                 let said = about.contains("[default: ") || !flag.get_default_values().is_empty();

@@ -24,6 +24,7 @@ pub fn run() -> ExitCode {
         Command::Search(args) => commands::search::run(&args),
         Command::Frontalize(args) => commands::frontalize::run(&args),
         Command::Evaluate(args) => commands::evaluate::run(&args),
+        Command::Generate(args) => commands::generate::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
     };
     done.unwrap_or_else(|error| fail(&error))

@@ -80,14 +80,17 @@ pub enum Resize {
     Stretch,
 }
 
-/// Resampling filter, by Pillow's definition: it widens when the picture shrinks.
+/// Resampling filter. Pillow's widen when the picture shrinks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Filter {
-    /// Triangle.
+    /// Pillow's triangle.
     Bilinear,
-    /// Cubic, a = -0.5.
+    /// Pillow's cubic, a = -0.5.
     Bicubic,
+    /// OpenCV's linear: between the two nearest pixels of each axis, in fixed point, also when the picture shrinks. Goes with pictures
+    /// that OpenCV reads, which are turned as their EXIF orientation says.
+    Opencv,
 }
 
 /// An input of the graph: a picture, or plain numbers such as an embedding or a pose.

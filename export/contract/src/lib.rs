@@ -5,6 +5,7 @@
 //! that [`fill`]s tensors with known numbers, [`npy`] files, and the habits every program of ours shares: atomic
 //! [`files`], the [`cli`], the verifier's [`report`], where ONNX [`runtime`] is found.
 
+mod base64;
 pub mod cli;
 mod contract;
 pub mod dataset;
@@ -16,4 +17,5 @@ pub mod preprocess;
 pub mod report;
 pub mod runtime;
 
+pub use base64::base64;
 pub use contract::*;

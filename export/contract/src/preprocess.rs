@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use fast_image_resize as fir;
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8x3;
-use image::{GrayImage, ImageReader, Limits, RgbImage};
+use image::metadata::Orientation;
+use image::{DynamicImage, GrayImage, ImageDecoder, ImageReader, Limits, RgbImage};
 
 use crate::{Colour, Filter, PictureSpec, Resize};
 
@@ -79,7 +80,25 @@ pub fn decode(path: &Path) -> Result<RgbImage, PictureError> {
     Ok(reader.decode().map_err(undecodable)?.into_rgb8())
 }
 
-/// Scales a picture to `height`×`width`, each axis on its own, with Pillow's filters.
+/// Decodes a picture as training on `input` did: turned by its EXIF orientation where OpenCV read it.
+///
+/// # Errors
+/// See [`PictureError`].
+pub fn read(path: &Path, input: &PictureSpec) -> Result<RgbImage, PictureError> {
+    let picture = decode(path)?;
+    if input.filter != Filter::Opencv {
+        return Ok(picture);
+    }
+    let open = || ImageReader::open(path).and_then(ImageReader::with_guessed_format);
+    let reader = open().map_err(|source| PictureError::Read { path: path.to_owned(), source })?;
+    // A picture whose orientation cannot be told is upright.
+    let orientation = reader.into_decoder().and_then(|mut decoder| decoder.orientation());
+    let mut picture = DynamicImage::ImageRgb8(picture);
+    picture.apply_orientation(orientation.unwrap_or(Orientation::NoTransforms));
+    Ok(picture.into_rgb8())
+}
+
+/// Scales a picture to `height`×`width`, each axis on its own.
 pub fn resize(picture: &RgbImage, [height, width]: [usize; 2], filter: Filter) -> RgbImage {
     if picture.dimensions() == (width as u32, height as u32) {
         return picture.clone();
@@ -88,6 +107,7 @@ pub fn resize(picture: &RgbImage, [height, width]: [usize; 2], filter: Filter) -
     let filter = match filter {
         Filter::Bilinear => fir::FilterType::Bilinear,
         Filter::Bicubic => fir::FilterType::CatmullRom,
+        Filter::Opencv => return opencv(picture, [height, width]),
     };
     let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(filter)).use_alpha(false);
     // The typed form compiles the filters for this one kind of pixel; the general one takes minutes of every build.
@@ -99,6 +119,62 @@ pub fn resize(picture: &RgbImage, [height, width]: [usize; 2], filter: Filter) -
         .resize_typed(&from, &mut to, &options)
         .expect("no crop is asked for, which is all that can fail");
     out
+}
+
+/// Where a destination sample lies between source samples, in 2048ths: index of the first, weights of it and of the next. Columns
+/// stop at the border; rows repeat the border's pixels.
+fn opencv_taps(from: usize, to: usize, column: bool) -> Vec<(isize, [i32; 2])> {
+    let last = from as isize - 1;
+    let tap = |at: usize| {
+        let place = ((at as f64 + 0.5) * (from as f64 / to as f64) - 0.5) as f32;
+        let (mut first, mut share) = (place.floor() as isize, place - place.floor());
+        if column && first < 0 {
+            (first, share) = (0, 0.0);
+        } else if column && first >= last {
+            (first, share) = (last, 0.0);
+        }
+        let weight = |share: f32| (share * 2048.0).round_ties_even() as i32;
+        (first, [weight(1.0 - share), weight(share)])
+    };
+    (0..to).map(tap).collect()
+}
+
+/// OpenCV's linear resize of 8-bit pictures, bit for bit.
+fn opencv(picture: &RgbImage, [height, width]: [usize; 2]) -> RgbImage {
+    let (from_width, from_height) = picture.dimensions();
+    let (from_width, from_height) = (from_width as usize, from_height as usize);
+    let columns = opencv_taps(from_width, width, true);
+    let source = picture.as_raw();
+    let across = |row: usize| -> Vec<i32> {
+        let row = &source[row * from_width * 3..][..from_width * 3];
+        let value = |&(first, [a, b]): &(isize, [i32; 2]), channel: usize| {
+            let (first, next) = (first as usize, (first as usize + 1).min(from_width - 1));
+            a * i32::from(row[first * 3 + channel]) + b * i32::from(row[next * 3 + channel])
+        };
+        columns.iter().flat_map(|tap| (0..3).map(move |channel| value(tap, channel))).collect()
+    };
+    let rows = opencv_taps(from_height, height, false);
+    let mut out = Vec::with_capacity(width * height * 3);
+    // Neighbouring rows of the result read the same rows of the source.
+    let mut made: [(usize, Vec<i32>); 2] = [(usize::MAX, vec![]), (usize::MAX, vec![])];
+    for (first, [a, b]) in rows {
+        let wanted = [first, first + 1].map(|row| row.clamp(0, from_height as isize - 1) as usize);
+        if made[1].0 == wanted[0] {
+            made.swap(0, 1);
+        }
+        for (made, wanted) in made.iter_mut().zip(wanted) {
+            if made.0 != wanted {
+                *made = (wanted, across(wanted));
+            }
+        }
+        let [(_, above), (_, below)] = &made;
+        let level = |(above, below): (&i32, &i32)| {
+            let sum = ((a * (above >> 4)) >> 16) + ((b * (below >> 4)) >> 16);
+            ((sum + 2) >> 2).clamp(0, 255) as u8
+        };
+        out.extend(above.iter().zip(below).map(level));
+    }
+    RgbImage::from_raw(width as u32, height as u32, out).expect("three bytes a pixel")
 }
 
 /// Writes a picture of the right size as `[channels, height, width]` normalised values into `out`.
@@ -162,7 +238,7 @@ pub fn normalise_grey(picture: &GrayImage, input: &PictureSpec, out: &mut [f32])
 /// See [`PictureError`].
 pub fn load(path: &Path, input: &PictureSpec, out: &mut [f32]) -> Result<(), PictureError> {
     let Resize::Stretch = input.resize;
-    normalise(&resize(&decode(path)?, input.size, input.filter), input, out);
+    normalise(&resize(&read(path, input)?, input.size, input.filter), input, out);
     Ok(())
 }
 
@@ -267,5 +343,25 @@ mod tests {
         assert_eq!(once, [3.0, 2.0, 1.0, 6.0, 5.0, 4.0]);
         mirror(&once, 3, &mut twice);
         assert_eq!(twice, rows);
+    }
+
+    /// `fixtures/controlnet/README.md` names the generator.
+    #[test]
+    fn opencvs_resize_is_bit_identical() {
+        let golden = fixtures::Golden::load("controlnet").unwrap();
+        let cases = golden.json()["cases"].as_array().unwrap();
+        let cases: Vec<_> = cases.iter().filter(|case| case["name"].as_str().unwrap().starts_with("load_")).collect();
+        assert_eq!(cases.len(), 3);
+        for case in cases {
+            let number = |key: &str| case["config"][key].as_u64().unwrap() as u32;
+            let (width, height, size) = (number("width"), number("height"), number("image_size") as usize);
+            let name = case["inputs"][0]["name"].as_str().unwrap();
+            let values = crate::fill::unit(name, (width * height * 3) as usize);
+            let picture = RgbImage::from_raw(width, height, values.map(|u| (256.0 * u) as u8).collect()).unwrap();
+            let ours = resize(&picture, [size, size], Filter::Opencv);
+            let planes: Vec<u8> = (0..3).flat_map(|c| ours.pixels().map(move |pixel| pixel[c])).collect();
+            let (_, theirs) = golden.tensor_u8(case["outputs"][0]["key"].as_str().unwrap()).unwrap();
+            assert!(planes == theirs, "{}", case["name"]);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What the program knows of each family: how a checkpoint becomes a model and its contract.
 
+mod controlnet;
 mod reid;
 mod senet;
 
@@ -60,6 +61,8 @@ impl Options {
 
 /// The network of a checkpoint, read and ready to be exported.
 pub enum Network {
+    /// Faces in a pose.
+    Controlnet(Box<controlnet::Controlnet>),
     /// Re-identification.
     Reid(Box<reid::Reid>),
     /// Frontalisation of embeddings.
@@ -73,6 +76,7 @@ impl Network {
     /// If the family is not known or the checkpoint malformed.
     pub fn open(checkpoint: &Checkpoint) -> anyhow::Result<Self> {
         match checkpoint.record.family.as_str() {
+            train::task::controlnet::FAMILY => Ok(Self::Controlnet(Box::new(controlnet::open(checkpoint)?))),
             train::task::reid::FAMILY => Ok(Self::Reid(Box::new(reid::open(checkpoint)?))),
             train::task::senet::FAMILY => Ok(Self::Senet(Box::new(senet::open(checkpoint)?))),
             family => {
@@ -80,7 +84,12 @@ impl Network {
                 Err(CheckpointError::Other {
                     path,
                     found,
-                    allowed: format!("`{}` or `{}`", train::task::reid::FAMILY, train::task::senet::FAMILY),
+                    allowed: format!(
+                        "`{}`, `{}` or `{}`",
+                        train::task::reid::FAMILY,
+                        train::task::senet::FAMILY,
+                        train::task::controlnet::FAMILY
+                    ),
                 }
                 .into())
             }
@@ -93,6 +102,7 @@ impl Network {
     /// If the network cannot be exported.
     pub fn export(&self, checkpoint: &Checkpoint, options: &Options) -> anyhow::Result<(ExportedModel, ModelContract)> {
         match self {
+            Self::Controlnet(network) => controlnet::export(network, checkpoint, options),
             Self::Reid(network) => reid::export(network, checkpoint, options),
             Self::Senet(network) => senet::export(network, checkpoint, options),
         }

@@ -1,5 +1,6 @@
 //! The command line: one file for the flags of each family, and how flags become [`settings`].
 
+mod controlnet;
 mod reid;
 mod senet;
 pub mod settings;
@@ -8,8 +9,9 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde_json::{Map, Value};
-use train::config::{ReidConfig, SenetConfig};
+use train::config::{ControlnetConfig, ReidConfig, SenetConfig};
 
+pub use controlnet::ControlnetArgs;
 pub use reid::ReidArgs;
 pub use senet::{AnalyseArgs, SenetArgs, SenetVerb};
 
@@ -29,6 +31,9 @@ pub enum Command {
     // Of a flag given twice the last counts, as scripts that append to a list of flags expect.
     #[command(args_override_self = true)]
     Reid(Box<ReidArgs>),
+    /// Train a network that draws a face in another pose.
+    #[command(args_override_self = true)]
+    Controlnet(Box<ControlnetArgs>),
     /// Train a network that frontalises face embeddings, or analyse such data.
     #[command(args_override_self = true)]
     Senet(Box<SenetArgs>),
@@ -207,10 +212,12 @@ pub(crate) fn boolean(text: &str) -> Result<bool, String> {
 pub fn parse() -> Result<Cli, clap::Error> {
     let reid = settings::fields(&ReidConfig::default());
     let senet = settings::fields(&SenetConfig::default());
+    let controlnet = settings::fields(&ControlnetConfig::default());
     let command = Cli::command()
         .mut_subcommand("reid", |command| show_defaults(command, &reid))
-        .mut_subcommand("senet", |command| show_defaults(command, &senet));
-    let matches = command.try_get_matches_from(contract::cli::arguments())?;
+        .mut_subcommand("senet", |command| show_defaults(command, &senet))
+        .mut_subcommand("controlnet", |command| show_defaults(command, &controlnet));
+    let matches = command.try_get_matches_from(controlnet::dashed(contract::cli::arguments()))?;
     Cli::from_arg_matches(&matches)
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use train::config::{ConfigError, ReidConfig, SenetConfig};
+use train::config::{ConfigError, ControlnetConfig, ReidConfig, SenetConfig};
 
 /// Settings of a family: plain data that owns its defaults.
 pub trait Settings: Default + Serialize + DeserializeOwned {
@@ -25,6 +25,12 @@ impl Settings for ReidConfig {
 impl Settings for SenetConfig {
     fn check(&self) -> Result<(), ConfigError> {
         SenetConfig::check(self)
+    }
+}
+
+impl Settings for ControlnetConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        ControlnetConfig::check(self)
     }
 }
 

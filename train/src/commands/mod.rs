@@ -2,6 +2,7 @@
 
 mod bench_step;
 mod channels;
+mod controlnet;
 mod eval;
 mod reid;
 mod run;
@@ -16,6 +17,7 @@ use crate::cli::{Cli, Command};
 /// Does what was asked.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
+        Command::Controlnet(args) => controlnet::train(*args),
         Command::Reid(args) => reid::train(&args),
         Command::Senet(args) => senet::senet(*args),
         Command::Eval(args) => eval::eval(&args),

@@ -146,7 +146,7 @@ fn find(named: &Path, runs: &Path) -> anyhow::Result<(PathBuf, Checkpoint)> {
 }
 
 /// Whether two paths are the same folder, which need not exist.
-fn same(a: &Path, b: &Path) -> bool {
+pub fn same(a: &Path, b: &Path) -> bool {
     let whole = |path: &Path| std::fs::canonicalize(path).or_else(|_| std::path::absolute(path)).unwrap_or(path.into());
     whole(a) == whole(b)
 }

@@ -18,6 +18,7 @@
 
 mod arrays;
 mod metadata;
+pub mod pose;
 pub mod split;
 
 use std::path::PathBuf;

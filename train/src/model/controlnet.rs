@@ -9,6 +9,8 @@ mod encoder;
 mod generator;
 mod sequence;
 
+use std::path::Path;
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, assert_shape};
 use serde::{Deserialize, Serialize};
@@ -17,8 +19,8 @@ use control::{ControlBranch, PoseExtractor, ZeroConv};
 use encoder::Encoder;
 use generator::ImageGenerator;
 
-use super::StateDict;
 use super::init::{Init, Source, initialise};
+use super::{LoadReport, Partial, StateDict, WeightsError};
 
 /// Values of a face embedding.
 pub const EMBEDDING: usize = 512;
@@ -172,6 +174,43 @@ fn source(key: &str) -> Source {
         Init::XavierUniform
     };
     Source { name: key.to_owned(), init }
+}
+
+/// Whether a state dictionary is that of an ImageNet ResNet-50 under torchvision's keys.
+pub fn is_resnet50(state: &StateDict) -> bool {
+    state.get("layer1.0.conv1.weight").is_some_and(|weight| weight.shape().len() == 4)
+}
+
+/// Fills a network from a weights file: its own weights, or those of an ImageNet ResNet-50, which its encoder then starts from while
+/// the rest keeps its start values.
+///
+/// # Errors
+/// A file that cannot be read or does not fit; the network is then unchanged.
+pub fn load_controlnet(
+    net: &mut ControlNet,
+    config: &ControlNetConfig,
+    path: &Path,
+) -> Result<LoadReport, WeightsError> {
+    let file = StateDict::read(path)?;
+    if !is_resnet50(&file) {
+        return StateDict::load_file(path, net, &config.to_string(), Partial::Nothing);
+    }
+    let own = StateDict::of(net);
+    let source = |key: &str| key.strip_prefix("image_encoder.backbone.").map(str::to_owned);
+    let spread = file.spread(&own, source);
+    let mut report = spread.compare(&own);
+    report.missing.retain(|key| source(key).is_some());
+    let counted = |key: &str| key.ends_with(".num_batches_tracked");
+    let used = |key: &str| own.get(&format!("image_encoder.backbone.{key}")).is_some();
+    let left = file.iter().map(|(key, _)| key).filter(|key| !used(key) && !counted(key)).map(str::to_owned);
+    // The classifier is of no use here; anything else left over is an error.
+    (report.aside, report.unused) = left.partition(|key| key.starts_with("fc."));
+    if !report.is_complete() || report.applied == 0 {
+        let (path, network) = (path.to_owned(), format!("the backbone of {config}"));
+        return Err(WeightsError::Mismatch { path, network, report: Box::new(report) });
+    }
+    spread.load_into(net);
+    Ok(report)
 }
 
 /// Which encoder a state dictionary belongs to, by its keys.

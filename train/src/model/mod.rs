@@ -21,7 +21,9 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-pub use controlnet::{ControlNet, ControlNetConfig, EMBEDDING, EncoderKind, Generated, encoder_of};
+pub use controlnet::{
+    ControlNet, ControlNetConfig, EMBEDDING, EncoderKind, Generated, encoder_of, is_resnet50, load_controlnet,
+};
 pub use dropout::{Dropout, Masks};
 pub use erase::drop_top_rows;
 pub use lmbn_n::LmbnN;

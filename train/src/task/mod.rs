@@ -1,4 +1,5 @@
 //! What is special to a family, one file each: its data, network and loss together.
 
+pub mod controlnet;
 pub mod reid;
 pub mod senet;

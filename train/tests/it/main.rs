@@ -2,6 +2,7 @@
 
 mod adam;
 mod controlnet;
+mod controlnet_runs;
 mod lmbn_n;
 mod palmvein;
 mod refusals;

@@ -4,5 +4,6 @@ pub(super) mod doctor;
 pub(super) mod embed;
 pub(super) mod evaluate;
 pub(super) mod frontalize;
+pub(super) mod generate;
 pub(super) mod inspect;
 pub(super) mod search;

@@ -1,0 +1,78 @@
+//! `deploy generate`: a face in other poses.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use contract::files;
+use image::{ImageFormat, RgbImage};
+
+use crate::DeployError;
+use crate::cli::args::GenerateArgs;
+use crate::cli::{open, print};
+use crate::generate::{Generator, strip};
+
+/// Most poses of a table.
+const MAX_POSES: usize = 100_000;
+
+pub(crate) fn run(args: &GenerateArgs) -> Result<ExitCode, DeployError> {
+    // Read first: a mistake there should not cost the opening of a model.
+    let table = args.poses.as_deref().map(read_poses).transpose()?;
+    let model = open(&args.model, 1)?;
+    let generator = Generator::new(&model)?;
+    if let Some(pose) = &args.pose {
+        let drawn = generator.generate(&args.image, std::slice::from_ref(pose))?;
+        return write(&drawn[0], &args.out).and_then(|()| told(1, &args.out));
+    }
+    if let Some(poses) = table {
+        let drawn = generator.generate(&args.image, &poses)?;
+        for (at, picture) in drawn.iter().enumerate() {
+            write(picture, &args.out.join(format!("{at:05}.png")))?;
+        }
+        return told(drawn.len(), &args.out);
+    }
+    let steps = args.steps.get();
+    let yaw = |step: usize| args.turn * (2.0 * step as f32 / (steps - 1).max(1) as f32 - 1.0);
+    let pose = |step: usize| {
+        let mut pose = vec![0.0; generator.angles()];
+        pose[0] = if steps == 1 { 0.0 } else { yaw(step) };
+        pose
+    };
+    let drawn = generator.generate(&args.image, &(0..steps).map(pose).collect::<Vec<_>>())?;
+    write(&strip(&drawn), &args.out)?;
+    told(steps, &args.out)
+}
+
+fn told(count: usize, out: &Path) -> Result<ExitCode, DeployError> {
+    print(&format!("{count} {} in {}\n", if count == 1 { "pose" } else { "poses" }, out.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write(picture: &RgbImage, path: &Path) -> Result<(), DeployError> {
+    let mut png = std::io::Cursor::new(Vec::new());
+    let failed = |source| DeployError::Write { path: path.to_owned(), source };
+    picture.write_to(&mut png, ImageFormat::Png).map_err(|error| failed(std::io::Error::other(error)))?;
+    files::write(path, png.into_inner()).map_err(|error| failed(error.source))
+}
+
+/// One pose a line, angles in degrees between commas; a first line of words is a heading, empty lines are skipped.
+fn read_poses(path: &Path) -> Result<Vec<Vec<f32>>, DeployError> {
+    let text = std::fs::read_to_string(path).map_err(|source| DeployError::Read { path: path.to_owned(), source })?;
+    let mut poses = Vec::new();
+    for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        match crate::cli::args::pose(line) {
+            Ok(pose) => poses.push(pose),
+            Err(_) if at == 0 && line.starts_with(|c: char| c.is_alphabetic()) => {}
+            Err(problem) => {
+                return Err(DeployError::Poses {
+                    path: path.to_owned(),
+                    problem: format!("line {}: {problem}", at + 1),
+                });
+            }
+        }
+    }
+    if poses.is_empty() || poses.len() > MAX_POSES {
+        let problem = format!("holds {} poses; 1 to {MAX_POSES} are allowed", poses.len());
+        return Err(DeployError::Poses { path: path.to_owned(), problem });
+    }
+    Ok(poses)
+}

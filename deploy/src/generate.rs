@@ -1,0 +1,114 @@
+//! A picture and the poses wanted to pictures of the same face in those poses.
+
+use std::path::Path;
+
+use contract::preprocess::{normalise, read, resize};
+use contract::{Colour, InputSpec, PictureSpec};
+use image::{Rgb, RgbImage};
+
+use crate::DeployError;
+use crate::session::Model;
+
+/// Poses in the network at a time.
+const BATCH: usize = 16;
+
+/// A model that draws.
+#[derive(Debug)]
+pub struct Generator<'a> {
+    model: &'a Model,
+    picture: &'a PictureSpec,
+    output: &'a str,
+    range: [f32; 2],
+    angles: usize,
+    size: [usize; 2],
+}
+
+impl<'a> Generator<'a> {
+    /// The model as one that draws: a picture and a pose in, a picture out.
+    ///
+    /// # Errors
+    /// [`DeployError::NoGenerator`] if it does something else.
+    pub fn new(model: &'a Model) -> Result<Self, DeployError> {
+        let lacks = |problem: &str| DeployError::NoGenerator {
+            path: model.path.clone(),
+            architecture: model.contract.architecture.clone(),
+            family: model.contract.family.clone(),
+            problem: problem.into(),
+        };
+        let [InputSpec { picture: Some(picture), .. }, pose @ InputSpec { picture: None, .. }] =
+            model.contract.input.as_slice()
+        else {
+            return Err(lacks("a picture and a pose are needed as inputs"));
+        };
+        let Some(&[angles]) = pose.row().as_deref() else {
+            return Err(lacks("the pose has no fixed number of angles"));
+        };
+        let output = model.contract.output.iter().find_map(|output| Some((output, output.picture.as_ref()?)));
+        let Some((output, drawn)) = output else { return Err(lacks("no output is a picture")) };
+        let row: Option<Vec<usize>> = output.shape[1..]
+            .iter()
+            .map(|axis| match axis {
+                contract::Axis::Size(size) => Some(*size),
+                contract::Axis::Symbol(_) => None,
+            })
+            .collect();
+        let Some(&[3, height, width]) = row.as_deref() else { return Err(lacks("its picture has no fixed size")) };
+        let [black, white] = drawn.range;
+        if drawn.colour != Colour::Rgb || black.partial_cmp(&white) != Some(std::cmp::Ordering::Less) {
+            return Err(lacks("its picture is not RGB from a smaller to a larger value"));
+        }
+        Ok(Self { model, picture, output: &output.name, range: drawn.range, angles, size: [height, width] })
+    }
+
+    /// Angles of a pose.
+    pub fn angles(&self) -> usize {
+        self.angles
+    }
+
+    /// The face of the picture at `source` in each of `poses`, in degrees.
+    ///
+    /// # Errors
+    /// If the picture cannot be read, a pose has another number of angles, or the model fails.
+    pub fn generate(&self, source: &Path, poses: &[Vec<f32>]) -> Result<Vec<RgbImage>, DeployError> {
+        let picture = read(source, self.picture).map_err(|source| DeployError::NoneReadable { of: 1, source })?;
+        let picture = resize(&picture, self.picture.size, self.picture.filter);
+        let [height, width] = self.picture.size;
+        let mut row = vec![0.0; self.picture.colour.channels() * height * width];
+        normalise(&picture, self.picture, &mut row);
+        if let Some(pose) = poses.iter().find(|pose| pose.len() != self.angles) {
+            return Err(DeployError::Pose { found: pose.len(), needed: self.angles });
+        }
+        let mut drawn = Vec::with_capacity(poses.len());
+        for poses in poses.chunks(BATCH) {
+            let inputs = [row.repeat(poses.len()), poses.concat()];
+            let inputs = inputs.each_ref().map(Vec::as_slice);
+            let mut outputs = self.model.run(&inputs, poses.len(), Some(self.output))?;
+            let (_, values) = outputs.remove(self.output).unwrap_or_default();
+            if !values.iter().all(|value| value.is_finite()) {
+                return Err(DeployError::NotFinite { path: source.to_owned() });
+            }
+            let plane = self.size[0] * self.size[1];
+            drawn.extend(values.chunks_exact(3 * plane).map(|values| self.picture(values)));
+        }
+        Ok(drawn)
+    }
+
+    fn picture(&self, values: &[f32]) -> RgbImage {
+        let ([black, white], [height, width]) = (self.range, self.size);
+        let level = |value: f32| ((value - black) / (white - black) * 255.0).round().clamp(0.0, 255.0) as u8;
+        RgbImage::from_fn(width as u32, height as u32, |x, y| {
+            let at = y as usize * width + x as usize;
+            Rgb(std::array::from_fn(|channel| level(values[channel * height * width + at])))
+        })
+    }
+}
+
+/// Pictures of one size side by side.
+pub fn strip(pictures: &[RgbImage]) -> RgbImage {
+    let (width, height) = pictures.first().map_or((0, 0), RgbImage::dimensions);
+    let mut all = RgbImage::new(width * pictures.len() as u32, height);
+    for (at, picture) in pictures.iter().enumerate() {
+        image::imageops::replace(&mut all, picture, i64::from(width) * at as i64, 0);
+    }
+    all
+}

@@ -1,0 +1,69 @@
+//! Faces in a pose: a picture (or an embedding) and the pose wanted in, a picture out.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use contract::{Axis, Colour, InputSpec, ModelContract, OutputSpec, PictureOutput};
+use export::ExportedModel;
+use train::checkpoint::Checkpoint;
+use train::model::{ControlNet, ControlNetConfig, EMBEDDING, EncoderKind, Partial, StateDict};
+use train::task::controlnet;
+
+use super::Options;
+
+/// The network in evaluation mode.
+pub struct Controlnet {
+    net: ControlNet,
+    config: ControlNetConfig,
+}
+
+/// A picture from a source and a pose.
+pub fn export(
+    Controlnet { net, config }: &Controlnet,
+    checkpoint: &Checkpoint,
+    options: &Options,
+) -> anyhow::Result<(ExportedModel, ModelContract)> {
+    let batch = || options.batch.clone();
+    let source = match config.encoder {
+        EncoderKind::Embedding => InputSpec::numbers("embedding", batch(), EMBEDDING, "face embedding of the source"),
+        EncoderKind::Conv | EncoderKind::Resnet50 => {
+            InputSpec::picture("image", batch(), controlnet::picture_spec(config.size))
+        }
+    };
+    let pose = InputSpec::numbers("pose", batch(), config.angles, "pose wanted: yaw, pitch, roll in degrees");
+    let output = OutputSpec {
+        // Names are unique in a graph, and a source may be called `image`.
+        name: "generated".into(),
+        meaning: "the source's face in the pose wanted".into(),
+        shape: vec![batch(), Axis::Size(3), Axis::Size(config.size), Axis::Size(config.size)],
+        unit_length: false,
+        metric: String::new(),
+        picture: Some(PictureOutput { layout: "NCHW".into(), colour: Colour::Rgb, range: [-1.0, 1.0] }),
+    };
+    let exporter = options
+        .exporter()
+        .input(&source.name, source.shape.clone())
+        .input(&pose.name, pose.shape.clone())
+        .output(&output.name);
+    let model = if config.encoder == EncoderKind::Embedding {
+        exporter.export(net, |net: &ControlNet, (embedding, pose): (Tensor<2>, Tensor<2>)| {
+            net.generate(net.encode_embeddings(embedding), pose).image
+        })?
+    } else {
+        exporter
+            .export(net, |net: &ControlNet, (image, pose): (Tensor<4>, Tensor<2>)| net.forward(image, pose).image)?
+    };
+    let contract = ModelContract {
+        input: vec![source, pose],
+        output: vec![output],
+        ..options.contract(checkpoint, "ImageControlNet")?
+    };
+    Ok((model, contract))
+}
+
+/// Reads a checkpoint.
+pub fn open(checkpoint: &Checkpoint) -> anyhow::Result<Controlnet> {
+    let config: ControlNetConfig = checkpoint.network(controlnet::FAMILY)?;
+    let mut net = ControlNet::new(&config, 0, &Device::flex());
+    StateDict::load_file(&checkpoint.path, &mut net, &config.to_string(), Partial::Nothing)?;
+    Ok(Controlnet { net: net.valid(), config })
+}

@@ -1,0 +1,174 @@
+//! `train controlnet`: a run that teaches a network to draw a face in another pose.
+
+mod page;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use burn::module::Module;
+use contract::files;
+use train::checkpoint::{Checkpoint, CheckpointError, Record};
+use train::config::{ControlnetConfig, EncoderChoice};
+use train::engine::{self, Outcome};
+use train::history::History;
+use train::model::{
+    ControlNet, ControlNetConfig, EncoderKind, Partial, StateDict, encoder_of, is_resnet50, load_controlnet,
+};
+use train::task::controlnet::{self, ControlnetTask, Scores};
+use train::{amp, device};
+
+use super::run::{self, Run};
+use crate::cli::ControlnetArgs;
+
+/// The manual's run directory.
+const PLACE: &str = "checkpoints_image";
+
+/// File of the figures at the end in a run directory.
+const TEST: &str = "test_metrics.json";
+
+/// File of the run's report.
+const REPORT: &str = "report.html";
+
+pub fn train(mut args: ControlnetArgs) -> anyhow::Result<ExitCode> {
+    // The second of two stages names another directory and does not freeze; a run continued in its own keeps what it froze.
+    let moves = args.run.resume.is_some() && args.run.save_dir.is_some() && args.run.config.is_none();
+    if moves {
+        args.freeze_generator.get_or_insert(false);
+    }
+    let Some(mut run) = Run::prepare(&args.run, &args, Path::new("."), |_: &ControlnetConfig| PLACE.into())? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let stop = engine::watch_interrupts();
+    let device = device::open(args.device.parse()?)?.autodiff();
+    let network = network(&run)?;
+    let config = run.config.clone();
+    let mut task = ControlnetTask::open(&config, &network, &device).map_err(anyhow::Error::from_boxed)?;
+    let settings = controlnet::settings(&config, args.run.keep_checkpoints);
+    let mut net = ControlNet::new(&network, config.seed, &device);
+    eprintln!("device {}, {}", device::name(&device), amp::describe(config.use_amp, &device));
+    if let Some(checkpoint) = &run.resumed {
+        StateDict::load_file(&checkpoint.path, &mut net, &network.to_string(), Partial::Nothing)?;
+        match begins_anew(checkpoint, &config)? {
+            Some(why) => {
+                if checkpoint.path.parent().is_some_and(|from| run::same(from, &run.dir)) {
+                    bail!(
+                        "`{}` {why}, which begins a new run; give it a directory of its own with --save-dir",
+                        checkpoint.path.display()
+                    );
+                }
+                eprintln!(
+                    "taking the weights of {} only, as it {why}: optimiser, learning rate, log and epochs begin anew",
+                    checkpoint.path.display()
+                );
+                run.resumed = None;
+            }
+            None => {
+                if checkpoint.record.dataset_fingerprint != task.fingerprint() {
+                    eprintln!("warning: the face set `{}` is not the one this run began with", config.data_dir);
+                }
+                let Record { epoch, step, .. } = checkpoint.record;
+                let within = if step > 0 { format!(" and {step} batches") } else { String::new() };
+                eprintln!("continuing {} after epoch {epoch}{within}", checkpoint.path.display());
+                if epoch >= config.epochs {
+                    eprintln!(
+                        "warning: {epoch} epochs are done and --epochs is {}: nothing is left to train",
+                        config.epochs
+                    );
+                }
+            }
+        }
+    } else if config.pre_train.is_empty() {
+        eprintln!("starting from random weights (seed {})", config.seed);
+        if config.freeze_generator {
+            eprintln!(
+                "warning: a generator that is frozen before it learned to draw leaves little to learn; --pre_train gives it weights"
+            );
+        }
+    } else {
+        let report = load_controlnet(&mut net, &network, Path::new(&config.pre_train))?;
+        eprintln!("starting from {}: {report}", config.pre_train);
+    }
+    let net = controlnet::frozen(net, &config);
+    eprintln!("{}", task.describe_data());
+    let parameters = StateDict::of(&net).parameters();
+    eprintln!("{network}: {parameters} parameters, {} of them train", controlnet::trainable(&net));
+
+    let record = Record {
+        dataset: config.data_dir.clone(),
+        dataset_fingerprint: task.fingerprint().to_owned(),
+        ..run::record(controlnet::FAMILY, &network, &config)?
+    };
+    run.begin(&record, config.seed)?;
+    let (_, outcome) = engine::train(&mut task, net, &settings, &run.dir, record, run.resumed.as_ref(), stop)?;
+    if let (Outcome::Finished { .. }, Some(best)) = (&outcome, Checkpoint::best(&run.dir)?) {
+        let mut net = ControlNet::new(&network, config.seed, &device);
+        StateDict::load_file(&best.path, &mut net, &network.to_string(), Partial::Nothing)?;
+        let net = net.valid();
+        let scores = task.test(&net).map_err(anyhow::Error::from_boxed)?;
+        files::write(&run.dir.join(TEST), serde_json::to_string_pretty(&scores)?)?;
+        print_scores(&scores, best.record.epoch);
+        let samples = task.panels(&net).map_err(anyhow::Error::from_boxed)?.comparison();
+        let history = History::open(&run.dir, engine::Task::log(&task), settings.log_dir.as_deref())?;
+        let facts = page::Facts { record: &best.record, network: &network.to_string(), scores: &scores };
+        files::write(&run.dir.join(REPORT), page::html(&facts, &run.dir, &samples, history.records())?)?;
+    }
+    Ok(run.end(outcome, controlnet::FAMILY, "validation loss"))
+}
+
+/// The network that settings and checkpoint ask for.
+fn network(run: &Run<ControlnetConfig>) -> anyhow::Result<ControlNetConfig> {
+    let config = &run.config;
+    let saved = run.resumed.as_ref().map(|checkpoint| checkpoint.network::<ControlNetConfig>(controlnet::FAMILY));
+    let saved = saved.transpose()?;
+    let encoder = match (config.encoder, &saved) {
+        (EncoderChoice::Conv, _) => EncoderKind::Conv,
+        (EncoderChoice::Resnet50, _) => EncoderKind::Resnet50,
+        (EncoderChoice::Insightface, _) => EncoderKind::Embedding,
+        (EncoderChoice::Auto, Some(saved)) => saved.encoder,
+        (EncoderChoice::Auto, None) if config.pre_train.is_empty() => EncoderKind::Conv,
+        (EncoderChoice::Auto, None) => {
+            let weights = StateDict::read(Path::new(&config.pre_train))?;
+            if is_resnet50(&weights) { EncoderKind::Resnet50 } else { encoder_of(&weights) }
+        }
+    };
+    let network = controlnet::network(config, encoder);
+    if let (Some(saved), Some(checkpoint)) = (saved, &run.resumed)
+        && (ControlNetConfig { dropout: network.dropout, ..saved.clone() }) != network
+    {
+        let (path, found, allowed) = (checkpoint.path.clone(), saved.to_string(), network.to_string());
+        return Err(CheckpointError::Other { path, found, allowed }.into());
+    }
+    Ok(network)
+}
+
+/// Why a run with these settings cannot go on where the checkpoint's stopped; none where it can.
+fn begins_anew(checkpoint: &Checkpoint, config: &ControlnetConfig) -> anyhow::Result<Option<String>> {
+    let saved: ControlnetConfig =
+        serde_json::from_value(checkpoint.record.config.clone()).context("the checkpoint's settings are malformed")?;
+    let frozen = |config: &ControlnetConfig| (config.freeze_generator, config.freeze_backbone);
+    Ok(if frozen(&saved) != frozen(config) {
+        let name = |frozen: bool| if frozen { "frozen" } else { "trained" };
+        Some(format!(
+            "was saved with the generator {} and the backbone {}, and now they are {} and {}",
+            name(saved.freeze_generator),
+            name(saved.freeze_backbone),
+            name(config.freeze_generator),
+            name(config.freeze_backbone)
+        ))
+    } else if checkpoint.record.state_sha256.is_none() {
+        Some("holds no optimiser's state".into())
+    } else {
+        None
+    })
+}
+
+fn print_scores(scores: &[Scores], epoch: usize) {
+    eprintln!("the network after epoch {epoch}, PSNR in dB and SSIM");
+    eprintln!("{:<30} {:>6} {:>16} {:>16} {:>16}", "", "pairs", "network", "copy source", "mean picture");
+    for Scores { part, pairs, network, copy_source, mean_picture } in scores {
+        let cell = |score: &controlnet::Score| format!("{:.2} {:.3}", score.psnr, score.ssim);
+        let (network, copy, mean) = (cell(network), cell(copy_source), cell(mean_picture));
+        eprintln!("{part:<30} {pairs:>6} {network:>16} {copy:>16} {mean:>16}");
+    }
+}

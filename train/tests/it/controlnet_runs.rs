@@ -1,0 +1,161 @@
+//! `train controlnet` as its users run it, on made-up heads.
+
+use std::path::Path;
+
+use fixtures::{HeadsConfig, heads};
+use serde_json::Value;
+
+use super::support::{json, tensors, train};
+
+/// Made-up heads below `at`, where the manual's lines look for them.
+fn set(at: &Path, people: usize, frames: usize) {
+    let config = HeadsConfig { people, frames, size: 24, ..HeadsConfig::default() };
+    heads(&config, &at.join("train/datas/file")).unwrap();
+}
+
+/// Flags that make the manual's runs small; of a flag given twice the last counts.
+const SMALL: &str = "--epochs 1 --image_size 16 --feature_dim 8 --max_samples 30";
+
+fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
+}
+
+/// The command lines of the manual, without `python …/train_image_controlnet.py`.
+const MANUAL: [&str; 15] = [
+    "controlnet data_dir train/datas/file epochs 100 batch_size 16 lr 1e-4",
+    "controlnet --data_dir train/datas/file --image_dir train/datas/file --batch_size 16 --num_workers 4 --image_size 112 \
+     --feature_dim 512 --pose_dim 3 --num_control_layers 3 --epochs 100 --lr 1e-4 --weight_decay 1e-5 --pose_loss_weight 0.1 \
+     --loss_type mse --use_amp --gradient_accumulation_steps 1 --save_dir train_transformer3D/controlnetlike/checkpoints_image \
+     --log_dir train_transformer3D/controlnetlike/logs_image --save_interval 10",
+    "controlnet --data_dir train/datas/file --batch_size 16 --epochs 50 --lr 1e-4 --freeze_generator \
+     --save_dir train_transformer3D/controlnetlike/checkpoints_image_stage1",
+    "controlnet --data_dir train/datas/file --batch_size 16 --epochs 50 --lr 5e-5 \
+     --resume train_transformer3D/controlnetlike/checkpoints_image_stage1/best_model.pth \
+     --save_dir train_transformer3D/controlnetlike/checkpoints_image_stage2",
+    "controlnet --data_dir train/datas/file --batch_size 32 --epochs 100 --lr 1e-4 --use_amp \
+     --save_dir train_transformer3D/controlnetlike/checkpoints_image_amp",
+    "controlnet --data_dir train/datas/file --batch_size 8 --epochs 100 --lr 1e-4 --gradient_accumulation_steps 4 \
+     --save_dir train_transformer3D/controlnetlike/checkpoints_image_accum",
+    "controlnet --data_dir train/datas/file --batch_size 16 --epochs 100 --loss_type mse --overwrite",
+    "controlnet --data_dir train/datas/file --batch_size 16 --epochs 100 --loss_type l1 --overwrite",
+    "controlnet --data_dir train/datas/file --batch_size 16 --epochs 100 --loss_type combined --overwrite",
+    "controlnet --data_dir train/datas/file --batch_size 16 --epochs 100 --pose_loss_weight 0.5 --overwrite",
+    "controlnet --data_dir train/datas/file --batch_size 16 --epochs 100 --pose_loss_weight 0.01 --overwrite",
+    // As typed it is epoch 50 of 100; there is one epoch here.
+    "controlnet --data_dir train/datas/file --batch_size 16 --epochs 100 \
+     --resume train_transformer3D/controlnetlike/checkpoints_image/checkpoint_epoch_1.pth \
+     --save_dir train_transformer3D/controlnetlike/checkpoints_image_resume",
+    "controlnet --data_dir train/datas/file --batch_size 4 --num_workers 2 --epochs 100 --lr 1e-4 --gradient_accumulation_steps 8 \
+     --use_amp --save_dir train_transformer3D/controlnetlike/checkpoints_image_small",
+    "controlnet --data_dir train/datas/file --batch_size 16 --epochs 10 --save_interval 5 \
+     --save_dir train_transformer3D/controlnetlike/checkpoints_image_test",
+    "controlnet --data_dir train/datas/file --batch_size 16 --num_workers 4 --image_size 112 --feature_dim 512 --pose_dim 3 \
+     --num_control_layers 3 --epochs 100 --lr 1e-4 --weight_decay 1e-5 --pose_loss_weight 0.1 --loss_type mse --use_amp \
+     --gradient_accumulation_steps 1 --save_dir train_transformer3D/controlnetlike/checkpoints_image \
+     --log_dir train_transformer3D/controlnetlike/logs_image --save_interval 10 --overwrite",
+];
+
+/// Lines that share a directory in the manual are told to replace what the one before left there.
+#[test]
+fn every_command_line_of_the_manual_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    set(at, 7, 5);
+    for line in MANUAL {
+        let arguments = [words(line), words(SMALL)].concat();
+        let ended = train(at, &arguments).ok();
+        assert!(ended.stdout.contains("best validation loss"), "{line}: {}", ended.stdout);
+    }
+    let run = at.join("train_transformer3D/controlnetlike/checkpoints_image");
+    for name in ["best_model.safetensors", "final_model.safetensors", "final_training_curves.png", "report.html"] {
+        assert!(run.join(name).is_file(), "{name}");
+    }
+    let history = json(&run.join("training_history.json"));
+    for (part, keys) in [
+        ("train_metrics", &["total_loss", "image_loss", "pose_loss"][..]),
+        ("val_metrics", &["total_loss", "image_loss", "psnr"]),
+    ] {
+        assert!(keys.iter().all(|key| history[part][0][key].as_f64().unwrap().is_finite()), "{history}");
+    }
+    assert_eq!(history["args"]["loss_type"], "mse");
+    let logs = std::fs::read_dir(at.join("train_transformer3D/controlnetlike/logs_image")).unwrap();
+    assert!(logs.count() > 0, "a TensorBoard file");
+    let page = std::fs::read_to_string(run.join("report.html")).unwrap();
+    assert!(page.contains("unseen people") && page.matches("data:image/png;base64,").count() == 2);
+}
+
+#[test]
+fn stages_begin_anew_and_runs_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    set(at, 7, 4);
+    let small = "controlnet --data-dir train/datas/file --image-size 16 --feature-dim 8 --batch-size 8 --save-interval 1 --log-dir logs";
+    let run = |more: &str| train(at, &[words(small), words(more)].concat());
+
+    run("--epochs 2 --freeze-generator --save-dir one").ok();
+    let first = tensors(&at.join("one/checkpoint_epoch_1.safetensors"));
+    let second = tensors(&at.join("one/checkpoint_epoch_2.safetensors"));
+    let moved = |key: &&String| first[*key] != second[*key] && !key.ends_with("num_batches_tracked");
+    let moved: Vec<_> = first.keys().filter(moved).collect();
+    assert!(moved.iter().any(|key| key.starts_with("zero_conv.")), "{moved:?}");
+    assert!(moved.iter().all(|key| !key.starts_with("image_generator.")), "{moved:?}");
+
+    // The second stage: other parameters train, so only the weights are taken over, under the manual's name of the file.
+    let ended = run("--epochs 2 --lr 5e-5 --resume one/best_model.pth --save-dir two").ok();
+    assert!(ended.stderr.contains("begin anew"), "{}", ended.stderr);
+    let history = json(&at.join("two/training_history.json"));
+    assert_eq!(history["train_metrics"].as_array().unwrap().len(), 2);
+    let run_json: Value = json(&at.join("two/run.json"));
+    assert_eq!(
+        (run_json["config"]["freeze_generator"].clone(), run_json["config"]["lr"].clone()),
+        (false.into(), 5e-5.into())
+    );
+    run("--epochs 3 --resume one/best_model.pth --freeze-generator false").refused(&["--save-dir"]);
+
+    // The same parameters: the run goes on, in its directory or another, to the same weights as one that was not stopped.
+    run("--epochs 3 --save-dir straight").ok();
+    run("--epochs 3 --resume straight/checkpoint_epoch_1.pth --save-dir again").ok();
+    let end = |name: &str| tensors(&at.join(name).join("final_model.safetensors"));
+    assert!(end("straight") == end("again"), "resumed from the first epoch, the weights differ");
+    assert_eq!(json(&at.join("again/training_history.json"))["val_metrics"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn bad_data_and_settings_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    set(at, 3, 3);
+    let run = |line: &str| train(at, &words(line));
+    run("controlnet --data-dir nowhere").refused(&["nowhere/front_metadata.json"]);
+    run("controlnet --data-dir train/datas/file").refused(&["nobody is left to validate", "3 people"]);
+    run("controlnet --data-dir train/datas/file --image-size 100").refused(&["--image-size is 100", "multiples of 16"]);
+    run("controlnet --data-dir train/datas/file --pose-dim 4").refused(&["3 angles", "--pose-dim is 4"]);
+    run("controlnet --data-dir train/datas/file --encoder insightface").refused(&["front_feature.npy"]);
+    run("controlnet --data-dir train/datas/file --loss-type l2").refused(&["l2", "combined"]);
+    run("controlnet --data-dir train/datas/file stray").refused(&["stray"]);
+    std::fs::write(at.join("train/datas/file/video_keypoints.npy"), b"short").unwrap();
+    run("controlnet --data-dir train/datas/file").refused(&["video_keypoints.npy"]);
+    assert!(!at.join("checkpoints_image").exists());
+}
+
+/// On people nobody trained on, and on new poses of the others, the network is nearer to the truth than the source picture and than
+/// the mean of all. Forty steps, some ten seconds of a processor: less does not learn to turn a head.
+#[test]
+fn a_short_run_beats_the_source_and_the_mean_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let config = HeadsConfig { people: 24, frames: 6, size: 16, ..HeadsConfig::default() };
+    heads(&config, &at.join("heads")).unwrap();
+    let line = "controlnet --data-dir heads --pose-source metadata --image-size 16 --feature-dim 16 --epochs 10 --lr 3e-3 --batch-size 16 \
+                --min-angle 25 --holdout-poses 0.2 --pose-loss-weight 0.0001 --dropout 0 --save-dir run --log-dir run --save-interval 0";
+    let ended = train(at, &words(line)).ok();
+    let scores = json(&at.join("run/test_metrics.json"));
+    println!("{}", ended.stderr);
+    for part in scores.as_array().unwrap() {
+        let psnr = |way: &str| part[way]["psnr"].as_f64().unwrap();
+        for other in ["copy_source", "mean_picture"] {
+            assert!(psnr("network") > psnr(other), "{part}");
+        }
+    }
+    assert_eq!(scores.as_array().unwrap().len(), 2);
+}
