@@ -132,14 +132,6 @@ impl Pictures {
         (0..self.len()).into_par_iter().for_each(|index| drop(self.get(index)));
     }
 
-    /// The file of picture `index`.
-    ///
-    /// # Panics
-    /// If there are fewer.
-    pub fn path(&self, index: usize) -> &Path {
-        &self.paths[index]
-    }
-
     /// How many there are.
     pub fn len(&self) -> usize {
         self.paths.len()
