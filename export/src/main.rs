@@ -1,6 +1,7 @@
 //! `export`: checkpoints to `models-onnx/<name>/`. The one place where training and export meet.
 
 mod families;
+mod ops;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,8 +20,11 @@ use families::{Network, Options};
 #[command(name = "export", version, arg_required_else_help = true)]
 struct Args {
     /// Run directory (its best network) or checkpoint.
-    #[arg(long, value_name = "RUN_OR_CHECKPOINT")]
-    onnx: PathBuf,
+    #[arg(long, value_name = "RUN_OR_CHECKPOINT", required_unless_present = "ops")]
+    onnx: Option<PathBuf>,
+    /// Print what becomes of every kind of operation that Burn knows.
+    #[arg(long, conflicts_with = "onnx")]
+    ops: bool,
     /// Folder to write; models-onnx/<name of the run> without.
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -75,10 +79,14 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
+    let Some(onnx) = &args.onnx else {
+        print!("{}", ops::report(args.format));
+        return Ok(());
+    };
     // Asked for first: without it nothing can be verified, and the minutes before would be wasted.
     let runtime = Runtime::load()?;
     let start = Instant::now();
-    let checkpoint = Checkpoint::open(&args.onnx)?;
+    let checkpoint = Checkpoint::open(onnx)?;
     let name = args.output.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     let options = Options {
         name: name.unwrap_or_else(|| families::name(&checkpoint.path)),

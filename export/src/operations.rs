@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 /// One kind of operation of Burn's recordings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct OperationKind {
     /// `Base`, `Numeric`, `Bool`, `Int`, `Float`, `Activation`, `Module` or `Other`. `Base` is of tensors of floats, integers and
     /// truth values, `Numeric` of floats and integers.
@@ -11,11 +13,13 @@ pub struct OperationKind {
     /// Burn's name inside the group: `Conv2d`.
     pub name: &'static str,
     /// What becomes of it.
+    #[serde(flatten)]
     pub fate: Fate,
 }
 
 /// What becomes of an operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "fate", rename_all = "lowercase")]
 pub enum Fate {
     /// It becomes ONNX nodes.
     Lowered {

@@ -30,6 +30,11 @@ impl DType {
         }
     }
 
+    /// Whether it is an integer of 8 or 16 bits: ONNX has few operators for those.
+    pub fn is_narrow(self) -> bool {
+        matches!(self, DType::Int8 | DType::Int16 | DType::Uint8 | DType::Uint16)
+    }
+
     /// Whether it is a floating-point type.
     pub fn is_float(self) -> bool {
         matches!(self, DType::Float | DType::Double | DType::Float16 | DType::Bfloat16)

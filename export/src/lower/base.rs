@@ -257,15 +257,20 @@ pub(super) fn gather_nd(l: &mut Lowering, op: &GatherNdOpIr) -> Lowered {
 
 /// Burn `mask_where(mask, value)` -> ONNX `Where(mask, value, tensor)`.
 pub(super) fn mask_where(l: &mut Lowering, op: &MaskWhereOpIr) -> Lowered {
-    let inputs = [l.input(&op.mask)?, l.input(&op.value)?, l.input(&op.tensor)?];
-    l.emit(Plain::Where, &inputs, &op.out)
+    let mask = l.input(&op.mask)?;
+    let values = [l.input(&op.value)?, l.input(&op.tensor)?];
+    let dims = l.dims(&op.out);
+    let (choice, inputs) = l.choose(mask, values, &dims);
+    l.emit(choice, &inputs, &op.out)
 }
 
 /// Burn `mask_fill(mask, scalar)` -> ONNX `Where(mask, scalar, tensor)`.
 pub(super) fn mask_fill(l: &mut Lowering, op: &MaskFillOpIr) -> Lowered {
-    let value = l.scalar("value", op.tensor.dtype, op.value)?;
-    let inputs = [l.input(&op.mask)?, value, l.input(&op.tensor)?];
-    l.emit(Plain::Where, &inputs, &op.out)
+    let mask = l.input(&op.mask)?;
+    let values = [l.scalar("value", op.tensor.dtype, op.value)?, l.input(&op.tensor)?];
+    let dims = l.dims(&op.out);
+    let (choice, inputs) = l.choose(mask, values, &dims);
+    l.emit(choice, &inputs, &op.out)
 }
 
 /// Burn `embedding` -> ONNX `Gather` of the table's rows.

@@ -7,7 +7,7 @@ use burn::backend::ir::{
 };
 
 use super::conv::Geometry;
-use super::numeric::{binary, binary_since, scalar, scalar_since, unary, unary_since};
+use super::numeric::{binary, binary_since, binary_wide, scalar, scalar_since, unary, unary_since};
 use super::pool::Pool;
 use super::table::{dispatch, latest};
 use super::{
@@ -72,8 +72,8 @@ dispatch! {
         Expand(op) ["Expand"] => base::expand(l, op),
         Slice(op) ["Slice"] => base::slice(l, op),
         Select(op) ["Gather"] => base::select(l, op),
-        MaskWhere(op) ["Where"] => base::mask_where(l, op),
-        MaskFill(op) ["Where"] => base::mask_fill(l, op),
+        MaskWhere(op) ["Where", "And", "Not", "Or"] => base::mask_where(l, op),
+        MaskFill(op) ["Where", "And", "Not", "Or"] => base::mask_fill(l, op),
         Gather(op) ["GatherElements"] => base::gather(l, op),
         GatherNd(op) ["GatherND", "Cast"] => base::gather_nd(l, op),
         Equal(op) ["Equal"] => base::equal(l, op),
@@ -92,7 +92,7 @@ dispatch! {
         // An empty tensor may hold anything; zeros are the same in every run.
         Empty(op) ["ConstantOfShape"] => base::filled(l, &op.out, ScalarIr::Int(0)),
         Unfold(op) ["Gather", "Transpose"] => base::unfold(l, op),
-        SliceAssign(op) ["Concat", "Slice", "Gather", "Where"] => scatter::slice_assign(l, op),
+        SliceAssign(op) ["Concat", "Slice", "Gather", "Where", "And", "Not", "Or"] => scatter::slice_assign(l, op),
         SelectAssign(op) ["ScatterElements", "Reshape", "Expand", "Cast"] => scatter::select_assign(l, op),
         Scatter(op) ["ScatterElements", "Cast"] => scatter::scatter(l, op),
         ScatterNd(op) ["ScatterND", "Cast"] => scatter::scatter_nd(l, op),
@@ -115,13 +115,13 @@ dispatch! {
         MulScalar(op) ["Mul"] => scalar(l, op, Plain::Mul),
         Abs(op) ["Abs"] => unary(l, op, Plain::Abs),
         Full(op) ["ConstantOfShape"] => base::filled(l, &op.out, op.value),
-        MeanDim(op) ["ReduceMean"] => reduce::dim(l, op, Reduction::Mean),
-        Mean(op) ["ReduceMean", "Reshape"] => reduce::whole(l, op, Reduction::Mean),
-        Sum(op) ["ReduceSum", "Reshape"] => reduce::whole(l, op, Reduction::Sum),
-        SumDim(op) ["ReduceSum"] => reduce::dim(l, op, Reduction::Sum),
-        SumDims(op) ["ReduceSum"] => reduce::sum_dims(l, op),
-        Prod(op) ["ReduceProd", "Reshape"] => reduce::whole(l, op, Reduction::Prod),
-        ProdDim(op) ["ReduceProd"] => reduce::dim(l, op, Reduction::Prod),
+        MeanDim(op) ["ReduceMean", "Cast"] => reduce::dim(l, op, Reduction::Mean),
+        Mean(op) ["ReduceMean", "Reshape", "Cast"] => reduce::whole(l, op, Reduction::Mean),
+        Sum(op) ["ReduceSum", "Reshape", "Cast"] => reduce::whole(l, op, Reduction::Sum),
+        SumDim(op) ["ReduceSum", "Cast"] => reduce::dim(l, op, Reduction::Sum),
+        SumDims(op) ["ReduceSum", "Cast"] => reduce::sum_dims(l, op),
+        Prod(op) ["ReduceProd", "Reshape", "Cast"] => reduce::whole(l, op, Reduction::Prod),
+        ProdDim(op) ["ReduceProd", "Cast"] => reduce::dim(l, op, Reduction::Prod),
         Greater(op) ["Greater"] => binary(l, op, Plain::Greater),
         GreaterElem(op) ["Greater"] => scalar(l, op, Plain::Greater),
         GreaterEqual(op) ["GreaterOrEqual"] => binary(l, op, Plain::GreaterOrEqual),
@@ -133,25 +133,25 @@ dispatch! {
         ArgMax(op) ["ArgMax", "Cast"] => reduce::position(l, op, true),
         ArgMin(op) ["ArgMin", "Cast"] => reduce::position(l, op, false),
         ArgTopK(op) ["TopK", "Cast"] => reduce::top_index(l, op),
-        TopK(op) ["TopK"] => reduce::top(l, op),
+        TopK(op) ["TopK", "Cast"] => reduce::top(l, op),
         TopKWithIndices(op) ["TopK", "Cast"] => reduce::top_both(l, op),
-        Max(op) ["ReduceMax", "Reshape"] => reduce::whole(l, op, Reduction::Max),
-        Min(op) ["ReduceMin", "Reshape"] => reduce::whole(l, op, Reduction::Min),
-        MaxDim(op) ["ReduceMax"] => reduce::dim(l, op, Reduction::Max),
-        MinDim(op) ["ReduceMin"] => reduce::dim(l, op, Reduction::Min),
+        Max(op) ["ReduceMax", "Reshape", "Cast"] => reduce::whole(l, op, Reduction::Max),
+        Min(op) ["ReduceMin", "Reshape", "Cast"] => reduce::whole(l, op, Reduction::Min),
+        MaxDim(op) ["ReduceMax", "Cast"] => reduce::dim(l, op, Reduction::Max),
+        MinDim(op) ["ReduceMin", "Cast"] => reduce::dim(l, op, Reduction::Min),
         MaxDimWithIndices(op) ["ReduceMax", "ArgMax", "Cast"] => reduce::with_index(l, op, true),
         MinDimWithIndices(op) ["ReduceMin", "ArgMin", "Cast"] => reduce::with_index(l, op, false),
-        MaxAbs(op) ["ReduceMax", "Abs", "Reshape"] => reduce::max_abs(l, op),
-        MaxAbsDim(op) ["ReduceMax", "Abs"] => reduce::max_abs_dim(l, op),
+        MaxAbs(op) ["ReduceMax", "Abs", "Reshape", "Cast"] => reduce::max_abs(l, op),
+        MaxAbsDim(op) ["ReduceMax", "Abs", "Cast"] => reduce::max_abs_dim(l, op),
         Clamp(op) ["Clip"] => numeric::clamp(l, op),
-        ClampMin(op) ["Clip"] => scalar(l, op, Plain::Clip),
+        ClampMin(op) ["Max"] => scalar(l, op, Plain::Max),
         ClampMax(op) ["Min"] => scalar(l, op, Plain::Min),
-        Powi(op) ["Pow"] => binary(l, op, Plain::Pow),
-        PowiScalar(op) ["Pow", "Mul", "Reciprocal"] => numeric::power(l, op),
-        CumSum(op) ["CumSum"] => numeric::cumsum(l, op),
+        Powi(op) ["Pow", "Cast"] => binary_wide(l, op, Plain::Pow),
+        PowiScalar(op) ["Pow", "Cast"] => numeric::power(l, op),
+        CumSum(op) ["CumSum", "Cast"] => numeric::cumsum(l, op),
         Neg(op) ["Neg"] => unary(l, op, Plain::Neg),
         Sign(op) ["Sign"] => unary(l, op, Plain::Sign),
-        Sort(op) ["TopK"] => reduce::sort(l, op),
+        Sort(op) ["TopK", "Cast"] => reduce::sort(l, op),
         SortWithIndices(op) ["TopK", "Cast"] => reduce::sort_both(l, op),
         ArgSort(op) ["TopK", "Cast"] => reduce::sort_index(l, op),
         Pad(op) ["Pad"] => numeric::pad(l, op),
@@ -203,7 +203,7 @@ dispatch! {
         Log(op) ["Log"] => unary(l, op, Plain::Log),
         Log1p(op) ["Log", "Abs", "Add", "Div", "Equal", "Less", "Mul", "Sub", "Where"] => function::log1p(l, op),
         Erf(op) ["Erf"] => unary(l, op, Plain::Erf),
-        PowfScalar(op) ["Pow", "Mul", "Sqrt", "Reciprocal"] => numeric::power(l, op),
+        PowfScalar(op) ["Pow", "Sqrt"] => numeric::power(l, op),
         Sqrt(op) ["Sqrt"] => unary(l, op, Plain::Sqrt),
         Cos(op) ["Cos"] => unary(l, op, Plain::Cos),
         Cosh(op) ["Cosh"] => unary(l, op, Plain::Cosh),
@@ -321,12 +321,12 @@ dispatch! {
             pool::max(l, &op.x, &pool, &op.out)
         },
         Interpolate(op) ["Resize", "Gather", "MatMul"] => sample::interpolate(l, op),
-        MaxPool1dWithIndices(op) ["MaxPool", "Mod", "Cast"] => {
+        MaxPool1dWithIndices(op) ["MaxPool", "Mod"] => {
             let (kernel, stride, padding, dilation) = ([op.kernel_size], [op.stride], [op.padding], [op.dilation]);
             let pool = windows(&kernel, &stride, &padding, &dilation, op.ceil_mode);
             pool::max_with_indices(l, &op.x, &pool, &op.out, &op.out_indices)
         },
-        MaxPool2dWithIndices(op) ["MaxPool", "Mod", "Cast"] => {
+        MaxPool2dWithIndices(op) ["MaxPool", "Mod"] => {
             let pool = windows(&op.kernel_size, &op.stride, &op.padding, &op.dilation, op.ceil_mode);
             pool::max_with_indices(l, &op.x, &pool, &op.out, &op.out_indices)
         },

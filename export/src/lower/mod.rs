@@ -280,6 +280,35 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
+    /// [`Self::emit`] for operators that ONNX has for no integers of 8 and 16 bits: those go through 32.
+    pub(crate) fn emit_wide(&mut self, op: impl Into<Op>, inputs: &[ValueId], out: &TensorIr) -> Lowered {
+        let to = float_type(out.dtype)?;
+        let inputs: Vec<ValueId> = inputs.iter().map(|&input| self.widened(input)).collect();
+        if !to.is_narrow() {
+            return self.emit(op, &inputs, out);
+        }
+        let dims = self.dims(out);
+        let value = self.step(op, &inputs, DType::Int32, dims);
+        self.emit(Op::Cast { to }, &[value], out)
+    }
+
+    /// An integer of 8 or 16 bits as one of 32; anything else as it is.
+    pub(crate) fn widened(&mut self, value: ValueId) -> ValueId {
+        if self.value(value).dtype.is_narrow() { self.cast(value, DType::Int32) } else { value }
+    }
+
+    /// The operator, and its inputs, that gives `yes` where `mask` is set and `no` elsewhere, of shape `dims`. Runtimes have
+    /// `Where` for no truth values: those are put together by logic.
+    pub(crate) fn choose(&mut self, mask: ValueId, [yes, no]: [ValueId; 2], dims: &[Dim]) -> (Op, Vec<ValueId>) {
+        if self.value(no).dtype != DType::Bool {
+            return (Plain::Where.into(), vec![mask, yes, no]);
+        }
+        let unset = self.like(Plain::Not, &[mask]);
+        let yes = self.step(Plain::And, &[mask, yes], DType::Bool, dims.to_vec());
+        let no = self.step(Plain::And, &[unset, no], DType::Bool, dims.to_vec());
+        (Plain::Or.into(), vec![yes, no])
+    }
+
     /// Adds a node for a step on the way to the operation's output.
     pub(crate) fn step(&mut self, op: impl Into<Op>, inputs: &[ValueId], dtype: DType, dims: Vec<Dim>) -> ValueId {
         let op = op.into();
@@ -505,4 +534,72 @@ fn tensor(data: &TensorData) -> Option<Tensor> {
         _ => return Tensor::new(dtype(data.dtype())?, dims, data.as_bytes().to_vec()),
     };
     Tensor::new(dtype(native.dtype())?, dims, native.as_bytes().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::backend::ir::{
+        CustomOpIr, DistributedOperationIr, FloatOperationIr, LinearOpIr, ModuleOperationIr, UnaryOpIr,
+    };
+
+    use super::*;
+    use crate::capture::Trace;
+    use crate::resolve::{Plan, resolve};
+
+    /// One operation from `x` to `y`, as a recording would have it.
+    fn lowered(
+        to: BurnType,
+        operation: impl Fn(TensorIr, TensorIr) -> OperationIr,
+    ) -> Result<(Vec<String>, DType), ExportError> {
+        let (x, y) = (TensorId::new(1), TensorId::new(2));
+        let tensor = |id, dtype| TensorIr::uninit(id, [3, 3].into(), dtype);
+        let trace = Trace {
+            sizes: String::new(),
+            operations: vec![operation(tensor(x, BurnType::F32), tensor(y, to))],
+            values: [(x, TensorData::zeros::<f32, _>([3, 3]))].into(),
+            parameters: std::collections::BTreeMap::new(),
+            inputs: vec![x],
+            outputs: vec![y],
+        };
+        let resolved = resolve(Plan { symbols: vec![], choices: vec![] }, vec![trace])?;
+        let dims = vec![Dim::Size(3), Dim::Size(3)];
+        let boundary = Boundary { inputs: vec![("x".into(), dims)], outputs: vec!["y".into()] };
+        let (graph, ..) = lower(&resolved, "test", &boundary, 20)?;
+        crate::verify::checker::check(&graph, 20)?;
+        let names = graph.nodes.iter().map(|node| node.op.name()).collect();
+        Ok((names, graph.value(graph.outputs[0]).dtype))
+    }
+
+    #[test]
+    fn what_burn_never_records_is_lowered_all_the_same() {
+        let truth = BurnType::Bool(BoolStore::Native);
+        let function = |function: FloatOperationIr| OperationIr::Float(BurnType::F32, function);
+        let nan = lowered(truth, |input, out| function(FloatOperationIr::IsNan(UnaryOpIr { input, out })));
+        assert_eq!(nan.unwrap(), (vec!["IsNaN".to_owned()], DType::Bool));
+        let infinite = lowered(truth, |input, out| function(FloatOperationIr::IsInf(UnaryOpIr { input, out })));
+        assert_eq!(infinite.unwrap(), (vec!["IsInf".to_owned()], DType::Bool));
+        let linear = lowered(BurnType::F32, |x, out| {
+            let (weight, bias) = (x.clone(), Some(x.clone()));
+            OperationIr::Module(ModuleOperationIr::Linear(LinearOpIr { x, weight, bias, out }))
+        });
+        assert_eq!(linear.unwrap(), (vec!["MatMul".to_owned(), "Add".to_owned()], DType::Float));
+    }
+
+    #[test]
+    fn refusals_say_why_and_what_to_do() {
+        let custom = lowered(BurnType::F32, |x, y| OperationIr::Custom(CustomOpIr::new("mine", &[x], &[y])))
+            .unwrap_err()
+            .to_string();
+        assert!(custom.contains("`Custom::mine`") && custom.contains("with Burn's operations"), "{custom}");
+        let collective =
+            lowered(BurnType::F32, |_, _| OperationIr::Distributed(DistributedOperationIr::SyncCollective));
+        let collective = collective.unwrap_err().to_string();
+        assert!(collective.contains("export `module.valid()` of one device"), "{collective}");
+        // Every refusal in the table says both.
+        for kind in KINDS.iter().copied().flatten() {
+            if let crate::operations::Fate::Refused { reason, way_out } = kind.fate {
+                assert!(!reason.is_empty() && !way_out.is_empty(), "{kind}");
+            }
+        }
+    }
 }

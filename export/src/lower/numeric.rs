@@ -13,6 +13,12 @@ pub(super) fn unary(l: &mut Lowering, op: &UnaryOpIr, plain: Plain) -> Lowered {
     l.emit(plain, &[input], &op.out)
 }
 
+/// [`binary`] with an operator that ONNX has for no narrow integers.
+pub(super) fn binary_wide(l: &mut Lowering, op: &BinaryOpIr, plain: Plain) -> Lowered {
+    let inputs = [l.input(&op.lhs)?, l.input(&op.rhs)?];
+    l.emit_wide(plain, &inputs, &op.out)
+}
+
 /// [`unary`] with an operator that not every operator set has.
 pub(super) fn unary_since(l: &mut Lowering, op: &UnaryOpIr, plain: Plain) -> Lowered {
     l.available(plain)?;
@@ -43,26 +49,15 @@ pub(super) fn scalar(l: &mut Lowering, op: &ScalarOpIr, plain: Plain) -> Lowered
     l.emit(plain, &inputs, &op.out)
 }
 
-/// Burn `powf_scalar`, `powi_scalar` -> ONNX `Pow`; squares and roots are cheaper as what they are.
+/// Burn `powf_scalar`, `powi_scalar` -> ONNX `Pow`; the root is cheaper as what it is. Burn itself makes squares products, and
+/// the power of -1 a reciprocal.
 pub(super) fn power(l: &mut Lowering, op: &ScalarOpIr) -> Lowered {
-    let exponent = match op.rhs {
-        ScalarIr::Float(value) => value,
-        ScalarIr::Int(value) => value as f64,
-        ScalarIr::UInt(value) => value as f64,
-        ScalarIr::Bool(value) => f64::from(u8::from(value)),
-    };
     let input = l.input(&op.lhs)?;
-    let is_float = float_type(op.lhs.dtype)?.is_float();
-    if exponent == 2.0 {
-        l.emit(Plain::Mul, &[input, input], &op.out)
-    } else if exponent == 0.5 && is_float {
-        l.emit(Plain::Sqrt, &[input], &op.out)
-    } else if exponent == -1.0 && is_float {
-        l.emit(Plain::Reciprocal, &[input], &op.out)
-    } else {
-        let exponent = l.scalar("exponent", op.lhs.dtype, op.rhs)?;
-        l.emit(Plain::Pow, &[input, exponent], &op.out)
+    if op.rhs == ScalarIr::Float(0.5) && float_type(op.lhs.dtype)?.is_float() {
+        return l.emit(Plain::Sqrt, &[input], &op.out);
     }
+    let exponent = l.scalar("exponent", op.lhs.dtype, op.rhs)?;
+    l.emit_wide(Plain::Pow, &[input, exponent], &op.out)
 }
 
 /// Burn `clamp(min, max)` -> ONNX `Clip(x, min, max)`. Bounds are inputs since operator set 11 and have the type of `x`.
@@ -75,14 +70,14 @@ pub(super) fn clamp(l: &mut Lowering, op: &ClampOpIr) -> Lowered {
 /// Burn `matmul` -> ONNX `MatMul`.
 pub(super) fn matmul(l: &mut Lowering, op: &MatmulOpIr) -> Lowered {
     let inputs = [l.input(&op.lhs)?, l.input(&op.rhs)?];
-    l.emit(Plain::MatMul, &inputs, &op.out)
+    l.emit_wide(Plain::MatMul, &inputs, &op.out)
 }
 
 /// Burn `cumsum` -> ONNX `CumSum`, whose axis is an input of rank 0.
 pub(super) fn cumsum(l: &mut Lowering, op: &DimOpIr) -> Lowered {
     let axis = l.scalar("axis", burn::tensor::DType::I64, ScalarIr::Int(op.axis as i64))?;
     let inputs = [l.input(&op.input)?, axis];
-    l.emit(Plain::CumSum, &inputs, &op.out)
+    l.emit_wide(Plain::CumSum, &inputs, &op.out)
 }
 
 /// Burn's left shifts -> ONNX `BitShift`, which is defined for unsigned integers only: signed ones are shifted as those.

@@ -16,12 +16,11 @@ pub(super) fn whole(l: &mut Lowering, op: &ReduceOpIr, reduction: Reduction) -> 
 
 fn reduce_whole(l: &mut Lowering, input: ValueId, op: &ReduceOpIr, reduction: Reduction) -> Lowered {
     let axes = (0..op.input.shape.len() as i64).collect();
-    let reduced = l.step(
-        Op::Reduce { reduction, axes, keep_dims: true },
-        &[input],
-        float_type(op.out.dtype)?,
-        vec![Dim::Size(1); op.input.shape.len()],
-    );
+    let input = l.widened(input);
+    let dtype = l.value(input).dtype;
+    let ones = vec![Dim::Size(1); op.input.shape.len()];
+    let reduced = l.step(Op::Reduce { reduction, axes, keep_dims: true }, &[input], dtype, ones);
+    let reduced = l.cast(reduced, float_type(op.out.dtype)?);
     let shape: Vec<i64> = op.out.shape.iter().map(|&size| size as i64).collect();
     let shape = l.int64s("shape", &shape);
     l.emit(Plain::Reshape, &[reduced, shape], &op.out)
@@ -30,14 +29,14 @@ fn reduce_whole(l: &mut Lowering, input: ValueId, op: &ReduceOpIr, reduction: Re
 /// Burn's reductions of one axis keep it with size 1, as ONNX's with `keepdims`.
 pub(super) fn dim(l: &mut Lowering, op: &ReduceDimOpIr, reduction: Reduction) -> Lowered {
     let input = l.input(&op.input)?;
-    l.emit(Op::Reduce { reduction, axes: vec![op.axis as i64], keep_dims: true }, &[input], &op.out)
+    l.emit_wide(Op::Reduce { reduction, axes: vec![op.axis as i64], keep_dims: true }, &[input], &op.out)
 }
 
 /// Burn `sum_dims` -> ONNX `ReduceSum`.
 pub(super) fn sum_dims(l: &mut Lowering, op: &ReduceDimsOpIr) -> Lowered {
     let input = l.input(&op.input)?;
     let axes = op.axes.iter().map(|&axis| axis as i64).collect();
-    l.emit(Op::Reduce { reduction: Reduction::Sum, axes, keep_dims: true }, &[input], &op.out)
+    l.emit_wide(Op::Reduce { reduction: Reduction::Sum, axes, keep_dims: true }, &[input], &op.out)
 }
 
 /// Burn `max_abs` -> ONNX `ReduceMax(Abs)`.
@@ -51,7 +50,8 @@ pub(super) fn max_abs(l: &mut Lowering, op: &ReduceOpIr) -> Lowered {
 pub(super) fn max_abs_dim(l: &mut Lowering, op: &ReduceDimOpIr) -> Lowered {
     let input = l.input(&op.input)?;
     let absolute = l.like(Plain::Abs, &[input]);
-    l.emit(Op::Reduce { reduction: Reduction::Max, axes: vec![op.axis as i64], keep_dims: true }, &[absolute], &op.out)
+    let reduce = Op::Reduce { reduction: Reduction::Max, axes: vec![op.axis as i64], keep_dims: true };
+    l.emit_wide(reduce, &[absolute], &op.out)
 }
 
 /// Burn `argmax`, `argmin` -> ONNX `ArgMax`, `ArgMin` (the first of equals), cast to Burn's integer type.
@@ -62,6 +62,7 @@ pub(super) fn position(l: &mut Lowering, op: &ReduceDimOpIr, largest: bool) -> L
 
 fn index(l: &mut Lowering, input: ValueId, axis: usize, largest: bool, out: &TensorIr) -> Lowered {
     let axis = axis as i64;
+    let input = l.widened(input);
     let op = if largest { Op::ArgMax { axis } } else { Op::ArgMin { axis } };
     as_index(l, op, &[input], out)
 }
@@ -81,7 +82,7 @@ fn as_index(l: &mut Lowering, op: Op, inputs: &[ValueId], out: &TensorIr) -> Low
 pub(super) fn with_index(l: &mut Lowering, op: &ReduceDimWithIndicesOpIr, largest: bool) -> Lowered {
     let input = l.input(&op.tensor)?;
     let reduction = if largest { Reduction::Max } else { Reduction::Min };
-    l.emit(Op::Reduce { reduction, axes: vec![op.dim as i64], keep_dims: true }, &[input], &op.out)?;
+    l.emit_wide(Op::Reduce { reduction, axes: vec![op.dim as i64], keep_dims: true }, &[input], &op.out)?;
     index(l, input, op.dim, largest, &op.out_indices)
 }
 
@@ -148,8 +149,12 @@ fn ranked(
     dims[axis] = Dim::Size(count);
     let count = l.int64s("k", &[count as i64]);
     let op = Op::TopK { axis: axis as i64, largest };
-    let values = l.step(op, &[input, count], float_type(like.dtype)?, dims.clone());
-    Ok([values, l.second_output("indices", DType::Int64, dims)])
+    let to = l.value(input).dtype;
+    let input = l.widened(input);
+    let dtype = l.value(input).dtype;
+    let values = l.step(op, &[input, count], dtype, dims.clone());
+    let indices = l.second_output("indices", DType::Int64, dims);
+    Ok([l.cast(values, to), indices])
 }
 
 impl Lowering<'_> {

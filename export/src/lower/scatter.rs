@@ -92,8 +92,8 @@ fn strided(l: &mut Lowering, whole: ValueId, part: ValueId, cut: &Cut) -> Result
         .ok_or_else(|| Reason::Unsupported("a mask of another size than its axis".into()))?;
     let written = l.constant_tensor("written", written);
     let sources = l.int64s("sources", &sources);
-    let spread = l.step(Op::Gather { axis: cut.axis as i64 }, &[part, sources], like.dtype, like.dims);
-    Ok((Plain::Where.into(), vec![written, spread, whole]))
+    let spread = l.step(Op::Gather { axis: cut.axis as i64 }, &[part, sources], like.dtype, like.dims.clone());
+    Ok(l.choose(written, [spread, whole], &like.dims))
 }
 
 /// Burn `select_assign` (whole slices along an axis) -> ONNX `ScatterElements`, every index repeated over its slice.
@@ -145,7 +145,8 @@ fn update(burn: IndexingUpdateOp) -> Update {
     }
 }
 
-/// Scatters `[data, value]`. Truth values are added as Burn does it, by `or`: as integers, for which ONNX has the sum.
+/// Scatters `[data, value]`. Truth values are added as Burn does it, by `or`: as integers, for which ONNX has the sum. Half
+/// precision and narrow integers are updated in 32 bits, for runtimes have no others.
 fn reduce_into(
     l: &mut Lowering,
     op: Op,
@@ -155,10 +156,18 @@ fn reduce_into(
     out: &TensorIr,
 ) -> Lowered {
     let op = l.available(op)?;
-    if float_type(out.dtype)? != DType::Bool || update == Update::Replace {
+    let to = float_type(out.dtype)?;
+    let wide = match to {
+        _ if update == Update::Replace => to,
+        DType::Bool => DType::Int32,
+        DType::Float16 | DType::Bfloat16 => DType::Float,
+        narrow if narrow.is_narrow() => DType::Int32,
+        _ => to,
+    };
+    if wide == to {
         return l.emit(op, &[data, indices, value], out);
     }
-    let (data, value) = (l.cast(data, DType::Int32), l.cast(value, DType::Int32));
-    let sum = l.like(op, &[data, indices, value]);
-    l.emit(Op::Cast { to: DType::Bool }, &[sum], out)
+    let (data, value) = (l.cast(data, wide), l.cast(value, wide));
+    let updated = l.like(op, &[data, indices, value]);
+    l.emit(Op::Cast { to }, &[updated], out)
 }

@@ -1,7 +1,7 @@
 //! Reductions, one axis after the other, become one; over all spatial axes they are a global pooling, which runtimes have
-//! fast kernels for.
+//! fast kernels for, though not in double precision.
 
-use crate::graph::{Graph, Op, Plain, Reduction};
+use crate::graph::{DType, Graph, Op, Plain, Reduction};
 
 pub(super) fn run(graph: &mut Graph) -> bool {
     merge(graph) || name(graph)
@@ -46,7 +46,10 @@ fn name(graph: &mut Graph) -> bool {
         let Some(input) = node.input(0) else { continue };
         let value = graph.value(input);
         let rank = value.dims.len();
-        if !(3..=5).contains(&rank) || !value.dtype.is_float() || !axes.iter().copied().eq(2..rank as i64) {
+        if !(3..=5).contains(&rank)
+            || !matches!(value.dtype, DType::Float | DType::Float16)
+            || !axes.iter().copied().eq(2..rank as i64)
+        {
             continue;
         }
         let pool = match reduction {

@@ -75,6 +75,11 @@ impl Runtime {
         }
     }
 
+    /// What was loaded, for sessions of one's own: a process can load only once.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
     /// Opens a model.
     pub(crate) fn open(&self, model: &[u8], how: Opening) -> Result<Session, ExportError> {
         let attempt = || -> Result<Session, ort::Error> {

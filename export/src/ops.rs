@@ -1,0 +1,48 @@
+//! `export --ops`: what becomes of every kind of operation that Burn knows.
+
+use export::{BURN_VERSION, Fate, OperationKind, operation_kinds};
+
+use crate::Format;
+
+/// The whole table, and its sums.
+pub(crate) fn report(format: Format) -> String {
+    let kinds: Vec<&OperationKind> = operation_kinds().collect();
+    let count = |wanted: fn(Fate) -> bool| kinds.iter().filter(|kind| wanted(kind.fate)).count();
+    let lowered = count(|fate| matches!(fate, Fate::Lowered { .. }));
+    let refused = count(|fate| matches!(fate, Fate::Refused { .. }));
+    let backward: Vec<String> =
+        kinds.iter().filter(|kind| kind.fate == Fate::Backward).map(|kind| kind.to_string()).collect();
+    if format == Format::Json {
+        let report = serde_json::json!({
+            "burn": BURN_VERSION,
+            "forward": lowered + refused,
+            "lowered": lowered,
+            "refused": refused,
+            "backward": backward.len(),
+            "kinds": kinds,
+        });
+        return format!("{report}\n");
+    }
+    let width = kinds.iter().map(|kind| kind.to_string().len()).max().unwrap_or(0);
+    let mut report = format!("{:width$}  since  ONNX\n", "Burn");
+    for kind in &kinds {
+        let name = kind.to_string();
+        match kind.fate {
+            Fate::Lowered { onnx, since } => {
+                report.push_str(&format!("{name:width$}  {since:5}  {}\n", onnx.join(", ")));
+            }
+            Fate::Refused { reason, way_out } => {
+                report.push_str(&format!("{name:width$}         not lowered: {reason}; {way_out}\n"));
+            }
+            Fate::Backward | Fate::Bookkeeping => {}
+        }
+    }
+    report.push_str(&format!("\n{} forward kinds of Burn {BURN_VERSION}: ", lowered + refused));
+    report.push_str(&format!("{lowered} lowered, {refused} not\n"));
+    report.push_str(&format!(
+        "{} kinds of backward passes are out of scope: {}\n",
+        backward.len(),
+        backward.join(", ")
+    ));
+    report
+}
