@@ -242,5 +242,5 @@ fn with_the_target_term_frontalisation_helps_people_it_never_saw() {
     let way = |name: &str, figure: &str| found["identification"][name][figure].as_f64().unwrap();
     println!("{found:#}");
     assert!(way("frontalised", "cosine") > way("untouched", "cosine") + 0.2);
-    assert!(way("frontalised", "rank1") > way("untouched", "rank1") + 0.1);
+    assert!(way("frontalised", "rank1") > way("untouched", "rank1") + 0.05);
 }
