@@ -1,6 +1,7 @@
 //! The command line: one file for the flags of each family, and how flags become [`settings`].
 
 mod controlnet;
+mod palmvein;
 mod reid;
 mod senet;
 pub mod settings;
@@ -10,8 +11,10 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde_json::{Map, Value};
 use train::config::{ControlnetConfig, ReidConfig, SenetConfig};
+use train::task::palmvein::{Stage1Config, Stage2Config};
 
 pub use controlnet::ControlnetArgs;
+pub use palmvein::{AblateArgs, Branches, PalmveinArgs, PalmveinCommand, Stage1Args, Stage2Args};
 pub use reid::ReidArgs;
 pub use senet::{AnalyseArgs, SenetArgs, SenetVerb};
 
@@ -37,6 +40,8 @@ pub enum Command {
     /// Train a network that frontalises face embeddings, or analyse such data.
     #[command(args_override_self = true)]
     Senet(Box<SenetArgs>),
+    /// Train palm-vein recognition: backbones, the head that fuses them, ablations.
+    Palmvein(PalmveinArgs),
     /// Evaluate a checkpoint: query against gallery, CMC and mAP by the Market-1501 protocol; of a SENet, how well profile views of
     /// its test people are found among frontal pictures.
     Eval(EvalArgs),
@@ -116,7 +121,8 @@ pub struct EvalArgs {
 pub struct ImportArgs {
     /// Weights: .pth or .pt (read as data only, with or without a dictionary around the state dictionary), or .safetensors.
     pub weights: PathBuf,
-    /// Network: LMBN_n, or SENet, whose settings are read from the weights.
+    /// Network: LMBN_n; SENet, whose settings are read from the weights; palmvein (both stages), or one backbone of it: vit-palm,
+    /// vit-vein, cnn-palm, cnn-vein.
     #[arg(long, default_value = "LMBN_n")]
     pub model: String,
     /// Checkpoint to write.
@@ -134,6 +140,9 @@ pub struct ImportArgs {
     /// Width of the input the network was trained for, in pixels.
     #[arg(long, value_name = "PIXELS", default_value_t = ReidConfig::default().width)]
     pub width: usize,
+    /// Palm and veins: side of the input the network was trained for, in pixels.
+    #[arg(long, value_name = "PIXELS", default_value_t = Stage1Config::default().common.img_size)]
+    pub img_size: usize,
     /// Keep start values for classifiers of another number of classes.
     #[arg(long)]
     pub partial: bool,
@@ -147,8 +156,8 @@ pub struct InspectArgs {
     /// SENet: draw and list how one sample's channels are weighed.
     #[arg(long)]
     pub channels: bool,
-    /// Face set of the sample; as in the run without it.
-    #[arg(long, value_name = "DIR", requires = "channels")]
+    /// Data set of --channels or --attention; as in the run without it.
+    #[arg(long, value_name = "DIR", alias = "datadir")]
     pub data_dir: Option<PathBuf>,
     /// Which pair of a frame and a frontal picture, from 0.
     #[arg(long, value_name = "N", default_value_t = 0, requires = "channels")]
@@ -159,6 +168,12 @@ pub struct InspectArgs {
     /// Picture to write [default: channels.png].
     #[arg(short, long, value_name = "FILE", requires = "channels")]
     pub output: Option<PathBuf>,
+    /// Palm and veins: draw the attention weights of test pairs into a folder, as pictures and CSV.
+    #[arg(long, value_name = "DIR")]
+    pub attention: Option<PathBuf>,
+    /// Test pairs that --attention draws.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub pairs: usize,
     /// Form of the results on stdout.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
@@ -211,12 +226,19 @@ pub(crate) fn boolean(text: &str) -> Result<bool, String> {
 /// What clap found, a request for help included.
 pub fn parse() -> Result<Cli, clap::Error> {
     let reid = settings::fields(&ReidConfig::default());
+    let (stage1, stage2) = (settings::fields(&Stage1Config::default()), settings::fields(&Stage2Config::default()));
     let senet = settings::fields(&SenetConfig::default());
     let controlnet = settings::fields(&ControlnetConfig::default());
     let command = Cli::command()
         .mut_subcommand("reid", |command| show_defaults(command, &reid))
         .mut_subcommand("senet", |command| show_defaults(command, &senet))
-        .mut_subcommand("controlnet", |command| show_defaults(command, &controlnet));
+        .mut_subcommand("controlnet", |command| show_defaults(command, &controlnet))
+        .mut_subcommand("palmvein", |command| {
+            command
+                .mut_subcommand("stage1", |command| show_defaults(command, &stage1))
+                .mut_subcommand("stage2", |command| show_defaults(command, &stage2))
+                .mut_subcommand("ablate", |command| show_defaults(command, &stage2))
+        });
     let matches = command.try_get_matches_from(controlnet::dashed(contract::cli::arguments()))?;
     Cli::from_arg_matches(&matches)
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use train::config::{ConfigError, ControlnetConfig, ReidConfig, SenetConfig};
+use train::task::palmvein::{Stage1Config, Stage2Config};
 
 /// Settings of a family: plain data that owns its defaults.
 pub trait Settings: Default + Serialize + DeserializeOwned {
@@ -31,6 +32,18 @@ impl Settings for SenetConfig {
 impl Settings for ControlnetConfig {
     fn check(&self) -> Result<(), ConfigError> {
         ControlnetConfig::check(self)
+    }
+}
+
+impl Settings for Stage1Config {
+    fn check(&self) -> Result<(), ConfigError> {
+        Stage1Config::check(self)
+    }
+}
+
+impl Settings for Stage2Config {
+    fn check(&self) -> Result<(), ConfigError> {
+        Stage2Config::check(self)
     }
 }
 

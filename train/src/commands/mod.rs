@@ -1,9 +1,12 @@
 //! What the verbs do: one file for each family, and what all runs share in [`run`].
 
+mod ablate;
+mod attention;
 mod bench_step;
 mod channels;
 mod controlnet;
 mod eval;
+mod palmvein;
 mod reid;
 mod run;
 mod senet;
@@ -20,6 +23,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Controlnet(args) => controlnet::train(*args),
         Command::Reid(args) => reid::train(&args),
         Command::Senet(args) => senet::senet(*args),
+        Command::Palmvein(args) => palmvein::palmvein(args),
         Command::Eval(args) => eval::eval(&args),
         Command::Import(args) => weights::import(&args),
         Command::Inspect(args) => weights::inspect(&args),

@@ -4,13 +4,18 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use burn::tensor::Device;
+use clap::ValueEnum;
 use serde_json::json;
 use train::checkpoint::{self, Checkpoint, Record};
 use train::config::ReidConfig;
+use train::model::palmvein::{BackboneConfig, Branch, load_network, load_single};
 use train::model::{Partial, ReidNet, ReidNetConfig, StateDict};
+use train::task::palmvein::{self, Common, FusionKind, Stage1Config, Stage2Config};
 use train::task::reid;
 
+use super::attention;
 use super::command_line;
+use super::run::record;
 use crate::cli::{Format, ImportArgs, InspectArgs};
 
 /// `train import`.
@@ -18,6 +23,12 @@ pub fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     if args.model.eq_ignore_ascii_case("SENet") {
         super::senet_import::import(args)?;
         return Ok(ExitCode::SUCCESS);
+    }
+    if args.model == palmvein::FAMILY {
+        return import_pair_network(args);
+    }
+    if let Ok(branch) = Branch::from_str(&args.model, false) {
+        return import_branch(args, branch);
     }
     let weights = StateDict::read(&args.weights)?;
     let classes = match args.num_classes {
@@ -51,11 +62,56 @@ pub fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Both stages of palm-vein recognition, with the sizes the tensors have.
+fn import_pair_network(args: &ImportArgs) -> anyhow::Result<ExitCode> {
+    let config = Stage2Config::default();
+    let common = Common { img_size: args.img_size, ..config.common };
+    let like = Stage2Config { common: common.clone(), ..Stage2Config::default() }.network(0);
+    let (net, network, report) = load_network(&args.weights, &like, &Device::flex())?;
+    let config = Stage2Config {
+        common: common.sized(&network.vit, &network.cnn),
+        mode: if network.fusion.use_spatial_fusion { FusionKind::Spatial } else { FusionKind::Vector },
+        parts: network.fusion.parts,
+        share_backbones: network.share_backbones,
+        out_dim_global: network.fusion.out_dim_global,
+        out_dim_local: network.fusion.out_dim_local,
+        ..Stage2Config::default()
+    };
+    config.check()?;
+    let record = record(palmvein::FAMILY, &network, &config)?;
+    checkpoint::save_weights(&args.output, &StateDict::of(&net), &record)?;
+    println!("{}: {network}, {report}", args.output.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One backbone of palm-vein recognition, with the sizes its tensors have.
+fn import_branch(args: &ImportArgs, branch: Branch) -> anyhow::Result<ExitCode> {
+    let (net, network, report) = load_single(&args.weights, branch, args.img_size, &Device::flex())?;
+    let config = Stage1Config::default();
+    let common = Common { img_size: args.img_size, ..config.common };
+    let (mut vit, mut cnn) = (common.vit(), common.cnn());
+    match &network.backbone {
+        BackboneConfig::Vit(found) => vit = found.clone(),
+        BackboneConfig::Cnn(found) => cnn = found.clone(),
+    }
+    let config = Stage1Config { common: common.sized(&vit, &cnn), branch, ..Stage1Config::default() };
+    config.check()?;
+    let record = record(palmvein::STAGE1_FAMILY, &network, &config)?;
+    checkpoint::save_weights(&args.output, &StateDict::of(&net), &record)?;
+    println!("{}: {branch}, {report}", args.output.display());
+    Ok(ExitCode::SUCCESS)
+}
+
 /// `train inspect`.
 pub fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     if args.channels {
         return super::channels::channels(args, &checkpoint);
+    }
+    if let Some(folder) = &args.attention {
+        let summaries = attention::draw(&checkpoint, args.data_dir.as_deref(), args.pairs, folder)?;
+        println!("{}", serde_json::to_string_pretty(&summaries)?);
+        return Ok(ExitCode::SUCCESS);
     }
     let weights = StateDict::read(&checkpoint.path)?;
     let parameters = weights.parameters();

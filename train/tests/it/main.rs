@@ -5,6 +5,7 @@ mod controlnet;
 mod controlnet_runs;
 mod lmbn_n;
 mod palmvein;
+mod palmvein_runs;
 mod refusals;
 mod runs;
 mod senet;

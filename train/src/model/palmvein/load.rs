@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use burn::module::Module;
 use burn::tensor::TensorData;
 
 use crate::model::{LoadReport, StateDict, WeightsError};
 
 use super::{
-    Backbone, BackboneConfig, Branch, ConvNextConfig, EfficientVitConfig, Mixer, PalmVeinNet, PalmVeinNetConfig, Parts,
-    computed, is_computed,
+    BackboneConfig, Branch, ConvNextConfig, EfficientVitConfig, Mixer, PalmVeinNet, PalmVeinNetConfig, Parts,
+    Stage1Net, Stage1NetConfig, computed, is_computed,
 };
 
 /// Heads of the reference's EfficientViT: a file does not tell heads and width of a query apart.
@@ -130,11 +131,11 @@ pub(super) fn backbone_config(path: &Path, tensors: &StateDict, img_size: usize)
 ///
 /// # Errors
 /// If they are another network's; the backbone then is unchanged.
-pub fn load_backbone(
+pub fn load_backbone<M: Module>(
     path: &Path,
     tensors: StateDict,
     name: &str,
-    backbone: &mut Backbone,
+    backbone: &mut M,
 ) -> Result<LoadReport, LoadError> {
     let own = StateDict::of(backbone);
     let cascaded = |state: &StateDict| state.get("blocks1.0.dw0.m.c.weight").is_some();
@@ -147,29 +148,74 @@ pub fn load_backbone(
             return Err(LoadError::Design { path: path.to_owned(), found });
         }
     }
-    fill(path, tensors, name, &own, backbone, |_| false)
+    fill(path, tensors, name, &own, backbone)
 }
 
-/// Loads what fits exactly, but for keys that may be `open`.
-fn fill<M: burn::module::Module>(
+/// Loads what fits exactly.
+fn fill<M: Module>(
     path: &Path,
     tensors: StateDict,
     name: &str,
     own: &StateDict,
     network: &mut M,
-    open: impl Fn(&str) -> bool,
 ) -> Result<LoadReport, LoadError> {
     let kept = tensors.iter().filter(|(key, _)| !is_computed(key)).map(|(key, data)| (key.to_owned(), data.clone()));
     let tensors: StateDict = kept.chain(computed(own)).collect();
     let report = tensors.compare(own);
-    let complete = report.missing.iter().chain(&report.unused).all(|key| open(key))
-        && report.mismatched.iter().all(|(key, ..)| open(key))
-        && report.applied > 0;
-    if !complete {
+    if !report.is_complete() {
         let report = Box::new(report);
         return Err(WeightsError::Mismatch { path: path.to_owned(), network: name.to_owned(), report }.into());
     }
     Ok(tensors.load_into(network))
+}
+
+/// Reads a checkpoint of this very network, what its loss learns included.
+///
+/// # Errors
+/// If the file cannot be read, or is another network's.
+pub fn load_whole<M: Module>(path: &Path, name: &str, network: &mut M) -> Result<LoadReport, LoadError> {
+    let own = StateDict::of(network);
+    fill(path, StateDict::read(path)?, name, &own, network)
+}
+
+/// Reads one backbone with the sizes its tensors have.
+///
+/// # Errors
+/// If the file cannot be read, is of another design, or of a backbone of the other kind.
+pub fn load_single(
+    path: &Path,
+    branch: Branch,
+    img_size: usize,
+    device: &burn::tensor::Device,
+) -> Result<(Stage1Net, Stage1NetConfig, LoadReport), LoadError> {
+    let tensors = read_backbone(path, branch)?;
+    let unknown = |reason: String| LoadError::Unknown { path: path.to_owned(), reason };
+    let backbone = backbone_config(path, &tensors, img_size)?;
+    if matches!(backbone, BackboneConfig::Vit(_)) != branch.is_vit() {
+        return Err(unknown(format!("its backbone is of the other kind than {branch}")));
+    }
+    let config = Stage1NetConfig { branch, backbone, classes: 0, identity: None };
+    let mut net = Stage1Net::new(&config, 0, device).map_err(|error| unknown(error.to_string()))?;
+    let report = load_backbone(path, tensors, branch.name(), &mut net.model)?;
+    Ok((net, config, report))
+}
+
+impl PalmVeinNet {
+    /// Fills one backbone from a stage-1 file, or from a whole network's.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or is another network's; the backbone then is unchanged.
+    pub fn load_branch(&mut self, path: &Path, branch: Branch) -> Result<LoadReport, LoadError> {
+        let tensors = read_backbone(path, branch)?;
+        let absent = || LoadError::Unknown { path: path.to_owned(), reason: format!("this network has no {branch}") };
+        let name = branch.name();
+        match branch {
+            Branch::VitPalm => load_backbone(path, tensors, name, self.vit_palm.as_mut().ok_or_else(absent)?),
+            Branch::VitVein => load_backbone(path, tensors, name, self.vit_vein.as_mut().ok_or_else(absent)?),
+            Branch::CnnPalm => load_backbone(path, tensors, name, self.cnn_palm.as_mut().ok_or_else(absent)?),
+            Branch::CnnVein => load_backbone(path, tensors, name, self.cnn_vein.as_mut().ok_or_else(absent)?),
+        }
+    }
 }
 
 /// Sizes of a whole network from its tensors, `img_size` and what no tensor tells from `like`.
@@ -246,6 +292,6 @@ pub fn load_network(
     let unknown = |error: super::PalmVeinError| LoadError::Unknown { path: path.to_owned(), reason: error.to_string() };
     let mut net = PalmVeinNet::new(&config, 0, device).map_err(unknown)?;
     let own = StateDict::of(&net);
-    let report = fill(path, tensors, &config.to_string(), &own, &mut net, |_| false)?;
+    let report = fill(path, tensors, &config.to_string(), &own, &mut net)?;
     Ok((net, config, report))
 }

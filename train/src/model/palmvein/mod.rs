@@ -18,7 +18,7 @@ pub use cascaded::{CascadedAttention, LocalWindow, bias_columns};
 pub use convnext::{ConvNext, ConvNextConfig};
 pub use efficientvit::{BlockSteps, EfficientVit, EfficientVitConfig, Mixer};
 pub use fusion::{Backbones, BranchDetails, Details, Features, Fusion, FusionConfig, Parts};
-pub use load::{LoadError, load_backbone, load_network, read_backbone};
+pub use load::{LoadError, load_backbone, load_network, load_single, load_whole, read_backbone};
 
 use super::StateDict;
 use super::init::{Init, Source, initialise};

@@ -1,0 +1,201 @@
+//! `train palmvein ablate`: the head with parts left out, on the same pairs, from the same backbones.
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use burn::module::Module;
+use burn::tensor::Device;
+use contract::files;
+use serde::Serialize;
+use serde_json::json;
+use std::sync::Arc;
+use train::checkpoint::{self, Checkpoint};
+use train::engine::{self, Outcome};
+use train::model::StateDict;
+use train::model::palmvein::{Branch, Parts};
+use train::palmdata::PairPictures;
+use train::task::palmvein::{
+    FAMILY, FusionKind, Stage2Config, Stage2Task, embed_pairs, figures, intervals, stage1_weights,
+};
+
+use super::palmvein::start;
+use super::run;
+use crate::cli::settings::resolve;
+use crate::cli::{AblateArgs, Format};
+
+/// The heads that are compared.
+const HEADS: [(&str, Parts, FusionKind); 8] = [
+    ("palm-only", Parts::PalmOnly, FusionKind::Vector),
+    ("vein-only", Parts::VeinOnly, FusionKind::Vector),
+    ("global-only", Parts::GlobalOnly, FusionKind::Vector),
+    ("local-only", Parts::LocalOnly, FusionKind::Vector),
+    ("concat", Parts::Concat, FusionKind::Vector),
+    ("mean", Parts::Mean, FusionKind::Vector),
+    ("channel", Parts::Attention, FusionKind::Vector),
+    ("spatial", Parts::Attention, FusionKind::Spatial),
+];
+
+/// Draws of identities for an interval.
+const RESAMPLES: usize = 200;
+
+/// One head's row of the table. Means over seeds; intervals are 95 %.
+#[derive(Debug, Serialize)]
+struct Row {
+    head: &'static str,
+    parameters: usize,
+    runs: u64,
+    eer: f64,
+    eer_std: f64,
+    eer_interval: Option<[f64; 2]>,
+    tar: f64,
+    tar_interval: Option<[f64; 2]>,
+    auc: f64,
+    rank1: f64,
+}
+
+pub fn ablate(args: &AblateArgs) -> anyhow::Result<ExitCode> {
+    let known = HEADS.map(|(name, ..)| name);
+    if let Some(unknown) = args.ablation.iter().find(|name| !known.contains(&name.as_str())) {
+        bail!("--ablation names `{unknown}`; known: {}", known.join(", "));
+    }
+    if args.seeds == 0 {
+        bail!("--seeds is 0; 1 and more are allowed");
+    }
+    let (config, _) = resolve::<Stage2Config>(&args.flags, args.config.as_deref(), None)?;
+    if args.output.join("table.json").exists() && !args.overwrite {
+        bail!(
+            "`{}` already holds a comparison: replace it with --overwrite, or choose another folder",
+            args.output.display()
+        );
+    }
+    if !config.from_scratch {
+        // Looked for first: the last head may want what the first did not.
+        for branch in config.network(1).branches() {
+            stage1_weights(&config, branch).map_err(anyhow::Error::from_boxed)?;
+        }
+    }
+    let stop = engine::watch_interrupts();
+    let device = Device::flex().autodiff();
+    let mut rows = Vec::new();
+    for (head, parts, mode) in HEADS {
+        if !args.ablation.is_empty() && !args.ablation.iter().any(|name| name == head) {
+            continue;
+        }
+        let (mut embedded, mut found, mut parameters) = (Vec::new(), Vec::new(), 0);
+        for run in 0..args.seeds {
+            let mut config = Stage2Config { parts, mode, ..config.clone() };
+            // The split stays that of the first seed: all are tested on the same people.
+            let split = config.common.pairs();
+            config.common.seed += run;
+            config.check()?;
+            let dir = args.output.join(format!("{head}-{}", config.common.seed));
+            eprintln!("{head}, seed {}", config.common.seed);
+            let mut task = Stage2Task::with_pairs(&config, &split, &device).map_err(anyhow::Error::from_boxed)?;
+            let network = task.network();
+            let net = start(&config, &task, &device)?;
+            let record = run::record(FAMILY, &network, &config)?;
+            checkpoint::remove_all(&dir)?;
+            let settings = config.settings(1);
+            let (last, outcome) = engine::train(&mut task, net, &settings, &dir, record, None, stop)?;
+            if let Outcome::Interrupted { .. } = outcome {
+                return Ok(ExitCode::from(130));
+            }
+            let mut net = last.valid();
+            if let Some(best) = Checkpoint::best(&dir)? {
+                train::model::palmvein::load_whole(&best.path, head, &mut net)?;
+            }
+            let test = PairPictures::new(&task.data().test, config.common.size(), 0);
+            let rows = embed_pairs(&net, &Arc::new(test), &config.common, None).map_err(anyhow::Error::from_boxed)?;
+            let Some(figures) = figures(&rows).map_err(anyhow::Error::from_boxed)? else {
+                bail!("the test pairs hold no two pairs of one hand, or no two hands: there is nothing to compare");
+            };
+            let own = |key: &str| {
+                Branch::ALL.iter().any(|branch| key.starts_with(branch.name())) || key.starts_with("fusion.")
+            };
+            let state: StateDict = StateDict::of(&net)
+                .iter()
+                .filter(|(key, _)| own(key) && !key.contains("arcface"))
+                .map(|(key, data)| (key.to_owned(), data.clone()))
+                .collect();
+            parameters = state.parameters();
+            found.push(figures);
+            embedded.push(rows);
+        }
+        let mean =
+            |of: fn(&train::task::palmvein::Figures) -> f64| found.iter().map(of).sum::<f64>() / found.len() as f64;
+        let eer = mean(|figures| figures.eer);
+        let spread = found.iter().map(|figures| (figures.eer - eer).powi(2)).sum::<f64>();
+        let intervals = intervals(&embedded, RESAMPLES, config.common.seed).map_err(anyhow::Error::from_boxed)?;
+        rows.push(Row {
+            head,
+            parameters,
+            runs: args.seeds,
+            eer,
+            eer_std: (spread / (found.len() as f64 - 1.0).max(1.0)).sqrt(),
+            eer_interval: intervals.map(|[eer, _]| eer),
+            tar: mean(|figures| figures.tar),
+            tar_interval: intervals.map(|[_, tar]| tar),
+            auc: mean(|figures| figures.auc),
+            rank1: mean(|figures| figures.rank1),
+        });
+    }
+    let table = markdown(&rows);
+    let document = json!({ "command": super::command_line(), "config": config, "resamples": RESAMPLES, "rows": rows });
+    files::write(&args.output.join("table.md"), &table)?;
+    files::write(&args.output.join("table.csv"), csv(&rows))?;
+    files::write(&args.output.join("table.json"), serde_json::to_string_pretty(&document)?)?;
+    match args.format {
+        Format::Table => print!("{table}"),
+        Format::Json => println!("{document}"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn percent(interval: Option<[f64; 2]>) -> String {
+    interval.map_or_else(|| "–".into(), |[low, high]| format!("{:.2}–{:.2}", 100.0 * low, 100.0 * high))
+}
+
+fn markdown(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "| head | parameters | EER % | ± over seeds | 95 % interval | TAR % at 1 % FAR | 95 % interval | AUC | Rank-1 % |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
+    );
+    for row in rows {
+        text += &format!(
+            "| {} | {} | {:.2} | {:.2} | {} | {:.2} | {} | {:.4} | {:.2} |\n",
+            row.head,
+            row.parameters,
+            100.0 * row.eer,
+            100.0 * row.eer_std,
+            percent(row.eer_interval),
+            100.0 * row.tar,
+            percent(row.tar_interval),
+            row.auc,
+            100.0 * row.rank1
+        );
+    }
+    text
+}
+
+fn csv(rows: &[Row]) -> String {
+    let mut text =
+        String::from("head,parameters,runs,eer,eer_std,eer_low,eer_high,tar_1,tar_1_low,tar_1_high,auc,rank1\n");
+    for row in rows {
+        let ends =
+            |interval: Option<[f64; 2]>| interval.map_or_else(|| ",".into(), |[low, high]| format!("{low},{high}"));
+        text += &format!(
+            "{},{},{},{},{},{},{},{},{},{}\n",
+            row.head,
+            row.parameters,
+            row.runs,
+            row.eer,
+            row.eer_std,
+            ends(row.eer_interval),
+            row.tar,
+            ends(row.tar_interval),
+            row.auc,
+            row.rank1
+        );
+    }
+    text
+}

@@ -1,0 +1,144 @@
+//! `train palmvein`: both stages.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::bail;
+use burn::tensor::Device;
+use contract::dataset::paired::PairedDataset;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use train::checkpoint::{Checkpoint, CheckpointError, Record};
+use train::engine;
+use train::model::palmvein::{Branch, PalmVeinNet, Stage1Net, load_backbone, load_whole, read_backbone};
+use train::task::palmvein::{
+    FAMILY, STAGE1_FAMILY, Stage1Config, Stage1Task, Stage2Config, Stage2Task, stage1_weights,
+};
+
+use super::ablate;
+use super::run::{self, Run};
+use crate::cli::{Branches, PalmveinArgs, PalmveinCommand, Stage1Args, Stage2Args};
+
+/// Folder below which runs lie.
+const RUNS: &str = "runs/palmvein";
+
+/// `train palmvein`.
+pub fn palmvein(args: PalmveinArgs) -> anyhow::Result<ExitCode> {
+    match args.command {
+        PalmveinCommand::Stage1(args) => stage1(*args),
+        PalmveinCommand::Stage2(args) => stage2(&args),
+        PalmveinCommand::Ablate(args) => ablate::ablate(&args),
+    }
+}
+
+/// What a run that continues must agree with; says where it goes on.
+fn continues<N: PartialEq + DeserializeOwned + Serialize>(
+    checkpoint: &Checkpoint,
+    family: &str,
+    network: &N,
+    fingerprint: &str,
+) -> anyhow::Result<()> {
+    let saved: N = checkpoint.network(family)?;
+    if saved != *network {
+        let text = |network: &N| serde_json::to_string(network);
+        let (path, found, allowed) = (checkpoint.path.clone(), text(&saved)?, text(network)?);
+        return Err(CheckpointError::Other { path, found, allowed }.into());
+    }
+    if checkpoint.record.dataset_fingerprint != fingerprint {
+        eprintln!("warning: the dataset `{}` is not the one this run began with", checkpoint.record.dataset);
+    }
+    let Record { epoch, step, .. } = checkpoint.record;
+    let within = if step > 0 { format!(" and {step} batches") } else { String::new() };
+    eprintln!("continuing {} after epoch {epoch}{within}", checkpoint.path.display());
+    Ok(())
+}
+
+fn described(data: &PairedDataset, record: Record) -> Record {
+    eprintln!("{}", data.describe());
+    Record { dataset: data.name.clone(), dataset_fingerprint: data.fingerprint(), ..record }
+}
+
+fn stage1(mut args: Stage1Args) -> anyhow::Result<ExitCode> {
+    if args.branch != Some(Branches::All) {
+        return branch(&args);
+    }
+    if args.run.resume.is_some() {
+        bail!("--resume continues one branch: name its run directory, and leave --branch all out");
+    }
+    let place = args.run.save_dir.take();
+    for next in Branch::ALL {
+        args.branch = Some(next.into());
+        args.run.save_dir = place.as_ref().map(|place| place.join(next.name()));
+        eprintln!("{next}");
+        let code = branch(&args)?;
+        if code != ExitCode::SUCCESS || args.run.print_config {
+            return Ok(code);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn branch(args: &Stage1Args) -> anyhow::Result<ExitCode> {
+    let place = |config: &Stage1Config| -> PathBuf {
+        Path::new(RUNS).join(&config.common.save).join("stage1").join(config.branch.name())
+    };
+    let Some(run) = Run::prepare(&args.run, args, Path::new(RUNS), place)? else { return Ok(ExitCode::SUCCESS) };
+    let config = &run.config;
+    let stop = engine::watch_interrupts();
+    let device = Device::flex().autodiff();
+    let mut task = Stage1Task::open(config, &device).map_err(anyhow::Error::from_boxed)?;
+    let network = config.network(task.data().num_classes);
+    let mut net = Stage1Net::new(&network, config.common.seed, &device)?;
+    let record = described(task.data(), run::record(STAGE1_FAMILY, &network, config)?);
+    if let Some(checkpoint) = &run.resumed {
+        continues(checkpoint, STAGE1_FAMILY, &network, &record.dataset_fingerprint)?;
+        load_whole(&checkpoint.path, config.branch.name(), &mut net)?;
+    } else if !config.pre_train.is_empty() {
+        let path = Path::new(&config.pre_train);
+        let report = load_backbone(path, read_backbone(path, config.branch)?, config.branch.name(), &mut net.model)?;
+        eprintln!("starting from {}: {report}", config.pre_train);
+    }
+    run.begin(&record, config.common.seed)?;
+    let settings = config.settings(args.run.keep_checkpoints);
+    let (_, outcome) = engine::train(&mut task, net, &settings, &run.dir, record, run.resumed.as_ref(), stop)?;
+    Ok(run.end(outcome, "palmvein stage1", "EER"))
+}
+
+fn stage2(args: &Stage2Args) -> anyhow::Result<ExitCode> {
+    let place = |config: &Stage2Config| -> PathBuf { Path::new(RUNS).join(&config.common.save).join("stage2") };
+    let Some(run) = Run::prepare(&args.run, args, Path::new(RUNS), place)? else { return Ok(ExitCode::SUCCESS) };
+    let config = &run.config;
+    let stop = engine::watch_interrupts();
+    let device = Device::flex().autodiff();
+    let mut task = Stage2Task::open(config, &device).map_err(anyhow::Error::from_boxed)?;
+    let network = task.network();
+    let record = described(task.data(), run::record(FAMILY, &network, config)?);
+    let net = if let Some(checkpoint) = &run.resumed {
+        continues(checkpoint, FAMILY, &network, &record.dataset_fingerprint)?;
+        let mut net = PalmVeinNet::new(&network, config.common.seed, &device)?;
+        load_whole(&checkpoint.path, &network.to_string(), &mut net)?;
+        net
+    } else {
+        start(config, &task, &device)?
+    };
+    run.begin(&record, config.common.seed)?;
+    let settings = config.settings(args.run.keep_checkpoints);
+    let (_, outcome) = engine::train(&mut task, net, &settings, &run.dir, record, run.resumed.as_ref(), stop)?;
+    Ok(run.end(outcome, "palmvein stage2", "EER"))
+}
+
+/// A network that stage 2 begins with: backbones from stage 1, or random ones where that was asked for.
+pub(super) fn start(config: &Stage2Config, task: &Stage2Task, device: &Device) -> anyhow::Result<PalmVeinNet> {
+    let network = task.network();
+    let mut net = PalmVeinNet::new(&network, config.common.seed, device)?;
+    if config.from_scratch {
+        eprintln!("starting from random weights (seed {})", config.common.seed);
+        return Ok(net);
+    }
+    for branch in network.branches() {
+        let path = stage1_weights(config, branch).map_err(anyhow::Error::from_boxed)?;
+        let report = net.load_branch(&path, branch)?;
+        eprintln!("{branch} from {}: {report}", path.display());
+    }
+    Ok(net)
+}

@@ -1,0 +1,146 @@
+//! Stage 1: one backbone on one modality, by triplets, by identities, or by both.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use contract::dataset::paired::{Modality, PairedDataset};
+
+use crate::engine::{Decisive, Epoch, Task, TaskError};
+use crate::log::{Log, named};
+use crate::loss::{CosineTriplet, CrossEntropy, LossTerms};
+use crate::model::palmvein::Stage1Net;
+use crate::palmdata::{PairLoaderOptions, PairPictures, TripletBatch, triplet_batches, triplets};
+
+use super::config::{Stage1Config, Stage1Loss};
+use super::embed::{embed_branch, figures, images};
+
+/// Data and loss of a stage-1 run.
+pub struct Stage1Task {
+    config: Stage1Config,
+    data: PairedDataset,
+    train: Arc<PairPictures>,
+    val: Arc<PairPictures>,
+    device: Device,
+    figures: Vec<(String, f64)>,
+}
+
+impl Stage1Task {
+    /// Lists the data. `device` is where the network trains.
+    ///
+    /// # Errors
+    /// If the data cannot be listed, or nothing can be learnt from them.
+    pub fn open(config: &Stage1Config, device: &Device) -> Result<Self, TaskError> {
+        let data = super::open(&config.common, &config.common.pairs())?;
+        let pictures =
+            |pairs: &[_]| Arc::new(PairPictures::new(pairs, config.common.size(), config.common.cache_mb / 2));
+        let (train, val) = (pictures(&data.train), pictures(&data.val));
+        let (config, device) = (config.clone(), device.clone());
+        Ok(Self { config, data, train, val, device, figures: Vec::new() })
+    }
+
+    /// The pairs.
+    pub fn data(&self) -> &PairedDataset {
+        &self.data
+    }
+
+    fn modality(&self) -> Modality {
+        if self.config.branch.is_palm() { Modality::Palm } else { Modality::Vein }
+    }
+}
+
+impl Task for Stage1Task {
+    type Net = Stage1Net;
+    type Batch = TripletBatch;
+
+    fn epoch(&self, epoch: usize, done: usize) -> Result<Epoch<TripletBatch>, TaskError> {
+        let Stage1Config { common, batch, cross_modal, .. } = &self.config;
+        let batches = triplets(self.train.classes(), self.modality(), *cross_modal, *batch, common.seed, epoch)?;
+        let steps = batches.len();
+        let options = PairLoaderOptions {
+            transforms: Some((common.transforms(), epoch)),
+            workers: common.n_thread,
+            start_batch: done,
+            strict: common.strict,
+        };
+        let loader = triplet_batches(&self.train, batches, options)?;
+        Ok(Epoch { steps, batches: Box::new(loader.map(|batch| batch.map_err(TaskError::from))) })
+    }
+
+    fn pictures(&self, batch: &TripletBatch) -> usize {
+        3 * batch.classes.len()
+    }
+
+    fn describe(&self, batch: &TripletBatch) -> String {
+        let name = |&[anchor, ..]: &[usize; 3]| self.train.pairs()[anchor].path(self.modality()).display().to_string();
+        batch.indices.iter().map(name).collect::<Vec<_>>().join(", ")
+    }
+
+    fn loss(&mut self, net: &Stage1Net, batch: &TripletBatch) -> LossTerms {
+        let Stage1Config { loss, margin, mining, identity_weight, .. } = self.config;
+        let [anchor, positive, negative] = &batch.pixels;
+        let features = |pixels: &Vec<f32>| net.model.forward(images(pixels.clone(), batch.shape, &self.device));
+        let anchor = features(anchor);
+        let mut terms = Vec::new();
+        if loss != Stage1Loss::Softmax {
+            // One after the other, as the reference does: each batch norm sees three batches.
+            let found =
+                CosineTriplet { margin, mining }.forward(anchor.clone(), features(positive), features(negative));
+            let number = |value: Tensor<1>| f64::from(value.into_scalar::<f32>());
+            self.figures = vec![
+                ("triplet_all".into(), number(found.all)),
+                ("violating".into(), number(found.violating)),
+                ("distance_positive".into(), number(found.positive)),
+                ("distance_negative".into(), number(found.negative)),
+            ];
+            terms.push(("triplet".to_owned(), found.loss));
+        }
+        if let Some(head) = &net.criterion {
+            let scores = head.forward(anchor);
+            let [_, num_classes] = scores.dims();
+            let classes = TensorData::new(batch.classes.clone(), [batch.classes.len()]);
+            let classes = Tensor::<1, Int>::from_data(classes, &self.device);
+            let identity = CrossEntropy { num_classes, smoothing: 0.0 }.forward(scores, classes);
+            let weight = if loss == Stage1Loss::Softmax { 1.0 } else { identity_weight };
+            terms.push(("identity".to_owned(), identity.mul_scalar(weight)));
+        }
+        let total = terms.iter().map(|(_, term)| term.clone()).reduce(|sum, term| sum + term);
+        LossTerms { total: total.expect("every loss has a term"), terms }
+    }
+
+    fn figures(&self) -> Vec<(String, f64)> {
+        self.figures.clone()
+    }
+
+    fn evaluate(&self, net: &Stage1Net) -> Result<BTreeMap<String, f64>, TaskError> {
+        let embedded = embed_branch(net, self.config.branch, &self.val, &self.config.common)?;
+        Ok(figures(&embedded)?.map(|figures| figures.named()).unwrap_or_default())
+    }
+
+    fn decisive(&self) -> Decisive {
+        Decisive::lower("EER")
+    }
+
+    fn log(&self) -> Log {
+        let tag = |what: &str| format!("Phase1_{}/{what}", self.config.branch);
+        let (batch, epoch, eer) = (tag("BatchLoss"), tag("EpochLoss"), tag("EER"));
+        Log {
+            batch: named([("loss/total", batch.as_str())]),
+            epoch: named([("loss/total", epoch.as_str()), ("metrics/EER", eer.as_str())]),
+            first_epoch: 0,
+            ..Log::default()
+        }
+    }
+
+    fn state(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn set_state(&mut self, _: &[u8]) -> Result<(), TaskError> {
+        Ok(())
+    }
+
+    fn unreadable(&self) -> usize {
+        self.train.unreadable().len()
+    }
+}

@@ -1,0 +1,305 @@
+//! Stage 2: the head on the backbones, frozen or fine-tuned; also everything in one go.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use contract::dataset::paired::{PairOptions, PairedDataset};
+
+use crate::checkpoint::Checkpoint;
+use crate::engine::{Decisive, Epoch, Task, TaskError};
+use crate::log::{Log, named};
+use crate::loss::{CrossEntropy, FusionLoss, FusionTerms, LossTerms};
+use crate::model::palmvein::{Backbones, Branch, Details, Features, PalmVeinNet, PalmVeinNetConfig};
+use crate::palmdata::{PairBatch, PairLoaderOptions, PairPictures, evaluation_batches, pair_batches, shuffled};
+use crate::rng::Rng;
+
+use super::config::Stage2Config;
+use super::embed::{embed_pairs, figures, images};
+
+/// A picture that a pair lacks: the network then reads grey, which is 0 after normalisation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// The palm.
+    Palm,
+    /// The vein.
+    Vein,
+}
+
+/// Data and loss of a stage-2 run.
+pub struct Stage2Task {
+    config: Stage2Config,
+    data: PairedDataset,
+    train: Arc<PairPictures>,
+    val: Arc<PairPictures>,
+    loss: FusionLoss,
+    device: Device,
+    epoch: Cell<usize>,
+    accuracy: f64,
+}
+
+/// Where the stage-1 weights of a branch lie: the file given for it, or below the folder of stage 1 the run's best network
+/// (`<branch>/best_model.safetensors`) or the reference's `<branch>_phase1_best.pth`.
+///
+/// # Errors
+/// If there are none.
+pub fn stage1_weights(config: &Stage2Config, branch: Branch) -> Result<PathBuf, TaskError> {
+    let given = config.weights(branch);
+    if !given.is_empty() {
+        return Ok(given.into());
+    }
+    let flag = branch.name().replace('_', "-");
+    if config.stage1.is_empty() {
+        let message = format!(
+            "no stage-1 weights for {branch}: give --stage1 DIR or --{flag} FILE, or --from-scratch to start from random ones"
+        );
+        return Err(message.into());
+    }
+    let folder = Path::new(&config.stage1);
+    if let Some(best) = Checkpoint::best(&folder.join(branch.name()))? {
+        return Ok(best.path);
+    }
+    let published = folder.join(format!("{branch}_phase1_best.pth"));
+    if published.is_file() {
+        return Ok(published);
+    }
+    let run = folder.join(branch.name());
+    let message = format!(
+        "no stage-1 weights for {branch}: neither a best network in `{}` nor `{}`",
+        run.display(),
+        published.display()
+    );
+    Err(message.into())
+}
+
+impl Stage2Task {
+    /// Lists the data. `device` is where the network trains.
+    ///
+    /// # Errors
+    /// If the data cannot be listed, or nothing can be learnt from them.
+    pub fn open(config: &Stage2Config, device: &Device) -> Result<Self, TaskError> {
+        Self::with_pairs(config, &config.common.pairs(), device)
+    }
+
+    /// The same with the pairs shared out by `options`, whatever the settings' seed.
+    ///
+    /// # Errors
+    /// As [`Stage2Task::open`].
+    pub fn with_pairs(config: &Stage2Config, options: &PairOptions, device: &Device) -> Result<Self, TaskError> {
+        let data = super::open(&config.common, options)?;
+        let pictures =
+            |pairs: &[_]| Arc::new(PairPictures::new(pairs, config.common.size(), config.common.cache_mb / 2));
+        let (train, val) = (pictures(&data.train), pictures(&data.val));
+        let loss = FusionLoss { label_smoothing: config.label_smoothing, ..FusionLoss::new(config.loss_mode) };
+        let (config, device, epoch) = (config.clone(), device.clone(), Cell::new(0));
+        Ok(Self { config, data, train, val, loss, device, epoch, accuracy: 0.0 })
+    }
+
+    /// The pairs.
+    pub fn data(&self) -> &PairedDataset {
+        &self.data
+    }
+
+    /// The network these data and settings ask for.
+    pub fn network(&self) -> PalmVeinNetConfig {
+        self.config.network(self.data.num_classes)
+    }
+
+    /// Whether the backbones stay as they are in the epoch that runs.
+    fn frozen(&self) -> bool {
+        let Stage2Config { freeze_stage1, unfreeze_epoch, .. } = self.config;
+        freeze_stage1 && (unfreeze_epoch == 0 || self.epoch.get() < unfreeze_epoch)
+    }
+
+    /// Takes one picture of some pairs away, the same ones in every run of these settings.
+    fn drop_modalities(&self, batch: &PairBatch) -> (Vec<f32>, Vec<f32>) {
+        let (mut palm, mut vein) = (batch.palm.clone(), batch.vein.clone());
+        let pixels = batch.shape[1..].iter().product::<usize>();
+        if self.config.modality_dropout > 0.0 {
+            let keys = [self.config.common.seed, self.epoch.get() as u64, batch.number as u64];
+            let mut rng = Rng::new(&keys);
+            for (palm, vein) in palm.chunks_exact_mut(pixels).zip(vein.chunks_exact_mut(pixels)) {
+                if rng.happens(self.config.modality_dropout) {
+                    if rng.happens(0.5) { palm } else { vein }.fill(0.0);
+                }
+            }
+        }
+        (palm, vein)
+    }
+
+    fn classes(&self, classes: &[i64]) -> Tensor<1, Int> {
+        Tensor::from_data(TensorData::new(classes.to_vec(), [classes.len()]), &self.device)
+    }
+
+    fn terms(&self, net: &PalmVeinNet, details: Details, classes: Tensor<1, Int>) -> FusionTerms {
+        let fused = |branch: &Option<_>| {
+            branch.as_ref().map(|branch: &crate::model::palmvein::BranchDetails| branch.fused.clone())
+        };
+        let branches = match (fused(&details.global), fused(&details.local)) {
+            (Some(global), Some(local)) => Some([global, local]),
+            _ => None,
+        };
+        let weights =
+            [&details.global, &details.local].into_iter().flatten().filter_map(|branch| branch.weights.as_ref());
+        let attention = weights.map(|[palm, vein]| [palm.values(), vein.values()]).collect();
+        let centers = net.criterion.as_ref().map(|criterion| criterion.center_loss.centers.val());
+        let logits = net.fusion.logits(details.embedding.clone(), classes);
+        FusionTerms {
+            logits: logits.expect("a network that trains has ArcFace"),
+            branches,
+            attention,
+            centers: centers.map(|centers| (details.embedding, centers)),
+        }
+    }
+
+    /// Closed-set accuracy and loss without margin on the validation pairs.
+    fn classify(&self, net: &PalmVeinNet) -> Result<(f64, f64), TaskError> {
+        let common = &self.config.common;
+        let device = net.devices().swap_remove(0);
+        let (mut right, mut loss, mut count) = (0, 0.0, 0);
+        for batch in evaluation_batches(&self.val, common.batchtest, common.n_thread, common.strict)? {
+            let batch = batch?;
+            let rows = batch.classes.len();
+            let (palm, vein) = (images(batch.palm, batch.shape, &device), images(batch.vein, batch.shape, &device));
+            let embedding = net.forward(palm, vein).embedding;
+            let Some(logits) = net.fusion.plain_logits(embedding) else { break };
+            let classes = Tensor::<1, Int>::from_data(TensorData::new(batch.classes, [rows]), &device);
+            let [_, num_classes] = logits.dims();
+            right += correct(logits.clone(), classes.clone());
+            let value = CrossEntropy { num_classes, smoothing: 0.0 }.forward(logits, classes);
+            loss += f64::from(value.into_scalar::<f32>()) * rows as f64;
+            count += rows;
+        }
+        Ok((right as f64 / count.max(1) as f64, loss / count.max(1) as f64))
+    }
+}
+
+/// Rows whose largest logit is that of their class.
+fn correct(logits: Tensor<2>, classes: Tensor<1, Int>) -> usize {
+    let best = logits.argmax(1).squeeze_dim::<1>(1);
+    best.equal(classes).int().sum().into_scalar::<i64>() as usize
+}
+
+/// The same values on an autodiff device, without history.
+fn constants(backbones: Backbones) -> Backbones {
+    let feature = |feature: Option<Features>| {
+        feature.map(|feature| match feature {
+            Features::Vector(rows) => Features::Vector(rows.autodiff()),
+            Features::Map(map) => Features::Map(map.autodiff()),
+        })
+    };
+    Backbones { global: backbones.global.map(|rows| rows.map(Tensor::autodiff)), local: backbones.local.map(feature) }
+}
+
+impl Task for Stage2Task {
+    type Net = PalmVeinNet;
+    type Batch = PairBatch;
+
+    fn epoch(&self, epoch: usize, done: usize) -> Result<Epoch<PairBatch>, TaskError> {
+        self.epoch.set(epoch);
+        let Stage2Config { common, batch, .. } = &self.config;
+        let batches = shuffled(self.train.len(), *batch, common.seed, epoch);
+        let steps = batches.len();
+        let options = PairLoaderOptions {
+            transforms: Some((common.transforms(), epoch)),
+            workers: common.n_thread,
+            start_batch: done,
+            strict: common.strict,
+        };
+        let loader = pair_batches(&self.train, batches, options)?;
+        Ok(Epoch { steps, batches: Box::new(loader.map(|batch| batch.map_err(TaskError::from))) })
+    }
+
+    fn pictures(&self, batch: &PairBatch) -> usize {
+        2 * batch.classes.len()
+    }
+
+    fn describe(&self, batch: &PairBatch) -> String {
+        let name = |&index: &usize| self.train.pairs()[index].palm.display().to_string();
+        batch.indices.iter().map(name).collect::<Vec<_>>().join(", ")
+    }
+
+    fn loss(&mut self, net: &PalmVeinNet, batch: &PairBatch) -> LossTerms {
+        let (palm, vein) = self.drop_modalities(batch);
+        let backbones = if self.frozen() {
+            // Evaluation: the running statistics are used and stay, and nothing is recorded.
+            let (net, device) = (net.valid(), self.device.clone().inner());
+            constants(net.backbones(images(palm, batch.shape, &device), images(vein, batch.shape, &device)))
+        } else {
+            net.backbones(images(palm, batch.shape, &self.device), images(vein, batch.shape, &self.device))
+        };
+        let details = net.fusion.forward(backbones);
+        let classes = self.classes(&batch.classes);
+        let terms = self.terms(net, details, classes.clone());
+        let right = correct(terms.logits.clone().inner(), classes.clone().inner());
+        self.accuracy = right as f64 / batch.classes.len() as f64;
+        self.loss.forward(terms, classes)
+    }
+
+    fn figures(&self) -> Vec<(String, f64)> {
+        vec![("accuracy".into(), self.accuracy)]
+    }
+
+    fn evaluate(&self, net: &PalmVeinNet) -> Result<BTreeMap<String, f64>, TaskError> {
+        let common = &self.config.common;
+        let Some(found) = figures(&embed_pairs(net, &self.val, common, None)?)? else { return Ok(BTreeMap::new()) };
+        let mut all = found.named();
+        let (accuracy, loss) = self.classify(net)?;
+        all.insert("accuracy".into(), accuracy);
+        all.insert("loss".into(), loss);
+        if self.config.modality_dropout > 0.0 {
+            for (name, missing) in [("EER_vein_alone", Missing::Palm), ("EER_palm_alone", Missing::Vein)] {
+                let found = figures(&embed_pairs(net, &self.val, common, Some(missing))?)?;
+                all.extend(found.map(|found| (name.to_owned(), found.eer)));
+            }
+        }
+        Ok(all)
+    }
+
+    fn decisive(&self) -> Decisive {
+        Decisive::lower("EER")
+    }
+
+    fn rate(&self, path: &str) -> f64 {
+        let backbone = Branch::ALL.iter().any(|branch| path.starts_with(branch.name()));
+        match (backbone, self.frozen()) {
+            (false, _) => 1.0,
+            (true, true) => 0.0,
+            (true, false) => self.config.backbone_lr / self.config.lr,
+        }
+    }
+
+    fn log(&self) -> Log {
+        Log {
+            epoch: named([
+                ("loss/total", "Phase2/TrainLoss"),
+                ("train/accuracy", "Phase2/TrainAcc"),
+                ("metrics/loss", "Phase2/ValLoss"),
+                ("metrics/accuracy", "Phase2/ValAcc"),
+                ("lr", "Phase2/LearningRate"),
+                ("metrics/EER", "Phase2/EER"),
+                ("metrics/AUC", "Phase2/AUC"),
+                ("metrics/TAR@1%FAR", "Phase2/TAR@1%FAR"),
+                ("metrics/GenuineMean", "Phase2/GenuineMean"),
+                ("metrics/ImpostorMean", "Phase2/ImpostorMean"),
+            ]),
+            first_epoch: 0,
+            ..Log::default()
+        }
+    }
+
+    fn state(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn set_state(&mut self, _: &[u8]) -> Result<(), TaskError> {
+        Ok(())
+    }
+
+    fn unreadable(&self) -> usize {
+        self.train.unreadable().len()
+    }
+}
