@@ -1,10 +1,12 @@
-//! The folder that leaves the exporter: `models-onnx/<name>/` with `contract.json`, `CARD.md` and, last, `model.onnx`.
+//! The folder that leaves the exporter: `models-onnx/<name>/` with `contract.json`, `CARD.md`, `certificate.json` and, last,
+//! `model.onnx`.
 
 use std::path::{Path, PathBuf};
 
 use contract::files::WriteError;
 use contract::{Axis, ModelContract, files};
 
+use crate::certificate::{self, Certificate};
 use crate::encode::{Encoded, is_data_file};
 use crate::error::ExportError;
 use crate::model::ExportedModel;
@@ -36,7 +38,7 @@ const GOLDEN_BLOCKS: [usize; 6] = [16, 8, 32, 4, 2, 1];
 /// model last: a folder with a new model has its new contract too.
 ///
 /// The caller fills in what only it knows: family, input and output meaning, embedding, training. `exporter.checkpoint_sha256`
-/// is kept.
+/// is kept; `checkpoint` is where that file was, for the certificate.
 ///
 /// # Errors
 /// If the contract contradicts the model, verification fails, or a file cannot be written.
@@ -44,16 +46,19 @@ pub fn write(
     folder: &Path,
     model: &ExportedModel,
     contract: ModelContract,
+    checkpoint: Option<&Path>,
     runtime: &Runtime,
 ) -> Result<Written, ExportError> {
     let contract = complete(model, contract)?;
     let files = model.encode(&contract.to_metadata());
-    let parity = model.verify_encoded(&files, runtime, Tolerance::default())?;
-    let bytes = files.bytes();
+    let comparison = model.compare(&files, runtime, Tolerance::default())?;
+    let certificate = Certificate::new(model, &contract, &files, &comparison, checkpoint, runtime)?;
+    let (parity, bytes) = (comparison.parity, files.bytes());
 
     let json = serde_json::to_string_pretty(&contract).expect("a contract is plain data") + "\n";
     files::write(&folder.join("contract.json"), json)?;
     files::write(&folder.join("CARD.md"), card(model, &contract, &parity, bytes))?;
+    files::write(&folder.join(certificate::FILE), certificate.to_json())?;
     let path = folder.join("model.onnx");
     write_model(&path, &files)?;
     Ok(Written { folder: folder.to_owned(), model: path, contract, parity, bytes })

@@ -33,6 +33,14 @@ pub struct Encoded {
 }
 
 impl Encoded {
+    /// Reads the model back, checked as a file that nobody vouches for.
+    ///
+    /// # Errors
+    /// [`ExportError::ReadBack`] if our own reader refuses it.
+    pub fn parse(&self) -> Result<ModelProto, ExportError> {
+        parse(&self.model, self.data.as_ref())
+    }
+
     /// Bytes of both files.
     pub fn bytes(&self) -> u64 {
         (self.model.len() + self.data.as_ref().map_or(0, |data| data.bytes.len())) as u64
@@ -46,6 +54,16 @@ pub struct DataFile {
     pub name: String,
     /// Content: tensors in the order of the graph, each at a multiple of 4096.
     pub bytes: Vec<u8>,
+}
+
+/// [`Encoded::parse`] of its parts.
+pub(crate) fn parse(model: &[u8], data: Option<&DataFile>) -> Result<ModelProto, ExportError> {
+    let limits = onnx::Limits::default();
+    let read = match data {
+        None => onnx::parse(model, "model.onnx".as_ref(), &limits),
+        Some(data) => onnx::parse_with_data(model, &limits, &data.name, data.bytes.len() as u64),
+    };
+    read.map_err(|error| ExportError::ReadBack(Box::new(error)))
 }
 
 /// Whether a file name is that of a [`DataFile`] of ours.

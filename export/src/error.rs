@@ -222,6 +222,22 @@ pub enum ExportError {
         /// What contradicts.
         problem: String,
     },
+    /// A certificate cannot be read as one.
+    #[error("the certificate `{}` is refused: {problem}", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A file of a bundle cannot be read.
+    #[error("cannot read `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
     /// A file of the bundle cannot be written.
     #[error(transparent)]
     Write(

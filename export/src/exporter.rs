@@ -157,6 +157,7 @@ impl Exporter {
         let recipe = Recipe {
             name: self.name,
             opset: self.opset,
+            optimised: self.optimise,
             most_inside: self.most_inside,
             inputs,
             plan,

@@ -43,6 +43,7 @@
 
 pub mod bundle;
 mod capture;
+pub mod certificate;
 mod encode;
 mod error;
 mod exporter;
@@ -58,13 +59,14 @@ pub mod verify;
 
 use std::ops::RangeInclusive;
 
+pub use certificate::Certificate;
 pub use encode::{DataFile, Encoded, LARGEST_FILE};
 pub use error::{ExportError, Refusal};
 pub use exporter::Exporter;
 pub use io::{AnyTensor, Inputs, Kind, Outputs, Signature};
 pub use model::{ExportedModel, Warning};
 pub use operations::{Fate, LoweredOperation, OperationKind, operation_kinds};
-pub use verify::{Divergence, Parity, Runtime, Tolerance};
+pub use verify::{Bundle, Check, Divergence, Outcome, Parity, Runtime, Tolerance};
 
 /// Operator sets that can be written.
 pub const OPSETS: RangeInclusive<u32> = 17..=23;

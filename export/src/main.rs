@@ -2,15 +2,16 @@
 
 mod families;
 mod ops;
+mod verify_command;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use contract::Axis;
-use export::{DEFAULT_OPSET, OPSETS, Runtime, bundle};
+use export::{DEFAULT_OPSET, LARGEST_FILE, OPSETS, Runtime, bundle};
 use train::checkpoint::Checkpoint;
 
 use families::{Network, Options};
@@ -18,6 +19,24 @@ use families::{Network, Options};
 /// Export a checkpoint to ONNX, compare ONNX Runtime with Burn, and write the model only if they agree.
 #[derive(Debug, Parser)]
 #[command(name = "export", version, arg_required_else_help = true)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    args: Args,
+}
+
+/// What else the program does.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check a bundle, on this machine or another: hashes, rules of ONNX, contract, golden vectors, and ONNX Runtime's outputs
+    /// against those Burn gave when it was made. With the checkpoint at hand the model is made again and compared node by
+    /// node. Exit code 0: all holds; 1: something does not; 2: it could not be checked.
+    Verify(verify_command::VerifyArgs),
+}
+
+#[derive(Debug, clap::Args)]
 struct Args {
     /// Run directory (its best network) or checkpoint.
     #[arg(long, value_name = "RUN_OR_CHECKPOINT", required_unless_present = "ops")]
@@ -40,6 +59,9 @@ struct Args {
     /// Write the graph as it was recorded.
     #[arg(long)]
     no_optimise: bool,
+    /// Bytes of weights above which they go into a file of their own beside the model; without, 2 GiB, where ONNX files end.
+    #[arg(long, value_name = "BYTES", default_value_t = LARGEST_FILE, hide_default_value = true)]
+    external_data: u64,
     /// Licence of weights and data, for the model card.
     #[arg(long, value_name = "TEXT", default_value = "")]
     licence: String,
@@ -72,21 +94,23 @@ fn batch(text: &str) -> Result<Axis, String> {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse_from(contract::cli::arguments())) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => contract::cli::fail(error.as_ref()),
-    }
+    let cli = Cli::parse_from(contract::cli::arguments());
+    let done = match (&cli.command, &cli.args.onnx) {
+        (Some(Command::Verify(args)), _) => verify_command::run(args),
+        (None, Some(checkpoint)) => export(checkpoint, &cli.args).map(|()| ExitCode::SUCCESS),
+        (None, None) => {
+            print!("{}", ops::report(cli.args.format));
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    done.unwrap_or_else(|error| contract::cli::fail(error.as_ref()))
 }
 
-fn run(args: &Args) -> anyhow::Result<()> {
-    let Some(onnx) = &args.onnx else {
-        print!("{}", ops::report(args.format));
-        return Ok(());
-    };
+fn export(checkpoint: &Path, args: &Args) -> anyhow::Result<()> {
     // Asked for first: without it nothing can be verified, and the minutes before would be wasted.
     let runtime = Runtime::load()?;
     let start = Instant::now();
-    let checkpoint = Checkpoint::open(onnx)?;
+    let checkpoint = Checkpoint::open(checkpoint)?;
     let name = args.output.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     let options = Options {
         name: name.unwrap_or_else(|| families::name(&checkpoint.path)),
@@ -94,6 +118,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         optimise: !args.no_optimise,
         batch: args.batch.clone(),
         no_flip: args.no_flip,
+        external_data: args.external_data,
         licence: args.licence.clone(),
     };
     let folder = args.output.clone().unwrap_or_else(|| Path::new("models-onnx").join(&options.name));
@@ -105,7 +130,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     for warning in model.warnings() {
         eprintln!("warning: {warning}");
     }
-    let written = bundle::write(&folder, &model, contract, &runtime)?;
+    let written = bundle::write(&folder, &model, contract, Some(&checkpoint.path), &runtime)?;
     let nodes = nodes_by_kind(&model);
     let count: usize = nodes.values().sum();
     match args.format {

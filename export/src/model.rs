@@ -7,7 +7,7 @@ use contract::{Axis, Golden, InputSpec};
 use sha2::{Digest, Sha256};
 
 use crate::capture::Trace;
-use crate::encode::{DataFile, Encoded, encode, encode_apart};
+use crate::encode::{self, DataFile, Encoded, encode, encode_apart};
 use crate::error::{ExportError, shape_text};
 use crate::exporter::shape;
 use crate::graph::{DType, Dim, Graph, ValueId};
@@ -16,7 +16,8 @@ use crate::lower::Origin;
 use crate::operations::LoweredOperation;
 use crate::resolve::Plan;
 use crate::verify::{
-    Beside, Divergence, Parity, Runtime, SampleInput, Sampler, Seeded, Tolerance, checker, divergence, parity,
+    Beside, Comparison, Divergence, Parity, Runtime, SampleInput, Sampler, Seeded, Tolerance, checker, divergence,
+    parity,
 };
 
 /// What a caller should know although the export went through.
@@ -75,6 +76,7 @@ pub(crate) trait Subject {
 pub(crate) struct Recipe {
     pub name: String,
     pub opset: u32,
+    pub optimised: bool,
     /// Most bytes of weights in the model file itself.
     pub most_inside: u64,
     pub inputs: Vec<ModelInput>,
@@ -121,6 +123,11 @@ impl ExportedModel {
     /// Operator set the graph is written for.
     pub fn opset(&self) -> u32 {
         self.recipe.opset
+    }
+
+    /// Whether the graph was simplified.
+    pub fn optimised(&self) -> bool {
+        self.recipe.optimised
     }
 
     /// The graph.
@@ -200,7 +207,7 @@ impl ExportedModel {
     /// # Errors
     /// As there; also if our own reader refuses them.
     pub fn verify_bytes(&self, bytes: &[u8], runtime: &Runtime, tolerance: Tolerance) -> Result<Parity, ExportError> {
-        self.verify_parts(bytes, None, runtime, tolerance)
+        self.verify_parts(bytes, None, runtime, tolerance).map(|comparison| comparison.parity)
     }
 
     /// [`Self::verify_bytes`] for a model whose weights may be in a file of their own.
@@ -213,16 +220,31 @@ impl ExportedModel {
         runtime: &Runtime,
         tolerance: Tolerance,
     ) -> Result<Parity, ExportError> {
+        self.compare(files, runtime, tolerance).map(|comparison| comparison.parity)
+    }
+
+    /// [`Self::verify_encoded`] with what is needed to repeat it.
+    pub(crate) fn compare(
+        &self,
+        files: &Encoded,
+        runtime: &Runtime,
+        tolerance: Tolerance,
+    ) -> Result<Comparison, ExportError> {
         self.verify_parts(&files.model, files.data.as_ref(), runtime, tolerance)
     }
 
     /// Compares the model's values with Burn's node by node, on one input of two rows, and gives the first node that differs.
     /// A failed verification has done so on the input it failed on.
     pub fn divergence(&self, files: &Encoded, runtime: &Runtime) -> Divergence {
-        let batch = if self.batch_symbol().is_some() { 2 } else { self.fixed_batch() };
-        let inputs = parity::arrays(&self.sample(&mut Sampler::default(), batch, 0));
+        let inputs = self.two_rows();
         let beside = files.data.as_ref().map_or(Beside::Nothing, Beside::Memory);
         divergence::from_burn(self, &files.model, beside, runtime, &inputs)
+    }
+
+    /// An input of two rows, or of as many as the model takes.
+    pub(crate) fn two_rows(&self) -> Vec<(String, TensorData)> {
+        let batch = if self.batch_symbol().is_some() { 2 } else { self.fixed_batch() };
+        parity::arrays(&self.sample(&mut Sampler::default(), batch, 0))
     }
 
     fn verify_parts(
@@ -231,14 +253,9 @@ impl ExportedModel {
         data: Option<&DataFile>,
         runtime: &Runtime,
         tolerance: Tolerance,
-    ) -> Result<Parity, ExportError> {
+    ) -> Result<Comparison, ExportError> {
         checker::check(&self.graph, self.recipe.opset)?;
-        let limits = onnx::Limits::default();
-        let read = match data {
-            None => onnx::parse(bytes, "model.onnx".as_ref(), &limits),
-            Some(data) => onnx::parse_with_data(bytes, &limits, &data.name, data.bytes.len() as u64),
-        };
-        read.map_err(|error| ExportError::ReadBack(Box::new(error)))?;
+        encode::parse(bytes, data)?;
         parity::compare(self, bytes, data.map_or(Beside::Nothing, Beside::Memory), runtime, tolerance)
     }
 

@@ -108,6 +108,10 @@ pub(crate) fn exporter() -> Exporter {
     Exporter::new("block").input("image", batch_of(&[3, 32, 16])).output("features")
 }
 
+pub(crate) fn embed(net: &Net, images: Tensor<4>) -> Tensor<3> {
+    net.embed(images)
+}
+
 pub(crate) fn export(optimise: bool) -> ExportedModel {
     let net = Choice::Small(Net::new(&Device::flex()));
     exporter()

@@ -1,7 +1,12 @@
 //! What lands in the folder, and that nothing does when verification fails.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::tensor::Device;
 use contract::{Axis, EmbeddingSpec, InputSpec, ModelContract, OutputSpec, PictureSpec, Training};
-use export::{ExportError, bundle};
+use export::{Bundle, Certificate, Check, ExportError, ExportedModel, Outcome, bundle};
+use onnx::{Dimension, GraphProto, Message, TensorProto};
 
 use crate::{batch_of, blocks, runtime};
 
@@ -42,7 +47,7 @@ fn contract() -> ModelContract {
 fn the_bundle_is_complete_and_reads_back() {
     let folder = tempfile::tempdir().unwrap();
     let model = blocks::export(true);
-    let written = bundle::write(folder.path(), &model, contract(), &runtime()).unwrap();
+    let written = bundle::write(folder.path(), &model, contract(), None, &runtime()).unwrap();
     let (proto, bytes) = onnx::read(&written.model, &onnx::Limits::default()).unwrap();
     assert_eq!(bytes.len() as u64, written.bytes);
     let entries = proto.metadata_props.iter().map(|entry| (entry.key.as_str(), entry.value.as_str()));
@@ -69,7 +74,7 @@ fn a_model_that_fails_is_not_written() {
     let mut model = blocks::export(true);
     let id = model.graph().initialiser_named("stem.0.weight").unwrap();
     assert!(model.graph_mut().initialiser_mut(id).unwrap().flip_sign(0));
-    let error = bundle::write(folder.path(), &model, contract(), &runtime()).unwrap_err();
+    let error = bundle::write(folder.path(), &model, contract(), None, &runtime()).unwrap_err();
     assert!(matches!(error, ExportError::Parity { .. }), "{error}");
     for name in ["model.onnx", "contract.json", "CARD.md"] {
         assert_eq!(std::fs::read_to_string(folder.path().join(name)).unwrap(), "old", "{name} was touched");
@@ -83,7 +88,250 @@ fn a_contract_of_another_model_is_refused() {
     let model = blocks::export(true);
     let mut other = contract();
     other.output[0].shape[1] = Axis::Size(7);
-    let error = bundle::write(folder.path(), &model, other, &runtime()).unwrap_err();
+    let error = bundle::write(folder.path(), &model, other, None, &runtime()).unwrap_err();
     assert!(error.to_string().contains("features [batch, 7, 5]"), "{error}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+/// Every file of a folder, by name.
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    entries.map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())).collect()
+}
+
+fn write(folder: &Path, model: &ExportedModel) {
+    bundle::write(folder, model, contract(), None, &runtime()).unwrap();
+}
+
+fn apart() -> ExportedModel {
+    blocks::exporter().external_data(0).export(&blocks::Net::new(&Device::flex()), blocks::embed).unwrap()
+}
+
+/// Names of the checks that fail, and all that is said of them.
+fn failing(folder: &Path) -> (Vec<&'static str>, String) {
+    let checks = Bundle::open(folder).unwrap().check(&runtime());
+    let failed: Vec<Check> = checks.into_iter().filter(Check::failed).collect();
+    (failed.iter().map(|check| check.name).collect(), format!("{failed:?}"))
+}
+
+/// Changes the model in a folder; ours loses nothing when it is written again.
+fn edit(folder: &Path, change: impl Fn(&mut GraphProto)) {
+    let path = folder.join("model.onnx");
+    let (mut model, _) = onnx::read(&path, &onnx::Limits::default()).unwrap();
+    change(model.graph.as_mut().unwrap());
+    std::fs::write(&path, model.encode_to_vec()).unwrap();
+}
+
+fn weight<'a>(graph: &'a mut GraphProto, name: &str) -> &'a mut TensorProto {
+    graph.initializer.iter_mut().find(|tensor| tensor.name == name).unwrap()
+}
+
+#[test]
+fn the_same_weights_give_the_same_bundle() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for folder in [&one, &two] {
+        write(folder.path(), &blocks::export(true));
+    }
+    let (one, two) = (files(one.path()), files(two.path()));
+    assert_eq!(one.keys().collect::<Vec<_>>(), ["CARD.md", "certificate.json", "contract.json", "model.onnx"]);
+    for (name, content) in &one {
+        assert!(*content == two[name], "`{name}` differs");
+    }
+}
+
+#[test]
+fn a_bundle_is_what_its_certificate_says() {
+    for model in [blocks::export(true), apart()] {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), &model);
+        let bundle = Bundle::open(folder.path()).unwrap();
+        let checks = bundle.check(&runtime());
+        let names: Vec<_> = checks.iter().map(|check| check.name).collect();
+        assert_eq!(names, ["hashes", "structure", "contract", "counts", "recorded outputs", "golden vectors"]);
+        assert!(checks.iter().all(|check| matches!(check.outcome, Outcome::Passed(_))), "{checks:?}");
+        let again = bundle.check_against(&model, &runtime());
+        assert!(matches!(&again.outcome, Outcome::Passed(text) if text.contains("byte for byte")), "{again:?}");
+        let certificate = bundle.certificate();
+        assert_eq!(certificate.runs.len(), 15);
+        assert_eq!(certificate.tools.onnx_runtime, runtime().version().unwrap());
+        assert_eq!(certificate.parity.batch.iter().map(|batch| batch.rows).sum::<usize>(), 62);
+        // Readers of this version take what later ones add.
+        let path = folder.path().join("certificate.json");
+        let text = std::fs::read_to_string(&path).unwrap().replacen('{', "{\"later\":[1],", 1);
+        assert_eq!(Certificate::from_json(&text, &path).unwrap(), *certificate);
+    }
+}
+
+struct Damage {
+    what: &'static str,
+    deal: fn(&Path),
+    /// Checks that must fail, and words of what they say.
+    fails: &'static [&'static str],
+    says: &'static [&'static str],
+    /// Node that comparison with the model made again must name.
+    node: Option<&'static str>,
+}
+
+const DAMAGES: [Damage; 7] = [
+    Damage {
+        what: "two input channels of the first layer are swapped",
+        deal: |folder| {
+            edit(folder, |graph| {
+                let stem = weight(graph, "stem.0.weight");
+                let plane = 4 * 7 * 7;
+                for filter in stem.raw_data.chunks_exact_mut(3 * plane) {
+                    let (first, rest) = filter.split_at_mut(plane);
+                    first.swap_with_slice(&mut rest[plane..]);
+                }
+            })
+        },
+        fails: &["hashes", "counts", "recorded outputs", "golden vectors"],
+        says: &["certified is", "hash of the weights", "`features` differs from what Burn gave"],
+        node: Some("stem.0"),
+    },
+    Damage {
+        what: "one sign is flipped deep inside",
+        deal: |folder| edit(folder, |graph| weight(graph, "light.1.conv2.weight").raw_data[4 * 5 + 3] ^= 0x80),
+        fails: &["hashes", "counts", "recorded outputs", "golden vectors"],
+        says: &["hash of the weights"],
+        node: Some("light.1.conv2"),
+    },
+    Damage {
+        what: "a stride is another",
+        deal: |folder| {
+            edit(folder, |graph| {
+                let node = graph.node.iter_mut().find(|node| node.name == "light.0.conv2").unwrap();
+                let dilations = node.attribute.iter_mut().find(|attribute| attribute.name == "dilations").unwrap();
+                dilations.ints = vec![2, 2];
+                let pads = node.attribute.iter_mut().find(|attribute| attribute.name == "pads").unwrap();
+                pads.ints = vec![2; 4];
+            })
+        },
+        fails: &["hashes", "recorded outputs", "golden vectors"],
+        says: &["`features` differs"],
+        node: Some("light.0.conv2"),
+    },
+    Damage {
+        what: "the picture has another size",
+        deal: |folder| {
+            edit(folder, |graph| {
+                let tensor = graph.input[0].r#type.as_mut().unwrap().tensor_type.as_mut().unwrap();
+                tensor.shape.as_mut().unwrap().dim[2].value = Some(Dimension::Value(64));
+            })
+        },
+        fails: &["hashes", "contract", "recorded outputs", "golden vectors"],
+        says: &["it declares inputs", "Size(32)", "Size(64)"],
+        node: None,
+    },
+    Damage {
+        what: "a node reads what is not there",
+        deal: |folder| edit(folder, |graph| graph.node[3].input[0] = "nowhere".into()),
+        fails: &["hashes", "structure", "recorded outputs", "golden vectors"],
+        says: &["reads `nowhere` before it is written"],
+        node: None,
+    },
+    Damage {
+        what: "the contract beside the model says that the colours are blue, green, red",
+        deal: |folder| {
+            let path = folder.join("contract.json");
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(text.contains("\"rgb\""));
+            std::fs::write(&path, text.replace("\"rgb\"", "\"bgr\"")).unwrap();
+        },
+        fails: &["contract"],
+        says: &["`contract.json` is not the contract inside the model"],
+        node: None,
+    },
+    Damage {
+        what: "the file ends early",
+        deal: |folder| {
+            let bytes = std::fs::read(folder.join("model.onnx")).unwrap();
+            std::fs::write(folder.join("model.onnx"), &bytes[..bytes.len() / 2]).unwrap();
+        },
+        fails: &["hashes", "structure"],
+        says: &["not an ONNX model or is truncated"],
+        node: None,
+    },
+];
+
+#[test]
+fn damaged_bundles_are_seen_and_located() {
+    let whole = tempfile::tempdir().unwrap();
+    let model = blocks::export(true);
+    write(whole.path(), &model);
+    for Damage { what, deal, fails, says, node } in DAMAGES {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, content) in files(whole.path()) {
+            std::fs::write(folder.path().join(name), content).unwrap();
+        }
+        deal(folder.path());
+        let (failed, text) = failing(folder.path());
+        assert_eq!(failed, fails, "{what}: {text}");
+        assert!(says.iter().all(|word| text.contains(word)), "{what}: {text}");
+        if let Some(node) = node {
+            let check = Bundle::open(folder.path()).unwrap().check_against(&model, &runtime());
+            let Outcome::Failed(text) = check.outcome else { panic!("{what}: {check:?}") };
+            assert!(text.contains(&format!("the first node that differs is `{node}`")), "{what}: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_recorded_value_that_was_changed_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &blocks::export(true));
+    let path = folder.path().join("certificate.json");
+    let mut certificate = Bundle::open(folder.path()).unwrap().certificate().clone();
+    certificate.runs[9].output[0].values[2] += 0.01;
+    std::fs::write(&path, certificate.to_json()).unwrap();
+    let (failed, text) = failing(folder.path());
+    assert!(failed == ["recorded outputs"] && text.contains("at batch 2"), "{text}");
+    certificate.runs[0].input[0].seeds = vec!["none of ours".into()];
+    std::fs::write(&path, certificate.to_json()).unwrap();
+    assert!(failing(folder.path()).1.contains("no kind we know"));
+    std::fs::write(&path, "{\"version\": 7}").unwrap();
+    let error = Bundle::open(folder.path()).unwrap_err();
+    assert!(error.to_string().contains("version 7"), "{error}");
+}
+
+#[test]
+fn weights_beside_the_model_are_certified_and_replaced_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut model = apart();
+    write(folder.path(), &model);
+    let data = |folder: &Path| -> Vec<String> {
+        files(folder).into_keys().filter(|name| name.ends_with(".onnx.data")).collect()
+    };
+    let [first] = data(folder.path()).try_into().unwrap();
+    let (proto, _) = onnx::read(&folder.path().join("model.onnx"), &onnx::Limits::default()).unwrap();
+    assert_eq!(onnx::data_files(&proto), [first.as_str()]);
+    let external = proto.graph.unwrap().initializer.into_iter().filter_map(|tensor| {
+        let (_, range) = onnx::external_range(&tensor)?;
+        Some((range.start, range.end - range.start))
+    });
+    let external: Vec<_> = external.collect();
+    assert!(!external.is_empty() && external.iter().all(|(offset, length)| offset % 4096 == 0 && *length >= 1024));
+
+    // A wrong weight beside the model is a wrong weight.
+    let path = folder.path().join(&first);
+    let whole = std::fs::read(&path).unwrap();
+    let mut bytes = whole.clone();
+    bytes[3] ^= 0x80;
+    std::fs::write(&path, &bytes).unwrap();
+    let (failed, text) = failing(folder.path());
+    assert!(failed.contains(&"hashes") && failed.contains(&"counts") && text.contains(&first), "{text}");
+    let check = Bundle::open(folder.path()).unwrap().check_against(&model, &runtime());
+    assert!(format!("{check:?}").contains("`stem.0`"), "{check:?}");
+    std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+    assert!(failing(folder.path()).1.contains("external data of tensor"));
+
+    // Other weights: another file, and the old one goes once the model that named it has gone.
+    let id = model.graph().initialiser_named("last.weight").or(model.graph().initialiser_named("heads.0.0.weight"));
+    assert!(model.graph_mut().initialiser_mut(id.unwrap()).unwrap().flip_sign(0));
+    bundle::write_model(&folder.path().join("model.onnx"), &model.encode(&[])).unwrap();
+    let after = data(folder.path());
+    assert_eq!(after.len(), 1, "{after:?}");
+    // And a model that needs none leaves none.
+    bundle::write_model(&folder.path().join("model.onnx"), &blocks::export(true).encode(&[])).unwrap();
+    assert!(data(folder.path()).is_empty());
 }

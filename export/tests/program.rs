@@ -71,6 +71,41 @@ fn a_checkpoint_becomes_a_bundle_named_after_it() {
 }
 
 #[test]
+fn a_bundle_is_verified_from_outside() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    checkpoint(&path.join("small.safetensors"), |_| {});
+    let output = export(path, &["--onnx", "small.safetensors", "--external-data", "0"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let verify = |arguments: &[&str]| {
+        let output = export(path, &[&["verify", "models-onnx/small"], arguments].concat());
+        let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        (output.status.code(), text.into_owned() + &errors)
+    };
+    let (code, text) = verify(&["--format", "json"]);
+    assert_eq!(code, Some(0), "{text}");
+    let report: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert_eq!(report["passed"], true);
+    let made_again = report["checks"].as_array().unwrap().iter().find(|check| check["name"] == "checkpoint").unwrap();
+    assert!(made_again["detail"].as_str().unwrap().contains("byte for byte"), "{made_again}");
+
+    // Another checkpoint in its place is not compared, unless asked for by name.
+    checkpoint(&path.join("small.safetensors"), |record| record.epoch = 7);
+    let (code, text) = verify(&[]);
+    assert!(code == Some(0) && text.contains("not run  another checkpoint"), "{text}");
+    let (code, text) = verify(&["--checkpoint", "small.safetensors"]);
+    assert!(code == Some(1) && text.contains("FAILS    another checkpoint"), "{text}");
+    std::fs::remove_file(path.join("small.safetensors")).unwrap();
+    let (code, text) = verify(&[]);
+    assert!(code == Some(0) && text.contains("`small.safetensors` is not here"), "{text}");
+    let (code, text) = verify(&["--checkpoint", "small.safetensors"]);
+    assert!(code == Some(2) && text.contains("error: "), "{text}");
+    std::fs::write(path.join("models-onnx/small/certificate.json"), "{}").unwrap();
+    let (code, text) = verify(&[]);
+    assert!(code == Some(2) && text.contains("certificate.json"), "{text}");
+}
+
+#[test]
 fn what_is_no_checkpoint_of_ours_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();

@@ -1,7 +1,9 @@
 //! Files are written to a temporary name, synced and renamed: a crash leaves the old state or the new.
 
-use std::io::Write;
+use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
+
+use sha2::Digest;
 
 /// A file could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +54,26 @@ pub fn write_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Res
         Ok(())
     };
     attempt().map_err(|source| WriteError { path: path.to_owned(), source })
+}
+
+/// SHA-256 of a file in hexadecimal, and its size in bytes; read in pieces, so that the size does not matter.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn sha256(path: &Path) -> std::io::Result<(String, u64)> {
+    let mut hash = sha2::Sha256::default();
+    let mut reader = std::io::BufReader::with_capacity(1 << 20, std::fs::File::open(path)?);
+    let mut bytes = 0;
+    loop {
+        let piece = reader.fill_buf()?;
+        if piece.is_empty() {
+            return Ok((crate::hex(&hash.finalize()), bytes));
+        }
+        hash.update(piece);
+        let length = piece.len();
+        bytes += length as u64;
+        reader.consume(length);
+    }
 }
 
 #[cfg(test)]

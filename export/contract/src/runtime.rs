@@ -54,6 +54,35 @@ fn search(variable: Option<PathBuf>, beside: Option<&Path>, working: Option<&Pat
     Ok(candidates.find(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(LIBRARY)))
 }
 
+/// The file behind the loaded library `path`, links resolved, where the system tells; a bare name was looked up by it.
+pub fn loaded(path: &Path) -> PathBuf {
+    if let Ok(file) = path.canonicalize() {
+        return file;
+    }
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let mapped = maps.lines().filter_map(|line| line.find('/').map(|start| Path::new(&line[start..])));
+    let name = |path: &&Path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("libonnxruntime."));
+    mapped.into_iter().find(name).map_or_else(|| path.to_owned(), Path::to_path_buf)
+}
+
+/// Release of the loaded library `path`, from the version its symbols carry or its file name; none where neither tells.
+pub fn version(path: &Path) -> Option<String> {
+    let file = loaded(path);
+    symbol_version(&std::fs::read(&file).ok()?).or_else(|| {
+        let name = file.file_name()?.to_str()?;
+        let version = name.trim_start_matches(|c: char| !c.is_ascii_digit());
+        version.starts_with("1.").then(|| version.trim_end_matches(".dylib").to_owned())
+    })
+}
+
+/// `1.31.1` of the symbol version `VERS_1.31.1`, which builds for Linux define.
+fn symbol_version(library: &[u8]) -> Option<String> {
+    const MARKER: &[u8] = b"VERS_1.";
+    let at = library.windows(MARKER.len()).position(|window| window == MARKER)?;
+    let version = library[at + 5..].iter().take(16).take_while(|byte| byte.is_ascii_digit() || **byte == b'.');
+    Some(version.map(|byte| char::from(*byte)).collect())
+}
+
 /// The sentence for a library that cannot be loaded.
 pub fn advice(path: &Path) -> String {
     format!(
@@ -65,6 +94,12 @@ pub fn advice(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn version_of_symbols() {
+        assert_eq!(symbol_version(b"..\0VERS_1.31.1\0OrtGetApiBase").as_deref(), Some("1.31.1"));
+        assert_eq!(symbol_version(b"GLIBC_2.17"), None);
+    }
 
     #[test]
     fn the_order_is_variable_executable_cache_system() {

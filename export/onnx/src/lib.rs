@@ -8,7 +8,7 @@ mod messages;
 mod untrusted;
 
 pub use messages::*;
-pub use untrusted::{Limits, ModelFileError, data_files, parse, parse_with_data, read, tensor_bytes};
+pub use untrusted::{Limits, ModelFileError, data_files, external_range, parse, parse_with_data, read, tensor_bytes};
 
 /// Field numbers are the schema's; a test of `export` checks files written with them against Python `onnx`.
 pub use prost::{DecodeError, Message};

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
 use prost::Message;
@@ -146,27 +147,36 @@ pub fn parse_with_data(bytes: &[u8], limits: &Limits, name: &str, size: u64) -> 
 /// # Errors
 /// If the external file cannot be read.
 pub fn tensor_bytes<'a>(path: &Path, tensor: &'a TensorProto) -> std::io::Result<Cow<'a, [u8]>> {
-    if tensor.data_location != DataLocation::External as i32 {
+    let Some((name, range)) = external_range(tensor) else {
         let typed = tensor.raw_data.is_empty();
         return Ok(if typed { tensor.encode_to_vec().into() } else { tensor.raw_data.as_slice().into() });
-    }
-    let entry = |key: &'static str| entries(tensor, key).next().unwrap_or_default();
-    let mut file = std::fs::File::open(path.with_file_name(entry("location")))?;
-    file.seek(SeekFrom::Start(entry("offset").parse().unwrap_or(0)))?;
+    };
+    let mut file = std::fs::File::open(path.with_file_name(name))?;
+    file.seek(SeekFrom::Start(range.start))?;
     let mut bytes = vec![];
-    file.take(entry("length").parse().unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
+    file.take(range.end - range.start).read_to_end(&mut bytes)?;
     Ok(bytes.into())
 }
 
-/// Names of the files beside the model that hold external data, each once, in order of appearance.
+/// File and byte range of a tensor of a checked model, if its values are beside the model; a length that is not given reaches
+/// to the end of all files.
+pub fn external_range(tensor: &TensorProto) -> Option<(&str, Range<u64>)> {
+    if tensor.data_location != DataLocation::External as i32 {
+        return None;
+    }
+    let number = |key: &'static str| entries(tensor, key).next().and_then(|text| text.parse::<u64>().ok());
+    let start = number("offset").unwrap_or(0);
+    let end = number("length").map_or(u64::MAX, |length| start.saturating_add(length));
+    Some((entries(tensor, "location").next().unwrap_or_default(), start..end))
+}
+
+/// Names of the files beside the model that hold initialisers of its graph, each once, in order of appearance.
 pub fn data_files(model: &ModelProto) -> Vec<String> {
     let mut names = vec![];
-    for tensor in model.graph.iter().flat_map(|graph| &graph.initializer) {
-        let external = tensor.data_location == DataLocation::External as i32;
-        for name in entries(tensor, "location").filter(|_| external) {
-            if !names.iter().any(|known| known == name) {
-                names.push(name.to_owned());
-            }
+    let tensors = model.graph.iter().flat_map(|graph| &graph.initializer);
+    for (name, _) in tensors.filter_map(external_range) {
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
         }
     }
     names

@@ -23,6 +23,8 @@ pub struct Options {
     pub batch: Axis,
     /// Whether the embedding is that of the picture alone, without its mirror image.
     pub no_flip: bool,
+    /// Bytes of weights above which they get a file of their own.
+    pub external_data: u64,
     /// Licence of weights and data.
     pub licence: String,
 }
@@ -30,7 +32,7 @@ pub struct Options {
 impl Options {
     /// An exporter with these options, the inputs not yet named.
     fn exporter(&self) -> Exporter {
-        Exporter::new(&self.name).opset(self.opset).optimise(self.optimise)
+        Exporter::new(&self.name).opset(self.opset).optimise(self.optimise).external_data(self.external_data)
     }
 
     /// A contract with what is the same for all families; inputs and outputs are the caller's.

@@ -3,6 +3,8 @@
 
 use std::collections::HashSet;
 
+use onnx::ModelProto;
+
 use crate::error::ExportError;
 use crate::graph::{DType, Graph, Op, Plain};
 
@@ -69,6 +71,46 @@ pub fn check(graph: &Graph, opset: u32) -> Result<(), ExportError> {
         return broken(&graph.name, "a graph needs an output".into());
     }
     Ok(())
+}
+
+/// The same of a file, as far as they do not depend on operators: values are defined before they are read and once only, names
+/// are unique, and outputs exist. Nodes inside subgraphs are ONNX Runtime's to judge.
+///
+/// # Errors
+/// [`ExportError::Malformed`] with the first rule that is broken.
+pub fn check_file(model: &ModelProto) -> Result<(), ExportError> {
+    let broken = |node: &str, rule: String| Err(ExportError::Malformed { node: node.to_owned(), rule });
+    let Some(graph) = &model.graph else { return broken("the model", "it has no graph".into()) };
+    // An input may repeat a constant, which is then its default.
+    let mut defined: HashSet<&str> = graph.input.iter().map(|input| input.name.as_str()).collect();
+    if defined.len() != graph.input.len() {
+        return broken(&graph.name, "two inputs share a name".into());
+    }
+    let mut constants = HashSet::new();
+    for tensor in &graph.initializer {
+        if !constants.insert(tensor.name.as_str()) {
+            return broken(&tensor.name, "its name is used twice".into());
+        }
+    }
+    defined.extend(constants);
+    let mut nodes = HashSet::new();
+    for node in &graph.node {
+        if !node.name.is_empty() && !nodes.insert(node.name.as_str()) {
+            return broken(&node.name, "its name is used twice".into());
+        }
+        if let Some(unknown) = node.input.iter().find(|name| !name.is_empty() && !defined.contains(name.as_str())) {
+            return broken(&node.name, format!("it reads `{unknown}` before it is written"));
+        }
+        for name in node.output.iter().filter(|name| !name.is_empty()) {
+            if !defined.insert(name) {
+                return broken(&node.name, format!("its output `{name}` is written twice"));
+            }
+        }
+    }
+    match graph.output.iter().find(|output| !defined.contains(output.name.as_str())) {
+        Some(output) => broken(&output.name, "an output must be written".into()),
+        None => Ok(()),
+    }
 }
 
 /// Fewest and most inputs.

@@ -106,6 +106,38 @@ pub(crate) fn from_burn(
     }
 }
 
+/// The first node of a model file whose value is not that of the node with the same name in another, on `inputs`.
+pub(crate) fn from_model(
+    (expected, expected_beside): (&[u8], Beside),
+    (found, found_beside): (&[u8], Beside),
+    runtime: &Runtime,
+    inputs: &[(String, TensorData)],
+) -> Divergence {
+    let search = || -> Result<Divergence, ExportError> {
+        let decode = |bytes| ModelProto::decode(bytes).map_err(|error| ExportError::Undecodable(Box::new(error)));
+        let (ours, theirs) = (decode(expected)?, decode(found)?);
+        let known: HashSet<String> = written(&ours).collect();
+        let values: Vec<String> = written(&theirs).filter(|name| known.contains(name)).collect();
+        let outputs = intermediate(&ours, &values);
+        let opening = Opening { optimise: false, beside: expected_beside, outputs: &outputs };
+        let mut session = runtime.open(expected, opening)?;
+        let mut held = vec![];
+        let mut expected = |index: usize| {
+            if index.is_multiple_of(AT_ONCE) {
+                held = runtime::run(&mut session, inputs, &values[index..values.len().min(index + AT_ONCE)])?;
+            }
+            Ok(held.get(index % AT_ONCE).cloned())
+        };
+        Search::new(&theirs).run(runtime, found, found_beside, inputs, &values, &mut expected)
+    };
+    search().unwrap_or_else(|error| Divergence::Unknown { cause: error.to_string() })
+}
+
+fn written(model: &ModelProto) -> impl Iterator<Item = String> {
+    let nodes = model.graph.iter().flat_map(|graph| &graph.node);
+    nodes.flat_map(|node| &node.output).filter(|name| !name.is_empty()).cloned()
+}
+
 /// Those values that are no outputs yet.
 fn intermediate(model: &ModelProto, values: &[String]) -> Vec<String> {
     let is_output =

@@ -4,11 +4,14 @@
 pub mod checker;
 pub(crate) mod divergence;
 pub mod parity;
+mod recheck;
 mod runtime;
 mod samples;
 
 pub use divergence::Divergence;
-pub use parity::{BatchParity, OutputParity, Parity, Tolerance};
+pub(crate) use parity::Comparison;
+pub use parity::{BatchParity, OutputParity, Parity, Run, Sampled, Tolerance};
+pub use recheck::{Bundle, Check, Outcome};
 pub use runtime::Runtime;
 #[cfg(test)]
 pub(crate) use runtime::run as run_session;

@@ -91,6 +91,75 @@ impl Parity {
     }
 }
 
+/// Some values of an output as Burn gave it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sampled {
+    /// Name of the output.
+    pub output: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Largest absolute value of all.
+    pub scale: f64,
+    /// Stride of the stored elements.
+    pub every: usize,
+    /// Elements 0, `every`, 2·`every` … of the row-major order.
+    pub values: Vec<f32>,
+}
+
+/// Elements stored of an output, about.
+const SAMPLES: usize = 64;
+
+impl Sampled {
+    fn new(output: &str, array: &Array) -> Self {
+        // Odd, so that not one column is all that is seen.
+        let every = (array.values.len() / SAMPLES) | 1;
+        Self {
+            output: output.into(),
+            shape: array.shape.clone(),
+            scale: array.values.iter().fold(0.0, |largest, value| largest.max(value.abs())),
+            every,
+            values: array.values.iter().step_by(every).map(|&value| value as f32).collect(),
+        }
+    }
+
+    /// Largest difference of `found` from what is stored, and what is allowed; an error says what is of another form.
+    pub(crate) fn compare(&self, found: &Array, tolerance: &Tolerance) -> Result<(f64, f64), String> {
+        if found.shape != self.shape {
+            return Err(format!("`{}` has shape {:?}, it had {:?}", self.output, found.shape, self.shape));
+        }
+        let every = self.every.max(1);
+        if found.values.len().div_ceil(every) != self.values.len() || self.values.iter().any(|value| !value.is_finite())
+        {
+            return Err(format!("the stored values of `{}` do not fit its shape {:?}", self.output, self.shape));
+        }
+        let pairs = found.values.iter().step_by(every).zip(&self.values);
+        let apart = pairs.map(|(found, &stored)| (found - f64::from(stored)).abs());
+        let worst = apart.fold(
+            0.0,
+            |worst: f64, difference| if difference.is_nan() { f64::INFINITY } else { worst.max(difference) },
+        );
+        Ok((worst, tolerance.max_abs.max(tolerance.relative * self.scale)))
+    }
+}
+
+/// One run of the comparison, so that it can be repeated where the module is not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Rows.
+    pub batch: usize,
+    /// The inputs.
+    pub input: Vec<Seeded>,
+    /// The outputs.
+    pub output: Vec<Sampled>,
+}
+
+/// A comparison that went well.
+#[derive(Debug, Clone)]
+pub(crate) struct Comparison {
+    pub parity: Parity,
+    pub runs: Vec<Run>,
+}
+
 /// Batch sizes compared, and how many runs at each: every size sees at least 8 rows.
 const BATCHES: [(usize, usize); 4] = [(1, 8), (2, 4), (7, 2), (32, 1)];
 
@@ -107,14 +176,14 @@ pub(crate) fn compare(
     beside: Beside,
     runtime: &Runtime,
     tolerance: Tolerance,
-) -> Result<Parity, ExportError> {
+) -> Result<Comparison, ExportError> {
     let mut session = runtime.open(bytes, Opening { beside, ..Opening::plain(true) })?;
     let outputs: Vec<String> = model.output_names();
     let batches = match model.batch_symbol() {
         Some(_) => BATCHES.to_vec(),
         None => vec![(model.fixed_batch(), FIXED_RUNS)],
     };
-    let mut table = vec![];
+    let (mut table, mut recorded) = (vec![], vec![]);
     let mut sampler = Sampler::default();
     for (batch, runs) in batches {
         let mut worst: Vec<OutputParity> = outputs.iter().map(|name| OutputParity::new(name)).collect();
@@ -124,20 +193,21 @@ pub(crate) fn compare(
             let expected = model.reference(inputs.iter().map(|(_, data)| data.clone()).collect());
             let found = runtime::run(&mut session, &inputs, &outputs)?;
             let seeds = drawn.first().map(|input| input.seeds.as_slice()).unwrap_or_default();
+            let expected: Vec<Array> = expected.iter().map(runtime::array).collect();
             for ((total, found), expected) in worst.iter_mut().zip(&found).zip(&expected) {
-                compare_output(total, found, &runtime::array(expected), seeds, batch, tolerance).map_err(
-                    |mut error| {
-                        if let ExportError::Parity { first, .. } = &mut error {
-                            *first = Some(Box::new(divergence::from_burn(model, bytes, beside, runtime, &inputs)));
-                        }
-                        error
-                    },
-                )?;
+                compare_output(total, found, expected, seeds, batch, tolerance).map_err(|mut error| {
+                    if let ExportError::Parity { first, .. } = &mut error {
+                        *first = Some(Box::new(divergence::from_burn(model, bytes, beside, runtime, &inputs)));
+                    }
+                    error
+                })?;
             }
+            let output = outputs.iter().zip(&expected).map(|(name, array)| Sampled::new(name, array)).collect();
+            recorded.push(Run { batch, input: drawn, output });
         }
         table.push(BatchParity { batch, rows: batch * runs, output: worst });
     }
-    Ok(Parity { tolerance, batch: table })
+    Ok(Comparison { parity: Parity { tolerance, batch: table }, runs: recorded })
 }
 
 /// The drawn inputs' values.

@@ -1,5 +1,6 @@
 //! ONNX Runtime, loaded once per process.
 
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use burn::tensor::{BoolStore, DType as BurnType, TensorData};
@@ -14,6 +15,7 @@ use crate::error::ExportError;
 /// A loaded ONNX Runtime. Cheap to copy around: the library is loaded once and stays.
 #[derive(Clone)]
 pub struct Runtime {
+    library: PathBuf,
     environment: Environment,
 }
 
@@ -37,6 +39,8 @@ pub(crate) enum Beside<'a> {
     Nothing,
     /// Not written yet.
     Memory(&'a DataFile),
+    /// In the folder of the model.
+    Folder(&'a Path),
 }
 
 /// How a model is opened.
@@ -70,7 +74,7 @@ impl Runtime {
             builder.with_name("vitrine-export").build().map_err(|error| error.to_string())
         });
         match loaded {
-            Ok(environment) => Ok(Self { environment: environment.clone() }),
+            Ok(environment) => Ok(Self { library: path, environment: environment.clone() }),
             Err(cause) => Err(ExportError::RuntimeMissing { path, cause: cause.clone() }),
         }
     }
@@ -78,6 +82,11 @@ impl Runtime {
     /// What was loaded, for sessions of one's own: a process can load only once.
     pub fn environment(&self) -> &Environment {
         &self.environment
+    }
+
+    /// Release of the library, where it tells.
+    pub fn version(&self) -> Option<String> {
+        contract::runtime::version(&self.library)
     }
 
     /// Opens a model.
@@ -90,6 +99,10 @@ impl Runtime {
                 Beside::Memory(data) => {
                     builder.with_external_initializer_file_in_memory(&data.name, data.bytes.clone().into())?
                 }
+                Beside::Folder(folder) => builder.with_config_entry(
+                    "session.model_external_initializers_file_folder_path",
+                    folder.to_string_lossy(),
+                )?,
             };
             builder.commit_from_memory(&with_outputs(model, how.outputs))
         };
