@@ -41,16 +41,20 @@ fn one_flipped_sign_is_caught() {
 
 #[test]
 fn everything_unsupported_is_said_at_once() {
+    // Operators on bits came with operator set 18.
     let error = Exporter::new("unsupported")
+        .opset(17)
         .input("x", batch_of(&[4]))
         .export(&outer(), |net: &Outer, x: Tensor<2>| {
-            let x = (x * net.first.weight.val().unsqueeze::<2>()).cumprod(1);
-            (x * net.second.weight.val().unsqueeze::<2>()).cummax(1)
+            let x = (x * net.first.weight.val().unsqueeze::<2>()).int();
+            let x = x.clone().bitwise_and(x + 1).float();
+            let x = (x * net.second.weight.val().unsqueeze::<2>()).int();
+            x.clone().bitwise_or(x + 1)
         })
         .unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("`NumericFloat::CumProd` in `first`"), "{text}");
-    assert!(text.contains("`NumericFloat::CumMax` in `second`"), "{text}");
+    assert!(text.contains("`Int::BitwiseAnd` in `first`"), "{text}");
+    assert!(text.contains("`Int::BitwiseOr` in `second`"), "{text}");
 }
 
 #[test]
