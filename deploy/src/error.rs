@@ -158,14 +158,6 @@ pub enum DeployError {
         /// Angles needed.
         needed: usize,
     },
-    /// A table of poses that is none.
-    #[error("poses in `{}`: {problem}", path.display())]
-    Poses {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        problem: String,
-    },
     /// The model gave a value that is not finite.
     #[error("the model's features of `{}` are not finite", path.display())]
     NotFinite {
