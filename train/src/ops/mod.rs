@@ -7,6 +7,7 @@
 //!
 //! `VITRINE_OPS=burn` in the environment turns all of them off. Results have the same bits whatever the number of threads.
 
+mod adam;
 mod conv;
 mod conv_transpose;
 mod dense;
@@ -26,6 +27,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{DType, Tensor, TensorData};
 
+pub use adam::{AdamStep, adam};
 pub use conv::conv2d;
 pub use conv_transpose::conv_transpose2d;
 pub use fused::{STREAMS, add_relu, gated_sum, global_avg_pool};
