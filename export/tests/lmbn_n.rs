@@ -1,4 +1,4 @@
-//! The real network. It comes with the `cli` feature, the one place where training and export meet.
+//! The real networks. They come with the `cli` feature, the one place where training and export meet.
 
 #![cfg(feature = "cli")]
 
@@ -10,7 +10,7 @@ use crate::{batch_of, operators, verified};
 
 #[test]
 fn lmbn_n_agrees_with_burn() {
-    let config = ReidNetConfig { model: "LMBN_n".into(), classes: 10, features: 512 };
+    let config = ReidNetConfig::new("LMBN_n", 10, 512);
     let net = ReidNet::new(&config, 1, &Device::flex()).unwrap();
     let start = std::time::Instant::now();
     let model = Exporter::new("LMBN_n")
@@ -26,4 +26,23 @@ fn lmbn_n_agrees_with_burn() {
     let names: Vec<&str> = model.graph().nodes.iter().map(|node| node.name.as_str()).collect();
     assert!(names.contains(&"partial_branch.1.0.conv2b.0.conv1"), "{names:?}");
     verified(&model);
+}
+
+#[test]
+fn osnet_and_resnet50_agree_with_burn() {
+    for (config, convolutions) in [
+        (ReidNetConfig::new("OSNet", 10, 512), 187),
+        (ReidNetConfig { bnneck: true, ..ReidNetConfig::new("ResNet50", 10, 512) }, 53),
+        (ReidNetConfig { drop_block: Some([0.3, 1.0]), ..ReidNetConfig::new("ResNet50", 10, 64) }, 53),
+    ] {
+        let net = ReidNet::new(&config, 1, &Device::flex()).unwrap();
+        let model = Exporter::new(&format!("{}-{}", config.model, config.width()))
+            .input("image", batch_of(&[3, 128, 64]))
+            .output("features")
+            .export(&net, |net: &ReidNet, images: Tensor<4>| net.embed(images))
+            .unwrap();
+        let operators = operators(&model);
+        assert_eq!(operators.iter().filter(|operator| *operator == "Conv").count(), convolutions, "{operators:?}");
+        verified(&model);
+    }
 }

@@ -13,7 +13,7 @@ use train::task::reid;
 
 /// A checkpoint of an untrained LMBN_n for small pictures.
 fn checkpoint(path: &Path, change: impl FnOnce(&mut Record)) {
-    let network = ReidNetConfig { model: "LMBN_n".into(), classes: 3, features: 16 };
+    let network = ReidNetConfig::new("LMBN_n", 3, 16);
     let config = ReidConfig { height: 64, width: 32, feats: 16, num_classes: 3, ..ReidConfig::default() };
     let net = ReidNet::new(&network, 1, &Device::flex()).unwrap();
     let mut record = Record {

@@ -249,6 +249,8 @@ pub struct ReidConfig {
     /// A random square blanked out.
     pub cutout: bool,
 
+    /// Mixed precision where the device gains by it; see [`crate::amp`].
+    pub use_amp: bool,
     /// Re-ranking by k-reciprocal neighbours at evaluation.
     pub re_rank: bool,
     /// Name of the run.
@@ -315,6 +317,7 @@ impl Default for ReidConfig {
             random_erasing: false,
             probability: 0.5,
             cutout: false,
+            use_amp: false,
             re_rank: false,
             save: "test".into(),
             pre_train: String::new(),
@@ -363,7 +366,6 @@ impl ReidConfig {
         named("model", &self.model)?;
         named("datadir", &self.datadir)?;
         named("loss", &self.loss)?;
-        named("save", &self.save)?;
 
         let count = |flag, value: usize, from: usize, to: usize| match (from..=to).contains(&value) {
             true => Ok(()),

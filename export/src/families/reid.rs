@@ -15,12 +15,13 @@ use super::Options;
 /// The network in evaluation mode, and the run's settings.
 pub struct Reid {
     net: ReidNet,
+    network: ReidNetConfig,
     config: ReidConfig,
 }
 
 /// Features of all parts from a picture.
 pub fn export(
-    Reid { net, config }: &Reid,
+    Reid { net, network, config }: &Reid,
     checkpoint: &Checkpoint,
     options: &Options,
 ) -> anyhow::Result<(ExportedModel, ModelContract)> {
@@ -31,10 +32,14 @@ pub fn export(
         .output("features")
         .export(net, |net: &ReidNet, images: Tensor<4>| net.embed(images))?;
 
-    let (channels, parts) = (config.feats, net.parts());
+    let (channels, parts) = (network.width(), net.parts());
     let features = OutputSpec {
         name: "features".into(),
-        meaning: "features after the batch-norm neck, one column for each part".into(),
+        meaning: match network.before_neck {
+            true => "features before the batch-norm neck",
+            false => "features after the last batch norm, one column for each part",
+        }
+        .into(),
         shape: vec![options.batch.clone(), Axis::Size(channels), Axis::Size(parts)],
         unit_length: false,
         metric: "cosine".into(),
@@ -64,5 +69,5 @@ pub fn open(checkpoint: &Checkpoint) -> anyhow::Result<Reid> {
         .with_context(|| format!("the settings in `{}` are malformed", checkpoint.path.display()))?;
     let mut net = ReidNet::new(&network, config.seed, &Device::flex())?;
     StateDict::load_file(&checkpoint.path, &mut net, &network.model, Partial::Nothing)?;
-    Ok(Reid { net: net.valid(), config })
+    Ok(Reid { net: net.valid(), network, config })
 }

@@ -15,10 +15,6 @@ pub struct ControlnetArgs {
     #[command(flatten)]
     #[serde(skip)]
     pub run: RunArgs,
-    /// Where the network trains: cpu, auto, cuda, cuda:N, wgpu.
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
-    #[serde(skip)]
-    pub device: String,
 
     /// Folder of the face set: front_metadata.json, front_keypoints.npy and the same for video.
     #[arg(long, value_name = "DIR")]

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde_json::{Map, Value};
 use train::config::{ControlnetConfig, ReidConfig, SenetConfig};
+use train::device::DeviceName;
 use train::task::palmvein::{Stage1Config, Stage2Config};
 
 pub use controlnet::ControlnetArgs;
@@ -80,6 +81,9 @@ pub struct RunArgs {
     /// Start a new run in a run directory that already holds one; its files are replaced.
     #[arg(long)]
     pub overwrite: bool,
+    /// Where to compute: cpu, auto (a GPU if there is one), cuda:0, wgpu. A GPU's back end must be compiled in.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: DeviceName,
     /// Resumable checkpoints to keep.
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub keep_checkpoints: usize,
@@ -111,6 +115,9 @@ pub struct EvalArgs {
     /// An unreadable picture is an error; otherwise it is left out and counted.
     #[arg(long)]
     pub strict: bool,
+    /// Where to compute: cpu, auto (a GPU if there is one), cuda:0, wgpu. A GPU's back end must be compiled in.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: DeviceName,
     /// Form of the results on stdout.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
@@ -121,7 +128,7 @@ pub struct EvalArgs {
 pub struct ImportArgs {
     /// Weights: .pth or .pt (read as data only, with or without a dictionary around the state dictionary), or .safetensors.
     pub weights: PathBuf,
-    /// Network: LMBN_n; SENet, whose settings are read from the weights; palmvein (both stages), or one backbone of it: vit-palm,
+    /// Network: LMBN_n, OSNet, OSNet_x0_75, OSNet_x0_5, OSNet_x0_25, ResNet50; SENet, whose settings are read from the weights; palmvein (both stages), or one backbone of it: vit-palm,
     /// vit-vein, cnn-palm, cnn-vein.
     #[arg(long, default_value = "LMBN_n")]
     pub model: String,
@@ -182,7 +189,7 @@ pub struct InspectArgs {
 /// Flags of `train bench-step`.
 #[derive(Debug, Args)]
 pub struct BenchStepArgs {
-    /// Network: LMBN_n.
+    /// Network: LMBN_n, OSNet, OSNet_x0_75, OSNet_x0_5, OSNet_x0_25, ResNet50.
     #[arg(long, default_value = "LMBN_n")]
     pub model: String,
     /// Pictures in a batch.
@@ -203,6 +210,15 @@ pub struct BenchStepArgs {
     /// Steps before them that are not.
     #[arg(long, default_value_t = 1)]
     pub warmup: usize,
+    /// ResNet50: with a batch-norm neck.
+    #[arg(long)]
+    pub bnneck: bool,
+    /// Where to compute: cpu, auto (a GPU if there is one), cuda:0, wgpu. A GPU's back end must be compiled in.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: DeviceName,
+    /// Compute in bfloat16 where the device gains by it.
+    #[arg(long)]
+    pub use_amp: bool,
     /// Threads.
     #[arg(long, default_value_t = 2)]
     pub threads: usize,

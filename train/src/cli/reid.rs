@@ -18,7 +18,7 @@ pub struct ReidArgs {
     #[serde(skip)]
     pub pre_train_partial: bool,
 
-    /// Network: LMBN_n.
+    /// Network: LMBN_n, OSNet, OSNet_x0_75, OSNet_x0_5, OSNet_x0_25, ResNet50.
     #[arg(long)]
     model: Option<String>,
     /// Folder of the datasets, or of the one dataset.
@@ -72,6 +72,21 @@ pub struct ReidArgs {
     /// Width of the network's input in pixels.
     #[arg(long, value_name = "PIXELS")]
     width: Option<usize>,
+    /// ResNet50: a batch-norm neck, which makes the 2048 channels the embedding.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    bnneck: Option<bool>,
+    /// ResNet50: erase a block of the map while training, and pool by the maximum.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    drop_block: Option<bool>,
+    /// Height of the dropped block, as a share of the map, above 0 to 1.
+    #[arg(long, value_name = "SHARE")]
+    h_ratio: Option<f64>,
+    /// Width of the dropped block, as a share of the map, above 0 to 1.
+    #[arg(long, value_name = "SHARE")]
+    w_ratio: Option<f64>,
+    /// ResNet50 with a neck: compare features `after` or `before` it.
+    #[arg(long, value_name = "WHERE")]
+    feat_inference: Option<String>,
     /// Optimiser: ADAM, ADAMW, SGD, NADAM, RMSprop.
     #[arg(long)]
     optimizer: Option<String>,
@@ -129,10 +144,17 @@ pub struct ReidArgs {
     /// Blank out a random 64×64 square.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     cutout: Option<bool>,
+    /// Compute in bfloat16 where the device gains by it (a GPU): weights, updates and losses stay in float32.
+    #[arg(long, alias = "amp", num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    use_amp: Option<bool>,
     /// Also report k-reciprocal re-ranking at evaluation.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     re_rank: Option<bool>,
-    /// Name of the run: its directory is runs/reid/<save>.
+    /// GPUs, as scripts say it: at most 1, and --device says which.
+    #[arg(long, value_name = "N", alias = "nGPU", value_parser = clap::value_parser!(u8).range(0..=1))]
+    #[serde(skip)]
+    pub n_gpu: Option<u8>,
+    /// Name of the run: its directory is runs/reid/<save>; empty: run- and the time in seconds.
     #[arg(long, value_name = "NAME")]
     save: Option<String>,
     /// Weights to start from (.pth, .pt, .safetensors): of the network, or of its ImageNet backbone.
@@ -163,17 +185,7 @@ mod tests {
     /// Every field of the settings has a flag, or is listed here with the network that it waits for.
     #[test]
     fn every_setting_has_a_flag() {
-        let waiting = [
-            "num_classes",
-            "bnneck",
-            "drop_block",
-            "feat_inference",
-            "h_ratio",
-            "w_ratio",
-            "pool",
-            "parts",
-            "pcb_different_lr",
-        ];
+        let waiting = ["num_classes", "pool", "parts", "pcb_different_lr"];
         let Value::Object(settings) = serde_json::to_value(ReidConfig::default()).unwrap() else { unreachable!() };
         let command = Cli::command();
         let reid = command.find_subcommand("reid").unwrap();

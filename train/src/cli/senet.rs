@@ -20,10 +20,6 @@ pub struct SenetArgs {
     #[command(flatten)]
     #[serde(skip)]
     pub run: RunArgs,
-    /// Where the network trains: cpu, auto, cuda, cuda:N, wgpu.
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
-    #[serde(skip)]
-    pub device: String,
 
     /// Folder of the face set: front_metadata.json, front_feature.npy, front_keypoints.npy and the same for video.
     #[arg(long, value_name = "DIR")]

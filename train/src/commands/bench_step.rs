@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use anyhow::bail;
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData};
 use contract::fill;
 use serde_json::json;
 use train::loss::{LossParams, LossSum};
 use train::model::{ReidNet, ReidNetConfig, StateDict};
 use train::optim::{Optimizer, OptimizerConfig};
+use train::{amp, device};
 
 use crate::cli::{BenchStepArgs, Format};
 
@@ -18,8 +19,9 @@ use crate::cli::{BenchStepArgs, Format};
 pub fn bench_step(args: &BenchStepArgs) -> anyhow::Result<ExitCode> {
     // Before anything touches the pool: it is made once.
     rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global()?;
-    let device = Device::flex().autodiff();
-    let network = ReidNetConfig { model: args.model.clone(), classes: args.identities, features: 512 };
+    let plain = device::open(args.device)?;
+    let device = plain.clone().autodiff();
+    let network = ReidNetConfig { bnneck: args.bnneck, ..ReidNetConfig::new(&args.model, args.identities, 512) };
     let mut net = ReidNet::new(&network, 1, &device)?;
     // Weights, pictures and identities by the rules of the golden vectors, which the peer follows too: the losses must agree.
     let filled: StateDict = StateDict::of(&net)
@@ -27,8 +29,13 @@ pub fn bench_step(args: &BenchStepArgs) -> anyhow::Result<ExitCode> {
         .map(|(key, data)| (key.to_owned(), TensorData::new(fill::fill(key, data.shape()), data.shape().clone())))
         .collect();
     filled.load_into(&mut net);
-    let params =
-        LossParams { num_classes: args.identities, label_smoothing: true, margin: 0.7, feat_dim: 512, seed: 1 };
+    let params = LossParams {
+        num_classes: args.identities,
+        label_smoothing: true,
+        margin: 0.7,
+        feat_dim: network.width(),
+        seed: 1,
+    };
     let mut loss = LossSum::new("0.5*CrossEntropy+0.5*MSLoss", &params)?;
     let mut optimizer = Optimizer::new(&OptimizerConfig::default())?;
     let shape = [args.batch, 3, args.height, args.width];
@@ -40,19 +47,25 @@ pub fn bench_step(args: &BenchStepArgs) -> anyhow::Result<ExitCode> {
     let identities: Vec<i64> = (0..args.batch).map(|k| ((k / 4) % args.identities) as i64).collect();
     let (mut losses, mut forward, mut backward, mut update) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut processor = Vec::new();
+    let mixed = args.use_amp && amp::pays(&plain);
     for _ in 0..args.warmup + args.steps {
         let before = processor_seconds();
         let mut clock = Instant::now();
         let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64();
         let images = Tensor::<4>::from_data(TensorData::new(pixels.clone(), shape), &device);
         let classes = Tensor::<1, Int>::from_data(TensorData::new(identities.clone(), [args.batch]), &device);
-        let output = net.forward(images);
-        let terms = loss.forward(&output.scores, &output.features, classes);
+        let low = mixed.then(|| amp::lower(net.clone()));
+        let used = low.as_ref().unwrap_or(&net);
+        let output = used.forward(amp::like(used, images));
+        let full = |tensors: Vec<Tensor<2>>| tensors.into_iter().map(amp::full).collect::<Vec<_>>();
+        let terms = loss.forward(&full(output.scores), &full(output.features), classes);
         losses.push(terms.values().0);
         forward.push(lap());
-        let gradients = GradientsParams::from_grads(terms.total.backward(), &net);
+        let gradients = GradientsParams::from_grads(terms.total.backward(), used);
+        plain.sync()?;
         backward.push(lap());
         net = optimizer.step(6e-4, net, gradients);
+        plain.sync()?;
         update.push(lap());
         processor.extend(before.zip(processor_seconds()).map(|(before, after)| after - before));
     }
@@ -60,7 +73,7 @@ pub fn bench_step(args: &BenchStepArgs) -> anyhow::Result<ExitCode> {
     let seconds: Vec<f64> =
         (args.warmup..losses.len()).map(|step| forward[step] + backward[step] + update[step]).collect();
     let facts = json!({
-        "network": network, "batch": args.batch, "size": [args.height, args.width], "device": "flex",
+        "network": network, "batch": args.batch, "size": [args.height, args.width], "device": device::name(&plain), "precision": amp::describe(args.use_amp, &plain),
         "ops": train::ops::name(), "threads": args.threads, "seconds": seconds, "forward": timed(&forward),
         "backward": timed(&backward), "optimizer": timed(&update), "losses": losses,
         "processor": processor.split_off(processor.len().min(args.warmup)),

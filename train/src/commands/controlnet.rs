@@ -10,13 +10,13 @@ use burn::module::Module;
 use contract::files;
 use train::checkpoint::{Checkpoint, CheckpointError, Record};
 use train::config::{ControlnetConfig, EncoderChoice};
+use train::device;
 use train::engine::{self, Outcome};
 use train::history::History;
 use train::model::{
     ControlNet, ControlNetConfig, EncoderKind, Partial, StateDict, encoder_of, is_resnet50, load_controlnet,
 };
 use train::task::controlnet::{self, ControlnetTask, Scores};
-use train::{amp, device};
 
 use super::run::{self, Run};
 use crate::cli::ControlnetArgs;
@@ -40,13 +40,13 @@ pub fn train(mut args: ControlnetArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     let stop = engine::watch_interrupts();
-    let device = device::open(args.device.parse()?)?.autodiff();
+    let device = run.device.clone().autodiff();
     let network = network(&run)?;
     let config = run.config.clone();
     let mut task = ControlnetTask::open(&config, &network, &device).map_err(anyhow::Error::from_boxed)?;
     let settings = controlnet::settings(&config, args.run.keep_checkpoints);
     let mut net = ControlNet::new(&network, config.seed, &device);
-    eprintln!("device {}, {}", device::name(&device), amp::describe(config.use_amp, &device));
+    eprintln!("device {}", device::name(&device));
     if let Some(checkpoint) = &run.resumed {
         StateDict::load_file(&checkpoint.path, &mut net, &network.to_string(), Partial::Nothing)?;
         match begins_anew(checkpoint, &config)? {

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use burn::module::Module;
-use burn::tensor::Device;
 use contract::cli::EXIT_NO;
 use train::checkpoint::Checkpoint;
 use train::config::ReidConfig;
+use train::device;
 use train::evaluate::{EvalReport, RANKS, Reading, warn_when_collapsed};
 use train::model::{Partial, ReidNet, ReidNetConfig, StateDict};
 use train::task::reid;
@@ -30,7 +30,7 @@ pub fn eval(args: &EvalArgs) -> anyhow::Result<ExitCode> {
         config.data_test = dataset.clone();
     }
     config.train_identities = args.train_identities.or(config.train_identities);
-    let mut net = ReidNet::new(&network, config.seed, &Device::flex())?;
+    let mut net = ReidNet::new(&network, config.seed, &device::open(args.device)?)?;
     StateDict::load_file(&checkpoint.path, &mut net, &network.model, Partial::Nothing)?;
     let reading = Reading { batch: args.batchtest, threads: args.n_thread, strict: args.strict };
     let reports = reid::evaluate(&net.valid(), &config, reading, args.rerank).map_err(anyhow::Error::from_boxed)?;

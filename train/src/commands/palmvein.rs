@@ -85,7 +85,7 @@ fn branch(args: &Stage1Args) -> anyhow::Result<ExitCode> {
     let Some(run) = Run::prepare(&args.run, args, Path::new(RUNS), place)? else { return Ok(ExitCode::SUCCESS) };
     let config = &run.config;
     let stop = engine::watch_interrupts();
-    let device = Device::flex().autodiff();
+    let device = run.device.clone().autodiff();
     let mut task = Stage1Task::open(config, &device).map_err(anyhow::Error::from_boxed)?;
     let network = config.network(task.data().num_classes);
     let mut net = Stage1Net::new(&network, config.common.seed, &device)?;
@@ -109,7 +109,7 @@ fn stage2(args: &Stage2Args) -> anyhow::Result<ExitCode> {
     let Some(run) = Run::prepare(&args.run, args, Path::new(RUNS), place)? else { return Ok(ExitCode::SUCCESS) };
     let config = &run.config;
     let stop = engine::watch_interrupts();
-    let device = Device::flex().autodiff();
+    let device = run.device.clone().autodiff();
     let mut task = Stage2Task::open(config, &device).map_err(anyhow::Error::from_boxed)?;
     let network = task.network();
     let record = described(task.data(), run::record(FAMILY, &network, config)?);

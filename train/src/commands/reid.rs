@@ -2,8 +2,8 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use burn::tensor::Device;
 use train::checkpoint::{CheckpointError, Record};
 use train::config::ReidConfig;
 use train::engine;
@@ -17,12 +17,12 @@ use crate::cli::ReidArgs;
 const RUNS: &str = "runs/reid";
 
 pub fn train(args: &ReidArgs) -> anyhow::Result<ExitCode> {
-    let place = |config: &ReidConfig| Path::new(RUNS).join(&config.save);
+    let place = |config: &ReidConfig| Path::new(RUNS).join(name(&config.save));
     let Some(run) = Run::prepare(&args.run, args, Path::new(RUNS), place)? else { return Ok(ExitCode::SUCCESS) };
     let config = &run.config;
 
     let stop = engine::watch_interrupts();
-    let device = Device::flex().autodiff();
+    let device = run.device.clone().autodiff();
     let mut task = ReidTask::open(config, &device).map_err(anyhow::Error::from_boxed)?;
     let (network, fingerprint) = (task.network(), task.fingerprint());
     let settings = reid::settings(config, args.run.keep_checkpoints).map_err(anyhow::Error::from_boxed)?;
@@ -58,4 +58,13 @@ pub fn train(args: &ReidArgs) -> anyhow::Result<ExitCode> {
     run.begin(&record, config.seed)?;
     let (_, outcome) = engine::train(&mut task, net, &settings, &run.dir, record, run.resumed.as_ref(), stop)?;
     Ok(run.end(outcome, reid::FAMILY, "mAP"))
+}
+
+/// A run's name: without one the seconds since 1970, as scripts that pass an empty name expect something that is not taken.
+fn name(save: &str) -> String {
+    if !save.trim().is_empty() {
+        return save.to_owned();
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    format!("run-{now}")
 }

@@ -4,10 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use burn::tensor::Device;
 use contract::files;
 use serde::Serialize;
 use serde_json::json;
+use train::amp;
 use train::checkpoint::{self, Checkpoint, Record};
+use train::device;
 use train::engine::Outcome;
 use train::history::History;
 
@@ -23,6 +26,8 @@ pub struct Run<S> {
     pub dir: PathBuf,
     /// The checkpoint it continues.
     pub resumed: Option<Checkpoint>,
+    /// Where it computes, without autodiff.
+    pub device: Device,
 }
 
 impl<S: Settings> Run<S> {
@@ -48,6 +53,7 @@ impl<S: Settings> Run<S> {
             }
             return Ok(None);
         }
+        let device = device::open(args.device)?;
         let (dir, continued) = match (&args.save_dir, &resumed) {
             (Some(dir), resumed) => (dir.clone(), resumed.as_ref().is_some_and(|(run, _)| same(run, dir))),
             (None, Some((dir, _))) => (dir.clone(), true),
@@ -62,7 +68,7 @@ impl<S: Settings> Run<S> {
                 dir.display()
             );
         }
-        Ok(Some(Self { config, dir, resumed: resumed.map(|(_, checkpoint)| checkpoint) }))
+        Ok(Some(Self { config, dir, resumed: resumed.map(|(_, checkpoint)| checkpoint), device }))
     }
 
     /// Makes the run directory this run's own and writes `run.json`. From here on what was there is gone, unless it is continued;
@@ -76,18 +82,25 @@ impl<S: Settings> Run<S> {
         if let (Some(from), Some(checkpoint)) = (moves, &self.resumed) {
             // A best network of epochs after the checkpoint does not belong to what continues.
             let best = Checkpoint::best(from)?.filter(|best| best.record.epoch <= checkpoint.record.epoch);
-            let histories = [History::FILE, History::RECORDS].map(|name| Some(from.join(name)));
-            for path in histories.into_iter().chain([best.map(|best| best.path)]).flatten() {
+            let histories = [History::FILE, History::RECORDS].map(|name| from.join(name));
+            for path in histories.into_iter().chain(best.map(|best| best.path)) {
                 let (true, Some(name)) = (path.is_file(), path.file_name()) else { continue };
                 let bytes = std::fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
                 files::write(&self.dir.join(name), bytes)?;
             }
+        }
+        let asked = record.config.get("use_amp").and_then(serde_json::Value::as_bool).unwrap_or_default();
+        let precision = amp::describe(asked, &self.device);
+        if asked {
+            eprintln!("computing in {precision}");
         }
         let run = json!({
             "command": record.command,
             "config": record.config,
             "network": record.network,
             "seed": seed,
+            "device": device::name(&self.device),
+            "precision": precision,
             "dataset": record.dataset,
             "dataset_fingerprint": record.dataset_fingerprint,
             "resumed_from": self.resumed.as_ref().map(|checkpoint| checkpoint.path.display().to_string()),

@@ -12,12 +12,12 @@ use serde::Serialize;
 use serde_json::json;
 use train::checkpoint::{Checkpoint, CheckpointError, Record};
 use train::config::SenetConfig;
+use train::device;
 use train::engine::{self, Outcome, Task};
 use train::history::{EpochRecord, History};
 use train::model::StateDict;
 use train::model::senet::{SenetNetConfig, SenetTripletNetwork, load};
 use train::task::senet::{self, FacePairs, Identification, SenetTask, Way};
-use train::{amp, device};
 
 use super::run::{self, Run};
 use super::senet_import;
@@ -44,12 +44,12 @@ fn train(args: &SenetArgs, earlier: Vec<EpochRecord>) -> anyhow::Result<ExitCode
     let config = &run.config;
 
     let stop = engine::watch_interrupts();
-    let device = device::open(args.device.parse()?)?.autodiff();
+    let device = run.device.clone().autodiff();
     let mut task = SenetTask::open(config, &device).map_err(anyhow::Error::from_boxed)?;
     let network = SenetTask::network(config);
     let settings = senet::settings(config, args.run.keep_checkpoints);
     let mut net = SenetTripletNetwork::new(&network, config.seed, &device);
-    eprintln!("device {}, {}", device::name(&device), amp::describe(config.use_amp, &device));
+    eprintln!("device {}", device::name(&device));
     if let Some(checkpoint) = &run.resumed {
         let saved: SenetNetConfig = checkpoint.network(senet::FAMILY)?;
         // The weight at the start is of no account any more.

@@ -9,7 +9,7 @@ use serde_json::json;
 use train::checkpoint::{self, Checkpoint, Record};
 use train::config::ReidConfig;
 use train::model::palmvein::{BackboneConfig, Branch, load_network, load_single};
-use train::model::{Partial, ReidNet, ReidNetConfig, StateDict};
+use train::model::{Partial, ReidNet, StateDict};
 use train::task::palmvein::{self, Common, FusionKind, Stage1Config, Stage2Config};
 use train::task::reid;
 
@@ -37,9 +37,10 @@ pub fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
             format!("`{}` has no classifier to count the classes from; give --num-classes", args.weights.display())
         })?,
     };
-    let network = ReidNetConfig { model: args.model.clone(), classes, features: args.feats };
     let config = ReidConfig {
         model: args.model.clone(),
+        // The two heads have other keys.
+        bnneck: weights.get("classifier.bn.weight").is_some(),
         feats: args.feats,
         height: args.height,
         width: args.width,
@@ -47,6 +48,7 @@ pub fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
         ..ReidConfig::default()
     };
     config.check()?;
+    let network = reid::network(&config);
     let mut net = ReidNet::new(&network, config.seed, &Device::flex())?;
     let partial = if args.partial { Partial::Classifiers } else { Partial::Nothing };
     let report = net.load_pretrained(&args.weights, partial)?;

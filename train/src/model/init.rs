@@ -18,6 +18,11 @@ pub enum Init {
         /// Standard deviation.
         std: f64,
     },
+    /// Normal around 1, for the scale of a norm.
+    NormalAroundOne {
+        /// Standard deviation.
+        std: f64,
+    },
     /// Normal, standard deviation √(2 / fan-out), fan-out = kernel area × first axis, also where depthwise. Biases 0.
     NormalFanOut,
     /// PyTorch's default: uniform within ±1/√fan-in. Biases the same.
@@ -83,6 +88,8 @@ impl Source {
             constant(value)
         } else if let Init::Uniform { bound } = self.init {
             within(bound)
+        } else if let Init::NormalAroundOne { std } = self.init {
+            normal(uniform(), std).into_iter().map(|value| 1.0 + value).collect()
         } else if key.ends_with(".running_var") || (shape.len() == 1 && key.ends_with(".weight")) {
             constant(1.0)
         } else if key.ends_with(".running_mean") {
@@ -96,7 +103,7 @@ impl Source {
                 Init::Normal { std } => normal(uniform(), std),
                 Init::NormalFanIn { gain } => normal(uniform(), gain / (fan_in as f64).sqrt()),
                 Init::XavierUniform => within((6.0 / (shape[0] + shape[1]) as f64).sqrt()),
-                Init::Constant(_) | Init::Uniform { .. } => unreachable!("done above"),
+                Init::Constant(_) | Init::Uniform { .. } | Init::NormalAroundOne { .. } => unreachable!("done above"),
                 Init::NormalFanOut => {
                     let fan_out = shape[0] * shape[2..].iter().product::<usize>();
                     normal(uniform(), (2.0 / fan_out as f64).sqrt())

@@ -4,9 +4,8 @@
 //! Fields and tuples are arranged so that a parameter's path is its key in the reference's state dictionary.
 
 use burn::module::Module;
-use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2d;
-use burn::nn::pool::{AvgPool2d, AvgPool2dConfig, MaxPool2d, MaxPool2dConfig};
+use burn::nn::pool::{AvgPool2d, AvgPool2dConfig, MaxPool2d};
 use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Tensor, assert_shape};
 
@@ -17,7 +16,7 @@ use super::erase::BatchFeatureEraseTop;
 use super::head::{BnNeck, BnNeck3};
 use super::init::{Init, Source};
 use super::norm::UnbiasedBatchNorm;
-use super::osnet::{ConvLayer, OsBlock, conv};
+use super::osnet::{ConvLayer, OsBlock, conv, halving_max_pool};
 
 /// Channels of OSNet x1.0 after `conv1` … `conv4`.
 const CHANNELS: [usize; 4] = [64, 256, 384, 512];
@@ -74,14 +73,10 @@ impl LmbnN {
             let conv3 = (None, block(c2, c2), halve(c2));
             (conv3, (block(c2, c3), block(c3, c3)), ConvLayer::pointwise(c3, c3, device))
         };
-        let pool = MaxPool2dConfig::new([3, 3])
-            .with_strides([2, 2])
-            .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
-            .init();
         let reduction = || BnNeck3::new(c3, features, classes, device);
         let conv2 = (block(c0, c1), block(c1, c1), halve(c1));
         Self {
-            backone: (ConvLayer::new(3, c0, 7, 2, device), pool, conv2, block(c1, c2)),
+            backone: (ConvLayer::new(3, c0, 7, 2, device), halving_max_pool(), conv2, block(c1, c2)),
             global_branch: branch(),
             partial_branch: branch(),
             channel_branch: branch(),

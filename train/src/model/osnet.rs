@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::tensor::activation::{relu, sigmoid};
 use burn::tensor::{Device, Tensor};
 
@@ -19,6 +20,12 @@ pub fn conv(input: usize, output: usize, kernel: usize, stride: usize, groups: u
         .with_groups(groups)
         .with_bias(false)
         .init(device)
+}
+
+/// The 3×3 maximum that halves the size after a network's first convolution.
+pub fn halving_max_pool() -> MaxPool2d {
+    let padding = PaddingConfig2d::Explicit(1, 1, 1, 1);
+    MaxPool2dConfig::new([3, 3]).with_strides([2, 2]).with_padding(padding).init()
 }
 
 /// Convolution, batch norm, and a ReLU unless it ends a residual branch.

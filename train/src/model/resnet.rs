@@ -1,16 +1,16 @@
-//! ResNet-50 without its classifier, He et al. 2015 (arXiv:1512.03385), the stride in the 3×3 as in torchvision, whose keys the
+//! ResNet-50, with or without its classifier, He et al. 2015 (arXiv:1512.03385), the stride in the 3×3 as in torchvision, whose keys the
 //! field names are.
 
 use burn::module::Module;
-use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2d;
-use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
+use burn::nn::pool::MaxPool2d;
+use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, assert_shape};
 
 use crate::ops;
 
 use super::norm::UnbiasedBatchNorm;
-use super::osnet::conv;
+use super::osnet::{conv, halving_max_pool};
 
 /// Channels of [`ResNet50::forward_features`].
 pub const RESNET50_FEATURES: usize = 2048;
@@ -62,7 +62,7 @@ impl Bottleneck {
     }
 }
 
-/// The trunk: what torchvision's `resnet50` is without `fc`.
+/// The trunk: what torchvision's `resnet50` is, by default without `fc`.
 #[derive(Module, Debug)]
 pub struct ResNet50 {
     conv1: Conv2d,
@@ -72,6 +72,7 @@ pub struct ResNet50 {
     layer2: Vec<Bottleneck>,
     layer3: Vec<Bottleneck>,
     layer4: Vec<Bottleneck>,
+    fc: Option<Linear>,
 }
 
 impl ResNet50 {
@@ -85,16 +86,21 @@ impl ResNet50 {
             };
             (0..BLOCKS[k]).map(block).collect()
         };
-        let padding = PaddingConfig2d::Explicit(1, 1, 1, 1);
         Self {
             conv1: conv(3, 64, 7, 2, 1, device),
             bn1: UnbiasedBatchNorm::new(64, device),
-            maxpool: MaxPool2dConfig::new([3, 3]).with_strides([2, 2]).with_padding(padding).init(),
+            maxpool: halving_max_pool(),
             layer1: stage(0, 1),
             layer2: stage(1, 2),
             layer3: stage(2, 2),
             layer4: stage(3, last_stride),
+            fc: None,
         }
+    }
+
+    /// The trunk with a classifier beside it that nothing reads: for its place in state dictionaries.
+    pub(super) fn with_classifier(self, classes: usize, device: &Device) -> Self {
+        Self { fc: Some(LinearConfig::new(RESNET50_FEATURES, classes).init(device)), ..self }
     }
 
     /// `[batch, 3, height, width]` to `[batch, 2048, height / 32, width / 32]`, sizes rounded up; with a last stride of 1, sixteenths.

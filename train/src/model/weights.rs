@@ -103,6 +103,13 @@ pub enum Partial {
     Classifiers,
 }
 
+/// Whether the key is that of a layer whose width is the number of classes. What lies around it may have the same name.
+fn is_classifier(key: &str) -> bool {
+    let layer = key.rsplit_once('.').map_or("", |(layer, _)| layer);
+    let layer = layer.strip_suffix(".0").unwrap_or(layer);
+    layer == "classifier" || layer.ends_with(".classifier")
+}
+
 impl LoadReport {
     /// Whether the network was filled and every tensor used.
     pub fn is_complete(&self) -> bool {
@@ -111,7 +118,7 @@ impl LoadReport {
 
     /// Whether nothing but what `partial` allows is open.
     pub fn is_acceptable(&self, partial: Partial) -> bool {
-        let open = |key: &str| partial == Partial::Classifiers && key.contains("classifier");
+        let open = |key: &str| partial == Partial::Classifiers && is_classifier(key);
         self.missing.iter().chain(&self.unused).all(|key| open(key))
             && self.mismatched.iter().all(|(key, ..)| open(key))
             && self.applied > 0
@@ -174,7 +181,7 @@ impl StateDict {
 
     /// Training identities, as the first classifier has them.
     pub fn classes(&self) -> Option<usize> {
-        let classifier = self.iter().find(|(key, data)| key.ends_with("classifier.weight") && data.shape().len() == 2);
+        let classifier = self.iter().find(|(key, data)| is_classifier(key) && data.shape().len() == 2);
         classifier.map(|(_, data)| data.shape()[0])
     }
 

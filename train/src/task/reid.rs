@@ -13,19 +13,23 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::amp;
-use crate::config::ReidConfig;
+use crate::config::{FeatInference, ReidConfig};
 use crate::engine::{Decisive, Epoch, Settings, Task, TaskError};
 use crate::evaluate::{self, EvalReport, Reading};
 use crate::loader::{Loader, LoaderOptions, PictureBatch, Pictures};
 use crate::loss::{LossParams, LossSum, LossTerms};
 use crate::model::{ReidNet, ReidNetConfig};
 use crate::optim::OptimizerConfig;
+use crate::rng::Rng;
 use crate::sampler::Sampler;
 use crate::schedule::{Schedule, ScheduleFlags};
 use crate::transforms::Transforms;
 
 /// Family name in checkpoints and contracts.
 pub const FAMILY: &str = "reid";
+
+/// Key of the random places of drop blocks.
+const BLOCKS: u64 = 0xd20b;
 
 /// Data, sampler and loss of a re-identification run.
 pub struct ReidTask {
@@ -73,6 +77,20 @@ pub fn evaluate(
     sets.iter().map(|set| evaluate::evaluate(net, set, &input, reading, rerank)).collect()
 }
 
+/// The network that settings ask for; what is said of another one is left out.
+pub fn network(config: &ReidConfig) -> ReidNetConfig {
+    let plain = ReidNetConfig::new(&config.model, config.num_classes, config.feats);
+    match config.model.as_str() {
+        "ResNet50" => ReidNetConfig {
+            bnneck: config.bnneck,
+            drop_block: config.drop_block.then_some([config.h_ratio, config.w_ratio]),
+            before_neck: config.bnneck && config.feat_inference == FeatInference::Before,
+            ..plain
+        },
+        _ => plain,
+    }
+}
+
 /// What the training loop needs of the settings.
 ///
 /// # Errors
@@ -100,7 +118,12 @@ pub fn settings(config: &ReidConfig, keep: usize) -> Result<Settings, TaskError>
         nesterov: config.nesterov,
         ..OptimizerConfig::default()
     };
-    Ok(Settings { test_every: config.test_every, keep, ..Settings::new(config.epochs, schedule, optimizer) })
+    Ok(Settings {
+        test_every: config.test_every,
+        keep,
+        amp: config.use_amp,
+        ..Settings::new(config.epochs, schedule, optimizer)
+    })
 }
 
 impl ReidTask {
@@ -114,17 +137,17 @@ impl ReidTask {
         let classes = dataset.classes().len();
         let pictures = Arc::new(Pictures::training(&dataset, picture_spec(config), config.cache_mb));
         let sampler = Sampler::new(config, pictures.classes())?;
+        let config = ReidConfig { num_classes: classes, ..config.clone() };
         let loss = LossSum::new(
             &config.loss,
             &LossParams {
                 num_classes: classes,
                 label_smoothing: config.if_labelsmooth,
                 margin: config.margin,
-                feat_dim: config.feats,
+                feat_dim: network(&config).width(),
                 seed: config.seed,
             },
         )?;
-        let config = ReidConfig { num_classes: classes, ..config.clone() };
         let transforms = Transforms::new(&config);
         Ok(Self {
             config,
@@ -146,8 +169,7 @@ impl ReidTask {
 
     /// The network these data and settings ask for.
     pub fn network(&self) -> ReidNetConfig {
-        let ReidConfig { model, feats, num_classes, .. } = &self.config;
-        ReidNetConfig { model: model.clone(), classes: *num_classes, features: *feats }
+        network(&self.config)
     }
 
     /// Name of the training set.
@@ -220,7 +242,10 @@ impl Task for ReidTask {
     fn loss(&mut self, net: &ReidNet, batch: &PictureBatch) -> LossTerms {
         let images = Tensor::from_data(TensorData::new(batch.pixels.clone(), batch.shape), &self.device);
         let classes = TensorData::new(batch.classes.clone(), [batch.classes.len()]);
-        let output = net.forward(amp::like(net, images));
+        // A pure function of the batch, so that a resumed run erases the same.
+        let keys = batch.indices.iter().map(|index| *index as u64);
+        let mut rng = Rng::new(&[self.config.seed, BLOCKS].into_iter().chain(keys).collect::<Vec<_>>());
+        let output = net.forward_at(amp::like(net, images), [rng.unit(), rng.unit()]);
         let [scores, features] =
             [output.scores, output.features].map(|all| all.into_iter().map(amp::full).collect::<Vec<_>>());
         self.loss.forward(&scores, &features, Tensor::<1, Int>::from_data(classes, &self.device))

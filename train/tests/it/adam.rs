@@ -99,7 +99,7 @@ fn one_step_matches_the_reference() {
     let mut gradients =
         Gradients { all: GradientsParams::from_grads(loss.total.backward(), &net), ..Gradients::default() };
     // Its fields, not the choice of a network, have the reference's names.
-    let ReidNet::LmbnN(inner) = &net;
+    let ReidNet::LmbnN(inner) = &net else { panic!("another network") };
     inner.visit(&mut gradients);
     let before = StateDict::of(&net);
     let mut optimizer = Optimizer::new(&OptimizerConfig::default()).unwrap();

@@ -17,7 +17,7 @@ const EVAL_TOLERANCE: f32 = 5e-6;
 
 /// LMBN_n with every entry filled by its name.
 pub fn filled(device: &Device) -> ReidNet {
-    let config = ReidNetConfig { model: "LMBN_n".into(), classes: CLASSES, features: FEATURES };
+    let config = ReidNetConfig::new("LMBN_n", CLASSES, FEATURES);
     let mut net = ReidNet::new(&config, 0, device).unwrap();
     let report = filled_state(&net).load_into(&mut net);
     assert!(report.is_complete(), "{report}");
@@ -33,7 +33,7 @@ pub fn filled_state(net: &ReidNet) -> StateDict {
 }
 
 /// Compares `values` with the stored tensor that `entry` describes; returns the largest difference.
-fn difference(golden: &Golden, entry: &Value, values: &[f32]) -> f32 {
+pub fn difference(golden: &Golden, entry: &Value, values: &[f32]) -> f32 {
     let (_, stored) = golden.tensor_f32(entry["tensor"].as_str().unwrap()).unwrap();
     let every = entry["every"].as_u64().unwrap() as usize;
     let full: usize = entry["full_shape"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize).product();
@@ -43,11 +43,13 @@ fn difference(golden: &Golden, entry: &Value, values: &[f32]) -> f32 {
     ours.iter().zip(&stored).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+/// Numbers of a tensor, row after row.
+pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_to_vec().unwrap()
 }
 
-fn images(values: Vec<f32>, shape: [usize; 4], device: &Device) -> Tensor<4> {
+/// A batch of pictures.
+pub fn images(values: Vec<f32>, shape: [usize; 4], device: &Device) -> Tensor<4> {
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
@@ -130,7 +132,7 @@ fn running_statistics_after_one_step_match_the_reference() {
 #[test]
 fn branches_of_a_fresh_network_are_equal_and_seeds_differ() {
     let device = Device::flex();
-    let config = ReidNetConfig { model: "LMBN_n".into(), classes: 5, features: 64 };
+    let config = ReidNetConfig::new("LMBN_n", 5, 64);
     let state = |seed| StateDict::of(&ReidNet::new(&config, seed, &device).unwrap());
     let first = state(1);
     for (key, data) in first.iter() {

@@ -7,6 +7,7 @@ mod lmbn_n;
 mod palmvein;
 mod palmvein_runs;
 mod refusals;
+mod reid_networks;
 mod runs;
 mod senet;
 mod senet_runs;
