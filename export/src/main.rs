@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use contract::Axis;
 use export::{DEFAULT_OPSET, LARGEST_FILE, OPSETS, Runtime, bundle};
 use train::checkpoint::Checkpoint;
+use train::model::palmvein::Branch;
 
 use families::{Network, Options};
 
@@ -56,6 +57,12 @@ struct Args {
     /// Embeddings of the picture alone; without, those of its mirror image are added, as evaluation while training does.
     #[arg(long)]
     no_flip: bool,
+    /// Palm and veins: also give the attention weights, as outputs of their own.
+    #[arg(long)]
+    attention: bool,
+    /// Palm and veins: one backbone alone.
+    #[arg(long, value_enum)]
+    branch: Option<Branch>,
     /// Write the graph as it was recorded.
     #[arg(long)]
     no_optimise: bool,
@@ -119,11 +126,12 @@ fn export(checkpoint: &Path, args: &Args) -> anyhow::Result<()> {
         batch: args.batch.clone(),
         no_flip: args.no_flip,
         external_data: args.external_data,
+        attention: args.attention,
         licence: args.licence.clone(),
     };
     let folder = args.output.clone().unwrap_or_else(|| Path::new("models-onnx").join(&options.name));
     eprintln!("exporting {} as {}, operator set {}", checkpoint.path.display(), options.name, args.opset);
-    let network = Network::open(&checkpoint)?;
+    let network = Network::open(&checkpoint, args.branch)?;
     let loaded = start.elapsed();
     let (model, contract) = network.export(&checkpoint, &options)?;
     let exported = start.elapsed() - loaded;

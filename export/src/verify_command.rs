@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use export::{Bundle, Check, LARGEST_FILE, Outcome, Runtime};
 use train::checkpoint::Checkpoint;
+use train::model::palmvein::Branch;
 
 use crate::Format;
 use crate::families::{Network, Options};
@@ -88,10 +89,12 @@ fn against(bundle: &Bundle, checkpoint: &Path, runtime: &Runtime) -> anyhow::Res
         optimise: certificate.model.optimised,
         batch: batch.clone(),
         no_flip: contract.embedding.as_ref().is_some_and(|embedding| !embedding.flip),
+        attention: contract.output.iter().any(|output| output.name.contains("_weight_")),
         external_data: if certificate.model.data.is_some() { 0 } else { LARGEST_FILE },
         licence: contract.training.licence.clone(),
     };
     eprintln!("making the model again from {}", checkpoint.path.display());
-    let (model, _) = Network::open(&checkpoint)?.export(&checkpoint, &options)?;
+    let branch = Branch::ALL.into_iter().find(|branch| branch.name() == contract.architecture);
+    let (model, _) = Network::open(&checkpoint, branch)?.export(&checkpoint, &options)?;
     Ok(bundle.check_against(&model, runtime))
 }

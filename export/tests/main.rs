@@ -7,6 +7,7 @@ mod faults;
 mod lmbn_n;
 mod networks;
 mod operations;
+mod palmvein;
 mod planted;
 mod program;
 mod senet;

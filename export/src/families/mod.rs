@@ -1,6 +1,7 @@
 //! What the program knows of each family: how a checkpoint becomes a model and its contract.
 
 mod controlnet;
+mod palmvein;
 mod reid;
 mod senet;
 
@@ -9,6 +10,7 @@ use std::path::Path;
 use contract::{Axis, Exporter as ExporterFacts, ModelContract, Training};
 use export::{ExportedModel, Exporter};
 use train::checkpoint::{Checkpoint, CheckpointError};
+use train::model::palmvein::Branch;
 
 /// What the flags say of a model of any family.
 #[derive(Debug, Clone)]
@@ -25,6 +27,8 @@ pub struct Options {
     pub no_flip: bool,
     /// Bytes of weights above which they get a file of their own.
     pub external_data: u64,
+    /// Whether attention weights are outputs too.
+    pub attention: bool,
     /// Licence of weights and data.
     pub licence: String,
 }
@@ -69,6 +73,8 @@ pub enum Network {
     Reid(Box<reid::Reid>),
     /// Frontalisation of embeddings.
     Senet(Box<senet::Senet>),
+    /// Palm and veins.
+    PalmVein(Box<palmvein::PalmVein>),
 }
 
 impl Network {
@@ -76,11 +82,14 @@ impl Network {
     ///
     /// # Errors
     /// If the family is not known or the checkpoint malformed.
-    pub fn open(checkpoint: &Checkpoint) -> anyhow::Result<Self> {
+    pub fn open(checkpoint: &Checkpoint, branch: Option<Branch>) -> anyhow::Result<Self> {
         match checkpoint.record.family.as_str() {
             train::task::controlnet::FAMILY => Ok(Self::Controlnet(Box::new(controlnet::open(checkpoint)?))),
             train::task::reid::FAMILY => Ok(Self::Reid(Box::new(reid::open(checkpoint)?))),
             train::task::senet::FAMILY => Ok(Self::Senet(Box::new(senet::open(checkpoint)?))),
+            train::task::palmvein::FAMILY | train::task::palmvein::STAGE1_FAMILY => {
+                Ok(Self::PalmVein(Box::new(palmvein::open(checkpoint, branch)?)))
+            }
             family => {
                 let (path, found) = (checkpoint.path.clone(), format!("the family `{family}`"));
                 Err(CheckpointError::Other {
@@ -107,6 +116,7 @@ impl Network {
             Self::Controlnet(network) => controlnet::export(network, checkpoint, options),
             Self::Reid(network) => reid::export(network, checkpoint, options),
             Self::Senet(network) => senet::export(network, checkpoint, options),
+            Self::PalmVein(network) => palmvein::export(network, checkpoint, options),
         }
     }
 }
