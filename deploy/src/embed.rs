@@ -110,7 +110,15 @@ pub fn stream(
     mut done: impl FnMut(usize),
     mut sink: impl FnMut(&Picture, &[f32]) -> Result<(), DeployError>,
 ) -> Result<Skipped, DeployError> {
-    let (input, spec) = model.embedding()?;
+    let (inputs, spec) = model.embedding()?;
+    if let Some(picture) = pictures.iter().find(|picture| 1 + picture.others.len() != inputs.len()) {
+        return Err(DeployError::Modalities {
+            path: picture.path.clone(),
+            found: 1 + picture.others.len(),
+            inputs: model.contract.input.iter().map(|input| input.name.clone()).collect(),
+        });
+    }
+    let inputs = inputs.as_slice();
     let lanes = options.lanes(pictures.len());
     // The lanes share the batch, so that memory does not grow with the cores; and few pictures are shared out evenly
     // instead of giving the first lane all of them.
@@ -128,7 +136,7 @@ pub fn stream(
                 // An unwinding lane must not leave the others waiting.
                 let _close = CloseOnPanic(window);
                 while let Some(index) = window.next(batches.len()) {
-                    let batch = run_batch(model, input, spec, batches[index], &mut buffers);
+                    let batch = run_batch(model, inputs, spec, batches[index], &mut buffers);
                     if sender.send((index, batch)).is_err() {
                         return;
                     }
@@ -181,42 +189,57 @@ struct Batch {
 /// Memory of a lane, kept from batch to batch.
 #[derive(Default)]
 struct Buffers {
-    batch: Vec<f32>,
-    mirrored: Vec<f32>,
+    /// Of each input.
+    batches: Vec<Vec<f32>>,
+    mirrored: Vec<Vec<f32>>,
 }
 
 fn run_batch(
     model: &Model,
-    input: &PictureSpec,
+    inputs: &[&PictureSpec],
     spec: &EmbeddingSpec,
     pictures: &[Picture],
     buffers: &mut Buffers,
 ) -> Result<Batch, DeployError> {
-    let values = input.colour.channels() * input.size[0] * input.size[1];
-    let Buffers { batch, mirrored } = buffers;
-    batch.resize(pictures.len() * values, 0.0);
+    let Buffers { batches, mirrored } = buffers;
+    let sizes: Vec<usize> =
+        inputs.iter().map(|input| input.colour.channels() * input.size[0] * input.size[1]).collect();
+    batches.resize(inputs.len(), Vec::new());
+    batches.iter_mut().zip(&sizes).for_each(|(batch, size)| batch.resize(pictures.len() * size, 0.0));
     let (mut usable, mut unusable) = (Vec::new(), Vec::new());
     for (index, picture) in pictures.iter().enumerate() {
-        let out = &mut batch[usable.len() * values..][..values];
-        // A decoder that panics on a hostile file loses that file, not the run.
-        match catch_unwind(AssertUnwindSafe(|| preprocess::load(&picture.path, input, out))) {
-            Ok(Ok(())) => usable.push(index),
-            Ok(Err(error)) => unusable.push(error),
-            Err(_) => {
+        let row = usable.len();
+        let paths = std::iter::once(&picture.path).chain(&picture.others);
+        let targets = batches.iter_mut().zip(&sizes).map(|(batch, size)| &mut batch[row * size..][..*size]);
+        let mut loaded = paths.zip(inputs).zip(targets).map(|((path, input), out)| {
+            // A decoder that panics on a hostile file loses that file, not the run.
+            catch_unwind(AssertUnwindSafe(|| preprocess::load(path, input, out))).unwrap_or_else(|_| {
                 let source = std::io::Error::other("the decoder gave up on it");
-                unusable.push(PictureError::Read { path: picture.path.clone(), source });
-            }
+                Err(PictureError::Read { path: path.clone(), source })
+            })
+        });
+        match loaded.try_for_each(|loaded| loaded) {
+            Ok(()) => usable.push(index),
+            // One picture that cannot be used takes its row with it.
+            Err(error) => unusable.push(error),
         }
     }
     if usable.is_empty() {
         return Ok(Batch { rows: Vec::new(), unusable });
     }
-    batch.truncate(usable.len() * values);
-    let features = model.features(batch, usable.len())?;
+    batches.iter_mut().zip(&sizes).for_each(|(batch, size)| batch.truncate(usable.len() * size));
+    let run = |batches: &[Vec<f32>]| {
+        let batches: Vec<&[f32]> = batches.iter().map(Vec::as_slice).collect();
+        model.features(&batches, usable.len())
+    };
+    let features = run(batches)?;
     let flipped = if spec.flip {
-        mirrored.resize(batch.len(), 0.0);
-        preprocess::mirror(batch, input.size[1], mirrored);
-        model.features(mirrored, usable.len())?
+        mirrored.resize(inputs.len(), Vec::new());
+        for ((batch, mirrored), input) in batches.iter().zip(mirrored.iter_mut()).zip(inputs) {
+            mirrored.resize(batch.len(), 0.0);
+            preprocess::mirror(batch, input.size[1], mirrored);
+        }
+        run(mirrored)?
     } else {
         Vec::new()
     };

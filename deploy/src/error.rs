@@ -184,6 +184,41 @@ pub enum DeployError {
         /// Inputs it has.
         needed: usize,
     },
+    /// A row has not as many pictures as the model has inputs.
+    #[error(
+        "the model takes {} pictures a row ({}), `{}` comes with {found}; folders of pairs are read with `--pairs`",
+        inputs.len(), inputs.join(", "), path.display()
+    )]
+    Modalities {
+        /// The row's first picture.
+        path: PathBuf,
+        /// Its pictures.
+        found: usize,
+        /// The model's inputs.
+        inputs: Vec<String>,
+    },
+    /// A picture for one of the model's inputs was not named.
+    #[error("the model needs a {missing} picture: name it with `--{missing} FILE`")]
+    MissingModality {
+        /// The input.
+        missing: String,
+    },
+    /// Nobody of that name is enrolled.
+    #[error("`{identity}` is not enrolled in `{}`", gallery.display())]
+    NotEnrolled {
+        /// The name.
+        identity: String,
+        /// The gallery.
+        gallery: PathBuf,
+    },
+    /// There is no threshold to decide by.
+    #[error(
+        "the model's contract has no threshold for a false accept rate of {far} or less; give one with `--threshold`"
+    )]
+    NoThreshold {
+        /// The rate asked for.
+        far: f64,
+    },
     /// A picture is unreadable and `--strict` was given.
     #[error("{count} of {of} pictures cannot be used (--strict)")]
     Strict {

@@ -91,8 +91,13 @@ mod tests {
     use super::*;
 
     fn rows(values: &[[f32; 2]], identities: &[i64]) -> Embeddings {
-        let picture =
-            |identity: &i64| Picture { path: "p".into(), identity: *identity, identity_name: String::new(), camera: 0 };
+        let picture = |identity: &i64| Picture {
+            path: "p".into(),
+            others: vec![],
+            identity: *identity,
+            identity_name: String::new(),
+            camera: 0,
+        };
         Embeddings { values: values.concat(), dim: 2, pictures: identities.iter().map(picture).collect() }
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use contract::{Axis, ContractError, EmbeddingSpec, InputSpec, ModelContract, PictureSpec};
+use contract::{Axis, ContractError, EmbeddingSpec, ModelContract, PictureSpec};
 use ort::ep;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{Session, SessionInputValue, SessionInputs};
@@ -269,11 +269,11 @@ impl Model {
         Ok(Model { self_test, ..model })
     }
 
-    /// The picture input and the embedding, for models that have them.
+    /// The picture inputs and the embedding, for models that have nothing else.
     ///
     /// # Errors
     /// [`DeployError::NoEmbedding`] if the model does something else.
-    pub fn embedding(&self) -> Result<(&PictureSpec, &EmbeddingSpec), DeployError> {
+    pub fn embedding(&self) -> Result<(Vec<&PictureSpec>, &EmbeddingSpec), DeployError> {
         let lacks = |problem: &str| DeployError::NoEmbedding {
             path: self.path.clone(),
             architecture: self.contract.architecture.clone(),
@@ -281,27 +281,27 @@ impl Model {
             problem: problem.into(),
         };
         let embedding = self.contract.embedding.as_ref().ok_or_else(|| lacks("its contract has no `embedding`"))?;
-        match self.contract.input.as_slice() {
-            [InputSpec { picture: Some(picture), .. }] => Ok((picture, embedding)),
-            [_] => Err(lacks("a picture input is needed, it takes numbers")),
-            inputs => Err(lacks(&format!("one picture input is needed, it has {}", inputs.len()))),
+        let pictures: Option<Vec<_>> = self.contract.input.iter().map(|input| input.picture.as_ref()).collect();
+        match pictures {
+            Some(pictures) if !pictures.is_empty() => Ok((pictures, embedding)),
+            _ => Err(lacks("a picture input is needed, it takes numbers")),
         }
     }
 
-    /// Runs a batch of normalised pictures through a network of one input: the output the embedding is made from, or the first.
+    /// Runs a batch of normalised pictures, a slice for each input: the output the embedding is made from, or the first.
     ///
     /// # Shapes
-    /// - `batch`: `[rows, channels, height, width]` of the contract's input
+    /// - `batches`: `[rows, channels, height, width]` of each of the contract's inputs
     /// - returns: `[rows, ..]`
     ///
     /// # Errors
     /// As [`Model::run`].
-    pub fn features(&self, batch: &[f32], rows: usize) -> Result<Vec<f32>, DeployError> {
+    pub fn features(&self, batches: &[&[f32]], rows: usize) -> Result<Vec<f32>, DeployError> {
         let name = match &self.contract.embedding {
             Some(embedding) => &embedding.output,
             None => &self.contract.output[0].name,
         };
-        Ok(self.run(&[batch], rows, Some(name))?.remove(name).map(|(_, values)| values).unwrap_or_default())
+        Ok(self.run(batches, rows, Some(name))?.remove(name).map(|(_, values)| values).unwrap_or_default())
     }
 
     /// Runs a batch: `inputs` in the contract's order, each `[rows, ..]`; the outputs by name, each with its shape. `only` leaves

@@ -8,5 +8,6 @@ mod fixture;
 mod frontalize;
 mod generate;
 mod model;
+mod pairs;
 mod runtime;
 mod search;

@@ -3,6 +3,8 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use contract::dataset::paired::{PairLayout, PairOptions};
+
 use crate::embed;
 use crate::session::Provider;
 
@@ -23,6 +25,8 @@ pub(crate) enum Command {
     Frontalize(FrontalizeArgs),
     Evaluate(EvaluateArgs),
     Generate(GenerateArgs),
+    Enroll(EnrollArgs),
+    Verify(VerifyArgs),
     Doctor(DoctorArgs),
 }
 
@@ -67,6 +71,77 @@ pub(crate) struct PictureArgs {
 
 fn default_batch_size() -> NonZeroUsize {
     NonZeroUsize::new(embed::Options::BATCH_SIZE).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// How folders of pairs are read.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct PairArgs {
+    /// Folders hold pairs of palm and vein pictures, two for each row [default: one picture a row].
+    #[arg(long)]
+    pub(crate) pairs: bool,
+    /// Layout of the pairs: auto, plain, casia, polyu, tongji or manifest.
+    #[arg(long, default_value = "auto", value_name = "NAME")]
+    pub(crate) layout: PairLayout,
+    /// Folder or spectrum of the palm pictures [default: the layout's usual one].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) palm_band: Option<String>,
+    /// Folder or spectrum of the vein pictures [default: the layout's usual one].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) vein_band: Option<String>,
+    /// Regular expression for names, with groups band, index, subject, hand, session [default: the layout's].
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) pattern: Option<String>,
+}
+
+impl PairArgs {
+    pub(crate) fn options(&self) -> PairOptions {
+        let (palm, vein, pattern) = (self.palm_band.clone(), self.vein_band.clone(), self.pattern.clone());
+        PairOptions { layout: self.layout, palm, vein, pattern, ..PairOptions::default() }
+    }
+}
+
+/// The pictures of one person, one for each input of the model.
+#[derive(Debug, clap::Args)]
+pub(crate) struct OneArgs {
+    /// Picture of the palm's lines, or the only picture of a model of one input [default: none].
+    #[arg(long, visible_alias = "picture", value_name = "FILE")]
+    pub(crate) palm: Option<PathBuf>,
+    /// Picture of the veins [default: none].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) vein: Option<PathBuf>,
+    /// Who it is, or claims to be.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) identity: String,
+    /// Gallery: a folder that `deploy enroll` or `deploy embed` wrote.
+    #[arg(long, value_name = "EMBEDDINGS")]
+    pub(crate) gallery: PathBuf,
+}
+
+/// Add a person's picture, or pair of pictures, to a gallery; the gallery is made if it does not exist.
+#[derive(Debug, clap::Args)]
+pub(crate) struct EnrollArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) one: OneArgs,
+}
+
+/// Is this the person it claims to be (1:1)? Exits with 0 for yes and 1 for no.
+#[derive(Debug, clap::Args)]
+pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) one: OneArgs,
+    /// Cosine similarity from which the answer is yes (-1 to 1) [default: the model's calibrated one for --far].
+    #[arg(long, value_name = "COSINE", value_parser = cosine, allow_hyphen_values = true)]
+    pub(crate) threshold: Option<f32>,
+    /// False accept rate whose calibrated threshold is taken.
+    #[arg(long, value_name = "RATE", default_value_t = 0.001)]
+    pub(crate) far: f64,
+    /// Form of the result.
+    #[arg(long, value_enum, default_value_t = FactsFormat::Table)]
+    pub(crate) format: FactsFormat,
 }
 
 /// The HTML page.
@@ -125,6 +200,8 @@ pub(crate) struct EmbedArgs {
     #[arg(short, long, value_name = "OUT")]
     pub(crate) out: PathBuf,
     #[command(flatten)]
+    pub(crate) pairs: PairArgs,
+    #[command(flatten)]
     pub(crate) reading: PictureArgs,
 }
 
@@ -160,6 +237,8 @@ pub(crate) struct SearchArgs {
     #[command(flatten)]
     pub(crate) report: ReportArgs,
     #[command(flatten)]
+    pub(crate) pairs: PairArgs,
+    #[command(flatten)]
     pub(crate) reading: PictureArgs,
 }
 
@@ -187,7 +266,7 @@ pub(crate) struct FrontalizeArgs {
     pub(crate) reading: PictureArgs,
 }
 
-/// CMC and mAP on a dataset by the Market-1501 protocol.
+/// CMC and mAP on a dataset by the Market-1501 protocol; with --pairs, verification: EER, ROC, TAR at FAR, Rank-1.
 #[derive(Debug, clap::Args)]
 pub(crate) struct EvaluateArgs {
     #[command(flatten)]
@@ -213,6 +292,14 @@ pub(crate) struct EvaluateArgs {
     pub(crate) format: Format,
     #[command(flatten)]
     pub(crate) report: ReportArgs,
+    #[command(flatten)]
+    pub(crate) pairs: PairArgs,
+    /// What parts --pairs that test from those that train: people, session or pairs; all takes every pair.
+    #[arg(long, default_value = "people", value_name = "RULE", value_parser = ["people", "session", "pairs", "all"])]
+    pub(crate) split: String,
+    /// Seed of that split.
+    #[arg(long, default_value_t = PairOptions::default().seed, value_name = "N")]
+    pub(crate) split_seed: u64,
     #[command(flatten)]
     pub(crate) reading: PictureArgs,
 }
@@ -294,7 +381,7 @@ mod tests {
     #[test]
     fn every_flag_says_its_default() {
         for command in DeployArgs::command().get_subcommands() {
-            let required = ["model", "out", "gallery", "query", "datadir", "image"];
+            let required = ["model", "out", "gallery", "query", "datadir", "image", "identity"];
             for flag in command.get_opts().filter(|flag| !required.contains(&flag.get_id().as_str())) {
                 let about = flag.get_help().map(ToString::to_string).unwrap_or_default();
                 let said = about.contains("[default: ") || !flag.get_default_values().is_empty();

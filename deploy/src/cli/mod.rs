@@ -4,6 +4,7 @@ mod args;
 mod commands;
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -11,10 +12,10 @@ use contract::cli::{arguments, fail};
 
 use crate::DeployError;
 use crate::embed::{self, Collected, Skipped};
-use crate::gallery::Picture;
+use crate::gallery::{self, Picture};
 use crate::session::{Model, Options, Provider};
 
-use args::{Command, DeployArgs, ModelArgs, PictureArgs};
+use args::{Command, DeployArgs, ModelArgs, OneArgs, PairArgs, PictureArgs};
 
 /// Parses the command line and does what it says.
 pub fn run() -> ExitCode {
@@ -25,6 +26,8 @@ pub fn run() -> ExitCode {
         Command::Frontalize(args) => commands::frontalize::run(&args),
         Command::Evaluate(args) => commands::evaluate::run(&args),
         Command::Generate(args) => commands::generate::run(&args),
+        Command::Enroll(args) => commands::enroll::run(&args),
+        Command::Verify(args) => commands::verify::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
     };
     done.unwrap_or_else(|error| fail(&error))
@@ -64,6 +67,34 @@ fn open(ModelArgs { model, run }: &ModelArgs, pictures: usize) -> Result<Model, 
         eprintln!("note: {note}");
     }
     Ok(model)
+}
+
+/// The pictures of `places`, or their pairs.
+fn list(places: &[PathBuf], pairs: &PairArgs) -> Result<Vec<Picture>, DeployError> {
+    if !pairs.pairs {
+        return gallery::list(places);
+    }
+    let mut rows = Vec::new();
+    for place in places {
+        let list = contract::dataset::paired::list_pairs(place, &pairs.options())?;
+        list.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        rows.extend(gallery::of_pairs(list.pairs.iter(), &list.classes));
+    }
+    Ok(rows)
+}
+
+/// The row of one person: a picture for each input of the model, none missing.
+fn one_row(model: &Model, one: &OneArgs) -> Result<Picture, DeployError> {
+    let inputs = model.contract.input.len();
+    let missing = |name: &str| DeployError::MissingModality { missing: name.into() };
+    let first = if inputs == 1 { "picture" } else { "palm" };
+    let path = one.palm.clone().ok_or_else(|| missing(first))?;
+    if inputs > 1 && one.vein.is_none() {
+        return Err(missing("vein"));
+    }
+    let identity = contract::dataset::number_of(one.identity.as_ref());
+    let others = one.vein.iter().cloned().collect();
+    Ok(Picture { path, others, identity, identity_name: one.identity.clone(), camera: 0 })
 }
 
 fn embed_options(model: &ModelArgs, pictures: &PictureArgs) -> embed::Options {

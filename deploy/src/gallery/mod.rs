@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use contract::dataset::paired::Pair;
 use contract::dataset::{self, Sample};
 use contract::npy::{self, Array};
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,9 @@ pub struct Picture {
     /// The file, as it was named.
     #[serde(serialize_with = "lossy")]
     pub path: PathBuf,
+    /// Files for the model's further inputs, in its order: the veins of a palm.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<PathBuf>,
     /// Number of the identity; see [`dataset::list_pictures`].
     pub identity: i64,
     /// The identity as its file or folder name has it.
@@ -44,7 +48,7 @@ pub struct Picture {
 impl From<Sample> for Picture {
     fn from(sample: Sample) -> Self {
         let Sample { path, identity, identity_name, camera } = sample;
-        Self { path, identity, identity_name, camera }
+        Self { path, others: Vec::new(), identity, identity_name, camera }
     }
 }
 
@@ -69,6 +73,18 @@ pub fn list(places: &[PathBuf]) -> Result<Vec<Picture>, DeployError> {
         pictures.extend(dataset::list_pictures(place)?.into_iter().map(Picture::from));
     }
     Ok(pictures)
+}
+
+/// Rows of pairs, whose classes are named by `classes`.
+pub fn of_pairs<'a>(pairs: impl Iterator<Item = &'a Pair>, classes: &[String]) -> Vec<Picture> {
+    let row = |pair: &Pair| Picture {
+        path: pair.palm.clone(),
+        others: vec![pair.vein.clone()],
+        identity: dataset::number_of(classes[pair.class].as_ref()),
+        identity_name: classes[pair.class].clone(),
+        camera: i64::from(pair.session) - 1,
+    };
+    pairs.map(row).collect()
 }
 
 /// What an embeddings folder says about itself.
@@ -291,7 +307,7 @@ mod tests {
     use super::*;
 
     fn picture(identity: i64) -> Picture {
-        Picture { path: "p.jpg".into(), identity, identity_name: String::new(), camera: 0 }
+        Picture { path: "p.jpg".into(), others: vec![], identity, identity_name: String::new(), camera: 0 }
     }
 
     #[test]

@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 
 use crate::cli::args::EmbedArgs;
-use crate::cli::{embed_options, open, print, tell_skipped};
-use crate::gallery::{self, Facts, Writer};
+use crate::cli::{embed_options, list, open, print, tell_skipped};
+use crate::gallery::{Facts, Writer};
 use crate::{DeployError, embed};
 
 pub(crate) fn run(args: &EmbedArgs) -> Result<ExitCode, DeployError> {
-    let pictures = gallery::list(&args.pictures)?;
+    let pictures = list(&args.pictures, &args.pairs)?;
     let model = open(&args.model, pictures.len())?;
     let (_, spec) = model.embedding()?;
     let mut writer = Writer::create(&args.out, spec.dim)?;

@@ -18,6 +18,9 @@ use crate::session::Model;
 const SHOWN: usize = 10;
 
 pub(crate) fn run(args: &EvaluateArgs) -> Result<ExitCode, DeployError> {
+    if args.pairs.pairs {
+        return super::verification::run(args);
+    }
     let options = Options { train_identities: args.train_identities, cuhk03_labeled: args.cuhk03_labeled };
     let datasets = Dataset::open_each(&args.dataset, &args.datadir, &options)?;
     let pictures = datasets.iter().map(|dataset| dataset.query.len() + dataset.gallery.len()).sum();

@@ -390,12 +390,17 @@ pub fn list_pictures(place: &Path) -> Result<Vec<Sample>, DatasetError> {
         // `.` and `..` have no name of their own.
         let real = if parent.file_name().is_none() { Path::new(".").join(parent).canonicalize().ok() } else { None };
         let name = real.as_deref().unwrap_or(parent).file_name().unwrap_or_default();
-        let digest = Sha256::digest(name.as_encoded_bytes());
-        let hash = digest.iter().take(8).fold(0_u64, |hash, byte| hash << 8 | u64::from(*byte));
-        let identity = (hash >> 12 | 1 << 52) as i64;
-        Sample { identity, identity_name: name.to_string_lossy().into_owned(), camera: 0, path }
+        Sample { identity: number_of(name), identity_name: name.to_string_lossy().into_owned(), camera: 0, path }
     };
     Ok(listing.pictures.into_iter().map(sample).collect())
+}
+
+/// The number of an identity that only has a name: a hash, at least 2⁵² and below 2⁵³, so that two listings give one name
+/// one number.
+pub fn number_of(name: &std::ffi::OsStr) -> i64 {
+    let digest = Sha256::digest(name.as_encoded_bytes());
+    let hash = digest.iter().take(8).fold(0_u64, |hash, byte| hash << 8 | u64::from(*byte));
+    (hash >> 12 | 1 << 52) as i64
 }
 
 #[cfg(test)]

@@ -1,0 +1,145 @@
+//! A model of two pictures a row: pairs embedded, enrolled, verified, evaluated, and what is wrong with them said.
+
+use contract::{Axis, InputSpec, ModelContract, OutputSpec};
+use onnx::{AttributeProto, AttributeType, ModelProto, NodeProto, ValueInfoProto};
+
+use crate::fixture::{DIM, Fixture, SIZE, TOLERANCE, contract, graph, reference, with_contract};
+
+/// Both pictures through the tiny network, one after the other.
+fn model() -> ModelProto {
+    let mut model = graph();
+    let tiny = model.graph.as_mut().unwrap();
+    let (nodes, input) = (tiny.node.clone(), tiny.input[0].clone());
+    tiny.node.clear();
+    tiny.input.clear();
+    for side in ["palm", "vein"] {
+        let rename = |name: &String| match name.as_str() {
+            "image" => side.to_owned(),
+            weights if weights.starts_with("conv.") => weights.to_owned(),
+            other => format!("{side}.{other}"),
+        };
+        tiny.node.extend(nodes.iter().map(|node| NodeProto {
+            name: format!("{side}.{}", node.name),
+            input: node.input.iter().map(rename).collect(),
+            output: node.output.iter().map(rename).collect(),
+            ..node.clone()
+        }));
+        tiny.input.push(ValueInfoProto { name: side.into(), ..input.clone() });
+    }
+    let axis = AttributeProto { name: "axis".into(), r#type: AttributeType::Int as i32, i: 1, ..Default::default() };
+    tiny.node.push(NodeProto {
+        op_type: "Concat".into(),
+        name: "features".into(),
+        input: vec!["palm.features".into(), "vein.features".into()],
+        output: vec!["features".into()],
+        attribute: vec![axis],
+        ..Default::default()
+    });
+    let dims = tiny.output[0].r#type.as_mut().unwrap().tensor_type.as_mut().unwrap().shape.as_mut().unwrap();
+    dims.dim[1].value = Some(onnx::Dimension::Value(2 * DIM as i64));
+    with_contract(model, &pair_contract())
+}
+
+fn pair_contract() -> ModelContract {
+    let one = contract();
+    let input = ["palm", "vein"].map(|name| InputSpec { name: name.into(), ..one.input[0].clone() }).to_vec();
+    let mut embedding = one.embedding.clone().unwrap();
+    (embedding.dim, embedding.flip) = (2 * DIM, false);
+    embedding.contract_id = ModelContract::embedding_id(&input, &embedding, "fp32", "weights");
+    let shape = vec![Axis::Symbol("batch".into()), Axis::Size(2 * DIM)];
+    let output = vec![OutputSpec { shape, ..one.output[0].clone() }];
+    ModelContract { family: "palmvein".into(), input, output, embedding: Some(embedding), golden: None, ..one }
+}
+
+/// Three hands with three pairs each, and the model.
+fn fixture() -> Fixture {
+    let fixture = Fixture::new();
+    fixture.write_model("pair.onnx", &model());
+    for hand in ["001_l", "001_r", "002_l"] {
+        for n in 1..=3 {
+            for side in ["palm", "vein"] {
+                fixture.picture(&format!("set/{side}/{hand}/{n}.png"), &format!("{side} {hand}"), 0.1 * n as f32);
+            }
+        }
+    }
+    fixture
+}
+
+#[test]
+fn a_pair_is_one_row() {
+    let fixture = fixture();
+    fixture.run("embed @set -m @pair.onnx -o @rows --pairs").done();
+    let (values, rows) = fixture.rows("rows");
+    assert_eq!(values.dim(), (9, 2 * DIM));
+    assert_eq!(rows[4]["identity_name"], "001_r");
+    let mut expected = Vec::new();
+    for side in ["palm", "vein"] {
+        let path = fixture.path(&format!("set/{side}/001_r/2.png"));
+        let mut batch = vec![0.0; 3 * SIZE[0] * SIZE[1]];
+        let input = contract().input.remove(0).picture.unwrap();
+        contract::preprocess::load(&path, &input, &mut batch).unwrap();
+        expected.extend(reference(&batch));
+    }
+    let length = expected.iter().map(|value| value * value).sum::<f32>().sqrt();
+    for (found, wanted) in values.row(4).iter().zip(&expected) {
+        assert!((found - wanted / length).abs() < TOLERANCE, "{found}, {wanted} / {length}");
+    }
+    let found = fixture.run("search -m @pair.onnx --pairs --gallery @rows --query @set -k 2 --format csv").done();
+    assert_eq!(found.lines().count(), 1 + 9 * 2);
+}
+
+#[test]
+fn enrolled_people_are_verified_and_others_are_not() {
+    let fixture = fixture();
+    let pair = |hand: &str, n: usize| format!("--palm @set/palm/{hand}/{n}.png --vein @set/vein/{hand}/{n}.png");
+    for (n, said) in [(1, "1 row in"), (2, "2 rows in")] {
+        let line = format!("enroll -m @pair.onnx --gallery @people --identity anna {}", pair("001_l", n));
+        assert!(fixture.run(&line).done().contains(said));
+    }
+    let verify = |identity: &str, pair: &str, more: &str| {
+        fixture.run(&format!("verify -m @pair.onnx --gallery @people --identity {identity} {pair} {more}"))
+    };
+    let yes = verify("anna", &pair("001_l", 3), "--threshold 0.9 --format json");
+    let answer: serde_json::Value = serde_json::from_str(&yes.done()).unwrap();
+    assert_eq!((answer["match"].as_bool(), answer["enrolled_rows"].as_u64()), (Some(true), Some(2)));
+    let no = verify("anna", &pair("002_l", 3), "--threshold 0.9999");
+    assert_eq!(no.code, 1, "{}{}", no.stdout, no.stderr);
+    assert!(no.stdout.starts_with("no match: similarity "), "{}", no.stdout);
+    verify("bert", &pair("001_l", 3), "--threshold 0.9").error(&["`bert` is not enrolled"]);
+    verify("anna", &pair("001_l", 3), "").error(&["no threshold", "0.001", "--threshold"]);
+    verify("anna", "--palm @set/palm/001_l/3.png", "--threshold 0.9").error(&["needs a vein picture", "--vein FILE"]);
+    verify("anna", "--vein @set/vein/001_l/3.png", "--threshold 0.9").error(&["needs a palm picture"]);
+}
+
+#[test]
+fn evaluation_of_pairs_says_how_well_people_are_told_apart() {
+    let fixture = fixture();
+    let line = "evaluate -m @pair.onnx --datadir @set --pairs --split all";
+    let table = fixture.run(line).done();
+    for part in ["9 rows of 3 identities: 9 genuine pairs, 27 impostor pairs", "EER", "TAR at FAR 1 %", "Rank-1"] {
+        assert!(table.contains(part), "{part} in {table}");
+    }
+    let json = fixture.run(&format!("{line} --format json --report @page.html")).done();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let eer = json["verification"]["eer"]["rate"].as_f64().unwrap();
+    assert!((0.0..=1.0).contains(&eer));
+    let page = std::fs::read_to_string(fixture.path("page.html")).unwrap();
+    assert!(page.contains("<svg") && page.contains("plain, all pairs"), "{page}");
+}
+
+#[test]
+fn bad_pairs_are_named() {
+    let fixture = fixture();
+    fixture.run("embed @set/palm -m @pair.onnx -o @rows").error(&["2 pictures a row (palm, vein)", "--pairs"]);
+    fixture.run("embed @set -m @model.onnx -o @rows --pairs").error(&["takes 1 pictures a row", "comes with 2"]);
+    fixture.picture("half/palm/7/1.png", "someone", 0.0);
+    fixture.run("embed @half -m @pair.onnx -o @rows --pairs").error(&["1 palm picture", "no vein picture"]);
+    std::fs::remove_file(fixture.path("set/vein/001_l/2.png")).unwrap();
+    std::fs::write(fixture.path("set/vein/001_r/2.png"), "no picture").unwrap();
+    let answer = fixture.run("embed @set -m @pair.onnx -o @rows --pairs");
+    for part in ["palm/001_l/2.png", "without a counterpart", "1 of 8 pictures cannot be used", "vein/001_r/2.png"] {
+        assert!(answer.stderr.contains(part), "{part} in {}", answer.stderr);
+    }
+    answer.done();
+    assert_eq!(fixture.rows("rows").0.nrows(), 7);
+}
