@@ -1,7 +1,11 @@
 //! One forward pass on Burn's capture device: the operations, the constants and the parameters' names.
 
+mod linear;
+
+use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::sync::Once;
 
 use burn::backend::capture::CaptureBackend;
 use burn::backend::ir::{OperationIr, TensorId};
@@ -12,7 +16,7 @@ use crate::error::ExportError;
 use crate::io::{AnyTensor, Inputs, Outputs};
 
 /// One recording: what was computed, at which sizes of the symbols.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Trace {
     /// Sizes for people: `batch 2`.
     pub sizes: String,
@@ -80,16 +84,37 @@ where
             ExportError::Trace { message: message.unwrap_or_else(|| "it panicked without a message".into()) }
         })?
         .map_err(|cause| ExportError::Capture { cause: cause.to_string() })?;
-    let operations = captured.graph.operations;
     let computes = |operation: &OperationIr| !matches!(operation, OperationIr::Init(_) | OperationIr::Drop(_));
+    let operations = captured.graph.operations.into_iter().filter(computes).collect();
     Ok(Trace {
         sizes,
-        operations: operations.into_iter().filter(computes).collect(),
+        operations: linear::join(operations, &output_ids),
         values: captured.values,
         parameters: names.found,
         inputs: captured.graph.inputs,
         outputs: output_ids,
     })
+}
+
+thread_local! {
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work` without a word on stderr from panics of this thread that `work` catches: for trying what may fail.
+pub(crate) fn quietly<T>(work: impl FnOnce() -> T) -> T {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = take_hook();
+        set_hook(Box::new(move |panic| {
+            if !QUIET.get() {
+                usual(panic);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let result = work();
+    QUIET.set(false);
+    result
 }
 
 /// Collects parameter names. The variant of an enum is no part of the path: `Model::LmbnN` holds `backbone`, not

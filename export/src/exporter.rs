@@ -7,7 +7,7 @@ use burn::module::Module;
 use burn::tensor::{BoolStore, DType as BurnType, Device, TensorData};
 use contract::Axis;
 
-use crate::capture::{Trace, record};
+use crate::capture::{Trace, quietly, record};
 use crate::encode::LARGEST_FILE;
 use crate::error::ExportError;
 use crate::graph::Dim;
@@ -15,7 +15,7 @@ use crate::io::{AnyTensor, Inputs, Kind, Outputs};
 use crate::lower::{Boundary, lower};
 use crate::model::{ExportedModel, ModelInput, Recipe, Subject, Warning};
 use crate::optimise::optimise;
-use crate::resolve::{Plan, resolve};
+use crate::resolve::{Plan, Sizes, resolve};
 use crate::verify::{SampleInput, checker};
 use crate::{DEFAULT_OPSET, OPSETS};
 
@@ -95,8 +95,9 @@ impl Exporter {
         self
     }
 
-    /// Three different sizes at which the axis `symbol` is recorded. The default is 2, 3, 5 for first axes and 64, 96, 160 for
-    /// others; a network that cannot take those needs its own.
+    /// Three different sizes at which the axis `symbol` is recorded. The default is 2, 3, 5 for first axes, and for others 64, 96,
+    /// 160 and, if the module takes them, odd sizes, which tell apart how it rounds. A network that cannot take those needs
+    /// its own; what it does at sizes with another divisor than these is then not known.
     pub fn recorded_at(mut self, symbol: impl Into<String>, sizes: [usize; 3]) -> Self {
         self.sizes.push((symbol.into(), sizes));
         self
@@ -118,26 +119,38 @@ impl Exporter {
         let signatures = I::signatures();
         self.check::<I>()?;
         let kinds: Vec<Kind> = signatures.iter().map(|signature| signature.kind).collect();
-        let plan = self.plan();
-        let mut traces = vec![];
-        for sizes in plan.runs() {
+        let mut plan = self.plan();
+        let record = |sizes: &Sizes| {
             let inputs: Vec<TensorData> = self
                 .inputs
                 .iter()
                 .zip(&kinds)
-                .map(|(input, kind)| blank(*kind, input.integers[0], shape(&input.axes, &plan, &sizes)))
+                .map(|(input, kind)| blank(*kind, input.integers[0], shape(&input.axes, &plan, sizes)))
                 .collect();
-            let text = plan.symbols.iter().zip(&sizes).map(|(symbol, size)| format!("{symbol} {size}"));
-            let text = text.collect::<Vec<_>>().join(", ");
-            traces.push(record(module, &inputs, text, &forward)?);
-        }
+            let text = plan.symbols.iter().zip(sizes).map(|(symbol, size)| format!("{symbol} {size}"));
+            record(module, &inputs, text.collect::<Vec<_>>().join(", "), &forward)
+        };
+        let all = |runs: &[Sizes]| runs.iter().map(&record).collect::<Result<Vec<_>, _>>();
+        let mut traces = all(&plan.runs())?;
+        // Many networks take multiples only, and say so by a panic: then those have to do.
+        let (odd, even) = (plan.odd(), plan.even());
+        let (joint, more) = match quietly(|| all(&odd)) {
+            Ok(more) if !odd.is_empty() => (odd, more),
+            Ok(_) | Err(ExportError::Trace { .. }) => {
+                let more = all(&even)?;
+                (even, more)
+            }
+            Err(other) => return Err(other),
+        };
+        traces.extend(more);
+        plan.joint = joint;
         let boundary = self.boundary(traces[0].outputs.len())?;
         let resolved = resolve(plan.clone(), traces)?;
         let (mut graph, operations, origins) = lower(&resolved, &self.name, &boundary, self.opset)?;
         let warnings = warnings(&graph);
         checker::check(&graph, self.opset)?;
         if self.optimise {
-            optimise(&mut graph);
+            optimise(&mut graph, self.opset);
             checker::check(&graph, self.opset)?;
         }
         let inputs = self
@@ -189,7 +202,7 @@ impl Exporter {
     }
 
     fn plan(&self) -> Plan {
-        let mut plan = Plan { symbols: vec![], choices: vec![] };
+        let mut plan = Plan { symbols: vec![], choices: vec![], open: vec![], joint: vec![] };
         for input in &self.inputs {
             for (axis, size) in input.axes.iter().enumerate() {
                 let Axis::Symbol(symbol) = size else { continue };
@@ -198,6 +211,7 @@ impl Exporter {
                 }
                 let chosen = self.sizes.iter().rev().find(|(name, _)| name == symbol).map(|(_, sizes)| *sizes);
                 plan.symbols.push(symbol.clone());
+                plan.open.push(chosen.is_none() && axis > 0);
                 plan.choices.push(chosen.unwrap_or(if axis == 0 { BATCH_SIZES } else { OTHER_SIZES }));
             }
         }

@@ -55,7 +55,7 @@ impl AnyTensor {
     }
 }
 
-/// What a forward function takes: a tensor, a tuple of up to four, or an array of equal ones.
+/// What a forward function takes: a tensor, a tuple of up to eight, or an array of equal ones, nested as one likes.
 pub trait Inputs: Sized {
     /// Rank and kind of each tensor, in order.
     fn signatures() -> Vec<Signature>;
@@ -172,3 +172,7 @@ tuple!(A);
 tuple!(A, B);
 tuple!(A, B, C);
 tuple!(A, B, C, D);
+tuple!(A, B, C, D, E);
+tuple!(A, B, C, D, E, F);
+tuple!(A, B, C, D, E, F, G);
+tuple!(A, B, C, D, E, F, G, H);

@@ -40,6 +40,91 @@
 //! onnx::parse(&bytes, "net.onnx".as_ref(), &onnx::Limits::default()).expect("what we write can be read");
 //! # Ok::<(), export::ExportError>(())
 //! ```
+//!
+//! # Several inputs, and outputs of one's own
+//!
+//! A forward function takes a tensor, or tuples and arrays of tensors ([`Inputs`]), and gives a tensor, or tuples, arrays,
+//! vectors and options of such, nested as one likes ([`Outputs`]); a struct says in one line which tensors it holds. Names are
+//! given in the same order. Integers are declared with the range that is valid, because the module is run to compare.
+//!
+//! ```
+//! # use burn::module::Module;
+//! # use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
+//! # use burn::tensor::{Device, Int, Tensor};
+//! # use contract::Axis;
+//! use export::{AnyTensor, Exporter, Outputs};
+//!
+//! #[derive(Module, Debug)]
+//! struct Tagger {
+//!     words: Embedding,
+//!     tags: Linear,
+//! }
+//!
+//! struct Tagged {
+//!     scores: Tensor<3>,
+//!     sentence: Tensor<2>,
+//! }
+//!
+//! impl Outputs for Tagged {
+//!     fn tensors(&self) -> Vec<AnyTensor> {
+//!         [self.scores.tensors(), self.sentence.tensors()].concat()
+//!     }
+//! }
+//!
+//! impl Tagger {
+//!     fn forward(&self, tokens: Tensor<2, Int>, weight: Tensor<2>) -> Tagged {
+//!         let words = self.words.forward(tokens) * weight.unsqueeze_dim::<3>(2);
+//!         Tagged { scores: self.tags.forward(words.clone()), sentence: words.mean_dim(1).squeeze_dim(1) }
+//!     }
+//! }
+//!
+//! let device = Device::flex();
+//! let net = Tagger { words: EmbeddingConfig::new(100, 8).init(&device), tags: LinearConfig::new(8, 5).init(&device) };
+//! // The same symbol is the same size, in all inputs.
+//! let axes = [Axis::Symbol("batch".into()), Axis::Symbol("length".into())];
+//! let model = Exporter::new("tagger")
+//!     .integers("tokens", axes.clone(), 0, 100)
+//!     .input("weight", axes)
+//!     .output("scores")
+//!     .output("sentence")
+//!     .export(&net, |net: &Tagger, (tokens, weight)| net.forward(tokens, weight))?;
+//! let shape = [Axis::Symbol("batch".into()), Axis::Symbol("length".into()), Axis::Size(5)];
+//! assert_eq!(model.outputs()[0], ("scores".to_owned(), shape.to_vec()));
+//! # Ok::<(), export::ExportError>(())
+//! ```
+//!
+//! # Axes of any size
+//!
+//! An axis is a number, or a symbol that stands for any size. The module is recorded at several sizes of every symbol, also at
+//! odd ones where it takes them, and every number in it becomes what it is: a constant, or a formula of the symbols, computed
+//! in the model from the shapes of its inputs (sums, products, quotients rounded down). A number that follows no rule is an
+//! error with its place, never a constant:
+//!
+//! ```
+//! # use burn::nn::{Linear, LinearConfig};
+//! # use burn::tensor::{Device, Tensor};
+//! # use contract::Axis;
+//! # use export::{ExportError, Exporter};
+//! # let linear = LinearConfig::new(8, 4).init(&Device::flex());
+//! let refused = Exporter::new("mean of the batch")
+//!     .input("x", [Axis::Symbol("batch".into()), Axis::Size(8)])
+//!     .export(&linear, |linear: &Linear, x: Tensor<2>| {
+//!         let [batch, _] = x.dims();
+//!         linear.forward(x) / batch as f64
+//!     });
+//! let error = refused.unwrap_err();
+//! assert!(matches!(error, ExportError::Baked { .. }));
+//! assert!(error.to_string().contains("`NumericFloat::DivScalar`"), "{error}");
+//! ```
+//!
+//! [`Exporter::recorded_at`] is for networks that take particular sizes only. Control flow that depends on a size
+//! ([`ExportError::Diverged`]), as in a recurrent network that is unrolled, needs a fixed axis.
+//!
+//! # Errors and warnings
+//!
+//! Everything that can be wrong with a module is an [`ExportError`] that names it: operations without ONNX form, all at once
+//! and by module path; parameters that are not finite; names that are used twice; values read while recording. What is
+//! strange but not wrong is in [`ExportedModel::warnings`]: an output that depends on no input, an input that is not used.
 
 pub mod bundle;
 mod capture;
@@ -47,6 +132,8 @@ pub mod certificate;
 mod encode;
 mod error;
 mod exporter;
+#[cfg(test)]
+mod fuzz;
 pub mod graph;
 mod io;
 mod lower;
@@ -71,8 +158,9 @@ pub use verify::{Bundle, Check, Divergence, Outcome, Parity, Runtime, Tolerance}
 /// Operator sets that can be written.
 pub const OPSETS: RangeInclusive<u32> = 17..=23;
 
-/// Operator set that is written when none is asked for: the newest that TensorRT 10 and ONNX Runtime 1.31 both take in full,
-/// and the first with `Gelu` as an operator. Its IR version, 9, is read by every runtime since 2023.
+/// Operator set that is written when none is asked for: 20, the newest that every TensorRT 10 and ONNX Runtime 1.31 take. The
+/// parser of TensorRT 10.0 reads 9 to 20, later ones 22 and more; ONNX Runtime 1.31 reads all of [`OPSETS`]. It is the first
+/// with `Gelu` as an operator, and its IR version, 9, is read by every runtime since 2023.
 pub const DEFAULT_OPSET: u32 = 20;
 
 /// The Burn that modules are recorded with.

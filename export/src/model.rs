@@ -329,7 +329,7 @@ impl ExportedModel {
         }
     }
 
-    /// Shape of an input at a batch size; other symbols take the sizes they were recorded at, in turn.
+    /// Shape of an input at a batch size; other symbols take the sizes they were recorded at and one more, in turn.
     fn input_shape(&self, input: &ModelInput, batch: usize, run: usize) -> Vec<usize> {
         let batch_symbol = self.batch_symbol();
         let sizes: Vec<usize> = self
@@ -337,8 +337,11 @@ impl ExportedModel {
             .plan
             .symbols
             .iter()
-            .zip(&self.recipe.plan.choices)
-            .map(|(symbol, choice)| if Some(symbol.as_str()) == batch_symbol { batch } else { choice[run % 3] })
+            .zip((0..).map(|index| self.recipe.plan.compared(index)))
+            .map(|(symbol, sizes)| match Some(symbol.as_str()) == batch_symbol {
+                true => batch,
+                false => sizes[run % sizes.len()],
+            })
             .collect();
         shape(&input.axes, &self.recipe.plan, &sizes)
     }

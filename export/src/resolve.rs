@@ -1,98 +1,26 @@
 //! Several recordings of one module, at different sizes of its dynamic axes -> one graph with symbolic axes.
 //!
 //! A recording is concrete: it says 2 where the batch was 2. Comparing recordings tells which numbers follow which
-//! symbol. Shapes become [`Dim`]s; a number inside an operation that follows a symbol is an error unless the lowering
-//! asks for it through [`Resolved::number`]; constants that differ are an error. Nothing is baked in silence.
+//! symbol. Shapes become [`Dim`]s: by the operation's own rule where it is known ([`infer`]), else by the formula of an axis
+//! that was equal in all recordings, else by a rule that fits them ([`plan`]). A number inside an operation that follows a
+//! symbol is an error unless the lowering asks for it through [`Resolved::number`]; constants that differ are an error unless
+//! they count up. Nothing is baked in silence.
+
+mod infer;
+mod plan;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use burn::backend::ir::{BaseOperationIr, ModuleOperationIr, OperationIr, TensorId, TensorIr};
+use burn::tensor::TensorData;
 use serde_json::Value as Json;
 
 use crate::capture::Trace;
 use crate::error::ExportError;
-use crate::graph::Dim;
+use crate::graph::{Dim, Formula};
 
-/// The sizes that symbols had in one recording, in the order of [`Plan::symbols`].
-pub(crate) type Sizes = Vec<usize>;
-
-/// Which sizes are recorded: a base, and for each symbol two more with only that symbol changed.
-#[derive(Debug, Clone)]
-pub(crate) struct Plan {
-    /// Symbols of all inputs, in order of appearance.
-    pub symbols: Vec<String>,
-    /// Three sizes per symbol.
-    pub choices: Vec<[usize; 3]>,
-}
-
-impl Plan {
-    /// All recordings, the base first.
-    pub(crate) fn runs(&self) -> Vec<Sizes> {
-        let base: Sizes = self.choices.iter().map(|choice| choice[0]).collect();
-        let mut runs = vec![base.clone()];
-        for (symbol, choice) in self.choices.iter().enumerate() {
-            for &size in &choice[1..] {
-                let mut sizes = base.clone();
-                sizes[symbol] = size;
-                runs.push(sizes);
-            }
-        }
-        runs
-    }
-
-    /// The numbers one quantity had in the recordings -> what it is. `None` if no rule of ours fits.
-    pub(crate) fn fit(&self, numbers: &[i64]) -> Option<Fit> {
-        let base = *numbers.first()?;
-        let mut slopes = vec![];
-        for (index, (symbol, choice)) in self.symbols.iter().zip(&self.choices).enumerate() {
-            let [x0, x1, x2] = choice.map(|size| size as i64);
-            let (y1, y2) = (*numbers.get(1 + 2 * index)?, *numbers.get(2 + 2 * index)?);
-            if y1 == base && y2 == base {
-                continue;
-            }
-            // One line through three points, or nothing: rounding and minima are not lines.
-            if (y1 - base) * (x2 - x0) != (y2 - base) * (x1 - x0) {
-                return None;
-            }
-            slopes.push((symbol, x0, y1 - base, x1 - x0));
-        }
-        match slopes.as_slice() {
-            [] => Some(Fit::Fixed(base)),
-            &[(symbol, x, rise, run)] => {
-                let (rise, run) = if run < 0 { (-rise, -run) } else { (rise, run) };
-                let offset = base * run - rise * x;
-                let divisor = gcd(gcd(rise, run), offset).max(1);
-                Some(Fit::Dynamic(Dim::Linear {
-                    symbol: symbol.clone(),
-                    numerator: rise / divisor,
-                    offset: offset / divisor,
-                    denominator: run / divisor,
-                }))
-            }
-            &[(a, xa, rise_a, run_a), (b, xb, rise_b, run_b)] => {
-                // Proportional to both, or nothing.
-                let proportional = |x: i64, rise: i64, run: i64| base * run == rise * x;
-                let exact = base % (xa * xb) == 0;
-                (exact && proportional(xa, rise_a, run_a) && proportional(xb, rise_b, run_b))
-                    .then(|| Fit::Dynamic(Dim::Product { factor: base / (xa * xb), symbols: [a.clone(), b.clone()] }))
-            }
-            _ => None,
-        }
-    }
-}
-
-/// What a number of the recordings is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Fit {
-    /// The same everywhere.
-    Fixed(i64),
-    /// Follows a symbol.
-    Dynamic(Dim),
-}
-
-fn gcd(a: i64, b: i64) -> i64 {
-    if b == 0 { a.abs() } else { gcd(b, a % b) }
-}
+use infer::infer;
+pub(crate) use plan::{Fit, Plan, Sizes};
 
 /// The recordings, aligned.
 #[derive(Debug)]
@@ -102,7 +30,8 @@ pub(crate) struct Resolved {
     /// Operations of all recordings, by operation: `[operation][recording]`.
     aligned: Vec<Vec<OperationIr>>,
     dims: HashMap<TensorId, Vec<Dim>>,
-    plan: Plan,
+    ramps: HashMap<TensorId, Ramp>,
+    sizes: Known,
     /// Module of each operation, or the nearest named one before it.
     pub modules: Vec<String>,
 }
@@ -117,8 +46,141 @@ impl Resolved {
     /// A number that `pick` finds in operation `index`: `None` if it differs between recordings by no rule of ours.
     pub(crate) fn number(&self, index: usize, pick: impl Fn(&OperationIr) -> Option<i64>) -> Option<Fit> {
         let numbers: Option<Vec<i64>> = self.aligned[index].iter().map(pick).collect();
-        self.plan.fit(&numbers?)
+        self.sizes.find(&numbers?).map(Fit::from)
     }
+
+    /// The constant that counts up to a size, if `id` is one, and how many elements it has.
+    pub(crate) fn ramp(&self, id: TensorId) -> Option<(Ramp, Dim)> {
+        Some((*self.ramps.get(&id)?, self.dims.get(&id)?.first()?.clone()))
+    }
+}
+
+/// `start`, `start + step`, …
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ramp {
+    pub start: i64,
+    pub step: i64,
+}
+
+impl Ramp {
+    /// A vector of at least two integers in equal steps.
+    fn of(data: &TensorData) -> Option<Self> {
+        if data.shape().len() != 1 || !(data.dtype().is_int() || data.dtype().is_uint()) {
+            return None;
+        }
+        let values: Vec<i64> = data.iter::<i64>().collect();
+        let (start, step) = (*values.first()?, values.get(1)?.checked_sub(values[0])?);
+        values.windows(2).all(|pair| pair[1].checked_sub(pair[0]) == Some(step)).then_some(Self { start, step })
+    }
+}
+
+/// The formulas of all axes seen so far, with what they are in each recording.
+#[derive(Debug)]
+struct Known {
+    plan: Plan,
+    formulas: Vec<(Formula, Vec<i64>)>,
+}
+
+impl Known {
+    fn new(plan: Plan) -> Self {
+        let mut known = Self { plan, formulas: vec![] };
+        for symbol in known.plan.symbols.clone() {
+            known.learn(&Formula::symbol(symbol));
+        }
+        known
+    }
+
+    fn learn(&mut self, formula: &Formula) {
+        if formula.number().is_none()
+            && self.formulas.iter().all(|(old, _)| old != formula)
+            && let Some(numbers) = self.plan.evaluate(formula)
+        {
+            self.formulas.push((formula.clone(), numbers));
+        }
+    }
+
+    /// All axes of a tensor that was seen in every one of `runs` recordings, each by `resolve`; learns what they are.
+    fn shape(
+        &mut self,
+        seen: Option<&Vec<Vec<usize>>>,
+        runs: usize,
+        resolve: impl Fn(&Self, &[i64], usize, usize) -> Dim,
+    ) -> Vec<Dim> {
+        let Some(seen) = seen else { return vec![] };
+        let rank = seen.first().map_or(0, Vec::len);
+        let axis = |axis: usize| {
+            let numbers: Vec<i64> = seen.iter().filter_map(|shape| shape.get(axis)).map(|&size| size as i64).collect();
+            if numbers.len() == runs { resolve(self, &numbers, rank, axis) } else { Dim::Unknown }
+        };
+        let dims: Vec<Dim> = (0..rank).map(axis).collect();
+        for formula in dims.iter().filter_map(Dim::formula) {
+            self.learn(&formula);
+        }
+        dims
+    }
+
+    fn agrees(&self, formula: &Formula, numbers: &[i64]) -> bool {
+        self.plan.evaluate(formula).as_deref() == Some(numbers)
+    }
+
+    /// What `numbers` are: those of a known axis, or the symbols or a known axis scaled, shifted and divided.
+    fn find(&self, numbers: &[i64]) -> Option<Formula> {
+        if let Some((formula, _)) = self.formulas.iter().find(|(_, known)| known == numbers) {
+            return Some(formula.clone());
+        }
+        self.plan.fit(numbers).or_else(|| {
+            self.formulas.iter().find_map(|(formula, known)| {
+                let points: Vec<(i64, i64)> = known.iter().copied().zip(numbers.iter().copied()).collect();
+                plan::floor_line(formula, &points).filter(|found| self.agrees(found, numbers))
+            })
+        })
+    }
+
+    /// The size of one axis of an operation's output.
+    fn axis(&self, operation: &OperationIr, inputs: &[Vec<Dim>], rank: usize, axis: usize, numbers: &[i64]) -> Dim {
+        let first = numbers.first().copied().unwrap_or(0);
+        if numbers.iter().all(|&number| number == first) {
+            return Dim::from(Formula::constant(first));
+        }
+        let known = |input: usize, axis: usize| inputs.get(input)?.get(axis)?.formula();
+        let inferred = infer(operation, axis, &known);
+        // Broadcasting counts axes from the last.
+        let opposite = inputs.iter().filter_map(|dims| dims.get((axis + dims.len()).checked_sub(rank)?)?.formula());
+        let others = inputs.iter().flatten().filter_map(Dim::formula);
+        let candidates = inferred.into_iter().chain(opposite).chain(others);
+        let folded = || {
+            inputs.first().into_iter().flat_map(|dims| products(dims)).find_map(|product| {
+                let numbers_of = self.plan.evaluate(&product)?;
+                let points: Vec<(i64, i64)> = numbers_of.into_iter().zip(numbers.iter().copied()).collect();
+                plan::floor_line(&product, &points)
+            })
+        };
+        candidates
+            .into_iter()
+            .find(|formula| self.agrees(formula, numbers))
+            .or_else(|| self.formulas.iter().find(|(_, known)| known == numbers).map(|(formula, _)| formula.clone()))
+            .or_else(|| folded().filter(|formula| self.agrees(formula, numbers)))
+            .or_else(|| self.find(numbers))
+            .map_or(Dim::Unknown, Dim::from)
+    }
+}
+
+/// Sizes of neighbouring axes multiplied: what a reshape makes of them.
+fn products(dims: &[Dim]) -> Vec<Formula> {
+    let mut products = vec![];
+    for first in 0..dims.len() {
+        let mut product = Formula::constant(1);
+        for dim in &dims[first..] {
+            match dim.formula().and_then(|formula| product.times(&formula)) {
+                Some(longer) => product = longer,
+                None => break,
+            }
+            if product.number().is_none() {
+                products.push(product.clone());
+            }
+        }
+    }
+    products
 }
 
 /// Aligns recordings; the first is the base.
@@ -134,6 +196,7 @@ pub(crate) fn resolve(plan: Plan, traces: Vec<Trace>) -> Result<Resolved, Export
     for tensor in base.operations.iter().flat_map(OperationIr::nodes) {
         shapes.entry(tensor.id).or_insert_with(|| vec![sizes(tensor)]);
     }
+    let mut ramps = HashMap::new();
     for other in traces {
         let mut twins: HashMap<TensorId, TensorId> = base.inputs.iter().copied().zip(other.inputs.clone()).collect();
         let mut seen = HashSet::new();
@@ -166,7 +229,12 @@ pub(crate) fn resolve(plan: Plan, traces: Vec<Trace>) -> Result<Resolved, Export
                     (Some(a), Some(b))
                         if known.is_none() && (a.shape() != b.shape() || a.as_bytes() != b.as_bytes()) =>
                     {
-                        return Err(baked(format!("a constant of shape {:?} differs", sizes(our))));
+                        match (Ramp::of(a), Ramp::of(b)) {
+                            (Some(ours), Some(theirs)) if ours == theirs => {
+                                ramps.insert(our.id, ours);
+                            }
+                            _ => return Err(baked(format!("a constant of shape {:?} differs", sizes(our)))),
+                        }
                     }
                     (Some(_), None) | (None, Some(_)) => return Err(diverged()),
                     _ => {}
@@ -182,20 +250,28 @@ pub(crate) fn resolve(plan: Plan, traces: Vec<Trace>) -> Result<Resolved, Export
         }
     }
     let runs = plan.runs().len();
-    let resolve_axis = |axis: usize, seen: &[Vec<usize>]| {
-        let numbers: Vec<i64> = seen.iter().map(|shape| shape[axis] as i64).collect();
-        match plan.fit(&numbers) {
-            Some(Fit::Fixed(size)) => Dim::Size(size as usize),
-            Some(Fit::Dynamic(dim)) => dim,
-            None => Dim::Unknown,
+    let mut known = Known::new(plan);
+    let mut dims: HashMap<TensorId, Vec<Dim>> = HashMap::new();
+    for operation in &base.operations {
+        // Inputs of the graph and constants come into sight here; what an operation writes follows from what it reads.
+        let mut inputs: Vec<Vec<Dim>> = vec![];
+        for tensor in operation.inputs() {
+            let found = dims.entry(tensor.id).or_insert_with(|| {
+                known.shape(shapes.get(&tensor.id), runs, |known, numbers, _, _| {
+                    known.find(numbers).map_or(Dim::Unknown, Dim::from)
+                })
+            });
+            inputs.push(found.clone());
         }
-    };
-    let dims = shapes
-        .into_iter()
-        .filter(|(_, seen)| seen.len() == runs)
-        .map(|(id, seen)| (id, (0..seen[0].len()).map(|axis| resolve_axis(axis, &seen)).collect()))
-        .collect();
-    Ok(Resolved { base, aligned, dims, plan, modules })
+        for tensor in operation.outputs() {
+            dims.entry(tensor.id).or_insert_with(|| {
+                known.shape(shapes.get(&tensor.id), runs, |known, numbers, rank, axis| {
+                    known.axis(operation, &inputs, rank, axis, numbers)
+                })
+            });
+        }
+    }
+    Ok(Resolved { base, aligned, dims, ramps, sizes: known, modules })
 }
 
 /// The module each operation belongs to: that of a parameter it reads, else the one before.
@@ -299,46 +375,5 @@ fn compare(left: &Json, right: &Json, path: &str, skip: &BTreeSet<&'static str>)
             let field = path.trim_start_matches('.').split_once('.').map_or(path, |(_, field)| field);
             Some(format!("`{field}` is {left} in one recording and {right} in another"))
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn plan(symbols: &[&str]) -> Plan {
-        let choices = [[2, 3, 5], [32, 64, 160]];
-        Plan { symbols: symbols.iter().map(|s| (*s).to_owned()).collect(), choices: choices[..symbols.len()].to_vec() }
-    }
-
-    #[test]
-    fn numbers_become_formulas() {
-        let fit = |f: &dyn Fn(i64) -> i64| plan(&["batch"]).fit(&[f(2), f(3), f(5)]);
-        let text = |f: &dyn Fn(i64) -> i64| match fit(f) {
-            Some(Fit::Fixed(number)) => number.to_string(),
-            Some(Fit::Dynamic(dim)) => dim.to_string(),
-            None => "none".into(),
-        };
-        assert_eq!(text(&|_| 7), "7");
-        assert_eq!(text(&|b| b), "batch");
-        assert_eq!(text(&|b| 4 * b), "4*batch");
-        assert_eq!(text(&|b| b + 1), "batch + 1");
-        assert_eq!(text(&|b| b / 2), "none");
-        assert_eq!(text(&|b| b * b), "none");
-    }
-
-    #[test]
-    fn two_symbols_may_multiply() {
-        let plan = plan(&["batch", "height"]);
-        let all = |f: &dyn Fn(i64, i64) -> i64| {
-            let numbers: Vec<i64> = plan.runs().iter().map(|run| f(run[0] as i64, run[1] as i64)).collect();
-            match plan.fit(&numbers) {
-                Some(Fit::Dynamic(dim)) => dim.to_string(),
-                other => format!("{other:?}"),
-            }
-        };
-        assert_eq!(all(&|b, h| 3 * b * h), "3*batch*height");
-        assert_eq!(all(&|_, h| h / 16), "height/16");
-        assert_eq!(all(&|b, h| b + h), "None");
     }
 }

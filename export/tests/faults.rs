@@ -1,7 +1,8 @@
 //! Bad input and planted faults.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use contract::{Axis, InputSpec, PictureSpec};
 use export::{ExportError, Exporter, Tolerance, Warning};
 
@@ -130,4 +131,41 @@ fn golden_vectors_come_from_burn() {
     assert_eq!(*stored, expected);
     assert!(model.golden(&specs, "golden", 2, 7).is_err());
     assert!(model.golden(&[], "golden", 2, 16).unwrap_err().to_string().contains("`image`"));
+}
+
+#[derive(Module, Debug)]
+struct Views {
+    view: Param<Tensor<2>>,
+    untouched: Linear,
+}
+
+/// A transposed view of other memory, and a layer whose weights are drawn at first use.
+#[test]
+fn parameters_may_be_views_and_lazy() {
+    let net = Views {
+        view: Param::from_tensor(known::<2>("view", [5, 8]).slice([0..5, 2..6]).transpose()),
+        untouched: LinearConfig::new(5, 3).init(&Device::flex()),
+    };
+    let model = Exporter::new("views")
+        .input("x", batch_of(&[4]))
+        .export(&net, |net: &Views, x: Tensor<2>| net.untouched.forward(x.matmul(net.view.val())))
+        .unwrap();
+    model.verify(&runtime()).unwrap();
+}
+
+#[test]
+fn types_are_mixed_by_casts_only() {
+    let exporter = || Exporter::new("types").input("x", batch_of(&[4]));
+    let model = exporter()
+        .export(&outer(), |net: &Outer, x: Tensor<2>| {
+            let double = x.cast(FloatDType::F64) * net.first.weight.val().cast(FloatDType::F64).unsqueeze::<2>();
+            double.cast(FloatDType::F32) + 1.0
+        })
+        .unwrap();
+    model.verify(&runtime()).unwrap();
+    let error = exporter()
+        .export(&outer(), |net: &Outer, x: Tensor<2>| x.cast(FloatDType::F64) * net.first.weight.val().unsqueeze::<2>())
+        .unwrap_err();
+    // Burn's own check, or ours of the graph: never a file that no runtime loads.
+    assert!(matches!(error, ExportError::Trace { .. } | ExportError::Malformed { .. }), "{error}");
 }

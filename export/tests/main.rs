@@ -10,6 +10,7 @@ mod operations;
 mod palmvein;
 mod planted;
 mod program;
+mod random;
 mod senet;
 mod shapes;
 

@@ -127,3 +127,83 @@ fn inputs_and_outputs_may_be_the_same_tensor() {
     verified(&model);
     let _ = Device::flex();
 }
+
+#[test]
+fn sizes_of_several_axes_are_computed_exactly() {
+    let model = Exporter::new("several axes")
+        .input("x", [symbol("batch"), Axis::Size(4), symbol("height"), symbol("width")])
+        .input("y", [symbol("batch"), Axis::Size(4), symbol("other"), symbol("width")])
+        .export(&net(), |net: &Net, (x, y): (Tensor<4>, Tensor<4>)| {
+            let kernel = net.first.scale.val().reshape([4, 1, 1, 1]).repeat_dim(2, 3).repeat_dim(3, 3);
+            let halved = conv2d(x.clone(), kernel, None, ConvOptions::new([2, 2], [1, 1], [1, 1], 4));
+            let [batch, channels, height, width] = halved.dims();
+            let both = Tensor::cat(vec![x, y], 2);
+            let [_, _, tall, _] = both.dims();
+            let grid = halved.clone().reshape([batch * 2, channels / 2, width * height]);
+            let rows = halved.clone().permute([0, 2, 3, 1]).reshape([batch * height, width, channels]);
+            let ones = Tensor::<2>::ones([height * width, tall], &both.device());
+            (grid, rows, both.slice([0..batch, 0..4, tall / 2..tall]), halved.narrow(2, 0, height - 1), ones)
+        })
+        .unwrap();
+    let size = |axis: &Axis| match axis {
+        Axis::Size(size) => size.to_string(),
+        Axis::Symbol(symbol) => symbol.clone(),
+    };
+    let sizes = |output: usize| model.outputs()[output].1.iter().map(size).collect::<Vec<_>>();
+    assert_eq!(sizes(0), ["2*batch", "2", "floor((height + 1)/2)*floor((width + 1)/2)"]);
+    assert_eq!(sizes(1), ["batch*floor((height + 1)/2)", "floor((width + 1)/2)", "4"]);
+    assert_eq!(sizes(2)[2], "height + other - floor((height + other)/2)");
+    assert_eq!(sizes(3)[2], "floor((height + 1)/2) - 1");
+    assert_eq!(sizes(4)[1], "height + other");
+    verified(&model);
+}
+
+/// Whether a border is needed depends on the size being odd, which multiples of 32 do not show.
+#[test]
+fn padding_that_follows_a_remainder_is_refused() {
+    let conv = burn::nn::conv::Conv2dConfig::new([3, 2], [3, 3])
+        .with_stride([2, 2])
+        .with_padding(burn::nn::PaddingConfig2d::Same)
+        .init(&Device::flex());
+    let error = Exporter::new("same padding")
+        .input("x", [symbol("batch"), Axis::Size(3), symbol("height"), Axis::Size(8)])
+        .export(&conv, |conv: &burn::nn::conv::Conv2d, x: Tensor<4>| conv.forward(x))
+        .unwrap_err();
+    assert!(matches!(error, ExportError::Baked { .. } | ExportError::Diverged { .. }), "{error}");
+}
+
+/// Positions count up to the length; any other constant that changes with it is refused.
+#[test]
+fn only_constants_that_count_up_follow_a_size() {
+    let exporter = || Exporter::new("counting").input("x", [symbol("batch"), symbol("length")]);
+    let model = exporter()
+        .export(&net(), |_: &Net, x: Tensor<2>| {
+            let [_, length] = x.dims();
+            let positions = Tensor::arange_step(3..3 + 2 * length as i64, 2, &x.device()).float();
+            x + positions.unsqueeze::<2>()
+        })
+        .unwrap();
+    verified(&model);
+    let error = exporter()
+        .export(&net(), |_: &Net, x: Tensor<2>| {
+            let [_, length] = x.dims();
+            let squares: Vec<i64> = (0..length as i64).map(|position| position * position).collect();
+            let squares = Tensor::<1, burn::tensor::Int>::from_ints(squares.as_slice(), &x.device());
+            x + squares.float().unsqueeze::<2>()
+        })
+        .unwrap_err();
+    assert!(matches!(error, ExportError::Baked { .. }), "{error}");
+}
+
+/// The same layer is recorded in one of two ways, whichever suits the size: both are the layer.
+#[test]
+fn a_linear_layer_is_one_whatever_the_sizes() {
+    let linear = burn::nn::LinearConfig::new(6, 40).init(&Device::flex());
+    let model = Exporter::new("linear")
+        .input("x", [symbol("batch"), symbol("length"), Axis::Size(6)])
+        .recorded_at("length", [31, 32, 33])
+        .export(&linear, |linear: &burn::nn::Linear, x: Tensor<3>| linear.forward(x))
+        .unwrap();
+    assert_eq!(crate::operators(&model), ["MatMul", "Add"]);
+    verified(&model);
+}

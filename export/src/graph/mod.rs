@@ -6,7 +6,7 @@ mod tensor;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-pub use dim::Dim;
+pub use dim::{Dim, Factor, Formula};
 pub use op::{Attribute, Coordinates, Op, PadMode, Plain, Reduction, ResizeMode, Update, Window};
 pub use tensor::{DType, Tensor};
 
@@ -159,6 +159,17 @@ impl Graph {
             self.initialisers.remove(&parameter);
         }
         self.initialisers.insert(id, tensor);
+    }
+
+    /// The constant `id` with the same values in another shape: itself if nobody else reads it, so that it keeps its name.
+    pub(crate) fn reshape_initialiser(&mut self, id: ValueId, tensor: Tensor) -> ValueId {
+        if self.uses().get(&id) != Some(&1) {
+            let name = self.value(id).name.clone();
+            return self.add_initialiser(&name, tensor);
+        }
+        self.values[id.0 as usize].dims = tensor.dims().iter().map(|&size| Dim::Size(size)).collect();
+        self.initialisers.insert(id, tensor);
+        id
     }
 
     /// How often each value is read; being an output counts.

@@ -54,6 +54,7 @@ pub enum Plain {
     Or,
     Pow,
     PRelu,
+    Range,
     Reciprocal,
     Relu,
     Reshape,
@@ -151,7 +152,10 @@ pub enum Op {
     GatherElements {
         axis: i64,
     },
-    Gelu,
+    /// By the error function, or by the hyperbolic tangent.
+    Gelu {
+        tanh: bool,
+    },
     Gemm {
         transpose_b: bool,
     },
@@ -297,7 +301,7 @@ impl Op {
             Op::Fmod => "Mod".into(),
             Op::Gather { .. } => "Gather".into(),
             Op::GatherElements { .. } => "GatherElements".into(),
-            Op::Gelu => "Gelu".into(),
+            Op::Gelu { .. } => "Gelu".into(),
             Op::Gemm { .. } => "Gemm".into(),
             Op::GridSample { .. } => "GridSample".into(),
             Op::HardSigmoid { .. } => "HardSigmoid".into(),
@@ -320,7 +324,7 @@ impl Op {
     /// First operator set that has this operator in the form we write.
     pub fn since(&self) -> u32 {
         match self {
-            Op::Gelu => 20,
+            Op::Gelu { .. } => 20,
             Op::DeformConv { .. } => 19,
             Op::Plain(Plain::BitwiseAnd | Plain::BitwiseNot | Plain::BitwiseOr | Plain::BitwiseXor) => 18,
             Op::ScatterElements { update: Update::Max | Update::Min, .. }
@@ -356,7 +360,8 @@ impl Op {
             ("reduction", Text(reduction))
         };
         let mut attributes = match self {
-            Op::Plain(_) | Op::Gelu => vec![],
+            Op::Plain(_) | Op::Gelu { tanh: false } => vec![],
+            Op::Gelu { tanh: true } => vec![("approximate", Text("tanh"))],
             Op::ArgMax { axis } | Op::ArgMin { axis } => vec![("axis", Int(*axis)), ("keepdims", Int(1))],
             Op::AveragePool { window, count_include_pad } => {
                 // `dilations` came with operator set 19; ours are always 1.

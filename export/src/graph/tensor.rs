@@ -118,7 +118,11 @@ impl Tensor {
             DType::Uint8 | DType::Bool => unpack(bytes, |[b]| f64::from(b)),
             DType::Uint16 => unpack(bytes, |b| f64::from(u16::from_le_bytes(b))),
             DType::Uint32 => unpack(bytes, |b| f64::from(u32::from_le_bytes(b))),
-            DType::Int64 | DType::Uint64 | DType::Float16 | DType::Bfloat16 => return None,
+            DType::Int64 => {
+                let exact = |value: &i64| value.unsigned_abs() <= 1 << 53;
+                return self.to_i64s()?.into_iter().map(|value| exact(&value).then_some(value as f64)).collect();
+            }
+            DType::Uint64 | DType::Float16 | DType::Bfloat16 => return None,
         })
     }
 

@@ -21,8 +21,9 @@ pub(super) fn leaky_relu(l: &mut Lowering, op: &ScalarOpIr) -> Lowered {
 /// Burn `gelu` (by the error function) -> ONNX `Gelu` since operator set 20; before, in the form runtimes recognise.
 pub(super) fn gelu(l: &mut Lowering, op: &UnaryOpIr) -> Lowered {
     let input = l.input(&op.input)?;
-    if l.opset() >= Op::Gelu.since() {
-        return l.emit(Op::Gelu, &[input], &op.out);
+    let gelu = Op::Gelu { tanh: false };
+    if l.opset() >= gelu.since() {
+        return l.emit(gelu, &[input], &op.out);
     }
     let dtype = op.input.dtype;
     let root = l.float("sqrt_2", dtype, std::f64::consts::SQRT_2)?;

@@ -22,9 +22,9 @@ use burn::backend::ir::{OperationIr, ScalarIr, TensorId, TensorIr};
 use burn::tensor::{BoolStore, DType as BurnType, TensorData};
 
 use crate::error::{ExportError, Refusal};
-use crate::graph::{DType, Dim, Graph, Node, Op, Plain, Tensor, Value, ValueId};
+use crate::graph::{DType, Dim, Factor, Formula, Graph, Node, Op, Plain, Tensor, Value, ValueId};
 use crate::operations::LoweredOperation;
-use crate::resolve::{Fit, Resolved, name};
+use crate::resolve::{Fit, Ramp, Resolved, name};
 
 pub(crate) use dispatch::KINDS;
 
@@ -236,6 +236,11 @@ impl<'a> Lowering<'a> {
 
     fn constant(&mut self, id: TensorId) -> Result<ValueId, Reason> {
         let data = self.resolved.base.values.get(&id).ok_or_else(|| Reason::Fatal(lost(id)))?;
+        if let Some((ramp, count)) = self.resolved.ramp(id) {
+            let value = self.ramp(ramp, &count, float_type(data.dtype())?)?;
+            self.values.insert(id, value);
+            return Ok(value);
+        }
         let name = match self.resolved.base.parameters.get(&id) {
             Some(parameter) => {
                 check_finite(&parameter.path, data)?;
@@ -248,6 +253,23 @@ impl<'a> Lowering<'a> {
         let value = self.graph.add_initialiser(&name, tensor);
         self.values.insert(id, value);
         Ok(value)
+    }
+
+    /// A constant that counts up to a size -> ONNX `Range`, whose bounds are of rank 0.
+    fn ramp(&mut self, ramp: Ramp, count: &Dim, dtype: DType) -> Result<ValueId, Reason> {
+        let length = count.formula().and_then(|count| count.times(&Formula::constant(ramp.step)));
+        let end = length.and_then(|length| length.plus(&Formula::constant(ramp.start)));
+        let end = end.ok_or_else(|| Reason::Baked("a constant counts up to a size we do not know".into()))?;
+        let end = self.size(&Dim::Formula(end))?;
+        let scalar = self.int64s("scalar", &[]);
+        let end = self.step(Plain::Reshape, &[end, scalar], DType::Int64, vec![]);
+        let number = |l: &mut Self, role: &str, value: i64| l.scalar(role, BurnType::I64, ScalarIr::Int(value));
+        let (start, step) = (number(self, "start", ramp.start)?, number(self, "step", ramp.step)?);
+        let value = self.step(Plain::Range, &[start, end, step], DType::Int64, vec![count.clone()]);
+        if dtype == DType::Int64 {
+            return Ok(value);
+        }
+        Ok(self.step(Op::Cast { to: dtype }, &[value], dtype, vec![count.clone()]))
     }
 
     /// A name below the current module: `backbone.conv1/Relu`.
@@ -430,45 +452,70 @@ impl<'a> Lowering<'a> {
         if let Some(&value) = self.sizes.get(dim) {
             return Ok(value);
         }
-        let one = || vec![Dim::Size(1)];
         let value = match dim {
             Dim::Size(size) => self.int64s("size", &[*size as i64]),
             Dim::Unknown => return Err(Reason::Baked("the size follows the inputs' sizes by no rule we know".into())),
-            Dim::Linear { symbol, numerator: 1, offset: 0, denominator: 1 } => {
-                let bare = Dim::symbol(symbol);
-                let found = self.graph.inputs.iter().find_map(|&input| {
-                    let value = self.graph.value(input);
-                    value.dims.iter().position(|dim| *dim == bare).map(|axis| (input, axis, value.dims.len()))
-                });
-                let (input, axis, rank) =
-                    found.ok_or_else(|| Reason::Baked(format!("no input has an axis `{symbol}`")))?;
-                let shape = self.step(Plain::Shape, &[input], DType::Int64, vec![Dim::Size(rank)]);
-                let index = self.int64s("axis", &[axis as i64]);
-                self.step(Op::Gather { axis: 0 }, &[shape, index], DType::Int64, one())
-            }
-            Dim::Linear { symbol, numerator, offset, denominator } => {
-                let mut value = self.size(&Dim::symbol(symbol))?;
-                let steps = [(Plain::Mul, *numerator, 1), (Plain::Add, *offset, 0), (Plain::Div, *denominator, 1)];
-                for (op, operand, neutral) in steps {
-                    if operand != neutral {
-                        let operand = self.int64s("operand", &[operand]);
-                        value = self.step(op, &[value, operand], DType::Int64, one());
-                    }
-                }
-                value
-            }
-            Dim::Product { factor, symbols: [a, b] } => {
-                let (a, b) = (self.size(&Dim::symbol(a))?, self.size(&Dim::symbol(b))?);
-                let product = self.step(Plain::Mul, &[a, b], DType::Int64, one());
-                if *factor == 1 {
-                    product
-                } else {
-                    let factor = self.int64s("factor", &[*factor]);
-                    self.step(Plain::Mul, &[product, factor], DType::Int64, one())
-                }
-            }
+            Dim::Formula(formula) => self.formula(formula)?,
         };
         self.sizes.insert(dim.clone(), value);
+        Ok(value)
+    }
+
+    /// A formula in arithmetic of the inputs' shapes. Divisions have no negative part, so that rounding towards 0 is rounding
+    /// down.
+    fn formula(&mut self, formula: &Formula) -> Result<ValueId, Reason> {
+        let one = || vec![Dim::Size(1)];
+        let mut sum: Option<ValueId> = None;
+        // The constant last: one operand less where there is none.
+        let terms = formula.terms().skip_while(|(factors, _)| factors.is_empty());
+        let constant = formula.terms().find(|(factors, _)| factors.is_empty());
+        for (factors, coefficient) in terms.chain(constant) {
+            let mut product: Option<ValueId> = None;
+            for factor in factors {
+                let value = match factor {
+                    Factor::Symbol(symbol) => self.symbol(symbol)?,
+                    Factor::Quotient(inner, divisor) => {
+                        let inner = self.size(&Dim::Formula(inner.clone()))?;
+                        let divisor = self.int64s("divisor", &[*divisor]);
+                        self.step(Plain::Div, &[inner, divisor], DType::Int64, one())
+                    }
+                };
+                product = Some(match product {
+                    Some(product) => self.step(Plain::Mul, &[product, value], DType::Int64, one()),
+                    None => value,
+                });
+            }
+            let term = match product {
+                None => self.int64s("offset", &[coefficient]),
+                Some(product) if coefficient == 1 => product,
+                Some(product) => {
+                    let coefficient = self.int64s("factor", &[coefficient]);
+                    self.step(Plain::Mul, &[product, coefficient], DType::Int64, one())
+                }
+            };
+            sum = Some(match sum {
+                Some(sum) => self.step(Plain::Add, &[sum, term], DType::Int64, one()),
+                None => term,
+            });
+        }
+        Ok(sum.unwrap_or_else(|| self.int64s("size", &[0])))
+    }
+
+    /// A symbol, from the shape of the first input that has it.
+    fn symbol(&mut self, symbol: &str) -> Result<ValueId, Reason> {
+        let bare = Dim::symbol(symbol);
+        if let Some(&value) = self.sizes.get(&bare) {
+            return Ok(value);
+        }
+        let found = self.graph.inputs.iter().find_map(|&input| {
+            let value = self.graph.value(input);
+            value.dims.iter().position(|dim| *dim == bare).map(|axis| (input, axis, value.dims.len()))
+        });
+        let (input, axis, rank) = found.ok_or_else(|| Reason::Baked(format!("no input has an axis `{symbol}`")))?;
+        let shape = self.step(Plain::Shape, &[input], DType::Int64, vec![Dim::Size(rank)]);
+        let index = self.int64s("axis", &[axis as i64]);
+        let value = self.step(Op::Gather { axis: 0 }, &[shape, index], DType::Int64, vec![Dim::Size(1)]);
+        self.sizes.insert(bare, value);
         Ok(value)
     }
 

@@ -59,22 +59,44 @@ fn fold(graph: &Graph, node: &Node) -> Option<Tensor> {
                 Plain::Sub => |a, b| a - b,
                 Plain::Mul => |a, b| a * b,
                 Plain::Div if value.dtype.is_float() => |a, b| a / b,
+                // Integers round towards 0; a division by 0 is not ours to answer.
+                Plain::Div => |a, b| if b == 0.0 { f64::NAN } else { (a / b).trunc() },
+                Plain::Less => |a, b| f64::from(u8::from(a < b)),
+                Plain::LessOrEqual => |a, b| f64::from(u8::from(a <= b)),
+                Plain::Greater => |a, b| f64::from(u8::from(a > b)),
+                Plain::GreaterOrEqual => |a, b| f64::from(u8::from(a >= b)),
+                Plain::Equal => |a, b| f64::from(u8::from(a == b)),
+                Plain::And => |a, b| a * b,
+                Plain::Or => f64::max,
                 _ => return unary(*plain, constant(0)?, dims),
             };
             let (a, b) = (constant(0)?, constant(1)?);
             let (a, b) = (spread(a, &dims)?, spread(b, &dims)?);
             let values: Vec<f64> = a.iter().zip(&b).map(|(a, b)| combine(*a, *b)).collect();
+            if !value.dtype.is_float() && !values.iter().all(|value| value.abs() <= EXACT) {
+                return None;
+            }
             Tensor::from_f64s(value.dtype, dims, &values)
         }
         _ => None,
     }
 }
 
+/// Largest integer that double precision holds with all below it.
+const EXACT: f64 = (1u64 << 53) as f64;
+
 fn integral(values: Vec<f64>, to: DType) -> Vec<f64> {
     if to.is_float() || to == DType::Bool { values } else { values.into_iter().map(f64::trunc).collect() }
 }
 
 fn unary(plain: Plain, input: &Tensor, dims: Vec<usize>) -> Option<Tensor> {
+    if plain == Plain::Not && input.dtype() == DType::Bool {
+        let values: Vec<f64> = input.to_f64s()?.into_iter().map(|value| 1.0 - value).collect();
+        return Tensor::from_f64s(DType::Bool, dims, &values);
+    }
+    if plain == Plain::Expand {
+        return Tensor::from_f64s(input.dtype(), dims.clone(), &spread(input, &dims)?);
+    }
     if !input.dtype().is_float() {
         return None;
     }
@@ -120,7 +142,7 @@ fn spread(tensor: &Tensor, dims: &[usize]) -> Option<Vec<f64>> {
 #[cfg(test)]
 mod tests {
     use super::super::testing::Build;
-    use crate::graph::{Op, Plain};
+    use crate::graph::{DType, Op, Plain};
 
     #[test]
     fn constants_are_computed_once() {
@@ -133,6 +155,28 @@ mod tests {
         let table = build.node(Plain::Mul, &[row, column], &[3, 3]);
         let table = build.node(Plain::Exp, &[table], &[3, 3]);
         let y = build.node(Plain::MatMul, &[x, table], &[2, 3]);
+        let after = build.output(y).check(super::run);
+        assert_eq!(after.nodes.len(), 1);
+    }
+
+    /// A causal mask: positions against positions.
+    #[test]
+    fn integers_and_truth_values_are_computed_too() {
+        let mut build = Build::new(&[4, 4]);
+        let x = build.x();
+        let (row, column) = (build.int64s(&[0, 1, 2, 3]), build.int64s(&[0, 1, 2, 3]));
+        let shape = build.int64s(&[4, 1]);
+        let column = build.typed(Plain::Reshape, &[column, shape], &[4, 1], DType::Int64);
+        let distance = build.typed(Plain::Sub, &[row, column], &[4, 4], DType::Int64);
+        let seven = build.int64s(&[7]);
+        let distance = build.typed(Plain::Mul, &[distance, seven], &[4, 4], DType::Int64);
+        let two = build.int64s(&[2]);
+        let half = build.typed(Plain::Div, &[distance, two], &[4, 4], DType::Int64);
+        let bound = build.int64s(&[-3]);
+        let mask = build.typed(Plain::Less, &[bound, half], &[4, 4], DType::Bool);
+        let mask = build.typed(Plain::Not, &[mask], &[4, 4], DType::Bool);
+        let zero = build.number(0.0);
+        let y = build.node(Plain::Where, &[mask, zero, x], &[4, 4]);
         let after = build.output(y).check(super::run);
         assert_eq!(after.nodes.len(), 1);
     }

@@ -1,4 +1,4 @@
-//! Nodes that give their input back: `Identity`, `Reshape` and `Expand` to the same shape, `Transpose` in order, `Concat` of one.
+//! Nodes that give their input back: `Identity`, `Reshape` and `Expand` to the same shape, `Transpose` in order, `Concat` of one, `Cast` to the same type.
 
 use super::bypass;
 use crate::graph::{Graph, Node, Op, Plain, ValueId};
@@ -24,6 +24,7 @@ fn source(graph: &Graph, node: &Node) -> Option<ValueId> {
         Op::Plain(Plain::Reshape | Plain::Expand) => same,
         Op::Transpose { order } => order.iter().copied().eq(0..order.len() as i64),
         Op::Concat { .. } => node.inputs.len() == 1,
+        Op::Cast { to } => graph.value(input).dtype == *to,
         _ => false,
     };
     idle.then_some(input)

@@ -2,15 +2,20 @@
 //! that runs the graph before and after in ONNX Runtime.
 //!
 //! What ONNX Runtime fuses itself is left in the form it looks for: `Conv` directly followed by its activation, `Add` of a
-//! residual after a `Conv`, `Sigmoid` and `Mul` apart.
+//! residual after a `Conv`, `Sigmoid` and `Mul` apart (it makes them one). It has no better kernel for
+//! `HardSwish` and `Mish` than for their pieces, so that these stay pieces. Attention stays `MatMul`, `Softmax`, `MatMul`.
 
 mod batch_norm;
+mod cast;
 mod common;
 mod constant;
 mod dead_code;
+mod gelu;
 mod gemm;
 mod global_pool;
 mod identity;
+mod layer_norm;
+mod pad;
 mod reshape;
 mod transpose;
 
@@ -22,23 +27,28 @@ use crate::graph::{Graph, ValueId};
 /// A rewrite: `true` if it changed something.
 type Pass = fn(&mut Graph) -> bool;
 
-/// All passes with their names, in the order they are tried.
-pub const PASSES: [(&str, Pass); 9] = [
-    ("dead-code", dead_code::run),
-    ("identity", identity::run),
-    ("constant", constant::run),
-    ("reshape", reshape::run),
-    ("transpose", transpose::run),
-    ("common", common::run),
-    ("gemm", gemm::run),
-    ("batch-norm", batch_norm::run),
-    ("global-pool", global_pool::run),
+/// All passes with their names and the first operator set that has what they write, in the order they are tried.
+pub const PASSES: [(&str, u32, Pass); 13] = [
+    ("dead-code", 17, dead_code::run),
+    ("identity", 17, identity::run),
+    ("constant", 17, constant::run),
+    ("reshape", 17, reshape::run),
+    ("transpose", 17, transpose::run),
+    ("cast", 17, cast::run),
+    ("common", 17, common::run),
+    ("gemm", 17, gemm::run),
+    ("batch-norm", 17, batch_norm::run),
+    ("pad", 17, pad::run),
+    ("global-pool", 17, global_pool::run),
+    ("layer-norm", 17, layer_norm::run),
+    ("gelu", gelu::SINCE, gelu::run),
 ];
 
-/// Runs all passes until none applies.
-pub fn optimise(graph: &mut Graph) {
+/// Runs all passes that an operator set allows until none applies.
+pub fn optimise(graph: &mut Graph, opset: u32) {
+    let passes = || PASSES.iter().filter(|(_, since, _)| *since <= opset);
     // Every pass removes nodes or turns them into a form it does not match, so that this ends.
-    while PASSES.iter().fold(false, |changed, (_, pass)| pass(graph) || changed) {}
+    while passes().fold(false, |changed, (_, _, pass)| pass(graph) || changed) {}
     common::constants(graph);
     dead_code::run(graph);
 }

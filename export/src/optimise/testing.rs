@@ -51,6 +51,10 @@ impl Build {
         self.constant(dims, |u| 0.5 + u)
     }
 
+    pub(super) fn number(&mut self, value: f64) -> ValueId {
+        self.graph.add_initialiser("number", Tensor::from_f64s(DType::Float, vec![], &[value]).unwrap())
+    }
+
     pub(super) fn copy(&mut self, constant: ValueId, name: &str) -> ValueId {
         let tensor = self.graph.initialiser(constant).unwrap().clone();
         self.graph.add_initialiser(name, tensor)
@@ -61,10 +65,14 @@ impl Build {
     }
 
     pub(super) fn node(&mut self, op: impl Into<Op>, inputs: &[ValueId], dims: &[usize]) -> ValueId {
+        self.typed(op, inputs, dims, DType::Float)
+    }
+
+    pub(super) fn typed(&mut self, op: impl Into<Op>, inputs: &[ValueId], dims: &[usize], dtype: DType) -> ValueId {
         let op = op.into();
         let name = self.graph.unique(&op.name());
         let dims = dims.iter().map(|&size| Dim::Size(size)).collect();
-        let output = self.graph.add_value(&format!("{name}/output"), DType::Float, dims);
+        let output = self.graph.add_value(&format!("{name}/output"), dtype, dims);
         let inputs = inputs.iter().copied().map(Some).collect();
         self.graph.nodes.push(Node { name, op, inputs, outputs: vec![output] });
         output

@@ -46,6 +46,13 @@ pub fn check(graph: &Graph, opset: u32) -> Result<(), ExportError> {
             let rule = format!("{} needs operator set {}, this is {opset}", node.op.name(), node.op.since());
             return broken(&node.name, rule);
         }
+        if let (Op::Plain(Plain::Add | Plain::Sub | Plain::Mul | Plain::Div | Plain::MatMul), Some(left), Some(right)) =
+            (&node.op, node.input(0), node.input(1))
+            && graph.value(left).dtype != graph.value(right).dtype
+        {
+            let (left, right) = (graph.value(left).dtype, graph.value(right).dtype);
+            return broken(&node.name, format!("it takes {left:?} and {right:?}, both must be of one type; cast one"));
+        }
         if let Some(position) = shape_operand(&node.op)
             && let Some(id) = node.input(position)
             && graph.value(id).dtype != DType::Int64
@@ -144,7 +151,7 @@ fn arity(op: &Op) -> (usize, usize) {
             | Plain::Xor => (2, 2),
             Plain::Squeeze | Plain::Trilu => (1, 2),
             Plain::Clip => (1, 3),
-            Plain::Where => (3, 3),
+            Plain::Range | Plain::Where => (3, 3),
             Plain::Slice => (3, 5),
             Plain::Max | Plain::Min => (1, usize::MAX),
             _ => (1, 1),
@@ -197,7 +204,7 @@ mod tests {
         graph.nodes[1] = node("relu", vec![Some(x)], vec![x]);
         assert!(fault(&graph).contains("used twice"));
         graph.nodes.pop();
-        graph.nodes[0].op = Op::Gelu;
+        graph.nodes[0].op = Op::Gelu { tanh: false };
         assert!(check(&graph, 17).unwrap_err().to_string().contains("needs operator set 20"));
     }
 }

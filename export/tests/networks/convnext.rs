@@ -6,7 +6,7 @@ use burn::nn::{Gelu, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use export::Exporter;
 
-use super::{agrees, conv};
+use super::{agrees, any_picture, conv};
 use crate::{batch_of, filled, known};
 
 #[derive(Module, Debug)]
@@ -67,5 +67,7 @@ impl ConvNext {
 #[test]
 fn convnext() {
     let exporter = Exporter::new("convnext").input("image", batch_of(&[3, 32, 16])).output("logits");
+    agrees(&exporter, &ConvNext::new(), ConvNext::forward);
+    let exporter = Exporter::new("convnext-any").input("image", any_picture(3));
     agrees(&exporter, &ConvNext::new(), ConvNext::forward);
 }

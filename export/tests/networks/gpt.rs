@@ -3,10 +3,11 @@
 use burn::module::Module;
 use burn::nn::{Embedding, EmbeddingConfig, Gelu, LayerNorm, LayerNormConfig};
 use burn::tensor::{Bool, Device, Int, Tensor};
+use contract::Axis;
 use export::Exporter;
 
 use super::{agrees, vit::Block};
-use crate::{batch_of, filled};
+use crate::{batch_of, filled, operators};
 
 const WIDTH: usize = 16;
 const TOKENS: usize = 11;
@@ -46,4 +47,15 @@ impl Gpt {
 fn gpt() {
     let exporter = Exporter::new("gpt").integers("tokens", batch_of(&[7]), 0, TOKENS as i64).output("logits");
     agrees(&exporter, &Gpt::new(), Gpt::forward);
+}
+
+#[test]
+fn gpt_of_any_length() {
+    let exporter = Exporter::new("gpt-any")
+        .integers("tokens", [Axis::Symbol("batch".into()), Axis::Symbol("length".into())], 0, TOKENS as i64)
+        .recorded_at("length", [4, 7, 24])
+        .output("logits");
+    let model = agrees(&exporter, &Gpt::new(), Gpt::forward);
+    // Positions and the mask are computed from the length.
+    assert!(operators(&model).contains(&"Range".to_owned()));
 }

@@ -4,6 +4,7 @@
 mod convnext;
 mod gpt;
 mod mobilenet;
+mod recurrent;
 mod resnet;
 mod unet;
 mod vit;

@@ -1,0 +1,131 @@
+//! Burn records a linear layer as products and reshapes, in one of two ways that depends on the sizes: rows of all batches
+//! folded into one matrix, or the weight spread over the batches, whichever its kernels like better. Here both become the
+//! one operation that was meant, so that recordings at different sizes agree, and the layer keeps its name.
+
+use std::collections::HashMap;
+
+use burn::backend::ir::{
+    BaseOperationIr, BinaryOpIr, FloatOperationIr, LinearOpIr, MatmulOpIr, ModuleOperationIr, NumericOperationIr,
+    OperationIr, ShapeOpIr, TensorId, TensorIr,
+};
+
+/// Replaces what a linear layer is recorded as; what is in between must be read nowhere else.
+pub(super) fn join(operations: Vec<OperationIr>, outputs: &[TensorId]) -> Vec<OperationIr> {
+    let mut reads: HashMap<TensorId, usize> = HashMap::new();
+    for id in operations.iter().flat_map(|operation| operation.inputs().map(|tensor| tensor.id)).chain(outputs.to_vec())
+    {
+        *reads.entry(id).or_default() += 1;
+    }
+    let once = |tensor: &TensorIr| reads.get(&tensor.id) == Some(&1);
+    let mut joined = Vec::with_capacity(operations.len());
+    let mut rest = operations.as_slice();
+    while let Some((first, tail)) = rest.split_first() {
+        match folded(rest, &once).or_else(|| spread(rest, &once)) {
+            Some((linear, count)) => {
+                joined.push(OperationIr::Module(ModuleOperationIr::Linear(linear)));
+                rest = &rest[count..];
+            }
+            None => {
+                joined.push(first.clone());
+                rest = tail;
+            }
+        }
+    }
+    joined
+}
+
+fn reshape(operation: Option<&OperationIr>) -> Option<&ShapeOpIr> {
+    match operation? {
+        OperationIr::BaseFloat(BaseOperationIr::Reshape(op)) => Some(op),
+        _ => None,
+    }
+}
+
+fn matmul(operation: Option<&OperationIr>) -> Option<&MatmulOpIr> {
+    match operation? {
+        OperationIr::Float(_, FloatOperationIr::Matmul(op)) => Some(op),
+        _ => None,
+    }
+}
+
+fn add(operation: Option<&OperationIr>) -> Option<&BinaryOpIr> {
+    match operation? {
+        OperationIr::NumericFloat(_, NumericOperationIr::Add(op)) => Some(op),
+        _ => None,
+    }
+}
+
+fn sizes(tensor: &TensorIr) -> Vec<usize> {
+    tensor.shape.iter().copied().collect()
+}
+
+/// Whether `wide` is `narrow` with axes of size 1 before it.
+fn unsqueezed(narrow: &TensorIr, wide: &TensorIr) -> bool {
+    let (narrow, wide) = (sizes(narrow), sizes(wide));
+    wide.len().checked_sub(narrow.len()).is_some_and(|ones| wide[..ones].iter().all(|&size| size == 1))
+        && wide.ends_with(&narrow)
+}
+
+/// `Reshape(bias)` and `Add(product, bias)`: the bias and the sum, if they are there.
+fn biased<'a>(
+    operations: &'a [OperationIr],
+    product: &TensorIr,
+    once: &impl Fn(&TensorIr) -> bool,
+) -> Option<(&'a TensorIr, &'a TensorIr)> {
+    let (row, sum) = (reshape(operations.first())?, add(operations.get(1))?);
+    let fits = row.input.shape.len() == 1
+        && unsqueezed(&row.input, &row.out)
+        && (sum.lhs.id, sum.rhs.id) == (product.id, row.out.id)
+        && sizes(&sum.out) == sizes(product);
+    (fits && once(&row.out) && once(product)).then_some((&row.input, &sum.out))
+}
+
+/// All batches folded into the rows of one matrix.
+fn folded(operations: &[OperationIr], once: &impl Fn(&TensorIr) -> bool) -> Option<(LinearOpIr, usize)> {
+    let (fold, product) = (reshape(operations.first())?, matmul(operations.get(1))?);
+    let wide = sizes(&fold.input);
+    let fits = wide.len() > 2
+        && fold.out.shape.len() == 2
+        && wide.last() == sizes(&fold.out).last()
+        && product.lhs.id == fold.out.id
+        && product.rhs.shape.len() == 2;
+    if !fits || !once(&fold.out) {
+        return None;
+    }
+    let (bias, sum, used) = match biased(operations.get(2..)?, &product.out, once) {
+        Some((bias, sum)) => (Some(bias), sum, 4),
+        None => (None, &product.out, 2),
+    };
+    let unfold = reshape(operations.get(used))?;
+    let mut expected = wide;
+    *expected.last_mut()? = *sizes(&product.rhs).last()?;
+    let linear =
+        LinearOpIr { x: fold.input.clone(), weight: product.rhs.clone(), bias: bias.cloned(), out: unfold.out.clone() };
+    (unfold.input.id == sum.id && once(sum) && sizes(&unfold.out) == expected).then_some((linear, used + 1))
+}
+
+/// Weight and bias spread over the batches; a matrix needs neither.
+fn spread(operations: &[OperationIr], once: &impl Fn(&TensorIr) -> bool) -> Option<(LinearOpIr, usize)> {
+    let (weight, product, used) = match reshape(operations.first()) {
+        Some(wide) => {
+            let product = matmul(operations.get(1))?;
+            let fits = wide.input.shape.len() == 2
+                && unsqueezed(&wide.input, &wide.out)
+                && product.rhs.id == wide.out.id
+                && product.lhs.shape.len() == wide.out.shape.len();
+            (fits && once(&wide.out)).then_some((&wide.input, product, 2))?
+        }
+        None => {
+            let product = matmul(operations.first())?;
+            ((product.lhs.shape.len(), product.rhs.shape.len()) == (2, 2)).then_some((&product.rhs, product, 1))?
+        }
+    };
+    let (bias, out, used) = match biased(operations.get(used..)?, &product.out, once) {
+        Some((bias, sum)) => (Some(bias.clone()), sum, used + 2),
+        // A product of two matrices is one already.
+        None if used == 1 => return None,
+        None => (None, &product.out, used),
+    };
+    let linear = LinearOpIr { x: product.lhs.clone(), weight: weight.clone(), bias, out: out.clone() };
+    Some((linear, used))
+}

@@ -1,0 +1,301 @@
+//! At which sizes a module is recorded, and what the numbers seen there are in terms of the symbols.
+
+use crate::graph::{Dim, Formula};
+
+/// The sizes that symbols had in one recording, in the order of [`Plan::symbols`].
+pub(crate) type Sizes = Vec<usize>;
+
+/// Which sizes are recorded: a base, for each symbol two more with only that symbol changed, and some where all change.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    /// Symbols of all inputs, in order of appearance.
+    pub symbols: Vec<String>,
+    /// Three sizes per symbol.
+    pub choices: Vec<[usize; 3]>,
+    /// Whether the module may be asked for other sizes of a symbol: the user did not say which it takes.
+    pub open: Vec<bool>,
+    /// Recordings with all symbols changed: they tell sums from products and, at odd sizes, ways to round apart.
+    pub joint: Vec<Sizes>,
+}
+
+/// Sizes that leave different remainders, also as sums of two: neighbours, and second and third neighbours, are odd together
+/// in one of two rounds.
+const ODD_SIZES: [usize; 4] = [77, 118, 93, 123];
+
+/// Another, to compare at.
+const UNSEEN_SIZE: usize = 101;
+
+/// What a number of the recordings is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fit {
+    /// The same everywhere.
+    Fixed(i64),
+    /// Follows symbols.
+    Dynamic(Dim),
+}
+
+impl From<Formula> for Fit {
+    fn from(formula: Formula) -> Self {
+        match formula.number() {
+            Some(number) => Fit::Fixed(number),
+            None => Fit::Dynamic(Dim::Formula(formula)),
+        }
+    }
+}
+
+impl Plan {
+    /// All recordings, the base first.
+    pub(crate) fn runs(&self) -> Vec<Sizes> {
+        let base: Sizes = self.choices.iter().map(|choice| choice[0]).collect();
+        let mut runs = vec![base.clone()];
+        for (symbol, choice) in self.choices.iter().enumerate() {
+            for &size in &choice[1..] {
+                let mut sizes = base.clone();
+                sizes[symbol] = size;
+                runs.push(sizes);
+            }
+        }
+        runs.extend(self.joint.iter().cloned());
+        runs
+    }
+
+    /// Recordings with all symbols changed, odd where the user left the sizes open: to be tried first.
+    pub(crate) fn odd(&self) -> Vec<Sizes> {
+        if !self.open.contains(&true) {
+            return vec![];
+        }
+        let pick = |round: usize| {
+            self.choices.iter().zip(&self.open).enumerate().map(move |(index, (choice, &open))| {
+                if open { ODD_SIZES[(index + round) % 4] } else { choice[1 + (index + round) % 2] }
+            })
+        };
+        vec![pick(0).collect(), pick(1).collect()]
+    }
+
+    /// The same at sizes that the module is known to take.
+    pub(crate) fn even(&self) -> Vec<Sizes> {
+        if self.symbols.len() < 2 {
+            return vec![];
+        }
+        let pick = |round: usize| {
+            self.choices.iter().enumerate().map(move |(index, choice)| choice[1 + (index + round) % 2]).collect()
+        };
+        vec![pick(0), pick(1)]
+    }
+
+    /// Sizes of a symbol to compare at: those recorded, and one that was not.
+    pub(crate) fn compared(&self, symbol: usize) -> Vec<usize> {
+        let Some(choice) = self.choices.get(symbol) else { return vec![] };
+        let mut sizes = choice.to_vec();
+        let [low, high] = [choice.iter().min(), choice.iter().max()].map(|size| size.copied().unwrap_or(0));
+        // What divides the sizes divides this one too.
+        let double = 2 * low;
+        if self.joint.iter().any(|run| ODD_SIZES.contains(&run[symbol])) {
+            sizes.push(UNSEEN_SIZE);
+        } else if double < high && !choice.contains(&double) {
+            sizes.push(double);
+        }
+        sizes
+    }
+
+    /// What a formula is in each recording.
+    pub(crate) fn evaluate(&self, formula: &Formula) -> Option<Vec<i64>> {
+        self.runs()
+            .iter()
+            .map(|sizes| {
+                let size = |name: &str| {
+                    let index = self.symbols.iter().position(|symbol| symbol == name)?;
+                    i64::try_from(*sizes.get(index)?).ok()
+                };
+                formula.evaluate(&size)
+            })
+            .collect()
+    }
+
+    fn agrees(&self, formula: &Formula, numbers: &[i64]) -> bool {
+        self.evaluate(formula).as_deref() == Some(numbers)
+    }
+
+    /// The numbers one quantity had in the recordings -> what it is in terms of the symbols alone. `None` if no rule of ours
+    /// fits all recordings.
+    pub(crate) fn fit(&self, numbers: &[i64]) -> Option<Formula> {
+        let base = *numbers.first()?;
+        if numbers.iter().all(|&number| number == base) {
+            return Some(Formula::constant(base));
+        }
+        let moving: Vec<usize> = (0..self.symbols.len())
+            .filter(|index| numbers.get(1 + 2 * index..3 + 2 * index).is_some_and(|pair| pair != [base, base]))
+            .collect();
+        let candidate = match moving.as_slice() {
+            [only] => self.quotient(*only, numbers),
+            [a, b] => self.bilinear([*a, *b], numbers),
+            many => self.product(many, base),
+        };
+        candidate.filter(|formula| self.agrees(formula, numbers))
+    }
+
+    /// `floor((n·symbol + b) / d)`, the smallest divisor that fits.
+    fn quotient(&self, symbol: usize, numbers: &[i64]) -> Option<Formula> {
+        let runs = self.runs();
+        let points: Vec<(i64, i64)> = runs.iter().zip(numbers).map(|(run, &y)| (run[symbol] as i64, y)).collect();
+        let x = Formula::symbol(&self.symbols[symbol]);
+        floor_line(&x, &points)
+    }
+
+    /// `α + β·a + γ·b + δ·a·b`, from the base, one step along each symbol, and one along both.
+    fn bilinear(&self, [a, b]: [usize; 2], numbers: &[i64]) -> Option<Formula> {
+        let runs = self.runs();
+        let base = numbers[0];
+        let at = |run: usize, symbol: usize| runs[run][symbol] as i64;
+        let slope = |symbol: usize| {
+            let (rise, run) = (numbers[1 + 2 * symbol] - base, at(1 + 2 * symbol, symbol) - at(0, symbol));
+            (rise % run == 0).then_some(rise / run)
+        };
+        let (slope_a, slope_b) = (slope(a)?, slope(b)?);
+        let joint = 1 + 2 * self.symbols.len();
+        let (da, db) = (at(joint.min(runs.len() - 1), a) - at(0, a), at(joint.min(runs.len() - 1), b) - at(0, b));
+        let curved = numbers.get(joint)?.checked_sub(base + slope_a * da + slope_b * db)?;
+        if da == 0 || db == 0 || curved % (da * db) != 0 {
+            return None;
+        }
+        let delta = curved / (da * db);
+        let (beta, gamma) = (slope_a - delta * at(0, b), slope_b - delta * at(0, a));
+        let alpha = base - beta * at(0, a) - gamma * at(0, b) - delta * at(0, a) * at(0, b);
+        let (a, b) = (Formula::symbol(&self.symbols[a]), Formula::symbol(&self.symbols[b]));
+        let scaled = |formula: &Formula, factor: i64| formula.times(&Formula::constant(factor));
+        let linear = scaled(&a, beta)?.plus(&scaled(&b, gamma)?)?.plus(&Formula::constant(alpha))?;
+        linear.plus(&scaled(&a.times(&b)?, delta)?)
+    }
+
+    /// `c·a·b·…`.
+    fn product(&self, symbols: &[usize], base: i64) -> Option<Formula> {
+        let mut formula = Formula::constant(1);
+        let mut size = 1i64;
+        for &symbol in symbols {
+            formula = formula.times(&Formula::symbol(&self.symbols[symbol]))?;
+            size = size.checked_mul(self.choices[symbol][0] as i64)?;
+        }
+        if size == 0 || base % size != 0 {
+            return None;
+        }
+        formula.times(&Formula::constant(base / size))
+    }
+}
+
+/// Largest divisor that is looked for.
+const LARGEST_DIVISOR: i64 = 64;
+
+/// Fewest different points that show how something is rounded: fewer fit too many rules.
+const ROUNDED_POINTS: usize = 5;
+
+/// The rule through all points `(x, y)`: a line, a share `n·x / d` that is whole at every point, or, where there are enough
+/// points, `n·x / d` rounded down or up. The first that fits, in this order.
+pub(super) fn floor_line(x: &Formula, points: &[(i64, i64)]) -> Option<Formula> {
+    let &(x0, y0) = points.first()?;
+    let &(x1, y1) = points.iter().max_by_key(|(x, _)| x.abs_diff(x0)).filter(|(x, _)| *x != x0)?;
+    let (rise, run) = (y1.checked_sub(y0)?, x1.checked_sub(x0)?);
+    let build = |n: i64, b: i64, d: i64| x.times(&Formula::constant(n))?.plus(&Formula::constant(b))?.over(d);
+    if rise % run == 0 {
+        let (n, b) = (rise / run, y0.checked_sub((rise / run).checked_mul(x0)?)?);
+        if points.iter().all(|&(x, y)| n.checked_mul(x).and_then(|nx| nx.checked_add(b)) == Some(y)) {
+            return build(n, b, 1);
+        }
+    }
+    let fits = |n: i64, d: i64, round: &dyn Fn(i64) -> Option<i64>| {
+        points.iter().all(|&(x, y)| n.checked_mul(x).and_then(|nx| round(nx)?.checked_div_euclid(d)) == Some(y))
+    };
+    let mut different = points.to_vec();
+    different.sort_unstable();
+    different.dedup();
+    for d in 2..=LARGEST_DIVISOR {
+        // Rounding moves the end points by less than one each, so that the slope is near, not exact.
+        let near = rise.checked_mul(d)?.div_euclid(run);
+        for n in [near, near.checked_add(1)?] {
+            if points.iter().all(|&(x, y)| y.checked_mul(d).is_some_and(|dy| n.checked_mul(x) == Some(dy))) {
+                return build(n, 0, d);
+            }
+            if different.len() < ROUNDED_POINTS {
+                continue;
+            }
+            for b in [0, d - 1] {
+                if fits(n, d, &|nx: i64| nx.checked_add(b)) {
+                    return build(n, b, d);
+                }
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(symbols: &[&str]) -> Plan {
+        let choices = [[2, 3, 5], [64, 96, 160], [64, 96, 160]];
+        let count = symbols.len();
+        let mut plan = Plan {
+            symbols: symbols.iter().map(|s| (*s).to_owned()).collect(),
+            choices: choices[..count].to_vec(),
+            open: [false, true, true][..count].to_vec(),
+            joint: vec![],
+        };
+        plan.joint = plan.odd();
+        plan
+    }
+
+    fn text(plan: &Plan, f: &dyn Fn(&[usize]) -> usize) -> String {
+        let numbers: Vec<i64> = plan.runs().iter().map(|run| f(run) as i64).collect();
+        plan.fit(&numbers).map_or_else(|| "none".into(), |formula| formula.to_string())
+    }
+
+    #[test]
+    fn numbers_become_formulas() {
+        let plan = plan(&["batch"]);
+        assert_eq!(text(&plan, &|_| 7), "7");
+        assert_eq!(text(&plan, &|s| s[0]), "batch");
+        assert_eq!(text(&plan, &|s| 4 * s[0]), "4*batch");
+        assert_eq!(text(&plan, &|s| s[0] + 1), "batch + 1");
+        // Three points fit too many ways to round.
+        assert_eq!(text(&plan, &|s| s[0] / 2), "none");
+        assert_eq!(text(&plan, &|s| s[0] * s[0]), "none");
+        assert_eq!(text(&plan, &|s| s[0].max(4)), "none");
+    }
+
+    #[test]
+    fn rounding_is_told_apart() {
+        let plan = plan(&["batch", "height"]);
+        assert_eq!(text(&plan, &|s| s[1] / 16), "floor(height/16)");
+        assert_eq!(text(&plan, &|s| s[1].div_ceil(16)), "floor((height + 15)/16)");
+        assert_eq!(text(&plan, &|s| 3 * s[1] / 4), "floor(3*height/4)");
+        assert_eq!(text(&plan, &|s| s[1] - s[1] / 2), "floor((height + 1)/2)");
+        assert_eq!(text(&plan, &|s| s[1].max(70)), "none");
+        // Where only multiples are taken, a share is whole.
+        let mut multiples = plan.clone();
+        multiples.joint = multiples.even();
+        assert_eq!(text(&multiples, &|s| s[1] / 32), "floor(height/32)");
+        assert_eq!(text(&multiples, &|s| (s[1] + 32) / 64), "none");
+    }
+
+    #[test]
+    fn several_symbols_may_meet() {
+        let plan = plan(&["batch", "height", "width"]);
+        assert_eq!(text(&plan, &|s| 3 * s[0] * s[1]), "3*batch*height");
+        assert_eq!(text(&plan, &|s| s[0] + s[1]), "batch + height");
+        assert_eq!(text(&plan, &|s| s[0] * (s[1] + 1)), "batch + batch*height");
+        assert_eq!(text(&plan, &|s| 2 * s[0] * s[1] * s[2]), "2*batch*height*width");
+        assert_eq!(text(&plan, &|s| s[1] * s[2] / 3), "none");
+        // Rounded one way or the other, a sum is odd in some recording.
+        for (one, other) in [(0, 1), (0, 2), (1, 2)] {
+            assert!(plan.runs().iter().any(|run| (run[one] + run[other]) % 2 == 1));
+        }
+    }
+
+    #[test]
+    fn what_is_compared_was_not_all_recorded() {
+        let mut plan = plan(&["batch", "height"]);
+        assert_eq!(plan.compared(1), [64, 96, 160, UNSEEN_SIZE]);
+        plan.joint = plan.even();
+        assert_eq!(plan.compared(1), [64, 96, 160, 128]);
+    }
+}

@@ -1,0 +1,147 @@
+//! Random small networks, exported and compared with Burn, simplified and as recorded. Cases are numbered, the number and the
+//! steps of a failing one are printed; `VITRINE_RANDOM_CASES` asks for more.
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+use burn::tensor::activation::{gelu, gelu_approximate, hard_swish, leaky_relu, relu, sigmoid, silu, softmax};
+use burn::tensor::module::{adaptive_avg_pool2d, avg_pool2d, conv2d, layer_norm, max_pool2d};
+use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
+use contract::{Axis, fill};
+use export::{ExportError, Exporter};
+
+use crate::{known, runtime};
+
+/// Cases of a normal run: about three seconds.
+const CASES: u64 = 48;
+
+#[derive(Module, Debug)]
+struct Weights {
+    kernels: Param<Tensor<4>>,
+    gamma: Param<Tensor<1>>,
+}
+
+/// Two numbers that choose what is done and to which of the tensors made so far.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    kind: usize,
+    detail: usize,
+}
+
+const KINDS: usize = 30;
+
+fn program(seed: u64) -> Vec<Step> {
+    let draw = |index: u64| fill::splitmix64(seed.wrapping_mul(1000).wrapping_add(index)) as usize;
+    let length = 4 + draw(0) % 9;
+    (0..length as u64)
+        .map(|index| Step { kind: draw(2 * index + 1) % KINDS, detail: draw(2 * index + 2) % 60 })
+        .collect()
+}
+
+/// One step on `x`, with `other` from before; shapes stay of rank 4 with every axis at least 1.
+fn apply(step: Step, weights: &Weights, x: Tensor<4>, other: Tensor<4>) -> Tensor<4> {
+    let [batch, channels, rows, columns] = x.dims();
+    let axis = 1 + step.detail % 3;
+    let scale = 0.25 + step.detail as f64 / 40.0;
+    match step.kind {
+        0 => relu(x),
+        1 => x.tanh(),
+        2 => sigmoid(x),
+        3 => gelu(x),
+        4 => gelu_approximate(x),
+        5 => silu(x),
+        6 => hard_swish(x * scale),
+        7 => leaky_relu(x, 0.1),
+        8 => x * scale + 0.5,
+        9 => (x.abs() + scale).sqrt(),
+        10 => x.clamp(-scale, scale),
+        11 => softmax(x, axis),
+        12 => x.clone() - x.mean_dim(axis),
+        13 => x.clone() * x.max_dim(axis),
+        14 => x.permute([0, 3, 1, 2]),
+        15 => x.swap_dims(1 + step.detail % 3, 1 + (step.detail / 3) % 3),
+        16 => x.flip([axis as isize]),
+        17 => Tensor::cat(vec![x.clone(), x], axis),
+        18 if x.dims()[axis] > 1 => {
+            let size = x.dims()[axis];
+            x.narrow(axis, size / 2, size - size / 2)
+        }
+        19 => x.reshape([batch, rows, channels, columns]),
+        20 => x.reshape([batch, channels * rows, columns, 1]),
+        21 => x.reshape([batch * channels, rows, columns]).sum_dim(1).reshape([batch, channels, 1, columns]),
+        22 => x.clone().matmul(x.transpose()).mul_scalar(0.2),
+        23 if channels <= 6 => {
+            let kernel = weights.kernels.val().slice([0..4, 0..channels, 0..1, 0..1]);
+            conv2d(x, kernel, None, ConvOptions::new([1, 1], [0, 0], [1, 1], 1))
+        }
+        24 if channels <= 6 => {
+            let kernel = weights.kernels.val().slice([0..5, 0..channels]);
+            conv2d(x, kernel, None, ConvOptions::new([1 + step.detail % 2, 1], [1, 1], [1, 1], 1))
+        }
+        25 => max_pool2d(x, MaxPoolOptions::new([3, 3]).with_stride([1 + step.detail % 2, 1]).with_padding([1, 1])),
+        26 => avg_pool2d(x, AvgPoolOptions::new([1, 1]).with_stride([2, 1]).with_padding([0, 0])),
+        27 => adaptive_avg_pool2d(x, [1, 1]),
+        28 if columns <= 8 => {
+            let gamma = weights.gamma.val().narrow(0, 0, columns);
+            layer_norm(x, gamma.clone(), Some(gamma * 0.5), 1e-5)
+        }
+        _ if other.dims() == x.dims() => match step.detail % 3 {
+            0 => x + other,
+            1 => x * other,
+            _ => other - x,
+        },
+        _ => x.cumsum(axis) * 0.3,
+    }
+}
+
+fn forward(steps: &[Step], weights: &Weights, x: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+    let mut made = vec![x];
+    for step in steps {
+        // Sizes stay small: what grew is averaged.
+        let x = made[made.len() - 1].clone();
+        let [_, channels, rows, columns] = x.dims();
+        let x = if channels * rows * columns > 4000 { x.mean_dim(1) } else { x };
+        let other = made[step.detail % made.len()].clone();
+        made.push(apply(*step, weights, x, other));
+    }
+    (made[made.len() - 1].clone(), made[made.len() / 2].clone())
+}
+
+#[test]
+fn random_networks_agree_with_burn() {
+    let cases: u64 = std::env::var("VITRINE_RANDOM_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(CASES);
+    let runtime = runtime();
+    let mut refused = 0;
+    for case in 0..cases {
+        let steps = program(case);
+        let weights = Weights {
+            kernels: Param::from_tensor(known("kernels", [5, 6, 3, 3]) * 0.3),
+            gamma: Param::from_tensor(known("gamma", [8])),
+        };
+        // Every second network also takes any number of rows.
+        let rows = if case % 2 == 0 { Axis::Size(5) } else { Axis::Symbol("rows".into()) };
+        let axes = [Axis::Symbol("batch".into()), Axis::Size(3), rows, Axis::Size(4)];
+        let opset = 17 + (case % 7) as u32;
+        for optimise in [true, false] {
+            let told =
+                |error: &dyn std::fmt::Display| format!("case {case}, simplified {optimise}, {steps:?}: {error}");
+            let exporter = Exporter::new("random").opset(opset).optimise(optimise).input("x", axes.clone());
+            let exporter = exporter.recorded_at("rows", [4, 6, 9]);
+            let steps = steps.clone();
+            let model = match exporter.export(&weights, move |weights, x| forward(&steps, weights, x)) {
+                Ok(model) => model,
+                // Refused: a size that is not understood, or a step above that is chosen by a size. An answer, if a rare one.
+                Err(ExportError::Baked { .. } | ExportError::Diverged { .. } | ExportError::Trace { .. })
+                    if case % 2 == 1 =>
+                {
+                    refused += 1;
+                    continue;
+                }
+                Err(error) => panic!("{}", told(&error)),
+            };
+            if let Err(error) = model.verify(&runtime) {
+                panic!("{}", told(&error));
+            }
+        }
+    }
+    assert!(refused <= cases / 4, "{refused} of {} exports were refused", 2 * cases);
+}
