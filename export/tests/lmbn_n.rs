@@ -36,7 +36,7 @@ fn osnet_and_resnet50_agree_with_burn() {
         (ReidNetConfig { drop_block: Some([0.3, 1.0]), ..ReidNetConfig::new("ResNet50", 10, 64) }, 53),
     ] {
         let net = ReidNet::new(&config, 1, &Device::flex()).unwrap();
-        let model = Exporter::new(&format!("{}-{}", config.model, config.width()))
+        let model = Exporter::new(format!("{}-{}", config.model, config.width()))
             .input("image", batch_of(&[3, 128, 64]))
             .output("features")
             .export(&net, |net: &ReidNet, images: Tensor<4>| net.embed(images))

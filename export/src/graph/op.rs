@@ -17,7 +17,6 @@ pub enum Plain {
     Atan,
     Atanh,
     /// Zeros and ones, drawn with the input's probabilities.
-    Bernoulli,
     BitwiseAnd,
     BitwiseNot,
     BitwiseOr,
@@ -335,7 +334,7 @@ impl Op {
 
     /// Whether it gives other values in every run: such nodes are neither computed in advance nor shared.
     pub fn is_random(&self) -> bool {
-        matches!(self, Op::Plain(Plain::Bernoulli) | Op::RandomNormalLike { .. } | Op::RandomUniformLike { .. })
+        matches!(self, Op::RandomNormalLike { .. } | Op::RandomUniformLike { .. })
     }
 
     /// The attributes in the schema's names, sorted. Axes of reductions are not among them.

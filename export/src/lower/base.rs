@@ -43,7 +43,8 @@ fn reshape_value(l: &mut Lowering, input: ValueId, from: &[Dim], out: &TensorIr)
 /// Burn `swap_dims` -> ONNX `Transpose`.
 pub(super) fn swap_dims(l: &mut Lowering, op: &SwapDimsOpIr) -> Lowered {
     let mut order: Vec<i64> = (0..op.input.shape.len() as i64).collect();
-    order.swap(op.dim1, op.dim2);
+    let rank = order.len();
+    order.swap(super::axis_of(rank, op.dim1)?, super::axis_of(rank, op.dim2)?);
     let input = l.input(&op.input)?;
     l.emit(Op::Transpose { order }, &[input], &op.out)
 }
@@ -196,6 +197,7 @@ pub(super) fn slice(l: &mut Lowering, op: &SliceOpIr) -> Lowered {
 pub(super) fn unfold(l: &mut Lowering, op: &UnfoldOpIr) -> Lowered {
     let input = l.input(&op.input)?;
     let mut dims = l.dims(&op.input);
+    super::axis_of(dims.len(), op.dim)?;
     let size = l.fixed("unfolding", &dims[op.dim..=op.dim])?[0];
     let windows = (size + op.step).saturating_sub(op.size) / op.step;
     let places = (0..windows).flat_map(|window| (0..op.size).map(move |at| (window * op.step + at) as i64)).collect();
@@ -317,7 +319,8 @@ pub(super) fn repeat_dim(l: &mut Lowering, op: &RepeatDimOpIr) -> Lowered {
         _ => None,
     })?;
     let mut repeats = vec![Dim::Size(1); op.tensor.shape.len()];
-    repeats[op.dim] = match times {
+    let rank = repeats.len();
+    repeats[super::axis_of(rank, op.dim)?] = match times {
         Fit::Fixed(times) => Dim::Size(times as usize),
         Fit::Dynamic(dim) => dim,
     };

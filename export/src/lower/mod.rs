@@ -41,6 +41,11 @@ pub(crate) enum Reason {
 
 pub(crate) type Lowered = Result<(), Reason>;
 
+/// `axis`, where a tensor of that rank has it: recordings from elsewhere may say anything.
+fn axis_of(rank: usize, axis: usize) -> Result<usize, Reason> {
+    if axis < rank { Ok(axis) } else { Err(Reason::Unsupported(format!("axis {axis} of a tensor of rank {rank}"))) }
+}
+
 /// The declared boundary of the graph.
 #[derive(Debug, Clone)]
 pub(crate) struct Boundary {
@@ -608,7 +613,7 @@ mod tests {
             inputs: vec![x],
             outputs: vec![y],
         };
-        let resolved = resolve(Plan { symbols: vec![], choices: vec![] }, vec![trace])?;
+        let resolved = resolve(Plan { symbols: vec![], choices: vec![], open: vec![], joint: vec![] }, vec![trace])?;
         let dims = vec![Dim::Size(3), Dim::Size(3)];
         let boundary = Boundary { inputs: vec![("x".into(), dims)], outputs: vec!["y".into()] };
         let (graph, ..) = lower(&resolved, "test", &boundary, 20)?;

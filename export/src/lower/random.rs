@@ -7,9 +7,15 @@ use super::base::fill;
 use super::{Lowered, Lowering, Reason, float_type};
 use crate::graph::{DType, Op, Plain, ValueId};
 
-/// Burn `random` of floats -> ONNX `RandomUniformLike`, `RandomNormalLike` or `Bernoulli` of a tensor of the shape.
+/// Burn `random` of floats -> ONNX `RandomUniformLike` or `RandomNormalLike` of a tensor of the shape. What is true with
+/// probability p is `Floor` of a number between p and 1 + p: the specification's own expansion of `Bernoulli`, which ONNX
+/// Runtime follows, compares the wrong way round.
 pub(super) fn floats(l: &mut Lowering, op: &RandomOpIr) -> Lowered {
     let (draw, like) = drawn(l, op.distribution, &op.out, op.out.dtype)?;
+    if let Distribution::Bernoulli(_) = op.distribution {
+        let drawn = l.like(draw, &[like]);
+        return l.emit(Plain::Floor, &[drawn], &op.out);
+    }
     l.emit(draw, &[like], &op.out)
 }
 
@@ -24,13 +30,13 @@ pub(super) fn integers(l: &mut Lowering, op: &RandomOpIr) -> Lowered {
     let to = float_type(op.out.dtype)?;
     let (draw, like) = drawn(l, op.distribution, &op.out, BurnType::F32)?;
     let mut value = l.like(draw, &[like]);
-    if let Distribution::Uniform(..) = op.distribution {
+    if let Distribution::Uniform(..) | Distribution::Bernoulli(_) = op.distribution {
         value = l.like(Plain::Floor, &[value]);
     }
     l.emit(Op::Cast { to }, &[value], &op.out)
 }
 
-/// The operator that draws, and the tensor it takes shape, type and probabilities from.
+/// The operator that draws, and the tensor it takes shape and type from.
 fn drawn(
     l: &mut Lowering,
     distribution: Distribution,
@@ -41,7 +47,10 @@ fn drawn(
         Distribution::Default => (Op::RandomUniformLike { low: 0.0, high: 1.0 }, 0.0),
         Distribution::Uniform(low, high) => (Op::RandomUniformLike { low: low as f32, high: high as f32 }, 0.0),
         Distribution::Normal(mean, scale) => (Op::RandomNormalLike { mean: mean as f32, scale: scale as f32 }, 0.0),
-        Distribution::Bernoulli(probability) => (Plain::Bernoulli.into(), probability),
+        Distribution::Bernoulli(probability) => {
+            let (low, high) = (probability as f32, 1.0 + probability as f32);
+            (Op::RandomUniformLike { low, high }, 0.0)
+        }
     };
     let (op, shape) = fill(l, out, dtype, ScalarIr::Float(value))?;
     let dims = l.dims(out);

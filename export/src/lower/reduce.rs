@@ -146,7 +146,8 @@ fn ranked(
     largest: bool,
 ) -> Result<[ValueId; 2], super::Reason> {
     let mut dims = l.dims(like);
-    dims[axis] = Dim::Size(count);
+    let rank = dims.len();
+    dims[super::axis_of(rank, axis)?] = Dim::Size(count);
     let count = l.int64s("k", &[count as i64]);
     let op = Op::TopK { axis: axis as i64, largest };
     let to = l.value(input).dtype;

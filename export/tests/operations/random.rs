@@ -43,7 +43,8 @@ pub fn cases() -> Vec<Case> {
 #[test]
 fn distributions_are_burns() {
     for (case, (_, bounds, mean)) in cases().iter().zip(FLOATS.into_iter().chain(INTEGERS)) {
-        for opset in [17, 23] {
+        // Of the operators on random numbers ONNX Runtime 1.31 has the versions before operator set 22.
+        for opset in [17, 21] {
             let model = (case.export)(opset, true).unwrap();
             assert!(model.warnings().iter().any(|warning| matches!(warning, Warning::Random { .. })), "{}", case.name);
             let first: Vec<f64> = session::run(&model, &case.inputs).unwrap().remove(0).iter().collect();

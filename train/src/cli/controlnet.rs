@@ -184,7 +184,7 @@ mod tests {
                 "train controlnet data_dir a/b epochs 100 lr 1e-4",
                 "train controlnet --data-dir a/b --epochs 100 --lr 1e-4",
             ),
-            ("train controlnet --data-dir epochs --lr 1", "train controlnet --data-dir --epochs --lr 1"),
+            ("train controlnet --data-dir epochs --lr 1", "train controlnet --data-dir epochs --lr 1"),
             ("train controlnet freeze_generator seed 3", "train controlnet --freeze-generator --seed 3"),
             ("train controlnet --use-amp --seed=3 stray", "train controlnet --use-amp --seed=3 stray"),
             ("train reid epochs 3", "train reid epochs 3"),

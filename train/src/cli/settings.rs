@@ -126,10 +126,21 @@ pub fn resolve<S: Settings>(
     if let Some(path) = file {
         lay(read(path)?, &path.display().to_string())?;
     }
+    if let Some(flag) = first_not_finite(flags) {
+        let problem = format!("--{} is not a finite number", flag.replace('_', "-"));
+        return Err(SettingsError::Value { origin: "command line".into(), problem });
+    }
     lay(fields(flags).into_iter().filter(|(_, value)| !value.is_null()).collect(), "command line")?;
     let settings: S = serde_json::from_value(Value::Object(values)).expect("the last layer was checked");
     settings.check()?;
     Ok((settings, origins))
+}
+
+/// The first flag that is NaN or infinite: JSON has no such numbers, and would take it for a flag that was not given.
+fn first_not_finite(flags: &impl Serialize) -> Option<String> {
+    let serde_yaml_ng::Value::Mapping(flags) = serde_yaml_ng::to_value(flags).ok()? else { return None };
+    let wrong = |value: &serde_yaml_ng::Value| value.as_f64().is_some_and(|number| !number.is_finite());
+    flags.into_iter().find(|(_, value)| wrong(value)).and_then(|(flag, _)| flag.as_str().map(str::to_owned))
 }
 
 /// Settings by name from a YAML or TOML file.
@@ -196,5 +207,9 @@ mod tests {
         assert!(problem("- 1").contains("by name"));
         let error = reid(&["--optimizer", "lion"]).unwrap_err().to_string();
         assert!(error.contains("lion") && error.contains("ADAM"), "{error}");
+        for number in ["NaN", "inf"] {
+            let error = reid(&["--margin", number]).unwrap_err().to_string();
+            assert!(error.contains("--margin is not a finite number"), "{error}");
+        }
     }
 }

@@ -457,7 +457,7 @@ mod tests {
 
         std::fs::remove_dir_all(folder.path().join("frames")).unwrap();
         let error = HeadPairs::read(&config(folder.path()), false).err().unwrap().to_string();
-        assert!(error.contains("12 of 15") && error.contains("frames/head_0000/00000.png"), "{error}");
+        assert!(error.contains("10 of 13") && error.contains("frames/head_0000/00000.png"), "{error}");
     }
 
     #[test]
