@@ -1,14 +1,17 @@
 """One training step of LMBN_n, OSNet or ResNet50 (forward, loss, backward, Adam) against PyTorch eager, in turns.
 
 Both run as programs of their own with 2 threads, the same input, weights by the same rule, the loss
-0.5*CrossEntropy+0.5*MSLoss; warm-up steps are not counted. Processor time hardly depends on what else the machine does."""
+0.5*CrossEntropy+0.5*MSLoss; warm-up steps are not counted. Processor time hardly depends on what else the machine does.
+What the loader costs is measured on us alone: the same steps once more, with batches read from JPEG files of pedestrians (none
+kept decoded), against those on one batch that lies ready."""
 
 import statistics
 import sys
 
-from side_by_side import ROOT, THREADS, interleave, last_json, machine, parser, program, ratio, report, run, show
+from side_by_side import CACHE, ROOT, THREADS, interleave, last_json, machine, parser, program, ratio, report, run, show
 
 PHASES = ("forward", "backward", "optimizer")
+PICTURES = CACHE / "pedestrians"
 NETWORKS = ("LMBN_n", "OSNet", "ResNet50")
 
 
@@ -29,13 +32,19 @@ def main():
         return {
             "seconds": statistics.median(answer["seconds"]),
             **{phase: statistics.median(answer[phase]) for phase in (*PHASES, "processor")},
+            # The mean: a wait for the loader comes in some steps only.
+            "loader": statistics.mean(answer.get("loader", [0.0])),
             "loss": answer["losses"][0],
             "peak_mib": result["peak_mib"],
         }
 
+    ours = [program("train"), "bench-step", "--format=json", *shape]
+    if not PICTURES.exists():
+        run([program("fixtures"), "pedestrians", "--identities=80", f"--out={PICTURES}"])
     results = interleave(
         a.rounds,
-        vitrine=lambda: contestant([program("train"), "bench-step", "--format=json", *shape]),
+        vitrine=lambda: contestant(ours),
+        loading=lambda: contestant([*ours, f"--datadir={PICTURES}"]),
         torch=lambda: contestant([sys.executable, str(ROOT / "ci/bench.d/train_peer.py"), *shape]),
     )
     ours, peer = ([turn["seconds"] for turn in results[name]] for name in ("vitrine", "torch"))
@@ -49,7 +58,12 @@ def main():
         result[phase] = ratio(ours, peer)
         show(f"  {phase}", result[phase])
         show("    seconds, Vitrine and torch", f"{statistics.median(ours):.4g} and {statistics.median(peer):.4g}")
-    losses = {name: turns[0]["loss"] for name, turns in results.items()}
+    plain, loading = ([turn["processor"] for turn in results[name]] for name in ("vitrine", "loading"))
+    result["loader"] = ratio(loading, plain)
+    show("  processor time with the loader / without", result["loader"])
+    waiting = [turn["loader"] / turn["seconds"] for turn in results["loading"]]
+    show("    part of a step that waits for it", f"{100 * statistics.median(waiting):.2f} %")
+    losses = {name: results[name][0]["loss"] for name in ("vitrine", "torch")}
     if abs(losses["vitrine"] - losses["torch"]) > 1e-3 * losses["torch"]:
         sys.exit(f"error: not the same work: the first losses are {losses}")
     for name in results:

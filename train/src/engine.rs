@@ -168,6 +168,8 @@ struct Sums {
     skipped: usize,
     pictures: usize,
     seconds: Sum,
+    /// Of these, waiting for the loader.
+    waiting: Sum,
     total: Sum,
     terms: Vec<(String, Sum)>,
     figures: Vec<(String, Sum)>,
@@ -181,10 +183,11 @@ struct Values {
 }
 
 impl Sums {
-    fn add(&mut self, values: &Values, pictures: usize, seconds: f64) {
+    fn add(&mut self, values: &Values, pictures: usize, [seconds, waiting]: [f64; 2]) {
         self.steps += 1;
         self.pictures += pictures;
         self.seconds.0 += seconds;
+        self.waiting.0 += waiting;
         self.total.0 += values.total;
         for (sums, values) in [(&mut self.terms, &values.terms), (&mut self.figures, &values.figures)] {
             if sums.is_empty() {
@@ -218,6 +221,7 @@ impl Sums {
             terms: self.means(&self.terms),
             figures: self.means(&self.figures),
             seconds: self.seconds.0,
+            waiting: self.waiting.0,
             images_per_second: self.rate(),
             ..EpochRecord::new(epoch)
         }
@@ -383,6 +387,7 @@ impl Run<'_> {
         let mut clock = Instant::now();
         for batch in batches {
             let batch = batch.map_err(TrainError::Task)?;
+            let waiting = clock.elapsed().as_secs_f64();
             let pictures = task.pictures(&batch);
             let step = self.record.step + 1;
             let low = amp.then(|| amp::lower(net.clone()));
@@ -411,7 +416,7 @@ impl Run<'_> {
             }
             let seconds = std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64();
             if finite {
-                self.sums.add(&values, pictures, seconds);
+                self.sums.add(&values, pictures, [seconds, waiting]);
                 let Values { total, terms, figures } = values;
                 let (terms, figures) = (terms.into_iter().collect(), figures.into_iter().collect());
                 let record = EpochRecord { lr, total, terms, figures, ..EpochRecord::new(epoch) };
@@ -443,8 +448,12 @@ fn report(epoch: usize, epochs: usize, lr: f64, sums: &Sums, metrics: &BTreeMap<
     let metrics: String = metrics.iter().map(|(name, value)| format!("  {name} {value:.4}")).collect();
     let unreadable = if unreadable > 0 { format!("  {unreadable} unreadable pictures") } else { String::new() };
     let skipped = if sums.skipped > 0 { format!("  {} left out", sums.skipped) } else { String::new() };
+    let share = sums.waiting.0 / sums.seconds.0.max(1e-9);
+    let waiting = if share >= 0.05 { format!(" ({:.0} % waiting for data)", 100.0 * share) } else { String::new() };
     let (loss, rate) = (sums.loss(), sums.rate());
-    eprintln!("epoch {epoch}/{epochs}  lr {lr:.2e}  loss {loss:.4}  {rate:.1} img/s{metrics}{unreadable}{skipped}");
+    eprintln!(
+        "epoch {epoch}/{epochs}  lr {lr:.2e}  loss {loss:.4}  {rate:.1} img/s{waiting}{metrics}{unreadable}{skipped}"
+    );
 }
 
 /// The network's tensors, when all are finite.

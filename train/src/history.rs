@@ -47,6 +47,9 @@ pub struct EpochRecord {
     pub figures: BTreeMap<String, f64>,
     /// Wall clock of the epoch, evaluation left out.
     pub seconds: f64,
+    /// The part of it in which the loop waited for the loader.
+    #[serde(default)]
+    pub waiting: f64,
     /// Training pictures per second.
     pub images_per_second: f64,
     /// Unix time at the end of the epoch, seconds.
@@ -67,6 +70,7 @@ impl EpochRecord {
             total: 0.0,
             figures: BTreeMap::new(),
             seconds: 0.0,
+            waiting: 0.0,
             images_per_second: 0.0,
             finished: now,
             metrics: BTreeMap::new(),
@@ -76,7 +80,11 @@ impl EpochRecord {
     /// Every number with its name: `lr`, `loss/...`, `train/...`, `speed/...`, `metrics/...`.
     pub(crate) fn numbers(&self) -> impl Iterator<Item = (String, f64)> {
         let single = [("lr", self.lr), ("loss/total", self.total)];
-        let speed = [("speed/seconds", self.seconds), ("speed/images_per_second", self.images_per_second)];
+        let speed = [
+            ("speed/seconds", self.seconds),
+            ("speed/waiting", self.waiting),
+            ("speed/images_per_second", self.images_per_second),
+        ];
         let named = |group: &'static str, values: &BTreeMap<String, f64>| {
             values.iter().map(|(name, value)| (format!("{group}/{name}"), *value)).collect::<Vec<_>>()
         };
@@ -94,10 +102,10 @@ impl EpochRecord {
 
     /// Twelve digits: what a log needs, and few enough that reading and writing give the same number for ever.
     fn rounded(mut self) -> Self {
-        let singles =
-            [&mut self.lr, &mut self.total, &mut self.seconds, &mut self.images_per_second, &mut self.finished];
+        let clocks = [&mut self.seconds, &mut self.waiting, &mut self.images_per_second, &mut self.finished];
+        let singles = [&mut self.lr, &mut self.total].into_iter().chain(clocks);
         let named = self.terms.values_mut().chain(self.figures.values_mut()).chain(self.metrics.values_mut());
-        for value in singles.into_iter().chain(named) {
+        for value in singles.chain(named) {
             *value = format!("{value:.11e}").parse().unwrap_or(*value);
         }
         self
@@ -516,7 +524,7 @@ pub(crate) mod tests {
         let rows: Vec<&str> = text.lines().collect();
         assert_eq!(
             rows[0],
-            "epoch,lr,loss/total,loss/CrossEntropy,loss/MSLoss,speed/seconds,speed/images_per_second,\"metrics/odd, \"\"name\"\"\""
+            "epoch,lr,loss/total,loss/CrossEntropy,loss/MSLoss,speed/seconds,speed/waiting,speed/images_per_second,\"metrics/odd, \"\"name\"\"\""
         );
         assert!(rows[1].starts_with("1,0.00006") && rows[1].ends_with(','), "{}", rows[1]);
         assert!(rows[5].ends_with(",0.5"), "{}", rows[5]);

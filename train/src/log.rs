@@ -1,7 +1,7 @@
 //! What a family's log looks like: names in TensorBoard, panels of the curves, form of `training_history.json`.
 //!
 //! Numbers have one name each, which a [`Log`] refers to: `lr`, `loss/total`, `loss/<term>`, `train/<figure>`,
-//! `metrics/<metric>`, `speed/seconds`, `speed/images_per_second`.
+//! `metrics/<metric>`, `speed/seconds`, `speed/waiting` (of these, for the loader), `speed/images_per_second`.
 //!
 //! ```
 //! use train::log::{Line, Log, Panel, named};

@@ -210,6 +210,10 @@ pub struct BenchStepArgs {
     /// Steps before them that are not.
     #[arg(long, default_value_t = 1)]
     pub warmup: usize,
+    /// Read batches from this folder as a run does (four pictures of each identity, random erasing, no picture kept decoded),
+    /// instead of one made-up batch again and again.
+    #[arg(long, value_name = "DIR")]
+    pub datadir: Option<PathBuf>,
     /// ResNet50: with a batch-norm neck.
     #[arg(long)]
     pub bnneck: bool,

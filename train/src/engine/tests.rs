@@ -432,7 +432,7 @@ fn sums_survive_a_record_to_the_last_bit() {
     let mut sums = Sums::default();
     let values =
         Values { total: 0.1 + 0.2, terms: vec![("a".into(), 1.0 / 3.0)], figures: vec![("b".into(), 2.0 / 3.0)] };
-    sums.add(&values, 4, 1e-3 / 7.0);
+    sums.add(&values, 4, [1e-3 / 7.0, 1e-4 / 7.0]);
     let text = serde_json::to_string(&sums).unwrap();
     assert_eq!(serde_json::from_str::<Sums>(&text).unwrap(), sums);
 }

@@ -16,7 +16,7 @@ use super::{OWN, Site, Tracked, packed, tensor, values};
 /// The loops that do a convolution.
 #[derive(Debug, Clone, Copy)]
 enum Method {
-    /// 3×3 over each channel alone.
+    /// Over each channel alone.
     Depthwise(Plane),
     /// Products of patches.
     Dense(Geometry),
@@ -44,12 +44,12 @@ impl Method {
                 Some(Self::Single(geometry))
             }
             1 => Some(Self::Dense(geometry)),
-            groups if groups == input && groups == output && conv.kernel_size == [3, 3] && padding == [1, 1] => {
-                match conv.stride {
-                    [1, 1] => Some(Self::Depthwise(Plane::new(height, width, 1))),
-                    [2, 2] => Some(Self::Depthwise(Plane::new(height, width, 2))),
-                    _ => None,
-                }
+            groups if groups == input && groups == output => {
+                let ([kernel, _], [stride, _]) = (conv.kernel_size, conv.stride);
+                let square = conv.kernel_size == [kernel; 2] && conv.stride == [stride; 2];
+                (square && padding == [kernel / 2; 2])
+                    .then(|| Plane::new([height, width], kernel, stride))?
+                    .map(Self::Depthwise)
             }
             _ => None,
         }

@@ -1,11 +1,11 @@
-//! Depthwise 3×3 convolution, padding 1, stride 1 or 2.
+//! Depthwise convolution that keeps the size: 3×3 (also with stride 2), 5×5 and 7×7.
 //!
 //! A plane is copied into a frame of zeros, for stride 2 into four frames by parity of row and column. Row ends then run into the
 //! frame, so that a whole plane is one long vector loop whatever its width: `out[i] = Σ weight · frame[i + offset]`.
 
 use rayon::prelude::*;
 
-use super::kernels::{NineDots, VECTOR, WeightedSum, dispatch};
+use super::kernels::{Dots, VECTOR, WeightedSum, dispatch};
 
 /// Planes of one thread's task.
 const SHARE: usize = 16;
@@ -15,6 +15,7 @@ const SHARE: usize = 16;
 pub struct Plane {
     height: usize,
     width: usize,
+    kernel: usize,
     stride: usize,
     /// Height after the convolution.
     pub out_height: usize,
@@ -24,12 +25,19 @@ pub struct Plane {
 }
 
 impl Plane {
-    /// # Panics
-    /// If `stride` is not 1 or 2.
-    pub fn new(height: usize, width: usize, stride: usize) -> Self {
-        assert!(matches!(stride, 1 | 2), "stride 1 or 2, not {stride}");
+    /// For a `kernel`×`kernel` convolution with a padding of half a kernel; `None` if there are no loops for it.
+    pub fn new([height, width]: [usize; 2], kernel: usize, stride: usize) -> Option<Self> {
         let (out_height, out_width) = (height.div_ceil(stride), width.div_ceil(stride));
-        Self { height, width, stride, out_height, out_width, pitch: out_width + 2 / stride }
+        let pitch = out_width + (kernel - 1) / stride;
+        matches!((kernel, stride), (3 | 5 | 7, 1) | (3, 2)).then_some(Self {
+            height,
+            width,
+            kernel,
+            stride,
+            out_height,
+            out_width,
+            pitch,
+        })
     }
 
     fn size(&self) -> usize {
@@ -45,19 +53,24 @@ impl Plane {
         (self.out_height * self.pitch).next_multiple_of(VECTOR)
     }
 
+    /// Rows and columns of a frame beyond those of the output.
+    fn rim(&self) -> usize {
+        (self.kernel - 1) / self.stride
+    }
+
     /// Length of a frame's vector loop.
     fn frame_length(&self) -> usize {
-        ((self.out_height + 2 / self.stride) * self.pitch).next_multiple_of(VECTOR)
+        ((self.out_height + self.rim()) * self.pitch).next_multiple_of(VECTOR)
     }
 
     /// The largest offset of a tap.
     fn reach(&self) -> usize {
-        2 / self.stride * (self.pitch + 1)
+        self.rim() * (self.pitch + 1)
     }
 
     /// Frame and offset that a tap of the kernel reads at.
     fn tap(&self, tap: usize) -> (usize, usize) {
-        let (y, x, s) = (tap / 3, tap % 3, self.stride);
+        let (y, x, s) = (tap / self.kernel, tap % self.kernel, self.stride);
         (y % s * s + x % s, y / s * self.pitch + x / s)
     }
 
@@ -68,12 +81,13 @@ impl Plane {
     /// Calls `visit` with frame, position there and position in the plane for runs of neighbours of one frame; the plane's
     /// positions advance by the stride.
     fn runs(&self, mut visit: impl FnMut(usize, usize, usize, usize)) {
-        let s = self.stride;
+        let (s, padding) = (self.stride, self.kernel / 2);
         for y in 0..self.height {
-            let row = (y + 1) / s * self.pitch;
+            let row = (y + padding) / s * self.pitch;
             for x in 0..s.min(self.width) {
                 let count = (self.width - x).div_ceil(s);
-                visit((y + 1) % s * s + (x + 1) % s, row + (x + 1) / s, y * self.width + x, count);
+                let frame = (y + padding) % s * s + (x + padding) % s;
+                visit(frame, row + (x + padding) / s, y * self.width + x, count);
             }
         }
     }
@@ -88,22 +102,27 @@ impl Plane {
         });
     }
 
-    /// The frames at the nine taps, `length` values and more each.
-    fn taps<'a>(&self, frames: &'a [Vec<f32>]) -> [&'a [f32]; 9] {
+    /// The frames at `N` taps from `first` on, `length` values and more each.
+    fn taps<'a, const N: usize>(&self, frames: &'a [Vec<f32>], first: usize) -> [&'a [f32]; N] {
         std::array::from_fn(|tap| {
-            let (frame, offset) = self.tap(tap);
+            let (frame, offset) = self.tap(first + tap);
             &frames[frame][offset..]
         })
     }
 }
 
-fn kernel(weight: &[f32], channel: usize) -> [f32; 9] {
-    weight.as_chunks::<9>().0[channel]
+/// `[batch, channels, height, width]` and weights `[channels, 1, kernel, kernel]` to `[batch, channels, out_height, out_width]`.
+pub fn forward(input: &[f32], weight: &[f32], plane: Plane) -> Vec<f32> {
+    match plane.kernel {
+        3 => forward_of::<9>(input, weight, plane),
+        5 => forward_of::<25>(input, weight, plane),
+        _ => forward_of::<49>(input, weight, plane),
+    }
 }
 
-/// `[batch, channels, height, width]` and weights `[channels, 1, 3, 3]` to `[batch, channels, out_height, out_width]`.
-pub fn forward(input: &[f32], weight: &[f32], plane: Plane) -> Vec<f32> {
-    let channels = weight.len() / 9;
+/// [`forward`] with `N` taps.
+fn forward_of<const N: usize>(input: &[f32], weight: &[f32], plane: Plane) -> Vec<f32> {
+    let (weights, _) = weight.as_chunks::<N>();
     let mut output = vec![0.0; input.len() / plane.size() * plane.out_size()];
     output.par_chunks_mut(SHARE * plane.out_size()).zip(input.par_chunks(SHARE * plane.size())).enumerate().for_each(
         |(share, (output, input))| {
@@ -112,8 +131,8 @@ pub fn forward(input: &[f32], weight: &[f32], plane: Plane) -> Vec<f32> {
             let planes = output.chunks_exact_mut(plane.out_size()).zip(input.chunks_exact(plane.size()));
             for (k, (output, input)) in planes.enumerate() {
                 plane.fill(&mut frames, input);
-                let weights = kernel(weight, (share * SHARE + k) % channels);
-                dispatch(WeightedSum { taps: plane.taps(&frames), weights, out: &mut sums });
+                let weights = weights[(share * SHARE + k) % weights.len()];
+                dispatch(WeightedSum { taps: plane.taps(&frames, 0), weights, out: &mut sums });
                 let rows = output.chunks_exact_mut(plane.out_width).zip(sums.chunks_exact(plane.pitch));
                 rows.for_each(|(row, sums)| row.copy_from_slice(&sums[..plane.out_width]));
             }
@@ -124,29 +143,44 @@ pub fn forward(input: &[f32], weight: &[f32], plane: Plane) -> Vec<f32> {
 
 /// Gradients of input and weight, given that of the output.
 pub fn backward(input: &[f32], weight: &[f32], grad: &[f32], plane: Plane) -> (Vec<f32>, Vec<f32>) {
-    let channels = weight.len() / 9;
+    match plane.kernel {
+        3 => backward_of::<9, 9>(input, weight, grad, plane),
+        5 => backward_of::<25, 5>(input, weight, grad, plane),
+        _ => backward_of::<49, 7>(input, weight, grad, plane),
+    }
+}
+
+/// [`backward`] with `N` taps, the gradients of `G` weights at a time.
+fn backward_of<const N: usize, const G: usize>(
+    input: &[f32],
+    weight: &[f32],
+    grad: &[f32],
+    plane: Plane,
+) -> (Vec<f32>, Vec<f32>) {
+    let (weights, _) = weight.as_chunks::<N>();
     let planes = input.len() / plane.size();
     let mut input_grad = vec![0.0; input.len()];
     // One row per plane, summed over the batch at the end: the order of that sum must not depend on threads.
-    let mut partial = vec![0.0; planes * 9];
-    input_grad.par_chunks_mut(SHARE * plane.size()).zip(partial.par_chunks_mut(SHARE * 9)).enumerate().for_each(
+    let mut partial = vec![0.0; planes * N];
+    input_grad.par_chunks_mut(SHARE * plane.size()).zip(partial.par_chunks_mut(SHARE * N)).enumerate().for_each(
         |(share, (input_grad, partial))| {
             let first = share * SHARE;
             let mut frames = plane.frames();
             let mut grad_frames = plane.frames();
             let lead = plane.reach();
             let mut framed = vec![0.0; lead + plane.frame_length()];
-            let tasks = input_grad.chunks_exact_mut(plane.size()).zip(partial.as_chunks_mut::<9>().0);
+            let tasks = input_grad.chunks_exact_mut(plane.size()).zip(partial.as_chunks_mut::<N>().0);
             for (k, (input_grad, partial)) in tasks.enumerate() {
                 let index = first + k;
                 plane.fill(&mut frames, &input[index * plane.size()..][..plane.size()]);
                 let grad = &grad[index * plane.out_size()..][..plane.out_size()];
                 let rows = framed[lead..].chunks_exact_mut(plane.pitch).zip(grad.chunks_exact(plane.out_width));
                 rows.for_each(|(row, grad)| row[..plane.out_width].copy_from_slice(grad));
-                let taps = plane.taps(&frames);
-                *partial = dispatch(NineDots { taps, grad: &framed[lead..lead + plane.out_length()] });
-                let weights = kernel(weight, index % channels);
-                scatter(plane, &framed, weights, &mut grad_frames);
+                let grad = &framed[lead..lead + plane.out_length()];
+                for (group, partial) in partial.as_chunks_mut::<G>().0.iter_mut().enumerate() {
+                    *partial = dispatch(Dots { taps: plane.taps(&frames, group * G), grad });
+                }
+                scatter(plane, &framed, &weights[index % weights.len()], &mut grad_frames);
                 plane.runs(|frame, from, to, count| {
                     let from = &grad_frames[frame][from..from + count];
                     match plane.stride {
@@ -165,17 +199,17 @@ pub fn backward(input: &[f32], weight: &[f32], grad: &[f32], plane: Plane) -> (V
 }
 
 /// The framed output gradient to every input frame: each frame sums the taps that read it.
-fn scatter(plane: Plane, framed: &[f32], weights: [f32; 9], frames: &mut [Vec<f32>]) {
+fn scatter<const N: usize>(plane: Plane, framed: &[f32], weights: &[f32; N], frames: &mut [Vec<f32>]) {
     let (lead, length) = (plane.reach(), plane.frame_length());
     for (frame, out) in frames.iter_mut().enumerate() {
         let out = &mut out[..length];
-        let mut taps = (0..9).filter(|&tap| plane.tap(tap).0 == frame);
+        let mut taps = (0..N).filter(|&tap| plane.tap(tap).0 == frame);
         let mut next = || {
             let tap = taps.next().expect("a frame is read by as many taps as its parity allows");
             (&framed[lead - plane.tap(tap).1..], weights[tap])
         };
         match (plane.stride, frame) {
-            (1, _) => weighted::<9>(&mut next, out),
+            (1, _) => weighted::<N>(&mut next, out),
             (_, 0) => weighted::<4>(&mut next, out),
             (_, 1 | 2) => weighted::<2>(&mut next, out),
             _ => weighted::<1>(&mut next, out),

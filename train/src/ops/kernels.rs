@@ -363,22 +363,22 @@ impl<const N: usize> WithSimd for WeightedSum<'_, N> {
     }
 }
 
-/// `Σ_i grad[i] · taps[k][i]` for each of nine taps.
-pub struct NineDots<'a> {
+/// `Σ_i grad[i] · taps[k][i]` for each tap. The sums of up to nine fit into the registers.
+pub struct Dots<'a, const N: usize> {
     /// As long as `grad` or longer.
-    pub taps: [&'a [f32]; 9],
+    pub taps: [&'a [f32]; N],
     /// A multiple of [`VECTOR`] long.
     pub grad: &'a [f32],
 }
 
-impl WithSimd for NineDots<'_> {
-    type Output = [f32; 9];
+impl<const N: usize> WithSimd for Dots<'_, N> {
+    type Output = [f32; N];
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self) -> [f32; 9] {
+    fn with_simd<S: Simd>(self) -> [f32; N] {
         let lanes = S::lanes32();
         let taps = self.taps.map(|tap| &tap[..self.grad.len()]);
-        let mut sums = [0.0.splat::<S>(); 9];
+        let mut sums = [0.0.splat::<S>(); N];
         for (i, grad) in self.grad.chunks_exact(lanes).enumerate() {
             let grad = load::<S>(grad);
             for (sum, tap) in sums.iter_mut().zip(&taps) {

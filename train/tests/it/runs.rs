@@ -32,7 +32,7 @@ fn run(name: &str) -> PathBuf {
 fn numbers(run: &Path) -> Vec<Value> {
     let mut records = json(&run.join("training_history.json")).as_array().unwrap().clone();
     for record in &mut records {
-        for clock in ["seconds", "images_per_second", "finished"] {
+        for clock in ["seconds", "waiting", "images_per_second", "finished"] {
             record.as_object_mut().unwrap().remove(clock).unwrap();
         }
     }
@@ -253,4 +253,28 @@ fn names_of_the_scripts_people_come_from_are_understood() {
     }
     assert!(table.lines().any(|line| line.starts_with("epochs ") && line.ends_with("default")), "{table}");
     assert!(support::files(folder.path()).is_empty(), "nothing is run");
+}
+
+#[test]
+fn a_step_is_timed_on_a_made_up_batch_and_on_pictures() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(folder.path(), 4, 6);
+    let small = "bench-step --model OSNet_x0_25 --batch 8 --height 32 --width 32 --steps 2 --format json";
+    let run = |more: &[&str]| train(folder.path(), &[&small.split(' ').collect::<Vec<_>>(), more].concat());
+    let facts = |more: &[&str]| serde_json::from_str::<Value>(&run(more).ok().stdout).unwrap();
+    let [made_up, read] = [facts(&[]), facts(&["--datadir", "data"])];
+    for facts in [&made_up, &read] {
+        let phase = |name: &str| facts[name].as_array().unwrap().iter().map(|one| one.as_f64().unwrap()).collect();
+        let phases = ["loader", "forward", "backward", "optimizer", "seconds"].map(phase);
+        let [loader, forward, backward, update, seconds]: [Vec<f64>; 5] = phases;
+        for step in 0..2 {
+            let sum = loader[step] + forward[step] + backward[step] + update[step];
+            assert!((sum - seconds[step]).abs() < 1e-9 && forward[step] > 0.0, "{facts}");
+        }
+        assert_eq!(facts["losses"].as_array().unwrap().len(), 3, "the step that warms up and two");
+    }
+    assert_ne!(made_up["losses"][0], read["losses"][0], "other pictures");
+    run(&["--datadir", "data", "--batch", "6"]).refused(&["--batch is 6", "multiples of 4"]);
+    run(&["--datadir", "data", "--identities", "1"]).refused(&["training identities", "--identities"]);
+    run(&["--datadir", "nowhere"]).refused(&["nowhere"]);
 }
