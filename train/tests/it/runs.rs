@@ -259,7 +259,7 @@ fn names_of_the_scripts_people_come_from_are_understood() {
 fn a_step_is_timed_on_a_made_up_batch_and_on_pictures() {
     let folder = tempfile::tempdir().unwrap();
     pictures(folder.path(), 4, 6);
-    let small = "bench-step --model OSNet_x0_25 --batch 8 --height 32 --width 32 --steps 2 --format json";
+    let small = "bench-step --model OSNet_x0_25 --height 32 --width 32 --steps 2 --format json";
     let run = |more: &[&str]| train(folder.path(), &[&small.split(' ').collect::<Vec<_>>(), more].concat());
     let facts = |more: &[&str]| serde_json::from_str::<Value>(&run(more).ok().stdout).unwrap();
     let [made_up, read] = [facts(&[]), facts(&["--datadir", "data"])];
