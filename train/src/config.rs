@@ -9,12 +9,15 @@
 //! # Ok::<(), train::config::ConfigError>(())
 //! ```
 
+pub(crate) mod checks;
 mod senet;
 
 use std::fmt::{self, Display};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use checks::{below_one, between, counts, not_negative, positive, range};
 
 pub use senet::SenetConfig;
 
@@ -340,10 +343,9 @@ impl ReidConfig {
     /// # Errors
     /// If it is not `step` followed by ascending numbers, each after a `_`.
     pub fn milestones(&self) -> Result<Vec<usize>, ConfigError> {
-        let wrong = || ConfigError::Range {
-            flag: "decay-type",
-            value: format!("`{}`", self.decay_type),
-            allowed: "`step`, or `step` and ascending epochs such as `step_40_70`,".into(),
+        let wrong = || {
+            let allowed = "`step`, or `step` and ascending epochs such as `step_40_70`,";
+            range("decay-type", format!("`{}`", self.decay_type), allowed)
         };
         let mut fields = self.decay_type.split('_');
         if fields.next() != Some("step") {
@@ -359,70 +361,53 @@ impl ReidConfig {
     /// # Errors
     /// The first that is not, with its flag.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let named = |flag, value: &str| match value.trim().is_empty() {
-            true => Err(ConfigError::Range { flag, value: "empty".into(), allowed: "names".into() }),
-            false => Ok(()),
-        };
-        named("model", &self.model)?;
-        named("datadir", &self.datadir)?;
-        named("loss", &self.loss)?;
-
-        let count = |flag, value: usize, from: usize, to: usize| match (from..=to).contains(&value) {
-            true => Ok(()),
-            false => {
-                let allowed =
-                    if to == usize::MAX { format!("whole numbers from {from}") } else { format!("{from} to {to}") };
-                Err(ConfigError::Range { flag, value: value.to_string(), allowed })
+        for (flag, value) in [("model", &self.model), ("datadir", &self.datadir), ("loss", &self.loss)] {
+            if value.trim().is_empty() {
+                return Err(range(flag, "empty", "names"));
             }
-        };
+        }
         const ANY: usize = usize::MAX;
-        count("train-identities", self.train_identities.unwrap_or(1), 1, ANY)?;
         // A batch of one identity has no negatives, and a picture without a partner is its own positive.
         let least = if self.sampler { 2 } else { 1 };
-        count("batchid", self.batchid, least, 65_536)?;
-        count("batchimage", self.batchimage, least, 65_536)?;
+        counts([
+            ("train-identities", self.train_identities.unwrap_or(1), 1, ANY),
+            ("batchid", self.batchid, least, 65_536),
+            ("batchimage", self.batchimage, least, 65_536),
+        ])?;
         if self.batch() < 2 {
             let why = "batch norm needs a batch of at least 2 pictures";
             return Err(ConfigError::Conflict { flag: "batchid", other: "batchimage", why });
         }
-        count("batchtest", self.batchtest, 1, 65_536)?;
-        count("feats", self.feats, 1, 65_536)?;
-        count("height", self.height, 16, 8_192)?;
-        count("width", self.width, 16, 8_192)?;
-        count("num-classes", self.num_classes, 1, ANY)?;
-        count("parts", self.parts, 1, 64)?;
-        count("n-thread", self.n_thread, 1, 1_024)?;
-        count("cache-mb", self.cache_mb, 0, usize::MAX >> 20)?;
-
-        let number = |flag, value: f64, fits: bool, allowed: &str| match fits && value.is_finite() {
-            true => Ok(()),
-            false => Err(ConfigError::Range { flag, value: value.to_string(), allowed: allowed.into() }),
-        };
-        let share = |flag, value: f64| number(flag, value, value > 0.0 && value <= 1.0, "numbers above 0 up to 1");
-        let decay = |flag, value: f64| number(flag, value, (0.0..1.0).contains(&value), "0 to less than 1");
-        let positive = |flag, value: f64| number(flag, value, value > 0.0, "numbers above 0");
-        let not_negative = |flag, value: f64| number(flag, value, value >= 0.0, "numbers from 0");
-        not_negative("margin", self.margin)?;
-        share("h-ratio", self.h_ratio)?;
-        share("w-ratio", self.w_ratio)?;
-        positive("lr", self.lr)?;
-        decay("momentum", self.momentum)?;
-        number("dampening", self.dampening, (0.0..=1.0).contains(&self.dampening), "0 to 1")?;
+        counts([
+            ("batchtest", self.batchtest, 1, 65_536),
+            ("feats", self.feats, 1, 65_536),
+            ("height", self.height, 16, 8_192),
+            ("width", self.width, 16, 8_192),
+            ("num-classes", self.num_classes, 1, ANY),
+            ("parts", self.parts, 1, 64),
+            ("n-thread", self.n_thread, 1, 1_024),
+            ("cache-mb", self.cache_mb, 0, ANY >> 20),
+        ])?;
+        for (flag, value) in [("h-ratio", self.h_ratio), ("w-ratio", self.w_ratio), ("gamma", self.gamma)] {
+            if !(value > 0.0 && value <= 1.0) {
+                return Err(range(flag, value, "numbers above 0 up to 1"));
+            }
+        }
+        positive([("lr", self.lr), ("epsilon", self.epsilon)])?;
+        not_negative([("margin", self.margin), ("weight-decay", self.weight_decay)])?;
+        below_one([("momentum", self.momentum), ("beta1", self.beta1), ("beta2", self.beta2)])?;
+        between("dampening", self.dampening, [0.0, 1.0])?;
+        between("probability", self.probability, [0.0, 1.0])?;
         if self.nesterov && self.optimizer == OptimizerKind::Sgd && (self.momentum == 0.0 || self.dampening != 0.0) {
             let why = "Nesterov momentum needs a momentum above 0 and no dampening";
             return Err(ConfigError::Conflict { flag: "nesterov", other: "dampening", why });
         }
-        decay("beta1", self.beta1)?;
-        decay("beta2", self.beta2)?;
-        positive("epsilon", self.epsilon)?;
-        share("gamma", self.gamma)?;
-        not_negative("weight-decay", self.weight_decay)?;
         self.milestones()?;
         if self.cosine_annealing && self.w_cosine_annealing {
             let why = "one schedule is followed; the second is the first with a warm-up";
             return Err(ConfigError::Conflict { flag: "cosine-annealing", other: "w-cosine-annealing", why });
         }
-        number("probability", self.probability, (0.0..=1.0).contains(&self.probability), "0 to 1")
+        Ok(())
     }
 }
 

@@ -112,6 +112,13 @@ pub struct Epoch<B> {
     pub batches: Box<dyn Iterator<Item = Result<B, TaskError>>>,
 }
 
+impl<B> Epoch<B> {
+    /// An epoch of so many steps, of which `batches` remain.
+    pub fn new<E: Into<TaskError>>(steps: usize, batches: impl Iterator<Item = Result<B, E>> + 'static) -> Self {
+        Self { steps, batches: Box::new(batches.map(|batch| batch.map_err(E::into))) }
+    }
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::Args;
 use serde::Serialize;
 
+use super::faces::FaceArgs;
 use super::{RunArgs, boolean};
 
 /// Flags of `train controlnet`. Each is a field of [`train::config::ControlnetConfig`], which owns the defaults.
@@ -15,34 +16,23 @@ pub struct ControlnetArgs {
     #[command(flatten)]
     #[serde(skip)]
     pub run: RunArgs,
+    /// What both networks of faces share.
+    #[command(flatten)]
+    #[serde(flatten)]
+    faces: FaceArgs,
 
-    /// Folder of the face set: front_metadata.json, front_keypoints.npy and the same for video.
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<String>,
     /// Folder of the pictures; that of the data without. Both are tried, with stored paths and bare names.
     #[arg(long, value_name = "DIR")]
     image_dir: Option<String>,
-    /// Pairs in a batch, at least 2.
-    #[arg(long, value_name = "N")]
-    batch_size: Option<usize>,
-    /// Threads that decode pictures.
-    #[arg(long, value_name = "N")]
-    num_workers: Option<usize>,
     /// Edge of the pictures in pixels, a multiple of 16.
     #[arg(long, value_name = "PIXELS")]
     image_size: Option<usize>,
     /// Features between encoder and generator.
     #[arg(long, value_name = "N")]
     feature_dim: Option<usize>,
-    /// Angles of a pose.
-    #[arg(long, value_name = "N")]
-    pose_dim: Option<usize>,
     /// Layers of the control branch.
     #[arg(long, value_name = "N")]
     num_control_layers: Option<usize>,
-    /// Share of values dropped in pose extractor and control branch, 0 to below 1.
-    #[arg(long)]
-    dropout: Option<f64>,
     /// What reads the source: auto (as --resume or --pre-train has it, else conv), conv, resnet50, insightface (front_feature.npy).
     #[arg(long)]
     encoder: Option<String>,
@@ -55,15 +45,6 @@ pub struct ControlnetArgs {
     /// Weights to start from (.pth, .pt, .safetensors): of the network, or of an ImageNet ResNet-50.
     #[arg(long, value_name = "FILE")]
     pre_train: Option<String>,
-    /// Epochs to train; 0: the untrained network is evaluated and saved.
-    #[arg(long, value_name = "N")]
-    epochs: Option<usize>,
-    /// Learning rate of the first epoch; it falls to 1e-6 along half a cosine.
-    #[arg(long)]
-    lr: Option<f64>,
-    /// Decoupled weight decay.
-    #[arg(long)]
-    weight_decay: Option<f64>,
     /// Weight of the pose's squared error in degrees squared.
     #[arg(long)]
     pose_loss_weight: Option<f64>,
@@ -79,18 +60,6 @@ pub struct ControlnetArgs {
     /// Weight of the absolute difference in combined.
     #[arg(long)]
     l1_weight: Option<f64>,
-    /// Mixed precision, where the device gains by it.
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
-    use_amp: Option<bool>,
-    /// Batches averaged into one step.
-    #[arg(long, value_name = "N")]
-    gradient_accumulation_steps: Option<usize>,
-    /// Epochs between checkpoints that stay; 0: none do.
-    #[arg(long, value_name = "N")]
-    save_interval: Option<usize>,
-    /// Folder of the TensorBoard file.
-    #[arg(long, value_name = "DIR")]
-    log_dir: Option<String>,
     /// Where poses come from: keypoints (the reference's rule), metadata.
     #[arg(long)]
     pose_source: Option<String>,
@@ -112,21 +81,12 @@ pub struct ControlnetArgs {
     /// What is added to each side of a box, as a share of its size.
     #[arg(long)]
     crop_margin: Option<f64>,
-    /// Share of the people that train.
-    #[arg(long)]
-    train_ratio: Option<f64>,
-    /// Share of the people that validate; the rest tests.
-    #[arg(long)]
-    val_ratio: Option<f64>,
     /// Share of the training people's pairs that is kept out, to measure new poses of known people at the end.
     #[arg(long, value_name = "SHARE")]
     holdout_poses: Option<f64>,
     /// Memory for decoded pictures, in MB; 0: none are kept.
     #[arg(long, value_name = "MB")]
     cache_mb: Option<usize>,
-    /// Seed of split, batches, dropout and initial weights.
-    #[arg(long)]
-    seed: Option<u64>,
 }
 
 /// Puts dashes before flags that were written without, as the manual's shortest command line has them: `epochs 100` is

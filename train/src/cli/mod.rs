@@ -1,6 +1,7 @@
 //! The command line: one file for the flags of each family, and how flags become [`settings`].
 
 mod controlnet;
+mod faces;
 mod palmvein;
 mod reid;
 mod senet;
@@ -44,7 +45,8 @@ pub enum Command {
     /// Train palm-vein recognition: backbones, the head that fuses them, ablations.
     Palmvein(PalmveinArgs),
     /// Evaluate a checkpoint: query against gallery, CMC and mAP by the Market-1501 protocol; of a SENet, how well profile views of
-    /// its test people are found among frontal pictures.
+    /// its test people are found among frontal pictures; of palm and veins, verification of the
+    /// test pairs.
     Eval(EvalArgs),
     /// Make a checkpoint of foreign weights (.pth, .pt, .safetensors); every tensor is used or named.
     Import(ImportArgs),
@@ -103,6 +105,9 @@ pub struct EvalArgs {
     /// Dataset `folders`: identities left to training; as in the run without it.
     #[arg(long, value_name = "N")]
     pub train_identities: Option<usize>,
+    /// Palm and veins: write a page with ROC, DET and histograms.
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
     /// Also report k-reciprocal re-ranking.
     #[arg(long, alias = "re-rank")]
     pub rerank: bool,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Subcommand, ValueEnum};
 use contract::dataset::paired::{PairLayout, SplitRule};
 use serde::{Deserialize, Serialize};
 use train::loss::{FusionMode, Mining};
@@ -64,25 +64,25 @@ pub struct CommonArgs {
     #[arg(long, value_name = "PIXELS")]
     img_size: Option<usize>,
     /// Channels of the EfficientViT's stages.
-    #[arg(long, value_delimiter = ',', value_name = "A,B,C")]
+    #[arg(long, action = ArgAction::Set, value_delimiter = ',', value_name = "A,B,C")]
     vit_dims: Option<Vec<usize>>,
     /// Blocks of the EfficientViT's stages.
-    #[arg(long, value_delimiter = ',', value_name = "A,B,C")]
+    #[arg(long, action = ArgAction::Set, value_delimiter = ',', value_name = "A,B,C")]
     vit_depths: Option<Vec<usize>>,
     /// Attention heads of the EfficientViT's stages.
-    #[arg(long, value_delimiter = ',', value_name = "A,B,C")]
+    #[arg(long, action = ArgAction::Set, value_delimiter = ',', value_name = "A,B,C")]
     vit_heads: Option<Vec<usize>>,
     /// Width of queries and keys of the EfficientViT's stages.
-    #[arg(long, value_delimiter = ',', value_name = "A,B,C")]
+    #[arg(long, action = ArgAction::Set, value_delimiter = ',', value_name = "A,B,C")]
     vit_key_dims: Option<Vec<usize>>,
     /// Mixer of the EfficientViT.
     #[arg(long, value_enum)]
     mixer: Option<Mixer>,
     /// Channels of the ConvNeXt's stages.
-    #[arg(long, value_delimiter = ',', value_name = "A,B,C,D")]
+    #[arg(long, action = ArgAction::Set, value_delimiter = ',', value_name = "A,B,C,D")]
     cnn_dims: Option<Vec<usize>>,
     /// Blocks of the ConvNeXt's stages.
-    #[arg(long, value_delimiter = ',', value_name = "A,B,C,D")]
+    #[arg(long, action = ArgAction::Set, value_delimiter = ',', value_name = "A,B,C,D")]
     cnn_depths: Option<Vec<usize>>,
     /// Share of samples that skip the ConvNeXt's last block while it trains.
     #[arg(long, value_name = "SHARE")]
@@ -158,6 +158,29 @@ impl From<Branch> for Branches {
     }
 }
 
+/// Flags of both stages whose defaults each stage has its own of.
+#[derive(Debug, Clone, Args, Serialize)]
+pub struct LearningArgs {
+    /// Epochs; 0: the untrained network is evaluated and saved.
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    /// Anchors (stage 1) or pairs (stage 2) in a batch.
+    #[arg(long, value_name = "N", alias = "batch-size")]
+    batch: Option<usize>,
+    /// Learning rate at the start, in stage 2 of the head; it follows half a cosine to 0.
+    #[arg(long, alias = "head-lr")]
+    lr: Option<f64>,
+    /// L2 penalty, added to the gradient.
+    #[arg(long)]
+    weight_decay: Option<f64>,
+    /// Evaluations without a better EER at which the run ends; 0: it does not.
+    #[arg(long, value_name = "N")]
+    patience: Option<usize>,
+    /// What counts as a better EER.
+    #[arg(long, value_name = "EER")]
+    min_delta: Option<f64>,
+}
+
 /// Flags of `train palmvein stage1`. Each is a field of [`train::task::palmvein::Stage1Config`], which owns the defaults.
 #[derive(Debug, Args, Serialize)]
 pub struct Stage1Args {
@@ -172,6 +195,10 @@ pub struct Stage1Args {
     #[command(flatten)]
     #[serde(flatten)]
     common: CommonArgs,
+    /// How long it learns, and how fast.
+    #[command(flatten)]
+    #[serde(flatten)]
+    learning: LearningArgs,
     /// Loss.
     #[arg(long, value_enum)]
     loss: Option<Stage1Loss>,
@@ -187,24 +214,6 @@ pub struct Stage1Args {
     /// Positives and negatives from either modality, as the reference does.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     cross_modal: Option<bool>,
-    /// Epochs.
-    #[arg(long, value_name = "N")]
-    epochs: Option<usize>,
-    /// Anchors in a batch.
-    #[arg(long, value_name = "N", alias = "batch-size")]
-    batch: Option<usize>,
-    /// Learning rate at the start; it follows half a cosine to 0.
-    #[arg(long)]
-    lr: Option<f64>,
-    /// L2 penalty, added to the gradient.
-    #[arg(long)]
-    weight_decay: Option<f64>,
-    /// Evaluations without a better EER at which the run ends; 0: it does not.
-    #[arg(long, value_name = "N")]
-    patience: Option<usize>,
-    /// What counts as a better EER.
-    #[arg(long, value_name = "EER")]
-    min_delta: Option<f64>,
     /// Weights to start from (.pth, .pt, .safetensors).
     #[arg(long, value_name = "FILE")]
     pre_train: Option<String>,
@@ -217,6 +226,10 @@ pub struct Stage2Flags {
     #[command(flatten)]
     #[serde(flatten)]
     common: CommonArgs,
+    /// How long it learns, and how fast.
+    #[command(flatten)]
+    #[serde(flatten)]
+    learning: LearningArgs,
     /// Stage 1: its run directory, or a folder of <branch>_phase1_best.pth.
     #[arg(long, value_name = "DIR")]
     stage1: Option<String>,
@@ -274,27 +287,9 @@ pub struct Stage2Flags {
     /// Label smoothing of the classification.
     #[arg(long, value_name = "SHARE")]
     label_smoothing: Option<f64>,
-    /// Epochs.
-    #[arg(long, value_name = "N")]
-    epochs: Option<usize>,
-    /// Pairs in a batch.
-    #[arg(long, value_name = "N", alias = "batch-size")]
-    batch: Option<usize>,
-    /// Learning rate of the head at the start; it follows half a cosine to 0.
-    #[arg(long, alias = "head-lr")]
-    lr: Option<f64>,
     /// Learning rate of the backbones at the start, where they train.
     #[arg(long)]
     backbone_lr: Option<f64>,
-    /// L2 penalty, added to the gradient.
-    #[arg(long)]
-    weight_decay: Option<f64>,
-    /// Evaluations without a better EER at which the run ends; 0: it does not.
-    #[arg(long, value_name = "N")]
-    patience: Option<usize>,
-    /// What counts as a better EER.
-    #[arg(long, value_name = "EER")]
-    min_delta: Option<f64>,
 }
 
 /// Flags of `train palmvein stage2`.
@@ -323,7 +318,7 @@ pub struct AblateArgs {
     #[arg(short, long, value_name = "DIR", default_value = "runs/palmvein/ablation")]
     pub output: PathBuf,
     /// Heads to compare; all without.
-    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    #[arg(long, action = ArgAction::Set, value_delimiter = ',', value_name = "NAMES")]
     pub ablation: Vec<String>,
     /// Runs of each head, by seeds that follow one another.
     #[arg(long, value_name = "N", default_value_t = 3)]

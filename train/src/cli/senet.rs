@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgAction, Args, Subcommand};
 use serde::Serialize;
 
+use super::faces::FaceArgs;
 use super::{Format, RunArgs, boolean};
 
 /// Flags of `train senet`. Each is a field of [`train::config::SenetConfig`], which owns the defaults.
@@ -20,31 +21,20 @@ pub struct SenetArgs {
     #[command(flatten)]
     #[serde(skip)]
     pub run: RunArgs,
+    /// What both networks of faces share.
+    #[command(flatten)]
+    #[serde(flatten)]
+    faces: FaceArgs,
 
-    /// Folder of the face set: front_metadata.json, front_feature.npy, front_keypoints.npy and the same for video.
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<String>,
-    /// Rows in a batch, at least 2.
-    #[arg(long, value_name = "N")]
-    batch_size: Option<usize>,
-    /// Accepted; all data is in memory.
-    #[arg(long, value_name = "N")]
-    num_workers: Option<usize>,
     /// Values of an embedding.
     #[arg(long, value_name = "N")]
     image_dim: Option<usize>,
-    /// Angles of a pose.
-    #[arg(long, value_name = "N")]
-    pose_dim: Option<usize>,
     /// Width of the fusion layers.
     #[arg(long, value_name = "N")]
     hidden_dim: Option<usize>,
     /// Depth of the network, at least 1.
     #[arg(long, value_name = "N")]
     num_layers: Option<usize>,
-    /// Share of values dropped in training, 0 to below 1.
-    #[arg(long)]
-    dropout: Option<f64>,
     /// Activation of the fusion layers: relu, gelu.
     #[arg(long)]
     activation: Option<String>,
@@ -60,20 +50,11 @@ pub struct SenetArgs {
     /// Gates from the batch's mean; such a network cannot be exported.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     use_batch_stat: Option<bool>,
-    /// Epochs of the whole run.
-    #[arg(long, value_name = "N")]
-    epochs: Option<usize>,
-    /// Learning rate of the first epoch; it follows half a cosine down to 1e-6.
-    #[arg(long)]
-    lr: Option<f64>,
-    /// Decoupled weight decay.
-    #[arg(long)]
-    weight_decay: Option<f64>,
     /// Weight of the term that keeps the identity dimensions.
     #[arg(long)]
     identity_preserve_weight: Option<f64>,
     /// Identity dimensions joined by commas; nothing: none.
-    #[arg(long, value_name = "DIMS", num_args = 0.., value_delimiter = ',')]
+    #[arg(long, value_name = "DIMS", num_args = 0.., action = ArgAction::Set, value_delimiter = ',')]
     identity_dims: Option<Vec<usize>>,
     /// Weight of 1 − cosine of frontalised and true frontal embedding; the reference has no such term.
     #[arg(long)]
@@ -96,24 +77,6 @@ pub struct SenetArgs {
     /// Take differences of angles the short way round.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     wrap_angles: Option<bool>,
-    /// Mixed precision, where the device computes faster in it.
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
-    use_amp: Option<bool>,
-    /// Batches averaged into one step.
-    #[arg(long, value_name = "N")]
-    gradient_accumulation_steps: Option<usize>,
-    /// Epochs between checkpoints that stay, whatever --keep-checkpoints says; 0: none.
-    #[arg(long, value_name = "N")]
-    save_interval: Option<usize>,
-    /// Folder of TensorBoard's file.
-    #[arg(long, value_name = "DIR")]
-    log_dir: Option<String>,
-    /// Share of the people that train.
-    #[arg(long)]
-    train_ratio: Option<f64>,
-    /// Share of the people that validate; the rest tests.
-    #[arg(long)]
-    val_ratio: Option<f64>,
     /// Frames of one person in a batch, at least 2; 0: rows in any order.
     #[arg(long, value_name = "K")]
     frames_per_person: Option<usize>,
@@ -123,9 +86,6 @@ pub struct SenetArgs {
     /// Leave out frames whose first angle is nearer to 0.
     #[arg(long, value_name = "DEGREES")]
     min_yaw: Option<f64>,
-    /// Seed of split, batches, dropout and initial weights.
-    #[arg(long)]
-    seed: Option<u64>,
 }
 
 /// What `train senet` can do besides training.

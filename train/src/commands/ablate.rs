@@ -6,6 +6,7 @@ use anyhow::bail;
 use burn::module::Module;
 use burn::tensor::Device;
 use contract::files;
+use metrics::verification::VerificationReport;
 use serde::Serialize;
 use serde_json::json;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use train::model::StateDict;
 use train::model::palmvein::{Branch, Parts};
 use train::palmdata::PairPictures;
 use train::task::palmvein::{
-    FAMILY, FusionKind, Stage2Config, Stage2Task, embed_pairs, figures, intervals, stage1_weights,
+    FAMILY, FusionKind, Stage2Config, Stage2Task, embed_pairs, intervals, stage1_weights, verify,
 };
 
 use super::palmvein::start;
@@ -106,7 +107,7 @@ pub fn ablate(args: &AblateArgs) -> anyhow::Result<ExitCode> {
             }
             let test = PairPictures::new(&task.data().test, config.common.size(), 0);
             let rows = embed_pairs(&net, &Arc::new(test), &config.common, None).map_err(anyhow::Error::from_boxed)?;
-            let Some(figures) = figures(&rows).map_err(anyhow::Error::from_boxed)? else {
+            let Some(measured) = verify(&rows, 0).map_err(anyhow::Error::from_boxed)? else {
                 bail!("the test pairs hold no two pairs of one hand, or no two hands: there is nothing to compare");
             };
             let own = |key: &str| {
@@ -118,13 +119,12 @@ pub fn ablate(args: &AblateArgs) -> anyhow::Result<ExitCode> {
                 .map(|(key, data)| (key.to_owned(), data.clone()))
                 .collect();
             parameters = state.parameters();
-            found.push(figures);
+            found.push(measured);
             embedded.push(rows);
         }
-        let mean =
-            |of: fn(&train::task::palmvein::Figures) -> f64| found.iter().map(of).sum::<f64>() / found.len() as f64;
-        let eer = mean(|figures| figures.eer);
-        let spread = found.iter().map(|figures| (figures.eer - eer).powi(2)).sum::<f64>();
+        let mean = |of: fn(&VerificationReport) -> f64| found.iter().map(of).sum::<f64>() / found.len() as f64;
+        let eer = mean(|found| found.eer.rate);
+        let spread = found.iter().map(|found| (found.eer.rate - eer).powi(2)).sum::<f64>();
         let intervals = intervals(&embedded, RESAMPLES, config.common.seed).map_err(anyhow::Error::from_boxed)?;
         rows.push(Row {
             head,
@@ -133,10 +133,10 @@ pub fn ablate(args: &AblateArgs) -> anyhow::Result<ExitCode> {
             eer,
             eer_std: (spread / (found.len() as f64 - 1.0).max(1.0)).sqrt(),
             eer_interval: intervals.map(|[eer, _]| eer),
-            tar: mean(|figures| figures.tar),
+            tar: mean(|found| found.metrics()["TAR@1%FAR"]),
             tar_interval: intervals.map(|[_, tar]| tar),
-            auc: mean(|figures| figures.auc),
-            rank1: mean(|figures| figures.rank1),
+            auc: mean(|found| found.auc),
+            rank1: mean(|found| found.identification.as_ref().map_or(0.0, |found| found.leave_one_out_rank1)),
         });
     }
     let table = markdown(&rows);

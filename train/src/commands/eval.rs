@@ -10,7 +10,7 @@ use train::config::ReidConfig;
 use train::device;
 use train::evaluate::{EvalReport, RANKS, Reading, warn_when_collapsed};
 use train::model::{Partial, ReidNet, ReidNetConfig, StateDict};
-use train::task::reid;
+use train::task::{palmvein, reid};
 
 use crate::cli::{EvalArgs, Format};
 
@@ -19,6 +19,9 @@ pub fn eval(args: &EvalArgs) -> anyhow::Result<ExitCode> {
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     if checkpoint.record.family == train::task::senet::FAMILY {
         return super::senet::eval(args, &checkpoint);
+    }
+    if [palmvein::FAMILY, palmvein::STAGE1_FAMILY].contains(&checkpoint.record.family.as_str()) {
+        return super::palmvein::eval(args, &checkpoint);
     }
     let network: ReidNetConfig = checkpoint.network(reid::FAMILY)?;
     let mut config: ReidConfig =

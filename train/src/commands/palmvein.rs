@@ -3,21 +3,27 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
+use burn::module::Module;
 use burn::tensor::Device;
 use contract::dataset::paired::PairedDataset;
+use contract::files;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use train::checkpoint::{Checkpoint, CheckpointError, Record};
-use train::engine;
-use train::model::palmvein::{Branch, PalmVeinNet, Stage1Net, load_backbone, load_whole, read_backbone};
+use train::device;
+use train::engine::{self, Outcome};
+use train::model::palmvein::{
+    Branch, PalmVeinNet, PalmVeinNetConfig, Stage1Net, load_backbone, load_whole, read_backbone,
+};
 use train::task::palmvein::{
-    FAMILY, STAGE1_FAMILY, Stage1Config, Stage1Task, Stage2Config, Stage2Task, stage1_weights,
+    Common, FAMILY, STAGE1_FAMILY, Stage1Config, Stage1Task, Stage2Config, Stage2Task, stage1_weights, test_branch,
+    test_pairs,
 };
 
 use super::ablate;
 use super::run::{self, Run};
-use crate::cli::{Branches, PalmveinArgs, PalmveinCommand, Stage1Args, Stage2Args};
+use crate::cli::{Branches, EvalArgs, Format, PalmveinArgs, PalmveinCommand, Stage1Args, Stage2Args};
 
 /// Folder below which runs lie.
 const RUNS: &str = "runs/palmvein";
@@ -104,6 +110,44 @@ fn branch(args: &Stage1Args) -> anyhow::Result<ExitCode> {
     Ok(run.end(outcome, "palmvein stage1", "EER"))
 }
 
+/// `train eval` of a checkpoint of either stage.
+pub fn eval(args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode> {
+    let settings = checkpoint.record.config.clone();
+    let malformed = "the checkpoint's settings are malformed";
+    let asked = |common: Common| Common {
+        datadir: args.datadir.as_ref().map_or(common.datadir, |datadir| datadir.display().to_string()),
+        batchtest: args.batchtest,
+        n_thread: args.n_thread,
+        strict: args.strict,
+        ..common
+    };
+    let device = device::open(args.device)?;
+    let report = if checkpoint.record.family == STAGE1_FAMILY {
+        let config: Stage1Config = serde_json::from_value(settings).context(malformed)?;
+        let config = Stage1Config { common: asked(config.common), ..config };
+        let mut net = Stage1Net::new(&checkpoint.network(STAGE1_FAMILY)?, 0, &device)?;
+        load_whole(&checkpoint.path, config.branch.name(), &mut net)?;
+        test_branch(&net.valid(), &config)
+    } else {
+        let network: PalmVeinNetConfig = checkpoint.network(FAMILY)?;
+        let config: Stage2Config = serde_json::from_value(settings).context(malformed)?;
+        let config = Stage2Config { common: asked(config.common), ..config };
+        let mut net = PalmVeinNet::new(&network, 0, &device)?;
+        load_whole(&checkpoint.path, &network.to_string(), &mut net)?;
+        test_pairs(&net.valid(), &network.to_string(), &config)
+    };
+    let report = report.map_err(anyhow::Error::from_boxed)?;
+    match args.format {
+        Format::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+        Format::Table => print!("{}", report.table()),
+    }
+    if let Some(path) = &args.report {
+        files::write(path, report.html())?;
+        eprintln!("report in {}", path.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 fn stage2(args: &Stage2Args) -> anyhow::Result<ExitCode> {
     let place = |config: &Stage2Config| -> PathBuf { Path::new(RUNS).join(&config.common.save).join("stage2") };
     let Some(run) = Run::prepare(&args.run, args, Path::new(RUNS), place)? else { return Ok(ExitCode::SUCCESS) };
@@ -123,8 +167,21 @@ fn stage2(args: &Stage2Args) -> anyhow::Result<ExitCode> {
     };
     run.begin(&record, config.common.seed)?;
     let settings = config.settings(args.run.keep_checkpoints);
-    let (_, outcome) = engine::train(&mut task, net, &settings, &run.dir, record, run.resumed.as_ref(), stop)?;
-    Ok(run.end(outcome, "palmvein stage2", "EER"))
+    let (last, outcome) = engine::train(&mut task, net, &settings, &run.dir, record, run.resumed.as_ref(), stop)?;
+    let finished = matches!(outcome, Outcome::Finished { .. });
+    let code = run.end(outcome, "palmvein stage2", "EER");
+    if finished && !task.data().test.is_empty() {
+        // The best network has its say on the test pairs, which took no part in choosing it.
+        let mut net = last.valid();
+        if let Some(best) = Checkpoint::best(&run.dir)? {
+            load_whole(&best.path, &network.to_string(), &mut net)?;
+        }
+        let report = test_pairs(&net, &network.to_string(), config).map_err(anyhow::Error::from_boxed)?;
+        files::write(&run.dir.join("test_report.json"), serde_json::to_string_pretty(&report)?)?;
+        files::write(&run.dir.join("test_report.html"), report.html())?;
+        print!("{}", report.table());
+    }
+    Ok(code)
 }
 
 /// A network that stage 2 begins with: backbones from stage 1, or random ones where that was asked for.

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::checks::{below_one, counts, not_negative, people, positive, range};
 use super::{ConfigError, UnknownWord};
 
 words! {
@@ -185,63 +186,36 @@ impl ControlnetConfig {
     /// # Errors
     /// The first that is not, with its flag.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let range =
-            |flag, value: String, allowed: &str| Err(ConfigError::Range { flag, value, allowed: allowed.into() });
         if self.data_dir.trim().is_empty() {
-            return range("data-dir", "empty".into(), "folders of a face set");
+            return Err(range("data-dir", "empty", "folders of a face set"));
         }
         if !self.image_size.is_multiple_of(16) || !(16..=1024).contains(&self.image_size) {
-            return range("image-size", self.image_size.to_string(), "multiples of 16 from 16 to 1024");
+            return Err(range("image-size", self.image_size, "multiples of 16 from 16 to 1024"));
         }
-        let counts = [
+        counts([
             ("batch-size", self.batch_size, 2, 65_536),
             ("feature-dim", self.feature_dim, 1, 8_192),
             ("pose-dim", self.pose_dim, 1, 64),
             ("num-control-layers", self.num_control_layers, 0, 64),
             ("gradient-accumulation-steps", self.gradient_accumulation_steps, 1, 65_536),
-        ];
-        for (flag, value, from, to) in counts {
-            if !(from..=to).contains(&value) {
-                return range(flag, value.to_string(), &format!("{from} to {to}"));
-            }
-        }
-        let not_negative = [
+        ])?;
+        not_negative([
             ("weight-decay", self.weight_decay),
             ("pose-loss-weight", self.pose_loss_weight),
             ("mse-weight", self.mse_weight),
             ("l1-weight", self.l1_weight),
             ("min-angle", self.min_angle),
             ("crop-margin", self.crop_margin),
-        ];
-        for (flag, value) in not_negative {
-            if !(value.is_finite() && value >= 0.0) {
-                return range(flag, value.to_string(), "numbers from 0");
-            }
-        }
+        ])?;
         if !(self.max_angle.is_finite() && self.max_angle >= self.min_angle) {
-            return range("max-angle", self.max_angle.to_string(), "numbers from --min-angle");
+            return Err(range("max-angle", self.max_angle, "numbers from --min-angle"));
         }
         if self.loss_type == PictureLossKind::Combined && self.mse_weight + self.l1_weight == 0.0 {
-            return range("mse-weight", "0, as is --l1-weight".into(), "weights that are not both 0");
+            return Err(range("mse-weight", "0, as is --l1-weight", "weights that are not both 0"));
         }
-        if !(self.lr.is_finite() && self.lr > 0.0) {
-            return range("lr", self.lr.to_string(), "numbers above 0");
-        }
-        for (flag, value) in [("dropout", self.dropout), ("holdout-poses", self.holdout_poses)] {
-            if !(0.0..1.0).contains(&value) {
-                return range(flag, value.to_string(), "0 to less than 1");
-            }
-        }
-        for (flag, value) in [("train-ratio", self.train_ratio), ("val-ratio", self.val_ratio)] {
-            if !(value > 0.0 && value < 1.0) {
-                return range(flag, value.to_string(), "numbers between 0 and 1");
-            }
-        }
-        if self.train_ratio + self.val_ratio > 1.0 + 1e-9 {
-            let why = "together they are more than everybody";
-            return Err(ConfigError::Conflict { flag: "train-ratio", other: "val-ratio", why });
-        }
-        Ok(())
+        positive([("lr", self.lr)])?;
+        below_one([("dropout", self.dropout), ("holdout-poses", self.holdout_poses)])?;
+        people(self.train_ratio, self.val_ratio)
     }
 
     /// Weights of squared and absolute differences.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
+use super::checks::{below_one, counts, not_negative, people, positive, range};
 
 /// Settings of a SENet run: fields are flags, defaults the manual's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -131,15 +132,13 @@ impl SenetConfig {
     /// # Errors
     /// The first that is not, with its flag.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let range =
-            |flag, value: String, allowed: &str| Err(ConfigError::Range { flag, value, allowed: allowed.into() });
         if self.data_dir.trim().is_empty() {
-            return range("data-dir", "empty".into(), "folders of a face set");
+            return Err(range("data-dir", "empty", "folders of a face set"));
         }
         if !["relu", "gelu"].contains(&self.activation.as_str()) {
-            return range("activation", format!("`{}`", self.activation), "relu and gelu");
+            return Err(range("activation", format!("`{}`", self.activation), "relu and gelu"));
         }
-        let counts = [
+        counts([
             ("batch-size", self.batch_size, 2, 65_536),
             ("image-dim", self.image_dim, 1, 8_192),
             ("pose-dim", self.pose_dim, 1, 64),
@@ -147,22 +146,17 @@ impl SenetConfig {
             ("num-layers", self.num_layers, 1, 64),
             ("gradient-accumulation-steps", self.gradient_accumulation_steps, 1, 65_536),
             ("frames-per-person", self.frames_per_person, 0, 65_536),
-        ];
-        for (flag, value, from, to) in counts {
-            if !(from..=to).contains(&value) {
-                return range(flag, value.to_string(), &format!("{from} to {to}"));
-            }
-        }
+        ])?;
         if self.se_reduction == 0 || !self.image_dim.is_multiple_of(self.se_reduction) {
             let allowed = format!("divisors of --image-dim {}", self.image_dim);
-            return range("se-reduction", self.se_reduction.to_string(), &allowed);
+            return Err(range("se-reduction", self.se_reduction, allowed));
         }
         let inside = self.fusion_alpha > 0.0 && self.fusion_alpha < 1.0;
         if !inside && (self.learnable_fusion || !(0.0..=1.0).contains(&self.fusion_alpha)) {
             let ends = if self.learnable_fusion { "numbers between 0 and 1" } else { "0 to 1" };
-            return range("fusion-alpha", self.fusion_alpha.to_string(), ends);
+            return Err(range("fusion-alpha", self.fusion_alpha, ends));
         }
-        let not_negative = [
+        not_negative([
             ("weight-decay", self.weight_decay),
             ("identity-preserve-weight", self.identity_preserve_weight),
             ("target-weight", self.target_weight),
@@ -172,43 +166,26 @@ impl SenetConfig {
             ("beta", self.beta),
             ("angle-threshold", self.angle_threshold),
             ("min-yaw", self.min_yaw),
-        ];
-        for (flag, value) in not_negative {
-            if !(value.is_finite() && value >= 0.0) {
-                return range(flag, value.to_string(), "numbers from 0");
-            }
-        }
+        ])?;
         if !(self.max_yaw.is_finite() && self.max_yaw >= self.min_yaw) {
-            return range("max-yaw", self.max_yaw.to_string(), "numbers from --min-yaw");
+            return Err(range("max-yaw", self.max_yaw, "numbers from --min-yaw"));
         }
-        if !(self.lr.is_finite() && self.lr > 0.0) {
-            return range("lr", self.lr.to_string(), "numbers above 0");
-        }
-        if !(0.0..1.0).contains(&self.dropout) {
-            return range("dropout", self.dropout.to_string(), "0 to less than 1");
-        }
-        for (flag, value) in [("train-ratio", self.train_ratio), ("val-ratio", self.val_ratio)] {
-            if !(value > 0.0 && value < 1.0) {
-                return range(flag, value.to_string(), "numbers between 0 and 1");
-            }
-        }
-        if self.train_ratio + self.val_ratio > 1.0 + 1e-9 {
-            let why = "together they are more than everybody";
-            return Err(ConfigError::Conflict { flag: "train-ratio", other: "val-ratio", why });
-        }
+        positive([("lr", self.lr)])?;
+        below_one([("dropout", self.dropout)])?;
+        people(self.train_ratio, self.val_ratio)?;
         if let Some(dim) = self.identity_dims.iter().find(|dim| **dim >= self.image_dim)
             && self.identity_preserve_weight > 0.0
         {
             let allowed =
                 format!("dimensions below --image-dim {}, such as `train senet analyse` finds,", self.image_dim);
-            return range("identity-dims", dim.to_string(), &allowed);
+            return Err(range("identity-dims", dim, allowed));
         }
         if let Some(persons) = self.batch_size.checked_div(self.frames_per_person)
             && (self.frames_per_person < 2 || persons < 2 || persons * self.frames_per_person != self.batch_size)
         {
             let allowed =
                 format!("divisors of --batch-size {} that leave at least 2 people with 2 frames", self.batch_size);
-            return range("frames-per-person", self.frames_per_person.to_string(), &allowed);
+            return Err(range("frames-per-person", self.frames_per_person, allowed));
         }
         Ok(())
     }

@@ -22,9 +22,7 @@ fn draw(at: &Path) {
 
 /// `train palmvein <stage>` with toy sizes and these flags.
 fn run(at: &Path, stage: &str, more: &str) -> Ended {
-    // A list given twice would be one list.
-    let sizes = if more.contains("--vit-dims") { SIZES.replace("--vit-dims 8,8,16", "") } else { SIZES.to_owned() };
-    let fixed = format!("palmvein {stage} --datadir palms --n-thread 2 --patience 0 {sizes} {more}");
+    let fixed = format!("palmvein {stage} --datadir palms --n-thread 2 --patience 0 {SIZES} {more}");
     train(at, &fixed.split_whitespace().collect::<Vec<_>>())
 }
 
@@ -74,6 +72,21 @@ fn both_stages_train_and_resuming_changes_nothing() {
     run(at, "stage2", "--from-scratch --freeze-stage1 false --share-backbones --epochs 1 --save one").ok();
     let keys = tensors(&at.join("runs/palmvein/one/stage2/final_model.safetensors"));
     assert!(keys.keys().any(|key| key.starts_with("vit_palm.")) && !keys.keys().any(|key| key.contains("_vein.patch")));
+}
+
+/// Of a list given twice the last counts, as of every flag.
+#[test]
+fn a_list_given_again_replaces_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let value = |stage: &str, more: &str, setting: &str| {
+        let shown = run(folder.path(), stage, &format!("{more} --print-config")).ok().stdout;
+        let line = shown.lines().find(|line| line.split_whitespace().next() == Some(setting));
+        line.unwrap_or_else(|| panic!("{setting} in {shown}")).split_whitespace().nth(1).unwrap().to_owned()
+    };
+    assert_eq!(value("stage1", "", "vit_dims"), "[8,8,16]");
+    assert_eq!(value("stage1", "--vit-dims 4,4,8 --vit-dims 16,16,32", "vit_dims"), "[16,16,32]");
+    assert_eq!(value("stage2", "--cnn-depths 2,2,2,2", "cnn_depths"), "[2,2,2,2]");
+    run(folder.path(), "stage1", "--vit-dims 4,4 --vit-dims 8").refused(&["command line", "3"]);
 }
 
 #[test]

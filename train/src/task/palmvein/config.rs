@@ -4,6 +4,7 @@ use contract::dataset::paired::{PairLayout, PairOptions, SplitRule};
 use serde::{Deserialize, Serialize};
 
 use crate::config::ConfigError;
+use crate::config::checks::{below_one, between, counts, not_negative, positive, range, shares};
 use crate::engine::{Patience, Settings};
 use crate::loss::{FusionMode, Mining};
 use crate::model::palmvein::{
@@ -121,18 +122,9 @@ impl Default for Common {
     }
 }
 
-fn range(flag: &'static str, value: impl ToString, allowed: &str) -> ConfigError {
-    ConfigError::Range { flag, value: value.to_string(), allowed: allowed.into() }
-}
-
 impl Common {
     fn check(&self) -> Result<(), ConfigError> {
-        let shares = [("train-share", self.train_share), ("val-share", self.val_share)];
-        for (flag, share) in shares {
-            if !(share > 0.0 && share < 1.0) {
-                return Err(range(flag, share, "numbers between 0 and 1"));
-            }
-        }
+        shares([("train-share", self.train_share), ("val-share", self.val_share)])?;
         if self.train_share + self.val_share >= 1.0 {
             let sum = self.train_share + self.val_share;
             return Err(range("val-share", format!("{sum} with --train-share"), "shares that leave something to test"));
@@ -147,18 +139,11 @@ impl Common {
             ("contrast", self.contrast, 1.0),
         ];
         for (flag, value, most) in amounts {
-            if !(0.0..=most).contains(&value) {
-                return Err(range(flag, value, &format!("0 to {most}")));
-            }
+            between(flag, value, [0.0, most])?;
         }
-        if !(self.clip.is_finite() && self.clip > 0.0) {
-            return Err(range("clip", self.clip, "numbers above 0"));
-        }
-        for (flag, value) in [("batchtest", self.batchtest), ("n-thread", self.n_thread)] {
-            if value == 0 {
-                return Err(range(flag, value, "1 and more"));
-            }
-        }
+        positive([("clip", self.clip)])?;
+        counts([("batchtest", self.batchtest, 1, 65_536), ("n-thread", self.n_thread, 1, 1_024)])?;
+        counts([("cache-mb", self.cache_mb, 0, usize::MAX >> 20)])?;
         let vit = self.vit().check();
         vit.and_then(|()| self.cnn().check())
             .map_err(|error| range("vit-… or cnn-…", error, "sizes that make a network"))
@@ -320,33 +305,16 @@ impl Default for Stage1Config {
     }
 }
 
-fn positive(values: &[(&'static str, f64)]) -> Result<(), ConfigError> {
-    match values.iter().find(|(_, value)| !(value.is_finite() && *value > 0.0)) {
-        Some((flag, value)) => Err(range(flag, value, "numbers above 0")),
-        None => Ok(()),
-    }
-}
-
-fn not_negative(values: &[(&'static str, f64)]) -> Result<(), ConfigError> {
-    match values.iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
-        Some((flag, value)) => Err(range(flag, value, "numbers from 0 on")),
-        None => Ok(()),
-    }
-}
-
 impl Stage1Config {
     /// # Errors
     /// The first value out of range.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.common.check()?;
-        if self.batch < 2 {
-            return Err(range("batch", self.batch, "2 and more"));
-        }
-        if !(0.0..=2.0).contains(&self.margin) {
-            return Err(range("margin", self.margin, "0 to 2 (the largest cosine distance)"));
-        }
-        positive(&[("lr", self.lr)])?;
-        not_negative(&[
+        counts([("batch", self.batch, 2, 65_536)])?;
+        // The largest cosine distance is 2.
+        between("margin", self.margin, [0.0, 2.0])?;
+        positive([("lr", self.lr)])?;
+        not_negative([
             ("weight-decay", self.weight_decay),
             ("min-delta", self.min_delta),
             ("identity-weight", self.identity_weight),
@@ -489,17 +457,10 @@ impl Stage2Config {
     /// The first value out of range, or two that exclude each other.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.common.check()?;
-        if self.batch < 2 {
-            return Err(range("batch", self.batch, "2 and more"));
-        }
-        if !(0.0..1.0).contains(&self.modality_dropout) {
-            return Err(range("modality-dropout", self.modality_dropout, "0 to less than 1"));
-        }
-        if !(0.0..1.0).contains(&self.label_smoothing) {
-            return Err(range("label-smoothing", self.label_smoothing, "0 to less than 1"));
-        }
-        positive(&[("lr", self.lr), ("backbone-lr", self.backbone_lr)])?;
-        not_negative(&[("weight-decay", self.weight_decay), ("min-delta", self.min_delta)])?;
+        counts([("batch", self.batch, 2, 65_536)])?;
+        below_one([("modality-dropout", self.modality_dropout), ("label-smoothing", self.label_smoothing)])?;
+        positive([("lr", self.lr), ("backbone-lr", self.backbone_lr)])?;
+        not_negative([("weight-decay", self.weight_decay), ("min-delta", self.min_delta)])?;
         self.network(1)
             .head()
             .check()

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use contract::cli::progress;
-use metrics::Matrix;
-use metrics::verification::Roc;
+use metrics::verification::{self, Roc, VerificationOptions, VerificationReport};
+use metrics::{Matrix, MetricsError};
+use serde::Serialize;
 
 use crate::engine::TaskError;
+use crate::loss::CrossEntropy;
 use crate::model::palmvein::{Branch, PalmVeinNet, Stage1Net};
 use crate::palmdata::{PairBatch, PairPictures, evaluation_batches};
 use crate::rng::Rng;
@@ -20,76 +22,94 @@ use super::stage2::Missing;
 /// Embeddings `[rows, dim]`, row by row, and the class of each.
 pub type Embedded = (Matrix, Vec<i64>);
 
-/// Verification figures of unit rows: each pair of rows is compared once.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Figures {
-    /// Rate at which false accepts and false rejects meet.
-    pub eer: f64,
-    /// Area under the ROC curve.
-    pub auc: f64,
-    /// Share of genuine pairs accepted where one impostor pair in a hundred is.
-    pub tar: f64,
-    /// Share of rows whose nearest other row is of their class.
-    pub rank1: f64,
-    /// Mean similarity of genuine pairs.
-    pub genuine: f64,
-    /// Mean similarity of impostor pairs.
-    pub impostor: f64,
-}
-
-impl Figures {
-    /// By the names that logs and reports use.
-    pub fn named(&self) -> BTreeMap<String, f64> {
-        let values = [
-            ("EER", self.eer),
-            ("AUC", self.auc),
-            ("TAR@1%FAR", self.tar),
-            ("rank1", self.rank1),
-            ("GenuineMean", self.genuine),
-            ("ImpostorMean", self.impostor),
-        ];
-        values.map(|(name, value)| (name.to_owned(), value)).into()
-    }
-}
-
-/// Figures of embeddings; none where there is no genuine or no impostor pair to compare.
+/// How well unit rows tell hands apart, every pair of rows compared once, with intervals of `resamples` bootstrap samples; none
+/// where there is no genuine or no impostor pair to compare.
 ///
 /// # Errors
-/// If a similarity is not finite.
-pub fn figures((rows, classes): &Embedded) -> Result<Option<Figures>, TaskError> {
-    let (mut genuine, mut impostor) = (Vec::new(), Vec::new());
-    let (mut first, mut probes) = (0usize, 0usize);
-    let similarity = |a: usize, b: usize| rows.row(a).iter().zip(rows.row(b)).map(|(a, b)| a * b).sum::<f32>();
-    for a in 0..rows.rows() {
-        let mut nearest = (f32::NEG_INFINITY, false);
-        let mut has_partner = false;
-        for b in (0..rows.rows()).filter(|b| *b != a) {
-            let (value, same) = (similarity(a, b), classes[a] == classes[b]);
-            has_partner |= same;
-            // Of equals the stranger counts: a network that maps all to one place recognises nobody.
-            if value > nearest.0 || (value == nearest.0 && !same) {
-                nearest = (value, same);
-            }
-            if b > a {
-                if same { &mut genuine } else { &mut impostor }.push(value);
-            }
-        }
-        probes += usize::from(has_partner);
-        first += usize::from(has_partner && nearest.1);
+/// If an embedding is not finite.
+pub fn verify((rows, classes): &Embedded, resamples: usize) -> Result<Option<VerificationReport>, TaskError> {
+    let options = VerificationOptions { resamples, ..VerificationOptions::default() };
+    match verification::evaluate(rows, classes, &options) {
+        Ok(report) => Ok(Some(report)),
+        Err(MetricsError::Empty { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
     }
-    if genuine.is_empty() || impostor.is_empty() {
-        return Ok(None);
+}
+
+/// Closed-set classification of pairs whose people trained.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Classified {
+    /// Pairs.
+    pub pairs: usize,
+    /// Share of them whose class has the largest score, no margin taken.
+    pub accuracy: f64,
+    /// Mean cross entropy of those scores.
+    pub loss: f64,
+}
+
+/// Classifies pairs by `scores`, `[rows, classes]` of a batch; none where the network has no classifier or there is no pair.
+///
+/// # Errors
+/// If a picture cannot be read and that is to be an error.
+pub(super) fn classify(
+    pictures: &Arc<PairPictures>,
+    common: &Common,
+    mut scores: impl FnMut(PairBatch) -> Option<Tensor<2>>,
+) -> Result<Option<Classified>, TaskError> {
+    let (mut right, mut loss, mut pairs) = (0, 0.0, 0);
+    for batch in evaluation_batches(pictures, common.batchtest, common.n_thread, common.strict)? {
+        let batch = batch?;
+        let (rows, classes) = (batch.classes.len(), batch.classes.clone());
+        let Some(scores) = scores(batch) else { return Ok(None) };
+        let [_, num_classes] = scores.dims();
+        let classes = Tensor::<1, Int>::from_data(TensorData::new(classes, [rows]), &scores.device());
+        right += correct(scores.clone(), classes.clone());
+        let value = CrossEntropy { num_classes, smoothing: 0.0 }.forward(scores, classes);
+        loss += f64::from(value.into_scalar::<f32>()) * rows as f64;
+        pairs += rows;
     }
-    let mean = |values: &[f32]| values.iter().map(|value| f64::from(*value)).sum::<f64>() / values.len() as f64;
-    let roc = Roc::new(&genuine, &impostor)?;
-    Ok(Some(Figures {
-        eer: roc.eer().rate,
-        auc: roc.auc(),
-        tar: roc.tar_at_far(0.01)?.tar,
-        rank1: first as f64 / probes.max(1) as f64,
-        genuine: mean(&genuine),
-        impostor: mean(&impostor),
-    }))
+    let share = |sum: f64| sum / pairs as f64;
+    Ok((pairs > 0).then(|| Classified { pairs, accuracy: share(right as f64), loss: share(loss) }))
+}
+
+/// [`classify`] by a whole network's classifier.
+///
+/// # Errors
+/// As [`classify`].
+pub fn classify_pairs(
+    net: &PalmVeinNet,
+    pictures: &Arc<PairPictures>,
+    common: &Common,
+) -> Result<Option<Classified>, TaskError> {
+    let device = net.devices().swap_remove(0);
+    classify(pictures, common, |batch| {
+        let (palm, vein) = (images(batch.palm, batch.shape, &device), images(batch.vein, batch.shape, &device));
+        net.fusion.plain_logits(net.forward(palm, vein).embedding)
+    })
+}
+
+/// [`classify`] by what a branch has learnt beside its features.
+///
+/// # Errors
+/// As [`classify`].
+pub fn classify_branch(
+    net: &Stage1Net,
+    branch: Branch,
+    pictures: &Arc<PairPictures>,
+    common: &Common,
+) -> Result<Option<Classified>, TaskError> {
+    let device = net.devices().swap_remove(0);
+    classify(pictures, common, |batch| {
+        let pixels = if branch.is_palm() { batch.palm } else { batch.vein };
+        let features = net.model.forward(images(pixels, batch.shape, &device));
+        net.criterion.as_ref().map(|head| head.forward(features))
+    })
+}
+
+/// Rows whose largest score is that of their class.
+pub(super) fn correct(scores: Tensor<2>, classes: Tensor<1, Int>) -> usize {
+    let best = scores.argmax(1).squeeze_dim::<1>(1);
+    best.equal(classes).int().sum().into_scalar::<i64>() as usize
 }
 
 /// One of a batch's pictures as the network reads it.
@@ -231,22 +251,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_of_rows_by_hand() {
+    fn rows_by_hand() {
         // Two classes on two axes, one row of the second near the first axis.
         let rows = vec![1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.8, 0.6];
-        let found = figures(&(Matrix::new(rows, 4, 2).unwrap(), vec![0, 0, 1, 1])).unwrap().unwrap();
+        let found = verify(&(Matrix::new(rows, 4, 2).unwrap(), vec![0, 0, 1, 1]), 0).unwrap().unwrap();
         // Genuine 1 and 0.6; impostor 0, 0, 0.8, 0.8.
-        assert_eq!((found.auc, found.eer), (0.75, 0.5));
-        assert!((found.genuine - 0.8).abs() < 1e-6 && (found.impostor - 0.4).abs() < 1e-6);
+        assert_eq!((found.auc, found.eer.rate), (0.75, 0.5));
+        assert!((found.genuine_mean - 0.8).abs() < 1e-6 && (found.impostor_mean - 0.4).abs() < 1e-6);
         // Row 2 has 0.6 to its partner, row 3 has 0.8 to strangers.
-        assert_eq!(found.rank1, 0.75);
+        assert_eq!(found.identification.unwrap().leave_one_out_rank1, 0.75);
     }
 
     #[test]
     fn a_collapsed_network_recognises_nobody() {
         let rows = Matrix::new(vec![1.0; 6], 6, 1).unwrap();
-        let found = figures(&(rows, vec![0, 0, 1, 1, 2, 2])).unwrap().unwrap();
-        assert_eq!((found.rank1, found.eer), (0.0, 0.5));
+        let found = verify(&(rows, vec![0, 0, 1, 1, 2, 2]), 0).unwrap().unwrap();
+        assert_eq!((found.identification.unwrap().leave_one_out_rank1, found.eer.rate), (0.0, 0.5));
     }
 
     #[test]
@@ -259,15 +279,15 @@ mod tests {
         });
         let classes: Vec<i64> = (0..20).map(|k| k / 2).collect();
         let embedded = (Matrix::new(rows.flatten().collect(), 20, 2).unwrap(), classes);
-        let eer = figures(&embedded).unwrap().unwrap().eer;
+        let eer = verify(&embedded, 0).unwrap().unwrap().eer.rate;
         let [[low, high], [_, most]] = intervals(std::slice::from_ref(&embedded), 200, 1).unwrap().unwrap();
         assert!(low <= eer && eer <= high && low < high && most <= 1.0, "{low} {eer} {high}");
         assert_eq!(intervals(&[], 200, 1).unwrap(), None);
     }
 
     #[test]
-    fn without_partners_there_are_no_figures() {
+    fn without_partners_there_is_nothing_to_compare() {
         let rows = Matrix::new(vec![1.0, 0.0], 2, 1).unwrap();
-        assert_eq!(figures(&(rows, vec![0, 1])).unwrap(), None);
+        assert_eq!(verify(&(rows, vec![0, 1]), 0).unwrap(), None);
     }
 }

@@ -2,17 +2,21 @@
 
 mod config;
 mod embed;
+mod report;
 mod stage1;
 mod stage2;
 
 use std::path::Path;
+use std::sync::Arc;
 
-use contract::dataset::paired::{PairOptions, PairedDataset};
+use contract::dataset::paired::{Pair, PairOptions, PairedDataset};
 
 use crate::engine::TaskError;
+use crate::palmdata::{PairLoaderOptions, PairPictures};
 
 pub use config::{Common, FusionKind, Stage1Config, Stage1Loss, Stage2Config};
-pub use embed::{Embedded, Figures, embed_branch, embed_pairs, figures, intervals};
+pub use embed::{Classified, Embedded, classify_branch, classify_pairs, embed_branch, embed_pairs, intervals, verify};
+pub use report::{Accuracy, Alone, TestReport, test_branch, test_pairs};
 pub use stage1::Stage1Task;
 pub use stage2::{Missing, Stage2Task, stage1_weights};
 
@@ -43,4 +47,30 @@ pub fn open(common: &Common, options: &PairOptions) -> Result<PairedDataset, Tas
         return Err(message.into());
     }
     Ok(data)
+}
+
+/// The pairs of a run, and the pictures of those that train and validate.
+struct Data {
+    pairs: PairedDataset,
+    train: Arc<PairPictures>,
+    val: Arc<PairPictures>,
+}
+
+impl Data {
+    fn open(common: &Common, options: &PairOptions) -> Result<Self, TaskError> {
+        let pairs = open(common, options)?;
+        let pictures = |of: &[Pair]| Arc::new(PairPictures::new(of, common.size(), common.cache_mb / 2));
+        let (train, val) = (pictures(&pairs.train), pictures(&pairs.val));
+        Ok(Self { pairs, train, val })
+    }
+}
+
+/// How an epoch's training pictures are read, `done` batches of it left out.
+fn reading(common: &Common, epoch: usize, done: usize) -> PairLoaderOptions {
+    PairLoaderOptions {
+        transforms: Some((common.transforms(), epoch)),
+        workers: common.n_thread,
+        start_batch: done,
+        strict: common.strict,
+    }
 }

@@ -1,7 +1,6 @@
 //! Stage 1: one backbone on one modality, by triplets, by identities, or by both.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use contract::dataset::paired::{Modality, PairedDataset};
@@ -10,17 +9,16 @@ use crate::engine::{Decisive, Epoch, Task, TaskError};
 use crate::log::{Log, named};
 use crate::loss::{CosineTriplet, CrossEntropy, LossTerms};
 use crate::model::palmvein::Stage1Net;
-use crate::palmdata::{PairLoaderOptions, PairPictures, TripletBatch, triplet_batches, triplets};
+use crate::palmdata::{TripletBatch, triplet_batches, triplets};
 
 use super::config::{Stage1Config, Stage1Loss};
-use super::embed::{embed_branch, figures, images};
+use super::embed::{embed_branch, images, verify};
+use super::{Data, reading};
 
 /// Data and loss of a stage-1 run.
 pub struct Stage1Task {
     config: Stage1Config,
-    data: PairedDataset,
-    train: Arc<PairPictures>,
-    val: Arc<PairPictures>,
+    data: Data,
     device: Device,
     figures: Vec<(String, f64)>,
 }
@@ -31,17 +29,13 @@ impl Stage1Task {
     /// # Errors
     /// If the data cannot be listed, or nothing can be learnt from them.
     pub fn open(config: &Stage1Config, device: &Device) -> Result<Self, TaskError> {
-        let data = super::open(&config.common, &config.common.pairs())?;
-        let pictures =
-            |pairs: &[_]| Arc::new(PairPictures::new(pairs, config.common.size(), config.common.cache_mb / 2));
-        let (train, val) = (pictures(&data.train), pictures(&data.val));
-        let (config, device) = (config.clone(), device.clone());
-        Ok(Self { config, data, train, val, device, figures: Vec::new() })
+        let data = Data::open(&config.common, &config.common.pairs())?;
+        Ok(Self { config: config.clone(), data, device: device.clone(), figures: Vec::new() })
     }
 
     /// The pairs.
     pub fn data(&self) -> &PairedDataset {
-        &self.data
+        &self.data.pairs
     }
 
     fn modality(&self) -> Modality {
@@ -55,16 +49,10 @@ impl Task for Stage1Task {
 
     fn epoch(&self, epoch: usize, done: usize) -> Result<Epoch<TripletBatch>, TaskError> {
         let Stage1Config { common, batch, cross_modal, .. } = &self.config;
-        let batches = triplets(self.train.classes(), self.modality(), *cross_modal, *batch, common.seed, epoch)?;
+        let classes = self.data.train.classes();
+        let batches = triplets(classes, self.modality(), *cross_modal, *batch, common.seed, epoch)?;
         let steps = batches.len();
-        let options = PairLoaderOptions {
-            transforms: Some((common.transforms(), epoch)),
-            workers: common.n_thread,
-            start_batch: done,
-            strict: common.strict,
-        };
-        let loader = triplet_batches(&self.train, batches, options)?;
-        Ok(Epoch { steps, batches: Box::new(loader.map(|batch| batch.map_err(TaskError::from))) })
+        Ok(Epoch::new(steps, triplet_batches(&self.data.train, batches, reading(common, epoch, done))?))
     }
 
     fn pictures(&self, batch: &TripletBatch) -> usize {
@@ -72,7 +60,8 @@ impl Task for Stage1Task {
     }
 
     fn describe(&self, batch: &TripletBatch) -> String {
-        let name = |&[anchor, ..]: &[usize; 3]| self.train.pairs()[anchor].path(self.modality()).display().to_string();
+        let name =
+            |&[anchor, ..]: &[usize; 3]| self.data.train.pairs()[anchor].path(self.modality()).display().to_string();
         batch.indices.iter().map(name).collect::<Vec<_>>().join(", ")
     }
 
@@ -113,8 +102,8 @@ impl Task for Stage1Task {
     }
 
     fn evaluate(&self, net: &Stage1Net) -> Result<BTreeMap<String, f64>, TaskError> {
-        let embedded = embed_branch(net, self.config.branch, &self.val, &self.config.common)?;
-        Ok(figures(&embedded)?.map(|figures| figures.named()).unwrap_or_default())
+        let embedded = embed_branch(net, self.config.branch, &self.data.val, &self.config.common)?;
+        Ok(verify(&embedded, 0)?.map(|found| found.metrics()).unwrap_or_default())
     }
 
     fn decisive(&self) -> Decisive {
@@ -141,6 +130,6 @@ impl Task for Stage1Task {
     }
 
     fn unreadable(&self) -> usize {
-        self.train.unreadable().len()
+        self.data.train.unreadable().len()
     }
 }

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -12,13 +11,14 @@ use contract::dataset::paired::{PairOptions, PairedDataset};
 use crate::checkpoint::Checkpoint;
 use crate::engine::{Decisive, Epoch, Task, TaskError};
 use crate::log::{Log, named};
-use crate::loss::{CrossEntropy, FusionLoss, FusionTerms, LossTerms};
+use crate::loss::{FusionLoss, FusionTerms, LossTerms};
 use crate::model::palmvein::{Backbones, Branch, Details, Features, PalmVeinNet, PalmVeinNetConfig};
-use crate::palmdata::{PairBatch, PairLoaderOptions, PairPictures, evaluation_batches, pair_batches, shuffled};
+use crate::palmdata::{PairBatch, pair_batches, shuffled};
 use crate::rng::Rng;
 
 use super::config::Stage2Config;
-use super::embed::{embed_pairs, figures, images};
+use super::embed::{classify_pairs, correct, embed_pairs, images, verify};
+use super::{Data, reading};
 
 /// A picture that a pair lacks: the network then reads grey, which is 0 after normalisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,9 +32,7 @@ pub enum Missing {
 /// Data and loss of a stage-2 run.
 pub struct Stage2Task {
     config: Stage2Config,
-    data: PairedDataset,
-    train: Arc<PairPictures>,
-    val: Arc<PairPictures>,
+    data: Data,
     loss: FusionLoss,
     device: Device,
     epoch: Cell<usize>,
@@ -89,23 +87,20 @@ impl Stage2Task {
     /// # Errors
     /// As [`Stage2Task::open`].
     pub fn with_pairs(config: &Stage2Config, options: &PairOptions, device: &Device) -> Result<Self, TaskError> {
-        let data = super::open(&config.common, options)?;
-        let pictures =
-            |pairs: &[_]| Arc::new(PairPictures::new(pairs, config.common.size(), config.common.cache_mb / 2));
-        let (train, val) = (pictures(&data.train), pictures(&data.val));
+        let data = Data::open(&config.common, options)?;
         let loss = FusionLoss { label_smoothing: config.label_smoothing, ..FusionLoss::new(config.loss_mode) };
         let (config, device, epoch) = (config.clone(), device.clone(), Cell::new(0));
-        Ok(Self { config, data, train, val, loss, device, epoch, accuracy: 0.0 })
+        Ok(Self { config, data, loss, device, epoch, accuracy: 0.0 })
     }
 
     /// The pairs.
     pub fn data(&self) -> &PairedDataset {
-        &self.data
+        &self.data.pairs
     }
 
     /// The network these data and settings ask for.
     pub fn network(&self) -> PalmVeinNetConfig {
-        self.config.network(self.data.num_classes)
+        self.config.network(self.data.pairs.num_classes)
     }
 
     /// Whether the backbones stay as they are in the epoch that runs.
@@ -154,33 +149,6 @@ impl Stage2Task {
             centers: centers.map(|centers| (details.embedding, centers)),
         }
     }
-
-    /// Closed-set accuracy and loss without margin on the validation pairs.
-    fn classify(&self, net: &PalmVeinNet) -> Result<(f64, f64), TaskError> {
-        let common = &self.config.common;
-        let device = net.devices().swap_remove(0);
-        let (mut right, mut loss, mut count) = (0, 0.0, 0);
-        for batch in evaluation_batches(&self.val, common.batchtest, common.n_thread, common.strict)? {
-            let batch = batch?;
-            let rows = batch.classes.len();
-            let (palm, vein) = (images(batch.palm, batch.shape, &device), images(batch.vein, batch.shape, &device));
-            let embedding = net.forward(palm, vein).embedding;
-            let Some(logits) = net.fusion.plain_logits(embedding) else { break };
-            let classes = Tensor::<1, Int>::from_data(TensorData::new(batch.classes, [rows]), &device);
-            let [_, num_classes] = logits.dims();
-            right += correct(logits.clone(), classes.clone());
-            let value = CrossEntropy { num_classes, smoothing: 0.0 }.forward(logits, classes);
-            loss += f64::from(value.into_scalar::<f32>()) * rows as f64;
-            count += rows;
-        }
-        Ok((right as f64 / count.max(1) as f64, loss / count.max(1) as f64))
-    }
-}
-
-/// Rows whose largest logit is that of their class.
-fn correct(logits: Tensor<2>, classes: Tensor<1, Int>) -> usize {
-    let best = logits.argmax(1).squeeze_dim::<1>(1);
-    best.equal(classes).int().sum().into_scalar::<i64>() as usize
 }
 
 /// The same values on an autodiff device, without history.
@@ -201,16 +169,9 @@ impl Task for Stage2Task {
     fn epoch(&self, epoch: usize, done: usize) -> Result<Epoch<PairBatch>, TaskError> {
         self.epoch.set(epoch);
         let Stage2Config { common, batch, .. } = &self.config;
-        let batches = shuffled(self.train.len(), *batch, common.seed, epoch);
+        let batches = shuffled(self.data.train.len(), *batch, common.seed, epoch);
         let steps = batches.len();
-        let options = PairLoaderOptions {
-            transforms: Some((common.transforms(), epoch)),
-            workers: common.n_thread,
-            start_batch: done,
-            strict: common.strict,
-        };
-        let loader = pair_batches(&self.train, batches, options)?;
-        Ok(Epoch { steps, batches: Box::new(loader.map(|batch| batch.map_err(TaskError::from))) })
+        Ok(Epoch::new(steps, pair_batches(&self.data.train, batches, reading(common, epoch, done))?))
     }
 
     fn pictures(&self, batch: &PairBatch) -> usize {
@@ -218,7 +179,7 @@ impl Task for Stage2Task {
     }
 
     fn describe(&self, batch: &PairBatch) -> String {
-        let name = |&index: &usize| self.train.pairs()[index].palm.display().to_string();
+        let name = |&index: &usize| self.data.train.pairs()[index].palm.display().to_string();
         batch.indices.iter().map(name).collect::<Vec<_>>().join(", ")
     }
 
@@ -245,15 +206,17 @@ impl Task for Stage2Task {
 
     fn evaluate(&self, net: &PalmVeinNet) -> Result<BTreeMap<String, f64>, TaskError> {
         let common = &self.config.common;
-        let Some(found) = figures(&embed_pairs(net, &self.val, common, None)?)? else { return Ok(BTreeMap::new()) };
-        let mut all = found.named();
-        let (accuracy, loss) = self.classify(net)?;
-        all.insert("accuracy".into(), accuracy);
-        all.insert("loss".into(), loss);
+        let Some(found) = verify(&embed_pairs(net, &self.data.val, common, None)?, 0)? else {
+            return Ok(BTreeMap::new());
+        };
+        let mut all = found.metrics();
+        if let Some(found) = classify_pairs(net, &self.data.val, common)? {
+            all.extend([("accuracy".to_owned(), found.accuracy), ("loss".to_owned(), found.loss)]);
+        }
         if self.config.modality_dropout > 0.0 {
             for (name, missing) in [("EER_vein_alone", Missing::Palm), ("EER_palm_alone", Missing::Vein)] {
-                let found = figures(&embed_pairs(net, &self.val, common, Some(missing))?)?;
-                all.extend(found.map(|found| (name.to_owned(), found.eer)));
+                let found = verify(&embed_pairs(net, &self.data.val, common, Some(missing))?, 0)?;
+                all.extend(found.map(|found| (name.to_owned(), found.eer.rate)));
             }
         }
         Ok(all)
@@ -300,6 +263,6 @@ impl Task for Stage2Task {
     }
 
     fn unreadable(&self) -> usize {
-        self.train.unreadable().len()
+        self.data.train.unreadable().len()
     }
 }

@@ -1,0 +1,86 @@
+//! Ranges of settings, checked alike in every family. Each takes flags and their values and names the first that does not fit.
+
+use super::ConfigError;
+
+/// The error of a value out of range.
+pub(crate) fn range(flag: &'static str, value: impl ToString, allowed: impl Into<String>) -> ConfigError {
+    ConfigError::Range { flag, value: value.to_string(), allowed: allowed.into() }
+}
+
+fn all<const N: usize>(
+    values: [(&'static str, f64); N],
+    fits: impl Fn(f64) -> bool,
+    allowed: &str,
+) -> Result<(), ConfigError> {
+    match values.into_iter().find(|(_, value)| !(value.is_finite() && fits(*value))) {
+        Some((flag, value)) => Err(range(flag, value, allowed)),
+        None => Ok(()),
+    }
+}
+
+/// Finite numbers above 0.
+pub(crate) fn positive<const N: usize>(values: [(&'static str, f64); N]) -> Result<(), ConfigError> {
+    all(values, |value| value > 0.0, "numbers above 0")
+}
+
+/// Finite numbers, 0 among them.
+pub(crate) fn not_negative<const N: usize>(values: [(&'static str, f64); N]) -> Result<(), ConfigError> {
+    all(values, |value| value >= 0.0, "numbers from 0")
+}
+
+/// Probabilities that are not 1, and decays.
+pub(crate) fn below_one<const N: usize>(values: [(&'static str, f64); N]) -> Result<(), ConfigError> {
+    all(values, |value| (0.0..1.0).contains(&value), "0 to less than 1")
+}
+
+/// Shares that leave something to others.
+pub(crate) fn shares<const N: usize>(values: [(&'static str, f64); N]) -> Result<(), ConfigError> {
+    all(values, |value| value > 0.0 && value < 1.0, "numbers between 0 and 1")
+}
+
+/// Numbers from `from` to `to`, both included.
+pub(crate) fn between(flag: &'static str, value: f64, [from, to]: [f64; 2]) -> Result<(), ConfigError> {
+    all([(flag, value)], |value| (from..=to).contains(&value), &format!("{from} to {to}"))
+}
+
+/// Whole numbers, each with the least and the most that is allowed; `usize::MAX` is no bound.
+pub(crate) fn counts<const N: usize>(values: [(&'static str, usize, usize, usize); N]) -> Result<(), ConfigError> {
+    match values.into_iter().find(|(_, value, from, to)| !(from..=to).contains(&value)) {
+        Some((flag, value, from, usize::MAX)) => Err(range(flag, value, format!("whole numbers from {from}"))),
+        Some((flag, value, from, to)) => Err(range(flag, value, format!("{from} to {to}"))),
+        None => Ok(()),
+    }
+}
+
+/// Shares of the people that train and validate, which may be everybody.
+pub(crate) fn people(train_ratio: f64, val_ratio: f64) -> Result<(), ConfigError> {
+    shares([("train-ratio", train_ratio), ("val-ratio", val_ratio)])?;
+    if train_ratio + val_ratio > 1.0 + 1e-9 {
+        let why = "together they are more than everybody";
+        return Err(ConfigError::Conflict { flag: "train-ratio", other: "val-ratio", why });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_names_the_first_that_does_not_fit() {
+        let text = |found: Result<(), ConfigError>| found.unwrap_err().to_string();
+        assert_eq!(text(positive([("a", 1.0), ("b", 0.0), ("c", -1.0)])), "--b is 0; numbers above 0 are allowed");
+        assert_eq!(text(not_negative([("a", 0.0), ("b", f64::NAN)])), "--b is NaN; numbers from 0 are allowed");
+        assert_eq!(text(below_one([("a", 1.0)])), "--a is 1; 0 to less than 1 are allowed");
+        assert_eq!(text(shares([("a", 0.0)])), "--a is 0; numbers between 0 and 1 are allowed");
+        assert_eq!(text(between("a", 2.5, [0.0, 2.0])), "--a is 2.5; 0 to 2 are allowed");
+        assert_eq!(text(counts([("a", 1, 1, 2), ("b", 3, 1, 2)])), "--b is 3; 1 to 2 are allowed");
+        assert_eq!(text(counts([("a", 0, 1, usize::MAX)])), "--a is 0; whole numbers from 1 are allowed");
+        assert!(text(people(0.9, 0.2)).contains("more than everybody"));
+        assert_eq!(people(0.7, 0.3), Ok(()));
+        assert_eq!(
+            positive([("a", f64::INFINITY)]).unwrap_err().to_string(),
+            "--a is inf; numbers above 0 are allowed"
+        );
+    }
+}
