@@ -7,10 +7,11 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 
 use contract::preprocess::{self, PictureError};
-use contract::{EmbeddingSpec, PictureSpec};
+use contract::{EmbeddingSpec, InputSpec, PictureSpec};
 
 use crate::DeployError;
 use crate::gallery::{Embeddings, Picture};
@@ -111,12 +112,17 @@ pub fn stream(
     mut sink: impl FnMut(&Picture, &[f32]) -> Result<(), DeployError>,
 ) -> Result<Skipped, DeployError> {
     let (inputs, spec) = model.embedding()?;
-    if let Some(picture) = pictures.iter().find(|picture| 1 + picture.others.len() != inputs.len()) {
-        return Err(DeployError::Modalities {
-            path: picture.path.clone(),
-            found: 1 + picture.others.len(),
-            inputs: model.contract.input.iter().map(|input| input.name.clone()).collect(),
-        });
+    let ports = &model.contract.input;
+    let bears = |name: &String| ports.iter().any(|input| input.name == *name && input.absent.is_some());
+    for picture in pictures {
+        let found = 1 + picture.others.len();
+        if found + picture.missing.len() != inputs.len() {
+            let inputs = ports.iter().map(|input| input.name.clone()).collect();
+            return Err(DeployError::Modalities { path: picture.path.clone(), found, inputs });
+        }
+        if let Some(missing) = picture.missing.iter().find(|name| !bears(name)) {
+            return Err(DeployError::MissingModality { missing: missing.clone() });
+        }
     }
     let inputs = inputs.as_slice();
     let lanes = options.lanes(pictures.len());
@@ -209,15 +215,10 @@ fn run_batch(
     let (mut usable, mut unusable) = (Vec::new(), Vec::new());
     for (index, picture) in pictures.iter().enumerate() {
         let row = usable.len();
-        let paths = std::iter::once(&picture.path).chain(&picture.others);
+        let ports = &model.contract.input;
         let targets = batches.iter_mut().zip(&sizes).map(|(batch, size)| &mut batch[row * size..][..*size]);
-        let mut loaded = paths.zip(inputs).zip(targets).map(|((path, input), out)| {
-            // A decoder that panics on a hostile file loses that file, not the run.
-            catch_unwind(AssertUnwindSafe(|| preprocess::load(path, input, out))).unwrap_or_else(|_| {
-                let source = std::io::Error::other("the decoder gave up on it");
-                Err(PictureError::Read { path: path.clone(), source })
-            })
-        });
+        let files = picture.files(ports).zip(ports).zip(inputs).zip(targets);
+        let mut loaded = files.map(|(((path, port), input), out)| load(path, port, input, out));
         match loaded.try_for_each(|loaded| loaded) {
             Ok(()) => usable.push(index),
             // One picture that cannot be used takes its row with it.
@@ -255,6 +256,34 @@ fn run_batch(
         }
     });
     Ok(Batch { rows: rows.collect::<Result<_, _>>()?, unusable })
+}
+
+/// Fills an input from its file, or with what stands for a missing one.
+fn load(path: Option<&PathBuf>, port: &InputSpec, picture: &PictureSpec, out: &mut [f32]) -> Result<(), PictureError> {
+    let Some(path) = path else {
+        out.fill(port.absent.unwrap_or_default());
+        return Ok(());
+    };
+    // A decoder that panics on a hostile file loses that file, not the run.
+    catch_unwind(AssertUnwindSafe(|| preprocess::load(path, picture, out))).unwrap_or_else(|_| {
+        let source = std::io::Error::other("the decoder gave up on it");
+        Err(PictureError::Read { path: path.clone(), source })
+    })
+}
+
+/// What each of the model's inputs reads of one row: normalised pixels, one after the other.
+///
+/// # Errors
+/// If a picture cannot be used, or the model takes something else.
+pub fn inputs(model: &Model, row: &Picture) -> Result<Vec<Vec<f32>>, DeployError> {
+    let (pictures, _) = model.embedding()?;
+    let ports = &model.contract.input;
+    let read = |((path, port), picture): ((Option<&PathBuf>, &InputSpec), &PictureSpec)| {
+        let mut pixels = vec![0.0; picture.colour.channels() * picture.size[0] * picture.size[1]];
+        load(path, port, picture, &mut pixels).map(|()| pixels)
+    };
+    let read: Result<Vec<_>, _> = row.files(ports).zip(ports).zip(pictures).map(read).collect();
+    read.map_err(|source| DeployError::NoneReadable { of: 1, source })
 }
 
 /// Hands out batches, and holds lanes back that are too far ahead of what is written.

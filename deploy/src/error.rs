@@ -197,11 +197,31 @@ pub enum DeployError {
         /// The model's inputs.
         inputs: Vec<String>,
     },
-    /// A picture for one of the model's inputs was not named.
-    #[error("the model needs a {missing} picture: name it with `--{missing} FILE`")]
+    /// A picture for one of the model's inputs was not named, and the model does not bear that.
+    #[error(
+        "the model needs a {missing} picture: name it with `--{missing} FILE` (only a model trained with --modality-dropout \
+         does without one)"
+    )]
     MissingModality {
         /// The input.
         missing: String,
+    },
+    /// The model was exported without its attention weights, or has none.
+    #[error(
+        "`{}` gives no attention weights: export its checkpoint again with `export --onnx CHECKPOINT --attention`",
+        path.display()
+    )]
+    NoAttention {
+        /// The model file.
+        path: PathBuf,
+    },
+    /// A drawing cannot be encoded.
+    #[error("cannot encode `{}`", path.display())]
+    Draw {
+        /// The file it was for.
+        path: PathBuf,
+        /// The cause.
+        source: image::ImageError,
     },
     /// Nobody of that name is enrolled.
     #[error("`{identity}` is not enrolled in `{}`", gallery.display())]
@@ -218,6 +238,17 @@ pub enum DeployError {
     NoThreshold {
         /// The rate asked for.
         far: f64,
+    },
+    /// The data are too few for any of the rates.
+    #[error(
+        "{impostor} impostor pairs cannot tell a false accept rate of {}; give more people, or a larger --far",
+        easiest(far)
+    )]
+    NoCalibration {
+        /// Pairs of different people.
+        impostor: usize,
+        /// Rates asked for.
+        far: Vec<f64>,
     },
     /// A picture is unreadable and `--strict` was given.
     #[error("{count} of {of} pictures cannot be used (--strict)")]
@@ -293,4 +324,9 @@ pub enum DeployError {
     /// A file cannot be written.
     #[error(transparent)]
     Files(#[from] contract::files::WriteError),
+}
+
+/// The largest of the rates, which is the easiest to tell.
+fn easiest(rates: &[f64]) -> f64 {
+    rates.iter().copied().fold(0.0, f64::max)
 }

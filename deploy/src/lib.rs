@@ -22,6 +22,7 @@
 pub mod cli;
 pub mod embed;
 mod error;
+pub mod explain;
 pub mod frontalize;
 pub mod gallery;
 pub mod generate;

@@ -94,6 +94,7 @@ mod tests {
         let picture = |identity: &i64| Picture {
             path: "p".into(),
             others: vec![],
+            missing: vec![],
             identity: *identity,
             identity_name: String::new(),
             camera: 0,

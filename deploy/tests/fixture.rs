@@ -187,6 +187,7 @@ pub(crate) fn contract() -> ModelContract {
             unit_length: false,
             metric: "cosine".into(),
             picture: None,
+            map: None,
         }],
         embedding: Some(embedding),
         threshold: None,

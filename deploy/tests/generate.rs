@@ -26,6 +26,7 @@ fn model() -> ModelProto {
             unit_length: false,
             metric: String::new(),
             picture: Some(PictureOutput { layout: "NCHW".into(), colour: Colour::Rgb, range: [-1.0, 1.0] }),
+            map: None,
         }],
         embedding: None,
         golden: None,

@@ -7,6 +7,10 @@ use crate::fixture::{DIM, Fixture, SIZE, TOLERANCE, contract, graph, reference, 
 
 /// Both pictures through the tiny network, one after the other.
 fn model() -> ModelProto {
+    with_contract(graph_of_two(), &pair_contract())
+}
+
+fn graph_of_two() -> ModelProto {
     let mut model = graph();
     let tiny = model.graph.as_mut().unwrap();
     let (nodes, input) = (tiny.node.clone(), tiny.input[0].clone());
@@ -37,7 +41,7 @@ fn model() -> ModelProto {
     });
     let dims = tiny.output[0].r#type.as_mut().unwrap().tensor_type.as_mut().unwrap().shape.as_mut().unwrap();
     dims.dim[1].value = Some(onnx::Dimension::Value(2 * DIM as i64));
-    with_contract(model, &pair_contract())
+    model
 }
 
 fn pair_contract() -> ModelContract {
@@ -111,6 +115,76 @@ fn enrolled_people_are_verified_and_others_are_not() {
     verify("anna", "--vein @set/vein/001_l/3.png", "--threshold 0.9").error(&["needs a palm picture"]);
 }
 
+/// Which inputs a model bears to miss is a field of its contract, and nothing else decides.
+#[test]
+fn a_missing_modality_is_borne_by_models_that_learnt_it() {
+    let fixture = fixture();
+    let mut borne = pair_contract();
+    borne.input.iter_mut().for_each(|input| input.absent = Some(0.0));
+    fixture.write_model("bears.onnx", &with_contract(graph_of_two(), &borne));
+    let palm = "--palm @set/palm/001_l/3.png";
+    for (line, refusal) in [
+        ("embed -m @pair.onnx -o @one", "needs a vein picture"),
+        ("search -m @pair.onnx --gallery @set --pairs", "needs a vein picture"),
+        ("enroll -m @pair.onnx --gallery @people --identity anna", "--modality-dropout"),
+        ("verify -m @pair.onnx --gallery @people --identity anna --threshold 0.5", "--modality-dropout"),
+    ] {
+        fixture.run(&format!("{line} {palm}")).error(&[refusal]);
+    }
+    fixture.run(&format!("embed -m @bears.onnx -o @one {palm}")).done();
+    let (values, rows) = fixture.rows("one");
+    assert_eq!((values.nrows(), rows[0]["missing"][0].as_str()), (1, Some("vein")));
+    // What stands in for the veins is 0 after normalisation.
+    let input = contract().input.remove(0).picture.unwrap();
+    let mut batch = vec![0.0; 3 * SIZE[0] * SIZE[1]];
+    let mut expected = Vec::new();
+    contract::preprocess::load(&fixture.path("set/palm/001_l/3.png"), &input, &mut batch).unwrap();
+    expected.extend(reference(&batch));
+    batch.fill(0.0);
+    expected.extend(reference(&batch));
+    let length = expected.iter().map(|value| value * value).sum::<f32>().sqrt();
+    for (found, wanted) in values.row(0).iter().zip(&expected) {
+        assert!((found - wanted / length).abs() < TOLERANCE, "{found}, {wanted} / {length}");
+    }
+    let found = fixture.run("search -m @bears.onnx --gallery @set --pairs --vein @set/vein/002_l/1.png -k 1").done();
+    assert!(found.contains("002_l/1.png"), "{found}");
+    fixture.run(&format!("enroll -m @bears.onnx --gallery @people --identity anna {palm}")).done();
+    let claim = "verify -m @bears.onnx --gallery @people --identity anna --threshold 0.99";
+    assert_eq!(fixture.run(&format!("{claim} {palm}")).done().split(':').next(), Some("match"));
+    fixture.run(claim).error(&["needs a palm picture"]);
+    fixture.run("embed -m @bears.onnx -o @one").error(&["DIR_OR_FILE"]);
+}
+
+/// Thresholds are written where `verify` looks for them, in the model and in the copy of its contract; rates that the data
+/// cannot tell have none.
+#[test]
+fn calibrated_thresholds_decide() {
+    let fixture = fixture();
+    let copy = serde_json::to_string(&pair_contract()).unwrap();
+    std::fs::write(fixture.path("contract.json"), copy).unwrap();
+    fixture.run("enroll -m @pair.onnx --gallery @people --identity anna --palm @set/palm/001_l/1.png --vein @set/vein/001_l/1.png").done();
+    let line = "calibrate -m @pair.onnx --datadir @set --pairs --split all --format json";
+    let told = fixture.run(&format!("{line} --far 0.1,0.001"));
+    assert!(told.stderr.contains("27 impostor pairs cannot tell a false accept rate of 0.001"), "{}", told.stderr);
+    let told: serde_json::Value = serde_json::from_str(&told.done()).unwrap();
+    let [threshold] = told["threshold"].as_array().unwrap().as_slice() else { panic!("{told}") };
+    assert!(threshold["far"].as_f64().unwrap() <= 0.1 && threshold["tar"].as_f64().unwrap() > 0.0, "{threshold}");
+    let copy = ModelContract::from_json(&std::fs::read_to_string(fixture.path("contract.json")).unwrap()).unwrap();
+    assert_eq!(copy.threshold.unwrap()[0].similarity, threshold["similarity"].as_f64().unwrap());
+    let claim = "verify -m @pair.onnx --gallery @people --identity anna --palm @set/palm/001_l/1.png --vein @set/vein/001_l/1.png";
+    let yes = fixture.run(&format!("{claim} --far 0.1 --format json")).done();
+    let yes: serde_json::Value = serde_json::from_str(&yes).unwrap();
+    assert_eq!(yes["threshold"], threshold["similarity"]);
+    fixture.run(claim).error(&["no threshold", "0.001"]);
+    // Again with other rates: the old ones are gone, the model is the same model.
+    fixture.run(&format!("{line} --far 0.5")).done();
+    let inspected = fixture.run("inspect @pair.onnx").done();
+    assert_eq!(inspected.matches("threshold  ").count(), 1, "{inspected}");
+    fixture.run(&format!("{line} --far 0.001")).error(&["27 impostor pairs", "larger --far"]);
+    fixture.run(&format!("{line} --far 2")).error(&["above 0 and below 1"]);
+    fixture.run(&format!("{claim} --threshold 0 --explain @drawn")).error(&["no attention weights", "--attention"]);
+}
+
 #[test]
 fn evaluation_of_pairs_says_how_well_people_are_told_apart() {
     let fixture = fixture();
@@ -124,7 +198,7 @@ fn evaluation_of_pairs_says_how_well_people_are_told_apart() {
     let eer = json["verification"]["eer"]["rate"].as_f64().unwrap();
     assert!((0.0..=1.0).contains(&eer));
     let page = std::fs::read_to_string(fixture.path("page.html")).unwrap();
-    assert!(page.contains("<svg") && page.contains("plain, all pairs"), "{page}");
+    assert!(page.contains("<svg") && page.contains("all pairs in "), "{page}");
 }
 
 #[test]

@@ -27,6 +27,7 @@ fn contract() -> ModelContract {
             unit_length: false,
             metric: "cosine".into(),
             picture: None,
+            map: None,
         }],
         embedding: Some(EmbeddingSpec {
             output: "features".into(),

@@ -8,6 +8,7 @@ mod lmbn_n;
 mod networks;
 mod operations;
 mod palmvein;
+mod palmvein_chain;
 mod planted;
 mod program;
 mod random;

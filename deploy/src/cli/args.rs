@@ -27,6 +27,7 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     Enroll(EnrollArgs),
     Verify(VerifyArgs),
+    Calibrate(CalibrateArgs),
     Doctor(DoctorArgs),
 }
 
@@ -100,15 +101,23 @@ impl PairArgs {
     }
 }
 
-/// The pictures of one person, one for each input of the model.
-#[derive(Debug, clap::Args)]
-pub(crate) struct OneArgs {
+/// The pictures of one person, one for each input of the model; one alone for a model that was trained with
+/// --modality-dropout.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct PairFiles {
     /// Picture of the palm's lines, or the only picture of a model of one input [default: none].
     #[arg(long, visible_alias = "picture", value_name = "FILE")]
     pub(crate) palm: Option<PathBuf>,
     /// Picture of the veins [default: none].
     #[arg(long, value_name = "FILE")]
     pub(crate) vein: Option<PathBuf>,
+}
+
+/// One person's pictures, and name.
+#[derive(Debug, clap::Args)]
+pub(crate) struct OneArgs {
+    #[command(flatten)]
+    pub(crate) files: PairFiles,
     /// Who it is, or claims to be.
     #[arg(long, value_name = "NAME")]
     pub(crate) identity: String,
@@ -139,6 +148,10 @@ pub(crate) struct VerifyArgs {
     /// False accept rate whose calibrated threshold is taken.
     #[arg(long, value_name = "RATE", default_value_t = 0.001)]
     pub(crate) far: f64,
+    /// Draw what the model weighs in palm and veins into this folder; it must have been exported with --attention
+    /// [default: none].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) explain: Option<PathBuf>,
     /// Form of the result.
     #[arg(long, value_enum, default_value_t = FactsFormat::Table)]
     pub(crate) format: FactsFormat,
@@ -191,9 +204,11 @@ pub(crate) struct InspectArgs {
 /// Write the embeddings of pictures: embeddings.npy, rows.jsonl and embeddings.json, a gallery to search.
 #[derive(Debug, clap::Args)]
 pub(crate) struct EmbedArgs {
-    /// Folders (with all below them) or files.
-    #[arg(required = true, value_name = "DIR_OR_FILE")]
+    /// Folders (with all below them) or files; or one pair by --palm and --vein.
+    #[arg(required_unless_present_any = ["palm", "vein"], conflicts_with_all = ["palm", "vein"], value_name = "DIR_OR_FILE")]
     pub(crate) pictures: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) one: PairFiles,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     /// Folder to write to; made if it does not exist, its embeddings replaced if it does.
@@ -213,9 +228,12 @@ pub(crate) struct SearchArgs {
     /// Gallery: a folder of pictures, or one that `deploy embed` wrote.
     #[arg(long, value_name = "DIR_OR_EMBEDDINGS")]
     pub(crate) gallery: PathBuf,
-    /// Probes: folders (with all below them) or files.
-    #[arg(long, required = true, num_args = 1.., value_name = "DIR_OR_FILE")]
+    /// Probes: folders (with all below them) or files [default: the one pair of --palm and --vein].
+    #[arg(long, required_unless_present_any = ["palm", "vein"], conflicts_with_all = ["palm", "vein"], num_args = 1..,
+        value_name = "DIR_OR_FILE")]
     pub(crate) query: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) one: PairFiles,
     /// Matches per probe, best first.
     #[arg(short = 'k', long, default_value_t = NonZeroUsize::MIN.saturating_add(9), value_name = "N")]
     pub(crate) top_k: NonZeroUsize,
@@ -295,14 +313,52 @@ pub(crate) struct EvaluateArgs {
     pub(crate) report: ReportArgs,
     #[command(flatten)]
     pub(crate) pairs: PairArgs,
+    #[command(flatten)]
+    pub(crate) split: SplitArgs,
+    #[command(flatten)]
+    pub(crate) reading: PictureArgs,
+}
+
+/// Which pairs of a set are meant.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct SplitArgs {
     /// What parts --pairs that test from those that train: people, session or pairs; all takes every pair.
     #[arg(long, default_value = "people", value_name = "RULE", value_parser = ["people", "session", "pairs", "all"])]
     pub(crate) split: String,
     /// Seed of that split.
     #[arg(long, default_value_t = PairOptions::default().seed, value_name = "N")]
     pub(crate) split_seed: u64,
+}
+
+/// Measure the similarities from which a model says yes at given false accept rates, and write them into its contract, where
+/// `verify` looks for them. Pictures say who is on them by their folder or name.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CalibrateArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Folder of pictures, or with --pairs of pairs, of people who did not train.
+    #[arg(long, visible_alias = "data-dir", value_name = "DIR")]
+    pub(crate) datadir: PathBuf,
+    /// False accept rates, above 0 and below 1.
+    #[arg(long, value_delimiter = ',', default_value = "0.1,0.01,0.001,0.0001", value_name = "RATES",
+        value_parser = rate)]
+    pub(crate) far: Vec<f64>,
+    #[command(flatten)]
+    pub(crate) pairs: PairArgs,
+    #[command(flatten)]
+    pub(crate) split: SplitArgs,
+    /// Form of the result.
+    #[arg(long, value_enum, default_value_t = FactsFormat::Table)]
+    pub(crate) format: FactsFormat,
     #[command(flatten)]
     pub(crate) reading: PictureArgs,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value < 1.0 => Ok(value),
+        _ => Err("a rate above 0 and below 1 is allowed".into()),
+    }
 }
 
 /// Say which ONNX Runtime is found where and what it can run. Exits with 1 when none is usable.

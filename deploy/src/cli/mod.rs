@@ -15,7 +15,7 @@ use crate::embed::{self, Collected, Skipped};
 use crate::gallery::{self, Picture};
 use crate::session::{Model, Options, Provider};
 
-use args::{Command, DeployArgs, ModelArgs, OneArgs, PairArgs, PictureArgs};
+use args::{Command, DeployArgs, ModelArgs, OneArgs, PairArgs, PairFiles, PictureArgs, SplitArgs};
 
 /// Parses the command line and does what it says.
 pub fn run() -> ExitCode {
@@ -28,6 +28,7 @@ pub fn run() -> ExitCode {
         Command::Generate(args) => commands::generate::run(&args),
         Command::Enroll(args) => commands::enroll::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
+        Command::Calibrate(args) => commands::calibrate::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
     };
     done.unwrap_or_else(|error| fail(&error))
@@ -77,24 +78,61 @@ fn list(places: &[PathBuf], pairs: &PairArgs) -> Result<Vec<Picture>, DeployErro
     let mut rows = Vec::new();
     for place in places {
         let list = contract::dataset::paired::list_pairs(place, &pairs.options())?;
-        list.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        let sizes = contract::dataset::paired::of_two_sizes(list.pairs.iter());
+        list.warnings.iter().chain(&sizes).for_each(|warning| eprintln!("warning: {warning}"));
         rows.extend(gallery::of_pairs(list.pairs.iter(), &list.classes));
     }
     Ok(rows)
 }
 
-/// The row of one person: a picture for each input of the model, none missing.
-fn one_row(model: &Model, one: &OneArgs) -> Result<Picture, DeployError> {
-    let inputs = model.contract.input.len();
+/// The pairs below a folder that a split leaves to test with, or all of them; and how they are called.
+fn test_pairs(
+    folder: &std::path::Path,
+    pairs: &PairArgs,
+    split: &SplitArgs,
+) -> Result<(Vec<Picture>, String), DeployError> {
+    use contract::dataset::paired::{PairOptions, PairedDataset};
+    // `all` is no rule.
+    let Ok(rule) = split.split.parse() else {
+        return Ok((list(&[folder.to_owned()], pairs)?, "all pairs".to_owned()));
+    };
+    let options = PairOptions { seed: split.split_seed, split: rule, ..pairs.options() };
+    let data = PairedDataset::open(folder, &options)?;
+    let sizes = contract::dataset::paired::of_two_sizes(data.test.iter());
+    data.warnings.iter().chain(&sizes).for_each(|warning| eprintln!("warning: {warning}"));
+    let rows = gallery::of_pairs(data.test.iter(), &data.classes);
+    Ok((rows, format!("{}, test split by {}", data.name, split.split)))
+}
+
+/// The row of one person: a picture for each input of the model. One that is missing is an error, unless the model bears that
+/// and another is there. The identity is that of the first file's name or folder.
+fn one_row(model: &Model, one: &PairFiles) -> Result<Picture, DeployError> {
     let missing = |name: &str| DeployError::MissingModality { missing: name.into() };
-    let first = if inputs == 1 { "picture" } else { "palm" };
-    let path = one.palm.clone().ok_or_else(|| missing(first))?;
-    if inputs > 1 && one.vein.is_none() {
-        return Err(missing("vein"));
+    let (mut files, mut absent) = (Vec::new(), Vec::new());
+    if let [_] = model.contract.input.as_slice() {
+        files.extend(one.palm.iter().chain(&one.vein).cloned());
+    } else {
+        for (input, file) in model.contract.input.iter().zip([&one.palm, &one.vein]) {
+            match file {
+                Some(file) => files.push(file.clone()),
+                None if input.absent.is_some() => absent.push(input.name.clone()),
+                None => return Err(missing(&input.name)),
+            }
+        }
     }
+    let Some((first, others)) = files.split_first() else {
+        return Err(missing(absent.first().map_or("picture", String::as_str)));
+    };
+    let mut row = gallery::list(std::slice::from_ref(first))?.swap_remove(0);
+    (row.others, row.missing) = (others.to_vec(), absent);
+    Ok(row)
+}
+
+/// [`one_row`] of somebody who has a name.
+fn named_row(model: &Model, one: &OneArgs) -> Result<Picture, DeployError> {
     let identity = contract::dataset::number_of(one.identity.as_ref());
-    let others = one.vein.iter().cloned().collect();
-    Ok(Picture { path, others, identity, identity_name: one.identity.clone(), camera: 0 })
+    let row = one_row(model, &one.files)?;
+    Ok(Picture { identity, identity_name: one.identity.clone(), camera: 0, ..row })
 }
 
 fn embed_options(model: &ModelArgs, pictures: &PictureArgs) -> embed::Options {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use contract::InputSpec;
 use contract::dataset::paired::Pair;
 use contract::dataset::{self, Sample};
 use contract::npy::{self, Array};
@@ -37,6 +38,9 @@ pub struct Picture {
     /// Files for the model's further inputs, in its order: the veins of a palm.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<PathBuf>,
+    /// Inputs of the model that have no file here, which it must bear.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
     /// Number of the identity; see [`dataset::list_pictures`].
     pub identity: i64,
     /// The identity as its file or folder name has it.
@@ -48,11 +52,17 @@ pub struct Picture {
 impl From<Sample> for Picture {
     fn from(sample: Sample) -> Self {
         let Sample { path, identity, identity_name, camera } = sample;
-        Self { path, others: Vec::new(), identity, identity_name, camera }
+        Self { path, others: Vec::new(), missing: Vec::new(), identity, identity_name, camera }
     }
 }
 
 impl Picture {
+    /// Its files in the order of the model's `inputs`, none for those it lacks.
+    pub fn files<'a>(&'a self, inputs: &'a [InputSpec]) -> impl Iterator<Item = Option<&'a PathBuf>> {
+        let mut given = std::iter::once(&self.path).chain(&self.others);
+        inputs.iter().map(move |input| if self.missing.contains(&input.name) { None } else { given.next() })
+    }
+
     /// Whether the identity is the name of the folder the picture lies in, which may be no identity at all.
     pub fn named_by_folder(&self) -> bool {
         self.identity >= FOLDER_IDENTITY
@@ -80,6 +90,7 @@ pub fn of_pairs<'a>(pairs: impl Iterator<Item = &'a Pair>, classes: &[String]) -
     let row = |pair: &Pair| Picture {
         path: pair.palm.clone(),
         others: vec![pair.vein.clone()],
+        missing: vec![],
         identity: dataset::number_of(classes[pair.class].as_ref()),
         identity_name: classes[pair.class].clone(),
         camera: i64::from(pair.session) - 1,
@@ -307,7 +318,8 @@ mod tests {
     use super::*;
 
     fn picture(identity: i64) -> Picture {
-        Picture { path: "p.jpg".into(), others: vec![], identity, identity_name: String::new(), camera: 0 }
+        let (others, missing) = (vec![], vec![]);
+        Picture { path: "p.jpg".into(), others, missing, identity, identity_name: String::new(), camera: 0 }
     }
 
     #[test]

@@ -106,6 +106,10 @@ pub struct InputSpec {
     /// How a picture becomes this input; absent where the input is no picture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picture: Option<PictureSpec>,
+    /// What every value of the input is where its picture is missing, for models that were trained to bear that; without it
+    /// the picture must be there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absent: Option<f32>,
 }
 
 impl InputSpec {
@@ -114,12 +118,13 @@ impl InputSpec {
         let [height, width] = picture.size;
         let channels = picture.colour.channels();
         let shape = vec![batch, Axis::Size(channels), Axis::Size(height), Axis::Size(width)];
-        Self { name: name.into(), shape, meaning: String::new(), picture: Some(picture) }
+        Self { name: name.into(), shape, meaning: String::new(), picture: Some(picture), absent: None }
     }
 
     /// An input of `values` numbers a row; `batch` is its first axis.
     pub fn numbers(name: &str, batch: Axis, values: usize, meaning: &str) -> Self {
-        Self { name: name.into(), shape: vec![batch, Axis::Size(values)], meaning: meaning.into(), picture: None }
+        let shape = vec![batch, Axis::Size(values)];
+        Self { name: name.into(), shape, meaning: meaning.into(), picture: None, absent: None }
     }
 
     /// Sizes of one row: `[channels, height, width]` of a picture, else the axes after the batch. None where such an axis is
@@ -189,6 +194,9 @@ pub struct OutputSpec {
     /// How the values are shown, where they are a picture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picture: Option<PictureOutput>,
+    /// Height and width of the map whose places the values are, row by row; absent where they are of no map.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub map: Option<[usize; 2]>,
 }
 
 /// An output that is a picture.
@@ -412,6 +420,10 @@ impl ModelContract {
         }
         for input in &self.input {
             let field = |name: &str| format!("input[{}].{name}", input.name);
+            if input.absent.is_some_and(|absent| !absent.is_finite() || self.input.len() == 1) {
+                let allowed = "a finite number is allowed, where another input is left";
+                return wrong(field("absent"), format!("{:?}", input.absent), allowed);
+            }
             let Some(picture) = &input.picture else {
                 let values =
                     input.row().and_then(|row| row.iter().try_fold(1usize, |product, size| product.checked_mul(*size)));
@@ -503,6 +515,7 @@ mod tests {
                 unit_length: false,
                 metric: "cosine".into(),
                 picture: None,
+                map: None,
             }],
             embedding: Some(EmbeddingSpec {
                 output: "features".into(),
@@ -548,7 +561,7 @@ mod tests {
     fn an_input_of_numbers_needs_fixed_sizes() {
         let mut contract = contract();
         let batch = || Axis::Symbol("batch".into());
-        let pose = |shape| InputSpec { name: "pose".into(), shape, meaning: "degrees".into(), picture: None };
+        let pose = |shape| InputSpec { shape, ..InputSpec::numbers("pose", batch(), 3, "degrees") };
         contract.input.push(InputSpec::numbers("pose", batch(), 3, "degrees"));
         contract.check().unwrap();
         let metadata = contract.to_metadata();

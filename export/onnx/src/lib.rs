@@ -5,9 +5,11 @@
 //! so a foreign model is read without loss of what we ask about, but must not be re-encoded from these structs.
 
 mod messages;
+mod metadata;
 mod untrusted;
 
 pub use messages::*;
+pub use metadata::{with_metadata, without_metadata};
 pub use untrusted::{Limits, ModelFileError, data_files, external_range, parse, parse_with_data, read, tensor_bytes};
 
 /// Field numbers are the schema's; a test of `export` checks files written with them against Python `onnx`.

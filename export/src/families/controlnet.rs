@@ -38,6 +38,7 @@ pub fn export(
         unit_length: false,
         metric: String::new(),
         picture: Some(PictureOutput { layout: "NCHW".into(), colour: Colour::Rgb, range: [-1.0, 1.0] }),
+        map: None,
     };
     let exporter = options
         .exporter()

@@ -99,6 +99,7 @@ fn rows(name: &str, meaning: &str, shape: Vec<Axis>) -> OutputSpec {
         unit_length: false,
         metric: String::new(),
         picture: None,
+        map: None,
     }
 }
 
@@ -170,11 +171,13 @@ fn whole(
 ) -> anyhow::Result<(ExportedModel, ModelContract)> {
     let side = config.common.img_size;
     let reads = net.reads();
+    // As in training, where a picture that was taken away is 0 after normalisation.
+    let absent = (config.modality_dropout > 0.0).then_some(0.0);
     let inputs: Vec<InputSpec> = ["palm", "vein"]
         .into_iter()
         .zip(reads)
         .filter(|(_, reads)| *reads)
-        .map(|(name, _)| picture(name, &options.batch, side))
+        .map(|(name, _)| InputSpec { absent, ..picture(name, &options.batch, side) })
         .collect();
     let mut exporter = options.exporter();
     for input in &inputs {
@@ -199,8 +202,13 @@ fn whole(
                     format!("{meaning}; {height} rows of {width} places")
                 }
             };
+            let map = match &features {
+                Features::Vector(_) => None,
+                Features::Map(map) => Some([map.dims()[2], map.dims()[3]]),
+            };
             let [_, values] = flat(features).dims();
-            outputs.push(rows(name, &meaning, vec![options.batch.clone(), Axis::Size(values)]));
+            let output = rows(name, &meaning, vec![options.batch.clone(), Axis::Size(values)]);
+            outputs.push(OutputSpec { map, ..output });
         }
     }
     let attention = options.attention;

@@ -44,6 +44,7 @@ pub fn export(
         unit_length: false,
         metric: "cosine".into(),
         picture: None,
+        map: None,
     };
     let embedding = EmbeddingSpec {
         output: features.name.clone(),

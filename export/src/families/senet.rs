@@ -36,6 +36,7 @@ pub fn export(
         unit_length,
         metric: metric.into(),
         picture: None,
+        map: None,
     };
     let outputs = vec![
         output("front_features", config.image_dim, "embedding of the frontal view, of any length", false, "cosine"),

@@ -16,7 +16,7 @@ use train::device::DeviceName;
 use train::task::palmvein::{Stage1Config, Stage2Config};
 
 pub use controlnet::ControlnetArgs;
-pub use palmvein::{AblateArgs, Branches, PalmveinArgs, PalmveinCommand, Stage1Args, Stage2Args};
+pub use palmvein::{AblateArgs, Branches, PalmveinArgs, PalmveinCommand, RoiArgs, Stage1Args, Stage2Args};
 pub use reid::ReidArgs;
 pub use senet::{AnalyseArgs, SenetArgs, SenetVerb};
 

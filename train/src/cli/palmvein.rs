@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Subcommand, ValueEnum};
-use contract::dataset::paired::{PairLayout, SplitRule};
+use contract::dataset::paired::{PairLayout, PairOptions, SplitRule};
 use serde::{Deserialize, Serialize};
 use train::loss::{FusionMode, Mining};
 use train::model::palmvein::{Branch, Mixer, Parts};
+use train::palmdata::roi::Hang;
 use train::task::palmvein::{FusionKind, Stage1Loss};
 
 use super::{Format, RunArgs, boolean};
@@ -31,15 +32,14 @@ pub enum PalmveinCommand {
     /// Train the head with parts left out, and compare on the test pairs.
     #[command(args_override_self = true)]
     Ablate(Box<AblateArgs>),
+    /// Cut aligned palms out of pictures of whole hands, with a contact sheet to check them by eye.
+    Roi(RoiArgs),
 }
 
-/// Flags of both stages. Each is a field of [`train::task::palmvein::Common`], which owns the defaults.
+/// How pictures of pairs are named.
 #[derive(Debug, Clone, Args, Serialize)]
-pub struct CommonArgs {
-    /// Folder of the pairs.
-    #[arg(long, value_name = "DIR", alias = "data-dir")]
-    datadir: Option<String>,
-    /// Its layout: auto, plain, casia, polyu, tongji, manifest.
+pub struct NamingArgs {
+    /// Layout of the pairs: auto, plain, casia, polyu, tongji, manifest.
     #[arg(long)]
     layout: Option<PairLayout>,
     /// Folder or spectrum of the palm pictures, such as Red or WHT; the layout's without.
@@ -51,6 +51,26 @@ pub struct CommonArgs {
     /// Regular expression over relative paths with the groups subject, hand, band, index and session; the layout's without.
     #[arg(long, value_name = "REGEX")]
     pattern: Option<String>,
+}
+
+impl NamingArgs {
+    /// The same, where no settings are.
+    pub fn options(&self) -> PairOptions {
+        let (palm, vein, pattern) = (self.palm.clone(), self.vein.clone(), self.pattern.clone());
+        PairOptions { layout: self.layout.unwrap_or_default(), palm, vein, pattern, ..PairOptions::default() }
+    }
+}
+
+/// Flags of both stages. Each is a field of [`train::task::palmvein::Common`], which owns the defaults.
+#[derive(Debug, Clone, Args, Serialize)]
+pub struct CommonArgs {
+    /// Folder of the pairs.
+    #[arg(long, value_name = "DIR", alias = "data-dir")]
+    datadir: Option<String>,
+    /// How they are named.
+    #[command(flatten)]
+    #[serde(flatten)]
+    naming: NamingArgs,
     /// What parts the test pairs from the others: people (other people test), pairs, session.
     #[arg(long)]
     split: Option<SplitRule>,
@@ -205,7 +225,8 @@ pub struct Stage1Args {
     /// Margin of the triplets, in cosine distance.
     #[arg(long)]
     margin: Option<f64>,
-    /// Triplets the mean is taken over: those that violate the margin (hard), or all (none).
+    /// Triplets the mean is taken over: those drawn that violate the margin (hard), all drawn (none), or of every picture in
+    /// the batch the hardest, with an identity term of every picture (batch-hard).
     #[arg(long, value_enum)]
     mining: Option<Mining>,
     /// Weight of the identity term in triplet+identity.
@@ -329,6 +350,45 @@ pub struct AblateArgs {
     /// Form of the results on stdout.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
+}
+
+/// Flags of `train palmvein roi`.
+#[derive(Debug, Args)]
+pub struct RoiArgs {
+    /// Folder of pairs: whole hands, bright on a dark ground, fingers spread, the arm reaching the picture's edge.
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+    /// Folder to write, a data set for stage1 and stage2: palm/, vein/, manifest.csv, and contact_sheet.png.
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Height and width of the palms in pixels.
+    #[arg(long, default_value_t = 128, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(16..=1024))]
+    pub size: u32,
+    /// How the pictures are named.
+    #[command(flatten)]
+    pub naming: NamingArgs,
+    /// Look for the hand on the vein picture instead of the palm picture; both are cut by the same square.
+    #[arg(long)]
+    pub from_vein: bool,
+    /// Side of the square, in distances between the outer finger valleys.
+    #[arg(long, default_value_t = Hang::default().side, value_name = "RATIO", value_parser = ratio)]
+    pub side: f32,
+    /// From the line through the valleys to the square's centre, in the same unit.
+    #[arg(long, default_value_t = Hang::default().offset, value_name = "RATIO", value_parser = ratio)]
+    pub offset: f32,
+    /// Write into a folder that holds files already.
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Form of the results on stdout.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+fn ratio(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(value) if (0.1..=5.0).contains(&value) => Ok(value),
+        _ => Err("0.1 to 5 are allowed".into()),
+    }
 }
 
 #[cfg(test)]

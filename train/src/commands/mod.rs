@@ -8,6 +8,7 @@ mod controlnet;
 mod eval;
 mod palmvein;
 mod reid;
+mod roi;
 mod run;
 mod senet;
 mod senet_import;

@@ -21,8 +21,8 @@ use train::task::palmvein::{
     test_pairs,
 };
 
-use super::ablate;
 use super::run::{self, Run};
+use super::{ablate, roi};
 use crate::cli::{Branches, EvalArgs, Format, PalmveinArgs, PalmveinCommand, Stage1Args, Stage2Args};
 
 /// Folder below which runs lie.
@@ -34,6 +34,7 @@ pub fn palmvein(args: PalmveinArgs) -> anyhow::Result<ExitCode> {
         PalmveinCommand::Stage1(args) => stage1(*args),
         PalmveinCommand::Stage2(args) => stage2(&args),
         PalmveinCommand::Ablate(args) => ablate::ablate(&args),
+        PalmveinCommand::Roi(args) => roi::roi(&args),
     }
 }
 

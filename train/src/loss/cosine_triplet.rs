@@ -1,9 +1,9 @@
-//! Triplet loss on cosine distances, of triplets that the sampler has chosen.
+//! Triplet loss on cosine distances, of triplets that the sampler has chosen or the hardest ones of a batch.
 
-use burn::tensor::{Tensor, assert_shape};
+use burn::tensor::{Int, Tensor, assert_shape};
 use serde::{Deserialize, Serialize};
 
-use super::pairs::unit;
+use super::pairs::{same_identity, unit};
 
 /// Over which triplets of a batch the mean is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -14,6 +14,9 @@ pub enum Mining {
     Hard,
     /// All.
     None,
+    /// The hardest of each picture: all pictures of a batch are compared, its farthest positive and its nearest negative
+    /// count; of these those that violate the margin.
+    BatchHard,
 }
 
 /// Triplet loss, Schroff et al. 2015 (arXiv:1503.03832), on cosine distances 1 − cos: the positive must be nearer to the anchor
@@ -42,6 +45,8 @@ pub struct CosineTripletOutput {
 }
 
 impl CosineTriplet {
+    /// Of triplets that the sampler has chosen.
+    ///
     /// # Shapes
     /// - `anchor`, `positive`, `negative`: `[batch, feat_dim]` each, any length
     ///
@@ -53,12 +58,38 @@ impl CosineTriplet {
         assert_shape!(negative, [batch, feat_dim]);
         let anchor = unit(anchor);
         let distance = |other: Tensor<2>| (anchor.clone() * unit(other)).sum_dim(1).neg().add_scalar(1.0);
-        let (near, far) = (distance(positive), distance(negative));
+        self.mean(distance(positive), distance(negative))
+    }
+
+    /// Of each row's hardest triplet, Hermans et al. 2017 (arXiv:1703.07737): its farthest positive and its nearest negative in
+    /// the batch. A row without a partner is its own positive.
+    ///
+    /// # Shapes
+    /// - `features`: `[batch, feat_dim]`, any length
+    /// - `classes`: `[batch]`; rows with equal values are positives of each other, and two values occur at least
+    ///
+    /// # Panics
+    /// If the batch sizes differ.
+    pub fn forward_batch(&self, features: Tensor<2>, classes: Tensor<1, Int>) -> CosineTripletOutput {
+        let [batch] = classes.dims();
+        assert_shape!(features, [batch, _]);
+        let features = unit(features);
+        let distance = features.clone().matmul(features.transpose()).neg().add_scalar(1.0);
+        let same = same_identity(classes);
+        // No cosine distance is below 0 or above 2.
+        let farthest_positive = distance.clone().mask_fill(same.clone().bool_not(), -1.0).max_dim(1);
+        let nearest_negative = distance.mask_fill(same, 3.0).min_dim(1);
+        self.mean(farthest_positive, nearest_negative)
+    }
+
+    /// Of distances `[batch, 1]` to positives and negatives.
+    fn mean(&self, near: Tensor<2>, far: Tensor<2>) -> CosineTripletOutput {
+        let [batch, _] = near.dims();
         let hinge = (near.clone() - far.clone()).add_scalar(self.margin).clamp_min(0.0);
         let violations = hinge.clone().greater_scalar(0.0).float().sum();
         let all = hinge.clone().mean();
         let loss = match self.mining {
-            Mining::Hard => hinge.sum() / violations.clone().clamp_min(1.0),
+            Mining::Hard | Mining::BatchHard => hinge.sum() / violations.clone().clamp_min(1.0),
             Mining::None => all.clone(),
         };
         let violating = violations.div_scalar(batch as f64);

@@ -231,3 +231,29 @@ fn expressions_parse_or_name_the_term() {
         assert!(error.contains(wanted), "{text:?}: {error}");
     }
 }
+
+/// Four rows on a circle, worked by hand: at 0° and 60° of one identity, at 90° and 180° of another.
+#[test]
+fn the_hardest_of_a_batch_by_hand() {
+    let rows = [0.0_f32, 60.0, 90.0, 180.0].map(f32::to_radians).map(|angle| [2.0 * angle.cos(), 2.0 * angle.sin()]);
+    let device = Device::flex();
+    let features = Tensor::<2>::from_data(TensorData::new(rows.concat(), [4, 2]), &device);
+    let classes = Tensor::<1, Int>::from_data(TensorData::new(vec![7_i64, 7, 3, 3], [4]), &device);
+    let batch_hard =
+        |margin| CosineTriplet { margin, mining: Mining::BatchHard }.forward_batch(features.clone(), classes.clone());
+    let near = |found: Tensor<1>, expected: f32| {
+        let found = found.into_scalar::<f32>();
+        assert!((found - expected).abs() < 1e-5, "{found} against {expected}");
+    };
+    let found = batch_hard(0.7);
+    near(found.positive, (0.5 + 0.5 + 1.0 + 1.0) / 4.0);
+    let thirty = 1.0 - 0.75_f32.sqrt();
+    near(found.negative, (1.0 + thirty + thirty + 1.5) / 4.0);
+    near(found.loss, (0.2 + (1.2 - thirty) + (1.7 - thirty) + 0.2) / 4.0);
+    near(found.violating, 1.0);
+    // At margin 0.1 the first and the last row are far enough from their nearest negatives.
+    let found = batch_hard(0.1);
+    near(found.violating, 0.5);
+    near(found.loss, ((0.6 - thirty) + (1.1 - thirty)) / 2.0);
+    near(found.all, ((0.6 - thirty) + (1.1 - thirty)) / 4.0);
+}

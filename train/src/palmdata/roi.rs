@@ -347,8 +347,9 @@ mod tests {
     #[test]
     fn squares_are_where_the_palms_were_drawn() {
         let folder = tempfile::tempdir().unwrap();
+        // The square's place and size were chosen on the hands of seed 5.
         let config =
-            PalmConfig { people: 6, samples: 3, size: 256, seed: 5, whole_hand: true, ..PalmConfig::default() };
+            PalmConfig { people: 8, samples: 2, size: 256, seed: 77, whole_hand: true, ..PalmConfig::default() };
         palms(&config, folder.path()).unwrap();
         let truth = std::fs::read_to_string(folder.path().join("truth.csv")).unwrap();
         let (mut found, mut all, mut sides) = (0, 0, Vec::new());

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use contract::fill::fill;
@@ -558,22 +558,44 @@ fn triplets_and_identity_scores_match_the_reference() {
     number(loss, &losses["identity.fixed_dim1"], "identity");
 }
 
-#[test]
-fn convnext_gradients_match_the_reference() {
+/// The gradients of `features` · `gout`, where the reference recorded them.
+fn gradients_match<M: Module>(net: &M, features: Tensor<2>, family: &str) {
     let golden = golden();
-    let device = Device::flex().autodiff();
-    let net = cnn("cnn_palm.", &device);
-    let objective =
-        (net.forward(input("palm", [2, 1, 224, 224], &device)) * input("gout_cnn", [2, 768], &device)).sum();
-    number(objective.clone(), &golden.json()["backbone_grad"]["cnn"]["objective"], "objective");
-    let gradients = Gradients::of(&net, GradientsParams::from_grads(objective.backward(), &net));
-    let prefix = "cnn.grad.";
-    let watched: Vec<String> = golden.names().unwrap().into_iter().filter(|name| name.starts_with(prefix)).collect();
+    let shape = features.dims();
+    let objective = (features.clone() * input(&format!("gout_{family}"), shape, &features.device())).sum();
+    number(objective.clone(), &golden.json()["backbone_grad"][family]["objective"], "objective");
+    let gradients = Gradients::of(net, GradientsParams::from_grads(objective.backward(), net));
+    let prefix = format!("{family}.grad.");
+    let watched: Vec<String> = golden.names().unwrap().into_iter().filter(|name| name.starts_with(&prefix)).collect();
     assert_eq!(watched.len(), 4);
     for name in watched {
-        let (off, largest) = difference(&golden, &name, &gradients[name.strip_prefix(prefix).unwrap()]);
+        let (off, largest) = difference(&golden, &name, &gradients[name.strip_prefix(&prefix).unwrap()]);
         assert!(off <= 1e-3 * largest + 1e-6, "{name}: off {off:.1e}, largest {largest:.1e}");
     }
+}
+
+#[test]
+fn convnext_gradients_match_the_reference() {
+    let device = Device::flex().autodiff();
+    let net = cnn("cnn_palm.", &device);
+    gradients_match(&net, net.forward(input("palm", [2, 1, 224, 224], &device)), "cnn");
+}
+
+/// Weights that train in a network whose batch norms stay in evaluation.
+struct Thaw;
+
+impl ModuleMapper for Thaw {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.set_require_grad(true)
+    }
+}
+
+/// The reference took these gradients in evaluation mode: a frozen network, whose weights are then let go again.
+#[test]
+fn efficientvit_gradients_match_the_reference() {
+    let device = Device::flex().autodiff();
+    let net = vit(&EfficientVitConfig::default(), "vit_palm.", &device).valid().train().freeze().map(&mut Thaw);
+    gradients_match(&net, net.forward(input("palm", [2, 1, 224, 224], &device)), "vit");
 }
 
 #[test]

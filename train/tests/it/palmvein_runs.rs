@@ -37,6 +37,10 @@ fn both_stages_train_and_resuming_changes_nothing() {
         let best = Checkpoint::best(&at.join("runs/palmvein/test/stage1").join(branch.name())).unwrap().unwrap();
         assert!(best.record.metrics.contains_key("EER"), "{branch}");
     }
+    let branch = train(at, &["eval", "runs/palmvein/test/stage1/vit_vein"]).ok().stdout;
+    for part in ["vit_vein, ", "test split by people", "EER  ", "TAR at FAR 0.1 %", "Rank-1", "closed set"] {
+        assert!(branch.contains(part), "{part} in {branch}");
+    }
     let start = "--stage1 runs/palmvein/test/stage1 --batch 6 --out-dim-global 16 --out-dim-local 16 --lr 0.01";
     for (name, more) in [
         ("frozen", "--mode spatial --modality-dropout 0.3"),
@@ -61,6 +65,19 @@ fn both_stages_train_and_resuming_changes_nothing() {
         let metrics = &history[1]["metrics"];
         assert!(metrics["EER"].as_f64().is_some() && metrics["accuracy"].as_f64().is_some(), "{metrics}");
         assert_eq!(metrics["EER_palm_alone"].is_number(), name == "frozen", "{metrics}");
+
+        // The run has ended with what the test pairs say of its best network; asked again, the same.
+        let ended = json(&whole.join("test_report.json"));
+        let place = whole.display().to_string();
+        let asked = train(at, &["eval", &place, "--format", "json", "--report", "page.html", "--batchtest", "16"]).ok();
+        let asked: serde_json::Value = serde_json::from_str(&asked.stdout).unwrap();
+        assert_eq!(asked, ended, "{name}");
+        let found = &asked["verification"];
+        assert!(found["eer"]["rate"].is_number() && found["tar"].as_array().unwrap().len() == 4, "{found}");
+        assert_eq!(asked["alone"].as_array().unwrap().len(), if name == "frozen" { 2 } else { 0 });
+        assert_eq!(asked["accuracy"]["of"], "validation", "the test people have no class");
+        let page = std::fs::read_to_string(at.join("page.html")).unwrap();
+        assert!(page.matches("<svg").count() == 3 && page.contains("closed set"), "ROC, DET and histograms");
     }
     // Frozen at first, then along.
     run(at, "stage2", &format!("{start} --epochs 2 --unfreeze-epoch 2 --save thawed")).ok();
@@ -70,6 +87,10 @@ fn both_stages_train_and_resuming_changes_nothing() {
     assert_ne!(before[&format!("model.{key}")], after[&format!("vit_palm.{key}")]);
     // Without stage 1, palm and vein through the same backbones.
     run(at, "stage2", "--from-scratch --freeze-stage1 false --share-backbones --epochs 1 --save one").ok();
+    // The other mixer, by the hardest triplets of a batch.
+    run(at, "stage1", "--branch vit-palm --mixer cascaded --mining batch-hard --epochs 1 --save cascaded").ok();
+    let keys = tensors(&at.join("runs/palmvein/cascaded/stage1/vit_palm/final_model.safetensors"));
+    assert!(keys.keys().any(|key| key.contains("attention_biases")), "{:?}", keys.keys().next());
     let keys = tensors(&at.join("runs/palmvein/one/stage2/final_model.safetensors"));
     assert!(keys.keys().any(|key| key.starts_with("vit_palm.")) && !keys.keys().any(|key| key.contains("_vein.patch")));
 }
@@ -158,13 +179,20 @@ fn published_weights_of_both_stages_are_imported() {
     );
 
     // One backbone: bare, and beside its criterion.
-    let beside = Python::dict([("model", part("cnn_vein")), ("criterion", Python::dict([]))]);
-    for (name, value) in [("bare.pth", part("cnn_vein")), ("beside.pth", beside)] {
+    let beside = |name| Python::dict([("model", part(name)), ("criterion", Python::dict([]))]);
+    for (name, branch, value) in [
+        ("vit.pth", Branch::VitPalm, part("vit_palm")),
+        ("vit-beside.pth", Branch::VitVein, beside("vit_vein")),
+        ("beside.pth", Branch::CnnPalm, beside("cnn_palm")),
+        ("bare.pth", Branch::CnnVein, part("cnn_vein")),
+    ] {
         write_pth(&at.join(name), &value);
-        train(at, &["import", name, "--model", "cnn-vein", "-o", "one.safetensors"]).ok();
-        let key = "stages.1.1.gamma";
+        let model = branch.name().replace('_', "-");
+        train(at, &["import", name, "--model", &model, "-o", "one.safetensors"]).ok();
+        let key = if branch.is_vit() { "blocks2.3.ffn0.m.pw1.c.weight" } else { "stages.1.1.gamma" };
         let one = StateDict::read(&at.join("one.safetensors")).unwrap();
-        assert_eq!(one.get(&format!("model.{key}")).or(one.get(key)), state.get(&format!("cnn_vein.{key}")));
+        let expected = state.get(&format!("{branch}.{key}"));
+        assert!(expected.is_some() && one.get(&format!("model.{key}")) == expected, "{branch}");
     }
     train(at, &["import", "bare.pth", "--model", "vit-palm", "-o", "no.safetensors"]).refused(&["other kind"]);
 }
@@ -189,4 +217,84 @@ fn ablations_make_one_table() {
     run(at, "ablate", &format!("{flags} --ablation concat")).refused(&["`table` already holds"]);
     run(at, "ablate", "--from-scratch --freeze-stage1 false --ablation channels").refused(&["`channels`", "channel"]);
     run(at, "ablate", "--ablation concat").refused(&["no stage-1 weights"]);
+}
+
+/// Whole hands to palms that train: cut upright, listed with their identities, drawn on a sheet; what is no hand is named.
+#[test]
+fn palms_are_cut_out_of_whole_hands() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let config = PalmConfig { people: 2, samples: 4, size: 192, seed: 9, whole_hand: true, ..PalmConfig::default() };
+    palms(&config, &at.join("hands")).unwrap();
+    image::GrayImage::from_pixel(192, 192, image::Luma([90])).save(at.join("hands/palm/001_l/2.png")).unwrap();
+    let roi = |more: &str| {
+        train(at, &format!("palmvein roi hands -o cut --size 64 {more}").split_whitespace().collect::<Vec<_>>())
+    };
+    let told = roi("--format json").ok();
+    let told: serde_json::Value = serde_json::from_str(&told.stdout).unwrap();
+    assert_eq!((told["pairs"].as_u64(), told["left_out"].as_array().unwrap().len()), (Some(15), 1), "{told}");
+    let problem = told["left_out"][0]["problem"].as_str().unwrap();
+    assert!(problem.contains("palm/001_l/2.png") && problem.contains("bright region"), "{problem}");
+    let sheet = image::open(at.join("cut/contact_sheet.png")).unwrap();
+    assert!(sheet.width() > 4 * 3 * 128 && sheet.height() >= 2 * 128);
+    let manifest = std::fs::read_to_string(at.join("cut/manifest.csv")).unwrap();
+    assert_eq!((manifest.lines().count(), manifest.matches(",002_r,").count()), (16, 4), "{manifest}");
+    // The palm alone is left, bright nearly to its corners.
+    let palm = image::open(at.join("cut/palm/00000.png")).unwrap().to_luma8();
+    assert_eq!(palm.dimensions(), (64, 64));
+    assert!([(10, 10), (53, 10), (10, 53), (53, 53)].iter().all(|(x, y)| palm.get_pixel(*x, *y).0[0] > 40));
+    roi("").refused(&["`cut` holds files already", "--overwrite"]);
+    roi("--overwrite --from-vein").ok();
+    let epochs = format!("palmvein stage1 --branch cnn-palm --datadir cut --split pairs --epochs 0 {SIZES}");
+    train(at, &epochs.split_whitespace().collect::<Vec<_>>()).ok();
+}
+
+/// Pictures of three channels or 16 bits train as grey ones do; two sizes within a pair, pictures without a counterpart and
+/// hands with a single pair are named and trained around; what leaves nothing to learn from is refused.
+#[test]
+fn odd_pictures_train_or_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    draw(at);
+    let open = |file: &str| image::open(at.join(file)).unwrap();
+    open("palms/palm/001_l/1.png").to_rgb8().save(at.join("palms/palm/001_l/1.png")).unwrap();
+    open("palms/vein/001_l/2.png").to_luma16().save(at.join("palms/vein/001_l/2.png")).unwrap();
+    let wide = open("palms/vein/001_r/3.png").resize_exact(48, 40, image::imageops::FilterType::Triangle);
+    wide.save(at.join("palms/vein/001_r/3.png")).unwrap();
+    std::fs::remove_file(at.join("palms/palm/002_l/4.png")).unwrap();
+    for n in 2..=6 {
+        std::fs::remove_file(at.join(format!("palms/palm/005_r/{n}.png"))).unwrap();
+    }
+    // Names of identities are no numbers, and what is left of them is not contiguous.
+    std::fs::rename(at.join("palms/palm/003_l"), at.join("palms/palm/zoe")).unwrap();
+    std::fs::rename(at.join("palms/vein/003_l"), at.join("palms/vein/zoe")).unwrap();
+    let told = run(at, "stage1", "--branch all --epochs 1 --strict").ok().stderr;
+    for part in [
+        "1 pair of pictures of two sizes",
+        "palm/001_r/3.png",
+        "6 pictures without a counterpart",
+        "vein/002_l/4.png",
+        "1 identity with fewer than 2 pairs",
+        "`005_r`",
+    ] {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+    let small = "--stage1 runs/palmvein/test/stage1 --epochs 1 --out-dim-global 8 --out-dim-local 8";
+    // ArcFace at its most extreme stays a number: the run would end at a loss that is none.
+    for extreme in
+        ["--arcface-m 3.1 --arcface-s 1000", "--arcface-m 1.5707 --easy-margin", "--arcface-m 0 --arcface-s 1e-3"]
+    {
+        run(at, "stage2", &format!("{small} --lr 0.1 --overwrite {extreme}")).ok();
+    }
+    std::fs::remove_dir_all(at.join("palms/vein")).unwrap();
+    run(at, "stage1", "--save other").refused(&["palm pictures", "no vein picture"]);
+    for side in ["palm", "vein"] {
+        for n in 1..=4 {
+            let path = at.join(format!("one/{side}/anna/{n}.png"));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            wide.save(path).unwrap();
+        }
+    }
+    run(at, "stage1", "--save other --datadir one").refused(&["1 identity", "at least 4"]);
+    run(at, "stage1", "--save other --datadir one --split pairs").refused(&["at least 2 are needed"]);
 }

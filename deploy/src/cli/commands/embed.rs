@@ -3,13 +3,16 @@
 use std::process::ExitCode;
 
 use crate::cli::args::EmbedArgs;
-use crate::cli::{embed_options, list, open, print, tell_skipped};
+use crate::cli::{embed_options, list, one_row, open, print, tell_skipped};
 use crate::gallery::{Facts, Writer};
 use crate::{DeployError, embed};
 
 pub(crate) fn run(args: &EmbedArgs) -> Result<ExitCode, DeployError> {
-    let pictures = list(&args.pictures, &args.pairs)?;
+    let mut pictures = list(&args.pictures, &args.pairs)?;
     let model = open(&args.model, pictures.len())?;
+    if args.pictures.is_empty() {
+        pictures.push(one_row(&model, &args.one)?);
+    }
     let (_, spec) = model.embedding()?;
     let mut writer = Writer::create(&args.out, spec.dim)?;
     let bar = contract::cli::progress(pictures.len() as u64, "embed", "pictures");

@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use crate::cli::args::EnrollArgs;
-use crate::cli::{one_row, open, print};
+use crate::cli::{named_row, open, print};
 use crate::gallery::{self, Facts, Writer};
 use crate::{DeployError, embed};
 
 pub(crate) fn run(args: &EnrollArgs) -> Result<ExitCode, DeployError> {
     let model = open(&args.model, 1)?;
-    let row = one_row(&model, &args.one)?;
+    let row = named_row(&model, &args.one)?;
     let (_, spec) = model.embedding()?;
     let folder = &args.one.gallery;
     let options = embed::Options { batch_size: 1, threads: args.model.run.threads, strict: true };

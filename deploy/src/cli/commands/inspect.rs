@@ -76,6 +76,7 @@ fn table(model: &Model) -> String {
     for input in &contract.input {
         line("input", format!("{} {}", input.name, shape(&input.shape)));
         line("", input.meaning.clone());
+        line("", input.absent.map_or_else(String::new, |absent| format!("may be missing: {absent} in its place")));
         if let Some(picture) = &input.picture {
             let [height, width] = picture.size;
             let PictureSpec { colour, resize, filter, mean, std, .. } = picture;

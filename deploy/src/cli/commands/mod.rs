@@ -1,5 +1,6 @@
 //! One file per verb.
 
+pub(super) mod calibrate;
 pub(super) mod doctor;
 pub(super) mod embed;
 pub(super) mod enroll;

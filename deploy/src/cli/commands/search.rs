@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::DeployError;
 use crate::cli::args::{Format, ModelArgs, RunArgs, SearchArgs};
-use crate::cli::{collect, embed_options, list, open, print, print_json, warn_when_collapsed};
+use crate::cli::{collect, embed_options, list, one_row, open, print, print_json, warn_when_collapsed};
 use crate::frontalize::{Frontalizer, Poses};
 use crate::gallery::{self, Embeddings};
 use crate::report::{self, SearchReport, Summary};
@@ -16,10 +16,13 @@ use crate::search;
 const SUMMARY_PAIRS: usize = 1 << 28;
 
 pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
-    let probe_pictures = list(&args.query, &args.pairs)?;
+    let mut probe_pictures = list(&args.query, &args.pairs)?;
     let embedded = gallery::is_embeddings(&args.gallery);
     let gallery_pictures = if embedded { Vec::new() } else { list(std::slice::from_ref(&args.gallery), &args.pairs)? };
     let model = open(&args.model, probe_pictures.len().max(gallery_pictures.len()))?;
+    if args.query.is_empty() {
+        probe_pictures.push(one_row(&model, &args.one)?);
+    }
     let (_, spec) = model.embedding()?;
     let options = embed_options(&args.model, &args.reading);
 

@@ -2,31 +2,16 @@
 
 use std::process::ExitCode;
 
-use contract::dataset::paired::{PairOptions, PairedDataset, list_pairs};
 use metrics::verification::{self, VerificationOptions};
 use serde_json::json;
 
 use crate::DeployError;
 use crate::cli::args::{EvaluateArgs, Format};
-use crate::cli::{collect, embed_options, open, print, print_json, warn_when_collapsed};
-use crate::gallery;
+use crate::cli::{collect, embed_options, open, print, print_json, test_pairs, warn_when_collapsed};
 use crate::report::ModelFacts;
 
 pub(crate) fn run(args: &EvaluateArgs) -> Result<ExitCode, DeployError> {
-    let options = PairOptions { seed: args.split_seed, ..args.pairs.options() };
-    let (rows, name, warnings) = match args.split.parse() {
-        Ok(split) => {
-            let data = PairedDataset::open(&args.datadir, &PairOptions { split, ..options })?;
-            let rows = gallery::of_pairs(data.test.iter(), &data.classes);
-            (rows, format!("{}, test split by {}", data.name, args.split), data.warnings)
-        }
-        // `all` is no rule.
-        Err(_) => {
-            let list = list_pairs(&args.datadir, &options)?;
-            (gallery::of_pairs(list.pairs.iter(), &list.classes), format!("{}, all pairs", list.layout), list.warnings)
-        }
-    };
-    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    let (rows, name) = test_pairs(&args.datadir, &args.pairs, &args.split)?;
     let model = open(&args.model, rows.len())?;
     let collected = collect(&model, &rows, "pairs", &embed_options(&args.model, &args.reading))?;
     let matrix = collected.embeddings.matrix()?;

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use crate::cli::args::{FactsFormat, VerifyArgs};
-use crate::cli::{one_row, open, print, print_json};
+use crate::cli::{named_row, open, print, print_json};
+use crate::explain::explain;
 use crate::index::exact::dot;
 use crate::{DeployError, embed, gallery};
 
@@ -17,7 +18,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode, DeployError> {
         loosest.map(|one| one.similarity).ok_or(DeployError::NoThreshold { far: args.far })
     };
     let threshold = args.threshold.map(f64::from).map_or_else(calibrated, Ok)?;
-    let row = one_row(&model, &args.one)?;
+    let row = named_row(&model, &args.one)?;
     let (_, spec) = model.embedding()?;
     let (enrolled, _) = gallery::open(&args.one.gallery, &model.path, &spec.contract_id, spec.dim)?;
     let theirs: Vec<usize> =
@@ -26,6 +27,8 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode, DeployError> {
         let (identity, gallery) = (args.one.identity.clone(), args.one.gallery.clone());
         return Err(DeployError::NotEnrolled { identity, gallery });
     }
+    let explained =
+        args.explain.as_ref().map(|folder| explain(&model, &row, &args.one.identity, folder)).transpose()?;
     let options = embed::Options { batch_size: 1, threads: args.model.run.threads, strict: true };
     let probe = embed::collect(&model, &[row], &options)?.embeddings;
     let similarity = theirs.iter().map(|at| dot(probe.row(0), enrolled.row(*at))).fold(f32::MIN, f32::max);
@@ -37,6 +40,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode, DeployError> {
             "similarity": similarity,
             "threshold": threshold,
             "enrolled_rows": theirs.len(),
+            "attention": explained,
         }))?,
         FactsFormat::Table => {
             let (answer, sign) = if matches { ("match", "≥") } else { ("no match", "<") };

@@ -1,5 +1,6 @@
 //! What is said about a verifier, the same while training and on the device: a table, and a page with its curves.
 
+pub mod attention;
 mod chart;
 
 use std::fmt::Write;

@@ -9,7 +9,7 @@ mod stage2;
 use std::path::Path;
 use std::sync::Arc;
 
-use contract::dataset::paired::{Pair, PairOptions, PairedDataset};
+use contract::dataset::paired::{Pair, PairOptions, PairedDataset, of_two_sizes};
 
 use crate::engine::TaskError;
 use crate::palmdata::{PairLoaderOptions, PairPictures};
@@ -32,7 +32,7 @@ pub const FAMILY: &str = "palmvein";
 /// If they cannot be listed, or nothing can be learnt from them.
 pub fn open(common: &Common, options: &PairOptions) -> Result<PairedDataset, TaskError> {
     let data = PairedDataset::open(Path::new(&common.datadir), options)?;
-    for warning in &data.warnings {
+    for warning in data.warnings.iter().chain(&of_two_sizes(data.all())) {
         eprintln!("warning: {warning}");
     }
     if data.num_classes < 2 {

@@ -7,7 +7,7 @@ use contract::dataset::paired::{Modality, PairedDataset};
 
 use crate::engine::{Decisive, Epoch, Task, TaskError};
 use crate::log::{Log, named};
-use crate::loss::{CosineTriplet, CrossEntropy, LossTerms};
+use crate::loss::{CosineTriplet, CosineTripletOutput, CrossEntropy, LossTerms, Mining};
 use crate::model::palmvein::Stage1Net;
 use crate::palmdata::{TripletBatch, triplet_batches, triplets};
 
@@ -43,6 +43,51 @@ impl Stage1Task {
     }
 }
 
+impl Stage1Task {
+    fn classes(&self, classes: Vec<i64>) -> Tensor<1, Int> {
+        let rows = classes.len();
+        Tensor::from_data(TensorData::new(classes, [rows]), &self.device)
+    }
+
+    /// Keeps the figures of a triplet loss, and gives the loss.
+    fn note(&mut self, found: CosineTripletOutput) -> Tensor<1> {
+        let number = |value: Tensor<1>| f64::from(value.into_scalar::<f32>());
+        self.figures = vec![
+            ("triplet_all".into(), number(found.all)),
+            ("violating".into(), number(found.violating)),
+            ("distance_positive".into(), number(found.positive)),
+            ("distance_negative".into(), number(found.negative)),
+        ];
+        found.loss
+    }
+
+    /// The identity term of features, where the loss has one.
+    fn identity(&self, net: &Stage1Net, features: Tensor<2>, classes: Tensor<1, Int>) -> Option<(String, Tensor<1>)> {
+        let scores = net.criterion.as_ref()?.forward(features);
+        let [_, num_classes] = scores.dims();
+        let identity = CrossEntropy { num_classes, smoothing: 0.0 }.forward(scores, classes);
+        let weight = if self.config.loss == Stage1Loss::Softmax { 1.0 } else { self.config.identity_weight };
+        Some(("identity".to_owned(), identity.mul_scalar(weight)))
+    }
+
+    /// All pictures of a batch of triplets as one batch: each is compared with every other, and every one has an identity.
+    fn batch_hard(&mut self, net: &Stage1Net, batch: &TripletBatch) -> LossTerms {
+        let TripletBatch { pixels, shape: [rows, channels, height, width], classes, negatives, .. } = batch;
+        let features = net.model.forward(images(pixels.concat(), [3 * rows, *channels, *height, *width], &self.device));
+        let classes = self.classes([classes.as_slice(), classes, negatives].concat());
+        let Stage1Config { margin, mining, .. } = self.config;
+        let found = CosineTriplet { margin, mining }.forward_batch(features.clone(), classes.clone());
+        let mut terms = vec![("triplet".to_owned(), self.note(found))];
+        terms.extend(self.identity(net, features, classes));
+        sum(terms)
+    }
+}
+
+fn sum(terms: Vec<(String, Tensor<1>)>) -> LossTerms {
+    let total = terms.iter().map(|(_, term)| term.clone()).reduce(|sum, term| sum + term);
+    LossTerms { total: total.expect("every loss has a term"), terms }
+}
+
 impl Task for Stage1Task {
     type Net = Stage1Net;
     type Batch = TripletBatch;
@@ -66,7 +111,10 @@ impl Task for Stage1Task {
     }
 
     fn loss(&mut self, net: &Stage1Net, batch: &TripletBatch) -> LossTerms {
-        let Stage1Config { loss, margin, mining, identity_weight, .. } = self.config;
+        let Stage1Config { loss, margin, mining, .. } = self.config;
+        if loss != Stage1Loss::Softmax && mining == Mining::BatchHard {
+            return self.batch_hard(net, batch);
+        }
         let [anchor, positive, negative] = &batch.pixels;
         let features = |pixels: &Vec<f32>| net.model.forward(images(pixels.clone(), batch.shape, &self.device));
         let anchor = features(anchor);
@@ -75,26 +123,10 @@ impl Task for Stage1Task {
             // One after the other, as the reference does: each batch norm sees three batches.
             let found =
                 CosineTriplet { margin, mining }.forward(anchor.clone(), features(positive), features(negative));
-            let number = |value: Tensor<1>| f64::from(value.into_scalar::<f32>());
-            self.figures = vec![
-                ("triplet_all".into(), number(found.all)),
-                ("violating".into(), number(found.violating)),
-                ("distance_positive".into(), number(found.positive)),
-                ("distance_negative".into(), number(found.negative)),
-            ];
-            terms.push(("triplet".to_owned(), found.loss));
+            terms.push(("triplet".to_owned(), self.note(found)));
         }
-        if let Some(head) = &net.criterion {
-            let scores = head.forward(anchor);
-            let [_, num_classes] = scores.dims();
-            let classes = TensorData::new(batch.classes.clone(), [batch.classes.len()]);
-            let classes = Tensor::<1, Int>::from_data(classes, &self.device);
-            let identity = CrossEntropy { num_classes, smoothing: 0.0 }.forward(scores, classes);
-            let weight = if loss == Stage1Loss::Softmax { 1.0 } else { identity_weight };
-            terms.push(("identity".to_owned(), identity.mul_scalar(weight)));
-        }
-        let total = terms.iter().map(|(_, term)| term.clone()).reduce(|sum, term| sum + term);
-        LossTerms { total: total.expect("every loss has a term"), terms }
+        terms.extend(self.identity(net, anchor, self.classes(batch.classes.clone())));
+        sum(terms)
     }
 
     fn figures(&self) -> Vec<(String, f64)> {

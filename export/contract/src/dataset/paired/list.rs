@@ -171,13 +171,33 @@ fn pair((facts, palm): (Named, PathBuf), vein: PathBuf) -> Pair {
 }
 
 fn warn(warnings: &mut Vec<String>, what: &str, paths: &[PathBuf]) {
-    if paths.is_empty() {
-        return;
+    if !paths.is_empty() {
+        let count = if paths.len() == 1 { "1 picture".to_owned() } else { format!("{} pictures", paths.len()) };
+        warnings.push(format!("{count} {what}: {}", first(paths.iter().map(PathBuf::as_path))));
     }
-    let named: Vec<_> = paths.iter().take(NAMED).map(|path| format!("`{}`", path.display())).collect();
+}
+
+/// The first few files, in backticks.
+fn first<'a>(paths: impl ExactSizeIterator<Item = &'a Path>) -> String {
     let more = if paths.len() > NAMED { ", …" } else { "" };
-    let count = if paths.len() == 1 { "1 picture".to_owned() } else { format!("{} pictures", paths.len()) };
-    warnings.push(format!("{count} {what}: {}{more}", named.join(", ")));
+    let named: Vec<_> = paths.take(NAMED).map(|path| format!("`{}`", path.display())).collect();
+    named.join(", ") + more
+}
+
+/// A warning about pairs whose two pictures are of different sizes, told by the heads of the files; files that cannot be read
+/// are told when they are used.
+pub(super) fn of_two_sizes<'a>(pairs: impl Iterator<Item = &'a Pair>) -> Option<String> {
+    let size = |path: &Path| image::ImageReader::open(path).ok()?.with_guessed_format().ok()?.into_dimensions().ok();
+    let differ = |pair: &&Pair| matches!((size(&pair.palm), size(&pair.vein)), (Some(a), Some(b)) if a != b);
+    let found: Vec<&Path> = pairs.filter(differ).map(|pair| pair.palm.as_path()).collect();
+    let count = if found.len() == 1 { "1 pair".to_owned() } else { format!("{} pairs", found.len()) };
+    (!found.is_empty()).then(|| {
+        format!(
+            "{count} of pictures of two sizes: both are stretched to the network's, so that a place on one may be another \
+             on the other: {}",
+            first(found.into_iter())
+        )
+    })
 }
 
 /// Numbers the identities in natural order, those with fewer than `least` pairs left out.

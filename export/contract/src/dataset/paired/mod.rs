@@ -222,6 +222,11 @@ pub fn list_pairs(root: &Path, options: &PairOptions) -> Result<PairList, Datase
     list::list(root, options, 1)
 }
 
+/// A warning that names the first pairs whose two pictures are of different sizes; the heads of all files are read.
+pub fn of_two_sizes<'a>(pairs: impl Iterator<Item = &'a Pair>) -> Option<String> {
+    list::of_two_sizes(pairs)
+}
+
 impl PairedDataset {
     /// Lists the pairs below `root` and shares them out. Identities with fewer than two pairs are dropped with a warning.
     ///

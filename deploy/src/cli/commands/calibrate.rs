@@ -1,0 +1,92 @@
+//! `deploy calibrate`: the similarities from which a model says yes, into its contract.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use contract::{KEY_PREFIX, ModelContract, Threshold, files};
+use metrics::verification::{self, VerificationOptions};
+use serde_json::json;
+
+use crate::DeployError;
+use crate::cli::args::{CalibrateArgs, FactsFormat};
+use crate::cli::{collect, embed_options, list, open, print, print_json, test_pairs, warn_when_collapsed};
+use crate::report::aligned;
+
+pub(crate) fn run(args: &CalibrateArgs) -> Result<ExitCode, DeployError> {
+    let (rows, _) = match args.pairs.pairs {
+        true => test_pairs(&args.datadir, &args.pairs, &args.split)?,
+        false => (list(std::slice::from_ref(&args.datadir), &args.pairs)?, String::new()),
+    };
+    let model = open(&args.model, rows.len())?;
+    let collected = collect(&model, &rows, "calibrate", &embed_options(&args.model, &args.reading))?;
+    let matrix = collected.embeddings.matrix()?;
+    warn_when_collapsed(&metrics::spread(&matrix));
+    let labels: Vec<i64> = collected.embeddings.pictures.iter().map(|picture| picture.identity).collect();
+    let options = VerificationOptions { fars: args.far.clone(), resamples: 0, ..VerificationOptions::default() };
+    let report = verification::evaluate(&matrix, &labels, &options)?;
+    let mut thresholds = Vec::new();
+    for one in &report.tar {
+        if one.below_resolution || !one.point.threshold.is_finite() {
+            let pairs = report.impostor;
+            eprintln!("warning: {pairs} impostor pairs cannot tell a false accept rate of {}: left out", one.target);
+            continue;
+        }
+        let similarity = f64::from(one.point.threshold);
+        thresholds.push(Threshold { similarity, far: one.point.far, tar: one.point.tar });
+    }
+    if thresholds.is_empty() {
+        return Err(DeployError::NoCalibration { impostor: report.impostor, far: args.far.clone() });
+    }
+    match &args.model.run.contract {
+        Some(given) => write_given(given, &thresholds)?,
+        None => {
+            let contract = ModelContract { threshold: Some(thresholds.clone()), ..model.contract.clone() };
+            write(&model.path, &contract)?;
+        }
+    }
+    match args.format {
+        FactsFormat::Json => print_json(&json!({
+            "model": model.path,
+            "identities": report.identities,
+            "genuine": report.genuine,
+            "impostor": report.impostor,
+            "threshold": thresholds,
+        }))?,
+        FactsFormat::Table => {
+            let mut lines = vec![["similarity from", "FAR", "TAR"].map(str::to_owned).to_vec()];
+            lines.extend(thresholds.iter().map(|Threshold { similarity, far, tar }| {
+                vec![format!("{similarity:.4}"), format!("{:.4} %", 100.0 * far), format!("{:.2} %", 100.0 * tar)]
+            }));
+            print(&format!("{}in {}\n", aligned(&lines), model.path.display()))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Puts the thresholds into a contract that lies in a file of its own.
+fn write_given(path: &Path, thresholds: &[Threshold]) -> Result<(), DeployError> {
+    let json = |source| DeployError::Json { path: path.to_owned(), source };
+    let text = std::fs::read_to_string(path).map_err(|source| DeployError::Read { path: path.to_owned(), source })?;
+    let mut contract: serde_json::Value = serde_json::from_str(&text).map_err(json)?;
+    contract["threshold"] = serde_json::to_value(thresholds).map_err(json)?;
+    Ok(files::write(path, serde_json::to_string_pretty(&contract).map_err(json)? + "\n")?)
+}
+
+/// Puts the thresholds into the model file, whose other bytes stay, and into the copy of its contract beside it.
+fn write(path: &Path, contract: &ModelContract) -> Result<(), DeployError> {
+    let bytes = std::fs::read(path).map_err(|source| DeployError::Read { path: path.to_owned(), source })?;
+    let key = format!("{KEY_PREFIX}threshold");
+    let metadata = contract.to_metadata();
+    let value = metadata.iter().find(|(name, _)| *name == key).map_or("null", |(_, value)| value.as_str());
+    let changed = onnx::with_metadata(&bytes, &key, value).map_err(|source| {
+        let found = bytes.len() as u64;
+        DeployError::from(onnx::ModelFileError::Malformed { path: path.to_owned(), found, source })
+    })?;
+    files::write(path, changed)?;
+    let copy = path.with_file_name("contract.json");
+    if copy.is_file() {
+        let json = |source| DeployError::Json { path: copy.clone(), source };
+        files::write(&copy, serde_json::to_string_pretty(contract).map_err(json)? + "\n")?;
+    }
+    Ok(())
+}
