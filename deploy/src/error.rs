@@ -150,6 +150,14 @@ pub enum DeployError {
         /// What is missing.
         problem: String,
     },
+    /// A picture is asked for in a form that is not written.
+    #[error("`{}` has an ending of another form; {allowed} can be written", path.display())]
+    Ending {
+        /// The name.
+        path: PathBuf,
+        /// Endings that can be written.
+        allowed: &'static str,
+    },
     /// A pose of another number of angles.
     #[error("a pose has {found} angles, the model needs {needed}")]
     Pose {

@@ -12,6 +12,9 @@ use crate::session::Model;
 /// Poses in the network at a time.
 const BATCH: usize = 16;
 
+/// Milliseconds that a picture of an animation stands.
+const FRAME_MS: u16 = 120;
+
 /// A model that draws.
 #[derive(Debug)]
 pub struct Generator<'a> {
@@ -101,6 +104,26 @@ impl<'a> Generator<'a> {
             Rgb(std::array::from_fn(|channel| level(values[channel * height * width + at])))
         })
     }
+}
+
+/// Pictures of one size one after another, to the last and back again, as an animated PNG that repeats.
+///
+/// # Errors
+/// If they cannot be compressed: there is none, or their sizes differ.
+pub fn animation(pictures: &[RgbImage]) -> Result<Vec<u8>, png::EncodingError> {
+    let (width, height) = pictures.first().map_or((0, 0), RgbImage::dimensions);
+    // Back without the ends, which would otherwise stand still.
+    let back = pictures.iter().rev().skip(1).take(pictures.len().saturating_sub(2));
+    let frames: Vec<&RgbImage> = pictures.iter().chain(back).collect();
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_animated(frames.len() as u32, 0)?;
+    encoder.set_frame_delay(FRAME_MS, 1000)?;
+    let mut writer = encoder.write_header()?;
+    frames.into_iter().try_for_each(|frame| writer.write_image_data(frame.as_raw()))?;
+    writer.finish()?;
+    Ok(bytes)
 }
 
 /// Pictures of one size side by side.

@@ -2,9 +2,11 @@
 
 use contract::npy::{Array, encode};
 use contract::{Axis, InputSpec, ModelContract, OutputSpec};
+use fixtures::{HeadsConfig, head};
 use onnx::{GraphProto, ModelProto, NodeProto};
+use serde_json::Value;
 
-use crate::fixture::{DIM, Fixture, contract, graph, reference_embedding, with_contract};
+use crate::fixture::{DIM, Fixture, contract, graph, node, reference_embedding, tensor, value, with_contract};
 
 /// Angles of a pose.
 const ANGLES: usize = 3;
@@ -50,9 +52,14 @@ fn with_frontalizer() -> Fixture {
         }),
         ..graph()
     };
+    fixture.write_model("frontal.onnx", &with_contract(model, &frontal_contract()));
+    fixture
+}
+
+fn frontal_contract() -> ModelContract {
     let batch = || Axis::Symbol("batch".into());
     let output = OutputSpec { name: "front_features".into(), ..contract().output[0].clone() };
-    let contract = ModelContract {
+    ModelContract {
         family: "senet".into(),
         architecture: "SENet".into(),
         input: vec![
@@ -63,9 +70,7 @@ fn with_frontalizer() -> Fixture {
         embedding: None,
         golden: None,
         ..contract()
-    };
-    fixture.write_model("frontal.onnx", &with_contract(model, &contract));
-    fixture
+    }
 }
 
 fn expected(features: &[f32], pose: &[f32]) -> Vec<f32> {
@@ -156,4 +161,102 @@ fn what_does_not_fit_is_refused() {
         .run("search -m @model.onnx --gallery @side.npy --query @side.npy --frontalize @frontal.onnx")
         .error(&["--poses"]);
     assert!(!fixture.path("front.npy").exists());
+}
+
+/// Least squares: the matrix that takes rows of `inputs` to those of `outputs`, a little held back so that it always exists.
+fn fit(inputs: &[Vec<f64>], outputs: &[Vec<f32>]) -> Vec<Vec<f64>> {
+    let (width, height) = (inputs[0].len(), outputs[0].len());
+    let mut system = vec![vec![0.0; width + height]; width];
+    for (input, output) in inputs.iter().zip(outputs) {
+        for (row, factor) in system.iter_mut().zip(input) {
+            let right = input.iter().copied().chain(output.iter().map(|value| f64::from(*value)));
+            row.iter_mut().zip(right).for_each(|(sum, value)| *sum += factor * value);
+        }
+    }
+    system.iter_mut().enumerate().for_each(|(at, row)| row[at] += 1e-3);
+    for pivot in 0..width {
+        let scale = system[pivot][pivot];
+        system[pivot].iter_mut().for_each(|value| *value /= scale);
+        let own = system[pivot].clone();
+        for (_, row) in system.iter_mut().enumerate().filter(|(at, _)| *at != pivot) {
+            let factor = row[pivot];
+            row.iter_mut().zip(&own).for_each(|(value, own)| *value -= factor * own);
+        }
+    }
+    system.into_iter().map(|row| row[width..].to_vec()).collect()
+}
+
+/// Made-up heads, an embedder that carries no contract of ours and is given one by file, and a frontaliser fitted to other people:
+/// profile views of those it never saw find their frontal pictures more often with it than without.
+#[test]
+fn frontalised_profile_views_find_people_that_they_otherwise_miss() {
+    const LEARNED: usize = 90;
+    const PEOPLE: usize = 130;
+    let fixture = Fixture::new();
+    fixture.write_model("foreign.onnx", &graph());
+    let mut by_hand = ModelContract { golden: None, ..contract() };
+    by_hand.embedding.as_mut().unwrap().contract_id.clear();
+    std::fs::write(fixture.path("contract.json"), serde_json::to_string(&by_hand).unwrap()).unwrap();
+    for folder in ["gallery", "probes", "others"] {
+        std::fs::create_dir(fixture.path(folder)).unwrap();
+    }
+    let config = HeadsConfig { people: PEOPLE, frames: 1, size: 32, ..HeadsConfig::default() };
+    let draw = |path: &str, person: usize, pose: [f32; 3]| {
+        let path = fixture.path(path);
+        head(&config, person, pose).unwrap().save(&path).unwrap();
+        path
+    };
+    let (mut inputs, mut outputs) = (Vec::<Vec<f64>>::new(), Vec::new());
+    let mut poses = String::from("path,yaw,pitch,roll\n");
+    for person in 0..PEOPLE {
+        let folder = if person < LEARNED { "others" } else { "gallery" };
+        let frontal = draw(&format!("{folder}/{person:04}_c1s1_000000_00.png"), person, [0.0; 3]);
+        for shot in 0..3 {
+            let part = (person * 3 + shot) as f32 * 0.618;
+            let pose = [45.0 + 20.0 * part.fract(), 16.0 * (7.0 * part).fract() - 8.0, 0.0];
+            let name = format!("{person:04}_c2s1_00000{shot}_00.png");
+            if person < LEARNED {
+                let turned = reference_embedding(&draw(&format!("others/{name}"), person, pose));
+                inputs.push(turned.iter().chain(&pose).chain(&[1.0]).map(|value| f64::from(*value)).collect());
+                outputs.push(reference_embedding(&frontal));
+            } else {
+                draw(&format!("probes/{name}"), person, pose);
+                poses += &format!("{name},{},{},{}\n", pose[0], pose[1], pose[2]);
+            }
+        }
+    }
+    std::fs::write(fixture.path("poses.csv"), poses).unwrap();
+    let matrix: Vec<f32> = fit(&inputs, &outputs).into_iter().flatten().map(|value| value as f32).collect();
+    let (of_features, rest) = matrix.split_at(DIM * DIM);
+    let (of_pose, constant) = rest.split_at(ANGLES * DIM);
+    let fitted = GraphProto {
+        name: "fitted".into(),
+        node: vec![
+            node("MatMul", &["features", "of_features"], "first", vec![]),
+            node("MatMul", &["pose", "of_pose"], "second", vec![]),
+            node("Add", &["first", "second"], "both", vec![]),
+            node("Add", &["both", "constant"], "front_features", vec![]),
+        ],
+        initializer: vec![
+            tensor("of_features", &[DIM as i64, DIM as i64], of_features),
+            tensor("of_pose", &[ANGLES as i64, DIM as i64], of_pose),
+            tensor("constant", &[DIM as i64], constant),
+        ],
+        input: vec![value("features", &[DIM]), value("pose", &[ANGLES])],
+        output: vec![value("front_features", &[DIM])],
+        ..Default::default()
+    };
+    let fitted = ModelProto { graph: Some(fitted), ..graph() };
+    fixture.write_model("fitted.onnx", &with_contract(fitted, &frontal_contract()));
+    let line = "frontalize @probes --model @foreign.onnx --contract @contract.json --frontalize @fitted.onnx --poses @poses.csv -o @front.npy";
+    assert!(fixture.run(line).done().contains("120 frontal embeddings"));
+    let line = "search -m @foreign.onnx --contract @contract.json --gallery @gallery --query @probes --format json";
+    let rank1 = |more: &str| {
+        let report: Value = serde_json::from_str(&fixture.run(&format!("{line} {more}")).done()).unwrap();
+        assert_eq!(report["probes"].as_array().unwrap().len(), 3 * (PEOPLE - LEARNED));
+        report["summary"]["rank1"].as_f64().unwrap()
+    };
+    let (untouched, frontal) = (rank1(""), rank1("--frontalize @fitted.onnx --poses @poses.csv"));
+    println!("Rank-1 {untouched:.3} untouched, {frontal:.3} frontalised");
+    assert!(frontal > untouched + 0.1, "Rank-1 {untouched:.3} untouched, {frontal:.3} frontalised");
 }

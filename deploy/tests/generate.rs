@@ -87,6 +87,24 @@ fn one_pose_a_table_and_a_turntable() {
 }
 
 #[test]
+fn a_turntable_goes_round_in_an_animated_picture() {
+    let fixture = fixture();
+    let at = "generate --model @drawing.onnx --image @face.png --turntable --steps 3 --turn 30";
+    fixture.run(&format!("{at} -o @turn.apng")).done();
+    let bytes = std::io::Cursor::new(std::fs::read(fixture.path("turn.apng")).unwrap());
+    let decoder = image::codecs::png::PngDecoder::new(bytes).unwrap();
+    assert!(decoder.is_apng().unwrap());
+    let frames = image::AnimationDecoder::into_frames(decoder.apng().unwrap()).collect_frames().unwrap();
+    let levels: Vec<u8> = frames.iter().map(|frame| frame.buffer().get_pixel(3, 3).0[0]).collect();
+    // There and back, without the ends twice: as it repeats, the first follows the last.
+    assert_eq!(levels, [24, 100, 177, 100]);
+    assert_eq!(frames[0].delay().numer_denom_ms(), (120, 1));
+    fixture.run(&format!("{at} -o @turn.gif")).error(&["turn.gif", ".apng"]);
+    fixture.run("generate -m @drawing.onnx --image @face.png --pose 0,0,0 -o @one.jpg").error(&["one.jpg", ".png"]);
+    assert!(!fixture.path("turn.gif").exists() && !fixture.path("one.jpg").exists());
+}
+
+#[test]
 fn what_does_not_fit_is_named() {
     let fixture = fixture();
     let at = "generate --model @drawing.onnx --image @face.png";

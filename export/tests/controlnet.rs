@@ -16,7 +16,15 @@ fn checkpoints_of_either_input_become_bundles() {
     for (encoder, name, source) in
         [(EncoderKind::Conv, "conv", "image"), (EncoderKind::Embedding, "embedding", "embedding")]
     {
-        let network = ControlNetConfig { encoder, features: 8, angles: 3, size: 16, control_layers: 2, dropout: 0.1 };
+        let network = ControlNetConfig {
+            encoder,
+            features: 8,
+            angles: 3,
+            size: 16,
+            control_layers: 2,
+            dropout: 0.1,
+            pose_scale: 1.0 / 90.0,
+        };
         let net = ControlNet::new(&network, 1, &Device::flex());
         // Filled by name: at its start the zero convolution would hide the pose.
         let filled = StateDict::of(&net)

@@ -200,6 +200,15 @@ impl Checkpoint {
             .map_err(|source| CheckpointError::Record { path: self.path.clone(), source })
     }
 
+    /// The settings of the run that made it.
+    ///
+    /// # Errors
+    /// If they are not those of this family and version.
+    pub fn settings<T: serde::de::DeserializeOwned>(&self) -> Result<T, CheckpointError> {
+        serde_json::from_value(self.record.config.clone())
+            .map_err(|source| CheckpointError::Record { path: self.path.clone(), source })
+    }
+
     /// The state saved beside the weights.
     ///
     /// # Errors

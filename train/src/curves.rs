@@ -247,6 +247,8 @@ fn panel(picture: &mut RgbImage, area: &Area, axes: &Axes<'_>, series: &[Series]
         let best = series.points.iter().copied().reduce(|best, point| if point.1 > best.1 { point } else { best });
         let shown = match (best, series.points.last()) {
             (Some((epoch, value)), _) if larger_is_better => Some(format!("best {} @{epoch:.0}", precise(value))),
+            // The last of many channels says nothing.
+            (Some((at, value)), _) if axes.unit != EPOCH => Some(format!("max {} @{at:.0}", precise(value))),
             (_, Some((_, value))) => Some(precise(*value)),
             _ => None,
         };

@@ -384,7 +384,7 @@ pub(crate) struct GenerateArgs {
     /// Poses to draw, one a line, as 00000.png and so on in the folder --out [default: none].
     #[arg(long, value_name = "FILE.csv")]
     pub(crate) poses: Option<PathBuf>,
-    /// Turn the head from one side to the other, in a strip of pictures [default: off].
+    /// Turn the head from one side to the other: a strip of pictures in a .png, an animation in an .apng [default: off].
     #[arg(long)]
     pub(crate) turntable: bool,
     /// Pictures of the turntable.
@@ -393,7 +393,7 @@ pub(crate) struct GenerateArgs {
     /// Yaw at the turntable's ends, in degrees (0 to 180).
     #[arg(long, default_value_t = 60.0, value_name = "DEGREES", value_parser = turn)]
     pub(crate) turn: f32,
-    /// PNG to write; with --poses a folder.
+    /// PNG to write, with --turntable also an animated one (.apng); with --poses a folder.
     #[arg(short, long, value_name = "OUT")]
     pub(crate) out: PathBuf,
 }

@@ -45,7 +45,7 @@ pub struct ControlnetArgs {
     /// Weights to start from (.pth, .pt, .safetensors): of the network, or of an ImageNet ResNet-50.
     #[arg(long, value_name = "FILE")]
     pre_train: Option<String>,
-    /// Weight of the pose's squared error in degrees squared.
+    /// Weight of the pose's squared error, in the square of the pose's unit.
     #[arg(long)]
     pose_loss_weight: Option<f64>,
     /// What the pose read from the source picture should be: source, or target as in the reference.

@@ -21,6 +21,10 @@ pub struct FaceArgs {
     /// Angles of a pose.
     #[arg(long, value_name = "N")]
     pose_dim: Option<usize>,
+    /// Unit of angles inside the network: degrees, as in the reference, or right-angles, with which embeddings and pictures count
+    /// as much as the pose and are learned much sooner.
+    #[arg(long, value_name = "UNIT")]
+    pose_unit: Option<String>,
     /// Share of values dropped in training, 0 to below 1.
     #[arg(long)]
     dropout: Option<f64>,

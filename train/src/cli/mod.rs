@@ -45,8 +45,8 @@ pub enum Command {
     /// Train palm-vein recognition: backbones, the head that fuses them, ablations.
     Palmvein(PalmveinArgs),
     /// Evaluate a checkpoint: query against gallery, CMC and mAP by the Market-1501 protocol; of a SENet, how well profile views of
-    /// its test people are found among frontal pictures; of palm and veins, verification of the
-    /// test pairs.
+    /// its test people are found among frontal pictures; of an ImageControlNet, how near its pictures are to the true ones; of palm
+    /// and veins, verification of the test pairs.
     Eval(EvalArgs),
     /// Make a checkpoint of foreign weights (.pth, .pt, .safetensors); every tensor is used or named.
     Import(ImportArgs),
@@ -105,7 +105,7 @@ pub struct EvalArgs {
     /// Dataset `folders`: identities left to training; as in the run without it.
     #[arg(long, value_name = "N")]
     pub train_identities: Option<usize>,
-    /// Palm and veins: write a page with ROC, DET and histograms.
+    /// Also write a self-contained page: of palm and veins ROC, DET and histograms, of an ImageControlNet sample pictures.
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
     /// Also report k-reciprocal re-ranking.
@@ -133,7 +133,7 @@ pub struct EvalArgs {
 pub struct ImportArgs {
     /// Weights: .pth or .pt (read as data only, with or without a dictionary around the state dictionary), or .safetensors.
     pub weights: PathBuf,
-    /// Network: LMBN_n, OSNet, OSNet_x0_75, OSNet_x0_5, OSNet_x0_25, ResNet50; SENet, whose settings are read from the weights; palmvein (both stages), or one backbone of it: vit-palm,
+    /// Network: LMBN_n, OSNet, OSNet_x0_75, OSNet_x0_5, OSNet_x0_25, ResNet50; SENet and ImageControlNet, whose settings are read from the weights; palmvein (both stages), or one backbone of it: vit-palm,
     /// vit-vein, cnn-palm, cnn-vein.
     #[arg(long, default_value = "LMBN_n")]
     pub model: String,

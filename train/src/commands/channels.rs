@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use contract::files;
@@ -18,8 +18,7 @@ use crate::cli::{Format, InspectArgs};
 
 pub fn channels(args: &InspectArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode> {
     let network: SenetNetConfig = checkpoint.network(FAMILY)?;
-    let config: SenetConfig = serde_json::from_value(checkpoint.record.config.clone())
-        .with_context(|| format!("the settings in `{}` are malformed", checkpoint.path.display()))?;
+    let config: SenetConfig = checkpoint.settings()?;
     let mut net = SenetTripletNetwork::new(&network, config.seed, &Device::flex());
     load(&checkpoint.path, &mut net)?;
     let folder = args.data_dir.clone().unwrap_or_else(|| config.data_dir.clone().into());

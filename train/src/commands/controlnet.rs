@@ -5,9 +5,10 @@ mod page;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use burn::module::Module;
 use contract::files;
+use serde::Serialize;
 use train::checkpoint::{Checkpoint, CheckpointError, Record};
 use train::config::{ControlnetConfig, EncoderChoice};
 use train::device;
@@ -18,14 +19,18 @@ use train::model::{
 };
 use train::task::controlnet::{self, ControlnetTask, Scores};
 
+use super::foreign;
 use super::run::{self, Run};
-use crate::cli::ControlnetArgs;
+use crate::cli::{ControlnetArgs, EvalArgs, Format};
 
 /// The manual's run directory.
 const PLACE: &str = "checkpoints_image";
 
 /// File of the figures at the end in a run directory.
 const TEST: &str = "test_metrics.json";
+
+/// File of the run's curves.
+const CURVES: &str = "final_training_curves.png";
 
 /// File of the run's report.
 const REPORT: &str = "report.html";
@@ -36,6 +41,7 @@ pub fn train(mut args: ControlnetArgs) -> anyhow::Result<ExitCode> {
     if moves {
         args.freeze_generator.get_or_insert(false);
     }
+    let mut earlier = foreign::replace::<ControlnetConfig>(&mut args.run)?;
     let Some(mut run) = Run::prepare(&args.run, &args, Path::new("."), |_: &ControlnetConfig| PLACE.into())? else {
         return Ok(ExitCode::SUCCESS);
     };
@@ -51,7 +57,8 @@ pub fn train(mut args: ControlnetArgs) -> anyhow::Result<ExitCode> {
         StateDict::load_file(&checkpoint.path, &mut net, &network.to_string(), Partial::Nothing)?;
         match begins_anew(checkpoint, &config)? {
             Some(why) => {
-                if checkpoint.path.parent().is_some_and(|from| run::same(from, &run.dir)) {
+                // What was imported lies in this run's directory already and begins no other run's.
+                if earlier.is_none() && checkpoint.path.parent().is_some_and(|from| run::same(from, &run.dir)) {
                     bail!(
                         "`{}` {why}, which begins a new run; give it a directory of its own with --save-dir",
                         checkpoint.path.display()
@@ -61,21 +68,10 @@ pub fn train(mut args: ControlnetArgs) -> anyhow::Result<ExitCode> {
                     "taking the weights of {} only, as it {why}: optimiser, learning rate, log and epochs begin anew",
                     checkpoint.path.display()
                 );
-                run.resumed = None;
+                (run.resumed, earlier) = (None, None);
             }
             None => {
-                if checkpoint.record.dataset_fingerprint != task.fingerprint() {
-                    eprintln!("warning: the face set `{}` is not the one this run began with", config.data_dir);
-                }
-                let Record { epoch, step, .. } = checkpoint.record;
-                let within = if step > 0 { format!(" and {step} batches") } else { String::new() };
-                eprintln!("continuing {} after epoch {epoch}{within}", checkpoint.path.display());
-                if epoch >= config.epochs {
-                    eprintln!(
-                        "warning: {epoch} epochs are done and --epochs is {}: nothing is left to train",
-                        config.epochs
-                    );
-                }
+                run::continues(checkpoint, &config.data_dir, task.fingerprint(), config.epochs);
             }
         }
     } else if config.pre_train.is_empty() {
@@ -100,18 +96,19 @@ pub fn train(mut args: ControlnetArgs) -> anyhow::Result<ExitCode> {
         ..run::record(controlnet::FAMILY, &network, &config)?
     };
     run.begin(&record, config.seed)?;
+    foreign::remember(earlier, &run.dir, engine::Task::log(&task), settings.log_dir.as_deref())?;
     let (_, outcome) = engine::train(&mut task, net, &settings, &run.dir, record, run.resumed.as_ref(), stop)?;
     if let (Outcome::Finished { .. }, Some(best)) = (&outcome, Checkpoint::best(&run.dir)?) {
         let mut net = ControlNet::new(&network, config.seed, &device);
         StateDict::load_file(&best.path, &mut net, &network.to_string(), Partial::Nothing)?;
         let net = net.valid();
-        let scores = task.test(&net).map_err(anyhow::Error::from_boxed)?;
-        files::write(&run.dir.join(TEST), serde_json::to_string_pretty(&scores)?)?;
-        print_scores(&scores, best.record.epoch);
-        let samples = task.panels(&net).map_err(anyhow::Error::from_boxed)?.comparison();
+        let figures = test(&task, &net, &best)?;
+        files::write(&run.dir.join(TEST), serde_json::to_string_pretty(&figures.parts)?)?;
+        eprint!("{}", figures.table());
         let history = History::open(&run.dir, engine::Task::log(&task), settings.log_dir.as_deref())?;
-        let facts = page::Facts { record: &best.record, network: &network.to_string(), scores: &scores };
-        files::write(&run.dir.join(REPORT), page::html(&facts, &run.dir, &samples, history.records())?)?;
+        let curves = std::fs::read(run.dir.join(CURVES)).ok();
+        let epochs = page::Epochs { curves, records: history.records() };
+        page::write(&run.dir.join(REPORT), &task, &net, &best, &figures.parts, Some(epochs))?;
     }
     Ok(run.end(outcome, controlnet::FAMILY, "validation loss"))
 }
@@ -144,8 +141,7 @@ fn network(run: &Run<ControlnetConfig>) -> anyhow::Result<ControlNetConfig> {
 
 /// Why a run with these settings cannot go on where the checkpoint's stopped; none where it can.
 fn begins_anew(checkpoint: &Checkpoint, config: &ControlnetConfig) -> anyhow::Result<Option<String>> {
-    let saved: ControlnetConfig =
-        serde_json::from_value(checkpoint.record.config.clone()).context("the checkpoint's settings are malformed")?;
+    let saved: ControlnetConfig = checkpoint.settings()?;
     let frozen = |config: &ControlnetConfig| (config.freeze_generator, config.freeze_backbone);
     Ok(if frozen(&saved) != frozen(config) {
         let name = |frozen: bool| if frozen { "frozen" } else { "trained" };
@@ -163,12 +159,55 @@ fn begins_anew(checkpoint: &Checkpoint, config: &ControlnetConfig) -> anyhow::Re
     })
 }
 
-fn print_scores(scores: &[Scores], epoch: usize) {
-    eprintln!("the network after epoch {epoch}, PSNR in dB and SSIM");
-    eprintln!("{:<30} {:>6} {:>16} {:>16} {:>16}", "", "pairs", "network", "copy source", "mean picture");
-    for Scores { part, pairs, network, copy_source, mean_picture } in scores {
-        let cell = |score: &controlnet::Score| format!("{:.2} {:.3}", score.psnr, score.ssim);
-        let (network, copy, mean) = (cell(network), cell(copy_source), cell(mean_picture));
-        eprintln!("{part:<30} {pairs:>6} {network:>16} {copy:>16} {mean:>16}");
+/// What a network draws of people and poses it was not trained on, beside two ways to draw nothing.
+#[derive(Debug, Serialize)]
+struct TestFigures {
+    /// Finished epochs of the network.
+    epoch: usize,
+    parts: Vec<Scores>,
+}
+
+fn test(task: &ControlnetTask, net: &ControlNet, checkpoint: &Checkpoint) -> anyhow::Result<TestFigures> {
+    let parts = task.test(net).map_err(anyhow::Error::from_boxed)?;
+    Ok(TestFigures { epoch: checkpoint.record.epoch, parts })
+}
+
+impl TestFigures {
+    fn table(&self) -> String {
+        let mut text = format!("the network after epoch {}, PSNR in dB and SSIM\n", self.epoch);
+        let mut line = |part: &str, pairs: &str, cells: [String; 3]| {
+            let cells = cells.map(|cell| format!(" {cell:>16}")).concat();
+            text += &format!("{part:<30} {pairs:>6}{cells}\n");
+        };
+        line("", "pairs", ["network", "copy source", "mean picture"].map(str::to_owned));
+        for Scores { part, pairs, network, copy_source, mean_picture } in &self.parts {
+            let cell = |score: &controlnet::Score| format!("{:.2} {:.3}", score.psnr, score.ssim);
+            line(part, &pairs.to_string(), [network, copy_source, mean_picture].map(cell));
+        }
+        text
     }
+}
+
+/// `train eval` of an ImageControlNet: its test people, and the poses it held out.
+pub fn eval(args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode> {
+    let network: ControlNetConfig = checkpoint.network(controlnet::FAMILY)?;
+    let mut config: ControlnetConfig = checkpoint.settings()?;
+    if let Some(data) = &args.datadir {
+        (config.data_dir, config.image_dir) = (data.display().to_string(), String::new());
+    }
+    config.num_workers = args.n_thread;
+    let device = device::open(args.device)?;
+    let mut net = ControlNet::new(&network, config.seed, &device);
+    StateDict::load_file(&checkpoint.path, &mut net, &network.to_string(), Partial::Nothing)?;
+    let (task, net) =
+        (ControlnetTask::open(&config, &network, &device).map_err(anyhow::Error::from_boxed)?, net.valid());
+    let figures = test(&task, &net, checkpoint)?;
+    if let Some(path) = &args.report {
+        page::write(path, &task, &net, checkpoint, &figures.parts, None)?;
+    }
+    match args.format {
+        Format::Json => println!("{}", serde_json::to_string_pretty(&figures)?),
+        Format::Table => print!("{}", figures.table()),
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::bail;
 use burn::module::Module;
 use contract::cli::EXIT_NO;
 use train::checkpoint::Checkpoint;
@@ -10,22 +10,25 @@ use train::config::ReidConfig;
 use train::device;
 use train::evaluate::{EvalReport, RANKS, Reading, warn_when_collapsed};
 use train::model::{Partial, ReidNet, ReidNetConfig, StateDict};
-use train::task::{palmvein, reid};
+use train::task::{controlnet, palmvein, reid, senet};
 
 use crate::cli::{EvalArgs, Format};
 
 /// `train eval`.
 pub fn eval(args: &EvalArgs) -> anyhow::Result<ExitCode> {
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
-    if checkpoint.record.family == train::task::senet::FAMILY {
-        return super::senet::eval(args, &checkpoint);
-    }
-    if [palmvein::FAMILY, palmvein::STAGE1_FAMILY].contains(&checkpoint.record.family.as_str()) {
-        return super::palmvein::eval(args, &checkpoint);
+    match checkpoint.record.family.as_str() {
+        palmvein::FAMILY | palmvein::STAGE1_FAMILY => return super::palmvein::eval(args, &checkpoint),
+        controlnet::FAMILY => return super::controlnet::eval(args, &checkpoint),
+        family if args.report.is_some() => bail!(
+            "--report writes pages of the families palmvein and controlnet; `{}` is of the family `{family}`",
+            checkpoint.path.display()
+        ),
+        senet::FAMILY => return super::senet::eval(args, &checkpoint),
+        _ => {}
     }
     let network: ReidNetConfig = checkpoint.network(reid::FAMILY)?;
-    let mut config: ReidConfig =
-        serde_json::from_value(checkpoint.record.config.clone()).context("the checkpoint's settings are malformed")?;
+    let mut config: ReidConfig = checkpoint.settings()?;
     if let Some(datadir) = &args.datadir {
         config.datadir = datadir.display().to_string();
     }

@@ -6,12 +6,12 @@ mod bench_step;
 mod channels;
 mod controlnet;
 mod eval;
+mod foreign;
 mod palmvein;
 mod reid;
 mod roi;
 mod run;
 mod senet;
-mod senet_import;
 mod weights;
 
 use std::process::ExitCode;

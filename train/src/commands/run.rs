@@ -127,6 +127,19 @@ impl<S: Settings> Run<S> {
     }
 }
 
+/// Says where a run goes on, and warns of data it did not begin with and of epochs that are all done.
+pub fn continues(checkpoint: &Checkpoint, data: &str, fingerprint: &str, epochs: usize) {
+    let Record { epoch, step, dataset_fingerprint, .. } = &checkpoint.record;
+    if dataset_fingerprint != fingerprint {
+        eprintln!("warning: the face set `{data}` is not the one this run began with");
+    }
+    let within = if *step > 0 { format!(" and {step} batches") } else { String::new() };
+    eprintln!("continuing {} after epoch {epoch}{within}", checkpoint.path.display());
+    if *epoch >= epochs {
+        eprintln!("warning: {epoch} epochs are done and --epochs is {epochs}: nothing is left to train");
+    }
+}
+
 /// A record of a run that begins now.
 pub fn record(family: &str, network: &impl Serialize, config: &impl Serialize) -> anyhow::Result<Record> {
     Ok(Record {

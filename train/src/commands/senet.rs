@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use burn::module::Module;
 use burn::tensor::Device;
 use contract::files;
@@ -14,13 +14,13 @@ use train::checkpoint::{Checkpoint, CheckpointError, Record};
 use train::config::SenetConfig;
 use train::device;
 use train::engine::{self, Outcome, Task};
-use train::history::{EpochRecord, History};
+use train::history::EpochRecord;
 use train::model::StateDict;
 use train::model::senet::{SenetNetConfig, SenetTripletNetwork, load};
 use train::task::senet::{self, FacePairs, Identification, SenetTask, Way};
 
+use super::foreign;
 use super::run::{self, Run};
-use super::senet_import;
 use crate::cli::{AnalyseArgs, EvalArgs, Format, SenetArgs, SenetVerb};
 
 /// The manual's run directory.
@@ -33,12 +33,12 @@ pub fn senet(mut args: SenetArgs) -> anyhow::Result<ExitCode> {
     if let Some(SenetVerb::Analyse(args)) = &args.verb {
         return analyse(args);
     }
-    let earlier = senet_import::replace_foreign(&mut args.run)?;
+    let earlier = foreign::replace::<SenetConfig>(&mut args.run)?;
     train(&args, earlier)
 }
 
-/// `earlier`: epochs that another program trained.
-fn train(args: &SenetArgs, earlier: Vec<EpochRecord>) -> anyhow::Result<ExitCode> {
+/// `earlier`: epochs that another program trained, where it continues one of its checkpoints.
+fn train(args: &SenetArgs, earlier: Option<Vec<EpochRecord>>) -> anyhow::Result<ExitCode> {
     let place = |_: &SenetConfig| PLACE.into();
     let Some(run) = Run::prepare(&args.run, args, Path::new("."), place)? else { return Ok(ExitCode::SUCCESS) };
     let config = &run.config;
@@ -58,16 +58,8 @@ fn train(args: &SenetArgs, earlier: Vec<EpochRecord>) -> anyhow::Result<ExitCode
             let (path, found, allowed) = (checkpoint.path.clone(), saved.to_string(), network.to_string());
             return Err(CheckpointError::Other { path, found, allowed }.into());
         }
-        if checkpoint.record.dataset_fingerprint != task.fingerprint() {
-            eprintln!("warning: the face set `{}` is not the one this run began with", config.data_dir);
-        }
         load(&checkpoint.path, &mut net)?;
-        let Record { epoch, step, .. } = checkpoint.record;
-        let within = if step > 0 { format!(" and {step} batches") } else { String::new() };
-        eprintln!("continuing {} after epoch {epoch}{within}", checkpoint.path.display());
-        if epoch >= config.epochs {
-            eprintln!("warning: {epoch} epochs are done and --epochs is {}: nothing is left to train", config.epochs);
-        }
+        run::continues(checkpoint, &config.data_dir, task.fingerprint(), config.epochs);
     } else {
         eprintln!("starting from random weights (seed {})", config.seed);
     }
@@ -81,13 +73,7 @@ fn train(args: &SenetArgs, earlier: Vec<EpochRecord>) -> anyhow::Result<ExitCode
         ..run::record(senet::FAMILY, &network, config)?
     };
     run.begin(&record, config.seed)?;
-    if !earlier.is_empty() {
-        let mut history = History::open(&run.dir, task.log(), settings.log_dir.as_deref())?;
-        if history.records().is_empty() {
-            earlier.into_iter().try_for_each(|record| history.push(record))?;
-            history.save()?;
-        }
-    }
+    foreign::remember(earlier, &run.dir, task.log(), settings.log_dir.as_deref())?;
     let (_, outcome) = engine::train(&mut task, net, &settings, &run.dir, record, run.resumed.as_ref(), stop)?;
     if let (Outcome::Finished { .. }, Some(best)) = (&outcome, Checkpoint::best(&run.dir)?) {
         let mut net = SenetTripletNetwork::new(&network, config.seed, &device);
@@ -137,8 +123,7 @@ impl TestFigures {
 /// `train eval` of a SENet: its test people.
 pub fn eval(args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode> {
     let network: SenetNetConfig = checkpoint.network(senet::FAMILY)?;
-    let mut config: SenetConfig =
-        serde_json::from_value(checkpoint.record.config.clone()).context("the checkpoint's settings are malformed")?;
+    let mut config: SenetConfig = checkpoint.settings()?;
     if let Some(data) = &args.datadir {
         config.data_dir = data.display().to_string();
     }

@@ -7,22 +7,24 @@ use burn::tensor::Device;
 use clap::ValueEnum;
 use serde_json::json;
 use train::checkpoint::{self, Checkpoint, Record};
-use train::config::ReidConfig;
+use train::config::{ControlnetConfig, ReidConfig, SenetConfig};
 use train::model::palmvein::{BackboneConfig, Branch, load_network, load_single};
 use train::model::{Partial, ReidNet, StateDict};
 use train::task::palmvein::{self, Common, FusionKind, Stage1Config, Stage2Config};
 use train::task::reid;
 
 use super::attention;
-use super::command_line;
 use super::run::record;
+use super::{command_line, foreign};
 use crate::cli::{Format, ImportArgs, InspectArgs};
 
 /// `train import`.
 pub fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     if args.model.eq_ignore_ascii_case("SENet") {
-        super::senet_import::import(args)?;
-        return Ok(ExitCode::SUCCESS);
+        return foreign::import::<SenetConfig>(args);
+    }
+    if args.model.eq_ignore_ascii_case("ImageControlNet") {
+        return foreign::import::<ControlnetConfig>(args);
     }
     if args.model == palmvein::FAMILY {
         return import_pair_network(args);

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::checks::{below_one, counts, not_negative, people, positive, range};
-use super::{ConfigError, UnknownWord};
+use super::{ConfigError, PoseUnit, UnknownWord};
 
 words! {
     /// What reads the source picture.
@@ -72,6 +72,8 @@ pub struct ControlnetConfig {
     pub feature_dim: usize,
     /// Angles of a pose.
     pub pose_dim: usize,
+    /// Unit of the angles inside the network and of the pose's error.
+    pub pose_unit: PoseUnit,
     /// Layers of the control branch.
     pub num_control_layers: usize,
     /// Share of values dropped in pose extractor and control branch, 0 to below 1.
@@ -91,7 +93,7 @@ pub struct ControlnetConfig {
     pub lr: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// Weight of the pose's squared error in degrees squared.
+    /// Weight of the pose's squared error, in the square of the pose's unit.
     pub pose_loss_weight: f64,
     /// What the pose read from the source picture should be.
     pub pose_target: PoseTarget,
@@ -146,6 +148,7 @@ impl Default for ControlnetConfig {
             image_size: 112,
             feature_dim: 512,
             pose_dim: 3,
+            pose_unit: PoseUnit::Degrees,
             num_control_layers: 3,
             dropout: 0.1,
             encoder: EncoderChoice::Auto,

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ConfigError;
 use super::checks::{below_one, counts, not_negative, people, positive, range};
+use super::{ConfigError, PoseUnit};
 
 /// Settings of a SENet run: fields are flags, defaults the manual's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,6 +19,8 @@ pub struct SenetConfig {
     pub image_dim: usize,
     /// Angles of a pose.
     pub pose_dim: usize,
+    /// Unit of the angles inside the network.
+    pub pose_unit: PoseUnit,
     /// Width of the fusion layers.
     pub hidden_dim: usize,
     /// Depth.
@@ -89,6 +91,7 @@ impl Default for SenetConfig {
             num_workers: 4,
             image_dim: 512,
             pose_dim: 3,
+            pose_unit: PoseUnit::Degrees,
             hidden_dim: 1024,
             num_layers: 3,
             dropout: 0.1,

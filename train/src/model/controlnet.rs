@@ -20,7 +20,7 @@ use encoder::Encoder;
 use generator::ImageGenerator;
 
 use super::init::{Init, Source, initialise};
-use super::{LoadReport, Partial, StateDict, WeightsError};
+use super::{LoadReport, Partial, StateDict, WeightsError, scale_in_words, scaled};
 
 /// Values of a face embedding.
 pub const EMBEDDING: usize = 512;
@@ -53,15 +53,23 @@ pub struct ControlNetConfig {
     pub control_layers: usize,
     /// Probability of dropout in pose extractor and control branch.
     pub dropout: f64,
+    /// What angles are multiplied by on their way in; 1: degrees, as in the reference.
+    #[serde(default = "in_degrees")]
+    pub pose_scale: f64,
+}
+
+fn in_degrees() -> f64 {
+    1.0
 }
 
 impl std::fmt::Display for ControlNetConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { encoder, features, angles, size, control_layers, .. } = self;
+        let Self { encoder, features, angles, size, control_layers, pose_scale, .. } = self;
         let encoder = format!("{encoder:?}").to_lowercase();
+        let unit = scale_in_words(*pose_scale);
         write!(
             f,
-            "ImageControlNet, encoder {encoder}, {features} features, {angles} angles, {size}×{size} pixels, {control_layers} control layers"
+            "ImageControlNet, encoder {encoder}, {features} features, {angles} angles{unit}, {size}×{size} pixels, {control_layers} control layers"
         )
     }
 }
@@ -74,6 +82,8 @@ pub struct ControlNet {
     control_branch: ControlBranch,
     zero_conv: ZeroConv,
     image_generator: ImageGenerator,
+    #[module(skip)]
+    pose_scale: f64,
 }
 
 /// What a forward pass makes.
@@ -92,13 +102,14 @@ impl ControlNet {
     /// # Panics
     /// If the size is not a multiple of 16 above 0.
     pub fn new(config: &ControlNetConfig, seed: u64, device: &Device) -> Self {
-        let ControlNetConfig { encoder, features, angles, size, control_layers, dropout } = *config;
+        let ControlNetConfig { encoder, features, angles, size, control_layers, dropout, pose_scale } = *config;
         let mut net = Self {
             image_encoder: Encoder::new(encoder, features, device),
             pose_extractor: PoseExtractor::new(features, angles, dropout, device),
             control_branch: ControlBranch::new(features, angles, control_layers, dropout, device),
             zero_conv: ZeroConv::new(features, device),
             image_generator: ImageGenerator::new(features, size, device),
+            pose_scale,
         };
         initialise(&mut net, source, seed);
         net
@@ -155,8 +166,9 @@ impl ControlNet {
     /// Features and target poses to pictures.
     pub fn generate(&self, features: Tensor<2>, poses: Tensor<2>) -> Generated {
         let source_pose = self.pose_extractor.forward(features.clone());
-        let control = self.control_branch.forward(source_pose.clone(), poses);
+        let control = self.control_branch.forward(source_pose.clone(), scaled(poses, self.pose_scale));
         let image = self.image_generator.forward(features + self.zero_conv.forward(control.clone()));
+        let source_pose = scaled(source_pose, 1.0 / self.pose_scale);
         Generated { image, control, source_pose }
     }
 }
@@ -211,6 +223,24 @@ pub fn load_controlnet(
     }
     spread.load_into(net);
     Ok(report)
+}
+
+/// Sizes as far as a state dictionary shows them; what it does not show is taken from `rest`.
+///
+/// # Errors
+/// The key that is missing or of another rank.
+pub fn controlnet_of(state: &StateDict, rest: &ControlNetConfig) -> Result<ControlNetConfig, String> {
+    let [values, features] = state.matrix("image_generator.spatial_proj.weight")?;
+    let [_, angles] = state.matrix("control_branch.pose_encoder.0.weight")?;
+    let layer = |at: &usize| state.get(&format!("control_branch.control_layers.{}.weight", 4 * at)).is_some();
+    Ok(ControlNetConfig {
+        encoder: encoder_of(state),
+        features,
+        angles,
+        size: 16 * (values / generator::CHANNELS).isqrt(),
+        control_layers: (0..).take_while(layer).count(),
+        ..rest.clone()
+    })
 }
 
 /// Which encoder a state dictionary belongs to, by its keys.

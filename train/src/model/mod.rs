@@ -1,5 +1,6 @@
 //! Networks. Burn only: no data set and no loss is known here.
 
+mod angles;
 mod controlnet;
 mod dropout;
 mod erase;
@@ -23,8 +24,11 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use angles::{scale_in_words, scaled};
+
 pub use controlnet::{
-    ControlNet, ControlNetConfig, EMBEDDING, EncoderKind, Generated, encoder_of, is_resnet50, load_controlnet,
+    ControlNet, ControlNetConfig, EMBEDDING, EncoderKind, Generated, controlnet_of, encoder_of, is_resnet50,
+    load_controlnet,
 };
 pub use dropout::{Dropout, Masks};
 pub use erase::{drop_block, drop_top_rows};

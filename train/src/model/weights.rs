@@ -179,6 +179,18 @@ impl StateDict {
         self.tensors.get(key)
     }
 
+    /// Sizes of the matrix at `key`.
+    ///
+    /// # Errors
+    /// If it is missing or has another number of axes.
+    pub fn matrix(&self, key: &str) -> Result<[usize; 2], String> {
+        match self.get(key).map(|data| data.shape().to_vec()).as_deref() {
+            Some(&[rows, columns]) => Ok([rows, columns]),
+            Some(shape) => Err(format!("`{key}` has shape {shape:?}, two axes are needed")),
+            None => Err(format!("`{key}` is missing")),
+        }
+    }
+
     /// Training identities, as the first classifier has them.
     pub fn classes(&self) -> Option<usize> {
         let classifier = self.iter().find(|(key, data)| is_classifier(key) && data.shape().len() == 2);

@@ -12,14 +12,12 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::amp;
 use crate::config::{ControlnetConfig, PoseTarget};
-use crate::engine::{BadLoss, Decisive, Epoch, Reporter, Settings, Task, TaskError};
+use crate::engine::{Decisive, Epoch, Reporter, Settings, Task, TaskError};
 use crate::faces::split::{self, Order, Split};
 use crate::log::{Line, Log, Panel, Summary, named};
 use crate::loss::{LossTerms, PictureLoss};
 use crate::model::{ControlNet, ControlNetConfig, EMBEDDING, EncoderKind, Generated};
-use crate::optim::{OptimizerConfig, OptimizerKind};
 use crate::rng::Rng;
-use crate::schedule::Schedule;
 
 pub use data::{ControlnetDataError, HeadBatch, HeadPairs, Pair, picture_spec};
 pub use panels::Panels;
@@ -27,12 +25,6 @@ pub use scores::{Score, Scores};
 
 /// Family name in checkpoints and contracts.
 pub const FAMILY: &str = "controlnet";
-
-/// Learning rate that the cosine falls to.
-const FLOOR: f64 = 1e-6;
-
-/// Global norm of the gradients at most.
-const CLIP: f64 = 1.0;
 
 /// Epochs between panels in TensorBoard.
 const PANELS_EVERY: usize = 10;
@@ -60,18 +52,13 @@ pub struct ControlnetTask {
 
 /// What the training loop needs of the settings.
 pub fn settings(config: &ControlnetConfig, keep: usize) -> Settings {
-    let optimizer =
-        OptimizerConfig { kind: OptimizerKind::AdamW, weight_decay: config.weight_decay, ..OptimizerConfig::default() };
-    let schedule = Schedule::cosine(config.lr, FLOOR, config.epochs);
     Settings {
         keep,
         accumulation: config.gradient_accumulation_steps,
-        clip_norm: Some(CLIP),
         save_interval: config.save_interval,
-        on_bad_loss: BadLoss::Skip,
         amp: config.use_amp,
         log_dir: Some(config.log_dir.clone().into()),
-        ..Settings::new(config.epochs, schedule, optimizer)
+        ..super::face_recipe(config.epochs, config.lr, config.weight_decay)
     }
 }
 
@@ -84,6 +71,7 @@ pub fn network(config: &ControlnetConfig, encoder: EncoderKind) -> ControlNetCon
         size: config.image_size,
         control_layers: config.num_control_layers,
         dropout: config.dropout,
+        pose_scale: config.pose_unit.scale(),
     }
 }
 
@@ -119,7 +107,8 @@ impl ControlnetTask {
             return Err("one pair alone is left to train; a batch needs two".into());
         }
         let [mse, l1] = config.picture_weights();
-        let loss = PictureLoss { mse, l1, pose: config.pose_loss_weight };
+        // Poses are compared in degrees, by squares.
+        let loss = PictureLoss { mse, l1, pose: config.pose_loss_weight * network.pose_scale.powi(2) };
         let (config, network, device) = (config.clone(), network.clone(), device.clone());
         Ok(Self { config, network, data, split, held_out, loss, device })
     }
@@ -209,8 +198,21 @@ impl ControlnetTask {
     /// If pictures cannot be read.
     pub fn panels(&self, net: &ControlNet) -> Result<Panels, TaskError> {
         let pairs = &self.split.samples[1];
-        let pairs = pairs[..pairs.len().min(self.config.batch_size).min(panels::COLUMNS)].to_vec();
-        let batch = self.data.load(vec![pairs], 0, 0, 1)?.next().ok_or("no pair validates")??;
+        self.drawn(net, pairs[..pairs.len().min(self.config.batch_size).min(panels::COLUMNS)].to_vec())
+    }
+
+    /// The same of people nobody trained or chose by, spread over them.
+    ///
+    /// # Errors
+    /// If pictures cannot be read.
+    pub fn samples(&self, net: &ControlNet) -> Result<Panels, TaskError> {
+        let pairs = &self.split.samples[2];
+        let count = pairs.len().min(panels::COLUMNS);
+        self.drawn(net, (0..count).map(|at| pairs[at * pairs.len() / count]).collect())
+    }
+
+    fn drawn(&self, net: &ControlNet, pairs: Vec<usize>) -> Result<Panels, TaskError> {
+        let batch = self.data.load(vec![pairs], 0, 0, 1)?.next().ok_or("no pair to draw")??;
         let made = self.forward(net, &batch, &self.device.clone().inner());
         Ok(Panels::new(&batch, made, self.network.size))
     }

@@ -4,3 +4,20 @@ pub mod controlnet;
 pub mod palmvein;
 pub mod reid;
 pub mod senet;
+
+use crate::engine::{BadLoss, Settings};
+use crate::optim::{OptimizerConfig, OptimizerKind};
+use crate::schedule::Schedule;
+
+/// Learning rate that the cosine of the face manuals falls to.
+const FLOOR: f64 = 1e-6;
+
+/// Global norm of the gradients there, at most.
+const CLIP: f64 = 1.0;
+
+/// How both face manuals train: AdamW along half a cosine, gradients clipped, a batch whose loss is no number left out.
+fn face_recipe(epochs: usize, lr: f64, weight_decay: f64) -> Settings {
+    let optimizer = OptimizerConfig { kind: OptimizerKind::AdamW, weight_decay, ..OptimizerConfig::default() };
+    let schedule = Schedule::cosine(lr, FLOOR, epochs);
+    Settings { clip_norm: Some(CLIP), on_bad_loss: BadLoss::Skip, ..Settings::new(epochs, schedule, optimizer) }
+}

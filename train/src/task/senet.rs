@@ -11,7 +11,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::amp;
 use crate::config::SenetConfig;
-use crate::engine::{BadLoss, Decisive, Epoch, Reporter, Settings, Task, TaskError};
+use crate::engine::{Decisive, Epoch, Reporter, Settings, Task, TaskError};
 use crate::faces::split::{self, Order, Split};
 use crate::log::{Line, Log, Panel, Summary, named};
 use crate::loss::{
@@ -20,21 +20,13 @@ use crate::loss::{
 };
 use crate::model::Masks;
 use crate::model::senet::{SenetNetConfig, SenetOutput, SenetTripletNetwork};
-use crate::optim::{OptimizerConfig, OptimizerKind};
 use crate::sampler::{PkSampler, Sampler, UniformSampler};
-use crate::schedule::Schedule;
 
 pub use data::{FaceBatch, FacePairs, SenetDataError};
 pub use identify::{Identification, Way};
 
 /// Family name in checkpoints and contracts.
 pub const FAMILY: &str = "senet";
-
-/// Learning rate that the cosine falls to.
-const FLOOR: f64 = 1e-6;
-
-/// Global norm of the gradients at most.
-const CLIP: f64 = 1.0;
 
 /// Keeps dropout's random numbers apart from those of other parts with the same seed.
 const STREAM: u64 = 0x6d61_736b_7300_0000;
@@ -126,18 +118,13 @@ fn panels() -> Vec<Panel> {
 
 /// What the training loop needs of the settings.
 pub fn settings(config: &SenetConfig, keep: usize) -> Settings {
-    let optimizer =
-        OptimizerConfig { kind: OptimizerKind::AdamW, weight_decay: config.weight_decay, ..OptimizerConfig::default() };
-    let schedule = Schedule::cosine(config.lr, FLOOR, config.epochs);
     Settings {
         keep,
         accumulation: config.gradient_accumulation_steps,
-        clip_norm: Some(CLIP),
         save_interval: config.save_interval,
-        on_bad_loss: BadLoss::Skip,
         amp: config.use_amp,
         log_dir: Some(config.log_dir.clone().into()),
-        ..Settings::new(config.epochs, schedule, optimizer)
+        ..super::face_recipe(config.epochs, config.lr, config.weight_decay)
     }
 }
 
@@ -221,6 +208,7 @@ impl SenetTask {
             use_batch_stat: config.use_batch_stat,
             // The reconstruction compares them with the embedding.
             identity_dim: config.image_dim,
+            pose_scale: config.pose_unit.scale(),
         }
     }
 

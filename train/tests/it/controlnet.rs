@@ -29,6 +29,7 @@ fn config(case: &Value, encoder: EncoderKind) -> ControlNetConfig {
         control_layers: number("num_control_layers"),
         // The reference's golden values are without.
         dropout: 0.0,
+        pose_scale: 1.0,
     }
 }
 
@@ -297,6 +298,33 @@ fn gradients_by_key(net: &ControlNet, gradients: &GradientsParams) -> std::colle
 }
 
 /// In the reference the initialiser overwrites a pretrained backbone, and training moves the statistics of frozen norms.
+/// In right angles the layers see a ninetieth of the degrees, and what they say of the source is told in degrees.
+#[test]
+fn the_unit_of_poses_is_inside_the_network() {
+    let device = Device::flex();
+    let degrees = ControlNetConfig {
+        encoder: EncoderKind::Conv,
+        features: 8,
+        angles: 3,
+        size: 16,
+        control_layers: 1,
+        dropout: 0.1,
+        pose_scale: 1.0,
+    };
+    let right_angles = ControlNetConfig { pose_scale: 1.0 / 90.0, ..degrees.clone() };
+    let images = || Tensor::<4>::from_data(TensorData::new(fill("input", &[2, 3, 16, 16]), [2, 3, 16, 16]), &device);
+    let pose = Tensor::<2>::from_floats([[45.0, -9.0, 5.0], [-30.0, 3.0, 0.0]], &device);
+    let made = filled(&right_angles, &device).forward(images(), pose.clone());
+    let wanted = filled(&degrees, &device).forward(images(), pose / 90.0);
+    let values = |data: TensorData| data.try_to_vec::<f32>().unwrap();
+    for (ours, wanted) in [
+        (values(made.image.into_data()), values(wanted.image.into_data())),
+        (values(made.source_pose.into_data()), values((wanted.source_pose * 90.0).into_data())),
+    ] {
+        assert!(ours.iter().zip(&wanted).all(|(a, b)| (a - b).abs() < 1e-4 * b.abs().max(1.0)), "{ours:?} {wanted:?}");
+    }
+}
+
 #[test]
 fn frozen_parts_stay_as_they_were_loaded_and_the_control_starts_at_zero() {
     let device = Device::flex().autodiff();
@@ -307,6 +335,7 @@ fn frozen_parts_stay_as_they_were_loaded_and_the_control_starts_at_zero() {
         size: 32,
         control_layers: 1,
         dropout: 0.1,
+        pose_scale: 1.0,
     };
     let images = Tensor::<4>::from_data(TensorData::new(fill("input", &[2, 3, 32, 32]), [2, 3, 32, 32]), &device);
     let pose = |angle: f32| Tensor::<2>::from_floats([[angle, 0.0, 5.0], [-angle, 3.0, 0.0]], &device);

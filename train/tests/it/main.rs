@@ -3,6 +3,7 @@
 mod adam;
 mod controlnet;
 mod controlnet_runs;
+mod face_sets;
 mod lmbn_n;
 mod palmvein;
 mod palmvein_runs;

@@ -379,3 +379,29 @@ fn three_optimiser_steps_match_the_reference() {
         assert_eq!(after.get(key), before.get(key), "{key} has no gradient, so it decays neither");
     }
 }
+
+/// In right angles the layers see a ninetieth of the degrees, and the frontal pose is told in degrees.
+#[test]
+fn the_unit_of_poses_is_inside_the_network() {
+    let device = Device::flex();
+    let degrees = SenetNetConfig { image_dim: 32, hidden_dim: 16, identity_dim: 32, ..SenetNetConfig::default() };
+    let right_angles = SenetNetConfig { pose_scale: 1.0 / 90.0, ..degrees.clone() };
+    let net = |config: &SenetNetConfig| {
+        let mut net = SenetTripletNetwork::new(config, 0, &device);
+        filled(&mut net);
+        net.valid()
+    };
+    let features = || Tensor::<2>::from_data(TensorData::new(fill("features", &[2, 32]), [2, 32]), &device);
+    let pose = Tensor::<2>::from_floats([[45.0, -9.0, 5.0], [-30.0, 3.0, 0.0]], &device);
+    let made = net(&right_angles).forward(features(), pose.clone(), &mut Masks::none());
+    let wanted = net(&degrees).forward(features(), pose.clone() / 90.0, &mut Masks::none());
+    let [gates, _] = net(&right_angles).gates(features(), pose.clone());
+    let [wanted_gates, _] = net(&degrees).gates(features(), pose / 90.0);
+    for (ours, wanted) in [
+        (values(made.front_features), values(wanted.front_features)),
+        (values(made.front_pose), values(wanted.front_pose * 90.0)),
+        (values(gates), values(wanted_gates)),
+    ] {
+        assert!(ours.iter().zip(&wanted).all(|(a, b)| (a - b).abs() < 1e-4 * b.abs().max(1.0)), "{ours:?} {wanted:?}");
+    }
+}

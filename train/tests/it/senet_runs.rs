@@ -110,6 +110,13 @@ fn fine_tuning_takes_the_flags_and_continues_the_same_bits() {
     assert!((lr - 2.55e-5).abs() < 1e-12, "{lr}");
     run(at, "--resume checkpoints_senet/checkpoint_epoch_2.safetensors --num_layers 2 --save_dir other", &[])
         .refused(&["SENet of 3 layers", "SENet of 2 layers"]);
+    // Other parameters would train, or be computed otherwise: nothing of the optimiser's state fits them.
+    run(at, "--resume checkpoints_senet/checkpoint_epoch_2.safetensors --learnable_fusion false --save_dir other", &[])
+        .refused(&["a learned fusion weight", "a fixed fusion weight"]);
+    run(at, "--resume checkpoints_senet/checkpoint_epoch_2.safetensors --use_batch_stat --save_dir other", &[])
+        .refused(&["the batch's gates"]);
+    run(at, "--resume checkpoints_senet/checkpoint_epoch_2.safetensors --pose_unit right-angles --save_dir other", &[])
+        .refused(&["3 angles (1 is 90 degrees)"]);
 }
 
 /// What the reference saves: blocks of the front-pose head that could never run, settings, histories.
@@ -123,11 +130,25 @@ fn foreign(path: &Path) -> SenetNetConfig {
             _ => (key.to_owned(), data.clone()),
         })
         .collect();
-    let args = Python::dict([("hidden_dim", Python::Int(32)), ("epochs", Python::Int(9)), ("margin", Python::Int(1))]);
+    let args = Python::dict([
+        ("hidden_dim", Python::Int(32)),
+        ("epochs", Python::Int(9)),
+        ("margin", Python::Float(1.5)),
+        ("use_amp", Python::Bool(false)),
+    ]);
+    let epochs = |keys: &[(&str, f64)]| {
+        let epoch = |at: usize| {
+            let entry = |(key, value): &(&str, f64)| ((*key).to_owned(), Python::Float(value + at as f64));
+            Python::Dict(keys.iter().map(entry).collect())
+        };
+        Python::List((0..5).map(epoch).collect())
+    };
     let value = Python::dict([
         ("epoch", Python::Int(4)),
         ("model_state_dict", Python::state(&state, str::to_owned)),
         ("optimizer_state_dict", Python::optimizer()),
+        ("train_metrics_history", epochs(&[("total_loss", 3.0), ("identity_loss", 0.25), ("triplet_loss", 2.0)])),
+        ("val_metrics_history", epochs(&[("total_loss", 1.0), ("cosine_sim", 0.5)])),
         ("args", args),
     ]);
     write_pth(path, &value);
@@ -162,8 +183,16 @@ fn a_checkpoint_of_the_reference_is_imported_and_resumed() {
     );
     let history = json(&at.join("old/training_history.json"));
     // The margin is the checkpoint's, the number of epochs that of the flag.
-    assert_eq!((&history["args"]["margin"], &history["args"]["epochs"]), (&1.0.into(), &6.into()));
-    assert_eq!(history["train_metrics"].as_array().unwrap().len(), 1);
+    assert_eq!((&history["args"]["margin"], &history["args"]["epochs"]), (&1.5.into(), &6.into()));
+    // Five epochs that it tells of, and one of ours.
+    assert_eq!(history["train_metrics"].as_array().unwrap().len(), 6);
+    assert_eq!(
+        (&history["train_metrics"][1]["total_loss"], &history["val_metrics"][1]["cosine_sim"]),
+        (&5.25.into(), &1.5.into())
+    );
+    // Resumed once more, it would overwrite what came of the first time.
+    run(at, "--data_dir train/datas/file --resume old/checkpoint_epoch_5.pth --batch_size 16 --epochs 6", &[])
+        .refused(&["already holds a run", "--resume"]);
 }
 
 #[test]
@@ -227,20 +256,23 @@ fn a_channel_picture_and_an_analysis_are_made() {
         .refused(&["--sample is 240", "0 to 239"]);
 }
 
-/// A toy of the measurement in the README: people of 6 dimensions, embeddings of 32.
+/// The measurement of the README in small: people of 12 dimensions, embeddings of 64 values, 900 steps, a few seconds of a processor.
+/// Least squares with a term for the turn finds nine of ten; with the pose in degrees the network finds one.
 #[test]
 fn with_the_target_term_frontalisation_helps_people_it_never_saw() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    let config =
-        FaceFeaturesConfig { people: 100, frames: 8, dim: 32, identity_rank: 6, noise: 0.1, ..Default::default() };
+    let config = FaceFeaturesConfig { people: 300, frames: 8, dim: 64, identity_rank: 12, ..Default::default() };
     face_features(&config, &at.join("data")).unwrap();
-    let line = "senet --data_dir data --image_dim 32 --hidden_dim 64 --num_layers 2 --identity_preserve_weight 0 --dropout 0 \
-                --target_weight 10 --epochs 40 --lr 5e-3 --log_dir logs --save_interval 0";
+    let line = "senet --data_dir data --image_dim 64 --hidden_dim 128 --num_layers 2 --identity_preserve_weight 0 --pose_unit right-angles \
+                --target_weight 5 --epochs 20 --lr 3e-3 --log_dir logs --save_interval 0";
     train(at, &words(line)).ok();
     let found = json(&at.join("checkpoints_senet/test_metrics.json"));
-    let way = |name: &str, figure: &str| found["identification"][name][figure].as_f64().unwrap();
+    let rise = |figure: &str| {
+        let way = |name: &str| found["identification"][name][figure].as_f64().unwrap();
+        way("frontalised") - way("untouched")
+    };
     println!("{found:#}");
-    assert!(way("frontalised", "cosine") > way("untouched", "cosine") + 0.2);
-    assert!(way("frontalised", "rank1") > way("untouched", "rank1") + 0.05);
+    // 0.36 to 0.76, 0.08 to 0.60, 0.03 to 0.50 where this was written.
+    assert!(rise("cosine") > 0.3 && rise("rank1") > 0.35 && rise("tar") > 0.3, "{found:#}");
 }

@@ -132,8 +132,14 @@ pub enum Python {
     Dict(Vec<(String, Python)>),
     /// `dict` with numbers as keys.
     Numbered(Vec<(i32, Python)>),
+    /// `list`.
+    List(Vec<Python>),
     /// `int`.
     Int(i32),
+    /// `float`.
+    Float(f64),
+    /// `bool`.
+    Bool(bool),
     /// `str`.
     Text(String),
     /// `torch.Tensor`, float or long.
@@ -202,7 +208,17 @@ impl Python {
                 }
                 out.push(b'u');
             }
+            Self::List(values) => {
+                out.extend(b"](");
+                values.iter().for_each(|value| value.pickle(out, storages));
+                out.push(b'e');
+            }
             Self::Int(value) => int(out, *value as usize),
+            Self::Float(value) => {
+                out.push(b'G');
+                out.extend(value.to_be_bytes());
+            }
+            Self::Bool(value) => out.push(if *value { 0x88 } else { 0x89 }),
             Self::Text(value) => text(out, value),
             Self::Tensor(data) => {
                 let class: &[u8] = if data.as_slice::<f32>().is_ok() { b"Float" } else { b"Long" };

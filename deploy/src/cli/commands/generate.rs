@@ -9,13 +9,14 @@ use image::{ImageFormat, RgbImage};
 use crate::DeployError;
 use crate::cli::args::GenerateArgs;
 use crate::cli::{open, print};
-use crate::generate::{Generator, strip};
+use crate::generate::{Generator, animation, strip};
 
 /// Most poses of a table.
 const MAX_POSES: usize = 100_000;
 
 pub(crate) fn run(args: &GenerateArgs) -> Result<ExitCode, DeployError> {
     // Read first: a mistake there should not cost the opening of a model.
+    let kind = kind(args)?;
     let table = args.poses.as_deref().map(read_poses).transpose()?;
     let model = open(&args.model, 1)?;
     let generator = Generator::new(&model)?;
@@ -38,8 +39,32 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<ExitCode, DeployError> {
         pose
     };
     let drawn = generator.generate(&args.image, &(0..steps).map(pose).collect::<Vec<_>>())?;
-    write(&strip(&drawn), &args.out)?;
+    match kind {
+        Kind::Png => write(&strip(&drawn), &args.out)?,
+        Kind::Apng => save(&args.out, animation(&drawn).map_err(std::io::Error::other))?,
+    }
     told(steps, &args.out)
+}
+
+/// What is written.
+enum Kind {
+    Png,
+    Apng,
+}
+
+/// What the name asks for: an animated picture where it ends in `.apng`.
+fn kind(args: &GenerateArgs) -> Result<Kind, DeployError> {
+    let ending = args.out.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    match ending.as_deref() {
+        // With --poses it is a folder, whatever its name.
+        _ if args.poses.is_some() => Ok(Kind::Png),
+        None | Some("png") => Ok(Kind::Png),
+        Some("apng") if args.turntable => Ok(Kind::Apng),
+        _ => Err(DeployError::Ending {
+            path: args.out.clone(),
+            allowed: if args.turntable { ".png (a strip) and .apng (an animation)" } else { ".png" },
+        }),
+    }
 }
 
 fn told(count: usize, out: &Path) -> Result<ExitCode, DeployError> {
@@ -49,9 +74,13 @@ fn told(count: usize, out: &Path) -> Result<ExitCode, DeployError> {
 
 fn write(picture: &RgbImage, path: &Path) -> Result<(), DeployError> {
     let mut png = std::io::Cursor::new(Vec::new());
+    let written = picture.write_to(&mut png, ImageFormat::Png);
+    save(path, written.map(|()| png.into_inner()).map_err(std::io::Error::other))
+}
+
+fn save(path: &Path, bytes: std::io::Result<Vec<u8>>) -> Result<(), DeployError> {
     let failed = |source| DeployError::Write { path: path.to_owned(), source };
-    picture.write_to(&mut png, ImageFormat::Png).map_err(|error| failed(std::io::Error::other(error)))?;
-    files::write(path, png.into_inner()).map_err(|error| failed(error.source))
+    files::write(path, bytes.map_err(failed)?).map_err(|error| failed(error.source))
 }
 
 /// One pose a line, angles in degrees between commas; a first line of words is a heading, empty lines are skipped.

@@ -1,70 +1,96 @@
-//! The report of a run: one page with everything in it.
+//! The report of a network that draws: one page with everything in it.
 
 use std::fmt::Write;
 use std::io::Cursor;
 use std::path::Path;
 
 use anyhow::Context;
-use contract::base64;
+use contract::{base64, files};
 use image::{ImageFormat, RgbImage};
-use train::checkpoint::Record;
+use train::checkpoint::Checkpoint;
 use train::history::EpochRecord;
-use train::task::controlnet::{Score, Scores};
+use train::model::{ControlNet, ControlNetConfig};
+use train::task::controlnet::{ControlnetTask, FAMILY, Score, Scores};
 
-/// What the page says besides pictures and curves.
-pub struct Facts<'a> {
-    /// Of the best network.
-    pub record: &'a Record,
-    /// The network in words.
-    pub network: &'a str,
-    /// Its figures at the end.
-    pub scores: &'a [Scores],
+/// How training went.
+pub struct Epochs<'a> {
+    /// The run's curves as a PNG file.
+    pub curves: Option<Vec<u8>>,
+    /// Its epochs.
+    pub records: &'a [EpochRecord],
 }
 
 const HEAD: &str = "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>ImageControlNet</title>\n<style>
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; margin: 1rem 0 } th, td { padding: .25rem .8rem; text-align: right }
 th:first-child, td:first-child { text-align: left } tr + tr { border-top: 1px solid #ddd }
-img { max-width: 100% } img.samples { image-rendering: pixelated; min-width: 60% } code { overflow-wrap: anywhere }
+.rows { display: flex; gap: .8rem; align-items: stretch } .rows img { flex: 1; min-width: 0; image-rendering: pixelated }
+.rows div { display: flex; flex-direction: column; justify-content: space-around; font-weight: 600 }
+img { max-width: 100% } code { overflow-wrap: anywhere } .best { font-weight: 600 }
 </style>\n";
 
-/// The page: numbers, sample pictures, the curves of the run directory, a table of the epochs.
-pub fn html(facts: &Facts<'_>, dir: &Path, samples: &RgbImage, epochs: &[EpochRecord]) -> anyhow::Result<String> {
+/// Writes the page: numbers, sample pictures of people nobody trained on, the curves and a table of the epochs where they are known.
+pub fn write(
+    path: &Path,
+    task: &ControlnetTask,
+    net: &ControlNet,
+    checkpoint: &Checkpoint,
+    scores: &[Scores],
+    epochs: Option<Epochs<'_>>,
+) -> anyhow::Result<()> {
+    let samples = task.samples(net).map_err(anyhow::Error::from_boxed)?.comparison();
+    Ok(files::write(path, html(checkpoint, scores, &samples, epochs)?)?)
+}
+
+fn html(
+    checkpoint: &Checkpoint,
+    scores: &[Scores],
+    samples: &RgbImage,
+    epochs: Option<Epochs<'_>>,
+) -> anyhow::Result<String> {
     let mut png = Cursor::new(Vec::new());
     samples.write_to(&mut png, ImageFormat::Png).context("cannot compress the sample pictures")?;
-    let Facts { record, network, scores } = facts;
+    let network: ControlNetConfig = checkpoint.network(FAMILY)?;
+    let record = &checkpoint.record;
     let mut page = String::from(HEAD);
-    writeln!(
-        page,
-        "<h1>ImageControlNet</h1>\n<p>{}. Best network after epoch {}.</p>",
-        escaped(network),
-        record.epoch
-    )?;
+    let network = escaped(&network.to_string());
+    writeln!(page, "<h1>ImageControlNet</h1>\n<p>{network}. Network after epoch {}.</p>", record.epoch)?;
     writeln!(page, "<p><code>{}</code></p>", escaped(&record.command))?;
     writeln!(
         page,
         "<h2>At the end</h2>\n<table><tr><th>PSNR in dB, SSIM<th>pairs<th>network<th>copy source<th>mean picture"
     )?;
-    for Scores { part, pairs, network, copy_source, mean_picture } in *scores {
-        let cell = |score: &Score| format!("{:.2}, {:.3}", score.psnr, score.ssim);
-        let cells = [network, copy_source, mean_picture].map(|score| format!("<td>{}", cell(score))).concat();
-        writeln!(page, "<tr><td>{}<td>{pairs}{cells}", escaped(part))?;
+    for Scores { part, pairs, network, copy_source, mean_picture } in scores {
+        let ways = [network, copy_source, mean_picture];
+        let best = ways.iter().map(|score| score.psnr).fold(f64::MIN, f64::max);
+        let cell = |Score { psnr, ssim, .. }: &Score| {
+            let class = if *psnr == best { " class=\"best\"" } else { "" };
+            format!("<td{class}>{psnr:.2}, {ssim:.3}")
+        };
+        writeln!(page, "<tr><td>{}<td>{pairs}{}", escaped(part), ways.map(cell).concat())?;
     }
-    writeln!(page, "</table>\n<h2>Sources, targets, outputs</h2>\n<p>People that validate.</p>")?;
-    writeln!(page, "<img class=\"samples\" alt=\"samples\" src=\"data:image/png;base64,{}\">", base64(png.get_ref()))?;
-    let curves = dir.join("final_training_curves.png");
-    if let Ok(curves) = std::fs::read(&curves) {
-        writeln!(page, "<h2>Curves</h2>\n<img alt=\"curves\" src=\"data:image/png;base64,{}\">", base64(&curves))?;
+    writeln!(page, "</table>\n<h2>People that nobody trained on</h2>")?;
+    writeln!(
+        page,
+        "<div class=\"rows\"><div><span>source</span><span>truth</span><span>drawn</span></div>\
+         <img alt=\"sources, true pictures and drawn ones\" src=\"data:image/png;base64,{}\"></div>",
+        base64(png.get_ref())
+    )?;
+    if let Some(Epochs { curves, records }) = epochs {
+        if let Some(curves) = curves {
+            writeln!(page, "<h2>Curves</h2>\n<img alt=\"curves\" src=\"data:image/png;base64,{}\">", base64(&curves))?;
+        }
+        let columns = ["total_loss", "image_loss", "pose_loss", "psnr", "ssim"];
+        let heads = columns.map(|column| format!("<th>{}", column.replace('_', " "))).concat();
+        writeln!(page, "<h2>Epochs</h2>\n<table><tr><th>epoch<th>learning rate<th>training loss{heads}")?;
+        for epoch in records {
+            let value = |column: &str| epoch.metrics.get(column).map_or(String::new(), |value| format!("{value:.4}"));
+            let cells = columns.map(|column| format!("<td>{}", value(column))).concat();
+            writeln!(page, "<tr><td>{}<td>{:.2e}<td>{:.4}{cells}", epoch.epoch, epoch.lr, epoch.total)?;
+        }
+        page.push_str("</table>\n");
     }
-    let columns = ["total_loss", "image_loss", "pose_loss", "psnr", "ssim"];
-    let heads = columns.map(|column| format!("<th>{column}")).concat();
-    writeln!(page, "<h2>Epochs</h2>\n<table><tr><th>epoch<th>learning rate<th>training loss{heads}")?;
-    for epoch in epochs {
-        let value = |column: &str| epoch.metrics.get(column).map_or(String::new(), |value| format!("{value:.4}"));
-        let cells = columns.map(|column| format!("<td>{}", value(column))).concat();
-        writeln!(page, "<tr><td>{}<td>{:.2e}<td>{:.4}{cells}", epoch.epoch, epoch.lr, epoch.total)?;
-    }
-    page.push_str("</table>\n</html>\n");
+    page.push_str("</html>\n");
     Ok(page)
 }
 

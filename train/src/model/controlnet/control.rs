@@ -29,7 +29,7 @@ impl PoseExtractor {
         Self { pose_head }
     }
 
-    /// `[batch, features]` to angles in degrees, `[batch, angles]`.
+    /// `[batch, features]` to angles in the network's unit, `[batch, angles]`.
     pub(super) fn forward(&self, features: Tensor<2>) -> Tensor<2> {
         sequence::rows(&self.pose_head, features)
     }
@@ -65,7 +65,7 @@ impl ControlBranch {
         }
     }
 
-    /// Poses of source and target, `[batch, angles]` in degrees, to `[batch, features]`.
+    /// Poses of source and target, `[batch, angles]` in the network's unit, to `[batch, features]`.
     pub(super) fn forward(&self, source: Tensor<2>, target: Tensor<2>) -> Tensor<2> {
         let encode = |pose| sequence::rows(&self.pose_encoder, pose);
         let change = encode(target.clone() - source) + encode(target);

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use super::sequence::{self, Maps, doubling, norm_relu};
 
 /// Channels of the smallest map.
-const CHANNELS: usize = 512;
+pub(super) const CHANNELS: usize = 512;
 
 /// Linear to a map of a sixteenth of the size, then four doublings.
 #[derive(Module, Debug)]

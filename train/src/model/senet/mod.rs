@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dropout::{Dropout, Masks};
 use super::init::{Init, Source, initialise};
-use super::{LoadReport, StateDict, UnbiasedBatchNorm, WeightsError};
+use super::{LoadReport, StateDict, UnbiasedBatchNorm, WeightsError, scale_in_words, scaled};
 use dual_branch::{INNER_DROPOUT, NormedBottleneck, bottleneck, stored_alpha};
 
 pub use dual_branch::{Branches, DualBranchConfig, DualBranchSenet};
@@ -47,6 +47,8 @@ pub struct SenetNetConfig {
     pub use_batch_stat: bool,
     /// Values of an identity feature.
     pub identity_dim: usize,
+    /// What angles are multiplied by on their way in; 1: degrees, as in the reference.
+    pub pose_scale: f64,
 }
 
 impl Default for SenetNetConfig {
@@ -63,17 +65,22 @@ impl Default for SenetNetConfig {
             learnable_fusion: true,
             use_batch_stat: false,
             identity_dim: 512,
+            pose_scale: 1.0,
         }
     }
 }
 
 impl std::fmt::Display for SenetNetConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { image_dim, pose_dim, hidden_dim, num_layers, se_reduction, identity_dim, .. } = self;
+        let Self { image_dim, pose_dim, hidden_dim, num_layers, se_reduction, identity_dim, pose_scale, .. } = self;
+        let fusion = if self.learnable_fusion { "learned" } else { "fixed" };
+        let gates = if self.use_batch_stat { "the batch's gates" } else { "gates" };
         write!(
             f,
-            "SENet of {num_layers} layers {hidden_dim} wide on {image_dim} values and {pose_dim} angles, gates through a {se_reduction}th, \
-             {identity_dim} identity features"
+            "SENet of {num_layers} layers {hidden_dim} wide ({}) on {image_dim} values and {pose_dim} angles{}, {gates} through a \
+             {se_reduction}th, a {fusion} fusion weight, {identity_dim} identity features",
+            self.activation,
+            scale_in_words(*pose_scale)
         )
     }
 }
@@ -102,6 +109,8 @@ pub struct SenetTripletNetwork {
     front_pose_layers: Vec<Block>,
     front_pose_output: Linear,
     identity_head: NormedBottleneck,
+    #[module(skip)]
+    pose_scale: f64,
 }
 
 /// What the network computes of a batch.
@@ -173,6 +182,7 @@ impl SenetTripletNetwork {
                 linear(image_dim, identity_dim),
                 norm(identity_dim),
             ),
+            pose_scale: config.pose_scale,
         };
         let alpha = stored_alpha(&config.dual_branch());
         initialise(&mut net, |key| source(key, alpha), seed);
@@ -190,17 +200,22 @@ impl SenetTripletNetwork {
     pub fn forward(&self, features: Tensor<2>, pose: Tensor<2>, masks: &mut Masks) -> SenetOutput {
         let [batch, _] = features.dims();
         assert_shape!(pose, [batch, _]);
-        let fused = Tensor::cat(vec![features.clone(), pose], 1);
-        let fused = through(&self.fusion_layers, fused, masks);
+        let fused = self.fused(features.clone(), pose, masks);
         let (linear, norm, relu, dropout) = &self.front_feature_projection;
         let projected = dropout.forward(relu.forward(norm.forward(linear.forward(fused.clone()))), masks);
         let (change, branches) = self.dual_branch.forward(projected, masks);
         let front_features = features + change;
         let front_pose = self.front_pose_output.forward(through(&self.front_pose_layers, fused, masks));
+        let front_pose = scaled(front_pose, 1.0 / self.pose_scale);
         let (first, norm, relu, dropout, second, outer) = &self.identity_head;
         let head = bottleneck((first, norm, relu, dropout, second), front_features.clone(), masks);
         let identity_features = unit_length(outer.forward(head));
         SenetOutput { front_features, identity_features, front_pose, branches }
+    }
+
+    /// Features and pose, in the unit the layers know, through the fusion layers.
+    fn fused(&self, features: Tensor<2>, pose: Tensor<2>, masks: &mut Masks) -> Tensor<2> {
+        through(&self.fusion_layers, Tensor::cat(vec![features, scaled(pose, self.pose_scale)], 1), masks)
     }
 
     /// Weight of the identity branch, 0 to 1.
@@ -215,7 +230,7 @@ impl SenetTripletNetwork {
     /// - `pose`: `[batch, pose_dim]`
     /// - returns: `[batch, image_dim]` each, or `[1, image_dim]` with `use_batch_stat`
     pub fn gates(&self, features: Tensor<2>, pose: Tensor<2>) -> [Tensor<2>; 2] {
-        let fused = through(&self.fusion_layers, Tensor::cat(vec![features, pose], 1), &mut Masks::none());
+        let fused = self.fused(features, pose, &mut Masks::none());
         let (linear, norm, relu, _) = &self.front_feature_projection;
         self.dual_branch.gates(relu.forward(norm.forward(linear.forward(fused))))
     }
@@ -269,18 +284,13 @@ pub fn load(path: &Path, net: &mut SenetTripletNetwork) -> Result<LoadReport, We
 /// # Errors
 /// The key that is missing or of another rank.
 pub fn senet_of(state: &StateDict, rest: &SenetNetConfig) -> Result<SenetNetConfig, String> {
-    let shape = |key: &str| match state.get(key).map(|data| data.shape().to_vec()) {
-        Some(shape) if shape.len() == 2 => Ok([shape[0], shape[1]]),
-        Some(shape) => Err(format!("`{key}` has shape {shape:?}, two axes are needed")),
-        None => Err(format!("`{key}` is missing")),
-    };
-    let [image_dim, hidden_dim] = shape("front_feature_projection.0.weight")?;
-    let [_, input] = shape("fusion_layers.0.0.weight")?;
+    let [image_dim, hidden_dim] = state.matrix("front_feature_projection.0.weight")?;
+    let [_, input] = state.matrix("fusion_layers.0.0.weight")?;
     let pose_dim = input.checked_sub(image_dim).filter(|angles| *angles > 0);
     let pose_dim = pose_dim
         .ok_or_else(|| format!("`fusion_layers.0.0.weight` takes {input} values, {image_dim} of them features"))?;
-    let [hidden, _] = shape("dual_branch.identity_se.fc.0.weight")?;
-    let [identity_dim, _] = shape("identity_head.4.weight")?;
+    let [hidden, _] = state.matrix("dual_branch.identity_se.fc.0.weight")?;
+    let [identity_dim, _] = state.matrix("identity_head.4.weight")?;
     let blocks = (0..).take_while(|at| state.get(&format!("fusion_layers.{at}.0.weight")).is_some()).count();
     Ok(SenetNetConfig {
         image_dim,
