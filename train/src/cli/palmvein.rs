@@ -219,7 +219,7 @@ pub struct Stage1Args {
     #[command(flatten)]
     #[serde(flatten)]
     learning: LearningArgs,
-    /// Loss.
+    /// Loss; the reference's is triplet with --mining hard, which collapses on small data.
     #[arg(long, value_enum)]
     loss: Option<Stage1Loss>,
     /// Margin of the triplets, in cosine distance.

@@ -289,9 +289,10 @@ impl Default for Stage1Config {
         Self {
             common: Common::default(),
             branch: Branch::VitPalm,
-            loss: Stage1Loss::Triplet,
+            // The reference's own, triplets drawn at random, collapses on small data: all pictures become one.
+            loss: Stage1Loss::TripletIdentity,
             margin: 0.5,
-            mining: Mining::Hard,
+            mining: Mining::BatchHard,
             identity_weight: 0.5,
             cross_modal: false,
             epochs: 30,

@@ -13,6 +13,7 @@ use super::config::{Common, Stage1Config, Stage2Config};
 use super::embed::{Classified, Embedded, classify_branch, classify_pairs, embed_branch, embed_pairs, verify};
 use super::stage2::Missing;
 use crate::engine::TaskError;
+use crate::evaluate::warn_when_collapsed;
 use crate::model::palmvein::{PalmVeinNet, Stage1Net};
 use crate::palmdata::PairPictures;
 
@@ -109,6 +110,7 @@ fn known(data: &PairedDataset) -> (&'static str, &[Pair]) {
 }
 
 fn compared(embedded: &Embedded) -> Result<VerificationReport, TaskError> {
+    warn_when_collapsed(&metrics::spread(&embedded.0));
     let nothing = "the test pairs hold no two pairs of one hand, or no two hands: there is nothing to compare";
     verify(embedded, VerificationOptions::default().resamples)?.ok_or_else(|| nothing.into())
 }
