@@ -38,6 +38,20 @@ const ORDER: u64 = 0x6865_6164_6f72_6400;
 /// Keeps the choice of poses that are held out apart.
 const HOLDOUT: u64 = 0x686f_6c64_6f75_7400;
 
+/// Pairs whose poses a page shows, at most.
+const MOST_POSES: usize = 1024;
+
+/// Angles of some pairs in degrees, a row for each.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Poses {
+    /// Of the targets.
+    pub target: Vec<Vec<f32>>,
+    /// Of the sources.
+    pub source: Vec<Vec<f32>>,
+    /// Of the sources as the network reads them.
+    pub read: Vec<Vec<f32>>,
+}
+
 /// Data and losses of a run.
 pub struct ControlnetTask {
     config: ControlnetConfig,
@@ -209,6 +223,26 @@ impl ControlnetTask {
         let pairs = &self.split.samples[2];
         let count = pairs.len().min(panels::COLUMNS);
         self.drawn(net, (0..count).map(|at| pairs[at * pairs.len() / count]).collect())
+    }
+
+    /// Poses of people nobody trained or chose by, for a network on a device without autodiff.
+    ///
+    /// # Errors
+    /// If pictures cannot be read.
+    pub fn poses(&self, net: &ControlNet) -> Result<Poses, TaskError> {
+        let pairs = &self.split.samples[2];
+        let device = self.device.clone().inner();
+        let mut poses = Poses::default();
+        for batch in self.load(&pairs[..pairs.len().min(MOST_POSES)])? {
+            let batch = batch?;
+            let read = self.forward(net, &batch, &device).source_pose.into_data();
+            let [source, target] = batch.poses;
+            let read = read.try_to_vec::<f32>().expect("angles are floats");
+            for (rows, angles) in [(&mut poses.target, target), (&mut poses.source, source), (&mut poses.read, read)] {
+                rows.extend(angles.chunks_exact(self.network.angles).map(<[f32]>::to_vec));
+            }
+        }
+        Ok(poses)
     }
 
     fn drawn(&self, net: &ControlNet, pairs: Vec<usize>) -> Result<Panels, TaskError> {

@@ -10,7 +10,7 @@ use image::{ImageFormat, RgbImage};
 use train::checkpoint::Checkpoint;
 use train::history::EpochRecord;
 use train::model::{ControlNet, ControlNetConfig};
-use train::task::controlnet::{ControlnetTask, FAMILY, Score, Scores};
+use train::task::controlnet::{ControlnetTask, FAMILY, Poses, Score, Scores};
 
 /// How training went.
 pub struct Epochs<'a> {
@@ -39,13 +39,15 @@ pub fn write(
     epochs: Option<Epochs<'_>>,
 ) -> anyhow::Result<()> {
     let samples = task.samples(net).map_err(anyhow::Error::from_boxed)?.comparison();
-    Ok(files::write(path, html(checkpoint, scores, &samples, epochs)?)?)
+    let poses = task.poses(net).map_err(anyhow::Error::from_boxed)?;
+    Ok(files::write(path, html(checkpoint, scores, &samples, &poses, epochs)?)?)
 }
 
 fn html(
     checkpoint: &Checkpoint,
     scores: &[Scores],
     samples: &RgbImage,
+    poses: &Poses,
     epochs: Option<Epochs<'_>>,
 ) -> anyhow::Result<String> {
     let mut png = Cursor::new(Vec::new());
@@ -76,6 +78,7 @@ fn html(
          <img alt=\"sources, true pictures and drawn ones\" src=\"data:image/png;base64,{}\"></div>",
         base64(png.get_ref())
     )?;
+    page += &pose_table(poses);
     if let Some(Epochs { curves, records }) = epochs {
         if let Some(curves) = curves {
             writeln!(page, "<h2>Curves</h2>\n<img alt=\"curves\" src=\"data:image/png;base64,{}\">", base64(&curves))?;
@@ -92,6 +95,47 @@ fn html(
     }
     page.push_str("</html>\n");
     Ok(page)
+}
+
+/// A row for each angle: how targets, sources, and what the network reads of the sources are spread.
+fn pose_table(Poses { target, source, read }: &Poses) -> String {
+    let mut table =
+        String::from("<h2>Poses in degrees</h2>\n<table><tr><th><th>targets<th>sources<th>sources as they are read\n");
+    for angle in 0..target.first().map_or(0, Vec::len) {
+        let column = |rows: &[Vec<f32>]| rows.iter().map(|row| row[angle]).collect::<Vec<_>>();
+        let columns = [target, source, read].map(|rows| column(rows));
+        let reach =
+            columns.iter().flatten().map(|value| value.abs()).filter(|value| value.is_finite()).fold(1.0, f32::max);
+        let name = ["yaw", "pitch", "roll"].get(angle).copied().unwrap_or("angle");
+        let cells = columns.map(|values| format!("<td>{}", histogram(&values, (reach / 5.0).ceil() * 5.0))).concat();
+        table += &format!("<tr><td>{name}{cells}\n");
+    }
+    table + "</table>\n"
+}
+
+/// How many values lie where between −`reach` and `reach`.
+fn histogram(values: &[f32], reach: f32) -> String {
+    const BINS: usize = 24;
+    const WIDTH: usize = 240;
+    const HEIGHT: f32 = 60.0;
+    let mut counts = [0_usize; BINS];
+    for value in values.iter().filter(|value| value.is_finite()) {
+        let at = (value / reach + 1.0) / 2.0 * BINS as f32;
+        counts[(at as usize).min(BINS - 1)] += 1;
+    }
+    let most = counts.iter().copied().max().unwrap_or(0).max(1);
+    let mut svg = format!("<svg width=\"{WIDTH}\" height=\"80\" font-size=\"11\" fill=\"#555\" role=\"img\">");
+    for (bin, count) in counts.into_iter().enumerate().filter(|(_, count)| *count > 0) {
+        let (width, height) = (WIDTH / BINS, HEIGHT * count as f32 / most as f32);
+        let (left, top) = (bin * width, HEIGHT - height);
+        svg += &format!(
+            "<rect x=\"{left}\" y=\"{top:.1}\" width=\"{}\" height=\"{height:.1}\" fill=\"#1f6fb4\"/>",
+            width - 1
+        );
+    }
+    svg += &format!("<path d=\"M0 {HEIGHT}H{WIDTH}\" stroke=\"#999\"/><text y=\"75\">{:.0}</text>", -reach);
+    svg += &format!("<text x=\"{}\" y=\"75\" text-anchor=\"middle\">0</text>", WIDTH / 2);
+    svg + &format!("<text x=\"{WIDTH}\" y=\"75\" text-anchor=\"end\">{reach:.0}</text></svg>")
 }
 
 fn escaped(text: &str) -> String {
