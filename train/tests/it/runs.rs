@@ -278,3 +278,29 @@ fn a_step_is_timed_on_a_made_up_batch_and_on_pictures() {
     run(&["--datadir", "data", "--identities", "1"]).refused(&["training identities", "--identities"]);
     run(&["--datadir", "nowhere"]).refused(&["nowhere"]);
 }
+
+/// Settings of glibc's heap that a running `train` sees.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn freed_memory_is_kept_unless_the_environment_says_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let seen = |given: &[(&str, &str)]| {
+        let endless = ["bench-step", "--model", "OSNet_x0_25", "--height", "32", "--width", "32", "--steps", "1000000"];
+        let mut running = command(folder.path(), &endless).envs(given.iter().copied()).spawn().unwrap();
+        // The program is started again within its first moments.
+        let (deadline, mut seen) = (Instant::now() + Duration::from_secs(2), Vec::new());
+        while seen.is_empty() && Instant::now() < deadline {
+            let environment = std::fs::read(format!("/proc/{}/environ", running.id())).unwrap();
+            let lines = environment.split(|byte| *byte == 0).map(|line| String::from_utf8_lossy(line).into_owned());
+            seen = lines.filter(|line| line.starts_with("MALLOC_")).collect();
+            seen.sort();
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        running.kill().unwrap();
+        running.wait().unwrap();
+        seen
+    };
+    let names: Vec<String> = seen(&[]).iter().map(|line| line.split('=').next().unwrap().to_owned()).collect();
+    assert_eq!(names, ["MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_TRIM_THRESHOLD_"]);
+    assert_eq!(seen(&[("MALLOC_TOP_PAD_", "0")]), ["MALLOC_TOP_PAD_=0"]);
+}
