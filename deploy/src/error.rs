@@ -104,6 +104,21 @@ pub enum DeployError {
         /// What the graph has.
         found: String,
     },
+    /// Weights beside the model are not those it was written with.
+    #[error(
+        "`{file}` beside model `{}` is damaged or replaced: its SHA-256 is {sha256}, its name promises {promised}…; copy both files again",
+        path.display()
+    )]
+    Weights {
+        /// The model file.
+        path: PathBuf,
+        /// The file with the weights.
+        file: String,
+        /// First digits of the SHA-256 that its name promises.
+        promised: String,
+        /// What it has.
+        sha256: String,
+    },
     /// The model's outputs for its golden input are not those it was exported with.
     #[error("model `{}` fails its self-test: output `{output}` differs by up to {max_diff:.3e} from the values it was exported with, first at element {at}; {tolerance:.1e} is allowed. The file is damaged, or this runtime computes wrongly", path.display())]
     SelfTest {

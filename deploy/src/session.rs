@@ -171,7 +171,7 @@ pub struct GraphFacts {
     pub nodes: BTreeMap<String, usize>,
     /// Values in float initialisers.
     pub parameters: u64,
-    /// Bytes of the model file.
+    /// Bytes of the model's files together.
     pub file_bytes: u64,
     /// Tool that wrote the file.
     pub producer: String,
@@ -181,14 +181,27 @@ pub struct GraphFacts {
     pub outputs: Vec<Port>,
 }
 
+/// A file that a model consists of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelFile {
+    /// Its name in the model's folder.
+    pub name: String,
+    /// SHA-256 of its content.
+    pub sha256: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
 /// An opened model.
 pub struct Model {
     /// The model file.
     pub path: PathBuf,
     /// What it promises.
     pub contract: ModelContract,
-    /// SHA-256 of the model file.
+    /// SHA-256 of the model file; where weights lie beside it, of the hashes of all [`Self::files`].
     pub sha256: String,
+    /// The model file, and those beside it that hold weights.
+    pub files: Vec<ModelFile>,
     /// The execution provider that really runs.
     pub provider: Provider,
     /// Why `auto` did not take a faster provider, where it tried one.
@@ -219,7 +232,7 @@ pub type Outputs = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 impl Model {
     /// Opens the model file, or the `model.onnx` of the bundle folder, at `path`.
     ///
-    /// The file is checked before ONNX Runtime sees it, the contract is compared with the graph, and the golden vectors are
+    /// The file is checked before ONNX Runtime sees it, weights beside it must be those that their name promises, the contract is compared with the graph, and the golden vectors are
     /// run.
     ///
     /// # Errors
@@ -227,7 +240,8 @@ impl Model {
     pub fn open(path: &Path, options: &Options) -> Result<Self, DeployError> {
         let path = if path.is_dir() { path.join("model.onnx") } else { path.to_owned() };
         let (file, bytes) = onnx::read(&path, &onnx::Limits::default())?;
-        let sha256 = contract::hex(&Sha256::digest(&bytes));
+        let files = model_files(&path, &bytes, &onnx::data_files(&file))?;
+        let sha256 = identity(&files);
         let contract = read_contract(&path, &file, &sha256, options)?;
         let runtime = runtime::load()?;
 
@@ -239,16 +253,18 @@ impl Model {
         }
         let lanes = lanes.min(threads).min(MAX_LANES);
         // The checked bytes themselves, unless weights lie beside the file: then the runtime must know the folder.
-        let source = if has_external(&file) { Source::File(&path) } else { Source::Bytes(&path, &bytes) };
+        let source = if files.len() > 1 { Source::File(&path) } else { Source::Bytes(&path, &bytes) };
         let open = || open_session(&runtime, source, provider, (threads / lanes).max(1));
         let first = open()?;
         let ports = |outlets: &[Outlet]| outlets.iter().map(port).collect::<Vec<_>>();
-        let graph = facts(&file, bytes.len(), ports(first.inputs()), ports(first.outputs()));
+        let file_bytes = files.iter().map(|file| file.bytes).sum();
+        let graph = facts(&file, file_bytes, ports(first.inputs()), ports(first.outputs()));
         drop(file);
         let model = Model {
             path: path.clone(),
             contract,
             sha256,
+            files,
             provider,
             provider_note,
             self_test: SelfTest::Skipped,
@@ -598,14 +614,34 @@ fn open_session(
     .map_err(failed)
 }
 
-fn has_external(file: &onnx::ModelProto) -> bool {
-    let external = onnx::DataLocation::External as i32;
-    let Some(graph) = &file.graph else { return false };
-    let attributes = graph.node.iter().flat_map(|node| &node.attribute);
-    let in_nodes = attributes.clone().filter_map(|attribute| attribute.t.as_ref());
-    // A subgraph's weights are not looked for: where there is one, the file is opened by its path.
-    attributes.clone().any(|attribute| attribute.g.is_some() || !attribute.graphs.is_empty())
-        || graph.initializer.iter().chain(in_nodes).any(|tensor| tensor.data_location == external)
+/// The model file at `path` and those called `beside` in its folder; those that we named must hold what their name promises.
+fn model_files(path: &Path, bytes: &[u8], beside: &[String]) -> Result<Vec<ModelFile>, DeployError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut all = vec![ModelFile { name, sha256: contract::hex(&Sha256::digest(bytes)), bytes: bytes.len() as u64 }];
+    for name in beside {
+        let unreadable = |source| DeployError::Read { path: path.with_file_name(name), source };
+        let (sha256, bytes) = contract::files::sha256(&path.with_file_name(name)).map_err(unreadable)?;
+        if let Some(promised) = contract::files::promised_sha256(name).filter(|digits| !sha256.starts_with(*digits)) {
+            let (path, file, promised) = (path.to_owned(), name.clone(), promised.to_owned());
+            return Err(DeployError::Weights { path, file, promised, sha256 });
+        }
+        all.push(ModelFile { name: name.clone(), sha256, bytes });
+    }
+    Ok(all)
+}
+
+/// One hash for all files of a model.
+fn identity(files: &[ModelFile]) -> String {
+    match files {
+        [only] => only.sha256.clone(),
+        // The model file may have been renamed, the others it knows by name.
+        [model, beside @ ..] => {
+            let mut hash = Sha256::new_with_prefix(&model.sha256);
+            beside.iter().for_each(|file| hash.update(format!("\n{}  {}", file.sha256, file.name)));
+            contract::hex(&hash.finalize())
+        }
+        [] => String::new(),
+    }
 }
 
 /// The model's own contract, or the one given for a foreign model.
@@ -659,7 +695,7 @@ fn port(outlet: &Outlet) -> Port {
     Port { name, element: ty.to_string(), shape: shape.iter().zip(dimension_symbols.iter()).map(axis).collect() }
 }
 
-fn facts(file: &onnx::ModelProto, file_bytes: usize, inputs: Vec<Port>, outputs: Vec<Port>) -> GraphFacts {
+fn facts(file: &onnx::ModelProto, file_bytes: u64, inputs: Vec<Port>, outputs: Vec<Port>) -> GraphFacts {
     let mut nodes = BTreeMap::new();
     let graph = file.graph.as_ref();
     for node in graph.map(|graph| graph.node.as_slice()).unwrap_or_default() {
@@ -673,7 +709,7 @@ fn facts(file: &onnx::ModelProto, file_bytes: usize, inputs: Vec<Port>, outputs:
         opset: file.opset_import.iter().map(|opset| (domain(&opset.domain), opset.version)).collect(),
         nodes,
         parameters: weights.map(|tensor| tensor.dims.iter().map(|size| size.unsigned_abs()).product::<u64>()).sum(),
-        file_bytes: file_bytes as u64,
+        file_bytes,
         producer: format!("{} {}", file.producer_name, file.producer_version).trim().to_owned(),
         inputs,
         outputs,

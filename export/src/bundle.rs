@@ -7,7 +7,7 @@ use contract::files::WriteError;
 use contract::{Axis, ModelContract, files};
 
 use crate::certificate::{self, Certificate};
-use crate::encode::{Encoded, is_data_file};
+use crate::encode::Encoded;
 use crate::error::ExportError;
 use crate::model::ExportedModel;
 use crate::verify::{Parity, Runtime, Tolerance};
@@ -50,7 +50,7 @@ pub fn write(
     runtime: &Runtime,
 ) -> Result<Written, ExportError> {
     let contract = complete(model, contract)?;
-    let files = model.encode(&contract.to_metadata());
+    let files = model.encode(&contract.to_metadata())?;
     let comparison = model.compare(&files, runtime, Tolerance::default())?;
     let certificate = Certificate::new(model, &contract, &files, &comparison, checkpoint, runtime)?;
     let (parity, bytes) = (comparison.parity, files.bytes());
@@ -78,7 +78,7 @@ pub fn write_model(path: &Path, model: &Encoded) -> Result<(), WriteError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        if name.to_str().is_some_and(|name| is_data_file(name) && Some(name) != kept) {
+        if name.to_str().is_some_and(|name| files::promised_sha256(name).is_some() && Some(name) != kept) {
             // What is left over is litter, not an error.
             let _ = std::fs::remove_file(entry.path());
         }

@@ -3,8 +3,9 @@
 mod linear;
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::rc::Rc;
 use std::sync::Once;
 
 use burn::backend::capture::CaptureBackend;
@@ -23,7 +24,7 @@ pub(crate) struct Trace {
     /// Computing operations in order; initialisation and lifetimes are left out.
     pub operations: Vec<OperationIr>,
     /// Tensors that had values before the pass: inputs, parameters and constants.
-    pub values: BTreeMap<TensorId, TensorData>,
+    pub values: BTreeMap<TensorId, Rc<TensorData>>,
     /// Names of the parameters among them.
     pub parameters: BTreeMap<TensorId, Parameter>,
     /// The inputs, in order.
@@ -39,6 +40,27 @@ pub(crate) struct Parameter {
     pub module: String,
     /// Path of the parameter itself.
     pub path: String,
+}
+
+impl Trace {
+    /// Holds parameters that `base` holds too in the same memory: a large network is there once, however often it is recorded.
+    pub(crate) fn sharing(mut self, base: &Self) -> Self {
+        let known = |(id, parameter): (&TensorId, &Parameter)| Some((parameter.path.clone(), base.values.get(id)?));
+        let known: HashMap<String, &Rc<TensorData>> = base.parameters.iter().filter_map(known).collect();
+        for (id, parameter) in &self.parameters {
+            if let (Some(value), Some(known)) = (self.values.get_mut(id), known.get(&parameter.path))
+                && equal(value, known)
+            {
+                *value = Rc::clone(known);
+            }
+        }
+        self
+    }
+}
+
+/// Whether two arrays are the same bit for bit.
+pub(crate) fn equal(a: &Rc<TensorData>, b: &Rc<TensorData>) -> bool {
+    Rc::ptr_eq(a, b) || (a.dtype() == b.dtype() && a.shape() == b.shape() && a.as_bytes() == b.as_bytes())
 }
 
 /// Records `forward` on `inputs`.
@@ -89,7 +111,7 @@ where
     Ok(Trace {
         sizes,
         operations: linear::join(operations, &output_ids),
-        values: captured.values,
+        values: captured.values.into_iter().map(|(id, data)| (id, Rc::new(data))).collect(),
         parameters: names.found,
         inputs: captured.graph.inputs,
         outputs: output_ids,

@@ -16,6 +16,9 @@ use crate::graph::{Attribute, DType, Dim, Graph, Node, Op, Reduction, Tensor, Va
 /// Most bytes of weights in a model file: protobuf ends at 2 GiB, and names need room.
 pub const LARGEST_FILE: u64 = (2 << 30) - (16 << 20);
 
+/// Most bytes of a model file: readers count them in 32 bits with a sign.
+const LARGEST_MESSAGE: u64 = i32::MAX as u64;
+
 /// Weights below this size stay in the model file whatever the rest does: shapes and axes among them, which runtimes read
 /// before they load anything.
 const SMALL: usize = 1024;
@@ -66,45 +69,62 @@ pub(crate) fn parse(model: &[u8], data: Option<&DataFile>) -> Result<ModelProto,
     read.map_err(|error| ExportError::ReadBack(Box::new(error)))
 }
 
-/// Whether a file name is that of a [`DataFile`] of ours.
-pub(crate) fn is_data_file(name: &str) -> bool {
-    let hash = name.strip_prefix("model.").and_then(|rest| rest.strip_suffix(".onnx.data"));
-    hash.is_some_and(|hash| hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
-}
-
 /// Encodes a graph for an operator set into one file.
 ///
 /// # Errors
-/// If the weights do not fit.
+/// If it does not fit.
 pub(crate) fn encode(graph: &Graph, opset: u32, metadata: &[(String, String)]) -> Result<Vec<u8>, ExportError> {
     match bytes_of_weights(graph) {
         bytes if bytes > LARGEST_FILE => Err(ExportError::TooLarge { bytes, limit: LARGEST_FILE }),
-        _ => Ok(model(graph, opset, metadata).encode_to_vec()),
+        _ => message(&model(graph, opset, metadata, &mut tensor)),
     }
 }
 
-/// Encodes a graph for an operator set; weights of more than `most_inside` bytes together go into a file of their own.
-pub(crate) fn encode_apart(graph: &Graph, opset: u32, metadata: &[(String, String)], most_inside: u64) -> Encoded {
-    let mut proto = model(graph, opset, metadata);
-    if bytes_of_weights(graph) <= most_inside.min(LARGEST_FILE) {
-        return Encoded { model: proto.encode_to_vec(), data: None };
+/// Encodes a graph for an operator set; weights of more than `most_inside` bytes together go into a file of their own, and so do
+/// those that leave no room for the rest.
+///
+/// # Errors
+/// If the rest alone does not fit into one file.
+pub(crate) fn encode_apart(
+    graph: &Graph,
+    opset: u32,
+    metadata: &[(String, String)],
+    most_inside: u64,
+) -> Result<Encoded, ExportError> {
+    if bytes_of_weights(graph) <= most_inside {
+        match encode(graph, opset, metadata) {
+            Err(ExportError::TooLarge { .. }) => {}
+            model => return Ok(Encoded { model: model?, data: None }),
+        }
     }
-    let mut bytes = vec![];
-    let tensors = proto.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
-    let mut apart: Vec<&mut TensorProto> = tensors.filter(|tensor| tensor.raw_data.len() >= SMALL).collect();
-    for tensor in &mut apart {
+    let apart = || graph.initialisers().map(|(_, tensor)| tensor.bytes().len()).filter(|&bytes| bytes >= SMALL);
+    // As large as it gets: growing would move gigabytes.
+    let mut bytes = Vec::with_capacity(apart().map(|bytes| bytes.next_multiple_of(ALIGNMENT)).sum());
+    let mut store = |constant: &Tensor, name: &str| {
+        if constant.bytes().len() < SMALL {
+            return tensor(constant, name);
+        }
         bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
-        let entry = |key: &str, value: String| StringStringEntryProto { key: key.into(), value };
-        let length = tensor.raw_data.len().to_string();
-        tensor.external_data = vec![entry("offset", bytes.len().to_string()), entry("length", length)];
-        tensor.data_location = DataLocation::External as i32;
-        bytes.append(&mut tensor.raw_data);
-    }
-    let name = format!("model.{}.onnx.data", &contract::hex(&Sha256::digest(&bytes))[..16]);
-    for tensor in apart {
+        let entry = |key: &str, value: usize| StringStringEntryProto { key: key.into(), value: value.to_string() };
+        let external_data = vec![entry("offset", bytes.len()), entry("length", constant.bytes().len())];
+        bytes.extend_from_slice(constant.bytes());
+        TensorProto { external_data, data_location: DataLocation::External as i32, ..described(constant, name) }
+    };
+    let mut proto = model(graph, opset, metadata, &mut store);
+    let name = contract::files::weights_name(&contract::hex(&Sha256::digest(&bytes)));
+    let tensors = proto.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
+    for tensor in tensors.filter(|tensor| !tensor.external_data.is_empty()) {
         tensor.external_data.insert(0, StringStringEntryProto { key: "location".into(), value: name.clone() });
     }
-    Encoded { model: proto.encode_to_vec(), data: (!bytes.is_empty()).then_some(DataFile { name, bytes }) }
+    Ok(Encoded { model: message(&proto)?, data: (!bytes.is_empty()).then_some(DataFile { name, bytes }) })
+}
+
+/// The bytes of a model file, if protobuf can count them.
+fn message(proto: &ModelProto) -> Result<Vec<u8>, ExportError> {
+    match proto.encoded_len() as u64 {
+        bytes if bytes > LARGEST_MESSAGE => Err(ExportError::TooLarge { bytes, limit: LARGEST_MESSAGE }),
+        _ => Ok(proto.encode_to_vec()),
+    }
 }
 
 fn bytes_of_weights(graph: &Graph) -> u64 {
@@ -133,9 +153,14 @@ fn ir_version(opset: u32) -> i64 {
     }
 }
 
-fn model(graph: &Graph, opset: u32, metadata: &[(String, String)]) -> ModelProto {
+fn model(
+    graph: &Graph,
+    opset: u32,
+    metadata: &[(String, String)],
+    store: &mut dyn FnMut(&Tensor, &str) -> TensorProto,
+) -> ModelProto {
     let mut initializer: Vec<TensorProto> =
-        graph.initialisers().map(|(id, constant)| tensor(constant, &graph.value(id).name)).collect();
+        graph.initialisers().map(|(id, constant)| store(constant, &graph.value(id).name)).collect();
     let node = graph.nodes.iter().map(|node| self::node(graph, node, opset, &mut initializer)).collect();
     let boundary: Vec<_> = graph.inputs.iter().chain(&graph.outputs).collect();
     let info = |id| value_info(graph.value(id));
@@ -205,11 +230,15 @@ fn attribute(name: &str, value: Attribute) -> AttributeProto {
 }
 
 fn tensor(tensor: &Tensor, name: &str) -> TensorProto {
+    TensorProto { raw_data: tensor.bytes().to_vec(), ..described(tensor, name) }
+}
+
+/// A tensor without its values.
+fn described(tensor: &Tensor, name: &str) -> TensorProto {
     TensorProto {
         dims: tensor.dims().iter().map(|&size| size as i64).collect(),
         data_type: data_type(tensor.dtype()) as i32,
         name: name.to_owned(),
-        raw_data: tensor.bytes().to_vec(),
         ..Default::default()
     }
 }
@@ -249,5 +278,63 @@ fn data_type(dtype: DType) -> DataType {
         DType::Uint32 => DataType::Uint32,
         DType::Uint64 => DataType::Uint64,
         DType::Bool => DataType::Bool,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Plain;
+
+    /// A graph that copies its input, with one constant more.
+    fn graph(constant: Tensor, name: &str) -> Graph {
+        let mut graph = Graph::new("test");
+        let x = graph.add_value("x", DType::Float, vec![Dim::Size(2)]);
+        let y = graph.add_value("y", DType::Float, vec![Dim::Size(2)]);
+        graph.inputs.push(x);
+        graph.outputs.push(y);
+        graph.add_initialiser(name, constant);
+        let (inputs, outputs) = (vec![Some(x)], vec![y]);
+        graph.nodes.push(Node { name: "copy".into(), op: Plain::Identity.into(), inputs, outputs });
+        graph
+    }
+
+    /// Pages of zeros that nobody touches take no memory.
+    fn zeros(bytes: usize) -> Tensor {
+        Tensor::new(DType::Uint8, vec![bytes], vec![0; bytes]).unwrap()
+    }
+
+    #[test]
+    fn no_message_is_larger_than_readers_can_count() {
+        let mut proto = model(&graph(zeros(0), "w"), 20, &[], &mut tensor);
+        let room = |proto: &mut ModelProto, bytes: usize| {
+            proto.graph.as_mut().unwrap().initializer[0].raw_data = vec![0; bytes];
+            proto.encoded_len() as u64
+        };
+        let most = usize::try_from(LARGEST_MESSAGE).unwrap();
+        let overhead = room(&mut proto, most) - LARGEST_MESSAGE;
+        let largest = most - usize::try_from(overhead).unwrap();
+        assert_eq!(room(&mut proto, largest), LARGEST_MESSAGE);
+        assert_eq!(room(&mut proto, largest + 1), LARGEST_MESSAGE + 1);
+        let error = message(&proto).unwrap_err();
+        assert!(matches!(error, ExportError::TooLarge { bytes, .. } if bytes == LARGEST_MESSAGE + 1), "{error}");
+    }
+
+    #[test]
+    fn weights_beyond_the_limit_go_apart() {
+        let weights = graph(zeros(3 << 10), "w");
+        let alone = encode_apart(&weights, 20, &[], 3 << 10).unwrap();
+        assert!(alone.data.is_none());
+        let apart = encode_apart(&weights, 20, &[], (3 << 10) - 1).unwrap();
+        assert_eq!(apart.data.as_ref().unwrap().bytes.len(), 3 << 10);
+        let read = apart.parse().unwrap().graph.unwrap();
+        assert_eq!(read.initializer[0].external_data[0].value, apart.data.unwrap().name);
+        // Constants that runtimes read before anything is loaded stay inside.
+        let small = graph(zeros(SMALL - 1), "w");
+        assert!(encode_apart(&small, 20, &[], 0).unwrap().data.is_none());
+        // However many bytes: never inside.
+        let huge = graph(zeros((LARGEST_FILE + 1) as usize), "w");
+        let error = encode(&huge, 20, &[]).unwrap_err();
+        assert!(matches!(error, ExportError::TooLarge { limit: LARGEST_FILE, .. }), "{error}");
     }
 }

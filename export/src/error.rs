@@ -127,9 +127,9 @@ pub enum ExportError {
         rule: String,
     },
     /// A protobuf file ends at 2 GiB.
-    #[error("the model has {bytes} bytes of weights, {limit} fit into one ONNX file")]
+    #[error("the model has {bytes} bytes, {limit} fit into one ONNX file")]
     TooLarge {
-        /// Bytes of the initialisers.
+        /// Bytes of the constants, or of the file.
         bytes: u64,
         /// The limit.
         limit: u64,

@@ -130,8 +130,12 @@ impl Exporter {
             let text = plan.symbols.iter().zip(sizes).map(|(symbol, size)| format!("{symbol} {size}"));
             record(module, &inputs, text.collect::<Vec<_>>().join(", "), &forward)
         };
-        let all = |runs: &[Sizes]| runs.iter().map(&record).collect::<Result<Vec<_>, _>>();
-        let mut traces = all(&plan.runs())?;
+        let runs = plan.runs();
+        let base = record(&runs[0])?;
+        let all = |runs: &[Sizes]| -> Result<Vec<_>, ExportError> {
+            runs.iter().map(|sizes| Ok(record(sizes)?.sharing(&base))).collect()
+        };
+        let mut traces = all(&runs[1..])?;
         // Many networks take multiples only, and say so by a panic: then those have to do.
         let (odd, even) = (plan.odd(), plan.even());
         let (joint, more) = match quietly(|| all(&odd)) {
@@ -143,6 +147,7 @@ impl Exporter {
             Err(other) => return Err(other),
         };
         traces.extend(more);
+        traces.insert(0, base);
         plan.joint = joint;
         let boundary = self.boundary(traces[0].outputs.len())?;
         let resolved = resolve(plan.clone(), traces)?;

@@ -179,7 +179,10 @@ impl ExportedModel {
 
     /// Encodes the model as [`bundle::write`](crate::bundle::write) writes it: weights beyond what
     /// [`Exporter::external_data`](crate::Exporter::external_data) allows are in a file of their own.
-    pub fn encode(&self, metadata: &[(String, String)]) -> Encoded {
+    ///
+    /// # Errors
+    /// If the rest alone does not fit into one file.
+    pub fn encode(&self, metadata: &[(String, String)]) -> Result<Encoded, ExportError> {
         encode_apart(&self.graph, self.recipe.opset, metadata, self.recipe.most_inside)
     }
 
@@ -199,7 +202,7 @@ impl ExportedModel {
     /// # Errors
     /// If a rule of ONNX is broken, ONNX Runtime fails, or an output is too far off.
     pub fn verify(&self, runtime: &Runtime) -> Result<Parity, ExportError> {
-        self.verify_encoded(&self.encode(&[]), runtime, Tolerance::default())
+        self.verify_encoded(&self.encode(&[])?, runtime, Tolerance::default())
     }
 
     /// [`Self::verify`] for the very bytes that are going to be written.

@@ -1,5 +1,7 @@
 //! A recording, computed operation by operation on the CPU: what Burn has between a network's inputs and its outputs.
 
+use std::rc::Rc;
+
 use burn::backend::flex::{Flex, FlexDevice};
 use burn::backend::ir::{OperationIr, TensorStatus};
 use burn::tensor::{TensorData, read_sync};
@@ -19,7 +21,7 @@ impl Replay {
     pub(crate) fn new(trace: Trace) -> Self {
         let mut interpreter = TensorInterpreter::new(FlexDevice);
         for (id, data) in trace.values {
-            interpreter.register_tensor_data_id(id, data);
+            interpreter.register_tensor_data_id(id, Rc::unwrap_or_clone(data));
         }
         Self { interpreter, operations: trace.operations, done: 0 }
     }

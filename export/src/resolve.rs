@@ -15,7 +15,7 @@ use burn::backend::ir::{BaseOperationIr, ModuleOperationIr, OperationIr, TensorI
 use burn::tensor::TensorData;
 use serde_json::Value as Json;
 
-use crate::capture::Trace;
+use crate::capture::{Trace, equal};
 use crate::error::ExportError;
 use crate::graph::{Dim, Formula};
 
@@ -226,16 +226,12 @@ pub(crate) fn resolve(plan: Plan, traces: Vec<Trace>) -> Result<Resolved, Export
                 }
                 match (base.values.get(&our.id), other.values.get(&their.id)) {
                     _ if base.inputs.contains(&our.id) => {}
-                    (Some(a), Some(b))
-                        if known.is_none() && (a.shape() != b.shape() || a.as_bytes() != b.as_bytes()) =>
-                    {
-                        match (Ramp::of(a), Ramp::of(b)) {
-                            (Some(ours), Some(theirs)) if ours == theirs => {
-                                ramps.insert(our.id, ours);
-                            }
-                            _ => return Err(baked(format!("a constant of shape {:?} differs", sizes(our)))),
+                    (Some(a), Some(b)) if known.is_none() && !equal(a, b) => match (Ramp::of(a), Ramp::of(b)) {
+                        (Some(ours), Some(theirs)) if ours == theirs => {
+                            ramps.insert(our.id, ours);
                         }
-                    }
+                        _ => return Err(baked(format!("a constant of shape {:?} differs", sizes(our)))),
+                    },
                     (Some(_), None) | (None, Some(_)) => return Err(diverged()),
                     _ => {}
                 }

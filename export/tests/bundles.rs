@@ -300,6 +300,9 @@ fn weights_beside_the_model_are_certified_and_replaced_together() {
     let folder = tempfile::tempdir().unwrap();
     let mut model = apart();
     write(folder.path(), &model);
+    if let Some(shown) = crate::shown() {
+        write(&shown.join("weights-apart"), &model);
+    }
     let data = |folder: &Path| -> Vec<String> {
         files(folder).into_keys().filter(|name| name.ends_with(".onnx.data")).collect()
     };
@@ -329,10 +332,10 @@ fn weights_beside_the_model_are_certified_and_replaced_together() {
     // Other weights: another file, and the old one goes once the model that named it has gone.
     let id = model.graph().initialiser_named("stem.0.weight").unwrap();
     assert!(model.graph_mut().initialiser_mut(id).unwrap().flip_sign(0));
-    bundle::write_model(&folder.path().join("model.onnx"), &model.encode(&[])).unwrap();
+    bundle::write_model(&folder.path().join("model.onnx"), &model.encode(&[]).unwrap()).unwrap();
     let after = data(folder.path());
     assert!(after.len() == 1 && after[0] != first, "{after:?}");
     // And a model that needs none leaves none.
-    bundle::write_model(&folder.path().join("model.onnx"), &blocks::export(true).encode(&[])).unwrap();
+    bundle::write_model(&folder.path().join("model.onnx"), &blocks::export(true).encode(&[]).unwrap()).unwrap();
     assert!(data(folder.path()).is_empty());
 }

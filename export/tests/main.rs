@@ -15,6 +15,8 @@ mod random;
 mod senet;
 mod shapes;
 
+use std::path::PathBuf;
+
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use contract::{Axis, fill};
@@ -69,11 +71,15 @@ fn operators(model: &ExportedModel) -> Vec<String> {
     model.graph().nodes.iter().map(|node| node.op.name()).collect()
 }
 
+/// Where models are left for a look from outside, for instance with Python's `onnx.checker`.
+fn shown() -> Option<PathBuf> {
+    std::env::var_os("VITRINE_TEST_MODELS").map(PathBuf::from)
+}
+
 /// Compares with Burn at all batch sizes; reads the bytes back with the reader for untrusted files.
 fn verified(model: &ExportedModel) {
-    // For a look at the files from outside, for instance with Python's `onnx.checker`.
-    if let Some(folder) = std::env::var_os("VITRINE_TEST_MODELS") {
-        let path = std::path::Path::new(&folder).join(format!("{}-{}.onnx", model.name(), model.opset()));
+    if let Some(folder) = shown() {
+        let path = folder.join(format!("{}-{}.onnx", model.name(), model.opset()));
         contract::files::write(&path, model.to_bytes(&[]).unwrap()).unwrap();
     }
     match model.verify(&runtime()) {

@@ -193,7 +193,12 @@ fn planted_faults_are_caught_and_located() {
 fn what_is_right_differs_nowhere() {
     for optimise in [false, true] {
         for model in [export(optimise), blocks::export(optimise)] {
-            assert_eq!(model.divergence(&model.encode(&[]), &runtime()), Divergence::Nowhere, "{}", model.name());
+            assert_eq!(
+                model.divergence(&model.encode(&[]).unwrap(), &runtime()),
+                Divergence::Nowhere,
+                "{}",
+                model.name()
+            );
         }
     }
 }
@@ -216,7 +221,7 @@ fn one_flipped_sign_is_located_in_its_branch() {
                 assert!(model.graph_mut().initialiser_mut(id).unwrap().flip_sign(index));
             };
             flip(&mut model);
-            let found = model.divergence(&model.encode(&[]), &runtime());
+            let found = model.divergence(&model.encode(&[]).unwrap(), &runtime());
             flip(&mut model);
             found
         });
@@ -234,7 +239,7 @@ fn faults_in_external_data_are_located() {
         .export(&net(), |net: &Net, image: Tensor<4>| net.conv2.forward(relu(net.conv1.forward(image))))
         .unwrap();
     model.verify(&runtime()).unwrap();
-    let encoded = model.encode(&[]);
+    let encoded = model.encode(&[]).unwrap();
     assert!(encoded.data.is_some_and(|data| data.bytes.len() > 1024));
     edit(model.graph_mut(), "conv2.weight", swap(0, 1, 4));
     let error = model.verify(&runtime()).unwrap_err();

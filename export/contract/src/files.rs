@@ -76,6 +76,22 @@ pub fn sha256(path: &Path) -> std::io::Result<(String, u64)> {
     }
 }
 
+/// Name of the file with the weights beside a model, from their SHA-256: a new model never finds the weights of an old one.
+pub fn weights_name(sha256: &str) -> String {
+    let digits: String = sha256.chars().take(PROMISED_DIGITS).collect();
+    format!("model.{digits}.onnx.data")
+}
+
+/// First digits of the SHA-256 that [`weights_name`] promises of a file's content; none if the name is another.
+pub fn promised_sha256(name: &str) -> Option<&str> {
+    let digits = name.strip_prefix("model.").and_then(|rest| rest.strip_suffix(".onnx.data"))?;
+    let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    (digits.len() == PROMISED_DIGITS && digits.bytes().all(hex)).then_some(digits)
+}
+
+/// Digits of a hash in a file name: 64 bits tell files apart, whoever wants to deceive has easier ways.
+const PROMISED_DIGITS: usize = 16;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,5 +111,16 @@ mod tests {
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
         write(&path, "new").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
+    }
+
+    #[test]
+    fn names_of_weights_promise_their_hash() {
+        let hash = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+        let name = weights_name(hash);
+        assert_eq!(name, "model.0123456789abcdef.onnx.data");
+        assert_eq!(promised_sha256(&name), Some(&hash[..16]));
+        for other in ["model.onnx.data", "model.0123456789abcdeF.onnx.data", "model.0123.onnx.data", "weights.bin"] {
+            assert_eq!(promised_sha256(other), None, "{other}");
+        }
     }
 }

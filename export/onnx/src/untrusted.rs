@@ -170,16 +170,78 @@ pub fn external_range(tensor: &TensorProto) -> Option<(&str, Range<u64>)> {
     Some((entries(tensor, "location").next().unwrap_or_default(), start..end))
 }
 
-/// Names of the files beside the model that hold initialisers of its graph, each once, in order of appearance.
+/// Names of the files beside a checked model that hold values of its tensors, wherever those are, each once, in order of
+/// appearance.
 pub fn data_files(model: &ModelProto) -> Vec<String> {
-    let mut names = vec![];
-    let tensors = model.graph.iter().flat_map(|graph| &graph.initializer);
-    for (name, _) in tensors.filter_map(external_range) {
-        if !names.iter().any(|known| known == name) {
+    let mut names: Vec<String> = vec![];
+    let _ = tensors(model, usize::MAX, &mut |tensor| {
+        if let Some((name, _)) = external_range(tensor).filter(|(name, _)| !names.iter().any(|known| known == name)) {
             names.push(name.to_owned());
         }
-    }
+        Ok::<(), ()>(())
+    });
     names
+}
+
+/// Why [`tensors`] ended early.
+enum Stop<E> {
+    /// Subgraphs are nested too deeply.
+    Depth,
+    /// What was done with a tensor failed.
+    Tensor(E),
+}
+
+/// Calls `visit` with every tensor of a model: initialisers, dense and sparse, and those in attributes of nodes, subgraphs and
+/// functions.
+fn tensors<'a, E>(
+    model: &'a ModelProto,
+    depth: usize,
+    visit: &mut dyn FnMut(&'a TensorProto) -> Result<(), E>,
+) -> Result<(), Stop<E>> {
+    let mut walk = Walk { visit, depth };
+    model.graph.iter().try_for_each(|graph| walk.graph(graph, 0))?;
+    model.functions.iter().try_for_each(|function| {
+        walk.nodes(&function.node, 0)?;
+        walk.attributes(&function.attribute_proto, 0)
+    })
+}
+
+struct Walk<'v, 'a, E> {
+    visit: &'v mut dyn FnMut(&'a TensorProto) -> Result<(), E>,
+    /// Deepest nesting of subgraphs.
+    depth: usize,
+}
+
+impl<'a, E> Walk<'_, 'a, E> {
+    fn graph(&mut self, graph: &'a GraphProto, depth: usize) -> Result<(), Stop<E>> {
+        if depth > self.depth {
+            return Err(Stop::Depth);
+        }
+        self.all(&graph.initializer)?;
+        self.sparse(&graph.sparse_initializer)?;
+        self.nodes(&graph.node, depth)
+    }
+
+    fn all(&mut self, tensors: impl IntoIterator<Item = &'a TensorProto>) -> Result<(), Stop<E>> {
+        tensors.into_iter().try_for_each(|tensor| (self.visit)(tensor).map_err(Stop::Tensor))
+    }
+
+    fn sparse(&mut self, tensors: impl IntoIterator<Item = &'a SparseTensorProto>) -> Result<(), Stop<E>> {
+        self.all(tensors.into_iter().flat_map(|sparse| sparse.values.iter().chain(&sparse.indices)))
+    }
+
+    fn nodes(&mut self, nodes: &'a [NodeProto], depth: usize) -> Result<(), Stop<E>> {
+        nodes.iter().try_for_each(|node| self.attributes(&node.attribute, depth))
+    }
+
+    fn attributes(&mut self, attributes: &'a [AttributeProto], depth: usize) -> Result<(), Stop<E>> {
+        for attribute in attributes {
+            self.all(attribute.t.iter().chain(&attribute.tensors))?;
+            self.sparse(attribute.sparse_tensor.iter().chain(&attribute.sparse_tensors))?;
+            attribute.g.iter().chain(&attribute.graphs).try_for_each(|graph| self.graph(graph, depth + 1))?;
+        }
+        Ok(())
+    }
 }
 
 fn entries<'a>(tensor: &'a TensorProto, key: &'a str) -> impl Iterator<Item = &'a str> {
@@ -215,47 +277,13 @@ impl Check<'_> {
         if model.opset_import.is_empty() {
             return Err(missing("no operator set is named"));
         }
-        self.graph(graph, 0)?;
-        for function in &model.functions {
-            self.nodes(&function.node, 0)?;
-            self.attributes(&function.attribute_proto, 0)?;
-        }
-        Ok(model)
-    }
-
-    fn graph(&self, graph: &GraphProto, depth: usize) -> Result<(), ModelFileError> {
-        if depth > self.limits.graph_depth {
-            return Err(ModelFileError::Depth { path: self.path.to_owned(), allowed: self.limits.graph_depth });
-        }
-        for tensor in &graph.initializer {
-            self.tensor(tensor)?;
-        }
-        self.sparse(&graph.sparse_initializer)?;
-        self.nodes(&graph.node, depth)
-    }
-
-    fn sparse<'a>(&self, tensors: impl IntoIterator<Item = &'a SparseTensorProto>) -> Result<(), ModelFileError> {
-        tensors
-            .into_iter()
-            .flat_map(|sparse| sparse.values.iter().chain(&sparse.indices))
-            .try_for_each(|t| self.tensor(t))
-    }
-
-    fn nodes(&self, nodes: &[NodeProto], depth: usize) -> Result<(), ModelFileError> {
-        nodes.iter().try_for_each(|node| self.attributes(&node.attribute, depth))
-    }
-
-    fn attributes(&self, attributes: &[AttributeProto], depth: usize) -> Result<(), ModelFileError> {
-        for attribute in attributes {
-            for tensor in attribute.t.iter().chain(&attribute.tensors) {
-                self.tensor(tensor)?;
-            }
-            self.sparse(attribute.sparse_tensor.iter().chain(&attribute.sparse_tensors))?;
-            for graph in attribute.g.iter().chain(&attribute.graphs) {
-                self.graph(graph, depth + 1)?;
+        match tensors(&model, self.limits.graph_depth, &mut |tensor| self.tensor(tensor)) {
+            Ok(()) => Ok(model),
+            Err(Stop::Tensor(error)) => Err(error),
+            Err(Stop::Depth) => {
+                Err(ModelFileError::Depth { path: self.path.to_owned(), allowed: self.limits.graph_depth })
             }
         }
-        Ok(())
     }
 
     fn tensor(&self, tensor: &TensorProto) -> Result<(), ModelFileError> {
@@ -430,6 +458,9 @@ mod tests {
         for bytes in hidden(external("../secret")) {
             let error = parse(&bytes, Path::new("model.onnx"), &Limits::default()).unwrap_err();
             assert!(matches!(error, ModelFileError::ExternalPath { .. }), "{error}");
+        }
+        for bytes in hidden(external("w.bin")) {
+            assert_eq!(data_files(&ModelProto::decode(bytes.as_slice()).unwrap()), ["w.bin"]);
         }
     }
 

@@ -130,7 +130,7 @@ impl Bundle {
     }
 
     fn against(&self, again: &ExportedModel, runtime: &Runtime) -> Result<String, String> {
-        let fresh = again.encode(&self.contract()?.to_metadata());
+        let fresh = again.encode(&self.contract()?.to_metadata()).map_err(|error| sentence(&error))?;
         let tolerance = self.certificate.parity.tolerance;
         let outputs = parity::compare(again, &self.bytes, self.beside(), runtime, tolerance);
         let same = fresh.model == self.bytes;

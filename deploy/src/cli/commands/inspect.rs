@@ -10,7 +10,7 @@ use crate::DeployError;
 use crate::cli::args::{FactsFormat, InspectArgs};
 use crate::cli::{print, print_json};
 use crate::report::aligned;
-use crate::session::{Model, Options, Port};
+use crate::session::{Model, ModelFile, Options, Port};
 
 pub(crate) fn run(args: &InspectArgs) -> Result<ExitCode, DeployError> {
     let options = Options {
@@ -35,10 +35,12 @@ fn available(model: &Model) -> Vec<String> {
 
 fn facts(model: &Model) -> serde_json::Value {
     let port = |port: &Port| json!({"name": port.name, "element": port.element, "shape": port.shape});
+    let file = |file: &ModelFile| json!({"name": file.name, "sha256": file.sha256, "bytes": file.bytes});
     let graph = &model.graph;
     json!({
         "path": model.path.to_string_lossy(),
         "sha256": model.sha256,
+        "files": model.files.iter().map(file).collect::<Vec<_>>(),
         "file_bytes": graph.file_bytes,
         "producer": graph.producer,
         "opset": graph.opset,
@@ -69,6 +71,9 @@ fn table(model: &Model) -> String {
     line("architecture", format!("{} (family {}, {})", contract.architecture, contract.family, contract.precision));
     line("sha256", model.sha256.clone());
     line("file", format!("{:.2} MB, {} parameters", graph.file_bytes as f64 / 1e6, thousands(graph.parameters)));
+    for file in model.files.iter().filter(|_| model.files.len() > 1) {
+        line("", format!("{}: {:.2} MB, sha256 {}", file.name, file.bytes as f64 / 1e6, file.sha256));
+    }
     let opsets = graph.opset.iter().map(|(domain, version)| format!("{domain} {version}"));
     line("opset", opsets.collect::<Vec<_>>().join(", "));
     line("written by", graph.producer.clone());
