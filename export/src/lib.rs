@@ -38,6 +38,14 @@
 //! assert_eq!(names, ["hidden", "hidden/Relu", "head"]);
 //! let bytes = model.to_bytes(&[])?;
 //! onnx::parse(&bytes, "net.onnx".as_ref(), &onnx::Limits::default()).expect("what we write can be read");
+//!
+//! // Every axis fixed, for another operator set, as it was recorded.
+//! let one = Exporter::new("net")
+//!     .opset(17)
+//!     .optimise(false)
+//!     .input("x", [Axis::Size(1), Axis::Size(8)])
+//!     .export(&net, |net: &Net, x: Tensor<2>| net.forward(x))?;
+//! assert_eq!(one.outputs(), [("output".to_owned(), vec![Axis::Size(1), Axis::Size(4)])]);
 //! # Ok::<(), export::ExportError>(())
 //! ```
 //!
@@ -159,8 +167,10 @@ pub use verify::{Bundle, Check, Divergence, Outcome, Parity, Runtime, Tolerance}
 pub const OPSETS: RangeInclusive<u32> = 17..=23;
 
 /// Operator set that is written when none is asked for: 20, the newest that every TensorRT 10 and ONNX Runtime 1.31 take. The
-/// parser of TensorRT 10.0 reads 9 to 20, later ones 22 and more; ONNX Runtime 1.31 reads all of [`OPSETS`]. It is the first
-/// with `Gelu` as an operator, and its IR version, 9, is read by every runtime since 2023.
+/// parser of TensorRT 10.0 and 10.1 takes "the inclusive range of opset 9 to opset 20", and has every operator that we write but
+/// `BitShift`, `Bitwise…` and `DeformConv` (`docs/operators.md` of onnx/onnx-tensorrt, tags `release/10.0-GA` and
+/// `release/10.1-GA`); ONNX Runtime 1.31 takes all of [`OPSETS`]. It is the first set with `Gelu` as an operator, and its IR
+/// version, 9, is read by every runtime since 2023.
 pub const DEFAULT_OPSET: u32 = 20;
 
 /// The Burn that modules are recorded with.

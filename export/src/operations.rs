@@ -28,6 +28,8 @@ pub enum Fate {
         onnx: &'static [&'static str],
         /// First operator set that it is written for.
         since: u32,
+        /// Last one, where ONNX Runtime lacks the operators' later versions.
+        until: Option<u32>,
     },
     /// It has no ONNX form.
     Refused {

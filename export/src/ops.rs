@@ -1,6 +1,6 @@
 //! `export --ops`: what becomes of every kind of operation that Burn knows.
 
-use export::{BURN_VERSION, Fate, OperationKind, operation_kinds};
+use export::{BURN_VERSION, Fate, OPSETS, OperationKind, operation_kinds};
 
 use crate::Format;
 
@@ -24,15 +24,16 @@ pub(crate) fn report(format: Format) -> String {
         return format!("{report}\n");
     }
     let width = kinds.iter().map(|kind| kind.to_string().len()).max().unwrap_or(0);
-    let mut report = format!("{:width$}  since  ONNX\n", "Burn");
+    let mut report = format!("{:width$}  sets    ONNX\n", "Burn");
     for kind in &kinds {
         let name = kind.to_string();
         match kind.fate {
-            Fate::Lowered { onnx, since } => {
-                report.push_str(&format!("{name:width$}  {since:5}  {}\n", onnx.join(", ")));
+            Fate::Lowered { onnx, since, until } => {
+                let sets = format!("{since}-{}", until.unwrap_or(*OPSETS.end()));
+                report.push_str(&format!("{name:width$}  {sets:6}  {}\n", onnx.join(", ")));
             }
             Fate::Refused { reason, way_out } => {
-                report.push_str(&format!("{name:width$}         not lowered: {reason}; {way_out}\n"));
+                report.push_str(&format!("{name:width$}          not lowered: {reason}; {way_out}\n"));
             }
             Fate::Backward | Fate::Bookkeeping => {}
         }

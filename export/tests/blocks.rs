@@ -1,5 +1,7 @@
 //! A block with everything that OSNet's have, and heads like LMBN_n's.
 
+use std::collections::HashSet;
+
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::pool::{AvgPool2d, AvgPool2dConfig, MaxPool2d, MaxPool2dConfig};
@@ -134,14 +136,28 @@ fn agrees_with_burn_at_every_batch_size_and_operator_set() {
 
 #[test]
 fn names_are_module_paths_and_symbols_are_shared() {
-    let model = export(true);
-    let graph = model.graph();
-    let names: Vec<&str> = graph.nodes.iter().map(|node| node.name.as_str()).collect();
-    for name in ["stem.0", "light.0.conv1", "light.1.conv2", "gate.fc2", "heads.4.0"] {
-        assert!(names.contains(&name), "{name} is missing in {names:?}");
+    for optimise in [true, false] {
+        let model = export(optimise);
+        let graph = model.graph();
+        let names: Vec<&str> = graph.nodes.iter().map(|node| node.name.as_str()).collect();
+        for name in ["stem.0", "light.0.conv1", "light.1.conv2", "gate.fc2", "heads.4.0"] {
+            assert!(names.contains(&name), "{name} is missing in {names:?}");
+        }
+        // As recorded, norms are there too.
+        assert_eq!(names.contains(&"stem.1"), !optimise, "{names:?}");
+        assert!(graph.initialiser_named("light.1.conv2.weight").is_some());
+        assert!(!names.iter().any(|name| name.contains("Small")), "{names:?}");
+        // What belongs to no module is named after its operator, and whatever has a name has its own.
+        let modules = ["stem", "light", "gate", "last", "heads"];
+        let known = |name: &&str| modules.iter().any(|module| name.starts_with(module)) || !name.contains('.');
+        assert!(names.iter().all(known), "{names:?}");
+        let values = graph.nodes.iter().flat_map(|node| &node.outputs).copied();
+        let values = values.chain(graph.initialisers().map(|(id, _)| id)).chain(graph.inputs.iter().copied());
+        let values: Vec<&str> = values.map(|id| graph.value(id).name.as_str()).collect();
+        let unique: HashSet<&str> = names.iter().chain(&values).copied().collect();
+        assert_eq!(unique.len(), names.len() + values.len());
     }
-    assert!(graph.initialiser_named("light.1.conv2.weight").is_some());
-    assert!(!names.iter().any(|name| name.contains("Small")), "{names:?}");
+    let model = export(true);
     let batch = Axis::Symbol("batch".into());
     assert_eq!(model.inputs()[0].1[0], batch);
     assert_eq!(model.outputs(), [("features".to_owned(), vec![batch, Axis::Size(6), Axis::Size(5)])]);
@@ -162,11 +178,18 @@ fn training_parts_are_gone_and_norms_are_folded() {
 #[test]
 fn the_same_weights_give_the_same_bytes() {
     let net = Net::new(&Device::flex());
-    let bytes = || {
-        let model = exporter().export(&net, |net: &Net, x: Tensor<4>| net.embed(x)).unwrap();
-        (model.to_bytes(&[("key".into(), "value".into())]).unwrap(), model.weights_sha256())
-    };
-    assert_eq!(bytes(), bytes());
+    for (opset, optimise) in [(17, false), (20, true), (20, false), (23, true)] {
+        let bytes = || {
+            let exporter = exporter().opset(opset).optimise(optimise);
+            let model = exporter.export(&net, |net: &Net, x: Tensor<4>| net.embed(x)).unwrap();
+            (model.to_bytes(&[("key".into(), "value".into())]).unwrap(), model.weights_sha256())
+        };
+        let (first, hash) = bytes();
+        assert_eq!((first.clone(), hash), bytes());
+        let read = onnx::parse(&first, "model.onnx".as_ref(), &onnx::Limits::default()).unwrap();
+        assert_eq!(read.doc_string, format!("block, exported from Burn {}", export::BURN_VERSION));
+        assert_eq!((read.metadata_props[0].key.as_str(), read.metadata_props[0].value.as_str()), ("key", "value"));
+    }
 }
 
 /// Burn shares batch-norm statistics between clones; an export must leave the module as it was.

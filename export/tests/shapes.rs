@@ -1,8 +1,10 @@
 //! Dynamic axes: resolved, computed, or refused with the place; never baked in.
 
 use burn::module::{Module, Param};
-use burn::tensor::module::{adaptive_avg_pool2d, conv2d};
-use burn::tensor::ops::ConvOptions;
+use burn::tensor::module::{
+    adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d, conv2d, max_pool2d, max_pool2d_with_indices,
+};
+use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn::tensor::{Device, Tensor};
 use contract::Axis;
 use export::{ExportError, Exporter};
@@ -106,13 +108,58 @@ fn a_fixed_batch_stays_fixed() {
 }
 
 #[test]
-fn adaptive_pooling_to_bins_needs_a_fixed_axis() {
-    let error = Exporter::new("bins")
+fn adaptive_pooling_to_bins_follows_the_axis() {
+    // Sizes that the bins divide, that they do not, and smaller ones.
+    let exporter = |name: &str, rank: usize, sizes: [usize; 3]| {
+        let symbols = ["depth", "height", "width"];
+        let axes = [symbol("batch"), Axis::Size(2)].into_iter().chain(symbols[..rank].iter().copied().map(symbol));
+        let exporter = Exporter::new(name).input("x", axes.collect::<Vec<_>>());
+        symbols[..rank].iter().fold(exporter, |exporter, symbol| exporter.recorded_at(*symbol, sizes))
+    };
+    let line = exporter("bins of a line", 1, [2, 3, 7]);
+    verified(&line.export(&net(), |_: &Net, x: Tensor<3>| adaptive_avg_pool1d(x, 4)).unwrap());
+    let plane = exporter("bins of a plane", 2, [8, 13, 20]);
+    let bins = |_: &Net, x: Tensor<4>| (adaptive_avg_pool2d(x.clone(), [2, 1]), adaptive_avg_pool2d(x, [5, 16]));
+    let model = plane.clone().export(&net(), bins).unwrap();
+    assert_eq!(model.outputs()[1].1[1..], [2, 5, 16].map(Axis::Size));
+    verified(&model);
+    verified(&plane.opset(17).optimise(false).export(&net(), bins).unwrap());
+    let space = exporter("bins of a space", 3, [2, 4, 5]);
+    verified(&space.export(&net(), |_: &Net, x: Tensor<5>| adaptive_avg_pool3d(x, [3, 1, 2])).unwrap());
+}
+
+#[test]
+fn what_needs_a_fixed_axis_says_which_and_where() {
+    let error = Exporter::new("rounding up")
         .input("x", [symbol("batch"), Axis::Size(4), symbol("height"), Axis::Size(8)])
         .recorded_at("height", [8, 12, 20])
-        .export(&net(), |_: &Net, x: Tensor<4>| adaptive_avg_pool2d(x, [2, 1]))
+        .export(&net(), |net: &Net, x: Tensor<4>| {
+            let x = x * net.first.scale.val().reshape([1, 4, 1, 1]);
+            max_pool2d(x, MaxPoolOptions::new([2, 2]).with_stride([2, 2]).with_padding([0, 0]).with_ceil_mode(true))
+        })
         .unwrap_err();
-    assert!(error.to_string().contains("needs a fixed axis, this one is `height`"), "{error}");
+    let text = error.to_string();
+    assert!(matches!(error, ExportError::Baked { .. }), "{text}");
+    for part in ["`Module::MaxPool2d` in `first`", "needs a fixed axis, this one is `height`"] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+/// The whole axis is the largest few of as many as it has; positions are counted inside a channel of any size.
+#[test]
+fn sorting_and_positions_follow_the_axis() {
+    let model = Exporter::new("order")
+        .input("x", [symbol("batch"), Axis::Size(3), symbol("height"), symbol("width")])
+        .export(&net(), |_: &Net, x: Tensor<4>| {
+            let pool = MaxPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding([1, 1]);
+            // Of equals Burn may take either first.
+            let ordered = |order| x.clone().gather(2, order);
+            let (sorted, order) = x.clone().sort_descending_with_indices(2);
+            let by_order = [sorted, ordered(order), ordered(x.clone().argsort(2))];
+            (x.clone().sort(3), by_order, max_pool2d_with_indices(x, pool))
+        })
+        .unwrap();
+    verified(&model);
 }
 
 #[test]
@@ -152,7 +199,7 @@ fn sizes_of_several_axes_are_computed_exactly() {
     let sizes = |output: usize| model.outputs()[output].1.iter().map(size).collect::<Vec<_>>();
     assert_eq!(sizes(0), ["2*batch", "2", "floor((height + 1)/2)*floor((width + 1)/2)"]);
     assert_eq!(sizes(1), ["batch*floor((height + 1)/2)", "floor((width + 1)/2)", "4"]);
-    assert_eq!(sizes(2)[2], "floor((4*height + 4*other + 7)/8)");
+    assert_eq!(sizes(2)[2], "floor((height + other + 1)/2)");
     assert_eq!(sizes(3)[2], "floor((height + 1)/2) - 1");
     assert_eq!(sizes(4)[1], "height + other");
     verified(&model);

@@ -155,10 +155,12 @@ impl Formula {
             let inner = inner.plus(&Self::constant(constant.checked_mul(inner_divisor)?))?;
             return whole.plus(&inner.over(divisor.checked_mul(inner_divisor)?)?);
         }
-        let common = rest.terms.values().fold(divisor, |common, &coefficient| gcd(common, coefficient));
+        // floor((g·x + c)/(g·d)) = floor((x + floor(c/g))/d)
+        let common = factors.iter().fold(divisor, |common, &(_, coefficient)| gcd(common, coefficient));
         for coefficient in rest.terms.values_mut() {
             *coefficient /= common;
         }
+        rest.terms.retain(|_, coefficient| *coefficient != 0);
         let quotient = Self { terms: [(vec![Factor::Quotient(rest, divisor / common)], 1)].into() };
         whole.plus(&quotient)
     }
@@ -272,6 +274,14 @@ mod tests {
         assert_eq!(twice.to_string(), "floor((h + 3)/4)");
         assert_eq!(h().times(&n(6)).unwrap().over(3).unwrap().to_string(), "2*h");
         assert_eq!(h().times(&n(6)).unwrap().plus(&n(2)).unwrap().over(4).unwrap().to_string(), "h + floor((h + 1)/2)");
+        // What rounds is only what the divisor leaves of the constant.
+        let sum = h().plus(&Formula::symbol("w")).unwrap().times(&n(4)).unwrap();
+        assert_eq!(sum.plus(&n(7)).unwrap().over(8).unwrap().to_string(), "floor((h + w + 1)/2)");
+        assert_eq!(sum.plus(&n(3)).unwrap().over(8).unwrap().to_string(), "floor((h + w)/2)");
+        for (size, constant) in (0..20).flat_map(|size| (-9..9).map(move |constant| (size, constant))) {
+            let quotient = h().times(&n(6)).unwrap().plus(&n(constant)).unwrap().over(9).unwrap();
+            assert_eq!(quotient.evaluate(&|_| Some(size)), Some((6 * size + constant).div_euclid(9)));
+        }
         assert_eq!(h().plus(&n(1)).unwrap().times(&h()).unwrap(), h().times(&h()).unwrap().plus(&h()).unwrap());
         for size in 1..40 {
             let halved = (size - 1i64).div_euclid(2) + 1;

@@ -16,7 +16,6 @@ pub enum Plain {
     Asinh,
     Atan,
     Atanh,
-    /// Zeros and ones, drawn with the input's probabilities.
     BitwiseAnd,
     BitwiseNot,
     BitwiseOr,
@@ -110,6 +109,13 @@ pub enum Op {
     ArgMin {
         axis: i64,
     },
+    /// Of `[batch, heads, length, width]`, or with numbers of heads of `[batch, length, heads·width]`.
+    Attention {
+        heads: Option<[i64; 2]>,
+        is_causal: bool,
+        scale: f32,
+        softcap: f32,
+    },
     AveragePool {
         window: Window,
         count_include_pad: bool,
@@ -167,6 +173,9 @@ pub enum Op {
     HardSigmoid {
         alpha: f32,
         beta: f32,
+    },
+    InstanceNormalization {
+        epsilon: f32,
     },
     LayerNormalization {
         axis: i64,
@@ -288,6 +297,7 @@ impl Op {
             Op::Reduce { reduction, .. } => format!("Reduce{reduction:?}"),
             Op::ArgMax { .. } => "ArgMax".into(),
             Op::ArgMin { .. } => "ArgMin".into(),
+            Op::Attention { .. } => "Attention".into(),
             Op::AveragePool { .. } => "AveragePool".into(),
             Op::BatchNormalization { .. } => "BatchNormalization".into(),
             Op::BitShift { .. } => "BitShift".into(),
@@ -304,6 +314,7 @@ impl Op {
             Op::Gemm { .. } => "Gemm".into(),
             Op::GridSample { .. } => "GridSample".into(),
             Op::HardSigmoid { .. } => "HardSigmoid".into(),
+            Op::InstanceNormalization { .. } => "InstanceNormalization".into(),
             Op::LayerNormalization { .. } => "LayerNormalization".into(),
             Op::LeakyRelu { .. } => "LeakyRelu".into(),
             Op::LogSoftmax { .. } => "LogSoftmax".into(),
@@ -323,6 +334,7 @@ impl Op {
     /// First operator set that has this operator in the form we write.
     pub fn since(&self) -> u32 {
         match self {
+            Op::Attention { .. } => 23,
             Op::Gelu { .. } => 20,
             Op::DeformConv { .. } => 19,
             Op::Plain(Plain::BitwiseAnd | Plain::BitwiseNot | Plain::BitwiseOr | Plain::BitwiseXor) => 18,
@@ -330,6 +342,11 @@ impl Op {
             | Op::ScatterND { update: Update::Max | Update::Min } => 18,
             _ => 17,
         }
+    }
+
+    /// Last operator set whose version of it ONNX Runtime 1.31 has, where it lacks later ones.
+    pub fn until(&self) -> Option<u32> {
+        self.is_random().then_some(21)
     }
 
     /// Whether it gives other values in every run: such nodes are neither computed in advance nor shared.
@@ -362,6 +379,12 @@ impl Op {
             Op::Plain(_) | Op::Gelu { tanh: false } => vec![],
             Op::Gelu { tanh: true } => vec![("approximate", Text("tanh"))],
             Op::ArgMax { axis } | Op::ArgMin { axis } => vec![("axis", Int(*axis)), ("keepdims", Int(1))],
+            Op::Attention { heads, is_causal, scale, softcap } => {
+                let mut list = vec![("scale", Float(*scale)), ("softcap", Float(*softcap))];
+                list.push(("is_causal", Int(i64::from(*is_causal))));
+                list.extend(heads.iter().flat_map(|[q, kv]| [("q_num_heads", Int(*q)), ("kv_num_heads", Int(*kv))]));
+                list
+            }
             Op::AveragePool { window, count_include_pad } => {
                 // `dilations` came with operator set 19; ours are always 1.
                 let mut list = geometry(window);
@@ -369,7 +392,9 @@ impl Op {
                 list.push(("count_include_pad", Int(i64::from(*count_include_pad))));
                 list
             }
-            Op::BatchNormalization { epsilon } => vec![("epsilon", Float(*epsilon))],
+            Op::BatchNormalization { epsilon } | Op::InstanceNormalization { epsilon } => {
+                vec![("epsilon", Float(*epsilon))]
+            }
             Op::BitShift { left } => vec![("direction", Text(if *left { "LEFT" } else { "RIGHT" }))],
             Op::Cast { to } => vec![("to", Type(*to))],
             Op::Concat { axis }

@@ -5,10 +5,70 @@ use burn::backend::ir::{AttentionOpIr, ScalarIr};
 use super::{Lowered, Lowering, Reason, float_type};
 use crate::graph::{DType, Dim, Op, Plain, Tensor, ValueId};
 
-/// Burn `attention` -> ONNX `MatMul`, `Softmax`, `MatMul`, with scale, soft cap, mask, causal mask and bias between. A row
-/// whose keys are all masked gives zeros, as in Burn. The `Attention` operator of operator set 23 is not used: it gives NaN
-/// for such a row, and runtimes recognise these pieces.
+/// Burn `attention` -> ONNX `Attention` in single precision where the operator set has it, else [`pieces`].
 pub(super) fn attention(l: &mut Lowering, op: &AttentionOpIr) -> Lowered {
+    let tensors = [&op.query, &op.key, &op.value].into_iter().chain(&op.mask).chain(&op.attn_bias);
+    if let Some(other) = tensors.map(|tensor| tensor.shape.len()).find(|&rank| rank != 4) {
+        return Err(Reason::Unsupported(format!("attention of a tensor of rank {other}; it takes rank 4")));
+    }
+    let whole = l.opset() >= ATTENTION && float_type(op.out.dtype)? == DType::Float;
+    if whole { operator(l, op) } else { pieces(l, op) }
+}
+
+/// First operator set with `Attention`.
+const ATTENTION: u32 = 23;
+
+/// ONNX `Attention`: soft cap, then mask or bias, and zeros for a row whose keys are all masked, as in Burn. Its mask tells
+/// which keys are seen, Burn's which are not; its causal mask counts from the first key, Burn's from the last.
+fn operator(l: &mut Lowering, op: &AttentionOpIr) -> Lowered {
+    let mut inputs = vec![l.input(&op.query)?, l.input(&op.key)?, l.input(&op.value)?];
+    let [query_dims, key_dims] = [&op.query, &op.key].map(|tensor| l.dims(tensor));
+    let (queries, keys) = (&query_dims[2], &key_dims[2]);
+    let scale = scale(l, op, &query_dims[3])?;
+    let is_causal = op.options.is_causal && queries.same(keys);
+    let mut hidden = op.mask.as_ref().map(|mask| l.input(mask)).transpose()?;
+    if op.options.is_causal && !is_causal {
+        let later = causal(l, queries, keys)?;
+        hidden = Some(match hidden {
+            None => later,
+            Some(mask) => {
+                let dims = [&l.value(mask).dims[..2], &[queries.clone(), keys.clone()]].concat();
+                l.step(Plain::Or, &[mask, later], DType::Bool, dims)
+            }
+        });
+    }
+    let bias = op.attn_bias.as_ref().map(|bias| l.input(bias)).transpose()?;
+    inputs.extend(match (hidden, bias) {
+        (None, bias) => bias,
+        (Some(hidden), None) => Some(l.like(Plain::Not, &[hidden])),
+        (Some(hidden), Some(bias)) => {
+            let lowest = l.float("masked", op.out.dtype, f64::NEG_INFINITY)?;
+            let dims = [&query_dims[..3], std::slice::from_ref(keys)].concat();
+            Some(l.step(Plain::Where, &[hidden, lowest, bias], DType::Float, dims))
+        }
+    });
+    let softcap = op.options.softcap.map_or(0.0, number);
+    l.emit(Op::Attention { heads: None, is_causal, scale: scale as f32, softcap: softcap as f32 }, &inputs, &op.out)
+}
+
+fn number(value: ScalarIr) -> f64 {
+    match value {
+        ScalarIr::Float(value) => value,
+        other => other.elem(),
+    }
+}
+
+/// What scores are multiplied with: what is given, or one over the root of the heads' width.
+fn scale(l: &Lowering, op: &AttentionOpIr, width: &Dim) -> Result<f64, Reason> {
+    match op.options.scale {
+        Some(scale) => Ok(number(scale)),
+        None => Ok(1.0 / (l.fixed("attention without a scale", std::slice::from_ref(width))?[0] as f64).sqrt()),
+    }
+}
+
+/// ONNX `MatMul`, `Softmax`, `MatMul`, with scale, soft cap, mask, causal mask and bias between. A row whose keys are all masked
+/// gives zeros.
+fn pieces(l: &mut Lowering, op: &AttentionOpIr) -> Lowered {
     let dtype = float_type(op.out.dtype)?;
     let (query, key) = (l.input(&op.query)?, l.input(&op.key)?);
     let value = l.input(&op.value)?;
@@ -22,14 +82,7 @@ pub(super) fn attention(l: &mut Lowering, op: &AttentionOpIr) -> Lowered {
     turned.swap(2, 3);
     let key = l.step(Op::Transpose { order: vec![0, 1, 3, 2] }, &[key], dtype, turned);
     let mut scores = l.step(Plain::MatMul, &[query, key], dtype, dims.clone());
-    let number = |value: ScalarIr| match value {
-        ScalarIr::Float(value) => value,
-        other => other.elem(),
-    };
-    let scale = match op.options.scale {
-        Some(scale) => number(scale),
-        None => 1.0 / (l.fixed("attention without a scale", &[width])?[0] as f64).sqrt(),
-    };
+    let scale = scale(l, op, &width)?;
     let scale = l.float("scale", op.out.dtype, scale)?;
     scores = l.like(Plain::Mul, &[scores, scale]);
     if let Some(cap) = op.options.softcap {

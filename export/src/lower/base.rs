@@ -15,29 +15,34 @@ use crate::resolve::Fit;
 /// computed from the inputs' shapes.
 pub(super) fn reshape(l: &mut Lowering, op: &ShapeOpIr) -> Lowered {
     let input = l.input(&op.input)?;
-    reshape_value(l, input, &l.dims(&op.input), &op.out)
-}
-
-fn reshape_value(l: &mut Lowering, input: ValueId, from: &[Dim], out: &TensorIr) -> Lowered {
-    let to = l.dims(out);
-    let mut target = vec![];
-    let mut free = 0;
-    for (axis, dim) in to.iter().enumerate() {
-        target.push(match dim.size() {
-            Some(size) => size as i64,
-            None if from.get(axis).is_some_and(|old| old.same(dim)) => 0,
-            None => {
-                free += 1;
-                -1
-            }
-        });
-    }
+    let to = l.dims(&op.out);
     // -1 is undefined beside an empty axis, and 0 would copy; but a tensor without elements has nothing to keep.
     if to.contains(&Dim::Size(0)) {
-        return filled(l, out, ScalarIr::Int(0));
+        return filled(l, &op.out, ScalarIr::Int(0));
     }
-    let target = if free <= 1 { l.int64s("shape", &target) } else { l.shape("shape", &to)? };
-    l.emit(Plain::Reshape, &[input, target], out)
+    let target = target(l, input, &to)?;
+    l.emit(Plain::Reshape, &[input, target], &op.out)
+}
+
+/// A value in another shape of as many elements, on the way to an operation's output.
+pub(super) fn reshaped(l: &mut Lowering, input: ValueId, to: &[Dim]) -> Result<ValueId, Reason> {
+    let target = target(l, input, to)?;
+    let dtype = l.value(input).dtype;
+    Ok(l.step(Plain::Reshape, &[input, target], dtype, to.to_vec()))
+}
+
+/// The shape that a `Reshape` of `input` is given.
+fn target(l: &mut Lowering, input: ValueId, to: &[Dim]) -> Result<ValueId, Reason> {
+    let from = &l.value(input).dims;
+    let stays = |axis: usize, dim: &Dim| from.get(axis).is_some_and(|old| old.same(dim));
+    let entry = |(axis, dim): (usize, &Dim)| match dim.size() {
+        Some(size) => size as i64,
+        None if stays(axis, dim) => 0,
+        None => -1,
+    };
+    let target: Vec<i64> = to.iter().enumerate().map(entry).collect();
+    let free = target.iter().filter(|&&size| size == -1).count();
+    if free <= 1 { Ok(l.int64s("shape", &target)) } else { l.shape("shape", to) }
 }
 
 /// Burn `swap_dims` -> ONNX `Transpose`.

@@ -9,7 +9,7 @@ use burn::backend::ir::{
 use super::conv::Geometry;
 use super::numeric::{binary, binary_since, binary_wide, scalar, scalar_since, unary, unary_since};
 use super::pool::Pool;
-use super::table::{dispatch, latest};
+use super::table::{dispatch, given, latest};
 use super::{
     Lowered, Lowering, Reason, activation, attention, base, conv, function, norm, numeric, pool, random, reduce,
 };
@@ -115,8 +115,8 @@ dispatch! {
         MulScalar(op) ["Mul"] => scalar(l, op, Plain::Mul),
         Abs(op) ["Abs"] => unary(l, op, Plain::Abs),
         Full(op) ["ConstantOfShape"] => base::filled(l, &op.out, op.value),
-        MeanDim(op) ["ReduceMean"] => reduce::dim(l, op, Reduction::Mean),
-        Mean(op) ["ReduceMean", "Reshape"] => reduce::whole(l, op, Reduction::Mean),
+        MeanDim(op) ["ReduceMean", "Cast"] => reduce::dim(l, op, Reduction::Mean),
+        Mean(op) ["ReduceMean", "Reshape", "Cast"] => reduce::whole(l, op, Reduction::Mean),
         Sum(op) ["ReduceSum", "Reshape", "Cast"] => reduce::whole(l, op, Reduction::Sum),
         SumDim(op) ["ReduceSum", "Cast"] => reduce::dim(l, op, Reduction::Sum),
         SumDims(op) ["ReduceSum"] => reduce::sum_dims(l, op),
@@ -155,7 +155,7 @@ dispatch! {
         SortWithIndices(op) ["TopK", "Cast"] => reduce::sort_both(l, op),
         ArgSort(op) ["TopK", "Cast"] => reduce::sort_index(l, op),
         Pad(op) ["Pad"] => numeric::pad(l, op),
-        IntRandom(op) ["RandomUniformLike", "RandomNormalLike", "ConstantOfShape", "Floor", "Cast"] => random::integers(l, op),
+        IntRandom(op) ["RandomUniformLike", "RandomNormalLike", "ConstantOfShape", "Floor", "Cast"] until 21 => random::integers(l, op),
         CumProd(op) ["Mul", "Slice", "Concat"] => function::cumulate(l, op, Plain::Mul),
         CumMin(op) ["Min", "Slice", "Concat"] => function::cumulate(l, op, Plain::Min),
         CumMax(op) ["Max", "Slice", "Concat"] => function::cumulate(l, op, Plain::Max),
@@ -230,7 +230,7 @@ dispatch! {
         ArcTan2(op) ["Atan", "Div", "Abs", "Add", "And", "Equal", "Less", "Mul", "Or", "Reciprocal", "Sign", "Where"] => function::atan2(l, op),
         Trunc(op) ["Where", "Ceil", "Floor", "Less"] => function::trunc(l, op),
         Cross(op) ["Gather", "Mul", "Sub"] => function::cross(l, op),
-        Random(op) ["RandomUniformLike", "RandomNormalLike", "ConstantOfShape", "Floor"] => random::floats(l, op),
+        Random(op) ["RandomUniformLike", "RandomNormalLike", "ConstantOfShape", "Floor"] until 21 => random::floats(l, op),
         GridSample2d(op) ["GridSample"] => sample::grid_sample(l, op),
     }
     refused {
@@ -331,7 +331,7 @@ dispatch! {
             pool::max_with_indices(l, &op.x, &pool, &op.out, &op.out_indices)
         },
         DeformableConv2d(op) ["DeformConv"] since 19 => conv::deform_conv(l, op),
-        Attention(op) ["MatMul", "Softmax", "Add", "Div", "Equal", "Gather", "Mul", "ReduceMax", "Tanh", "Transpose", "Where"] => attention::attention(l, op),
+        Attention(op) ["Attention", "MatMul", "Not", "Or", "Softmax", "Add", "Div", "Equal", "Gather", "Mul", "ReduceMax", "Tanh", "Transpose", "Where"] => attention::attention(l, op),
         Unfold4d(op) ["Gather", "Pad", "Transpose", "Reshape"] => conv::unfold4d(l, op),
     }
     refused {

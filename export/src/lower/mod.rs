@@ -15,6 +15,7 @@ mod reduce;
 mod sample;
 mod scatter;
 mod table;
+mod weighted;
 
 use std::collections::HashMap;
 
@@ -375,14 +376,18 @@ impl<'a> Lowering<'a> {
         if info.dtype == to { value } else { self.step(Op::Cast { to }, &[value], to, info.dims) }
     }
 
-    /// Refuses operators that came with a later operator set.
+    /// Refuses operators that came with a later operator set, or whose form in this one ONNX Runtime cannot run.
     pub(crate) fn available(&self, op: impl Into<Op>) -> Result<Op, Reason> {
         let op = op.into();
-        let (since, opset) = (op.since(), self.opset);
-        if opset >= since {
-            return Ok(op);
+        let (name, since, opset) = (op.name(), op.since(), self.opset);
+        let refuse = |problem: String| Err(Reason::Unsupported(problem));
+        match op.until() {
+            _ if opset < since => refuse(format!("`{name}` needs operator set {since} or later, this is {opset}")),
+            Some(until) if opset > until => refuse(format!(
+                "ONNX Runtime has `{name}` up to operator set {until}, this is {opset}; export for {until}"
+            )),
+            _ => Ok(op),
         }
-        Err(Reason::Unsupported(format!("`{}` needs operator set {since} or later, this is {opset}", op.name())))
     }
 
     /// Gives the operation's output the value of another tensor: the operation does nothing.
@@ -608,7 +613,7 @@ mod tests {
         let trace = Trace {
             sizes: String::new(),
             operations: vec![operation(tensor(x, BurnType::F32), tensor(y, to))],
-            values: [(x, TensorData::zeros::<f32, _>([3, 3]))].into(),
+            values: [(x, TensorData::zeros::<f32, _>([3, 3]).into())].into(),
             parameters: std::collections::BTreeMap::new(),
             inputs: vec![x],
             outputs: vec![y],

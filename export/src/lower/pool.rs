@@ -3,9 +3,9 @@
 use burn::backend::ir::TensorIr;
 
 use super::conv::int64s;
-use super::sample::weighted;
+use super::weighted::{Weights, weighted};
 use super::{Lowered, Lowering, Reason, float_type};
-use crate::graph::{DType, Dim, Op, PadMode, Plain, Window};
+use crate::graph::{DType, Dim, Formula, Op, PadMode, Plain, Window};
 
 /// Numbers of a pooling, one entry per spatial axis; padding is the same on both sides.
 pub(super) struct Pool<'a> {
@@ -32,7 +32,7 @@ impl Pool<'_> {
         if !self.ceil_mode {
             return Ok(());
         }
-        let sizes = l.fixed("pooling that rounds up", &l.dims(x)[2..])?;
+        let sizes = l.fixed("pooling that rounds up", l.dims(x).get(2..).unwrap_or_default())?;
         for (axis, size) in sizes.iter().enumerate() {
             let reach = self.dilation[axis] * (self.kernel[axis] - 1) + 1;
             let needed = (out.shape[2 + axis].saturating_sub(1)) * self.stride[axis] + reach;
@@ -63,11 +63,11 @@ pub(super) fn max_with_indices(
     let input = l.input(x)?;
     let mut window = pool.window();
     pool.round_up(l, x, out, &mut window)?;
-    let plane = l.fixed("positions inside a channel", &l.dims(x)[2..])?.iter().product::<usize>();
+    let plane = l.dims(x).iter().skip(2).try_fold(Formula::constant(1), |plane, dim| plane.times(&dim.formula()?));
     let dims = l.dims(out);
     l.emit(Op::MaxPool { window }, &[input], out)?;
     let everywhere = l.second_output("positions", DType::Int64, dims.clone());
-    let plane = l.int64s("plane", &[plane as i64]);
+    let plane = l.size(&plane.map_or(Dim::Unknown, Dim::from))?;
     let inside = l.step(Plain::Mod, &[everywhere, plane], DType::Int64, dims);
     l.give_index(inside, out_indices)
 }
@@ -102,25 +102,21 @@ pub(super) fn average(l: &mut Lowering, x: &TensorIr, pool: &Pool, count_include
 }
 
 /// Burn `adaptive_avg_pool*d` -> ONNX `GlobalAveragePool` for size 1, `AveragePool` where the size divides the input's, else
-/// the exact bins as one matrix product per axis.
+/// the exact bins as one matrix product per axis, whose matrix is computed where the axis may have any size.
 pub(super) fn adaptive(l: &mut Lowering, x: &TensorIr, output_size: &[usize], out: &TensorIr) -> Lowered {
     let input = l.input(x)?;
     if output_size.iter().all(|&size| size == 1) {
         return l.emit(Plain::GlobalAveragePool, &[input], out);
     }
-    let sizes = l.fixed("adaptive pooling to more than one bin", &l.dims(x)[2..])?;
-    if sizes.iter().zip(output_size).all(|(size, bins)| *bins > 0 && size % bins == 0) {
+    let dims: Vec<Dim> = l.dims(x).into_iter().skip(2).collect();
+    let sizes: Option<Vec<usize>> = dims.iter().map(Dim::size).collect();
+    let dividing = |sizes: &Vec<usize>| sizes.iter().zip(output_size).all(|(size, &bins)| bins > 0 && size % bins == 0);
+    if let Some(sizes) = sizes.filter(dividing) {
         let kernel: Vec<i64> = sizes.iter().zip(output_size).map(|(size, bins)| (size / bins) as i64).collect();
         let rank = kernel.len();
         let window = Window { strides: kernel.clone(), kernel, pads: vec![0; 2 * rank], dilations: vec![1; rank] };
         return l.emit(Op::AveragePool { window, count_include_pad: false }, &[input], out);
     }
-    let bin = |size: usize, bins: usize, bin: usize| {
-        let (start, end) = (bin * size / bins, ((bin + 1) * size).div_ceil(bins));
-        let share = |at: usize| if (start..end).contains(&at) { 1.0 / (end - start) as f64 } else { 0.0 };
-        (0..size).map(share).collect::<Vec<f64>>()
-    };
-    let axis = |(&size, &bins): (&usize, &usize)| (0..bins).map(|index| bin(size, bins, index)).collect();
-    let weights: Vec<Vec<Vec<f64>>> = sizes.iter().zip(output_size).map(axis).collect();
+    let weights: Vec<_> = dims.iter().zip(output_size).map(|(size, &bins)| Weights::bins(size, bins)).collect();
     weighted(l, input, x, &weights, out)
 }

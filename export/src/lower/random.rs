@@ -43,16 +43,16 @@ fn drawn(
     out: &TensorIr,
     dtype: BurnType,
 ) -> Result<(Op, ValueId), Reason> {
-    let (draw, value) = match distribution {
-        Distribution::Default => (Op::RandomUniformLike { low: 0.0, high: 1.0 }, 0.0),
-        Distribution::Uniform(low, high) => (Op::RandomUniformLike { low: low as f32, high: high as f32 }, 0.0),
-        Distribution::Normal(mean, scale) => (Op::RandomNormalLike { mean: mean as f32, scale: scale as f32 }, 0.0),
+    let draw = match distribution {
+        Distribution::Default => Op::RandomUniformLike { low: 0.0, high: 1.0 },
+        Distribution::Uniform(low, high) => Op::RandomUniformLike { low: low as f32, high: high as f32 },
+        Distribution::Normal(mean, scale) => Op::RandomNormalLike { mean: mean as f32, scale: scale as f32 },
         Distribution::Bernoulli(probability) => {
-            let (low, high) = (probability as f32, 1.0 + probability as f32);
-            (Op::RandomUniformLike { low, high }, 0.0)
+            Op::RandomUniformLike { low: probability as f32, high: 1.0 + probability as f32 }
         }
     };
-    let (op, shape) = fill(l, out, dtype, ScalarIr::Float(value))?;
+    let draw = l.available(draw)?;
+    let (op, shape) = fill(l, out, dtype, ScalarIr::Float(0.0))?;
     let dims = l.dims(out);
     let onnx: DType = float_type(dtype)?;
     Ok((draw, l.step(op, &[shape], onnx, dims)))

@@ -5,7 +5,7 @@ use burn::backend::ir::{
     TopKWithIndicesOpIr,
 };
 
-use super::{Lowered, Lowering, float_type};
+use super::{Lowered, Lowering, Reason, float_type};
 use crate::graph::{DType, Dim, Op, Plain, Reduction, ValueId};
 
 /// Burn's reductions of a whole tensor give shape `[1]` -> ONNX reduces every axis and the result is reshaped.
@@ -67,9 +67,19 @@ fn index(l: &mut Lowering, input: ValueId, axis: usize, largest: bool, out: &Ten
     as_index(l, op, &[input], out)
 }
 
+/// The type that places are counted in. Burn records those in narrow integers as such, which end at 127, and computes others.
+fn place_type(out: &TensorIr) -> Result<DType, Reason> {
+    let to = float_type(out.dtype)?;
+    if to.is_narrow() {
+        let problem = format!("places counted in {to:?} end too early; cast the tensor to integers of 32 bits before");
+        return Err(Reason::Unsupported(problem));
+    }
+    Ok(to)
+}
+
 /// Emits an operator that gives 64-bit indices, as whatever integers Burn has.
 fn as_index(l: &mut Lowering, op: Op, inputs: &[ValueId], out: &TensorIr) -> Lowered {
-    let to = float_type(out.dtype)?;
+    let to = place_type(out)?;
     if to == DType::Int64 {
         return l.emit(op, inputs, out);
     }
@@ -89,71 +99,69 @@ pub(super) fn with_index(l: &mut Lowering, op: &ReduceDimWithIndicesOpIr, larges
 /// Burn `topk` -> values of ONNX `TopK`, sorted from the largest.
 pub(super) fn top(l: &mut Lowering, op: &ReduceDimOpIr) -> Lowered {
     let input = l.input(&op.input)?;
-    let [values, _] = ranked(l, input, &op.out, op.axis, op.accumulator_len, true)?;
+    let [values, _] = ranked(l, input, &op.out, op.axis, Some(op.accumulator_len), true)?;
     l.emit(Plain::Identity, &[values], &op.out)
 }
 
 /// Burn `argtopk` -> indices of ONNX `TopK`.
 pub(super) fn top_index(l: &mut Lowering, op: &ReduceDimOpIr) -> Lowered {
     let input = l.input(&op.input)?;
-    let [_, indices] = ranked(l, input, &op.input, op.axis, op.accumulator_len, true)?;
+    let [_, indices] = ranked(l, input, &op.input, op.axis, Some(op.accumulator_len), true)?;
     l.give_index(indices, &op.out)
 }
 
 /// Burn `topk_with_indices` -> ONNX `TopK`.
 pub(super) fn top_both(l: &mut Lowering, op: &TopKWithIndicesOpIr) -> Lowered {
     let input = l.input(&op.tensor)?;
-    let [values, indices] = ranked(l, input, &op.out, op.dim, op.k, true)?;
+    let [values, indices] = ranked(l, input, &op.out, op.dim, Some(op.k), true)?;
     l.emit(Plain::Identity, &[values], &op.out)?;
     l.give_index(indices, &op.out_indices)
 }
 
-/// Burn `sort` -> ONNX `TopK` of the whole axis, which must be fixed.
+/// Burn `sort` -> ONNX `TopK` of the whole axis.
 pub(super) fn sort(l: &mut Lowering, op: &SortOpIr) -> Lowered {
     let input = l.input(&op.input)?;
-    let size = axis_size(l, &op.input, op.dim)?;
-    let [values, _] = ranked(l, input, &op.out, op.dim, size, op.descending)?;
+    let [values, _] = ranked(l, input, &op.out, op.dim, None, op.descending)?;
     l.emit(Plain::Identity, &[values], &op.out)
 }
 
 /// Burn `argsort` -> indices of [`sort`].
 pub(super) fn sort_index(l: &mut Lowering, op: &SortOpIr) -> Lowered {
     let input = l.input(&op.input)?;
-    let size = axis_size(l, &op.input, op.dim)?;
-    let [_, indices] = ranked(l, input, &op.input, op.dim, size, op.descending)?;
+    let [_, indices] = ranked(l, input, &op.input, op.dim, None, op.descending)?;
     l.give_index(indices, &op.out)
 }
 
 /// Burn `sort_with_indices` -> both outputs of [`sort`].
 pub(super) fn sort_both(l: &mut Lowering, op: &SortWithIndicesOpIr) -> Lowered {
     let input = l.input(&op.input)?;
-    let size = axis_size(l, &op.input, op.dim)?;
-    let [values, indices] = ranked(l, input, &op.out, op.dim, size, op.descending)?;
+    let [values, indices] = ranked(l, input, &op.out, op.dim, None, op.descending)?;
     l.emit(Plain::Identity, &[values], &op.out)?;
     l.give_index(indices, &op.out_indices)
 }
 
-fn axis_size(l: &Lowering, tensor: &TensorIr, axis: usize) -> Result<usize, super::Reason> {
-    Ok(l.fixed("sorting", &l.dims(tensor)[axis..=axis])?[0])
-}
-
+/// ONNX `TopK` along an axis, of the whole axis if no `count` is given.
 fn ranked(
     l: &mut Lowering,
     input: ValueId,
     like: &TensorIr,
     axis: usize,
-    count: usize,
+    count: Option<usize>,
     largest: bool,
-) -> Result<[ValueId; 2], super::Reason> {
+) -> Result<[ValueId; 2], Reason> {
     let mut dims = l.dims(like);
-    let rank = dims.len();
-    dims[super::axis_of(rank, axis)?] = Dim::Size(count);
-    let count = l.int64s("k", &[count as i64]);
+    let axis = super::axis_of(dims.len(), axis)?;
+    let count = match count {
+        Some(count) => Dim::Size(count),
+        None => dims[axis].clone(),
+    };
+    let k = l.shape("k", std::slice::from_ref(&count))?;
+    dims[axis] = count;
     let op = Op::TopK { axis: axis as i64, largest };
     let to = l.value(input).dtype;
     let input = l.widened(input);
     let dtype = l.value(input).dtype;
-    let values = l.step(op, &[input, count], dtype, dims.clone());
+    let values = l.step(op, &[input, k], dtype, dims.clone());
     let indices = l.second_output("indices", DType::Int64, dims);
     Ok([l.cast(values, to), indices])
 }
@@ -161,7 +169,7 @@ fn ranked(
 impl Lowering<'_> {
     /// Gives 64-bit indices to an output, as whatever integers Burn has.
     pub(super) fn give_index(&mut self, indices: ValueId, out: &TensorIr) -> Lowered {
-        match float_type(out.dtype)? {
+        match place_type(out)? {
             DType::Int64 => self.emit(Plain::Identity, &[indices], out),
             to => self.emit(Op::Cast { to }, &[indices], out),
         }

@@ -1,11 +1,12 @@
-//! Resampling pictures: interpolation, sampling at given places, weighted sums along each axis.
+//! Resampling pictures: interpolation and sampling at given places.
 
 use burn::backend::ir::{
     GridSample2dOpIr, GridSamplePaddingModeIr as Padding, InterpolateModeIr as Mode, InterpolateOpIr, TensorIr,
 };
 
+use super::weighted::{Weights, weighted};
 use super::{Lowered, Lowering, Reason, float_type};
-use crate::graph::{Coordinates, Dim, Op, Plain, ResizeMode, ValueId};
+use crate::graph::{Coordinates, Dim, Op, ResizeMode, ValueId};
 
 /// Burn `interpolate` -> ONNX `Resize` with sizes. Burn's `Nearest` rounds `out * in / out_size` down; where the single
 /// precision of runtimes would round to a neighbour, it is one `Gather` per axis. `NearestExact` looks at pixel centres.
@@ -27,7 +28,7 @@ pub(super) fn interpolate(l: &mut Lowering, op: &InterpolateOpIr) -> Lowered {
         Mode::Bicubic => (ResizeMode::Cubic, corners),
         Mode::Lanczos3 => {
             let axes = axes.ok_or_else(|| Reason::Baked("Lanczos interpolation needs fixed axes".into()))?;
-            let weights: Vec<_> = axes.iter().map(|axis| axis.lanczos(align)).collect();
+            let weights: Vec<_> = axes.iter().map(|axis| Weights::Known(axis.lanczos(align))).collect();
             return weighted(l, input, &op.x, &weights, &op.out);
         }
     };
@@ -94,47 +95,6 @@ fn nearest(l: &mut Lowering, input: ValueId, mut dims: Vec<Dim>, axes: &[Axis], 
     let value = l.step(Op::Gather { axis: 2 }, &[input, rows], dtype, dims);
     let columns = pixels(l, &axes[1]);
     l.emit(Op::Gather { axis: 3 }, &[value, columns], out)
-}
-
-/// Sums along each spatial axis of `[batch, channels, ..]` with the weights `[new][old]` of that axis -> a `MatMul` from the
-/// left for rows, from the right for columns; the depth of three axes is made the rows for a while.
-pub(super) fn weighted(
-    l: &mut Lowering,
-    input: ValueId,
-    x: &TensorIr,
-    weights: &[Vec<Vec<f64>>],
-    out: &TensorIr,
-) -> Lowered {
-    let dtype = float_type(out.dtype)?;
-    let mut value = input;
-    let mut dims = l.dims(x);
-    let rank = dims.len();
-    let matrix = |l: &mut Lowering, weights: &[Vec<f64>], transposed: bool| {
-        let (new, old) = (weights.len(), weights[0].len());
-        let values =
-            if transposed { (0..old * new).map(|at| weights[at % new][at / new]).collect() } else { weights.concat() };
-        l.floats("weights", out.dtype, if transposed { [old, new] } else { [new, old] }, values)
-    };
-    if let [depth, rows, columns] = weights {
-        let size = |weights: &[Vec<f64>]| weights[0].len();
-        let slice = size(rows) * size(columns);
-        let (old, new) = (size(depth) as i64, depth.len() as i64);
-        let flat = l.int64s("flat", &[0, 0, old, slice as i64]);
-        let flat_dims = |depth: usize| [&dims[..2], &[Dim::Size(depth), Dim::Size(slice)]].concat();
-        value = l.step(Plain::Reshape, &[value, flat], dtype, flat_dims(old as usize));
-        let left = matrix(l, depth, false)?;
-        value = l.step(Plain::MatMul, &[left, value], dtype, flat_dims(depth.len()));
-        let full = l.int64s("full", &[0, 0, new, size(rows) as i64, size(columns) as i64]);
-        dims[2] = Dim::Size(depth.len());
-        value = l.step(Plain::Reshape, &[value, full], dtype, dims.clone());
-    }
-    if let [.., rows, _] = weights {
-        let left = matrix(l, rows, false)?;
-        dims[rank - 2] = Dim::Size(rows.len());
-        value = l.step(Plain::MatMul, &[left, value], dtype, dims);
-    }
-    let right = matrix(l, &weights[weights.len() - 1], true)?;
-    l.emit(Plain::MatMul, &[value, right], out)
 }
 
 /// Burn `grid_sample_2d` -> ONNX `GridSample`; operator set 20 renamed `bilinear` and `bicubic`.

@@ -3,13 +3,13 @@
 
 /// Writes a function that lowers the operations of an enum, exhaustively, and the table of what they become.
 ///
-/// Rows under `lowered` say `Kind(operation) [Operators] since N => call`; the set is 17 where none is given. Rows under
-/// `refused` give a reason and a way out. What is listed under `backward` belongs to training.
+/// Rows under `lowered` say `Kind(operation) [Operators] since N until M => call`; without, they are for 17 and all later sets.
+/// Rows under `refused` give a reason and a way out. What is listed under `backward` belongs to training.
 macro_rules! dispatch {
     (
         $(#[$doc:meta])*
         fn $name:ident($l:ident, $enum:ident as $group:literal) -> $table:ident;
-        lowered { $($kind:ident($op:ident) [$($onnx:literal),*] $(since $since:literal)? => $body:expr,)* }
+        lowered { $($kind:ident($op:ident) [$($onnx:literal),*] $(since $since:literal)? $(until $until:literal)? => $body:expr,)* }
         $(refused { $($refused:ident => ($reason:expr, $way_out:expr),)* })?
         $(backward { $($backward:ident,)* })?
     ) => {
@@ -17,7 +17,7 @@ macro_rules! dispatch {
             $(OperationKind {
                 group: $group,
                 name: stringify!($kind),
-                fate: Fate::Lowered { onnx: &[$($onnx),*], since: latest(&[17, $($since)?]) },
+                fate: Fate::Lowered { onnx: &[$($onnx),*], since: latest(&[17, $($since)?]), until: given(&[$($until)?]) },
             },)*
             $($(OperationKind {
                 group: $group,
@@ -39,6 +39,11 @@ macro_rules! dispatch {
 }
 
 pub(super) use dispatch;
+
+/// What a row may say or leave out.
+pub(super) const fn given(list: &[u32]) -> Option<u32> {
+    if let [value, ..] = list { Some(*value) } else { None }
+}
 
 /// The last of a list.
 pub(super) const fn latest(list: &[u32]) -> u32 {

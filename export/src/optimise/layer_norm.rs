@@ -56,9 +56,9 @@ fn affine(graph: &Graph, index: usize, operator: Plain, width: usize) -> Option<
     (node.is(operator) && is_row && keeps_shape).then_some((next, other))
 }
 
-struct Pieces<'a> {
-    graph: &'a Graph,
-    producers: &'a HashMap<ValueId, usize>,
+pub(super) struct Pieces<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) producers: &'a HashMap<ValueId, usize>,
 }
 
 impl Pieces<'_> {
@@ -108,7 +108,7 @@ impl Pieces<'_> {
     }
 
     /// `x` and ε of `(x - mean) / √(variance + ε)`.
-    fn normalised(&self, node: &Node) -> Option<(ValueId, f32)> {
+    pub(super) fn normalised(&self, node: &Node) -> Option<(ValueId, f32)> {
         let x = self.centred(node.input(0)).filter(|&x| self.graph.value(x).dtype.is_float())?;
         let root = if node.is(Plain::Div) {
             self.node(node.input(1))?

@@ -21,6 +21,7 @@ pub(super) struct Build {
 pub(super) struct Built {
     graph: Graph,
     shape: Vec<usize>,
+    opset: u32,
 }
 
 impl Build {
@@ -89,14 +90,19 @@ impl Build {
         }
         self.graph.redirect(value, y);
         self.graph.outputs.push(y);
-        Built { graph: self.graph, shape: self.shape }
+        Built { graph: self.graph, shape: self.shape, opset: crate::DEFAULT_OPSET }
     }
 }
 
 impl Built {
+    /// For a later operator set than the default.
+    pub(super) fn at(self, opset: u32) -> Self {
+        Self { opset, ..self }
+    }
+
     fn run(&self, graph: &Graph) -> Vec<f64> {
-        checker::check(graph, crate::DEFAULT_OPSET).unwrap();
-        let bytes = encode(graph, crate::DEFAULT_OPSET, &[]).unwrap();
+        checker::check(graph, self.opset).unwrap();
+        let bytes = encode(graph, self.opset, &[]).unwrap();
         // As written: the runtime's own rewrites would hide ours.
         let runtime = Runtime::load().unwrap_or_else(|error| panic!("{error}"));
         let mut session = runtime.open(&bytes, Opening::plain(false)).unwrap();

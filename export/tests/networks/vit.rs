@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 use export::Exporter;
 
 use super::agrees;
-use crate::{batch_of, filled, known};
+use crate::{batch_of, filled, known, operators};
 
 const WIDTH: usize = 24;
 
@@ -100,4 +100,7 @@ fn vit() {
         assert!(names.contains(&name), "{name} is missing in {names:?}");
     }
     assert!(model.graph().initialiser_named("cls_token").is_some());
+    let latest = operators(&exporter.opset(23).export(&Vit::new(), Vit::forward).unwrap());
+    let count = |name: &str| latest.iter().filter(|operator| *operator == name).count();
+    assert_eq!((count("Attention"), count("Softmax")), (2, 0), "{latest:?}");
 }

@@ -1,5 +1,6 @@
 //! Attention with every option.
 
+use burn::tensor::FloatDType;
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions as Options;
 
@@ -43,6 +44,40 @@ pub fn cases() -> Vec<Case> {
                 ]
             },
         ),
+        case(
+            "causal attention of fewer queries than keys, with a mask",
+            with(truths([1, 1, 3, 5], &MASK)),
+            |(q, k, v, mask): (F<4>, F<4>, F<4>, B<4>)| {
+                let causal = || options(None, None, true);
+                (
+                    attention(q.clone(), k.clone(), v.clone(), None, None, causal()),
+                    attention(q, k, v, Some(mask), None, causal()),
+                )
+            },
+        ),
+        case(
+            "causal attention with a mask and a bias",
+            [noise("q", [1, 2, 4, 3]), noise("k", [1, 2, 4, 3]), noise("v", [1, 2, 4, 3]), noise("bias", [1, 1, 4, 4])],
+            |(q, k, v, bias): (F<4>, F<4>, F<4>, F<4>)| {
+                let mask = bias.clone().lower_elem(-0.3);
+                let causal = options(Some(0.7), Some(2.0), true);
+                attention(q, k, v, Some(mask), Some(bias), causal)
+            },
+        ),
+        case("attention in half and double precision", tensors(), |(q, k, v): (F<4>, F<4>, F<4>)| {
+            let run = |dtype: FloatDType| {
+                attention(
+                    q.clone().cast(dtype),
+                    k.clone().cast(dtype),
+                    v.clone().cast(dtype),
+                    None,
+                    None,
+                    options(None, None, false),
+                )
+            };
+            [run(FloatDType::F16), run(FloatDType::F64)]
+        })
+        .within(2e-3),
         case(
             "attention with a bias",
             with(noise("bias", [2, 2, 3, 5])),

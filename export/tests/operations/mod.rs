@@ -14,7 +14,7 @@ mod random;
 mod reductions;
 mod sampling;
 mod scattering;
-mod session;
+pub mod session;
 mod table;
 
 use burn::module::Module;

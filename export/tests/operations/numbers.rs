@@ -20,23 +20,56 @@ fn whole() -> [burn::tensor::TensorData; 2] {
     [integers([8], &DIVIDENDS), integers([8], &DIVISORS)]
 }
 
+/// The four operations on two tensors of a type.
+macro_rules! arithmetic {
+    ($tensor:ty) => {
+        |(x, y): ($tensor, $tensor)| [x.clone() + y.clone(), x.clone() - y.clone(), x.clone() * y.clone(), x / y]
+    };
+}
+
+/// Every comparison of two tensors of a kind.
+macro_rules! comparisons {
+    ($kind:ident) => {
+        |(x, y): ($kind<1>, $kind<1>)| {
+            [
+                x.clone().greater(y.clone()),
+                x.clone().greater_equal(y.clone()),
+                x.clone().lower(y.clone()),
+                x.clone().lower_equal(y.clone()),
+                x.clone().equal(y.clone()),
+                x.not_equal(y),
+            ]
+        }
+    };
+}
+
+/// Every comparison of a tensor of a kind with a number.
+macro_rules! comparisons_with {
+    ($kind:ident, $number:expr) => {
+        |x: $kind<1>| {
+            [
+                x.clone().greater_elem($number),
+                x.clone().greater_equal_elem($number),
+                x.clone().lower_elem($number),
+                x.clone().lower_equal_elem($number),
+                x.clone().equal_elem($number),
+                x.not_equal_elem($number),
+            ]
+        }
+    };
+}
+
 pub fn cases() -> Vec<Case> {
     let mut rows = vec![
-        case("add, subtract, multiply, divide", pairs(), |(x, y): (F<1>, F<1>)| {
-            [x.clone() + y.clone(), x.clone() - y.clone(), x.clone() * y.clone(), x / y]
-        }),
+        case("add, subtract, multiply, divide", pairs(), arithmetic!(F<1>)),
         case("arithmetic with numbers", [edges()], |x: F<1>| {
             [x.clone() + 1.5, x.clone() - 0.25, x.clone() * -3.0, x / 7.0]
         }),
-        case("arithmetic of integers", whole(), |(x, y): (I<1>, I<1>)| {
-            [x.clone() + y.clone(), x.clone() - y.clone(), x.clone() * y.clone(), x / y]
-        }),
+        case("arithmetic of integers", whole(), arithmetic!(I<1>)),
         case("arithmetic of integers with numbers", [integers([8], &DIVIDENDS)], |x: I<1>| {
             [x.clone() + 5, x.clone() - 5, x.clone() * -2, x.clone() / 2, x / -2]
         }),
-        case("broadcast of every axis", [noise("a", [2, 1, 3]), noise("b", [1, 4, 1])], |(x, y): (F<3>, F<3>)| {
-            [x.clone() + y.clone(), y.clone() - x.clone(), x.clone() * y.clone(), x / y]
-        }),
+        case("broadcast of every axis", [noise("a", [2, 1, 3]), noise("b", [1, 4, 1])], arithmetic!(F<3>)),
         case("arithmetic without elements", [noise("x", [2, 0, 3])], |x: F<3>| x.clone() * 2.0 + x),
         case("remainder of floats", pairs(), |(x, y): (F<1>, F<1>)| x.remainder(y)),
         case("remainder by a number", [edges()], |x: F<1>| [x.clone().remainder_scalar(0.7), x.remainder_scalar(-2.0)]),
@@ -49,46 +82,10 @@ pub fn cases() -> Vec<Case> {
         case("sign, absolute, negative of integers", [integers([4], &[3, -3, 0, i64::from(i32::MAX)])], |x: I<1>| {
             [x.clone().sign(), x.clone().abs(), -x]
         }),
-        case("comparisons", pairs(), |(x, y): (F<1>, F<1>)| {
-            [
-                x.clone().greater(y.clone()),
-                x.clone().greater_equal(y.clone()),
-                x.clone().lower(y.clone()),
-                x.clone().lower_equal(y.clone()),
-                x.clone().equal(y.clone()),
-                x.not_equal(y),
-            ]
-        }),
-        case("comparisons with a number", [edges()], |x: F<1>| {
-            [
-                x.clone().greater_elem(1.0),
-                x.clone().greater_equal_elem(1.0),
-                x.clone().lower_elem(1.0),
-                x.clone().lower_equal_elem(1.0),
-                x.clone().equal_elem(1.0),
-                x.not_equal_elem(1.0),
-            ]
-        }),
-        case("comparisons of integers", whole(), |(x, y): (I<1>, I<1>)| {
-            [
-                x.clone().greater(y.clone()),
-                x.clone().greater_equal(y.clone()),
-                x.clone().lower(y.clone()),
-                x.clone().lower_equal(y.clone()),
-                x.clone().equal(y.clone()),
-                x.not_equal(y),
-            ]
-        }),
-        case("comparisons of integers with a number", [integers([8], &DIVIDENDS)], |x: I<1>| {
-            [
-                x.clone().greater_elem(6),
-                x.clone().greater_equal_elem(6),
-                x.clone().lower_elem(6),
-                x.clone().lower_equal_elem(6),
-                x.clone().equal_elem(6),
-                x.not_equal_elem(6),
-            ]
-        }),
+        case("comparisons", pairs(), comparisons!(F)),
+        case("comparisons with a number", [edges()], comparisons_with!(F, 1.0)),
+        case("comparisons of integers", whole(), comparisons!(I)),
+        case("comparisons of integers with a number", [integers([8], &DIVIDENDS)], comparisons_with!(I, 6)),
         case("not a number, infinite, finite", [edges()], |x: F<1>| {
             [x.clone().is_nan(), x.clone().is_inf(), x.is_finite()]
         }),
@@ -100,6 +97,9 @@ pub fn cases() -> Vec<Case> {
             [x.clone().clamp(-2, 3), x.clone().clamp_min(-2), x.clamp_max(3)]
         }),
         case("pairs of extremes", [noise("a", [5]), noise("b", [5])], |(x, y): (F<1>, F<1>)| {
+            [x.clone().max_pair(y.clone()), x.min_pair(y)]
+        }),
+        case("pairs of extremes with NaN and infinities", pairs(), |(x, y): (F<1>, F<1>)| {
             [x.clone().max_pair(y.clone()), x.min_pair(y)]
         }),
         case("powers of floats", [floats([6], &[0.0, 0.5, 2.0, 9.0, 1e10, f32::INFINITY])], |x: F<1>| {

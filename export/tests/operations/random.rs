@@ -1,11 +1,14 @@
 //! Random tensors: no run agrees with Burn's, so that bounds and means are looked at.
 
 use burn::tensor::Distribution;
-use export::Warning;
+use export::{OPSETS, Warning};
 
 use super::{Case, F, I, case, noise, session};
 
 const COUNT: usize = 4000;
+
+/// First and last operator set whose version of the operators ONNX Runtime 1.31 has.
+const SETS: [u32; 2] = [17, 21];
 
 /// Distribution, bounds and mean.
 const FLOATS: [(Distribution, [f64; 2], f64); 4] = [
@@ -43,8 +46,7 @@ pub fn cases() -> Vec<Case> {
 #[test]
 fn distributions_are_burns() {
     for (case, (_, bounds, mean)) in cases().iter().zip(FLOATS.into_iter().chain(INTEGERS)) {
-        // Of the operators on random numbers ONNX Runtime 1.31 has the versions before operator set 22.
-        for opset in [17, 21] {
+        for opset in SETS {
             let model = (case.export)(opset, true).unwrap();
             assert!(model.warnings().iter().any(|warning| matches!(warning, Warning::Random { .. })), "{}", case.name);
             let first: Vec<f64> = session::run(&model, &case.inputs).unwrap().remove(0).iter().collect();
@@ -56,6 +58,18 @@ fn distributions_are_burns() {
             let found = first.iter().sum::<f64>() / COUNT as f64;
             let spread = (bounds[1] - bounds[0]) / 20.0;
             assert!((found - mean).abs() < spread, "{}: mean {found}, {mean} expected", case.name);
+        }
+    }
+}
+
+#[test]
+fn what_no_runtime_runs_is_refused_with_a_way_out() {
+    for case in cases() {
+        for opset in SETS[1] + 1..=*OPSETS.end() {
+            let error = (case.export)(opset, true).unwrap_err().to_string();
+            let told = format!("up to operator set 21, this is {opset}; export for 21");
+            assert!(error.contains("::Random`") || error.contains("::IntRandom`"), "{error}");
+            assert!(error.contains(&told), "{}: {error}", case.name);
         }
     }
 }

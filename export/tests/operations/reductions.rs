@@ -1,19 +1,24 @@
 //! Sums, extremes and their positions, sorting, cumulating: ties, empty and single axes, every rank and type.
 
-use burn::tensor::{FloatDType, IntDType};
+use burn::tensor::{FloatDType, IntDType, TensorData};
 
 use super::{B, Case, F, I, case, floats, integers, noise, truths};
 
 /// Equal values wherever one looks.
-fn ties() -> [burn::tensor::TensorData; 1] {
+fn ties() -> [TensorData; 1] {
     [floats([2, 6], &[1.0, 3.0, 3.0, -1.0, 3.0, -1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])]
 }
 
-fn block() -> [burn::tensor::TensorData; 1] {
+fn block() -> [TensorData; 1] {
     [noise("block", [2, 3, 5])]
 }
 
-fn whole() -> [burn::tensor::TensorData; 1] {
+/// Rows with NaN, with infinities that cancel, and with neither.
+fn unusual() -> [TensorData; 1] {
+    [floats([3, 3], &[1.0, f32::NAN, -2.0, f32::INFINITY, 1.0, f32::NEG_INFINITY, 0.5, f32::INFINITY, 2.0])]
+}
+
+fn whole() -> [TensorData; 1] {
     [integers([2, 4], &[3, -1, 4, 1, -5, 9, 2, -6])]
 }
 
@@ -115,7 +120,27 @@ pub fn cases() -> Vec<Case> {
             }
         }),
         case("variance", block(), |x: F<3>| [x.clone().var(2), x.var_bias(0)]),
+        // Of the largest, smallest and sorted of NaN the specification says nothing, and ONNX Runtime 1.31 answers by place.
+        case("sums keep NaN and infinities", unusual(), |x: F<2>| {
+            (
+                [x.clone().sum(), x.clone().mean(), x.clone().prod()],
+                [x.clone().sum_dim(1), x.clone().mean_dim(1), x.clone().prod_dim(1), x.clone().cumsum(1)],
+                [x.clone().sum_dims(&[0, 1]), x.clone().cumprod(1), x.var(1)],
+            )
+        }),
+        case("any and all see NaN", unusual(), |x: F<2>| ([x.clone().any(), x.clone().all()], x.any_dim(1))),
     ];
+    // Burn's CPU backend has no mean of narrow integers; it rounds towards zero where it has one.
+    let means = |x: I<2>| (x.clone().mean(), x.mean_dim(1));
+    let values = || [integers([2, 3], &[3, 1, 4, 1, 5, 2])];
+    rows.extend([
+        case("means of I16", values(), move |x: I<2>| means(x.cast(IntDType::I16)))
+            .expecting([TensorData::new(vec![2i16], [1]), TensorData::new(vec![2i16, 2], [2, 1])]),
+        case("means of I8", values(), move |x: I<2>| means(x.cast(IntDType::I8)))
+            .expecting([TensorData::new(vec![2i8], [1]), TensorData::new(vec![2i8, 2], [2, 1])]),
+        case("means of U8", values(), move |x: I<2>| means(x.cast(IntDType::U8)))
+            .expecting([TensorData::new(vec![2u8], [1]), TensorData::new(vec![2u8, 2], [2, 1])]),
+    ]);
     for dtype in [FloatDType::F16, FloatDType::F64] {
         rows.push(
             case(format!("reductions in {dtype:?}"), block(), move |x: F<3>| {
@@ -136,21 +161,18 @@ pub fn cases() -> Vec<Case> {
             .within(4e-3),
         );
     }
-    // Burn has no mean of narrower integers, and records their places as another type than it computes.
     for dtype in [IntDType::I64, IntDType::I32] {
-        rows.push(case(
-            format!("means and places of {dtype:?}"),
-            [integers([2, 3], &[3, 1, 4, 1, 5, 2])],
-            move |x: I<2>| {
-                let x = x.cast(dtype);
-                (
-                    (x.clone().mean(), x.clone().mean_dim(1)),
-                    [x.clone().argmax(1), x.clone().argmin(0), x.clone().argsort(1), x.clone().argtopk(2, 1)],
-                    [x.clone().max_dim_with_indices(1), x.clone().min_dim_with_indices(0)],
-                    [x.clone().sort_with_indices(1), x.topk_with_indices(2, 1)],
-                )
-            },
-        ));
+        rows.push(case(format!("means of {dtype:?}"), values(), move |x: I<2>| means(x.cast(dtype))));
+    }
+    for dtype in [IntDType::I64, IntDType::I32] {
+        rows.push(case(format!("places of {dtype:?}"), values(), move |x: I<2>| {
+            let x = x.cast(dtype);
+            (
+                [x.clone().argmax(1), x.clone().argmin(0), x.clone().argsort(1), x.clone().argtopk(2, 1)],
+                [x.clone().max_dim_with_indices(1), x.clone().min_dim_with_indices(0)],
+                [x.clone().sort_with_indices(1), x.topk_with_indices(2, 1)],
+            )
+        }));
     }
     for dtype in [IntDType::I64, IntDType::I32, IntDType::I16, IntDType::I8, IntDType::U8] {
         rows.push(case(format!("reductions of {dtype:?}"), [integers([2, 3], &[3, 1, 4, 1, 5, 2])], move |x: I<2>| {
@@ -176,4 +198,16 @@ pub fn cases() -> Vec<Case> {
 #[test]
 fn agree() {
     super::run(cases());
+}
+
+/// Burn records places in a tensor of narrow integers as such integers, and computes 64-bit ones: place 200 would be -56.
+#[test]
+fn places_that_would_be_counted_too_narrow_are_refused() {
+    let values = [integers([1, 300], &(0..300).map(|at| i64::from(at == 200)).collect::<Vec<_>>())];
+    let places: [fn(I<2>) -> I<2>; 3] = [|x| x.argmax(1), |x| x.argsort(1), |x| x.argtopk(1, 1)];
+    for (dtype, place) in [IntDType::I8, IntDType::U8, IntDType::I16].into_iter().zip(places) {
+        let row = case("narrow places", values.clone(), move |x: I<2>| place(x.cast(dtype)));
+        let error = (row.export)(20, true).unwrap_err().to_string();
+        assert!(error.contains("cast the tensor to integers of 32 bits before"), "{error}");
+    }
 }

@@ -38,6 +38,52 @@ fn under_the_centre(x: &TensorData, [rows, columns]: [usize; 2]) -> TensorData {
     TensorData::new(out, [batch, channels, rows, columns])
 }
 
+/// What sampling by `Bicubic` gives by its definition, the sixteen pixels around the place weighed by Keys' cubic with a = -0.75,
+/// as PyTorch 2.15's `grid_sample` does: Burn's CPU backend has it not. Every grid value is multiplied by `reach` before.
+fn cubic(x: &TensorData, grid: &TensorData, reach: f32, padding: Padding, corners: bool) -> TensorData {
+    let sizes = |data: &TensorData| <[usize; 4]>::try_from(data.shape().iter().copied().collect::<Vec<_>>()).unwrap();
+    let ([batch, channels, height, width], [_, rows, columns, _]) = (sizes(x), sizes(grid));
+    let (pixels, grid): (Vec<f32>, Vec<f32>) = (x.iter().collect(), grid.iter().collect());
+    // First of the four pixels along an axis, and their weights.
+    let around = |at: f32, size: usize| {
+        let (at, size) = (f64::from(at * reach) + 1.0, size as f64);
+        let place = if corners { at / 2.0 * (size - 1.0) } else { (at * size - 1.0) / 2.0 };
+        let weight = |pixel: i64| {
+            let (d, a) = ((place - pixel as f64).abs(), -0.75);
+            if d <= 1.0 { ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0 } else { ((d - 5.0) * d + 8.0) * d * a - 4.0 * a }
+        };
+        let first = place.floor() as i64 - 1;
+        (first, [0, 1, 2, 3].map(|step| weight(first + step)))
+    };
+    let inside = |pixel: i64, size: usize| {
+        let last = size as i64 - 1;
+        match padding {
+            Padding::Zeros => (0..=last).contains(&pixel).then_some(pixel),
+            Padding::Border => Some(pixel.clamp(0, last)),
+            Padding::Reflection if corners => Some(last - (pixel.rem_euclid(2 * last) - last).abs()),
+            Padding::Reflection => {
+                let turned = pixel.rem_euclid(2 * last + 2);
+                Some(turned.min(2 * last + 1 - turned))
+            }
+        }
+    };
+    let mut out = vec![];
+    for (image, channel) in (0..batch).flat_map(|image| (0..channels).map(move |channel| (image, channel))) {
+        let plane = &pixels[(image * channels + channel) * height * width..][..height * width];
+        for place in grid[image * rows * columns * 2..][..rows * columns * 2].chunks(2) {
+            let ((left, across), (top, down)) = (around(place[0], width), around(place[1], height));
+            let mut sum = 0.0;
+            for (dy, dx) in (0..4).flat_map(|dy| (0..4).map(move |dx| (dy, dx))) {
+                let (y, x) = (inside(top + dy as i64, height), inside(left + dx as i64, width));
+                let pixel = y.zip(x).map_or(0.0, |(y, x)| f64::from(plane[y as usize * width + x as usize]));
+                sum += down[dy] * across[dx] * pixel;
+            }
+            out.push(sum as f32);
+        }
+    }
+    TensorData::new(out, [batch, channels, rows, columns])
+}
+
 pub fn cases() -> Vec<Case> {
     let mut rows = vec![];
     for (from, to) in SIZES {
@@ -62,17 +108,23 @@ pub fn cases() -> Vec<Case> {
             case(format!("NearestExact, {from:?} to {to:?}"), [x()], move |x: F<4>| interpolate(x, options.clone()));
         rows.push(exact.expecting([expected]));
     }
-    for mode in [Mode::Nearest, Mode::Bilinear] {
+    for mode in [Mode::Nearest, Mode::Bilinear, Mode::Bicubic] {
         for padding in [Padding::Zeros, Padding::Border, Padding::Reflection] {
             for corners in [false, true] {
                 let options =
                     GridSampleOptions::new(mode.clone()).with_padding_mode(padding).with_align_corners(corners);
                 let name = format!("grid by {mode:?}, {padding:?}, corners {corners}");
-                let inputs = [noise("x", [2, 3, 5, 4]), noise("grid", [2, 3, 6, 2])];
-                rows.push(
-                    case(name, inputs, move |(x, grid): (F<4>, F<4>)| x.grid_sample_2d(grid * 1.7, options.clone()))
-                        .within(2e-5),
-                );
+                // Beyond the border, and there by more than the picture is large.
+                for reach in [1.0, 1.7, 5.5] {
+                    let inputs = [noise("x", [2, 3, 5, 4]), noise("grid", [2, 3, 6, 2])];
+                    let expected = cubic(&inputs[0], &inputs[1], reach, padding, corners);
+                    let options = options.clone();
+                    let row = case(format!("{name}, reach {reach}"), inputs, move |(x, grid): (F<4>, F<4>)| {
+                        x.grid_sample_2d(grid * reach, options.clone())
+                    });
+                    let row = if matches!(mode, Mode::Bicubic) { row.expecting([expected]) } else { row };
+                    rows.push(row.within(2e-5));
+                }
             }
         }
     }
