@@ -1,4 +1,4 @@
-//! The messages of `onnx.proto`. Names and field numbers are the schema's.
+//! The messages of `onnx.proto`. Names, field numbers and packing are the schema's: not every reader takes the other packing.
 
 use prost::{Enumeration, Message};
 
@@ -199,7 +199,7 @@ pub enum AttributeType {
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorProto {
     /// Shape.
-    #[prost(int64, repeated, tag = "1")]
+    #[prost(int64, repeated, packed = "false", tag = "1")]
     pub dims: Vec<i64>,
     /// A [`DataType`].
     #[prost(enumeration = "DataType", tag = "2")]
@@ -339,4 +339,18 @@ pub enum Dimension {
     /// Symbol; equal symbols are equal sizes.
     #[prost(string, tag = "2")]
     Symbol(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_packed_where_the_schema_says_so() {
+        let tensor = TensorProto { dims: vec![2, 3], int64_data: vec![4, 5], ..TensorProto::default() };
+        assert_eq!(tensor.encode_to_vec(), [0x08, 2, 0x08, 3, 0x3a, 2, 4, 5]);
+        let attribute = AttributeProto { ints: vec![6, 7], ..AttributeProto::default() };
+        assert_eq!(attribute.encode_to_vec(), [0x40, 6, 0x40, 7]);
+        assert_eq!(TensorProto::decode(&[0x0a, 2, 2, 3][..]).unwrap().dims, [2, 3], "either packing is read");
+    }
 }
