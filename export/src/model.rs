@@ -244,8 +244,8 @@ impl ExportedModel {
         divergence::from_burn(self, &files.model, beside, runtime, &inputs)
     }
 
-    /// An input of two rows, or of as many as the model takes.
-    pub(crate) fn two_rows(&self) -> Vec<(String, TensorData)> {
+    /// Names and values of an input of two rows, or of as many as the model takes: the same in every run.
+    pub fn two_rows(&self) -> Vec<(String, TensorData)> {
         let batch = if self.batch_symbol().is_some() { 2 } else { self.fixed_batch() };
         parity::arrays(&self.sample(&mut Sampler::default(), batch, 0))
     }

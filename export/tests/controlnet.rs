@@ -10,6 +10,8 @@ use train::checkpoint::{self, Record};
 use train::model::{ControlNet, ControlNetConfig, EncoderKind, StateDict};
 use train::task::controlnet;
 
+use crate::kept;
+
 #[test]
 fn checkpoints_of_either_input_become_bundles() {
     let folder = tempfile::tempdir().unwrap();
@@ -47,7 +49,9 @@ fn checkpoints_of_either_input_become_bundles() {
         let facts: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let batches: Vec<_> = facts["parity"]["batch"].as_array().unwrap().iter().map(|size| &size["batch"]).collect();
         assert_eq!(batches, [1, 2, 7, 32]);
-        let text = std::fs::read_to_string(folder.path().join(format!("models-onnx/{name}/contract.json"))).unwrap();
+        let bundle = folder.path().join(format!("models-onnx/{name}"));
+        kept::keep_bundle(&bundle, &format!("controlnet-{name}"));
+        let text = std::fs::read_to_string(bundle.join("contract.json")).unwrap();
         let contract = ModelContract::from_json(&text).unwrap();
         assert_eq!(contract.input.iter().map(|input| input.name.as_str()).collect::<Vec<_>>(), [source, "pose"]);
         let picture = contract.input[0].picture.as_ref();

@@ -4,6 +4,7 @@ mod blocks;
 mod bundles;
 mod controlnet;
 mod faults;
+mod kept;
 mod lmbn_n;
 mod networks;
 mod operations;
@@ -14,8 +15,6 @@ mod program;
 mod random;
 mod senet;
 mod shapes;
-
-use std::path::PathBuf;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -71,17 +70,9 @@ fn operators(model: &ExportedModel) -> Vec<String> {
     model.graph().nodes.iter().map(|node| node.op.name()).collect()
 }
 
-/// Where models are left for a look from outside, for instance with Python's `onnx.checker`.
-fn shown() -> Option<PathBuf> {
-    std::env::var_os("VITRINE_TEST_MODELS").map(PathBuf::from)
-}
-
 /// Compares with Burn at all batch sizes; reads the bytes back with the reader for untrusted files.
 fn verified(model: &ExportedModel) {
-    if let Some(folder) = shown() {
-        let path = folder.join(format!("{}-{}.onnx", model.name(), model.opset()));
-        contract::files::write(&path, model.to_bytes(&[]).unwrap()).unwrap();
-    }
+    kept::keep(model);
     match model.verify(&runtime()) {
         // Shown with `--nocapture`.
         Ok(parity) => println!("{}, operator set {}\n{}", model.name(), model.opset(), parity.to_markdown()),

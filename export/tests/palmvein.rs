@@ -12,6 +12,8 @@ use train::model::StateDict;
 use train::model::palmvein::{Mixer, PalmVeinNet};
 use train::task::palmvein::{Common, FAMILY, FusionKind, Stage2Config};
 
+use crate::kept;
+
 /// A checkpoint of an untrained network for pictures of 64×64.
 fn checkpoint(path: &Path, mode: FusionKind, mixer: Mixer) {
     let common = Common {
@@ -70,6 +72,7 @@ fn both_pictures_go_in_and_one_embedding_comes_out() {
 
         let contract = exported(folder.path(), &["--attention"]);
         assert_eq!(names(&contract).1, [&["embedding"][..], &weights].concat());
+        kept::keep_bundle(&folder.path().join("model"), &format!("palmvein-{mode:?}-{mixer:?}").to_lowercase());
     }
 }
 
@@ -81,6 +84,7 @@ fn a_branch_is_exported_alone() {
         let contract = exported(folder.path(), &["--branch", branch]);
         assert_eq!(names(&contract), (vec![input], vec!["embedding"]));
         assert_eq!(contract.embedding.unwrap().dim, dim);
+        kept::keep_bundle(&folder.path().join("model"), &format!("palmvein-{branch}"));
     }
     let refused = Command::new(env!("CARGO_BIN_EXE_export"))
         .args(["--onnx", "pair.safetensors", "--branch", "vit-palm", "--attention"])

@@ -11,6 +11,8 @@ use train::model::StateDict;
 use train::model::senet::{SenetNetConfig, SenetTripletNetwork};
 use train::task::senet::FAMILY;
 
+use crate::kept;
+
 fn checkpoint(path: &Path, config: &SenetNetConfig) {
     let net = SenetTripletNetwork::new(config, 1, &Device::flex());
     let record = Record { family: FAMILY.into(), network: serde_json::to_value(config).unwrap(), ..Record::default() };
@@ -34,9 +36,9 @@ fn features_and_pose_become_frontal_features() {
         let facts: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let batches: Vec<_> = facts["parity"]["batch"].as_array().unwrap().iter().map(|size| &size["batch"]).collect();
         assert_eq!(batches, [1, 2, 7, 32], "any number of rows");
-        let (model, _) =
-            onnx::read(&folder.path().join(format!("models-onnx/{name}/model.onnx")), &onnx::Limits::default())
-                .unwrap();
+        let bundle = folder.path().join(format!("models-onnx/{name}"));
+        kept::keep_bundle(&bundle, &format!("senet-{name}"));
+        let (model, _) = onnx::read(&bundle.join("model.onnx"), &onnx::Limits::default()).unwrap();
         let entries = model.metadata_props.iter().map(|entry| (entry.key.as_str(), entry.value.as_str()));
         let contract = contract::ModelContract::from_metadata(entries).unwrap();
         let names: Vec<_> = contract.input.iter().map(|input| input.name.as_str()).collect();

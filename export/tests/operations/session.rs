@@ -7,16 +7,23 @@ use ort::value::{DynValue, Tensor};
 
 /// Runs a model on inputs in order and gives its outputs in order.
 pub fn run(model: &ExportedModel, inputs: &[TensorData]) -> Result<Vec<TensorData>, String> {
-    let text = |error: ort::Error| error.to_string();
     let bytes = model.to_bytes(&[]).map_err(|error| error.to_string())?;
+    let names = model.inputs().into_iter().map(|(name, _)| name);
+    let outputs: Vec<String> = model.outputs().into_iter().map(|(name, _)| name).collect();
+    answers(&bytes, &names.zip(inputs.iter().cloned()).collect::<Vec<_>>(), &outputs)
+}
+
+/// Runs an encoded model on inputs by name and gives the outputs that are asked for.
+pub fn answers(bytes: &[u8], inputs: &[(String, TensorData)], outputs: &[String]) -> Result<Vec<TensorData>, String> {
+    let text = |error: ort::Error| error.to_string();
     let mut session = Session::builder(crate::runtime().environment())
         .and_then(|builder| Ok(builder.with_intra_threads(1)?))
-        .and_then(|mut builder| builder.commit_from_memory(&bytes))
+        .and_then(|mut builder| builder.commit_from_memory(bytes))
         .map_err(text)?;
-    let names = model.inputs().into_iter().map(|(name, _)| name);
-    let feeds = names.zip(inputs).map(|(name, data)| Ok((name, feed(data)?))).collect::<Result<Vec<_>, ort::Error>>();
-    let given = session.run(feeds.map_err(text)?).map_err(text)?;
-    model.outputs().iter().map(|(name, _)| fetch(&given[name.as_str()]).map_err(text)).collect()
+    let feeds = inputs.iter().map(|(name, data)| Ok((name.as_str(), feed(data)?)));
+    let feeds = feeds.collect::<Result<Vec<_>, ort::Error>>().map_err(text)?;
+    let given = session.run(feeds).map_err(text)?;
+    outputs.iter().map(|name| fetch(&given[name.as_str()]).map_err(text)).collect()
 }
 
 fn feed(data: &TensorData) -> Result<DynValue, ort::Error> {

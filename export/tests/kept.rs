@@ -1,0 +1,72 @@
+//! What tests leave for others to look at: each model with an input and its answer, in the layout of ONNX's own test data.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{DType, TensorData};
+use export::ExportedModel;
+use onnx::{DataType, Message, TensorProto};
+
+/// The folder named by the environment variable `VITRINE_TEST_MODELS`; nothing is kept without it.
+pub fn folder() -> Option<PathBuf> {
+    std::env::var_os("VITRINE_TEST_MODELS").map(PathBuf::from)
+}
+
+/// Keeps a model with Burn's answer as `NAME-OPSET`; what is as recorded has `-raw` behind its name.
+pub fn keep(model: &ExportedModel) {
+    let Some(folder) = folder() else { return };
+    let form = if model.optimised() { "" } else { "-raw" };
+    let inputs = model.two_rows();
+    let outputs = model.reference(inputs.iter().map(|(_, data)| data.clone()).collect());
+    let names = model.outputs().into_iter().map(|(name, _)| name);
+    let folder = folder.join(format!("{}-{}{form}", model.name(), model.opset()));
+    write(&folder, &model.to_bytes(&[]).unwrap(), inputs, names.zip(outputs).collect());
+}
+
+/// Keeps the model of a bundle, which the program has compared with Burn, with ONNX Runtime's answer on the golden input.
+#[cfg(feature = "cli")]
+pub fn keep_bundle(bundle: &Path, name: &str) {
+    let Some(folder) = folder() else { return };
+    let text = std::fs::read_to_string(bundle.join("contract.json")).unwrap();
+    let contract = contract::ModelContract::from_json(&text).unwrap();
+    let golden = contract.golden.as_ref().unwrap();
+    let drawn = contract.input.iter().map(|spec| {
+        let (shape, values) = golden.input(spec).unwrap();
+        (spec.name.clone(), TensorData::new(values, shape))
+    });
+    let inputs: Vec<(String, TensorData)> = drawn.collect();
+    let bytes = std::fs::read(bundle.join("model.onnx")).unwrap();
+    let names: Vec<String> = contract.output.iter().map(|output| output.name.clone()).collect();
+    let outputs = crate::operations::session::answers(&bytes, &inputs, &names).unwrap();
+    write(&folder.join(name), &bytes, inputs, names.into_iter().zip(outputs).collect());
+}
+
+/// `model.onnx` and `test_data_set_0/{input,output}_N.pb`.
+fn write(folder: &Path, model: &[u8], inputs: Vec<(String, TensorData)>, outputs: Vec<(String, TensorData)>) {
+    let data = folder.join("test_data_set_0");
+    std::fs::create_dir_all(&data).unwrap();
+    contract::files::write(&folder.join("model.onnx"), model).unwrap();
+    for (side, arrays) in [("input", inputs), ("output", outputs)] {
+        for (index, (name, array)) in arrays.into_iter().enumerate() {
+            let path = data.join(format!("{side}_{index}.pb"));
+            contract::files::write(&path, tensor(name, &array).encode_to_vec()).unwrap();
+        }
+    }
+}
+
+fn tensor(name: String, data: &TensorData) -> TensorProto {
+    let kind = match data.dtype() {
+        DType::F32 => DataType::Float,
+        DType::F64 => DataType::Double,
+        DType::I32 => DataType::Int32,
+        DType::I64 => DataType::Int64,
+        DType::Bool(_) => DataType::Bool,
+        other => panic!("`{name}`: no test keeps values of {other:?}"),
+    };
+    TensorProto {
+        dims: data.shape().iter().map(|&size| size as i64).collect(),
+        data_type: kind as i32,
+        name,
+        raw_data: data.as_bytes().to_vec(),
+        ..TensorProto::default()
+    }
+}
