@@ -81,6 +81,7 @@ pub enum Plain {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Reduction {
+    L2,
     Max,
     Mean,
     Min,

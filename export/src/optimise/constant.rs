@@ -106,6 +106,9 @@ fn unary(plain: Plain, input: &Tensor, dims: Vec<usize>) -> Option<Tensor> {
         Plain::Sqrt => f64::sqrt,
         Plain::Exp => f64::exp,
         Plain::Reciprocal => f64::recip,
+        // A learnt share between two branches.
+        Plain::Sigmoid => |v| 1.0 / (1.0 + (-v).exp()),
+        Plain::Tanh => f64::tanh,
         _ => return None,
     };
     let values: Vec<f64> = input.to_f64s()?.into_iter().map(apply).collect();
@@ -157,6 +160,23 @@ mod tests {
         let y = build.node(Plain::MatMul, &[x, table], &[2, 3]);
         let after = build.output(y).check(super::run);
         assert_eq!(after.nodes.len(), 1);
+    }
+
+    /// A share of one branch and the rest of the other.
+    #[test]
+    fn a_learnt_share_is_two_numbers() {
+        let mut build = Build::new(&[2, 3]);
+        let x = build.x();
+        let (learnt, one) = (build.weights(&[1]), build.number(1.0));
+        let share = build.node(Plain::Sigmoid, &[learnt], &[1]);
+        let rest = build.node(Plain::Neg, &[share], &[1]);
+        let rest = build.node(Plain::Add, &[rest, one], &[1]);
+        let (left, right) = (build.node(Plain::Tanh, &[x], &[2, 3]), build.node(Plain::Exp, &[x], &[2, 3]));
+        let left = build.node(Plain::Mul, &[left, share], &[2, 3]);
+        let right = build.node(Plain::Mul, &[right, rest], &[2, 3]);
+        let y = build.node(Plain::Add, &[left, right], &[2, 3]);
+        let after = build.output(y).check(super::run);
+        assert_eq!(after.nodes.len(), 5);
     }
 
     /// A causal mask: positions against positions.

@@ -55,7 +55,7 @@ fn name(graph: &mut Graph) -> bool {
         let pool = match reduction {
             Reduction::Max => Plain::GlobalMaxPool,
             Reduction::Mean => Plain::GlobalAveragePool,
-            Reduction::Min | Reduction::Prod | Reduction::Sum => continue,
+            Reduction::L2 | Reduction::Min | Reduction::Prod | Reduction::Sum => continue,
         };
         let module = node.name.rsplit_once('/').map(|(module, _)| module.to_owned());
         if let Some(module) = module {

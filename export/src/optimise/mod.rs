@@ -17,6 +17,7 @@ mod gemm;
 mod global_pool;
 mod identity;
 mod instance_norm;
+mod l2_norm;
 mod layer_norm;
 mod pad;
 mod reshape;
@@ -31,7 +32,7 @@ use crate::graph::{Graph, ValueId};
 type Pass = fn(&mut Graph) -> bool;
 
 /// All passes with their names and the first operator set that has what they write, in the order they are tried.
-pub const PASSES: [(&str, u32, Pass); 15] = [
+pub const PASSES: [(&str, u32, Pass); 16] = [
     ("dead-code", 17, dead_code::run),
     ("identity", 17, identity::run),
     ("constant", 17, constant::run),
@@ -43,6 +44,7 @@ pub const PASSES: [(&str, u32, Pass); 15] = [
     ("batch-norm", 17, batch_norm::run),
     ("pad", 17, pad::run),
     ("instance-norm", 17, instance_norm::run),
+    ("l2-norm", 17, l2_norm::run),
     ("layer-norm", 17, layer_norm::run),
     // After the norms, which are known by their means.
     ("global-pool", 17, global_pool::run),
