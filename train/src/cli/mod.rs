@@ -194,19 +194,20 @@ pub struct InspectArgs {
 /// Flags of `train bench-step`.
 #[derive(Debug, Args)]
 pub struct BenchStepArgs {
-    /// Network: LMBN_n, OSNet, OSNet_x0_75, OSNet_x0_5, OSNet_x0_25, ResNet50.
+    /// Network: LMBN_n, OSNet, OSNet_x0_75, OSNet_x0_5, OSNet_x0_25, ResNet50; SENet, ControlNet (small encoder) and palmvein (stage
+    /// 2, all four backbones train) at their default sizes.
     #[arg(long, default_value = "LMBN_n")]
     pub model: String,
     /// Pictures in a batch.
     #[arg(long, default_value_t = 8)]
     pub batch: usize,
-    /// Height in pixels.
+    /// Height in pixels (re-ID).
     #[arg(long, default_value_t = 384)]
     pub height: usize,
-    /// Width in pixels.
+    /// Width in pixels (re-ID).
     #[arg(long, default_value_t = 128)]
     pub width: usize,
-    /// Training identities.
+    /// Training identities (re-ID, palmvein).
     #[arg(long, default_value_t = 751)]
     pub identities: usize,
     /// Steps that are timed.
