@@ -111,10 +111,11 @@ fn difference(found: &Array, expected: &Array) -> Result<f64, String> {
     }) / scale)
 }
 
-/// A message without the name of the node, which changes more often than the reason.
+/// A message without the name of the node and the shapes of its inputs, which change more often than the reason.
 fn reason(message: &str) -> String {
     let after = message.split_once("\": ").map_or(message, |(_, rest)| rest);
-    after.lines().next().unwrap_or_default().trim().to_owned()
+    let before = after.split_once(". Inputs were").map_or(after, |(before, _)| before);
+    before.lines().next().unwrap_or_default().trim().to_owned()
 }
 
 fn words(panic: &(dyn std::any::Any + Send)) -> &str {
@@ -148,6 +149,8 @@ mod tests {
             reason("in node \"a.b\": operator error: Foo operator not supported"),
             "operator error: Foo operator not supported"
         );
+        let refused = "operator \"Foo\" failed: unsupported output: Bar. Inputs were (tensor(f32) [2, 3])";
+        assert_eq!(reason(refused), "operator \"Foo\" failed: unsupported output: Bar");
         assert_eq!(reason("no node"), "no node");
     }
 }
