@@ -41,6 +41,17 @@ class Features(torch.nn.Module):
         return self.network(images)[1][0]
 
 
+class UnitRows(torch.nn.Module):
+    """A backbone as `export` writes it: its rows have length 1."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images):
+        return torch.nn.functional.normalize(self.network(images))
+
+
 class Subject:
     """A network, the shapes of its inputs without the batch, and what `train import` is told besides its name."""
 
@@ -58,8 +69,8 @@ def subjects(height, width):
         "LMBN_n": Subject(lambda: LmbnN(751), pictures, size),
         "OSNet": Subject(lambda: NETWORKS["OSNet"](751), pictures, size, Features),
         "ResNet50": Subject(lambda: NETWORKS["ResNet50"](751), pictures, size, Features),
-        "vit-palm": Subject(palmvein.EfficientVit, {"palm": PALM}),
-        "cnn-palm": Subject(palmvein.ConvNext, {"palm": PALM}),
+        "vit-palm": Subject(palmvein.EfficientVit, {"palm": PALM}, wrap=UnitRows),
+        "cnn-palm": Subject(palmvein.ConvNext, {"palm": PALM}, wrap=UnitRows),
         "palmvein": Subject(palmvein.PalmVein, {"palm": PALM, "vein": PALM}),
         "SENet": Subject(SenetTriplet, {"features": (512,), "pose": (3,)}),
         "ControlNet": Subject(ControlNet, {"image": (3, 112, 112), "pose": (3,)}),
@@ -141,9 +152,10 @@ def nodes_left(path):
 
 
 def comparable(name, output):
-    """Rows of LMBN_n in whatever form a file answers, `[batch, F, 7]` or already joined, as unit rows; others as they are."""
+    """Rows of LMBN_n in whatever form a file answers, `[batch, F, 7]` or already joined, as unit rows; others without an axis for
+    a single part."""
     if name != "LMBN_n":
-        return output
+        return output.squeeze(2) if output.ndim == 3 and output.shape[2] == 1 else output
     if output.ndim == 3:
         return embedding(torch.from_numpy(output)).numpy()
     return output / np.linalg.norm(output, axis=1, keepdims=True)
