@@ -203,7 +203,7 @@ class ArcFace(nn.Module):
 
     def __init__(self, width, classes):
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(classes, width))
+        self.weight = nn.Parameter(torch.randn(classes, width))
 
     def forward(self, x, classes):
         cosine = F.linear(F.normalize(x), F.normalize(self.weight))
