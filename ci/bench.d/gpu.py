@@ -1,11 +1,13 @@
 """One training step of LMBN_n, OSNet and ResNet50 on a GPU, in float32 and bfloat16, against PyTorch eager and compiled.
 
-Needs ci/bench.d, a `train` built with the back end, and python with numpy; the peers run where torch sees the same GPU. The first
-loss must be the one that the same program computes on the CPU, to 1e-3 in float32 and 3e-2 in bfloat16: a network that is fast and
-wrong is no result. The bound is arithmetic alone: multiply-adds of forward and backward over the peak given with --tflops."""
+Needs ci/bench.d, a `train` built with the back end, and python with numpy; the peers run where torch sees the same GPU. A network
+that is fast and wrong is no result: the first loss must be the one that the same program computes on the CPU, to 1e-3 in float32
+and 3e-2 in bfloat16; and with --golden (and fixtures/) all networks, losses and steps are first compared with their references
+on the device. The bound is arithmetic alone: multiply-adds of forward and backward over the peak given with --tflops."""
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -49,6 +51,22 @@ class Memory:
             self.most = max(self.most or 0.0, used)
 
 
+def golden(program, device):
+    """The tests of networks, losses and steps against their references, on the device; their names and how they ended."""
+    place = {"VITRINE_TEST_DEVICE": device, "VITRINE_FIXTURES": str(HERE.parent.parent / "fixtures")}
+    # One at a time: a device has no memory for all of them.
+    command = [program, "golden::", "--test-threads=1"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=os.environ | place)
+    lines = [line.removeprefix("test ").split(" ... ") for line in done.stdout.splitlines() if line.startswith("test golden::")]
+    if not lines:
+        sys.exit(f"error: `{program}` ran no test, exit code {done.returncode}:\n{done.stdout}")
+    ended = {name: how for name, how in lines}
+    print(f"references: {sum(how == 'ok' for how in ended.values())} of {len(ended)} tests hold on {device}", flush=True)
+    if done.returncode:
+        print(done.stdout, file=sys.stderr)
+    return ended
+
+
 def has_torch(device):
     check = f"import torch, sys; sys.exit(not ({device!r} == 'cpu' or torch.cuda.is_available()))"
     return subprocess.run([sys.executable, "-c", check], stderr=subprocess.DEVNULL).returncode == 0
@@ -62,6 +80,7 @@ def main():
     for name, default in dict(batch=64, height=256, width=128, identities=751, steps=10, warmup=5, threads=8).items():
         arguments.add_argument(f"--{name}", type=int, default=default, help="(default %(default)s)")
     arguments.add_argument("--tflops", type=float, nargs=2, metavar=("F32", "BF16"), default=(67.0, 989.0), help="peak of the GPU (default: H200)")
+    arguments.add_argument("--golden", metavar="PROGRAM", help="the test program of `ci/cuda-offline`, run first")
     arguments.add_argument("--json", type=Path, metavar="FILE", help="write every measured number there as well")
     a = arguments.parse_args()
     shape = [f"--{name}={getattr(a, name)}" for name in ("height", "width", "identities", "threads")]
@@ -70,6 +89,8 @@ def main():
     if not peers:
         print(f"torch does not run on {torch_device} here: no peer to compare with", file=sys.stderr)
     results, wrong = [], []
+    ended = golden(a.golden, a.device) if a.golden else {}
+    wrong += [f"{name}: {how}" for name, how in ended.items() if how != "ok"]
     for network in a.networks.split(","):
         ours = [a.program, "bench-step", "--format=json", f"--model={network}", *shape]
         small = ["--batch=8", "--steps=1", "--warmup=0"]
@@ -99,9 +120,9 @@ def main():
     print(f"device {a.device}, program {a.program}, {a.height}x{a.width}; phases, spread and memory with --json")
     if a.json:
         a.json.parent.mkdir(parents=True, exist_ok=True)
-        a.json.write_text(json.dumps({"command": sys.argv[1:], "results": results, "wrong": wrong}, indent=2) + "\n")
+        a.json.write_text(json.dumps({"command": sys.argv[1:], "golden": ended, "results": results, "wrong": wrong}, indent=2) + "\n")
     if wrong:
-        sys.exit("error: not the same work: " + "; ".join(wrong))
+        sys.exit("error: not what the references or the CPU give: " + "; ".join(wrong))
 
 
 if __name__ == "__main__":

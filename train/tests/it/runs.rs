@@ -304,3 +304,26 @@ fn freed_memory_is_kept_unless_the_environment_says_otherwise() {
     assert_eq!(names, ["MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_TRIM_THRESHOLD_"]);
     assert_eq!(seen(&[("MALLOC_TOP_PAD_", "0")]), ["MALLOC_TOP_PAD_=0"]);
 }
+
+/// Through the program: a run of the smallest OSNet, its weights imported again.
+#[test]
+fn osnet_runs_and_its_weights_are_imported() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    pictures(at, 6, 4);
+    let model = ["--model", "OSNet_x0_25", "--epochs", "1", "--use_amp", "--nGPU", "1", "--save", ""];
+    let ended = train(at, &small(&model)).ok();
+    assert!(ended.stderr.contains("computing in float32: --use_amp changes nothing"), "{}", ended.stderr);
+    let run = ended.stdout.split([',', '\n']).next().unwrap().to_owned();
+    assert!(run.starts_with("runs/reid/run-"), "{run}");
+    let facts = json(&at.join(&run).join("run.json"));
+    assert_eq!((facts["device"].as_str(), facts["network"]["model"].as_str()), (Some("cpu"), Some("OSNet_x0_25")));
+    assert!(facts["precision"].as_str().unwrap().starts_with("float32"));
+    let weights = Path::new(&run).join("final_model.safetensors").display().to_string();
+    let imported = ["import", &weights, "--model", "OSNet_x0_25", "--feats", "16", "-o", "again.safetensors"];
+    train(at, &imported).ok();
+    train(at, &["eval", "again.safetensors", "--datadir", "data", "--device", "auto"]).ok();
+    train(at, &["eval", "again.safetensors", "--datadir", "data", "--device", "gpu"])
+        .refused(&["unknown device `gpu`"]);
+    train(at, &small(&["--nGPU", "2"])).refused(&["n-gpu", "2"]);
+}

@@ -1,7 +1,6 @@
 //! OSNet and ResNet50 against the reference implementation: `fixtures/reid_networks/README.md` names the generator.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
@@ -13,8 +12,9 @@ use train::model::{Partial, ReidNet, ReidNetConfig, StateDict};
 use train::optim::{Optimizer, OptimizerConfig};
 use train::task::reid::{self, ReidTask};
 
-use crate::lmbn_n::{difference, filled_state, images, values};
-use crate::support::{pictures, small, train};
+use super::lmbn_n::{difference, filled_state, images, values};
+use super::{device, slack};
+use crate::support::pictures;
 
 const CLASSES: usize = 751;
 
@@ -32,7 +32,7 @@ fn filled(config: &ReidNetConfig, device: &Device) -> ReidNet {
 #[test]
 fn networks_match_the_reference() {
     let golden = Golden::load("reid_networks").unwrap();
-    let device = Device::flex();
+    let device = device();
     for (name, config) in [
         ("osnet_x1_0", ReidNetConfig::new("OSNet", CLASSES, 512)),
         ("osnet_x0_5", ReidNetConfig::new("OSNet_x0_5", CLASSES, 512)),
@@ -66,7 +66,10 @@ fn networks_match_the_reference() {
             println!(
                 "{name}, eval, {input}: largest difference {difference:.1e}, the reference's own noise {noise:.1e}"
             );
-            assert!(difference < 5.0 * noise.max(1e-6), "{name}, {input}: {difference:.1e}, noise {noise:.1e}");
+            assert!(
+                difference < slack() * 5.0 * noise.max(1e-6),
+                "{name}, {input}: {difference:.1e}, noise {noise:.1e}"
+            );
         }
     }
 }
@@ -74,7 +77,7 @@ fn networks_match_the_reference() {
 #[test]
 fn resnet50_trains_as_the_reference_does() {
     let golden = Golden::load("reid_networks").unwrap();
-    let device = Device::flex().autodiff();
+    let device = device().autodiff();
     let shape = [4, 3, 128, 64];
     let output = filled(&neck(), &device).forward(images(blocks("input", shape, 16), shape, &device));
     let expected = &golden.json()["train"]["resnet50_bnneck"];
@@ -83,14 +86,17 @@ fn resnet50_trains_as_the_reference_does() {
         let noise = entry["float32_noise"].as_f64().unwrap() as f32;
         let difference = difference(&golden, entry, &values(tensors.remove(0)));
         println!("train, {what}: largest difference {difference:.1e}, the reference's own noise {noise:.1e}");
-        assert!(tensors.is_empty() && difference < 5.0 * noise, "{what}: {difference:.1e}, noise {noise:.1e}");
+        assert!(
+            tensors.is_empty() && difference < slack() * 5.0 * noise,
+            "{what}: {difference:.1e}, noise {noise:.1e}"
+        );
     }
 }
 
 /// Options of ResNet50 change what they say: where features are taken, what is erased, how the map is pooled.
 #[test]
 fn options_of_resnet50_take_effect() {
-    let (device, shape) = (Device::flex(), [1, 3, 64, 32]);
+    let (device, shape) = (device(), [1, 3, 64, 32]);
     let image = |device: &Device| images(blocks("input", shape, 16), shape, device);
     let state = filled_state(&ReidNet::new(&neck(), 0, &device).unwrap());
     let net = |config: ReidNetConfig, device: &Device| {
@@ -108,7 +114,7 @@ fn options_of_resnet50_take_effect() {
         assert!((after[k] - normed).abs() < 1e-4, "{k}: {} for {normed}", after[k]);
     }
     // Everything erased leaves the metric losses nothing.
-    let autodiff = Device::flex().autodiff();
+    let autodiff = device.clone().autodiff();
     let dropped = ReidNetConfig { drop_block: Some([1.0, 1.0]), ..neck() };
     let output = net(dropped.clone(), &autodiff).forward(image(&autodiff));
     assert!(values(output.features[0].clone()).iter().all(|value| *value == 0.0));
@@ -123,7 +129,7 @@ fn options_of_resnet50_take_effect() {
 fn resnet50_starts_from_an_imagenet_backbone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("resnet50.safetensors");
-    let net = || ReidNet::new(&neck(), 3, &Device::flex()).unwrap();
+    let net = || ReidNet::new(&neck(), 3, &device()).unwrap();
     let own = StateDict::of(&net());
     let backbone: StateDict = filled_state(&net())
         .iter()
@@ -158,7 +164,7 @@ fn a_step_of_resnet50_with_the_guides_settings_moves_it() {
         width: 32,
         ..ReidConfig::default()
     };
-    let device = Device::flex().autodiff();
+    let device = device().autodiff();
     let mut task = ReidTask::open(&config, &device).unwrap();
     let mut net = ReidNet::new(&task.network(), config.seed, &device).unwrap();
     let mut optimizer = Optimizer::new(&OptimizerConfig::default()).unwrap();
@@ -176,27 +182,4 @@ fn a_step_of_resnet50_with_the_guides_settings_moves_it() {
     let moved = |key: &str| before.get(key) != after.get(key);
     assert!(["model.conv1.weight", "model.layer4.0.conv2.weight", "classifier.bn.weight"].into_iter().all(moved));
     assert!(!["model.fc.weight", "classifier.bn.bias"].into_iter().any(moved));
-}
-
-/// Through the program: a run of the smallest OSNet, its weights imported again.
-#[test]
-fn osnet_runs_and_its_weights_are_imported() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    pictures(at, 6, 4);
-    let model = ["--model", "OSNet_x0_25", "--epochs", "1", "--use_amp", "--nGPU", "1", "--save", ""];
-    let ended = train(at, &small(&model)).ok();
-    assert!(ended.stderr.contains("computing in float32: --use_amp changes nothing"), "{}", ended.stderr);
-    let run = ended.stdout.split([',', '\n']).next().unwrap().to_owned();
-    assert!(run.starts_with("runs/reid/run-"), "{run}");
-    let facts = crate::support::json(&at.join(&run).join("run.json"));
-    assert_eq!((facts["device"].as_str(), facts["network"]["model"].as_str()), (Some("cpu"), Some("OSNet_x0_25")));
-    assert!(facts["precision"].as_str().unwrap().starts_with("float32"));
-    let weights = Path::new(&run).join("final_model.safetensors").display().to_string();
-    let imported = ["import", &weights, "--model", "OSNet_x0_25", "--feats", "16", "-o", "again.safetensors"];
-    train(at, &imported).ok();
-    train(at, &["eval", "again.safetensors", "--datadir", "data", "--device", "auto"]).ok();
-    train(at, &["eval", "again.safetensors", "--datadir", "data", "--device", "gpu"])
-        .refused(&["unknown device `gpu`"]);
-    train(at, &small(&["--nGPU", "2"])).refused(&["n-gpu", "2"]);
 }
