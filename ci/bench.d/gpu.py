@@ -3,26 +3,29 @@
 Needs ci/bench.d, a `train` built with the back end, and python with numpy; the peers run where torch sees the same GPU. A network
 that is fast and wrong is no result: the first loss must be the one that the same program computes on the CPU, to 1e-3 in float32
 and 3e-2 in bfloat16; and with --golden (and fixtures/) all networks, losses and steps are first compared with their references
-on the device. The bound is arithmetic alone: multiply-adds of forward and backward over the peak given with --tflops."""
+on the device. The roofline is that of ci/bench.d/roofline.py at the peaks given with --tflops and --terabytes."""
 
 import argparse
+import importlib.util
+import itertools
 import json
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-# Multiply-adds of a forward pass for one picture of 256x128, in 1e9: LMBN_n's as documented, the others counted layer by layer.
-GIGA = {"LMBN_n": 1.62, "OSNet": 0.98, "ResNet50": 4.05}
-# A backward pass is two of them, and a multiply-add is two operations.
-OPERATIONS = 2 * 3
+# Pictures in a batch, height and width: those that re-identification trains with.
+SHAPES = {"LMBN_n": (48, 384, 128), "OSNet": (64, 256, 128), "ResNet50": (64, 256, 128)}
+# How far the first loss may be from the CPU's, as a part of it.
+LIMITS = {"float32": 1e-3, "bfloat16": 3e-2}
 
 
-def run(command):
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+def run(command, **options):
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, **options)
     if done.returncode:
         sys.exit(f"error: exit code {done.returncode} from: {' '.join(map(str, command))}")
     return json.loads(done.stdout.strip().splitlines()[-1])
@@ -72,55 +75,124 @@ def has_torch(device):
     return subprocess.run([sys.executable, "-c", check], stderr=subprocess.DEVNULL).returncode == 0
 
 
+def kernels(command):
+    """[name, milliseconds, launches] of each kernel in the last step, most first, from the log that Burn's GPU runtime keeps when its
+    settings ask for it. It then waits for every kernel, so that their sum is more than a step takes without."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "kernels"
+        Path(folder, "cubecl.toml").write_text(f'[profiling.logger]\nlevel = "basic"\nfile = "{log}"\n')
+        run(command, cwd=folder)
+        lines = log.read_text().splitlines()
+    tables, rows = [], None
+    for line in lines:
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if cells[:2] == ["Name", "Duration"]:
+            rows = []
+            tables.append(rows)
+        elif len(cells) == 4 and cells[0] == "Total":
+            rows = None
+        elif len(cells) == 4 and rows is not None:
+            rows.append((cells[0], milliseconds(cells[1]), int(cells[2])))
+    # `bench-step` waits for the device twice a step, and each time there is a table.
+    total = {}
+    for name, duration, launches in itertools.chain(*tables[-2:]):
+        before = total.get(name, (0.0, 0))
+        total[name] = (before[0] + duration, before[1] + launches)
+    return sorted(([name, *values] for name, values in total.items()), key=lambda row: -row[1])
+
+
+def milliseconds(text):
+    """A duration as Rust prints it."""
+    for unit, factor in (("ns", 1e-6), ("µs", 1e-3), ("ms", 1.0), ("s", 1e3)):
+        if text.endswith(unit):
+            return float(text.removesuffix(unit)) * factor
+    raise ValueError(text)
+
+
+def arguments():
+    """What was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    text = lambda name, default, help, **more: parser.add_argument(f"--{name}", default=default, help=f"{help} (default %(default)s)", **more)
+    text("program", "target/release/train", "our program")
+    text("device", "cuda:0", "as `train --device`; several by comma, `cuda:0,wgpu`, each in turn")
+    text("networks", ",".join(SHAPES), "by comma")
+    for name, default in dict(identities=751, steps=10, warmup=5, threads=8).items():
+        text(name, default, "", type=int)
+    for name in ("batch", "height", "width"):
+        parser.add_argument(f"--{name}", type=int, help="(default: 48 pictures of 384x128 for LMBN_n, 64 of 256x128 for the others)")
+    text("tflops", (67.0, 989.0), "peaks of the GPU; an H200's", type=float, nargs=2, metavar=("F32", "BF16"))
+    text("terabytes", 4.8, "a second that its memory moves; an H200's", type=float)
+    parser.add_argument("--golden", metavar="PROGRAM", help="the test program of `ci/cuda-offline`, run first on each device")
+    parser.add_argument("--kernels", type=int, metavar="N", help="one more run of each network: the N kernels that take longest")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every measured number there as well")
+    return parser.parse_args()
+
+
+def measure(a, device, network, precision, torch_device):
+    """One network on one device in one precision: (what was measured, what is wrong)."""
+    sizes = zip(("batch", "height", "width"), SHAPES[network])
+    batch, height, width = (getattr(a, name) or default for name, default in sizes)
+    shape = [f"--height={height}", f"--width={width}", f"--identities={a.identities}", f"--threads={a.threads}"]
+    ours = [Path(a.program).resolve(), "bench-step", "--format=json", f"--model={network}", *shape]
+    amp = ["--use-amp"] if precision == "bfloat16" else []
+    small = ["--batch=8", "--steps=1", "--warmup=0"]
+    truth = run([*ours, *small, "--device=cpu"])["losses"][0]
+    first = run([*ours, *small, *amp, f"--device={device}"])["losses"][0]
+    wrong = []
+    if not abs(first - truth) <= LIMITS[precision] * abs(truth):
+        wrong.append(f"{network} in {precision}: loss {first} on {device}, {truth} on the CPU")
+    counts = [f"--batch={batch}", f"--steps={a.steps}", f"--warmup={a.warmup}"]
+    with Memory() as memory:
+        answer = run([*ours, *counts, *amp, f"--device={device}"])
+    seconds = statistics.median(answer["seconds"])
+    row = {"network": network, "device": device, "batch": batch, "height": height, "width": width}
+    row |= {"precision": precision, "computed": answer["precision"], "seconds": seconds}
+    row |= {phase: statistics.median(answer[phase]) for phase in ("forward", "backward", "optimizer")}
+    row |= {"least": min(answer["seconds"]), "most": max(answer["seconds"]), "memory_mib": memory.most}
+    row["loss_off"] = (first - truth) / truth
+    line = f"{network:9} {precision:9} {seconds * 1e3:9.1f} ms a step of {batch} at {height}x{width}"
+    if importlib.util.find_spec("torch"):
+        from roofline import seconds as bound
+
+        peak = a.tflops[precision == "bfloat16"]
+        bytes_of_a_value = 2 if precision == "bfloat16" else 4
+        row["bound"], row["arithmetic"], row["traffic"] = bound(network, a.identities, batch, height, width, peak, a.terabytes, bytes_of_a_value)
+        line += f", {seconds / row['bound']:.1f}x the roofline's {row['bound'] * 1e3:.2f} ms"
+    if torch_device:
+        for name, flags in ("eager", []), ("compiled", ["--compile"]):
+            peer = run([sys.executable, HERE / "train_peer.py", f"--model={network}", f"--device={torch_device}", *shape, *counts, *amp, *flags])
+            row[name] = statistics.median(peer["seconds"])
+            row[f"{name}_mib"] = peer.get("device_mib")
+            line += f", {seconds / row[name]:.2f}x {name} ({row[name] * 1e3:.1f} ms)"
+    print(line, flush=True)
+    if a.kernels:
+        row["kernels"] = kernels([*ours, f"--batch={batch}", "--steps=1", "--warmup=1", *amp, f"--device={device}"])
+        total = sum(duration for _, duration, _ in row["kernels"])
+        for name, duration, launches in row["kernels"][: a.kernels]:
+            print(f"    {100 * duration / total:5.1f} %  {duration:9.3f} ms  {launches:5} times  {name}")
+    return row, wrong
+
+
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--program", default="target/release/train", help="our program (default %(default)s)")
-    arguments.add_argument("--device", default="cuda:0", help="as `train --device` (default %(default)s)")
-    arguments.add_argument("--networks", default="LMBN_n,OSNet,ResNet50", help="by comma (default %(default)s)")
-    for name, default in dict(batch=64, height=256, width=128, identities=751, steps=10, warmup=5, threads=8).items():
-        arguments.add_argument(f"--{name}", type=int, default=default, help="(default %(default)s)")
-    arguments.add_argument("--tflops", type=float, nargs=2, metavar=("F32", "BF16"), default=(67.0, 989.0), help="peak of the GPU (default: H200)")
-    arguments.add_argument("--golden", metavar="PROGRAM", help="the test program of `ci/cuda-offline`, run first")
-    arguments.add_argument("--json", type=Path, metavar="FILE", help="write every measured number there as well")
-    a = arguments.parse_args()
-    shape = [f"--{name}={getattr(a, name)}" for name in ("height", "width", "identities", "threads")]
-    torch_device = a.device.split(":")[0]
-    peers = has_torch(torch_device)
-    if not peers:
-        print(f"torch does not run on {torch_device} here: no peer to compare with", file=sys.stderr)
-    results, wrong = [], []
-    ended = golden(a.golden, a.device) if a.golden else {}
-    wrong += [f"{name}: {how}" for name, how in ended.items() if how != "ok"]
-    for network in a.networks.split(","):
-        ours = [a.program, "bench-step", "--format=json", f"--model={network}", *shape]
-        small = ["--batch=8", "--steps=1", "--warmup=0"]
-        truth = run([*ours, *small, "--device=cpu"])["losses"][0]
-        for precision, limit, peak in (("float32", 1e-3, a.tflops[0]), ("bfloat16", 3e-2, a.tflops[1])):
-            amp = ["--use-amp"] if precision == "bfloat16" else []
-            first = run([*ours, *small, *amp, f"--device={a.device}"])["losses"][0]
-            if abs(first - truth) > limit * abs(truth):
-                wrong.append(f"{network} in {precision}: loss {first} on {a.device}, {truth} on the CPU")
-            counts = [f"--batch={a.batch}", f"--steps={a.steps}", f"--warmup={a.warmup}"]
-            with Memory() as memory:
-                answer = run([*ours, *counts, *amp, f"--device={a.device}"])
-            seconds = statistics.median(answer["seconds"])
-            pixels = a.height * a.width / (256 * 128)
-            bound = GIGA[network] * 1e9 * OPERATIONS * a.batch * pixels / (peak * 1e12)
-            row = {"network": network, "precision": precision, "computed": answer["precision"], "seconds": seconds}
-            row |= {phase: statistics.median(answer[phase]) for phase in ("forward", "backward", "optimizer")}
-            row |= {"least": min(answer["seconds"]), "most": max(answer["seconds"]), "memory_mib": memory.most, "bound": bound}
-            row["loss_off"] = (first - truth) / truth
-            for name, flags in (("eager", []), ("compiled", ["--compile"])) if peers else ():
-                peer = run([sys.executable, HERE / "train_peer.py", f"--model={network}", f"--device={torch_device}", *shape, *counts, *amp, *flags])
-                row[name] = statistics.median(peer["seconds"])
-                row[f"{name}_mib"] = peer.get("device_mib")
-            results.append(row)
-            against = "".join(f"  {name} {row[name] * 1e3:.1f} ms ({seconds / row[name]:.2f}x)" for name in ("eager", "compiled") if name in row)
-            print(f"{network:9} {precision:9} {seconds * 1e3:9.1f} ms a step of {a.batch} ({seconds / bound:6.1f}x the arithmetic bound){against}")
-    print(f"device {a.device}, program {a.program}, {a.height}x{a.width}; phases, spread and memory with --json")
+    a = arguments()
+    results, wrong, references = [], [], {}
+    for device in a.device.split(","):
+        # Vulkan's peer is CUDA's: what PyTorch makes of the same GPU.
+        torch_device = "cpu" if device == "cpu" else "cuda"
+        torch_device = torch_device if has_torch(torch_device) else None
+        print(f"device {device}, program {a.program}" + ("" if torch_device else "; torch does not run on it: no peer"))
+        if a.golden:
+            references[device] = golden(Path(a.golden).resolve(), device)
+            wrong += [f"{name} on {device}: {how}" for name, how in references[device].items() if how != "ok"]
+        for network in a.networks.split(","):
+            for precision in LIMITS:
+                row, off = measure(a, device, network, precision, torch_device)
+                results.append(row)
+                wrong += off
     if a.json:
         a.json.parent.mkdir(parents=True, exist_ok=True)
-        a.json.write_text(json.dumps({"command": sys.argv[1:], "golden": ended, "results": results, "wrong": wrong}, indent=2) + "\n")
+        facts = {"command": sys.argv[1:], "references": references, "results": results, "wrong": wrong}
+        a.json.write_text(json.dumps(facts, indent=2) + "\n")
     if wrong:
         sys.exit("error: not what the references or the CPU give: " + "; ".join(wrong))
 

@@ -1,0 +1,53 @@
+"""The least time that one training step of a network can take on a GPU: for each layer the larger of its arithmetic over the
+peak and its traffic over the memory's bandwidth (Williams, Waterman and Patterson 2009), summed, as layers follow each other.
+
+Counted are convolutions, linear layers, norms and poolings, each reading its input and writing its output once in every one of
+its passes; activations, sums and losses are taken to cost nothing. So it is a bound that no implementation reaches, not a forecast."""
+
+import torch
+from torch import nn
+
+from networks import NETWORKS
+
+WEIGHTED = (nn.Conv2d, nn.Linear)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+POOLINGS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+
+
+def passes(network, batch, height, width):
+    """(operations, values moved) of each pass over each layer, forward and backward, and values of the optimiser."""
+    found, trained = [], 0
+
+    def watch(layer, inputs, output):
+        nonlocal trained
+        trained += sum(parameter.numel() for parameter in layer.parameters())
+        x, y = inputs[0].numel(), output.numel()
+        if isinstance(layer, WEIGHTED):
+            w = layer.weight.numel()
+            operations = 2 * y * (w // layer.weight.shape[0])
+            # Forward, gradient of the input, gradient of the weights. The picture wants no gradient.
+            found.extend([(operations, x + w + y), (operations, x + w + y)])
+            if inputs[0].requires_grad:
+                found.append((operations, x + w + y))
+        elif isinstance(layer, NORMS):
+            found.extend([(0, x + y), (0, x + 2 * y)])
+        else:
+            found.extend([(0, x + y), (0, x + y)])
+
+    with torch.device("meta"):
+        model = network.to("meta").train()
+        for layer in model.modules():
+            if isinstance(layer, WEIGHTED + NORMS + POOLINGS):
+                layer.register_forward_hook(watch)
+        model(torch.empty(batch, 3, height, width))
+    # Adam reads weight, gradient and two moments and writes three of them.
+    return found, 7 * trained
+
+
+def seconds(name, identities, batch, height, width, tflops, terabytes, bytes_of_a_value):
+    """Bound of one step, its part that is arithmetic alone, and its part that is memory alone; the optimiser is in float32."""
+    found, adam = passes(NETWORKS[name](identities), batch, height, width)
+    arithmetic = [operations / (tflops * 1e12) for operations, _ in found]
+    memory = [values * bytes_of_a_value / (terabytes * 1e12) for _, values in found]
+    last = 4 * adam / (terabytes * 1e12)
+    return sum(map(max, arithmetic, memory)) + last, sum(arithmetic), sum(memory) + last
