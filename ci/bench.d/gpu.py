@@ -85,14 +85,15 @@ def kernels(command):
         lines = log.read_text().splitlines()
     tables, rows = [], None
     for line in lines:
-        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-        if cells[:2] == ["Name", "Duration"]:
+        # Names have bars of their own.
+        name, *cells = (cell.strip() for cell in line.strip().strip("|").rsplit("|", 3))
+        if (name, cells[:1]) == ("Name", ["Duration"]):
             rows = []
             tables.append(rows)
-        elif len(cells) == 4 and cells[0] == "Total":
+        elif name == "Total":
             rows = None
-        elif len(cells) == 4 and rows is not None:
-            rows.append((cells[0], milliseconds(cells[1]), int(cells[2])))
+        elif len(cells) == 3 and rows is not None:
+            rows.append((name, milliseconds(cells[0]), int(cells[1])))
     # `bench-step` waits for the device twice a step, and each time there is a table.
     total = {}
     for name, duration, launches in itertools.chain(*tables[-2:]):

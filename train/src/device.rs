@@ -134,9 +134,17 @@ pub fn is_cpu(device: &Device) -> bool {
     plain(device) == Device::flex()
 }
 
-/// What a device is called, for people and `run.json`.
+/// What a device is called, for people and `run.json`: the name that `--device` takes.
 pub fn name(device: &Device) -> String {
-    if is_cpu(device) { DeviceName::Cpu.to_string() } else { format!("{:?}", plain(device)) }
+    let device = plain(device);
+    let there = |name| Some((name, open(name).ok()?));
+    let mut all = [DeviceName::Cpu, DeviceName::Wgpu].into_iter().filter_map(there);
+    let found = all.find(|(_, one)| *one == device).or_else(|| {
+        let mut all = (0..).map(DeviceName::Cuda).map_while(there);
+        all.find(|(_, one)| *one == device)
+    });
+    // Opened by somebody else, as Burn knows more devices than we offer.
+    found.map_or_else(|| format!("{device:?}"), |(name, _)| name.to_string())
 }
 
 fn plain(device: &Device) -> Device {

@@ -25,7 +25,7 @@ use std::sync::LazyLock;
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Flex};
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
 pub use adam::{AdamStep, adam};
 pub use conv::conv2d;
@@ -38,9 +38,9 @@ type Tracked = FloatTensor<Autodiff<Flex>>;
 
 static OWN: LazyLock<bool> = LazyLock::new(|| std::env::var_os("VITRINE_OPS").is_none_or(|value| value != "burn"));
 
-/// Whose operations are on: `own` or `burn`.
-pub fn name() -> &'static str {
-    if *OWN { "own" } else { "burn" }
+/// Whose operations compute there: `own` or `burn`.
+pub fn name(device: &Device) -> &'static str {
+    if *OWN && crate::device::is_cpu(device) { "own" } else { "burn" }
 }
 
 /// Where a tensor lies, as far as it matters here.
