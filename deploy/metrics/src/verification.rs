@@ -10,7 +10,9 @@ use crate::MetricsError;
 
 pub use identification::Identification;
 pub use pairs::{Groups, Impostors, Pair};
-pub use report::{Histogram, Interval, TarAtFar, VerificationOptions, VerificationReport, evaluate};
+pub use report::{
+    Drawn, Histogram, Interval, TarAtFar, VerificationOptions, VerificationReport, evaluate, interval_of_means,
+};
 
 /// One threshold and what it does; a pair is accepted when its similarity is at least the threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

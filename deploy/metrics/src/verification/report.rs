@@ -109,6 +109,9 @@ pub struct VerificationReport {
     pub histogram: Histogram,
     /// The curve, thinned to what an eye can tell apart.
     pub curve: Vec<Point>,
+    /// What the bootstrap drew, for [`interval_of_means`].
+    #[serde(skip)]
+    pub drawn: Vec<Drawn>,
 }
 
 /// Measures embeddings `[rows, embed_dim]` of unit length by cosine similarity; `labels` say whose each row is.
@@ -168,7 +171,16 @@ pub fn evaluate(
         impostor_mean,
         histogram,
         curve: thinned(roc.dropped().points()),
+        drawn,
     })
+}
+
+/// 95 % interval of the mean `value` of several networks, measured on the same rows with the same options: a draw holds the same
+/// identities for each. None where nothing was drawn.
+pub fn interval_of_means(reports: &[VerificationReport], value: impl Fn(&Drawn) -> f64) -> Option<Interval> {
+    let draws = reports.iter().map(|report| report.drawn.len()).min()?;
+    let mean = |draw: usize| reports.iter().map(|of| value(&of.drawn[draw])).sum::<f64>() / reports.len() as f64;
+    interval((0..draws).map(mean).collect())
 }
 
 impl VerificationReport {
@@ -199,11 +211,16 @@ fn scored(embeddings: &Matrix, pairs: &[Pair], genuine: bool) -> Vec<Scored> {
 }
 
 /// What one bootstrap sample gave.
-struct Drawn {
-    eer: f64,
-    auc: f64,
-    tar: Vec<f64>,
-    rank1: f64,
+#[derive(Debug, Clone, PartialEq)]
+pub struct Drawn {
+    /// Equal error rate.
+    pub eer: f64,
+    /// Area under the curve.
+    pub auc: f64,
+    /// True accept rate at each false accept rate of the options.
+    pub tar: Vec<f64>,
+    /// Rank 1; 0 without identification.
+    pub rank1: f64,
 }
 
 /// Draws as many identities as there are, with replacement. A pair counts as often as its identity was drawn, a pair of two
@@ -283,4 +300,29 @@ fn thinned(points: &[Point]) -> Vec<Point> {
         }
     }
     kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn means_of_networks_vary_with_the_same_identities() {
+        // Ten identities on a circle, two rows each, the second turned towards the next identity, by another amount in each network.
+        let measured = |turn: f64| {
+            let row = |angle: f64| [angle.cos() as f32, angle.sin() as f32];
+            let rows = (0..10).flat_map(|k| [row(0.6 * f64::from(k)), row((0.6 + turn) * f64::from(k))]);
+            let matrix = Matrix::new(rows.flatten().collect(), 20, 2).unwrap();
+            let labels: Vec<i64> = (0..20).map(|k| k / 2).collect();
+            evaluate(&matrix, &labels, &VerificationOptions::default()).unwrap()
+        };
+        let [one, other] = [0.08, 0.02].map(measured);
+        let eer = |of: &[VerificationReport]| interval_of_means(of, |drawn| drawn.eer);
+        assert_eq!(eer(std::slice::from_ref(&one)), one.eer_interval);
+        assert_eq!(eer(&[one.clone(), one.clone()]), one.eer_interval);
+        let mean = (one.eer.rate + other.eer.rate) / 2.0;
+        let Interval { low, high } = eer(&[one, other]).unwrap();
+        assert!(low <= mean && mean <= high && low < high, "{low} {mean} {high}");
+        assert_eq!(eer(&[]), None);
+    }
 }

@@ -1,12 +1,11 @@
 //! Embeddings of pairs, and how well they tell hands apart.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use contract::cli::progress;
-use metrics::verification::{self, Roc, VerificationOptions, VerificationReport};
+use metrics::verification::{self, VerificationOptions, VerificationReport};
 use metrics::{Matrix, MetricsError};
 use serde::Serialize;
 
@@ -14,7 +13,6 @@ use crate::engine::TaskError;
 use crate::loss::CrossEntropy;
 use crate::model::palmvein::{Branch, PalmVeinNet, Stage1Net};
 use crate::palmdata::{PairBatch, PairPictures, evaluation_batches};
-use crate::rng::Rng;
 
 use super::config::Common;
 use super::stage2::Missing;
@@ -59,10 +57,10 @@ pub(super) fn classify(
     let (mut right, mut loss, mut pairs) = (0, 0.0, 0);
     for batch in evaluation_batches(pictures, common.batchtest, common.n_thread, common.strict)? {
         let batch = batch?;
-        let (rows, classes) = (batch.classes.len(), batch.classes.clone());
+        let classes = batch.classes.clone();
         let Some(scores) = scores(batch) else { return Ok(None) };
-        let [_, num_classes] = scores.dims();
-        let classes = Tensor::<1, Int>::from_data(TensorData::new(classes, [rows]), &scores.device());
+        let [rows, num_classes] = scores.dims();
+        let classes = labels(&classes, &scores.device());
         right += correct(scores.clone(), classes.clone());
         let value = CrossEntropy { num_classes, smoothing: 0.0 }.forward(scores, classes);
         loss += f64::from(value.into_scalar::<f32>()) * rows as f64;
@@ -82,10 +80,7 @@ pub fn classify_pairs(
     common: &Common,
 ) -> Result<Option<Classified>, TaskError> {
     let device = net.devices().swap_remove(0);
-    classify(pictures, common, |batch| {
-        let (palm, vein) = (images(batch.palm, batch.shape, &device), images(batch.vein, batch.shape, &device));
-        net.fusion.plain_logits(net.forward(palm, vein).embedding)
-    })
+    classify(pictures, common, |batch| net.fusion.plain_logits(embedded(net, batch, &device)))
 }
 
 /// [`classify`] by what a branch has learnt beside its features.
@@ -100,8 +95,7 @@ pub fn classify_branch(
 ) -> Result<Option<Classified>, TaskError> {
     let device = net.devices().swap_remove(0);
     classify(pictures, common, |batch| {
-        let pixels = if branch.is_palm() { batch.palm } else { batch.vein };
-        let features = net.model.forward(images(pixels, batch.shape, &device));
+        let features = net.model.forward(side(branch, batch, &device));
         net.criterion.as_ref().map(|head| head.forward(features))
     })
 }
@@ -117,10 +111,26 @@ pub(super) fn images(pixels: Vec<f32>, shape: [usize; 4], device: &Device) -> Te
     Tensor::from_data(TensorData::new(pixels, shape), device)
 }
 
+/// The classes of a batch.
+pub(super) fn labels(classes: &[i64], device: &Device) -> Tensor<1, Int> {
+    Tensor::from_data(TensorData::new(classes.to_vec(), [classes.len()]), device)
+}
+
+/// Unit embeddings of a batch of pairs.
+fn embedded(net: &PalmVeinNet, batch: PairBatch, device: &Device) -> Tensor<2> {
+    let PairBatch { palm, vein, shape, .. } = batch;
+    net.forward(images(palm, shape, device), images(vein, shape, device)).embedding
+}
+
+/// The pictures of a batch of pairs that a branch reads.
+fn side(branch: Branch, batch: PairBatch, device: &Device) -> Tensor<4> {
+    images(if branch.is_palm() { batch.palm } else { batch.vein }, batch.shape, device)
+}
+
 fn embed(
     pictures: &Arc<PairPictures>,
     common: &Common,
-    mut of: impl FnMut(PairBatch) -> Result<Tensor<2>, TaskError>,
+    mut of: impl FnMut(PairBatch) -> Tensor<2>,
 ) -> Result<Embedded, TaskError> {
     let bar = progress(pictures.len() as u64, "embedding", "pairs");
     let (mut rows, mut classes, mut dim) = (Vec::new(), Vec::new(), 0);
@@ -131,7 +141,7 @@ fn embed(
         }
         classes.extend_from_slice(&batch.classes);
         bar.inc(batch.classes.len() as u64);
-        let embedded = of(batch)?;
+        let embedded = of(batch);
         dim = embedded.dims()[1];
         rows.extend(embedded.into_data().try_to_vec::<f32>()?);
     }
@@ -156,8 +166,7 @@ pub fn embed_pairs(
             Some(Missing::Vein) => batch.vein.fill(0.0),
             None => {}
         }
-        let (palm, vein) = (images(batch.palm, batch.shape, &device), images(batch.vein, batch.shape, &device));
-        Ok(net.forward(palm, vein).embedding)
+        embedded(net, batch, &device)
     })
 }
 
@@ -172,78 +181,7 @@ pub fn embed_branch(
     common: &Common,
 ) -> Result<Embedded, TaskError> {
     let device = net.devices().swap_remove(0);
-    embed(pictures, common, |batch| {
-        let pixels = if branch.is_palm() { batch.palm } else { batch.vein };
-        Ok(net.embed(images(pixels, batch.shape, &device)))
-    })
-}
-
-/// Similarities of embeddings by the classes they compare.
-struct Compared {
-    genuine: BTreeMap<i64, Vec<f32>>,
-    impostor: BTreeMap<(i64, i64), Vec<f32>>,
-}
-
-impl Compared {
-    fn new((rows, classes): &Embedded) -> Self {
-        let mut compared = Self { genuine: BTreeMap::new(), impostor: BTreeMap::new() };
-        for a in 0..rows.rows() {
-            for b in a + 1..rows.rows() {
-                let value = rows.row(a).iter().zip(rows.row(b)).map(|(a, b)| a * b).sum::<f32>();
-                let (x, y) = (classes[a].min(classes[b]), classes[a].max(classes[b]));
-                match x == y {
-                    true => compared.genuine.entry(x).or_default().push(value),
-                    false => compared.impostor.entry((x, y)).or_default().push(value),
-                }
-            }
-        }
-        compared
-    }
-
-    /// EER and TAR at 1 % FAR of a sample of classes, which may hold one several times.
-    fn rates(&self, sample: &[i64]) -> Result<Option<[f64; 2]>, TaskError> {
-        let (mut genuine, mut impostor) = (Vec::new(), Vec::new());
-        for (k, a) in sample.iter().enumerate() {
-            genuine.extend_from_slice(self.genuine.get(a).map_or(&[], Vec::as_slice));
-            for b in &sample[k + 1..] {
-                impostor.extend_from_slice(self.impostor.get(&(*a.min(b), *a.max(b))).map_or(&[], Vec::as_slice));
-            }
-        }
-        if genuine.is_empty() || impostor.is_empty() {
-            return Ok(None);
-        }
-        let roc = Roc::new(&genuine, &impostor)?;
-        Ok(Some([roc.eer().rate, roc.tar_at_far(0.01)?.tar]))
-    }
-}
-
-/// 95 % intervals of EER and of TAR at 1 % FAR: identities are drawn with replacement, as often as there are. Of several networks
-/// on the same pairs, those of their means.
-///
-/// # Errors
-/// If a similarity is not finite.
-pub fn intervals(embedded: &[Embedded], resamples: usize, seed: u64) -> Result<Option<[[f64; 2]; 2]>, TaskError> {
-    let Some((_, classes)) = embedded.first() else { return Ok(None) };
-    let classes: Vec<i64> = classes.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
-    let compared: Vec<Compared> = embedded.iter().map(Compared::new).collect();
-    let mut drawn: [Vec<f64>; 2] = [Vec::new(), Vec::new()];
-    for resample in 0..resamples {
-        let mut rng = Rng::new(&[seed, resample as u64]);
-        let sample: Vec<i64> = classes.iter().map(|_| classes[rng.below(classes.len())]).collect();
-        let rates = compared.iter().map(|compared| compared.rates(&sample)).collect::<Result<Option<Vec<_>>, _>>()?;
-        let Some(rates) = rates else { continue };
-        for (which, drawn) in drawn.iter_mut().enumerate() {
-            drawn.push(rates.iter().map(|rates| rates[which]).sum::<f64>() / rates.len() as f64);
-        }
-    }
-    if drawn[0].is_empty() {
-        return Ok(None);
-    }
-    let ends = |mut values: Vec<f64>| {
-        values.sort_by(f64::total_cmp);
-        [0.025, 0.975].map(|share: f64| values[((values.len() - 1) as f64 * share).round() as usize])
-    };
-    Ok(Some(drawn.map(ends)))
+    embed(pictures, common, |batch| net.embed(side(branch, batch, &device)))
 }
 
 #[cfg(test)]
@@ -267,22 +205,6 @@ mod tests {
         let rows = Matrix::new(vec![1.0; 6], 6, 1).unwrap();
         let found = verify(&(rows, vec![0, 0, 1, 1, 2, 2]), 0).unwrap().unwrap();
         assert_eq!((found.identification.unwrap().leave_one_out_rank1, found.eer.rate), (0.0, 0.5));
-    }
-
-    #[test]
-    fn intervals_hold_the_rate_and_follow_the_identities() {
-        // Ten identities on a circle, two rows each, the second turned towards the next identity by a different amount.
-        let row = |angle: f64| [angle.cos() as f32, angle.sin() as f32];
-        let rows = (0..10).flat_map(|k| {
-            let angle = f64::from(k) * 0.6;
-            [row(angle), row(angle + 0.08 * f64::from(k))]
-        });
-        let classes: Vec<i64> = (0..20).map(|k| k / 2).collect();
-        let embedded = (Matrix::new(rows.flatten().collect(), 20, 2).unwrap(), classes);
-        let eer = verify(&embedded, 0).unwrap().unwrap().eer.rate;
-        let [[low, high], [_, most]] = intervals(std::slice::from_ref(&embedded), 200, 1).unwrap().unwrap();
-        assert!(low <= eer && eer <= high && low < high && most <= 1.0, "{low} {eer} {high}");
-        assert_eq!(intervals(&[], 200, 1).unwrap(), None);
     }
 
     #[test]

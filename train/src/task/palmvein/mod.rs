@@ -15,7 +15,7 @@ use crate::engine::TaskError;
 use crate::palmdata::{PairLoaderOptions, PairPictures};
 
 pub use config::{Common, FusionKind, Stage1Config, Stage1Loss, Stage2Config};
-pub use embed::{Classified, Embedded, classify_branch, classify_pairs, embed_branch, embed_pairs, intervals, verify};
+pub use embed::{Classified, Embedded, classify_branch, classify_pairs, embed_branch, embed_pairs, verify};
 pub use report::{Accuracy, Alone, TestReport, test_branch, test_pairs};
 pub use stage1::Stage1Task;
 pub use stage2::{Missing, Stage2Task, stage1_weights};
@@ -59,10 +59,14 @@ struct Data {
 impl Data {
     fn open(common: &Common, options: &PairOptions) -> Result<Self, TaskError> {
         let pairs = open(common, options)?;
-        let pictures = |of: &[Pair]| Arc::new(PairPictures::new(of, common.size(), common.cache_mb / 2));
-        let (train, val) = (pictures(&pairs.train), pictures(&pairs.val));
+        let (train, val) = (pictures(&pairs.train, common), pictures(&pairs.val, common));
         Ok(Self { pairs, train, val })
     }
+}
+
+/// The pictures of pairs; two sets of them share the settings' memory.
+fn pictures(pairs: &[Pair], common: &Common) -> Arc<PairPictures> {
+    Arc::new(PairPictures::new(pairs, common.size(), common.cache_mb / 2))
 }
 
 /// How an epoch's training pictures are read, `done` batches of it left out.

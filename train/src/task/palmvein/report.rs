@@ -1,7 +1,6 @@
 //! What the test pairs say about a network of either stage: people it has never seen, unless the split is another.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use burn::module::Module;
 use contract::dataset::paired::{Pair, PairedDataset, SplitRule};
@@ -11,11 +10,11 @@ use serde::Serialize;
 
 use super::config::{Common, Stage1Config, Stage2Config};
 use super::embed::{Classified, Embedded, classify_branch, classify_pairs, embed_branch, embed_pairs, verify};
+use super::pictures;
 use super::stage2::Missing;
 use crate::engine::TaskError;
 use crate::evaluate::warn_when_collapsed;
 use crate::model::palmvein::{PalmVeinNet, Stage1Net};
-use crate::palmdata::PairPictures;
 
 /// What the test pairs say about a network.
 #[derive(Debug, Serialize)]
@@ -95,10 +94,6 @@ fn split(common: &Common) -> Result<(PairedDataset, String), TaskError> {
     let rule = SplitRule::NAMES.iter().find(|(_, rule)| *rule == common.split).map_or("", |(name, _)| *name);
     let name = format!("{}, test split by {rule} in {}", data.name, common.datadir);
     Ok((data, name))
-}
-
-fn pictures(pairs: &[Pair], common: &Common) -> Arc<PairPictures> {
-    Arc::new(PairPictures::new(pairs, common.size(), common.cache_mb / 2))
 }
 
 /// Whose people trained: the test pairs, or else those that validated.
