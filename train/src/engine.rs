@@ -90,13 +90,17 @@ pub trait Task {
     }
 
     /// State of the loss, for the checkpoint.
-    fn state(&self) -> Vec<u8>;
+    fn state(&self) -> Vec<u8> {
+        Vec::new()
+    }
 
     /// Takes over what [`Task::state`] gave.
     ///
     /// # Errors
     /// If it is not that.
-    fn set_state(&mut self, state: &[u8]) -> Result<(), TaskError>;
+    fn set_state(&mut self, state: &[u8]) -> Result<(), TaskError> {
+        if state.is_empty() { Ok(()) } else { Err("a run of this family has no state of its own".into()) }
+    }
 
     /// Training pictures that turned out unreadable so far, for the report of an epoch.
     fn unreadable(&self) -> usize {

@@ -93,8 +93,7 @@ impl FusionLoss {
             let value = centers.map(|(embedding, centers)| center(embedding, centers, classes));
             add("center", self.center, value);
         }
-        let total = terms.iter().map(|(_, term)| term.clone()).reduce(|sum, term| sum + term);
-        LossTerms { total: total.expect("classification always counts"), terms }
+        LossTerms::sum(terms)
     }
 }
 

@@ -118,6 +118,15 @@ pub struct LossTerms {
 }
 
 impl LossTerms {
+    /// Weighted terms and their sum.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub(crate) fn sum(terms: Vec<(String, Tensor<1>)>) -> Self {
+        let total = terms.iter().map(|(_, term)| term.clone()).reduce(|sum, term| sum + term);
+        Self { total: total.expect("every loss has a term"), terms }
+    }
+
     /// The total and the weighted terms as numbers; waits for the device once.
     pub fn values(&self) -> (f64, Vec<(String, f64)>) {
         let all = std::iter::once(&self.total).chain(self.terms.iter().map(|(_, term)| term));
@@ -237,9 +246,7 @@ impl LossSum {
             let sum = sum.unwrap_or_else(|| panic!("the model returns nothing that {} applies to", term.name));
             (term.name.to_owned(), sum.mul_scalar(term.weight))
         };
-        let terms: Vec<_> = self.terms.iter().map(term).collect();
-        let total = terms.iter().map(|(_, value)| value.clone()).reduce(|sum, value| sum + value);
-        LossTerms { total: total.expect("an expression has at least one term"), terms }
+        LossTerms::sum(self.terms.iter().map(term).collect())
     }
 
     /// The class centres, row-major, and their shape `[num_classes, feat_dim]`; part of a checkpoint.

@@ -40,8 +40,7 @@ impl PictureLoss {
         let image_loss = parts.into_iter().flatten().reduce(|a, b| a + b).unwrap_or_else(|| zero.clone());
         let pose_loss =
             weighted(self.pose, &|| (pose.clone() - true_pose.clone()).square().mean()).unwrap_or_else(|| zero.clone());
-        let total = image_loss.clone() + pose_loss.clone();
         let [first, second] = Self::TERMS.map(str::to_owned);
-        LossTerms { total, terms: vec![(first, image_loss), (second, pose_loss)] }
+        LossTerms::sum(vec![(first, image_loss), (second, pose_loss)])
     }
 }

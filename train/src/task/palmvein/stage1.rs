@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor};
 use contract::dataset::paired::{Modality, PairedDataset};
 
 use crate::engine::{Decisive, Epoch, Task, TaskError};
@@ -12,7 +12,7 @@ use crate::model::palmvein::Stage1Net;
 use crate::palmdata::{TripletBatch, triplet_batches, triplets};
 
 use super::config::{Stage1Config, Stage1Loss};
-use super::embed::{embed_branch, images, verify};
+use super::embed::{embed_branch, images, labels, verify};
 use super::{Data, reading};
 
 /// Data and loss of a stage-1 run.
@@ -41,13 +41,6 @@ impl Stage1Task {
     fn modality(&self) -> Modality {
         if self.config.branch.is_palm() { Modality::Palm } else { Modality::Vein }
     }
-}
-
-impl Stage1Task {
-    fn classes(&self, classes: Vec<i64>) -> Tensor<1, Int> {
-        let rows = classes.len();
-        Tensor::from_data(TensorData::new(classes, [rows]), &self.device)
-    }
 
     /// Keeps the figures of a triplet loss, and gives the loss.
     fn note(&mut self, found: CosineTripletOutput) -> Tensor<1> {
@@ -74,18 +67,13 @@ impl Stage1Task {
     fn batch_hard(&mut self, net: &Stage1Net, batch: &TripletBatch) -> LossTerms {
         let TripletBatch { pixels, shape: [rows, channels, height, width], classes, negatives, .. } = batch;
         let features = net.model.forward(images(pixels.concat(), [3 * rows, *channels, *height, *width], &self.device));
-        let classes = self.classes([classes.as_slice(), classes, negatives].concat());
+        let classes = labels(&[classes.as_slice(), classes, negatives].concat(), &self.device);
         let Stage1Config { margin, mining, .. } = self.config;
         let found = CosineTriplet { margin, mining }.forward_batch(features.clone(), classes.clone());
         let mut terms = vec![("triplet".to_owned(), self.note(found))];
         terms.extend(self.identity(net, features, classes));
-        sum(terms)
+        LossTerms::sum(terms)
     }
-}
-
-fn sum(terms: Vec<(String, Tensor<1>)>) -> LossTerms {
-    let total = terms.iter().map(|(_, term)| term.clone()).reduce(|sum, term| sum + term);
-    LossTerms { total: total.expect("every loss has a term"), terms }
 }
 
 impl Task for Stage1Task {
@@ -125,8 +113,8 @@ impl Task for Stage1Task {
                 CosineTriplet { margin, mining }.forward(anchor.clone(), features(positive), features(negative));
             terms.push(("triplet".to_owned(), self.note(found)));
         }
-        terms.extend(self.identity(net, anchor, self.classes(batch.classes.clone())));
-        sum(terms)
+        terms.extend(self.identity(net, anchor, labels(&batch.classes, &self.device)));
+        LossTerms::sum(terms)
     }
 
     fn figures(&self) -> Vec<(String, f64)> {
@@ -151,14 +139,6 @@ impl Task for Stage1Task {
             first_epoch: 0,
             ..Log::default()
         }
-    }
-
-    fn state(&self) -> Vec<u8> {
-        Vec::new()
-    }
-
-    fn set_state(&mut self, _: &[u8]) -> Result<(), TaskError> {
-        Ok(())
     }
 
     fn unreadable(&self) -> usize {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor};
 use contract::dataset::paired::{PairOptions, PairedDataset};
 
 use crate::checkpoint::Checkpoint;
@@ -17,7 +17,7 @@ use crate::palmdata::{PairBatch, pair_batches, shuffled};
 use crate::rng::Rng;
 
 use super::config::Stage2Config;
-use super::embed::{classify_pairs, correct, embed_pairs, images, verify};
+use super::embed::{classify_pairs, correct, embed_pairs, images, labels, verify};
 use super::{Data, reading};
 
 /// A picture that a pair lacks: the network then reads grey, which is 0 after normalisation.
@@ -125,10 +125,6 @@ impl Stage2Task {
         (palm, vein)
     }
 
-    fn classes(&self, classes: &[i64]) -> Tensor<1, Int> {
-        Tensor::from_data(TensorData::new(classes.to_vec(), [classes.len()]), &self.device)
-    }
-
     fn terms(&self, net: &PalmVeinNet, details: Details, classes: Tensor<1, Int>) -> FusionTerms {
         let fused = |branch: &Option<_>| {
             branch.as_ref().map(|branch: &crate::model::palmvein::BranchDetails| branch.fused.clone())
@@ -193,7 +189,7 @@ impl Task for Stage2Task {
             net.backbones(images(palm, batch.shape, &self.device), images(vein, batch.shape, &self.device))
         };
         let details = net.fusion.forward(backbones);
-        let classes = self.classes(&batch.classes);
+        let classes = labels(&batch.classes, &self.device);
         let terms = self.terms(net, details, classes.clone());
         let right = correct(terms.logits.clone().inner(), classes.clone().inner());
         self.accuracy = right as f64 / batch.classes.len() as f64;
@@ -252,14 +248,6 @@ impl Task for Stage2Task {
             first_epoch: 0,
             ..Log::default()
         }
-    }
-
-    fn state(&self) -> Vec<u8> {
-        Vec::new()
-    }
-
-    fn set_state(&mut self, _: &[u8]) -> Result<(), TaskError> {
-        Ok(())
     }
 
     fn unreadable(&self) -> usize {
