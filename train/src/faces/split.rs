@@ -1,5 +1,7 @@
 //! Parts of a face set by person, the same as Python's: names shuffled by `random.Random(seed).shuffle`.
 
+use std::fmt;
+
 /// Python's `random.Random`: the Mersenne Twister MT19937 (Matsumoto and Nishimura 1998), seeded by `init_by_array`.
 #[derive(Debug, Clone)]
 pub struct PythonRandom {
@@ -97,6 +99,49 @@ pub struct Split {
     pub samples: [Vec<usize>; 3],
 }
 
+/// A part of a split has no sample.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error(
+    "nobody is left to {part}: of {people} people {train} train and {validation} validate, rounded down; more people are needed, \
+     or other --train-ratio and --val-ratio"
+)]
+pub struct EmptyPart {
+    /// What they would do.
+    pub part: &'static str,
+    /// Everybody.
+    pub people: usize,
+    /// Share that trains.
+    pub train: f64,
+    /// Share that validates.
+    pub validation: f64,
+}
+
+impl Split {
+    /// Whether every part has a sample; `train` and `validation` are the shares it was made with.
+    ///
+    /// # Errors
+    /// The first part that has none.
+    pub fn check(&self, [train, validation]: [f64; 2]) -> Result<(), EmptyPart> {
+        let people = self.people.iter().map(Vec::len).sum();
+        let parts = ["train", "validate", "test"].into_iter().zip(&self.samples);
+        match parts.into_iter().find(|(_, samples)| samples.is_empty()) {
+            Some((part, _)) => Err(EmptyPart { part, people, train, validation }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The sizes of the parts, for people.
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [train, validation, test] = self.samples.each_ref().map(Vec::len);
+        let people = self.people.each_ref().map(Vec::len);
+        let [learn, choose, rest] = people;
+        write!(f, "{} people, {train} train, {validation} validate, {test} test", people.iter().sum::<usize>())?;
+        write!(f, " ({learn} / {choose} / {rest} people)")
+    }
+}
+
 /// The order of a part's samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
@@ -173,6 +218,9 @@ mod tests {
         let of_person = vec![vec![0], vec![1]];
         let split = by_person(&of_person, [0.6, 0.3], 42, Order::Shuffled);
         assert_eq!(split.people.each_ref().map(Vec::len), [1, 0, 1]);
+        assert_eq!(split.to_string(), "2 people, 1 train, 0 validate, 1 test (1 / 0 / 1 people)");
+        let empty = split.check([0.6, 0.3]).unwrap_err();
+        assert!(empty.to_string().starts_with("nobody is left to validate: of 2 people 0.6 train"), "{empty}");
         let all = by_person(&of_person, [1.0, 1.0], 42, Order::Shuffled);
         assert_eq!(all.people.each_ref().map(Vec::len), [2, 0, 0]);
     }

@@ -111,12 +111,7 @@ impl ControlnetTask {
         let mut rng = Rng::new(&[HOLDOUT, config.seed]);
         let (held_out, train) = split.samples[0].iter().partition(|_| rng.happens(config.holdout_poses));
         split.samples[0] = train;
-        for (samples, part) in split.samples.iter().zip(["train", "validate", "test"]) {
-            if samples.is_empty() {
-                let ([train, validation], people) = (ratios, data.people.len());
-                return Err(ControlnetDataError::EmptyPart { part, people, train, validation }.into());
-            }
-        }
+        split.check(ratios)?;
         if split.samples[0].len() == 1 {
             return Err("one pair alone is left to train; a batch needs two".into());
         }
@@ -134,19 +129,11 @@ impl ControlnetTask {
 
     /// The pairs and their split, one line for people.
     pub fn describe_data(&self) -> String {
-        let [train, validation, test] = self.split.samples.each_ref().map(Vec::len);
-        let people = self.split.people.each_ref().map(Vec::len);
+        let Self { config, data, split, held_out, .. } = self;
+        let (pairs, held_out, batches) = (data.pairs.len(), held_out.len(), self.batches(1).len());
         format!(
-            "{}: {} pairs of {} people, {train} train, {validation} validate, {test} test ({} / {} / {} people), {} held out; {} batches of {} in an epoch",
-            self.config.data_dir,
-            self.data.pairs.len(),
-            self.data.people.len(),
-            people[0],
-            people[1],
-            people[2],
-            self.held_out.len(),
-            self.batches(1).len(),
-            self.config.batch_size,
+            "{}: {pairs} pairs of {split}, {held_out} held out; {batches} batches of {} in an epoch",
+            config.data_dir, config.batch_size
         )
     }
 
@@ -370,14 +357,6 @@ impl Task for ControlnetTask {
 
     fn report(&self, net: &ControlNet, epoch: usize, out: &mut Reporter) -> Result<(), TaskError> {
         if epoch.is_multiple_of(PANELS_EVERY) { self.panels(net)?.report(out) } else { Ok(()) }
-    }
-
-    fn state(&self) -> Vec<u8> {
-        Vec::new()
-    }
-
-    fn set_state(&mut self, state: &[u8]) -> Result<(), TaskError> {
-        if state.is_empty() { Ok(()) } else { Err("an ImageControlNet run has no state of its own".into()) }
     }
 }
 

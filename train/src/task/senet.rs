@@ -147,13 +147,7 @@ impl SenetTask {
         }
         let ratios = [config.train_ratio, config.val_ratio];
         let split = split::by_person(&pairs.of_person(), ratios, config.seed, Order::Shuffled);
-        for (samples, part) in split.samples.iter().zip(["train", "validate", "test"]) {
-            if samples.is_empty() {
-                let [train, validation] = ratios;
-                let people = pairs.people.met.len();
-                return Err(SenetDataError::EmptyPart { part, people, train, validation }.into());
-            }
-        }
+        split.check(ratios)?;
         let train = &split.samples[0];
         let sampler = match config.frames_per_person {
             0 => Sampler::Uniform(UniformSampler::new(train.len(), config.batch_size, config.seed)?),
@@ -219,20 +213,9 @@ impl SenetTask {
 
     /// The pairs and their split, one line for people.
     pub fn describe_data(&self) -> String {
-        let [train, validation, test] = self.split.samples.each_ref().map(Vec::len);
-        let people = self.split.people.each_ref().map(Vec::len);
-        format!(
-            "{}: {} pairs of {} people, {train} train, {validation} validate, {test} test ({} / {} / {} people); {} batches of {} in an \
-             epoch",
-            self.config.data_dir,
-            self.pairs.len(),
-            self.pairs.people.met.len(),
-            people[0],
-            people[1],
-            people[2],
-            self.sampler.epoch(1).len(),
-            self.config.batch_size,
-        )
+        let Self { config, pairs, split, sampler, .. } = self;
+        let (batches, batch) = (sampler.epoch(1).len(), config.batch_size);
+        format!("{}: {} pairs of {split}; {batches} batches of {batch} in an epoch", config.data_dir, pairs.len())
     }
 
     /// The losses and similarities of the people nobody trained or chose by, for a network on a device without autodiff.
@@ -357,8 +340,7 @@ impl Task for SenetTask {
         ];
         terms.extend(target.map(|term| ("target".to_owned(), term)));
         terms.extend(front_pose.map(|term| ("front_pose".to_owned(), term)));
-        let total = terms.iter().map(|(_, term)| term.clone()).reduce(|a, b| a + b).expect("three terms at least");
-        LossTerms { total, terms }
+        LossTerms::sum(terms)
     }
 
     fn figures(&self) -> Vec<(String, f64)> {
@@ -429,13 +411,5 @@ impl Task for SenetTask {
             self.watch.unbalanced.set(false);
         }
         Ok(())
-    }
-
-    fn state(&self) -> Vec<u8> {
-        Vec::new()
-    }
-
-    fn set_state(&mut self, state: &[u8]) -> Result<(), TaskError> {
-        if state.is_empty() { Ok(()) } else { Err("a SENet run has no state of its own".into()) }
     }
 }

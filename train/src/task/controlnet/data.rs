@@ -70,20 +70,6 @@ pub enum ControlnetDataError {
         /// The first such picture, and where it was looked for or what is wrong with it.
         first: String,
     },
-    /// A part of the split without a pair.
-    #[error(
-        "nobody is left to {part}: {people} people with pairs, of whom {train} train and {validation} validate, rounded down; more people or other ratios are needed"
-    )]
-    EmptyPart {
-        /// What they would do.
-        part: &'static str,
-        /// People with pairs.
-        people: usize,
-        /// Share that trains.
-        train: f64,
-        /// Share that validates.
-        validation: f64,
-    },
 }
 
 /// One sample.

@@ -55,21 +55,6 @@ pub enum SenetDataError {
         /// Whether frames were filtered by yaw.
         filtered: bool,
     },
-    /// A part of the split is empty.
-    #[error(
-        "nobody is left to {part}: {people} people are split {train} / {validation} / rest; more people are needed, or other \
-         --train-ratio and --val-ratio"
-    )]
-    EmptyPart {
-        /// What they would be for.
-        part: &'static str,
-        /// People with both sides.
-        people: usize,
-        /// Share that trains.
-        train: f64,
-        /// Share that validates.
-        validation: f64,
-    },
 }
 
 /// A face set as pairs of a frame and a frontal picture of one person.
