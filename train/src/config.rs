@@ -434,6 +434,7 @@ impl ReidConfig {
 
 #[cfg(test)]
 mod tests {
+    use super::checks::tests::{Wrong, refused};
     use super::*;
 
     #[test]
@@ -470,8 +471,8 @@ mod tests {
 
     #[test]
     fn every_check_names_its_flag_and_value() {
-        type Change = fn(&mut ReidConfig);
-        let cases: [(&str, &str, Change); 31] = [
+        let good = ReidConfig::default();
+        let wrong: &[Wrong<'_, ReidConfig>] = &[
             ("--model", "empty", |c| c.model = " ".into()),
             ("--loss", "empty", |c| c.loss = String::new()),
             ("--train-identities", "0", |c| c.train_identities = Some(0)),
@@ -506,11 +507,6 @@ mod tests {
                 (c.optimizer, c.nesterov, c.dampening) = (OptimizerKind::Sgd, true, 0.5);
             }),
         ];
-        for (flag, value, change) in cases {
-            let mut config = ReidConfig::default();
-            change(&mut config);
-            let error = config.check().unwrap_err().to_string();
-            assert!(error.starts_with(flag) && error.contains(value), "{flag} {value}: {error}");
-        }
+        refused(&good, ReidConfig::check, wrong);
     }
 }

@@ -52,8 +52,16 @@ pub(crate) fn counts<const N: usize>(values: [(&'static str, usize, usize, usize
     }
 }
 
-/// Shares of the people that train and validate, which may be everybody.
-pub(crate) fn people(train_ratio: f64, val_ratio: f64) -> Result<(), ConfigError> {
+/// The upper end of a span whose lower one is the value of `other`.
+pub(crate) fn from(flag: &'static str, value: f64, (other, from): (&str, f64)) -> Result<(), ConfigError> {
+    all([(flag, value)], |value| value >= from, &format!("numbers from --{other}"))
+}
+
+/// The folder of a face set, and the shares of its people that train and validate, which may be everybody.
+pub(crate) fn face_set(folder: &str, [train_ratio, val_ratio]: [f64; 2]) -> Result<(), ConfigError> {
+    if folder.trim().is_empty() {
+        return Err(range("data-dir", "empty", "folders of a face set"));
+    }
     shares([("train-ratio", train_ratio), ("val-ratio", val_ratio)])?;
     if train_ratio + val_ratio > 1.0 + 1e-9 {
         let why = "together they are more than everybody";
@@ -63,8 +71,22 @@ pub(crate) fn people(train_ratio: f64, val_ratio: f64) -> Result<(), ConfigError
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// A flag, a word of the error it should give, and what is set wrong.
+    pub type Wrong<'a, C> = (&'a str, &'a str, fn(&mut C));
+
+    /// That each change of settings that pass is refused, by an error that begins with its flag and holds its word.
+    pub fn refused<C: Clone>(good: &C, check: fn(&C) -> Result<(), ConfigError>, cases: &[Wrong<'_, C>]) {
+        check(good).unwrap();
+        for (flag, word, change) in cases {
+            let mut config = good.clone();
+            change(&mut config);
+            let error = check(&config).unwrap_err().to_string();
+            assert!(error.starts_with(flag) && error.contains(word), "{flag} {word}: {error}");
+        }
+    }
 
     #[test]
     fn each_names_the_first_that_does_not_fit() {
@@ -76,8 +98,10 @@ mod tests {
         assert_eq!(text(between("a", 2.5, [0.0, 2.0])), "--a is 2.5; 0 to 2 are allowed");
         assert_eq!(text(counts([("a", 1, 1, 2), ("b", 3, 1, 2)])), "--b is 3; 1 to 2 are allowed");
         assert_eq!(text(counts([("a", 0, 1, usize::MAX)])), "--a is 0; whole numbers from 1 are allowed");
-        assert!(text(people(0.9, 0.2)).contains("more than everybody"));
-        assert_eq!(people(0.7, 0.3), Ok(()));
+        assert_eq!(text(from("a", 1.0, ("b", 2.0))), "--a is 1; numbers from --b are allowed");
+        assert!(text(face_set("faces", [0.9, 0.2])).contains("more than everybody"));
+        assert_eq!(text(face_set(" ", [0.7, 0.3])), "--data-dir is empty; folders of a face set are allowed");
+        assert_eq!(face_set("faces", [0.7, 0.3]), Ok(()));
         assert_eq!(
             positive([("a", f64::INFINITY)]).unwrap_err().to_string(),
             "--a is inf; numbers above 0 are allowed"

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::checks::{below_one, counts, not_negative, people, positive, range};
+use super::checks::{below_one, counts, face_set, from, not_negative, positive, range};
 use super::{ConfigError, PoseUnit, UnknownWord};
 
 words! {
@@ -189,9 +189,6 @@ impl ControlnetConfig {
     /// # Errors
     /// The first that is not, with its flag.
     pub fn check(&self) -> Result<(), ConfigError> {
-        if self.data_dir.trim().is_empty() {
-            return Err(range("data-dir", "empty", "folders of a face set"));
-        }
         if !self.image_size.is_multiple_of(16) || !(16..=1024).contains(&self.image_size) {
             return Err(range("image-size", self.image_size, "multiples of 16 from 16 to 1024"));
         }
@@ -210,15 +207,13 @@ impl ControlnetConfig {
             ("min-angle", self.min_angle),
             ("crop-margin", self.crop_margin),
         ])?;
-        if !(self.max_angle.is_finite() && self.max_angle >= self.min_angle) {
-            return Err(range("max-angle", self.max_angle, "numbers from --min-angle"));
-        }
+        from("max-angle", self.max_angle, ("min-angle", self.min_angle))?;
         if self.loss_type == PictureLossKind::Combined && self.mse_weight + self.l1_weight == 0.0 {
             return Err(range("mse-weight", "0, as is --l1-weight", "weights that are not both 0"));
         }
         positive([("lr", self.lr)])?;
         below_one([("dropout", self.dropout), ("holdout-poses", self.holdout_poses)])?;
-        people(self.train_ratio, self.val_ratio)
+        face_set(&self.data_dir, [self.train_ratio, self.val_ratio])
     }
 
     /// Weights of squared and absolute differences.
@@ -233,13 +228,13 @@ impl ControlnetConfig {
 
 #[cfg(test)]
 mod tests {
+    use super::super::checks::tests::{Wrong, refused};
     use super::*;
 
     #[test]
     fn every_check_names_its_flag_and_value() {
-        ControlnetConfig { data_dir: "data".into(), ..ControlnetConfig::default() }.check().unwrap();
-        type Change = fn(&mut ControlnetConfig);
-        let cases: [(&str, &str, Change); 11] = [
+        let good = ControlnetConfig { data_dir: "data".into(), ..ControlnetConfig::default() };
+        let wrong: &[Wrong<'_, ControlnetConfig>] = &[
             ("--data-dir", "empty", |c| c.data_dir = String::new()),
             ("--image-size", "100", |c| c.image_size = 100),
             ("--batch-size", "1", |c| c.batch_size = 1),
@@ -254,11 +249,6 @@ mod tests {
             ("--val-ratio", "0", |c| c.val_ratio = 0.0),
             ("--train-ratio", "val-ratio", |c| c.train_ratio = 0.9),
         ];
-        for (flag, value, change) in cases {
-            let mut config = ControlnetConfig { data_dir: "data".into(), ..ControlnetConfig::default() };
-            change(&mut config);
-            let error = config.check().unwrap_err().to_string();
-            assert!(error.starts_with(flag) && error.contains(value), "{flag} {value}: {error}");
-        }
+        refused(&good, ControlnetConfig::check, wrong);
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::checks::{below_one, counts, not_negative, people, positive, range};
+use super::checks::{below_one, counts, face_set, from, not_negative, positive, range};
 use super::{ConfigError, PoseUnit};
 
 /// Settings of a SENet run: fields are flags, defaults the manual's.
@@ -135,9 +135,6 @@ impl SenetConfig {
     /// # Errors
     /// The first that is not, with its flag.
     pub fn check(&self) -> Result<(), ConfigError> {
-        if self.data_dir.trim().is_empty() {
-            return Err(range("data-dir", "empty", "folders of a face set"));
-        }
         if !["relu", "gelu"].contains(&self.activation.as_str()) {
             return Err(range("activation", format!("`{}`", self.activation), "relu and gelu"));
         }
@@ -170,12 +167,10 @@ impl SenetConfig {
             ("angle-threshold", self.angle_threshold),
             ("min-yaw", self.min_yaw),
         ])?;
-        if !(self.max_yaw.is_finite() && self.max_yaw >= self.min_yaw) {
-            return Err(range("max-yaw", self.max_yaw, "numbers from --min-yaw"));
-        }
+        from("max-yaw", self.max_yaw, ("min-yaw", self.min_yaw))?;
         positive([("lr", self.lr)])?;
         below_one([("dropout", self.dropout)])?;
-        people(self.train_ratio, self.val_ratio)?;
+        face_set(&self.data_dir, [self.train_ratio, self.val_ratio])?;
         if let Some(dim) = self.identity_dims.iter().find(|dim| **dim >= self.image_dim)
             && self.identity_preserve_weight > 0.0
         {
@@ -196,6 +191,7 @@ impl SenetConfig {
 
 #[cfg(test)]
 mod tests {
+    use super::super::checks::tests::{Wrong, refused};
     use super::*;
 
     #[test]
@@ -208,8 +204,8 @@ mod tests {
 
     #[test]
     fn every_check_names_its_flag_and_value() {
-        type Change = fn(&mut SenetConfig);
-        let cases: [(&str, &str, Change); 20] = [
+        let good = SenetConfig { data_dir: "data".into(), ..SenetConfig::default() };
+        let wrong: &[Wrong<'_, SenetConfig>] = &[
             ("--activation", "tanh", |c| c.activation = "tanh".into()),
             ("--batch-size", "1", |c| c.batch_size = 1),
             ("--hidden-dim", "20000", |c| c.hidden_dim = 20_000),
@@ -231,18 +227,7 @@ mod tests {
             ("--frames-per-person", "5", |c| c.frames_per_person = 5),
             ("--frames-per-person", "32", |c| c.frames_per_person = 32),
         ];
-        for (flag, value, change) in cases {
-            let mut config = SenetConfig { data_dir: "data".into(), ..SenetConfig::default() };
-            change(&mut config);
-            let error = config.check().unwrap_err().to_string();
-            assert!(error.starts_with(flag) && error.contains(value), "{flag} {value}: {error}");
-        }
-        let fixed = SenetConfig {
-            data_dir: "data".into(),
-            fusion_alpha: 1.0,
-            learnable_fusion: false,
-            ..SenetConfig::default()
-        };
-        fixed.check().unwrap();
+        refused(&good, SenetConfig::check, wrong);
+        SenetConfig { fusion_alpha: 1.0, learnable_fusion: false, ..good }.check().unwrap();
     }
 }

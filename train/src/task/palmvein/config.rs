@@ -129,9 +129,6 @@ impl Common {
             let sum = self.train_share + self.val_share;
             return Err(range("val-share", format!("{sum} with --train-share"), "shares that leave something to test"));
         }
-        if !(ConvNext::SMALLEST..=4096).contains(&self.img_size) {
-            return Err(range("img-size", self.img_size, "32 to 4096 pixels"));
-        }
         let amounts = [
             ("rotation", self.rotation, 180.0),
             ("translation", self.translation, 1.0),
@@ -142,8 +139,12 @@ impl Common {
             between(flag, value, [0.0, most])?;
         }
         positive([("clip", self.clip)])?;
-        counts([("batchtest", self.batchtest, 1, 65_536), ("n-thread", self.n_thread, 1, 1_024)])?;
-        counts([("cache-mb", self.cache_mb, 0, usize::MAX >> 20)])?;
+        counts([
+            ("img-size", self.img_size, ConvNext::SMALLEST, 4_096),
+            ("batchtest", self.batchtest, 1, 65_536),
+            ("n-thread", self.n_thread, 1, 1_024),
+            ("cache-mb", self.cache_mb, 0, usize::MAX >> 20),
+        ])?;
         let vit = self.vit().check();
         vit.and_then(|()| self.cnn().check())
             .map_err(|error| range("vit-… or cnn-…", error, "sizes that make a network"))
