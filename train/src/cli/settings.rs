@@ -17,35 +17,15 @@ pub trait Settings: Default + Serialize + DeserializeOwned {
     fn check(&self) -> Result<(), ConfigError>;
 }
 
-impl Settings for ReidConfig {
-    fn check(&self) -> Result<(), ConfigError> {
-        ReidConfig::check(self)
-    }
+macro_rules! settings {
+    ($($config:ty),+) => {
+        $(impl Settings for $config {
+            fn check(&self) -> Result<(), ConfigError> { <$config>::check(self) }
+        })+
+    };
 }
 
-impl Settings for SenetConfig {
-    fn check(&self) -> Result<(), ConfigError> {
-        SenetConfig::check(self)
-    }
-}
-
-impl Settings for ControlnetConfig {
-    fn check(&self) -> Result<(), ConfigError> {
-        ControlnetConfig::check(self)
-    }
-}
-
-impl Settings for Stage1Config {
-    fn check(&self) -> Result<(), ConfigError> {
-        Stage1Config::check(self)
-    }
-}
-
-impl Settings for Stage2Config {
-    fn check(&self) -> Result<(), ConfigError> {
-        Stage2Config::check(self)
-    }
-}
+settings!(ReidConfig, SenetConfig, ControlnetConfig, Stage1Config, Stage2Config);
 
 /// Why settings cannot be put together.
 #[derive(Debug, thiserror::Error)]

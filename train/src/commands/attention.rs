@@ -28,8 +28,7 @@ pub fn draw(
     if !network.fusion.parts.attention() {
         bail!("--attention: a head of the kind {:?} weighs nothing", network.fusion.parts);
     }
-    let mut config: Stage2Config =
-        serde_json::from_value(checkpoint.record.config.clone()).context("the checkpoint's settings are malformed")?;
+    let mut config: Stage2Config = checkpoint.settings()?;
     if let Some(datadir) = datadir {
         config.common.datadir = datadir.display().to_string();
     }

@@ -9,7 +9,7 @@ use anyhow::bail;
 use burn::module::Module;
 use contract::files;
 use serde::Serialize;
-use train::checkpoint::{Checkpoint, CheckpointError, Record};
+use train::checkpoint::Checkpoint;
 use train::config::{ControlnetConfig, EncoderChoice};
 use train::device;
 use train::engine::{self, Outcome};
@@ -21,7 +21,7 @@ use train::task::controlnet::{self, ControlnetTask, Scores};
 
 use super::foreign;
 use super::run::{self, Run};
-use crate::cli::{ControlnetArgs, EvalArgs, Format};
+use crate::cli::{ControlnetArgs, EvalArgs};
 
 /// The manual's run directory.
 const PLACE: &str = "checkpoints_image";
@@ -50,6 +50,7 @@ pub fn train(mut args: ControlnetArgs) -> anyhow::Result<ExitCode> {
     let network = network(&run)?;
     let config = run.config.clone();
     let mut task = ControlnetTask::open(&config, &network, &device).map_err(anyhow::Error::from_boxed)?;
+    let record = run::record(controlnet::FAMILY, &network, &config)?.on(&config.data_dir, task.fingerprint());
     let settings = controlnet::settings(&config, args.run.keep_checkpoints);
     let mut net = ControlNet::new(&network, config.seed, &device);
     eprintln!("device {}", device::name(&device));
@@ -70,9 +71,7 @@ pub fn train(mut args: ControlnetArgs) -> anyhow::Result<ExitCode> {
                 );
                 (run.resumed, earlier) = (None, None);
             }
-            None => {
-                run::continues(checkpoint, &config.data_dir, task.fingerprint(), config.epochs);
-            }
+            None => run::continues(checkpoint, &record, config.epochs),
         }
     } else if config.pre_train.is_empty() {
         eprintln!("starting from random weights (seed {})", config.seed);
@@ -90,11 +89,6 @@ pub fn train(mut args: ControlnetArgs) -> anyhow::Result<ExitCode> {
     let parameters = StateDict::of(&net).parameters();
     eprintln!("{network}: {parameters} parameters, {} of them train", controlnet::trainable(&net));
 
-    let record = Record {
-        dataset: config.data_dir.clone(),
-        dataset_fingerprint: task.fingerprint().to_owned(),
-        ..run::record(controlnet::FAMILY, &network, &config)?
-    };
     run.begin(&record, config.seed)?;
     foreign::remember(earlier, &run.dir, engine::Task::log(&task), settings.log_dir.as_deref())?;
     let (_, outcome) = engine::train(&mut task, net, &settings, &run.dir, record, run.resumed.as_ref(), stop)?;
@@ -130,11 +124,9 @@ fn network(run: &Run<ControlnetConfig>) -> anyhow::Result<ControlNetConfig> {
         }
     };
     let network = controlnet::network(config, encoder);
-    if let (Some(saved), Some(checkpoint)) = (saved, &run.resumed)
-        && (ControlNetConfig { dropout: network.dropout, ..saved.clone() }) != network
-    {
-        let (path, found, allowed) = (checkpoint.path.clone(), saved.to_string(), network.to_string());
-        return Err(CheckpointError::Other { path, found, allowed }.into());
+    if let (Some(saved), Some(checkpoint)) = (saved, &run.resumed) {
+        let saved = ControlNetConfig { dropout: network.dropout, ..saved };
+        checkpoint.agrees(&saved, &network, ToString::to_string)?;
     }
     Ok(network)
 }
@@ -205,9 +197,6 @@ pub fn eval(args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode
     if let Some(path) = &args.report {
         page::write(path, &task, &net, checkpoint, &figures.parts, None)?;
     }
-    match args.format {
-        Format::Json => println!("{}", serde_json::to_string_pretty(&figures)?),
-        Format::Table => print!("{}", figures.table()),
-    }
+    args.format.print(&figures, || figures.table())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -12,7 +12,7 @@ use train::evaluate::{EvalReport, RANKS, Reading, warn_when_collapsed};
 use train::model::{Partial, ReidNet, ReidNetConfig, StateDict};
 use train::task::{controlnet, palmvein, reid, senet};
 
-use crate::cli::{EvalArgs, Format};
+use crate::cli::EvalArgs;
 
 /// `train eval`.
 pub fn eval(args: &EvalArgs) -> anyhow::Result<ExitCode> {
@@ -43,26 +43,23 @@ pub fn eval(args: &EvalArgs) -> anyhow::Result<ExitCode> {
     for report in &reports {
         warn_when_collapsed(&report.spread);
     }
-    match args.format {
-        Format::Json => println!("{}", serde_json::to_string_pretty(&reports)?),
-        Format::Table => reports.iter().for_each(print_report),
-    }
+    args.format.print(&reports, || reports.iter().map(table).collect())?;
     let answered = reports.iter().any(|report| report.ranking.valid_queries > 0);
     Ok(if answered { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NO) })
 }
 
-fn print_report(report: &EvalReport) {
-    let EvalReport { dataset, ranking, .. } = report;
-    println!(
-        "{dataset}: {} of {} queries with a match, {} in the gallery, {} unreadable pictures left out",
-        ranking.valid_queries, ranking.queries, ranking.gallery, report.skipped
-    );
+fn table(report: &EvalReport) -> String {
+    let EvalReport { dataset, ranking, reranked, skipped, .. } = report;
     let line = |name: &str, ranking: &metrics::RankingReport| {
         let ranks: String = RANKS.iter().map(|k| format!("  Rank-{k} {:.4}", ranking.rank(*k))).collect();
-        println!("{name:<12} mAP {:.4}{ranks}", ranking.map);
+        format!("{name:<12} mAP {:.4}{ranks}\n", ranking.map)
     };
-    line("cosine", ranking);
-    if let Some(reranked) = &report.reranked {
-        line("re-ranked", reranked);
-    }
+    let (cosine, reranked) = (line("cosine", ranking), reranked.as_ref().map(|ranking| line("re-ranked", ranking)));
+    format!(
+        "{dataset}: {} of {} queries with a match, {} in the gallery, {skipped} unreadable pictures left out\n{cosine}{}",
+        ranking.valid_queries,
+        ranking.queries,
+        ranking.gallery,
+        reranked.unwrap_or_default()
+    )
 }

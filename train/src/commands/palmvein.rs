@@ -3,14 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use burn::module::Module;
 use burn::tensor::Device;
-use contract::dataset::paired::PairedDataset;
 use contract::files;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
-use train::checkpoint::{Checkpoint, CheckpointError, Record};
+use train::checkpoint::Checkpoint;
 use train::device;
 use train::engine::{self, Outcome};
 use train::model::palmvein::{
@@ -23,7 +21,7 @@ use train::task::palmvein::{
 
 use super::run::{self, Run};
 use super::{ablate, roi};
-use crate::cli::{Branches, EvalArgs, Format, PalmveinArgs, PalmveinCommand, Stage1Args, Stage2Args};
+use crate::cli::{Branches, EvalArgs, PalmveinArgs, PalmveinCommand, Stage1Args, Stage2Args};
 
 /// Folder below which runs lie.
 const RUNS: &str = "runs/palmvein";
@@ -38,31 +36,9 @@ pub fn palmvein(args: PalmveinArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// What a run that continues must agree with; says where it goes on.
-fn continues<N: PartialEq + DeserializeOwned + Serialize>(
-    checkpoint: &Checkpoint,
-    family: &str,
-    network: &N,
-    fingerprint: &str,
-) -> anyhow::Result<()> {
-    let saved: N = checkpoint.network(family)?;
-    if saved != *network {
-        let text = |network: &N| serde_json::to_string(network);
-        let (path, found, allowed) = (checkpoint.path.clone(), text(&saved)?, text(network)?);
-        return Err(CheckpointError::Other { path, found, allowed }.into());
-    }
-    if checkpoint.record.dataset_fingerprint != fingerprint {
-        eprintln!("warning: the dataset `{}` is not the one this run began with", checkpoint.record.dataset);
-    }
-    let Record { epoch, step, .. } = checkpoint.record;
-    let within = if step > 0 { format!(" and {step} batches") } else { String::new() };
-    eprintln!("continuing {} after epoch {epoch}{within}", checkpoint.path.display());
-    Ok(())
-}
-
-fn described(data: &PairedDataset, record: Record) -> Record {
-    eprintln!("{}", data.describe());
-    Record { dataset: data.name.clone(), dataset_fingerprint: data.fingerprint(), ..record }
+/// A network in full: two of one name differ in any of their sizes.
+fn in_full(network: &impl Serialize) -> String {
+    serde_json::to_string(network).expect("sizes are plain data")
 }
 
 fn stage1(mut args: Stage1Args) -> anyhow::Result<ExitCode> {
@@ -96,9 +72,11 @@ fn branch(args: &Stage1Args) -> anyhow::Result<ExitCode> {
     let mut task = Stage1Task::open(config, &device).map_err(anyhow::Error::from_boxed)?;
     let network = config.network(task.data().num_classes);
     let mut net = Stage1Net::new(&network, config.common.seed, &device)?;
-    let record = described(task.data(), run::record(STAGE1_FAMILY, &network, config)?);
+    eprintln!("{}", task.data().describe());
+    let record = run::record(STAGE1_FAMILY, &network, config)?.on(&task.data().name, task.data().fingerprint());
     if let Some(checkpoint) = &run.resumed {
-        continues(checkpoint, STAGE1_FAMILY, &network, &record.dataset_fingerprint)?;
+        checkpoint.agrees(&checkpoint.network(STAGE1_FAMILY)?, &network, in_full)?;
+        run::continues(checkpoint, &record, config.epochs);
         load_whole(&checkpoint.path, config.branch.name(), &mut net)?;
     } else if !config.pre_train.is_empty() {
         let path = Path::new(&config.pre_train);
@@ -113,8 +91,6 @@ fn branch(args: &Stage1Args) -> anyhow::Result<ExitCode> {
 
 /// `train eval` of a checkpoint of either stage.
 pub fn eval(args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode> {
-    let settings = checkpoint.record.config.clone();
-    let malformed = "the checkpoint's settings are malformed";
     let asked = |common: Common| Common {
         datadir: args.datadir.as_ref().map_or(common.datadir, |datadir| datadir.display().to_string()),
         batchtest: args.batchtest,
@@ -124,24 +100,21 @@ pub fn eval(args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode
     };
     let device = device::open(args.device)?;
     let report = if checkpoint.record.family == STAGE1_FAMILY {
-        let config: Stage1Config = serde_json::from_value(settings).context(malformed)?;
+        let config: Stage1Config = checkpoint.settings()?;
         let config = Stage1Config { common: asked(config.common), ..config };
         let mut net = Stage1Net::new(&checkpoint.network(STAGE1_FAMILY)?, 0, &device)?;
         load_whole(&checkpoint.path, config.branch.name(), &mut net)?;
         test_branch(&net.valid(), &config)
     } else {
         let network: PalmVeinNetConfig = checkpoint.network(FAMILY)?;
-        let config: Stage2Config = serde_json::from_value(settings).context(malformed)?;
+        let config: Stage2Config = checkpoint.settings()?;
         let config = Stage2Config { common: asked(config.common), ..config };
         let mut net = PalmVeinNet::new(&network, 0, &device)?;
         load_whole(&checkpoint.path, &network.to_string(), &mut net)?;
         test_pairs(&net.valid(), &network.to_string(), &config)
     };
     let report = report.map_err(anyhow::Error::from_boxed)?;
-    match args.format {
-        Format::Json => println!("{}", serde_json::to_string_pretty(&report)?),
-        Format::Table => print!("{}", report.table()),
-    }
+    args.format.print(&report, || report.table())?;
     if let Some(path) = &args.report {
         files::write(path, report.html())?;
         eprintln!("report in {}", path.display());
@@ -157,9 +130,11 @@ fn stage2(args: &Stage2Args) -> anyhow::Result<ExitCode> {
     let device = run.device.clone().autodiff();
     let mut task = Stage2Task::open(config, &device).map_err(anyhow::Error::from_boxed)?;
     let network = task.network();
-    let record = described(task.data(), run::record(FAMILY, &network, config)?);
+    eprintln!("{}", task.data().describe());
+    let record = run::record(FAMILY, &network, config)?.on(&task.data().name, task.data().fingerprint());
     let net = if let Some(checkpoint) = &run.resumed {
-        continues(checkpoint, FAMILY, &network, &record.dataset_fingerprint)?;
+        checkpoint.agrees(&checkpoint.network(FAMILY)?, &network, in_full)?;
+        run::continues(checkpoint, &record, config.epochs);
         let mut net = PalmVeinNet::new(&network, config.common.seed, &device)?;
         load_whole(&checkpoint.path, &network.to_string(), &mut net)?;
         net

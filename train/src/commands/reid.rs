@@ -4,10 +4,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use train::checkpoint::{CheckpointError, Record};
 use train::config::ReidConfig;
 use train::engine;
-use train::model::{Partial, ReidNet, ReidNetConfig, StateDict};
+use train::model::{Partial, ReidNet, StateDict};
 use train::task::reid::{self, ReidTask};
 
 use super::run::{self, Run};
@@ -24,22 +23,14 @@ pub fn train(args: &ReidArgs) -> anyhow::Result<ExitCode> {
     let stop = engine::watch_interrupts();
     let device = run.device.clone().autodiff();
     let mut task = ReidTask::open(config, &device).map_err(anyhow::Error::from_boxed)?;
-    let (network, fingerprint) = (task.network(), task.fingerprint());
+    let network = task.network();
+    let record = run::record(reid::FAMILY, &network, task.config())?.on(task.dataset_name(), task.fingerprint());
     let settings = reid::settings(config, args.run.keep_checkpoints).map_err(anyhow::Error::from_boxed)?;
     let mut net = ReidNet::new(&network, config.seed, &device)?;
     if let Some(checkpoint) = &run.resumed {
-        let saved: ReidNetConfig = checkpoint.network(reid::FAMILY)?;
-        if saved != network {
-            let (path, found, allowed) = (checkpoint.path.clone(), saved.to_string(), network.to_string());
-            return Err(CheckpointError::Other { path, found, allowed }.into());
-        }
-        if checkpoint.record.dataset_fingerprint != fingerprint {
-            eprintln!("warning: the dataset `{}` is not the one this run began with", checkpoint.record.dataset);
-        }
+        checkpoint.agrees(&checkpoint.network(reid::FAMILY)?, &network, ToString::to_string)?;
         StateDict::load_file(&checkpoint.path, &mut net, &network.model, Partial::Nothing)?;
-        let Record { epoch, step, .. } = checkpoint.record;
-        let within = if step > 0 { format!(" and {step} batches") } else { String::new() };
-        eprintln!("continuing {} after epoch {epoch}{within}", checkpoint.path.display());
+        run::continues(checkpoint, &record, config.epochs);
     } else if config.pre_train.is_empty() {
         eprintln!("starting from random weights (seed {})", config.seed);
     } else {
@@ -49,11 +40,6 @@ pub fn train(args: &ReidArgs) -> anyhow::Result<ExitCode> {
     }
     eprintln!("{}", task.describe_data());
 
-    let record = Record {
-        dataset: task.dataset_name().to_owned(),
-        dataset_fingerprint: fingerprint,
-        ..run::record(reid::FAMILY, &network, task.config())?
-    };
     // From here on the run directory is ours; what was wrong so far has touched nothing.
     run.begin(&record, config.seed)?;
     let (_, outcome) = engine::train(&mut task, net, &settings, &run.dir, record, run.resumed.as_ref(), stop)?;

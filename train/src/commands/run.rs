@@ -127,11 +127,11 @@ impl<S: Settings> Run<S> {
     }
 }
 
-/// Says where a run goes on, and warns of data it did not begin with and of epochs that are all done.
-pub fn continues(checkpoint: &Checkpoint, data: &str, fingerprint: &str, epochs: usize) {
+/// Says where a run goes on that makes `new` records, and warns of data it did not begin with and of epochs that are all done.
+pub fn continues(checkpoint: &Checkpoint, new: &Record, epochs: usize) {
     let Record { epoch, step, dataset_fingerprint, .. } = &checkpoint.record;
-    if dataset_fingerprint != fingerprint {
-        eprintln!("warning: the face set `{data}` is not the one this run began with");
+    if *dataset_fingerprint != new.dataset_fingerprint {
+        eprintln!("warning: the dataset `{}` is not the one this run began with", new.dataset);
     }
     let within = if *step > 0 { format!(" and {step} batches") } else { String::new() };
     eprintln!("continuing {} after epoch {epoch}{within}", checkpoint.path.display());

@@ -10,7 +10,7 @@ use burn::tensor::Device;
 use contract::files;
 use serde::Serialize;
 use serde_json::json;
-use train::checkpoint::{Checkpoint, CheckpointError, Record};
+use train::checkpoint::Checkpoint;
 use train::config::SenetConfig;
 use train::device;
 use train::engine::{self, Outcome, Task};
@@ -47,19 +47,17 @@ fn train(args: &SenetArgs, earlier: Option<Vec<EpochRecord>>) -> anyhow::Result<
     let device = run.device.clone().autodiff();
     let mut task = SenetTask::open(config, &device).map_err(anyhow::Error::from_boxed)?;
     let network = SenetTask::network(config);
+    let record = run::record(senet::FAMILY, &network, config)?.on(&config.data_dir, task.fingerprint());
     let settings = senet::settings(config, args.run.keep_checkpoints);
     let mut net = SenetTripletNetwork::new(&network, config.seed, &device);
     eprintln!("device {}", device::name(&device));
     if let Some(checkpoint) = &run.resumed {
         let saved: SenetNetConfig = checkpoint.network(senet::FAMILY)?;
         // The weight at the start is of no account any more.
-        if (SenetNetConfig { fusion_alpha: network.fusion_alpha, dropout: network.dropout, ..saved.clone() }) != network
-        {
-            let (path, found, allowed) = (checkpoint.path.clone(), saved.to_string(), network.to_string());
-            return Err(CheckpointError::Other { path, found, allowed }.into());
-        }
+        let saved = SenetNetConfig { fusion_alpha: network.fusion_alpha, dropout: network.dropout, ..saved };
+        checkpoint.agrees(&saved, &network, ToString::to_string)?;
         load(&checkpoint.path, &mut net)?;
-        run::continues(checkpoint, &config.data_dir, task.fingerprint(), config.epochs);
+        run::continues(checkpoint, &record, config.epochs);
     } else {
         eprintln!("starting from random weights (seed {})", config.seed);
     }
@@ -67,11 +65,6 @@ fn train(args: &SenetArgs, earlier: Option<Vec<EpochRecord>>) -> anyhow::Result<
     let parameters = StateDict::of(&net).parameters();
     eprintln!("{parameters} parameters, fusion weight {:.4}", net.fusion_weight());
 
-    let record = Record {
-        dataset: config.data_dir.clone(),
-        dataset_fingerprint: task.fingerprint().to_owned(),
-        ..run::record(senet::FAMILY, &network, config)?
-    };
     run.begin(&record, config.seed)?;
     foreign::remember(earlier, &run.dir, task.log(), settings.log_dir.as_deref())?;
     let (_, outcome) = engine::train(&mut task, net, &settings, &run.dir, record, run.resumed.as_ref(), stop)?;
@@ -132,10 +125,7 @@ pub fn eval(args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode
     load(&checkpoint.path, &mut net)?;
     let task = SenetTask::open(&config, &device).map_err(anyhow::Error::from_boxed)?;
     let figures = test(&task, &net.valid(), checkpoint.record.epoch)?;
-    match args.format {
-        Format::Json => println!("{}", serde_json::to_string_pretty(&figures)?),
-        Format::Table => print!("{}", figures.table()),
-    }
+    args.format.print(&figures, || figures.table())?;
     Ok(ExitCode::SUCCESS)
 }
 
