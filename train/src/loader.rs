@@ -248,11 +248,11 @@ pub struct PictureBatch {
     pub skipped: Vec<Skipped>,
 }
 
-/// How batches are made.
+/// How batches are made, of one family's random transforms.
 #[derive(Debug, Clone)]
-pub struct LoaderOptions {
+pub struct LoaderOptions<T = Transforms> {
     /// Random transforms and the number of the epoch; without, pictures are as evaluation sees them.
-    pub transforms: Option<(Transforms, usize)>,
+    pub transforms: Option<(T, usize)>,
     /// Threads that decode, at least one.
     pub workers: usize,
     /// The first batch to make: what came before is not decoded.

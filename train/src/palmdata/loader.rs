@@ -11,7 +11,7 @@ use image::GrayImage;
 
 use super::sampler::{Triplet, View};
 use super::{PairTransforms, picture_spec};
-use crate::loader::{Batch, Batches, LoaderError, Pictures, Skipped, places};
+use crate::loader::{Batch, Batches, LoaderError, LoaderOptions, Pictures, Skipped, places};
 
 /// The pictures of pairs, kept at the network's size as far as memory allows. Shared by all epochs.
 #[derive(Debug)]
@@ -95,19 +95,8 @@ impl PairPictures {
     }
 }
 
-/// How batches of pairs are made.
-#[derive(Debug, Clone)]
-pub struct PairLoaderOptions {
-    /// Random transforms and the number of the epoch; without, pictures are as evaluation sees them.
-    pub transforms: Option<(PairTransforms, usize)>,
-    /// Threads that decode, at least one.
-    pub workers: usize,
-    /// The first batch to make: what came before is not decoded.
-    pub start_batch: usize,
-    /// An unreadable picture is an error. Otherwise another pair of its class takes the place of its pair in training, and
-    /// in evaluation the pair is left out.
-    pub strict: bool,
-}
+/// How batches of pairs are made. An unreadable picture takes its pair with it.
+pub type PairLoaderOptions = LoaderOptions<PairTransforms>;
 
 /// Pairs ready for the network.
 #[derive(Debug, Clone)]
