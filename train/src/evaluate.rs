@@ -131,11 +131,7 @@ fn label(sample: &Sample) -> Label {
 
 /// Says on stderr when embeddings are nearly the same whatever the picture.
 pub fn warn_when_collapsed(spread: &Spread) {
-    if spread.collapsed {
-        eprintln!(
-            "warning: the embeddings are nearly identical (mean cosine {:.4} over {} pairs of pictures): \
-             the network is untrained or its outputs have collapsed, and its ranking means little",
-            spread.mean_similarity, spread.pairs
-        );
+    if let Some(warning) = spread.warning() {
+        eprintln!("warning: {warning}");
     }
 }

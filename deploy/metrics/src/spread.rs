@@ -23,6 +23,19 @@ pub struct Spread {
     pub collapsed: bool,
 }
 
+impl Spread {
+    /// What people should know of embeddings that are nearly identical; none of others.
+    pub fn warning(&self) -> Option<String> {
+        let Self { mean_similarity, pairs, collapsed, .. } = self;
+        collapsed.then(|| {
+            format!(
+                "the embeddings are nearly identical (mean cosine {mean_similarity:.4} over {pairs} pairs of pictures): \
+                 the network is untrained or its outputs have collapsed, and its ranking means little"
+            )
+        })
+    }
+}
+
 /// Are the embeddings nearly identical, as those of an untrained or collapsed network are?
 ///
 /// Looks at all pairs of up to 256 rows, evenly spaced over the matrix: no random choice, and in a gallery sorted by
@@ -76,10 +89,12 @@ mod tests {
         let corners = Matrix::new(vec![1.0, 0.0, 0.0, 2.0, -3.0, 0.0], 3, 2).unwrap();
         let got = spread(&corners); // pairs 0, -1, 0
         assert_eq!(got.pairs, 3);
-        assert!((got.mean_similarity + 1.0 / 3.0).abs() < 1e-7 && got.min_similarity == -1.0 && !got.collapsed);
+        assert!((got.mean_similarity + 1.0 / 3.0).abs() < 1e-7 && got.min_similarity == -1.0);
+        assert_eq!((got.collapsed, got.warning()), (false, None));
         let copies = Matrix::new([0.6, 0.8].repeat(1000), 1000, 2).unwrap();
         let got = spread(&copies);
         assert_eq!((got.pairs, got.collapsed), (32_640, true));
+        assert!(got.warning().unwrap().contains("mean cosine 1.0000 over 32640 pairs"));
         assert!((got.mean_similarity - 1.0).abs() < 1e-6);
     }
 
