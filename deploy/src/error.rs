@@ -40,14 +40,6 @@ pub enum DeployError {
     /// The model file was refused before ONNX Runtime saw it.
     #[error(transparent)]
     ModelFile(#[from] onnx::ModelFileError),
-    /// The model does not frontalise embeddings.
-    #[error("model `{}` does not turn embeddings into frontal ones: {problem}; an exported SENet is needed", path.display())]
-    NoFrontalizer {
-        /// The model file.
-        path: PathBuf,
-        /// What it lacks.
-        problem: String,
-    },
     /// Poses that are malformed or do not go with what they are for.
     #[error("poses `{}`: {problem}", path.display())]
     Poses {
@@ -141,27 +133,17 @@ pub enum DeployError {
         /// What is wrong.
         problem: String,
     },
-    /// The model does not embed.
-    #[error("model `{}` ({architecture}, family {family}) does not embed pictures: {problem}", path.display())]
-    NoEmbedding {
+    /// The model is for something else.
+    #[error("model `{}` ({architecture}, family {family}) does not {task}: {problem}", path.display())]
+    Task {
         /// The model file.
         path: PathBuf,
         /// The network.
         architecture: String,
         /// Its family.
         family: String,
-        /// What is missing.
-        problem: String,
-    },
-    /// The model does not draw.
-    #[error("model `{}` ({architecture}, family {family}) does not draw faces in a pose: {problem}", path.display())]
-    NoGenerator {
-        /// The model file.
-        path: PathBuf,
-        /// The network.
-        architecture: String,
-        /// Its family.
-        family: String,
+        /// What is asked of it.
+        task: &'static str,
         /// What is missing.
         problem: String,
     },

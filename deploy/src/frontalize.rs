@@ -14,6 +14,9 @@ const FEATURES: &str = "features";
 const POSE: &str = "pose";
 const FRONT: &str = "front_features";
 
+/// What such a model does.
+const TASK: &str = "turn embeddings into frontal ones, as an exported SENet does";
+
 /// Rows in the network at a time.
 const BATCH: usize = 256;
 
@@ -31,7 +34,7 @@ impl<'a> Frontalizer<'a> {
     /// # Errors
     /// If it does something else.
     pub fn new(model: &'a Model) -> Result<Self, DeployError> {
-        let lacks = |problem: String| DeployError::NoFrontalizer { path: model.path.clone(), problem };
+        let lacks = |problem: String| model.lacks(TASK, problem);
         let [features, pose] = model.contract.input.as_slice() else {
             return Err(lacks(format!("it has {} inputs", model.contract.input.len())));
         };
@@ -109,7 +112,7 @@ impl<'a> Frontalizer<'a> {
     ) -> Result<(), DeployError> {
         if embeddings.dim != self.dim {
             let problem = format!("it takes embeddings of {} values, the embedder gives {}", self.dim, embeddings.dim);
-            return Err(DeployError::NoFrontalizer { path: self.model.path.clone(), problem });
+            return Err(self.model.lacks(TASK, problem));
         }
         let mut place = pictures.iter().enumerate();
         let mut of_each = Vec::with_capacity(embeddings.pictures.len() * self.angles);

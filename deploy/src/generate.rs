@@ -30,14 +30,9 @@ impl<'a> Generator<'a> {
     /// The model as one that draws: a picture and a pose in, a picture out.
     ///
     /// # Errors
-    /// [`DeployError::NoGenerator`] if it does something else.
+    /// [`DeployError::Task`] if it does something else.
     pub fn new(model: &'a Model) -> Result<Self, DeployError> {
-        let lacks = |problem: &str| DeployError::NoGenerator {
-            path: model.path.clone(),
-            architecture: model.contract.architecture.clone(),
-            family: model.contract.family.clone(),
-            problem: problem.into(),
-        };
+        let lacks = |problem: &str| model.lacks("draw faces in a pose", problem);
         let [InputSpec { picture: Some(picture), .. }, pose @ InputSpec { picture: None, .. }] =
             model.contract.input.as_slice()
         else {

@@ -285,17 +285,18 @@ impl Model {
         Ok(Model { self_test, ..model })
     }
 
+    /// The error of a model that does something else than the `task`.
+    pub(crate) fn lacks(&self, task: &'static str, problem: impl Into<String>) -> DeployError {
+        let (architecture, family) = (self.contract.architecture.clone(), self.contract.family.clone());
+        DeployError::Task { path: self.path.clone(), architecture, family, task, problem: problem.into() }
+    }
+
     /// The picture inputs and the embedding, for models that have nothing else.
     ///
     /// # Errors
-    /// [`DeployError::NoEmbedding`] if the model does something else.
+    /// [`DeployError::Task`] if the model does something else.
     pub fn embedding(&self) -> Result<(Vec<&PictureSpec>, &EmbeddingSpec), DeployError> {
-        let lacks = |problem: &str| DeployError::NoEmbedding {
-            path: self.path.clone(),
-            architecture: self.contract.architecture.clone(),
-            family: self.contract.family.clone(),
-            problem: problem.into(),
-        };
+        let lacks = |problem: &str| self.lacks("embed pictures", problem);
         let embedding = self.contract.embedding.as_ref().ok_or_else(|| lacks("its contract has no `embedding`"))?;
         let pictures: Option<Vec<_>> = self.contract.input.iter().map(|input| input.picture.as_ref()).collect();
         match pictures {

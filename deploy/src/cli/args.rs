@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use contract::dataset::paired::{PairLayout, PairOptions};
 
@@ -25,7 +26,8 @@ pub(crate) enum Command {
     Frontalize(FrontalizeArgs),
     Evaluate(EvaluateArgs),
     Generate(GenerateArgs),
-    Enroll(EnrollArgs),
+    /// Add a person's picture, or pair of pictures, to a gallery; the gallery is made if it does not exist.
+    Enroll(OneArgs),
     Verify(VerifyArgs),
     Calibrate(CalibrateArgs),
     Doctor(DoctorArgs),
@@ -113,9 +115,11 @@ pub(crate) struct PairFiles {
     pub(crate) vein: Option<PathBuf>,
 }
 
-/// One person's pictures, and name.
+/// A model, one person's pictures and name, and a gallery.
 #[derive(Debug, clap::Args)]
 pub(crate) struct OneArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
     #[command(flatten)]
     pub(crate) files: PairFiles,
     /// Who it is, or claims to be.
@@ -126,20 +130,9 @@ pub(crate) struct OneArgs {
     pub(crate) gallery: PathBuf,
 }
 
-/// Add a person's picture, or pair of pictures, to a gallery; the gallery is made if it does not exist.
-#[derive(Debug, clap::Args)]
-pub(crate) struct EnrollArgs {
-    #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    #[command(flatten)]
-    pub(crate) one: OneArgs,
-}
-
 /// Is this the person it claims to be (1:1)? Exits with 0 for yes and 1 for no.
 #[derive(Debug, clap::Args)]
 pub(crate) struct VerifyArgs {
-    #[command(flatten)]
-    pub(crate) model: ModelArgs,
     #[command(flatten)]
     pub(crate) one: OneArgs,
     /// Cosine similarity from which the answer is yes (-1 to 1) [default: the model's calibrated one for --far].
@@ -157,9 +150,12 @@ pub(crate) struct VerifyArgs {
     pub(crate) format: FactsFormat,
 }
 
-/// The HTML page.
+/// The result and its HTML page.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ReportArgs {
+    /// Form of the result.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
     /// Write a self-contained HTML page with the pictures [default: none].
     #[arg(long, value_name = "FILE.html")]
     pub(crate) report: Option<PathBuf>,
@@ -250,9 +246,6 @@ pub(crate) struct SearchArgs {
     /// [default: none].
     #[arg(long, value_name = "FILE", requires = "frontalize")]
     pub(crate) poses: Option<PathBuf>,
-    /// Form of the result.
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    pub(crate) format: Format,
     #[command(flatten)]
     pub(crate) report: ReportArgs,
     #[command(flatten)]
@@ -306,9 +299,6 @@ pub(crate) struct EvaluateArgs {
     /// Order by k-reciprocal re-ranking [default: by cosine].
     #[arg(long, visible_alias = "re-rank")]
     pub(crate) rerank: bool,
-    /// Form of the result.
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    pub(crate) format: Format,
     #[command(flatten)]
     pub(crate) report: ReportArgs,
     #[command(flatten)]
@@ -355,10 +345,7 @@ pub(crate) struct CalibrateArgs {
 }
 
 fn rate(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if value > 0.0 && value < 1.0 => Ok(value),
-        _ => Err("a rate above 0 and below 1 is allowed".into()),
-    }
+    number(text, |value| *value > 0.0 && *value < 1.0, "a rate above 0 and below 1 is allowed")
 }
 
 /// Say which ONNX Runtime is found where and what it can run. Exits with 1 when none is usable.
@@ -410,18 +397,17 @@ pub(crate) fn pose(text: &str) -> Result<Pose, String> {
     text.split(',').map(angle).collect()
 }
 
+/// A number that `fits`.
+fn number<T: FromStr>(text: &str, fits: impl Fn(&T) -> bool, allowed: &str) -> Result<T, String> {
+    text.parse().ok().filter(fits).ok_or_else(|| allowed.to_owned())
+}
+
 fn turn(text: &str) -> Result<f32, String> {
-    match text.parse::<f32>() {
-        Ok(value) if (0.0..=180.0).contains(&value) => Ok(value),
-        _ => Err("degrees from 0 to 180 are allowed".into()),
-    }
+    number(text, |value| (0.0..=180.0).contains(value), "degrees from 0 to 180 are allowed")
 }
 
 fn cosine(text: &str) -> Result<f32, String> {
-    match text.parse::<f32>() {
-        Ok(value) if (-1.0..=1.0).contains(&value) => Ok(value),
-        _ => Err("a cosine similarity from -1 to 1 is allowed".into()),
-    }
+    number(text, |value| (-1.0..=1.0).contains(value), "a cosine similarity from -1 to 1 is allowed")
 }
 
 #[cfg(test)]

@@ -8,11 +8,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use contract::EmbeddingSpec;
 use contract::cli::{arguments, fail};
+use metrics::verification::{self, VerificationOptions, VerificationReport};
 
 use crate::DeployError;
 use crate::embed::{self, Collected, Skipped};
-use crate::gallery::{self, Picture};
+use crate::gallery::{self, Embeddings, Facts, Picture};
 use crate::session::{Model, Options, Provider};
 
 use args::{Command, DeployArgs, ModelArgs, OneArgs, PairArgs, PairFiles, PictureArgs, SplitArgs};
@@ -104,6 +106,21 @@ fn test_pairs(
     Ok((rows, format!("{}, test split by {}", data.name, split.split)))
 }
 
+/// What an embeddings folder of the model says about itself; rows and their width are known when it is [finished](gallery::Writer).
+fn facts(model: &Model, spec: &EmbeddingSpec, skipped: usize) -> Facts {
+    Facts {
+        version: 0,
+        contract_id: spec.contract_id.clone(),
+        architecture: model.contract.architecture.clone(),
+        model_sha256: model.sha256.clone(),
+        dim: 0,
+        rows: 0,
+        skipped,
+        folder: std::env::current_dir().unwrap_or_default(),
+        made_by: format!("deploy {}", env!("CARGO_PKG_VERSION")),
+    }
+}
+
 /// The row of one person: a picture for each input of the model. One that is missing is an error, unless the model bears that
 /// and another is there. The identity is that of the first file's name or folder.
 fn one_row(model: &Model, one: &PairFiles) -> Result<Picture, DeployError> {
@@ -135,6 +152,12 @@ fn named_row(model: &Model, one: &OneArgs) -> Result<Picture, DeployError> {
     Ok(Picture { identity, identity_name: one.identity.clone(), camera: 0, ..row })
 }
 
+/// Embeds that row, which must be usable.
+fn embed_row(model: &Model, one: &OneArgs, row: &Picture) -> Result<Embeddings, DeployError> {
+    let options = embed::Options { batch_size: 1, threads: one.model.run.threads, strict: true };
+    Ok(embed::collect(model, std::slice::from_ref(row), &options)?.embeddings)
+}
+
 fn embed_options(model: &ModelArgs, pictures: &PictureArgs) -> embed::Options {
     embed::Options { batch_size: pictures.batch_size.get(), threads: model.run.threads, strict: pictures.strict }
 }
@@ -154,13 +177,24 @@ fn collect(
     Ok(collected)
 }
 
+/// How well the model tells the people of `rows` apart, and how many rows cannot be used.
+fn compare(
+    model: &Model,
+    rows: &[Picture],
+    what: &str,
+    options: &embed::Options,
+    measured: &VerificationOptions,
+) -> Result<(VerificationReport, usize), DeployError> {
+    let Collected { embeddings, skipped } = collect(model, rows, what, options)?;
+    let matrix = embeddings.matrix()?;
+    warn_when_collapsed(&metrics::spread(&matrix));
+    let labels: Vec<i64> = embeddings.pictures.iter().map(|picture| picture.identity).collect();
+    Ok((verification::evaluate(&matrix, &labels, measured)?, skipped.count))
+}
+
 fn warn_when_collapsed(spread: &metrics::Spread) {
-    if spread.collapsed {
-        eprintln!(
-            "warning: the embeddings are nearly identical (mean cosine similarity {:.4} over {} pairs): \
-             the network is untrained or has collapsed, and its ranking means little",
-            spread.mean_similarity, spread.pairs
-        );
+    if let Some(warning) = spread.warning() {
+        eprintln!("warning: {warning}");
     }
 }
 

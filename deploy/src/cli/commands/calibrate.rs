@@ -4,12 +4,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use contract::{KEY_PREFIX, ModelContract, Threshold, files};
-use metrics::verification::{self, VerificationOptions};
+use metrics::verification::VerificationOptions;
 use serde_json::json;
 
 use crate::DeployError;
 use crate::cli::args::{CalibrateArgs, FactsFormat};
-use crate::cli::{collect, embed_options, list, open, print, print_json, test_pairs, warn_when_collapsed};
+use crate::cli::{compare, embed_options, list, open, print, print_json, test_pairs};
 use crate::report::aligned;
 
 pub(crate) fn run(args: &CalibrateArgs) -> Result<ExitCode, DeployError> {
@@ -18,12 +18,8 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<ExitCode, DeployError> {
         false => (list(std::slice::from_ref(&args.datadir), &args.pairs)?, String::new()),
     };
     let model = open(&args.model, rows.len())?;
-    let collected = collect(&model, &rows, "calibrate", &embed_options(&args.model, &args.reading))?;
-    let matrix = collected.embeddings.matrix()?;
-    warn_when_collapsed(&metrics::spread(&matrix));
-    let labels: Vec<i64> = collected.embeddings.pictures.iter().map(|picture| picture.identity).collect();
-    let options = VerificationOptions { fars: args.far.clone(), resamples: 0, ..VerificationOptions::default() };
-    let report = verification::evaluate(&matrix, &labels, &options)?;
+    let measured = VerificationOptions { fars: args.far.clone(), resamples: 0, ..VerificationOptions::default() };
+    let (report, _) = compare(&model, &rows, "calibrate", &embed_options(&args.model, &args.reading), &measured)?;
     let mut thresholds = Vec::new();
     for one in &report.tar {
         if one.below_resolution || !one.point.threshold.is_finite() {

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use crate::cli::args::EmbedArgs;
-use crate::cli::{embed_options, list, one_row, open, print, tell_skipped};
-use crate::gallery::{Facts, Writer};
+use crate::cli::{embed_options, facts, list, one_row, open, print, tell_skipped};
+use crate::gallery::Writer;
 use crate::{DeployError, embed};
 
 pub(crate) fn run(args: &EmbedArgs) -> Result<ExitCode, DeployError> {
@@ -21,17 +21,7 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<ExitCode, DeployError> {
     let skipped = embed::stream(&model, &pictures, &options, done, |picture, row| writer.row(picture, row));
     bar.finish_and_clear();
     let skipped = skipped?;
-    let facts = writer.finish(Facts {
-        version: 0,
-        contract_id: spec.contract_id.clone(),
-        architecture: model.contract.architecture.clone(),
-        model_sha256: model.sha256.clone(),
-        dim: 0,
-        rows: 0,
-        skipped: skipped.count,
-        folder: std::env::current_dir().unwrap_or_default(),
-        made_by: format!("deploy {}", env!("CARGO_PKG_VERSION")),
-    })?;
+    let facts = writer.finish(facts(&model, spec, skipped.count))?;
     tell_skipped(&skipped, pictures.len());
     print(&format!("{} embeddings of {} values in {}\n", facts.rows, facts.dim, args.out.display()))?;
     Ok(ExitCode::SUCCESS)

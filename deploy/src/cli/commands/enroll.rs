@@ -2,18 +2,17 @@
 
 use std::process::ExitCode;
 
-use crate::cli::args::EnrollArgs;
-use crate::cli::{named_row, open, print};
-use crate::gallery::{self, Facts, Writer};
-use crate::{DeployError, embed};
+use crate::DeployError;
+use crate::cli::args::OneArgs;
+use crate::cli::{embed_row, facts, named_row, open, print};
+use crate::gallery::{self, Writer};
 
-pub(crate) fn run(args: &EnrollArgs) -> Result<ExitCode, DeployError> {
+pub(crate) fn run(args: &OneArgs) -> Result<ExitCode, DeployError> {
     let model = open(&args.model, 1)?;
-    let row = named_row(&model, &args.one)?;
+    let row = named_row(&model, args)?;
     let (_, spec) = model.embedding()?;
-    let folder = &args.one.gallery;
-    let options = embed::Options { batch_size: 1, threads: args.model.run.threads, strict: true };
-    let new = embed::collect(&model, &[row], &options)?.embeddings;
+    let folder = &args.gallery;
+    let new = embed_row(&model, args, &row)?;
     let old = match gallery::is_embeddings(folder) {
         true => Some(gallery::open(folder, &model.path, &spec.contract_id, spec.dim)?),
         false => None,
@@ -27,18 +26,8 @@ pub(crate) fn run(args: &EnrollArgs) -> Result<ExitCode, DeployError> {
         }
     }
     writer.row(&new.pictures[0], new.row(0))?;
-    let facts = writer.finish(Facts {
-        version: 0,
-        contract_id: spec.contract_id.clone(),
-        architecture: model.contract.architecture.clone(),
-        model_sha256: model.sha256.clone(),
-        dim: 0,
-        rows: 0,
-        skipped,
-        folder: std::env::current_dir().unwrap_or_default(),
-        made_by: format!("deploy {}", env!("CARGO_PKG_VERSION")),
-    })?;
+    let facts = writer.finish(facts(&model, spec, skipped))?;
     let rows = if facts.rows == 1 { "1 row".to_owned() } else { format!("{} rows", facts.rows) };
-    print(&format!("{} enrolled; {rows} in {}\n", args.one.identity, folder.display()))?;
+    print(&format!("{} enrolled; {rows} in {}\n", args.identity, folder.display()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -34,7 +34,7 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<ExitCode, DeployError> {
         evaluate(&model, dataset, args, page.as_deref())
     };
     let reports = datasets.into_iter().map(evaluate).collect::<Result<Vec<_>, _>>()?;
-    match args.format {
+    match args.report.format {
         Format::Table => print(&reports.iter().map(EvaluationReport::table).collect::<String>())?,
         Format::Csv => {
             let lines: String = reports.iter().map(EvaluationReport::csv).collect();

@@ -95,7 +95,7 @@ pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
         contract::files::write(path, report.html("Gallery search", args.report.report_probes, folder.as_deref()))?;
         eprintln!("report in {}", path.display());
     }
-    match args.format {
+    match args.report.format {
         Format::Table => print(&report.table())?,
         Format::Csv => print(&report.csv())?,
         Format::Json => print_json(&report)?,

@@ -2,30 +2,27 @@
 
 use std::process::ExitCode;
 
-use metrics::verification::{self, VerificationOptions};
+use metrics::verification::VerificationOptions;
 use serde_json::json;
 
 use crate::DeployError;
 use crate::cli::args::{EvaluateArgs, Format};
-use crate::cli::{collect, embed_options, open, print, print_json, test_pairs, warn_when_collapsed};
+use crate::cli::{compare, embed_options, open, print, print_json, test_pairs};
 use crate::report::ModelFacts;
 
 pub(crate) fn run(args: &EvaluateArgs) -> Result<ExitCode, DeployError> {
     let (rows, name) = test_pairs(&args.datadir, &args.pairs, &args.split)?;
     let model = open(&args.model, rows.len())?;
-    let collected = collect(&model, &rows, "pairs", &embed_options(&args.model, &args.reading))?;
-    let matrix = collected.embeddings.matrix()?;
-    warn_when_collapsed(&metrics::spread(&matrix));
-    let labels: Vec<i64> = collected.embeddings.pictures.iter().map(|picture| picture.identity).collect();
-    let report = verification::evaluate(&matrix, &labels, &VerificationOptions::default())?;
+    let options = embed_options(&args.model, &args.reading);
+    let (report, skipped) = compare(&model, &rows, "pairs", &options, &VerificationOptions::default())?;
     let facts = ModelFacts::from(&model);
     let dataset = format!("{name} in {}", args.datadir.display());
-    match args.format {
+    match args.report.format {
         Format::Table => print(&format!("{} on {dataset}\n{}", facts.architecture, contract::report::table(&report)))?,
         Format::Json => print_json(&json!({
             "model": facts,
             "dataset": dataset,
-            "skipped": collected.skipped.count,
+            "skipped": skipped,
             "verification": report,
         }))?,
         Format::Csv => {
@@ -41,7 +38,7 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<ExitCode, DeployError> {
             ("Model", format!("{} · {}", facts.architecture, facts.path.display())),
             ("Contract", facts.contract_id.clone()),
             ("Data", dataset),
-            ("Left out", format!("{} pairs that cannot be read", collected.skipped.count)),
+            ("Left out", format!("{skipped} pairs that cannot be read")),
         ];
         contract::files::write(path, contract::report::html("Verification", &facts, &report))?;
         eprintln!("report in {}", path.display());

@@ -5,13 +5,13 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use crate::cli::args::{FactsFormat, VerifyArgs};
-use crate::cli::{named_row, open, print, print_json};
+use crate::cli::{embed_row, named_row, open, print, print_json};
 use crate::explain::explain;
 use crate::index::exact::dot;
-use crate::{DeployError, embed, gallery};
+use crate::{DeployError, gallery};
 
 pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode, DeployError> {
-    let model = open(&args.model, 1)?;
+    let model = open(&args.one.model, 1)?;
     let calibrated = || {
         let thresholds = model.contract.threshold.iter().flatten().filter(|one| one.far <= args.far);
         let loosest = thresholds.max_by(|a, b| a.far.total_cmp(&b.far));
@@ -29,8 +29,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode, DeployError> {
     }
     let explained =
         args.explain.as_ref().map(|folder| explain(&model, &row, &args.one.identity, folder)).transpose()?;
-    let options = embed::Options { batch_size: 1, threads: args.model.run.threads, strict: true };
-    let probe = embed::collect(&model, &[row], &options)?.embeddings;
+    let probe = embed_row(&model, &args.one, &row)?;
     let similarity = theirs.iter().map(|at| dot(probe.row(0), enrolled.row(*at))).fold(f32::MIN, f32::max);
     let matches = f64::from(similarity) >= threshold;
     match args.format {
