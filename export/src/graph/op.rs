@@ -221,6 +221,10 @@ pub enum Op {
     Softmax {
         axis: i64,
     },
+    /// Into pieces of the sizes that the second input holds: a form that all operator sets share.
+    Split {
+        axis: i64,
+    },
     TopK {
         axis: i64,
         largest: bool,
@@ -327,6 +331,7 @@ impl Op {
             Op::ScatterElements { .. } => "ScatterElements".into(),
             Op::ScatterND { .. } => "ScatterND".into(),
             Op::Softmax { .. } => "Softmax".into(),
+            Op::Split { .. } => "Split".into(),
             Op::TopK { .. } => "TopK".into(),
             Op::Transpose { .. } => "Transpose".into(),
         }
@@ -402,7 +407,8 @@ impl Op {
             | Op::Gather { axis }
             | Op::GatherElements { axis }
             | Op::LogSoftmax { axis }
-            | Op::Softmax { axis } => vec![("axis", Int(*axis))],
+            | Op::Softmax { axis }
+            | Op::Split { axis } => vec![("axis", Int(*axis))],
             Op::ConstantOfShape { value } => vec![("value", Attribute::Tensor(value.clone()))],
             Op::Conv { window, group } => {
                 let mut list = geometry(window);

@@ -21,6 +21,7 @@ mod l2_norm;
 mod layer_norm;
 mod pad;
 mod reshape;
+mod split;
 mod transpose;
 
 #[cfg(test)]
@@ -32,7 +33,7 @@ use crate::graph::{Graph, ValueId};
 type Pass = fn(&mut Graph) -> bool;
 
 /// All passes with their names and the first operator set that has what they write, in the order they are tried.
-pub const PASSES: [(&str, u32, Pass); 16] = [
+pub const PASSES: [(&str, u32, Pass); 17] = [
     ("dead-code", 17, dead_code::run),
     ("identity", 17, identity::run),
     ("constant", 17, constant::run),
@@ -40,6 +41,7 @@ pub const PASSES: [(&str, u32, Pass); 16] = [
     ("transpose", 17, transpose::run),
     ("cast", 17, cast::run),
     ("common", 17, common::run),
+    ("split", 17, split::run),
     ("gemm", 17, gemm::run),
     ("batch-norm", 17, batch_norm::run),
     ("pad", 17, pad::run),
@@ -66,6 +68,13 @@ pub fn optimise(graph: &mut Graph, opset: u32) {
     while passes().fold(false, |changed, (_, _, pass)| exhaust(*pass) || changed) {}
     common::constants(graph);
     dead_code::run(graph);
+}
+
+/// A name for what takes the place of node `index`: that of its module with the operator's behind it.
+fn sibling(graph: &mut Graph, index: usize, operator: &str) -> String {
+    let name = &graph.nodes[index].name;
+    let wanted = name.rsplit_once('/').map_or(operator.to_owned(), |(module, _)| format!("{module}/{operator}"));
+    graph.unique(&wanted)
 }
 
 /// Removes node `index`, whose only output is the same tensor as `source`. `false`, and nothing changed, if the output is one

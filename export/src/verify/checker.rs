@@ -162,7 +162,9 @@ fn arity(op: &Op) -> (usize, usize) {
         Op::DeformConv { .. } => (3, 5),
         Op::InstanceNormalization { .. } | Op::ScatterElements { .. } | Op::ScatterND { .. } => (3, 3),
         Op::Fmod | Op::GridSample { .. } => (2, 2),
-        Op::BitShift { .. } | Op::Gather { .. } | Op::GatherElements { .. } | Op::TopK { .. } => (2, 2),
+        Op::BitShift { .. } | Op::Gather { .. } | Op::GatherElements { .. } | Op::Split { .. } | Op::TopK { .. } => {
+            (2, 2)
+        }
         Op::Concat { .. } => (1, usize::MAX),
         Op::Pad { .. } => (2, 4),
         Op::Resize { .. } => (1, 4),
@@ -173,7 +175,10 @@ fn arity(op: &Op) -> (usize, usize) {
 /// Input that holds a shape or a repeat count.
 fn shape_operand(op: &Op) -> Option<usize> {
     match op {
-        Op::Plain(Plain::Reshape | Plain::Expand | Plain::Tile) | Op::TopK { .. } | Op::Pad { .. } => Some(1),
+        Op::Plain(Plain::Reshape | Plain::Expand | Plain::Tile)
+        | Op::Split { .. }
+        | Op::TopK { .. }
+        | Op::Pad { .. } => Some(1),
         Op::ConstantOfShape { .. } => Some(0),
         Op::Resize { .. } => Some(3),
         _ => None,
