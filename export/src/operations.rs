@@ -30,6 +30,8 @@ pub enum Fate {
         since: u32,
         /// Last one, where ONNX Runtime lacks the operators' later versions.
         until: Option<u32>,
+        /// Where it does not do what Burn does.
+        note: Option<&'static str>,
     },
     /// It has no ONNX form.
     Refused {

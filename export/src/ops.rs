@@ -25,18 +25,30 @@ pub(crate) fn report(format: Format) -> String {
     }
     let width = kinds.iter().map(|kind| kind.to_string().len()).max().unwrap_or(0);
     let mut report = format!("{:width$}  sets    ONNX\n", "Burn");
+    let mut notes: Vec<&str> = vec![];
     for kind in &kinds {
         let name = kind.to_string();
         match kind.fate {
-            Fate::Lowered { onnx, since, until } => {
+            Fate::Lowered { onnx, since, until, note } => {
                 let sets = format!("{since}-{}", until.unwrap_or(*OPSETS.end()));
-                report.push_str(&format!("{name:width$}  {sets:6}  {}\n", onnx.join(", ")));
+                report.push_str(&format!("{name:width$}  {sets:6}  {}", onnx.join(", ")));
+                if let Some(note) = note {
+                    let known = notes.iter().position(|known| *known == note).unwrap_or(notes.len());
+                    if known == notes.len() {
+                        notes.push(note);
+                    }
+                    report.push_str(&format!(" [{}]", known + 1));
+                }
+                report.push('\n');
             }
             Fate::Refused { reason, way_out } => {
                 report.push_str(&format!("{name:width$}          not lowered: {reason}; {way_out}\n"));
             }
             Fate::Backward | Fate::Bookkeeping => {}
         }
+    }
+    for (number, note) in (1..).zip(&notes) {
+        report.push_str(&format!("\n[{number}] {note}\n"));
     }
     report.push_str(&format!("\n{} forward kinds of Burn {BURN_VERSION}: ", lowered + refused));
     report.push_str(&format!("{lowered} lowered, {refused} not\n"));

@@ -34,6 +34,10 @@ const QUANTISED: (&str, &str) = (
 const COLLECTIVE: (&str, &str) =
     ("devices that train together are no part of a model", "export `module.valid()` of one device");
 
+/// Said of extremes, their places and orders.
+const NAN: &str =
+    "with NaN among the numbers ONNX's specification says nothing, and ONNX Runtime's answer depends on its place";
+
 /// What is no group of its own.
 const OTHER: &[OperationKind] = &[
     OperationKind { group: "Other", name: "Custom", fate: Fate::Refused { reason: CUSTOM.0, way_out: CUSTOM.1 } },
@@ -130,19 +134,19 @@ dispatch! {
         LowerElem(op) ["Less"] => scalar(l, op, Plain::Less),
         LowerEqual(op) ["LessOrEqual"] => binary(l, op, Plain::LessOrEqual),
         LowerEqualElem(op) ["LessOrEqual"] => scalar(l, op, Plain::LessOrEqual),
-        ArgMax(op) ["ArgMax", "Cast"] => reduce::position(l, op, true),
-        ArgMin(op) ["ArgMin", "Cast"] => reduce::position(l, op, false),
-        ArgTopK(op) ["TopK", "Cast"] => reduce::top_index(l, op),
-        TopK(op) ["TopK", "Cast"] => reduce::top(l, op),
-        TopKWithIndices(op) ["TopK", "Cast"] => reduce::top_both(l, op),
-        Max(op) ["ReduceMax", "Reshape", "Cast"] => reduce::whole(l, op, Reduction::Max),
-        Min(op) ["ReduceMin", "Reshape", "Cast"] => reduce::whole(l, op, Reduction::Min),
-        MaxDim(op) ["ReduceMax", "Cast"] => reduce::dim(l, op, Reduction::Max),
-        MinDim(op) ["ReduceMin", "Cast"] => reduce::dim(l, op, Reduction::Min),
-        MaxDimWithIndices(op) ["ReduceMax", "ArgMax", "Cast"] => reduce::with_index(l, op, true),
-        MinDimWithIndices(op) ["ReduceMin", "ArgMin", "Cast"] => reduce::with_index(l, op, false),
-        MaxAbs(op) ["ReduceMax", "Abs", "Reshape", "Cast"] => reduce::max_abs(l, op),
-        MaxAbsDim(op) ["ReduceMax", "Abs", "Cast"] => reduce::max_abs_dim(l, op),
+        ArgMax(op) ["ArgMax", "Cast"] note NAN => reduce::position(l, op, true),
+        ArgMin(op) ["ArgMin", "Cast"] note NAN => reduce::position(l, op, false),
+        ArgTopK(op) ["TopK", "Cast"] note NAN => reduce::top_index(l, op),
+        TopK(op) ["TopK", "Cast"] note NAN => reduce::top(l, op),
+        TopKWithIndices(op) ["TopK", "Cast"] note NAN => reduce::top_both(l, op),
+        Max(op) ["ReduceMax", "Reshape", "Cast"] note NAN => reduce::whole(l, op, Reduction::Max),
+        Min(op) ["ReduceMin", "Reshape", "Cast"] note NAN => reduce::whole(l, op, Reduction::Min),
+        MaxDim(op) ["ReduceMax", "Cast"] note NAN => reduce::dim(l, op, Reduction::Max),
+        MinDim(op) ["ReduceMin", "Cast"] note NAN => reduce::dim(l, op, Reduction::Min),
+        MaxDimWithIndices(op) ["ReduceMax", "ArgMax", "Cast"] note NAN => reduce::with_index(l, op, true),
+        MinDimWithIndices(op) ["ReduceMin", "ArgMin", "Cast"] note NAN => reduce::with_index(l, op, false),
+        MaxAbs(op) ["ReduceMax", "Abs", "Reshape", "Cast"] note NAN => reduce::max_abs(l, op),
+        MaxAbsDim(op) ["ReduceMax", "Abs", "Cast"] note NAN => reduce::max_abs_dim(l, op),
         Clamp(op) ["Clip"] => numeric::clamp(l, op),
         ClampMin(op) ["Max"] => scalar(l, op, Plain::Max),
         ClampMax(op) ["Min"] => scalar(l, op, Plain::Min),
@@ -151,9 +155,9 @@ dispatch! {
         CumSum(op) ["CumSum", "Cast"] => numeric::cumsum(l, op),
         Neg(op) ["Neg"] => unary(l, op, Plain::Neg),
         Sign(op) ["Sign"] => unary(l, op, Plain::Sign),
-        Sort(op) ["TopK", "Cast"] => reduce::sort(l, op),
-        SortWithIndices(op) ["TopK", "Cast"] => reduce::sort_both(l, op),
-        ArgSort(op) ["TopK", "Cast"] => reduce::sort_index(l, op),
+        Sort(op) ["TopK", "Cast"] note NAN => reduce::sort(l, op),
+        SortWithIndices(op) ["TopK", "Cast"] note NAN => reduce::sort_both(l, op),
+        ArgSort(op) ["TopK", "Cast"] note NAN => reduce::sort_index(l, op),
         Pad(op) ["Pad"] => numeric::pad(l, op),
         IntRandom(op) ["RandomUniformLike", "RandomNormalLike", "ConstantOfShape", "Floor", "Cast"] until 21 => random::integers(l, op),
         CumProd(op) ["Mul", "Slice", "Concat"] => function::cumulate(l, op, Plain::Mul),

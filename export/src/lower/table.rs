@@ -3,13 +3,14 @@
 
 /// Writes a function that lowers the operations of an enum, exhaustively, and the table of what they become.
 ///
-/// Rows under `lowered` say `Kind(operation) [Operators] since N until M => call`; without, they are for 17 and all later sets.
+/// Rows under `lowered` say `Kind(operation) [Operators] since N until M note TEXT => call`; without, they are for 17 and all
+/// later sets, and do what Burn does.
 /// Rows under `refused` give a reason and a way out. What is listed under `backward` belongs to training.
 macro_rules! dispatch {
     (
         $(#[$doc:meta])*
         fn $name:ident($l:ident, $enum:ident as $group:literal) -> $table:ident;
-        lowered { $($kind:ident($op:ident) [$($onnx:literal),*] $(since $since:literal)? $(until $until:literal)? => $body:expr,)* }
+        lowered { $($kind:ident($op:ident) [$($onnx:literal),*] $(since $since:literal)? $(until $until:literal)? $(note $note:ident)? => $body:expr,)* }
         $(refused { $($refused:ident => ($reason:expr, $way_out:expr),)* })?
         $(backward { $($backward:ident,)* })?
     ) => {
@@ -17,7 +18,12 @@ macro_rules! dispatch {
             $(OperationKind {
                 group: $group,
                 name: stringify!($kind),
-                fate: Fate::Lowered { onnx: &[$($onnx),*], since: latest(&[17, $($since)?]), until: given(&[$($until)?]) },
+                fate: Fate::Lowered {
+                    onnx: &[$($onnx),*],
+                    since: latest(&[17, $($since)?]),
+                    until: given(&[$($until)?]),
+                    note: given(&[$($note)?]),
+                },
             },)*
             $($(OperationKind {
                 group: $group,
@@ -41,7 +47,7 @@ macro_rules! dispatch {
 pub(super) use dispatch;
 
 /// What a row may say or leave out.
-pub(super) const fn given(list: &[u32]) -> Option<u32> {
+pub(super) const fn given<T: Copy>(list: &[T]) -> Option<T> {
     if let [value, ..] = list { Some(*value) } else { None }
 }
 

@@ -8,6 +8,7 @@ mod bits;
 mod convolutions;
 mod functions;
 mod movement;
+mod nan;
 mod numbers;
 mod poolings;
 mod random;
