@@ -138,16 +138,18 @@ impl Known {
 
     /// The size of one axis of an operation's output.
     fn axis(&self, operation: &OperationIr, inputs: &[Vec<Dim>], rank: usize, axis: usize, numbers: &[i64]) -> Dim {
-        let first = numbers.first().copied().unwrap_or(0);
-        if numbers.iter().all(|&number| number == first) {
-            return Dim::from(Formula::constant(first));
-        }
         let known = |input: usize, axis: usize| inputs.get(input)?.get(axis)?.formula();
-        let inferred = infer(operation, axis, &known);
         // Broadcasting counts axes from the last.
         let opposite = inputs.iter().filter_map(|dims| dims.get((axis + dims.len()).checked_sub(rank)?)?.formula());
+        let mut likely = infer(operation, axis, &known).into_iter().chain(opposite);
+        let first = numbers.first().copied().unwrap_or(0);
+        if numbers.iter().all(|&number| number == first) {
+            // Rounding may hide a symbol at the sizes that were recorded.
+            let hidden = likely.find(|formula| formula.number().is_none() && self.agrees(formula, numbers));
+            return Dim::from(hidden.unwrap_or(Formula::constant(first)));
+        }
         let others = inputs.iter().flatten().filter_map(Dim::formula);
-        let candidates = inferred.into_iter().chain(opposite).chain(others);
+        let candidates = likely.chain(others);
         let folded = || {
             inputs.first().into_iter().flat_map(|dims| products(dims)).find_map(|product| {
                 let numbers_of = self.plan.evaluate(&product)?;

@@ -2,9 +2,10 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::module::{
-    adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d, conv2d, max_pool2d, max_pool2d_with_indices,
+    adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d, avg_pool2d, conv2d, max_pool2d,
+    max_pool2d_with_indices,
 };
-use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
+use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
 use burn::tensor::{Device, Tensor};
 use contract::Axis;
 use export::{ExportError, Exporter};
@@ -135,13 +136,41 @@ fn what_needs_a_fixed_axis_says_which_and_where() {
         .recorded_at("height", [8, 12, 20])
         .export(&net(), |net: &Net, x: Tensor<4>| {
             let x = x * net.first.scale.val().reshape([1, 4, 1, 1]);
-            max_pool2d(x, MaxPoolOptions::new([2, 2]).with_stride([2, 2]).with_padding([0, 0]).with_ceil_mode(true))
+            max_pool2d(x, MaxPoolOptions::new([2, 2]).with_stride([3, 2]).with_padding([0, 0]).with_ceil_mode(true))
         })
         .unwrap_err();
     let text = error.to_string();
     assert!(matches!(error, ExportError::Baked { .. }), "{text}");
     for part in ["`Module::MaxPool2d` in `first`", "needs a fixed axis, this one is `height`"] {
         assert!(text.contains(part), "{text}");
+    }
+}
+
+/// Windows that end before, at and behind the input and its padding, at sizes of every remainder; a kernel wider than the input.
+#[test]
+fn rounding_up_follows_the_axis() {
+    let axes = [symbol("batch"), Axis::Size(2), symbol("height"), Axis::Size(5)];
+    let plane = Exporter::new("rounding up").input("x", axes);
+    for [kernel, stride, padding, dilation] in [[2, 2, 0, 1], [3, 2, 1, 1], [3, 3, 0, 1], [5, 3, 2, 1], [3, 2, 1, 2]] {
+        for sizes in [[5, 6, 7], [8, 9, 13]] {
+            let exporter = plane.clone().recorded_at("height", sizes);
+            let forward = move |_: &Net, x: Tensor<4>| {
+                let largest = MaxPoolOptions::new([kernel, 2]).with_stride([stride, 2]).with_padding([padding, 1]);
+                let largest = largest.with_dilation([dilation, 1]).with_ceil_mode(true);
+                let mean = |counted: bool| AvgPoolOptions {
+                    count_include_pad: counted,
+                    ceil_mode: true,
+                    ..AvgPoolOptions::new([kernel, 2]).with_stride([stride, 2]).with_padding([padding, 1])
+                };
+                let (values, places) = max_pool2d_with_indices(x.clone(), largest);
+                // At some of these sizes all recordings give the same: what follows must not take it for a fixed size.
+                (values.exp(), places, avg_pool2d(x.clone(), mean(true)), avg_pool2d(x, mean(false)))
+            };
+            let model = exporter.clone().export(&net(), forward).unwrap();
+            assert!(matches!(&model.outputs()[0].1[2], Axis::Symbol(size) if size.contains("height")), "{model:?}");
+            verified(&model);
+            verified(&exporter.opset(17).optimise(false).export(&net(), forward).unwrap());
+        }
     }
 }
 

@@ -28,16 +28,25 @@ impl Pool<'_> {
 
     /// Rounds up as Burn did: `pads` reach as far behind the input as the last window does. Runtimes differ on when a last
     /// window inside the padding is left out, on padding they agree.
+    ///
+    /// On an axis of any size they reach as far as a last window can: what rounding down leaves of that is rounding up, unless
+    /// windows so far apart are left out that one would begin behind the input.
     fn round_up(&self, l: &Lowering, x: &TensorIr, out: &TensorIr, window: &mut Window) -> Result<(), Reason> {
         if !self.ceil_mode {
             return Ok(());
         }
-        let sizes = l.fixed("pooling that rounds up", l.dims(x).get(2..).unwrap_or_default())?;
-        for (axis, size) in sizes.iter().enumerate() {
-            let reach = self.dilation[axis] * (self.kernel[axis] - 1) + 1;
-            let needed = (out.shape[2 + axis].saturating_sub(1)) * self.stride[axis] + reach;
-            let end = needed.saturating_sub(size + self.padding[axis]);
-            window.pads[sizes.len() + axis] = end.max(self.padding[axis]) as i64;
+        let dims = l.dims(x).into_iter().skip(2);
+        for (axis, dim) in dims.enumerate() {
+            let (kernel, stride, padding) = (self.kernel[axis], self.stride[axis], self.padding[axis]);
+            let end = if dim.is_fixed() || padding + stride > kernel {
+                let size = l.fixed("pooling that rounds up with windows this far apart", &[dim])?[0];
+                let reach = self.dilation[axis] * (kernel - 1) + 1;
+                let needed = (out.shape[2 + axis].saturating_sub(1)) * stride + reach;
+                needed.saturating_sub(size + padding).max(padding)
+            } else {
+                padding + stride - 1
+            };
+            window.pads[self.kernel.len() + axis] = end as i64;
         }
         Ok(())
     }
@@ -89,10 +98,8 @@ pub(super) fn average(l: &mut Lowering, x: &TensorIr, pool: &Pool, count_include
         let zero = l.float("zero", x.dtype, 0.0)?;
         let mut dims = l.dims(x);
         for (axis, padding) in pool.padding.iter().enumerate() {
-            dims[2 + axis] = l
-                .fixed("padding", &dims[2 + axis..=2 + axis])?
-                .first()
-                .map_or(Dim::Unknown, |size| Dim::Size(size + 2 * padding));
+            let padded = dims[2 + axis].formula().and_then(|size| size.plus(&Formula::constant(2 * *padding as i64)));
+            dims[2 + axis] = padded.map_or(Dim::Unknown, Dim::from);
             window.pads[axes + axis] -= *padding as i64;
             window.pads[axis] = 0;
         }

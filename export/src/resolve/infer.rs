@@ -85,12 +85,17 @@ fn window(operation: &ModuleOperationIr, axis: usize, size: Formula) -> Option<F
     }
     macro_rules! pool {
         ($op:expr, $kernel:expr, $stride:expr, $padding:expr, $dilation:expr) => {{
-            // Rounding up has its own rule about windows in the padding.
-            if $op.ceil_mode {
-                return None;
-            }
             let (kernel, stride, dilation) = (*$kernel.get(axis)?, *$stride.get(axis)?, *$dilation.get(axis)?);
-            slide(size, &Window { kernel, stride, padding: $padding.get(axis)?.checked_mul(2)?, dilation })
+            let side = *$padding.get(axis)?;
+            let mut padding = side.checked_mul(2)?;
+            if $op.ceil_mode {
+                // A last window that would begin behind the input is left out: only where windows are that far apart.
+                if side.checked_add(stride)? > kernel {
+                    return None;
+                }
+                padding = padding.checked_add(stride.checked_sub(1)?)?;
+            }
+            slide(size, &Window { kernel, stride, padding, dilation })
         }};
     }
     let both = |&(begin, end): &(usize, usize)| begin.checked_add(end);
