@@ -50,7 +50,9 @@ pub fn write(
     runtime: &Runtime,
 ) -> Result<Written, ExportError> {
     let contract = complete(model, contract)?;
-    let files = model.encode(&contract.to_metadata())?;
+    // Beside the place where the weights are going to be, so that they are written once.
+    let existing = folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
+    let files = model.encode_in(existing, &contract.to_metadata())?;
     let comparison = model.compare(&files, runtime, Tolerance::default())?;
     let certificate = Certificate::new(model, &contract, &files, &comparison, checkpoint, runtime)?;
     let (parity, bytes) = (comparison.parity, files.bytes());
@@ -60,18 +62,18 @@ pub fn write(
     files::write(&folder.join("CARD.md"), card(model, &contract, &parity, bytes))?;
     files::write(&folder.join(certificate::FILE), certificate.to_json())?;
     let path = folder.join("model.onnx");
-    write_model(&path, &files)?;
+    write_model(&path, files)?;
     Ok(Written { folder: folder.to_owned(), model: path, contract, parity, bytes })
 }
 
-/// Writes a model file at `path`, after the data file that it may have beside it, and removes those of models before. After a
-/// crash the old model or the new one is there, each with the weights it names.
+/// Writes a model file at `path`, after the data file that it may have beside it has been moved there, and removes those of
+/// models before. After a crash the old model or the new one is there, each with the weights it names.
 ///
 /// # Errors
 /// If a file cannot be written; an old data file that cannot be removed is left.
-pub fn write_model(path: &Path, model: &Encoded) -> Result<(), WriteError> {
+pub fn write_model(path: &Path, model: Encoded) -> Result<(), WriteError> {
     if let Some(data) = &model.data {
-        files::write(&path.with_file_name(&data.name), &data.bytes)?;
+        files::move_to(&data.path(), &path.with_file_name(&data.name))?;
     }
     files::write(path, &model.model)?;
     let kept = model.data.as_ref().map(|data| data.name.as_str());

@@ -1,12 +1,11 @@
 //! `certificate.json`: what was compared before a bundle was written, and enough of it to compare again on another machine,
 //! without the network or its checkpoint. Nothing in it changes from one export to the next of the same weights.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use contract::ModelContract;
-use onnx::{ModelProto, TensorProto};
+use onnx::ModelProto;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -113,12 +112,14 @@ impl Certificate {
         runtime: &Runtime,
     ) -> Result<Self, ExportError> {
         let proto = files.parse()?;
-        let weights = weights_sha256(&proto, |tensor| Ok(in_memory(tensor, files.data.as_ref())));
-        let weights = weights.map_err(|source| ExportError::Read { path: FILE.into(), source })?;
+        let folder = files.data.as_ref().map(DataFile::folder).unwrap_or(Path::new(""));
+        let path = folder.join("model.onnx");
+        let weights =
+            weights_sha256(&proto, &path).map_err(|source| ExportError::Read { path: folder.to_owned(), source })?;
         let data = files.data.as_ref().map(|data| DataFacts {
             file: data.name.clone(),
-            sha256: sha256(&data.bytes),
-            bytes: data.bytes.len() as u64,
+            sha256: data.sha256.clone(),
+            bytes: data.bytes,
         });
         let finite = |(_, value): &(&String, &f64)| value.is_finite();
         Ok(Self {
@@ -197,23 +198,14 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     contract::hex(&Sha256::digest(bytes))
 }
 
-/// Hash of a file's constants: names, types, shapes and values in the order of the file.
-pub(crate) fn weights_sha256<'a>(
-    model: &'a ModelProto,
-    values: impl Fn(&'a TensorProto) -> std::io::Result<Cow<'a, [u8]>>,
-) -> std::io::Result<String> {
+/// Hash of the constants of the checked model at `path`: names, types, shapes and values in the order of the file.
+pub(crate) fn weights_sha256(model: &ModelProto, path: &Path) -> std::io::Result<String> {
     let mut hash = Sha256::new();
     for tensor in model.graph.iter().flat_map(|graph| &graph.initializer) {
         hash.update(format!("{} {} {:?}\n", tensor.name, tensor.data_type, tensor.dims));
-        hash.update(values(tensor)?);
+        onnx::tensor_bytes(path, tensor, |piece| hash.update(piece))?;
     }
     Ok(contract::hex(&hash.finalize()))
-}
-
-fn in_memory<'a>(tensor: &'a TensorProto, data: Option<&'a DataFile>) -> Cow<'a, [u8]> {
-    let beside = onnx::external_range(tensor).zip(data);
-    let bytes = beside.and_then(|((_, range), data)| data.bytes.get(range.start as usize..range.end as usize));
-    bytes.unwrap_or(&tensor.raw_data).into()
 }
 
 #[cfg(test)]

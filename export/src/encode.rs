@@ -1,7 +1,10 @@
 //! Graph -> protobuf bytes. The order of everything is that of the graph: same weights, same file.
 
 use std::borrow::Cow;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
+use contract::files::{self, WriteError};
 use onnx::{
     AttributeProto, AttributeType, DataLocation, DataType, Dimension, DimensionProto, GraphProto, Message, ModelProto,
     NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto,
@@ -9,6 +12,7 @@ use onnx::{
 };
 
 use sha2::{Digest, Sha256};
+use tempfile::TempDir;
 
 use crate::error::ExportError;
 use crate::graph::{Attribute, DType, Dim, Graph, Node, Op, Reduction, Tensor, Value};
@@ -24,10 +28,10 @@ const LARGEST_MESSAGE: u64 = i32::MAX as u64;
 const SMALL: usize = 1024;
 
 /// Where a tensor begins in the data file: whole memory pages, so that runtimes can map it.
-const ALIGNMENT: usize = 4096;
+const ALIGNMENT: u64 = 4096;
 
 /// A model as it is written: the file, and beside it the weights that are too large for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Encoded {
     /// The model file.
     pub model: Vec<u8>,
@@ -46,17 +50,62 @@ impl Encoded {
 
     /// Bytes of both files.
     pub fn bytes(&self) -> u64 {
-        (self.model.len() + self.data.as_ref().map_or(0, |data| data.bytes.len())) as u64
+        self.model.len() as u64 + self.data.as_ref().map_or(0, |data| data.bytes)
     }
 }
 
-/// Weights beside a model file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Weights beside a model file: tensors in the order of the graph, each at a multiple of 4096.
+///
+/// They are on disk from the beginning, in a folder of their own that goes when this is dropped: ONNX Runtime takes a tensor of
+/// 2 GiB or more from a file only, and gigabytes need not be in memory once more.
+#[derive(Debug)]
 pub struct DataFile {
     /// Name in the folder of the model. It follows from the content: a new model never finds the weights of an old one.
     pub name: String,
-    /// Content: tensors in the order of the graph, each at a multiple of 4096.
-    pub bytes: Vec<u8>,
+    /// SHA-256 of the content, in hexadecimal.
+    pub sha256: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    folder: TempDir,
+}
+
+impl DataFile {
+    /// Writes the weights of a graph that go apart into a new folder in `folder`.
+    fn stage(graph: &Graph, folder: &Path) -> Result<Self, WriteError> {
+        let attempt = || {
+            let folder = tempfile::Builder::new().prefix(".vitrine-").tempdir_in(folder)?;
+            let unnamed = folder.path().join("weights");
+            let mut file = std::fs::File::create_new(&unnamed)?;
+            let (mut hash, mut bytes) = (Sha256::new(), 0u64);
+            for (_, tensor) in graph.initialisers().filter(|(_, tensor)| goes_apart(tensor)) {
+                let gap = bytes.next_multiple_of(ALIGNMENT) - bytes;
+                for piece in [&[0; ALIGNMENT as usize][..gap as usize], tensor.bytes()] {
+                    hash.update(piece);
+                    file.write_all(piece)?;
+                    bytes += piece.len() as u64;
+                }
+            }
+            let sha256 = contract::hex(&hash.finalize());
+            let name = files::weights_name(&sha256);
+            std::fs::rename(unnamed, folder.path().join(&name))?;
+            Ok(Self { name, sha256, bytes, folder })
+        };
+        attempt().map_err(|source| WriteError { path: folder.to_owned(), source })
+    }
+
+    /// The folder where it is until it is put in place.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The file itself.
+    pub fn path(&self) -> PathBuf {
+        self.folder().join(&self.name)
+    }
+}
+
+fn goes_apart(tensor: &Tensor) -> bool {
+    tensor.bytes().len() >= SMALL
 }
 
 /// [`Encoded::parse`] of its parts.
@@ -64,7 +113,7 @@ pub(crate) fn parse(model: &[u8], data: Option<&DataFile>) -> Result<ModelProto,
     let limits = onnx::Limits::default();
     let read = match data {
         None => onnx::parse(model, "model.onnx".as_ref(), &limits),
-        Some(data) => onnx::parse_with_data(model, &limits, &data.name, data.bytes.len() as u64),
+        Some(data) => onnx::parse_with_data(model, &limits, &data.name, data.bytes),
     };
     read.map_err(|error| ExportError::ReadBack(Box::new(error)))
 }
@@ -81,15 +130,16 @@ pub(crate) fn encode(graph: &Graph, opset: u32, metadata: &[(String, String)]) -
 }
 
 /// Encodes a graph for an operator set; weights of more than `most_inside` bytes together go into a file of their own, and so do
-/// those that leave no room for the rest.
+/// those that leave no room for the rest: into `folder`, for the time being.
 ///
 /// # Errors
-/// If the rest alone does not fit into one file.
+/// If the rest alone does not fit into one file, or `folder` cannot be written to.
 pub(crate) fn encode_apart(
     graph: &Graph,
     opset: u32,
     metadata: &[(String, String)],
     most_inside: u64,
+    folder: &Path,
 ) -> Result<Encoded, ExportError> {
     if bytes_of_weights(graph) <= most_inside {
         match encode(graph, opset, metadata) {
@@ -97,26 +147,27 @@ pub(crate) fn encode_apart(
             model => return Ok(Encoded { model: model?, data: None }),
         }
     }
-    let apart = || graph.initialisers().map(|(_, tensor)| tensor.bytes().len()).filter(|&bytes| bytes >= SMALL);
-    // As large as it gets: growing would move gigabytes.
-    let mut bytes = Vec::with_capacity(apart().map(|bytes| bytes.next_multiple_of(ALIGNMENT)).sum());
-    let mut store = |constant: &Tensor, name: &str| {
-        if constant.bytes().len() < SMALL {
+    let mut end = 0u64;
+    let mut place = |constant: &Tensor, name: &str| {
+        if !goes_apart(constant) {
             return tensor(constant, name);
         }
-        bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
-        let entry = |key: &str, value: usize| StringStringEntryProto { key: key.into(), value: value.to_string() };
-        let external_data = vec![entry("offset", bytes.len()), entry("length", constant.bytes().len())];
-        bytes.extend_from_slice(constant.bytes());
+        let (offset, length) = (end.next_multiple_of(ALIGNMENT), constant.bytes().len() as u64);
+        end = offset + length;
+        let entry = |key: &str, value: u64| StringStringEntryProto { key: key.into(), value: value.to_string() };
+        let external_data = vec![entry("offset", offset), entry("length", length)];
         TensorProto { external_data, data_location: DataLocation::External as i32, ..described(constant, name) }
     };
-    let mut proto = model(graph, opset, metadata, &mut store);
-    let name = contract::files::weights_name(&contract::hex(&Sha256::digest(&bytes)));
+    let mut proto = model(graph, opset, metadata, &mut place);
+    if end == 0 {
+        return Ok(Encoded { model: message(&proto)?, data: None });
+    }
+    let data = DataFile::stage(graph, folder)?;
     let tensors = proto.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
     for tensor in tensors.filter(|tensor| !tensor.external_data.is_empty()) {
-        tensor.external_data.insert(0, StringStringEntryProto { key: "location".into(), value: name.clone() });
+        tensor.external_data.insert(0, StringStringEntryProto { key: "location".into(), value: data.name.clone() });
     }
-    Ok(Encoded { model: message(&proto)?, data: (!bytes.is_empty()).then_some(DataFile { name, bytes }) })
+    Ok(Encoded { model: message(&proto)?, data: Some(data) })
 }
 
 /// The bytes of a model file, if protobuf can count them.
@@ -322,19 +373,44 @@ mod tests {
 
     #[test]
     fn weights_beyond_the_limit_go_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let encode_apart = |graph: &Graph, most| encode_apart(graph, 20, &[], most, folder.path()).unwrap();
         let weights = graph(zeros(3 << 10), "w");
-        let alone = encode_apart(&weights, 20, &[], 3 << 10).unwrap();
-        assert!(alone.data.is_none());
-        let apart = encode_apart(&weights, 20, &[], (3 << 10) - 1).unwrap();
-        assert_eq!(apart.data.as_ref().unwrap().bytes.len(), 3 << 10);
+        assert!(encode_apart(&weights, 3 << 10).data.is_none());
+        let apart = encode_apart(&weights, (3 << 10) - 1);
         let read = apart.parse().unwrap().graph.unwrap();
-        assert_eq!(read.initializer[0].external_data[0].value, apart.data.unwrap().name);
+        let data = apart.data.unwrap();
+        assert_eq!((data.bytes, std::fs::read(data.path()).unwrap()), (3 << 10, vec![0; 3 << 10]));
+        assert_eq!(files::sha256(&data.path()).unwrap(), (data.sha256.clone(), data.bytes));
+        assert_eq!(read.initializer[0].external_data[0].value, data.name);
+        // What nobody put in place is gone.
+        drop(data);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
         // Constants that runtimes read before anything is loaded stay inside.
-        let small = graph(zeros(SMALL - 1), "w");
-        assert!(encode_apart(&small, 20, &[], 0).unwrap().data.is_none());
+        assert!(encode_apart(&graph(zeros(SMALL - 1), "w"), 0).data.is_none());
         // However many bytes: never inside.
         let huge = graph(zeros((LARGEST_FILE + 1) as usize), "w");
         let error = encode(&huge, 20, &[]).unwrap_err();
         assert!(matches!(error, ExportError::TooLarge { limit: LARGEST_FILE, .. }), "{error}");
+    }
+
+    /// Gaps between tensors, and where the model says that they are.
+    #[test]
+    fn tensors_lie_where_the_model_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut graph = graph(Tensor::new(DType::Uint8, vec![5000], vec![1; 5000]).unwrap(), "a");
+        graph.add_initialiser("small", Tensor::int64s(&[1]));
+        graph.add_initialiser("b", Tensor::new(DType::Uint8, vec![1024], vec![2; 1024]).unwrap());
+        let encoded = encode_apart(&graph, 20, &[], 0, folder.path()).unwrap();
+        let (proto, data) = (encoded.parse().unwrap(), encoded.data.unwrap());
+        assert_eq!(data.bytes, 8192 + 1024);
+        for (_, tensor) in graph.initialisers().filter(|(_, tensor)| goes_apart(tensor)) {
+            let first = tensor.bytes()[0];
+            let written = &proto.graph.as_ref().unwrap().initializer[if first == 1 { 0 } else { 2 }];
+            let mut bytes = vec![];
+            let model = data.folder().join("model.onnx");
+            onnx::tensor_bytes(&model, written, |piece| bytes.extend_from_slice(piece)).unwrap();
+            assert_eq!(bytes, tensor.bytes());
+        }
     }
 }

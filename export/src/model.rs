@@ -1,6 +1,7 @@
 //! An exported model: the graph, and the module it must agree with.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use burn::tensor::TensorData;
 use contract::{Axis, Golden, InputSpec};
@@ -16,8 +17,7 @@ use crate::lower::Origin;
 use crate::operations::LoweredOperation;
 use crate::resolve::Plan;
 use crate::verify::{
-    Beside, Comparison, Divergence, Parity, Runtime, SampleInput, Sampler, Seeded, Tolerance, checker, divergence,
-    parity,
+    Comparison, Divergence, Parity, Runtime, SampleInput, Sampler, Seeded, Tolerance, checker, divergence, parity,
 };
 
 /// What a caller should know although the export went through.
@@ -178,12 +178,22 @@ impl ExportedModel {
     }
 
     /// Encodes the model as [`bundle::write`](crate::bundle::write) writes it: weights beyond what
-    /// [`Exporter::external_data`](crate::Exporter::external_data) allows are in a file of their own.
+    /// [`Exporter::external_data`](crate::Exporter::external_data) allows are in a file of their own, in the system's folder for
+    /// temporary files (`TMPDIR`).
     ///
     /// # Errors
-    /// If the rest alone does not fit into one file.
+    /// If the rest alone does not fit into one file, or that file cannot be written.
     pub fn encode(&self, metadata: &[(String, String)]) -> Result<Encoded, ExportError> {
-        encode_apart(&self.graph, self.recipe.opset, metadata, self.recipe.most_inside)
+        self.encode_in(&std::env::temp_dir(), metadata)
+    }
+
+    /// [`Self::encode`] with the file of weights in `folder`, in a folder of its own there until
+    /// [`bundle::write_model`](crate::bundle::write_model) puts it in place: on the same file system nothing is copied then.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn encode_in(&self, folder: &Path, metadata: &[(String, String)]) -> Result<Encoded, ExportError> {
+        encode_apart(&self.graph, self.recipe.opset, metadata, self.recipe.most_inside, folder)
     }
 
     /// SHA-256 of all constants with their names, types and shapes, in hexadecimal: what a contract id is made from.
@@ -240,8 +250,7 @@ impl ExportedModel {
     /// A failed verification has done so on the input it failed on.
     pub fn divergence(&self, files: &Encoded, runtime: &Runtime) -> Divergence {
         let inputs = self.two_rows();
-        let beside = files.data.as_ref().map_or(Beside::Nothing, Beside::Memory);
-        divergence::from_burn(self, &files.model, beside, runtime, &inputs)
+        divergence::from_burn(self, &files.model, files.data.as_ref().map(DataFile::folder), runtime, &inputs)
     }
 
     /// Names and values of an input of two rows, or of as many as the model takes: the same in every run.
@@ -259,7 +268,7 @@ impl ExportedModel {
     ) -> Result<Comparison, ExportError> {
         checker::check(&self.graph, self.recipe.opset)?;
         encode::parse(bytes, data)?;
-        parity::compare(self, bytes, data.map_or(Beside::Nothing, Beside::Memory), runtime, tolerance)
+        parity::compare(self, bytes, data.map(DataFile::folder), runtime, tolerance)
     }
 
     pub(crate) fn subject(&self) -> &dyn Subject {

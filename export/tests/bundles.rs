@@ -10,7 +10,8 @@ use onnx::{Dimension, GraphProto, Message, TensorProto};
 
 use crate::{batch_of, blocks, runtime};
 
-fn contract() -> ModelContract {
+/// What the block of [`blocks`] promises.
+pub fn contract() -> ModelContract {
     ModelContract {
         version: contract::VERSION,
         family: "reid".into(),
@@ -333,10 +334,10 @@ fn weights_beside_the_model_are_certified_and_replaced_together() {
     // Other weights: another file, and the old one goes once the model that named it has gone.
     let id = model.graph().initialiser_named("stem.0.weight").unwrap();
     assert!(model.graph_mut().initialiser_mut(id).unwrap().flip_sign(0));
-    bundle::write_model(&folder.path().join("model.onnx"), &model.encode(&[]).unwrap()).unwrap();
+    bundle::write_model(&folder.path().join("model.onnx"), model.encode(&[]).unwrap()).unwrap();
     let after = data(folder.path());
     assert!(after.len() == 1 && after[0] != first, "{after:?}");
     // And a model that needs none leaves none.
-    bundle::write_model(&folder.path().join("model.onnx"), &blocks::export(true).encode(&[]).unwrap()).unwrap();
+    bundle::write_model(&folder.path().join("model.onnx"), blocks::export(true).encode(&[]).unwrap()).unwrap();
     assert!(data(folder.path()).is_empty());
 }

@@ -5,6 +5,7 @@ mod bundles;
 mod controlnet;
 mod faults;
 mod kept;
+mod large;
 mod lmbn_n;
 mod networks;
 mod operations;

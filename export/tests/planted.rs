@@ -240,7 +240,7 @@ fn faults_in_external_data_are_located() {
         .unwrap();
     model.verify(&runtime()).unwrap();
     let encoded = model.encode(&[]).unwrap();
-    assert!(encoded.data.is_some_and(|data| data.bytes.len() > 1024));
+    assert!(encoded.data.is_some_and(|data| data.bytes > 1024));
     edit(model.graph_mut(), "conv2.weight", swap(0, 1, 4));
     let error = model.verify(&runtime()).unwrap_err();
     assert!(error.to_string().contains("`conv2` (Conv)"), "{error}");

@@ -29,31 +29,64 @@ pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<(), WriteError> {
 /// If any step fails; `path` is then as it was.
 pub fn write_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<(), WriteError> {
     let attempt = || {
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        std::fs::create_dir_all(folder)?;
+        let folder = folder_of(path)?;
         let mut file = tempfile::Builder::new().prefix(".vitrine-").suffix(".tmp").tempfile_in(folder)?;
         let mut writer = std::io::BufWriter::new(file.as_file_mut());
         fill(&mut writer)?;
         writer.flush()?;
         drop(writer);
-        #[cfg(unix)]
-        {
-            // Temporary files are private; what replaces the old file should be readable like any other.
-            use std::os::unix::fs::PermissionsExt;
-            let mode = std::fs::metadata(path).map_or(0o644, |metadata| metadata.permissions().mode() & 0o777);
-            file.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
-        }
-        file.as_file().sync_all()?;
+        finish(file.as_file(), path)?;
         file.persist(path).map_err(|error| error.error)?;
-        // The rename itself lives in the folder.
-        #[cfg(unix)]
-        std::fs::File::open(folder)?.sync_all()?;
-        Ok(())
+        sync_folder(folder)
     };
     attempt().map_err(|source| WriteError { path: path.to_owned(), source })
+}
+
+/// Moves the complete file `from` to `path`, which is created or replaced as a whole; missing parent folders are created. From
+/// another file system it is copied.
+///
+/// # Errors
+/// If any step fails; `path` is then as it was.
+pub fn move_to(from: &Path, path: &Path) -> Result<(), WriteError> {
+    let attempt = || {
+        let folder = folder_of(path)?;
+        finish(&std::fs::OpenOptions::new().write(true).open(from)?, path)?;
+        std::fs::rename(from, path)?;
+        sync_folder(folder)
+    };
+    match attempt() {
+        Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => {
+            write_with(path, |file| std::io::copy(&mut std::fs::File::open(from)?, file).map(drop))?;
+            // What is left over is litter, not an error.
+            let _ = std::fs::remove_file(from);
+            Ok(())
+        }
+        done => done.map_err(|source| WriteError { path: path.to_owned(), source }),
+    }
+}
+
+/// The folder of `path`, made if it is missing.
+fn folder_of(path: &Path) -> std::io::Result<&Path> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    Ok(folder)
+}
+
+/// Makes a file that is going to be renamed to `path` readable like what was there, or like any other, and safe on the disk.
+fn finish(file: &std::fs::File, path: &Path) -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        // Temporary files are private.
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(path).map_or(0o644, |metadata| metadata.permissions().mode() & 0o777);
+        file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+    }
+    file.sync_all()
+}
+
+/// A rename lives in the folder.
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    if cfg!(unix) { std::fs::File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
 /// SHA-256 of a file in hexadecimal, and its size in bytes; read in pieces, so that the size does not matter.
@@ -111,6 +144,29 @@ mod tests {
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
         write(&path, "new").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
+    }
+
+    #[test]
+    fn a_file_is_moved_to_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, path) = (folder.path().join("made"), folder.path().join("a/b.txt"));
+        for content in ["first", "second"] {
+            std::fs::write(&from, content).unwrap();
+            move_to(&from, &path).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
+            assert!(!from.exists());
+        }
+        let error = move_to(&from, &path).unwrap_err();
+        assert!(error.to_string().contains("b.txt"), "{error}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "second");
+        // Most systems have their memory as another file system.
+        if let Ok(other) = tempfile::tempdir_in("/dev/shm") {
+            let from = other.path().join("made");
+            std::fs::write(&from, "third").unwrap();
+            move_to(&from, &path).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), "third");
+            assert!(!from.exists());
+        }
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! Reads a model file nobody vouches for. ONNX Runtime follows external-data paths wherever they lead and allocates what
 //! a shape claims, so both are checked here first.
 
-use std::borrow::Cow;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
@@ -141,21 +140,32 @@ pub fn parse_with_data(bytes: &[u8], limits: &Limits, name: &str, size: u64) -> 
     Check { path: Path::new("model.onnx"), limits, size: &size }.model(bytes)
 }
 
-/// The values of a tensor of the checked model at `path`, little-endian; read from beside the model where they are external.
-/// A tensor that keeps them in a typed field gives its encoding.
+/// Gives `take` the values of a tensor of the checked model at `path`, little-endian, in pieces; read from beside the model
+/// where they are external. A tensor that keeps them in a typed field gives its encoding.
 ///
 /// # Errors
 /// If the external file cannot be read.
-pub fn tensor_bytes<'a>(path: &Path, tensor: &'a TensorProto) -> std::io::Result<Cow<'a, [u8]>> {
+pub fn tensor_bytes(path: &Path, tensor: &TensorProto, mut take: impl FnMut(&[u8])) -> std::io::Result<()> {
     let Some((name, range)) = external_range(tensor) else {
-        let typed = tensor.raw_data.is_empty();
-        return Ok(if typed { tensor.encode_to_vec().into() } else { tensor.raw_data.as_slice().into() });
+        match tensor.raw_data.as_slice() {
+            [] => take(&tensor.encode_to_vec()),
+            raw => take(raw),
+        }
+        return Ok(());
     };
     let mut file = std::fs::File::open(path.with_file_name(name))?;
     file.seek(SeekFrom::Start(range.start))?;
-    let mut bytes = vec![];
-    file.take(range.end - range.start).read_to_end(&mut bytes)?;
-    Ok(bytes.into())
+    let mut reader = BufReader::with_capacity(1 << 20, file.take(range.end - range.start));
+    loop {
+        let length = match reader.fill_buf()? {
+            [] => return Ok(()),
+            piece => {
+                take(piece);
+                piece.len()
+            }
+        };
+        reader.consume(length);
+    }
 }
 
 /// File and byte range of a tensor of a checked model, if its values are beside the model; a length that is not given reaches
@@ -505,7 +515,9 @@ mod tests {
         let mut tensor = external("w.bin");
         tensor.external_data.push(StringStringEntryProto { key: "offset".into(), value: "4".into() });
         let model = parse(&model(tensor.clone()), &path, &Limits::default()).unwrap();
-        assert_eq!(tensor_bytes(&path, &tensor).unwrap().as_ref(), [5, 6, 7, 8, 9, 10, 11, 12]);
+        let mut bytes = vec![];
+        tensor_bytes(&path, &tensor, |piece| bytes.extend_from_slice(piece)).unwrap();
+        assert_eq!(bytes, [5, 6, 7, 8, 9, 10, 11, 12]);
         assert_eq!(data_files(&model), ["w.bin"]);
     }
 

@@ -3,12 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
 use burn::tensor::TensorData;
 use onnx::{Message, ModelProto, NodeProto};
 use serde::Serialize;
 
-use super::{Array, Beside, Opening, Runtime, runtime};
+use super::{Array, Opening, Runtime, runtime};
 use crate::error::ExportError;
 use crate::lower::Origin;
 use crate::model::ExportedModel;
@@ -76,7 +77,7 @@ impl fmt::Display for Divergence {
 pub(crate) fn from_burn(
     model: &ExportedModel,
     bytes: &[u8],
-    beside: Beside,
+    beside: Option<&Path>,
     runtime: &Runtime,
     inputs: &[(String, TensorData)],
 ) -> Divergence {
@@ -108,8 +109,8 @@ pub(crate) fn from_burn(
 
 /// The first node of a model file whose value is not that of the node with the same name in another, on `inputs`.
 pub(crate) fn from_model(
-    (expected, expected_beside): (&[u8], Beside),
-    (found, found_beside): (&[u8], Beside),
+    (expected, expected_beside): (&[u8], Option<&Path>),
+    (found, found_beside): (&[u8], Option<&Path>),
     runtime: &Runtime,
     inputs: &[(String, TensorData)],
 ) -> Divergence {
@@ -175,7 +176,7 @@ impl<'a> Search<'a> {
         mut self,
         runtime: &Runtime,
         bytes: &[u8],
-        beside: Beside,
+        beside: Option<&Path>,
         inputs: &[(String, TensorData)],
         values: &'a [String],
         expected: &mut dyn FnMut(usize) -> Result<Option<Array>, ExportError>,

@@ -15,6 +15,6 @@ pub use recheck::{Bundle, Check, Outcome};
 pub use runtime::Runtime;
 #[cfg(test)]
 pub(crate) use runtime::run as run_session;
-pub(crate) use runtime::{Array, Beside, Opening};
+pub(crate) use runtime::{Array, Opening};
 pub use samples::{Element, Seeded};
 pub(crate) use samples::{SampleInput, Sampler};

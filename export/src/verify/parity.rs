@@ -1,9 +1,11 @@
 //! ONNX Runtime against Burn on the same inputs.
 
+use std::path::Path;
+
 use burn::tensor::TensorData;
 use serde::{Deserialize, Serialize};
 
-use super::{Array, Beside, Opening, Runtime, Sampler, Seeded, divergence, runtime};
+use super::{Array, Opening, Runtime, Sampler, Seeded, divergence, runtime};
 use crate::error::ExportError;
 use crate::model::ExportedModel;
 
@@ -173,7 +175,7 @@ const FIXED_RUNS: usize = 8;
 pub(crate) fn compare(
     model: &ExportedModel,
     bytes: &[u8],
-    beside: Beside,
+    beside: Option<&Path>,
     runtime: &Runtime,
     tolerance: Tolerance,
 ) -> Result<Comparison, ExportError> {

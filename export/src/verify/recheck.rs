@@ -6,8 +6,9 @@ use contract::{Axis, KEY_PREFIX, ModelContract};
 use onnx::{Dimension, ModelFileError, ModelProto, ValueInfoProto};
 use serde::Serialize;
 
-use super::{Array, Beside, Divergence, Opening, Runtime, checker, divergence, parity, runtime};
+use super::{Array, Divergence, Opening, Runtime, checker, divergence, parity, runtime};
 use crate::certificate::{self, Certificate, DataFacts, ModelFacts};
+use crate::encode::DataFile;
 use crate::error::ExportError;
 use crate::model::ExportedModel;
 
@@ -138,8 +139,7 @@ impl Bundle {
             let rows: usize = comparison.parity.batch.iter().map(|batch| batch.rows).sum();
             return Ok(format!("exported again, the model is the same byte for byte; Burn agrees on {rows} rows"));
         }
-        let beside = fresh.data.as_ref().map_or(Beside::Nothing, Beside::Memory);
-        let ours = (fresh.model.as_slice(), beside);
+        let ours = (fresh.model.as_slice(), fresh.data.as_ref().map(DataFile::folder));
         let first = divergence::from_model(ours, (&self.bytes, self.beside()), runtime, &again.two_rows());
         match (outputs, first) {
             (Ok(_), Divergence::Nowhere) => Ok("exported again, other bytes with the same values at every node".into()),
@@ -151,11 +151,9 @@ impl Bundle {
         }
     }
 
-    fn beside(&self) -> Beside<'_> {
-        match &self.model {
-            Ok(model) if !onnx::data_files(model).is_empty() => Beside::Folder(&self.folder),
-            _ => Beside::Nothing,
-        }
+    fn beside(&self) -> Option<&Path> {
+        let apart = |model: &ModelProto| !onnx::data_files(model).is_empty();
+        self.model.as_ref().is_ok_and(apart).then_some(self.folder.as_path())
     }
 
     fn hashes(&self) -> Result<String, String> {
@@ -218,7 +216,7 @@ impl Bundle {
     fn counts(&self, model: &ModelProto) -> Result<String, String> {
         let certified = &self.certificate.model;
         let path = self.folder.join("model.onnx");
-        let weights = certificate::weights_sha256(model, |tensor| onnx::tensor_bytes(&path, tensor));
+        let weights = certificate::weights_sha256(model, &path);
         let weights = weights.map_err(|error| format!("weights cannot be read: {error}"))?;
         let found = ModelFacts::new(&self.bytes, model, certified.data.clone(), weights, certified.optimised);
         let mut wrong = vec![];

@@ -9,7 +9,7 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{OutputSelector, RunOptions, Session};
 use ort::value::{DynValue, Tensor as OrtTensor};
 
-use crate::encode::{DataFile, with_outputs};
+use crate::encode::with_outputs;
 use crate::error::ExportError;
 
 /// A loaded ONNX Runtime. Cheap to copy around: the library is loaded once and stays.
@@ -32,23 +32,13 @@ pub(crate) struct Array {
     pub values: Vec<f64>,
 }
 
-/// Where weights are that are not in the model file.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Beside<'a> {
-    /// There are none.
-    Nothing,
-    /// Not written yet.
-    Memory(&'a DataFile),
-    /// In the folder of the model.
-    Folder(&'a Path),
-}
-
 /// How a model is opened.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Opening<'a> {
     /// At the default level, else exactly as written.
     pub optimise: bool,
-    pub beside: Beside<'a>,
+    /// Folder of the weights that are not in the model itself.
+    pub beside: Option<&'a Path>,
     /// Values that become outputs too.
     pub outputs: &'a [String],
 }
@@ -56,7 +46,7 @@ pub(crate) struct Opening<'a> {
 impl Opening<'_> {
     /// A model that is complete in itself.
     pub(crate) fn plain(optimise: bool) -> Self {
-        Self { optimise, beside: Beside::Nothing, outputs: &[] }
+        Self { optimise, beside: None, outputs: &[] }
     }
 }
 
@@ -94,16 +84,11 @@ impl Runtime {
         let attempt = || -> Result<Session, ort::Error> {
             let level = if how.optimise { GraphOptimizationLevel::All } else { GraphOptimizationLevel::Disable };
             let mut builder = Session::builder(&self.environment)?.with_optimization_level(level)?;
-            builder = match how.beside {
-                Beside::Nothing => builder,
-                Beside::Memory(data) => {
-                    builder.with_external_initializer_file_in_memory(&data.name, data.bytes.clone().into())?
-                }
-                Beside::Folder(folder) => builder.with_config_entry(
-                    "session.model_external_initializers_file_folder_path",
-                    folder.to_string_lossy(),
-                )?,
-            };
+            if let Some(folder) = how.beside {
+                // From memory the runtime takes no tensor of 2 GiB.
+                let key = "session.model_external_initializers_file_folder_path";
+                builder = builder.with_config_entry(key, folder.to_string_lossy())?;
+            }
             builder.commit_from_memory(&with_outputs(model, how.outputs))
         };
         attempt().map_err(|source| ExportError::Runtime { doing: "loading the model", source })
