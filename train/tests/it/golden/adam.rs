@@ -1,9 +1,6 @@
 //! One training step of LMBN_n against the reference: loss terms, gradients, parameters. `fixtures/lmbn_n/README.md` names the
 //! generator.
 
-use std::collections::BTreeMap;
-
-use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Int, Tensor, TensorData};
 use contract::fill::blocks;
@@ -14,7 +11,7 @@ use train::model::{ReidNet, StateDict};
 use train::optim::{Optimizer, OptimizerConfig};
 
 use super::lmbn_n::filled;
-use super::{device, slack};
+use super::{device, gradients_by_key, slack};
 
 /// Differences allowed, in units of the reference's own difference between single and double precision: another order of additions
 /// gives noise of the same size, not the same noise.
@@ -22,34 +19,6 @@ const TIMES_NOISE: f32 = 4.0;
 
 /// Rates at which Adam moves a parameter in its first step.
 const LR: f64 = 6e-4;
-
-#[derive(Default)]
-struct Gradients {
-    path: Vec<String>,
-    of: BTreeMap<String, Vec<f32>>,
-    all: GradientsParams,
-}
-
-impl ModuleVisitor for Gradients {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = self.all.get::<D>(param.id) {
-            // Burn keeps a linear layer's weight transposed.
-            let gradient = match self.path.iter().any(|name| name == "classifier") {
-                true => gradient.swap_dims(0, 1),
-                false => gradient,
-            };
-            self.of.insert(self.path.join("."), gradient.into_data().try_to_vec().unwrap());
-        }
-    }
-}
 
 /// Golden values, ours at the same places, and what the reference says about them.
 fn sampled(golden: &Golden, entry: &Value, ours: &[f32]) -> (Vec<f32>, Vec<f32>) {
@@ -97,25 +66,18 @@ fn one_step_matches_the_reference() {
         assert!((found - wanted).abs() < 1e-4, "{found} for {wanted}");
     }
 
-    let mut gradients =
-        Gradients { all: GradientsParams::from_grads(loss.total.backward(), &net), ..Gradients::default() };
-    // Its fields, not the choice of a network, have the reference's names.
-    let ReidNet::LmbnN(inner) = &net else { panic!("another network") };
-    inner.visit(&mut gradients);
+    let all = GradientsParams::from_grads(loss.total.backward(), &net);
+    let gradients = gradients_by_key(&net, &all);
     let before = StateDict::of(&net);
     let mut optimizer = Optimizer::new(&OptimizerConfig::default()).unwrap();
-    let net = optimizer.step(LR, net, gradients.all);
+    let net = optimizer.step(LR, net, all);
     let after = StateDict::of(&net);
     let moved = |key: &str| before.get(key) != after.get(key);
     assert!(moved("reduction_0.bn.weight") && !moved("reduction_0.bn.bias"), "the necks' shift is fixed");
 
     for (key, entry) in expected["parameters"].as_object().unwrap() {
         let noise = number(&entry["grad"]["float32_noise"]);
-        let (wanted, found) = sampled(
-            &golden,
-            &entry["grad"],
-            gradients.of.get(key).unwrap_or_else(|| panic!("{key} in {:?}", gradients.of.keys())),
-        );
+        let (wanted, found) = sampled(&golden, &entry["grad"], &gradients[key]);
         let difference = largest(wanted.iter().zip(&found).map(|(a, b)| (a - b).abs()));
         let std = number(&entry["grad"]["std"]);
         println!("{key}: gradient off {difference:.1e} of {std:.1e}, the reference's own noise {noise:.1e}");

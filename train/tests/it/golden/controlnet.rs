@@ -1,6 +1,5 @@
 //! ImageControlNet against the reference implementation: `fixtures/controlnet/README.md` names the generator.
 
-use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use contract::fill::fill;
@@ -12,14 +11,13 @@ use train::loss::PictureLoss;
 use train::model::{ControlNet, ControlNetConfig, EncoderKind, StateDict, encoder_of};
 use train::optim::{Optimizer, OptimizerConfig};
 
-use super::{device, slack};
+use super::{
+    case, compare, device, drawn, fill_by_name, gradients_by_key, norm, output_difference, outputs, same_state, scale,
+    slack, values,
+};
 
 /// The golden values of the losses are the reference's: the pose read from the source picture against the target's.
 const LOSS: PictureLoss = PictureLoss { mse: 1.0, l1: 0.0, pose: 0.1 };
-
-fn case<'a>(golden: &'a Golden, name: &str) -> &'a Value {
-    golden.json()["cases"].as_array().unwrap().iter().find(|case| case["name"] == name).unwrap()
-}
 
 fn config(case: &Value, encoder: EncoderKind) -> ControlNetConfig {
     let number = |key: &str| case["config"][key].as_u64().unwrap() as usize;
@@ -38,57 +36,13 @@ fn config(case: &Value, encoder: EncoderKind) -> ControlNetConfig {
 /// The network with every entry filled by its key.
 fn filled(config: &ControlNetConfig, device: &Device) -> ControlNet {
     let mut net = ControlNet::new(config, 0, device);
-    let state: StateDict = StateDict::of(&net)
-        .iter()
-        .map(|(key, data)| (key.to_owned(), TensorData::new(fill(key, data.shape()), data.shape().to_vec())))
-        .collect();
-    assert!(state.load_into(&mut net).is_complete());
+    fill_by_name(&mut net, "");
     net
 }
 
 fn input<const D: usize>(case: &Value, name: &str, device: &Device) -> Tensor<D> {
     let input = case["inputs"].as_array().unwrap().iter().find(|input| input["name"] == name).unwrap();
-    let shape: Vec<usize> = input["shape"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize).collect();
-    let scale = input["scale"].as_f64().unwrap() as f32;
-    let values: Vec<f32> = fill(name, &shape).into_iter().map(|value| value * scale).collect();
-    Tensor::from_data(TensorData::new(values, shape), device)
-}
-
-fn values<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
-    tensor.clone().inner_if_tracked().into_data().try_to_vec().unwrap()
-}
-
-/// Reading works on either kind of device.
-trait InnerIfTracked {
-    fn inner_if_tracked(self) -> Self;
-}
-
-impl<const D: usize> InnerIfTracked for Tensor<D> {
-    fn inner_if_tracked(self) -> Self {
-        if self.device().is_autodiff() { self.inner() } else { self }
-    }
-}
-
-/// Largest difference from a stored output, and the stored values' largest.
-#[track_caller]
-fn difference(golden: &Golden, case: &Value, output: &str, found: &[f32]) -> (f32, f32) {
-    let key = format!("{}/{output}", case["name"].as_str().unwrap());
-    let entry = case["outputs"].as_array().unwrap().iter().find(|entry| entry["key"] == key.as_str());
-    let entry = entry.unwrap_or_else(|| panic!("{key}"));
-    let (_, stored) = golden.tensor_f32(&key).unwrap();
-    let full: usize = entry["full_shape"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize).product();
-    assert_eq!(found.len(), full, "{key}");
-    let ours: Vec<f32> = found.iter().copied().step_by(entry["every"].as_u64().unwrap() as usize).collect();
-    assert_eq!(ours.len(), stored.len(), "{key}");
-    let off = ours.iter().zip(&stored).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    (off, stored.iter().fold(0.0, |max, value| max.max(value.abs())))
-}
-
-#[track_caller]
-fn assert_output(golden: &Golden, case: &Value, output: &str, found: &[f32], tolerance: f32) {
-    let (off, _) = difference(golden, case, output, found);
-    println!("{} {output}: {off:.1e}", case["name"]);
-    assert!(off < slack() * tolerance, "{} {output}: off {off:.1e}", case["name"]);
+    drawn(input, device)
 }
 
 #[test]
@@ -104,17 +58,7 @@ fn keys_shapes_and_counts_are_the_references() {
         let state = StateDict::of(&net);
         assert_eq!(state.parameters(), parameters, "{name}");
         assert_eq!(encoder_of(&state), encoder);
-        let bytes = state.to_safetensors(0, Default::default());
-        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-        let mut ours: Vec<_> = file.tensors().iter().map(|(key, view)| format!("{key} {:?}", view.shape())).collect();
-        let entries = case["state"].as_array().unwrap();
-        let mut theirs: Vec<_> = entries
-            .iter()
-            .map(|entry| format!("{} {}", entry[0].as_str().unwrap(), entry[1]).replace(',', ", "))
-            .collect();
-        ours.sort();
-        theirs.sort();
-        assert_eq!(ours, theirs, "{name}");
+        same_state(&state, &case["state"], name);
     }
 }
 
@@ -142,19 +86,19 @@ fn evaluation_matches_the_reference() {
             _ => net.encode(input(case, image, &device)),
         };
         let made = net.generate(features.clone(), pose.clone());
-        assert_output(&golden, case, "output_image", &values(&made.image), 1e-5);
-        assert_output(&golden, case, "control_signal", &values(&made.control), 1e-5);
-        assert_output(&golden, case, "source_pose", &values(&made.source_pose), 1e-5);
+        compare(&golden, case, "output_image", &values(made.image.clone()), 1e-5);
+        compare(&golden, case, "control_signal", &values(made.control.clone()), 1e-5);
+        compare(&golden, case, "source_pose", &values(made.source_pose.clone()), 1e-5);
         if matches!(name, "conv_eval" | "resnet50_eval") {
-            assert_output(&golden, case, "image_features", &values(&features), 1e-5);
+            compare(&golden, case, "image_features", &values(features.clone()), 1e-5);
         }
         if encoder == EncoderKind::Resnet50 {
             let backbone = net.backbone_features(input(case, image, &device)).unwrap();
-            assert_output(&golden, case, "backbone_features", &values(&backbone), 2e-5);
+            compare(&golden, case, "backbone_features", &values(backbone.clone()), 2e-5);
         }
         if small {
             let other = net.generate(features, pose.mul_scalar(-2.0)).image;
-            assert_eq!(values(&made.image), values(&other), "a zero convolution lets no pose through");
+            assert_eq!(values(made.image.clone()), values(other.clone()), "a zero convolution lets no pose through");
         }
         if case["losses"].is_object() {
             let target = input::<4>(case, "input.target_image", &device);
@@ -169,7 +113,7 @@ fn assert_losses(case: &Value, image: &Tensor<4>, target: &Tensor<4>, found: &Te
     let total = |mse, l1, pose_weight| {
         let loss = PictureLoss { mse, l1, pose: pose_weight };
         let terms = loss.forward(image.clone(), target.clone(), found.clone(), pose.clone());
-        terms.total.inner_if_tracked().into_scalar::<f32>()
+        terms.total.into_scalar::<f32>()
     };
     for (name, found) in [
         ("mse", total(1.0, 0.0, 0.0)),
@@ -183,7 +127,7 @@ fn assert_losses(case: &Value, image: &Tensor<4>, target: &Tensor<4>, found: &Te
         let off = (f64::from(found) / wanted(name) - 1.0).abs();
         assert!(off < 1e-4, "{} {name}: {found} for {}", case["name"], wanted(name));
     }
-    let psnr = psnr(&values(image), &values(target), 2.0).unwrap();
+    let psnr = psnr(&values(image.clone()), &values(target.clone()), 2.0).unwrap();
     assert!((psnr - wanted("psnr_db")).abs() < 1e-3, "{psnr}");
 }
 
@@ -196,37 +140,32 @@ fn training_statistics_and_gradients_match_the_reference() {
     let pose = input::<2>(eval_case, "input.target_pose", &device);
     let target = input::<4>(eval_case, "input.target_image", &device);
     let made = net.forward(input(eval_case, "input.image", &device), pose.clone());
-    assert_output(&golden, eval_case, "output_image", &values(&made.image), 5e-5);
-    assert_output(&golden, eval_case, "control_signal", &values(&made.control), 5e-5);
-    assert_output(&golden, eval_case, "source_pose", &values(&made.source_pose), 5e-5);
+    compare(&golden, eval_case, "output_image", &values(made.image.clone()), 5e-5);
+    compare(&golden, eval_case, "control_signal", &values(made.control.clone()), 5e-5);
+    compare(&golden, eval_case, "source_pose", &values(made.source_pose.clone()), 5e-5);
     assert_losses(eval_case, &made.image, &target, &made.source_pose, &pose);
     let state = StateDict::of(&net);
-    let mut statistics = 0;
-    for entry in eval_case["outputs"].as_array().unwrap() {
-        let Some(output) = entry["key"].as_str().unwrap().strip_prefix("conv_train/") else { continue };
-        let Some(key) = output.strip_prefix("after.") else { continue };
-        assert_output(&golden, eval_case, output, &state.get(key).unwrap().try_to_vec::<f32>().unwrap(), 1e-5);
-        statistics += 1;
+    let statistics = outputs(eval_case, "after.");
+    for key in &statistics {
+        let found = state.get(key).unwrap().try_to_vec::<f32>().unwrap();
+        compare(&golden, eval_case, &format!("after.{key}"), &found, 1e-5);
     }
-    assert_eq!(statistics, 8);
+    assert_eq!(statistics.len(), 8);
 
     let step = case(&golden, "conv_step");
     let loss = LOSS.forward(made.image, target, made.source_pose, pose);
     let gradients = GradientsParams::from_grads(loss.total.backward(), &net);
     let gradients = gradients_by_key(&net, &gradients);
-    let norm = gradients.values().flatten().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+    let norm = norm(&gradients);
     let wanted = step["history"][0]["grad_norm_before_clip"].as_f64().unwrap();
     assert!((norm / wanted - 1.0).abs() < 1e-4, "gradient norm {norm}, {wanted} in the reference");
-    let mut compared = 0;
-    for entry in step["outputs"].as_array().unwrap() {
-        let Some(output) = entry["key"].as_str().unwrap().strip_prefix("conv_step/") else { continue };
-        let Some(key) = output.strip_prefix("grad1.") else { continue };
-        let (off, largest) = difference(&golden, step, output, &gradients[key]);
+    let listed = outputs(step, "grad1.");
+    for key in &listed {
+        let (off, largest) = output_difference(&golden, step, &format!("grad1.{key}"), &gradients[*key]);
         println!("gradient of {key}: off {off:.1e}, largest {largest:.1e}");
         assert!(off < slack() * (1e-4 * largest + 1e-7), "gradient of {key}: off {off:.1e}, largest {largest:.1e}");
-        compared += 1;
     }
-    assert_eq!(compared, 8);
+    assert_eq!(listed.len(), 8);
 }
 
 /// Loss, gradients' norm, clipping and AdamW, three times on one batch.
@@ -249,57 +188,21 @@ fn three_steps_match_the_reference() {
             assert!((found / wanted - 1.0).abs() < 1e-4, "step {}, {name}: {found} for {wanted}", step + 1);
         }
         let mut gradients = GradientsParams::from_grads(loss.total.backward(), &net);
-        let all = gradients_by_key(&net, &gradients);
-        let norm = all.values().flatten().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+        let norm = norm(&gradients_by_key(&net, &gradients));
         let wanted = expected["grad_norm_before_clip"].as_f64().unwrap();
         assert!((norm / wanted - 1.0).abs() < 2e-4, "step {}: gradient norm {norm} for {wanted}", step + 1);
         scale(&net, &mut gradients, (1.0 / (norm + 1e-6)).min(1.0));
         net = optimizer.step(1e-4, net, gradients);
         let state = StateDict::of(&net);
-        for entry in case["outputs"].as_array().unwrap() {
-            let prefix = format!("conv_step/param{}.", step + 1);
-            let Some(key) = entry["key"].as_str().unwrap().strip_prefix(&prefix) else { continue };
+        let prefix = format!("param{}.", step + 1);
+        for key in outputs(case, &prefix) {
             let found = state.get(key).unwrap().try_to_vec::<f32>().unwrap();
-            let (off, _) = difference(&golden, case, &format!("param{}.{key}", step + 1), &found);
-            println!("{key} after step {}: {off:.1e}", step + 1);
             // Adam divides a gradient by its own size: where one is all rounding noise, a step of either sign is possible.
-            assert!(off < slack() * 5e-6, "{key} after step {}: off {off:.1e}", step + 1);
+            compare(&golden, case, &format!("{prefix}{key}"), &found, 5e-6);
         }
     }
 }
 
-fn scale(net: &ControlNet, gradients: &mut GradientsParams, factor: f64) {
-    use burn::module::{ModuleVisitor, Param};
-    struct Scale<'a>(&'a mut GradientsParams, f64);
-    impl ModuleVisitor for Scale<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if let Some(grad) = self.0.remove::<D>(param.id) {
-                self.0.register(param.id, grad.mul_scalar(self.1));
-            }
-        }
-    }
-    net.visit(&mut Scale(gradients, factor));
-}
-
-/// Gradients under the state dictionary's keys: written into a copy of the network, read back out of it.
-fn gradients_by_key(net: &ControlNet, gradients: &GradientsParams) -> std::collections::BTreeMap<String, Vec<f32>> {
-    use burn::module::{ModuleMapper, Param};
-    struct Put<'a>(&'a GradientsParams);
-    impl ModuleMapper for Put<'_> {
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let (id, value, mapper) = param.consume();
-            let grad = self.0.get::<D>(id).unwrap_or_else(|| value.clone().zeros_like());
-            Param::from_mapped_value(id, grad, mapper)
-        }
-    }
-    let copy = net.valid().map(&mut Put(gradients));
-    let state = StateDict::of(&copy);
-    let buffer = |key: &str| key.contains("running_");
-    let of = |(key, data): (&str, &TensorData)| (key.to_owned(), data.try_to_vec::<f32>().unwrap());
-    state.iter().filter(|(key, _)| !buffer(key)).map(of).collect()
-}
-
-/// In the reference the initialiser overwrites a pretrained backbone, and training moves the statistics of frozen norms.
 /// In right angles the layers see a ninetieth of the degrees, and what they say of the source is told in degrees.
 #[test]
 fn the_unit_of_poses_is_inside_the_network() {
@@ -318,15 +221,14 @@ fn the_unit_of_poses_is_inside_the_network() {
     let pose = Tensor::<2>::from_floats([[45.0, -9.0, 5.0], [-30.0, 3.0, 0.0]], &device);
     let made = filled(&right_angles, &device).forward(images(), pose.clone());
     let wanted = filled(&degrees, &device).forward(images(), pose / 90.0);
-    let values = |data: TensorData| data.try_to_vec::<f32>().unwrap();
-    for (ours, wanted) in [
-        (values(made.image.into_data()), values(wanted.image.into_data())),
-        (values(made.source_pose.into_data()), values((wanted.source_pose * 90.0).into_data())),
-    ] {
+    for (ours, wanted) in
+        [(values(made.image), values(wanted.image)), (values(made.source_pose), values(wanted.source_pose * 90.0))]
+    {
         assert!(ours.iter().zip(&wanted).all(|(a, b)| (a - b).abs() < 1e-4 * b.abs().max(1.0)), "{ours:?} {wanted:?}");
     }
 }
 
+/// In the reference the initialiser overwrites a pretrained backbone, and training moves the statistics of frozen norms.
 #[test]
 fn frozen_parts_stay_as_they_were_loaded_and_the_control_starts_at_zero() {
     let device = device().autodiff();

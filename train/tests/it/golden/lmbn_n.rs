@@ -1,7 +1,5 @@
 //! LMBN_n against the reference implementation: `fixtures/lmbn_n/README.md` names the generator.
 
-use std::collections::BTreeSet;
-
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use contract::fill::{blocks, fill};
@@ -9,7 +7,7 @@ use fixtures::Golden;
 use serde_json::Value;
 use train::model::{ReidNet, ReidNetConfig, StateDict};
 
-use super::{device, slack};
+use super::{device, fill_by_name, same_state, slack, values};
 
 const CLASSES: usize = 751;
 const FEATURES: usize = 512;
@@ -21,33 +19,13 @@ const EVAL_TOLERANCE: f32 = 5e-6;
 pub fn filled(device: &Device) -> ReidNet {
     let config = ReidNetConfig::new("LMBN_n", CLASSES, FEATURES);
     let mut net = ReidNet::new(&config, 0, device).unwrap();
-    let report = filled_state(&net).load_into(&mut net);
-    assert!(report.is_complete(), "{report}");
+    fill_by_name(&mut net, "");
     net
-}
-
-/// The golden weights under the network's own keys.
-pub fn filled_state(net: &ReidNet) -> StateDict {
-    StateDict::of(net)
-        .iter()
-        .map(|(key, data)| (key.to_owned(), TensorData::new(fill(key, data.shape()), data.shape().to_vec())))
-        .collect()
 }
 
 /// Compares `values` with the stored tensor that `entry` describes; returns the largest difference.
 pub fn difference(golden: &Golden, entry: &Value, values: &[f32]) -> f32 {
-    let (_, stored) = golden.tensor_f32(entry["tensor"].as_str().unwrap()).unwrap();
-    let every = entry["every"].as_u64().unwrap() as usize;
-    let full: usize = entry["full_shape"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize).product();
-    assert_eq!(values.len(), full, "{entry}");
-    let ours: Vec<f32> = values.iter().copied().step_by(every).collect();
-    assert_eq!(ours.len(), stored.len());
-    ours.iter().zip(&stored).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
-}
-
-/// Numbers of a tensor, row after row.
-pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().try_to_vec().unwrap()
+    super::difference(golden, entry["tensor"].as_str().unwrap(), entry, values).0
 }
 
 /// A batch of pictures.
@@ -60,16 +38,7 @@ fn keys_shapes_and_counts_are_the_references() {
     let golden = Golden::load("lmbn_n").unwrap();
     let expected = &golden.json()["models"]["lmbn_n"];
     let net = filled(&device());
-    let bytes = StateDict::of(&net).to_safetensors(0, Default::default());
-    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    let ours: BTreeSet<String> = file.tensors().iter().map(|(key, view)| format!("{key} {:?}", view.shape())).collect();
-    let theirs: BTreeSet<String> = expected["state_dict"]
-        .as_object()
-        .unwrap()
-        .iter()
-        .map(|(key, shape)| format!("{key} {shape}").replace(',', ", "))
-        .collect();
-    assert_eq!(ours.symmetric_difference(&theirs).collect::<Vec<_>>(), Vec::<&String>::new());
+    same_state(&StateDict::of(&net), &expected["state_dict"], "lmbn_n");
     let buffers = StateDict::of(&net)
         .iter()
         .filter(|(key, _)| key.contains("running_"))

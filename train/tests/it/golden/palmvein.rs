@@ -1,13 +1,10 @@
 //! Palm-vein networks, losses and steps against the reference: `fixtures/palmvein/README.md` names the generator.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use contract::fill::fill;
 use fixtures::Golden;
-use safetensors::SafeTensors;
 use serde_json::Value;
 use train::loss::{CosineTriplet, CrossEntropy, FusionLoss, FusionMode, FusionTerms, LossTerms, Mining};
 use train::model::StateDict;
@@ -17,27 +14,12 @@ use train::model::palmvein::{
     PalmVeinNetConfig, Parts,
 };
 
-use super::{device, slack};
+use super::{device, fill_by_name, gradients_by_key, norm, same_state, slack, values};
 
 const CLASSES: usize = 100;
 
 fn golden() -> Golden {
     Golden::load("palmvein").unwrap()
-}
-
-/// Fills a network by the rule, its keys behind `prefix`; integers stay.
-fn fill_by_name<M: Module>(net: &mut M, prefix: &str) {
-    let filled: StateDict = StateDict::of(net)
-        .iter()
-        .map(|(key, data)| match data.as_slice::<f32>() {
-            Ok(_) => {
-                (key.to_owned(), TensorData::new(fill(&format!("{prefix}{key}"), data.shape()), data.shape().to_vec()))
-            }
-            Err(_) => (key.to_owned(), data.clone()),
-        })
-        .collect();
-    let report = filled.load_into(net);
-    assert!(report.is_complete(), "{report}");
 }
 
 fn input<const D: usize>(name: &str, shape: [usize; D], device: &Device) -> Tensor<D> {
@@ -48,20 +30,9 @@ fn classes(values: &[i64], device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), device)
 }
 
-fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().try_to_vec().unwrap()
-}
-
 /// Largest difference to the golden tensor `name`, sampled as it is, and its largest value.
 fn difference(golden: &Golden, name: &str, ours: &[f32]) -> (f32, f32) {
-    let entry = &golden.json()["tensors"][name];
-    let shape: Vec<usize> = serde_json::from_value(entry["shape"].clone()).unwrap();
-    assert_eq!(ours.len(), shape.iter().product::<usize>(), "{name} {shape:?}");
-    let step = entry["step"].as_u64().unwrap_or(1) as usize;
-    let (_, stored) = golden.tensor_f32(name).unwrap();
-    let pairs = ours.iter().step_by(step).zip(&stored);
-    let off = pairs.map(|(a, b)| if a.is_finite() { (a - b).abs() } else { f32::INFINITY }).fold(0.0, f32::max);
-    (off, stored.iter().fold(0.0, |largest, value| largest.max(value.abs())))
+    super::difference(golden, name, &golden.json()["tensors"][name], ours)
 }
 
 /// Compares with the golden tensor by the reference's own hint: 1e-3 of the largest value and 1e-5.
@@ -147,15 +118,7 @@ fn keys_shapes_and_counts_are_the_references() {
     let golden = golden();
     let device = device();
     let check = |name: &str, counted: Option<&str>, state: StateDict| {
-        let bytes = state.to_safetensors(0, BTreeMap::new());
-        let file = SafeTensors::deserialize(&bytes).unwrap();
-        let ours: BTreeSet<_> = file.tensors().iter().map(|(key, view)| (key.clone(), view.shape().to_vec())).collect();
-        let rows = golden.json()["state_dict"][name].as_array().unwrap();
-        let theirs: BTreeSet<(String, Vec<usize>)> = rows
-            .iter()
-            .map(|row| serde_json::from_value(Value::Array(row.as_array().unwrap()[..2].into())).unwrap())
-            .collect();
-        assert_eq!(ours.symmetric_difference(&theirs).collect::<Vec<_>>(), Vec::<&(_, _)>::new(), "{name}");
+        same_state(&state, &golden.json()["state_dict"][name], name);
         if let Some(counted) = counted {
             let floats = state.iter().filter(|(key, _)| !key.contains("running_") && !key.ends_with("_idxs"));
             let parameters: usize = floats.map(|(_, data)| data.num_elements()).sum();
@@ -358,6 +321,11 @@ fn arcface(config: ArcFaceConfig, device: &Device) -> ArcMarginProduct {
     arcface
 }
 
+/// Whether there is a gradient, and a finite one.
+fn finite(gradient: &[f32]) -> bool {
+    gradient.iter().all(|value| value.is_finite()) && gradient.iter().any(|value| *value != 0.0)
+}
+
 #[test]
 fn arcface_matches_the_reference_at_its_corners() {
     let golden = golden();
@@ -394,8 +362,7 @@ fn arcface_matches_the_reference_at_its_corners() {
     let gradient = values(rows.grad(&gradients).unwrap());
     assert!(gradient.iter().all(|value| value.is_finite()));
     let parameters = GradientsParams::from_grads(gradients, &arcface);
-    let found = Gradients::of(&arcface, parameters);
-    assert!(found["weight"].iter().all(|value| value.is_finite()));
+    assert!(finite(&gradients_by_key(&arcface, &parameters)["weight"]));
 }
 
 #[test]
@@ -418,54 +385,9 @@ fn arcface_stays_finite_at_extreme_margins_and_rows() {
             assert!(loss.clone().into_scalar::<f32>().is_finite(), "{scale} {margin}");
             let gradients = loss.backward();
             assert!(values(rows.grad(&gradients).unwrap()).iter().all(|value| value.is_finite()), "{scale} {margin}");
-            let found = Gradients::of(&arcface, GradientsParams::from_grads(gradients, &arcface));
-            assert!(found["weight"].iter().all(|value| value.is_finite()), "{scale} {margin}");
+            let found = gradients_by_key(&arcface, &GradientsParams::from_grads(gradients, &arcface));
+            assert!(finite(&found["weight"]), "{scale} {margin}");
         }
-    }
-}
-
-/// Gradients by the parameters' keys.
-struct Gradients {
-    path: Vec<String>,
-    containers: Vec<String>,
-    of: BTreeMap<String, Vec<f32>>,
-    all: GradientsParams,
-}
-
-impl Gradients {
-    fn of<M: Module>(net: &M, all: GradientsParams) -> BTreeMap<String, Vec<f32>> {
-        let mut gradients = Self { all, path: vec![], containers: vec![], of: BTreeMap::new() };
-        net.visit(&mut gradients);
-        gradients.of
-    }
-}
-
-impl ModuleVisitor for Gradients {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        // Keys do not name the variant of an enum.
-        if !container.starts_with("Enum:") {
-            self.path.push(name.to_owned());
-        }
-        self.containers.push(container.to_owned());
-    }
-
-    fn exit_module(&mut self, _: &str, container: &str) {
-        if !container.starts_with("Enum:") {
-            self.path.pop();
-        }
-        self.containers.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(gradient) = self.all.get::<D>(param.id) else { return };
-        let inside = |kind: &str| self.containers.iter().any(|container| container == kind);
-        // Burn keeps a linear layer's weight transposed, and calls a layer norm's gamma and beta.
-        let gradient = if inside("Struct:Linear") && D == 2 { gradient.swap_dims(0, 1) } else { gradient };
-        let mut key = self.path.join(".");
-        if inside("Struct:LayerNorm") {
-            key = key.replace(".gamma", ".weight").replace(".beta", ".bias");
-        }
-        self.of.insert(key, values(gradient));
     }
 }
 
@@ -566,7 +488,7 @@ fn gradients_match<M: Module>(net: &M, features: Tensor<2>, family: &str) {
     let shape = features.dims();
     let objective = (features.clone() * input(&format!("gout_{family}"), shape, &features.device())).sum();
     number(objective.clone(), &golden.json()["backbone_grad"][family]["objective"], "objective");
-    let gradients = Gradients::of(net, GradientsParams::from_grads(objective.backward(), net));
+    let gradients = gradients_by_key(net, &GradientsParams::from_grads(objective.backward(), net));
     let prefix = format!("{family}.grad.");
     let watched: Vec<String> = golden.names().unwrap().into_iter().filter(|name| name.starts_with(&prefix)).collect();
     assert_eq!(watched.len(), 4);
@@ -623,8 +545,8 @@ fn steps_of_adam_match_the_reference() {
         };
         let found = objective(&head, &device);
         losses_match(&loss, &found, &facts["loss"], tag);
-        let by_key = Gradients::of(&head, GradientsParams::from_grads(found.total.backward(), &head));
-        let norm = by_key.values().flatten().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+        let by_key = gradients_by_key(&head, &GradientsParams::from_grads(found.total.backward(), &head));
+        let norm = norm(&by_key);
         let expected = facts["grad_norm_before_clip"].as_f64().unwrap();
         assert!((norm - expected).abs() < 1e-3 * expected, "{tag}: norm {norm} for {expected}");
         // A clipped gradient is the gradient of a smaller loss.

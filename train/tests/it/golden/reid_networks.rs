@@ -1,7 +1,5 @@
 //! OSNet and ResNet50 against the reference implementation: `fixtures/reid_networks/README.md` names the generator.
 
-use std::collections::BTreeSet;
-
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use contract::fill::{blocks, fill};
@@ -12,8 +10,8 @@ use train::model::{Partial, ReidNet, ReidNetConfig, StateDict};
 use train::optim::{Optimizer, OptimizerConfig};
 use train::task::reid::{self, ReidTask};
 
-use super::lmbn_n::{difference, filled_state, images, values};
-use super::{device, slack};
+use super::lmbn_n::{difference, images};
+use super::{device, fill_by_name, filled_state, same_state, slack, values};
 use crate::support::pictures;
 
 const CLASSES: usize = 751;
@@ -24,8 +22,7 @@ fn neck() -> ReidNetConfig {
 
 fn filled(config: &ReidNetConfig, device: &Device) -> ReidNet {
     let mut net = ReidNet::new(config, 0, device).unwrap();
-    let report = filled_state(&net).load_into(&mut net);
-    assert!(report.is_complete(), "{report}");
+    fill_by_name(&mut net, "");
     net
 }
 
@@ -42,17 +39,7 @@ fn networks_match_the_reference() {
         let expected = &golden.json()["models"][name];
         let net = filled(&config, &device);
         let state = StateDict::of(&net);
-        let bytes = state.to_safetensors(0, Default::default());
-        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-        let ours: BTreeSet<String> =
-            file.tensors().iter().map(|(key, view)| format!("{key} {:?}", view.shape())).collect();
-        let theirs: BTreeSet<String> = expected["state_dict"]
-            .as_object()
-            .unwrap()
-            .iter()
-            .map(|(key, shape)| format!("{key} {shape}").replace(',', ", "))
-            .collect();
-        assert_eq!(ours.symmetric_difference(&theirs).collect::<Vec<_>>(), Vec::<&String>::new(), "{name}");
+        same_state(&state, &expected["state_dict"], name);
         assert_eq!(state.parameters(), expected["params_total"].as_u64().unwrap() as usize, "{name}");
         assert_eq!(state.classes(), Some(CLASSES), "{name}");
 
@@ -98,7 +85,7 @@ fn resnet50_trains_as_the_reference_does() {
 fn options_of_resnet50_take_effect() {
     let (device, shape) = (device(), [1, 3, 64, 32]);
     let image = |device: &Device| images(blocks("input", shape, 16), shape, device);
-    let state = filled_state(&ReidNet::new(&neck(), 0, &device).unwrap());
+    let state = filled_state(&ReidNet::new(&neck(), 0, &device).unwrap(), "");
     let net = |config: ReidNetConfig, device: &Device| {
         let mut net = ReidNet::new(&config, 0, device).unwrap();
         assert!(state.clone().load_into(&mut net).is_complete());
@@ -131,7 +118,7 @@ fn resnet50_starts_from_an_imagenet_backbone() {
     let path = folder.path().join("resnet50.safetensors");
     let net = || ReidNet::new(&neck(), 3, &device()).unwrap();
     let own = StateDict::of(&net());
-    let backbone: StateDict = filled_state(&net())
+    let backbone: StateDict = filled_state(&net(), "")
         .iter()
         .filter_map(|(key, data)| Some((key.strip_prefix("model.")?.to_owned(), data.clone())))
         .collect();

@@ -1,8 +1,6 @@
 //! SENet against the reference implementation: `fixtures/senet/README.md` names the generator.
 
-use std::collections::BTreeSet;
-
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use contract::fill::fill;
@@ -13,7 +11,10 @@ use train::model::senet::{DualBranchConfig, DualBranchSenet, SeBlock, SenetNetCo
 use train::model::{Masks, StateDict};
 use train::optim::{Optimizer, OptimizerConfig, OptimizerKind};
 
-use super::{device, slack};
+use super::{
+    case, compare, device, drawn, fill_by_name, gradients_by_key, norm, numbers, outputs, same_state, scale, slack,
+    values,
+};
 
 /// The specification's; single precision costs the reference itself up to 2e-6.
 const OUTPUTS: f32 = 1e-5;
@@ -24,74 +25,17 @@ const TRAINING: f32 = 2e-5;
 /// Losses, relative.
 const LOSSES: f64 = 1e-4;
 
-fn case<'a>(golden: &'a Golden, name: &str) -> &'a Value {
-    golden.json()["cases"].as_array().unwrap().iter().find(|case| case["name"] == name).unwrap()
-}
-
-fn numbers(value: &Value) -> Vec<usize> {
-    value.as_array().unwrap().iter().map(|number| number.as_u64().unwrap() as usize).collect()
-}
-
-/// Every entry by its name, under the network's own keys.
-fn filled<M: Module>(net: &mut M) {
-    let state = StateDict::of(net);
-    let filled = state
-        .iter()
-        .map(|(key, data)| (key.to_owned(), TensorData::new(fill(key, data.shape()), data.shape().to_vec())));
-    let report = filled.collect::<StateDict>().load_into(net);
-    assert!(report.is_complete(), "{report}");
-}
-
 fn input<const D: usize>(case: &Value, index: usize, device: &Device) -> Tensor<D> {
-    let entry = &case["inputs"][index];
-    let shape = numbers(&entry["shape"]);
-    let scale = entry["scale"].as_f64().unwrap() as f32;
-    let values: Vec<f32> = fill(entry["name"].as_str().unwrap(), &shape).iter().map(|value| value * scale).collect();
-    Tensor::from_data(TensorData::new(values, shape), device)
+    drawn(&case["inputs"][index], device)
 }
 
-/// Compares with the stored output of that name; panics where they are farther apart than `tolerance`.
-#[track_caller]
-fn compare(golden: &Golden, case: &Value, name: &str, values: &[f32], tolerance: f32) {
-    let key = format!("{}/{name}", case["name"].as_str().unwrap());
-    let entry = case["outputs"].as_array().unwrap().iter().find(|entry| entry["key"] == key.as_str()).unwrap();
-    let (_, stored) = golden.tensor_f32(&key).unwrap();
-    let every = entry["every"].as_u64().unwrap() as usize;
-    assert_eq!(values.len(), numbers(&entry["full_shape"]).iter().product::<usize>(), "{key}");
-    let ours: Vec<f32> = values.iter().copied().step_by(every).collect();
-    assert_eq!(ours.len(), stored.len(), "{key}");
-    let off = ours.iter().zip(&stored).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    println!("{key}: off by {off:.1e}");
-    assert!(off <= slack() * tolerance, "{key}: {off:.1e}");
-}
-
-fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().try_to_vec().unwrap()
-}
-
-/// The running statistics and keys that a case lists, of a network on an autodiff device after one forward.
+/// The running statistics that a case lists, of a network on an autodiff device after one forward.
 fn compare_after<M: Module>(golden: &Golden, case: &Value, net: &M) {
     let state = StateDict::of(net);
-    for entry in case["outputs"].as_array().unwrap() {
-        let key = entry["key"].as_str().unwrap().split_once('/').unwrap().1;
-        if let Some(buffer) = key.strip_prefix("after.") {
-            compare(golden, case, key, &state.get(buffer).unwrap().try_to_vec::<f32>().unwrap(), OUTPUTS);
-        }
+    for key in outputs(case, "after.") {
+        let found = state.get(key).unwrap().try_to_vec::<f32>().unwrap();
+        compare(golden, case, &format!("after.{key}"), &found, OUTPUTS);
     }
-}
-
-/// Keys and shapes of the state as the file would hold it, against the reference's.
-fn same_state<M: Module>(net: &M, case: &Value) {
-    let bytes = StateDict::of(net).to_safetensors(0, Default::default());
-    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    let ours: BTreeSet<String> = file.tensors().iter().map(|(key, view)| format!("{key} {:?}", view.shape())).collect();
-    let theirs: BTreeSet<String> = case["state"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|entry| format!("{} {:?}", entry[0].as_str().unwrap(), numbers(&entry[1])))
-        .collect();
-    assert_eq!(ours.symmetric_difference(&theirs).collect::<Vec<_>>(), Vec::<&String>::new());
 }
 
 #[test]
@@ -103,8 +47,8 @@ fn se_blocks_match_the_reference() {
         let number = |key: &str| case["config"][key].as_u64().unwrap() as usize;
         let batch_stat = case["config"]["use_batch_stat"].as_bool().unwrap();
         let mut block = SeBlock::new(number("channels"), number("reduction"), batch_stat, &device);
-        filled(&mut block);
-        same_state(&block, case);
+        fill_by_name(&mut block, "");
+        same_state(&StateDict::of(&block), &case["state"], name);
         if name == "seblock_4d" {
             compare(&golden, case, "y", &values(block.forward_maps(input(case, 0, &device))), OUTPUTS);
         } else {
@@ -126,8 +70,8 @@ fn dual_branches_match_the_reference() {
             ..DualBranchConfig::default()
         };
         let mut net = DualBranchSenet::seeded(&config, 1, &device);
-        filled(&mut net);
-        same_state(&net, case);
+        fill_by_name(&mut net, "");
+        same_state(&StateDict::of(&net), &case["state"], name);
         let (front, branches) = net.forward(input(case, 0, &device), &mut Masks::none());
         compare(&golden, case, "front", &values(front), OUTPUTS);
         compare(&golden, case, "identity", &values(branches.identity), OUTPUTS);
@@ -139,7 +83,7 @@ fn dual_branches_match_the_reference() {
 fn network(case: &Value, device: &Device) -> SenetTripletNetwork {
     let config: SenetNetConfig = serde_json::from_value(case["config"].clone()).unwrap();
     let mut net = SenetTripletNetwork::new(&config, 1, device);
-    filled(&mut net);
+    fill_by_name(&mut net, "");
     net
 }
 
@@ -156,7 +100,7 @@ fn networks_match_the_reference() {
         let config: SenetNetConfig = serde_json::from_value(case["config"].clone()).unwrap();
         // The reference's own front-pose head cannot run; everything else is the same.
         if name != "net_reference_layout" {
-            same_state(&net, case);
+            same_state(&StateDict::of(&net), &case["state"], name);
         }
         assert_eq!(senet_of(&StateDict::of(&net), &config).unwrap(), config, "{name}");
         let output = net.forward(input(case, 0, &device), input(case, 1, &device), &mut Masks::none());
@@ -265,19 +209,6 @@ fn identity_loss_and_gradient_match_the_reference() {
     compare(&golden, case, "grad_front", &values(front.grad(&gradients).unwrap()), 1e-7);
 }
 
-/// Puts each parameter's gradient in its place, zero where it has none; counts those.
-struct Gradients<'a> {
-    of: &'a GradientsParams,
-}
-
-impl ModuleMapper for Gradients<'_> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let gradient = self.of.get::<D>(param.id);
-        let value = param.val().inner();
-        Param::initialized(param.id, gradient.unwrap_or_else(|| value.zeros_like()))
-    }
-}
-
 struct Step {
     terms: AngleTripletTerms,
     identity: f64,
@@ -315,39 +246,17 @@ fn the_first_steps_gradients_match_the_reference() {
     close(identity, &history["identity"], "identity");
     close(total, &history["total"], "total");
 
-    let state = StateDict::of(&net.clone().map(&mut Gradients { of: &gradients }));
-    let mut compared = 0;
-    for entry in case["outputs"].as_array().unwrap() {
-        let key = entry["key"].as_str().unwrap().split_once('/').unwrap().1;
-        if let Some(parameter) = key.strip_prefix("grad1.") {
-            let gradient = state.get(parameter).unwrap().try_to_vec::<f32>().unwrap();
-            compare(&golden, case, key, &gradient, 1e-5);
-            compared += 1;
-        }
+    let gradients = gradients_by_key(&net, &gradients);
+    let listed = outputs(case, "grad1.");
+    for key in &listed {
+        compare(&golden, case, &format!("grad1.{key}"), &gradients[*key], 1e-5);
     }
-    assert_eq!(compared, 9);
+    assert_eq!(listed.len(), 9);
     for key in case["parameters_without_gradient"].as_array().unwrap() {
         let key = key.as_str().unwrap();
-        assert!(state.get(key).unwrap().try_to_vec::<f32>().unwrap().iter().all(|value| *value == 0.0), "{key}");
+        assert!(gradients[key].iter().all(|value| *value == 0.0), "{key}");
     }
-    let buffer = |key: &str| key.contains(".running_");
-    let squares = state.iter().filter(|(key, _)| !buffer(key)).flat_map(|(_, data)| data.try_to_vec::<f32>().unwrap());
-    let norm = squares.map(|value| f64::from(value).powi(2)).sum::<f64>().sqrt();
-    close(norm, &history["grad_norm_before_clip"], "norm");
-}
-
-/// The gradients with their global norm at most 1, as PyTorch clips them.
-struct Clip<'a> {
-    gradients: &'a mut GradientsParams,
-    factor: f64,
-}
-
-impl ModuleVisitor for Clip<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = self.gradients.remove::<D>(param.id) {
-            self.gradients.register(param.id, gradient.mul_scalar(self.factor));
-        }
-    }
+    close(norm(&gradients), &history["grad_norm_before_clip"], "norm");
 }
 
 /// Three AdamW steps on one batch. Biases that feed a norm are not compared: their gradient is rounding noise.
@@ -363,16 +272,15 @@ fn three_optimiser_steps_match_the_reference() {
     for (at, history) in case["history"].as_array().unwrap().iter().enumerate() {
         let Step { total, mut gradients, .. } = step(&net, case, &device);
         close(total, &history["total"], "total");
-        let factor = (1.0 / (history["grad_norm_before_clip"].as_f64().unwrap() + 1e-6)).min(1.0);
-        net.visit(&mut Clip { gradients: &mut gradients, factor });
+        // As PyTorch clips them.
+        scale(&net, &mut gradients, (1.0 / (history["grad_norm_before_clip"].as_f64().unwrap() + 1e-6)).min(1.0));
         net = optimizer.step(1e-4, net, gradients);
         let state = StateDict::of(&net);
-        for entry in case["outputs"].as_array().unwrap() {
-            let key = entry["key"].as_str().unwrap().split_once('/').unwrap().1;
-            if let Some(parameter) = key.strip_prefix(&format!("param{}.", at + 1)) {
-                // Single precision costs the reference 6e-7; a step moves a parameter by 1e-4.
-                compare(&golden, case, key, &state.get(parameter).unwrap().try_to_vec::<f32>().unwrap(), 3e-6);
-            }
+        let prefix = format!("param{}.", at + 1);
+        for key in outputs(case, &prefix) {
+            // Single precision costs the reference 6e-7; a step moves a parameter by 1e-4.
+            let found = state.get(key).unwrap().try_to_vec::<f32>().unwrap();
+            compare(&golden, case, &format!("{prefix}{key}"), &found, 3e-6);
         }
     }
     let after = StateDict::of(&net);
@@ -390,7 +298,7 @@ fn the_unit_of_poses_is_inside_the_network() {
     let right_angles = SenetNetConfig { pose_scale: 1.0 / 90.0, ..degrees.clone() };
     let net = |config: &SenetNetConfig| {
         let mut net = SenetTripletNetwork::new(config, 0, &device);
-        filled(&mut net);
+        fill_by_name(&mut net, "");
         net.valid()
     };
     let features = || Tensor::<2>::from_data(TensorData::new(fill("features", &[2, 32]), [2, 32]), &device);
