@@ -4,22 +4,18 @@
 //! A mask that is added is taken along. One that replaces scores, by a number that is not minus infinity, is something else:
 //! it spreads over all keys where it hides all.
 
-use std::collections::HashMap;
-
-use crate::graph::{Graph, Node, Op, Plain, ValueId};
+use super::beside;
+use super::wiring::Wiring;
+use crate::graph::{Graph, Op, Plain, ValueId};
 
 /// First operator set with `Attention`.
 pub(super) const SINCE: u32 = 23;
 
 pub(super) fn run(graph: &mut Graph) -> bool {
-    let (producers, uses) = (graph.producers(), graph.uses());
-    let pieces = Pieces { graph, producers: &producers, uses: &uses };
-    let found = (0..graph.nodes.len()).find_map(|index| Some((index, pieces.attention(index)?)));
+    let wiring = Wiring::of(graph);
+    let found = (0..graph.nodes.len()).find_map(|index| Some((index, wiring.attention(index)?)));
     let Some((index, attention)) = found else { return false };
-    let module = attention.softmax.rsplit_once('/').map(|(module, _)| format!("{module}/Attention"));
-    if let Some(name) = module {
-        graph.nodes[index].name = graph.unique(&name);
-    }
+    graph.nodes[index].name = graph.unique(&beside(&attention.softmax, "Attention"));
     let Attention { heads, scale, inputs, .. } = attention;
     graph.nodes[index].op = Op::Attention { heads: Some(heads), is_causal: false, scale, softcap: 0.0 };
     graph.nodes[index].inputs = inputs.into_iter().map(Some).collect();
@@ -37,40 +33,25 @@ struct Attention {
     inputs: Vec<ValueId>,
 }
 
-struct Pieces<'a> {
-    graph: &'a Graph,
-    producers: &'a HashMap<ValueId, usize>,
-    uses: &'a HashMap<ValueId, usize>,
-}
-
-impl Pieces<'_> {
-    fn node(&self, value: ValueId) -> Option<&Node> {
-        self.producers.get(&value).and_then(|&index| self.graph.nodes.get(index))
-    }
-
-    /// The node that writes a value which nobody else reads.
-    fn inner(&self, value: ValueId) -> Option<&Node> {
-        self.node(value).filter(|_| self.uses.get(&value) == Some(&1))
-    }
-
+impl Wiring<'_> {
     /// The attention that ends with the reshape at `index`.
     fn attention(&self, index: usize) -> Option<Attention> {
         let last = &self.graph.nodes[index];
         if !last.is(Plain::Reshape) {
             return None;
         }
-        let turned = self.inner(last.input(0)?)?;
-        let product = self.inner(turned.input(0)?)?;
+        let turned = self.inner_node(last.input(0)?)?;
+        let product = self.inner_node(turned.input(0)?)?;
         if turned.op != (Op::Transpose { order: vec![0, 2, 1, 3] }) || !product.is(Plain::MatMul) {
             return None;
         }
-        let softmax = self.inner(product.input(0)?)?;
+        let softmax = self.inner_node(product.input(0)?)?;
         if softmax.op != (Op::Softmax { axis: 3 }) {
             return None;
         }
         let (scores, mask) = self.masked(softmax.input(0)?)?;
         let (scores, scale) = self.scaled(scores)?;
-        let scores = self.inner(scores).filter(|node| node.is(Plain::MatMul))?;
+        let scores = self.inner_node(scores).filter(|node| node.is(Plain::MatMul))?;
         let (query, heads) = self.split(scores.input(0)?, [0, 2, 1, 3])?;
         let (key, key_heads) = self.split(scores.input(1)?, [0, 2, 3, 1])?;
         let (value, value_heads) = self.split(product.input(1)?, [0, 2, 1, 3])?;
@@ -87,13 +68,14 @@ impl Pieces<'_> {
 
     /// Scores and the mask that is added to them, if one is.
     fn masked(&self, value: ValueId) -> Option<(ValueId, Option<ValueId>)> {
-        let node = self.inner(value)?;
+        let node = self.inner_node(value)?;
         if !node.is(Plain::Add) {
             return Some((value, None));
         }
         let sides = [node.input(0)?, node.input(1)?];
         let is_score = |value: &ValueId| {
-            self.inner(*value).is_some_and(|node| node.is(Plain::MatMul) || node.is(Plain::Div) || node.is(Plain::Mul))
+            self.inner_node(*value)
+                .is_some_and(|node| node.is(Plain::MatMul) || node.is(Plain::Div) || node.is(Plain::Mul))
         };
         let scores = sides.into_iter().find(is_score)?;
         let mask = sides.into_iter().find(|&side| side != scores)?;
@@ -103,12 +85,11 @@ impl Pieces<'_> {
 
     /// Scores and the number they are multiplied by.
     fn scaled(&self, value: ValueId) -> Option<(ValueId, f32)> {
-        let node = self.inner(value)?;
+        let node = self.inner_node(value)?;
         if !(node.is(Plain::Div) || node.is(Plain::Mul)) {
             return Some((value, 1.0));
         }
-        let tensor = self.graph.initialiser(node.input(1)?).filter(|tensor| tensor.count() == 1)?;
-        let number = *tensor.to_f64s()?.first()?;
+        let number = self.number(node.input(1)?)?;
         let scale = if node.is(Plain::Div) { 1.0 / number } else { number };
         // The operator takes nought for no scale given.
         (scale > 0.0 && scale.is_finite()).then_some((node.input(0)?, scale as f32))

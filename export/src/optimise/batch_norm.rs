@@ -1,11 +1,35 @@
 //! `BatchNormalization` after a `Conv`, `ConvTranspose`, `Gemm` or `MatMul` with constant weights goes into those weights, also
 //! through a `Reshape` that only drops axes of size 1. With the channel's scale s = γ / √(σ² + ε): W' = s·W, b' = s·(b - μ) + β,
-//! in double precision.
+//! in double precision. Where it cannot and is reshaped again, it normalises before that `Reshape`: one shape less on the way.
 
+use super::dead_code;
+use super::wiring::Wiring;
 use crate::graph::{Dim, Graph, Op, Plain, Tensor, ValueId};
 
 pub(super) fn run(graph: &mut Graph) -> bool {
-    (0..graph.nodes.len()).any(|index| fold(graph, index).is_some())
+    (0..graph.nodes.len()).any(|index| fold(graph, index).is_some()) || before_reshape(graph)
+}
+
+/// A norm between two reshapes, of which the first only drops axes of size 1, is a norm of what that one reads.
+fn before_reshape(graph: &mut Graph) -> bool {
+    let wiring = Wiring::of(graph);
+    let found = graph.nodes.iter().enumerate().filter(|(_, node)| node.is(Plain::Reshape)).find_map(|(last, node)| {
+        let norm = wiring.inner(node.input(0)?)?;
+        let Op::BatchNormalization { .. } = graph.nodes[norm].op else { return None };
+        let dropped = graph.nodes[norm].input(0)?;
+        let source = wiring.inner_node(dropped).filter(|node| node.is(Plain::Reshape))?.input(0)?;
+        // The last target may copy sizes: those of the axes that stay are where they were.
+        drops_ones(&graph.value(source).dims, &graph.value(dropped).dims).then_some((last, norm, source))
+    });
+    let Some((last, norm, source)) = found else { return false };
+    let (dtype, dims) = (graph.value(source).dtype, graph.value(source).dims.clone());
+    let wanted = format!("{}/output", graph.nodes[norm].name);
+    let normed = graph.add_value(&wanted, dtype, dims);
+    graph.nodes[norm].inputs[0] = Some(source);
+    graph.nodes[norm].outputs = vec![normed];
+    graph.nodes[last].inputs[0] = Some(normed);
+    dead_code::run(graph);
+    true
 }
 
 fn fold(graph: &mut Graph, index: usize) -> Option<()> {
@@ -179,6 +203,27 @@ mod tests {
             let y = norm(&mut build, y, &[2, 5]);
             let after = build.output(y).check(super::run);
             assert_eq!(after.nodes.len(), 1);
+        }
+    }
+
+    #[test]
+    fn before_the_second_of_two_reshapes() {
+        for (shape, flat, applies) in [([2, 3, 1, 1], [2, 3], true), ([2, 3, 2, 1], [2, 6], false)] {
+            let mut build = Build::new(&shape);
+            let x = build.x();
+            let target = build.int64s(&flat.map(|size| size as i64));
+            let y = build.node(Plain::Reshape, &[x, target], &flat);
+            let y = norm(&mut build, y, &flat);
+            let target = build.int64s(&[0, 0, 1]);
+            let y = build.node(Plain::Reshape, &[y, target], &[flat[0], flat[1], 1]);
+            let built = build.output(y);
+            if applies {
+                let after = built.check(super::run);
+                let names: Vec<_> = after.nodes.iter().map(|node| node.op.name()).collect();
+                assert_eq!(names, ["BatchNormalization", "Reshape"]);
+            } else {
+                built.unchanged(super::run);
+            }
         }
     }
 

@@ -2,10 +2,11 @@
 //! `x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³)))`, whatever the order of the factors. ONNX Runtime 1.31 fuses the first form
 //! itself, the second not: eight nodes for one, and twice the time.
 
-use std::collections::HashMap;
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 
-use crate::graph::{Graph, Node, Op, Plain, ValueId};
+use super::sibling;
+use super::wiring::Wiring;
+use crate::graph::{Graph, Op, Plain, ValueId};
 
 /// First operator set with `Gelu`.
 pub(super) const SINCE: u32 = 20;
@@ -14,27 +15,18 @@ pub(super) const SINCE: u32 = 20;
 const ROUNDING: f64 = 1e-6;
 
 pub(super) fn run(graph: &mut Graph) -> bool {
-    let producers = graph.producers();
+    let wiring = Wiring::of(graph);
     let found = (0..graph.nodes.len()).find_map(|index| {
-        let pieces = Pieces { graph, producers: &producers };
         let node = &graph.nodes[index];
         let is_product = node.is(Plain::Mul) || node.is(Plain::Div);
-        let (x, tanh) = is_product.then(|| pieces.gelu(*node.outputs.first()?)).flatten()?;
+        let (x, tanh) = is_product.then(|| wiring.gelu(*node.outputs.first()?)).flatten()?;
         Some((index, x, tanh))
     });
     let Some((index, x, tanh)) = found else { return false };
-    let module = graph.nodes[index].name.rsplit_once('/').map(|(module, _)| format!("{module}/Gelu"));
-    if let Some(name) = module {
-        graph.nodes[index].name = graph.unique(&name);
-    }
+    graph.nodes[index].name = sibling(graph, index, "Gelu");
     graph.nodes[index].op = Op::Gelu { tanh };
     graph.nodes[index].inputs = vec![Some(x)];
     true
-}
-
-struct Pieces<'a> {
-    graph: &'a Graph,
-    producers: &'a HashMap<ValueId, usize>,
 }
 
 /// A product: a number and what it multiplies.
@@ -47,16 +39,7 @@ fn near(found: f64, wanted: f64) -> bool {
     (found - wanted).abs() <= ROUNDING * wanted.abs()
 }
 
-impl Pieces<'_> {
-    fn node(&self, value: ValueId) -> Option<&Node> {
-        self.producers.get(&value).and_then(|&index| self.graph.nodes.get(index))
-    }
-
-    fn number(&self, value: ValueId) -> Option<f64> {
-        let tensor = self.graph.initialiser(value).filter(|tensor| tensor.count() == 1)?;
-        tensor.to_f64s()?.first().copied()
-    }
-
+impl Wiring<'_> {
     /// A value taken apart into its factors.
     fn product(&self, value: ValueId) -> Product {
         let mut product = Product { scale: 1.0, factors: vec![] };

@@ -1,11 +1,11 @@
 //! `MatMul` by a constant and `Add` of a constant become `Gemm`, where both are of rank 2: one kernel, and a place for a batch
 //! norm to go.
 
+use super::wiring::Wiring;
 use crate::graph::{Graph, Op, Plain};
 
 pub(super) fn run(graph: &mut Graph) -> bool {
-    let uses = graph.uses();
-    let producers = graph.producers();
+    let wiring = Wiring::of(graph);
     for index in 0..graph.nodes.len() {
         let node = &graph.nodes[index];
         if !node.is(Plain::Add) {
@@ -13,11 +13,10 @@ pub(super) fn run(graph: &mut Graph) -> bool {
         }
         for (product, bias) in [(0, 1), (1, 0)] {
             let (Some(product), Some(bias)) = (node.input(product), node.input(bias)) else { continue };
-            let Some(&first) = producers.get(&product) else { continue };
+            // The product must not be read elsewhere, and both factors be matrices, the second one fixed.
+            let Some(first) = wiring.inner(product) else { continue };
             let multiply = &graph.nodes[first];
             let (Some(x), Some(weight)) = (multiply.input(0), multiply.input(1)) else { continue };
-            // The product must not be read elsewhere, and both factors be matrices, the second one fixed.
-            let is_product = multiply.is(Plain::MatMul) && uses.get(&product) == Some(&1);
             let matrices = graph.value(x).dims.len() == 2
                 && graph
                     .initialiser(weight)
@@ -27,7 +26,7 @@ pub(super) fn run(graph: &mut Graph) -> bool {
                 [size] | [1, size] => Some(*size) == columns,
                 _ => false,
             });
-            if !(is_product && matrices && fits) {
+            if !(multiply.is(Plain::MatMul) && matrices && fits) {
                 continue;
             }
             let outputs = node.outputs.clone();

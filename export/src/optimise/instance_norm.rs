@@ -5,45 +5,42 @@
 //! ONNX Runtime 1.31 has a kernel for this one on the CPU and takes `GroupNormalization` apart again: on `[1, 256, 16, 16]` in
 //! 32 groups 105 µs for the pieces, 134 µs for `GroupNormalization`, 70 µs for this.
 
-use super::layer_norm::Pieces;
+use super::wiring::Wiring;
+use super::{beside, sibling};
 use crate::graph::{DType, Graph, Node, Op, Plain, Tensor, ValueId};
 
 pub(super) fn run(graph: &mut Graph) -> bool {
     from_pieces(graph) || without_reshapes(graph) || with_parameters(graph)
 }
 
-/// The node that writes a value which nobody else reads, if it is an instance norm.
-fn only_norm(graph: &Graph, value: ValueId) -> Option<(&Node, f32)> {
-    let node = &graph.nodes[*graph.producers().get(&value)?];
-    match node.op {
-        Op::InstanceNormalization { epsilon } if graph.uses().get(&value) == Some(&1) => Some((node, epsilon)),
-        _ => None,
+impl<'a> Wiring<'a> {
+    /// The node that writes a value which nobody else reads, if it is an instance norm.
+    fn only_norm(&self, value: ValueId) -> Option<(&'a Node, f32)> {
+        let node = self.inner_node(value)?;
+        if let Op::InstanceNormalization { epsilon } = node.op { Some((node, epsilon)) } else { None }
     }
 }
 
 fn from_pieces(graph: &mut Graph) -> bool {
-    let producers = graph.producers();
+    let wiring = Wiring::of(graph);
     let is_reshape = |node: &Node| node.is(Plain::Reshape);
     let found = (0..graph.nodes.len()).find_map(|index| {
-        let (x, epsilon) = Pieces { graph, producers: &producers }.normalised(&graph.nodes[index])?;
+        let (x, epsilon) = wiring.normalised(&graph.nodes[index])?;
         let output = *graph.nodes[index].outputs.first()?;
         let value = graph.value(x);
         let groups = value.dims.get(1)?.size()?;
         let mut readers = graph.nodes.iter().filter(|node| node.inputs.contains(&Some(output)));
-        let between =
-            producers.get(&x).is_some_and(|&index| is_reshape(&graph.nodes[index])) && readers.all(is_reshape);
+        let between = wiring.node(x).is_some_and(is_reshape) && readers.all(is_reshape);
         let fits = between && value.dims.len() == 3 && value.dtype == DType::Float && !graph.outputs.contains(&output);
         fits.then_some((index, x, epsilon, groups))
     });
     let Some((index, x, epsilon, groups)) = found else { return false };
-    let module = graph.nodes[index].name.rsplit_once('/').map_or("", |(module, _)| module).to_owned();
-    let below = |what: &str| if module.is_empty() { what.to_owned() } else { format!("{module}/{what}") };
     let mut constant = |what: &str, value: f64| {
         let tensor = Tensor::from_f64s(DType::Float, vec![groups], &vec![value; groups])?;
-        Some(graph.add_initialiser(&below(what), tensor))
+        Some(graph.add_initialiser(&beside(&graph.nodes[index].name, what), tensor))
     };
     let (Some(scale), Some(shift)) = (constant("scale", 1.0), constant("shift", 0.0)) else { return false };
-    graph.nodes[index].name = graph.unique(&below("InstanceNormalization"));
+    graph.nodes[index].name = sibling(graph, index, "InstanceNormalization");
     graph.nodes[index].op = Op::InstanceNormalization { epsilon };
     graph.nodes[index].inputs = vec![Some(x), Some(scale), Some(shift)];
     true
@@ -51,11 +48,11 @@ fn from_pieces(graph: &mut Graph) -> bool {
 
 /// Channels that are groups already need no reshapes.
 fn without_reshapes(graph: &mut Graph) -> bool {
-    let producers = graph.producers();
+    let wiring = Wiring::of(graph);
     let found = graph.nodes.iter().enumerate().filter(|(_, node)| node.is(Plain::Reshape)).find_map(|(index, back)| {
-        let (norm, epsilon) = only_norm(graph, back.input(0)?)?;
+        let (norm, epsilon) = wiring.only_norm(back.input(0)?)?;
         let split = norm.input(0)?;
-        let x = graph.nodes.get(*producers.get(&split)?).filter(|node| node.is(Plain::Reshape))?.input(0)?;
+        let x = wiring.node(split).filter(|node| node.is(Plain::Reshape))?.input(0)?;
         let [before, between, after] = [x, split, *back.outputs.first()?].map(|id| graph.value(id).dims.as_slice());
         let same = before.len() == after.len() && before.iter().zip(after).all(|(a, b)| a.same(b));
         let channels = before.len() > 2 && before.iter().zip(between).take(2).all(|(a, b)| a.same(b));
@@ -71,6 +68,7 @@ fn without_reshapes(graph: &mut Graph) -> bool {
 
 /// A product with, or a sum of, one number for each channel is part of the norm before it.
 fn with_parameters(graph: &mut Graph) -> bool {
+    let wiring = Wiring::of(graph);
     let found = graph.nodes.iter().enumerate().find_map(|(index, node)| {
         let is_product = node.is(Plain::Mul);
         if !is_product && !node.is(Plain::Add) {
@@ -78,7 +76,7 @@ fn with_parameters(graph: &mut Graph) -> bool {
         }
         let (a, b) = (node.input(0)?, node.input(1)?);
         let (normed, parameter) = if graph.initialiser(a).is_some() { (b, a) } else { (a, b) };
-        let (norm, epsilon) = only_norm(graph, normed)?;
+        let (norm, epsilon) = wiring.only_norm(normed)?;
         let constant = graph.initialiser(parameter)?;
         let numbers = constant.to_f64s()?;
         let rank = graph.value(normed).dims.len();

@@ -1,15 +1,15 @@
 //! The length of a vector in pieces, `√Σx²`, becomes one `ReduceL2`; also where a floor stands under the root: `√max(Σx², c)` is
 //! `max(‖x‖, √c)`. A normalised embedding is then three nodes instead of five.
 
-use super::dead_code;
+use super::wiring::Wiring;
+use super::{dead_code, sibling};
 use crate::graph::{DType, Graph, Op, Plain, Reduction, Tensor, ValueId};
 
 pub(super) fn run(graph: &mut Graph) -> bool {
     let Some(found) = find(graph) else { return false };
     let Pieces { root, floor, sum, x } = found;
     let (length, value) = (graph.nodes[root].outputs[0], graph.nodes[sum].outputs[0]);
-    let module = graph.nodes[sum].name.rsplit_once('/').map_or("", |(module, _)| module).to_owned();
-    let name = graph.unique(&if module.is_empty() { "ReduceL2".into() } else { format!("{module}/ReduceL2") });
+    let name = sibling(graph, sum, "ReduceL2");
     if let Op::Reduce { reduction, .. } = &mut graph.nodes[sum].op {
         *reduction = Reduction::L2;
     }
@@ -49,22 +49,17 @@ struct Floor {
 }
 
 fn find(graph: &Graph) -> Option<Pieces> {
-    let (producers, uses) = (graph.producers(), graph.uses());
-    // The one node that gives a value which nothing else reads.
-    let alone = |id: Option<ValueId>| {
-        let id = id.filter(|id| uses.get(id) == Some(&1))?;
-        producers.get(&id).copied()
-    };
+    let wiring = Wiring::of(graph);
     (0..graph.nodes.len()).find_map(|root| {
         let node = &graph.nodes[root];
-        let below = node.is(Plain::Sqrt).then(|| alone(node.input(0))).flatten()?;
+        let below = wiring.inner(node.input(0).filter(|_| node.is(Plain::Sqrt))?)?;
         let floor = floor(graph, below);
         let sum = match &floor {
-            Some(Floor { place, .. }) => alone(graph.nodes[below].input(1 - place))?,
+            Some(Floor { place, .. }) => wiring.inner(graph.nodes[below].input(1 - place)?)?,
             None => below,
         };
         let Op::Reduce { reduction: Reduction::Sum, .. } = graph.nodes[sum].op else { return None };
-        let product = &graph.nodes[*producers.get(&graph.nodes[sum].input(0)?)?];
+        let product = wiring.node(graph.nodes[sum].input(0)?)?;
         let x = product.input(0).filter(|_| product.is(Plain::Mul))?;
         // Integers have no root here, and half precision would round elsewhere.
         let single = graph.value(x).dtype == DType::Float;

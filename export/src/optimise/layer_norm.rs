@@ -1,15 +1,14 @@
 //! A layer norm in pieces, `(x - mean) / √(variance + ε)` over the last axis, and the scale and shift after it, become one
 //! `LayerNormalization`: up to nine nodes for one. ONNX Runtime 1.31 recognises the pieces only with `Pow` for the square.
 
-use std::collections::HashMap;
-
+use super::sibling;
+use super::wiring::Wiring;
 use crate::graph::{Graph, Node, Op, Plain, Reduction, Tensor, ValueId};
 
 pub(super) fn run(graph: &mut Graph) -> bool {
-    let producers = graph.producers();
+    let wiring = Wiring::of(graph);
     let found = (0..graph.nodes.len()).find_map(|index| {
-        let pieces = Pieces { graph, producers: &producers };
-        let (x, epsilon) = pieces.normalised(&graph.nodes[index])?;
+        let (x, epsilon) = wiring.normalised(&graph.nodes[index])?;
         let width = graph.value(x).dims.last()?.size()?;
         Some((index, x, epsilon, width))
     });
@@ -32,10 +31,7 @@ pub(super) fn run(graph: &mut Graph) -> bool {
         };
         inputs.push(Some(graph.reshape_initialiser(parameter, vector)));
     }
-    let module = graph.nodes[last].name.rsplit_once('/').map(|(module, _)| format!("{module}/LayerNormalization"));
-    if let Some(name) = module {
-        graph.nodes[last].name = graph.unique(&name);
-    }
+    graph.nodes[last].name = sibling(graph, last, "LayerNormalization");
     graph.nodes[last].op = Op::LayerNormalization { axis: -1, epsilon };
     graph.nodes[last].inputs = inputs;
     true
@@ -56,31 +52,17 @@ fn affine(graph: &Graph, index: usize, operator: Plain, width: usize) -> Option<
     (node.is(operator) && is_row && keeps_shape).then_some((next, other))
 }
 
-pub(super) struct Pieces<'a> {
-    pub(super) graph: &'a Graph,
-    pub(super) producers: &'a HashMap<ValueId, usize>,
-}
-
-impl Pieces<'_> {
-    fn node(&self, value: Option<ValueId>) -> Option<&Node> {
-        self.producers.get(&value?).and_then(|&index| self.graph.nodes.get(index))
-    }
-
-    fn number(&self, value: ValueId) -> Option<f64> {
-        let tensor = self.graph.initialiser(value).filter(|tensor| tensor.count() == 1)?;
-        tensor.to_f64s()?.first().copied()
-    }
-
+impl Wiring<'_> {
     /// What is averaged over the last axis.
     fn averaged(&self, value: Option<ValueId>) -> Option<ValueId> {
-        let node = self.node(value)?;
+        let node = self.node(value?)?;
         let source = node.input(0)?;
         let rank = self.graph.value(source).dims.len() as i64;
         match &node.op {
             Op::Reduce { reduction: Reduction::Mean, axes, keep_dims: true } if *axes == [rank - 1] => Some(source),
             // A sum by the number of its terms.
             Op::Plain(Plain::Div | Plain::Mul) => {
-                let sum = self.node(Some(source))?;
+                let sum = self.node(source)?;
                 let of = sum.input(0)?;
                 let Op::Reduce { reduction: Reduction::Sum, axes, keep_dims: true } = &sum.op else { return None };
                 let dims = &self.graph.value(of).dims;
@@ -94,14 +76,14 @@ impl Pieces<'_> {
 
     /// `x` of `x - mean(x)`.
     fn centred(&self, value: Option<ValueId>) -> Option<ValueId> {
-        let node = self.node(value).filter(|node| node.is(Plain::Sub))?;
+        let node = self.node(value?).filter(|node| node.is(Plain::Sub))?;
         let x = node.input(0)?;
         (self.averaged(node.input(1)) == Some(x)).then_some(x)
     }
 
     /// What is squared.
     fn squared(&self, value: ValueId) -> Option<ValueId> {
-        let node = self.node(Some(value))?;
+        let node = self.node(value)?;
         let (a, b) = (node.input(0)?, node.input(1)?);
         let square = (node.is(Plain::Mul) && a == b) || (node.is(Plain::Pow) && self.number(b) == Some(2.0));
         square.then_some(a)
@@ -111,14 +93,15 @@ impl Pieces<'_> {
     pub(super) fn normalised(&self, node: &Node) -> Option<(ValueId, f32)> {
         let x = self.centred(node.input(0)).filter(|&x| self.graph.value(x).dtype.is_float())?;
         let root = if node.is(Plain::Div) {
-            self.node(node.input(1))?
+            self.node(node.input(1)?)?
         } else if node.is(Plain::Mul) {
-            let inverse = self.node(node.input(1)).filter(|node| node.is(Plain::Reciprocal))?;
-            self.node(inverse.input(0))?
+            let inverse = self.node(node.input(1)?).filter(|node| node.is(Plain::Reciprocal))?;
+            self.node(inverse.input(0)?)?
         } else {
             return None;
         };
-        let sum = root.is(Plain::Sqrt).then(|| self.node(root.input(0))).flatten().filter(|sum| sum.is(Plain::Add))?;
+        let under = root.input(0).filter(|_| root.is(Plain::Sqrt))?;
+        let sum = self.node(under).filter(|sum| sum.is(Plain::Add))?;
         let (a, b) = (sum.input(0)?, sum.input(1)?);
         let (variance, epsilon) = if self.number(b).is_some() { (a, b) } else { (b, a) };
         let epsilon = self.number(epsilon).filter(|epsilon| *epsilon > 0.0)? as f32;

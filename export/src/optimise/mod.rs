@@ -23,6 +23,7 @@ mod pad;
 mod reshape;
 mod split;
 mod transpose;
+mod wiring;
 
 #[cfg(test)]
 mod testing;
@@ -70,10 +71,14 @@ pub fn optimise(graph: &mut Graph, opset: u32) {
     dead_code::run(graph);
 }
 
+/// What `name` would be of something else of the same module.
+fn beside(name: &str, other: &str) -> String {
+    name.rsplit_once('/').map_or(other.to_owned(), |(module, _)| format!("{module}/{other}"))
+}
+
 /// A name for what takes the place of node `index`: that of its module with the operator's behind it.
 fn sibling(graph: &mut Graph, index: usize, operator: &str) -> String {
-    let name = &graph.nodes[index].name;
-    let wanted = name.rsplit_once('/').map_or(operator.to_owned(), |(module, _)| format!("{module}/{operator}"));
+    let wanted = beside(&graph.nodes[index].name, operator);
     graph.unique(&wanted)
 }
 

@@ -1,19 +1,18 @@
 //! `Pad` with zeros before a `Conv` becomes the convolution's own padding: one node less, and no padded copy.
 
+use super::wiring::Wiring;
 use crate::graph::{Graph, Op, PadMode};
 
 pub(super) fn run(graph: &mut Graph) -> bool {
-    let (uses, producers) = (graph.uses(), graph.producers());
+    let wiring = Wiring::of(graph);
     for index in 0..graph.nodes.len() {
         let node = &graph.nodes[index];
         let (Op::Conv { window, group }, Some(padded)) = (&node.op, node.input(0)) else { continue };
-        let Some(pad) = producers.get(&padded).map(|&pad| &graph.nodes[pad]) else { continue };
-        if pad.op != (Op::Pad { mode: PadMode::Constant }) || uses.get(&padded) != Some(&1) || pad.inputs.len() > 3 {
+        let Some(pad) = wiring.inner_node(padded) else { continue };
+        if pad.op != (Op::Pad { mode: PadMode::Constant }) || pad.inputs.len() > 3 {
             continue;
         }
-        let zero = pad.input(2).is_none_or(|value| {
-            graph.initialiser(value).and_then(|tensor| tensor.to_f64s()).is_some_and(|values| values == [0.0])
-        });
+        let zero = pad.input(2).is_none_or(|value| wiring.number(value) == Some(0.0));
         let (Some(source), Some(pads)) = (pad.input(0), pad.input(1).and_then(|pads| graph.int64s(pads))) else {
             continue;
         };

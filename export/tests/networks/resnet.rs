@@ -103,8 +103,8 @@ impl ResNet {
 fn resnet_18() {
     let exporter = Exporter::new("resnet18").input("image", batch_of(&[3, 64, 32])).output("logits");
     let model = agrees(&exporter, &ResNet::new([2, 2, 2, 2], &[3, 3]), ResNet::forward);
-    // 20 convolutions, 17 activations, 8 sums, 2 poolings, one product: nothing else.
-    assert_eq!(model.graph().nodes.len(), 20 + 17 + 8 + 2 + 1, "{:?}", operators(&model));
+    // 20 convolutions, 17 activations, 8 sums, 2 poolings, one flattening, one product: nothing else.
+    assert_eq!(model.graph().nodes.len(), 20 + 17 + 8 + 2 + 1 + 1, "{:?}", operators(&model));
     let names: Vec<_> = model.graph().nodes.iter().map(|node| node.name.as_str()).collect();
     for name in ["conv1", "layers.0.1.convs.1", "layers.3.0.downsample.0", "fc"] {
         assert!(names.contains(&name), "{name} is missing in {names:?}");
@@ -115,7 +115,7 @@ fn resnet_18() {
 fn resnet_50() {
     let exporter = Exporter::new("resnet50").input("image", batch_of(&[3, 32, 64])).output("logits");
     let model = agrees(&exporter, &ResNet::new([3, 4, 6, 3], &[1, 3, 1]), ResNet::forward);
-    assert_eq!(model.graph().nodes.len(), 53 + 49 + 16 + 2 + 1, "{:?}", operators(&model));
+    assert_eq!(model.graph().nodes.len(), 53 + 49 + 16 + 2 + 1 + 1, "{:?}", operators(&model));
 }
 
 #[test]
