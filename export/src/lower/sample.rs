@@ -3,12 +3,14 @@
 use burn::backend::ir::{
     GridSample2dOpIr, GridSamplePaddingModeIr as Padding, InterpolateModeIr as Mode, InterpolateOpIr, TensorIr,
 };
+use burn::tensor::DType as BurnType;
 
 use super::weighted::{Weights, weighted};
 use super::{Lowered, Lowering, Reason, float_type};
 use crate::graph::{Coordinates, Dim, Op, ResizeMode, ValueId};
 
-/// Burn `interpolate` -> ONNX `Resize` with sizes. Burn's `Nearest` rounds `out * in / out_size` down; where the single
+/// Burn `interpolate` -> ONNX `Resize` with sizes, or with factors where sizes would have to be computed for the batch alone (the
+/// attribute `axes` would spare that too, but not every runtime reads it). Burn's `Nearest` rounds `out * in / out_size` down; where the single
 /// precision of runtimes would round to a neighbour, it is one `Gather` per axis. `NearestExact` looks at pixel centres.
 /// `Lanczos3` is one matrix product per axis.
 pub(super) fn interpolate(l: &mut Lowering, op: &InterpolateOpIr) -> Lowered {
@@ -18,9 +20,11 @@ pub(super) fn interpolate(l: &mut Lowering, op: &InterpolateOpIr) -> Lowered {
     let (from, to) = (l.dims(&op.x), l.dims(&op.out));
     let axes: Option<Vec<Axis>> =
         from.iter().zip(&to).skip(2).map(|(from, to)| Some(Axis { from: from.size()?, to: to.size()? })).collect();
+    let known = to.iter().all(|dim| dim.size().is_some());
+    let scales = axes.as_ref().filter(|_| !known).and_then(|axes| axes.iter().map(Axis::scale).collect());
     let (mode, coordinates) = match op.options.mode {
-        Mode::Nearest => match axes.filter(|axes| !axes.iter().all(Axis::rounds_alike)) {
-            Some(axes) => return nearest(l, input, from, &axes, &op.out),
+        Mode::Nearest => match axes.as_ref().filter(|axes| !axes.iter().all(Axis::rounds_alike)) {
+            Some(axes) => return nearest(l, input, from, axes, &op.out),
             None => (ResizeMode::NearestFloor, Coordinates::Asymmetric),
         },
         Mode::NearestExact => (ResizeMode::NearestRound, Coordinates::HalfPixel),
@@ -32,10 +36,20 @@ pub(super) fn interpolate(l: &mut Lowering, op: &InterpolateOpIr) -> Lowered {
             return weighted(l, input, &op.x, &weights, &op.out);
         }
     };
-    let sizes = l.shape("sizes", &to)?;
+    let factors = match scales {
+        Some::<Vec<f64>>(spatial) => {
+            let all = [vec![1.0; from.len() - spatial.len()], spatial].concat();
+            Some(l.floats("scales", BurnType::F32, [all.len()], all)?)
+        }
+        None => None,
+    };
+    let sizes = if factors.is_some() { None } else { Some(l.shape("sizes", &to)?) };
     l.emit(Op::Resize { mode, coordinates }, &[input], &op.out)?;
-    // `Resize` leaves out its second and third input.
-    l.more_inputs([None, None, Some(sizes)]);
+    // `Resize` leaves out its second input, and one of the next two.
+    match factors {
+        Some(_) => l.more_inputs([None, factors]),
+        None => l.more_inputs([None, None, sizes]),
+    }
     Ok(())
 }
 
@@ -56,6 +70,14 @@ impl Axis {
     fn rounds_alike(&self) -> bool {
         let scale = self.to as f32 / self.from as f32;
         self.nearest().into_iter().enumerate().all(|(at, pixel)| (at as f32 / scale) as usize == pixel)
+    }
+
+    /// The factor between the sizes, if runtimes get the new size back from it, be it that they multiply in single or in double
+    /// precision.
+    fn scale(&self) -> Option<f64> {
+        let scale = self.to as f32 / self.from as f32;
+        let found = [(scale * self.from as f32) as usize, (f64::from(scale) * self.from as f64) as usize];
+        (found == [self.to; 2]).then_some(scale.into())
     }
 
     /// Burn's Lanczos weights of three lobes, a row for each new pixel: pixels outside are left out and the rest sums to 1.
@@ -116,4 +138,19 @@ pub(super) fn grid_sample(l: &mut Lowering, op: &GridSample2dOpIr) -> Lowered {
     };
     let inputs = [l.input(&op.tensor)?, l.input(&op.grid)?];
     l.emit(Op::GridSample { mode, padding, align_corners: op.options.align_corners }, &inputs, &op.out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn factors_give_the_size_back_or_are_not_used() {
+        let scale = |from, to| Axis { from, to }.scale();
+        assert_eq!([scale(3, 6), scale(6, 9), scale(8, 2)], [Some(2.0), Some(1.5), Some(0.25)]);
+        // Rounded up, in either precision.
+        assert_eq!(scale(9, 12), Some(f64::from(4.0f32 / 3.0)));
+        // Rounded down: 6.9999998 in double precision; in single precision it differs for 29 to 1 only.
+        assert_eq!([scale(3, 5), scale(3, 7), scale(7, 31)], [None; 3]);
+    }
 }

@@ -248,11 +248,15 @@ fn interpolation() {
         ("cubic", InterpolateMode::Bicubic, false),
     ];
     for (name, mode, corners) in modes {
-        let forward = move |_: &Weights, x: Tensor<4>| {
-            let options = InterpolateOptions::new(mode.clone()).with_align_corners(corners);
-            interpolate(x, options.with_output_size([10, 9]))
-        };
-        check(name, &[3, 5, 6], forward);
+        // By factors, and by sizes where single precision cannot say them.
+        for size in [[10, 9], [9, 10]] {
+            let mode = mode.clone();
+            let forward = move |_: &Weights, x: Tensor<4>| {
+                let options = InterpolateOptions::new(mode.clone()).with_align_corners(corners);
+                interpolate(x, options.with_output_size(size))
+            };
+            check(name, &[3, 5, 6], forward);
+        }
     }
 }
 
