@@ -4,10 +4,9 @@ use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Gelu, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use export::Exporter;
 
-use super::{agrees, any_picture, conv};
-use crate::{batch_of, filled, known};
+use super::conv;
+use crate::{filled, known};
 
 #[derive(Module, Debug)]
 struct Block {
@@ -20,7 +19,7 @@ struct Block {
 }
 
 #[derive(Module, Debug)]
-struct ConvNext {
+pub struct ConvNext {
     stem: Conv2d,
     blocks: Vec<Block>,
     norm: LayerNorm,
@@ -48,7 +47,7 @@ impl Block {
 }
 
 impl ConvNext {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let device = Device::flex();
         filled(Self {
             stem: Conv2dConfig::new([3, 12], [4, 4]).with_stride([4, 4]).init(&device),
@@ -58,16 +57,25 @@ impl ConvNext {
         })
     }
 
-    fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+    pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         let x = self.blocks.iter().fold(self.stem.forward(images), |x, block| block.forward(x));
         self.head.forward(self.norm.forward(x.mean_dim(3).mean_dim(2).flatten::<2>(1, 3)))
     }
 }
 
-#[test]
-fn convnext() {
-    let exporter = Exporter::new("convnext").input("image", batch_of(&[3, 32, 16])).output("logits");
-    agrees(&exporter, &ConvNext::new(), ConvNext::forward);
-    let exporter = Exporter::new("convnext-any").input("image", any_picture(3));
-    agrees(&exporter, &ConvNext::new(), ConvNext::forward);
+#[cfg(test)]
+mod tests {
+    use export::Exporter;
+
+    use super::ConvNext;
+    use crate::batch_of;
+    use crate::networks::agrees::{agrees, any_picture};
+
+    #[test]
+    fn convnext() {
+        let exporter = Exporter::new("convnext").input("image", batch_of(&[3, 32, 16])).output("logits");
+        agrees(&exporter, &ConvNext::new(), ConvNext::forward);
+        let exporter = Exporter::new("convnext-any").input("image", any_picture(3));
+        agrees(&exporter, &ConvNext::new(), ConvNext::forward);
+    }
 }

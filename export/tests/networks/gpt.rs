@@ -3,18 +3,16 @@
 use burn::module::Module;
 use burn::nn::{Embedding, EmbeddingConfig, Gelu, LayerNorm, LayerNormConfig};
 use burn::tensor::{Bool, Device, Int, Tensor};
-use contract::Axis;
-use export::Exporter;
 
-use super::{agrees, vit::Block};
-use crate::{batch_of, filled, operators};
+use super::vit::Block;
+use crate::filled;
 
 const WIDTH: usize = 16;
-const TOKENS: usize = 11;
+pub const TOKENS: usize = 11;
 const CONTEXT: usize = 24;
 
 #[derive(Module, Debug)]
-struct Gpt {
+pub struct Gpt {
     wte: Embedding,
     wpe: Embedding,
     h: Vec<Block>,
@@ -22,7 +20,7 @@ struct Gpt {
 }
 
 impl Gpt {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let device = Device::flex();
         filled(Self {
             wte: EmbeddingConfig::new(TOKENS, WIDTH).init(&device),
@@ -32,7 +30,7 @@ impl Gpt {
         })
     }
 
-    fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+    pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         let [batch, length] = tokens.dims();
         let device = tokens.device();
         let positions = Tensor::arange(0..length as i64, &device).unsqueeze::<2>();
@@ -43,19 +41,29 @@ impl Gpt {
     }
 }
 
-#[test]
-fn gpt() {
-    let exporter = Exporter::new("gpt").integers("tokens", batch_of(&[7]), 0, TOKENS as i64).output("logits");
-    agrees(&exporter, &Gpt::new(), Gpt::forward);
-}
+#[cfg(test)]
+mod tests {
+    use contract::Axis;
+    use export::Exporter;
 
-#[test]
-fn gpt_of_any_length() {
-    let exporter = Exporter::new("gpt-any")
-        .integers("tokens", [Axis::Symbol("batch".into()), Axis::Symbol("length".into())], 0, TOKENS as i64)
-        .recorded_at("length", [4, 7, 24])
-        .output("logits");
-    let model = agrees(&exporter, &Gpt::new(), Gpt::forward);
-    // Positions and the mask are computed from the length.
-    assert!(operators(&model).contains(&"Range".to_owned()));
+    use super::{Gpt, TOKENS};
+    use crate::networks::agrees::agrees;
+    use crate::{batch_of, operators};
+
+    #[test]
+    fn gpt() {
+        let exporter = Exporter::new("gpt").integers("tokens", batch_of(&[7]), 0, TOKENS as i64).output("logits");
+        agrees(&exporter, &Gpt::new(), Gpt::forward);
+    }
+
+    #[test]
+    fn gpt_of_any_length() {
+        let exporter = Exporter::new("gpt-any")
+            .integers("tokens", [Axis::Symbol("batch".into()), Axis::Symbol("length".into())], 0, TOKENS as i64)
+            .recorded_at("length", [4, 7, 24])
+            .output("logits");
+        let model = agrees(&exporter, &Gpt::new(), Gpt::forward);
+        // Positions and the mask are computed from the length.
+        assert!(operators(&model).contains(&"Range".to_owned()));
+    }
 }

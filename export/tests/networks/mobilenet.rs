@@ -7,10 +7,9 @@ use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
 use burn::tensor::activation::{hard_sigmoid, hard_swish, relu, silu};
 use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Tensor};
-use export::Exporter;
 
-use super::{agrees, any_picture, conv};
-use crate::{batch_of, filled};
+use super::conv;
+use crate::filled;
 
 #[derive(Module, Debug)]
 struct ConvNorm {
@@ -29,7 +28,7 @@ struct Inverted {
 }
 
 #[derive(Module, Debug)]
-struct MobileNet {
+pub struct MobileNet {
     stem: ConvNorm,
     features: Vec<Inverted>,
     last: ConvNorm,
@@ -76,7 +75,7 @@ impl Inverted {
 }
 
 impl MobileNet {
-    fn new() -> Self {
+    pub fn new() -> Self {
         filled(Self {
             stem: ConvNorm::new([3, 8], 3, 2, 1),
             features: vec![
@@ -89,7 +88,7 @@ impl MobileNet {
         })
     }
 
-    fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+    pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         let x = hard_swish(self.stem.forward(images));
         let x = self.features.iter().fold(x, |x, block| block.forward(x));
         let x = adaptive_avg_pool2d(silu(self.last.forward(x)), [1, 1]);
@@ -97,14 +96,23 @@ impl MobileNet {
     }
 }
 
-#[test]
-fn mobilenet() {
-    let exporter = Exporter::new("mobilenet").input("image", batch_of(&[3, 32, 24])).output("logits");
-    let model = agrees(&exporter, &MobileNet::new(), MobileNet::forward);
-    assert!(!crate::operators(&model).contains(&"BatchNormalization".to_owned()));
-    let exporter = Exporter::new("mobilenet-any")
-        .input("image", any_picture(3))
-        .recorded_at("height", [16, 24, 40])
-        .recorded_at("width", [16, 24, 40]);
-    agrees(&exporter, &MobileNet::new(), MobileNet::forward);
+#[cfg(test)]
+mod tests {
+    use export::Exporter;
+
+    use super::MobileNet;
+    use crate::batch_of;
+    use crate::networks::agrees::{agrees, any_picture};
+
+    #[test]
+    fn mobilenet() {
+        let exporter = Exporter::new("mobilenet").input("image", batch_of(&[3, 32, 24])).output("logits");
+        let model = agrees(&exporter, &MobileNet::new(), MobileNet::forward);
+        assert!(!crate::operators(&model).contains(&"BatchNormalization".to_owned()));
+        let exporter = Exporter::new("mobilenet-any")
+            .input("image", any_picture(3))
+            .recorded_at("height", [16, 24, 40])
+            .recorded_at("width", [16, 24, 40]);
+        agrees(&exporter, &MobileNet::new(), MobileNet::forward);
+    }
 }

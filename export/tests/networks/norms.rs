@@ -5,13 +5,12 @@ use burn::nn::conv::Conv2d;
 use burn::nn::{GroupNorm, GroupNormConfig, InstanceNorm, InstanceNormConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
-use export::Exporter;
 
-use super::{agrees, any_picture, conv};
-use crate::{batch_of, filled, operators};
+use super::conv;
+use crate::filled;
 
 #[derive(Module, Debug)]
-struct Norms {
+pub struct Norms {
     conv1: Conv2d,
     group: GroupNorm,
     conv2: Conv2d,
@@ -19,7 +18,7 @@ struct Norms {
 }
 
 impl Norms {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let device = Device::flex();
         filled(Self {
             conv1: conv([3, 8], 3, 2, 1, true),
@@ -29,29 +28,38 @@ impl Norms {
         })
     }
 
-    fn forward(&self, image: Tensor<4>) -> Tensor<4> {
+    pub fn forward(&self, image: Tensor<4>) -> Tensor<4> {
         let x = relu(self.group.forward(self.conv1.forward(image)));
         self.instance.forward(self.conv2.forward(x))
     }
 }
 
-/// What is left of them: one node where every channel is a group, one between reshapes else.
-const LEFT: [&str; 9] =
-    ["Conv", "Reshape", "InstanceNormalization", "Reshape", "Mul", "Add", "Relu", "Conv", "InstanceNormalization"];
+#[cfg(test)]
+mod tests {
+    use export::Exporter;
 
-#[test]
-fn norms() {
-    let exporter = Exporter::new("norms").input("image", batch_of(&[3, 10, 12])).output("map");
-    let model = agrees(&exporter, &Norms::new(), Norms::forward);
-    assert_eq!(operators(&model), LEFT);
-    let names: Vec<_> = model.graph().nodes.iter().map(|node| node.name.as_str()).collect();
-    assert!(names[8].starts_with("instance/InstanceNormalization"), "{names:?}");
-}
+    use super::Norms;
+    use crate::networks::agrees::{agrees, any_picture};
+    use crate::{batch_of, operators};
 
-#[test]
-fn norms_of_any_picture() {
-    let exporter = Exporter::new("norms-any").input("image", any_picture(3)).output("map");
-    let model = agrees(&exporter, &Norms::new(), Norms::forward);
-    let count = |name: &str| operators(&model).iter().filter(|operator| *operator == name).count();
-    assert_eq!((count("InstanceNormalization"), count("ReduceMean"), count("Sqrt")), (2, 0, 0));
+    /// What is left of them: one node where every channel is a group, one between reshapes else.
+    const LEFT: [&str; 9] =
+        ["Conv", "Reshape", "InstanceNormalization", "Reshape", "Mul", "Add", "Relu", "Conv", "InstanceNormalization"];
+
+    #[test]
+    fn norms() {
+        let exporter = Exporter::new("norms").input("image", batch_of(&[3, 10, 12])).output("map");
+        let model = agrees(&exporter, &Norms::new(), Norms::forward);
+        assert_eq!(operators(&model), LEFT);
+        let names: Vec<_> = model.graph().nodes.iter().map(|node| node.name.as_str()).collect();
+        assert!(names[8].starts_with("instance/InstanceNormalization"), "{names:?}");
+    }
+
+    #[test]
+    fn norms_of_any_picture() {
+        let exporter = Exporter::new("norms-any").input("image", any_picture(3)).output("map");
+        let model = agrees(&exporter, &Norms::new(), Norms::forward);
+        let count = |name: &str| operators(&model).iter().filter(|operator| *operator == name).count();
+        assert_eq!((count("InstanceNormalization"), count("ReduceMean"), count("Sqrt")), (2, 0, 0));
+    }
 }

@@ -6,10 +6,9 @@ use burn::nn::pool::{AdaptiveAvgPool2d, AdaptiveAvgPool2dConfig, MaxPool2d, MaxP
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
-use export::Exporter;
 
-use super::{agrees, any_picture, conv};
-use crate::{batch_of, filled, operators};
+use super::conv;
+use crate::filled;
 
 #[derive(Module, Debug)]
 struct Residual {
@@ -19,7 +18,7 @@ struct Residual {
 }
 
 #[derive(Module, Debug)]
-struct ResNet {
+pub struct ResNet {
     conv1: Conv2d,
     bn1: BatchNorm,
     maxpool: MaxPool2d,
@@ -64,7 +63,7 @@ impl Residual {
 }
 
 impl ResNet {
-    fn new(blocks: [usize; 4], kernels: &[usize]) -> Self {
+    pub fn new(blocks: [usize; 4], kernels: &[usize]) -> Self {
         let mut channels = 8;
         let layers = blocks
             .iter()
@@ -92,34 +91,43 @@ impl ResNet {
         })
     }
 
-    fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+    pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         let x = self.maxpool.forward(relu(self.bn1.forward(self.conv1.forward(images))));
         let x = self.layers.iter().flatten().fold(x, |x, block| block.forward(x));
         self.fc.forward(self.avgpool.forward(x).flatten(1, 3))
     }
 }
 
-#[test]
-fn resnet_18() {
-    let exporter = Exporter::new("resnet18").input("image", batch_of(&[3, 64, 32])).output("logits");
-    let model = agrees(&exporter, &ResNet::new([2, 2, 2, 2], &[3, 3]), ResNet::forward);
-    // 20 convolutions, 17 activations, 8 sums, 2 poolings, one flattening, one product: nothing else.
-    assert_eq!(model.graph().nodes.len(), 20 + 17 + 8 + 2 + 1 + 1, "{:?}", operators(&model));
-    let names: Vec<_> = model.graph().nodes.iter().map(|node| node.name.as_str()).collect();
-    for name in ["conv1", "layers.0.1.convs.1", "layers.3.0.downsample.0", "fc"] {
-        assert!(names.contains(&name), "{name} is missing in {names:?}");
+#[cfg(test)]
+mod tests {
+    use export::Exporter;
+
+    use super::ResNet;
+    use crate::networks::agrees::{agrees, any_picture};
+    use crate::{batch_of, operators};
+
+    #[test]
+    fn resnet_18() {
+        let exporter = Exporter::new("resnet18").input("image", batch_of(&[3, 64, 32])).output("logits");
+        let model = agrees(&exporter, &ResNet::new([2, 2, 2, 2], &[3, 3]), ResNet::forward);
+        // 20 convolutions, 17 activations, 8 sums, 2 poolings, one flattening, one product: nothing else.
+        assert_eq!(model.graph().nodes.len(), 20 + 17 + 8 + 2 + 1 + 1, "{:?}", operators(&model));
+        let names: Vec<_> = model.graph().nodes.iter().map(|node| node.name.as_str()).collect();
+        for name in ["conv1", "layers.0.1.convs.1", "layers.3.0.downsample.0", "fc"] {
+            assert!(names.contains(&name), "{name} is missing in {names:?}");
+        }
     }
-}
 
-#[test]
-fn resnet_50() {
-    let exporter = Exporter::new("resnet50").input("image", batch_of(&[3, 32, 64])).output("logits");
-    let model = agrees(&exporter, &ResNet::new([3, 4, 6, 3], &[1, 3, 1]), ResNet::forward);
-    assert_eq!(model.graph().nodes.len(), 53 + 49 + 16 + 2 + 1 + 1, "{:?}", operators(&model));
-}
+    #[test]
+    fn resnet_50() {
+        let exporter = Exporter::new("resnet50").input("image", batch_of(&[3, 32, 64])).output("logits");
+        let model = agrees(&exporter, &ResNet::new([3, 4, 6, 3], &[1, 3, 1]), ResNet::forward);
+        assert_eq!(model.graph().nodes.len(), 53 + 49 + 16 + 2 + 1 + 1, "{:?}", operators(&model));
+    }
 
-#[test]
-fn resnet_of_any_picture() {
-    let exporter = Exporter::new("resnet18-any").input("image", any_picture(3)).output("logits");
-    agrees(&exporter, &ResNet::new([1, 1, 1, 1], &[3, 3]), ResNet::forward);
+    #[test]
+    fn resnet_of_any_picture() {
+        let exporter = Exporter::new("resnet18-any").input("image", any_picture(3)).output("logits");
+        agrees(&exporter, &ResNet::new([1, 1, 1, 1], &[3, 3]), ResNet::forward);
+    }
 }

@@ -9,11 +9,9 @@ use burn::tensor::activation::{leaky_relu, sigmoid};
 use burn::tensor::module::interpolate;
 use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
 use burn::tensor::{Device, Tensor};
-use contract::Axis;
-use export::Exporter;
 
-use super::{agrees, any_picture, conv};
-use crate::{batch_of, filled};
+use super::conv;
+use crate::filled;
 
 #[derive(Module, Debug)]
 struct Double {
@@ -23,7 +21,7 @@ struct Double {
 }
 
 #[derive(Module, Debug)]
-struct UNet {
+pub struct UNet {
     down: Vec<Double>,
     pool: MaxPool2d,
     bottom: Double,
@@ -48,7 +46,7 @@ impl Double {
 }
 
 impl UNet {
-    fn new() -> Self {
+    pub fn new() -> Self {
         filled(Self {
             down: vec![Double::new(1, 4), Double::new(4, 8)],
             pool: MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init(),
@@ -60,7 +58,7 @@ impl UNet {
         })
     }
 
-    fn forward(&self, image: Tensor<4>) -> Tensor<4> {
+    pub fn forward(&self, image: Tensor<4>) -> Tensor<4> {
         let first = self.down[0].forward(image);
         let second = self.down[1].forward(self.pool.forward(first.clone()));
         let x = self.bottom.forward(self.pool.forward(second.clone()));
@@ -74,22 +72,32 @@ impl UNet {
     }
 }
 
-#[test]
-fn unet() {
-    let exporter = Exporter::new("unet").input("image", batch_of(&[1, 16, 24])).output("mask");
-    let model = agrees(&exporter, &UNet::new(), UNet::forward);
-    assert!(!crate::operators(&model).contains(&"BatchNormalization".to_owned()));
-}
+#[cfg(test)]
+mod tests {
+    use contract::Axis;
+    use export::Exporter;
 
-#[test]
-fn unet_of_any_picture() {
-    // Two halvings and a transposed convolution that doubles: only multiples of 4 fit together.
-    let exporter = Exporter::new("unet-any")
-        .input("image", any_picture(1))
-        .recorded_at("height", [16, 24, 40])
-        .recorded_at("width", [8, 12, 20])
-        .output("mask");
-    let model = agrees(&exporter, &UNet::new(), UNet::forward);
-    let [batch, height, width] = ["batch", "height", "width"].map(|name| Axis::Symbol(name.into()));
-    assert_eq!(model.outputs()[0].1, [batch, Axis::Size(2), height, width]);
+    use super::UNet;
+    use crate::batch_of;
+    use crate::networks::agrees::{agrees, any_picture};
+
+    #[test]
+    fn unet() {
+        let exporter = Exporter::new("unet").input("image", batch_of(&[1, 16, 24])).output("mask");
+        let model = agrees(&exporter, &UNet::new(), UNet::forward);
+        assert!(!crate::operators(&model).contains(&"BatchNormalization".to_owned()));
+    }
+
+    #[test]
+    fn unet_of_any_picture() {
+        // Two halvings and a transposed convolution that doubles: only multiples of 4 fit together.
+        let exporter = Exporter::new("unet-any")
+            .input("image", any_picture(1))
+            .recorded_at("height", [16, 24, 40])
+            .recorded_at("width", [8, 12, 20])
+            .output("mask");
+        let model = agrees(&exporter, &UNet::new(), UNet::forward);
+        let [batch, height, width] = ["batch", "height", "width"].map(|name| Axis::Symbol(name.into()));
+        assert_eq!(model.outputs()[0].1, [batch, Axis::Size(2), height, width]);
+    }
 }

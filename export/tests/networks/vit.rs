@@ -5,10 +5,8 @@ use burn::nn::attention::{MhaInput, MultiHeadAttention, MultiHeadAttentionConfig
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Dropout, DropoutConfig, Gelu, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use export::Exporter;
 
-use super::agrees;
-use crate::{batch_of, filled, known, operators};
+use crate::{filled, known};
 
 const WIDTH: usize = 24;
 
@@ -29,7 +27,7 @@ pub struct Block {
 }
 
 #[derive(Module, Debug)]
-struct Vit {
+pub struct Vit {
     patch_embed: Conv2d,
     cls_token: Param<Tensor<3>>,
     pos_embed: Param<Tensor<3>>,
@@ -69,7 +67,7 @@ impl Block {
 }
 
 impl Vit {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let device = Device::flex();
         filled(Self {
             patch_embed: Conv2dConfig::new([3, WIDTH], [8, 8]).with_stride([8, 8]).init(&device),
@@ -81,7 +79,7 @@ impl Vit {
         })
     }
 
-    fn forward(&self, images: Tensor<4>) -> (Tensor<2>, Tensor<3>) {
+    pub fn forward(&self, images: Tensor<4>) -> (Tensor<2>, Tensor<3>) {
         let patches = self.patch_embed.forward(images).flatten::<3>(2, 3).swap_dims(1, 2);
         let [batch, ..] = patches.dims();
         let token = self.cls_token.val().expand([batch, 1, WIDTH]);
@@ -91,16 +89,25 @@ impl Vit {
     }
 }
 
-#[test]
-fn vit() {
-    let exporter = Exporter::new("vit").input("image", batch_of(&[3, 16, 32])).output("logits").output("patches");
-    let model = agrees(&exporter, &Vit::new(), Vit::forward);
-    let names: Vec<_> = model.graph().nodes.iter().map(|node| node.name.as_str()).collect();
-    for name in ["patch_embed", "blocks.0.norm1", "blocks.1.attn.query", "blocks.1.mlp.fc2", "norm", "head"] {
-        assert!(names.contains(&name), "{name} is missing in {names:?}");
+#[cfg(test)]
+mod tests {
+    use export::Exporter;
+
+    use super::Vit;
+    use crate::networks::agrees::agrees;
+    use crate::{batch_of, operators};
+
+    #[test]
+    fn vit() {
+        let exporter = Exporter::new("vit").input("image", batch_of(&[3, 16, 32])).output("logits").output("patches");
+        let model = agrees(&exporter, &Vit::new(), Vit::forward);
+        let names: Vec<_> = model.graph().nodes.iter().map(|node| node.name.as_str()).collect();
+        for name in ["patch_embed", "blocks.0.norm1", "blocks.1.attn.query", "blocks.1.mlp.fc2", "norm", "head"] {
+            assert!(names.contains(&name), "{name} is missing in {names:?}");
+        }
+        assert!(model.graph().initialiser_named("cls_token").is_some());
+        let latest = operators(&exporter.opset(23).export(&Vit::new(), Vit::forward).unwrap());
+        let count = |name: &str| latest.iter().filter(|operator| *operator == name).count();
+        assert_eq!((count("Attention"), count("Softmax")), (2, 0), "{latest:?}");
     }
-    assert!(model.graph().initialiser_named("cls_token").is_some());
-    let latest = operators(&exporter.opset(23).export(&Vit::new(), Vit::forward).unwrap());
-    let count = |name: &str| latest.iter().filter(|operator| *operator == name).count();
-    assert_eq!((count("Attention"), count("Softmax")), (2, 0), "{latest:?}");
 }
