@@ -31,14 +31,14 @@ PALM = (1, 224, 224)
 
 
 class Features(torch.nn.Module):
-    """What a re-ID network gives in evaluation: the features of its head."""
+    """What a re-ID network gives in evaluation: the features of its head, `[batch, features, parts]` as in our file."""
 
     def __init__(self, network):
         super().__init__()
         self.network = network
 
     def forward(self, images):
-        return self.network(images)[1][0]
+        return self.network(images)[1][0].unsqueeze(2)
 
 
 class UnitRows(torch.nn.Module):
@@ -154,10 +154,9 @@ def nodes_left(path):
 
 
 def comparable(name, output):
-    """Rows of LMBN_n in whatever form a file answers, `[batch, F, 7]` or already joined, as unit rows; others without an axis for
-    a single part."""
+    """Rows of LMBN_n in whatever form a file answers, `[batch, F, 7]` or already joined, as unit rows."""
     if name != "LMBN_n":
-        return output.squeeze(2) if output.ndim == 3 and output.shape[2] == 1 else output
+        return output
     if output.ndim == 3:
         return embedding(torch.from_numpy(output)).numpy()
     return output / np.linalg.norm(output, axis=1, keepdims=True)
