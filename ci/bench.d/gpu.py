@@ -130,7 +130,7 @@ def arguments():
 
 
 def measure(a, device, network, precision, torch_device):
-    """One network on one device in one precision: (what was measured, what is wrong)."""
+    """One network on one device in one precision: (what was measured, None where the device lacks the precision; what is wrong)."""
     sizes = zip(("batch", "height", "width"), SHAPES[network])
     batch, height, width = (getattr(a, name) or default for name, default in sizes)
     shape = [f"--height={height}", f"--width={width}", f"--identities={a.identities}", f"--threads={a.threads}"]
@@ -138,7 +138,11 @@ def measure(a, device, network, precision, torch_device):
     amp = ["--use-amp"] if precision == "bfloat16" else []
     small = ["--batch=8", "--steps=1", "--warmup=0"]
     truth = run([*ours, *small, "--device=cpu"])["losses"][0]
-    first = run([*ours, *small, *amp, f"--device={device}"])["losses"][0]
+    answer = run([*ours, *small, *amp, f"--device={device}"])
+    if not answer["precision"].startswith(precision):
+        print(f"{network:9} {precision:9} not on this device: {answer['precision']}")
+        return None, []
+    first = answer["losses"][0]
     wrong = []
     if not abs(first - truth) <= LIMITS[precision] * abs(truth):
         wrong.append(f"{network} in {precision}: loss {first} on {device}, {truth} on the CPU")
@@ -188,7 +192,7 @@ def main():
         for network in a.networks.split(","):
             for precision in LIMITS:
                 row, off = measure(a, device, network, precision, torch_device)
-                results.append(row)
+                results += [row] if row else []
                 wrong += off
     if a.json:
         a.json.parent.mkdir(parents=True, exist_ok=True)
