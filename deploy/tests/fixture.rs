@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use contract::{Axis, EmbeddingSpec, Exporter, Golden, InputSpec, ModelContract, OutputSpec, PictureSpec, Training};
+use contract::{
+    Axis, EmbeddingSpec, Exporter, Golden, InputSpec, ModelContract, OutputSpec, PictureSpec, Training, npy,
+};
 use image::RgbImage;
 use onnx::{
     AttributeProto, AttributeType, DataType, Dimension, DimensionProto, GraphProto, Message, ModelProto, NodeProto,
@@ -95,9 +97,11 @@ impl Fixture {
         path
     }
 
-    /// Rows of an embeddings folder, read by another reader than the program's.
+    /// Rows of an embeddings folder.
     pub(crate) fn rows(&self, folder: &str) -> (ndarray::Array2<f32>, Vec<serde_json::Value>) {
-        let array = ndarray_npy::read_npy(self.path(folder).join("embeddings.npy")).unwrap();
+        let bytes = std::fs::read(self.path(folder).join("embeddings.npy")).unwrap();
+        let (values, rows, dim) = npy::Array::decode(&bytes).unwrap().into_matrix().unwrap();
+        let array = ndarray::Array2::from_shape_vec((rows, dim), values).unwrap();
         let lines = std::fs::read_to_string(self.path(folder).join("rows.jsonl")).unwrap();
         (array, lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
     }
