@@ -1,6 +1,8 @@
 //! What tests leave for others to look at: each model with an input and its answer, in the layout of ONNX's own test data.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use burn::tensor::{DType, TensorData};
 use export::ExportedModel;
@@ -41,7 +43,14 @@ pub fn keep_bundle(bundle: &Path, name: &str) {
 }
 
 /// `model.onnx` and `test_data_set_0/{input,output}_N.pb`.
+///
+/// # Panics
+/// If another test keeps a model of that name: the files of both would mix.
 fn write(folder: &Path, model: &[u8], inputs: Vec<(String, TensorData)>, outputs: Vec<(String, TensorData)>) {
+    static KEPT: Mutex<BTreeMap<PathBuf, String>> = Mutex::new(BTreeMap::new());
+    let test = std::thread::current().name().unwrap_or_default().to_owned();
+    let other = KEPT.lock().unwrap().insert(folder.to_owned(), test.clone());
+    assert!(other.as_ref().is_none_or(|other| *other == test), "{other:?} and {test} both keep {}", folder.display());
     let data = folder.join("test_data_set_0");
     std::fs::create_dir_all(&data).unwrap();
     contract::files::write(&folder.join("model.onnx"), model).unwrap();

@@ -275,7 +275,7 @@ fn only_constants_that_count_up_follow_a_size() {
 #[test]
 fn a_linear_layer_is_one_whatever_the_sizes() {
     let linear = burn::nn::LinearConfig::new(6, 40).init(&Device::flex());
-    let model = Exporter::new("linear")
+    let model = Exporter::new("linear layer")
         .input("x", [symbol("batch"), symbol("length"), Axis::Size(6)])
         .recorded_at("length", [31, 32, 33])
         .export(&linear, |linear: &burn::nn::Linear, x: Tensor<3>| linear.forward(x))

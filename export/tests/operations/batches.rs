@@ -233,7 +233,7 @@ fn poolings() {
         )
     });
     check("global", &[4, 9, 8], |_, x: T| adaptive_avg_pool2d(x, [1, 1]));
-    check("halves", &[4, 8, 6], |_, x: T| adaptive_avg_pool2d(x, [2, 1]));
+    check("two bins", &[4, 8, 6], |_, x: T| adaptive_avg_pool2d(x, [2, 1]));
     check("uneven", &[4, 7, 5], |_, x: T| adaptive_avg_pool2d(x, [3, 2]));
     check("maxima", &[4, 9, 8], |_, x: T| x.max_dim(3).max_dim(2));
 }
