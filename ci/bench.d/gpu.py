@@ -67,6 +67,7 @@ def golden(program, device):
     print(f"references: {sum(how == 'ok' for how in ended.values())} of {len(ended)} tests hold on {device}", flush=True)
     if done.returncode:
         print(done.stdout, file=sys.stderr)
+        ended["the test program"] = f"exit code {done.returncode}"
     return ended
 
 
