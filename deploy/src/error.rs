@@ -2,17 +2,18 @@
 
 use std::path::PathBuf;
 
-use contract::{ContractError, preprocess::PictureError, runtime::RuntimeError};
+use contract::{ContractError, preprocess::PictureError};
+use onnxruntime::RuntimeError;
 
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeployError {
     /// `ORT_DYLIB_PATH` is wrong.
-    #[error("{}", contract::runtime::advice(std::path::Path::new(contract::runtime::LIBRARY)))]
+    #[error("{}", onnxruntime::advice(std::path::Path::new(onnxruntime::LIBRARY)))]
     Locate(#[from] RuntimeError),
     /// The ONNX Runtime library does not load or is too old.
-    #[error("{}", contract::runtime::advice(path))]
+    #[error("{}", onnxruntime::advice(path))]
     Load {
         /// The library.
         path: PathBuf,
@@ -322,13 +323,13 @@ pub enum DeployError {
     },
     /// A dataset cannot be used.
     #[error(transparent)]
-    Dataset(#[from] contract::dataset::DatasetError),
+    Dataset(#[from] datasets::DatasetError),
     /// Metrics cannot be computed.
     #[error(transparent)]
     Metrics(#[from] metrics::MetricsError),
     /// A file cannot be written.
     #[error(transparent)]
-    Files(#[from] contract::files::WriteError),
+    Files(#[from] files::WriteError),
 }
 
 /// The largest of the rates, which is the easiest to tell.

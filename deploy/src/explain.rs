@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use contract::files;
-use contract::report::attention::{CSV_HEADER, Summary, Weights};
+use ::report::attention::{CSV_HEADER, Summary, Weights};
 
 use crate::session::Model;
 use crate::{DeployError, embed, gallery::Picture};

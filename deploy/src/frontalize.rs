@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use contract::npy::Array;
+use files::npy::Array;
 use serde::Deserialize;
 
 use crate::DeployError;
@@ -276,8 +276,8 @@ mod tests {
     #[test]
     fn every_form_gives_the_same_poses() {
         let values = [1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0];
-        let npy = contract::npy::encode(&[2, 3], &values);
-        let wide = contract::npy::encode(&[2, 3], &values.map(f64::from));
+        let npy = files::npy::encode(&[2, 3], &values);
+        let wide = files::npy::encode(&[2, 3], &values.map(f64::from));
         for (name, bytes) in [
             ("a.npy", npy.as_slice()),
             ("b.npy", wide.as_slice()),
@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (name, bytes, word) in [
-            ("a.npy", contract::npy::encode(&[3, 2], &[0.0f32; 6]), "[rows, 3]"),
+            ("a.npy", files::npy::encode(&[3, 2], &[0.0f32; 6]), "[rows, 3]"),
             ("b.npy", b"PK".to_vec(), "not a .npy"),
             ("c.csv", b"1,2,3\n4,5,6\n".to_vec(), "header"),
             ("d.csv", b"yaw,pitch\n1,2\n".to_vec(), "2 columns"),

@@ -1,4 +1,4 @@
-//! ONNX Runtime: loaded once per process, from where [`contract::runtime::locate`] finds it.
+//! ONNX Runtime: loaded once per process, from where [`onnxruntime::locate`] finds it.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -25,7 +25,7 @@ impl std::fmt::Debug for Runtime {
 /// Loads ONNX Runtime, or returns what is loaded already.
 ///
 /// # Errors
-/// If there is no library, it does not load, or it is older than [`contract::runtime::OLDEST`].
+/// If there is no library, it does not load, or it is older than [`onnxruntime::OLDEST`].
 pub fn load() -> Result<Runtime, DeployError> {
     static LOADED: OnceLock<Runtime> = OnceLock::new();
     static LOADING: std::sync::Mutex<()> = std::sync::Mutex::new(());
@@ -33,7 +33,7 @@ pub fn load() -> Result<Runtime, DeployError> {
     if let Some(runtime) = LOADED.get() {
         return Ok(runtime.clone());
     }
-    let library = contract::runtime::locate()?;
+    let library = onnxruntime::locate()?;
     let builder = ort::init_from(&library).map_err(|source| DeployError::Load { path: library.clone(), source })?;
     let environment = builder
         .with_name("vitrine")
@@ -48,11 +48,11 @@ pub fn load() -> Result<Runtime, DeployError> {
 impl Runtime {
     /// The file that really is loaded, links resolved, where the system tells.
     pub fn file(&self) -> PathBuf {
-        contract::runtime::loaded(&self.library)
+        onnxruntime::loaded(&self.library)
     }
 
     /// Release of the library, where it tells.
     pub fn version(&self) -> Option<String> {
-        contract::runtime::version(&self.library)
+        onnxruntime::version(&self.library)
     }
 }

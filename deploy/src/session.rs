@@ -618,11 +618,11 @@ fn open_session(
 /// The model file at `path` and those called `beside` in its folder; those that we named must hold what their name promises.
 fn model_files(path: &Path, bytes: &[u8], beside: &[String]) -> Result<Vec<ModelFile>, DeployError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let mut all = vec![ModelFile { name, sha256: contract::hex(&Sha256::digest(bytes)), bytes: bytes.len() as u64 }];
+    let mut all = vec![ModelFile { name, sha256: hex::encode(Sha256::digest(bytes)), bytes: bytes.len() as u64 }];
     for name in beside {
         let unreadable = |source| DeployError::Read { path: path.with_file_name(name), source };
-        let (sha256, bytes) = contract::files::sha256(&path.with_file_name(name)).map_err(unreadable)?;
-        if let Some(promised) = contract::files::promised_sha256(name).filter(|digits| !sha256.starts_with(*digits)) {
+        let (sha256, bytes) = files::sha256(&path.with_file_name(name)).map_err(unreadable)?;
+        if let Some(promised) = files::promised_sha256(name).filter(|digits| !sha256.starts_with(*digits)) {
             let (path, file, promised) = (path.to_owned(), name.clone(), promised.to_owned());
             return Err(DeployError::Weights { path, file, promised, sha256 });
         }
@@ -639,7 +639,7 @@ fn identity(files: &[ModelFile]) -> String {
         [model, beside @ ..] => {
             let mut hash = Sha256::new_with_prefix(&model.sha256);
             beside.iter().for_each(|file| hash.update(format!("\n{}  {}", file.sha256, file.name)));
-            contract::hex(&hash.finalize())
+            hex::encode(hash.finalize())
         }
         [] => String::new(),
     }

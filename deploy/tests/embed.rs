@@ -68,7 +68,7 @@ fn broken_pictures_are_skipped_counted_and_named() {
     let (values, rows) = fixture.rows("out");
     let paths: Vec<_> = rows.iter().map(|row| row["path"].as_str().unwrap().to_owned()).collect();
     assert_eq!(values.nrows(), 10);
-    good.sort_by(|a, b| contract::dataset::natural(a, b));
+    good.sort_by(|a, b| datasets::natural(a, b));
     assert_eq!(paths, good.iter().map(|path| path.to_str().unwrap()).collect::<Vec<_>>());
     for (row, path) in values.rows().into_iter().zip(&good) {
         let expected = reference_embedding(path);

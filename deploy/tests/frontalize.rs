@@ -1,7 +1,7 @@
 //! `deploy frontalize`, and `deploy search --frontalize`, with a frontaliser whose rule is known: features − pose·W.
 
-use contract::npy::{Array, encode};
 use contract::{Axis, InputSpec, ModelContract, OutputSpec};
+use files::npy::{Array, encode};
 use fixtures::{HeadsConfig, head};
 use onnx::{GraphProto, ModelProto, NodeProto};
 use serde_json::Value;

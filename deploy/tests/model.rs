@@ -114,8 +114,8 @@ fn weights_beside_a_model_are_those_it_was_written_with() {
     let fixture = Fixture::new();
     let raw = model().graph.unwrap().initializer[0].raw_data.clone();
     std::fs::write(fixture.path("raw"), &raw).unwrap();
-    let (hash, _) = contract::files::sha256(&fixture.path("raw")).unwrap();
-    let name = contract::files::weights_name(&hash);
+    let (hash, _) = files::sha256(&fixture.path("raw")).unwrap();
+    let name = files::weights_name(&hash);
     let bytes = apart(&fixture, "in", &name, model());
     assert_eq!(bytes, raw);
     let json: serde_json::Value = serde_json::from_str(&fixture.run("inspect @in --format json").done()).unwrap();

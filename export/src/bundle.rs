@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use contract::files::WriteError;
-use contract::{Axis, ModelContract, files};
+use contract::{Axis, ModelContract};
+use files::WriteError;
 
 use crate::certificate::{self, Certificate};
 use crate::encode::Encoded;

@@ -195,7 +195,7 @@ impl ModelFacts {
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    contract::hex(&Sha256::digest(bytes))
+    hex::encode(Sha256::digest(bytes))
 }
 
 /// Hash of the constants of the checked model at `path`: names, types, shapes and values in the order of the file.
@@ -205,7 +205,7 @@ pub(crate) fn weights_sha256(model: &ModelProto, path: &Path) -> std::io::Result
         hash.update(format!("{} {} {:?}\n", tensor.name, tensor.data_type, tensor.dims));
         onnx::tensor_bytes(path, tensor, |piece| hash.update(piece))?;
     }
-    Ok(contract::hex(&hash.finalize()))
+    Ok(hex::encode(hash.finalize()))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use contract::files::{self, WriteError};
+use files::{self, WriteError};
 use onnx::{
     AttributeProto, AttributeType, DataLocation, DataType, Dimension, DimensionProto, GraphProto, Message, ModelProto,
     NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto,
@@ -85,7 +85,7 @@ impl DataFile {
                     bytes += piece.len() as u64;
                 }
             }
-            let sha256 = contract::hex(&hash.finalize());
+            let sha256 = hex::encode(hash.finalize());
             let name = files::weights_name(&sha256);
             std::fs::rename(unnamed, folder.path().join(&name))?;
             Ok(Self { name, sha256, bytes, folder })

@@ -149,7 +149,7 @@ pub enum ExportError {
         Box<onnx::DecodeError>,
     ),
     /// ONNX Runtime cannot be found or loaded.
-    #[error("{}", contract::runtime::advice(path))]
+    #[error("{}", onnxruntime::advice(path))]
     RuntimeMissing {
         /// Library that was tried.
         path: PathBuf,
@@ -161,7 +161,7 @@ pub enum ExportError {
     RuntimePath(
         /// The cause.
         #[from]
-        contract::runtime::RuntimeError,
+        onnxruntime::RuntimeError,
     ),
     /// ONNX Runtime refuses the model or fails to run it.
     #[error("onnx runtime {doing} failed")]
@@ -243,7 +243,7 @@ pub enum ExportError {
     Write(
         /// The cause.
         #[from]
-        contract::files::WriteError,
+        files::WriteError,
     ),
 }
 

@@ -101,7 +101,7 @@ fn batch(text: &str) -> Result<Axis, String> {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse_from(contract::cli::arguments());
+    let cli = Cli::parse_from(terminal::arguments());
     let done = match (&cli.command, &cli.args.onnx) {
         (Some(Command::Verify(args)), _) => verify_command::run(args),
         (None, Some(checkpoint)) => export(checkpoint, &cli.args).map(|()| ExitCode::SUCCESS),
@@ -110,7 +110,7 @@ fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
     };
-    done.unwrap_or_else(|error| contract::cli::fail(error.as_ref()))
+    done.unwrap_or_else(|error| terminal::fail(error.as_ref()))
 }
 
 fn export(checkpoint: &Path, args: &Args) -> anyhow::Result<()> {

@@ -203,7 +203,7 @@ impl ExportedModel {
             hash.update(format!("{} {:?} {:?}\n", self.graph.value(id).name, tensor.dtype(), tensor.dims()));
             hash.update(tensor.bytes());
         }
-        contract::hex(&hash.finalize())
+        hex::encode(hash.finalize())
     }
 
     /// Checks the graph, encodes it and compares ONNX Runtime with Burn on varied inputs at several batch sizes, with the

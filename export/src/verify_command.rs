@@ -60,7 +60,7 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::from(contract::cli::EXIT_NO) })
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::from(terminal::EXIT_NO) })
 }
 
 const NAME: &str = "checkpoint";

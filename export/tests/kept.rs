@@ -53,11 +53,11 @@ fn write(folder: &Path, model: &[u8], inputs: Vec<(String, TensorData)>, outputs
     assert!(other.as_ref().is_none_or(|other| *other == test), "{other:?} and {test} both keep {}", folder.display());
     let data = folder.join("test_data_set_0");
     std::fs::create_dir_all(&data).unwrap();
-    contract::files::write(&folder.join("model.onnx"), model).unwrap();
+    files::write(&folder.join("model.onnx"), model).unwrap();
     for (side, arrays) in [("input", inputs), ("output", outputs)] {
         for (index, (name, array)) in arrays.into_iter().enumerate() {
             let path = data.join(format!("{side}_{index}.pb"));
-            contract::files::write(&path, tensor(name, &array).encode_to_vec()).unwrap();
+            files::write(&path, tensor(name, &array).encode_to_vec()).unwrap();
         }
     }
 }

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use contract::files;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -358,7 +357,7 @@ fn state_path(weights: &Path) -> PathBuf {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    contract::hex(&Sha256::digest(bytes))
+    hex::encode(Sha256::digest(bytes))
 }
 
 /// The free-form part of a safetensors header, without reading the tensors.

@@ -11,10 +11,10 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
-use contract::cli::progress;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
+use terminal::progress;
 
 pub use self::error::{TaskError, TrainError};
 pub(crate) use self::group::Group;

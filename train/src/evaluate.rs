@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
-use contract::cli::progress;
-use contract::dataset::{Dataset, Sample};
 use contract::{PictureSpec, embedding, preprocess};
+use datasets::{Dataset, Sample};
 use metrics::{Label, Matrix, RankingReport, Rerank, Spread};
 use serde::Serialize;
+use terminal::progress;
 
 use crate::engine::TaskError;
 use crate::loader::{Loader, Pictures};

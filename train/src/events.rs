@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use contract::files::{self, WriteError};
+use files::{self, WriteError};
 use image::{ImageError, ImageFormat, RgbImage};
 use prost::Message;
 

@@ -25,7 +25,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use contract::files::{self, WriteError};
+use files::{self, WriteError};
 
 use crate::curves;
 use crate::events::{self, EventFile, Reporter, Stamp};

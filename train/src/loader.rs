@@ -10,8 +10,8 @@
 //! # fn input() -> contract::PictureSpec { train::task::reid::picture_spec(&Default::default()) }
 //! # fn main() -> anyhow::Result<()> {
 //! let config = ReidConfig::default();
-//! let options = contract::dataset::Options::default();
-//! let dataset = contract::dataset::Dataset::open(&config.data_train, config.datadir.as_ref(), &options)?;
+//! let options = datasets::Options::default();
+//! let dataset = datasets::Dataset::open(&config.data_train, config.datadir.as_ref(), &options)?;
 //! let pictures = Arc::new(Pictures::training(&dataset, input(), config.cache_mb));
 //! let sampler = Sampler::new(&config, pictures.classes())?;
 //! for epoch in 0..config.epochs {
@@ -37,9 +37,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use contract::dataset::{Dataset, Sample};
 use contract::preprocess::{self, PictureError, normalise, resize};
 use contract::{PictureSpec, Resize};
+use datasets::{Dataset, Sample};
 use image::RgbImage;
 use rayon::prelude::*;
 

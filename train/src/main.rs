@@ -15,6 +15,6 @@ fn main() -> ExitCode {
     };
     match commands::run(cli) {
         Ok(code) => code,
-        Err(error) => contract::cli::fail(error.as_ref()),
+        Err(error) => terminal::fail(error.as_ref()),
     }
 }

@@ -162,7 +162,7 @@ impl Exports {
             bytes = model.encode_to_vec();
         }
         ensure!(bytes.len() <= 2 * LARGE, "{} bytes are too much to keep", bytes.len());
-        contract::files::write(&self.folder.join(format!("{name}.onnx")), &bytes)?;
+        files::write(&self.folder.join(format!("{name}.onnx")), &bytes)?;
         Ok(row)
     }
 
@@ -172,7 +172,7 @@ impl Exports {
         }
         let table = json!({ "burn_onnx": VERSION, "kinds": KINDS.as_slice(), "networks": self.rows });
         let text = serde_json::to_string_pretty(&table)? + "\n";
-        Ok(contract::files::write(Path::new(&self.folder).join("table.json").as_path(), text)?)
+        Ok(files::write(Path::new(&self.folder).join("table.json").as_path(), text)?)
     }
 }
 

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use contract::dataset::paired::{PairLayout, PairOptions};
+use datasets::paired::{PairLayout, PairOptions};
 
 use crate::embed;
 use crate::session::Provider;

@@ -9,8 +9,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use contract::EmbeddingSpec;
-use contract::cli::{arguments, fail};
 use metrics::verification::{self, VerificationOptions, VerificationReport};
+use terminal::{arguments, fail};
 
 use crate::DeployError;
 use crate::embed::{self, Collected, Skipped};
@@ -79,8 +79,8 @@ fn list(places: &[PathBuf], pairs: &PairArgs) -> Result<Vec<Picture>, DeployErro
     }
     let mut rows = Vec::new();
     for place in places {
-        let list = contract::dataset::paired::list_pairs(place, &pairs.options())?;
-        let sizes = contract::dataset::paired::of_two_sizes(list.pairs.iter());
+        let list = datasets::paired::list_pairs(place, &pairs.options())?;
+        let sizes = datasets::paired::of_two_sizes(list.pairs.iter());
         list.warnings.iter().chain(&sizes).for_each(|warning| eprintln!("warning: {warning}"));
         rows.extend(gallery::of_pairs(list.pairs.iter(), &list.classes));
     }
@@ -93,14 +93,14 @@ fn test_pairs(
     pairs: &PairArgs,
     split: &SplitArgs,
 ) -> Result<(Vec<Picture>, String), DeployError> {
-    use contract::dataset::paired::{PairOptions, PairedDataset};
+    use datasets::paired::{PairOptions, PairedDataset};
     // `all` is no rule.
     let Ok(rule) = split.split.parse() else {
         return Ok((list(&[folder.to_owned()], pairs)?, "all pairs".to_owned()));
     };
     let options = PairOptions { seed: split.split_seed, split: rule, ..pairs.options() };
     let data = PairedDataset::open(folder, &options)?;
-    let sizes = contract::dataset::paired::of_two_sizes(data.test.iter());
+    let sizes = datasets::paired::of_two_sizes(data.test.iter());
     data.warnings.iter().chain(&sizes).for_each(|warning| eprintln!("warning: {warning}"));
     let rows = gallery::of_pairs(data.test.iter(), &data.classes);
     Ok((rows, format!("{}, test split by {}", data.name, split.split)))
@@ -147,7 +147,7 @@ fn one_row(model: &Model, one: &PairFiles) -> Result<Picture, DeployError> {
 
 /// [`one_row`] of somebody who has a name.
 fn named_row(model: &Model, one: &OneArgs) -> Result<Picture, DeployError> {
-    let identity = contract::dataset::number_of(one.identity.as_ref());
+    let identity = datasets::number_of(one.identity.as_ref());
     let row = one_row(model, &one.files)?;
     Ok(Picture { identity, identity_name: one.identity.clone(), camera: 0, ..row })
 }
@@ -169,7 +169,7 @@ fn collect(
     what: &str,
     options: &embed::Options,
 ) -> Result<Collected, DeployError> {
-    let bar = contract::cli::progress(pictures.len() as u64, what, "pictures");
+    let bar = terminal::progress(pictures.len() as u64, what, "pictures");
     let collected = embed::collect_with(model, pictures, options, |count| bar.inc(count as u64));
     bar.finish_and_clear();
     let collected = collected?;

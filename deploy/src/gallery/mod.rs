@@ -6,9 +6,9 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use contract::InputSpec;
-use contract::dataset::paired::Pair;
-use contract::dataset::{self, Sample};
-use contract::npy::{self, Array};
+use datasets::Sample;
+use datasets::paired::Pair;
+use files::npy::{self, Array};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
@@ -41,7 +41,7 @@ pub struct Picture {
     /// Inputs of the model that have no file here, which it must bear.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
-    /// Number of the identity; see [`dataset::list_pictures`].
+    /// Number of the identity; see [`datasets::list_pictures`].
     pub identity: i64,
     /// The identity as its file or folder name has it.
     pub identity_name: String,
@@ -80,7 +80,7 @@ pub fn list(places: &[PathBuf]) -> Result<Vec<Picture>, DeployError> {
             let source = std::io::Error::from(std::io::ErrorKind::NotFound);
             return Err(DeployError::Read { path: place.clone(), source });
         }
-        pictures.extend(dataset::list_pictures(place)?.into_iter().map(Picture::from));
+        pictures.extend(datasets::list_pictures(place)?.into_iter().map(Picture::from));
     }
     Ok(pictures)
 }
@@ -91,7 +91,7 @@ pub fn of_pairs<'a>(pairs: impl Iterator<Item = &'a Pair>, classes: &[String]) -
         path: pair.palm.clone(),
         others: vec![pair.vein.clone()],
         missing: vec![],
-        identity: dataset::number_of(classes[pair.class].as_ref()),
+        identity: datasets::number_of(classes[pair.class].as_ref()),
         identity_name: classes[pair.class].clone(),
         camera: i64::from(pair.session) - 1,
     };
@@ -267,7 +267,7 @@ impl Writer {
         persist(values, VALUES).and_then(|()| persist(rows, ROWS)).map_err(failed)?;
         let facts = Facts { version: VERSION, rows: count, dim, ..facts };
         let text = serde_json::to_string_pretty(&facts).map_err(|error| failed(error.into()))?;
-        contract::files::write(&folder.join(FACTS), text + "\n")?;
+        files::write(&folder.join(FACTS), text + "\n")?;
         Ok(facts)
     }
 }
@@ -297,7 +297,7 @@ impl Identities {
 
     /// Whether a match is right; `None` where either identity is not known.
     pub fn right(&self, probe: &Picture, entry: &Picture) -> Option<bool> {
-        let nobody = entry.identity == dataset::JUNK || (entry.named_by_folder() && self.folders < 2);
+        let nobody = entry.identity == datasets::JUNK || (entry.named_by_folder() && self.folders < 2);
         (self.known(probe) && !nobody).then_some(probe.identity == entry.identity)
     }
 
@@ -305,7 +305,7 @@ impl Identities {
     /// several folders and the probe's is one of them.
     pub fn known(&self, probe: &Picture) -> bool {
         match probe.identity {
-            dataset::JUNK => false,
+            datasets::JUNK => false,
             identity if identity >= FOLDER_IDENTITY => self.folders > 1 && self.gallery.contains_key(&identity),
             // 0 is a distractor: somebody, but nobody in particular.
             identity => identity > 0,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use contract::report::escaped;
+use ::report::escaped;
 use rayon::prelude::*;
 
 use super::thumbnail::data_uri;

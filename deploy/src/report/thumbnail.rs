@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use contract::{Filter, base64, preprocess};
+use ::report::base64;
+use contract::{Filter, preprocess};
 use image::codecs::jpeg::JpegEncoder;
 
 /// Box a thumbnail fits into, in pixels: twice what is shown, for sharp screens.

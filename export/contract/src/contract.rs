@@ -488,13 +488,8 @@ impl ModelContract {
         let embedding = EmbeddingSpec { contract_id: String::new(), ..embedding.clone() };
         let parts = (VERSION, input, embedding, precision, weights_sha256);
         let json = serde_json::to_vec(&parts).expect("a contract is plain data");
-        hex(&Sha256::digest(json))[..16].to_owned()
+        hex::encode(Sha256::digest(json))[..16].to_owned()
     }
-}
-
-/// Lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -179,7 +179,7 @@ impl Bundle {
         if !plain {
             return Err(std::io::Error::other("it is no file of this folder"));
         }
-        let (sha256, bytes) = contract::files::sha256(&self.folder.join(name))?;
+        let (sha256, bytes) = files::sha256(&self.folder.join(name))?;
         Ok(DataFacts { file: name.into(), sha256, bytes })
     }
 

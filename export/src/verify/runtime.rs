@@ -51,14 +51,14 @@ impl Opening<'_> {
 }
 
 impl Runtime {
-    /// Loads the library that [`contract::runtime::locate`] finds, or gives the one loaded before.
+    /// Loads the library that [`onnxruntime::locate`] finds, or gives the one loaded before.
     ///
     /// # Errors
     /// If it is missing or too old; the message says what to run.
     pub fn load() -> Result<Self, ExportError> {
         // Loading fails for good in a process, so that the outcome may be kept, whichever it was.
         static LOADED: OnceLock<Result<Environment, String>> = OnceLock::new();
-        let path = contract::runtime::locate()?;
+        let path = onnxruntime::locate()?;
         let loaded = LOADED.get_or_init(|| {
             let builder = ort::init_from(&path).map_err(|error| error.to_string())?;
             builder.with_name("vitrine-export").build().map_err(|error| error.to_string())
@@ -76,7 +76,7 @@ impl Runtime {
 
     /// Release of the library, where it tells.
     pub fn version(&self) -> Option<String> {
-        contract::runtime::version(&self.library)
+        onnxruntime::version(&self.library)
     }
 
     /// Opens a model.

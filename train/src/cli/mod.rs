@@ -285,7 +285,7 @@ pub fn parse() -> Result<Cli, clap::Error> {
             None => show_defaults(verb, defaults),
         })
     });
-    let matches = command.try_get_matches_from(controlnet::dashed(contract::cli::arguments()))?;
+    let matches = command.try_get_matches_from(controlnet::dashed(terminal::arguments()))?;
     Cli::from_arg_matches(&matches)
 }
 

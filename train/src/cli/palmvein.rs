@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Subcommand, ValueEnum};
-use contract::dataset::paired::{PairLayout, PairOptions, SplitRule};
+use datasets::paired::{PairLayout, PairOptions, SplitRule};
 use serde::{Deserialize, Serialize};
 use train::loss::{FusionMode, Mining};
 use train::model::palmvein::{Branch, Mixer, Parts};

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use burn::module::Module;
 use burn::tensor::Device;
-use contract::files;
+
 use metrics::verification::{Drawn, Interval, VerificationReport, interval_of_means};
 use serde::Serialize;
 use serde_json::json;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use contract::dataset::paired::{Pair, PairedDataset};
-use contract::files;
-use contract::report::attention::{BALANCED, CSV_HEADER, Summary, Weights};
+use datasets::paired::{Pair, PairedDataset};
+
+use report::attention::{BALANCED, CSV_HEADER, Summary, Weights};
 use train::checkpoint::Checkpoint;
 use train::model::palmvein::{Features, PalmVeinNet, PalmVeinNetConfig, load_whole};
 use train::palmdata::{PairPictures, evaluation_batches};

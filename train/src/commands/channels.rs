@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{bail, ensure};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use contract::files;
+
 use serde_json::json;
 use train::channel_curves;
 use train::checkpoint::Checkpoint;

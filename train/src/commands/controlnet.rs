@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use burn::module::Module;
-use contract::files;
+
 use serde::Serialize;
 use train::checkpoint::Checkpoint;
 use train::config::{ControlnetConfig, EncoderChoice};

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use burn::module::Module;
-use contract::cli::EXIT_NO;
+use terminal::EXIT_NO;
 use train::checkpoint::Checkpoint;
 use train::config::ReidConfig;
 use train::device;

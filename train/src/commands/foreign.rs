@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use burn::store::pytorch_reader::{PickleValue, PytorchReader};
-use contract::files;
+
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use train::checkpoint::{self, Checkpoint, CheckpointError, Record};
@@ -103,7 +103,7 @@ pub fn replace<S: Reference>(args: &mut RunArgs) -> anyhow::Result<Option<Vec<Ep
     }
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let ours = folder.join(format!("{stem}.imported.safetensors"));
-    let record = Record { state_sha256: Some(contract::hex(&Sha256::digest(&state))), ..record };
+    let record = Record { state_sha256: Some(hex::encode(Sha256::digest(&state))), ..record };
     files::write(&ours.with_extension("state"), state)?;
     checkpoint::save_weights(&ours, &weights, &record)?;
     eprintln!(

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use burn::module::Module;
 use burn::tensor::Device;
-use contract::files;
+
 use serde::Serialize;
 use train::checkpoint::Checkpoint;
 use train::device;

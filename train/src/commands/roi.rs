@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use contract::cli::progress;
-use contract::dataset::paired::{Pair, PairList, list_pairs};
-use contract::files;
+use datasets::paired::{Pair, PairList, list_pairs};
+use terminal::progress;
+
 use contract::preprocess::{decode, grey};
 use image::{DynamicImage, GrayImage, ImageFormat, Rgb, RgbImage, imageops};
 use serde_json::json;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use burn::tensor::Device;
-use contract::files;
+
 use serde::Serialize;
 use serde_json::json;
 use train::amp;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::ensure;
 use burn::module::Module;
 use burn::tensor::Device;
-use contract::files;
+
 use serde::Serialize;
 use serde_json::json;
 use train::checkpoint::Checkpoint;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use contract::npy::Array;
+use files::npy::Array;
 
 use super::{FacesError, KEYPOINTS, Metadata, Side, Standard};
 
@@ -148,7 +148,7 @@ fn check_finite(path: &Path, width: usize, finite: impl Iterator<Item = bool>) -
 
 #[cfg(test)]
 mod tests {
-    use contract::npy::encode;
+    use files::npy::encode;
 
     use super::*;
 

@@ -94,7 +94,7 @@ pub enum FacesError {
         /// The file.
         path: PathBuf,
         /// The cause.
-        source: contract::npy::NpyError,
+        source: files::npy::NpyError,
     },
     /// An array of another shape.
     #[error("`{}` has shape {found:?}; {wanted} is needed", path.display())]

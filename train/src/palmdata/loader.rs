@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use contract::dataset::paired::{Modality, Pair};
 use contract::preprocess::{PictureError, grey, normalise_grey};
+use datasets::paired::{Modality, Pair};
 use image::GrayImage;
 
 use super::sampler::{Triplet, View};

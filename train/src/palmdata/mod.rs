@@ -3,7 +3,7 @@
 //!
 //! ```no_run
 //! use std::sync::Arc;
-//! use contract::dataset::paired::{PairOptions, PairedDataset};
+//! use datasets::paired::{PairOptions, PairedDataset};
 //! use train::palmdata::{PairLoaderOptions, PairPictures, PairTransforms, pair_batches, shuffled};
 //! # fn main() -> anyhow::Result<()> {
 //! let data = PairedDataset::open("data/palms".as_ref(), &PairOptions::default())?;

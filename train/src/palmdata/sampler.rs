@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use contract::dataset::paired::Modality;
+use datasets::paired::Modality;
 
 use crate::rng::Rng;
 use crate::sampler::SamplerError;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use contract::PictureSpec;
-use contract::dataset::{Dataset, DatasetError, Options};
+use datasets::{Dataset, DatasetError, Options};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use contract::npy::{Array, encode};
+use files::npy::{Array, encode};
 use fixtures::{FaceFeaturesConfig, HeadsConfig, face_features, heads};
 
 use crate::support::{Ended, train};

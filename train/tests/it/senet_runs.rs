@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, TensorData};
-use contract::npy::encode;
+use files::npy::encode;
 use fixtures::{FaceFeaturesConfig, face_features};
 use train::model::StateDict;
 use train::model::senet::{SenetNetConfig, SenetTripletNetwork};

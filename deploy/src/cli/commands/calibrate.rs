@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use contract::{KEY_PREFIX, ModelContract, Threshold, files};
+use contract::{KEY_PREFIX, ModelContract, Threshold};
 use metrics::verification::VerificationOptions;
 use serde_json::json;
 

@@ -15,8 +15,8 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode, DeployError> {
     let runtime = match runtime::load() {
         Ok(runtime) => runtime,
         Err(error) => {
-            contract::cli::fail(&error);
-            return Ok(ExitCode::from(contract::cli::EXIT_NO));
+            terminal::fail(&error);
+            return Ok(ExitCode::from(terminal::EXIT_NO));
         }
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -34,7 +34,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode, DeployError> {
             }))?;
         }
         FactsFormat::Table => {
-            let at_least = || format!("{} or newer", contract::runtime::OLDEST);
+            let at_least = || format!("{} or newer", onnxruntime::OLDEST);
             let mut lines = vec![
                 vec!["ONNX Runtime".to_owned(), version.unwrap_or_else(at_least)],
                 vec!["library".into(), library.display().to_string()],
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode, DeployError> {
         }
     }
     let usable = providers.iter().any(|(_, problem)| problem.is_none());
-    Ok(ExitCode::from(if usable { 0 } else { contract::cli::EXIT_NO }))
+    Ok(ExitCode::from(if usable { 0 } else { terminal::EXIT_NO }))
 }
 
 /// Every provider we know, and why it does not run. Only registering tells: a library that was built with CUDA claims to
@@ -64,11 +64,11 @@ pub(crate) fn providers(runtime: &Runtime) -> Vec<(String, Option<String>)> {
 }
 
 fn found_by(runtime: &Runtime) -> &'static str {
-    let variable = std::env::var_os(contract::runtime::VARIABLE).filter(|value| !value.is_empty());
+    let variable = std::env::var_os(onnxruntime::VARIABLE).filter(|value| !value.is_empty());
     let program = std::env::current_exe().ok();
-    let beside = program.and_then(|path| path.parent().map(|folder| folder.join(contract::runtime::LIBRARY)));
+    let beside = program.and_then(|path| path.parent().map(|folder| folder.join(onnxruntime::LIBRARY)));
     match () {
-        () if variable.is_some() => contract::runtime::VARIABLE,
+        () if variable.is_some() => onnxruntime::VARIABLE,
         () if beside.is_some_and(|path| path == runtime.library) => "beside the program",
         () if runtime.library.components().count() > 1 => ".cache/onnxruntime",
         () => "the system's library path",

@@ -15,7 +15,7 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<ExitCode, DeployError> {
     }
     let (_, spec) = model.embedding()?;
     let mut writer = Writer::create(&args.out, spec.dim)?;
-    let bar = contract::cli::progress(pictures.len() as u64, "embed", "pictures");
+    let bar = terminal::progress(pictures.len() as u64, "embed", "pictures");
     let options = embed_options(&args.model, &args.reading);
     let done = |count| bar.inc(count as u64);
     let skipped = embed::stream(&model, &pictures, &options, done, |picture, row| writer.row(picture, row));

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use contract::dataset::{Dataset, Options};
+use datasets::{Dataset, Options};
 use metrics::{JUNK, Label};
 
 use crate::DeployError;
@@ -109,7 +109,7 @@ fn evaluate(
             spread,
             probes: report::results(&query.pictures, &gallery.pictures, &matches),
         };
-        contract::files::write(path, page.html("Evaluation", args.report.report_probes, None))?;
+        files::write(path, page.html("Evaluation", args.report.report_probes, None))?;
         eprintln!("report in {}", path.display());
     }
     Ok(report)

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use contract::npy::{Array, encode};
+use files::npy::{Array, encode};
 
 use crate::DeployError;
 use crate::cli::args::{FrontalizeArgs, ModelArgs, RunArgs};
@@ -36,7 +36,7 @@ pub(crate) fn run(args: &FrontalizeArgs) -> Result<ExitCode, DeployError> {
         }
     };
     let rows = after.len() / frontalizer.dim();
-    contract::files::write(&args.out, encode(&[rows, frontalizer.dim()], &after))?;
+    files::write(&args.out, encode(&[rows, frontalizer.dim()], &after))?;
     let cosine = |(a, b): (&[f32], &[f32])| {
         let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
         dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(1e-12)

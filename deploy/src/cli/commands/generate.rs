@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use contract::files;
 use image::{ImageFormat, RgbImage};
 
 use crate::DeployError;

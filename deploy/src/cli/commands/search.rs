@@ -92,7 +92,7 @@ pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
         probes: report::results(&probes.pictures, &entries.pictures, &matches),
     };
     if let Some(path) = &args.report.report {
-        contract::files::write(path, report.html("Gallery search", args.report.report_probes, folder.as_deref()))?;
+        files::write(path, report.html("Gallery search", args.report.report_probes, folder.as_deref()))?;
         eprintln!("report in {}", path.display());
     }
     match args.report.format {
@@ -101,5 +101,5 @@ pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
         Format::Json => print_json(&report)?,
     }
     let any = report.probes.iter().any(|probe| !probe.matches.is_empty());
-    Ok(ExitCode::from(if any { 0 } else { contract::cli::EXIT_NO }))
+    Ok(ExitCode::from(if any { 0 } else { terminal::EXIT_NO }))
 }

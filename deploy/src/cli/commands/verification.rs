@@ -18,7 +18,7 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<ExitCode, DeployError> {
     let facts = ModelFacts::from(&model);
     let dataset = format!("{name} in {}", args.datadir.display());
     match args.report.format {
-        Format::Table => print(&format!("{} on {dataset}\n{}", facts.architecture, contract::report::table(&report)))?,
+        Format::Table => print(&format!("{} on {dataset}\n{}", facts.architecture, ::report::table(&report)))?,
         Format::Json => print_json(&json!({
             "model": facts,
             "dataset": dataset,
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<ExitCode, DeployError> {
             ("Data", dataset),
             ("Left out", format!("{skipped} pairs that cannot be read")),
         ];
-        contract::files::write(path, contract::report::html("Verification", &facts, &report))?;
+        files::write(path, ::report::html("Verification", &facts, &report))?;
         eprintln!("report in {}", path.display());
     }
     Ok(ExitCode::SUCCESS)

@@ -46,5 +46,5 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode, DeployError> {
             print(&format!("{answer}: similarity {similarity:.4} {sign} threshold {threshold:.4}\n"))?;
         }
     }
-    Ok(ExitCode::from(if matches { 0 } else { contract::cli::EXIT_NO }))
+    Ok(ExitCode::from(if matches { 0 } else { terminal::EXIT_NO }))
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use contract::dataset::{Dataset, Options};
 use contract::fill;
+use datasets::{Dataset, Options};
 use serde_json::{Value, json};
 use train::amp;
 use train::config::ReidConfig;

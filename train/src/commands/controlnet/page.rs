@@ -5,8 +5,8 @@ use std::io::Cursor;
 use std::path::Path;
 
 use anyhow::Context;
-use contract::{base64, files};
 use image::{ImageFormat, RgbImage};
+use report::base64;
 use train::checkpoint::Checkpoint;
 use train::history::EpochRecord;
 use train::model::{ControlNet, ControlNetConfig};

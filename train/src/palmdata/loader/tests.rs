@@ -1,4 +1,4 @@
-use contract::dataset::paired::{PairOptions, PairedDataset, SplitRule};
+use datasets::paired::{PairOptions, PairedDataset, SplitRule};
 use fixtures::{PalmConfig, palms};
 
 use super::*;

@@ -220,7 +220,7 @@ impl HeadPairs {
             pairs,
             people,
             missing: found.missing,
-            fingerprint: contract::hex(&hash.finalize()),
+            fingerprint: hex::encode(hash.finalize()),
             poses,
             places: found.places,
             pictures: found.pictures,

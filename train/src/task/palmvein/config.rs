@@ -1,6 +1,6 @@
 //! Settings of both stages of palm-vein training; every default once.
 
-use contract::dataset::paired::{PairLayout, PairOptions, SplitRule};
+use datasets::paired::{PairLayout, PairOptions, SplitRule};
 use serde::{Deserialize, Serialize};
 
 use crate::config::ConfigError;

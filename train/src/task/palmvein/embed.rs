@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use contract::cli::progress;
 use metrics::verification::{self, VerificationOptions, VerificationReport};
 use metrics::{Matrix, MetricsError};
 use serde::Serialize;
+use terminal::progress;
 
 use crate::engine::TaskError;
 use crate::loss::CrossEntropy;

@@ -9,7 +9,7 @@ mod stage2;
 use std::path::Path;
 use std::sync::Arc;
 
-use contract::dataset::paired::{Pair, PairOptions, PairedDataset, of_two_sizes};
+use datasets::paired::{Pair, PairOptions, PairedDataset, of_two_sizes};
 
 use crate::engine::TaskError;
 use crate::palmdata::{PairLoaderOptions, PairPictures};

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use burn::module::Module;
-use contract::dataset::paired::{Pair, PairedDataset, SplitRule};
-use contract::report;
+use datasets::paired::{Pair, PairedDataset, SplitRule};
+
 use metrics::verification::{EqualError, Interval, VerificationOptions, VerificationReport};
 use serde::Serialize;
 

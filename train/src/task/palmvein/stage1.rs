@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Int, Tensor};
-use contract::dataset::paired::{Modality, PairedDataset};
+use datasets::paired::{Modality, PairedDataset};
 
 use crate::engine::{Decisive, Epoch, Task, TaskError};
 use crate::log::{Log, named};

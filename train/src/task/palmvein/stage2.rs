@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
-use contract::dataset::paired::{PairOptions, PairedDataset};
+use datasets::paired::{PairOptions, PairedDataset};
 
 use crate::checkpoint::Checkpoint;
 use crate::engine::{Decisive, Epoch, Task, TaskError};

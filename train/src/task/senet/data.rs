@@ -105,7 +105,7 @@ impl FacePairs {
             let filtered = !people.met.is_empty();
             return Err(SenetDataError::NoPairs { data: folder.display().to_string(), filtered });
         }
-        let fingerprint = format!("sha256:{}", contract::hex(&Sha256::digest([front_hash, video_hash].concat())));
+        let fingerprint = format!("sha256:{}", hex::encode(Sha256::digest([front_hash, video_hash].concat())));
         Ok(Self { front, video, front_poses, poses, pairs, people, fingerprint })
     }
 

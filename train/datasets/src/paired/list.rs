@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::names::{Named, Scheme};
 use super::{Pair, PairLayout, PairList, PairOptions};
-use crate::dataset::listing::Listing;
-use crate::dataset::{DatasetError, natural};
+use crate::listing::Listing;
+use crate::{DatasetError, natural};
 
 /// File of the manifest layout.
 const MANIFEST: &str = "manifest.csv";

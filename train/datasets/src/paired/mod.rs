@@ -5,10 +5,10 @@
 //! picture.
 //!
 //! ```no_run
-//! use contract::dataset::paired::{PairOptions, PairedDataset};
+//! use datasets::paired::{PairOptions, PairedDataset};
 //! let data = PairedDataset::open("data/palms".as_ref(), &PairOptions::default())?;
 //! println!("{}", data.describe());
-//! # Ok::<(), contract::dataset::DatasetError>(())
+//! # Ok::<(), datasets::DatasetError>(())
 //! ```
 
 mod list;
@@ -278,7 +278,7 @@ impl PairedDataset {
                 hash.update(format!("{split}\0{}\n", self.classes[pair.class]));
             }
         }
-        crate::hex(&hash.finalize())
+        hex::encode(hash.finalize())
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::{DatasetError, name};
-use crate::preprocess::is_picture;
+use contract::preprocess::is_picture;
 
 /// The entries of one folder. Hidden ones (a leading dot, such as macOS' `._0002_c1.jpg`) are left out.
 #[derive(Debug, Default)]

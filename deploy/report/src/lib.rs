@@ -1,12 +1,14 @@
 //! What is said about a verifier, the same while training and on the device: a table, and a page with its curves.
 
 pub mod attention;
+mod base64;
 mod chart;
 
 use std::fmt::Write;
 
 use metrics::verification::{Interval, TarAtFar, VerificationReport};
 
+pub use base64::base64;
 use chart::{Curve, Scale, bars, curve};
 
 /// Style of the page.

@@ -4,10 +4,10 @@
 //! can see it. Nothing here opens a picture.
 //!
 //! ```no_run
-//! use contract::dataset::{Dataset, Options};
+//! use datasets::{Dataset, Options};
 //! let market = Dataset::open("market1501", "data".as_ref(), &Options::default())?;
 //! println!("{} identities to train on, {} queries", market.classes().len(), market.query.len());
-//! # Ok::<(), contract::dataset::DatasetError>(())
+//! # Ok::<(), datasets::DatasetError>(())
 //! ```
 
 mod cuhk03;
@@ -337,7 +337,7 @@ impl Dataset {
                 std::fs::metadata(&sample.path).map_or_else(|_| "missing".to_owned(), |file| file.len().to_string());
             hash.update(format!("\0{set}\0{}\0{}\0{size}\n", sample.identity, sample.camera));
         }
-        crate::hex(&hash.finalize())
+        hex::encode(hash.finalize())
     }
 
     fn samples(&self) -> impl Iterator<Item = (&'static str, &Sample)> {
@@ -379,7 +379,7 @@ pub fn list_pictures(place: &Path) -> Result<Vec<Sample>, DatasetError> {
         return Err(DatasetError::Empty {
             folder: place.to_owned(),
             found: listing.found(),
-            allowed: format!("at least one file that ends in {}", crate::preprocess::EXTENSIONS.join(", ")),
+            allowed: format!("at least one file that ends in {}", contract::preprocess::EXTENSIONS.join(", ")),
         });
     }
     let sample = |path: PathBuf| {

@@ -1,8 +1,8 @@
 //! Which pairs train, which validate and which test.
 
 use super::{Pair, PairOptions, PairedDataset, SplitRule};
-use crate::dataset::DatasetError;
-use crate::fill::splitmix64;
+use crate::DatasetError;
+use contract::fill::splitmix64;
 
 /// Keeps the split's random numbers apart from those of other parts with the same seed.
 const STREAM: u64 = 0x7061_6972_7370_6c74;

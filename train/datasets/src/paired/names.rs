@@ -5,7 +5,7 @@ use std::path::Path;
 use regex_lite::{Captures, Regex};
 
 use super::{PairLayout, PairOptions};
-use crate::dataset::DatasetError;
+use crate::DatasetError;
 
 /// Facts of one picture, by its path relative to the dataset's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
