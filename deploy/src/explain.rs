@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ::report::attention::{CSV_HEADER, Summary, Weights};
 
-use crate::session::Model;
+use crate::runtime::Model;
 use crate::{DeployError, embed, gallery::Picture};
 
 /// Outputs of a model that was exported with its weights: a half's name, and what palm and vein count in it.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::DeployError;
 use crate::gallery::{Embeddings, Picture};
-use crate::session::Model;
+use crate::runtime::Model;
 
 /// Inputs and output of such a model, by name.
 const FEATURES: &str = "features";

@@ -7,7 +7,7 @@ use contract::{Colour, InputSpec, PictureSpec};
 use image::{Rgb, RgbImage};
 
 use crate::DeployError;
-use crate::session::Model;
+use crate::runtime::Model;
 
 /// Poses in the network at a time.
 const BATCH: usize = 16;

@@ -1,15 +1,15 @@
 //! Runs Vitrine's ONNX models: pictures to embeddings, embeddings to ranked matches.
 //!
-//! The path of the data is the list of modules: a [`session`] opens a model by the contract it carries and tests it,
+//! The path of the data is the list of modules: the [`runtime`] opens a model by the contract it carries and tests it,
 //! [`embed`] turns pictures into unit-length rows, a [`gallery`] keeps rows on disk, an [`index`] finds the nearest ones,
 //! [`search`] turns them into ranked matches, and a [`report`] shows them. ONNX Runtime does the arithmetic, [`runtime`]
 //! finds it; there is no Burn here and no Python.
 //!
 //! ```no_run
-//! use deploy::{embed, gallery, search, session};
+//! use deploy::{embed, gallery, runtime, search};
 //!
 //! # fn main() -> Result<(), deploy::DeployError> {
-//! let model = session::Model::open("models-onnx/LMBN_n".as_ref(), &session::Options::default())?;
+//! let model = runtime::Model::open("models-onnx/LMBN_n".as_ref(), &runtime::Options::default())?;
 //! let probes = embed::collect(&model, &gallery::list(&["probe.jpg".into()])?, &embed::Options::default())?;
 //! let gallery = embed::collect(&model, &gallery::list(&["people/".into()])?, &embed::Options::default())?;
 //! for found in &search::search(&probes.embeddings, &gallery.embeddings, 10, None)[0] {
@@ -30,6 +30,5 @@ pub mod index;
 pub mod report;
 pub mod runtime;
 pub mod search;
-pub mod session;
 
 pub use error::DeployError;

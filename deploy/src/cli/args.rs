@@ -7,7 +7,7 @@ use std::str::FromStr;
 use datasets::paired::{PairLayout, PairOptions};
 
 use crate::embed;
-use crate::session::Provider;
+use crate::runtime::Provider;
 
 /// Runs exported models: embeddings, gallery search, evaluation. Results go to stdout, progress to stderr; the exit code is
 /// 0 when done, 1 when the answer is no, 2 on errors.

@@ -12,8 +12,8 @@ use metrics::{RankingReport, Spread};
 use serde::Serialize;
 
 use crate::gallery::{Identities, Picture, lossy};
+use crate::runtime::Model;
 use crate::search::Match;
-use crate::session::Model;
 
 /// The model behind the numbers.
 #[derive(Debug, Clone, Serialize)]

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::args::{Format, ModelArgs, RunArgs, SearchArgs};
+use super::shared::{collect, embed_options, list, one_row, open, print, print_json, warn_when_collapsed};
 use crate::DeployError;
-use crate::cli::args::{Format, ModelArgs, RunArgs, SearchArgs};
-use crate::cli::{collect, embed_options, list, one_row, open, print, print_json, warn_when_collapsed};
 use crate::frontalize::{Frontalizer, Poses};
 use crate::gallery::{self, Embeddings};
 use crate::report::{self, SearchReport, Summary};

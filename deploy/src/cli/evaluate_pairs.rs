@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use metrics::verification::VerificationOptions;
 use serde_json::json;
 
+use super::args::{EvaluateArgs, Format};
+use super::shared::{compare, embed_options, open, print, print_json, test_pairs};
 use crate::DeployError;
-use crate::cli::args::{EvaluateArgs, Format};
-use crate::cli::{compare, embed_options, open, print, print_json, test_pairs};
 use crate::report::ModelFacts;
 
 pub(crate) fn run(args: &EvaluateArgs) -> Result<ExitCode, DeployError> {

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use contract::{Axis, PictureSpec};
 use serde_json::json;
 
+use super::args::{FactsFormat, InspectArgs};
 use super::doctor::providers;
+use super::shared::{print, print_json};
 use crate::DeployError;
-use crate::cli::args::{FactsFormat, InspectArgs};
-use crate::cli::{print, print_json};
 use crate::report::aligned;
-use crate::session::{Model, ModelFile, Options, Port};
+use crate::runtime::{Model, ModelFile, Options, Port};
 
 pub(crate) fn run(args: &InspectArgs) -> Result<ExitCode, DeployError> {
     let options = Options {

@@ -15,7 +15,7 @@ use contract::{EmbeddingSpec, InputSpec, PictureSpec};
 
 use crate::DeployError;
 use crate::gallery::{Embeddings, Picture};
-use crate::session::Model;
+use crate::runtime::Model;
 
 /// Names of unusable pictures that are kept; the rest is only counted.
 const NAMED: usize = 5;

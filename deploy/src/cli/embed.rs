@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use crate::cli::args::EmbedArgs;
-use crate::cli::{embed_options, facts, list, one_row, open, print, tell_skipped};
+use super::args::EmbedArgs;
+use super::shared::{embed_options, facts, list, one_row, open, print, tell_skipped};
 use crate::gallery::Writer;
 use crate::{DeployError, embed};
 

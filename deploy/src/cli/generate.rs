@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use image::{ImageFormat, RgbImage};
 
+use super::args::GenerateArgs;
+use super::shared::{open, print};
 use crate::DeployError;
-use crate::cli::args::GenerateArgs;
-use crate::cli::{open, print};
 use crate::generate::{Generator, animation, strip};
 
 /// Most poses of a table.
@@ -87,7 +87,7 @@ fn read_poses(path: &Path) -> Result<Vec<Vec<f32>>, DeployError> {
     let text = std::fs::read_to_string(path).map_err(|source| DeployError::Read { path: path.to_owned(), source })?;
     let mut poses = Vec::new();
     for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        match crate::cli::args::pose(line) {
+        match super::args::pose(line) {
             Ok(pose) => poses.push(pose),
             Err(_) if at == 0 && line.starts_with(|c: char| c.is_alphabetic()) => {}
             Err(problem) => {

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use files::npy::{Array, encode};
 
+use super::args::{FrontalizeArgs, ModelArgs, RunArgs};
+use super::shared::{collect, embed_options, open, print};
 use crate::DeployError;
-use crate::cli::args::{FrontalizeArgs, ModelArgs, RunArgs};
-use crate::cli::{collect, embed_options, open, print};
 use crate::frontalize::{Frontalizer, Poses};
 use crate::gallery;
 

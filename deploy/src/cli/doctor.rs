@@ -4,15 +4,14 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::args::{DoctorArgs, FactsFormat};
+use super::shared::{print, print_json};
 use crate::DeployError;
-use crate::cli::args::{DoctorArgs, FactsFormat};
-use crate::cli::{print, print_json};
 use crate::report::aligned;
-use crate::runtime::{self, Runtime};
-use crate::session::Provider;
+use crate::runtime::{Provider, Runtime, load};
 
 pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode, DeployError> {
-    let runtime = match runtime::load() {
+    let runtime = match load() {
         Ok(runtime) => runtime,
         Err(error) => {
             terminal::fail(&error);

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use crate::cli::args::{FactsFormat, VerifyArgs};
-use crate::cli::{embed_row, named_row, open, print, print_json};
+use super::args::{FactsFormat, VerifyArgs};
+use super::shared::{embed_row, named_row, open, print, print_json};
 use crate::explain::explain;
 use crate::index::exact::dot;
 use crate::{DeployError, gallery};

@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
+use super::args::OneArgs;
+use super::shared::{embed_row, facts, named_row, open, print};
 use crate::DeployError;
-use crate::cli::args::OneArgs;
-use crate::cli::{embed_row, facts, named_row, open, print};
 use crate::gallery::{self, Writer};
 
 pub(crate) fn run(args: &OneArgs) -> Result<ExitCode, DeployError> {

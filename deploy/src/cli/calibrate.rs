@@ -7,9 +7,9 @@ use contract::{KEY_PREFIX, ModelContract, Threshold};
 use metrics::verification::VerificationOptions;
 use serde_json::json;
 
+use super::args::{CalibrateArgs, FactsFormat};
+use super::shared::{compare, embed_options, list, open, print, print_json, test_pairs};
 use crate::DeployError;
-use crate::cli::args::{CalibrateArgs, FactsFormat};
-use crate::cli::{compare, embed_options, list, open, print, print_json, test_pairs};
 use crate::report::aligned;
 
 pub(crate) fn run(args: &CalibrateArgs) -> Result<ExitCode, DeployError> {

@@ -12,8 +12,8 @@ use ort::session::{Session, SessionInputValue, SessionInputs};
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 use sha2::{Digest, Sha256};
 
+use super::library::{self, Runtime};
 use crate::DeployError;
-use crate::runtime::{self, Runtime};
 
 /// Where a model runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -243,7 +243,7 @@ impl Model {
         let files = model_files(&path, &bytes, &onnx::data_files(&file))?;
         let sha256 = identity(&files);
         let contract = read_contract(&path, &file, &sha256, options)?;
-        let runtime = runtime::load()?;
+        let runtime = library::load()?;
 
         let (threads, mut lanes) = (options.threads(), options.lanes.max(1));
         let (provider, provider_note) = choose(options.provider, &runtime)?;

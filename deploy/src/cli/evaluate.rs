@@ -6,20 +6,20 @@ use std::process::ExitCode;
 use datasets::{Dataset, Options};
 use metrics::{JUNK, Label};
 
+use super::args::{EvaluateArgs, Format};
+use super::shared::{collect, embed_options, open, print, print_json, warn_when_collapsed};
 use crate::DeployError;
-use crate::cli::args::{EvaluateArgs, Format};
-use crate::cli::{collect, embed_options, open, print, print_json, warn_when_collapsed};
 use crate::gallery::Picture;
 use crate::report::{self, EvaluationReport, SearchReport, Summary};
+use crate::runtime::Model;
 use crate::search;
-use crate::session::Model;
 
 /// Matches shown per query on the page.
 const SHOWN: usize = 10;
 
 pub(crate) fn run(args: &EvaluateArgs) -> Result<ExitCode, DeployError> {
     if args.pairs.pairs {
-        return super::verification::run(args);
+        return super::evaluate_pairs::run(args);
     }
     let options = Options { train_identities: args.train_identities, cuhk03_labeled: args.cuhk03_labeled };
     let datasets = Dataset::open_each(&args.dataset, &args.datadir, &options)?;

@@ -1,0 +1,190 @@
+//! What several verbs need.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use contract::EmbeddingSpec;
+use metrics::verification::{self, VerificationOptions, VerificationReport};
+
+use crate::DeployError;
+use crate::embed::{self, Collected, Skipped};
+use crate::gallery::{self, Embeddings, Facts, Picture};
+use crate::runtime::{Model, Options, Provider};
+
+use super::args::{ModelArgs, OneArgs, PairArgs, PairFiles, PictureArgs, SplitArgs};
+
+/// Writes a result to stdout. A reader that has seen enough (`| head`) is no error.
+pub(super) fn print(text: &str) -> Result<(), DeployError> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(source) if source.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(DeployError::Write { path: "standard output".into(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn print_json(value: &impl serde::Serialize) -> Result<(), DeployError> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| DeployError::Write { path: "standard output".into(), source: error.into() })?;
+    print(&(text + "\n"))
+}
+
+/// Opens the model for `pictures` pictures and says on stderr what it runs on.
+pub(super) fn open(ModelArgs { model, run }: &ModelArgs, pictures: usize) -> Result<Model, DeployError> {
+    let lanes = embed::Options { threads: run.threads, ..embed::Options::default() }.lanes(pictures);
+    let options = Options {
+        provider: run.provider,
+        threads: run.threads,
+        lanes,
+        contract: run.contract.clone(),
+        self_test: !run.skip_self_test,
+    };
+    let model = Model::open(model, &options)?;
+    let asked = if run.provider == Provider::Auto { " (auto)" } else { "" };
+    eprintln!("{} on {}{asked}, self-test {}", model.contract.architecture, model.provider, model.self_test);
+    if let Some(note) = &model.provider_note {
+        eprintln!("note: {note}");
+    }
+    Ok(model)
+}
+
+/// The pictures of `places`, or their pairs.
+pub(super) fn list(places: &[PathBuf], pairs: &PairArgs) -> Result<Vec<Picture>, DeployError> {
+    if !pairs.pairs {
+        return gallery::list(places);
+    }
+    let mut rows = Vec::new();
+    for place in places {
+        let list = datasets::paired::list_pairs(place, &pairs.options())?;
+        let sizes = datasets::paired::of_two_sizes(list.pairs.iter());
+        list.warnings.iter().chain(&sizes).for_each(|warning| eprintln!("warning: {warning}"));
+        rows.extend(gallery::of_pairs(list.pairs.iter(), &list.classes));
+    }
+    Ok(rows)
+}
+
+/// The pairs below a folder that a split leaves to test with, or all of them; and how they are called.
+pub(super) fn test_pairs(
+    folder: &std::path::Path,
+    pairs: &PairArgs,
+    split: &SplitArgs,
+) -> Result<(Vec<Picture>, String), DeployError> {
+    use datasets::paired::{PairOptions, PairedDataset};
+    // `all` is no rule.
+    let Ok(rule) = split.split.parse() else {
+        return Ok((list(&[folder.to_owned()], pairs)?, "all pairs".to_owned()));
+    };
+    let options = PairOptions { seed: split.split_seed, split: rule, ..pairs.options() };
+    let data = PairedDataset::open(folder, &options)?;
+    let sizes = datasets::paired::of_two_sizes(data.test.iter());
+    data.warnings.iter().chain(&sizes).for_each(|warning| eprintln!("warning: {warning}"));
+    let rows = gallery::of_pairs(data.test.iter(), &data.classes);
+    Ok((rows, format!("{}, test split by {}", data.name, split.split)))
+}
+
+/// What an embeddings folder of the model says about itself; rows and their width are known when it is [finished](gallery::Writer).
+pub(super) fn facts(model: &Model, spec: &EmbeddingSpec, skipped: usize) -> Facts {
+    Facts {
+        version: 0,
+        contract_id: spec.contract_id.clone(),
+        architecture: model.contract.architecture.clone(),
+        model_sha256: model.sha256.clone(),
+        dim: 0,
+        rows: 0,
+        skipped,
+        folder: std::env::current_dir().unwrap_or_default(),
+        made_by: format!("deploy {}", env!("CARGO_PKG_VERSION")),
+    }
+}
+
+/// The row of one person: a picture for each input of the model. One that is missing is an error, unless the model bears that
+/// and another is there. The identity is that of the first file's name or folder.
+pub(super) fn one_row(model: &Model, one: &PairFiles) -> Result<Picture, DeployError> {
+    let missing = |name: &str| DeployError::MissingModality { missing: name.into() };
+    let (mut files, mut absent) = (Vec::new(), Vec::new());
+    if let [_] = model.contract.input.as_slice() {
+        files.extend(one.palm.iter().chain(&one.vein).cloned());
+    } else {
+        for (input, file) in model.contract.input.iter().zip([&one.palm, &one.vein]) {
+            match file {
+                Some(file) => files.push(file.clone()),
+                None if input.absent.is_some() => absent.push(input.name.clone()),
+                None => return Err(missing(&input.name)),
+            }
+        }
+    }
+    let Some((first, others)) = files.split_first() else {
+        return Err(missing(absent.first().map_or("picture", String::as_str)));
+    };
+    let mut row = gallery::list(std::slice::from_ref(first))?.swap_remove(0);
+    (row.others, row.missing) = (others.to_vec(), absent);
+    Ok(row)
+}
+
+/// [`one_row`] of somebody who has a name.
+pub(super) fn named_row(model: &Model, one: &OneArgs) -> Result<Picture, DeployError> {
+    let identity = datasets::number_of(one.identity.as_ref());
+    let row = one_row(model, &one.files)?;
+    Ok(Picture { identity, identity_name: one.identity.clone(), camera: 0, ..row })
+}
+
+/// Embeds that row, which must be usable.
+pub(super) fn embed_row(model: &Model, one: &OneArgs, row: &Picture) -> Result<Embeddings, DeployError> {
+    let options = embed::Options { batch_size: 1, threads: one.model.run.threads, strict: true };
+    Ok(embed::collect(model, std::slice::from_ref(row), &options)?.embeddings)
+}
+
+pub(super) fn embed_options(model: &ModelArgs, pictures: &PictureArgs) -> embed::Options {
+    embed::Options { batch_size: pictures.batch_size.get(), threads: model.run.threads, strict: pictures.strict }
+}
+
+/// Embeds into memory with a progress bar, and names on stderr what could not be used.
+pub(super) fn collect(
+    model: &Model,
+    pictures: &[Picture],
+    what: &str,
+    options: &embed::Options,
+) -> Result<Collected, DeployError> {
+    let bar = terminal::progress(pictures.len() as u64, what, "pictures");
+    let collected = embed::collect_with(model, pictures, options, |count| bar.inc(count as u64));
+    bar.finish_and_clear();
+    let collected = collected?;
+    tell_skipped(&collected.skipped, pictures.len());
+    Ok(collected)
+}
+
+/// How well the model tells the people of `rows` apart, and how many rows cannot be used.
+pub(super) fn compare(
+    model: &Model,
+    rows: &[Picture],
+    what: &str,
+    options: &embed::Options,
+    measured: &VerificationOptions,
+) -> Result<(VerificationReport, usize), DeployError> {
+    let Collected { embeddings, skipped } = collect(model, rows, what, options)?;
+    let matrix = embeddings.matrix()?;
+    warn_when_collapsed(&metrics::spread(&matrix));
+    let labels: Vec<i64> = embeddings.pictures.iter().map(|picture| picture.identity).collect();
+    Ok((verification::evaluate(&matrix, &labels, measured)?, skipped.count))
+}
+
+pub(super) fn warn_when_collapsed(spread: &metrics::Spread) {
+    if let Some(warning) = spread.warning() {
+        eprintln!("warning: {warning}");
+    }
+}
+
+pub(super) fn tell_skipped(skipped: &Skipped, of: usize) {
+    if skipped.count == 0 {
+        return;
+    }
+    eprintln!("warning: {} of {of} pictures cannot be used and are left out:", skipped.count);
+    for error in &skipped.named {
+        let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        eprintln!("  {error}{cause}");
+    }
+    if skipped.count > skipped.named.len() {
+        eprintln!("  and {} more", skipped.count - skipped.named.len());
+    }
+}
