@@ -4,8 +4,9 @@ use std::path::Path;
 
 use ::report::attention::{CSV_HEADER, Summary, Weights};
 
+use crate::pictures::Picture;
 use crate::runtime::Model;
-use crate::{DeployError, embed, gallery::Picture};
+use crate::{DeployError, embed};
 
 /// Outputs of a model that was exported with its weights: a half's name, and what palm and vein count in it.
 const OUTPUTS: [(&str, [&str; 2]); 2] =

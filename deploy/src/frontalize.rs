@@ -6,7 +6,8 @@ use files::npy::Array;
 use serde::Deserialize;
 
 use crate::DeployError;
-use crate::gallery::{Embeddings, Picture};
+use crate::gallery::Embeddings;
+use crate::pictures::Picture;
 use crate::runtime::Model;
 
 /// Inputs and output of such a model, by name.

@@ -1,17 +1,17 @@
 //! Runs Vitrine's ONNX models: pictures to embeddings, embeddings to ranked matches.
 //!
 //! The path of the data is the list of modules: the [`runtime`] opens a model by the contract it carries and tests it,
-//! [`embed`] turns pictures into unit-length rows, a [`gallery`] keeps rows on disk, an [`index`] finds the nearest ones,
-//! [`search`] turns them into ranked matches, and a [`report`] shows them. ONNX Runtime does the arithmetic, [`runtime`]
-//! finds it; there is no Burn here and no Python.
+//! [`pictures`] lists what can be embedded, [`embed`] turns it into unit-length rows, a [`gallery`] keeps rows on disk,
+//! an [`index`] finds the nearest ones, [`search`] turns them into ranked matches, and a [`report`] shows them. ONNX
+//! Runtime does the arithmetic; there is no Burn here and no Python.
 //!
 //! ```no_run
-//! use deploy::{embed, gallery, runtime, search};
+//! use deploy::{embed, pictures, runtime, search};
 //!
 //! # fn main() -> Result<(), deploy::DeployError> {
 //! let model = runtime::Model::open("models-onnx/LMBN_n".as_ref(), &runtime::Options::default())?;
-//! let probes = embed::collect(&model, &gallery::list(&["probe.jpg".into()])?, &embed::Options::default())?;
-//! let gallery = embed::collect(&model, &gallery::list(&["people/".into()])?, &embed::Options::default())?;
+//! let probes = embed::collect(&model, &pictures::list(&["probe.jpg".into()])?, &embed::Options::default())?;
+//! let gallery = embed::collect(&model, &pictures::list(&["people/".into()])?, &embed::Options::default())?;
 //! for found in &search::search(&probes.embeddings, &gallery.embeddings, 10, None)[0] {
 //!     println!("{:.3} {}", found.similarity, gallery.embeddings.pictures[found.row].path.display());
 //! }
@@ -26,7 +26,9 @@ pub mod explain;
 pub mod frontalize;
 pub mod gallery;
 pub mod generate;
+pub mod identity;
 pub mod index;
+pub mod pictures;
 pub mod report;
 pub mod runtime;
 pub mod search;

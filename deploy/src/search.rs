@@ -2,7 +2,9 @@
 
 use metrics::{Label, Matrix, RankingReport, Rerank};
 
-use crate::gallery::{Embeddings, Identities, Picture};
+use crate::gallery::Embeddings;
+use crate::identity::Identities;
+use crate::pictures::Picture;
 use crate::{DeployError, index};
 
 /// A gallery entry found for a probe.

@@ -9,7 +9,7 @@ use metrics::{JUNK, Label};
 use super::args::{EvaluateArgs, Format};
 use super::shared::{collect, embed_options, open, print, print_json, warn_when_collapsed};
 use crate::DeployError;
-use crate::gallery::Picture;
+use crate::pictures::Picture;
 use crate::report::{self, EvaluationReport, SearchReport, Summary};
 use crate::runtime::Model;
 use crate::search;

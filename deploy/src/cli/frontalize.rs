@@ -9,7 +9,7 @@ use super::args::{FrontalizeArgs, ModelArgs, RunArgs};
 use super::shared::{collect, embed_options, open, print};
 use crate::DeployError;
 use crate::frontalize::{Frontalizer, Poses};
-use crate::gallery;
+use crate::{gallery, pictures};
 
 pub(crate) fn run(args: &FrontalizeArgs) -> Result<ExitCode, DeployError> {
     // The contract that is given is that of the foreign model: the embedder where there is one.
@@ -25,7 +25,7 @@ pub(crate) fn run(args: &FrontalizeArgs) -> Result<ExitCode, DeployError> {
             (values, after)
         }
         Some(model) => {
-            let pictures = gallery::list(&args.input)?;
+            let pictures = pictures::list(&args.input)?;
             let embedder = ModelArgs { model: model.clone(), run: args.run.clone() };
             let options = embed_options(&embedder, &args.reading);
             let embedder = open(&embedder, pictures.len())?;

@@ -8,7 +8,8 @@ use metrics::verification::{self, VerificationOptions, VerificationReport};
 
 use crate::DeployError;
 use crate::embed::{self, Collected, Skipped};
-use crate::gallery::{self, Embeddings, Facts, Picture};
+use crate::gallery::{Embeddings, Facts};
+use crate::pictures::{self, Picture};
 use crate::runtime::{Model, Options, Provider};
 
 use super::args::{ModelArgs, OneArgs, PairArgs, PairFiles, PictureArgs, SplitArgs};
@@ -52,14 +53,14 @@ pub(super) fn open(ModelArgs { model, run }: &ModelArgs, pictures: usize) -> Res
 /// The pictures of `places`, or their pairs.
 pub(super) fn list(places: &[PathBuf], pairs: &PairArgs) -> Result<Vec<Picture>, DeployError> {
     if !pairs.pairs {
-        return gallery::list(places);
+        return pictures::list(places);
     }
     let mut rows = Vec::new();
     for place in places {
         let list = datasets::paired::list_pairs(place, &pairs.options())?;
         let sizes = datasets::paired::of_two_sizes(list.pairs.iter());
         list.warnings.iter().chain(&sizes).for_each(|warning| eprintln!("warning: {warning}"));
-        rows.extend(gallery::of_pairs(list.pairs.iter(), &list.classes));
+        rows.extend(pictures::of_pairs(list.pairs.iter(), &list.classes));
     }
     Ok(rows)
 }
@@ -79,7 +80,7 @@ pub(super) fn test_pairs(
     let data = PairedDataset::open(folder, &options)?;
     let sizes = datasets::paired::of_two_sizes(data.test.iter());
     data.warnings.iter().chain(&sizes).for_each(|warning| eprintln!("warning: {warning}"));
-    let rows = gallery::of_pairs(data.test.iter(), &data.classes);
+    let rows = pictures::of_pairs(data.test.iter(), &data.classes);
     Ok((rows, format!("{}, test split by {}", data.name, split.split)))
 }
 
@@ -117,7 +118,7 @@ pub(super) fn one_row(model: &Model, one: &PairFiles) -> Result<Picture, DeployE
     let Some((first, others)) = files.split_first() else {
         return Err(missing(absent.first().map_or("picture", String::as_str)));
     };
-    let mut row = gallery::list(std::slice::from_ref(first))?.swap_remove(0);
+    let mut row = pictures::list(std::slice::from_ref(first))?.swap_remove(0);
     (row.others, row.missing) = (others.to_vec(), absent);
     Ok(row)
 }

@@ -14,7 +14,8 @@ use contract::preprocess::{self, PictureError};
 use contract::{EmbeddingSpec, InputSpec, PictureSpec};
 
 use crate::DeployError;
-use crate::gallery::{Embeddings, Picture};
+use crate::gallery::Embeddings;
+use crate::pictures::Picture;
 use crate::runtime::Model;
 
 /// Names of unusable pictures that are kept; the rest is only counted.

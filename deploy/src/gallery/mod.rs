@@ -1,18 +1,15 @@
 //! Embeddings on disk: a folder of `embeddings.npy`, `rows.jsonl` and `embeddings.json`, pinned to the contract id of the
 //! model that made it. No ONNX Runtime here.
 
-use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use contract::InputSpec;
-use datasets::Sample;
-use datasets::paired::Pair;
 use files::npy::{self, Array};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 use crate::DeployError;
+use crate::pictures::{Picture, lossy};
 
 /// File of the values.
 pub const VALUES: &str = "embeddings.npy";
@@ -25,78 +22,6 @@ pub const FACTS: &str = "embeddings.json";
 
 /// Version of the folder's layout.
 const VERSION: u32 = 1;
-
-/// Identities from here on are hashes of folder names, smaller ones are numbers in file names.
-const FOLDER_IDENTITY: i64 = 1 << 52;
-
-/// A picture, who is on it and which camera saw it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Picture {
-    /// The file, as it was named.
-    #[serde(serialize_with = "lossy")]
-    pub path: PathBuf,
-    /// Files for the model's further inputs, in its order: the veins of a palm.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub others: Vec<PathBuf>,
-    /// Inputs of the model that have no file here, which it must bear.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub missing: Vec<String>,
-    /// Number of the identity; see [`datasets::list_pictures`].
-    pub identity: i64,
-    /// The identity as its file or folder name has it.
-    pub identity_name: String,
-    /// Camera, from 0.
-    pub camera: i64,
-}
-
-impl From<Sample> for Picture {
-    fn from(sample: Sample) -> Self {
-        let Sample { path, identity, identity_name, camera } = sample;
-        Self { path, others: Vec::new(), missing: Vec::new(), identity, identity_name, camera }
-    }
-}
-
-impl Picture {
-    /// Its files in the order of the model's `inputs`, none for those it lacks.
-    pub fn files<'a>(&'a self, inputs: &'a [InputSpec]) -> impl Iterator<Item = Option<&'a PathBuf>> {
-        let mut given = std::iter::once(&self.path).chain(&self.others);
-        inputs.iter().map(move |input| if self.missing.contains(&input.name) { None } else { given.next() })
-    }
-
-    /// Whether the identity is the name of the folder the picture lies in, which may be no identity at all.
-    pub fn named_by_folder(&self) -> bool {
-        self.identity >= FOLDER_IDENTITY
-    }
-}
-
-/// The pictures of files and folders, in the order given and natural order within.
-///
-/// # Errors
-/// If one does not exist or holds no picture.
-pub fn list(places: &[PathBuf]) -> Result<Vec<Picture>, DeployError> {
-    let mut pictures = Vec::new();
-    for place in places {
-        if !place.exists() {
-            let source = std::io::Error::from(std::io::ErrorKind::NotFound);
-            return Err(DeployError::Read { path: place.clone(), source });
-        }
-        pictures.extend(datasets::list_pictures(place)?.into_iter().map(Picture::from));
-    }
-    Ok(pictures)
-}
-
-/// Rows of pairs, whose classes are named by `classes`.
-pub fn of_pairs<'a>(pairs: impl Iterator<Item = &'a Pair>, classes: &[String]) -> Vec<Picture> {
-    let row = |pair: &Pair| Picture {
-        path: pair.palm.clone(),
-        others: vec![pair.vein.clone()],
-        missing: vec![],
-        identity: datasets::number_of(classes[pair.class].as_ref()),
-        identity_name: classes[pair.class].clone(),
-        camera: i64::from(pair.session) - 1,
-    };
-    pairs.map(row).collect()
-}
 
 /// What an embeddings folder says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -269,75 +194,5 @@ impl Writer {
         let text = serde_json::to_string_pretty(&facts).map_err(|error| failed(error.into()))?;
         files::write(&folder.join(FACTS), text + "\n")?;
         Ok(facts)
-    }
-}
-
-/// A path that is no Unicode keeps its row; it only cannot be opened again.
-pub(crate) fn lossy<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&path.to_string_lossy())
-}
-
-/// Which identities of a probe set and a gallery really say who somebody is.
-#[derive(Debug)]
-pub struct Identities {
-    gallery: BTreeMap<i64, usize>,
-    folders: usize,
-}
-
-impl Identities {
-    /// Looks at the gallery.
-    pub fn of(gallery: &[Picture]) -> Self {
-        let mut count = BTreeMap::new();
-        for picture in gallery {
-            *count.entry(picture.identity).or_default() += 1;
-        }
-        let folders = count.range(FOLDER_IDENTITY..).count();
-        Self { gallery: count, folders }
-    }
-
-    /// Whether a match is right; `None` where either identity is not known.
-    pub fn right(&self, probe: &Picture, entry: &Picture) -> Option<bool> {
-        let nobody = entry.identity == datasets::JUNK || (entry.named_by_folder() && self.folders < 2);
-        (self.known(probe) && !nobody).then_some(probe.identity == entry.identity)
-    }
-
-    /// Whether the probe's identity is known. The name of a folder is an identity only where the gallery is laid out in
-    /// several folders and the probe's is one of them.
-    pub fn known(&self, probe: &Picture) -> bool {
-        match probe.identity {
-            datasets::JUNK => false,
-            identity if identity >= FOLDER_IDENTITY => self.folders > 1 && self.gallery.contains_key(&identity),
-            // 0 is a distractor: somebody, but nobody in particular.
-            identity => identity > 0,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn picture(identity: i64) -> Picture {
-        let (others, missing) = (vec![], vec![]);
-        Picture { path: "p.jpg".into(), others, missing, identity, identity_name: String::new(), camera: 0 }
-    }
-
-    #[test]
-    fn right_wrong_and_unknown() {
-        let folder = |n: i64| picture(FOLDER_IDENTITY + n);
-        let numbered = Identities::of(&[picture(1), picture(2), picture(0), picture(-1)]);
-        assert_eq!(numbered.right(&picture(1), &picture(1)), Some(true));
-        assert_eq!(numbered.right(&picture(1), &picture(2)), Some(false));
-        assert_eq!(numbered.right(&picture(1), &picture(0)), Some(false), "distractors are wrong");
-        assert_eq!(numbered.right(&picture(9), &picture(1)), Some(false), "somebody who is not enrolled");
-        assert_eq!(numbered.right(&picture(1), &picture(-1)), None, "junk");
-        assert_eq!(numbered.right(&folder(1), &picture(1)), None, "a folder of snapshots");
-        let folders = Identities::of(&[folder(1), folder(2)]);
-        assert_eq!(folders.right(&folder(1), &folder(1)), Some(true));
-        assert_eq!(folders.right(&folder(1), &folder(2)), Some(false));
-        assert_eq!(folders.right(&folder(3), &folder(2)), None);
-        let flat = Identities::of(&[folder(1), folder(1)]);
-        assert_eq!(flat.right(&picture(1), &folder(1)), None, "one flat folder names nobody");
-        assert_eq!(flat.right(&folder(1), &folder(1)), None, "nor does it when the probes lie there too");
     }
 }

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use metrics::{RankingReport, Spread};
 use serde::Serialize;
 
-use crate::gallery::{Identities, Picture, lossy};
+use crate::identity::Identities;
+use crate::pictures::{Picture, lossy};
 use crate::runtime::Model;
 use crate::search::Match;
 

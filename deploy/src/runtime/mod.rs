@@ -1,7 +1,15 @@
 //! ONNX Runtime, and models opened in it.
 
+mod facts;
 mod library;
+mod pool;
+mod provider;
+mod self_test;
 mod session;
 
+pub use facts::{GraphFacts, ModelFile, Port};
 pub use library::{Runtime, load};
-pub use session::{GraphFacts, Model, ModelFile, Options, Outputs, Port, Provider, SelfTest};
+pub use pool::Outputs;
+pub use provider::Provider;
+pub use self_test::SelfTest;
+pub use session::{Model, Options};

@@ -1,93 +1,19 @@
 //! Opens a model by its contract, tests it, and runs it.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, PoisonError};
 
 use contract::{Axis, ContractError, EmbeddingSpec, ModelContract, PictureSpec};
-use ort::ep;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use ort::session::{Session, SessionInputValue, SessionInputs};
+use ort::session::{Session, SessionInputValue};
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
-use sha2::{Digest, Sha256};
 
+use super::facts::{GraphFacts, ModelFile, axes, facts, identity, model_files, port};
 use super::library::{self, Runtime};
+use super::pool::{Outputs, Pool};
+use super::provider::{Provider, choose};
+use super::self_test::{SelfTest, self_test};
 use crate::DeployError;
-
-/// Where a model runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Provider {
-    /// CUDA where it really runs, else the CPU; the model says which.
-    #[default]
-    Auto,
-    /// The CPU.
-    Cpu,
-    /// CUDA, by device number.
-    Cuda(u16),
-    /// TensorRT, by device number; operators it lacks run on CUDA.
-    TensorRt(u16),
-}
-
-impl fmt::Display for Provider {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Provider::Auto => f.write_str("auto"),
-            Provider::Cpu => f.write_str("cpu"),
-            Provider::Cuda(device) => write!(f, "cuda:{device}"),
-            Provider::TensorRt(device) => write!(f, "tensorrt:{device}"),
-        }
-    }
-}
-
-impl std::str::FromStr for Provider {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let allowed = || format!("`{text}` is no provider; auto, cpu, cuda[:DEVICE] and tensorrt[:DEVICE] are allowed");
-        let (name, device) = match text.split_once(':') {
-            None => (text, None),
-            Some((name, device)) => (name, Some(device.parse::<u16>().map_err(|_| allowed())?)),
-        };
-        match (name, device) {
-            ("auto", None) => Ok(Provider::Auto),
-            ("cpu", None) => Ok(Provider::Cpu),
-            ("cuda", device) => Ok(Provider::Cuda(device.unwrap_or(0))),
-            ("tensorrt", device) => Ok(Provider::TensorRt(device.unwrap_or(0))),
-            _ => Err(allowed()),
-        }
-    }
-}
-
-impl Provider {
-    /// Adds the provider to a session under construction; an error if it does not register.
-    fn register(self, builder: SessionBuilder) -> Result<SessionBuilder, ort::Error> {
-        let cuda = |device: u16| {
-            // TensorFloat-32 would change embeddings in the third digit, and with them the gallery.
-            ep::CUDA::default().with_device_id(device.into()).with_tf32(false).build().error_on_failure()
-        };
-        let providers = match self {
-            // Without the arena every run asks the system for its memory again: an eighth of the time.
-            Provider::Auto | Provider::Cpu => {
-                vec![ep::CPU::default().with_arena_allocator(true).build().error_on_failure()]
-            }
-            Provider::Cuda(device) => vec![cuda(device)],
-            Provider::TensorRt(device) => {
-                let tensorrt = ep::TensorRT::default().with_device_id(device.into()).build().error_on_failure();
-                vec![tensorrt, cuda(device)]
-            }
-        };
-        Ok(builder.with_execution_providers(providers)?)
-    }
-
-    /// Whether the provider really registers with the loaded library; the error says why not.
-    ///
-    /// # Errors
-    /// What ONNX Runtime says.
-    pub fn probe(self, runtime: &Runtime) -> Result<(), ort::Error> {
-        self.register(Session::builder(&runtime.environment)?).map(drop)
-    }
-}
 
 /// How a model is opened.
 #[derive(Debug, Clone)]
@@ -119,77 +45,6 @@ impl Options {
             threads => threads,
         }
     }
-}
-
-/// What the self-test said.
-#[derive(Debug, Clone, PartialEq)]
-pub enum SelfTest {
-    /// Every output is within the tolerance.
-    Passed {
-        /// Largest difference.
-        max_diff: f32,
-        /// Allowed difference.
-        tolerance: f32,
-        /// Compared values.
-        values: usize,
-    },
-    /// The model has no golden vectors.
-    NoGolden,
-    /// It was not asked for.
-    Skipped,
-}
-
-impl fmt::Display for SelfTest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SelfTest::Passed { max_diff, tolerance, values } => {
-                write!(f, "passed: {values} golden values within {max_diff:.1e} ({tolerance:.1e} allowed)")
-            }
-            SelfTest::NoGolden => f.write_str("not possible: the model carries no golden vectors"),
-            SelfTest::Skipped => f.write_str("skipped"),
-        }
-    }
-}
-
-/// A value of the graph as the runtime sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Port {
-    /// Name.
-    pub name: String,
-    /// Element type.
-    pub element: String,
-    /// Axes: sizes, symbols, or `?`.
-    pub shape: Vec<String>,
-}
-
-/// Facts about the graph, for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GraphFacts {
-    /// Operator sets by domain.
-    pub opset: BTreeMap<String, i64>,
-    /// Nodes by operator.
-    pub nodes: BTreeMap<String, usize>,
-    /// Values in float initialisers.
-    pub parameters: u64,
-    /// Bytes of the model's files together.
-    pub file_bytes: u64,
-    /// Tool that wrote the file.
-    pub producer: String,
-    /// Inputs.
-    pub inputs: Vec<Port>,
-    /// Outputs.
-    pub outputs: Vec<Port>,
-}
-
-/// A file that a model consists of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelFile {
-    /// Its name in the model's folder.
-    pub name: String,
-    /// SHA-256 of its content.
-    pub sha256: String,
-    /// Its size in bytes.
-    pub bytes: u64,
 }
 
 /// An opened model.
@@ -225,9 +80,6 @@ impl fmt::Debug for Model {
         f.debug_struct("Model").field("path", &self.path).field("provider", &self.provider).finish_non_exhaustive()
     }
 }
-
-/// Output values by name, each with its shape.
-pub type Outputs = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 impl Model {
     /// Opens the model file, or the `model.onnx` of the bundle folder, at `path`.
@@ -275,7 +127,9 @@ impl Model {
         };
         model.agree(first.inputs(), first.outputs())?;
         model.sessions.put(first);
-        let self_test = if options.self_test { model.run_golden()? } else { SelfTest::Skipped };
+        let run = |inputs: &[&[f32]], rows: usize| model.run(inputs, rows, None);
+        let self_test =
+            if options.self_test { self_test(&model.path, &model.contract, run)? } else { SelfTest::Skipped };
         let more = std::thread::scope(|scope| {
             let opening: Vec<_> = (1..lanes).map(|_| scope.spawn(open)).collect();
             let joined = opening.into_iter().map(|thread| thread.join().expect("opening a session does not panic"));
@@ -448,61 +302,6 @@ impl Model {
         }
         Ok(())
     }
-
-    /// Runs the golden input and compares the stored outputs.
-    fn run_golden(&self) -> Result<SelfTest, DeployError> {
-        let Some(golden) = &self.contract.golden else { return Ok(SelfTest::NoGolden) };
-        let wrong = |problem: String| DeployError::Golden { path: self.path.clone(), problem };
-        if golden.output.is_empty() || !golden.tolerance.is_finite() || golden.tolerance <= 0.0 {
-            return Err(wrong("have no output or no tolerance above 0".into()));
-        }
-        let mut inputs = Vec::new();
-        for spec in &self.contract.input {
-            let Some((_, values)) = golden.input(spec) else {
-                let size = spec.row().unwrap_or_default();
-                return Err(wrong(format!(
-                    "use blocks of {}, which do not tile input `{}` {size:?}",
-                    golden.block, spec.name
-                )));
-            };
-            inputs.push(values);
-        }
-        let inputs: Vec<_> = inputs.iter().map(Vec::as_slice).collect();
-        let outputs = self.run(&inputs, golden.batch, None)?;
-        let (mut worst, mut values) = (0.0f32, 0);
-        for (name, expected) in &golden.output {
-            let Some((shape, found)) = outputs.get(name) else {
-                return Err(wrong(format!("name output `{name}`, which the contract does not have")));
-            };
-            if expected.len() != found.len().div_ceil(golden.every) {
-                let (stored, every) = (expected.len(), golden.every);
-                return Err(wrong(format!(
-                    "have {stored} values of output `{name}` {shape:?}, every {every} is stored"
-                )));
-            }
-            let compared = expected.iter().zip(found.iter().step_by(golden.every));
-            let differences: Vec<f32> = compared.map(|(expected, found)| (expected - found).abs()).collect();
-            let max_diff = largest(differences.iter().copied());
-            let wrong = |diff: &f32| diff.is_nan() || *diff > golden.tolerance;
-            if let Some(at) = differences.iter().position(wrong) {
-                return Err(DeployError::SelfTest {
-                    path: self.path.clone(),
-                    output: name.clone(),
-                    max_diff,
-                    at: at * golden.every,
-                    tolerance: golden.tolerance,
-                });
-            }
-            worst = worst.max(max_diff);
-            values += expected.len();
-        }
-        Ok(SelfTest::Passed { max_diff: worst, tolerance: golden.tolerance, values })
-    }
-}
-
-/// The largest difference; NaN if any is.
-fn largest(differences: impl Iterator<Item = f32>) -> f32 {
-    differences.fold(0.0, |worst, diff| if diff.is_nan() || worst.is_nan() { f32::NAN } else { worst.max(diff) })
 }
 
 fn missing(name: &str, model: &Model) -> DeployError {
@@ -511,72 +310,6 @@ fn missing(name: &str, model: &Model) -> DeployError {
         what: format!("output `{name}`"),
         declared: "it exists".into(),
         found: "no such output".into(),
-    }
-}
-
-/// Sessions waiting for a batch.
-#[derive(Default)]
-struct Pool {
-    idle: Mutex<Vec<Session>>,
-    returned: Condvar,
-}
-
-/// A session out of the pool; goes back when dropped.
-struct Taken<'a> {
-    session: Option<Session>,
-    pool: &'a Pool,
-}
-
-impl Pool {
-    fn put(&self, session: Session) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
-        self.returned.notify_one();
-    }
-
-    fn take(&self) -> Taken<'_> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if let Some(session) = idle.pop() {
-                return Taken { session: Some(session), pool: self };
-            }
-            idle = self.returned.wait(idle).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-}
-
-impl Taken<'_> {
-    fn run<'s, 'i, 'v: 'i, const N: usize>(
-        &'s mut self,
-        inputs: impl Into<SessionInputs<'i, 'v, N>>,
-    ) -> ort::Result<ort::session::SessionOutputs<'s>> {
-        self.session.as_mut().expect("present until dropped").run(inputs)
-    }
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        if let Some(session) = self.session.take() {
-            self.pool.put(session);
-        }
-    }
-}
-
-fn choose(asked: Provider, runtime: &Runtime) -> Result<(Provider, Option<String>), DeployError> {
-    use ep::ExecutionProvider;
-    let refused =
-        |source| DeployError::Provider { provider: asked.to_string(), library: runtime.library.clone(), source };
-    match asked {
-        Provider::Auto => {
-            if !matches!(ep::CUDA::is_available(), Ok(true)) {
-                return Ok((Provider::Cpu, None));
-            }
-            // Compiled in does not mean that its driver and libraries are here.
-            match Provider::Cuda(0).probe(runtime) {
-                Ok(()) => Ok((Provider::Cuda(0), None)),
-                Err(error) => Ok((Provider::Cpu, Some(format!("cuda does not run here: {error}")))),
-            }
-        }
-        provider => provider.probe(runtime).map(|()| (provider, None)).map_err(refused),
     }
 }
 
@@ -615,36 +348,6 @@ fn open_session(
     .map_err(failed)
 }
 
-/// The model file at `path` and those called `beside` in its folder; those that we named must hold what their name promises.
-fn model_files(path: &Path, bytes: &[u8], beside: &[String]) -> Result<Vec<ModelFile>, DeployError> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let mut all = vec![ModelFile { name, sha256: hex::encode(Sha256::digest(bytes)), bytes: bytes.len() as u64 }];
-    for name in beside {
-        let unreadable = |source| DeployError::Read { path: path.with_file_name(name), source };
-        let (sha256, bytes) = files::sha256(&path.with_file_name(name)).map_err(unreadable)?;
-        if let Some(promised) = files::promised_sha256(name).filter(|digits| !sha256.starts_with(*digits)) {
-            let (path, file, promised) = (path.to_owned(), name.clone(), promised.to_owned());
-            return Err(DeployError::Weights { path, file, promised, sha256 });
-        }
-        all.push(ModelFile { name: name.clone(), sha256, bytes });
-    }
-    Ok(all)
-}
-
-/// One hash for all files of a model.
-fn identity(files: &[ModelFile]) -> String {
-    match files {
-        [only] => only.sha256.clone(),
-        // The model file may have been renamed, the others it knows by name.
-        [model, beside @ ..] => {
-            let mut hash = Sha256::new_with_prefix(&model.sha256);
-            beside.iter().for_each(|file| hash.update(format!("\n{}  {}", file.sha256, file.name)));
-            hex::encode(hash.finalize())
-        }
-        [] => String::new(),
-    }
-}
-
 /// The model's own contract, or the one given for a foreign model.
 fn read_contract(
     path: &Path,
@@ -673,68 +376,4 @@ fn read_contract(
         embedding.contract_id = ModelContract::embedding_id(&contract.input, embedding, &contract.precision, sha256);
     }
     Ok(contract)
-}
-
-fn axes(shape: &[Axis]) -> String {
-    let names = shape.iter().map(|axis| match axis {
-        Axis::Size(size) => size.to_string(),
-        Axis::Symbol(symbol) => symbol.clone(),
-    });
-    format!("[{}]", names.collect::<Vec<_>>().join(", "))
-}
-
-fn port(outlet: &Outlet) -> Port {
-    let name = outlet.name().to_owned();
-    let ValueType::Tensor { ty, shape, dimension_symbols } = outlet.dtype() else {
-        return Port { name, element: format!("{:?}", outlet.dtype()), shape: Vec::new() };
-    };
-    let axis = |(size, symbol): (&i64, &String)| match (size, symbol.as_str()) {
-        (-1, "") => "?".to_owned(),
-        (-1, symbol) => symbol.to_owned(),
-        (size, _) => size.to_string(),
-    };
-    Port { name, element: ty.to_string(), shape: shape.iter().zip(dimension_symbols.iter()).map(axis).collect() }
-}
-
-fn facts(file: &onnx::ModelProto, file_bytes: u64, inputs: Vec<Port>, outputs: Vec<Port>) -> GraphFacts {
-    let mut nodes = BTreeMap::new();
-    let graph = file.graph.as_ref();
-    for node in graph.map(|graph| graph.node.as_slice()).unwrap_or_default() {
-        *nodes.entry(node.op_type.clone()).or_default() += 1;
-    }
-    let floats = [onnx::DataType::Float, onnx::DataType::Float16, onnx::DataType::Bfloat16, onnx::DataType::Int8];
-    let initialisers = graph.map(|graph| graph.initializer.as_slice()).unwrap_or_default();
-    let weights = initialisers.iter().filter(|tensor| floats.iter().any(|float| *float as i32 == tensor.data_type));
-    let domain = |domain: &str| if domain.is_empty() { "ai.onnx".to_owned() } else { domain.to_owned() };
-    GraphFacts {
-        opset: file.opset_import.iter().map(|opset| (domain(&opset.domain), opset.version)).collect(),
-        nodes,
-        parameters: weights.map(|tensor| tensor.dims.iter().map(|size| size.unsigned_abs()).product::<u64>()).sum(),
-        file_bytes,
-        producer: format!("{} {}", file.producer_name, file.producer_version).trim().to_owned(),
-        inputs,
-        outputs,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn providers_by_name() {
-        let good = [("auto", Provider::Auto), ("cpu", Provider::Cpu), ("cuda", Provider::Cuda(0))];
-        for (text, provider) in good.into_iter().chain([("tensorrt:2", Provider::TensorRt(2))]) {
-            assert_eq!(text.parse(), Ok(provider));
-        }
-        for text in ["", "gpu", "cpu:1", "cuda:x", "cuda:-1"] {
-            assert!(text.parse::<Provider>().unwrap_err().contains("are allowed"), "{text}");
-        }
-    }
-
-    #[test]
-    fn nan_is_the_largest_difference() {
-        assert_eq!(largest([0.5, 0.25].into_iter()), 0.5);
-        assert!(largest([0.5, f32::NAN, 1.0].into_iter()).is_nan());
-    }
 }
