@@ -36,10 +36,10 @@ use weights::{filled, known};
 /// The version that Cargo.toml pins.
 const VERSION: &str = "0.22.0";
 
-/// Kinds of operations that this version lowers, counted in its source: the variants of `OperationIr` for which the four functions
-/// `lower` in `src/export/lower/{base,numeric,module,direct}.rs` give something else than `Ok(false)`. Operations on floats,
-/// integers and truth values share `Base` and `Numeric`. Some are lowered in part: `AdaptiveAvgPool2d` to 1×1 only,
-/// `Interpolate` not by Lanczos.
+/// Kinds of operations that this version lowers, counted in its source: the variants of `OperationIr` for which the
+/// four functions `lower` in `src/export/lower/{base,numeric,module,direct}.rs` give something else than `Ok(false)`.
+/// Operations on floats, integers and truth values share `Base` and `Numeric`. Some are lowered in part:
+/// `AdaptiveAvgPool2d` to 1×1 only, `Interpolate` not by Lanczos.
 const KINDS: [&str; 40] = [
     "Base::Cat",
     "Base::Ones",
@@ -215,8 +215,8 @@ fn told(
     }
 }
 
-/// The kind of operation in a refusal such as `unsupported operation at index 3: NumericFloat(F32, MaxDim(ReduceDimOpIr {…`; the
-/// whole text if it is another.
+/// The kind of operation in a refusal such as `unsupported operation at index 3: NumericFloat(F32,
+/// MaxDim(ReduceDimOpIr {…`; the whole text if it is another.
 fn kind(refusal: &str) -> String {
     let parts = || {
         let (_, operation) = refusal.strip_prefix("unsupported operation at index ")?.split_once(": ")?;

@@ -3,9 +3,10 @@
 //! usage: second_opinion MODELS EXPECTED
 //!
 //! Below MODELS lies a folder per model in the layout of ONNX's own test data: `model.onnx` and
-//! `test_data_set_N/{input,output}_M.pb`. Each is run and its answers are compared. EXPECTED lists the models that rten is known
-//! not to run, or to run wrong (the reason then starts with `differs`); a model that fails and is not listed is an error, and so is
-//! one that is listed and agrees, fails for another reason or is gone. Exit 0 all as expected, 1 not, 2 nothing could be compared.
+//! `test_data_set_N/{input,output}_M.pb`. Each is run and its answers are compared. EXPECTED lists the models that
+//! rten is known not to run, or to run wrong (the reason then starts with `differs`); a model that fails and is not
+//! listed is an error, and so is one that is listed and agrees, fails for another reason or is gone. Exit 0 all as
+//! expected, 1 not, 2 nothing could be compared.
 
 mod case;
 mod expected;

@@ -96,7 +96,8 @@ fn array(name: &str, value: Value) -> Result<Array, String> {
     Ok(Array { name: name.into(), shape, values, float })
 }
 
-/// Largest difference, in units of the larger of 1 and the largest expected value; NaN equals NaN, infinities themselves.
+/// Largest difference, in units of the larger of 1 and the largest expected value; NaN equals NaN, infinities
+/// themselves.
 fn difference(found: &Array, expected: &Array) -> Result<f64, String> {
     if found.shape != expected.shape || found.float != expected.float {
         return Err(format!("is of shape {:?}, {:?} is right", found.shape, expected.shape));
