@@ -1,9 +1,10 @@
 //! Why an export fails: one enum, each variant holds the fields of its sentence.
 
+use std::fmt;
 use std::path::PathBuf;
 
-use crate::graph::Dim;
-use crate::verify::Divergence;
+use graph::Dim;
+use serde::Serialize;
 
 /// An operation that cannot be written as ONNX, and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,14 +17,57 @@ pub struct Refusal {
     pub reason: String,
 }
 
-impl std::fmt::Display for Refusal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}` in `{}` ({})", self.operation, self.module, self.reason)
     }
 }
 
 fn list(refusals: &[Refusal]) -> String {
     refusals.iter().map(Refusal::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// Where a model begins to differ.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Divergence {
+    /// At a node: what it reads agrees, what it writes does not.
+    Node {
+        /// Its name, a module path where it carries a module's weights.
+        node: String,
+        /// Its operator.
+        operator: String,
+        /// Largest absolute difference of what it writes; infinite if shapes differ or only one value is finite.
+        max_abs: f64,
+        /// Largest absolute value that was expected there.
+        scale: f64,
+    },
+    /// At none, while ONNX Runtime leaves the graph as it is written. Where its answers differ all the same, its own
+    /// optimisation changes them.
+    Nowhere,
+    /// It could not be found out.
+    Unknown {
+        /// Why.
+        cause: String,
+    },
+}
+
+impl fmt::Display for Divergence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Divergence::Node { node, operator, max_abs, scale } => {
+                write!(
+                    f,
+                    "the first node that differs is `{node}` ({operator}), by {max_abs:.1e} where values reach {scale:.1e}"
+                )
+            }
+            Divergence::Nowhere => f.write_str(
+                "no node differs while ONNX Runtime leaves the graph as written: its own optimisation does it",
+            ),
+            Divergence::Unknown { cause } => write!(f, "the first node was not found: {cause}"),
+        }
+    }
 }
 
 /// Why a module was not exported.
@@ -118,29 +162,21 @@ pub enum ExportError {
         /// Row-major index of the first such element.
         index: usize,
     },
-    /// The written graph breaks a rule of ONNX: our bug.
-    #[error("the graph is malformed at `{node}`: {rule}")]
-    Malformed {
-        /// Node or value.
-        node: String,
-        /// The rule it breaks.
-        rule: String,
-    },
-    /// A protobuf file ends at 2 GiB.
-    #[error("the model has {bytes} bytes, {limit} fit into one ONNX file")]
-    TooLarge {
-        /// Bytes of the constants, or of the file.
-        bytes: u64,
-        /// The limit.
-        limit: u64,
-    },
-    /// Our own reader refuses what we wrote.
-    #[error("the encoded model does not read back")]
-    ReadBack(
+    /// The graph cannot be written or run.
+    #[error(transparent)]
+    Graph(
         /// The cause.
-        #[source]
-        Box<onnx::ModelFileError>,
+        #[from]
+        graph::Error,
     ),
+    /// ONNX has no type for the elements of an input.
+    #[error("input `{input}` holds {dtype}, for which ONNX has no type")]
+    Feed {
+        /// Name of the input.
+        input: String,
+        /// Burn's name of the element type.
+        dtype: String,
+    },
     /// Bytes are no model at all.
     #[error("the bytes are no ONNX model")]
     Undecodable(
@@ -148,30 +184,6 @@ pub enum ExportError {
         #[source]
         Box<onnx::DecodeError>,
     ),
-    /// ONNX Runtime cannot be found or loaded.
-    #[error("{}", onnxruntime::advice(path))]
-    RuntimeMissing {
-        /// Library that was tried.
-        path: PathBuf,
-        /// What loading said.
-        cause: String,
-    },
-    /// The variable that names ONNX Runtime is wrong.
-    #[error(transparent)]
-    RuntimePath(
-        /// The cause.
-        #[from]
-        onnxruntime::RuntimeError,
-    ),
-    /// ONNX Runtime refuses the model or fails to run it.
-    #[error("onnx runtime {doing} failed")]
-    Runtime {
-        /// `loading the model`, …
-        doing: &'static str,
-        /// The cause.
-        #[source]
-        source: ort::Error,
-    },
     /// ONNX Runtime and Burn disagree on the same input.
     #[error(
         "`{output}` differs from Burn by {max_abs:.1e} ({limit:.1e} allowed), cosine {min_cosine:.7} ({min_allowed} at least), at batch {batch} on input `{seed}`; {}", located(first.as_deref())

@@ -6,18 +6,16 @@ use std::marker::PhantomData;
 use burn::module::Module;
 use burn::tensor::{BoolStore, DType as BurnType, Device, TensorData};
 use contract::Axis;
+use graph::encode::LARGEST_FILE;
+use graph::optimise::optimise;
+use graph::{DEFAULT_OPSET, Dim, Graph, OPSETS, checker};
 
 use crate::capture::{Trace, quietly, record};
-use crate::encode::LARGEST_FILE;
 use crate::error::ExportError;
-use crate::graph::Dim;
-use crate::io::{AnyTensor, Inputs, Kind, Outputs};
+use crate::io::{AnyTensor, Inputs, Kind, Outputs, SampleInput};
 use crate::lower::{Boundary, lower};
 use crate::model::{ExportedModel, ModelInput, Recipe, Subject, Warning};
-use crate::optimise::optimise;
 use crate::resolve::{Plan, Sizes, resolve};
-use crate::verify::{SampleInput, checker};
-use crate::{DEFAULT_OPSET, OPSETS};
 
 /// Sizes at which the first axis of an input is recorded when it is a symbol.
 const BATCH_SIZES: [usize; 3] = [2, 3, 5];
@@ -125,7 +123,7 @@ impl Exporter {
                 .inputs
                 .iter()
                 .zip(&kinds)
-                .map(|(input, kind)| blank(*kind, input.integers[0], shape(&input.axes, &plan, sizes)))
+                .map(|(input, kind)| blank(*kind, input.integers[0], plan.shape(&input.axes, sizes)))
                 .collect();
             let text = plan.symbols.iter().zip(sizes).map(|(symbol, size)| format!("{symbol} {size}"));
             record(module, &inputs, text.collect::<Vec<_>>().join(", "), &forward)
@@ -274,21 +272,6 @@ where
     }
 }
 
-/// The sizes of an input's axes when the symbols have `sizes`.
-pub(crate) fn shape(axes: &[Axis], plan: &Plan, sizes: &[usize]) -> Vec<usize> {
-    let size = |axis: &Axis| match axis {
-        Axis::Size(size) => *size,
-        Axis::Symbol(symbol) => plan
-            .symbols
-            .iter()
-            .position(|known| known == symbol)
-            .and_then(|index| sizes.get(index))
-            .copied()
-            .unwrap_or(1),
-    };
-    axes.iter().map(size).collect()
-}
-
 fn blank(kind: Kind, integer: i64, shape: Vec<usize>) -> TensorData {
     match kind {
         Kind::Float => TensorData::zeros::<f32, _>(shape),
@@ -297,7 +280,7 @@ fn blank(kind: Kind, integer: i64, shape: Vec<usize>) -> TensorData {
     }
 }
 
-fn warnings(graph: &crate::graph::Graph) -> Vec<Warning> {
+fn warnings(graph: &Graph) -> Vec<Warning> {
     let dependent = graph.dependent();
     let uses = graph.uses();
     let name = |id| graph.value(id).name.clone();

@@ -13,16 +13,15 @@ use burn::tensor::module::{adaptive_avg_pool2d, avg_pool2d, interpolate, max_poo
 use burn::tensor::ops::{AvgPoolOptions, InterpolateMode, InterpolateOptions, MaxPoolOptions};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use contract::fill::splitmix64;
+use graph::encode::encode;
+use graph::optimise::optimise;
+use graph::{Dim, checker};
 use serde_json::Value as Json;
 
 use crate::capture::{Trace, quietly, record};
-use crate::encode::encode;
 use crate::error::ExportError;
-use crate::graph::Dim;
 use crate::lower::{Boundary, lower};
-use crate::optimise::optimise;
 use crate::resolve::{Plan, resolve};
-use crate::verify::checker;
 
 /// Cases of a normal run: about two seconds.
 const CASES: u64 = 1500;
@@ -195,7 +194,7 @@ fn pipeline(plan: &Plan, traces: Vec<Trace>, boundary: &Boundary, opset: u32) ->
     checker::check(&graph, opset)?;
     optimise(&mut graph, opset);
     checker::check(&graph, opset)?;
-    encode(&graph, opset, &[]).map(drop)
+    Ok(encode(&graph, opset, &[]).map(drop)?)
 }
 
 /// The recordings of one forward function at the sizes of a plan.

@@ -25,6 +25,14 @@ pub struct Signature {
     pub kind: Kind,
 }
 
+/// What an input takes.
+#[derive(Debug, Clone)]
+pub(crate) struct SampleInput {
+    pub kind: Kind,
+    /// Values of integers: from the first to before the second.
+    pub integers: [i64; 2],
+}
+
 /// A tensor of any rank and kind, as it enters or leaves a forward function.
 #[derive(Debug, Clone)]
 pub struct AnyTensor {

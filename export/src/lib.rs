@@ -1,8 +1,8 @@
 //! Burn modules as verified ONNX models.
 //!
 //! The path: [`Exporter::export`] records the module's forward pass at several sizes (`capture`), works out which axes are
-//! dynamic (`resolve`), writes every operation as ONNX (`lower`), simplifies ([`optimise`]) and checks the result
-//! against the rules of ONNX ([`verify::checker`]). [`ExportedModel::to_bytes`] encodes it, [`ExportedModel::verify`] runs it in
+//! dynamic (`resolve`), writes every operation as ONNX (`lower`), simplifies ([`graph::optimise`]) and checks the result
+//! against the rules of ONNX ([`graph::checker`]). [`ExportedModel::to_bytes`] encodes it, [`ExportedModel::verify`] runs it in
 //! ONNX Runtime against Burn on varied inputs, and [`bundle::write`] puts it into a folder with its contract and a model
 //! card, after verification and only then.
 //!
@@ -136,42 +136,31 @@
 
 pub mod bundle;
 mod capture;
-pub mod certificate;
-mod encode;
 mod error;
 mod exporter;
 #[cfg(test)]
 mod fuzz;
-pub mod graph;
 mod io;
 mod lower;
 mod model;
 mod operations;
-pub mod optimise;
 mod replay;
 mod resolve;
+mod types;
 pub mod verify;
 
-use std::ops::RangeInclusive;
-
-pub use certificate::Certificate;
-pub use encode::{DataFile, Encoded, LARGEST_FILE};
-pub use error::{ExportError, Refusal};
+pub use bundle::{Bundle, Certificate, Check, Outcome};
+pub use error::{Divergence, ExportError, Refusal};
 pub use exporter::Exporter;
+pub use graph;
+pub use graph::encode::{DataFile, Encoded, LARGEST_FILE};
+pub use graph::run::Runtime;
+pub use graph::{DEFAULT_OPSET, OPSETS};
 pub use io::{AnyTensor, Inputs, Kind, Outputs, Signature};
+pub use lower::operation_kinds;
 pub use model::{ExportedModel, Warning};
-pub use operations::{Fate, LoweredOperation, OperationKind, operation_kinds};
-pub use verify::{Bundle, Check, Divergence, Outcome, Parity, Runtime, Tolerance};
-
-/// Operator sets that can be written.
-pub const OPSETS: RangeInclusive<u32> = 17..=23;
-
-/// Operator set that is written when none is asked for: 20, the newest that every TensorRT 10 and ONNX Runtime 1.31 take. The
-/// parser of TensorRT 10.0 and 10.1 takes "the inclusive range of opset 9 to opset 20", and has every operator that we write but
-/// `BitShift`, `Bitwise…` and `DeformConv` (`docs/operators.md` of onnx/onnx-tensorrt, tags `release/10.0-GA` and
-/// `release/10.1-GA`); ONNX Runtime 1.31 takes all of [`OPSETS`]. It is the first set with `Gelu` as an operator, and its IR
-/// version, 9, is read by every runtime since 2023.
-pub const DEFAULT_OPSET: u32 = 20;
+pub use operations::{Fate, LoweredOperation, OperationKind};
+pub use verify::{Parity, Tolerance};
 
 /// The Burn that modules are recorded with.
 pub const BURN_VERSION: &str = "0.22.1";

@@ -1,20 +1,21 @@
 //! `export`: checkpoints to `models-onnx/<name>/`. The one place where training and export meet.
 
+mod commands;
 mod families;
-mod ops;
-mod verify_command;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use contract::Axis;
 use export::{DEFAULT_OPSET, LARGEST_FILE, OPSETS, Runtime, bundle};
 use train::checkpoint::Checkpoint;
 use train::model::palmvein::Branch;
 
+use commands::format::Format;
+use commands::{ops, verify};
 use families::{Network, Options};
 
 /// Export a checkpoint to ONNX, compare ONNX Runtime with Burn, and write the model only if they agree.
@@ -34,7 +35,7 @@ enum Command {
     /// Check a bundle, on this machine or another: hashes, rules of ONNX, contract, golden vectors, and ONNX Runtime's outputs
     /// against those Burn gave when it was made. With the checkpoint at hand the model is made again and compared node by
     /// node. Exit code 0: all holds; 1: something does not; 2: it could not be checked.
-    Verify(verify_command::VerifyArgs),
+    Verify(verify::VerifyArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -77,15 +78,6 @@ struct Args {
     format: Format,
 }
 
-/// Form of the results on stdout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people.
-    Table,
-    /// For programs.
-    Json,
-}
-
 fn opset(text: &str) -> Result<u32, String> {
     let found = text.parse().map_err(|_| "a number is wanted".to_owned())?;
     let (first, last) = (OPSETS.start(), OPSETS.end());
@@ -103,7 +95,7 @@ fn batch(text: &str) -> Result<Axis, String> {
 fn main() -> ExitCode {
     let cli = Cli::parse_from(terminal::arguments());
     let done = match (&cli.command, &cli.args.onnx) {
-        (Some(Command::Verify(args)), _) => verify_command::run(args),
+        (Some(Command::Verify(args)), _) => verify::run(args),
         (None, Some(checkpoint)) => export(checkpoint, &cli.args).map(|()| ExitCode::SUCCESS),
         (None, None) => {
             print!("{}", ops::report(cli.args.format));

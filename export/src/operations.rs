@@ -71,8 +71,3 @@ impl LoweredOperation {
         format!("{}::{name}", shared.unwrap_or(group))
     }
 }
-
-/// Every kind of operation of [`crate::BURN_VERSION`], in Burn's order.
-pub fn operation_kinds() -> impl Iterator<Item = &'static OperationKind> {
-    crate::lower::KINDS.iter().copied().flatten()
-}

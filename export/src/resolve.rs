@@ -13,11 +13,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use burn::backend::ir::{BaseOperationIr, ModuleOperationIr, OperationIr, TensorId, TensorIr};
 use burn::tensor::TensorData;
+use graph::{Dim, Formula};
 use serde_json::Value as Json;
 
 use crate::capture::{Trace, equal};
 use crate::error::ExportError;
-use crate::graph::{Dim, Formula};
 
 use infer::infer;
 pub(crate) use plan::{Fit, Plan, Sizes};

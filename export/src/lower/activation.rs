@@ -1,9 +1,9 @@
 //! Activations.
 
 use burn::backend::ir::{DimOpIr, HardSigmoidOpIr, ScalarIr, ScalarOpIr, UnaryOpIr};
+use graph::{Op, Plain};
 
-use super::{Lowered, Lowering, Reason};
-use crate::graph::{Op, Plain};
+use super::builder::{Lowered, Lowering, Reason};
 
 fn number(value: ScalarIr) -> Result<f32, Reason> {
     match value {

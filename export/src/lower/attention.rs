@@ -1,9 +1,9 @@
 //! Scaled dot-product attention.
 
 use burn::backend::ir::{AttentionOpIr, ScalarIr};
+use graph::{DType, Dim, Op, Plain, Tensor, ValueId};
 
-use super::{Lowered, Lowering, Reason, float_type};
-use crate::graph::{DType, Dim, Op, Plain, Tensor, ValueId};
+use super::builder::{Lowered, Lowering, Reason, float_type};
 
 /// Burn `attention` -> ONNX `Attention` in single precision where the operator set has it, else [`pieces`].
 pub(super) fn attention(l: &mut Lowering, op: &AttentionOpIr) -> Lowered {
@@ -107,7 +107,7 @@ fn pieces(l: &mut Lowering, op: &AttentionOpIr) -> Lowered {
         // A bias of minus infinity masks too.
         let mut row = dims.clone();
         row[3] = Dim::Size(1);
-        let reduce = Op::Reduce { reduction: crate::graph::Reduction::Max, axes: vec![3], keep_dims: true };
+        let reduce = Op::Reduce { reduction: graph::Reduction::Max, axes: vec![3], keep_dims: true };
         let largest = l.step(reduce, &[scores], dtype, row.clone());
         empty = Some(l.step(Plain::Equal, &[largest, lowest], DType::Bool, row));
     }

@@ -6,10 +6,11 @@ use burn::backend::ir::{
     SelectOpIr, ShapeOpIr, SliceOpIr, SwapDimsOpIr, TensorIr, UnfoldOpIr,
 };
 use burn::tensor::{DType as BurnType, Slice, TensorData};
+use graph::{DType, Dim, Op, Plain, Reduction, ValueId};
 
-use super::{Lowered, Lowering, Reason, float_type, tensor};
-use crate::graph::{DType, Dim, Op, Plain, Reduction, ValueId};
+use super::builder::{Lowered, Lowering, Reason, float_type};
 use crate::resolve::Fit;
+use crate::types::tensor;
 
 /// Burn `reshape` -> ONNX `Reshape`. A dynamic axis that stays in its place is 0 (copied), one other may be -1; more are
 /// computed from the inputs' shapes.
@@ -49,7 +50,7 @@ fn target(l: &mut Lowering, input: ValueId, to: &[Dim]) -> Result<ValueId, Reaso
 pub(super) fn swap_dims(l: &mut Lowering, op: &SwapDimsOpIr) -> Lowered {
     let mut order: Vec<i64> = (0..op.input.shape.len() as i64).collect();
     let rank = order.len();
-    order.swap(super::axis_of(rank, op.dim1)?, super::axis_of(rank, op.dim2)?);
+    order.swap(super::builder::axis_of(rank, op.dim1)?, super::builder::axis_of(rank, op.dim2)?);
     let input = l.input(&op.input)?;
     l.emit(Op::Transpose { order }, &[input], &op.out)
 }
@@ -202,7 +203,7 @@ pub(super) fn slice(l: &mut Lowering, op: &SliceOpIr) -> Lowered {
 pub(super) fn unfold(l: &mut Lowering, op: &UnfoldOpIr) -> Lowered {
     let input = l.input(&op.input)?;
     let mut dims = l.dims(&op.input);
-    super::axis_of(dims.len(), op.dim)?;
+    super::builder::axis_of(dims.len(), op.dim)?;
     let size = l.fixed("unfolding", &dims[op.dim..=op.dim])?[0];
     let windows = (size + op.step).saturating_sub(op.size) / op.step;
     let places = (0..windows).flat_map(|window| (0..op.size).map(move |at| (window * op.step + at) as i64)).collect();
@@ -325,7 +326,7 @@ pub(super) fn repeat_dim(l: &mut Lowering, op: &RepeatDimOpIr) -> Lowered {
     })?;
     let mut repeats = vec![Dim::Size(1); op.tensor.shape.len()];
     let rank = repeats.len();
-    repeats[super::axis_of(rank, op.dim)?] = match times {
+    repeats[super::builder::axis_of(rank, op.dim)?] = match times {
         Fit::Fixed(times) => Dim::Size(times as usize),
         Fit::Dynamic(dim) => dim,
     };

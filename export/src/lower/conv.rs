@@ -1,9 +1,9 @@
 //! Convolutions.
 
 use burn::backend::ir::{DeformConv2dOpIr, TensorIr, Unfold4dOpIr};
+use graph::{Dim, Op, PadMode, Plain, Window};
 
-use super::{Lowered, Lowering, float_type};
-use crate::graph::{Dim, Op, PadMode, Plain, Window};
+use super::builder::{Lowered, Lowering, float_type};
 
 /// Numbers of a convolution, one entry per spatial axis.
 pub(super) struct Geometry<'a> {

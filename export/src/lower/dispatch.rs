@@ -5,16 +5,15 @@ use burn::backend::ir::{
     DistributedOperationIr as Distributed, FloatOperationIr as Float, IntOperationIr as Integer,
     ModuleOperationIr as Module, NumericOperationIr as Numeric, OperationIr, ScalarIr,
 };
+use graph::{Plain, Reduction};
 
+use super::builder::{Lowered, Lowering, Reason};
 use super::conv::Geometry;
 use super::numeric::{binary, binary_since, binary_wide, scalar, scalar_since, unary, unary_since};
 use super::pool::Pool;
 use super::table::{dispatch, given, latest};
-use super::{
-    Lowered, Lowering, Reason, activation, attention, base, conv, function, norm, numeric, pool, random, reduce,
-};
+use super::{activation, attention, base, conv, function, norm, numeric, pool, random, reduce};
 use super::{sample, scatter};
-use crate::graph::{Plain, Reduction};
 use crate::operations::{Fate, OperationKind};
 
 /// Every kind of operation, group by group.

@@ -2,9 +2,9 @@
 
 use burn::backend::ir::{BinaryOpIr, CrossOpIr, DimOpIr, ScalarOpIr, TensorIr, UnaryOpIr};
 use burn::tensor::DType as BurnType;
+use graph::{DType, Dim, Op, Plain, ValueId};
 
-use super::{Lowered, Lowering, float_type};
-use crate::graph::{DType, Dim, Op, Plain, ValueId};
+use super::builder::{Lowered, Lowering, float_type};
 
 /// Burn `trunc` -> ONNX `Where(x < 0, Ceil(x), Floor(x))`.
 pub(super) fn trunc(l: &mut Lowering, op: &UnaryOpIr) -> Lowered {

@@ -1,9 +1,9 @@
 //! Normalisations and the linear layer.
 
 use burn::backend::ir::{BatchNormOpIr, LayerNormOpIr, LinearOpIr, ScalarIr};
+use graph::{Op, Plain};
 
-use super::{Lowered, Lowering, Reason, float_type};
-use crate::graph::{Op, Plain};
+use super::builder::{Lowered, Lowering, Reason, float_type};
 
 fn epsilon(value: ScalarIr) -> Result<f32, Reason> {
     match value {

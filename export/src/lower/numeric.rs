@@ -3,9 +3,9 @@
 use burn::backend::ir::{
     BinaryOpIr, ClampOpIr, DimOpIr, MatmulOpIr, PadModeIr, PadOpIr, ScalarIr, ScalarOpIr, TensorIr, UnaryOpIr,
 };
+use graph::{DType, Op, PadMode, Plain, ValueId};
 
-use super::{Lowered, Lowering, float_type};
-use crate::graph::{DType, Op, PadMode, Plain, ValueId};
+use super::builder::{Lowered, Lowering, float_type};
 
 /// A function of one tensor that ONNX has under its own name.
 pub(super) fn unary(l: &mut Lowering, op: &UnaryOpIr, plain: Plain) -> Lowered {

@@ -1,11 +1,11 @@
 //! Poolings.
 
 use burn::backend::ir::TensorIr;
+use graph::{DType, Dim, Formula, Op, PadMode, Plain, Window};
 
+use super::builder::{Lowered, Lowering, Reason, float_type};
 use super::conv::int64s;
 use super::weighted::{Weights, weighted};
-use super::{Lowered, Lowering, Reason, float_type};
-use crate::graph::{DType, Dim, Formula, Op, PadMode, Plain, Window};
 
 /// Numbers of a pooling, one entry per spatial axis; padding is the same on both sides.
 pub(super) struct Pool<'a> {

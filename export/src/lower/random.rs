@@ -2,10 +2,10 @@
 
 use burn::backend::ir::{RandomOpIr, ScalarIr, TensorIr};
 use burn::tensor::{DType as BurnType, Distribution};
+use graph::{DType, Op, Plain, ValueId};
 
 use super::base::fill;
-use super::{Lowered, Lowering, Reason, float_type};
-use crate::graph::{DType, Op, Plain, ValueId};
+use super::builder::{Lowered, Lowering, Reason, float_type};
 
 /// Burn `random` of floats -> ONNX `RandomUniformLike` or `RandomNormalLike` of a tensor of the shape. What is true with
 /// probability p is `Floor` of a number between p and 1 + p: the specification's own expansion of `Bernoulli`, which ONNX

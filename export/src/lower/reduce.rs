@@ -4,9 +4,9 @@ use burn::backend::ir::{
     ReduceDimOpIr, ReduceDimWithIndicesOpIr, ReduceDimsOpIr, ReduceOpIr, SortOpIr, SortWithIndicesOpIr, TensorIr,
     TopKWithIndicesOpIr,
 };
+use graph::{DType, Dim, Op, Plain, Reduction, ValueId};
 
-use super::{Lowered, Lowering, Reason, float_type};
-use crate::graph::{DType, Dim, Op, Plain, Reduction, ValueId};
+use super::builder::{Lowered, Lowering, Reason, float_type};
 
 /// Burn's reductions of a whole tensor give shape `[1]` -> ONNX reduces every axis and the result is reshaped.
 pub(super) fn whole(l: &mut Lowering, op: &ReduceOpIr, reduction: Reduction) -> Lowered {
@@ -150,7 +150,7 @@ fn ranked(
     largest: bool,
 ) -> Result<[ValueId; 2], Reason> {
     let mut dims = l.dims(like);
-    let axis = super::axis_of(dims.len(), axis)?;
+    let axis = super::builder::axis_of(dims.len(), axis)?;
     let count = match count {
         Some(count) => Dim::Size(count),
         None => dims[axis].clone(),

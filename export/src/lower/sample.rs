@@ -4,10 +4,10 @@ use burn::backend::ir::{
     GridSample2dOpIr, GridSamplePaddingModeIr as Padding, InterpolateModeIr as Mode, InterpolateOpIr, TensorIr,
 };
 use burn::tensor::DType as BurnType;
+use graph::{Coordinates, Dim, Op, ResizeMode, ValueId};
 
+use super::builder::{Lowered, Lowering, Reason, float_type};
 use super::weighted::{Weights, weighted};
-use super::{Lowered, Lowering, Reason, float_type};
-use crate::graph::{Coordinates, Dim, Op, ResizeMode, ValueId};
 
 /// Burn `interpolate` -> ONNX `Resize` with sizes, or with factors where sizes would have to be computed for the batch alone (the
 /// attribute `axes` would spare that too, but not every runtime reads it). Burn's `Nearest` rounds `out * in / out_size` down; where the single

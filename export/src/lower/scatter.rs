@@ -2,10 +2,10 @@
 
 use burn::backend::ir::{ScatterNdOpIr, ScatterOpIr, SelectAssignOpIr, SliceAssignOpIr, TensorIr};
 use burn::tensor::IndexingUpdateOp;
+use graph::{DType, Dim, Op, Plain, Tensor, Update, ValueId};
 
 use super::base::{Cut, bounds, cuts};
-use super::{Lowered, Lowering, Reason, float_type};
-use crate::graph::{DType, Dim, Op, Plain, Tensor, Update, ValueId};
+use super::builder::{Lowered, Lowering, Reason, float_type};
 use crate::resolve::Fit;
 
 /// Burn `slice_assign` -> ONNX `Concat` of what lies before, the new part and what lies behind, one axis inside the other;

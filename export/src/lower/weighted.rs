@@ -2,10 +2,10 @@
 
 use burn::backend::ir::TensorIr;
 use burn::tensor::DType as BurnType;
+use graph::{DType, Dim, Op, Plain, ValueId};
 
 use super::base::reshaped;
-use super::{Lowered, Lowering, Reason, float_type};
-use crate::graph::{DType, Dim, Op, Plain, ValueId};
+use super::builder::{Lowered, Lowering, Reason, float_type};
 use crate::resolve::Ramp;
 
 /// The weights of one axis: a row for each new element.

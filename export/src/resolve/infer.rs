@@ -2,7 +2,7 @@
 
 use burn::backend::ir::{BaseOperationIr, ModuleOperationIr, NumericOperationIr, OperationIr};
 
-use crate::graph::Formula;
+use graph::Formula;
 
 /// Formula of axis `axis` of the operation's first output. `input` tells that of an input's axis, if known.
 pub(super) fn infer(

@@ -1,6 +1,7 @@
 //! At which sizes a module is recorded, and what the numbers seen there are in terms of the symbols.
 
-use crate::graph::{Dim, Formula};
+use contract::Axis;
+use graph::{Dim, Formula};
 
 /// The sizes that symbols had in one recording, in the order of [`Plan::symbols`].
 pub(crate) type Sizes = Vec<usize>;
@@ -57,6 +58,21 @@ impl Plan {
         }
         runs.extend(self.joint.iter().cloned());
         runs
+    }
+
+    /// The sizes of an input's axes when the symbols have `sizes`.
+    pub(crate) fn shape(&self, axes: &[Axis], sizes: &[usize]) -> Vec<usize> {
+        let size = |axis: &Axis| match axis {
+            Axis::Size(size) => *size,
+            Axis::Symbol(symbol) => self
+                .symbols
+                .iter()
+                .position(|known| known == symbol)
+                .and_then(|index| sizes.get(index))
+                .copied()
+                .unwrap_or(1),
+        };
+        axes.iter().map(size).collect()
     }
 
     /// Recordings with all symbols changed, odd where the user left the sizes open: to be tried first.

@@ -1,16 +1,15 @@
 //! Where two computations of one network begin to differ: intermediate values are compared node by node.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use burn::tensor::TensorData;
+use graph::run::{Array, Opening, Runtime};
 use onnx::{Message, ModelProto, NodeProto};
-use serde::Serialize;
 
-use super::{Array, Opening, Runtime, runtime};
-use crate::error::ExportError;
+use super::runtime;
+use crate::error::{Divergence, ExportError};
 use crate::lower::Origin;
 use crate::model::ExportedModel;
 use crate::replay::Replay;
@@ -29,49 +28,6 @@ const MOVING: [&str; 6] = ["Flatten", "Identity", "Reshape", "Squeeze", "Transpo
 
 /// Values fetched by one run: all of a large network at once would not fit into memory.
 const AT_ONCE: usize = 16;
-
-/// Where a model begins to differ.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Divergence {
-    /// At a node: what it reads agrees, what it writes does not.
-    Node {
-        /// Its name, a module path where it carries a module's weights.
-        node: String,
-        /// Its operator.
-        operator: String,
-        /// Largest absolute difference of what it writes; infinite if shapes differ or only one value is finite.
-        max_abs: f64,
-        /// Largest absolute value that was expected there.
-        scale: f64,
-    },
-    /// At none, while ONNX Runtime leaves the graph as it is written. Where its answers differ all the same, its own
-    /// optimisation changes them.
-    Nowhere,
-    /// It could not be found out.
-    Unknown {
-        /// Why.
-        cause: String,
-    },
-}
-
-impl fmt::Display for Divergence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Divergence::Node { node, operator, max_abs, scale } => {
-                write!(
-                    f,
-                    "the first node that differs is `{node}` ({operator}), by {max_abs:.1e} where values reach {scale:.1e}"
-                )
-            }
-            Divergence::Nowhere => f.write_str(
-                "no node differs while ONNX Runtime leaves the graph as written: its own optimisation does it",
-            ),
-            Divergence::Unknown { cause } => write!(f, "the first node was not found: {cause}"),
-        }
-    }
-}
 
 /// The first node of an encoded model whose value is not what the module computes on `inputs`.
 pub(crate) fn from_burn(

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use burn::tensor::TensorData;
+use graph::run::{Array, Opening, Runtime};
 use serde::{Deserialize, Serialize};
 
-use super::{Array, Opening, Runtime, Sampler, Seeded, divergence, runtime};
+use super::samples::{Sampler, Seeded, arrays};
+use super::{divergence, runtime};
 use crate::error::ExportError;
 use crate::model::ExportedModel;
 
@@ -210,12 +211,6 @@ pub(crate) fn compare(
         table.push(BatchParity { batch, rows: batch * runs, output: worst });
     }
     Ok(Comparison { parity: Parity { tolerance, batch: table }, runs: recorded })
-}
-
-/// The drawn inputs' values.
-pub(crate) fn arrays(drawn: &[Seeded]) -> Vec<(String, TensorData)> {
-    let data = |input: &Seeded| input.data().expect("what was drawn here can be made");
-    drawn.iter().map(|input| (input.input.clone(), data(input))).collect()
 }
 
 fn compare_output(

@@ -1,99 +1,10 @@
-//! ONNX Runtime, loaded once per process.
+//! Burn's arrays into ONNX Runtime and out of it.
 
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use burn::tensor::TensorData;
+use graph::run::{Array, Session};
 
-use burn::tensor::{BoolStore, DType as BurnType, TensorData};
-use ort::environment::Environment;
-use ort::session::builder::GraphOptimizationLevel;
-use ort::session::{OutputSelector, RunOptions, Session};
-use ort::value::{DynValue, Tensor as OrtTensor};
-
-use crate::encode::with_outputs;
 use crate::error::ExportError;
-
-/// A loaded ONNX Runtime. Cheap to copy around: the library is loaded once and stays.
-#[derive(Clone)]
-pub struct Runtime {
-    library: PathBuf,
-    environment: Environment,
-}
-
-impl std::fmt::Debug for Runtime {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Runtime").finish_non_exhaustive()
-    }
-}
-
-/// An output as 64-bit floats.
-#[derive(Debug, Clone)]
-pub(crate) struct Array {
-    pub shape: Vec<usize>,
-    pub values: Vec<f64>,
-}
-
-/// How a model is opened.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Opening<'a> {
-    /// At the default level, else exactly as written.
-    pub optimise: bool,
-    /// Folder of the weights that are not in the model itself.
-    pub beside: Option<&'a Path>,
-    /// Values that become outputs too.
-    pub outputs: &'a [String],
-}
-
-impl Opening<'_> {
-    /// A model that is complete in itself.
-    pub(crate) fn plain(optimise: bool) -> Self {
-        Self { optimise, beside: None, outputs: &[] }
-    }
-}
-
-impl Runtime {
-    /// Loads the library that [`onnxruntime::locate`] finds, or gives the one loaded before.
-    ///
-    /// # Errors
-    /// If it is missing or too old; the message says what to run.
-    pub fn load() -> Result<Self, ExportError> {
-        // Loading fails for good in a process, so that the outcome may be kept, whichever it was.
-        static LOADED: OnceLock<Result<Environment, String>> = OnceLock::new();
-        let path = onnxruntime::locate()?;
-        let loaded = LOADED.get_or_init(|| {
-            let builder = ort::init_from(&path).map_err(|error| error.to_string())?;
-            builder.with_name("vitrine-export").build().map_err(|error| error.to_string())
-        });
-        match loaded {
-            Ok(environment) => Ok(Self { library: path, environment: environment.clone() }),
-            Err(cause) => Err(ExportError::RuntimeMissing { path, cause: cause.clone() }),
-        }
-    }
-
-    /// What was loaded, for sessions of one's own: a process can load only once.
-    pub fn environment(&self) -> &Environment {
-        &self.environment
-    }
-
-    /// Release of the library, where it tells.
-    pub fn version(&self) -> Option<String> {
-        onnxruntime::version(&self.library)
-    }
-
-    /// Opens a model.
-    pub(crate) fn open(&self, model: &[u8], how: Opening) -> Result<Session, ExportError> {
-        let attempt = || -> Result<Session, ort::Error> {
-            let level = if how.optimise { GraphOptimizationLevel::All } else { GraphOptimizationLevel::Disable };
-            let mut builder = Session::builder(&self.environment)?.with_optimization_level(level)?;
-            if let Some(folder) = how.beside {
-                // From memory the runtime takes no tensor of 2 GiB.
-                let key = "session.model_external_initializers_file_folder_path";
-                builder = builder.with_config_entry(key, folder.to_string_lossy())?;
-            }
-            builder.commit_from_memory(&with_outputs(model, how.outputs))
-        };
-        attempt().map_err(|source| ExportError::Runtime { doing: "loading the model", source })
-    }
-}
+use crate::types::tensor;
 
 /// Runs a session on named inputs and gives those outputs, in order.
 pub(crate) fn run(
@@ -101,58 +12,15 @@ pub(crate) fn run(
     inputs: &[(String, TensorData)],
     outputs: &[String],
 ) -> Result<Vec<Array>, ExportError> {
-    let failed = |source: ort::Error| ExportError::Runtime { doing: "running the model", source };
-    let mut feeds: Vec<(String, DynValue)> = vec![];
+    let mut feeds = vec![];
     for (name, data) in inputs {
-        feeds.push((name.clone(), feed(data).map_err(failed)?));
+        let unknown = || ExportError::Feed { input: name.clone(), dtype: format!("{:?}", data.dtype()) };
+        feeds.push((name.clone(), tensor(data).ok_or_else(unknown)?));
     }
-    let wanted = outputs.iter().fold(OutputSelector::no_default(), |all, name| all.with(name));
-    let options = RunOptions::new().map_err(failed)?.with_outputs(wanted);
-    let given = session.run_with_options(feeds, &options).map_err(failed)?;
-    outputs.iter().map(|name| fetch(&given[name.as_str()]).map_err(failed)).collect()
+    Ok(session.run(&feeds, outputs)?)
 }
 
-fn feed(data: &TensorData) -> Result<DynValue, ort::Error> {
-    let shape: Vec<i64> = data.shape().iter().map(|&size| size as i64).collect();
-    macro_rules! feed {
-        ($t:ty) => {
-            Ok(OrtTensor::from_array((shape, data.iter::<$t>().collect::<Vec<$t>>()))?.into_dyn())
-        };
-    }
-    match data.dtype() {
-        BurnType::F64 => feed!(f64),
-        BurnType::F32 | BurnType::Flex32 => feed!(f32),
-        BurnType::I64 => feed!(i64),
-        BurnType::I32 => feed!(i32),
-        BurnType::I16 => feed!(i16),
-        BurnType::I8 => feed!(i8),
-        BurnType::U64 => feed!(u64),
-        BurnType::U32 => feed!(u32),
-        BurnType::U16 => feed!(u16),
-        BurnType::U8 => feed!(u8),
-        BurnType::Bool(BoolStore::Native | BoolStore::U8 | BoolStore::U32) => feed!(bool),
-        other => Err(ort::Error::new(format!("inputs of type {other:?} are not fed yet"))),
-    }
-}
-
-fn fetch(value: &DynValue) -> Result<Array, ort::Error> {
-    macro_rules! fetch {
-        ($($t:ty),+) => {
-            $(
-                if let Ok((shape, values)) = value.try_extract_tensor::<$t>() {
-                    let shape = shape.iter().map(|&size| size as usize).collect();
-                    return Ok(Array { shape, values: values.iter().map(|&value| value as f64).collect() });
-                }
-            )+
-        };
-    }
-    fetch!(f32, f64, i64, i32, i16, i8, u64, u32, u16, u8);
-    let (shape, values) = value.try_extract_tensor::<bool>()?;
-    let shape = shape.iter().map(|&size| size as usize).collect();
-    Ok(Array { shape, values: values.iter().map(|&value| f64::from(u8::from(value))).collect() })
-}
-
-/// Burn's array in the same form.
+/// Burn's array in the form of ONNX Runtime's outputs.
 pub(crate) fn array(data: &TensorData) -> Array {
     Array { shape: data.shape().iter().copied().collect(), values: data.iter::<f64>().collect() }
 }

@@ -2,10 +2,11 @@
 
 use burn::tensor::{BoolStore, DType as BurnType, TensorData};
 use contract::fill;
+use graph::DType;
 use serde::{Deserialize, Serialize};
 
-use crate::graph::DType;
-use crate::io::Kind;
+use crate::io::{Kind, SampleInput};
+use crate::model::{ExportedModel, ModelInput};
 
 /// Kinds of float rows, in the order they are dealt. Blocks tell samples apart where noise pools to the same vector; the
 /// others reach what pictures seldom do: no input, flat input, the ends of the normalised range, single pixels.
@@ -14,14 +15,6 @@ const KINDS: [&str; 9] =
 
 /// Largest value of a normalised picture, rounded up: white, (1 - 0.406) / 0.225.
 const EXTREME: f32 = 2.64;
-
-/// What an input takes.
-#[derive(Debug, Clone)]
-pub(crate) struct SampleInput {
-    pub kind: Kind,
-    /// Values of integers: from the first to before the second.
-    pub integers: [i64; 2],
-}
 
 /// Element type of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,6 +142,47 @@ fn float_row(name: &str, row: &[usize]) -> Option<Vec<f32>> {
             }
         }
     })
+}
+
+/// The drawn inputs' values.
+pub(crate) fn arrays(drawn: &[Seeded]) -> Vec<(String, TensorData)> {
+    let data = |input: &Seeded| input.data().expect("what was drawn here can be made");
+    drawn.iter().map(|input| (input.input.clone(), data(input))).collect()
+}
+
+impl ExportedModel {
+    /// Names and values of an input of two rows, or of as many as the model takes: the same in every run.
+    pub fn two_rows(&self) -> Vec<(String, TensorData)> {
+        let batch = if self.batch_symbol().is_some() { 2 } else { self.fixed_batch() };
+        arrays(&self.sample(&mut Sampler::default(), batch, 0))
+    }
+
+    /// Shape of an input at a batch size; other symbols take the sizes they were recorded at and one more, in turn.
+    pub(super) fn input_shape(&self, input: &ModelInput, batch: usize, run: usize) -> Vec<usize> {
+        let batch_symbol = self.batch_symbol();
+        let sizes: Vec<usize> = self
+            .recipe()
+            .plan
+            .symbols
+            .iter()
+            .zip((0..).map(|index| self.recipe().plan.compared(index)))
+            .map(|(symbol, sizes)| match Some(symbol.as_str()) == batch_symbol {
+                true => batch,
+                false => sizes[run % sizes.len()],
+            })
+            .collect();
+        self.recipe().plan.shape(&input.axes, &sizes)
+    }
+
+    /// Inputs for one comparison.
+    pub(crate) fn sample(&self, sampler: &mut Sampler, batch: usize, run: usize) -> Vec<Seeded> {
+        let drawn = self.recipe().inputs.iter().map(|input| {
+            let dims = self.input_shape(input, batch, run);
+            let rows = if dims.first() == Some(&batch) { batch } else { 1 };
+            sampler.draw(&input.name, &input.sample, input.dtype, rows, dims)
+        });
+        drawn.collect()
+    }
 }
 
 #[cfg(test)]

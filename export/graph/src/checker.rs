@@ -1,0 +1,219 @@
+//! Structural rules of ONNX, checked on our own graph before it is encoded. Python's `onnx.checker` is run on exported files
+//! in continuous integration; this one runs at every export and says which node is wrong.
+
+use std::collections::HashSet;
+
+use onnx::ModelProto;
+
+use crate::error::Error;
+use crate::graph::Graph;
+use crate::op::{Op, Plain};
+use crate::tensor::DType;
+
+/// Checks that values are defined before they are read and once only, that names are unique, that operators have as many
+/// inputs and outputs as they need, that they exist in the operator set, and that shape operands are 64-bit integers.
+///
+/// # Errors
+/// The first rule that is broken, with the node's name.
+pub fn check(graph: &Graph, opset: u32) -> Result<(), Error> {
+    let broken = |node: &str, rule: String| Err(Error::Malformed { node: node.to_owned(), rule });
+    let mut names = HashSet::new();
+    let mut defined = HashSet::new();
+    for id in graph.inputs.iter().copied().chain(graph.initialisers().map(|(id, _)| id)) {
+        let value = graph.value(id);
+        if !names.insert(value.name.as_str()) || !defined.insert(id) {
+            return broken(&value.name, "its name is used twice".into());
+        }
+    }
+    let mut nodes = HashSet::new();
+    for node in &graph.nodes {
+        if !nodes.insert(node.name.as_str()) {
+            return broken(&node.name, "its name is used twice".into());
+        }
+        if let Some(unknown) = node.inputs.iter().flatten().find(|id| !defined.contains(id)) {
+            return broken(&node.name, format!("it reads `{}` before it is written", graph.value(*unknown).name));
+        }
+        for &id in &node.outputs {
+            let name = graph.value(id).name.as_str();
+            if name.is_empty() || !names.insert(name) || !defined.insert(id) {
+                return broken(&node.name, format!("its output `{name}` is written twice or has no name"));
+            }
+        }
+        let (least, most) = arity(&node.op);
+        let present = node.inputs.iter().flatten().count();
+        if present < least || node.inputs.len() > most || node.outputs.is_empty() {
+            return broken(&node.name, format!("{} inputs, {least} to {most} allowed", node.inputs.len()));
+        }
+        if node.op.since() > opset {
+            let rule = format!("{} needs operator set {}, this is {opset}", node.op.name(), node.op.since());
+            return broken(&node.name, rule);
+        }
+        if let (Op::Plain(Plain::Add | Plain::Sub | Plain::Mul | Plain::Div | Plain::MatMul), Some(left), Some(right)) =
+            (&node.op, node.input(0), node.input(1))
+            && graph.value(left).dtype != graph.value(right).dtype
+        {
+            let (left, right) = (graph.value(left).dtype, graph.value(right).dtype);
+            return broken(&node.name, format!("it takes {left:?} and {right:?}, both must be of one type; cast one"));
+        }
+        if let Some(position) = shape_operand(&node.op)
+            && let Some(id) = node.input(position)
+            && graph.value(id).dtype != DType::Int64
+        {
+            return broken(&node.name, format!("input {position} must hold 64-bit integers"));
+        }
+        if let Op::Transpose { order } = &node.op {
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            if !sorted.iter().copied().eq(0..order.len() as i64) {
+                return broken(&node.name, format!("{order:?} is no order of axes"));
+            }
+        }
+    }
+    let mut outputs = HashSet::new();
+    for &id in &graph.outputs {
+        let name = graph.value(id).name.as_str();
+        if !defined.contains(&id) || !outputs.insert(name) {
+            return broken(name, "an output must be written, and listed once".into());
+        }
+    }
+    if graph.outputs.is_empty() {
+        return broken(&graph.name, "a graph needs an output".into());
+    }
+    Ok(())
+}
+
+/// The same of a file, as far as they do not depend on operators: values are defined before they are read and once only, names
+/// are unique, and outputs exist. Nodes inside subgraphs are ONNX Runtime's to judge.
+///
+/// # Errors
+/// [`Error::Malformed`] with the first rule that is broken.
+pub fn check_file(model: &ModelProto) -> Result<(), Error> {
+    let broken = |node: &str, rule: String| Err(Error::Malformed { node: node.to_owned(), rule });
+    let Some(graph) = &model.graph else { return broken("the model", "it has no graph".into()) };
+    // An input may repeat a constant, which is then its default.
+    let mut defined: HashSet<&str> = graph.input.iter().map(|input| input.name.as_str()).collect();
+    if defined.len() != graph.input.len() {
+        return broken(&graph.name, "two inputs share a name".into());
+    }
+    let mut constants = HashSet::new();
+    for tensor in &graph.initializer {
+        if !constants.insert(tensor.name.as_str()) {
+            return broken(&tensor.name, "its name is used twice".into());
+        }
+    }
+    defined.extend(constants);
+    let mut nodes = HashSet::new();
+    for node in &graph.node {
+        if !node.name.is_empty() && !nodes.insert(node.name.as_str()) {
+            return broken(&node.name, "its name is used twice".into());
+        }
+        if let Some(unknown) = node.input.iter().find(|name| !name.is_empty() && !defined.contains(name.as_str())) {
+            return broken(&node.name, format!("it reads `{unknown}` before it is written"));
+        }
+        for name in node.output.iter().filter(|name| !name.is_empty()) {
+            if !defined.insert(name) {
+                return broken(&node.name, format!("its output `{name}` is written twice"));
+            }
+        }
+    }
+    match graph.output.iter().find(|output| !defined.contains(output.name.as_str())) {
+        Some(output) => broken(&output.name, "an output must be written".into()),
+        None => Ok(()),
+    }
+}
+
+/// Fewest and most inputs.
+fn arity(op: &Op) -> (usize, usize) {
+    match op {
+        Op::Plain(plain) => match plain {
+            Plain::Add
+            | Plain::And
+            | Plain::BitwiseAnd
+            | Plain::BitwiseOr
+            | Plain::BitwiseXor
+            | Plain::CumSum
+            | Plain::Div
+            | Plain::Equal
+            | Plain::Expand
+            | Plain::GatherND
+            | Plain::Greater
+            | Plain::GreaterOrEqual
+            | Plain::Less
+            | Plain::LessOrEqual
+            | Plain::MatMul
+            | Plain::Mod
+            | Plain::Mul
+            | Plain::Or
+            | Plain::Pow
+            | Plain::PRelu
+            | Plain::Reshape
+            | Plain::Sub
+            | Plain::Tile
+            | Plain::Unsqueeze
+            | Plain::Xor => (2, 2),
+            Plain::Squeeze | Plain::Trilu => (1, 2),
+            Plain::Clip => (1, 3),
+            Plain::Range | Plain::Where => (3, 3),
+            Plain::Slice => (3, 5),
+            Plain::Max | Plain::Min => (1, usize::MAX),
+            _ => (1, 1),
+        },
+        Op::Conv { .. } | Op::ConvTranspose { .. } | Op::LayerNormalization { .. } | Op::Gemm { .. } => (2, 3),
+        Op::Attention { .. } => (3, 4),
+        Op::BatchNormalization { .. } => (5, 5),
+        Op::DeformConv { .. } => (3, 5),
+        Op::InstanceNormalization { .. } | Op::ScatterElements { .. } | Op::ScatterND { .. } => (3, 3),
+        Op::Fmod | Op::GridSample { .. } => (2, 2),
+        Op::BitShift { .. } | Op::Gather { .. } | Op::GatherElements { .. } | Op::Split { .. } | Op::TopK { .. } => {
+            (2, 2)
+        }
+        Op::Concat { .. } => (1, usize::MAX),
+        Op::Pad { .. } => (2, 4),
+        Op::Resize { .. } => (1, 4),
+        _ => (1, 1),
+    }
+}
+
+/// Input that holds a shape or a repeat count.
+fn shape_operand(op: &Op) -> Option<usize> {
+    match op {
+        Op::Plain(Plain::Reshape | Plain::Expand | Plain::Tile)
+        | Op::Split { .. }
+        | Op::TopK { .. }
+        | Op::Pad { .. } => Some(1),
+        Op::ConstantOfShape { .. } => Some(0),
+        Op::Resize { .. } => Some(3),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dim::Dim;
+    use crate::graph::Node;
+
+    #[test]
+    fn broken_graphs_are_named() {
+        let mut graph = Graph::new("test");
+        let x = graph.add_value("x", DType::Float, vec![Dim::Size(2)]);
+        let y = graph.add_value("y", DType::Float, vec![Dim::Size(2)]);
+        let node =
+            |name: &str, inputs: Vec<_>, outputs| Node { name: name.into(), op: Plain::Relu.into(), inputs, outputs };
+        graph.inputs.push(x);
+        graph.outputs.push(y);
+        let fault = |graph: &Graph| check(graph, 20).unwrap_err().to_string();
+        assert!(fault(&graph).contains("an output must be written"));
+        graph.nodes.push(node("relu", vec![Some(y)], vec![y]));
+        assert!(fault(&graph).contains("reads `y` before it is written"));
+        graph.nodes[0].inputs = vec![Some(x)];
+        check(&graph, 20).unwrap();
+        graph.nodes.push(node("again", vec![Some(x)], vec![y]));
+        assert!(fault(&graph).contains("written twice"));
+        graph.nodes[1] = node("relu", vec![Some(x)], vec![x]);
+        assert!(fault(&graph).contains("used twice"));
+        graph.nodes.pop();
+        graph.nodes[0].op = Op::Gelu { tanh: false };
+        assert!(check(&graph, 17).unwrap_err().to_string().contains("needs operator set 20"));
+    }
+}

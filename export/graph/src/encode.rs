@@ -1,0 +1,422 @@
+//! Graph -> protobuf bytes. The order of everything is that of the graph: same weights, same file.
+
+use std::borrow::Cow;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use files::{self, WriteError};
+use onnx::{
+    AttributeProto, AttributeType, DataLocation, DataType, Dimension, DimensionProto, GraphProto, Message, ModelProto,
+    NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto,
+    ValueInfoProto,
+};
+
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+use crate::dim::Dim;
+use crate::error::Error;
+use crate::graph::{Graph, Node, Value};
+use crate::op::{Attribute, Op, Reduction};
+use crate::tensor::{DType, Tensor};
+
+/// Most bytes of weights in a model file: protobuf ends at 2 GiB, and names need room.
+pub const LARGEST_FILE: u64 = (2 << 30) - (16 << 20);
+
+/// Most bytes of a model file: readers count them in 32 bits with a sign.
+const LARGEST_MESSAGE: u64 = i32::MAX as u64;
+
+/// Weights below this size stay in the model file whatever the rest does: shapes and axes among them, which runtimes read
+/// before they load anything.
+const SMALL: usize = 1024;
+
+/// Where a tensor begins in the data file: whole memory pages, so that runtimes can map it.
+const ALIGNMENT: u64 = 4096;
+
+/// A model as it is written: the file, and beside it the weights that are too large for it.
+#[derive(Debug)]
+pub struct Encoded {
+    /// The model file.
+    pub model: Vec<u8>,
+    /// The data file.
+    pub data: Option<DataFile>,
+}
+
+impl Encoded {
+    /// Reads the model back, checked as a file that nobody vouches for.
+    ///
+    /// # Errors
+    /// [`Error::ReadBack`] if our own reader refuses it.
+    pub fn parse(&self) -> Result<ModelProto, Error> {
+        parse(&self.model, self.data.as_ref())
+    }
+
+    /// Bytes of both files.
+    pub fn bytes(&self) -> u64 {
+        self.model.len() as u64 + self.data.as_ref().map_or(0, |data| data.bytes)
+    }
+}
+
+/// Weights beside a model file: tensors in the order of the graph, each at a multiple of 4096.
+///
+/// They are on disk from the beginning, in a folder of their own that goes when this is dropped: ONNX Runtime takes a tensor of
+/// 2 GiB or more from a file only, and gigabytes need not be in memory once more.
+#[derive(Debug)]
+pub struct DataFile {
+    /// Name in the folder of the model. It follows from the content: a new model never finds the weights of an old one.
+    pub name: String,
+    /// SHA-256 of the content, in hexadecimal.
+    pub sha256: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    folder: TempDir,
+}
+
+impl DataFile {
+    /// Writes the weights of a graph that go apart into a new folder in `folder`.
+    fn stage(graph: &Graph, folder: &Path) -> Result<Self, WriteError> {
+        let attempt = || {
+            let folder = tempfile::Builder::new().prefix(".vitrine-").tempdir_in(folder)?;
+            let unnamed = folder.path().join("weights");
+            let mut file = std::fs::File::create_new(&unnamed)?;
+            let (mut hash, mut bytes) = (Sha256::new(), 0u64);
+            for (_, tensor) in graph.initialisers().filter(|(_, tensor)| goes_apart(tensor)) {
+                let gap = bytes.next_multiple_of(ALIGNMENT) - bytes;
+                for piece in [&[0; ALIGNMENT as usize][..gap as usize], tensor.bytes()] {
+                    hash.update(piece);
+                    file.write_all(piece)?;
+                    bytes += piece.len() as u64;
+                }
+            }
+            let sha256 = hex::encode(hash.finalize());
+            let name = files::weights_name(&sha256);
+            std::fs::rename(unnamed, folder.path().join(&name))?;
+            Ok(Self { name, sha256, bytes, folder })
+        };
+        attempt().map_err(|source| WriteError { path: folder.to_owned(), source })
+    }
+
+    /// The folder where it is until it is put in place.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The file itself.
+    pub fn path(&self) -> PathBuf {
+        self.folder().join(&self.name)
+    }
+}
+
+fn goes_apart(tensor: &Tensor) -> bool {
+    tensor.bytes().len() >= SMALL
+}
+
+/// [`Encoded::parse`] of its parts.
+///
+/// # Errors
+/// [`Error::ReadBack`] if our own reader refuses them.
+pub fn parse(model: &[u8], data: Option<&DataFile>) -> Result<ModelProto, Error> {
+    let limits = onnx::Limits::default();
+    let read = match data {
+        None => onnx::parse(model, "model.onnx".as_ref(), &limits),
+        Some(data) => onnx::parse_with_data(model, &limits, &data.name, data.bytes),
+    };
+    read.map_err(|error| Error::ReadBack(Box::new(error)))
+}
+
+/// Encodes a graph for an operator set into one file.
+///
+/// # Errors
+/// If it does not fit.
+pub fn encode(graph: &Graph, opset: u32, metadata: &[(String, String)]) -> Result<Vec<u8>, Error> {
+    match bytes_of_weights(graph) {
+        bytes if bytes > LARGEST_FILE => Err(Error::TooLarge { bytes, limit: LARGEST_FILE }),
+        _ => message(&model(graph, opset, metadata, &mut tensor)),
+    }
+}
+
+/// Encodes a graph for an operator set; weights of more than `most_inside` bytes together go into a file of their own, and so do
+/// those that leave no room for the rest: into `folder`, for the time being.
+///
+/// # Errors
+/// If the rest alone does not fit into one file, or `folder` cannot be written to.
+pub fn encode_apart(
+    graph: &Graph,
+    opset: u32,
+    metadata: &[(String, String)],
+    most_inside: u64,
+    folder: &Path,
+) -> Result<Encoded, Error> {
+    if bytes_of_weights(graph) <= most_inside {
+        match encode(graph, opset, metadata) {
+            Err(Error::TooLarge { .. }) => {}
+            model => return Ok(Encoded { model: model?, data: None }),
+        }
+    }
+    let mut end = 0u64;
+    let mut place = |constant: &Tensor, name: &str| {
+        if !goes_apart(constant) {
+            return tensor(constant, name);
+        }
+        let (offset, length) = (end.next_multiple_of(ALIGNMENT), constant.bytes().len() as u64);
+        end = offset + length;
+        let entry = |key: &str, value: u64| StringStringEntryProto { key: key.into(), value: value.to_string() };
+        let external_data = vec![entry("offset", offset), entry("length", length)];
+        TensorProto { external_data, data_location: DataLocation::External as i32, ..described(constant, name) }
+    };
+    let mut proto = model(graph, opset, metadata, &mut place);
+    if end == 0 {
+        return Ok(Encoded { model: message(&proto)?, data: None });
+    }
+    let data = DataFile::stage(graph, folder)?;
+    let tensors = proto.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
+    for tensor in tensors.filter(|tensor| !tensor.external_data.is_empty()) {
+        tensor.external_data.insert(0, StringStringEntryProto { key: "location".into(), value: data.name.clone() });
+    }
+    Ok(Encoded { model: message(&proto)?, data: Some(data) })
+}
+
+/// The bytes of a model file, if protobuf can count them.
+fn message(proto: &ModelProto) -> Result<Vec<u8>, Error> {
+    match proto.encoded_len() as u64 {
+        bytes if bytes > LARGEST_MESSAGE => Err(Error::TooLarge { bytes, limit: LARGEST_MESSAGE }),
+        _ => Ok(proto.encode_to_vec()),
+    }
+}
+
+fn bytes_of_weights(graph: &Graph) -> u64 {
+    graph.initialisers().map(|(_, tensor)| tensor.bytes().len() as u64).sum()
+}
+
+/// Lets a model file give some more of its values as outputs, whoever wrote it: protobuf appends the lists of a message that
+/// comes twice.
+pub fn with_outputs<'a>(model: &'a [u8], values: &[String]) -> Cow<'a, [u8]> {
+    if values.is_empty() {
+        return Cow::Borrowed(model);
+    }
+    // The runtime infers the type.
+    let output = values.iter().map(|name| ValueInfoProto { name: name.clone(), ..Default::default() }).collect();
+    let more = ModelProto { graph: Some(GraphProto { output, ..Default::default() }), ..Default::default() };
+    Cow::Owned([model, &more.encode_to_vec()].concat())
+}
+
+/// The first IR version whose ONNX release has the operator set: readers refuse versions newer than themselves.
+fn ir_version(opset: u32) -> i64 {
+    match opset {
+        ..=18 => 8,
+        19 | 20 => 9,
+        21 | 22 => 10,
+        _ => 11,
+    }
+}
+
+fn model(
+    graph: &Graph,
+    opset: u32,
+    metadata: &[(String, String)],
+    store: &mut dyn FnMut(&Tensor, &str) -> TensorProto,
+) -> ModelProto {
+    let mut initializer: Vec<TensorProto> =
+        graph.initialisers().map(|(id, constant)| store(constant, &graph.value(id).name)).collect();
+    let node = graph.nodes.iter().map(|node| self::node(graph, node, opset, &mut initializer)).collect();
+    let boundary: Vec<_> = graph.inputs.iter().chain(&graph.outputs).collect();
+    let info = |id| value_info(graph.value(id));
+    let between = graph.nodes.iter().flat_map(|node| &node.outputs).filter(|id| !boundary.contains(id));
+    ModelProto {
+        ir_version: ir_version(opset),
+        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: i64::from(opset) }],
+        producer_name: "vitrine".into(),
+        producer_version: env!("CARGO_PKG_VERSION").into(),
+        doc_string: graph.doc.clone(),
+        graph: Some(GraphProto {
+            name: graph.name.clone(),
+            node,
+            initializer,
+            input: graph.inputs.iter().map(|&id| info(id)).collect(),
+            output: graph.outputs.iter().map(|&id| info(id)).collect(),
+            value_info: between.map(|&id| info(id)).collect(),
+            ..Default::default()
+        }),
+        metadata_props: metadata
+            .iter()
+            .map(|(key, value)| StringStringEntryProto { key: key.clone(), value: value.clone() })
+            .collect(),
+        ..Default::default()
+    }
+}
+
+fn node(graph: &Graph, node: &Node, opset: u32, initializer: &mut Vec<TensorProto>) -> NodeProto {
+    let name = |id| graph.value(id).name.clone();
+    let mut input: Vec<String> = node.inputs.iter().map(|id| id.map_or_else(String::new, name)).collect();
+    let mut attribute: Vec<AttributeProto> =
+        node.op.attributes().into_iter().map(|(name, value)| self::attribute(name, value)).collect();
+    if let Op::Reduce { reduction, axes, .. } = &node.op {
+        // Axes became an input with operator set 13 for sums, with 18 for the others.
+        if opset >= 18 || *reduction == Reduction::Sum {
+            let name = format!("{}/axes", node.name);
+            initializer.push(tensor(&Tensor::int64s(axes), &name));
+            input.push(name);
+        } else {
+            attribute.insert(0, self::attribute("axes", Attribute::Ints(axes.clone())));
+        }
+    }
+    NodeProto {
+        input,
+        output: node.outputs.iter().map(|&id| name(id)).collect(),
+        name: node.name.clone(),
+        op_type: node.op.name(),
+        attribute,
+        ..Default::default()
+    }
+}
+
+fn attribute(name: &str, value: Attribute) -> AttributeProto {
+    let base = AttributeProto { name: name.to_owned(), ..Default::default() };
+    match value {
+        Attribute::Int(i) => AttributeProto { r#type: AttributeType::Int as i32, i, ..base },
+        Attribute::Ints(ints) => AttributeProto { r#type: AttributeType::Ints as i32, ints, ..base },
+        Attribute::Float(f) => AttributeProto { r#type: AttributeType::Float as i32, f, ..base },
+        Attribute::Text(text) => AttributeProto { r#type: AttributeType::String as i32, s: text.into(), ..base },
+        Attribute::Type(dtype) => {
+            AttributeProto { r#type: AttributeType::Int as i32, i: i64::from(data_type(dtype) as i32), ..base }
+        }
+        Attribute::Tensor(value) => {
+            AttributeProto { r#type: AttributeType::Tensor as i32, t: Some(tensor(&value, "")), ..base }
+        }
+    }
+}
+
+fn tensor(tensor: &Tensor, name: &str) -> TensorProto {
+    TensorProto { raw_data: tensor.bytes().to_vec(), ..described(tensor, name) }
+}
+
+/// A tensor without its values.
+fn described(tensor: &Tensor, name: &str) -> TensorProto {
+    TensorProto {
+        dims: tensor.dims().iter().map(|&size| size as i64).collect(),
+        data_type: data_type(tensor.dtype()) as i32,
+        name: name.to_owned(),
+        ..Default::default()
+    }
+}
+
+fn value_info(value: &Value) -> ValueInfoProto {
+    let axis = |dim: &Dim| DimensionProto {
+        value: match dim {
+            Dim::Size(size) => Some(Dimension::Value(*size as i64)),
+            Dim::Unknown => None,
+            symbolic => Some(Dimension::Symbol(symbolic.to_string())),
+        },
+    };
+    ValueInfoProto {
+        name: value.name.clone(),
+        r#type: Some(TypeProto {
+            tensor_type: Some(TensorTypeProto {
+                elem_type: data_type(value.dtype) as i32,
+                shape: Some(TensorShapeProto { dim: value.dims.iter().map(axis).collect() }),
+            }),
+        }),
+        ..Default::default()
+    }
+}
+
+fn data_type(dtype: DType) -> DataType {
+    match dtype {
+        DType::Float => DataType::Float,
+        DType::Double => DataType::Double,
+        DType::Float16 => DataType::Float16,
+        DType::Bfloat16 => DataType::Bfloat16,
+        DType::Int8 => DataType::Int8,
+        DType::Int16 => DataType::Int16,
+        DType::Int32 => DataType::Int32,
+        DType::Int64 => DataType::Int64,
+        DType::Uint8 => DataType::Uint8,
+        DType::Uint16 => DataType::Uint16,
+        DType::Uint32 => DataType::Uint32,
+        DType::Uint64 => DataType::Uint64,
+        DType::Bool => DataType::Bool,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::Plain;
+
+    /// A graph that copies its input, with one constant more.
+    fn graph(constant: Tensor, name: &str) -> Graph {
+        let mut graph = Graph::new("test");
+        let x = graph.add_value("x", DType::Float, vec![Dim::Size(2)]);
+        let y = graph.add_value("y", DType::Float, vec![Dim::Size(2)]);
+        graph.inputs.push(x);
+        graph.outputs.push(y);
+        graph.add_initialiser(name, constant);
+        let (inputs, outputs) = (vec![Some(x)], vec![y]);
+        graph.nodes.push(Node { name: "copy".into(), op: Plain::Identity.into(), inputs, outputs });
+        graph
+    }
+
+    /// Pages of zeros that nobody touches take no memory.
+    fn zeros(bytes: usize) -> Tensor {
+        Tensor::new(DType::Uint8, vec![bytes], vec![0; bytes]).unwrap()
+    }
+
+    #[test]
+    fn no_message_is_larger_than_readers_can_count() {
+        let mut proto = model(&graph(zeros(0), "w"), 20, &[], &mut tensor);
+        let room = |proto: &mut ModelProto, bytes: usize| {
+            proto.graph.as_mut().unwrap().initializer[0].raw_data = vec![0; bytes];
+            proto.encoded_len() as u64
+        };
+        let most = usize::try_from(LARGEST_MESSAGE).unwrap();
+        let overhead = room(&mut proto, most) - LARGEST_MESSAGE;
+        let largest = most - usize::try_from(overhead).unwrap();
+        assert_eq!(room(&mut proto, largest), LARGEST_MESSAGE);
+        assert_eq!(room(&mut proto, largest + 1), LARGEST_MESSAGE + 1);
+        let error = message(&proto).unwrap_err();
+        assert!(matches!(error, Error::TooLarge { bytes, .. } if bytes == LARGEST_MESSAGE + 1), "{error}");
+    }
+
+    #[test]
+    fn weights_beyond_the_limit_go_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let encode_apart = |graph: &Graph, most| encode_apart(graph, 20, &[], most, folder.path()).unwrap();
+        let weights = graph(zeros(3 << 10), "w");
+        assert!(encode_apart(&weights, 3 << 10).data.is_none());
+        let apart = encode_apart(&weights, (3 << 10) - 1);
+        let read = apart.parse().unwrap().graph.unwrap();
+        let data = apart.data.unwrap();
+        assert_eq!((data.bytes, std::fs::read(data.path()).unwrap()), (3 << 10, vec![0; 3 << 10]));
+        assert_eq!(files::sha256(&data.path()).unwrap(), (data.sha256.clone(), data.bytes));
+        assert_eq!(read.initializer[0].external_data[0].value, data.name);
+        // What nobody put in place is gone.
+        drop(data);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        // Constants that runtimes read before anything is loaded stay inside.
+        assert!(encode_apart(&graph(zeros(SMALL - 1), "w"), 0).data.is_none());
+        // However many bytes: never inside.
+        let huge = graph(zeros((LARGEST_FILE + 1) as usize), "w");
+        let error = encode(&huge, 20, &[]).unwrap_err();
+        assert!(matches!(error, Error::TooLarge { limit: LARGEST_FILE, .. }), "{error}");
+    }
+
+    /// Gaps between tensors, and where the model says that they are.
+    #[test]
+    fn tensors_lie_where_the_model_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut graph = graph(Tensor::new(DType::Uint8, vec![5000], vec![1; 5000]).unwrap(), "a");
+        graph.add_initialiser("small", Tensor::int64s(&[1]));
+        graph.add_initialiser("b", Tensor::new(DType::Uint8, vec![1024], vec![2; 1024]).unwrap());
+        let encoded = encode_apart(&graph, 20, &[], 0, folder.path()).unwrap();
+        let (proto, data) = (encoded.parse().unwrap(), encoded.data.unwrap());
+        assert_eq!(data.bytes, 8192 + 1024);
+        for (_, tensor) in graph.initialisers().filter(|(_, tensor)| goes_apart(tensor)) {
+            let first = tensor.bytes()[0];
+            let written = &proto.graph.as_ref().unwrap().initializer[if first == 1 { 0 } else { 2 }];
+            let mut bytes = vec![];
+            let model = data.folder().join("model.onnx");
+            onnx::tensor_bytes(&model, written, |piece| bytes.extend_from_slice(piece)).unwrap();
+            assert_eq!(bytes, tensor.bytes());
+        }
+    }
+}

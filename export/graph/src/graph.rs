@@ -1,0 +1,213 @@
+//! The ONNX graph in memory: typed values, nodes and initialisers. No Burn, no protobuf.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::dim::Dim;
+use crate::op::{Op, Plain};
+use crate::tensor::{DType, Tensor};
+
+/// A value of one graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ValueId(u32);
+
+/// What is known of a value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Value {
+    /// Name in the file.
+    pub name: String,
+    /// Element type.
+    pub dtype: DType,
+    /// Shape.
+    pub dims: Vec<Dim>,
+}
+
+/// One operator call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// Name in the file: the module path for a node that carries a module's parameters.
+    pub name: String,
+    /// Operator and attributes.
+    pub op: Op,
+    /// Values read; `None` is an optional input left out.
+    pub inputs: Vec<Option<ValueId>>,
+    /// Values written.
+    pub outputs: Vec<ValueId>,
+}
+
+impl Node {
+    /// Input `index`, if it is there.
+    pub fn input(&self, index: usize) -> Option<ValueId> {
+        self.inputs.get(index).copied().flatten()
+    }
+
+    /// Whether it is this plain operator.
+    pub fn is(&self, plain: Plain) -> bool {
+        self.op == Op::Plain(plain)
+    }
+}
+
+/// Nodes in topological order, with the values between them.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Graph {
+    /// Name of the graph: the architecture.
+    pub name: String,
+    /// What it was made from, for readers of the file.
+    pub doc: String,
+    values: Vec<Value>,
+    /// Nodes in topological order.
+    pub nodes: Vec<Node>,
+    /// Inputs in the order of the forward function.
+    pub inputs: Vec<ValueId>,
+    /// Outputs in the order of the forward function.
+    pub outputs: Vec<ValueId>,
+    initialisers: BTreeMap<ValueId, Tensor>,
+    names: HashSet<String>,
+    redefined: HashSet<ValueId>,
+}
+
+impl Graph {
+    /// An empty graph.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Self::default() }
+    }
+
+    /// A free name: `wanted`, or `wanted` with a number behind it. Values and nodes share one name space.
+    pub fn unique(&mut self, wanted: &str) -> String {
+        let mut name = wanted.to_owned();
+        let mut number = 0;
+        while !self.names.insert(name.clone()) {
+            number += 1;
+            name = format!("{wanted}_{number}");
+        }
+        name
+    }
+
+    /// Adds a value under a free name near `wanted`.
+    pub fn add_value(&mut self, wanted: &str, dtype: DType, dims: Vec<Dim>) -> ValueId {
+        let name = self.unique(wanted);
+        let id = ValueId(u32::try_from(self.values.len()).expect("fewer than 2^32 values"));
+        self.values.push(Value { name, dtype, dims });
+        id
+    }
+
+    /// Adds a constant under a free name near `wanted`.
+    pub fn add_initialiser(&mut self, wanted: &str, tensor: Tensor) -> ValueId {
+        let dims = tensor.dims().iter().map(|&size| Dim::Size(size)).collect();
+        let id = self.add_value(wanted, tensor.dtype(), dims);
+        self.initialisers.insert(id, tensor);
+        id
+    }
+
+    /// A value.
+    ///
+    /// # Panics
+    /// If `id` is of another graph.
+    pub fn value(&self, id: ValueId) -> &Value {
+        &self.values[id.0 as usize]
+    }
+
+    /// All constants, in the order they were added.
+    pub fn initialisers(&self) -> impl Iterator<Item = (ValueId, &Tensor)> {
+        self.initialisers.iter().map(|(&id, tensor)| (id, tensor))
+    }
+
+    /// The constant behind a value.
+    pub fn initialiser(&self, id: ValueId) -> Option<&Tensor> {
+        self.initialisers.get(&id)
+    }
+
+    /// The constant behind a value, to be changed in place. Verify the model again afterwards.
+    pub fn initialiser_mut(&mut self, id: ValueId) -> Option<&mut Tensor> {
+        self.initialisers.get_mut(&id)
+    }
+
+    /// The constant called `name`.
+    pub fn initialiser_named(&self, name: &str) -> Option<ValueId> {
+        self.initialisers.keys().copied().find(|&id| self.value(id).name == name)
+    }
+
+    /// The 64-bit integers behind a value, if it is a constant of such.
+    pub fn int64s(&self, id: ValueId) -> Option<Vec<i64>> {
+        self.initialiser(id)?.to_i64s()
+    }
+
+    /// Notes that a value holds something else from now on than what was recorded. Passes must: all other values are compared
+    /// with Burn's when a fault is looked for.
+    pub(crate) fn redefine(&mut self, id: ValueId) {
+        self.redefined.insert(id);
+    }
+
+    /// Whether a value still holds what was recorded.
+    pub fn as_recorded(&self, id: ValueId) -> bool {
+        !self.redefined.contains(&id)
+    }
+
+    /// Drops constants that `keep` refuses.
+    pub(crate) fn retain_initialisers(&mut self, keep: impl Fn(ValueId) -> bool) {
+        self.initialisers.retain(|&id, _| keep(id));
+    }
+
+    /// Makes a value a constant, after the node that wrote it is gone. It takes over the name of `parameter`, of which it is
+    /// another view.
+    pub(crate) fn settle(&mut self, id: ValueId, tensor: Tensor, parameter: Option<ValueId>) {
+        if let Some(parameter) = parameter {
+            let (a, b) = (id.0 as usize, parameter.0 as usize);
+            let name = std::mem::take(&mut self.values[a].name);
+            self.values[a].name = std::mem::replace(&mut self.values[b].name, name);
+            self.initialisers.remove(&parameter);
+        }
+        self.initialisers.insert(id, tensor);
+    }
+
+    /// The constant `id` with the same values in another shape: itself if nobody else reads it, so that it keeps its name.
+    pub(crate) fn reshape_initialiser(&mut self, id: ValueId, tensor: Tensor) -> ValueId {
+        if self.uses().get(&id) != Some(&1) {
+            let name = self.value(id).name.clone();
+            return self.add_initialiser(&name, tensor);
+        }
+        self.values[id.0 as usize].dims = tensor.dims().iter().map(|&size| Dim::Size(size)).collect();
+        self.initialisers.insert(id, tensor);
+        id
+    }
+
+    /// How often each value is read; being an output counts.
+    pub fn uses(&self) -> HashMap<ValueId, usize> {
+        let mut uses = HashMap::new();
+        let read = self.nodes.iter().flat_map(|node| node.inputs.iter().flatten()).chain(&self.outputs);
+        for &id in read {
+            *uses.entry(id).or_insert(0) += 1;
+        }
+        uses
+    }
+
+    /// Index of the node that writes each value.
+    pub fn producers(&self) -> HashMap<ValueId, usize> {
+        let indexed = self.nodes.iter().enumerate();
+        indexed.flat_map(|(index, node)| node.outputs.iter().map(move |&id| (id, index))).collect()
+    }
+
+    /// Lets every reader of `old` read `new`. Outputs keep their value: they are named by the user.
+    pub(crate) fn redirect(&mut self, old: ValueId, new: ValueId) {
+        for input in self.nodes.iter_mut().flat_map(|node| &mut node.inputs) {
+            if *input == Some(old) {
+                *input = Some(new);
+            }
+        }
+    }
+
+    /// Values that depend on an input of the graph.
+    pub fn dependent(&self) -> HashSet<ValueId> {
+        let mut dependent: HashSet<_> = self.inputs.iter().copied().collect();
+        for node in &self.nodes {
+            if node.inputs.iter().flatten().any(|id| dependent.contains(id)) {
+                dependent.extend(&node.outputs);
+            }
+        }
+        dependent
+    }
+
+    /// Number of elements in all constants.
+    pub fn parameters(&self) -> usize {
+        self.initialisers.values().map(Tensor::count).sum()
+    }
+}

@@ -1,0 +1,64 @@
+//! `Cast` of a `Cast` reads the first one's input, where the type in between holds every value of the input's type.
+
+use crate::graph::Graph;
+use crate::op::Op;
+use crate::tensor::DType;
+
+pub(super) fn run(graph: &mut Graph) -> bool {
+    let mut changed = false;
+    let producers = graph.producers();
+    for index in 0..graph.nodes.len() {
+        let node = &graph.nodes[index];
+        let Some(&first) = node.input(0).and_then(|id| producers.get(&id)) else { continue };
+        let (Op::Cast { .. }, Op::Cast { to: between }) = (&node.op, &graph.nodes[first].op) else { continue };
+        let Some(source) = graph.nodes[first].input(0).filter(|&id| holds(*between, graph.value(id).dtype)) else {
+            continue;
+        };
+        graph.nodes[index].inputs = vec![Some(source)];
+        changed = true;
+    }
+    changed
+}
+
+/// Whether every value of `narrow` is one of `wide`.
+fn holds(wide: DType, narrow: DType) -> bool {
+    use DType::{Bfloat16, Bool, Double, Float, Float16, Int8, Int16, Int32, Int64, Uint8, Uint16, Uint32};
+    wide == narrow
+        || match narrow {
+            Bool => true,
+            Float16 | Bfloat16 => matches!(wide, Float | Double),
+            Float => wide == Double,
+            Int8 => matches!(wide, Int16 | Int32 | Int64 | Float | Double),
+            Uint8 => matches!(wide, Int16 | Int32 | Int64 | Uint16 | Uint32 | Float | Double),
+            Int16 | Uint16 => matches!(wide, Int32 | Int64 | Float | Double),
+            Int32 | Uint32 => matches!(wide, Int64 | Double),
+            _ => false,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{dead_code, identity, testing::Build};
+    use crate::op::{Op, Plain};
+    use crate::tensor::DType;
+
+    #[test]
+    fn there_and_back_is_nothing() {
+        let mut build = Build::new(&[2, 3]);
+        let x = build.x();
+        let wide = build.typed(Op::Cast { to: DType::Double }, &[x], &[2, 3], DType::Double);
+        let back = build.node(Op::Cast { to: DType::Float }, &[wide], &[2, 3]);
+        let y = build.node(Plain::Relu, &[back], &[2, 3]);
+        let after = build.output(y).check(|graph| super::run(graph) && identity::run(graph) && dead_code::run(graph));
+        assert_eq!(after.nodes.len(), 1);
+    }
+
+    #[test]
+    fn what_was_cut_off_stays_cut_off() {
+        let mut build = Build::new(&[2, 3]);
+        let x = build.x();
+        let whole = build.typed(Op::Cast { to: DType::Int32 }, &[x], &[2, 3], DType::Int32);
+        let y = build.node(Op::Cast { to: DType::Float }, &[whole], &[2, 3]);
+        build.output(y).unchanged(super::run);
+    }
+}

@@ -1,0 +1,131 @@
+//! The folder that leaves the exporter: `models-onnx/<name>/` with `contract.json`, `CARD.md`, `certificate.json` and, last,
+//! `model.onnx`.
+
+mod card;
+pub mod certificate;
+mod recheck;
+
+use std::path::{Path, PathBuf};
+
+use contract::{Axis, ModelContract};
+use files::WriteError;
+use graph::encode::Encoded;
+use graph::run::Runtime;
+
+use crate::error::ExportError;
+use crate::model::ExportedModel;
+use crate::verify::{Parity, Tolerance};
+
+use card::{axes_text, card};
+pub use certificate::Certificate;
+pub use recheck::{Bundle, Check, Outcome};
+
+/// What was written.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// The folder.
+    pub folder: PathBuf,
+    /// The model file in it.
+    pub model: PathBuf,
+    /// The contract as it is in the file.
+    pub contract: ModelContract,
+    /// The comparison with Burn that came before writing.
+    pub parity: Parity,
+    /// Size of the model in bytes, weights beside it included.
+    pub bytes: u64,
+}
+
+/// Rows of the golden vectors.
+const GOLDEN_BATCH: usize = 2;
+
+/// Edges of the golden input's blocks, the first that tiles is taken.
+const GOLDEN_BLOCKS: [usize; 6] = [16, 8, 32, 4, 2, 1];
+
+/// Completes the contract (golden vectors, contract id, exporter), verifies the encoded model and writes the bundle. Nothing
+/// is written, and nothing that was there is touched, unless verification passes. Each file is replaced as a whole, the
+/// model last: a folder with a new model has its new contract too.
+///
+/// The caller fills in what only it knows: family, input and output meaning, embedding, training. `exporter.checkpoint_sha256`
+/// is kept; `checkpoint` is where that file was, for the certificate.
+///
+/// # Errors
+/// If the contract contradicts the model, verification fails, or a file cannot be written.
+pub fn write(
+    folder: &Path,
+    model: &ExportedModel,
+    contract: ModelContract,
+    checkpoint: Option<&Path>,
+    runtime: &Runtime,
+) -> Result<Written, ExportError> {
+    let contract = complete(model, contract)?;
+    // Beside the place where the weights are going to be, so that they are written once.
+    let existing = folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
+    let files = model.encode_in(existing, &contract.to_metadata())?;
+    let comparison = model.compare(&files, runtime, Tolerance::default())?;
+    let certificate = Certificate::new(model, &contract, &files, &comparison, checkpoint, runtime)?;
+    let (parity, bytes) = (comparison.parity, files.bytes());
+
+    let json = serde_json::to_string_pretty(&contract).expect("a contract is plain data") + "\n";
+    files::write(&folder.join("contract.json"), json)?;
+    files::write(&folder.join("CARD.md"), card(model, &contract, &parity, bytes))?;
+    files::write(&folder.join(certificate::FILE), certificate.to_json())?;
+    let path = folder.join("model.onnx");
+    write_model(&path, files)?;
+    Ok(Written { folder: folder.to_owned(), model: path, contract, parity, bytes })
+}
+
+/// Writes a model file at `path`, after the data file that it may have beside it has been moved there, and removes those of
+/// models before. After a crash the old model or the new one is there, each with the weights it names.
+///
+/// # Errors
+/// If a file cannot be written; an old data file that cannot be removed is left.
+pub fn write_model(path: &Path, model: Encoded) -> Result<(), WriteError> {
+    if let Some(data) = &model.data {
+        files::move_to(&data.path(), &path.with_file_name(&data.name))?;
+    }
+    files::write(path, &model.model)?;
+    let kept = model.data.as_ref().map(|data| data.name.as_str());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| files::promised_sha256(name).is_some() && Some(name) != kept) {
+            // What is left over is litter, not an error.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
+}
+
+fn complete(model: &ExportedModel, mut contract: ModelContract) -> Result<ModelContract, ExportError> {
+    let refuse = |problem: String| Err(ExportError::Contract { problem });
+    let names = |specs: Vec<(String, Vec<Axis>)>| specs;
+    let (inputs, outputs) = (names(model.inputs()), names(model.outputs()));
+    let declared: Vec<_> = contract.input.iter().map(|spec| (spec.name.clone(), spec.shape.clone())).collect();
+    if declared != inputs {
+        return refuse(format!("it declares inputs {}, the model has {}", listed(&declared), listed(&inputs)));
+    }
+    let declared: Vec<_> = contract.output.iter().map(|spec| (spec.name.clone(), spec.shape.clone())).collect();
+    if declared != outputs {
+        return refuse(format!("it declares outputs {}, the model has {}", listed(&declared), listed(&outputs)));
+    }
+    contract.exporter.version = env!("CARGO_PKG_VERSION").into();
+    contract.exporter.opset = i64::from(model.opset());
+    contract.exporter.burn = crate::BURN_VERSION.into();
+    if contract.golden.is_none() {
+        contract.golden =
+            GOLDEN_BLOCKS.iter().find_map(|&block| model.golden(&contract.input, "golden", GOLDEN_BATCH, block).ok());
+    }
+    if let Some(mut embedding) = contract.embedding.take() {
+        let weights = model.weights_sha256();
+        embedding.contract_id = ModelContract::embedding_id(&contract.input, &embedding, &contract.precision, &weights);
+        contract.embedding = Some(embedding);
+    }
+    match contract.check() {
+        Ok(()) => Ok(contract),
+        Err(error) => refuse(error.to_string()),
+    }
+}
+
+fn listed(specs: &[(String, Vec<Axis>)]) -> String {
+    specs.iter().map(|(name, axes)| format!("{name} {}", axes_text(axes))).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,347 @@
+//! A bundle checked again: on another machine, with or without the checkpoint it was made from.
+
+use std::path::{Path, PathBuf};
+
+use contract::{Axis, KEY_PREFIX, ModelContract};
+use graph::checker;
+use graph::encode::DataFile;
+use graph::run::{Array, Opening, Runtime};
+use onnx::{Dimension, ModelFileError, ModelProto, ValueInfoProto};
+use serde::Serialize;
+
+use super::certificate::{self, Certificate, DataFacts, ModelFacts};
+use crate::error::{Divergence, ExportError};
+use crate::model::ExportedModel;
+use crate::verify::{divergence, parity, runtime};
+
+/// One question asked of a bundle.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Check {
+    /// What was asked: `hashes`, `structure`, `contract`, `recorded outputs`, …
+    pub name: &'static str,
+    /// The answer.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", content = "detail", rename_all = "snake_case")]
+pub enum Outcome {
+    /// All is as certified; what was looked at.
+    Passed(String),
+    /// It is not; what differs.
+    Failed(String),
+    /// It could not be asked; why.
+    NotRun(String),
+}
+
+impl Check {
+    /// A check with its outcome: an error is a failure.
+    pub fn new(name: &'static str, found: Result<String, String>) -> Self {
+        Self { name, outcome: found.map_or_else(Outcome::Failed, Outcome::Passed) }
+    }
+
+    /// A check that could not be made.
+    pub fn not_run(name: &'static str, why: impl Into<String>) -> Self {
+        Self { name, outcome: Outcome::NotRun(why.into()) }
+    }
+
+    /// Whether the bundle is not what it is certified to be.
+    pub fn failed(&self) -> bool {
+        matches!(self.outcome, Outcome::Failed(_))
+    }
+}
+
+/// A bundle on disk.
+#[derive(Debug)]
+pub struct Bundle {
+    folder: PathBuf,
+    certificate: Certificate,
+    bytes: Vec<u8>,
+    model: Result<ModelProto, ModelFileError>,
+}
+
+impl Bundle {
+    /// Reads the bundle in `folder`. A model that is damaged is for [`Self::check`] to tell.
+    ///
+    /// # Errors
+    /// If `model.onnx` or `certificate.json` cannot be read, or the latter is of another version or malformed.
+    pub fn open(folder: &Path) -> Result<Self, ExportError> {
+        let unreadable = |path: &Path| {
+            let path = path.to_owned();
+            move |source| ExportError::Read { path, source }
+        };
+        let path = folder.join(certificate::FILE);
+        let text = std::fs::read_to_string(&path).map_err(unreadable(&path))?;
+        let certificate = Certificate::from_json(&text, &path)?;
+        let path = folder.join("model.onnx");
+        let limits = onnx::Limits::default();
+        let size = std::fs::metadata(&path).map_err(unreadable(&path))?.len();
+        if size > limits.file_bytes {
+            let model = Err(ModelFileError::TooLarge { path, found: size, allowed: limits.file_bytes });
+            return Ok(Self { folder: folder.to_owned(), certificate, bytes: vec![], model });
+        }
+        let bytes = std::fs::read(&path).map_err(unreadable(&path))?;
+        let model = onnx::parse(&bytes, &path, &limits);
+        Ok(Self { folder: folder.to_owned(), certificate, bytes, model })
+    }
+
+    /// What is certified.
+    pub fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
+    /// The contract inside the model.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with it, or with the model.
+    pub fn contract(&self) -> Result<ModelContract, String> {
+        let model = self.model.as_ref().map_err(ToString::to_string)?;
+        let entries = model.metadata_props.iter().map(|entry| (entry.key.as_str(), entry.value.as_str()));
+        ModelContract::from_metadata(entries).map_err(|error| sentence(&error))
+    }
+
+    /// The model file as it is, for other runtimes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// All checks that need nothing but the bundle: hashes, the rules of ONNX, the contract, what the certificate counts, and
+    /// ONNX Runtime's outputs against what Burn gave when the bundle was made.
+    pub fn check(&self, runtime: &Runtime) -> Vec<Check> {
+        let mut checks = vec![Check::new("hashes", self.hashes())];
+        let model = match &self.model {
+            Ok(model) => model,
+            Err(error) => {
+                checks.push(Check::new("structure", Err(sentence(error))));
+                return checks;
+            }
+        };
+        let structure = checker::check_file(model).map(|()| "the rules of ONNX hold".to_owned());
+        checks.push(Check::new("structure", structure.map_err(|error| error.to_string())));
+        checks.push(Check::new("contract", self.contract_holds(model)));
+        checks.push(Check::new("counts", self.counts(model)));
+        checks.push(Check::new("recorded outputs", self.recorded(runtime)));
+        checks.push(self.golden(runtime));
+        checks
+    }
+
+    /// The model made again from its checkpoint, against the file: byte for byte, else output for output and node for node.
+    pub fn check_against(&self, again: &ExportedModel, runtime: &Runtime) -> Check {
+        Check::new("checkpoint", self.against(again, runtime))
+    }
+
+    fn against(&self, again: &ExportedModel, runtime: &Runtime) -> Result<String, String> {
+        let fresh = again.encode(&self.contract()?.to_metadata()).map_err(|error| sentence(&error))?;
+        let tolerance = self.certificate.parity.tolerance;
+        let outputs = parity::compare(again, &self.bytes, self.beside(), runtime, tolerance);
+        let same = fresh.model == self.bytes;
+        if same && let Ok(comparison) = &outputs {
+            let rows: usize = comparison.parity.batch.iter().map(|batch| batch.rows).sum();
+            return Ok(format!("exported again, the model is the same byte for byte; Burn agrees on {rows} rows"));
+        }
+        let ours = (fresh.model.as_slice(), fresh.data.as_ref().map(DataFile::folder));
+        let first = divergence::from_model(ours, (&self.bytes, self.beside()), runtime, &again.two_rows());
+        match (outputs, first) {
+            (Ok(_), Divergence::Nowhere) => Ok("exported again, other bytes with the same values at every node".into()),
+            (Ok(_), first) => Err(format!("the outputs agree with Burn, but {first}")),
+            (Err(ExportError::Parity { output, max_abs, limit, batch, seed, .. }), first) => Err(format!(
+                "`{output}` differs from Burn by {max_abs:.1e} ({limit:.1e} allowed) at batch {batch} on input `{seed}`; {first}"
+            )),
+            (Err(error), first) => Err(format!("{}; {first}", sentence(&error))),
+        }
+    }
+
+    fn beside(&self) -> Option<&Path> {
+        let apart = |model: &ModelProto| !onnx::data_files(model).is_empty();
+        self.model.as_ref().is_ok_and(apart).then_some(self.folder.as_path())
+    }
+
+    fn hashes(&self) -> Result<String, String> {
+        let certified = &self.certificate.model;
+        let found = certificate::sha256(&self.bytes);
+        if found != certified.sha256 {
+            // Thresholds are measured later, on data of whoever uses the model; nothing else may be added.
+            let bare = onnx::without_metadata(&self.bytes, &format!("{KEY_PREFIX}threshold"));
+            if !bare.is_ok_and(|bare| certificate::sha256(&bare) == certified.sha256) {
+                return Err(format!("`model.onnx` has SHA-256 {found}, certified is {}", certified.sha256));
+            }
+        }
+        let Some(data) = &certified.data else { return Ok("SHA-256 of `model.onnx`".into()) };
+        match self.data(&data.file) {
+            Ok(found) if found == *data => Ok(format!("SHA-256 of `model.onnx` and `{}`", data.file)),
+            Ok(found) => Err(format!("`{}` has SHA-256 {}, certified is {}", data.file, found.sha256, data.sha256)),
+            Err(error) => Err(format!("`{}` cannot be read: {error}", data.file)),
+        }
+    }
+
+    fn data(&self, name: &str) -> std::io::Result<DataFacts> {
+        let plain = Path::new(name).file_name().is_some_and(|file| file == name);
+        if !plain {
+            return Err(std::io::Error::other("it is no file of this folder"));
+        }
+        let (sha256, bytes) = files::sha256(&self.folder.join(name))?;
+        Ok(DataFacts { file: name.into(), sha256, bytes })
+    }
+
+    fn contract_holds(&self, model: &ModelProto) -> Result<String, String> {
+        let inside = self.contract()?;
+        let path = self.folder.join("contract.json");
+        let text =
+            std::fs::read_to_string(&path).map_err(|error| format!("`contract.json` cannot be read: {error}"))?;
+        let copy = ModelContract::from_json(&text).map_err(|error| format!("`contract.json`: {}", sentence(&error)))?;
+        if copy != inside {
+            return Err("`contract.json` is not the contract inside the model".into());
+        }
+        let graph = model.graph.as_ref().ok_or("the model has no graph")?;
+        let constants: Vec<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
+        let inputs =
+            graph.input.iter().filter(|input| !constants.contains(&input.name.as_str())).map(declared).collect();
+        let outputs: Vec<_> = graph.output.iter().map(declared).collect();
+        let said = |name: &str, shape: &[Axis]| (name.to_owned(), shape.to_vec());
+        for (what, said, found) in [
+            ("inputs", inside.input.iter().map(|spec| said(&spec.name, &spec.shape)).collect::<Vec<_>>(), inputs),
+            ("outputs", inside.output.iter().map(|spec| said(&spec.name, &spec.shape)).collect(), outputs),
+        ] {
+            if said != found {
+                return Err(format!("it declares {what} {said:?}, the graph has {found:?}"));
+            }
+        }
+        let (own, certified) = (&inside.exporter.checkpoint_sha256, &self.certificate.checkpoint.sha256);
+        if own != certified {
+            return Err(format!("it names checkpoint {own}, the certificate {certified}"));
+        }
+        Ok("inside the model, beside it and in the graph the same".into())
+    }
+
+    fn counts(&self, model: &ModelProto) -> Result<String, String> {
+        let certified = &self.certificate.model;
+        let path = self.folder.join("model.onnx");
+        let weights = certificate::weights_sha256(model, &path);
+        let weights = weights.map_err(|error| format!("weights cannot be read: {error}"))?;
+        let found = ModelFacts::new(&self.bytes, model, certified.data.clone(), weights, certified.optimised);
+        let mut wrong = vec![];
+        let mut compare = |what: &str, found: &dyn std::fmt::Display, certified: &dyn std::fmt::Display| {
+            let (found, certified) = (found.to_string(), certified.to_string());
+            if found != certified {
+                wrong.push(format!("{what} {found}, certified is {certified}"));
+            }
+        };
+        compare("hash of the weights", &found.weights_sha256, &certified.weights_sha256);
+        compare("operator set", &found.opset, &certified.opset);
+        compare("file format", &found.ir_version, &certified.ir_version);
+        compare("nodes", &found.nodes, &certified.nodes);
+        compare("constants", &found.initialisers, &certified.initialisers);
+        if !wrong.is_empty() {
+            return Err(wrong.join("; "));
+        }
+        let ModelFacts { nodes, initialisers, opset, ir_version, .. } = found;
+        Ok(format!(
+            "{nodes} nodes, {initialisers} constants with their hash, operator set {opset}, file format {ir_version}"
+        ))
+    }
+
+    /// Runs the recorded inputs at ONNX Runtime's default level.
+    fn recorded(&self, runtime: &Runtime) -> Result<String, String> {
+        let runs = &self.certificate.runs;
+        if runs.is_empty() {
+            return Err("the certificate records no run".into());
+        }
+        let opening = Opening { beside: self.beside(), ..Opening::plain(true) };
+        let mut session = runtime.open(&self.bytes, opening).map_err(|error| sentence(&error))?;
+        self.compare_runs(|inputs, names| runtime::run(&mut session, inputs, names).map_err(|error| sentence(&error)))
+    }
+
+    /// Compares what `compute` gives for the recorded inputs with what Burn gave. For any runtime: inputs and the names of
+    /// outputs in, arrays out.
+    fn compare_runs(
+        &self,
+        mut compute: impl FnMut(&[(String, burn::tensor::TensorData)], &[String]) -> Result<Vec<Array>, String>,
+    ) -> Result<String, String> {
+        let tolerance = &self.certificate.parity.tolerance;
+        let (mut worst, mut values) = (0.0f64, 0);
+        for run in &self.certificate.runs {
+            let mut inputs = vec![];
+            for input in &run.input {
+                inputs.push((input.input.clone(), input.data()?));
+            }
+            let names: Vec<String> = run.output.iter().map(|output| output.output.clone()).collect();
+            for (found, stored) in compute(&inputs, &names)?.iter().zip(&run.output) {
+                let (difference, limit) = stored.compare(found, tolerance)?;
+                if difference > limit {
+                    let seeds = run.input.first().and_then(|input| input.seeds.first()).cloned().unwrap_or_default();
+                    return Err(format!(
+                        "`{}` differs from what Burn gave by {difference:.1e} ({limit:.1e} allowed) at batch {} on input `{seeds}`",
+                        stored.output, run.batch
+                    ));
+                }
+                worst = worst.max(difference);
+                values += stored.values.len();
+            }
+        }
+        Ok(format!(
+            "{} runs, {values} values that Burn gave, largest difference {worst:.1e}",
+            self.certificate.runs.len()
+        ))
+    }
+
+    fn golden(&self, runtime: &Runtime) -> Check {
+        const NAME: &str = "golden vectors";
+        let contract = match self.contract() {
+            Ok(contract) => contract,
+            Err(error) => return Check::new(NAME, Err(error)),
+        };
+        let Some(golden) = &contract.golden else { return Check::not_run(NAME, "the contract has none") };
+        let attempt = || -> Result<String, String> {
+            let mut inputs = vec![];
+            for spec in &contract.input {
+                let (shape, values) =
+                    golden.input(spec).ok_or_else(|| format!("input `{}` does not fit them", spec.name))?;
+                inputs.push((spec.name.clone(), burn::tensor::TensorData::new(values, shape)));
+            }
+            let opening = Opening { beside: self.beside(), ..Opening::plain(true) };
+            let mut session = runtime.open(&self.bytes, opening).map_err(|error| sentence(&error))?;
+            let names: Vec<String> = golden.output.keys().cloned().collect();
+            let found = runtime::run(&mut session, &inputs, &names).map_err(|error| sentence(&error))?;
+            let mut worst = 0.0f64;
+            for ((name, stored), found) in golden.output.iter().zip(&found) {
+                let found: Vec<f64> = found.values.iter().step_by(golden.every.max(1)).copied().collect();
+                if found.len() != stored.len() {
+                    return Err(format!("`{name}` has {} values to compare, {} are stored", found.len(), stored.len()));
+                }
+                let apart = found.iter().zip(stored).map(|(found, &stored)| (found - f64::from(stored)).abs());
+                let difference = apart.fold(0.0, |worst: f64, d| if d.is_nan() { f64::INFINITY } else { worst.max(d) });
+                if difference > f64::from(golden.tolerance) {
+                    return Err(format!("`{name}` is off by {difference:.1e}, {:.1e} allowed", golden.tolerance));
+                }
+                worst = worst.max(difference);
+            }
+            Ok(format!("largest difference {worst:.1e}, {:.1e} allowed", golden.tolerance))
+        };
+        Check::new(NAME, attempt())
+    }
+}
+
+/// An error with its causes.
+fn sentence(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// Name and shape as the graph has them; an axis nobody knows is `?`.
+fn declared(value: &ValueInfoProto) -> (String, Vec<Axis>) {
+    let tensor = value.r#type.as_ref().and_then(|kind| kind.tensor_type.as_ref());
+    let dims = tensor.and_then(|tensor| tensor.shape.as_ref()).map(|shape| shape.dim.as_slice()).unwrap_or_default();
+    let axis = |dim: &onnx::DimensionProto| match &dim.value {
+        Some(Dimension::Value(size)) => Axis::Size(usize::try_from(*size).unwrap_or(0)),
+        Some(Dimension::Symbol(symbol)) => Axis::Symbol(symbol.clone()),
+        None => Axis::Symbol("?".into()),
+    };
+    (value.name.clone(), dims.iter().map(axis).collect())
+}

@@ -1,0 +1,100 @@
+//! `export verify BUNDLE`: is the bundle what its certificate says?
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use export::{Bundle, Check, LARGEST_FILE, Outcome, Runtime};
+use train::checkpoint::Checkpoint;
+use train::model::palmvein::Branch;
+
+use super::format::Format;
+use crate::families::{Network, Options};
+
+/// Flags of `export verify`.
+#[derive(Debug, clap::Args)]
+pub struct VerifyArgs {
+    /// Folder with `model.onnx` and `certificate.json`.
+    bundle: PathBuf,
+    /// Run directory or checkpoint to make the model from again; without, the one the certificate names, if it is there.
+    #[arg(long, value_name = "RUN_OR_CHECKPOINT")]
+    checkpoint: Option<PathBuf>,
+    /// Form of the results on stdout.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+/// Checks, prints, and says by the exit code whether all holds.
+pub fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
+    let runtime = Runtime::load()?;
+    let bundle = Bundle::open(&args.bundle)?;
+    let certificate = bundle.certificate();
+    eprintln!("checking {}, made by Vitrine {}", args.bundle.display(), certificate.tools.vitrine);
+    let mut checks = bundle.check(&runtime);
+    checks.push(match (&args.checkpoint, &certificate.checkpoint.path) {
+        (Some(given), _) => against(&bundle, given, &runtime)?,
+        (None, Some(recorded)) if recorded.exists() => match against(&bundle, recorded, &runtime)? {
+            // Nobody said that it must be the same by now.
+            Check { name, outcome: Outcome::Failed(why) } if why.starts_with(OTHER) => Check::not_run(name, why),
+            check => check,
+        },
+        (None, Some(recorded)) => Check::not_run(NAME, format!("`{}` is not here", recorded.display())),
+        (None, None) => Check::not_run(NAME, "none is named; --checkpoint names one"),
+    });
+    let passed = !checks.iter().any(Check::failed);
+    match args.format {
+        Format::Json => {
+            let report = serde_json::json!({
+                "bundle": args.bundle, "passed": passed, "checks": checks, "onnx_runtime": runtime.version(),
+                "certified_with": certificate.tools,
+            });
+            println!("{report}");
+        }
+        Format::Table => {
+            for Check { name, outcome } in &checks {
+                let (word, detail) = match outcome {
+                    Outcome::Passed(detail) => ("holds", detail),
+                    Outcome::Failed(detail) => ("FAILS", detail),
+                    Outcome::NotRun(detail) => ("not run", detail),
+                };
+                println!("{name:<17} {word:<8} {detail}");
+            }
+        }
+    }
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::from(terminal::EXIT_NO) })
+}
+
+const NAME: &str = "checkpoint";
+
+/// How the sentence about a checkpoint begins that is not the certified one.
+const OTHER: &str = "another checkpoint";
+
+/// Makes the model again and compares.
+fn against(bundle: &Bundle, checkpoint: &Path, runtime: &Runtime) -> anyhow::Result<Check> {
+    let checkpoint = Checkpoint::open(checkpoint)?;
+    let (certificate, found) = (bundle.certificate(), checkpoint.sha256()?);
+    if found != certificate.checkpoint.sha256 {
+        let (path, certified) = (checkpoint.path.display(), &certificate.checkpoint.sha256);
+        return Ok(Check::new(NAME, Err(format!("{OTHER}: `{path}` has SHA-256 {found}, certified is {certified}"))));
+    }
+    let contract = match bundle.contract() {
+        Ok(contract) => contract,
+        Err(error) => return Ok(Check::new(NAME, Err(error))),
+    };
+    let Some(batch) = contract.input.first().and_then(|input| input.shape.first()) else {
+        return Ok(Check::new(NAME, Err("the contract's first input has no axis".into())));
+    };
+    let options = Options {
+        name: certificate.name.clone(),
+        opset: u32::try_from(certificate.model.opset).unwrap_or(0),
+        optimise: certificate.model.optimised,
+        batch: batch.clone(),
+        no_flip: contract.embedding.as_ref().is_some_and(|embedding| !embedding.flip),
+        attention: contract.output.iter().any(|output| output.name.contains("_weight_")),
+        external_data: if certificate.model.data.is_some() { 0 } else { LARGEST_FILE },
+        licence: contract.training.licence.clone(),
+    };
+    eprintln!("making the model again from {}", checkpoint.path.display());
+    let branch = Branch::ALL.into_iter().find(|branch| branch.name() == contract.architecture);
+    let (model, _) = Network::open(&checkpoint, branch)?.export(&checkpoint, &options)?;
+    Ok(bundle.check_against(&model, runtime))
+}

@@ -1,0 +1,407 @@
+//! The graph in the making: values, nodes and constants of one operation after the other.
+
+use std::collections::HashMap;
+
+use burn::backend::ir::{OperationIr, ScalarIr, TensorId, TensorIr};
+use burn::tensor::{DType as BurnType, TensorData};
+use graph::{DType, Dim, Formula, Graph, Node, Op, Plain, Tensor, Value, ValueId};
+
+use crate::error::ExportError;
+use crate::resolve::{Ramp, Resolved};
+use crate::types::{dtype, tensor};
+
+/// Why one operation was not lowered.
+#[derive(Debug)]
+pub(crate) enum Reason {
+    /// It has no lowering, or this configuration of it has none.
+    Unsupported(String),
+    /// It needs a number that follows an input's size by no rule of ours.
+    Baked(String),
+    /// A constant of it is bad.
+    Fatal(ExportError),
+}
+
+pub(crate) type Lowered = Result<(), Reason>;
+
+/// `axis`, where a tensor of that rank has it: recordings from elsewhere may say anything.
+pub(super) fn axis_of(rank: usize, axis: usize) -> Result<usize, Reason> {
+    if axis < rank { Ok(axis) } else { Err(Reason::Unsupported(format!("axis {axis} of a tensor of rank {rank}"))) }
+}
+
+/// The ONNX type of a Burn type, refusing quantised tensors.
+pub(crate) fn float_type(burn: BurnType) -> Result<DType, Reason> {
+    dtype(burn).ok_or_else(|| Reason::Unsupported("quantised tensors are not lowered yet".into()))
+}
+
+/// The declared boundary of the graph.
+#[derive(Debug, Clone)]
+pub(crate) struct Boundary {
+    /// Names and shapes of the inputs, in order.
+    pub inputs: Vec<(String, Vec<Dim>)>,
+    /// Names of the outputs, in order.
+    pub outputs: Vec<String>,
+}
+
+/// Where a value of the graph comes from: an output of a recorded operation. Passes keep what a value means, so that this
+/// holds for whatever is left of the graph after them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// The value.
+    pub value: ValueId,
+    /// Index of the operation in the recording.
+    pub operation: usize,
+    /// Which of its outputs.
+    pub output: usize,
+}
+
+/// The graph in the making, and where we are in the recording.
+pub(crate) struct Lowering<'a> {
+    pub(super) resolved: &'a Resolved,
+    pub(super) graph: Graph,
+    opset: u32,
+    values: HashMap<TensorId, ValueId>,
+    output_names: HashMap<TensorId, String>,
+    pub(super) index: usize,
+    pub(super) module: String,
+    /// Whether the operation is the module itself (it reads the module's parameters and data): its node then has the
+    /// module's name, all others are named after their operator below it.
+    is_module: bool,
+    pub(super) sizes: HashMap<Dim, ValueId>,
+}
+
+impl<'a> Lowering<'a> {
+    pub(super) fn new(
+        resolved: &'a Resolved,
+        name_of_graph: &str,
+        boundary: &Boundary,
+        opset: u32,
+    ) -> Result<Self, ExportError> {
+        let mut graph = Graph::new(name_of_graph);
+        graph.doc = format!("{name_of_graph}, exported from Burn {}", crate::BURN_VERSION);
+        let mut values = HashMap::new();
+        let mut inputs = vec![];
+        for (id, (wanted, dims)) in resolved.base.inputs.iter().zip(&boundary.inputs) {
+            let data = resolved.base.values.get(id).ok_or_else(|| lost(*id))?;
+            let dtype = dtype(data.dtype()).ok_or_else(|| lost(*id))?;
+            let value = graph.add_value(wanted, dtype, dims.clone());
+            inputs.push(value);
+            values.insert(*id, value);
+        }
+        graph.inputs = inputs;
+        // The names of outputs are taken before a node can have them.
+        let mut output_names = HashMap::new();
+        for (id, wanted) in resolved.base.outputs.iter().zip(&boundary.outputs) {
+            let computed = !values.contains_key(id) && !resolved.base.values.contains_key(id);
+            if computed && !output_names.contains_key(id) {
+                output_names.insert(*id, wanted.clone());
+            }
+        }
+        Ok(Self {
+            resolved,
+            graph,
+            opset,
+            values,
+            output_names,
+            index: 0,
+            module: String::new(),
+            is_module: false,
+            sizes: HashMap::new(),
+        })
+    }
+
+    pub(super) fn enter(&mut self, index: usize, operation: &OperationIr) {
+        self.index = index;
+        self.module.clone_from(&self.resolved.modules[index]);
+        let parameters = &self.resolved.base.parameters;
+        let constant = |tensor: &&TensorIr| self.resolved.base.values.contains_key(&tensor.id);
+        let reads_parameter = operation.inputs().any(|tensor| parameters.contains_key(&tensor.id));
+        let reads_data =
+            operation.inputs().any(|tensor| !constant(&tensor) || self.resolved.base.inputs.contains(&tensor.id));
+        self.is_module = reads_parameter && reads_data && !self.module.is_empty();
+    }
+
+    pub(super) fn finish(mut self, boundary: &Boundary) -> Result<(Graph, Vec<Origin>), ExportError> {
+        let outputs: Vec<TensorId> = self.resolved.base.outputs.clone();
+        for (id, wanted) in outputs.iter().zip(&boundary.outputs) {
+            let source = match self.values.get(id) {
+                Some(&value) => value,
+                None => match self.constant(*id) {
+                    Ok(value) => value,
+                    Err(Reason::Fatal(error)) => return Err(error),
+                    Err(_) => return Err(lost(*id)),
+                },
+            };
+            let own = self.output_names.get(id) == Some(wanted);
+            let output = if own {
+                source
+            } else {
+                // An input, a constant, or a tensor that is an output under another name already.
+                let info = self.graph.value(source).clone();
+                let output = self.graph.add_value(wanted, info.dtype, info.dims);
+                let name = self.graph.unique(&format!("{wanted}/Identity"));
+                self.graph.nodes.push(Node {
+                    name,
+                    op: Plain::Identity.into(),
+                    inputs: vec![Some(source)],
+                    outputs: vec![output],
+                });
+                output
+            };
+            self.graph.outputs.push(output);
+        }
+        let mut origins: Vec<Origin> = vec![];
+        for (operation, recorded) in self.resolved.base.operations.iter().enumerate() {
+            for (output, tensor) in recorded.outputs().enumerate() {
+                if let Some(&value) = self.values.get(&tensor.id) {
+                    origins.push(Origin { value, operation, output });
+                }
+            }
+        }
+        Ok((self.graph, origins))
+    }
+
+    pub(super) fn placeholder(&mut self, out: &TensorIr) {
+        if !self.values.contains_key(&out.id) {
+            let dtype = dtype(out.dtype).unwrap_or(DType::Float);
+            let value = self.graph.add_value("placeholder", dtype, self.resolved.dims(out));
+            self.values.insert(out.id, value);
+        }
+    }
+
+    /// The operator set we write for.
+    pub(crate) fn opset(&self) -> u32 {
+        self.opset
+    }
+
+    /// Shape of a tensor.
+    pub(crate) fn dims(&self, tensor: &TensorIr) -> Vec<Dim> {
+        self.resolved.dims(tensor)
+    }
+
+    /// The value of an operation's input.
+    pub(crate) fn input(&mut self, tensor: &TensorIr) -> Result<ValueId, Reason> {
+        match self.values.get(&tensor.id) {
+            Some(&value) => Ok(value),
+            None => self.constant(tensor.id),
+        }
+    }
+
+    fn constant(&mut self, id: TensorId) -> Result<ValueId, Reason> {
+        let data = self.resolved.base.values.get(&id).ok_or_else(|| Reason::Fatal(lost(id)))?;
+        if let Some((ramp, count)) = self.resolved.ramp(id) {
+            let value = self.ramp(ramp, &count, float_type(data.dtype())?)?;
+            self.values.insert(id, value);
+            return Ok(value);
+        }
+        let name = match self.resolved.base.parameters.get(&id) {
+            Some(parameter) => {
+                check_finite(&parameter.path, data)?;
+                parameter.path.clone()
+            }
+            None => self.below("constant"),
+        };
+        let tensor = tensor(data)
+            .ok_or_else(|| Reason::Unsupported(format!("constants of type {:?} have no ONNX form", data.dtype())))?;
+        let value = self.graph.add_initialiser(&name, tensor);
+        self.values.insert(id, value);
+        Ok(value)
+    }
+
+    /// A constant that counts up to a size -> ONNX `Range`, whose bounds are of rank 0.
+    pub(super) fn ramp(&mut self, ramp: Ramp, count: &Dim, dtype: DType) -> Result<ValueId, Reason> {
+        let length = count.formula().and_then(|count| count.times(&Formula::constant(ramp.step)));
+        let end = length.and_then(|length| length.plus(&Formula::constant(ramp.start)));
+        let end = end.ok_or_else(|| Reason::Baked("a constant counts up to a size we do not know".into()))?;
+        let end = self.size(&Dim::Formula(end))?;
+        let scalar = self.int64s("scalar", &[]);
+        let end = self.step(Plain::Reshape, &[end, scalar], DType::Int64, vec![]);
+        let number = |l: &mut Self, role: &str, value: i64| l.scalar(role, BurnType::I64, ScalarIr::Int(value));
+        let (start, step) = (number(self, "start", ramp.start)?, number(self, "step", ramp.step)?);
+        let value = self.step(Plain::Range, &[start, end, step], DType::Int64, vec![count.clone()]);
+        if dtype == DType::Int64 {
+            return Ok(value);
+        }
+        Ok(self.step(Op::Cast { to: dtype }, &[value], dtype, vec![count.clone()]))
+    }
+
+    /// A name below the current module: `backbone.conv1/Relu`.
+    pub(super) fn below(&self, what: &str) -> String {
+        if self.module.is_empty() { what.to_owned() } else { format!("{}/{what}", self.module) }
+    }
+
+    /// Adds the node that computes the operation's output.
+    pub(crate) fn emit(&mut self, op: impl Into<Op>, inputs: &[ValueId], out: &TensorIr) -> Lowered {
+        self.emit_all(op.into(), inputs, &[out])
+    }
+
+    /// [`Self::emit`] for an operator with several outputs.
+    pub(crate) fn emit_all(&mut self, op: Op, inputs: &[ValueId], outs: &[&TensorIr]) -> Lowered {
+        let wanted = if self.is_module { self.module.clone() } else { self.below(&op.name()) };
+        // The module's name is given once; what else the operation needs is below it.
+        self.is_module = false;
+        let name = self.graph.unique(&wanted);
+        let mut outputs = vec![];
+        for (position, out) in outs.iter().enumerate() {
+            let dtype = float_type(out.dtype)?;
+            let dims = self.dims(out);
+            let suffix = if position == 0 { "output".to_owned() } else { format!("output_{position}") };
+            let wanted = self.output_names.get(&out.id).cloned().unwrap_or_else(|| format!("{name}/{suffix}"));
+            let value = self.graph.add_value(&wanted, dtype, dims);
+            self.values.insert(out.id, value);
+            outputs.push(value);
+        }
+        self.graph.nodes.push(Node { name, op, inputs: inputs.iter().copied().map(Some).collect(), outputs });
+        Ok(())
+    }
+
+    /// [`Self::emit`] for operators that ONNX has for no integers of 8 and 16 bits: those go through 32.
+    pub(crate) fn emit_wide(&mut self, op: impl Into<Op>, inputs: &[ValueId], out: &TensorIr) -> Lowered {
+        let to = float_type(out.dtype)?;
+        let inputs: Vec<ValueId> = inputs.iter().map(|&input| self.widened(input)).collect();
+        if !to.is_narrow() {
+            return self.emit(op, &inputs, out);
+        }
+        let dims = self.dims(out);
+        let value = self.step(op, &inputs, DType::Int32, dims);
+        self.emit(Op::Cast { to }, &[value], out)
+    }
+
+    /// An integer of 8 or 16 bits as one of 32; anything else as it is.
+    pub(crate) fn widened(&mut self, value: ValueId) -> ValueId {
+        if self.value(value).dtype.is_narrow() { self.cast(value, DType::Int32) } else { value }
+    }
+
+    /// The operator, and its inputs, that gives `yes` where `mask` is set and `no` elsewhere, of shape `dims`. Runtimes have
+    /// `Where` for no truth values: those are put together by logic.
+    pub(crate) fn choose(&mut self, mask: ValueId, [yes, no]: [ValueId; 2], dims: &[Dim]) -> (Op, Vec<ValueId>) {
+        if self.value(no).dtype != DType::Bool {
+            return (Plain::Where.into(), vec![mask, yes, no]);
+        }
+        let unset = self.like(Plain::Not, &[mask]);
+        let yes = self.step(Plain::And, &[mask, yes], DType::Bool, dims.to_vec());
+        let no = self.step(Plain::And, &[unset, no], DType::Bool, dims.to_vec());
+        (Plain::Or.into(), vec![yes, no])
+    }
+
+    /// Adds a node for a step on the way to the operation's output.
+    pub(crate) fn step(&mut self, op: impl Into<Op>, inputs: &[ValueId], dtype: DType, dims: Vec<Dim>) -> ValueId {
+        let op = op.into();
+        let wanted = self.below(&op.name());
+        let name = self.graph.unique(&wanted);
+        let value = self.graph.add_value(&format!("{name}/output"), dtype, dims);
+        self.graph.nodes.push(Node {
+            name,
+            op,
+            inputs: inputs.iter().copied().map(Some).collect(),
+            outputs: vec![value],
+        });
+        value
+    }
+
+    /// A step that keeps type and shape of its first input.
+    pub(crate) fn like(&mut self, op: impl Into<Op>, inputs: &[ValueId]) -> ValueId {
+        let info = self.graph.value(inputs[0]).clone();
+        self.step(op, inputs, info.dtype, info.dims)
+    }
+
+    /// Optional inputs behind those of the node that was just added.
+    pub(crate) fn more_inputs<const N: usize>(&mut self, inputs: [Option<ValueId>; N]) {
+        if let Some(node) = self.graph.nodes.last_mut() {
+            node.inputs.extend(inputs);
+        }
+    }
+
+    /// What is known of a value.
+    pub(crate) fn value(&self, id: ValueId) -> &Value {
+        self.graph.value(id)
+    }
+
+    /// A value as another type; itself if it has that already.
+    pub(crate) fn cast(&mut self, value: ValueId, to: DType) -> ValueId {
+        let info = self.graph.value(value).clone();
+        if info.dtype == to { value } else { self.step(Op::Cast { to }, &[value], to, info.dims) }
+    }
+
+    /// Refuses operators that came with a later operator set, or whose form in this one ONNX Runtime cannot run.
+    pub(crate) fn available(&self, op: impl Into<Op>) -> Result<Op, Reason> {
+        let op = op.into();
+        let (name, since, opset) = (op.name(), op.since(), self.opset);
+        let refuse = |problem: String| Err(Reason::Unsupported(problem));
+        match op.until() {
+            _ if opset < since => refuse(format!("`{name}` needs operator set {since} or later, this is {opset}")),
+            Some(until) if opset > until => refuse(format!(
+                "ONNX Runtime has `{name}` up to operator set {until}, this is {opset}; export for {until}"
+            )),
+            _ => Ok(op),
+        }
+    }
+
+    /// Gives the operation's output the value of another tensor: the operation does nothing.
+    pub(crate) fn alias(&mut self, input: ValueId, out: &TensorIr) -> Lowered {
+        if self.output_names.contains_key(&out.id) {
+            return self.emit(Plain::Identity, &[input], out);
+        }
+        self.values.insert(out.id, input);
+        Ok(())
+    }
+
+    /// A constant of one number, of rank 0.
+    pub(crate) fn scalar(&mut self, role: &str, dtype: BurnType, value: ScalarIr) -> Result<ValueId, Reason> {
+        let data = TensorData::full_dtype([0usize; 0], value, dtype);
+        let tensor = tensor(&data)
+            .ok_or_else(|| Reason::Unsupported(format!("constants of type {dtype:?} have no ONNX form")))?;
+        let name = self.below(role);
+        Ok(self.graph.add_initialiser(&name, tensor))
+    }
+
+    /// A constant of one float.
+    pub(crate) fn float(&mut self, role: &str, dtype: BurnType, value: f64) -> Result<ValueId, Reason> {
+        self.scalar(role, dtype, ScalarIr::Float(value))
+    }
+
+    /// A constant vector of 64-bit integers.
+    pub(crate) fn int64s(&mut self, role: &str, values: &[i64]) -> ValueId {
+        let name = self.below(role);
+        self.graph.add_initialiser(&name, Tensor::int64s(values))
+    }
+
+    /// A constant tensor of 64-bit integers.
+    pub(crate) fn int64_tensor<const D: usize>(&mut self, role: &str, dims: [usize; D], values: Vec<i64>) -> ValueId {
+        let tensor = Tensor::int64s(&values).reshaped(dims.to_vec()).expect("as many values as the shape has");
+        self.constant_tensor(role, tensor)
+    }
+
+    /// A constant tensor of floats, rounded to `dtype`.
+    pub(crate) fn floats<const D: usize>(
+        &mut self,
+        role: &str,
+        dtype: BurnType,
+        dims: [usize; D],
+        values: Vec<f64>,
+    ) -> Result<ValueId, Reason> {
+        let tensor = tensor(&TensorData::new(values, dims).convert_dtype(dtype))
+            .ok_or_else(|| Reason::Unsupported(format!("constants of type {dtype:?} have no ONNX form")))?;
+        Ok(self.constant_tensor(role, tensor))
+    }
+
+    /// A constant tensor.
+    pub(crate) fn constant_tensor(&mut self, role: &str, tensor: Tensor) -> ValueId {
+        let name = self.below(role);
+        self.graph.add_initialiser(&name, tensor)
+    }
+}
+
+fn lost(id: TensorId) -> ExportError {
+    ExportError::Capture { cause: format!("{id} is used but neither computed nor given") }
+}
+
+fn check_finite(path: &str, data: &TensorData) -> Result<(), Reason> {
+    if !data.dtype().is_float() {
+        return Ok(());
+    }
+    let bad = data.iter::<f64>().enumerate().find(|(_, value)| !value.is_finite());
+    match bad {
+        None => Ok(()),
+        Some((index, value)) => Err(Reason::Fatal(ExportError::NotFinite { parameter: path.to_owned(), value, index })),
+    }
+}

@@ -1,0 +1,55 @@
+//! Known answers that a model carries for its self-test.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::TensorData;
+use contract::{Golden, InputSpec};
+
+use crate::error::{ExportError, shape_text};
+use crate::io::Kind;
+use crate::model::ExportedModel;
+
+/// Elements that golden vectors store of the largest output, about.
+const GOLDEN_VALUES: usize = 256;
+
+/// Golden tolerance in units of the largest golden value. Runtimes and processors differ by some 1e-6 of it; a wrong weight,
+/// colour order or filter by more than 1e-2.
+const GOLDEN_TOLERANCE: f32 = 1e-3;
+
+impl ExportedModel {
+    /// Known answers for a self-test, from Burn on what [`Golden::input`] says of the inputs `specs`; the tolerance is 1e-3 of
+    /// the largest stored value.
+    ///
+    /// # Errors
+    /// If an input does not take numbers of single precision, is a picture that blocks of `block` do not tile, or has an axis
+    /// without a fixed size besides the batch.
+    pub fn golden(&self, specs: &[InputSpec], seed: &str, batch: usize, block: usize) -> Result<Golden, ExportError> {
+        let batch = if self.batch_symbol().is_some() { batch } else { self.fixed_batch() };
+        let mut golden =
+            Golden { seed: seed.to_owned(), batch, block, tolerance: 0.0, every: 1, output: BTreeMap::new() };
+        let mut tensors = vec![];
+        for (at, input) in self.recipe().inputs.iter().enumerate() {
+            let drawn = specs.iter().find(|spec| spec.name == input.name).and_then(|spec| golden.input(spec));
+            let expected = self.input_shape(input, batch, 0);
+            match drawn.filter(|(shape, _)| input.sample.kind == Kind::Float && *shape == expected) {
+                Some((shape, values)) => tensors.push(TensorData::new(values, shape)),
+                None => {
+                    let shape = shape_text(&self.graph().value(self.graph().inputs[at]).dims);
+                    return Err(ExportError::Golden { input: input.name.clone(), shape, block });
+                }
+            }
+        }
+        let outputs = self.reference(tensors);
+        let largest = outputs.iter().map(TensorData::num_elements).max().unwrap_or(1);
+        golden.every = largest.div_ceil(GOLDEN_VALUES).max(1);
+        golden.output = self
+            .output_names()
+            .into_iter()
+            .zip(&outputs)
+            .map(|(name, data)| (name, data.iter::<f32>().step_by(golden.every).collect()))
+            .collect();
+        let scale = golden.output.values().flatten().fold(0.0f32, |largest, value| largest.max(value.abs()));
+        golden.tolerance = GOLDEN_TOLERANCE * scale.max(f32::MIN_POSITIVE);
+        Ok(golden)
+    }
+}
