@@ -175,7 +175,7 @@ impl Pictures {
             return Err(error.clone());
         }
         let Resize::Stretch = self.input.resize;
-        let picture = match preprocess::read(&self.paths[index], &self.input) {
+        let picture = match preprocess::decode(&self.paths[index]) {
             Ok(picture) => {
                 let used = match self.crops.get(index).copied().flatten() {
                     Some(crop) => cropped(&picture, crop),

@@ -13,6 +13,7 @@ pub const VERSION: u32 = 1;
 
 /// Everything a program needs to use a model as its training did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ModelContract {
     /// Layout of this structure, [`VERSION`].
     pub version: u32,
@@ -45,7 +46,7 @@ pub struct ModelContract {
 
 /// One axis of a shape: a size, or a symbol that stands for the same size wherever it occurs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a size from 0 or a symbol such as \"batch\"")]
 pub enum Axis {
     /// A fixed size.
     Size(usize),
@@ -88,13 +89,22 @@ pub enum Filter {
     Bilinear,
     /// Pillow's cubic, a = -0.5.
     Bicubic,
-    /// OpenCV's linear: between the two nearest pixels of each axis, in fixed point, also when the picture shrinks. Goes with pictures
-    /// that OpenCV reads, which are turned as their EXIF orientation says.
+    /// OpenCV's linear: between the two nearest pixels of each axis, in fixed point, also when the picture shrinks.
     Opencv,
+}
+
+/// Which way up a picture is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Orientation {
+    /// Turned and mirrored as its EXIF orientation says, before anything else; upright without one.
+    #[default]
+    Exif,
 }
 
 /// An input of the graph: a picture, or plain numbers such as an embedding or a pose.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct InputSpec {
     /// Name in the graph.
     pub name: String,
@@ -141,19 +151,24 @@ impl InputSpec {
     }
 }
 
-/// How a picture enters the network: a pixel `p` of 0..=255 as `(p / 255 - mean) / std` of its channel.
+/// How a picture enters the network: turned as `orientation` says, resized, and each pixel `p` of 0 to 255 brought to
+/// `range` and normalised by its channel, `(range[0] + p / 255 * (range[1] - range[0]) - mean) / std`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PictureSpec {
     /// Order of the axes; `NCHW` is the only one we write.
     pub layout: String,
     /// Order of the channels.
     pub colour: Colour,
-    /// Value range after scaling and before mean and std: `[0, 1]`.
+    /// Values of black and of white before mean and std: `[0, 1]`, `[-1, 1]` or `[0, 255]`.
     pub range: [f32; 2],
     /// Mean per channel, in units of `range`.
     pub mean: Vec<f32>,
     /// Standard deviation per channel, in units of `range`.
     pub std: Vec<f32>,
+    /// Which way up it is.
+    #[serde(default)]
+    pub orientation: Orientation,
     /// How the size is reached.
     pub resize: Resize,
     /// Resampling filter.
@@ -171,6 +186,7 @@ impl PictureSpec {
             range: [0.0, 1.0],
             mean: vec![0.485, 0.456, 0.406],
             std: vec![0.229, 0.224, 0.225],
+            orientation: Orientation::Exif,
             resize: Resize::Stretch,
             filter: Filter::Bilinear,
             size,
@@ -180,6 +196,7 @@ impl PictureSpec {
 
 /// An output of the graph.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct OutputSpec {
     /// Name in the graph.
     pub name: String,
@@ -201,6 +218,7 @@ pub struct OutputSpec {
 
 /// An output that is a picture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PictureOutput {
     /// Order of the axes; `NCHW` is the only one we write.
     pub layout: String,
@@ -213,6 +231,7 @@ pub struct PictureOutput {
 /// How one output becomes an embedding: mirrored view added, each part scaled to length 1, parts flattened, the row
 /// scaled to length 1. See [`crate::embedding`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct EmbeddingSpec {
     /// Name of the output it is made from: `[batch, channels]` or `[batch, channels, parts]`.
     pub output: String,
@@ -228,6 +247,7 @@ pub struct EmbeddingSpec {
 
 /// A similarity above which two rows count as one identity, and what it costs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Threshold {
     /// Cosine similarity.
     pub similarity: f64,
@@ -240,6 +260,7 @@ pub struct Threshold {
 /// Known answers. What each input holds, [`Golden::input`] says; of each output the elements 0, `every`, 2·`every` … of the
 /// row-major order are stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Golden {
     /// The fill of the tensor `<seed>.<name of the input>` is the input.
     pub seed: String,
@@ -275,7 +296,7 @@ impl Golden {
 
 /// Where weights come from.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Training {
     /// Command line of the run.
     pub command: String,
@@ -293,7 +314,7 @@ pub struct Training {
 
 /// What wrote the model file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Exporter {
     /// Version of Vitrine.
     pub version: String,
@@ -318,12 +339,22 @@ pub enum ContractError {
         /// The key without prefix.
         key: &'static str,
     },
-    /// A value is not JSON of the right form.
-    #[error("contract key `{KEY_PREFIX}{key}` is malformed")]
-    Malformed {
-        /// The key without prefix.
-        key: String,
+    /// The document, or the value of a metadata key, is not JSON.
+    #[error("{place} is not JSON")]
+    NotJson {
+        /// `the contract`, or the key.
+        place: String,
         /// The cause.
+        source: serde_json::Error,
+    },
+    /// A field is unknown, absent, or of another form.
+    #[error("the contract's `{field}` is {found}")]
+    Malformed {
+        /// The field, `input[0].picture.colour`.
+        field: String,
+        /// What is there, shortened.
+        found: String,
+        /// What is wrong with it, and what is allowed.
         source: serde_json::Error,
     },
     /// Written by a newer Vitrine.
@@ -366,7 +397,7 @@ impl ModelContract {
         for (key, value) in entries {
             if let Some(key) = key.strip_prefix(KEY_PREFIX) {
                 let value = serde_json::from_str(value)
-                    .map_err(|source| ContractError::Malformed { key: key.to_owned(), source })?;
+                    .map_err(|source| ContractError::NotJson { place: format!("`{KEY_PREFIX}{key}`"), source })?;
                 fields.insert(key.to_owned(), value);
             }
         }
@@ -382,17 +413,17 @@ impl ModelContract {
     /// See [`ContractError`].
     pub fn from_json(text: &str) -> Result<Self, ContractError> {
         let fields = serde_json::from_str(text)
-            .map_err(|source| ContractError::Malformed { key: "(document)".into(), source })?;
+            .map_err(|source| ContractError::NotJson { place: "the contract".into(), source })?;
         Self::from_fields(fields)
     }
 
     fn from_fields(fields: serde_json::Map<String, serde_json::Value>) -> Result<Self, ContractError> {
-        let malformed = |key: &str| {
-            let key = key.to_owned();
-            move |source| ContractError::Malformed { key, source }
-        };
         let version = fields.get("version").ok_or(ContractError::MissingKey { key: "version" })?;
-        let found: u32 = serde_json::from_value(version.clone()).map_err(malformed("version"))?;
+        let found: u32 = serde_json::from_value(version.clone()).map_err(|source| ContractError::Malformed {
+            field: "version".into(),
+            found: shortened(version),
+            source,
+        })?;
         if found > VERSION {
             return Err(ContractError::Version { found });
         }
@@ -401,8 +432,12 @@ impl ModelContract {
                 return Err(ContractError::MissingKey { key });
             }
         }
-        let contract: Self =
-            serde_json::from_value(serde_json::Value::Object(fields)).map_err(malformed("(contract)"))?;
+        let document = serde_json::Value::Object(fields);
+        let contract: Self = serde_path_to_error::deserialize(&document).map_err(|error| ContractError::Malformed {
+            field: error.path().to_string(),
+            found: at(&document, error.path()).map_or_else(|| "absent".into(), shortened),
+            source: error.into_inner(),
+        })?;
         contract.check()?;
         Ok(contract)
     }
@@ -438,12 +473,30 @@ impl ModelContract {
             if picture.layout != "NCHW" {
                 return wrong(field("layout"), picture.layout.clone(), "`NCHW` is known");
             }
+            let [black, white] = picture.range;
+            let width = white - black;
+            if !black.is_finite() || !white.is_finite() || !width.is_finite() || width <= 0.0 {
+                let allowed = "two finite numbers are allowed, black below white, such as [0, 1] or [0, 255]";
+                return wrong(field("range"), format!("{:?}", picture.range), allowed);
+            }
             if picture.mean.len() != channels || picture.std.len() != channels {
                 let found = format!("{} means, {} stds", picture.mean.len(), picture.std.len());
                 return wrong(field("mean/std"), found, "one per channel is needed");
             }
             if !picture.std.iter().all(|s| s.is_finite() && *s > 0.0) || !picture.mean.iter().all(|m| m.is_finite()) {
                 return wrong(field("std"), format!("{:?}", picture.std), "finite and above 0 are allowed");
+            }
+            // Constants of another range make every embedding nearly the same.
+            let scale = format!(
+                "with `range` {:?} means lie from {black} to {white} and deviations up to {width}; constants for pixels \
+                 of 0 to 255, such as 127.5, go with `range` [0, 255], those for 0 to 1, such as 0.5, with [0, 1]",
+                picture.range
+            );
+            if !picture.mean.iter().all(|mean| (black..=white).contains(mean)) {
+                return wrong(field("mean"), format!("{:?}", picture.mean), &scale);
+            }
+            if !picture.std.iter().all(|std| *std <= width) {
+                return wrong(field("std"), format!("{:?}", picture.std), &scale);
             }
             let [height, width] = picture.size;
             if !(1..=8192).contains(&height) || !(1..=8192).contains(&width) {
@@ -456,6 +509,23 @@ impl ModelContract {
                 || !fits(input.shape.get(3), width)
             {
                 return wrong(field("shape"), format!("{:?}", input.shape), "it must agree with colour and size");
+            }
+        }
+        for output in &self.output {
+            if !["", "cosine"].contains(&output.metric.as_str()) {
+                let found = format!("`{}`", output.metric);
+                let allowed = "`cosine` is known, and nothing where rows are not compared";
+                return wrong(format!("output[{}].metric", output.name), found, allowed);
+            }
+        }
+        for threshold in self.threshold.iter().flatten() {
+            let Threshold { similarity, far, tar, .. } = threshold;
+            let numbers = [("similarity", *similarity, -1.0), ("far", *far, 0.0), ("tar", *tar, 0.0)];
+            for (name, found, least) in numbers {
+                if !(least..=1.0).contains(&found) {
+                    let allowed = format!("{least} to 1 is allowed");
+                    return wrong(format!("threshold.{name}"), found.to_string(), &allowed);
+                }
             }
         }
         if let Some(embedding) = &self.embedding {
@@ -490,6 +560,25 @@ impl ModelContract {
         let json = serde_json::to_vec(&parts).expect("a contract is plain data");
         hex::encode(Sha256::digest(json))[..16].to_owned()
     }
+}
+
+/// A value of the contract in few characters.
+fn shortened(value: &serde_json::Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(80) {
+        Some((end, _)) => format!("`{}…`", &text[..end]),
+        None => format!("`{text}`"),
+    }
+}
+
+/// The value at a path; none where the path leads to a field that is absent.
+fn at<'a>(document: &'a serde_json::Value, path: &serde_path_to_error::Path) -> Option<&'a serde_json::Value> {
+    use serde_path_to_error::Segment;
+    path.iter().try_fold(document, |value, segment| match segment {
+        Segment::Seq { index } => value.get(index),
+        Segment::Map { key } => value.get(key),
+        Segment::Enum { .. } | Segment::Unknown => Some(value),
+    })
 }
 
 #[cfg(test)]
@@ -550,6 +639,48 @@ mod tests {
         assert!(matches!(ModelContract::from_metadata([("author", "x")]), Err(ContractError::Missing)));
         let newer = [("vitrine.version", "99")];
         assert!(matches!(ModelContract::from_metadata(newer), Err(ContractError::Version { found: 99 })));
+    }
+
+    #[test]
+    fn what_is_unknown_or_impossible_is_named_with_what_is_allowed() {
+        let document = |pointer: &str, value: serde_json::Value| {
+            let mut document = serde_json::to_value(contract()).unwrap();
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            match document.pointer_mut(parent).unwrap() {
+                serde_json::Value::Array(items) => items[key.parse::<usize>().unwrap()] = value,
+                object => object[key] = value,
+            }
+            ModelContract::from_json(&document.to_string())
+        };
+        let threshold =
+            |similarity: f64, far: f64| serde_json::json!([{ "similarity": similarity, "far": far, "tar": 1 }]);
+        let cases = [
+            ("/sizes", 3.into(), ["sizes", "3", "architecture"]),
+            ("/input/0/picture/sizes", 3.into(), ["input[0].picture.sizes", "3", "colour"]),
+            ("/output/0/metric", "blah".into(), ["output[features].metric", "blah", "cosine"]),
+            ("/input/0/picture/colour", "RGB".into(), ["input[0].picture.colour", "RGB", "bgr"]),
+            ("/input/0/shape/1", (-1).into(), ["input[0].shape[1]", "-1", "symbol such as"]),
+            ("/input/0/picture/range", serde_json::json!([1, 0]), ["input[image].range", "[1.0, 0.0]", "[0, 255]"]),
+            ("/input/0/picture/mean", vec![127.5; 3].into(), ["input[image].mean", "127.5", "`range` [0, 255]"]),
+            ("/input/0/picture/std", vec![58.0; 3].into(), ["input[image].std", "58", "`range` [0, 255]"]),
+            ("/input/0/picture/orientation", "none".into(), ["picture.orientation", "none", "exif"]),
+            ("/threshold", threshold(5.0, 0.1), ["threshold.similarity", "5", "-1 to 1"]),
+            ("/threshold", threshold(0.5, -0.1), ["threshold.far", "-0.1", "0 to 1"]),
+        ];
+        for (pointer, value, expected) in cases {
+            let error = document(pointer, value).unwrap_err();
+            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            let message = format!("{error}: {cause}");
+            assert!(expected.iter().all(|part| message.contains(part)), "{pointer}: {message}");
+        }
+        for (range, mean, std) in [([0.0, 255.0], 127.5, 128.0), ([-1.0, 1.0], 0.0, 1.0), ([0.0, 255.0], 0.0, 1.0)] {
+            let mut contract = contract();
+            let picture = contract.input[0].picture.as_mut().unwrap();
+            (picture.range, picture.mean, picture.std) = (range, vec![mean; 3], vec![std; 3]);
+            contract.check().unwrap();
+        }
+        let error = ModelContract::from_metadata([("vitrine.family", "{")]).unwrap_err().to_string();
+        assert!(error.contains("`vitrine.family` is not JSON"), "{error}");
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! Pictures to normalised NCHW values: the one copy, for evaluation while training, for verification and for the device.
 //! Most wrong embeddings in the field are a double normalisation, swapped colours or another resizer.
 
+use std::fs::File;
+use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use fast_image_resize as fir;
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8x3;
 use image::metadata::Orientation;
-use image::{DynamicImage, GrayImage, ImageDecoder, ImageReader, Limits, RgbImage};
+use image::{DynamicImage, GrayImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 
 use crate::{Colour, Filter, PictureSpec, Resize};
 
@@ -17,8 +19,20 @@ pub const MAX_EDGE: u32 = 16_384;
 /// Most pixels of a picture we decode: 64 million, 192 MB as RGB.
 pub const MAX_PIXELS: u64 = 1 << 26;
 
-/// Extensions we read, lower case.
-pub const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "pgm", "ppm", "pnm", "pbm", "bmp"];
+/// Most bytes of memory for one decoded picture: 16 bits a channel and an alpha channel are eight bytes a pixel.
+const MAX_BYTES: u64 = MAX_PIXELS * 8;
+
+/// Largest picture file we read, in bytes: the largest picture without compression, and room for its headers.
+pub const MAX_FILE: u64 = MAX_BYTES + (1 << 20);
+
+/// Endings of the files we read, lower case. The content tells the format, the ending only that the file is a picture.
+pub const EXTENSIONS: [&str; 10] = ["jpg", "jpeg", "jpe", "jfif", "png", "pgm", "ppm", "pnm", "pbm", "bmp"];
+
+/// Endings of picture files that we do not read, lower case: their owner should be told.
+pub const UNREAD_EXTENSIONS: [&str; 20] = [
+    "webp", "tif", "tiff", "gif", "avif", "heic", "heif", "jp2", "j2k", "jxl", "tga", "dng", "cr2", "nef", "arw",
+    "raw", "svg", "psd", "exr", "ico",
+];
 
 /// Why a picture cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -32,8 +46,27 @@ pub enum PictureError {
         /// The cause.
         source: std::io::Error,
     },
+    /// A folder, pipe, socket or device: reading one may never end.
+    #[error("picture `{}` is {found}; a regular file is needed", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+        /// What is there.
+        found: &'static str,
+    },
+    /// More bytes than any picture we decode has.
+    #[error("picture `{}` has {bytes} bytes; at most {MAX_FILE} are allowed", path.display())]
+    LargeFile {
+        /// The file.
+        path: PathBuf,
+        /// Its size, as far as it was read.
+        bytes: u64,
+    },
     /// The header claims more pixels than we decode; nothing was allocated.
-    #[error("picture `{}` claims {width}×{height} pixels; at most {MAX_EDGE} an edge and {MAX_PIXELS} in all are allowed", path.display())]
+    #[error(
+        "picture `{}` claims {width}×{height} pixels; at most {MAX_EDGE} an edge and {MAX_PIXELS} in all are allowed",
+        path.display()
+    )]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -41,6 +74,22 @@ pub enum PictureError {
         width: u32,
         /// Claimed height.
         height: u32,
+    },
+    /// A picture without pixels.
+    #[error("picture `{}` has {width}×{height} pixels; at least 1×1 is needed", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+        /// Width.
+        width: u32,
+        /// Height.
+        height: u32,
+    },
+    /// A JPEG whose end is missing.
+    #[error("picture `{}` is cut off: its JPEG data stops before the end marker", path.display())]
+    CutOff {
+        /// The file.
+        path: PathBuf,
     },
     /// Not a picture, or a damaged one.
     #[error("cannot decode picture `{}`", path.display())]
@@ -52,54 +101,113 @@ pub enum PictureError {
     },
 }
 
-/// Whether the file name ends like a picture we read.
-pub fn is_picture(path: &Path) -> bool {
+fn ends_with_one_of(path: &Path, endings: &[&str]) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_lowercase);
-    extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
+    extension.is_some_and(|extension| endings.contains(&extension.as_str()))
 }
 
-/// Decodes a picture to 8-bit RGB. The format is told by the content; sizes are checked before anything is decoded.
+/// Whether the file name ends like a picture we read.
+pub fn is_picture(path: &Path) -> bool {
+    ends_with_one_of(path, &EXTENSIONS)
+}
+
+/// Whether the file name ends like a picture of a format that we do not read.
+pub fn is_unread_picture(path: &Path) -> bool {
+    ends_with_one_of(path, &UNREAD_EXTENSIONS)
+}
+
+/// The file's bytes. Only regular files are opened: a pipe or device could keep the reader waiting for ever.
+fn content(path: &Path) -> Result<Vec<u8>, PictureError> {
+    let unreadable = |source| PictureError::Read { path: path.to_owned(), source };
+    let kind = std::fs::metadata(path).map_err(unreadable)?;
+    if !kind.is_file() {
+        let found = if kind.is_dir() { "a folder" } else { "a pipe, socket or device" };
+        return Err(PictureError::NotAFile { path: path.to_owned(), found });
+    }
+    let too_large = |bytes| Err(PictureError::LargeFile { path: path.to_owned(), bytes });
+    if kind.len() > MAX_FILE {
+        return too_large(kind.len());
+    }
+    let mut bytes = Vec::with_capacity(kind.len() as usize + 1);
+    File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_FILE { too_large(bytes.len() as u64) } else { Ok(bytes) }
+}
+
+/// Decodes a picture to 8-bit RGB, turned and mirrored as its EXIF orientation says. The file is read once, its format
+/// told by the content, and its size checked before anything is decoded.
+///
+/// Every reader of pictures goes through here, so that training, evaluation, thumbnails and regions of interest see the
+/// same picture.
 ///
 /// # Errors
-/// See [`PictureError`].
+/// See [`PictureError`]. A JPEG without its end marker is damaged, as for Pillow and OpenCV; bytes behind the marker are
+/// ignored, as there.
 pub fn decode(path: &Path) -> Result<RgbImage, PictureError> {
-    let unreadable = |source| PictureError::Read { path: path.to_owned(), source };
     let undecodable = |source| PictureError::Decode { path: path.to_owned(), source };
-    let open = || ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(unreadable);
-    let (width, height) = open()?.into_dimensions().map_err(undecodable)?;
+    let bytes = content(path)?;
+    let mut reader = ImageReader::new(Cursor::new(bytes.as_slice()))
+        .with_guessed_format()
+        .map_err(|source| PictureError::Read { path: path.to_owned(), source })?;
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(MAX_BYTES);
+    reader.limits(limits);
+    let format = reader.format();
+    let mut decoder = reader.into_decoder().map_err(undecodable)?;
+    let (width, height) = decoder.dimensions();
+    if width == 0 || height == 0 {
+        return Err(PictureError::Empty { path: path.to_owned(), width, height });
+    }
     if width > MAX_EDGE || height > MAX_EDGE || u64::from(width) * u64::from(height) > MAX_PIXELS {
         return Err(PictureError::TooLarge { path: path.to_owned(), width, height });
     }
-    let mut reader = open()?;
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_EDGE);
-    limits.max_image_height = Some(MAX_EDGE);
-    // 16 bits a channel and an alpha channel are eight bytes a pixel.
-    limits.max_alloc = Some(MAX_PIXELS * 8);
-    reader.limits(limits);
-    Ok(reader.decode().map_err(undecodable)?.into_rgb8())
-}
-
-/// Decodes a picture as training on `input` did: turned by its EXIF orientation where OpenCV read it.
-///
-/// # Errors
-/// See [`PictureError`].
-pub fn read(path: &Path, input: &PictureSpec) -> Result<RgbImage, PictureError> {
-    let picture = decode(path)?;
-    if input.filter != Filter::Opencv {
-        return Ok(picture);
+    if format == Some(ImageFormat::Jpeg) && !jpeg_is_whole(&bytes) {
+        return Err(PictureError::CutOff { path: path.to_owned() });
     }
-    let open = || ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-    let reader = open().map_err(|source| PictureError::Read { path: path.to_owned(), source })?;
-    // A picture whose orientation cannot be told is upright.
-    let orientation = reader.into_decoder().and_then(|mut decoder| decoder.orientation());
-    let mut picture = DynamicImage::ImageRgb8(picture);
-    picture.apply_orientation(orientation.unwrap_or(Orientation::NoTransforms));
+    // Where the orientation cannot be told, the picture is taken to be upright.
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let picture = DynamicImage::from_decoder(decoder).map_err(undecodable)?;
+    let mut picture = DynamicImage::ImageRgb8(picture.into_rgb8());
+    picture.apply_orientation(orientation);
     Ok(picture.into_rgb8())
 }
 
+/// Whether a JPEG's end marker is there. The decoder fills what is missing of a picture with grey and says nothing.
+///
+/// Segments are stepped over by their lengths, because thumbnails inside them have end markers of their own.
+fn jpeg_is_whole(bytes: &[u8]) -> bool {
+    const FILL: u8 = 0xff;
+    const END: u8 = 0xd9;
+    // Bytes of compressed data that begin like a marker and are none: a stuffed 0xff, and the restarts.
+    let in_data = |kind: u8| kind == 0 || (0xd0..=0xd7).contains(&kind);
+    let mut rest = bytes;
+    loop {
+        // To the next marker, over compressed data and over whatever else lies between segments.
+        let Some(at) = rest.windows(2).position(|pair| pair[0] == FILL && pair[1] != FILL && !in_data(pair[1])) else {
+            return false;
+        };
+        let kind = rest[at + 1];
+        rest = &rest[at + 2..];
+        match kind {
+            END => return true,
+            // Start of the picture, and a marker without a segment.
+            0xd8 | 0x01 => {}
+            _ => {
+                let Some(&[high, low]) = rest.first_chunk() else { return false };
+                let Some(behind) = rest.get(usize::from(u16::from_be_bytes([high, low])).max(2)..) else {
+                    return false;
+                };
+                rest = behind;
+            }
+        }
+    }
+}
+
 /// Scales a picture to `height`×`width`, each axis on its own.
+///
+/// # Panics
+/// If the picture has no pixels.
 pub fn resize(picture: &RgbImage, [height, width]: [usize; 2], filter: Filter) -> RgbImage {
+    assert!(picture.width() > 0 && picture.height() > 0, "a picture of no pixels cannot be resized");
     if picture.dimensions() == (width as u32, height as u32) {
         return picture.clone();
     }
@@ -202,8 +310,9 @@ pub fn normalise(picture: &RgbImage, input: &PictureSpec, out: &mut [f32]) {
 
 /// The value of each of a channel's 256 levels, which are all it can have.
 fn levels(input: &PictureSpec, channel: usize) -> [f32; 256] {
-    let (mean, std) = (input.mean[channel], input.std[channel]);
-    std::array::from_fn(|pixel| (pixel as f32 / 255.0 - mean) / std)
+    let (mean, std, [black, white]) = (input.mean[channel], input.std[channel], input.range);
+    // Multiplied first, so that 0 to 1 is exactly `pixel / 255`, and 0 to 255 exactly `pixel`.
+    std::array::from_fn(|pixel| (pixel as f32 * (white - black) / 255.0 + black - mean) / std)
 }
 
 /// A picture's luma: ITU-R 601 in 16-bit fixed point, as Pillow converts to "L".
@@ -238,7 +347,7 @@ pub fn normalise_grey(picture: &GrayImage, input: &PictureSpec, out: &mut [f32])
 /// See [`PictureError`].
 pub fn load(path: &Path, input: &PictureSpec, out: &mut [f32]) -> Result<(), PictureError> {
     let Resize::Stretch = input.resize;
-    normalise(&resize(&read(path, input)?, input.size, input.filter), input, out);
+    normalise(&resize(&decode(path)?, input.size, input.filter), input, out);
     Ok(())
 }
 
@@ -280,6 +389,131 @@ mod tests {
         normalise(&picture, &input(Colour::Grey, [1, 2]), &mut grey);
         // Pillow: Image.new("RGB", (1, 1), (255, 0, 51)).convert("L") is 82.
         assert!((grey[0] - (82.0 / 255.0 - 0.485) / 0.229).abs() < 1e-6, "{grey:?}");
+    }
+
+    #[test]
+    fn the_range_is_honoured() {
+        let picture = RgbImage::from_pixel(1, 1, image::Rgb([255, 0, 51]));
+        let values = |range: [f32; 2], mean: f32, std: f32| {
+            let (mean, std) = (vec![mean; 3], vec![std; 3]);
+            let mut out = [0.0; 3];
+            normalise(&picture, &PictureSpec { range, mean, std, ..PictureSpec::imagenet([1, 1]) }, &mut out);
+            out
+        };
+        let ours = values([0.0, 1.0], 0.5, 0.5);
+        assert_eq!(values([0.0, 255.0], 127.5, 127.5), ours, "InsightFace's constants");
+        assert_eq!(values([-1.0, 1.0], 0.0, 1.0), ours, "TensorFlow's range");
+        assert_eq!(values([0.0, 255.0], 0.0, 1.0), [255.0, 0.0, 51.0], "raw pixels");
+    }
+
+    /// A picture of some detail, so that its JPEG is longer than its headers.
+    fn jpeg(folder: &Path, orientation: Option<u8>) -> (PathBuf, Vec<u8>) {
+        let picture = RgbImage::from_fn(48, 32, |x, y| image::Rgb([(x * 5) as u8, (y * 7) as u8, (x * y % 251) as u8]));
+        let mut bytes = Vec::new();
+        let mut encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 95);
+        if let Some(orientation) = orientation {
+            image::ImageEncoder::set_exif_metadata(&mut encoder, exif(orientation)).unwrap();
+        }
+        encoder.encode_image(&picture).unwrap();
+        let path = folder.join("picture.jpg");
+        std::fs::write(&path, &bytes).unwrap();
+        (path, bytes)
+    }
+
+    /// EXIF data of one entry, the orientation.
+    fn exif(orientation: u8) -> Vec<u8> {
+        let mut exif = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
+        exif.extend([orientation, 0, 0, 0, 0, 0, 0]);
+        exif
+    }
+
+    /// Pillow 13.0 (libjpeg-turbo 3.2.0) and OpenCV 5.0 refuse a JPEG that lacks its last byte and any more, and read one with
+    /// bytes behind the end marker.
+    #[test]
+    fn a_jpeg_without_its_end_is_damaged_wherever_it_stops() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, bytes) = jpeg(folder.path(), None);
+        let whole = decode(&path).unwrap();
+        for end in (0..bytes.len()).rev().step_by(7).chain([bytes.len() - 2, bytes.len() / 2, 700, 20, 2, 0]) {
+            std::fs::write(&path, &bytes[..end]).unwrap();
+            let error = decode(&path).expect_err("cut off");
+            assert!(matches!(error, PictureError::CutOff { .. } | PictureError::Decode { .. }), "at {end}: {error}");
+        }
+        std::fs::write(&path, [&bytes[..], b"\xff\xd8 a second picture"].concat()).unwrap();
+        assert_eq!(decode(&path).unwrap(), whole, "bytes behind the end");
+        // A thumbnail in the metadata brings an end marker, which is not the picture's.
+        let thumbnail = [&[0xff, 0xd8, 0xff, 0xe1, 0, 6, 0xff, 0xd9, 0xff, 0xd9][..], &bytes[2..]].concat();
+        std::fs::write(&path, &thumbnail).unwrap();
+        assert_eq!(decode(&path).unwrap(), whole);
+        std::fs::write(&path, &thumbnail[..thumbnail.len() / 2]).unwrap();
+        assert!(matches!(decode(&path), Err(PictureError::CutOff { .. })));
+    }
+
+    #[test]
+    fn pictures_of_other_formats_that_stop_early_are_damaged_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let picture = RgbImage::from_fn(40, 30, |x, y| image::Rgb([(x * 6) as u8, (y * 8) as u8, (x * y % 250) as u8]));
+        for ending in ["png", "bmp", "ppm"] {
+            let path = folder.path().join(format!("picture.{ending}"));
+            picture.save(&path).unwrap();
+            assert_eq!(decode(&path).unwrap(), picture, "{ending}");
+            let bytes = std::fs::read(&path).unwrap();
+            for end in [0, 2, 20, bytes.len() / 2, bytes.len() - 40] {
+                std::fs::write(&path, &bytes[..end]).unwrap();
+                assert!(decode(&path).is_err(), "{ending} of {end} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn pictures_without_pixels_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for header in ["P6\n0 10\n255\n", "P5\n10 0\n255\n", "P6\n0 0\n255\n", "P4\n0 3\n"] {
+            let path = folder.path().join("z.ppm");
+            std::fs::write(&path, header).unwrap();
+            assert!(matches!(decode(&path), Err(PictureError::Empty { .. } | PictureError::Decode { .. })), "{header}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn pipes_devices_and_folders_are_no_pictures() {
+        let folder = tempfile::tempdir().unwrap();
+        let zero = folder.path().join("zero.jpg");
+        std::os::unix::fs::symlink("/dev/zero", &zero).unwrap();
+        let pipe = folder.path().join("pipe.jpg");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for path in [zero.as_path(), &pipe, folder.path()] {
+            let error = decode(path).unwrap_err();
+            assert!(matches!(error, PictureError::NotAFile { .. }), "{error}");
+        }
+        // As long as a picture can be, and a byte more; nothing of it is on the disk.
+        let sparse = folder.path().join("sparse.ppm");
+        File::create(&sparse).unwrap().set_len(MAX_FILE + 1).unwrap();
+        assert!(matches!(decode(&sparse), Err(PictureError::LargeFile { .. })));
+    }
+
+    #[test]
+    fn every_picture_is_turned_as_its_exif_orientation_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let upright = decode(&jpeg(folder.path(), None).0).unwrap();
+        let cases: [(u8, fn(&RgbImage) -> RgbImage); 4] = [
+            (1, RgbImage::clone),
+            (3, image::imageops::rotate180),
+            (6, image::imageops::rotate90),
+            (2, image::imageops::flip_horizontal),
+        ];
+        for (orientation, turn) in cases {
+            let (path, _) = jpeg(folder.path(), Some(orientation));
+            assert_eq!(decode(&path).unwrap(), turn(&upright), "orientation {orientation}");
+            for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Opencv] {
+                let input = PictureSpec { filter, ..PictureSpec::imagenet([8, 8]) };
+                let (mut found, mut expected) = ([0.0; 3 * 64], [0.0; 3 * 64]);
+                load(&path, &input, &mut found).unwrap();
+                normalise(&resize(&turn(&upright), input.size, filter), &input, &mut expected);
+                assert_eq!(found, expected, "{filter:?}, orientation {orientation}");
+            }
+        }
     }
 
     #[test]

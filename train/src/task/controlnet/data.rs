@@ -120,16 +120,7 @@ pub struct HeadBatch {
 
 /// How pictures enter the network: stretched by OpenCV's rule, values in [−1, 1].
 pub fn picture_spec(size: usize) -> PictureSpec {
-    PictureSpec {
-        layout: "NCHW".into(),
-        colour: Colour::Rgb,
-        range: [0.0, 1.0],
-        mean: vec![0.5; 3],
-        std: vec![0.5; 3],
-        resize: Resize::Stretch,
-        filter: Filter::Opencv,
-        size: [size, size],
-    }
+    PictureSpec { mean: vec![0.5; 3], std: vec![0.5; 3], filter: Filter::Opencv, ..PictureSpec::imagenet([size, size]) }
 }
 
 /// Where a stored path may lie, in this order.
