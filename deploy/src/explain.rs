@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use ::report::attention::{CSV_HEADER, Summary, Weights};
+use ::report::attention::{COLUMNS, Summary, Weights};
+use files::table::Writer;
 
 use crate::pictures::Picture;
 use crate::runtime::Model;
@@ -32,7 +33,7 @@ pub fn explain(model: &Model, row: &Picture, identity: &str, folder: &Path) -> R
     let area = palm.size[0] * palm.size[1];
     let drawn: Vec<Vec<f32>> = inputs.iter().map(|pixels| grey(pixels, area)).collect();
     let write = |name: &str, bytes: Vec<u8>| files::write(&folder.join(name), bytes).map_err(DeployError::from);
-    let (mut table, mut summaries) = (CSV_HEADER.to_owned(), Vec::new());
+    let (mut table, mut summaries) = (Writer::for_people(&COLUMNS), Vec::new());
     for (branch, names) in halves {
         let [palm_weights, vein_weights] =
             names.map(|name| outputs.remove(name).map(|(_, values)| values).unwrap_or_default());
@@ -43,10 +44,10 @@ pub fn explain(model: &Model, row: &Picture, identity: &str, folder: &Path) -> R
         let name = format!("{branch}.png");
         let picture = weights.draw([&drawn[0], &drawn[1]], palm.size);
         write(&name, picture.map_err(|source| DeployError::Draw { path: folder.join(&name), source })?)?;
-        table += &weights.csv("probe", identity);
+        weights.rows(&mut table, "probe", identity);
         summaries.push(Summary::of(branch, 1, &weights.palm));
     }
-    write("weights.csv", table.into_bytes())?;
+    write("weights.csv", table.finish().into_bytes())?;
     let text = serde_json::to_string_pretty(&summaries)
         .map_err(|error| DeployError::Write { path: folder.join("summary.json"), source: error.into() })?;
     write("summary.json", text.into_bytes())?;

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use contract::InputSpec;
-use datasets::Sample;
 use datasets::paired::Pair;
+use datasets::{LeftOut, Naming, Sample};
 use serde::{Deserialize, Serialize};
 
 use crate::DeployError;
@@ -52,20 +52,45 @@ impl Picture {
     }
 }
 
-/// The pictures of files and folders, in the order given and natural order within.
+/// Pictures that can be embedded, and what lies among them.
+#[derive(Debug, Clone, Default)]
+pub struct Listed {
+    /// The pictures.
+    pub pictures: Vec<Picture>,
+    /// What is not among them.
+    pub left_out: LeftOut,
+    /// Where folders and file names contradict each other: which was taken.
+    pub notes: Vec<String>,
+}
+
+/// The pictures of files and folders, in the order given and natural order within. Who is on them is decided as in
+/// [`datasets::list_pictures`], or by `naming`.
 ///
 /// # Errors
 /// If one does not exist or holds no picture.
-pub fn list(places: &[PathBuf]) -> Result<Vec<Picture>, DeployError> {
-    let mut pictures = Vec::new();
+pub fn list(places: &[PathBuf], naming: Option<Naming>) -> Result<Listed, DeployError> {
+    let mut all = Listed::default();
     for place in places {
         if !place.exists() {
             let source = std::io::Error::from(std::io::ErrorKind::NotFound);
             return Err(DeployError::Read { path: place.clone(), source });
         }
-        pictures.extend(datasets::list_pictures(place)?.into_iter().map(Picture::from));
+        let list = datasets::list_pictures(place, naming)?;
+        all.pictures.extend(list.samples.into_iter().map(Picture::from));
+        all.left_out.extend(list.left_out);
+        all.notes.extend(list.note);
     }
-    Ok(pictures)
+    Ok(all)
+}
+
+/// What says who is on these pictures; none where it is the folder for some and the file name for others.
+pub fn naming(pictures: &[Picture]) -> Option<Naming> {
+    let by_folder = pictures.iter().filter(|picture| picture.named_by_folder()).count();
+    match by_folder {
+        0 if !pictures.is_empty() => Some(Naming::File),
+        count if count == pictures.len() && count > 0 => Some(Naming::Folder),
+        _ => None,
+    }
 }
 
 /// Rows of pairs, whose classes are named by `classes`.
@@ -74,7 +99,7 @@ pub fn of_pairs<'a>(pairs: impl Iterator<Item = &'a Pair>, classes: &[String]) -
         path: pair.palm.clone(),
         others: vec![pair.vein.clone()],
         missing: vec![],
-        identity: datasets::number_of(classes[pair.class].as_ref()),
+        identity: datasets::number_of(&classes[pair.class]),
         identity_name: classes[pair.class].clone(),
         camera: i64::from(pair.session) - 1,
     };

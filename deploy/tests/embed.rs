@@ -77,6 +77,39 @@ fn broken_pictures_are_skipped_counted_and_named() {
 }
 
 #[test]
+fn what_lies_among_pictures_is_said_and_strict_makes_a_loss_an_error() {
+    let fixture = Fixture::new();
+    people(&fixture);
+    let whole = std::fs::read(fixture.path("people/ada/1.png")).unwrap();
+    std::fs::create_dir_all(fixture.path("people/ada/@eaDir")).unwrap();
+    std::fs::write(fixture.path("people/ada/@eaDir/1.png"), &whole).unwrap();
+    let embed = "embed @people -m @model.onnx -o";
+    let answer = fixture.run(&format!("{embed} @junk --strict"));
+    assert!(answer.stderr.contains("@eaDir"), "{}", answer.stderr);
+    answer.done();
+    assert_eq!(fixture.rows("junk").1.len(), 10);
+    std::fs::write(fixture.path("people/ben/\u{1b}[2J.webp"), &whole).unwrap();
+    let answer = fixture.run(&format!("{embed} @lost"));
+    assert!(answer.stderr.contains("1 .webp") && answer.stderr.contains("\\u{1b}[2J.webp"), "{}", answer.stderr);
+    answer.done();
+    fixture.run(&format!("{embed} @strict --strict")).error(&["1 .webp", "2J.webp"]);
+    assert!(!fixture.path("strict").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn pipes_named_like_pictures_are_left_out() {
+    let fixture = Fixture::new();
+    people(&fixture);
+    let pipe = fixture.path("people/ada/pipe.png");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let answer = fixture.run("embed @people -m @model.onnx -o @out");
+    assert!(answer.stderr.contains("only regular files") && answer.stderr.contains("pipe.png"), "{}", answer.stderr);
+    answer.done();
+    fixture.run("embed @people/ada/pipe.png -m @model.onnx -o @out2").error(&["pipe.png", "regular file"]);
+}
+
+#[test]
 fn strict_makes_a_broken_picture_an_error_and_keeps_the_old_rows() {
     let fixture = Fixture::new();
     people(&fixture);

@@ -79,6 +79,9 @@ fn one_pose_a_table_and_a_turntable() {
     assert!(told.starts_with("2 poses"), "{told}");
     assert_eq!(level(&fixture, "many/00000.png", 3), [100, 110, 120]);
     assert_eq!(level(&fixture, "many/00001.png", 3), [49, 59, 69]);
+    std::fs::write(fixture.path("poses.csv"), "roll;yaw;pitch\n0;-20;0\n").unwrap();
+    fixture.run(&format!("{at} --poses @poses.csv -o @other")).done();
+    assert_eq!(level(&fixture, "other/00000.png", 3), [49, 59, 69], "columns by name, whatever their order");
 
     fixture.run(&format!("{at} --turntable --steps 3 --turn 30 -o @strip.png")).done();
     let strip = image::open(fixture.path("strip.png")).unwrap();
@@ -111,7 +114,9 @@ fn what_does_not_fit_is_named() {
     fixture.run(&format!("{at} --pose 1,2 -o @one.png")).error(&["2 angles", "needs 3"]);
     fixture.run(&format!("{at} --pose 1,2,north -o @one.png")).error(&["`north` is no angle"]);
     fixture.run(&format!("{at} -o @one.png")).error(&["--turntable"]);
-    std::fs::write(fixture.path("poses.csv"), "0,0,0\n1,x,2\n").unwrap();
+    std::fs::write(fixture.path("poses.csv"), "0,1,2\n3,4,5\n").unwrap();
+    fixture.run(&format!("{at} --poses @poses.csv -o @many")).error(&["header such as path,yaw,pitch,roll"]);
+    std::fs::write(fixture.path("poses.csv"), "yaw,pitch,roll\n1,x,2\n").unwrap();
     fixture.run(&format!("{at} --poses @poses.csv -o @many")).error(&["line 2", "`x`"]);
     fixture.run("generate -m @drawing.onnx --image @none.png --pose 0,0,0 -o @one.png").error(&["none.png"]);
     fixture.run("generate -m @model.onnx --image @face.png --pose 0,0,0 -o @one.png").error(&["does not draw"]);

@@ -182,7 +182,7 @@ fn a_foreign_model_needs_a_contract_and_works_with_one() {
     let both = fixture.run("inspect @model.onnx --contract @contract.json");
     both.error(&["carries its own contract"]);
     std::fs::write(fixture.path("contract.json"), "{").unwrap();
-    fixture.run("inspect @foreign.onnx --contract @contract.json").error(&["contract.json", "malformed"]);
+    fixture.run("inspect @foreign.onnx --contract @contract.json").error(&["contract.json", "not JSON"]);
 }
 
 #[test]

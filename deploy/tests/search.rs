@@ -173,3 +173,29 @@ fn broken_probes_are_skipped_or_an_error() {
     fixture.run("search -m @model.onnx --gallery @empty --query @probes").error(&["empty"]);
     fixture.run("search -m @model.onnx --gallery @missing --query @probes").error(&["missing"]);
 }
+
+/// Frames that are numbered like identities, in a folder per person.
+#[test]
+fn folders_say_who_it_is_in_every_verb() {
+    let fixture = Fixture::new();
+    for (at, who) in ["ada", "ben", "cleo"].into_iter().enumerate() {
+        for frame in 1..=3 {
+            fixture.picture(&format!("set/{who}/{frame:04}_c2.png"), who, 0.02 * (3 * at + frame) as f32);
+        }
+    }
+    let search = |more: &str| {
+        let line = format!("search -m @model.onnx --query @set/ada/0001_c2.png -k 2 --format json {more}");
+        let report: serde_json::Value = serde_json::from_str(&fixture.run(&line).done()).unwrap();
+        let found = report["probes"][0]["matches"][1].clone();
+        (found["identity"].clone(), found["correct"].clone())
+    };
+    assert_eq!(search("--gallery @set"), ("ada".into(), true.into()), "the probe is named as the gallery is");
+    let answer = fixture.run("embed @set -m @model.onnx -o @rows");
+    assert!(answer.stderr.contains("9 of 9") && answer.stderr.contains("--identity-from"), "{}", answer.stderr);
+    answer.done();
+    assert_eq!(search("--gallery @rows"), ("ada".into(), true.into()));
+    let (_, correct) = search("--gallery @set --identity-from file");
+    assert_eq!(correct, Value::Bool(false), "frame numbers");
+    let evaluated = fixture.run("evaluate -m @model.onnx --dataset folders --datadir @set --train-identities 1").done();
+    assert!(evaluated.contains("Rank-1 100.00 %"), "{evaluated}");
+}

@@ -25,7 +25,8 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use files::{self, WriteError};
+use files::WriteError;
+use files::table::Writer;
 
 use crate::curves;
 use crate::events::{self, EventFile, Reporter, Stamp};
@@ -363,26 +364,14 @@ fn table(records: &[EpochRecord], file: &mut dyn Write) -> std::io::Result<()> {
             columns.push(name);
         }
     }
-    let quoted = |name: &str| match name.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", name.replace('"', "\"\"")),
-        false => name.to_owned(),
-    };
-    write!(file, "epoch")?;
-    for column in &columns {
-        write!(file, ",{}", quoted(column))?;
-    }
-    writeln!(file)?;
+    let header: Vec<&str> = std::iter::once("epoch").chain(columns.iter().map(String::as_str)).collect();
+    let mut table = Writer::exact(&header);
     for record in records {
         let values: BTreeMap<String, f64> = record.numbers().collect();
-        write!(file, "{}", record.epoch)?;
-        for column in &columns {
-            match values.get(column) {
-                Some(value) => write!(file, ",{value}")?,
-                None => write!(file, ",")?,
-            }
-        }
-        writeln!(file)?;
+        let value = |column| values.get(column).map(ToString::to_string).unwrap_or_default();
+        table.row(std::iter::once(record.epoch.to_string()).chain(columns.iter().map(value)));
     }
+    file.write_all(table.finish().as_bytes())?;
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::Cursor;
 
+use files::table::Writer;
 use image::imageops::{self, FilterType};
 use image::{ImageBuffer, ImageError, ImageFormat, Luma, Rgb, RgbImage};
 use serde::Serialize;
@@ -15,8 +16,8 @@ pub const BALANCED: std::ops::RangeInclusive<f64> = 0.1..=0.9;
 /// Side of a panel and height of a bar diagram, in pixels.
 const PANEL: u32 = 224;
 
-/// Header of the lines that [`Weights::csv`] writes.
-pub const CSV_HEADER: &str = "pair,identity,branch,place,palm,vein\n";
+/// Columns of the rows that [`Weights::rows`] adds.
+pub const COLUMNS: [&str; 6] = ["pair", "identity", "branch", "place", "palm", "vein"];
 
 /// What one half of a network gives palm and vein of one pair; at each place the two add up to 1.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,11 +55,12 @@ impl Weights {
         Ok(bytes.into_inner())
     }
 
-    /// A line for each channel or place.
-    pub fn csv(&self, pair: &str, identity: &str) -> String {
-        let identity = csv_text(identity);
-        let line = |(place, (palm, vein))| format!("{pair},{identity},{},{place},{palm},{vein}\n", self.branch);
-        self.palm.iter().zip(&self.vein).enumerate().map(line).collect()
+    /// Adds a row for each channel or place to a table of [`COLUMNS`].
+    pub fn rows(&self, table: &mut Writer, pair: &str, identity: &str) {
+        for (place, (palm, vein)) in self.palm.iter().zip(&self.vein).enumerate() {
+            let [place, palm, vein] = [place.to_string(), palm.to_string(), vein.to_string()];
+            table.row([pair, identity, self.branch, &place, &palm, &vein]);
+        }
     }
 }
 
@@ -89,11 +91,6 @@ impl Summary {
         let entropy = shares.iter().map(|share| part(f64::from(*share)) + part(1.0 - f64::from(*share))).sum::<f64>();
         Self { branch, pairs, mean, variance, entropy: entropy / count, collapsed: !BALANCED.contains(&mean) }
     }
-}
-
-/// A name as a field of a CSV file.
-fn csv_text(text: &str) -> String {
-    if text.contains([',', '"', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }
 
 /// Normalised pixels, -1 to 1, as the picture they came from, at a panel's size.

@@ -1,14 +1,14 @@
 //! What is said about a verifier, the same while training and on the device: a table, and a page with its curves.
 
 pub mod attention;
-mod base64;
 mod chart;
 
 use std::fmt::Write;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use metrics::verification::{Interval, TarAtFar, VerificationReport};
 
-pub use base64::base64;
 use chart::{Curve, Scale, bars, curve};
 
 /// Style of the page.
@@ -116,6 +116,11 @@ pub fn html(title: &str, facts: &[(&str, String)], report: &VerificationReport) 
 
 fn figure(out: &mut String, caption: &str, svg: &str) {
     let _ = writeln!(out, "<figure>{svg}<figcaption>{caption}</figcaption></figure>");
+}
+
+/// A picture inside a page, as a `data:` URI; `kind` is `png` or `jpeg`.
+pub fn data_uri(kind: &str, bytes: &[u8]) -> String {
+    format!("data:image/{kind};base64,{}", STANDARD.encode(bytes))
 }
 
 /// Text as HTML; file names are nobody's to trust.

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use datasets::Naming;
 use datasets::paired::{PairLayout, PairOptions};
 
 use crate::embed;
@@ -76,8 +77,17 @@ fn default_batch_size() -> NonZeroUsize {
     NonZeroUsize::new(embed::Options::BATCH_SIZE).unwrap_or(NonZeroUsize::MIN)
 }
 
-/// How folders of pairs are read.
+/// What says who is on a picture.
 #[derive(Debug, Clone, clap::Args)]
+pub(crate) struct NamingArgs {
+    /// Who is on a picture is said by its folder or by its file name: folder or file [default: by the first folder below the
+    /// one that is listed, else by a file name such as 0002_c1_0451.jpg; probes as their gallery].
+    #[arg(long, value_name = "WHICH", conflicts_with = "pairs")]
+    pub(crate) identity_from: Option<Naming>,
+}
+
+/// How folders of pairs are read.
+#[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct PairArgs {
     /// Folders hold pairs of palm and vein pictures, two for each row [default: one picture a row].
     #[arg(long)]
@@ -211,6 +221,8 @@ pub(crate) struct EmbedArgs {
     #[arg(short, long, value_name = "OUT")]
     pub(crate) out: PathBuf,
     #[command(flatten)]
+    pub(crate) naming: NamingArgs,
+    #[command(flatten)]
     pub(crate) pairs: PairArgs,
     #[command(flatten)]
     pub(crate) reading: PictureArgs,
@@ -248,6 +260,8 @@ pub(crate) struct SearchArgs {
     pub(crate) poses: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) report: ReportArgs,
+    #[command(flatten)]
+    pub(crate) naming: NamingArgs,
     #[command(flatten)]
     pub(crate) pairs: PairArgs,
     #[command(flatten)]
@@ -334,6 +348,8 @@ pub(crate) struct CalibrateArgs {
         value_parser = rate)]
     pub(crate) far: Vec<f64>,
     #[command(flatten)]
+    pub(crate) naming: NamingArgs,
+    #[command(flatten)]
     pub(crate) pairs: PairArgs,
     #[command(flatten)]
     pub(crate) split: SplitArgs,
@@ -368,8 +384,9 @@ pub(crate) struct GenerateArgs {
     /// Pose to draw, in degrees: YAW,PITCH,ROLL [default: none].
     #[arg(long, value_name = "ANGLES", value_parser = pose, allow_hyphen_values = true)]
     pub(crate) pose: Option<Pose>,
-    /// Poses to draw, one a line, as 00000.png and so on in the folder --out [default: none].
-    #[arg(long, value_name = "FILE.csv")]
+    /// Poses to draw in degrees, as 00000.png and so on in the folder --out: .npy, .csv with a header such as yaw,pitch,roll,
+    /// .jsonl, or a face set's .json [default: none].
+    #[arg(long, value_name = "FILE")]
     pub(crate) poses: Option<PathBuf>,
     /// Turn the head from one side to the other: a strip of pictures in a .png, an animation in an .apng [default: off].
     #[arg(long)]

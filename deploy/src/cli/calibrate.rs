@@ -13,9 +13,12 @@ use crate::DeployError;
 use crate::report::aligned;
 
 pub(crate) fn run(args: &CalibrateArgs) -> Result<ExitCode, DeployError> {
+    let strict = args.reading.strict;
     let (rows, _) = match args.pairs.pairs {
-        true => test_pairs(&args.datadir, &args.pairs, &args.split)?,
-        false => (list(std::slice::from_ref(&args.datadir), &args.pairs)?, String::new()),
+        true => test_pairs(&args.datadir, &args.pairs, &args.split, strict)?,
+        false => {
+            (list(std::slice::from_ref(&args.datadir), &args.pairs, args.naming.identity_from, strict)?, String::new())
+        }
     };
     let model = open(&args.model, rows.len())?;
     let measured = VerificationOptions { fars: args.far.clone(), resamples: 0, ..VerificationOptions::default() };

@@ -8,7 +8,7 @@ use crate::gallery::Writer;
 use crate::{DeployError, embed};
 
 pub(crate) fn run(args: &EmbedArgs) -> Result<ExitCode, DeployError> {
-    let mut pictures = list(&args.pictures, &args.pairs)?;
+    let mut pictures = list(&args.pictures, &args.pairs, args.naming.identity_from, args.reading.strict)?;
     let model = open(&args.model, pictures.len())?;
     if args.pictures.is_empty() {
         pictures.push(one_row(&model, &args.one)?);

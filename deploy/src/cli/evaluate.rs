@@ -7,7 +7,7 @@ use datasets::{Dataset, Options};
 use metrics::{JUNK, Label};
 
 use super::args::{EvaluateArgs, Format};
-use super::shared::{collect, embed_options, open, print, print_json, warn_when_collapsed};
+use super::shared::{collect, embed_options, open, print, print_json, say_left_out, warn_when_collapsed};
 use crate::DeployError;
 use crate::pictures::Picture;
 use crate::report::{self, EvaluationReport, SearchReport, Summary};
@@ -23,6 +23,10 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<ExitCode, DeployError> {
     }
     let options = Options { train_identities: args.train_identities, cuhk03_labeled: args.cuhk03_labeled };
     let datasets = Dataset::open_each(&args.dataset, &args.datadir, &options)?;
+    for dataset in &datasets {
+        say_left_out(&dataset.left_out, &[], args.reading.strict)?;
+        dataset.warnings.iter().for_each(|warning| terminal::warn(warning));
+    }
     let pictures = datasets.iter().map(|dataset| dataset.query.len() + dataset.gallery.len()).sum();
     let model = open(&args.model, pictures)?;
     let several = datasets.len() > 1;
@@ -36,10 +40,7 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<ExitCode, DeployError> {
     let reports = datasets.into_iter().map(evaluate).collect::<Result<Vec<_>, _>>()?;
     match args.report.format {
         Format::Table => print(&reports.iter().map(EvaluationReport::table).collect::<String>())?,
-        Format::Csv => {
-            let lines: String = reports.iter().map(EvaluationReport::csv).collect();
-            print(&(EvaluationReport::CSV_HEADER.to_owned() + &lines))?;
-        }
+        Format::Csv => print(&EvaluationReport::csv(&reports))?,
         Format::Json => match reports.as_slice() {
             [report] => print_json(report)?,
             reports => print_json(&reports)?,

@@ -11,7 +11,7 @@ use crate::DeployError;
 use crate::report::ModelFacts;
 
 pub(crate) fn run(args: &EvaluateArgs) -> Result<ExitCode, DeployError> {
-    let (rows, name) = test_pairs(&args.datadir, &args.pairs, &args.split)?;
+    let (rows, name) = test_pairs(&args.datadir, &args.pairs, &args.split, args.reading.strict)?;
     let model = open(&args.model, rows.len())?;
     let options = embed_options(&args.model, &args.reading);
     let (report, skipped) = compare(&model, &rows, "pairs", &options, &VerificationOptions::default())?;

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 
 use files::npy::{Array, encode};
 
-use super::args::{FrontalizeArgs, ModelArgs, RunArgs};
-use super::shared::{collect, embed_options, open, print};
+use super::args::{FrontalizeArgs, ModelArgs, PairArgs, RunArgs};
+use super::shared::{collect, embed_options, list, open, print};
 use crate::DeployError;
-use crate::frontalize::{Frontalizer, Poses};
-use crate::{gallery, pictures};
+use crate::frontalize::Frontalizer;
+use crate::gallery;
+use crate::poses::Poses;
 
 pub(crate) fn run(args: &FrontalizeArgs) -> Result<ExitCode, DeployError> {
     // The contract that is given is that of the foreign model: the embedder where there is one.
@@ -21,11 +22,11 @@ pub(crate) fn run(args: &FrontalizeArgs) -> Result<ExitCode, DeployError> {
     let (before, after) = match &args.model {
         None => {
             let values = read(&args.input, frontalizer.dim())?;
-            let after = frontalizer.apply(&values, &poses.all(values.len() / frontalizer.dim())?)?;
+            let after = frontalizer.apply(&values, poses.all(values.len() / frontalizer.dim())?)?;
             (values, after)
         }
         Some(model) => {
-            let pictures = pictures::list(&args.input)?;
+            let pictures = list(&args.input, &PairArgs::default(), None, args.reading.strict)?;
             let embedder = ModelArgs { model: model.clone(), run: args.run.clone() };
             let options = embed_options(&embedder, &args.reading);
             let embedder = open(&embedder, pictures.len())?;

@@ -9,21 +9,25 @@ use super::args::GenerateArgs;
 use super::shared::{open, print};
 use crate::DeployError;
 use crate::generate::{Generator, animation, strip};
+use crate::poses::Poses;
 
 /// Most poses of a table.
 const MAX_POSES: usize = 100_000;
 
 pub(crate) fn run(args: &GenerateArgs) -> Result<ExitCode, DeployError> {
-    // Read first: a mistake there should not cost the opening of a model.
     let kind = kind(args)?;
-    let table = args.poses.as_deref().map(read_poses).transpose()?;
     let model = open(&args.model, 1)?;
     let generator = Generator::new(&model)?;
     if let Some(pose) = &args.pose {
         let drawn = generator.generate(&args.image, std::slice::from_ref(pose))?;
         return write(&drawn[0], &args.out).and_then(|()| told(1, &args.out));
     }
-    if let Some(poses) = table {
+    if let Some(path) = &args.poses {
+        let poses: Vec<Vec<f32>> = Poses::read(path, generator.angles())?.rows().map(<[f32]>::to_vec).collect();
+        if poses.is_empty() || poses.len() > MAX_POSES {
+            let problem = format!("holds {} poses; 1 to {MAX_POSES} are allowed", poses.len());
+            return Err(DeployError::Poses { path: path.clone(), problem });
+        }
         let drawn = generator.generate(&args.image, &poses)?;
         for (at, picture) in drawn.iter().enumerate() {
             write(picture, &args.out.join(format!("{at:05}.png")))?;
@@ -80,27 +84,4 @@ fn write(picture: &RgbImage, path: &Path) -> Result<(), DeployError> {
 fn save(path: &Path, bytes: std::io::Result<Vec<u8>>) -> Result<(), DeployError> {
     let failed = |source| DeployError::Write { path: path.to_owned(), source };
     files::write(path, bytes.map_err(failed)?).map_err(|error| failed(error.source))
-}
-
-/// One pose a line, angles in degrees between commas; a first line of words is a heading, empty lines are skipped.
-fn read_poses(path: &Path) -> Result<Vec<Vec<f32>>, DeployError> {
-    let text = std::fs::read_to_string(path).map_err(|source| DeployError::Read { path: path.to_owned(), source })?;
-    let mut poses = Vec::new();
-    for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        match super::args::pose(line) {
-            Ok(pose) => poses.push(pose),
-            Err(_) if at == 0 && line.starts_with(|c: char| c.is_alphabetic()) => {}
-            Err(problem) => {
-                return Err(DeployError::Poses {
-                    path: path.to_owned(),
-                    problem: format!("line {}: {problem}", at + 1),
-                });
-            }
-        }
-    }
-    if poses.is_empty() || poses.len() > MAX_POSES {
-        let problem = format!("holds {} poses; 1 to {MAX_POSES} are allowed", poses.len());
-        return Err(DeployError::Poses { path: path.to_owned(), problem });
-    }
-    Ok(poses)
 }

@@ -7,8 +7,10 @@ use std::process::ExitCode;
 use super::args::{Format, ModelArgs, RunArgs, SearchArgs};
 use super::shared::{collect, embed_options, list, one_row, open, print, print_json, warn_when_collapsed};
 use crate::DeployError;
-use crate::frontalize::{Frontalizer, Poses};
+use crate::frontalize::Frontalizer;
 use crate::gallery::{self, Embeddings};
+use crate::pictures;
+use crate::poses::Poses;
 use crate::report::{self, SearchReport, Summary};
 use crate::search;
 
@@ -16,9 +18,11 @@ use crate::search;
 const SUMMARY_PAIRS: usize = 1 << 28;
 
 pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
-    let mut probe_pictures = list(&args.query, &args.pairs)?;
+    let (naming, strict) = (args.naming.identity_from, args.reading.strict);
+    let mut probe_pictures = list(&args.query, &args.pairs, naming, strict)?;
     let embedded = gallery::is_embeddings(&args.gallery);
-    let gallery_pictures = if embedded { Vec::new() } else { list(std::slice::from_ref(&args.gallery), &args.pairs)? };
+    let gallery_pictures =
+        if embedded { Vec::new() } else { list(std::slice::from_ref(&args.gallery), &args.pairs, naming, strict)? };
     let model = open(&args.model, probe_pictures.len().max(gallery_pictures.len()))?;
     if args.query.is_empty() {
         probe_pictures.push(one_row(&model, &args.one)?);
@@ -45,6 +49,12 @@ pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
         let collected = collect(&model, &gallery_pictures, "gallery", &options)?;
         (collected.embeddings, collected.skipped.count, None)
     };
+    // Probes and gallery are named alike, whatever each of them would be named by alone.
+    if let (None, false, Some(naming)) = (naming, args.pairs.pairs, pictures::naming(&entries.pictures))
+        && !args.query.is_empty()
+    {
+        probe_pictures = pictures::list(&args.query, Some(naming))?.pictures;
+    }
     let collected = collect(&model, &probe_pictures, "probes", &options)?;
     skipped += collected.skipped.count;
     let mut probes = collected.embeddings;

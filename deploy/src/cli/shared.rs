@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use contract::EmbeddingSpec;
+use datasets::{DatasetError, LeftOut, Naming};
 use metrics::verification::{self, VerificationOptions, VerificationReport};
 
 use crate::DeployError;
@@ -50,19 +51,40 @@ pub(super) fn open(ModelArgs { model, run }: &ModelArgs, pictures: usize) -> Res
     Ok(model)
 }
 
-/// The pictures of `places`, or their pairs.
-pub(super) fn list(places: &[PathBuf], pairs: &PairArgs) -> Result<Vec<Picture>, DeployError> {
+/// The pictures of `places`, or their pairs. What is left out is said, and an error if `strict`.
+pub(super) fn list(
+    places: &[PathBuf],
+    pairs: &PairArgs,
+    naming: Option<Naming>,
+    strict: bool,
+) -> Result<Vec<Picture>, DeployError> {
     if !pairs.pairs {
-        return pictures::list(places);
+        let listed = pictures::list(places, naming)?;
+        say_left_out(&listed.left_out, &[], strict)?;
+        for note in listed.notes {
+            terminal::note(&format!("{note}; --identity-from file or folder makes one of them decide"));
+        }
+        return Ok(listed.pictures);
     }
     let mut rows = Vec::new();
     for place in places {
         let list = datasets::paired::list_pairs(place, &pairs.options())?;
         let sizes = datasets::paired::of_two_sizes(list.pairs.iter());
-        list.warnings.iter().chain(&sizes).for_each(|warning| eprintln!("warning: {warning}"));
+        list.warnings.iter().chain(&sizes).for_each(|warning| terminal::warn(warning));
+        say_left_out(&list.left_out, &list.warnings, strict)?;
         rows.extend(pictures::of_pairs(list.pairs.iter(), &list.classes));
     }
     Ok(rows)
+}
+
+/// Warns of what lies among pictures and is not used, unless `said` names it already; an error if `strict`.
+pub(super) fn say_left_out(left_out: &LeftOut, said: &[String], strict: bool) -> Result<(), DeployError> {
+    let warnings = left_out.warnings();
+    if strict && left_out.is_loss() {
+        return Err(DatasetError::LeftOut { warning: warnings.join("; ") }.into());
+    }
+    warnings.iter().filter(|warning| !said.contains(warning)).for_each(|warning| terminal::warn(warning));
+    Ok(())
 }
 
 /// The pairs below a folder that a split leaves to test with, or all of them; and how they are called.
@@ -70,16 +92,18 @@ pub(super) fn test_pairs(
     folder: &std::path::Path,
     pairs: &PairArgs,
     split: &SplitArgs,
+    strict: bool,
 ) -> Result<(Vec<Picture>, String), DeployError> {
     use datasets::paired::{PairOptions, PairedDataset};
     // `all` is no rule.
     let Ok(rule) = split.split.parse() else {
-        return Ok((list(&[folder.to_owned()], pairs)?, "all pairs".to_owned()));
+        return Ok((list(&[folder.to_owned()], pairs, None, strict)?, "all pairs".to_owned()));
     };
     let options = PairOptions { seed: split.split_seed, split: rule, ..pairs.options() };
     let data = PairedDataset::open(folder, &options)?;
     let sizes = datasets::paired::of_two_sizes(data.test.iter());
-    data.warnings.iter().chain(&sizes).for_each(|warning| eprintln!("warning: {warning}"));
+    data.warnings.iter().chain(&sizes).for_each(|warning| terminal::warn(warning));
+    say_left_out(&data.left_out, &data.warnings, strict)?;
     let rows = pictures::of_pairs(data.test.iter(), &data.classes);
     Ok((rows, format!("{}, test split by {}", data.name, split.split)))
 }
@@ -118,14 +142,14 @@ pub(super) fn one_row(model: &Model, one: &PairFiles) -> Result<Picture, DeployE
     let Some((first, others)) = files.split_first() else {
         return Err(missing(absent.first().map_or("picture", String::as_str)));
     };
-    let mut row = pictures::list(std::slice::from_ref(first))?.swap_remove(0);
+    let mut row = pictures::list(std::slice::from_ref(first), None)?.pictures.swap_remove(0);
     (row.others, row.missing) = (others.to_vec(), absent);
     Ok(row)
 }
 
 /// [`one_row`] of somebody who has a name.
 pub(super) fn named_row(model: &Model, one: &OneArgs) -> Result<Picture, DeployError> {
-    let identity = datasets::number_of(one.identity.as_ref());
+    let identity = datasets::number_of(&one.identity);
     let row = one_row(model, &one.files)?;
     Ok(Picture { identity, identity_name: one.identity.clone(), camera: 0, ..row })
 }

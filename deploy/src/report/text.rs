@@ -1,6 +1,8 @@
 //! Tables for people, CSV and JSON for programs.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+
+use files::table::Writer;
 
 use super::{EvaluationReport, SearchReport, Summary};
 
@@ -40,28 +42,37 @@ impl SearchReport {
 
     /// A header line, then a line per match; a probe without match has one with rank empty.
     pub fn csv(&self) -> String {
-        let mut text = String::from(
-            "probe,probe_identity,rank,similarity,reranked_distance,match,match_identity,match_camera,correct\n",
-        );
+        let mut table = Writer::for_people(&[
+            "probe",
+            "probe_identity",
+            "rank",
+            "similarity",
+            "reranked_distance",
+            "match",
+            "match_identity",
+            "match_camera",
+            "correct",
+        ]);
         for probe in &self.probes {
-            let start = [quoted(&probe.path.to_string_lossy()), quoted(probe.identity.as_deref().unwrap_or_default())];
+            let path = probe.path.to_string_lossy();
+            let start = [path.as_ref(), probe.identity.as_deref().unwrap_or_default()];
             if probe.matches.is_empty() {
-                let _ = writeln!(text, "{},,,,,,,", start.join(","));
+                table.row(start.into_iter().chain([""; 7]));
             }
             for found in &probe.matches {
                 let end = [
                     found.rank.to_string(),
                     found.similarity.to_string(),
                     found.reranked_distance.map(|distance| distance.to_string()).unwrap_or_default(),
-                    quoted(&found.path.to_string_lossy()),
-                    quoted(&found.identity),
+                    found.path.to_string_lossy().into_owned(),
+                    found.identity.clone(),
                     found.camera.map(|camera| camera.to_string()).unwrap_or_default(),
                     found.correct.map(|correct| correct.to_string()).unwrap_or_default(),
                 ];
-                let _ = writeln!(text, "{},{}", start.join(","), end.join(","));
+                table.row(start.into_iter().chain(end.iter().map(String::as_str)));
             }
         }
-        text
+        table.finish()
     }
 }
 
@@ -77,15 +88,28 @@ impl EvaluationReport {
         head + &self.summary.line()
     }
 
-    /// First line of [`Self::csv`] lines.
-    pub const CSV_HEADER: &str =
-        "dataset,queries,valid_queries,gallery_entries,reranked,rank1,rank3,rank5,rank10,map\n";
-
-    /// The line of values.
-    pub fn csv(&self) -> String {
-        let Summary { rank1, rank3, rank5, rank10, map, valid_queries, queries, .. } = &self.summary;
-        let (name, entries, reranked) = (quoted(&self.dataset), self.gallery_entries, self.reranked);
-        format!("{name},{queries},{valid_queries},{entries},{reranked},{rank1},{rank3},{rank5},{rank10},{map}\n")
+    /// A header line, then a line of numbers for each report.
+    pub fn csv(reports: &[Self]) -> String {
+        let mut table = Writer::for_people(&[
+            "dataset",
+            "queries",
+            "valid_queries",
+            "gallery_entries",
+            "reranked",
+            "rank1",
+            "rank3",
+            "rank5",
+            "rank10",
+            "map",
+        ]);
+        for report in reports {
+            let Summary { rank1, rank3, rank5, rank10, map, valid_queries, queries, .. } = &report.summary;
+            let counts = [*queries, *valid_queries, report.gallery_entries].map(|count| count.to_string());
+            let shares = [rank1, rank3, rank5, rank10, map].map(|share| share.to_string());
+            let start = [report.dataset.clone()].into_iter().chain(counts).chain([report.reranked.to_string()]);
+            table.row(start.chain(shares));
+        }
+        table.finish()
     }
 }
 
@@ -101,26 +125,21 @@ impl Summary {
     }
 }
 
-/// Columns two spaces apart, as wide as their widest cell.
+/// Columns two spaces apart, as wide as their widest cell; control characters are written out.
 pub(crate) fn aligned(lines: &[Vec<String>]) -> String {
+    let lines: Vec<Vec<String>> = lines
+        .iter()
+        .map(|line| line.iter().map(|cell| terminal::printable(cell).replace(['\n', '\t'], " ")).collect())
+        .collect();
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     let mut text = String::new();
-    for line in lines {
+    for line in &lines {
         let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         let _ = writeln!(text, "{}", cells.join("  ").trim_end());
     }
     text
-}
-
-/// A CSV field; quoted where it must be.
-fn quoted(field: &str) -> String {
-    if field.contains(['"', ',', '\n', '\r']) {
-        format!("\"{}\"", field.replace('"', "\"\""))
-    } else {
-        field.to_owned()
-    }
 }
 
 #[cfg(test)]
@@ -128,14 +147,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_with_commas_are_quoted() {
-        assert_eq!(quoted("a b.jpg"), "a b.jpg");
-        assert_eq!(quoted("a,\"b\".jpg"), "\"a,\"\"b\"\".jpg\"");
-    }
-
-    #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
         let lines = [vec!["é".to_owned(), "x".to_owned()], vec!["long".to_owned(), "y".to_owned()]];
         assert_eq!(aligned(&lines), "é     x\nlong  y\n");
+        assert_eq!(aligned(&[vec!["\u{1b}[2J\n".to_owned(), "y".to_owned()]]), "\\u{1b}[2J   y\n");
     }
 }

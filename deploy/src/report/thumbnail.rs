@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use ::report::base64;
 use contract::{Filter, preprocess};
 use image::codecs::jpeg::JpegEncoder;
 
@@ -22,5 +21,5 @@ pub(super) fn data_uri(path: &Path) -> Option<String> {
     let small = preprocess::resize(&picture, [scaled(height), scaled(width)], Filter::Bilinear);
     let mut jpeg = Vec::new();
     JpegEncoder::new_with_quality(&mut jpeg, QUALITY).encode_image(&small).ok()?;
-    Some(format!("data:image/jpeg;base64,{}", base64(&jpeg)))
+    Some(::report::data_uri("jpeg", &jpeg))
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::three_folders::{self, Rules};
-use super::{DatasetError, Sample};
+use super::{DatasetError, LeftOut, Parts, Sample};
 
 /// One split; each entry is path, identity, camera from 0. The paths are of the machine that unpacked the pictures: only
 /// the file names are used.
@@ -28,7 +28,7 @@ pub(super) fn fits(base: &Path, boxes: &str) -> bool {
 }
 
 /// Training, query and gallery pictures.
-pub(super) fn open(base: &Path, boxes: &str, rules: &Rules) -> Result<[Vec<Sample>; 3], DatasetError> {
+pub(super) fn open(base: &Path, boxes: &str, rules: &Rules) -> Result<Parts, DatasetError> {
     let (file, folder) = files(base, boxes);
     let text = std::fs::read(&file).map_err(|source| DatasetError::Read { path: file.clone(), source })?;
     let splits: Vec<Split> =
@@ -47,5 +47,6 @@ pub(super) fn open(base: &Path, boxes: &str, rules: &Rules) -> Result<[Vec<Sampl
         };
         if entries.is_empty() { Err(empty()) } else { entries.into_iter().map(sample).collect() }
     };
-    Ok([samples(split.train)?, samples(split.query)?, samples(split.gallery)?])
+    let samples = [samples(split.train)?, samples(split.query)?, samples(split.gallery)?];
+    Ok(Parts { samples, left_out: LeftOut::default(), warnings: vec![] })
 }

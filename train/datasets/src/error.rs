@@ -46,6 +46,38 @@ pub enum DatasetError {
         /// The datasets that are there.
         found: Vec<&'static str>,
     },
+    /// Something that is neither a folder nor a file.
+    #[error("`{}` is a pipe, socket or device; a folder or a regular file is needed", path.display())]
+    NotRegular {
+        /// What was given.
+        path: PathBuf,
+    },
+    /// A folder cannot be the name of an identity.
+    #[error("folder `{}` cannot name an identity", path.display())]
+    IdentityName {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong with its name.
+        source: crate::NameError,
+    },
+    /// Folders that are named like sets, but are not the sets of a layout.
+    #[error(
+        "`{}` has folders that are named like sets ({}); `train` and `test`, or `train`, `query` and `gallery`, with a \
+         folder per identity in each, are read; a folder of that name that is a person has to be renamed",
+        root.display(), found.join(", ")
+    )]
+    Sets {
+        /// The folder.
+        root: PathBuf,
+        /// The folders.
+        found: Vec<String>,
+    },
+    /// Pictures are left out, and none may be.
+    #[error("{warning}")]
+    LeftOut {
+        /// What is left out, and why.
+        warning: String,
+    },
     /// A folder has nothing to use.
     #[error("folder `{}` has no pictures to use: found {found}; {allowed} is needed", folder.display())]
     Empty {
@@ -65,7 +97,7 @@ pub enum DatasetError {
         example: &'static str,
     },
     /// A number in a name is outside of what the dataset has.
-    #[error("picture `{}` has {what} {found}; {allowed} are allowed", path.display())]
+    #[error("picture `{}` has {what} {found}; {allowed} are allowed{way_out}", path.display())]
     Range {
         /// The picture.
         path: PathBuf,
@@ -75,6 +107,16 @@ pub enum DatasetError {
         found: i64,
         /// The range.
         allowed: String,
+        /// What to do where the numbers are right; may be empty.
+        way_out: &'static str,
+    },
+    /// A table cannot be read.
+    #[error("cannot read table `{}`", path.display())]
+    Table {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: files::table::TableError,
     },
     /// A line of a list file is not understood.
     #[error("line {line} of `{}` is `{found}`; {allowed} is needed", path.display())]

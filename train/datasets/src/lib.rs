@@ -13,6 +13,7 @@
 mod cuhk03;
 mod error;
 mod folders;
+mod identity;
 mod listing;
 mod msmt17;
 mod name;
@@ -25,6 +26,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 pub use error::DatasetError;
+pub use identity::{NameError, Naming, PictureList, identity_name, list_pictures, number_of};
+pub use listing::LeftOut;
 pub use name::{natural, parse};
 
 use listing::Listing;
@@ -81,8 +84,20 @@ pub struct Dataset {
     pub query: Vec<Sample>,
     /// Pictures searched.
     pub gallery: Vec<Sample>,
+    /// What lies among them and is not used.
+    pub left_out: LeftOut,
+    /// What else its owner should know, one sentence each.
+    pub warnings: Vec<String>,
     /// Folder of each part; the fingerprint's file names are relative to it.
     bases: Vec<PathBuf>,
+}
+
+/// What a layout's folders hold.
+struct Parts {
+    /// Training, query and gallery pictures.
+    samples: [Vec<Sample>; 3],
+    left_out: LeftOut,
+    warnings: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,7 +188,10 @@ impl Kind {
             Self::Msmt17 => ("0012_c13_0007.jpg", 0..=i64::MAX, 1..=15),
             Self::Folders => ("s1/1.png", 0..=i64::MAX, 1..=i64::MAX),
         };
-        Rules { example, identities, cameras }
+        // The widest of the public sets; with one camera more, no other name helps.
+        let way_out =
+            "; a set of your own in this layout is read as `msmt17`, which takes any identity and cameras 1 to 15";
+        Rules { example, identities, cameras, way_out: (self != Self::Msmt17).then_some(way_out) }
     }
 
     fn open(self, root: &Path, options: &Options) -> Result<Dataset, DatasetError> {
@@ -181,20 +199,23 @@ impl Kind {
             Self::Folders => root.to_owned(),
             _ => self.base(root).ok_or_else(|| self.not_found(root))?,
         };
-        let [train, query, gallery] = match self {
+        let Parts { samples: [train, query, gallery], left_out, warnings } = match self {
             Self::Folders => folders::open(&base, options)?,
             Self::Msmt17 if msmt17::fits(&base) => msmt17::open(&base, &self.rules())?,
             Self::Cuhk03Labeled if cuhk03::fits(&base, "labeled") => cuhk03::open(&base, "labeled", &self.rules())?,
             Self::Cuhk03Detected if cuhk03::fits(&base, "detected") => cuhk03::open(&base, "detected", &self.rules())?,
             _ => three_folders::open(&base, &self.rules())?,
         };
-        Ok(Dataset { name: self.name().into(), train, query, gallery, bases: vec![base] })
+        Ok(Dataset { name: self.name().into(), train, query, gallery, left_out, warnings, bases: vec![base] })
     }
 
     fn not_found(self, root: &Path) -> DatasetError {
         let found = Listing::of(root).map_or_else(|error| error.to_string(), |listing| listing.found());
         let places: Vec<_> = self.places().iter().map(|place| format!("`{place}`")).collect();
         let mut allowed = format!("{}, there or in {}", three_folders::FOLDERS.join(", "), places.join(", "));
+        if self == Self::Msmt17 {
+            allowed = format!("{}, or {allowed}", msmt17::ALLOWED);
+        }
         if root.is_dir() && folders::fits(root) {
             allowed.push_str(" (the folder looks like dataset `folders`, one folder per identity)");
         }
@@ -248,7 +269,15 @@ impl Dataset {
         if parts.len() == 1 {
             return Ok(parts.remove(0));
         }
-        let mut all = Self { name: String::new(), train: vec![], query: vec![], gallery: vec![], bases: vec![] };
+        let mut all = Self {
+            name: String::new(),
+            train: vec![],
+            query: vec![],
+            gallery: vec![],
+            left_out: LeftOut::default(),
+            warnings: vec![],
+            bases: vec![],
+        };
         let (mut identities, mut cameras) = (0, 0);
         for (index, part) in parts.into_iter().enumerate() {
             let classes = part.classes();
@@ -266,6 +295,8 @@ impl Dataset {
                 (all.query, all.gallery) = (part.query, part.gallery);
             }
             all.name = if index == 0 { part.name } else { format!("{}+{}", all.name, part.name) };
+            all.left_out.extend(part.left_out);
+            all.warnings.extend(part.warnings);
             all.bases.extend(part.bases);
         }
         Ok(all)
@@ -293,7 +324,12 @@ impl Dataset {
         kinds.into_iter().map(|kind| kind.open(root, options)).collect()
     }
 
-    /// The training identities, ascending. Their places are the classes of the classifier.
+    /// Everything its owner should know: what is left out, and the set's own warnings.
+    pub fn all_warnings(&self) -> Vec<String> {
+        self.left_out.warnings().into_iter().chain(self.warnings.iter().cloned()).collect()
+    }
+
+    /// The training identities, ascending. Their indices are the classes of the classifier.
     pub fn classes(&self) -> Vec<i64> {
         let identities: BTreeSet<i64> = self.train.iter().map(|sample| sample.identity).collect();
         identities.into_iter().collect()
@@ -357,50 +393,6 @@ pub fn official(name: &str) -> Option<Counts> {
         _ => return None,
     };
     Some(Counts { train, query, gallery, classes, cameras })
-}
-
-/// The pictures in `place`, a folder with all below it or a single file, in natural order.
-///
-/// Identity and camera come from a file name of Market-1501's form; junk ([`JUNK`]) is listed too. Else the identity is
-/// the folder the picture lies in, its number a hash of that name (at least 2⁵², below 2⁵³), so that two listings
-/// give one name one number, and the camera is 0.
-///
-/// # Errors
-/// See [`DatasetError`]; no picture at all is one.
-pub fn list_pictures(place: &Path) -> Result<Vec<Sample>, DatasetError> {
-    let listing = if place.is_file() {
-        Listing { pictures: vec![place.to_owned()], ..Listing::default() }
-    } else if place.is_dir() {
-        Listing::recursive(place)?
-    } else {
-        return Err(DatasetError::NoFolder { root: place.to_owned() });
-    };
-    if listing.pictures.is_empty() {
-        return Err(DatasetError::Empty {
-            folder: place.to_owned(),
-            found: listing.found(),
-            allowed: format!("at least one file that ends in {}", contract::preprocess::EXTENSIONS.join(", ")),
-        });
-    }
-    let sample = |path: PathBuf| {
-        if let Some((identity, name, camera)) = parse(&path) {
-            return Sample { identity, identity_name: name.to_owned(), camera, path };
-        }
-        let parent = path.parent().unwrap_or(Path::new(""));
-        // `.` and `..` have no name of their own.
-        let real = if parent.file_name().is_none() { Path::new(".").join(parent).canonicalize().ok() } else { None };
-        let name = real.as_deref().unwrap_or(parent).file_name().unwrap_or_default();
-        Sample { identity: number_of(name), identity_name: name.to_string_lossy().into_owned(), camera: 0, path }
-    };
-    Ok(listing.pictures.into_iter().map(sample).collect())
-}
-
-/// The number of an identity that only has a name: a hash, at least 2⁵² and below 2⁵³, so that two listings give one name
-/// one number.
-pub fn number_of(name: &std::ffi::OsStr) -> i64 {
-    let digest = Sha256::digest(name.as_encoded_bytes());
-    let hash = digest.iter().take(8).fold(0_u64, |hash, byte| hash << 8 | u64::from(*byte));
-    (hash >> 12 | 1 << 52) as i64
 }
 
 #[cfg(test)]

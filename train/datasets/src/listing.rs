@@ -1,20 +1,119 @@
-//! What a folder holds, in natural order, whatever the file system's.
+//! What a folder holds, in natural order whatever the file system's, and what is left out of it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::{DatasetError, name};
-use contract::preprocess::is_picture;
+use contract::preprocess::{is_picture, is_unread_picture};
 
-/// The entries of one folder. Hidden ones (a leading dot, such as macOS' `._0002_c1.jpg`) are left out.
+/// Folders that systems, servers and archives put among pictures, lower case. Their pictures are thumbnails, copies and
+/// what somebody deleted.
+const JUNK_FOLDERS: [&str; 11] = [
+    "@eadir",
+    "@recycle",
+    "@recently-snapshot",
+    "#recycle",
+    "#snapshot",
+    "$recycle.bin",
+    "system volume information",
+    "__macosx",
+    "lost+found",
+    "network trash folder",
+    "temporary items",
+];
+
+/// Names listed in a warning before it only counts.
+const NAMED: usize = 5;
+
+/// What lies among the pictures of a data set and is none of its pictures.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Pictures of formats that are not read, told by their endings.
+    pub unread: Vec<PathBuf>,
+    /// Pipes, sockets and devices that are named like pictures.
+    pub special: Vec<PathBuf>,
+    /// Folders below that cannot be read, with the system's reason.
+    pub unreadable: Vec<(PathBuf, String)>,
+    /// Folders that are known to hold no pictures of a data set, such as a server's thumbnails.
+    pub junk: Vec<PathBuf>,
+    /// Hidden pictures and folders: those whose names begin with a dot.
+    pub hidden: Vec<PathBuf>,
+}
+
+impl LeftOut {
+    /// Whether pictures are lost that somebody may have meant: an error where every picture must be usable.
+    pub fn is_loss(&self) -> bool {
+        !(self.unread.is_empty() && self.special.is_empty() && self.unreadable.is_empty())
+    }
+
+    /// Adds what another folder leaves out.
+    pub fn extend(&mut self, other: Self) {
+        self.unread.extend(other.unread);
+        self.special.extend(other.special);
+        self.unreadable.extend(other.unreadable);
+        self.junk.extend(other.junk);
+        self.hidden.extend(other.hidden);
+    }
+
+    /// One sentence for each kind of file that is left out.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let counted = |paths: &[PathBuf], one: &str, many: &str| {
+            let what = if paths.len() == 1 { one.to_owned() } else { format!("{} {many}", paths.len()) };
+            format!("{what}: {}", first(paths.iter().map(PathBuf::as_path)))
+        };
+        if !self.unread.is_empty() {
+            let mut endings = BTreeMap::<String, usize>::new();
+            for path in &self.unread {
+                let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+                *endings.entry(ending).or_default() += 1;
+            }
+            let endings: Vec<_> = endings.iter().map(|(ending, count)| format!("{count} .{ending}")).collect();
+            let files = counted(&self.unread, "1 picture is", "pictures are");
+            let read = contract::preprocess::EXTENSIONS.join(", ");
+            let endings = endings.join(", ");
+            warnings.push(format!("left out, because of formats that are not read ({endings}; {read} are), {files}"));
+        }
+        if !self.special.is_empty() {
+            let files = counted(&self.special, "1 file is", "files are");
+            warnings.push(format!("left out, because only regular files are pictures, {files}"));
+        }
+        for (folder, reason) in self.unreadable.iter().take(NAMED) {
+            warnings.push(format!("left out, because it cannot be read: `{}` ({reason})", folder.display()));
+        }
+        if self.unreadable.len() > NAMED {
+            warnings.push(format!("left out, because they cannot be read, {} folders in all", self.unreadable.len()));
+        }
+        if !self.junk.is_empty() {
+            let folders = counted(&self.junk, "1 folder is", "folders are");
+            warnings.push(format!("left out, as system folders without pictures of the data set, {folders}"));
+        }
+        if !self.hidden.is_empty() {
+            let entries = counted(&self.hidden, "1 hidden file or folder is", "hidden files and folders are");
+            warnings.push(format!("left out, {entries}"));
+        }
+        warnings
+    }
+}
+
+/// The first few paths, in backticks.
+pub(super) fn first<'a>(paths: impl ExactSizeIterator<Item = &'a Path>) -> String {
+    let more = if paths.len() > NAMED { ", …" } else { "" };
+    let named: Vec<_> = paths.take(NAMED).map(|path| format!("`{}`", path.display())).collect();
+    named.join(", ") + more
+}
+
+/// The entries of one folder.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     /// Files that end like pictures; a broken link is among them, so that it is counted as unreadable and not lost.
     pub(super) pictures: Vec<PathBuf>,
     /// Folders, links to folders too.
     pub(super) folders: Vec<PathBuf>,
-    /// Other files.
+    /// How many files there are that are no pictures.
     pub(super) others: usize,
+    /// What is none of the above.
+    pub(super) left_out: LeftOut,
 }
 
 impl Listing {
@@ -24,9 +123,6 @@ impl Listing {
         let mut listing = Self::default();
         for entry in std::fs::read_dir(folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
-            if entry.file_name().as_encoded_bytes().starts_with(b".") {
-                continue;
-            }
             let path = entry.path();
             let mut kind = entry.file_type().map_err(failed)?;
             if kind.is_symlink()
@@ -34,19 +130,36 @@ impl Listing {
             {
                 kind = target.file_type();
             }
-            match kind.is_dir() {
-                true => listing.folders.push(path),
-                false if is_picture(&path) => listing.pictures.push(path),
-                false => listing.others += 1,
+            let left_out = &mut listing.left_out;
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                // macOS keeps a `._0002_c1.jpg` beside each picture on foreign disks.
+                if kind.is_dir() || is_picture(&path) {
+                    left_out.hidden.push(path);
+                }
+            } else if kind.is_dir() {
+                let name = entry.file_name().to_string_lossy().to_lowercase();
+                let junk = JUNK_FOLDERS.contains(&name.as_str());
+                if junk { left_out.junk.push(path) } else { listing.folders.push(path) }
+            } else if is_unread_picture(&path) {
+                left_out.unread.push(path);
+            } else if !is_picture(&path) {
+                listing.others += 1;
+            } else if kind.is_file() || kind.is_symlink() {
+                listing.pictures.push(path);
+            } else {
+                left_out.special.push(path);
             }
         }
-        listing.pictures.sort_by(|left, right| name::natural(left, right));
-        listing.folders.sort_by(|left, right| name::natural(left, right));
+        let left_out = &mut listing.left_out;
+        let lists = [&mut left_out.unread, &mut left_out.special, &mut left_out.junk, &mut left_out.hidden];
+        for list in [&mut listing.pictures, &mut listing.folders].into_iter().chain(lists) {
+            list.sort_by(|left, right| name::natural(left, right));
+        }
         Ok(listing)
     }
 
     /// The folder and all below it. A folder that links lead to twice is read once, one that contains `top` not at
-    /// all: a link upwards must not bring in the neighbours' pictures.
+    /// all: a link upwards must not bring in the neighbours' pictures. A folder below that cannot be read is left out.
     pub(super) fn recursive(top: &Path) -> Result<Self, DatasetError> {
         let real =
             |path: &Path| path.canonicalize().map_err(|source| DatasetError::Read { path: path.to_owned(), source });
@@ -55,13 +168,20 @@ impl Listing {
         let mut seen = HashSet::new();
         let mut todo = vec![top.to_owned()];
         while let Some(folder) = todo.pop() {
-            let real = real(&folder)?;
-            if (real != real_top && real_top.starts_with(&real)) || !seen.insert(real) {
-                continue;
-            }
-            let listing = Self::of(&folder)?;
+            let listing = real(&folder).and_then(|real| {
+                let again = (real != real_top && real_top.starts_with(&real)) || !seen.insert(real);
+                if again { Ok(Self::default()) } else { Self::of(&folder) }
+            });
+            let listing = match listing {
+                Err(DatasetError::Read { source, .. }) if folder != top => {
+                    all.left_out.unreadable.push((folder, source.to_string()));
+                    continue;
+                }
+                listing => listing?,
+            };
             all.pictures.extend(listing.pictures);
             all.others += listing.others;
+            all.left_out.extend(listing.left_out);
             // The last is read next, so the order is that of the names.
             todo.extend(listing.folders.iter().rev().cloned());
             all.folders.extend(listing.folders);
@@ -80,12 +200,17 @@ impl Listing {
         };
         count(self.pictures.len(), "picture", "pictures");
         count(self.folders.len(), "folder", "folders");
+        count(
+            self.left_out.unread.len(),
+            "picture of a format that is not read",
+            "pictures of formats that are not read",
+        );
         count(self.others, "other file", "other files");
         let mut text = if words.is_empty() { "nothing".to_owned() } else { words.join(", ") };
         if !self.folders.is_empty() {
-            let names = self.folders.iter().take(5).filter_map(|folder| folder.file_name());
+            let names = self.folders.iter().take(NAMED).filter_map(|folder| folder.file_name());
             let names: Vec<_> = names.map(|name| format!("`{}`", name.to_string_lossy())).collect();
-            let more = if self.folders.len() > 5 { ", …" } else { "" };
+            let more = if self.folders.len() > NAMED { ", …" } else { "" };
             text = format!("{text} ({}{more})", names.join(", "));
         }
         text

@@ -1,9 +1,13 @@
-//! MSMT17 as its authors publish it: `train` and `test`, and four lists of `path identity` lines.
+//! MSMT17 as its authors publish it: `train` and `test`, and lists of `path identity` lines.
 
 use std::path::Path;
 
 use super::three_folders::{self, Rules};
-use super::{DatasetError, Sample};
+use super::{DatasetError, LeftOut, Parts, Sample};
+
+/// What is needed, for messages.
+pub(super) const ALLOWED: &str = "`train`, `test`, list_train.txt, list_query.txt, list_gallery.txt and, if there, list_val.txt \
+                                  (MSMT17_V2's `mask_train_v2` and `mask_test_v2` renamed to `train` and `test`)";
 
 const LISTS: [&str; 4] = ["list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt"];
 
@@ -13,11 +17,17 @@ pub(super) fn fits(base: &Path) -> bool {
 }
 
 /// Training (validation included, as in the published numbers), query and gallery pictures.
-pub(super) fn open(base: &Path, rules: &Rules) -> Result<[Vec<Sample>; 3], DatasetError> {
+pub(super) fn open(base: &Path, rules: &Rules) -> Result<Parts, DatasetError> {
     let read = |list: &str, folder: &str| read(&base.join(list), &base.join(folder), rules);
     let mut train = read(LISTS[0], "train")?;
-    train.extend(read(LISTS[1], "train")?);
-    Ok([train, read(LISTS[2], "test")?, read(LISTS[3], "test")?])
+    let mut warnings = Vec::new();
+    // Copies without a validation list, or with an empty one, go around; the published numbers include it.
+    match std::fs::metadata(base.join(LISTS[1])) {
+        Ok(list) if list.len() > 0 => train.extend(read(LISTS[1], "train")?),
+        _ => warnings.push(format!("`{}` is missing or empty: nothing is added to the training set", LISTS[1])),
+    }
+    let samples = [train, read(LISTS[2], "test")?, read(LISTS[3], "test")?];
+    Ok(Parts { samples, left_out: LeftOut::default(), warnings })
 }
 
 /// One list. The camera is the third field of the file name, from 1: `0000_000_01_0303morning_0008_0.jpg` is camera 0.

@@ -5,10 +5,15 @@ use std::path::Path;
 
 /// Identity and camera in a picture's file name, `0002_c1s1_000451_03.jpg` → identity 2 as written (`0002`), camera 0.
 ///
-/// The first place that fits is taken: digits, a minus before them if there is one, `_c` and the digits of the camera,
-/// all of them, which names count from 1. The folders above play no part. `None` if nothing fits, the camera is 0 or a
-/// number is out of range.
+/// The first match is taken: digits, a minus before them if there is one, `_c` and the digits of the camera, all of them,
+/// which names count from 1. The folders above play no part. `None` if nothing matches, the camera is 0 or a number is too
+/// large.
 pub fn parse(path: &Path) -> Option<(i64, &str, i64)> {
+    fields(path).filter(|(_, _, camera)| *camera > 0).map(|(identity, text, camera)| (identity, text, camera - 1))
+}
+
+/// [`parse`] with the camera as in the name, which 0 is too.
+pub(super) fn fields(path: &Path) -> Option<(i64, &str, i64)> {
     let name = path.file_name()?.as_encoded_bytes();
     let mut from = 0;
     while let Some(at) = name[from..].windows(2).position(|pair| pair == b"_c").map(|at| at + from) {
@@ -24,7 +29,7 @@ pub fn parse(path: &Path) -> Option<(i64, &str, i64)> {
             start -= 1;
         }
         let text = |range: &'_ [u8]| -> Option<i64> { std::str::from_utf8(range).ok()?.parse().ok() };
-        let camera = text(&name[from..from + camera])?.checked_sub(1).filter(|camera| *camera >= 0)?;
+        let camera = text(&name[from..from + camera])?;
         return Some((text(&name[start..at])?, std::str::from_utf8(&name[start..at]).ok()?, camera));
     }
     None

@@ -236,18 +236,23 @@ fn pictures_of_any_folder() {
     let files = ["b/amy/2.jpg", "b/amy/10.png", "a/amy/1.jpg", "a/0007_c2s1.jpg", "a/-1_c1s1.jpg", "a/notes.txt"];
     touch(folder.path(), files.map(String::from));
     touch(folder.path(), ["a/._0007_c2s1.jpg".to_owned(), ".cache/0001_c1.jpg".to_owned()]);
-    let pictures = list_pictures(folder.path()).unwrap();
+    let list = list_pictures(folder.path(), None).unwrap();
+    let hidden = [folder.path().join(".cache"), folder.path().join("a/._0007_c2s1.jpg")];
+    assert_eq!(list.left_out, LeftOut { hidden: hidden.into(), ..LeftOut::default() });
+    let pictures = list_pictures(folder.path(), Some(Naming::File)).unwrap().samples;
     let facts: Vec<_> = pictures.iter().map(|sample| (sample.identity_name.as_str(), sample.camera)).collect();
-    assert_eq!(facts, [("-1", 0), ("0007", 1), ("amy", 0), ("amy", 0), ("amy", 0)]);
+    assert_eq!(facts, [("-1", 0), ("0007", 1), ("a", 0), ("b", 0), ("b", 0)]);
     assert_eq!([pictures[0].identity, pictures[1].identity], [JUNK, 7]);
     assert!(pictures[4].path.ends_with("b/amy/10.png"));
-    let alone = list_pictures(&folder.path().join("b/amy/2.jpg")).unwrap();
-    assert_eq!(alone[0].identity, pictures[2].identity, "one name, one number, whatever is listed");
+    let alone = list_pictures(&folder.path().join("b/amy/2.jpg"), None).unwrap().samples;
+    assert_eq!(alone[0].identity_name, "amy");
+    let amy = list_pictures(&folder.path().join("a"), None).unwrap().samples;
+    assert_eq!(alone[0].identity, amy[2].identity, "one name, one number, whatever is listed");
     assert!((1 << 52..1 << 53).contains(&alone[0].identity));
-    let message = list_pictures(&folder.path().join(".cache/none")).unwrap_err().to_string();
+    let message = list_pictures(&folder.path().join(".cache/none"), None).unwrap_err().to_string();
     assert!(message.contains("none"), "{message}");
     fs::create_dir(folder.path().join("c")).unwrap();
-    let message = list_pictures(&folder.path().join("c")).unwrap_err().to_string();
+    let message = list_pictures(&folder.path().join("c"), None).unwrap_err().to_string();
     assert!(message.contains("found nothing") && message.contains("jpg"), "{message}");
 }
 
@@ -270,12 +275,245 @@ fn links_in_circles_and_names_that_are_no_text() {
         fs::File::create(odd.join(std::ffi::OsStr::from_bytes(b"\xff_0003_c2.jpg"))).unwrap();
         fs::File::create(odd.join("2.jpg")).unwrap();
     }
-    let pictures = list_pictures(root).unwrap();
+    let pictures = list_pictures(root, None).unwrap().samples;
     assert_eq!(pictures.len(), 5 + if odd_names { 2 } else { 0 }, "{pictures:?}");
     if odd_names {
-        assert!(pictures.iter().any(|sample| sample.identity == 3 && sample.camera == 1));
+        assert_eq!(pictures.iter().filter(|sample| sample.identity_name == "c\\xff\\xfe").count(), 2);
     }
     let own = open("folders", root).unwrap();
     assert_eq!(own.train.len(), 2, "amy's link upwards brings no pictures of others");
     own.fingerprint();
+}
+
+fn relative<'a>(root: &Path, samples: impl IntoIterator<Item = &'a Sample>) -> Vec<(String, String, i64)> {
+    let fact = |sample: &Sample| {
+        let path = sample.path.strip_prefix(root).unwrap().display().to_string();
+        (path, sample.identity_name.clone(), sample.camera)
+    };
+    samples.into_iter().map(fact).collect()
+}
+
+#[test]
+fn the_folder_says_who_it_is_wherever_there_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let frames = ["anna", "bob"].into_iter().flat_map(|who| (1..=2).map(move |n| format!("{who}/{n:04}_c2.jpg")));
+    touch(root, frames);
+    let list = list_pictures(root, None).unwrap();
+    let names: Vec<_> = list.samples.iter().map(|sample| sample.identity_name.as_str()).collect();
+    assert_eq!(names, ["anna", "anna", "bob", "bob"]);
+    let note = list.note.unwrap();
+    assert!(note.contains("4 of 4") && note.contains("0001_c2.jpg"), "{note}");
+    // As `folders` does.
+    assert_eq!(open("folders", root).unwrap().train[0].identity_name, "anna");
+    let named = |place: &Path, naming| list_pictures(place, naming).unwrap().samples[0].identity_name.clone();
+    assert_eq!(named(root, Some(Naming::File)), "0001");
+    let alone = root.join("anna/0001_c2.jpg");
+    assert_eq!([named(&alone, None), named(&alone, Some(Naming::Folder))], ["0001", "anna"]);
+    assert_eq!(named(&root.join("anna"), Some(Naming::Folder)), "anna");
+
+    let market = root.join("Market-1501-v15.09.15");
+    small(&market, "jpg");
+    for place in [&market, &market.join("bounding_box_test"), root] {
+        let list = list_pictures(place, None).unwrap();
+        let gallery = |sample: &&Sample| sample.path.ends_with("bounding_box_test/0007_c2s1_01.jpg");
+        let found = list.samples.iter().find(gallery).unwrap();
+        assert_eq!((found.identity, found.identity_name.as_str(), found.camera), (7, "0007", 1));
+    }
+}
+
+#[test]
+fn one_name_is_one_identity_however_it_is_spelt_and_no_name_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    touch(root, ["Mu\u{308}ller/1.jpg", "M\u{fc}ller/2.jpg", "zoe/1.jpg", "zoe/2.jpg"].map(String::from));
+    let list = list_pictures(root, None).unwrap().samples;
+    let names: BTreeSet<_> = list.iter().map(|sample| (sample.identity, sample.identity_name.as_str())).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert!(names.iter().any(|(_, name)| *name == "M\u{fc}ller"));
+    assert_eq!(open("folders", root).unwrap().train.len(), 2, "both folders are one identity");
+    touch(root, ["\u{1b}[2J/1.jpg".to_owned()]);
+    for error in [list_pictures(root, None).unwrap_err(), open("folders", root).unwrap_err()] {
+        assert!(matches!(&error, DatasetError::IdentityName { .. }), "{error}");
+    }
+}
+
+#[test]
+fn junk_folders_are_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let people = ["amy", "bob"].into_iter().flat_map(|who| (0..2).map(move |n| format!("{who}/{n}.jpg")));
+    let junk = [
+        "amy/@eaDir/0.jpg/SYNOPHOTO_THUMB_M.jpg",
+        "#recycle/amy/0.jpg",
+        "$RECYCLE.BIN/S-1/1.jpg",
+        "__MACOSX/amy/0.jpg",
+        "lost+found/1.jpg",
+        "System Volume Information/1.jpg",
+        ".Trash-1000/files/1.jpg",
+        ".@__thumb/1.jpg",
+        "amy/._0.jpg",
+    ];
+    touch(root, people.chain(junk.map(String::from)));
+    let list = list_pictures(root, None).unwrap();
+    assert_eq!(list.samples.len(), 4, "{:?}", list.samples);
+    assert_eq!([list.left_out.junk.len(), list.left_out.hidden.len()], [6, 3]);
+    assert!(!list.left_out.is_loss());
+    let said = list.left_out.warnings().join("\n");
+    assert!(list.left_out.junk.contains(&root.join("amy/@eaDir")));
+    for name in ["#recycle", "$RECYCLE.BIN", "__MACOSX", "lost+found", ".Trash-1000"] {
+        assert!(said.contains(name), "{name} in {said}");
+    }
+    let own = open("folders", root).unwrap();
+    assert_eq!((own.classes().len(), own.train.len() + own.query.len() + own.gallery.len()), (1, 4));
+    assert_eq!([own.left_out.junk.len(), own.left_out.hidden.len()], [6, 3]);
+    // Asked for by name, a folder is what it is.
+    assert_eq!(list_pictures(&root.join("lost+found"), None).unwrap().samples.len(), 1);
+}
+
+#[test]
+fn formats_that_are_not_read_are_counted_by_ending() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let files = ["a/1.jpg", "a/2.JFIF", "a/3.webp", "a/4.WebP", "a/5.tiff", "b/1.jpg", "b/6.gif", "b/notes.txt"];
+    touch(root, files.map(String::from));
+    let list = list_pictures(root, None).unwrap();
+    assert_eq!(list.samples.len(), 3);
+    assert!(list.left_out.is_loss());
+    let said = list.left_out.warnings().join("\n");
+    assert!(
+        said.contains("1 .gif, 1 .tiff, 2 .webp") && said.contains("4 pictures") && said.contains("3.webp"),
+        "{said}"
+    );
+    assert!(!said.contains("notes.txt"), "{said}");
+    let own = open("folders", root).unwrap_err().to_string();
+    assert!(own.contains("one picture each"), "{own}");
+    touch(root, ["b/2.jpg".to_owned()]);
+    assert_eq!(open("folders", root).unwrap().left_out, list.left_out);
+    touch(&root.join("c"), ["1.webp".to_owned()]);
+    let message = list_pictures(&root.join("c"), None).unwrap_err().to_string();
+    assert!(message.contains("1 picture of a format that is not read"), "{message}");
+}
+
+#[cfg(unix)]
+#[test]
+fn only_regular_files_are_pictures() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    touch(root, ["a/1.jpg".to_owned()]);
+    let pipe = root.join("a/pipe.jpg");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    std::os::unix::fs::symlink("/dev/zero", root.join("a/zero.jpg")).unwrap();
+    let list = list_pictures(root, None).unwrap();
+    assert_eq!(list.samples.len(), 1);
+    assert_eq!(list.left_out.special, [pipe.clone(), root.join("a/zero.jpg")]);
+    assert!(list.left_out.is_loss());
+    assert!(matches!(list_pictures(&pipe, None), Err(DatasetError::NotRegular { .. })));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_that_cannot_be_read_is_left_out_and_said() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    touch(root, ["a/1.jpg", "a/locked/1.jpg", "b/1.jpg", "c/1.jpg", "c/2.jpg"].map(String::from));
+    let lock = |mode| {
+        for locked in ["a/locked", "b"] {
+            fs::set_permissions(root.join(locked), fs::Permissions::from_mode(mode)).unwrap();
+        }
+    };
+    lock(0);
+    // Nothing is locked for root.
+    if fs::read_dir(root.join("b")).is_err() {
+        let list = list_pictures(root, None).unwrap();
+        assert_eq!((list.samples.len(), list.left_out.unreadable.len()), (3, 2));
+        assert!(list.left_out.is_loss());
+        assert!(list.left_out.warnings().join("\n").contains("`"), "{:?}", list.left_out.warnings());
+        assert_eq!(open("folders", root).unwrap().left_out.unreadable.len(), 2);
+        assert!(matches!(list_pictures(&root.join("b"), None), Err(DatasetError::Read { .. })));
+    }
+    lock(0o755);
+}
+
+#[test]
+fn sets_with_a_folder_per_identity_are_recognised() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    for set in ["train", "train_all", "val", "query", "gallery"] {
+        touch(&root.join(set), ["p1/1.jpg", "p1/2.jpg", "p2/1.jpg"].map(String::from));
+    }
+    for name in ["", "folders"] {
+        let own = open(name, root).unwrap();
+        assert_eq!([own.train.len(), own.query.len(), own.gallery.len()], [3, 3, 3]);
+        assert_eq!(own.classes().len(), 2, "people, not sets");
+        assert!(own.train[0].path.starts_with(root.join("train_all")) && own.warnings.is_empty());
+        assert_eq!((own.query[0].camera, own.gallery[0].camera), (0, 1));
+        assert_eq!(own.query[2].identity, own.gallery[2].identity);
+    }
+    fs::remove_dir_all(root.join("train_all")).unwrap();
+    let own = open("", root).unwrap();
+    assert!(
+        own.train[0].path.starts_with(root.join("train")) && own.warnings[0].contains("val` is not used"),
+        "{:?}",
+        own.warnings
+    );
+    let message = Dataset::open("", root, &Options { train_identities: Some(1), ..Options::default() }).unwrap_err();
+    assert!(message.to_string().contains("where one folder holds all"), "{message}");
+    fs::remove_dir_all(root.join("train")).unwrap();
+    for name in ["", "folders"] {
+        let message = error(name, root);
+        assert!(message.contains("gallery, query, val") && message.contains("`train` and `test`, or"), "{message}");
+    }
+    let pictures = list_pictures(root, None).unwrap().samples;
+    assert!(pictures.iter().all(|sample| sample.identity_name.starts_with('p')), "{pictures:?}");
+}
+
+/// As a well-known baseline sorts Market-1501: `gallery/0002/0002_c1s1_000451_03.jpg`, junk and distractors among them.
+#[test]
+fn sets_with_market_names_keep_cameras_and_junk() {
+    for flat in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let place = |name: &str| match flat {
+            true => name.to_owned(),
+            false => format!("{}/{name}", name.split_once('_').unwrap().0),
+        };
+        touch(&root.join("train"), ["0002_c1s1_1.jpg", "0003_c2s1_1.jpg"].map(place));
+        touch(&root.join("query"), ["0007_c1s1_1.jpg"].map(place));
+        touch(&root.join("gallery"), ["0007_c3s1_1.jpg", "-1_c1s1_1.jpg", "0000_c2s1_1.jpg"].map(place));
+        let own = open("folders", root).unwrap();
+        let of_gallery = own.gallery.iter().map(|sample| (sample.identity, sample.camera)).collect::<BTreeSet<_>>();
+        assert_eq!(of_gallery, BTreeSet::from([(0, 1), (7, 2)]), "flat: {flat}");
+        assert_eq!(relative(&root.join("query"), &own.query), [(place("0007_c1s1_1.jpg"), "0007".into(), 0)]);
+    }
+}
+
+#[test]
+fn messages_name_the_way_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    small(root, "jpg");
+    touch(root, ["query/0007_c7s1_01.jpg".to_owned()]);
+    let message = error("market1501", root);
+    assert!(message.contains("camera 7; 1 to 6") && message.contains("`msmt17`"), "{message}");
+    fs::remove_file(root.join("query/0007_c7s1_01.jpg")).unwrap();
+    touch(root, ["query/0007_c0s1_01.jpg".to_owned()]);
+    let message = error("market1501", root);
+    assert!(message.contains("camera 0; 1 to 6"), "{message}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    touch(root, ["mask_train_v2/0000/0000_000_01_x.jpg".to_owned()]);
+    let message = error("msmt17", root);
+    assert!(message.contains("list_train.txt") && message.contains("mask_train_v2"), "{message}");
+    for (list, line) in
+        [("train", "0000/0000_000_01_x.jpg 0"), ("query", "1/1_0_2_x.jpg 1"), ("gallery", "1/1_1_3_x.jpg 1")]
+    {
+        fs::write(root.join(format!("list_{list}.txt")), line).unwrap();
+    }
+    fs::rename(root.join("mask_train_v2"), root.join("train")).unwrap();
+    let msmt = open("msmt17", root).unwrap();
+    assert_eq!([msmt.train.len(), msmt.query.len(), msmt.gallery.len()], [1, 1, 1]);
+    assert!(msmt.warnings[0].contains("list_val.txt"), "{:?}", msmt.warnings);
 }

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use super::listing::Listing;
-use super::{DatasetError, JUNK, Sample, name};
+use super::{DatasetError, JUNK, LeftOut, Parts, Sample, name};
 
 /// The folders: training, query, gallery.
 pub(super) const FOLDERS: [&str; 3] = ["bounding_box_train", "query", "bounding_box_test"];
@@ -16,20 +16,23 @@ pub(super) struct Rules {
     pub(super) identities: RangeInclusive<i64>,
     /// As in the names, from 1.
     pub(super) cameras: RangeInclusive<i64>,
+    /// What to do with a set of one's own whose numbers are others.
+    pub(super) way_out: Option<&'static str>,
 }
 
-/// Whether any of the folders is there.
+/// Whether the layout is there, maybe without one of its folders. `query` alone is a folder of other layouts, too.
 pub(super) fn fits(base: &Path) -> bool {
-    FOLDERS.iter().any(|folder| base.join(folder).is_dir())
+    [FOLDERS[0], FOLDERS[2]].iter().any(|folder| base.join(folder).is_dir())
 }
 
 /// Training, query and gallery pictures.
-pub(super) fn open(base: &Path, rules: &Rules) -> Result<[Vec<Sample>; 3], DatasetError> {
-    let [train, query, gallery] = FOLDERS.map(|folder| split(&base.join(folder), rules));
-    Ok([train?, query?, gallery?])
+pub(super) fn open(base: &Path, rules: &Rules) -> Result<Parts, DatasetError> {
+    let mut left_out = LeftOut::default();
+    let [train, query, gallery] = FOLDERS.map(|folder| split(&base.join(folder), rules, &mut left_out));
+    Ok(Parts { samples: [train?, query?, gallery?], left_out, warnings: vec![] })
 }
 
-fn split(folder: &Path, rules: &Rules) -> Result<Vec<Sample>, DatasetError> {
+fn split(folder: &Path, rules: &Rules, left_out: &mut LeftOut) -> Result<Vec<Sample>, DatasetError> {
     if !folder.is_dir() {
         return Err(DatasetError::NoFolder { root: folder.to_owned() });
     }
@@ -37,11 +40,11 @@ fn split(folder: &Path, rules: &Rules) -> Result<Vec<Sample>, DatasetError> {
     let mut samples = Vec::with_capacity(listing.pictures.len());
     for path in &listing.pictures {
         let (identity, text, camera) =
-            name::parse(path).ok_or_else(|| DatasetError::Name { path: path.clone(), example: rules.example })?;
+            name::fields(path).ok_or_else(|| DatasetError::Name { path: path.clone(), example: rules.example })?;
         if identity == JUNK {
             continue;
         }
-        let sample = Sample { path: path.clone(), identity, identity_name: text.to_owned(), camera };
+        let sample = Sample { path: path.clone(), identity, identity_name: text.to_owned(), camera: camera - 1 };
         check(&sample, rules)?;
         samples.push(sample);
     }
@@ -53,6 +56,7 @@ fn split(folder: &Path, rules: &Rules) -> Result<Vec<Sample>, DatasetError> {
             allowed: format!("at least one picture with a name such as `{}`", rules.example),
         });
     }
+    left_out.extend(listing.left_out);
     Ok(samples)
 }
 
@@ -65,7 +69,8 @@ pub(super) fn check(sample: &Sample, rules: &Rules) -> Result<(), DatasetError> 
                 i64::MAX => format!("{what} numbers from {}", allowed.start()),
                 end => format!("{} to {end}", allowed.start()),
             };
-            return Err(DatasetError::Range { path: sample.path.clone(), what, found, allowed });
+            let way_out = rules.way_out.unwrap_or_default();
+            return Err(DatasetError::Range { path: sample.path.clone(), what, found, allowed, way_out });
         }
     }
     Ok(())

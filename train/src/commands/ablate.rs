@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use burn::module::Module;
 use burn::tensor::Device;
+use files::table::Writer;
 
 use metrics::verification::{Drawn, Interval, VerificationReport, interval_of_means};
 use serde::Serialize;
@@ -178,24 +179,29 @@ fn markdown(rows: &[Row]) -> String {
 }
 
 fn csv(rows: &[Row]) -> String {
-    let mut text =
-        String::from("head,parameters,runs,eer,eer_std,eer_low,eer_high,tar_1,tar_1_low,tar_1_high,auc,rank1\n");
+    let mut table = Writer::for_people(&[
+        "head",
+        "parameters",
+        "runs",
+        "eer",
+        "eer_std",
+        "eer_low",
+        "eer_high",
+        "tar_1",
+        "tar_1_low",
+        "tar_1_high",
+        "auc",
+        "rank1",
+    ]);
+    let ends = |interval: Option<[f64; 2]>| match interval {
+        Some(ends) => ends.map(|end| end.to_string()),
+        None => [String::new(), String::new()],
+    };
     for row in rows {
-        let ends =
-            |interval: Option<[f64; 2]>| interval.map_or_else(|| ",".into(), |[low, high]| format!("{low},{high}"));
-        text += &format!(
-            "{},{},{},{},{},{},{},{},{},{}\n",
-            row.head,
-            row.parameters,
-            row.runs,
-            row.eer,
-            row.eer_std,
-            ends(row.eer_interval),
-            row.tar,
-            ends(row.tar_interval),
-            row.auc,
-            row.rank1
-        );
+        let start = [row.head.to_string(), row.parameters.to_string(), row.runs.to_string()];
+        let eer = [row.eer.to_string(), row.eer_std.to_string()].into_iter().chain(ends(row.eer_interval));
+        let tar = [row.tar.to_string()].into_iter().chain(ends(row.tar_interval));
+        table.row(start.into_iter().chain(eer).chain(tar).chain([row.auc.to_string(), row.rank1.to_string()]));
     }
-    text
+    table.finish()
 }

@@ -8,7 +8,8 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use datasets::paired::{Pair, PairedDataset};
 
-use report::attention::{BALANCED, CSV_HEADER, Summary, Weights};
+use files::table::Writer;
+use report::attention::{BALANCED, COLUMNS, Summary, Weights};
 use train::checkpoint::Checkpoint;
 use train::model::palmvein::{Features, PalmVeinNet, PalmVeinNetConfig, load_whole};
 use train::palmdata::{PairPictures, evaluation_batches};
@@ -41,7 +42,7 @@ pub fn draw(
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make folder `{}`", folder.display()))?;
 
     let mut shares: [Vec<f32>; 2] = [Vec::new(), Vec::new()];
-    let mut table = CSV_HEADER.to_owned();
+    let mut table = Writer::for_people(&COLUMNS);
     for batch in evaluation_batches(&pictures, 1, 1, config.common.strict)? {
         let batch = batch?;
         let Some(&index) = batch.indices.first() else { continue };
@@ -60,13 +61,13 @@ pub fn draw(
                 Features::Vector(_) => None,
             };
             let weights = Weights { branch, palm: p?, vein: v?, columns };
-            table += &weights.csv(&name, &data.classes[pair.class]);
+            weights.rows(&mut table, &name, &data.classes[pair.class]);
             let picture = weights.draw([&batch.palm, &batch.vein], config.common.size())?;
             files::write(&folder.join(format!("{name}_{branch}.png")), picture)?;
             shares.extend(weights.palm);
         }
     }
-    files::write(&folder.join("weights.csv"), table)?;
+    files::write(&folder.join("weights.csv"), table.finish())?;
     let summary = |(branch, shares): (&'static str, &Vec<f32>)| {
         (!shares.is_empty()).then(|| Summary::of(branch, pairs.len(), shares))
     };

@@ -1,11 +1,11 @@
 //! `train palmvein roi`: whole hands to aligned palms.
 
-use std::fmt::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use datasets::paired::{Pair, PairList, list_pairs};
+use files::table::Writer;
 use terminal::progress;
 
 use contract::preprocess::{decode, grey};
@@ -31,11 +31,8 @@ pub fn roi(args: &RoiArgs) -> Result<ExitCode> {
         bail!("`{}` holds files already: choose another folder, or --overwrite", args.output.display());
     }
     let PairList { classes, pairs, warnings, .. } = list_pairs(&args.folder, &args.naming.options())?;
-    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-    if let Some(comma) = classes.iter().find(|name| name.contains([',', '\n', '\r'])) {
-        bail!("`{comma}` cannot be the name of an identity in manifest.csv: it has a comma or a line break");
-    }
-    let mut manifest = "palm,vein,identity,session,x,y,side,angle\n".to_owned();
+    warnings.iter().for_each(|warning| terminal::warn(warning));
+    let mut manifest = Writer::exact(&["palm", "vein", "identity", "session", "x", "y", "side", "angle"]);
     let (mut sheet, mut left_out) = (Vec::new(), Vec::new());
     let bar = progress(pairs.len() as u64, "palms", "pairs");
     for (number, pair) in pairs.iter().enumerate() {
@@ -52,9 +49,9 @@ pub fn roi(args: &RoiArgs) -> Result<ExitCode> {
             files::write(&args.output.join(name), png(DynamicImage::ImageLuma8(palm.clone()))?)?;
         }
         let Square { centre: [x, y], side, angle } = square;
-        let (identity, session) = (&classes[pair.class], pair.session);
-        let place = format!("{x:.1},{y:.1},{side:.1},{angle:.4}");
-        let _ = writeln!(manifest, "{},{},{identity},{session},{place}", names[0], names[1]);
+        let [palm, vein] = names;
+        let place = [format!("{x:.1}"), format!("{y:.1}"), format!("{side:.1}"), format!("{angle:.4}")];
+        manifest.row([palm, vein, classes[pair.class].clone(), pair.session.to_string()].into_iter().chain(place));
         if sheet.len() < SHOWN {
             let [palm, vein] = palms.map(|palm| small(&palm));
             sheet.push([marked(&shown, &square, CELL), palm, vein]);
@@ -62,13 +59,13 @@ pub fn roi(args: &RoiArgs) -> Result<ExitCode> {
     }
     bar.finish_and_clear();
     for (_, problem) in &left_out {
-        eprintln!("warning: {problem}: left out");
+        terminal::warn(&format!("{problem}: left out"));
     }
     let done = pairs.len() - left_out.len();
     if done == 0 {
         bail!("no palm was found on any of {} pairs in `{}`", pairs.len(), args.folder.display());
     }
-    files::write(&args.output.join("manifest.csv"), manifest)?;
+    files::write(&args.output.join("manifest.csv"), manifest.finish())?;
     let path = args.output.join("contact_sheet.png");
     files::write(&path, png(DynamicImage::ImageRgb8(contact_sheet(&sheet)))?)?;
     match args.format {

@@ -133,6 +133,7 @@ impl ReidTask {
     /// Data that cannot be listed or sampled, or a loss expression that cannot be read.
     pub fn open(config: &ReidConfig, device: &Device) -> Result<Self, TaskError> {
         let dataset = Dataset::open(&config.data_train, Path::new(&config.datadir), &options(config))?;
+        dataset.all_warnings().iter().for_each(|warning| terminal::warn(warning));
         let test = test_sets(config)?;
         let classes = dataset.classes().len();
         let pictures = Arc::new(Pictures::training(&dataset, picture_spec(config), config.cache_mb));

@@ -1,12 +1,14 @@
 //! Files to pairs: the layout is told, each picture read by its name, palm and vein joined.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::names::{Named, Scheme};
 use super::{Pair, PairLayout, PairList, PairOptions};
-use crate::listing::Listing;
+use crate::identity::identity_name;
+use crate::listing::{LeftOut, Listing, first};
 use crate::{DatasetError, natural};
+use files::table::Table;
 
 /// File of the manifest layout.
 const MANIFEST: &str = "manifest.csv";
@@ -21,7 +23,7 @@ pub(super) fn list(root: &Path, options: &PairOptions, least: usize) -> Result<P
     }
     let manifest = root.join(MANIFEST);
     if options.layout == PairLayout::Manifest || (options.layout == PairLayout::Auto && manifest.is_file()) {
-        return number("manifest", from_manifest(root, &manifest)?, least, Vec::new(), root);
+        return number("manifest", from_manifest(root, &manifest)?, least, (LeftOut::default(), vec![]), root);
     }
     let files = Listing::recursive(root)?;
     let layouts = match options.layout {
@@ -40,8 +42,9 @@ pub(super) fn list(root: &Path, options: &PairOptions, least: usize) -> Result<P
             }
             continue;
         }
-        let (pairs, warnings) = bands.join();
-        return number(layout.name(), pairs, least, warnings, root);
+        let (pairs, mut warnings) = bands.join();
+        warnings.extend(files.left_out.warnings());
+        return number(layout.name(), pairs, least, (files.left_out, warnings), root);
     }
     let allowed = "palm/<identity>/<n>.png and vein/<identity>/<n>.png, names such as 001_l_940_01.jpg (CASIA), \
                    Red/<palm>/<n> and NIR/<palm>/<n> (PolyU), palmprint/session1/<n> and palmvein/session1/<n> \
@@ -177,13 +180,6 @@ fn warn(warnings: &mut Vec<String>, what: &str, paths: &[PathBuf]) {
     }
 }
 
-/// The first few files, in backticks.
-fn first<'a>(paths: impl ExactSizeIterator<Item = &'a Path>) -> String {
-    let more = if paths.len() > NAMED { ", …" } else { "" };
-    let named: Vec<_> = paths.take(NAMED).map(|path| format!("`{}`", path.display())).collect();
-    named.join(", ") + more
-}
-
 /// A warning about pairs whose two pictures are of different sizes, told by the heads of the files; files that cannot be read
 /// are told when they are used.
 pub(super) fn of_two_sizes<'a>(pairs: impl Iterator<Item = &'a Pair>) -> Option<String> {
@@ -205,11 +201,13 @@ fn number(
     layout: &'static str,
     pairs: Vec<(String, Pair)>,
     least: usize,
-    mut warnings: Vec<String>,
+    (left_out, mut warnings): (LeftOut, Vec<String>),
     root: &Path,
 ) -> Result<PairList, DatasetError> {
     let mut of = BTreeMap::<String, Vec<Pair>>::new();
     for (identity, pair) in pairs {
+        let named = identity_name(&identity);
+        let identity = named.map_err(|source| DatasetError::IdentityName { path: pair.palm.clone(), source })?;
         of.entry(identity).or_default().push(pair);
     }
     let dropped: Vec<String> =
@@ -237,44 +235,67 @@ fn number(
         pairs.iter_mut().for_each(|pair| pair.class = class);
         all.extend(pairs);
     }
-    Ok(PairList { layout, classes, pairs: all, warnings })
+    Ok(PairList { layout, classes, pairs: all, left_out, warnings })
 }
 
 pub(super) fn identities(count: usize) -> String {
     if count == 1 { "1 identity".into() } else { format!("{count} identities") }
 }
 
-/// Lines of `palm,vein,identity[,session]`, in the order the header names; paths relative to `root`.
+/// Rows of palm, vein, identity and, if there, session, in columns of these names; paths relative to `root`.
 fn from_manifest(root: &Path, path: &Path) -> Result<Vec<(String, Pair)>, DatasetError> {
-    let text = std::fs::read_to_string(path).map_err(|source| DatasetError::Read { path: path.to_owned(), source })?;
-    let malformed = |line: usize, found: &str, allowed: &'static str| DatasetError::List {
+    let bytes = std::fs::read(path).map_err(|source| DatasetError::Read { path: path.to_owned(), source })?;
+    let table = Table::read(&bytes).map_err(|source| DatasetError::Table { path: path.to_owned(), source })?;
+    let malformed = |line: u64, found: &str, allowed: &'static str| DatasetError::List {
         path: path.to_owned(),
-        line,
+        line: line as usize,
         found: found.chars().take(120).collect(),
         allowed,
     };
-    let mut lines = text.lines().enumerate();
-    let header = lines.next().map_or("", |(_, line)| line.trim_start_matches('\u{feff}'));
-    let columns: Vec<String> = header.split(',').map(|name| name.trim().to_lowercase()).collect();
-    let column = |name: &str| columns.iter().position(|column| column == name);
-    let (Some(palm), Some(vein), Some(identity)) = (column("palm"), column("vein"), column("identity")) else {
-        return Err(malformed(1, header, "a header with the columns palm, vein and identity"));
+    let (Some(palm), Some(vein), Some(identity)) =
+        (table.column("palm"), table.column("vein"), table.column("identity"))
+    else {
+        return Err(malformed(1, &table.header().join(","), "a header with the columns palm, vein and identity"));
     };
-    let session = column("session");
-    let mut pairs = Vec::new();
-    for (at, line) in lines.filter(|(_, line)| !line.trim().is_empty()) {
-        let fields: Vec<&str> = line.split(',').map(str::trim).collect();
-        let field = |column: usize| fields.get(column).copied().filter(|field| !field.is_empty());
-        let (Some(palm), Some(vein), Some(identity)) = (field(palm), field(vein), field(identity)) else {
-            return Err(malformed(at + 1, line, "a palm picture, a vein picture and an identity, separated by commas"));
-        };
-        let session = match session.and_then(field) {
+    let session = table.column("session");
+    let mut pairs = Vec::with_capacity(table.rows().len());
+    let (mut people, mut seen) = (BTreeMap::new(), BTreeSet::new());
+    for row in table.rows() {
+        let wrong = |allowed| malformed(row.line, &row.cells.join(","), allowed);
+        let [palm, vein, identity] = [palm, vein, identity].map(|column| row.cells[column].as_str());
+        if palm.is_empty() || vein.is_empty() || identity.is_empty() {
+            return Err(wrong("a palm picture, a vein picture and an identity"));
+        }
+        let inside = || wrong("paths inside the manifest's folder, without `..`,");
+        let (palm, vein) = (below(root, palm).ok_or_else(inside)?, below(root, vein).ok_or_else(inside)?);
+        let session = match session.map(|column| row.cells[column].as_str()).filter(|text| !text.is_empty()) {
             None => 1,
-            Some(text) => text.parse().map_err(|_| malformed(at + 1, line, "a session that is a number"))?,
+            Some(text) => text.parse().map_err(|_| wrong("a session that is a number"))?,
         };
-        let name = Path::new(palm).file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let pair = Pair { palm: root.join(palm), vein: root.join(vein), class: 0, session, name };
-        pairs.push((identity.to_owned(), pair));
+        for picture in [&palm, &vein] {
+            if *people.entry(picture.clone()).or_insert_with(|| identity.to_owned()) != identity {
+                return Err(wrong("each picture under one identity"));
+            }
+        }
+        if !seen.insert((palm.clone(), vein.clone())) {
+            return Err(wrong("each pair once"));
+        }
+        let name = palm.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        pairs.push((identity.to_owned(), Pair { palm, vein, class: 0, session, name }));
     }
     Ok(pairs)
+}
+
+/// A path of a manifest below its folder; none for one that leads out of it: a manifest is data from elsewhere. Backslashes
+/// separate folders, too, as in tables from Windows, unless a file has them in its name.
+fn below(root: &Path, text: &str) -> Option<PathBuf> {
+    let as_written = root.join(text);
+    let text = match text.contains('\\') && !as_written.is_file() {
+        true => text.replace('\\', "/"),
+        false => text.to_owned(),
+    };
+    let inside = Path::new(&text).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    // `C:` begins a path of Windows.
+    let drive = text.as_bytes().get(1) == Some(&b':');
+    (inside && !drive).then(|| root.join(text))
 }

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::DatasetError;
+use super::{DatasetError, LeftOut};
 
 /// What a picture shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -190,6 +190,8 @@ pub struct PairList {
     pub classes: Vec<String>,
     /// The pairs, by class.
     pub pairs: Vec<Pair>,
+    /// What lies among the pictures and is not used; the warnings name it.
+    pub left_out: LeftOut,
     /// What was left out, and why; for stderr.
     pub warnings: Vec<String>,
 }
@@ -209,6 +211,8 @@ pub struct PairedDataset {
     pub val: Vec<Pair>,
     /// Pairs to test with; with [`SplitRule::People`] of classes from `num_classes` on.
     pub test: Vec<Pair>,
+    /// What lies among the pictures and is not used; the warnings name it.
+    pub left_out: LeftOut,
     /// What was left out, and why; for stderr.
     pub warnings: Vec<String>,
     base: PathBuf,
@@ -233,9 +237,9 @@ impl PairedDataset {
     /// # Errors
     /// See [`DatasetError`]; too few identities and shares that do not add up are ones too.
     pub fn open(root: &Path, options: &PairOptions) -> Result<Self, DatasetError> {
-        let PairList { layout, classes, pairs, warnings } = list::list(root, options, 2)?;
+        let PairList { layout, classes, pairs, left_out, warnings } = list::list(root, options, 2)?;
         let mut data = split::split(layout, classes, pairs, options)?;
-        data.warnings = warnings;
+        (data.left_out, data.warnings) = (left_out, warnings);
         data.base = root.to_owned();
         Ok(data)
     }

@@ -1,4 +1,4 @@
-//! What a picture's path says: whose hand, under which light, which sample of which session.
+//! What a picture's path says: whose hand, under which light, which sample, which session.
 
 use std::path::Path;
 
@@ -6,6 +6,7 @@ use regex_lite::{Captures, Regex};
 
 use super::{PairLayout, PairOptions};
 use crate::DatasetError;
+use crate::identity::text_of;
 
 /// Facts of one picture, by its path relative to the dataset's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +77,7 @@ impl Scheme {
 
     /// What the path, relative to the dataset's folder, says; none if it is not of this form.
     pub(super) fn read(&self, relative: &Path) -> Option<Named> {
-        let text: Vec<_> = relative.iter().map(|part| part.to_string_lossy()).collect();
+        let text: Vec<_> = relative.iter().map(text_of).collect();
         let text = text.join("/");
         let found = self.regex.captures(&text)?;
         let group = |name: &str| found.name(name).map(|group| group.as_str());

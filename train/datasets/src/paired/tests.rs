@@ -133,6 +133,60 @@ fn manifests_and_their_mistakes() {
     assert!(message().contains("line 2") && message().contains("`a.png,,7`"), "{}", message());
     write("palm,vein,identity\n");
     assert!(message().contains("no identity"), "{}", message());
+    for outside in ["/etc/passwd.png", "../x.png", "a/../../x.png", "C:\\x.png", "..\\x.png"] {
+        write(&format!("palm,vein,identity\na.png,{outside},7\n"));
+        assert!(message().contains("line 2") && message().contains("inside the manifest's folder"), "{}", message());
+    }
+    write("palm,vein,identity\na.png,b.png,7,left\n");
+    assert!(source(folder.path()).contains("line 2 has 4 cells, the header 3"), "{}", source(folder.path()));
+    write("palm,vein,identity\na.png,b.png,7\nc.png,b.png,8\n");
+    assert!(message().contains("line 3") && message().contains("under one identity"), "{}", message());
+    write("palm,vein,identity\na.png,b.png,7\n./a.png,b.png,7\n");
+    assert!(message().contains("line 3") && message().contains("each pair once"), "{}", message());
+    write("palm,vein,identity\na.png,b.png,\u{1b}[31m\n");
+    assert!(message().contains("cannot name an identity"), "{}", message());
+}
+
+/// What is wrong with the manifest.
+fn source(root: &Path) -> String {
+    let error = list_pairs(root, &PairOptions::default()).unwrap_err();
+    std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default()
+}
+
+#[test]
+fn manifests_are_what_spreadsheets_save() {
+    let folder = folder(&["p1/1.png", "p2/odd\\name.png"]);
+    let root = folder.path();
+    for separator in [",", ";"] {
+        let line = |palm: &str, identity: &str| {
+            format!("\"Smith, {identity}\"{separator}{palm}{separator}v{palm}{separator}x\r\n")
+        };
+        let header = ["\u{feff}Identity", "Palm", "vein", "extra"].join(separator) + "\r\n";
+        let text = header
+            + &line("p1\\1.png", "Anna")
+            + &line("p2/odd\\name.png", "Bob \"\"B.\"\"")
+            + &line("u.png", "Mu\u{308}");
+        std::fs::write(root.join("manifest.csv"), text).unwrap();
+        let list = list_pairs(root, &PairOptions::default()).unwrap();
+        assert_eq!(list.classes, ["Smith, Anna", "Smith, Bob \"B.\"", "Smith, M\u{fc}"]);
+        let palms: Vec<_> = list.pairs.iter().map(|pair| pair.palm.strip_prefix(root).unwrap().to_owned()).collect();
+        assert_eq!(
+            palms,
+            ["p1/1.png", "p2/odd\\name.png", "u.png"].map(PathBuf::from),
+            "a name with a backslash stays"
+        );
+    }
+}
+
+#[test]
+fn what_lies_among_pairs_is_said() {
+    let files = ["palm/1/a.png", "vein/1/a.png", "palm/1/b.webp", "palm/@eaDir/a.png/T.jpg", "vein/.hidden/1.png"];
+    let folder = folder(&files);
+    let list = list_pairs(folder.path(), &PairOptions::default()).unwrap();
+    assert_eq!((list.pairs.len(), list.classes.len()), (1, 1));
+    assert!(list.left_out.is_loss());
+    let said = list.warnings.join("\n");
+    assert!(said.contains(".webp") && said.contains("@eaDir") && said.contains(".hidden"), "{said}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use image::{ImageFormat, RgbImage};
-use report::base64;
+use report::data_uri;
 use train::checkpoint::Checkpoint;
 use train::history::EpochRecord;
 use train::model::{ControlNet, ControlNetConfig};
@@ -75,13 +75,13 @@ fn html(
     writeln!(
         page,
         "<div class=\"rows\"><div><span>source</span><span>truth</span><span>drawn</span></div>\
-         <img alt=\"sources, true pictures and drawn ones\" src=\"data:image/png;base64,{}\"></div>",
-        base64(png.get_ref())
+         <img alt=\"sources, true pictures and drawn ones\" src=\"{}\"></div>",
+        data_uri("png", png.get_ref())
     )?;
     page += &pose_table(poses);
     if let Some(Epochs { curves, records }) = epochs {
         if let Some(curves) = curves {
-            writeln!(page, "<h2>Curves</h2>\n<img alt=\"curves\" src=\"data:image/png;base64,{}\">", base64(&curves))?;
+            writeln!(page, "<h2>Curves</h2>\n<img alt=\"curves\" src=\"{}\">", data_uri("png", &curves))?;
         }
         let columns = ["total_loss", "image_loss", "pose_loss", "psnr", "ssim"];
         let heads = columns.map(|column| format!("<th>{}", column.replace('_', " "))).concat();

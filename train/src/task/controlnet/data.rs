@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use contract::preprocess::PictureError;
-use contract::{Colour, Filter, PictureSpec, Resize};
+use contract::{Filter, PictureSpec};
 use sha2::{Digest, Sha256};
 
 use crate::config::{ControlnetConfig, PoseSource};
