@@ -497,7 +497,8 @@ mod tests {
     fn every_picture_is_turned_as_its_exif_orientation_says() {
         let folder = tempfile::tempdir().unwrap();
         let upright = decode(&jpeg(folder.path(), None).0).unwrap();
-        let cases: [(u8, fn(&RgbImage) -> RgbImage); 4] = [
+        type Turn = fn(&RgbImage) -> RgbImage;
+        let cases: [(u8, Turn); 4] = [
             (1, RgbImage::clone),
             (3, image::imageops::rotate180),
             (6, image::imageops::rotate90),
