@@ -11,8 +11,8 @@ use std::time::Instant;
 use clap::{Parser, Subcommand};
 use contract::Axis;
 use export::{DEFAULT_OPSET, LARGEST_FILE, OPSETS, Runtime, bundle};
-use train::checkpoint::Checkpoint;
-use train::model::palmvein::Branch;
+use train::families::palmvein::net::Branch;
+use train::run::checkpoint::Checkpoint;
 
 use commands::format::Format;
 use commands::{ops, verify};

@@ -6,9 +6,10 @@ use std::process::Command;
 
 use burn::tensor::{Device, TensorData};
 use contract::{Axis, Filter, ModelContract};
-use train::checkpoint::{self, Record};
-use train::model::{ControlNet, ControlNetConfig, EncoderKind, StateDict};
-use train::task::controlnet;
+use train::families::controlnet::net::{ControlNet, ControlNetConfig, EncoderKind};
+use train::families::controlnet::task as controlnet;
+use train::run::checkpoint::{self, Record};
+use train::weights::StateDict;
 
 use crate::kept;
 

@@ -4,7 +4,7 @@
 
 use burn::tensor::{Device, Tensor};
 use export::Exporter;
-use train::model::{ReidNet, ReidNetConfig};
+use train::families::reid::net::{ReidNet, ReidNetConfig};
 
 use crate::{batch_of, operators, verified};
 

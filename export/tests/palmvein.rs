@@ -7,10 +7,10 @@ use std::process::Command;
 
 use burn::tensor::Device;
 use contract::ModelContract;
-use train::checkpoint::{self, Record};
-use train::model::StateDict;
-use train::model::palmvein::{Mixer, PalmVeinNet};
-use train::task::palmvein::{Common, FAMILY, FusionKind, Stage2Config};
+use train::families::palmvein::net::{Mixer, PalmVeinNet};
+use train::families::palmvein::{Common, FAMILY, FusionKind, Stage2Config};
+use train::run::checkpoint::{self, Record};
+use train::weights::StateDict;
 
 use crate::kept;
 

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use burn::tensor::Device;
-use train::checkpoint::{self, Record};
-use train::config::ReidConfig;
-use train::model::{ReidNet, ReidNetConfig, StateDict};
-use train::task::reid;
+use train::families::reid::net::{ReidNet, ReidNetConfig};
+use train::families::reid::settings::ReidConfig;
+use train::families::reid::task as reid;
+use train::run::checkpoint::{self, Record};
+use train::weights::StateDict;
 
 /// A checkpoint of an untrained LMBN_n for small pictures.
 fn checkpoint(path: &Path, change: impl FnOnce(&mut Record)) {

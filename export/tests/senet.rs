@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use burn::tensor::Device;
-use train::checkpoint::{self, Record};
-use train::model::StateDict;
-use train::model::senet::{SenetNetConfig, SenetTripletNetwork};
-use train::task::senet::FAMILY;
+use train::families::senet::net::{SenetNetConfig, SenetTripletNetwork};
+use train::families::senet::task::FAMILY;
+use train::run::checkpoint::{self, Record};
+use train::weights::StateDict;
 
 use crate::kept;
 

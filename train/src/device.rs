@@ -2,7 +2,7 @@
 //! for by name is taken or refused, never replaced.
 //!
 //! ```
-//! use train::device::{self, DeviceName};
+//! use train::device::{DeviceName, self};
 //!
 //! let device = device::open("cpu".parse()?)?;
 //! assert_eq!(device::name(&device), "cpu");
@@ -129,10 +129,7 @@ fn wgpu() -> Result<Device, DeviceError> {
     Err(DeviceError::NotCompiled { device: DeviceName::Wgpu, feature: "wgpu" })
 }
 
-/// Whether it is the CPU, with or without autodiff.
-pub fn is_cpu(device: &Device) -> bool {
-    plain(device) == Device::flex()
-}
+pub use kernels::is_cpu;
 
 /// What a device is called, for people and `run.json`: the name that `--device` takes.
 pub fn name(device: &Device) -> String {

@@ -9,12 +9,13 @@
 //! use burn::module::Module;
 //! use burn::optim::GradientsParams;
 //! use burn::tensor::Device;
-//! use train::checkpoint::{self, Checkpoint, Record};
-//! use train::config::ReidConfig;
-//! use train::engine::Task;
-//! use train::model::{ReidNet, StateDict};
-//! use train::optim::Optimizer;
-//! use train::task::reid::{self, ReidTask};
+//! use train::run::checkpoint::{Checkpoint, Record, self};
+//! use train::families::reid::settings::ReidConfig;
+//! use train::run::engine::Task;
+//! use train::families::reid::net::ReidNet;
+//! use train::weights::StateDict;
+//! use train::run::optim::Optimizer;
+//! use train::families::reid::task::{ReidTask, self as reid};
 //!
 //! # let folder = tempfile::tempdir()?;
 //! # let size = fixtures::Size { height: 32, width: 32 };
@@ -46,33 +47,35 @@
 //! let path = folder.path().join("net.safetensors");
 //! checkpoint::save_weights(&path, &StateDict::of(&net), &record)?;
 //! assert!(Checkpoint::open(&path)?.record.metrics["mAP"] > 0.0);
-//! # Ok::<(), train::engine::TaskError>(())
+//! # Ok::<(), train::run::engine::TaskError>(())
 //! ```
 
-pub mod amp;
-pub mod checkpoint;
-pub mod config;
-mod curves;
+mod cli;
+mod commands;
+pub mod data;
 pub mod device;
-pub mod engine;
-pub mod evaluate;
-mod events;
-pub mod faces;
-pub mod history;
-pub mod loader;
-pub mod log;
+pub mod families;
 pub mod loss;
-pub mod model;
-pub mod ops;
-pub mod optim;
-pub mod palmdata;
+pub mod nn;
 pub mod rng;
-pub mod sampler;
-pub mod schedule;
-pub mod task;
-pub mod transforms;
+pub mod run;
+pub mod weights;
+pub mod words;
 
-pub use curves::channel_curves;
+use std::process::ExitCode;
 
 /// Version of Burn that this is built with.
 pub const BURN_VERSION: &str = "0.22.1";
+
+/// The program `train`: reads its arguments, does what they ask, and says how it ended.
+pub fn main() -> ExitCode {
+    let cli = match cli::parse() {
+        Ok(cli) => cli,
+        // Help goes to stdout with exit code 0, a wrong flag to stderr with 2: clap's conventions are ours.
+        Err(error) => error.exit(),
+    };
+    match commands::run(cli) {
+        Ok(code) => code,
+        Err(error) => terminal::fail(error.as_ref()),
+    }
+}

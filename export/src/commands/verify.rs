@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use export::{Bundle, Check, LARGEST_FILE, Outcome, Runtime};
-use train::checkpoint::Checkpoint;
-use train::model::palmvein::Branch;
+use train::families::palmvein::net::Branch;
+use train::run::checkpoint::Checkpoint;
 
 use super::format::Format;
 use crate::families::{Network, Options};

@@ -4,9 +4,10 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use contract::{Axis, Colour, InputSpec, ModelContract, OutputSpec, PictureOutput};
 use export::ExportedModel;
-use train::checkpoint::Checkpoint;
-use train::model::{ControlNet, ControlNetConfig, EMBEDDING, EncoderKind, Partial, StateDict};
-use train::task::controlnet;
+use train::families::controlnet::net::{ControlNet, ControlNetConfig, EMBEDDING, EncoderKind};
+use train::families::controlnet::task as controlnet;
+use train::run::checkpoint::Checkpoint;
+use train::weights::{Partial, StateDict};
 
 use super::Options;
 
@@ -26,7 +27,7 @@ pub fn export(
     let source = match config.encoder {
         EncoderKind::Embedding => InputSpec::numbers("embedding", batch(), EMBEDDING, "face embedding of the source"),
         EncoderKind::Conv | EncoderKind::Resnet50 => {
-            InputSpec::picture("image", batch(), controlnet::picture_spec(config.size))
+            InputSpec::picture("image", batch(), train::families::controlnet::data::picture_spec(config.size))
         }
     };
     let pose = InputSpec::numbers("pose", batch(), config.angles, "pose wanted: yaw, pitch, roll in degrees");

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use contract::{Axis, Exporter as ExporterFacts, ModelContract, Training};
 use export::{ExportedModel, Exporter};
-use train::checkpoint::{Checkpoint, CheckpointError};
-use train::model::palmvein::Branch;
+use train::families::palmvein::net::Branch;
+use train::run::checkpoint::{Checkpoint, CheckpointError};
 
 /// What the flags say of a model of any family.
 #[derive(Debug, Clone)]
@@ -84,10 +84,10 @@ impl Network {
     /// If the family is not known or the checkpoint malformed.
     pub fn open(checkpoint: &Checkpoint, branch: Option<Branch>) -> anyhow::Result<Self> {
         match checkpoint.record.family.as_str() {
-            train::task::controlnet::FAMILY => Ok(Self::Controlnet(Box::new(controlnet::open(checkpoint)?))),
-            train::task::reid::FAMILY => Ok(Self::Reid(Box::new(reid::open(checkpoint)?))),
-            train::task::senet::FAMILY => Ok(Self::Senet(Box::new(senet::open(checkpoint)?))),
-            train::task::palmvein::FAMILY | train::task::palmvein::STAGE1_FAMILY => {
+            train::families::controlnet::task::FAMILY => Ok(Self::Controlnet(Box::new(controlnet::open(checkpoint)?))),
+            train::families::reid::task::FAMILY => Ok(Self::Reid(Box::new(reid::open(checkpoint)?))),
+            train::families::senet::task::FAMILY => Ok(Self::Senet(Box::new(senet::open(checkpoint)?))),
+            train::families::palmvein::FAMILY | train::families::palmvein::STAGE1_FAMILY => {
                 Ok(Self::PalmVein(Box::new(palmvein::open(checkpoint, branch)?)))
             }
             family => {
@@ -97,9 +97,9 @@ impl Network {
                     found,
                     allowed: format!(
                         "`{}`, `{}` or `{}`",
-                        train::task::reid::FAMILY,
-                        train::task::senet::FAMILY,
-                        train::task::controlnet::FAMILY
+                        train::families::reid::task::FAMILY,
+                        train::families::senet::task::FAMILY,
+                        train::families::controlnet::task::FAMILY
                     ),
                 }
                 .into())

@@ -5,11 +5,11 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use contract::{Axis, EmbeddingSpec, InputSpec, ModelContract, OutputSpec};
 use export::ExportedModel;
-use train::checkpoint::Checkpoint;
-use train::model::palmvein::{
+use train::families::palmvein::net::{
     Branch, Details, Features, PalmVeinNet, PalmVeinNetConfig, Stage1Net, Stage1NetConfig, load_whole,
 };
-use train::task::palmvein::{FAMILY, STAGE1_FAMILY, Stage1Config, Stage2Config};
+use train::families::palmvein::{FAMILY, STAGE1_FAMILY, Stage1Config, Stage2Config};
+use train::run::checkpoint::Checkpoint;
 
 use super::Options;
 
@@ -64,8 +64,8 @@ pub fn open(checkpoint: &Checkpoint, branch: Option<Branch>) -> anyhow::Result<P
     }
     let network = Stage1NetConfig { branch, backbone: network.backbone(branch), classes: 0, identity: None };
     let mut net = Stage1Net::new(&network, 0, &device)?;
-    let tensors = train::model::palmvein::read_backbone(&checkpoint.path, branch)?;
-    train::model::palmvein::load_backbone(&checkpoint.path, tensors, branch.name(), &mut net.model)?;
+    let tensors = train::families::palmvein::net::read_backbone(&checkpoint.path, branch)?;
+    train::families::palmvein::net::load_backbone(&checkpoint.path, tensors, branch.name(), &mut net.model)?;
     let img_size = config.common.img_size;
     Ok(PalmVein::Branch(Box::new(Single { net: net.valid(), network, img_size })))
 }
@@ -88,7 +88,7 @@ pub fn export(
 }
 
 fn picture(name: &str, batch: &Axis, side: usize) -> InputSpec {
-    InputSpec::picture(name, batch.clone(), train::palmdata::picture_spec([side; 2]))
+    InputSpec::picture(name, batch.clone(), train::families::palmvein::data::picture_spec([side; 2]))
 }
 
 fn rows(name: &str, meaning: &str, shape: Vec<Axis>) -> OutputSpec {

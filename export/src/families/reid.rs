@@ -5,10 +5,11 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use contract::{Axis, EmbeddingSpec, InputSpec, ModelContract, OutputSpec};
 use export::ExportedModel;
-use train::checkpoint::Checkpoint;
-use train::config::ReidConfig;
-use train::model::{Partial, ReidNet, ReidNetConfig, StateDict};
-use train::task::reid;
+use train::families::reid::net::{ReidNet, ReidNetConfig};
+use train::families::reid::settings::ReidConfig;
+use train::families::reid::task as reid;
+use train::run::checkpoint::Checkpoint;
+use train::weights::{Partial, StateDict};
 
 use super::Options;
 

@@ -5,10 +5,10 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use contract::{Axis, InputSpec, ModelContract, OutputSpec};
 use export::ExportedModel;
-use train::checkpoint::Checkpoint;
-use train::model::Masks;
-use train::model::senet::{SenetNetConfig, SenetTripletNetwork, load};
-use train::task::senet::FAMILY;
+use train::families::senet::net::{SenetNetConfig, SenetTripletNetwork, load};
+use train::families::senet::task::FAMILY;
+use train::nn::dropout::Masks;
+use train::run::checkpoint::Checkpoint;
 
 use super::Options;
 

@@ -2,14 +2,15 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
-use train::model::palmvein::{
+use train::families::controlnet::net::{ControlNet, ControlNetConfig, EMBEDDING, EncoderKind};
+use train::families::palmvein::net::{
     BackboneConfig, Branch, ConvNextConfig, EfficientVitConfig, FusionConfig, Mixer, PalmVeinNet, PalmVeinNetConfig,
     Stage1Net, Stage1NetConfig,
 };
-use train::model::senet::{SenetNetConfig, SenetTripletNetwork};
-use train::model::{ControlNet, ControlNetConfig, EMBEDDING, EncoderKind, Masks, ReidNet, ReidNetConfig};
+use train::families::reid::net::{ReidNet, ReidNetConfig};
+use train::families::senet::net::{SenetNetConfig, SenetTripletNetwork};
+use train::nn::dropout::Masks;
 
-use super::plain::{Arithmetic, Convolutional, Perceptron, Resized, Sound};
 use crate::networks::block;
 use crate::networks::convnext::ConvNext;
 use crate::networks::gpt::{Gpt, TOKENS};
@@ -20,6 +21,8 @@ use crate::networks::resnet::ResNet;
 use crate::networks::unet::UNet;
 use crate::networks::vit::Vit;
 use crate::{Given, Taken, filled};
+
+use super::plain::{Arithmetic, Convolutional, Perceptron, Resized, Sound};
 
 /// An input of a network: its first axis is the batch.
 pub struct Input {

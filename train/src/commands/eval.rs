@@ -5,26 +5,32 @@ use std::process::ExitCode;
 use anyhow::bail;
 use burn::module::Module;
 use terminal::EXIT_NO;
-use train::checkpoint::Checkpoint;
-use train::config::ReidConfig;
-use train::device;
-use train::evaluate::{EvalReport, RANKS, Reading, warn_when_collapsed};
-use train::model::{Partial, ReidNet, ReidNetConfig, StateDict};
-use train::task::{controlnet, palmvein, reid, senet};
 
-use crate::cli::EvalArgs;
+use crate::device;
+use crate::families::controlnet::task as controlnet;
+use crate::families::palmvein;
+use crate::families::reid::evaluate::{EvalReport, RANKS, Reading, warn_when_collapsed};
+use crate::families::reid::net::{ReidNet, ReidNetConfig};
+use crate::families::reid::settings::ReidConfig;
+use crate::families::reid::task as reid;
+use crate::families::senet::task as senet;
+use crate::run::checkpoint::Checkpoint;
+use crate::run::flags::EvalArgs;
+use crate::weights::{Partial, StateDict};
 
 /// `train eval`.
 pub fn eval(args: &EvalArgs) -> anyhow::Result<ExitCode> {
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     match checkpoint.record.family.as_str() {
-        palmvein::FAMILY | palmvein::STAGE1_FAMILY => return super::palmvein::eval(args, &checkpoint),
-        controlnet::FAMILY => return super::controlnet::eval(args, &checkpoint),
+        palmvein::FAMILY | palmvein::STAGE1_FAMILY => {
+            return crate::families::palmvein::command::eval(args, &checkpoint);
+        }
+        controlnet::FAMILY => return crate::families::controlnet::command::eval(args, &checkpoint),
         family if args.report.is_some() => bail!(
             "--report writes pages of the families palmvein and controlnet; `{}` is of the family `{family}`",
             checkpoint.path.display()
         ),
-        senet::FAMILY => return super::senet::eval(args, &checkpoint),
+        senet::FAMILY => return crate::families::senet::command::eval(args, &checkpoint),
         _ => {}
     }
     let network: ReidNetConfig = checkpoint.network(reid::FAMILY)?;

@@ -6,17 +6,21 @@ use anyhow::Context;
 use burn::tensor::Device;
 use clap::ValueEnum;
 use serde_json::json;
-use train::checkpoint::{self, Checkpoint, Record};
-use train::config::{ControlnetConfig, ReidConfig, SenetConfig};
-use train::model::palmvein::{BackboneConfig, Branch, load_network, load_single};
-use train::model::{Partial, ReidNet, StateDict};
-use train::task::palmvein::{self, Common, FusionKind, Stage1Config, Stage2Config};
-use train::task::reid;
 
-use super::attention;
-use super::run::record;
-use super::{command_line, foreign};
-use crate::cli::{Format, ImportArgs, InspectArgs};
+use crate::families::controlnet::settings::ControlnetConfig;
+use crate::families::faces::reference as foreign;
+use crate::families::palmvein::attention;
+use crate::families::palmvein::net::{BackboneConfig, Branch, load_network, load_single};
+use crate::families::palmvein::{self, Common, FusionKind, Stage1Config, Stage2Config};
+use crate::families::reid::net::ReidNet;
+use crate::families::reid::settings::ReidConfig;
+use crate::families::reid::task as reid;
+use crate::families::senet::settings::SenetConfig;
+use crate::run::checkpoint::{self, Checkpoint, Record};
+use crate::run::directory::command_line;
+use crate::run::directory::record;
+use crate::run::flags::{Format, ImportArgs, InspectArgs};
+use crate::weights::{Partial, StateDict};
 
 /// `train import`.
 pub fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
@@ -110,7 +114,7 @@ fn import_branch(args: &ImportArgs, branch: Branch) -> anyhow::Result<ExitCode> 
 pub fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     if args.channels {
-        return super::channels::channels(args, &checkpoint);
+        return crate::families::senet::channels::channels(args, &checkpoint);
     }
     if let Some(folder) = &args.attention {
         let summaries = attention::draw(&checkpoint, args.data_dir.as_deref(), args.pairs, folder)?;

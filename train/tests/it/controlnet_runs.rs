@@ -5,7 +5,8 @@ use std::path::Path;
 use burn::tensor::{Device, TensorData};
 use fixtures::{HeadsConfig, heads};
 use serde_json::Value;
-use train::model::{ControlNet, ControlNetConfig, EncoderKind, StateDict};
+use train::families::controlnet::net::{ControlNet, ControlNetConfig, EncoderKind};
+use train::weights::StateDict;
 
 use super::support::{Python, json, tensors, train, write_pth};
 

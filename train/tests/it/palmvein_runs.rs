@@ -4,11 +4,11 @@ use std::path::Path;
 
 use burn::tensor::{Device, TensorData};
 use fixtures::{PalmConfig, palms};
-use train::checkpoint::Checkpoint;
-use train::model::StateDict;
-use train::model::palmvein::{
+use train::families::palmvein::net::{
     Branch, ConvNextConfig, EfficientVitConfig, FusionConfig, PalmVeinNet, PalmVeinNetConfig,
 };
+use train::run::checkpoint::Checkpoint;
+use train::weights::StateDict;
 
 use crate::support::{Ended, Python, json, tensors, train, write_pth};
 

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use train::checkpoint::Checkpoint;
+use train::run::checkpoint::Checkpoint;
 
 use crate::support::{self, Ended, command, files, json, pictures, small, tensors, train};
 

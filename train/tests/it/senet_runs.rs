@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, TensorData};
 use files::npy::encode;
 use fixtures::{FaceFeaturesConfig, face_features};
-use train::model::StateDict;
-use train::model::senet::{SenetNetConfig, SenetTripletNetwork};
+use train::families::senet::net::{SenetNetConfig, SenetTripletNetwork};
+use train::weights::StateDict;
 
 use crate::support::{Python, json, tensors, train, write_pth};
 

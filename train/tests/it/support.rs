@@ -9,8 +9,9 @@ use burn::module::Module;
 use burn::tensor::{Device, TensorData};
 use safetensors::SafeTensors;
 use serde_json::Value;
-use train::model::{ReidNet, ReidNetConfig, StateDict};
+use train::families::reid::net::{ReidNet, ReidNetConfig};
 use train::rng::Rng;
+use train::weights::StateDict;
 
 /// What a program said and how it ended.
 #[derive(Debug)]

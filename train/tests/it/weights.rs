@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use burn::tensor::TensorData;
-use train::model::{Partial, ReidNet, StateDict};
+use train::families::reid::net::ReidNet;
+use train::weights::{Partial, StateDict};
 
 use crate::support::{Python, json, network, train, write_pth};
 
@@ -249,8 +250,8 @@ fn import_makes_a_checkpoint_that_others_open() {
 
     // Weights are no checkpoint, and a checkpoint of another family is none of ours.
     train(at, &["eval", "weights.pth"]).refused(&["weights.pth` carries no record", "train import"]);
-    let other = train::checkpoint::Record { family: "palm".into(), ..Default::default() };
-    train::checkpoint::save_weights(&at.join("palm.safetensors"), &StateDict::of(&source), &other).unwrap();
+    let other = train::run::checkpoint::Record { family: "palm".into(), ..Default::default() };
+    train::run::checkpoint::save_weights(&at.join("palm.safetensors"), &StateDict::of(&source), &other).unwrap();
     train(at, &["eval", "palm.safetensors"])
         .refused(&["palm.safetensors` is a checkpoint of the family `palm`", "`reid`"]);
     train(

@@ -6,9 +6,10 @@ use burn::tensor::{Int, Tensor, TensorData};
 use contract::fill::blocks;
 use fixtures::Golden;
 use serde_json::Value;
+use train::families::reid::net::ReidNet;
 use train::loss::{LossParams, LossSum, LossTerms};
-use train::model::{ReidNet, StateDict};
-use train::optim::{Optimizer, OptimizerConfig};
+use train::run::optim::{Optimizer, OptimizerConfig};
+use train::weights::StateDict;
 
 use super::lmbn_n::filled;
 use super::{device, gradients_by_key, slack};

@@ -6,10 +6,11 @@ use contract::fill::fill;
 use fixtures::Golden;
 use metrics::picture::psnr;
 use serde_json::Value;
-use train::config::OptimizerKind;
+use train::families::controlnet::net::{ControlNet, ControlNetConfig, EncoderKind, encoder_of};
 use train::loss::PictureLoss;
-use train::model::{ControlNet, ControlNetConfig, EncoderKind, StateDict, encoder_of};
-use train::optim::{Optimizer, OptimizerConfig};
+use train::run::optim::OptimizerKind;
+use train::run::optim::{Optimizer, OptimizerConfig};
+use train::weights::StateDict;
 
 use super::{
     case, compare, device, drawn, fill_by_name, gradients_by_key, norm, output_difference, outputs, same_state, scale,

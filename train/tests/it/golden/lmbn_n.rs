@@ -5,7 +5,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use contract::fill::{blocks, fill};
 use fixtures::Golden;
 use serde_json::Value;
-use train::model::{ReidNet, ReidNetConfig, StateDict};
+use train::families::reid::net::{ReidNet, ReidNetConfig};
+use train::weights::StateDict;
 
 use super::{device, fill_by_name, same_state, slack, values};
 

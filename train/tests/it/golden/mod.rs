@@ -16,7 +16,7 @@ use contract::fill::fill;
 use fixtures::Golden;
 use safetensors::SafeTensors;
 use serde_json::Value;
-use train::model::StateDict;
+use train::weights::StateDict;
 
 /// Where networks are compared with their references: on the CPU, or where `VITRINE_TEST_DEVICE` says, as `--device` takes it.
 /// `ci/bench gpu --golden` is who asks for another.

@@ -6,13 +6,13 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use contract::fill::fill;
 use fixtures::Golden;
 use serde_json::Value;
-use train::loss::{CosineTriplet, CrossEntropy, FusionLoss, FusionMode, FusionTerms, LossTerms, Mining};
-use train::model::StateDict;
-use train::model::palmvein::{
+use train::families::palmvein::net::{
     ArcFaceConfig, ArcMarginProduct, Backbones, BranchDetails, ConvNext, ConvNextConfig, CosineHead, Details,
     EfficientVit, EfficientVitConfig, Features, Fusion, FusionConfig, LocalWindow, Mixer, PalmVeinNet,
     PalmVeinNetConfig, Parts,
 };
+use train::loss::{CosineTriplet, CrossEntropy, FusionLoss, FusionMode, FusionTerms, LossTerms, Mining};
+use train::weights::StateDict;
 
 use super::{device, fill_by_name, gradients_by_key, norm, same_state, slack, values};
 
@@ -524,7 +524,7 @@ fn efficientvit_gradients_match_the_reference() {
 
 #[test]
 fn steps_of_adam_match_the_reference() {
-    use train::optim::{Optimizer, OptimizerConfig};
+    use train::run::optim::{Optimizer, OptimizerConfig};
     let golden = golden();
     let device = device().autodiff();
     let labels = classes(&[0, 17, 99, 17], &device);

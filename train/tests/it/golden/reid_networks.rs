@@ -4,15 +4,17 @@ use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use contract::fill::{blocks, fill};
 use fixtures::Golden;
-use train::config::ReidConfig;
-use train::engine::Task;
-use train::model::{Partial, ReidNet, ReidNetConfig, StateDict};
-use train::optim::{Optimizer, OptimizerConfig};
-use train::task::reid::{self, ReidTask};
+use train::families::reid::net::{ReidNet, ReidNetConfig};
+use train::families::reid::settings::ReidConfig;
+use train::families::reid::task::{self as reid, ReidTask};
+use train::run::engine::Task;
+use train::run::optim::{Optimizer, OptimizerConfig};
+use train::weights::{Partial, StateDict};
+
+use crate::support::pictures;
 
 use super::lmbn_n::{difference, images};
 use super::{device, fill_by_name, filled_state, same_state, slack, values};
-use crate::support::pictures;
 
 const CLASSES: usize = 751;
 

@@ -6,10 +6,13 @@ use burn::tensor::{Device, Tensor, TensorData};
 use contract::fill::fill;
 use fixtures::Golden;
 use serde_json::Value;
+use train::families::senet::net::{
+    DualBranchConfig, DualBranchSenet, SeBlock, SenetNetConfig, SenetTripletNetwork, senet_of,
+};
 use train::loss::{AngleTriplet, AngleTripletTerms, IdentityPreserving};
-use train::model::senet::{DualBranchConfig, DualBranchSenet, SeBlock, SenetNetConfig, SenetTripletNetwork, senet_of};
-use train::model::{Masks, StateDict};
-use train::optim::{Optimizer, OptimizerConfig, OptimizerKind};
+use train::nn::dropout::Masks;
+use train::run::optim::{Optimizer, OptimizerConfig, OptimizerKind};
+use train::weights::StateDict;
 
 use super::{
     case, compare, device, drawn, fill_by_name, gradients_by_key, norm, numbers, outputs, same_state, scale, slack,

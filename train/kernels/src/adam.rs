@@ -1,0 +1,97 @@
+//! A step of Adam in one pass over memory, in place where nobody else holds the weights.
+
+use burn::backend::Flex;
+use burn::backend::flex::FlexTensor;
+use burn::tensor::Tensor;
+use macerator::{Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::loops::dispatch;
+use super::{OWN, Site, packed, values};
+
+/// Values of one thread's task.
+const SHARE: usize = 1 << 15;
+
+/// Numbers of one step, the same for all weights.
+#[derive(Debug, Clone, Copy)]
+pub struct AdamStep {
+    /// L2 penalty, added to the gradient.
+    pub penalty: f64,
+    /// Share of a weight that is kept before the step: decoupled decay.
+    pub kept: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// What the root of the second moment is divided by.
+    pub root: f64,
+    /// Factor of the direction.
+    pub rate: f64,
+}
+
+/// Value, first and second moment after a step from value, both moments and gradient. Bits are those of the same arithmetic on
+/// whole tensors.
+///
+/// # Errors
+/// The four tensors, unchanged, where one is not on the CPU or own operations are off.
+pub fn adam(tensors: [Tensor<1>; 4], step: &AdamStep) -> Result<[Tensor<1>; 3], Box<[Tensor<1>; 4]>> {
+    if !*OWN {
+        return Err(Box::new(tensors));
+    }
+    let found = tensors.each_ref().map(Site::plain);
+    let [Some(value), Some(moment1), Some(moment2), Some(gradient)] = found else {
+        return Err(Box::new(tensors));
+    };
+    // They would count as other holders.
+    drop(tensors);
+    let [mut value, mut moment1, mut moment2] = [value, moment1, moment2].map(whole);
+    let gradient = packed(gradient);
+    let parts = value
+        .storage_mut::<f32>()
+        .par_chunks_mut(SHARE)
+        .zip(moment1.storage_mut::<f32>().par_chunks_mut(SHARE))
+        .zip(moment2.storage_mut::<f32>().par_chunks_mut(SHARE))
+        .zip(values(&gradient).par_chunks(SHARE));
+    parts.for_each(|(((value, moment1), moment2), gradient)| {
+        dispatch(Update { step, value, moment1, moment2, gradient });
+    });
+    Ok([value, moment1, moment2].map(Tensor::from_primitive::<Flex>))
+}
+
+/// The tensor with its values one after the other and nothing else in its memory.
+fn whole(tensor: FlexTensor) -> FlexTensor {
+    let alone = tensor.is_contiguous() && tensor.storage::<f32>().len() == tensor.layout().shape().num_elements();
+    if alone { tensor } else { tensor.to_contiguous() }
+}
+
+struct Update<'a> {
+    step: &'a AdamStep,
+    value: &'a mut [f32],
+    moment1: &'a mut [f32],
+    moment2: &'a mut [f32],
+    gradient: &'a [f32],
+}
+
+impl WithSimd for Update<'_> {
+    type Output = ();
+
+    // A plain loop, which the compiler makes as wide as the processor this is compiled for.
+    #[inline(always)]
+    fn with_simd<S: Simd>(self) {
+        let Self { step, value, moment1, moment2, gradient } = self;
+        let [penalty, kept, root] = [step.penalty, step.kept, step.root].map(|number| number as f32);
+        let [beta1, new1] = [step.beta1, 1.0 - step.beta1].map(|number| number as f32);
+        let [beta2, new2] = [step.beta2, 1.0 - step.beta2].map(|number| number as f32);
+        let [epsilon, rate] = [step.epsilon, step.rate].map(|number| number as f32);
+        let weights = value.iter_mut().zip(moment1).zip(moment2).zip(gradient);
+        for (((value, moment1), moment2), gradient) in weights {
+            let old = *value * kept;
+            let gradient = if penalty == 0.0 { *gradient } else { *gradient + old * penalty };
+            *moment1 = *moment1 * beta1 + gradient * new1;
+            *moment2 = *moment2 * beta2 + gradient * gradient * new2;
+            *value = old - *moment1 / (moment2.sqrt() / root + epsilon) * rate;
+        }
+    }
+}

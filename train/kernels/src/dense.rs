@@ -1,0 +1,243 @@
+//! Convolution without groups as matrix products. Patches are laid out while the product packs its operand, never as a whole.
+
+use rayon::prelude::*;
+
+use super::loops::{Columns, Packed, outer_sum, product};
+
+/// Sizes of a convolution; kernel, stride and padding may differ by axis (rows first).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    /// Input channels.
+    pub input: usize,
+    /// Output channels.
+    pub output: usize,
+    /// Height and width before.
+    pub size: [usize; 2],
+    /// Height and width of the kernel.
+    pub kernel: [usize; 2],
+    /// Steps of the kernel.
+    pub stride: [usize; 2],
+    /// Zeros on either side.
+    pub padding: [usize; 2],
+}
+
+impl Geometry {
+    /// Height and width after.
+    pub fn out_size(&self) -> [usize; 2] {
+        std::array::from_fn(|k| (self.size[k] + 2 * self.padding[k] - self.kernel[k]) / self.stride[k] + 1)
+    }
+
+    fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+
+    fn pixels(&self) -> usize {
+        self.size[0] * self.size[1]
+    }
+
+    fn out_pixels(&self) -> usize {
+        self.out_size().iter().product()
+    }
+
+    /// Whether patches are the pixels as they are.
+    fn is_plain(&self) -> bool {
+        self.kernel == [1, 1] && self.stride == [1, 1] && self.padding == [0, 0]
+    }
+}
+
+/// Matrix in memory, row after row.
+struct Plain<'a> {
+    values: &'a [f32],
+    width: usize,
+}
+
+impl Columns for Plain<'_> {
+    #[inline(always)]
+    fn fill(&self, row: usize, first: usize, out: &mut [f32]) {
+        out.copy_from_slice(&self.values[row * self.width + first..][..out.len()]);
+    }
+
+    #[inline(always)]
+    fn lying(&self, row: usize, first: usize, count: usize) -> Option<&[f32]> {
+        Some(&self.values[row * self.width + first..][..count])
+    }
+}
+
+/// What the kernel's taps see: a row per channel and tap, a column per output pixel.
+struct Patches<'a> {
+    image: &'a [f32],
+    geometry: Geometry,
+}
+
+impl Columns for Patches<'_> {
+    fn fill(&self, row: usize, first: usize, out: &mut [f32]) {
+        let Geometry { size: [height, width], kernel, stride, padding, .. } = self.geometry;
+        let [_, out_width] = self.geometry.out_size();
+        let (channel, tap) = (row / self.geometry.taps(), row % self.geometry.taps());
+        let image = &self.image[channel * height * width..][..height * width];
+        for_rows(first, out, out_width, |y, x, out| {
+            let source = (y * stride[0] + tap / kernel[1]).checked_sub(padding[0]).filter(|&y| y < height);
+            let row = source.map_or(&[][..], |y| &image[y * width..][..width]);
+            let start = (x * stride[1] + tap % kernel[1]) as isize - padding[1] as isize;
+            if stride[1] == 1 {
+                copy_shifted(row, start, out);
+            } else {
+                for (k, out) in out.iter_mut().enumerate() {
+                    let x = usize::try_from(start + (k * stride[1]) as isize);
+                    *out = x.ok().and_then(|x| row.get(x)).copied().unwrap_or(0.0);
+                }
+            }
+        });
+    }
+}
+
+/// The output's gradient as the input sees it: a row per output channel and tap, a column per input pixel.
+struct Spread<'a> {
+    grad: &'a [f32],
+    geometry: Geometry,
+}
+
+impl Columns for Spread<'_> {
+    fn fill(&self, row: usize, first: usize, out: &mut [f32]) {
+        let Geometry { size: [_, width], kernel, stride, padding, .. } = self.geometry;
+        let [out_height, out_width] = self.geometry.out_size();
+        let (channel, tap) = (row / self.geometry.taps(), row % self.geometry.taps());
+        let image = &self.grad[channel * out_height * out_width..][..out_height * out_width];
+        for_rows(first, out, width, |y, x, out| {
+            let source = (y + padding[0]).checked_sub(tap / kernel[1]).filter(|y| y % stride[0] == 0);
+            let source = source.map(|y| y / stride[0]).filter(|&y| y < out_height);
+            let row = source.map_or(&[][..], |y| &image[y * out_width..][..out_width]);
+            let start = (x + padding[1]) as isize - (tap % kernel[1]) as isize;
+            if stride[1] == 1 {
+                copy_shifted(row, start, out);
+            } else {
+                for (k, out) in out.iter_mut().enumerate() {
+                    let x = usize::try_from(start + k as isize).ok().filter(|x| x % stride[1] == 0);
+                    *out = x.and_then(|x| row.get(x / stride[1])).copied().unwrap_or(0.0);
+                }
+            }
+        });
+    }
+}
+
+/// Cuts a run of pixels from `first` on into rows of `width`: calls `visit` with row, column and the row's part of `out`.
+fn for_rows(first: usize, mut out: &mut [f32], width: usize, mut visit: impl FnMut(usize, usize, &mut [f32])) {
+    let (mut y, mut x) = (first / width, first % width);
+    while !out.is_empty() {
+        let (row, rest) = out.split_at_mut((width - x).min(out.len()));
+        visit(y, x, row);
+        (out, y, x) = (rest, y + 1, 0);
+    }
+}
+
+/// `out[k] = row[start + k]`, 0 outside the row.
+fn copy_shifted(row: &[f32], start: isize, out: &mut [f32]) {
+    let before = ((-start).max(0) as usize).min(out.len());
+    let from = start.max(0) as usize;
+    let count = row.len().saturating_sub(from).min(out.len() - before);
+    out[..before].fill(0.0);
+    if count > 0 {
+        out[before..before + count].copy_from_slice(&row[from..from + count]);
+    }
+    out[before + count..].fill(0.0);
+}
+
+/// `[batch, input, height, width]` and weights `[output, input, kernel]` to `[batch, output, out_height, out_width]`.
+pub fn forward(input: &[f32], weight: &[f32], geometry: Geometry) -> Vec<f32> {
+    let depth = geometry.input * geometry.taps();
+    let left = Packed::new(geometry.output, depth, |row, k| weight[row * depth + k]);
+    let samples = input.chunks_exact(geometry.input * geometry.pixels());
+    let width = geometry.out_pixels();
+    let mut output = vec![0.0; samples.len() * geometry.output * width];
+    if geometry.is_plain() {
+        product(&left, &samples.map(|values| Plain { values, width }).collect::<Vec<_>>(), width, &mut output);
+    } else {
+        product(&left, &samples.map(|image| Patches { image, geometry }).collect::<Vec<_>>(), width, &mut output);
+    }
+    output
+}
+
+/// Gradient of the input, given that of the output.
+pub fn input_grad(weight: &[f32], grad: &[f32], geometry: Geometry) -> Vec<f32> {
+    let taps = geometry.taps();
+    let left = Packed::new(geometry.input, geometry.output * taps, |row, k| {
+        weight[(k / taps * geometry.input + row) * taps + k % taps]
+    });
+    let samples = grad.chunks_exact(geometry.output * geometry.out_pixels());
+    let width = geometry.pixels();
+    let mut result = vec![0.0; samples.len() * geometry.input * width];
+    if geometry.is_plain() {
+        product(&left, &samples.map(|values| Plain { values, width }).collect::<Vec<_>>(), width, &mut result);
+    } else {
+        product(&left, &samples.map(|grad| Spread { grad, geometry }).collect::<Vec<_>>(), width, &mut result);
+    }
+    result
+}
+
+/// The transpose of [`forward`]: `[batch, output, out_height, out_width]` to `[batch, input, height, width]`. The same sums as
+/// [`input_grad`], by way of each output pixel's contributions: no products with the zeros that a stride leaves between pixels.
+pub fn transposed(input: &[f32], weight: &[f32], geometry: Geometry) -> Vec<f32> {
+    let rows = geometry.input * geometry.taps();
+    let left = Packed::new(rows, geometry.output, |row, k| weight[k * rows + row]);
+    let width = geometry.out_pixels();
+    let samples: Vec<_> = input.chunks_exact(geometry.output * width).map(|values| Plain { values, width }).collect();
+    let mut contributions = vec![0.0; samples.len() * rows * width];
+    product(&left, &samples, width, &mut contributions);
+
+    let [height, across] = geometry.size;
+    let [out_height, out_width] = geometry.out_size();
+    let mut result = vec![0.0; samples.len() * geometry.input * geometry.pixels()];
+    let planes = result.par_chunks_mut(geometry.pixels()).zip(contributions.par_chunks(geometry.taps() * width));
+    planes.for_each(|(plane, taps)| {
+        for (tap, values) in taps.chunks_exact(width).enumerate() {
+            let (down, right) = (tap / geometry.kernel[1], tap % geometry.kernel[1]);
+            for y in 0..out_height {
+                let row = (y * geometry.stride[0] + down).checked_sub(geometry.padding[0]).filter(|row| *row < height);
+                let Some(row) = row else { continue };
+                let (row, values) = (&mut plane[row * across..][..across], &values[y * out_width..][..out_width]);
+                // The first pixel whose contribution lies inside the row, and the place of that contribution.
+                let stride = geometry.stride[1];
+                let first = geometry.padding[1].saturating_sub(right).div_ceil(stride);
+                let place = first * stride + right - geometry.padding[1];
+                if place < across && first < out_width {
+                    let places = row[place..].iter_mut().step_by(stride);
+                    places.zip(&values[first..]).for_each(|(sum, value)| *sum += value);
+                }
+            }
+        }
+    });
+    result
+}
+
+/// Gradient of the weight, given that of the output.
+pub fn weight_grad(input: &[f32], grad: &[f32], geometry: Geometry) -> Vec<f32> {
+    let depth = geometry.input * geometry.taps();
+    let samples = input.chunks_exact(geometry.input * geometry.pixels());
+    let width = geometry.out_pixels();
+    if geometry.is_plain() {
+        let plain: Vec<_> = samples.map(|values| Plain { values, width }).collect();
+        outer_sum(grad, geometry.output, &plain, depth, width)
+    } else {
+        let patches: Vec<_> = samples.map(|image| Patches { image, geometry }).collect();
+        outer_sum(grad, geometry.output, &patches, depth, width)
+    }
+}
+
+/// The 1×1 convolution of single pixels: `[batch, input]` and weights `[output, input]` to `[batch, output]`. A row's bits do not
+/// depend on its batch.
+pub fn single(input: &[f32], weight: &[f32], geometry: Geometry) -> Vec<f32> {
+    let width = geometry.input;
+    outer_sum(input, input.len() / width, &[Plain { values: weight, width }], geometry.output, width)
+}
+
+/// Gradients of [`single`]'s input and weight, given that of the output.
+pub fn single_grads(input: &[f32], weight: &[f32], grad: &[f32], geometry: Geometry) -> (Vec<f32>, Vec<f32>) {
+    let (width, outputs) = (geometry.input, geometry.output);
+    let batch = input.len() / width;
+    let (mut input_grad, mut weight_grad) = (vec![0.0; input.len()], vec![0.0; weight.len()]);
+    let by_sample = Packed::new(batch, outputs, |row, k| grad[row * outputs + k]);
+    product(&by_sample, &[Plain { values: weight, width }], width, &mut input_grad);
+    let by_output = Packed::new(outputs, batch, |row, k| grad[k * outputs + row]);
+    product(&by_output, &[Plain { values: input, width }], width, &mut weight_grad);
+    (input_grad, weight_grad)
+}

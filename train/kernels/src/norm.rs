@@ -1,0 +1,238 @@
+//! Batch normalisation over a training batch, with a ReLU behind it where asked for.
+//!
+//! A channel is worked through at once, all its planes, so that its second and third reading come from the cache.
+
+use macerator::{Scalar, Simd, Vector};
+use rayon::prelude::*;
+
+use super::lanes::{First, Lanes, Map, Sum};
+use super::loops::dispatch;
+
+/// Sizes of `[batch, channels, pixels]`, and whether a ReLU follows.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout {
+    /// Channels.
+    pub channels: usize,
+    /// Values of a plane.
+    pub pixels: usize,
+    /// Whether negative outputs become 0.
+    pub relu: bool,
+}
+
+/// What a forward pass makes.
+pub struct Normed {
+    /// As the input.
+    pub output: Vec<f32>,
+    /// Per channel.
+    pub mean: Vec<f32>,
+    /// Per channel, biased.
+    pub variance: Vec<f32>,
+}
+
+/// What a backward pass makes.
+pub struct Grads {
+    /// As the input.
+    pub input: Vec<f32>,
+    /// Per channel.
+    pub scale: Vec<f32>,
+    /// Per channel.
+    pub shift: Vec<f32>,
+}
+
+/// Squared distance from the mean.
+#[derive(Clone, Copy)]
+struct Spread(f32);
+
+impl Lanes for Spread {
+    #[inline(always)]
+    fn vector<S: Simd>(self, a: Vector<S, f32>, _: Vector<S, f32>) -> Vector<S, f32> {
+        let centred = a - self.0.splat();
+        centred * centred
+    }
+    #[inline(always)]
+    fn scalar(self, a: f32, _: f32) -> f32 {
+        (a - self.0) * (a - self.0)
+    }
+}
+
+/// The layer itself, one channel: (x − mean) · factor + shift.
+#[derive(Clone, Copy)]
+struct Norm {
+    mean: f32,
+    factor: f32,
+    shift: f32,
+    relu: bool,
+}
+
+impl Norm {
+    /// The gradient where the ReLU let the value through. The value is made again by the very operations of the forward pass.
+    #[inline(always)]
+    fn masked<S: Simd>(self, x: Vector<S, f32>, grad: Vector<S, f32>) -> Vector<S, f32> {
+        if !self.relu {
+            return grad;
+        }
+        let value = (x - self.mean.splat()) * self.factor.splat() + self.shift.splat();
+        value.gt(0.0.splat()).select(grad, 0.0.splat())
+    }
+
+    #[inline(always)]
+    fn masked_scalar(self, x: f32, grad: f32) -> f32 {
+        if !self.relu || (x - self.mean) * self.factor + self.shift > 0.0 { grad } else { 0.0 }
+    }
+}
+
+impl Lanes for Norm {
+    #[inline(always)]
+    fn vector<S: Simd>(self, x: Vector<S, f32>, _: Vector<S, f32>) -> Vector<S, f32> {
+        let value = (x - self.mean.splat()) * self.factor.splat() + self.shift.splat();
+        if self.relu { value.max(0.0.splat()) } else { value }
+    }
+    #[inline(always)]
+    fn scalar(self, x: f32, _: f32) -> f32 {
+        let value = (x - self.mean) * self.factor + self.shift;
+        if self.relu { value.max(0.0) } else { value }
+    }
+}
+
+/// The gradient behind the ReLU.
+#[derive(Clone, Copy)]
+struct Masked(Norm);
+
+impl Lanes for Masked {
+    #[inline(always)]
+    fn vector<S: Simd>(self, x: Vector<S, f32>, grad: Vector<S, f32>) -> Vector<S, f32> {
+        self.0.masked(x, grad)
+    }
+    #[inline(always)]
+    fn scalar(self, x: f32, grad: f32) -> f32 {
+        self.0.masked_scalar(x, grad)
+    }
+}
+
+/// That gradient times the centred input.
+#[derive(Clone, Copy)]
+struct Projected(Norm);
+
+impl Lanes for Projected {
+    #[inline(always)]
+    fn vector<S: Simd>(self, x: Vector<S, f32>, grad: Vector<S, f32>) -> Vector<S, f32> {
+        self.0.masked(x, grad) * (x - self.0.mean.splat())
+    }
+    #[inline(always)]
+    fn scalar(self, x: f32, grad: f32) -> f32 {
+        self.0.masked_scalar(x, grad) * (x - self.0.mean)
+    }
+}
+
+/// factor · (gradient − mean gradient − centred input · slope).
+#[derive(Clone, Copy)]
+struct InputGrad {
+    norm: Norm,
+    mean_grad: f32,
+    slope: f32,
+}
+
+impl Lanes for InputGrad {
+    #[inline(always)]
+    fn vector<S: Simd>(self, x: Vector<S, f32>, grad: Vector<S, f32>) -> Vector<S, f32> {
+        let centred = x - self.norm.mean.splat();
+        let grad = self.norm.masked(x, grad) - self.mean_grad.splat();
+        (grad - centred * self.slope.splat()) * self.norm.factor.splat()
+    }
+    #[inline(always)]
+    fn scalar(self, x: f32, grad: f32) -> f32 {
+        let grad = self.norm.masked_scalar(x, grad) - self.mean_grad;
+        (grad - (x - self.norm.mean) * self.slope) * self.norm.factor
+    }
+}
+
+/// Planes of each channel.
+fn by_channel(values: &mut [f32], layout: Layout) -> Vec<Vec<&mut [f32]>> {
+    let mut channels: Vec<Vec<_>> = (0..layout.channels).map(|_| Vec::new()).collect();
+    for (k, plane) in values.chunks_exact_mut(layout.pixels).enumerate() {
+        channels[k % layout.channels].push(plane);
+    }
+    channels
+}
+
+/// Sum over a channel: planes in single precision, the batch in double.
+fn total<F: Lanes>(function: F, planes: impl Iterator<Item = (usize, usize)>, a: &[f32], b: &[f32]) -> f64 {
+    planes.map(|(from, to)| f64::from(dispatch(Sum(function, &a[from..to], &b[from..to])))).sum()
+}
+
+fn ranges(layout: Layout, channel: usize, batch: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..batch).map(move |sample| {
+        let from = (sample * layout.channels + channel) * layout.pixels;
+        (from, from + layout.pixels)
+    })
+}
+
+fn inverse_std(variance: f32, epsilon: f64) -> f32 {
+    (1.0 / (f64::from(variance) + epsilon).sqrt()) as f32
+}
+
+/// `input` is `[batch, channels, pixels]`; `scale` and `shift` have a value per channel.
+pub fn forward(input: &[f32], scale: &[f32], shift: &[f32], epsilon: f64, layout: Layout) -> Normed {
+    let batch = input.len() / (layout.channels * layout.pixels);
+    let count = (batch * layout.pixels) as f64;
+    let mut output = vec![0.0; input.len()];
+    let statistics: Vec<(f32, f32)> = by_channel(&mut output, layout)
+        .into_par_iter()
+        .enumerate()
+        .map(|(channel, planes)| {
+            let ranges = || ranges(layout, channel, batch);
+            let mean = (total(First, ranges(), input, input) / count) as f32;
+            let variance = (total(Spread(mean), ranges(), input, input) / count) as f32;
+            let factor = scale[channel] * inverse_std(variance, epsilon);
+            let norm = Norm { mean, factor, shift: shift[channel], relu: layout.relu };
+            for (plane, (from, to)) in planes.into_iter().zip(ranges()) {
+                dispatch(Map(norm, &input[from..to], &input[from..to], plane));
+            }
+            (mean, variance)
+        })
+        .collect();
+    let (mean, variance) = statistics.into_iter().unzip();
+    Normed { output, mean, variance }
+}
+
+/// What [`backward`] needs of the forward pass.
+pub struct Saved<'a> {
+    /// Its input.
+    pub input: &'a [f32],
+    /// Its scale.
+    pub scale: &'a [f32],
+    /// Its shift.
+    pub shift: &'a [f32],
+    /// Its mean.
+    pub mean: &'a [f32],
+    /// Its variance.
+    pub variance: &'a [f32],
+}
+
+/// Gradients, given that of the output.
+pub fn backward(saved: &Saved<'_>, grad: &[f32], epsilon: f64, layout: Layout) -> Grads {
+    let Saved { input, scale, shift, mean, variance } = *saved;
+    let batch = input.len() / (layout.channels * layout.pixels);
+    let count = (batch * layout.pixels) as f64;
+    let mut input_grad = vec![0.0; input.len()];
+    let sums: Vec<(f32, f32)> = by_channel(&mut input_grad, layout)
+        .into_par_iter()
+        .enumerate()
+        .map(|(channel, planes)| {
+            let ranges = || ranges(layout, channel, batch);
+            let inverse = inverse_std(variance[channel], epsilon);
+            let factor = scale[channel] * inverse;
+            let norm = Norm { mean: mean[channel], factor, shift: shift[channel], relu: layout.relu };
+            let sum = total(Masked(norm), ranges(), input, grad);
+            let projected = total(Projected(norm), ranges(), input, grad);
+            let slope = f64::from(inverse) * f64::from(inverse) * projected / count;
+            let function = InputGrad { norm, mean_grad: (sum / count) as f32, slope: slope as f32 };
+            for (plane, (from, to)) in planes.into_iter().zip(ranges()) {
+                dispatch(Map(function, &input[from..to], &grad[from..to], plane));
+            }
+            ((projected * f64::from(inverse)) as f32, sum as f32)
+        })
+        .collect();
+    let (scale, shift) = sums.into_iter().unzip();
+    Grads { input: input_grad, scale, shift }
+}

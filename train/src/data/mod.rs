@@ -1,0 +1,5 @@
+//! Pictures to batches: the order, the threads, and what is changed at random.
+
+pub mod augment;
+pub mod loader;
+pub mod sampler;

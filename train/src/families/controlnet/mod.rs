@@ -1,0 +1,12 @@
+//! Generation of face pictures in a pose.
+
+pub(crate) mod cli;
+pub(crate) mod command;
+pub mod data;
+pub(crate) mod import;
+pub mod net;
+mod page;
+pub mod panels;
+pub mod scores;
+pub mod settings;
+pub mod task;

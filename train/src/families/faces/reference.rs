@@ -1,0 +1,197 @@
+//! Checkpoints of the reference: `train import --model`, and a PyTorch checkpoint behind `--resume`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use burn::store::pytorch_reader::{PickleValue, PytorchReader};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::run::checkpoint::{self, Checkpoint, CheckpointError, Record};
+use crate::run::engine;
+use crate::run::flags::{ImportArgs, RunArgs};
+use crate::run::history::{EpochRecord, History};
+use crate::run::log::Log;
+use crate::run::optim::OptimizerConfig;
+use crate::run::settings::{Settings, fields};
+use crate::weights::StateDict;
+
+/// Settings of a family whose checkpoints the reference writes.
+pub trait Reference: Settings {
+    /// The network in messages.
+    const NAME: &'static str;
+
+    /// The reference's figures of an epoch under our names.
+    const NAMES: Names;
+
+    /// Settings that the reference does not write down: its own.
+    fn unsaid() -> Self;
+
+    /// These settings with what the tensors show, which beats what was written down.
+    ///
+    /// # Errors
+    /// What tensors are missing or cannot be trained with these settings.
+    fn shown(self, state: &StateDict) -> anyhow::Result<Self>;
+
+    /// The network, filled from the file, and its record at epoch 0.
+    ///
+    /// # Errors
+    /// Tensors that do not fit.
+    fn load(&self, path: &Path) -> anyhow::Result<(StateDict, Record)>;
+
+    /// How the run's gradients become steps.
+    fn optimizer(&self) -> OptimizerConfig;
+}
+
+/// A figure of the reference, ours, and what it is multiplied by on the way.
+pub type Renamed = (&'static str, &'static str, f64);
+
+/// Which figures of the reference become which of ours.
+pub struct Names {
+    /// Training figures whose sum is the loss.
+    pub total: &'static [&'static str],
+    /// Training figures that are terms of the loss.
+    pub terms: &'static [Renamed],
+    /// Other training figures.
+    pub figures: &'static [Renamed],
+    /// Validation figures.
+    pub metrics: &'static [Renamed],
+    /// Training figures that we measure at validation.
+    pub late: &'static [Renamed],
+}
+
+/// What a checkpoint of the reference holds besides weights and optimiser.
+struct Foreign<S> {
+    config: S,
+    /// Finished epochs.
+    epoch: usize,
+    history: Vec<EpochRecord>,
+}
+
+/// Makes a checkpoint of foreign weights.
+pub fn import<S: Reference>(args: &ImportArgs) -> anyhow::Result<ExitCode> {
+    let foreign = Foreign::<S>::read(&args.weights)?;
+    let (weights, record) = foreign.load(&args.weights)?;
+    checkpoint::save_weights(&args.output, &weights, &record)?;
+    println!("{}: {} of {} parameters", args.output.display(), S::NAME, weights.parameters());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where `--resume` names a checkpoint that PyTorch wrote, writes one of ours beside it, or in the run directory that was asked for, and
+/// resumes from that. Returns the epochs it tells of; none where the checkpoint is ours.
+pub fn replace<S: Reference>(args: &mut RunArgs) -> anyhow::Result<Option<Vec<EpochRecord>>> {
+    let Some(path) = args.resume.clone().filter(|path| path.is_file()) else { return Ok(None) };
+    match Checkpoint::open(&path) {
+        Err(CheckpointError::NoRecord { .. }) => {}
+        _ => return Ok(None),
+    }
+    let foreign = Foreign::<S>::read(&path)?;
+    let (weights, record) = foreign.load(&path)?;
+    let state = engine::fresh_state(&foreign.config.optimizer())?;
+    let folder = args.save_dir.clone().unwrap_or_else(|| path.parent().map(Path::to_owned).unwrap_or_default());
+    if folder.join("run.json").exists() {
+        bail!(
+            "`{}` already holds a run: continue it with --resume {0}, or choose another directory with --save-dir",
+            folder.display()
+        );
+    }
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let ours = folder.join(format!("{stem}.imported.safetensors"));
+    let record = Record { state_sha256: Some(hex::encode(Sha256::digest(&state))), ..record };
+    files::write(&ours.with_extension("state"), state)?;
+    checkpoint::save_weights(&ours, &weights, &record)?;
+    eprintln!(
+        "{}: a PyTorch checkpoint after epoch {}; its weights, settings and history are taken over as {}, its optimiser's moments and its \
+         best value are not: they start anew",
+        path.display(),
+        foreign.epoch,
+        ours.display()
+    );
+    args.resume = Some(ours);
+    Ok(Some(foreign.history))
+}
+
+/// Begins the log of a run with the epochs that another program trained, if it has none of its own yet.
+pub fn remember(earlier: Option<Vec<EpochRecord>>, dir: &Path, log: Log, log_dir: Option<&Path>) -> anyhow::Result<()> {
+    let Some(earlier) = earlier.filter(|earlier| !earlier.is_empty()) else { return Ok(()) };
+    let mut history = History::open(dir, log, log_dir)?;
+    if history.records().is_empty() {
+        earlier.into_iter().try_for_each(|record| history.push(record))?;
+        history.save()?;
+    }
+    Ok(())
+}
+
+impl<S: Reference> Foreign<S> {
+    fn read(path: &Path) -> anyhow::Result<Self> {
+        // First as weights, which refuses files that want to run code.
+        let state = StateDict::read(path)?;
+        let pickle = PytorchReader::read_pickle_data(path, None).ok().map(plain);
+        let entry = |name: &str| pickle.as_ref().and_then(|pickle| pickle.get(name)).cloned().unwrap_or_default();
+        let mut values = fields(&S::unsaid());
+        // Something has to stand there where nobody said what the data were.
+        values.insert("data_dir".into(), "unknown".into());
+        if let Value::Object(args) = entry("args") {
+            for (key, value) in args {
+                // Folders that are none are null there and empty here.
+                if values.contains_key(&key) && !value.is_null() && value != "" {
+                    values.insert(key, value);
+                }
+            }
+        }
+        let named = || format!("the settings in `{}` are not those of a run of {}", path.display(), S::NAME);
+        let config: S = serde_json::from_value(Value::Object(values)).with_context(named)?;
+        let config =
+            config.shown(&state).with_context(|| format!("`{}` cannot be used as {}", path.display(), S::NAME))?;
+        config.check().with_context(named)?;
+        // Epochs are counted from 0 there, and named when they end.
+        let epoch = entry("epoch").as_u64().map_or(0, |epoch| epoch as usize + 1);
+        let history = history(&S::NAMES, &entry("train_metrics_history"), &entry("val_metrics_history"));
+        Ok(Self { config, epoch, history })
+    }
+
+    fn load(&self, path: &Path) -> anyhow::Result<(StateDict, Record)> {
+        let (weights, record) = self.config.load(path)?;
+        Ok((weights, Record { epoch: self.epoch, ..record }))
+    }
+}
+
+/// The reference's epochs under our names.
+fn history(names: &Names, train: &Value, validation: &Value) -> Vec<EpochRecord> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let number = |metrics: &Value, key: &str| metrics[key].as_f64().filter(|value| value.is_finite());
+    let take = |metrics: &Value, names: &[Renamed]| -> BTreeMap<String, f64> {
+        let one = |(theirs, ours, factor): &Renamed| Some(((*ours).to_owned(), number(metrics, theirs)? * factor));
+        names.iter().filter_map(one).collect()
+    };
+    let validation = list(validation);
+    let record = |(at, train): (usize, Value)| EpochRecord {
+        total: names.total.iter().filter_map(|name| number(&train, name)).sum(),
+        terms: take(&train, names.terms),
+        figures: take(&train, names.figures),
+        metrics: {
+            let mut metrics = take(validation.get(at).unwrap_or(&json!({})), names.metrics);
+            metrics.extend(take(&train, names.late));
+            metrics
+        },
+        ..EpochRecord::new(at + 1)
+    };
+    list(train).into_iter().enumerate().map(record).collect()
+}
+
+/// Numbers, texts, lists and dictionaries of a pickle; what is none of them is null.
+fn plain(value: PickleValue) -> Value {
+    match value {
+        PickleValue::Bool(value) => value.into(),
+        PickleValue::Int(value) => value.into(),
+        PickleValue::Float(value) => value.into(),
+        PickleValue::String(value) => value.into(),
+        PickleValue::List(values) => values.into_iter().map(plain).collect(),
+        PickleValue::Dict(entries) => {
+            entries.into_iter().map(|(key, value)| (key, plain(value))).collect::<Map<_, _>>().into()
+        }
+        PickleValue::None | PickleValue::Bytes(_) | PickleValue::Unsupported(_) => Value::Null,
+    }
+}

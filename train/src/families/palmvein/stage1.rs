@@ -1,0 +1,147 @@
+//! Stage 1: one backbone on one modality, by triplets, by identities, or by both.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Device, Int, Tensor};
+use datasets::paired::{Modality, PairedDataset};
+
+use crate::families::palmvein::data::{TripletBatch, triplet_batches, triplets};
+use crate::families::palmvein::net::Stage1Net;
+use crate::loss::{CosineTriplet, CosineTripletOutput, CrossEntropy, LossTerms, Mining};
+use crate::run::engine::{Decisive, Epoch, Task, TaskError};
+use crate::run::log::{Log, named};
+
+use super::embed::{embed_branch, images, labels, verify};
+use super::settings::{Stage1Config, Stage1Loss};
+use super::{Data, reading};
+
+/// Data and loss of a stage-1 run.
+pub struct Stage1Task {
+    config: Stage1Config,
+    data: Data,
+    device: Device,
+    figures: Vec<(String, f64)>,
+}
+
+impl Stage1Task {
+    /// Lists the data. `device` is where the network trains.
+    ///
+    /// # Errors
+    /// If the data cannot be listed, or nothing can be learnt from them.
+    pub fn open(config: &Stage1Config, device: &Device) -> Result<Self, TaskError> {
+        let data = Data::open(&config.common, &config.common.pairs())?;
+        Ok(Self { config: config.clone(), data, device: device.clone(), figures: Vec::new() })
+    }
+
+    /// The pairs.
+    pub fn data(&self) -> &PairedDataset {
+        &self.data.pairs
+    }
+
+    fn modality(&self) -> Modality {
+        if self.config.branch.is_palm() { Modality::Palm } else { Modality::Vein }
+    }
+
+    /// Keeps the figures of a triplet loss, and gives the loss.
+    fn note(&mut self, found: CosineTripletOutput) -> Tensor<1> {
+        let number = |value: Tensor<1>| f64::from(value.into_scalar::<f32>());
+        self.figures = vec![
+            ("triplet_all".into(), number(found.all)),
+            ("violating".into(), number(found.violating)),
+            ("distance_positive".into(), number(found.positive)),
+            ("distance_negative".into(), number(found.negative)),
+        ];
+        found.loss
+    }
+
+    /// The identity term of features, where the loss has one.
+    fn identity(&self, net: &Stage1Net, features: Tensor<2>, classes: Tensor<1, Int>) -> Option<(String, Tensor<1>)> {
+        let scores = net.criterion.as_ref()?.forward(features);
+        let [_, num_classes] = scores.dims();
+        let identity = CrossEntropy { num_classes, smoothing: 0.0 }.forward(scores, classes);
+        let weight = if self.config.loss == Stage1Loss::Softmax { 1.0 } else { self.config.identity_weight };
+        Some(("identity".to_owned(), identity.mul_scalar(weight)))
+    }
+
+    /// All pictures of a batch of triplets as one batch: each is compared with every other, and every one has an identity.
+    fn batch_hard(&mut self, net: &Stage1Net, batch: &TripletBatch) -> LossTerms {
+        let TripletBatch { pixels, shape: [rows, channels, height, width], classes, negatives, .. } = batch;
+        let features = net.model.forward(images(pixels.concat(), [3 * rows, *channels, *height, *width], &self.device));
+        let classes = labels(&[classes.as_slice(), classes, negatives].concat(), &self.device);
+        let Stage1Config { margin, mining, .. } = self.config;
+        let found = CosineTriplet { margin, mining }.forward_batch(features.clone(), classes.clone());
+        let mut terms = vec![("triplet".to_owned(), self.note(found))];
+        terms.extend(self.identity(net, features, classes));
+        LossTerms::sum(terms)
+    }
+}
+
+impl Task for Stage1Task {
+    type Net = Stage1Net;
+    type Batch = TripletBatch;
+
+    fn epoch(&self, epoch: usize, done: usize) -> Result<Epoch<TripletBatch>, TaskError> {
+        let Stage1Config { common, batch, cross_modal, .. } = &self.config;
+        let classes = self.data.train.classes();
+        let batches = triplets(classes, self.modality(), *cross_modal, *batch, common.seed, epoch)?;
+        let steps = batches.len();
+        Ok(Epoch::new(steps, triplet_batches(&self.data.train, batches, reading(common, epoch, done))?))
+    }
+
+    fn pictures(&self, batch: &TripletBatch) -> usize {
+        3 * batch.classes.len()
+    }
+
+    fn describe(&self, batch: &TripletBatch) -> String {
+        let name =
+            |&[anchor, ..]: &[usize; 3]| self.data.train.pairs()[anchor].path(self.modality()).display().to_string();
+        batch.indices.iter().map(name).collect::<Vec<_>>().join(", ")
+    }
+
+    fn loss(&mut self, net: &Stage1Net, batch: &TripletBatch) -> LossTerms {
+        let Stage1Config { loss, margin, mining, .. } = self.config;
+        if loss != Stage1Loss::Softmax && mining == Mining::BatchHard {
+            return self.batch_hard(net, batch);
+        }
+        let [anchor, positive, negative] = &batch.pixels;
+        let features = |pixels: &Vec<f32>| net.model.forward(images(pixels.clone(), batch.shape, &self.device));
+        let anchor = features(anchor);
+        let mut terms = Vec::new();
+        if loss != Stage1Loss::Softmax {
+            // One after the other, as the reference does: each batch norm sees three batches.
+            let found =
+                CosineTriplet { margin, mining }.forward(anchor.clone(), features(positive), features(negative));
+            terms.push(("triplet".to_owned(), self.note(found)));
+        }
+        terms.extend(self.identity(net, anchor, labels(&batch.classes, &self.device)));
+        LossTerms::sum(terms)
+    }
+
+    fn figures(&self) -> Vec<(String, f64)> {
+        self.figures.clone()
+    }
+
+    fn evaluate(&self, net: &Stage1Net) -> Result<BTreeMap<String, f64>, TaskError> {
+        let embedded = embed_branch(net, self.config.branch, &self.data.val, &self.config.common)?;
+        Ok(verify(&embedded, 0)?.map(|found| found.metrics()).unwrap_or_default())
+    }
+
+    fn decisive(&self) -> Decisive {
+        Decisive::lower("EER")
+    }
+
+    fn log(&self) -> Log {
+        let tag = |what: &str| format!("Phase1_{}/{what}", self.config.branch);
+        let (batch, epoch, eer) = (tag("BatchLoss"), tag("EpochLoss"), tag("EER"));
+        Log {
+            batch: named([("loss/total", batch.as_str())]),
+            epoch: named([("loss/total", epoch.as_str()), ("metrics/EER", eer.as_str())]),
+            first_epoch: 0,
+            ..Log::default()
+        }
+    }
+
+    fn unreadable(&self) -> usize {
+        self.data.train.unreadable().len()
+    }
+}

@@ -1,0 +1,175 @@
+//! Flags of `train reid`.
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::run::flags::{RunArgs, boolean};
+
+/// Flags of `train reid`. Each is a field of [`train::families::reid::settings::ReidConfig`], which owns the defaults.
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub struct ReidArgs {
+    /// The run itself.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub run: RunArgs,
+    /// Allow weights of another number of classes in --pre-train; the classifiers then start anew.
+    #[arg(long)]
+    #[serde(skip)]
+    pub pre_train_partial: bool,
+
+    /// Network: LMBN_n, OSNet, OSNet_x0_75, OSNet_x0_5, OSNet_x0_25, ResNet50.
+    #[arg(long)]
+    model: Option<String>,
+    /// Folder of the datasets, or of the one dataset.
+    #[arg(long, value_name = "DIR", alias = "data-dir")]
+    datadir: Option<String>,
+    /// Datasets to train on, joined by +: market1501, dukemtmc, cuhk03, msmt17, folders; empty: told from the folders.
+    #[arg(long, value_name = "NAMES")]
+    data_train: Option<String>,
+    /// Datasets to evaluate on, joined by +; empty: told from the folders.
+    #[arg(long, value_name = "NAMES")]
+    data_test: Option<String>,
+    /// cuhk03 means the hand-drawn boxes, not the detected ones.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    cuhk03_labeled: Option<bool>,
+    /// Dataset `folders`: identities that train, the first in natural order; half of them without.
+    #[arg(long, value_name = "N")]
+    train_identities: Option<usize>,
+    /// Epochs to train; 0: the untrained network is evaluated and saved.
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    /// Epochs between evaluations; 0: only after the last.
+    #[arg(long, value_name = "N")]
+    test_every: Option<usize>,
+    /// Identities in a batch (P).
+    #[arg(long, value_name = "P")]
+    batchid: Option<usize>,
+    /// Pictures of each identity in a batch (K).
+    #[arg(long, value_name = "K")]
+    batchimage: Option<usize>,
+    /// Pictures in a batch of evaluation.
+    #[arg(long, value_name = "N")]
+    batchtest: Option<usize>,
+    /// Batches of P identities × K pictures; False: P·K pictures in any order.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    sampler: Option<bool>,
+    /// Loss, weight*name joined by +: CrossEntropy, Focal, Triplet, TripletSemihard, MSLoss, CenterLoss.
+    #[arg(long, value_name = "EXPRESSION")]
+    loss: Option<String>,
+    /// Label smoothing (0.1) in the cross entropy.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    if_labelsmooth: Option<bool>,
+    /// Margin of Triplet (Euclidean distance; 0: soft) and MSLoss (cosine).
+    #[arg(long)]
+    margin: Option<f64>,
+    /// Features of each part of the embedding.
+    #[arg(long, value_name = "N")]
+    feats: Option<usize>,
+    /// Height of the network's input in pixels.
+    #[arg(long, value_name = "PIXELS")]
+    height: Option<usize>,
+    /// Width of the network's input in pixels.
+    #[arg(long, value_name = "PIXELS")]
+    width: Option<usize>,
+    /// ResNet50: a batch-norm neck, which makes the 2048 channels the embedding.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    bnneck: Option<bool>,
+    /// ResNet50: erase a block of the map while training, and pool by the maximum.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    drop_block: Option<bool>,
+    /// Height of the dropped block, as a share of the map, above 0 to 1.
+    #[arg(long, value_name = "SHARE")]
+    h_ratio: Option<f64>,
+    /// Width of the dropped block, as a share of the map, above 0 to 1.
+    #[arg(long, value_name = "SHARE")]
+    w_ratio: Option<f64>,
+    /// ResNet50 with a neck: compare features `after` or `before` it.
+    #[arg(long, value_name = "WHERE")]
+    feat_inference: Option<String>,
+    /// Optimiser: ADAM, ADAMW, SGD, NADAM, RMSprop.
+    #[arg(long)]
+    optimizer: Option<String>,
+    /// Learning rate.
+    #[arg(long)]
+    lr: Option<f64>,
+    /// Momentum (SGD, RMSprop), 0 to 1.
+    #[arg(long)]
+    momentum: Option<f64>,
+    /// Dampening of the momentum (SGD), 0 to 1.
+    #[arg(long)]
+    dampening: Option<f64>,
+    /// Nesterov momentum (SGD).
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    nesterov: Option<bool>,
+    /// Decay of the first moment (ADAM, NADAM), 0 to 1.
+    #[arg(long)]
+    beta1: Option<f64>,
+    /// Decay of the second moment (ADAM, NADAM), 0 to 1.
+    #[arg(long)]
+    beta2: Option<f64>,
+    /// Largest second moment so far instead of the last (ADAM).
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    amsgrad: Option<bool>,
+    /// Floor under the second moment's root.
+    #[arg(long)]
+    epsilon: Option<f64>,
+    /// Factor of the learning rate at each milestone.
+    #[arg(long)]
+    gamma: Option<f64>,
+    /// L2 penalty, added to the gradient.
+    #[arg(long)]
+    weight_decay: Option<f64>,
+    /// Milestones: step_40_70 lowers the rate after 40 and after 70 epochs, step never.
+    #[arg(long, value_name = "STEPS")]
+    decay_type: Option<String>,
+    /// Start of the learning rate without a cosine: constant, linear.
+    #[arg(long)]
+    warmup: Option<String>,
+    /// Epochs of warm-up.
+    #[arg(long, value_name = "N")]
+    warmup_epochs: Option<usize>,
+    /// Learning rate follows half a cosine.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    cosine_annealing: Option<bool>,
+    /// Learning rate warms up, then follows half a cosine.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    w_cosine_annealing: Option<bool>,
+    /// Random erasing.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    random_erasing: Option<bool>,
+    /// Probability of random erasing, 0 to 1.
+    #[arg(long)]
+    probability: Option<f64>,
+    /// Blank out a random 64×64 square.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    cutout: Option<bool>,
+    /// Compute in bfloat16 where the device gains by it (a GPU): weights, updates and losses stay in float32.
+    #[arg(long, alias = "amp", num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    use_amp: Option<bool>,
+    /// Also report k-reciprocal re-ranking at evaluation.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    re_rank: Option<bool>,
+    /// GPUs, as scripts say it: at most 1, and --device says which.
+    #[arg(long, value_name = "N", alias = "nGPU", value_parser = clap::value_parser!(u8).range(0..=1))]
+    #[serde(skip)]
+    pub n_gpu: Option<u8>,
+    /// Name of the run: its directory is runs/reid/<save>; empty: run- and the time in seconds.
+    #[arg(long, value_name = "NAME")]
+    save: Option<String>,
+    /// Weights to start from (.pth, .pt, .safetensors): of the network, or of its ImageNet backbone.
+    #[arg(long, value_name = "FILE")]
+    pre_train: Option<String>,
+    /// Seed of sampler, transforms and initial weights.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Threads that decode pictures.
+    #[arg(long, value_name = "N", aliases = ["nThread", "num-workers"])]
+    n_thread: Option<usize>,
+    /// An unreadable picture is an error; otherwise it is replaced or left out, and counted.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    strict: Option<bool>,
+    /// Memory for decoded training pictures, in MB; 0: none are kept.
+    #[arg(long, value_name = "MB")]
+    cache_mb: Option<usize>,
+}

@@ -1,0 +1,379 @@
+//! Settings of a re-identification run: every default once.
+//!
+//! ```
+//! use train::families::reid::settings::ReidConfig;
+//!
+//! let mut config = ReidConfig { lr: 3.5e-4, ..ReidConfig::default() };
+//! config.check()?;
+//! config.probability = 1.5;
+//! let error = config.check().unwrap_err();
+//! assert_eq!(error.to_string(), "--probability is 1.5; 0 to 1 are allowed");
+//! # Ok::<(), train::run::checks::ConfigError>(())
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use crate::run::checks::{ConfigError, below_one, between, counts, not_negative, positive, range};
+use crate::run::optim::OptimizerKind;
+use crate::run::schedule::Warmup;
+use crate::words::words;
+
+words! {
+    /// Where a network pools its map.
+    Pool {
+        /// Mean.
+        Avg = "avg",
+        /// Maximum.
+        Max = "max",
+    }
+}
+
+words! {
+    /// Which features of ResNet50 are compared.
+    FeatInference {
+        /// Those after the batch-norm neck.
+        After = "after",
+        /// Those before it.
+        Before = "before",
+    }
+}
+
+/// Settings of person re-identification. The field `data_train` is the flag `--data-train`, and so on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReidConfig {
+    /// Network by its published name.
+    pub model: String,
+    /// Folder of the datasets, or of the one dataset.
+    pub datadir: String,
+    /// Datasets to train on, joined by `+`; empty: told from the folders.
+    pub data_train: String,
+    /// Datasets to evaluate on, joined by `+`; empty: told from the folders.
+    pub data_test: String,
+    /// `cuhk03` means the hand-drawn boxes, not the detected ones.
+    pub cuhk03_labeled: bool,
+    /// Dataset `folders`: identities that train; half of them without.
+    pub train_identities: Option<usize>,
+
+    /// Epochs to train; 0: the untrained network is evaluated and saved.
+    pub epochs: usize,
+    /// Epochs between evaluations; 0: only after the last.
+    pub test_every: usize,
+    /// Identities in a batch (P).
+    pub batchid: usize,
+    /// Pictures of each identity in a batch (K).
+    pub batchimage: usize,
+    /// Pictures in a batch of evaluation.
+    pub batchtest: usize,
+    /// Batches of P identities × K pictures; otherwise pictures in any order, P·K in a batch.
+    pub sampler: bool,
+
+    /// Loss expression, `weight*name+weight*name`.
+    pub loss: String,
+    /// Label smoothing in the cross entropy.
+    pub if_labelsmooth: bool,
+    /// Margin of Triplet and MSLoss.
+    pub margin: f64,
+
+    /// Features of an embedding or of each of its parts.
+    pub feats: usize,
+    /// Height of the network's input in pixels.
+    pub height: usize,
+    /// Width of the network's input in pixels.
+    pub width: usize,
+    /// Training identities. Counted from the data, whatever is set here.
+    pub num_classes: usize,
+    /// Batch-norm neck (ResNet50, PCB).
+    pub bnneck: bool,
+    /// Drop block (ResNet50; LMBN has its own).
+    pub drop_block: bool,
+    /// Features before or after the neck (ResNet50).
+    pub feat_inference: FeatInference,
+    /// Height of the dropped block, as a share of the map.
+    pub h_ratio: f64,
+    /// Width of the dropped block, as a share of the map.
+    pub w_ratio: f64,
+    /// Pooling (MGN).
+    pub pool: Pool,
+    /// Horizontal parts (PCB).
+    pub parts: usize,
+
+    /// Optimiser.
+    pub optimizer: OptimizerKind,
+    /// Learning rate.
+    pub lr: f64,
+    /// Momentum (SGD, RMSprop).
+    pub momentum: f64,
+    /// Dampening of the momentum (SGD).
+    pub dampening: f64,
+    /// Nesterov momentum (SGD).
+    pub nesterov: bool,
+    /// Decay of the first moment (ADAM, NADAM).
+    pub beta1: f64,
+    /// Decay of the second moment (ADAM, NADAM).
+    pub beta2: f64,
+    /// Largest second moment so far instead of the last (ADAM).
+    pub amsgrad: bool,
+    /// Floor under the second moment's root.
+    pub epsilon: f64,
+    /// Factor of the learning rate at each milestone.
+    pub gamma: f64,
+    /// L2 penalty, added to the gradient.
+    pub weight_decay: f64,
+    /// Milestones: `step_40_70` are two, `step` is none.
+    pub decay_type: String,
+    /// Start of the learning rate, where no cosine says.
+    pub warmup: Warmup,
+    /// Epochs of warm-up.
+    pub warmup_epochs: usize,
+    /// Learning rate follows half a cosine.
+    pub cosine_annealing: bool,
+    /// Learning rate warms up, then follows half a cosine.
+    pub w_cosine_annealing: bool,
+    /// A tenth of the learning rate for the backbone (PCB). The reference means it and never does it.
+    pub pcb_different_lr: bool,
+
+    /// Random erasing.
+    pub random_erasing: bool,
+    /// Probability of random erasing.
+    pub probability: f64,
+    /// A random square blanked out.
+    pub cutout: bool,
+
+    /// Mixed precision where the device gains by it; see [`crate::run::amp`].
+    pub use_amp: bool,
+    /// Re-ranking by k-reciprocal neighbours at evaluation.
+    pub re_rank: bool,
+    /// Name of the run.
+    pub save: String,
+    /// Weights to start from; empty: none.
+    pub pre_train: String,
+    /// Seed of sampler, transforms and initialisation.
+    pub seed: u64,
+    /// Threads that decode pictures.
+    #[serde(alias = "nThread")]
+    pub n_thread: usize,
+    /// An unreadable picture is an error; otherwise it is replaced and counted.
+    pub strict: bool,
+    /// Memory for decoded training pictures in MB (2²⁰ bytes); 0: none are kept.
+    pub cache_mb: usize,
+}
+
+impl Default for ReidConfig {
+    fn default() -> Self {
+        Self {
+            model: "LMBN_n".into(),
+            datadir: "Market-1501-v15.09.15".into(),
+            data_train: String::new(),
+            data_test: String::new(),
+            cuhk03_labeled: false,
+            train_identities: None,
+            epochs: 80,
+            test_every: 20,
+            batchid: 16,
+            batchimage: 4,
+            batchtest: 32,
+            sampler: true,
+            loss: "1*CrossEntropy+1*Triplet".into(),
+            if_labelsmooth: false,
+            margin: 1.2,
+            feats: 512,
+            height: 384,
+            width: 128,
+            num_classes: 751,
+            bnneck: false,
+            drop_block: false,
+            feat_inference: FeatInference::After,
+            h_ratio: 0.3,
+            w_ratio: 1.0,
+            pool: Pool::Avg,
+            parts: 6,
+            optimizer: OptimizerKind::Adam,
+            lr: 6e-4,
+            momentum: 0.9,
+            dampening: 0.0,
+            nesterov: false,
+            beta1: 0.9,
+            beta2: 0.999,
+            amsgrad: false,
+            epsilon: 1e-8,
+            gamma: 0.1,
+            weight_decay: 5e-4,
+            decay_type: "step".into(),
+            warmup: Warmup::Constant,
+            warmup_epochs: 10,
+            cosine_annealing: false,
+            w_cosine_annealing: false,
+            pcb_different_lr: false,
+            random_erasing: false,
+            probability: 0.5,
+            cutout: false,
+            use_amp: false,
+            re_rank: false,
+            save: "test".into(),
+            pre_train: String::new(),
+            seed: 1,
+            n_thread: 4,
+            strict: false,
+            cache_mb: 512,
+        }
+    }
+}
+
+impl ReidConfig {
+    /// Pictures in a training batch.
+    pub fn batch(&self) -> usize {
+        self.batchid.saturating_mul(self.batchimage)
+    }
+
+    /// Epochs after which the learning rate falls, from `decay_type`.
+    ///
+    /// # Errors
+    /// If it is not `step` followed by ascending numbers, each after a `_`.
+    pub fn milestones(&self) -> Result<Vec<usize>, ConfigError> {
+        let wrong = || {
+            let allowed = "`step`, or `step` and ascending epochs such as `step_40_70`,";
+            range("decay-type", format!("`{}`", self.decay_type), allowed)
+        };
+        let mut fields = self.decay_type.split('_');
+        if fields.next() != Some("step") {
+            return Err(wrong());
+        }
+        let epochs = fields.map(|field| field.parse().ok().filter(|epoch| *epoch > 0));
+        let epochs = epochs.collect::<Option<Vec<usize>>>().ok_or_else(wrong)?;
+        if epochs.is_sorted_by(|a, b| a < b) { Ok(epochs) } else { Err(wrong()) }
+    }
+
+    /// Whether every value is in range and none excludes another.
+    ///
+    /// # Errors
+    /// The first that is not, with its flag.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        for (flag, value) in [("model", &self.model), ("datadir", &self.datadir), ("loss", &self.loss)] {
+            if value.trim().is_empty() {
+                return Err(range(flag, "empty", "names"));
+            }
+        }
+        const ANY: usize = usize::MAX;
+        // A batch of one identity has no negatives, and a picture without a partner is its own positive.
+        let least = if self.sampler { 2 } else { 1 };
+        counts([
+            ("train-identities", self.train_identities.unwrap_or(1), 1, ANY),
+            ("batchid", self.batchid, least, 65_536),
+            ("batchimage", self.batchimage, least, 65_536),
+        ])?;
+        if self.batch() < 2 {
+            let why = "batch norm needs a batch of at least 2 pictures";
+            return Err(ConfigError::Conflict { flag: "batchid", other: "batchimage", why });
+        }
+        counts([
+            ("batchtest", self.batchtest, 1, 65_536),
+            ("feats", self.feats, 1, 65_536),
+            ("height", self.height, 16, 8_192),
+            ("width", self.width, 16, 8_192),
+            ("num-classes", self.num_classes, 1, ANY),
+            ("parts", self.parts, 1, 64),
+            ("n-thread", self.n_thread, 1, 1_024),
+            ("cache-mb", self.cache_mb, 0, ANY >> 20),
+        ])?;
+        for (flag, value) in [("h-ratio", self.h_ratio), ("w-ratio", self.w_ratio), ("gamma", self.gamma)] {
+            if !(value > 0.0 && value <= 1.0) {
+                return Err(range(flag, value, "numbers above 0 up to 1"));
+            }
+        }
+        positive([("lr", self.lr), ("epsilon", self.epsilon)])?;
+        not_negative([("margin", self.margin), ("weight-decay", self.weight_decay)])?;
+        below_one([("momentum", self.momentum), ("beta1", self.beta1), ("beta2", self.beta2)])?;
+        between("dampening", self.dampening, [0.0, 1.0])?;
+        between("probability", self.probability, [0.0, 1.0])?;
+        if self.nesterov && self.optimizer == OptimizerKind::Sgd && (self.momentum == 0.0 || self.dampening != 0.0) {
+            let why = "Nesterov momentum needs a momentum above 0 and no dampening";
+            return Err(ConfigError::Conflict { flag: "nesterov", other: "dampening", why });
+        }
+        self.milestones()?;
+        if self.cosine_annealing && self.w_cosine_annealing {
+            let why = "one schedule is followed; the second is the first with a warm-up";
+            return Err(ConfigError::Conflict { flag: "cosine-annealing", other: "w-cosine-annealing", why });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::checks::tests::{Wrong, refused};
+
+    #[test]
+    fn defaults_are_those_of_the_specification_and_pass() {
+        let config = ReidConfig::default();
+        config.check().unwrap();
+        assert_eq!((config.batch(), config.height, config.width), (64, 384, 128));
+        assert_eq!((config.data_train.as_str(), config.data_test.as_str()), ("", ""), "the folders tell");
+        assert_eq!(config.optimizer.to_string(), "ADAM");
+        let json = serde_json::to_string(&config).unwrap();
+        assert!(json.contains(r#""optimizer":"ADAM""#), "{json}");
+        assert_eq!(serde_json::from_str::<ReidConfig>(&json).unwrap(), config);
+        assert_eq!(serde_json::from_str::<ReidConfig>("{}").unwrap(), config, "what is absent has its default");
+    }
+
+    #[test]
+    fn unknown_keys_and_words_are_errors_that_name_them() {
+        let error = serde_json::from_str::<ReidConfig>(r#"{"epoch": 2}"#).unwrap_err().to_string();
+        assert!(error.contains("`epoch`"), "{error}");
+        let error = serde_json::from_str::<ReidConfig>(r#"{"optimizer": "LAMB"}"#).unwrap_err().to_string();
+        assert!(error.contains("`LAMB`") && error.contains("NADAM"), "{error}");
+        assert_eq!("rmsprop".parse(), Ok(OptimizerKind::RmsProp));
+    }
+
+    #[test]
+    fn milestones() {
+        let of = |text: &str| ReidConfig { decay_type: text.into(), ..Default::default() }.milestones();
+        assert_eq!(of("step"), Ok(vec![]));
+        assert_eq!(of("step_40_70"), Ok(vec![40, 70]));
+        for wrong in ["", "40_70", "step_", "step_70_40", "step_0", "step_4.5", "step40"] {
+            assert!(of(wrong).unwrap_err().to_string().contains("--decay-type"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_check_names_its_flag_and_value() {
+        let good = ReidConfig::default();
+        let wrong: &[Wrong<'_, ReidConfig>] = &[
+            ("--model", "empty", |c| c.model = " ".into()),
+            ("--loss", "empty", |c| c.loss = String::new()),
+            ("--train-identities", "0", |c| c.train_identities = Some(0)),
+            ("--batchid", "1", |c| c.batchid = 1),
+            ("--batchimage", "1", |c| c.batchimage = 1),
+            ("--batchid", "batchimage", |c| (c.sampler, c.batchid, c.batchimage) = (false, 1, 1)),
+            ("--batchtest", "0", |c| c.batchtest = 0),
+            ("--feats", "0", |c| c.feats = 0),
+            ("--height", "8", |c| c.height = 8),
+            ("--width", "9000", |c| c.width = 9_000),
+            ("--num-classes", "0", |c| c.num_classes = 0),
+            ("--parts", "0", |c| c.parts = 0),
+            ("--n-thread", "0", |c| c.n_thread = 0),
+            ("--margin", "-1", |c| c.margin = -1.0),
+            ("--h-ratio", "0", |c| c.h_ratio = 0.0),
+            ("--w-ratio", "1.1", |c| c.w_ratio = 1.1),
+            ("--lr", "0", |c| c.lr = 0.0),
+            ("--lr", "NaN", |c| c.lr = f64::NAN),
+            ("--lr", "inf", |c| c.lr = f64::INFINITY),
+            ("--momentum", "1", |c| c.momentum = 1.0),
+            ("--dampening", "2", |c| c.dampening = 2.0),
+            ("--beta1", "1", |c| c.beta1 = 1.0),
+            ("--beta2", "-0.1", |c| c.beta2 = -0.1),
+            ("--epsilon", "0", |c| c.epsilon = 0.0),
+            ("--gamma", "0", |c| c.gamma = 0.0),
+            ("--weight-decay", "-1", |c| c.weight_decay = -1.0),
+            ("--decay-type", "linear", |c| c.decay_type = "linear".into()),
+            ("--cosine-annealing", "w-cosine", |c| (c.cosine_annealing, c.w_cosine_annealing) = (true, true)),
+            ("--probability", "-0.5", |c| c.probability = -0.5),
+            ("--datadir", "empty", |c| c.datadir = String::new()),
+            ("--nesterov", "dampening", |c| {
+                (c.optimizer, c.nesterov, c.dampening) = (OptimizerKind::Sgd, true, 0.5);
+            }),
+        ];
+        refused(&good, ReidConfig::check, wrong);
+    }
+}

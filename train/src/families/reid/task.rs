@@ -1,0 +1,294 @@
+//! Person re-identification, and any other matching of pictures by identity.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use contract::PictureSpec;
+use datasets::{Dataset, DatasetError, Options};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+
+use crate::data::augment::Transforms;
+use crate::data::loader::{Loader, LoaderOptions, PictureBatch, Pictures};
+use crate::data::sampler::Sampler;
+use crate::families::reid::evaluate::{self, EvalReport, Reading};
+use crate::families::reid::net::{ReidNet, ReidNetConfig};
+use crate::families::reid::settings::{FeatInference, ReidConfig};
+use crate::loss::{LossParams, LossSum, LossTerms};
+use crate::rng::Rng;
+use crate::run::amp;
+use crate::run::engine::{Decisive, Epoch, Settings, Task, TaskError};
+use crate::run::optim::OptimizerConfig;
+use crate::run::schedule::{Schedule, ScheduleFlags};
+
+/// Family name in checkpoints and contracts.
+pub const FAMILY: &str = "reid";
+
+/// Key of the random places of drop blocks.
+const BLOCKS: u64 = 0xd20b;
+
+/// Data, sampler and loss of a re-identification run.
+pub struct ReidTask {
+    config: ReidConfig,
+    dataset: Dataset,
+    test: Vec<Dataset>,
+    pictures: Arc<Pictures>,
+    sampler: Sampler,
+    transforms: Transforms,
+    loss: LossSum,
+    device: Device,
+    /// Unreadable pictures that were warned of: once, not in each epoch.
+    warned: Rc<RefCell<BTreeSet<PathBuf>>>,
+}
+
+/// How pictures enter the network: ImageNet's mean and standard deviation, stretched to the run's size.
+pub fn picture_spec(config: &ReidConfig) -> PictureSpec {
+    PictureSpec::imagenet([config.height, config.width])
+}
+
+fn options(config: &ReidConfig) -> Options {
+    Options { train_identities: config.train_identities, cuhk03_labeled: config.cuhk03_labeled }
+}
+
+/// The evaluation sets a run names.
+///
+/// # Errors
+/// If one cannot be listed.
+pub fn test_sets(config: &ReidConfig) -> Result<Vec<Dataset>, DatasetError> {
+    Dataset::open_each(&config.data_test, Path::new(&config.datadir), &options(config))
+}
+
+/// Evaluates a network on a device without autodiff on the sets that `config` names.
+///
+/// # Errors
+/// If a set cannot be listed or read.
+pub fn evaluate(
+    net: &ReidNet,
+    config: &ReidConfig,
+    reading: Reading,
+    rerank: bool,
+) -> Result<Vec<EvalReport>, TaskError> {
+    let input = picture_spec(config);
+    let sets = test_sets(config)?;
+    sets.iter().map(|set| evaluate::evaluate(net, set, &input, reading, rerank)).collect()
+}
+
+/// The network that settings ask for; what is said of another one is left out.
+pub fn network(config: &ReidConfig) -> ReidNetConfig {
+    let plain = ReidNetConfig::new(&config.model, config.num_classes, config.feats);
+    match config.model.as_str() {
+        "ResNet50" => ReidNetConfig {
+            bnneck: config.bnneck,
+            drop_block: config.drop_block.then_some([config.h_ratio, config.w_ratio]),
+            before_neck: config.bnneck && config.feat_inference == FeatInference::Before,
+            ..plain
+        },
+        _ => plain,
+    }
+}
+
+/// What the training loop needs of the settings.
+///
+/// # Errors
+/// If the settings make no schedule.
+pub fn settings(config: &ReidConfig, keep: usize) -> Result<Settings, TaskError> {
+    let schedule = Schedule::from_flags(&ScheduleFlags {
+        lr: config.lr,
+        epochs: config.epochs,
+        cosine_annealing: config.cosine_annealing,
+        w_cosine_annealing: config.w_cosine_annealing,
+        milestones: config.milestones()?,
+        gamma: config.gamma,
+        warmup: config.warmup,
+        warmup_epochs: config.warmup_epochs,
+    })?;
+    let optimizer = OptimizerConfig {
+        kind: config.optimizer,
+        weight_decay: config.weight_decay,
+        beta1: config.beta1,
+        beta2: config.beta2,
+        epsilon: config.epsilon,
+        amsgrad: config.amsgrad,
+        momentum: config.momentum,
+        dampening: config.dampening,
+        nesterov: config.nesterov,
+        ..OptimizerConfig::default()
+    };
+    Ok(Settings {
+        test_every: config.test_every,
+        keep,
+        amp: config.use_amp,
+        ..Settings::new(config.epochs, schedule, optimizer)
+    })
+}
+
+impl ReidTask {
+    /// Lists the data and prepares sampler and loss. `device` is where the network trains.
+    ///
+    /// # Errors
+    /// Data that cannot be listed or sampled, or a loss expression that cannot be read.
+    pub fn open(config: &ReidConfig, device: &Device) -> Result<Self, TaskError> {
+        let dataset = Dataset::open(&config.data_train, Path::new(&config.datadir), &options(config))?;
+        dataset.all_warnings().iter().for_each(|warning| terminal::warn(warning));
+        let test = test_sets(config)?;
+        let classes = dataset.classes().len();
+        let pictures = Arc::new(Pictures::training(&dataset, picture_spec(config), config.cache_mb));
+        let sampler = Sampler::new(config, pictures.classes())?;
+        let config = ReidConfig { num_classes: classes, ..config.clone() };
+        let loss = LossSum::new(
+            &config.loss,
+            &LossParams {
+                num_classes: classes,
+                label_smoothing: config.if_labelsmooth,
+                margin: config.margin,
+                feat_dim: network(&config).width(),
+                seed: config.seed,
+            },
+        )?;
+        let transforms = Transforms::new(&config);
+        Ok(Self {
+            config,
+            dataset,
+            test,
+            pictures,
+            sampler,
+            transforms,
+            loss,
+            device: device.clone(),
+            warned: Rc::default(),
+        })
+    }
+
+    /// The settings, with the number of classes that the data has.
+    pub fn config(&self) -> &ReidConfig {
+        &self.config
+    }
+
+    /// The network these data and settings ask for.
+    pub fn network(&self) -> ReidNetConfig {
+        network(&self.config)
+    }
+
+    /// Name of the training set.
+    pub fn dataset_name(&self) -> &str {
+        &self.dataset.name
+    }
+
+    /// Hash of the training set's file list.
+    pub fn fingerprint(&self) -> String {
+        self.dataset.fingerprint()
+    }
+
+    /// One line on the data, for people.
+    pub fn describe_data(&self) -> String {
+        let counts = self.dataset.counts();
+        let batches = self.sampler.epoch(1).len();
+        let test: Vec<_> = self
+            .test
+            .iter()
+            .map(|set| format!("{}: {} queries, {} in the gallery", set.name, set.query.len(), set.gallery.len()))
+            .collect();
+        format!(
+            "{}: {} pictures of {} identities, {batches} batches of {} in an epoch; test on {}",
+            self.dataset.name,
+            counts.train,
+            counts.classes,
+            self.config.batch(),
+            test.join("; ")
+        )
+    }
+}
+
+impl Task for ReidTask {
+    type Net = ReidNet;
+    type Batch = PictureBatch;
+
+    fn epoch(&self, epoch: usize, done: usize) -> Result<Epoch<PictureBatch>, TaskError> {
+        let batches = self.sampler.epoch(epoch);
+        let steps = batches.len();
+        let options = LoaderOptions {
+            transforms: Some((self.transforms.clone(), epoch)),
+            workers: self.config.n_thread,
+            start_batch: done,
+            strict: self.config.strict,
+        };
+        let loader = Loader::new(self.pictures.clone(), batches, options)?;
+        let warned = self.warned.clone();
+        let report = move |batch: &PictureBatch| {
+            let mut warned = warned.borrow_mut();
+            for skipped in &batch.skipped {
+                let place = if skipped.replaced_by.is_some() { "another of its identity taken" } else { "left out" };
+                if warned.insert(skipped.path.clone()) {
+                    eprintln!("warning: {}: {place}", skipped.error);
+                }
+            }
+        };
+        let batches = loader.map(move |batch| batch.inspect(&report).map_err(TaskError::from));
+        Ok(Epoch { steps, batches: Box::new(batches) })
+    }
+
+    fn pictures(&self, batch: &PictureBatch) -> usize {
+        batch.indices.len()
+    }
+
+    fn describe(&self, batch: &PictureBatch) -> String {
+        let name = |&index: &usize| self.dataset.train[index].path.display().to_string();
+        batch.indices.iter().map(name).collect::<Vec<_>>().join(", ")
+    }
+
+    fn loss(&mut self, net: &ReidNet, batch: &PictureBatch) -> LossTerms {
+        let images = Tensor::from_data(TensorData::new(batch.pixels.clone(), batch.shape), &self.device);
+        let classes = TensorData::new(batch.classes.clone(), [batch.classes.len()]);
+        // A pure function of the batch, so that a resumed run erases the same.
+        let keys = batch.indices.iter().map(|index| *index as u64);
+        let mut rng = Rng::new(&[self.config.seed, BLOCKS].into_iter().chain(keys).collect::<Vec<_>>());
+        let output = net.forward_at(amp::like(net, images), [rng.unit(), rng.unit()]);
+        let [scores, features] =
+            [output.scores, output.features].map(|all| all.into_iter().map(amp::full).collect::<Vec<_>>());
+        self.loss.forward(&scores, &features, Tensor::<1, Int>::from_data(classes, &self.device))
+    }
+
+    fn evaluate(&self, net: &ReidNet) -> Result<BTreeMap<String, f64>, TaskError> {
+        let ReidConfig { batchtest, n_thread, strict, re_rank, .. } = self.config;
+        let reading = Reading { batch: batchtest, threads: n_thread, strict };
+        let mut all = BTreeMap::new();
+        for (index, set) in self.test.iter().enumerate() {
+            let report = evaluate::evaluate(net, set, self.pictures.input(), reading, re_rank)?;
+            evaluate::warn_when_collapsed(&report.spread);
+            // The first set decides; the others carry their name.
+            let name = |metric| if index == 0 { metric } else { format!("{}_{metric}", set.name) };
+            all.extend(report.metrics().into_iter().map(|(metric, value)| (name(metric), value)));
+        }
+        Ok(all)
+    }
+
+    fn decisive(&self) -> Decisive {
+        Decisive::higher("mAP")
+    }
+
+    fn unreadable(&self) -> usize {
+        self.pictures.unreadable().len()
+    }
+
+    fn state(&self) -> Vec<u8> {
+        let Some((centers, shape)) = self.loss.centers() else { return Vec::new() };
+        let bytes: Vec<u8> = centers.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let view = TensorView::new(Dtype::F32, shape.to_vec(), &bytes).expect("four bytes a value");
+        safetensors::serialize([("centers", view)], None).expect("one small tensor")
+    }
+
+    fn set_state(&mut self, state: &[u8]) -> Result<(), TaskError> {
+        if state.is_empty() {
+            return Ok(());
+        }
+        let parts = SafeTensors::deserialize(state)?;
+        let centers = parts.tensor("centers")?;
+        let [classes, features] = *centers.shape() else { return Err("class centres have two axes".into()) };
+        let values = centers.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        Ok(self.loss.set_centers(values, [classes, features])?)
+    }
+}

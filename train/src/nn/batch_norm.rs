@@ -1,0 +1,147 @@
+//! Batch normalisation with PyTorch's running variance.
+
+use burn::module::{Flag, Module, Param, RunningState};
+use burn::tensor::activation::relu;
+use burn::tensor::module::batch_norm;
+use burn::tensor::{DType, Device, Tensor};
+use kernels::batch_norm_train;
+
+use crate::run::amp;
+
+/// Batch normalisation whose running variance takes the unbiased batch variance, as PyTorch's does (the normalisation
+/// itself takes the biased one in both). Burn 0.22's own layer accumulates the biased one, so that a run continued from
+/// a PyTorch checkpoint drifts. Parameter names are PyTorch's.
+///
+/// Statistics of the batch are used on an autodiff device, the running ones otherwise: `module.valid()` is evaluation. A layer that
+/// was frozen (`module.freeze()`) uses the running ones everywhere and leaves them as they are. It computes in single precision and
+/// answers in that of its input.
+#[derive(Module, Debug)]
+pub struct UnbiasedBatchNorm {
+    /// Scale γ, `[channels]`.
+    pub weight: Param<Tensor<1>>,
+    /// Shift β, `[channels]`.
+    pub bias: Param<Tensor<1>>,
+    /// Mean over past batches, `[channels]`.
+    pub running_mean: RunningState<Tensor<1>>,
+    /// Unbiased variance over past batches, `[channels]`.
+    pub running_var: RunningState<Tensor<1>>,
+    /// Whether the layer takes part in training.
+    training: Param<Flag>,
+}
+
+/// Share of a new batch in the running statistics.
+const MOMENTUM: f64 = 0.1;
+
+/// Floor of the variance under the root.
+const EPSILON: f64 = 1e-5;
+
+impl UnbiasedBatchNorm {
+    /// γ = 1, β = 0, mean 0, variance 1.
+    pub fn new(channels: usize, device: &Device) -> Self {
+        Self {
+            weight: Param::from_tensor(Tensor::ones([channels], device)),
+            bias: Param::from_tensor(Tensor::zeros([channels], device)),
+            running_mean: RunningState::new(Tensor::zeros([channels], device)),
+            running_var: RunningState::new(Tensor::ones([channels], device)),
+            training: Param::from_bool(true),
+        }
+    }
+
+    /// The same with β fixed: it is stored, but gets no gradient (the re-ID necks).
+    pub fn with_fixed_bias(channels: usize, device: &Device) -> Self {
+        let norm = Self::new(channels, device);
+        Self { bias: norm.bias.set_require_grad(false), ..norm }
+    }
+
+    /// Normalises over every axis but the second.
+    ///
+    /// # Shapes
+    /// - `input`: `[batch, channels, ..]`
+    /// - returns: the same
+    ///
+    /// # Panics
+    /// If the second axis is not `channels`.
+    pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        self.normalise(input, false)
+    }
+
+    /// The same with a ReLU behind it.
+    pub fn forward_relu<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        self.normalise(input, true)
+    }
+
+    fn normalise<const D: usize>(&self, input: Tensor<D>, activated: bool) -> Tensor<D> {
+        match input.dtype() {
+            DType::F32 => self.normalise_single(input, activated),
+            precision => self.normalise_single(amp::full(input), activated).cast(precision),
+        }
+    }
+
+    fn normalise_single<const D: usize>(&self, input: Tensor<D>, activated: bool) -> Tensor<D> {
+        if !input.device().is_autodiff() || !self.training.is_enabled() {
+            let (mean, variance) = (self.running_mean.value(), self.running_var.value());
+            let normed = batch_norm(input, self.weight.val(), self.bias.val(), mean, variance, EPSILON);
+            return if activated { relu(normed) } else { normed };
+        }
+        let dims = input.dims();
+        let count = (dims.iter().product::<usize>() / dims[1]) as f64;
+        let batch = batch_norm_train(input, self.weight.val(), self.bias.val(), EPSILON, activated);
+        // One value per channel has no unbiased variance; PyTorch refuses, we keep the biased one.
+        let unbias = if count > 1.0 { count / (count - 1.0) } else { 1.0 };
+        let follow = |state: &RunningState<Tensor<1>>, value: Tensor<1>, scale: f64| {
+            let old = state.value_sync().mul_scalar(1.0 - MOMENTUM);
+            state.update((old + value.detach().mul_scalar(MOMENTUM * scale)).detach());
+        };
+        follow(&self.running_mean, batch.mean, 1.0);
+        follow(&self.running_var, batch.variance, unbias);
+        batch.output
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `torch.nn.BatchNorm1d(1)` on [0, 2, 4]: mean 0.1 · 2, variance 0.9 + 0.1 · 4.
+    #[test]
+    fn running_variance_is_unbiased() {
+        let device = Device::flex().autodiff();
+        let norm = UnbiasedBatchNorm::new(1, &device);
+        norm.forward(Tensor::<2>::from_floats([[0.0], [2.0], [4.0]], &device));
+        let eval = norm.valid();
+        let value = |state: &RunningState<Tensor<1>>| state.value().into_scalar::<f32>();
+        assert!((value(&eval.running_mean) - 0.2).abs() < 1e-6);
+        assert!((value(&eval.running_var) - 1.3).abs() < 1e-6);
+    }
+
+    /// A copy made by `valid()` must not move with the original (Burn shares statistics between clones).
+    #[test]
+    fn a_valid_copy_keeps_its_statistics() {
+        let device = Device::flex().autodiff();
+        let norm = UnbiasedBatchNorm::new(1, &device);
+        let input = || Tensor::<2>::from_floats([[0.0], [2.0], [4.0]], &device);
+        norm.forward(input());
+        let copy = norm.valid();
+        norm.forward(input());
+        let _ = norm.valid();
+        assert!((copy.running_mean.value_sync().into_scalar::<f32>() - 0.2).abs() < 1e-6);
+    }
+
+    /// A frozen layer in a network that trains: running statistics, which stay, and a gradient for what lies before it.
+    #[test]
+    fn a_frozen_layer_keeps_its_statistics() {
+        let device = Device::flex().autodiff();
+        let norm = UnbiasedBatchNorm::new(1, &device);
+        norm.forward(Tensor::<2>::from_floats([[0.0], [2.0], [4.0]], &device));
+        let norm = norm.valid().train().freeze();
+        let input = Tensor::<2>::from_floats([[1.0], [5.0]], &device).require_grad();
+        let output = norm.forward(input.clone());
+        let grads = output.clone().sum().backward();
+        let found = output.into_data().try_to_vec::<f32>().unwrap();
+        // (x - 0.2) / sqrt(1.3 + 1e-5)
+        assert!((found[0] - 0.8 / 1.30001f32.sqrt()).abs() < 1e-6 && (found[1] - 4.8 / 1.30001f32.sqrt()).abs() < 1e-6);
+        let grad = input.grad(&grads).unwrap().into_data().try_to_vec::<f32>().unwrap();
+        assert!(grad.iter().all(|value| (value - 1.0 / 1.30001f32.sqrt()).abs() < 1e-6), "{grad:?}");
+        assert!((norm.valid().running_mean.value_sync().into_scalar::<f32>() - 0.2).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,8 @@
+//! Layers that several networks share.
+
+pub(crate) mod angles;
+pub mod batch_norm;
+pub(crate) mod conv;
+pub mod dropout;
+pub(crate) mod init;
+pub mod resnet;

@@ -1,0 +1,214 @@
+//! Flags that all families share.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use crate::device::DeviceName;
+use crate::families::palmvein::Stage1Config;
+use crate::families::reid::settings::ReidConfig;
+
+/// Form of the results on stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+impl Format {
+    /// Prints a result: its `table`, or the whole of it as JSON.
+    ///
+    /// # Errors
+    /// If it cannot be written as JSON.
+    pub fn print(self, result: &impl Serialize, table: impl FnOnce() -> String) -> serde_json::Result<()> {
+        match self {
+            Self::Json => println!("{}", serde_json::to_string_pretty(result)?),
+            Self::Table => print!("{}", table()),
+        }
+        Ok(())
+    }
+}
+
+/// Flags of every run, whatever its family.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Settings from a YAML or TOML file; flags beat the file, the file beats the defaults.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print every setting and where it comes from, and stop.
+    #[arg(long)]
+    pub print_config: bool,
+    /// Run directory, instead of the one named after the run; with --resume, instead of the one that is continued.
+    #[arg(long, value_name = "DIR")]
+    pub save_dir: Option<PathBuf>,
+    /// Continue a run directory or checkpoint, with its settings; flags given here beat them.
+    #[arg(long, value_name = "RUN", alias = "load")]
+    pub resume: Option<PathBuf>,
+    /// Start a new run in a run directory that already holds one; its files are replaced.
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Where to compute: cpu, auto (a GPU if there is one), cuda:0, wgpu. A GPU's back end must be compiled in.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: DeviceName,
+    /// Resumable checkpoints to keep.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub keep_checkpoints: usize,
+}
+
+/// Flags of `train eval`.
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// Run directory or checkpoint.
+    pub checkpoint: PathBuf,
+    /// Folder of the datasets; as in the run without it.
+    #[arg(long, value_name = "DIR", alias = "data-dir")]
+    pub datadir: Option<PathBuf>,
+    /// Datasets to evaluate on, joined by +; as in the run without it.
+    #[arg(long, value_name = "NAMES", alias = "data-test")]
+    pub dataset: Option<String>,
+    /// Dataset `folders`: identities left to training; as in the run without it.
+    #[arg(long, value_name = "N")]
+    pub train_identities: Option<usize>,
+    /// Also write a self-contained page: of palm and veins ROC, DET and histograms, of an ImageControlNet sample pictures.
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
+    /// Also report k-reciprocal re-ranking.
+    #[arg(long, alias = "re-rank")]
+    pub rerank: bool,
+    /// Pictures in a batch.
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub batchtest: usize,
+    /// Threads that decode pictures.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub n_thread: usize,
+    /// An unreadable picture is an error; otherwise it is left out and counted.
+    #[arg(long)]
+    pub strict: bool,
+    /// Where to compute: cpu, auto (a GPU if there is one), cuda:0, wgpu. A GPU's back end must be compiled in.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: DeviceName,
+    /// Form of the results on stdout.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// Flags of `train import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Weights: .pth or .pt (read as data only, with or without a dictionary around the state dictionary), or .safetensors.
+    pub weights: PathBuf,
+    /// Network: LMBN_n, OSNet, OSNet_x0_75, OSNet_x0_5, OSNet_x0_25, ResNet50; SENet and ImageControlNet, whose settings are read from the weights; palmvein (both stages), or one backbone of it: vit-palm,
+    /// vit-vein, cnn-palm, cnn-vein.
+    #[arg(long, default_value = "LMBN_n")]
+    pub model: String,
+    /// Checkpoint to write.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Training identities; as in the weights without it.
+    #[arg(long, value_name = "N")]
+    pub num_classes: Option<usize>,
+    /// Features of each part of the embedding.
+    #[arg(long, value_name = "N", default_value_t = ReidConfig::default().feats)]
+    pub feats: usize,
+    /// Height of the input the network was trained for, in pixels.
+    #[arg(long, value_name = "PIXELS", default_value_t = ReidConfig::default().height)]
+    pub height: usize,
+    /// Width of the input the network was trained for, in pixels.
+    #[arg(long, value_name = "PIXELS", default_value_t = ReidConfig::default().width)]
+    pub width: usize,
+    /// Palm and veins: side of the input the network was trained for, in pixels.
+    #[arg(long, value_name = "PIXELS", default_value_t = Stage1Config::default().common.img_size)]
+    pub img_size: usize,
+    /// Keep start values for classifiers of another number of classes.
+    #[arg(long)]
+    pub partial: bool,
+}
+
+/// Flags of `train inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// Run directory or checkpoint.
+    pub checkpoint: PathBuf,
+    /// SENet: draw and list how one sample's channels are weighed.
+    #[arg(long)]
+    pub channels: bool,
+    /// Data set of --channels or --attention; as in the run without it.
+    #[arg(long, value_name = "DIR", alias = "datadir")]
+    pub data_dir: Option<PathBuf>,
+    /// Which pair of a frame and a frontal picture, from 0.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "channels")]
+    pub sample: usize,
+    /// Channels to list, largest gate first.
+    #[arg(short = 'k', long, value_name = "K", default_value_t = 10, requires = "channels")]
+    pub top: usize,
+    /// Picture to write [default: channels.png].
+    #[arg(short, long, value_name = "FILE", requires = "channels")]
+    pub output: Option<PathBuf>,
+    /// Palm and veins: draw the attention weights of test pairs into a folder, as pictures and CSV.
+    #[arg(long, value_name = "DIR")]
+    pub attention: Option<PathBuf>,
+    /// Test pairs that --attention draws.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub pairs: usize,
+    /// Form of the results on stdout.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// Flags of `train bench-step`.
+#[derive(Debug, Args)]
+pub struct BenchStepArgs {
+    /// Network: LMBN_n, OSNet, OSNet_x0_75, OSNet_x0_5, OSNet_x0_25, ResNet50; SENet, ControlNet (small encoder) and palmvein (stage
+    /// 2, all four backbones train) at their default sizes.
+    #[arg(long, default_value = "LMBN_n")]
+    pub model: String,
+    /// Pictures in a batch.
+    #[arg(long, default_value_t = 8)]
+    pub batch: usize,
+    /// Height in pixels (re-ID).
+    #[arg(long, default_value_t = 384)]
+    pub height: usize,
+    /// Width in pixels (re-ID).
+    #[arg(long, default_value_t = 128)]
+    pub width: usize,
+    /// Training identities (re-ID, palmvein).
+    #[arg(long, default_value_t = 751)]
+    pub identities: usize,
+    /// Steps that are timed.
+    #[arg(long, default_value_t = 3)]
+    pub steps: usize,
+    /// Steps before them that are not.
+    #[arg(long, default_value_t = 1)]
+    pub warmup: usize,
+    /// Read batches from this folder as a run does (four pictures of each identity, random erasing, no picture kept decoded),
+    /// instead of one made-up batch again and again.
+    #[arg(long, value_name = "DIR")]
+    pub datadir: Option<PathBuf>,
+    /// ResNet50: with a batch-norm neck.
+    #[arg(long)]
+    pub bnneck: bool,
+    /// Where to compute: cpu, auto (a GPU if there is one), cuda:0, wgpu. A GPU's back end must be compiled in.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: DeviceName,
+    /// Compute in bfloat16 where the device gains by it.
+    #[arg(long)]
+    pub use_amp: bool,
+    /// Threads.
+    #[arg(long, default_value_t = 2)]
+    pub threads: usize,
+    /// Form of the results on stdout.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// PyTorch scripts write `True` and `False`.
+pub(crate) fn boolean(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err("True or False is wanted".into()),
+    }
+}

@@ -1,0 +1,16 @@
+//! A run, whatever it trains: settings, directory, the loop, checkpoints and logs.
+
+pub mod amp;
+pub(crate) mod bench_step;
+pub mod checkpoint;
+pub mod checks;
+pub(crate) mod curves;
+pub(crate) mod directory;
+pub mod engine;
+pub(crate) mod flags;
+pub mod history;
+pub mod log;
+pub mod optim;
+pub mod schedule;
+pub(crate) mod settings;
+pub(crate) mod tensorboard;

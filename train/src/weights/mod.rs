@@ -1,0 +1,459 @@
+//! State dictionaries: a network's tensors under PyTorch's names, and the files they come from and go to.
+//!
+//! `.pth` files are read as data only. Every tensor of a file is used or named, every parameter filled or named.
+
+mod pickle;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::store::pytorch_reader::PytorchReader;
+use burn::store::{BurnToPyTorchAdapter, ModuleSnapshot, PyTorchToBurnAdapter, bridge};
+use burn::tensor::{DType, TensorData};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+
+/// Dictionaries around a state dictionary in files people exchange, tried in this order.
+const WRAPPERS: [&str; 5] = ["state_dict", "model_state_dict", "model", "net", "network"];
+
+/// Largest weights file we read, in bytes.
+const MAX_FILE: u64 = 8 << 30;
+
+/// Largest pickle we look into, in bytes: keys and shapes only, the tensors lie beside it.
+const MAX_PICKLE: u64 = 256 << 20;
+
+/// Why weights cannot be read or used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WeightsError {
+    /// The file cannot be opened.
+    #[error("cannot read weights `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// Neither safetensors nor a PyTorch file, or truncated.
+    #[error("`{}` is not a weights file (safetensors, or PyTorch .pth/.pt), or is damaged: {reason}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What the reader said.
+        reason: String,
+    },
+    /// The pickle names a function that runs code. Nothing was run.
+    #[error("`{}` wants to call `{call}`; weights are read as data only and such a file is refused", path.display())]
+    Code {
+        /// The file.
+        path: PathBuf,
+        /// The function.
+        call: String,
+    },
+    /// The file is of another network, or of this one in another shape.
+    #[error("`{}` does not fit {network}: {report}", path.display())]
+    Mismatch {
+        /// The file.
+        path: PathBuf,
+        /// The network.
+        network: String,
+        /// What is left over, missing or of another shape.
+        report: Box<LoadReport>,
+    },
+}
+
+/// A network's tensors by PyTorch key: floats as `f32`, integers as `i64`.
+#[derive(Debug, Clone, Default)]
+pub struct StateDict {
+    tensors: BTreeMap<String, TensorData>,
+    /// What lay beside them in their file: state of a training run.
+    aside: BTreeSet<String>,
+}
+
+impl FromIterator<(String, TensorData)> for StateDict {
+    fn from_iter<I: IntoIterator<Item = (String, TensorData)>>(tensors: I) -> Self {
+        Self { tensors: tensors.into_iter().collect(), aside: BTreeSet::new() }
+    }
+}
+
+/// What became of each tensor.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoadReport {
+    /// Tensors of the network that were filled.
+    pub applied: usize,
+    /// Tensors of the network that the file has nothing for.
+    pub missing: Vec<String>,
+    /// Tensors of the file that the network does not have.
+    pub unused: Vec<String>,
+    /// Tensors of another shape: key, shape in the file, shape in the network.
+    pub mismatched: Vec<(String, Vec<usize>, Vec<usize>)>,
+    /// State of a training run beside the weights in the file, which is not read.
+    pub aside: Vec<String>,
+}
+
+/// What a load may leave open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Partial {
+    /// Everything must fit.
+    Nothing,
+    /// Classifiers may have another number of classes: they keep their start values. For fine-tuning and evaluation.
+    Classifiers,
+}
+
+/// Whether the key is that of a layer whose width is the number of classes. What lies around it may have the same name.
+fn is_classifier(key: &str) -> bool {
+    let layer = key.rsplit_once('.').map_or("", |(layer, _)| layer);
+    let layer = layer.strip_suffix(".0").unwrap_or(layer);
+    layer == "classifier" || layer.ends_with(".classifier")
+}
+
+impl LoadReport {
+    /// Whether the network was filled and every tensor used.
+    pub fn is_complete(&self) -> bool {
+        self.missing.is_empty() && self.unused.is_empty() && self.mismatched.is_empty()
+    }
+
+    /// Whether nothing but what `partial` allows is open.
+    pub fn is_acceptable(&self, partial: Partial) -> bool {
+        let open = |key: &str| partial == Partial::Classifiers && is_classifier(key);
+        self.missing.iter().chain(&self.unused).all(|key| open(key))
+            && self.mismatched.iter().all(|(key, ..)| open(key))
+            && self.applied > 0
+    }
+}
+
+impl std::fmt::Display for LoadReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        /// Keys named before the rest is only counted.
+        const NAMED: usize = 8;
+        let list = |keys: &[String]| {
+            let named = keys.iter().take(NAMED).map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+            let more = keys.len().saturating_sub(NAMED);
+            if more > 0 { format!("{named} and {more} more") } else { named }
+        };
+        let mut parts = vec![format!("{} tensors filled", self.applied)];
+        if !self.missing.is_empty() {
+            parts.push(format!("{} not in the file: {}", self.missing.len(), list(&self.missing)));
+        }
+        if !self.unused.is_empty() {
+            parts.push(format!("{} left over in the file: {}", self.unused.len(), list(&self.unused)));
+        }
+        if !self.mismatched.is_empty() {
+            let keys: Vec<_> =
+                self.mismatched.iter().map(|(key, found, wanted)| format!("{key} {found:?} for {wanted:?}")).collect();
+            parts.push(format!("{} of another shape: {}", keys.len(), list(&keys)));
+        }
+        if !self.aside.is_empty() {
+            parts.push(format!("not read: {}", list(&self.aside)));
+        }
+        f.write_str(&parts.join("; "))
+    }
+}
+
+impl StateDict {
+    /// The tensors of a network. Goes through `valid()`, which brings running statistics up to date.
+    pub fn of<M: Module>(network: &M) -> Self {
+        let tensors = network.valid().collect(None, Some(Box::new(BurnToPyTorchAdapter)), true);
+        tensors
+            .into_iter()
+            .map(|tensor| {
+                let mut data = canonical(bridge::to_data(&tensor).expect("a network's own tensors can be read"));
+                if is_scalar(&tensor.name) {
+                    data = TensorData::from_bytes_vec(data.as_bytes().to_vec(), Vec::<usize>::new(), data.dtype());
+                }
+                (tensor.name, data)
+            })
+            .collect()
+    }
+
+    /// Keys and tensors in the order of the keys.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &TensorData)> {
+        self.tensors.iter().map(|(key, data)| (key.as_str(), data))
+    }
+
+    /// The tensor at `key`.
+    pub fn get(&self, key: &str) -> Option<&TensorData> {
+        self.tensors.get(key)
+    }
+
+    /// Sizes of the matrix at `key`.
+    ///
+    /// # Errors
+    /// If it is missing or has another number of axes.
+    pub fn matrix(&self, key: &str) -> Result<[usize; 2], String> {
+        match self.get(key).map(|data| data.shape().to_vec()).as_deref() {
+            Some(&[rows, columns]) => Ok([rows, columns]),
+            Some(shape) => Err(format!("`{key}` has shape {shape:?}, two axes are needed")),
+            None => Err(format!("`{key}` is missing")),
+        }
+    }
+
+    /// Training identities, as the first classifier has them.
+    pub fn classes(&self) -> Option<usize> {
+        let classifier = self.iter().find(|(key, data)| is_classifier(key) && data.shape().len() == 2);
+        classifier.map(|(_, data)| data.shape()[0])
+    }
+
+    /// Parameters, running statistics and counters left out.
+    pub fn parameters(&self) -> usize {
+        let buffer = |key: &str| key.contains(".running_") || key.ends_with(".num_batches_tracked");
+        self.iter().filter(|(key, _)| !buffer(key)).map(|(_, data)| data.num_elements()).sum()
+    }
+
+    /// The first float tensor that holds NaN or an infinity.
+    pub fn first_not_finite(&self) -> Option<&str> {
+        let broken = |data: &TensorData| data.as_slice::<f32>().is_ok_and(|v| !v.iter().all(|v| v.is_finite()));
+        self.iter().find(|(_, data)| broken(data)).map(|(key, _)| key)
+    }
+
+    /// What these tensors would leave open in a network whose own are `own`.
+    pub fn compare(&self, own: &Self) -> LoadReport {
+        let mut report = LoadReport { aside: self.aside.iter().cloned().collect(), ..LoadReport::default() };
+        for (key, wanted) in own.iter() {
+            match self.get(key) {
+                None => report.missing.push(key.to_owned()),
+                Some(found) if found.shape() == wanted.shape() => report.applied += 1,
+                Some(found) => {
+                    report.mismatched.push((key.to_owned(), found.shape().to_vec(), wanted.shape().to_vec()));
+                }
+            }
+        }
+        // Counts of batches are PyTorch's bookkeeping for momentum `None`, which no network here uses.
+        let counts = |key: &str| key.ends_with(".num_batches_tracked");
+        let keys = self.tensors.keys().filter(|key| !own.tensors.contains_key(*key) && !counts(key));
+        report.unused = keys.cloned().collect();
+        report
+    }
+
+    /// Copies what fits into `network`; the report names what does not.
+    pub fn load_into<M: Module>(mut self, network: &mut M) -> LoadReport {
+        let own = Self::of(network);
+        let report = self.compare(&own);
+        self.tensors.retain(|key, data| own.get(key).is_some_and(|own| own.shape() == data.shape()));
+        let tensors = self
+            .tensors
+            .into_iter()
+            .map(|(key, data)| {
+                let mut data = match own.get(&key).map(TensorData::dtype) {
+                    Some(DType::F32) if data.dtype() != DType::F32 => data.convert::<f32>(),
+                    Some(DType::I64) if data.dtype() != DType::I64 => data.convert::<i64>(),
+                    _ => data,
+                };
+                if is_scalar(&key) {
+                    data = TensorData::from_bytes_vec(data.as_bytes().to_vec(), vec![1], data.dtype());
+                }
+                bridge::from_data(data, key, None)
+            })
+            .collect();
+        let result = network.apply(tensors, None, Some(Box::new(PyTorchToBurnAdapter)), true);
+        assert!(result.errors.is_empty(), "keys and shapes were compared: {:?}", result.errors);
+        report
+    }
+
+    /// Reads a safetensors or PyTorch file; dictionaries around the state dictionary and `module.` prefixes are taken off.
+    ///
+    /// # Errors
+    /// See [`WeightsError`].
+    pub fn read(path: &Path) -> Result<Self, WeightsError> {
+        let unreadable = |source| WeightsError::Read { path: path.to_owned(), source };
+        let size = std::fs::metadata(path).map_err(unreadable)?.len();
+        let format = |reason: String| WeightsError::Format { path: path.to_owned(), reason };
+        if size > MAX_FILE {
+            return Err(format(format!("{size} bytes, {MAX_FILE} allowed")));
+        }
+        let mut start = [0u8; 9];
+        let count = File::open(path).and_then(|file| file.take(9).read(&mut start)).map_err(unreadable)?;
+        let head = &start[..count];
+        // A safetensors file starts with the header's length and `{`; a zip with PK, a pickle with 0x80.
+        let tensors = if head.get(8) == Some(&b'{') && !head.starts_with(b"PK") {
+            let bytes = std::fs::read(path).map_err(unreadable)?;
+            from_safetensors(&bytes).map_err(format)?
+        } else {
+            from_pytorch(path)?
+        };
+        let unwrapped = unwrap(tensors);
+        if unwrapped.tensors.is_empty() {
+            return Err(format("it holds no tensors".into()));
+        }
+        Ok(unwrapped)
+    }
+
+    /// Reads `path` into `network`.
+    ///
+    /// # Errors
+    /// See [`WeightsError`]; `network` is unchanged unless the result is `Ok`.
+    pub fn load_file<M: Module>(
+        path: &Path,
+        network: &mut M,
+        name: &str,
+        partial: Partial,
+    ) -> Result<LoadReport, WeightsError> {
+        let own = Self::of(network);
+        let file = Self::read(path)?.without_model_prefix(&own);
+        let report = file.compare(&own);
+        if !report.is_acceptable(partial) {
+            let report = Box::new(report);
+            return Err(WeightsError::Mismatch { path: path.to_owned(), network: name.to_owned(), report });
+        }
+        Ok(file.load_into(network))
+    }
+
+    /// Copies a backbone's tensors to every parameter that starts from them; `own` names the parameters, `source` their tensors.
+    pub(crate) fn spread(&self, own: &Self, source: impl Fn(&str) -> Option<String>) -> Self {
+        let copy = |key: &str| Some((key.to_owned(), self.get(&source(key)?)?.clone()));
+        own.tensors.keys().filter_map(|key| copy(key)).collect()
+    }
+
+    /// Takes a leading `model.` off keys that are no parameter of `own` as they stand but are without it.
+    pub(crate) fn without_model_prefix(self, own: &Self) -> Self {
+        let strip = |key: String| match key.strip_prefix("model.") {
+            Some(rest) if own.get(&key).is_none() && own.get(rest).is_some() => rest.to_owned(),
+            _ => key,
+        };
+        Self { tensors: self.tensors.into_iter().map(|(key, data)| (strip(key), data)).collect(), ..self }
+    }
+
+    /// The bytes of a safetensors file with `metadata` in its header, keys in order. `batches` is written where PyTorch keeps
+    /// the number of batches a norm has seen.
+    pub fn to_safetensors(&self, batches: u64, metadata: BTreeMap<String, String>) -> Vec<u8> {
+        let tracked = batches.to_le_bytes();
+        let mut views: Vec<(String, TensorView<'_>)> = Vec::with_capacity(self.tensors.len() * 5 / 4);
+        for (key, data) in &self.tensors {
+            let dtype = match data.dtype() {
+                DType::F32 => Dtype::F32,
+                DType::I64 => Dtype::I64,
+                other => unreachable!("state dictionaries hold f32 and i64, not {other:?}"),
+            };
+            let view = TensorView::new(dtype, data.shape().to_vec(), data.as_bytes());
+            views.push((key.clone(), view.expect("a tensor's bytes fit its shape")));
+            if let Some(norm) = key.strip_suffix("running_var") {
+                let count = TensorView::new(Dtype::I64, vec![], &tracked).expect("eight bytes are one i64");
+                views.push((format!("{norm}num_batches_tracked"), count));
+            }
+        }
+        let metadata = metadata.into_iter().collect();
+        safetensors::serialize(views, Some(metadata)).expect("views were checked when they were made")
+    }
+}
+
+/// Takes off a wrapping dictionary and `module.` prefixes. What lies beside the wrapper is left aside when it is state of a training
+/// run; otherwise it stays, for the report to name it.
+fn unwrap(tensors: BTreeMap<String, TensorData>) -> StateDict {
+    let wrapper = WRAPPERS.iter().find(|&&wrapper| {
+        let (inside, outside): (Vec<_>, Vec<_>) = tensors.keys().partition(|key| below(key, wrapper).is_some());
+        // `model.` is also what a backbone is called inside some networks: alone it stays.
+        let state_only =
+            outside.iter().all(|key| is_training_state(key)) && (wrapper != "model" || !outside.is_empty());
+        !inside.is_empty() && (wrapper.ends_with("state_dict") || state_only)
+    });
+    let mut state = StateDict::default();
+    for (key, data) in tensors {
+        let inner = match wrapper {
+            Some(wrapper) => below(&key, wrapper),
+            None => Some(key.as_str()),
+        };
+        match inner {
+            Some(inner) => {
+                let inner = inner.strip_prefix("module.").unwrap_or(inner).to_owned();
+                // A key with and without prefix: both are kept, and one of them named as left over.
+                let name = if state.get(&inner).is_none() { inner } else { key };
+                state.tensors.insert(name, data);
+            }
+            None if is_training_state(&key) => {
+                state.aside.insert(key.split('.').next().unwrap_or_default().to_owned());
+            }
+            None => {
+                state.tensors.insert(key, data);
+            }
+        }
+    }
+    state
+}
+
+/// The rest of a key below the dictionary `name`.
+fn below<'a>(key: &'a str, name: &str) -> Option<&'a str> {
+    key.strip_prefix(name)?.strip_prefix('.')
+}
+
+/// Keys beside a state dictionary that are no weights.
+fn is_training_state(key: &str) -> bool {
+    ["optimizer", "scheduler", "lr_scheduler", "log", "epoch", "scaler"]
+        .iter()
+        .any(|name| key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '_'])))
+}
+
+/// Whether PyTorch has a number without axes where a network of ours has one axis with one number: Burn knows no tensor without axes.
+fn is_scalar(key: &str) -> bool {
+    key.rsplit('.').next() == Some("fusion_alpha")
+}
+
+fn from_safetensors(bytes: &[u8]) -> Result<BTreeMap<String, TensorData>, String> {
+    let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+    let mut tensors = BTreeMap::new();
+    for (key, view) in file.tensors() {
+        let dtype = match view.dtype() {
+            Dtype::F32 => DType::F32,
+            Dtype::F64 => DType::F64,
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
+            Dtype::I64 => DType::I64,
+            Dtype::I32 => DType::I32,
+            Dtype::U8 => DType::U8,
+            other => return Err(format!("tensor `{key}` has type {other:?}, which no network here has")),
+        };
+        let data = TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), dtype);
+        tensors.insert(key, canonical(data));
+    }
+    Ok(tensors)
+}
+
+fn from_pytorch(path: &Path) -> Result<BTreeMap<String, TensorData>, WeightsError> {
+    let format = |reason: String| WeightsError::Format { path: path.to_owned(), reason };
+    // Looked at before the tensors: a file that wants to run code is refused whatever else it holds.
+    let pickles = pickles(path).map_err(|source| WeightsError::Read { path: path.to_owned(), source })?;
+    if let Some(call) = pickles.iter().find_map(|pickle| pickle::dangerous(pickle, PICKLES)) {
+        return Err(WeightsError::Code { path: path.to_owned(), call });
+    }
+    let reader = PytorchReader::new(path).map_err(|error| format(error.to_string()))?;
+    let mut tensors = BTreeMap::new();
+    for (key, tensor) in reader.into_tensors() {
+        let tensor = bridge::into_data(bridge::from_pytorch(tensor))
+            .map_err(|error| format(format!("tensor `{key}`: {error}")))?;
+        tensors.insert(key, canonical(tensor));
+    }
+    Ok(tensors)
+}
+
+fn canonical(data: TensorData) -> TensorData {
+    match data.dtype() {
+        DType::F32 | DType::I64 => data,
+        DType::F64 | DType::F16 | DType::BF16 => data.convert::<f32>(),
+        _ => data.convert::<i64>(),
+    }
+}
+
+/// Pickles one after another in files older than PyTorch 1.6: magic number, version, machine, weights, storage keys.
+const PICKLES: usize = 5;
+
+/// The pickled part of a PyTorch file: entries of a zip or tar archive, or the file itself.
+fn pickles(path: &Path) -> std::io::Result<Vec<Vec<u8>>> {
+    let start = |file: &mut dyn Read| {
+        let mut bytes = Vec::new();
+        file.take(MAX_PICKLE).read_to_end(&mut bytes).map(|_| bytes)
+    };
+    let Ok(mut archive) = zip::ZipArchive::new(File::open(path)?) else {
+        return Ok(vec![start(&mut File::open(path)?)?]);
+    };
+    let mut pickles = Vec::new();
+    for index in 0..archive.len() {
+        // Damage is reported by the reader of the tensors.
+        let Ok(mut entry) = archive.by_index(index) else { continue };
+        if entry.name().is_ok_and(|name| name.ends_with(".pkl")) {
+            pickles.extend(start(&mut entry).ok());
+        }
+    }
+    Ok(pickles)
+}
