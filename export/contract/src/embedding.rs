@@ -30,9 +30,43 @@ pub fn embed(features: &[f32], mirrored: &[f32], channels: usize, parts: usize) 
     rows
 }
 
+/// Why a row cannot be compared with others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RowError {
+    /// NaN or an infinity, which every similarity with the row would be.
+    #[error("the network's features of it are not finite")]
+    NotFinite,
+    /// Only zeros: the similarity with every other row is 0.
+    #[error("the network's features of it are all 0, so that it is as similar to one as to another")]
+    Zero,
+}
+
+/// Whether an embedding can be compared with others.
+///
+/// # Errors
+/// See [`RowError`].
+pub fn check(row: &[f32]) -> Result<(), RowError> {
+    if !row.iter().all(|value| value.is_finite()) {
+        Err(RowError::NotFinite)
+    } else if row.iter().all(|value| *value == 0.0) {
+        Err(RowError::Zero)
+    } else {
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_that_cannot_be_compared_are_told_apart() {
+        assert_eq!(check(&[0.0, 0.6, 0.8]), Ok(()));
+        for row in [[f32::NAN, 0.0, 1.0], [0.0, f32::INFINITY, 0.0]] {
+            assert_eq!(check(&embed(&row, &[], 3, 1)), Err(RowError::NotFinite));
+        }
+        assert_eq!(check(&embed(&[0.0; 3], &[], 3, 1)), Err(RowError::Zero));
+    }
 
     #[test]
     fn parts_weigh_the_same_and_rows_have_unit_length() {

@@ -91,6 +91,14 @@ pub enum PictureError {
         /// The file.
         path: PathBuf,
     },
+    /// The network makes nothing of it that can be compared.
+    #[error("picture `{}` has no embedding", path.display())]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: crate::embedding::RowError,
+    },
     /// Not a picture, or a damaged one.
     #[error("cannot decode picture `{}`", path.display())]
     Decode {
