@@ -156,6 +156,9 @@ fn what_does_not_fit_is_refused() {
     line("side.npy", "frontal.onnx", "poses.npy").error(&["3 poses for 2 embeddings"]);
     line("narrow.npy", "frontal.onnx", "two.npy").error(&["narrow.npy", "[2, 3]"]);
     line("nan.npy", "frontal.onnx", "two.npy").error(&["nan.npy", "row 0"]);
+    let half = [vec![0.5f32; DIM], vec![0.0; DIM]].concat();
+    std::fs::write(fixture.path("zero.npy"), encode(&[2, DIM], &half)).unwrap();
+    line("zero.npy", "frontal.onnx", "two.npy").error(&["zero.npy", "row 1 is only zeros"]);
     line("absent.npy", "frontal.onnx", "two.npy").error(&["absent.npy"]);
     fixture
         .run("search -m @model.onnx --gallery @side.npy --query @side.npy --frontalize @frontal.onnx")

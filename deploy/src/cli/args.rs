@@ -271,7 +271,7 @@ pub(crate) struct SearchArgs {
 /// Turn face embeddings of any view into embeddings of the frontal view.
 #[derive(Debug, clap::Args)]
 pub(crate) struct FrontalizeArgs {
-    /// Embeddings: a .npy of float32 rows, or a folder that `deploy embed` wrote. With --model pictures: folders or files.
+    /// Embeddings: a .npy of rows of numbers, or a folder that `deploy embed` wrote. With --model pictures: folders or files.
     #[arg(required = true, value_name = "NPY_OR_PICTURES")]
     pub(crate) input: Vec<PathBuf>,
     /// Frontaliser: an exported SENet, a file or a bundle folder.

@@ -63,8 +63,13 @@ fn read(input: &[PathBuf], dim: usize) -> Result<Vec<f32>, DeployError> {
     if found != dim || rows == 0 {
         return Err(wrong(format!("shape [{rows}, {found}]; [rows, {dim}] with at least one row is needed")));
     }
-    match values.iter().position(|value| !value.is_finite()) {
-        Some(at) => Err(wrong(format!("row {} is not finite", at / dim))),
-        None => Ok(values),
+    for (at, row) in values.chunks_exact(dim).enumerate() {
+        if !row.iter().all(|value| value.is_finite()) {
+            return Err(wrong(format!("row {at} is not finite")));
+        }
+        if row.iter().all(|value| *value == 0.0) {
+            return Err(wrong(format!("row {at} is only zeros; an embedding has a direction")));
+        }
     }
+    Ok(values)
 }

@@ -216,7 +216,8 @@ fn data_that_does_not_fit_is_refused_and_named() {
     broken[65] = f32::NAN;
     for (bytes, words) in [
         (encode(&[95, 64], &[0.5f32; 95 * 64]), ["[95, 64]", "[96, width]"]),
-        (encode(&[96, 64], &[0.5f64; 96 * 64]), ["<f8", "float32"]),
+        (encode(&[96, 64], &[1e39f64; 96 * 64]), ["1e39", "float32"]),
+        (encode(&[96, 64], &[0.0f32; 96 * 64]), ["row 0", "only zeros"]),
         (encode(&[96, 64], &broken), ["row 1", "not finite"]),
         (encode(&[96, 32], &[0.5f32; 96 * 32]), ["64 values", "32"]),
     ] {

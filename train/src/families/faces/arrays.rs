@@ -58,10 +58,10 @@ impl Matrix {
     }
 }
 
-/// Reads the embeddings of one side, `<side>_feature.npy`: float32, a row for each picture of its metadata.
+/// Reads the embeddings of one side, `<side>_feature.npy`: a row for each picture of its metadata.
 ///
 /// # Errors
-/// A file that is missing, of another type, byte order or shape, or with rows that are not finite.
+/// A file that is missing, of another type or shape, or with rows that are not finite or only zeros.
 pub fn read_features(folder: &Path, side: Side, metadata: &Metadata) -> Result<Matrix, FacesError> {
     let path = folder.join(format!("{}_feature.npy", side.name()));
     let (shape, values) = read(&path)?.into_f32().map_err(|source| FacesError::Npy { path: path.clone(), source })?;
@@ -69,7 +69,13 @@ pub fn read_features(folder: &Path, side: Side, metadata: &Metadata) -> Result<M
     match shape[..] {
         [found, width] if found == rows && width > 0 => {
             check_finite(&path, width, values.iter().map(|value| value.is_finite()))?;
-            Ok(Matrix { values, width })
+            let rows = values.chunks_exact(width).enumerate();
+            let zero: Vec<usize> =
+                rows.filter(|(_, row)| row.iter().all(|value| *value == 0.0)).map(|(at, _)| at).collect();
+            match zero[..] {
+                [] => Ok(Matrix { values, width }),
+                [row, ref rest @ ..] => Err(FacesError::Zero { path, row, more: rest.len() }),
+            }
         }
         _ => {
             let wanted = format!("[{rows}, width], a row for each picture of `{}`,", metadata.path.display());
@@ -174,12 +180,15 @@ mod tests {
         };
         let matrix = read(encode(&[2, 3], &[0.0f32, 1.0, 2.0, 3.0, 4.0, 5.0])).unwrap();
         assert_eq!((matrix.rows(), matrix.width(), matrix.row(1)), (2, 3, &[3.0, 4.0, 5.0][..]));
+        let wide = read(encode(&[2, 3], &[0.0f64, 1.0, 2.0, 3.0, 4.0, 5.0])).unwrap();
+        assert_eq!(wide, matrix, "float64 is rounded");
         assert_eq!(matrix.gather([1, 0]), [3.0, 4.0, 5.0, 0.0, 1.0, 2.0]);
         for (bytes, word) in [
             (encode(&[1, 3], &[0.0f32; 3]), "shape [1, 3]; [2, width]"),
             (encode(&[2, 0], &[0.0f32; 0]), "shape [2, 0]"),
             (encode(&[6], &[0.0f32; 6]), "shape [6]"),
-            (encode(&[2, 3], &[0.0f64; 6]), "float32"),
+            (encode(&[2, 3], &[1e39f64; 6]), "float32"),
+            (encode(&[2, 2], &[0.0f32, 1.0, 0.0, 0.0]), "row 1 of"),
             (encode(&[2, 2], &[0.0, 0.0, f32::NAN, f32::INFINITY]), "row 1"),
             (encode(&[2, 2], &[f32::NAN, 0.0, 0.0, f32::INFINITY]), "row 0 of"),
             (b"PK\x03\x04".to_vec(), "not a .npy"),

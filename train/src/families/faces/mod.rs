@@ -110,6 +110,16 @@ pub enum FacesError {
         /// The shape that is needed, and why.
         wanted: String,
     },
+    /// Embeddings without a direction, which no length can be 1 of.
+    #[error("row {row} of `{}` is only zeros, and {more} more rows are; an embedding has a direction", path.display())]
+    Zero {
+        /// The file.
+        path: PathBuf,
+        /// First such row, from 0.
+        row: usize,
+        /// Further ones.
+        more: usize,
+    },
     /// Values that are no numbers.
     #[error("row {row} of `{}` is not finite, and {more} more rows are not", path.display())]
     NotFinite {
