@@ -84,9 +84,11 @@ fn table(model: &Model) -> String {
         line("", input.absent.map_or_else(String::new, |absent| format!("may be missing: {absent} in its place")));
         if let Some(picture) = &input.picture {
             let [height, width] = picture.size;
-            let PictureSpec { colour, resize, filter, mean, std, .. } = picture;
-            let steps = format!("{colour:?}, {resize:?} {filter:?} to height {height}, width {width}");
-            line("", format!("{steps}, mean {mean:?}, std {std:?}").to_lowercase());
+            let PictureSpec { colour, orientation, resize, filter, range, mean, std, .. } = picture;
+            let steps = format!(
+                "{colour:?}, turned by {orientation:?}, {resize:?} {filter:?} to height {height}, width {width}"
+            );
+            line("", format!("{steps}, range {range:?}, mean {mean:?}, std {std:?}").to_lowercase());
         }
     }
     for output in &contract.output {

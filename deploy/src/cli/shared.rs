@@ -196,7 +196,7 @@ pub(super) fn compare(
 
 pub(super) fn warn_when_collapsed(spread: &metrics::Spread) {
     if let Some(warning) = spread.warning() {
-        eprintln!("warning: {warning}");
+        terminal::warn(&warning);
     }
 }
 
@@ -204,12 +204,13 @@ pub(super) fn tell_skipped(skipped: &Skipped, of: usize) {
     if skipped.count == 0 {
         return;
     }
-    eprintln!("warning: {} of {of} pictures cannot be used and are left out:", skipped.count);
+    let mut lines = vec![format!("{} of {of} pictures cannot be used and are left out:", skipped.count)];
     for error in &skipped.named {
         let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
-        eprintln!("  {error}{cause}");
+        lines.push(format!("  {error}{cause}"));
     }
     if skipped.count > skipped.named.len() {
-        eprintln!("  and {} more", skipped.count - skipped.named.len());
+        lines.push(format!("  and {} more", skipped.count - skipped.named.len()));
     }
+    terminal::warn(&lines.join("\n"));
 }

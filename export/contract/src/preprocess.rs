@@ -2,7 +2,7 @@
 //! Most wrong embeddings in the field are a double normalisation, swapped colours or another resizer.
 
 use std::fs::File;
-use std::io::{Cursor, Read};
+use std::io::{BufRead, BufReader, Cursor, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use fast_image_resize as fir;
@@ -124,21 +124,60 @@ pub fn is_unread_picture(path: &Path) -> bool {
     ends_with_one_of(path, &UNREAD_EXTENSIONS)
 }
 
-/// The file's bytes. Only regular files are opened: a pipe or device could keep the reader waiting for ever.
-fn content(path: &Path) -> Result<Vec<u8>, PictureError> {
+/// The file and its size. Only regular files are opened: a pipe or device could keep the reader waiting for ever.
+fn open(path: &Path) -> Result<(File, u64), PictureError> {
     let unreadable = |source| PictureError::Read { path: path.to_owned(), source };
     let kind = std::fs::metadata(path).map_err(unreadable)?;
     if !kind.is_file() {
         let found = if kind.is_dir() { "a folder" } else { "a pipe, socket or device" };
         return Err(PictureError::NotAFile { path: path.to_owned(), found });
     }
-    let too_large = |bytes| Err(PictureError::LargeFile { path: path.to_owned(), bytes });
     if kind.len() > MAX_FILE {
-        return too_large(kind.len());
+        return Err(PictureError::LargeFile { path: path.to_owned(), bytes: kind.len() });
     }
-    let mut bytes = Vec::with_capacity(kind.len() as usize + 1);
-    File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_FILE { too_large(bytes.len() as u64) } else { Ok(bytes) }
+    Ok((File::open(path).map_err(unreadable)?, kind.len()))
+}
+
+/// The file's bytes, even if it grows meanwhile.
+fn content(path: &Path) -> Result<Vec<u8>, PictureError> {
+    let (file, size) = open(path)?;
+    let mut bytes = Vec::with_capacity(size as usize + 1);
+    file.take(MAX_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|source| PictureError::Read { path: path.to_owned(), source })?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(PictureError::LargeFile { path: path.to_owned(), bytes: bytes.len() as u64 });
+    }
+    Ok(bytes)
+}
+
+/// The decoder of a file's content, which tells the format. Nothing is decoded yet.
+fn decoder<'a, R: BufRead + Seek + 'a>(
+    path: &Path,
+    source: R,
+) -> Result<(Option<ImageFormat>, impl ImageDecoder + use<'a, R>), PictureError> {
+    let mut reader = ImageReader::new(source)
+        .with_guessed_format()
+        .map_err(|source| PictureError::Read { path: path.to_owned(), source })?;
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(MAX_BYTES);
+    reader.limits(limits);
+    let format = reader.format();
+    let decoder = reader.into_decoder().map_err(|source| PictureError::Decode { path: path.to_owned(), source })?;
+    Ok((format, decoder))
+}
+
+/// Width and height of the picture that [`decode`] would give, by its header.
+///
+/// # Errors
+/// If the file cannot be read or is no picture.
+pub fn dimensions(path: &Path) -> Result<(u32, u32), PictureError> {
+    let (_, mut decoder) = decoder(path, BufReader::new(open(path)?.0))?;
+    let (width, height) = decoder.dimensions();
+    let turned =
+        [Orientation::Rotate90, Orientation::Rotate270, Orientation::Rotate90FlipH, Orientation::Rotate270FlipH];
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    Ok(if turned.contains(&orientation) { (height, width) } else { (width, height) })
 }
 
 /// Decodes a picture to 8-bit RGB, turned and mirrored as its EXIF orientation says. The file is read once, its format
@@ -151,16 +190,8 @@ fn content(path: &Path) -> Result<Vec<u8>, PictureError> {
 /// See [`PictureError`]. A JPEG without its end marker is damaged, as for Pillow and OpenCV; bytes behind the marker are
 /// ignored, as there.
 pub fn decode(path: &Path) -> Result<RgbImage, PictureError> {
-    let undecodable = |source| PictureError::Decode { path: path.to_owned(), source };
     let bytes = content(path)?;
-    let mut reader = ImageReader::new(Cursor::new(bytes.as_slice()))
-        .with_guessed_format()
-        .map_err(|source| PictureError::Read { path: path.to_owned(), source })?;
-    let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(MAX_BYTES);
-    reader.limits(limits);
-    let format = reader.format();
-    let mut decoder = reader.into_decoder().map_err(undecodable)?;
+    let (format, mut decoder) = decoder(path, Cursor::new(bytes.as_slice()))?;
     let (width, height) = decoder.dimensions();
     if width == 0 || height == 0 {
         return Err(PictureError::Empty { path: path.to_owned(), width, height });
@@ -173,7 +204,8 @@ pub fn decode(path: &Path) -> Result<RgbImage, PictureError> {
     }
     // Where the orientation cannot be told, the picture is taken to be upright.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let picture = DynamicImage::from_decoder(decoder).map_err(undecodable)?;
+    let picture =
+        DynamicImage::from_decoder(decoder).map_err(|source| PictureError::Decode { path: path.to_owned(), source })?;
     let mut picture = DynamicImage::ImageRgb8(picture.into_rgb8());
     picture.apply_orientation(orientation);
     Ok(picture.into_rgb8())
@@ -494,6 +526,7 @@ mod tests {
         for path in [zero.as_path(), &pipe, folder.path()] {
             let error = decode(path).unwrap_err();
             assert!(matches!(error, PictureError::NotAFile { .. }), "{error}");
+            assert!(matches!(dimensions(path), Err(PictureError::NotAFile { .. })));
         }
         // As long as a picture can be, and a byte more; nothing of it is on the disk.
         let sparse = folder.path().join("sparse.ppm");
@@ -515,6 +548,7 @@ mod tests {
         for (orientation, turn) in cases {
             let (path, _) = jpeg(folder.path(), Some(orientation));
             assert_eq!(decode(&path).unwrap(), turn(&upright), "orientation {orientation}");
+            assert_eq!(dimensions(&path).unwrap(), turn(&upright).dimensions());
             for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Opencv] {
                 let input = PictureSpec { filter, ..PictureSpec::imagenet([8, 8]) };
                 let (mut found, mut expected) = ([0.0; 3 * 64], [0.0; 3 * 64]);

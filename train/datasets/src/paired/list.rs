@@ -183,7 +183,7 @@ fn warn(warnings: &mut Vec<String>, what: &str, paths: &[PathBuf]) {
 /// A warning about pairs whose two pictures are of different sizes, told by the heads of the files; files that cannot be read
 /// are told when they are used.
 pub(super) fn of_two_sizes<'a>(pairs: impl Iterator<Item = &'a Pair>) -> Option<String> {
-    let size = |path: &Path| image::ImageReader::open(path).ok()?.with_guessed_format().ok()?.into_dimensions().ok();
+    let size = |path: &Path| contract::preprocess::dimensions(path).ok();
     let differ = |pair: &&Pair| matches!((size(&pair.palm), size(&pair.vein)), (Some(a), Some(b)) if a != b);
     let found: Vec<&Path> = pairs.filter(differ).map(|pair| pair.palm.as_path()).collect();
     let count = if found.len() == 1 { "1 pair".to_owned() } else { format!("{} pairs", found.len()) };

@@ -212,3 +212,25 @@ fn what_cannot_be_used_is_named() {
     let missing = PairedDataset::open(Path::new("/nowhere"), &PairOptions::default()).unwrap_err();
     assert!(matches!(missing, DatasetError::NoFolder { .. }));
 }
+
+/// A grey PGM.
+fn pgm(path: &Path, width: u32, height: u32) {
+    let pixels = vec![b'x'; (width * height) as usize];
+    std::fs::write(path, [format!("P5 {width} {height} 255\n").as_bytes(), &pixels].concat()).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn pairs_of_two_sizes_are_told_by_their_headers_and_pipes_are_not_opened() {
+    let folder = folder(&[]);
+    let at = |name: &str| folder.path().join(name);
+    pgm(&at("a.pgm"), 4, 3);
+    pgm(&at("b.pgm"), 4, 3);
+    pgm(&at("c.pgm"), 3, 4);
+    assert!(std::process::Command::new("mkfifo").arg(at("pipe.pgm")).status().unwrap().success());
+    let pair =
+        |palm: &str, vein: &str| Pair { palm: at(palm), vein: at(vein), class: 0, session: 1, name: palm.into() };
+    assert_eq!(of_two_sizes([pair("a.pgm", "b.pgm"), pair("a.pgm", "pipe.pgm")].iter()), None);
+    let warning = of_two_sizes([pair("a.pgm", "b.pgm"), pair("a.pgm", "c.pgm")].iter()).unwrap();
+    assert!(warning.starts_with("1 pair of pictures of two sizes") && warning.contains("a.pgm"), "{warning}");
+}

@@ -17,6 +17,7 @@ mod stage2;
 use std::path::Path;
 use std::sync::Arc;
 
+use datasets::DatasetError;
 use datasets::paired::{Pair, PairOptions, PairedDataset, of_two_sizes};
 
 use crate::families::palmvein::data::{PairLoaderOptions, PairPictures};
@@ -40,8 +41,11 @@ pub const FAMILY: &str = "palmvein";
 /// If they cannot be listed, or nothing can be learnt from them.
 pub fn open(common: &Common, options: &PairOptions) -> Result<PairedDataset, TaskError> {
     let data = PairedDataset::open(Path::new(&common.datadir), options)?;
+    if common.strict && data.left_out.is_loss() {
+        return Err(DatasetError::LeftOut { warning: data.left_out.warnings().join("; ") }.into());
+    }
     for warning in data.warnings.iter().chain(&of_two_sizes(data.all())) {
-        eprintln!("warning: {warning}");
+        terminal::warn(warning);
     }
     if data.num_classes < 2 {
         let message = format!(

@@ -90,7 +90,7 @@ impl TestReport {
 /// The data of these settings, and their name.
 fn split(common: &Common) -> Result<(PairedDataset, String), TaskError> {
     let data = PairedDataset::open(Path::new(&common.datadir), &common.pairs())?;
-    data.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    data.warnings.iter().for_each(|warning| terminal::warn(warning));
     let rule = SplitRule::NAMES.iter().find(|(_, rule)| *rule == common.split).map_or("", |(name, _)| *name);
     let name = format!("{}, test split by {rule} in {}", data.name, common.datadir);
     Ok((data, name))
