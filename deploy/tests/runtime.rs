@@ -35,3 +35,33 @@ fn doctor_says_what_runs_and_a_provider_that_does_not_is_an_error() {
     }
     fixture.run("inspect @model.onnx --provider gpu").error(&["cuda[:DEVICE]"]);
 }
+
+/// ONNX Runtime's wheels leave a device id in the home folder as long as their telemetry is on. `ci/private` looks at
+/// sockets as well.
+#[test]
+fn nothing_is_left_in_an_empty_home() {
+    let fixture = Fixture::new();
+    let home = fixture.path("home");
+    std::fs::create_dir(&home).unwrap();
+    // On, as far as the caller is concerned.
+    let environment = [("HOME", home.to_str().unwrap()), ("ORT_DISABLE_TELEMETRY", "0")];
+    fixture.run_with("doctor", &environment).done();
+    fixture.run_with("inspect @model.onnx", &environment).done();
+    let left: Vec<_> = std::fs::read_dir(&home).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// A library in the working folder, or above it, is not for us to run.
+#[test]
+fn no_library_of_the_working_folder_is_loaded() {
+    let fixture = Fixture::new();
+    let planted = fixture.path(&format!("planted/.cache/onnxruntime/current/{}", onnxruntime::LIBRARY));
+    std::fs::create_dir_all(planted.parent().unwrap()).unwrap();
+    std::fs::write(&planted, "no library").unwrap();
+    let inside = fixture.path("planted/deeper");
+    std::fs::create_dir(&inside).unwrap();
+    let doctor = std::process::Command::new(env!("CARGO_BIN_EXE_deploy")).arg("doctor").current_dir(&inside).output();
+    let (code, told) = doctor.map(|done| (done.status.code(), String::from_utf8(done.stdout).unwrap())).unwrap();
+    assert_eq!(code, Some(0), "{told}");
+    assert!(!told.contains("planted"), "{told}");
+}

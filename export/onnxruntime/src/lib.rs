@@ -1,6 +1,9 @@
-//! Where ONNX Runtime is found. It is loaded when a program starts, so that one binary serves CPU, CUDA and TensorRT.
+//! Where ONNX Runtime is found, and that it tells nobody. It is loaded at run time, so that one binary serves CPU, CUDA
+//! and TensorRT.
 
 use std::path::{Path, PathBuf};
+
+mod telemetry;
 
 /// Environment variable that names the library file.
 pub const VARIABLE: &str = "ORT_DYLIB_PATH";
@@ -32,8 +35,9 @@ pub enum RuntimeError {
     },
 }
 
-/// The ONNX Runtime library: `ORT_DYLIB_PATH`; beside the executable; `.cache/onnxruntime/current` in the working folder,
-/// the executable's, or any folder above them; else the bare file name, for the system's own library path.
+/// The ONNX Runtime library: `ORT_DYLIB_PATH`; beside the executable; `.cache/onnxruntime/current` in the executable's
+/// folder or one above it; else the bare file name, for the system's own library path. The working folder counts
+/// nowhere: whoever can write to a folder could run code in every program that is started there (CWE-426).
 ///
 /// # Errors
 /// If `ORT_DYLIB_PATH` names no file.
@@ -41,15 +45,15 @@ pub fn locate() -> Result<PathBuf, RuntimeError> {
     let variable = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
     let executable = std::env::current_exe().ok();
     let beside = executable.as_deref().and_then(Path::parent);
-    search(variable, beside, std::env::current_dir().ok().as_deref())
+    search(variable, beside)
 }
 
-fn search(variable: Option<PathBuf>, beside: Option<&Path>, working: Option<&Path>) -> Result<PathBuf, RuntimeError> {
+fn search(variable: Option<PathBuf>, beside: Option<&Path>) -> Result<PathBuf, RuntimeError> {
     if let Some(path) = variable {
         return if path.is_file() { Ok(path) } else { Err(RuntimeError::Variable { path }) };
     }
     let installed = |folder: &Path| folder.join(".cache/onnxruntime/current").join(LIBRARY);
-    let above = working.into_iter().chain(beside).flat_map(Path::ancestors).map(installed);
+    let above = beside.into_iter().flat_map(Path::ancestors).map(installed);
     let mut candidates = beside.map(|folder| folder.join(LIBRARY)).into_iter().chain(above);
     Ok(candidates.find(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(LIBRARY)))
 }
@@ -110,8 +114,8 @@ mod tests {
             std::fs::write(&path, "").unwrap();
             path
         };
-        let (beside, working) = (root.path().join("target/release"), root.path().join("deep/er"));
-        let find = |variable| search(variable, Some(&beside), Some(&working));
+        let beside = root.path().join("target/release");
+        let find = |variable| search(variable, Some(&beside));
         assert_eq!(find(None).unwrap(), Path::new(LIBRARY));
         let cached = touch(&format!(".cache/onnxruntime/current/{LIBRARY}"));
         assert_eq!(find(None).unwrap(), cached);
