@@ -52,13 +52,13 @@ struct Metadata {
 }
 
 impl Poses {
-    /// Reads poses of `angles` angles in degrees: `.npy` (`[rows, angles]`), `.csv` (a header that names the columns `yaw`,
-    /// `pitch`, `roll` and, if there, `path`, in any order), `.jsonl` (`{"path": …, "pose": […]}`, or yaw, pitch and roll),
-    /// or the `.json` of a face set.
+    /// Reads poses of `angles` angles in degrees: `.npy` (`[rows, angles]`), `.csv` (a header that names the columns
+    /// `yaw`, `pitch`, `roll` and, if there, `path`, in any order), `.jsonl` (`{"path": …, "pose": […]}`, or yaw,
+    /// pitch and roll), or the `.json` of a face set.
     ///
     /// # Errors
-    /// A file that cannot be read, is of another kind, names a path twice or only in some rows, or has a pose of another
-    /// width or with an angle beyond ±360.
+    /// A file that cannot be read, is of another kind, names a path twice or only in some rows, or has a pose of
+    /// another width or with an angle beyond ±360.
     pub fn read(path: &Path, angles: usize) -> Result<Self, DeployError> {
         let wrong = |problem: String| DeployError::Poses { path: path.to_owned(), problem };
         let bytes = std::fs::read(path).map_err(|source| DeployError::Read { path: path.to_owned(), source })?;
@@ -146,11 +146,12 @@ impl Poses {
         }
     }
 
-    /// The pose of each of `pictures`, `[pictures, angles]`: the row that names the picture's path, or else the row that names
-    /// the end of its path, or where rows name nothing, the row of the same index.
+    /// The pose of each of `pictures`, `[pictures, angles]`: the row that names the picture's path, or else the row
+    /// that names the end of its path, or where rows name nothing, the row of the same index.
     ///
     /// # Errors
-    /// If a picture has no pose or two, if two pictures would share one, or if the counts differ where rows name nothing.
+    /// If a picture has no pose or two, if two pictures would share one, or if the counts differ where rows name
+    /// nothing.
     pub fn of(&self, pictures: &[Picture]) -> Result<Vec<f32>, DeployError> {
         let Some(paths) = &self.paths else {
             return match self.count() == pictures.len() {
@@ -199,7 +200,8 @@ fn plain(path: &Path) -> PathBuf {
     path.components().filter(|part| *part != Component::CurDir).collect()
 }
 
-/// Columns by the names in the header. A pose of other than three angles has the columns `angle_1`, `angle_2` and so on.
+/// Columns by the names in the header. A pose of other than three angles has the columns `angle_1`, `angle_2` and so
+/// on.
 fn from_csv(bytes: &[u8], angles: usize) -> Result<Vec<Row>, String> {
     let table = Table::read(bytes).map_err(|error| error.to_string())?;
     if table.header().iter().any(|name| name.parse::<f32>().is_ok()) {

@@ -1,4 +1,5 @@
-//! Where, and in which channels, a network of two pictures looks at the palm and at the veins: as pictures and as numbers.
+//! Where, and in which channels, a network of two pictures looks at the palm and at the veins: as pictures and as
+//! numbers.
 
 use std::io::Cursor;
 
@@ -33,8 +34,8 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// The weights over both pictures as a PNG: overlays where they are a map, bars where they are of channels. `pixels` are
-    /// palm and vein as the network reads them, -1 to 1, of `[height, width]`.
+    /// The weights over both pictures as a PNG: overlays where they are a map, bars where they are of channels.
+    /// `pixels` are palm and vein as the network reads them, -1 to 1, of `[height, width]`.
     ///
     /// # Errors
     /// If the PNG cannot be encoded.
@@ -108,8 +109,8 @@ fn enlarged(weights: &[f32], width: u32) -> ImageBuffer<Luma<f32>, Vec<f32>> {
     imageops::resize(&map, PANEL, PANEL, FilterType::Triangle)
 }
 
-/// Two rows of panels: weights of palm and vein from 0 to 1 over their pictures and their difference from -1 (blue) to 1 (red);
-/// below the same, each stretched from its least to its greatest value.
+/// Two rows of panels: weights of palm and vein from 0 to 1 over their pictures and their difference from -1 (blue)
+/// to 1 (red); below the same, each stretched from its least to its greatest value.
 fn overlays(pictures: [&RgbImage; 2], weights: [&[f32]; 2], width: u32) -> RgbImage {
     let mut sheet = RgbImage::new(3 * PANEL, 2 * PANEL);
     let maps = weights.map(|weights| enlarged(weights, width));

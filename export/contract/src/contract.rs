@@ -25,10 +25,10 @@ pub struct ModelContract {
     pub input: Vec<InputSpec>,
     /// Outputs in the graph's order.
     pub output: Vec<OutputSpec>,
-    /// How the outputs become one comparable row; absent for models that do not embed.
+    /// How the outputs become an embedding; `None` for models that do not embed.
     #[serde(default)]
     pub embedding: Option<EmbeddingSpec>,
-    /// Calibrated decision thresholds, when there are any.
+    /// Calibrated decision thresholds; `None` before calibration.
     #[serde(default)]
     pub threshold: Option<Vec<Threshold>>,
     /// Known inputs and outputs, for the self-test at opening.
@@ -116,8 +116,8 @@ pub struct InputSpec {
     /// How a picture becomes this input; absent where the input is no picture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picture: Option<PictureSpec>,
-    /// What every value of the input is where its picture is missing, for models that were trained to bear that; without it
-    /// the picture must be there.
+    /// Value that fills the input when its picture is missing, for models trained with modality dropout; `None` if the
+    /// picture is required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub absent: Option<f32>,
 }
@@ -137,8 +137,8 @@ impl InputSpec {
         Self { name: name.into(), shape, meaning: meaning.into(), picture: None, absent: None }
     }
 
-    /// Sizes of one row: `[channels, height, width]` of a picture, else the axes after the batch. None where such an axis is
-    /// a symbol.
+    /// Sizes of one row: `[channels, height, width]` of a picture, else the axes after the batch. `None` if one of
+    /// these axes is a symbol.
     pub fn row(&self) -> Option<Vec<usize>> {
         let size = |axis: &Axis| match axis {
             Axis::Size(size) => Some(*size),
@@ -166,10 +166,10 @@ pub struct PictureSpec {
     pub mean: Vec<f32>,
     /// Standard deviation per channel, in units of `range`.
     pub std: Vec<f32>,
-    /// Which way up it is.
+    /// Which way up the picture is.
     #[serde(default)]
     pub orientation: Orientation,
-    /// How the size is reached.
+    /// How a picture of another size is resized.
     pub resize: Resize,
     /// Resampling filter.
     pub filter: Filter,
@@ -211,7 +211,7 @@ pub struct OutputSpec {
     /// How the values are shown, where they are a picture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picture: Option<PictureOutput>,
-    /// Height and width of the map whose places the values are, row by row; absent where they are of no map.
+    /// Height and width of the map that the values form, row by row; `None` if they form none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub map: Option<[usize; 2]>,
 }
@@ -257,12 +257,12 @@ pub struct Threshold {
     pub tar: f64,
 }
 
-/// Known answers. What each input holds, [`Golden::input`] says; of each output the elements 0, `every`, 2·`every` … of the
-/// row-major order are stored.
+/// Known outputs for known inputs, for the self-test. [`Golden::input`] makes the inputs. Of each output, the row-major
+/// elements 0, `every`, 2·`every`, … are stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Golden {
-    /// The fill of the tensor `<seed>.<name of the input>` is the input.
+    /// Each input is the fill of a tensor called `<seed>.<name of the input>`.
     pub seed: String,
     /// Rows in the batch.
     pub batch: usize,
@@ -277,8 +277,8 @@ pub struct Golden {
 }
 
 impl Golden {
-    /// Shape and values of an input: [`crate::fill::blocks`] for a picture, [`crate::fill::fill`] for numbers. None where the
-    /// blocks do not tile the picture, or an axis after the first has no fixed size.
+    /// Shape and values of an input: [`crate::fill::blocks`] for a picture, [`crate::fill::fill`] for numbers. None
+    /// where the blocks do not tile the picture, or an axis after the first has no fixed size.
     pub fn input(&self, spec: &InputSpec) -> Option<(Vec<usize>, Vec<f32>)> {
         let row = spec.row()?;
         let shape: Vec<usize> = std::iter::once(self.batch).chain(row).collect();
@@ -442,10 +442,10 @@ impl ModelContract {
         Ok(contract)
     }
 
-    /// Whether the parts agree and sizes are sane.
+    /// Checks that the fields agree with each other and are in range.
     ///
     /// # Errors
-    /// [`ContractError::Inconsistent`] naming the first field that is off.
+    /// [`ContractError::Inconsistent`] naming the first field that is wrong.
     pub fn check(&self) -> Result<(), ContractError> {
         let wrong = |field: String, found: String, allowed: &str| {
             Err(ContractError::Inconsistent { field, found, allowed: allowed.into() })
@@ -488,8 +488,8 @@ impl ModelContract {
             }
             // Constants of another range make every embedding nearly the same.
             let scale = format!(
-                "with `range` {:?} means lie from {black} to {white} and deviations up to {width}; constants for pixels \
-                 of 0 to 255, such as 127.5, go with `range` [0, 255], those for 0 to 1, such as 0.5, with [0, 1]",
+                "with `range` {:?} means are from {black} to {white} and deviations up to {width}; constants for \
+                 pixels of 0 to 255, such as 127.5, go with `range` [0, 255], those for 0 to 1, such as 0.5, with [0, 1]",
                 picture.range
             );
             if !picture.mean.iter().all(|mean| (black..=white).contains(mean)) {

@@ -6,7 +6,8 @@
 /// # Shapes
 /// - `features`: `[rows, channels, parts]`, row-major; `parts` 1 for plain vectors
 /// - `mirrored`: the same for the left-right mirrored pictures, or empty
-/// - returns: `[rows, channels * parts]`; element `c * parts + p` is channel `c` of part `p`; L2 norm 1, or 0 for a row whose
+/// - returns: `[rows, channels * parts]`; element `c * parts + p` is channel `c` of part `p`; L2 norm 1, or 0 for a
+///   row whose
 ///   features are all 0
 ///
 /// # Panics

@@ -20,8 +20,9 @@ pub fn unit(name: &str, count: usize) -> impl Iterator<Item = f64> + use<> {
     (0..count as u64).map(move |k| (splitmix64(seed.wrapping_add(k)) >> 40) as f64 / f64::from(1 << 24))
 }
 
-/// The float tensor called `name`, row-major. What its values are follows from the name's ending and the rank, so that a
-/// network filled this way keeps its activations in range: weights scaled by fan-in, variances positive, and so on.
+/// The float tensor called `name`, row-major. What its values are follows from the name's ending and the rank, so
+/// that a network filled this way keeps its activations in range: weights scaled by fan-in, variances positive, and
+/// so on.
 pub fn fill(name: &str, shape: &[usize]) -> Vec<f32> {
     let count = shape.iter().product::<usize>();
     let value: Box<dyn Fn(f64) -> f64> = if name.starts_with("input") {
@@ -43,8 +44,8 @@ pub fn fill(name: &str, shape: &[usize]) -> Vec<f32> {
     unit(name, count).map(|u| value(u) as f32).collect()
 }
 
-/// A batch of pictures `[batch, channels, height, width]` of `block`×`block` squares of equal value in [-1, 1). Noise of single
-/// pixels pools to nearly the same vector whatever the seed; blocks tell samples apart.
+/// A batch of pictures `[batch, channels, height, width]` of `block`×`block` squares of equal value in [-1, 1). Noise
+/// of single pixels pools to nearly the same vector whatever the seed; blocks tell samples apart.
 ///
 /// # Panics
 /// If `block` does not divide `height` and `width`.

@@ -1,5 +1,5 @@
-//! Pictures to normalised NCHW values: the one copy, for evaluation while training, for verification and for the device.
-//! Most wrong embeddings in the field are a double normalisation, swapped colours or another resizer.
+//! Pictures to normalised NCHW values: the one copy, for evaluation while training, for verification and for the
+//! device. Most wrong embeddings in the field are a double normalisation, swapped colours or another resizer.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Read, Seek};
@@ -187,8 +187,8 @@ pub fn dimensions(path: &Path) -> Result<(u32, u32), PictureError> {
 /// same picture.
 ///
 /// # Errors
-/// See [`PictureError`]. A JPEG without its end marker is damaged, as for Pillow and OpenCV; bytes behind the marker are
-/// ignored, as there.
+/// See [`PictureError`]. A JPEG without its end marker is damaged, as for Pillow and OpenCV; bytes behind the marker
+/// are ignored, as there.
 pub fn decode(path: &Path) -> Result<RgbImage, PictureError> {
     let bytes = content(path)?;
     let (format, mut decoder) = decoder(path, Cursor::new(bytes.as_slice()))?;
@@ -242,7 +242,7 @@ fn jpeg_is_whole(bytes: &[u8]) -> bool {
     }
 }
 
-/// Scales a picture to `height`×`width`, each axis on its own.
+/// Scales a picture to `height`×`width`; each axis has its own factor.
 ///
 /// # Panics
 /// If the picture has no pixels.
@@ -269,13 +269,13 @@ pub fn resize(picture: &RgbImage, [height, width]: [usize; 2], filter: Filter) -
     out
 }
 
-/// Where a destination sample lies between source samples, in 2048ths: index of the first, weights of it and of the next. Columns
-/// stop at the border; rows repeat the border's pixels.
+/// For each output sample, the index of the first of the two input samples around it, and the weights of both in
+/// 2048ths. Columns stop at the border; rows repeat the border's pixels.
 fn opencv_taps(from: usize, to: usize, column: bool) -> Vec<(isize, [i32; 2])> {
     let last = from as isize - 1;
     let tap = |at: usize| {
-        let place = ((at as f64 + 0.5) * (from as f64 / to as f64) - 0.5) as f32;
-        let (mut first, mut share) = (place.floor() as isize, place - place.floor());
+        let position = ((at as f64 + 0.5) * (from as f64 / to as f64) - 0.5) as f32;
+        let (mut first, mut share) = (position.floor() as isize, position - position.floor());
         if column && first < 0 {
             (first, share) = (0, 0.0);
         } else if column && first >= last {
@@ -328,7 +328,7 @@ fn opencv(picture: &RgbImage, [height, width]: [usize; 2]) -> RgbImage {
 /// Writes a picture of the right size as `[channels, height, width]` normalised values into `out`.
 ///
 /// # Panics
-/// If the picture has not the input's size, or `out` not its length.
+/// If the picture does not have the input's size, or `out` does not have its length.
 pub fn normalise(picture: &RgbImage, input: &PictureSpec, out: &mut [f32]) {
     let [height, width] = input.size;
     assert_eq!(picture.dimensions(), (width as u32, height as u32), "resize first");
@@ -369,7 +369,7 @@ pub fn grey(picture: &RgbImage) -> GrayImage {
 /// Writes a grey picture of the right size as `[1, height, width]` normalised values into `out`.
 ///
 /// # Panics
-/// If the input is not grey, the picture has not its size, or `out` not its length.
+/// If the input is not grey, the picture does not have its size, or `out` does not have its length.
 pub fn normalise_grey(picture: &GrayImage, input: &PictureSpec, out: &mut [f32]) {
     assert_eq!(input.colour, Colour::Grey, "an input of one channel");
     let [height, width] = input.size;
@@ -467,8 +467,8 @@ mod tests {
         exif
     }
 
-    /// Pillow 13.0 (libjpeg-turbo 3.2.0) and OpenCV 5.0 refuse a JPEG that lacks its last byte and any more, and read one with
-    /// bytes behind the end marker.
+    /// Pillow 13.0 (libjpeg-turbo 3.2.0) and OpenCV 5.0 refuse a JPEG that lacks its last byte and any more, and read
+    /// one with bytes behind the end marker.
     #[test]
     fn a_jpeg_without_its_end_is_damaged_wherever_it_stops() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! CUHK03's new protocol as the common tools leave it behind: pictures unpacked to `images_{detected,labeled}`, and the
-//! split in `splits_new_{detected,labeled}.json`.
+//! CUHK03's new protocol as the usual tools write it: pictures in `images_{detected,labeled}`, the split in
+//! `splits_new_{detected,labeled}.json`.
 
 use std::path::{Path, PathBuf};
 
@@ -8,8 +8,8 @@ use serde::Deserialize;
 use super::three_folders::{self, Rules};
 use super::{DatasetError, LeftOut, Parts, Sample};
 
-/// One split; each entry is path, identity, camera from 0. The paths are of the machine that unpacked the pictures: only
-/// the file names are used.
+/// One split; each entry is a path, an identity and a camera from 0. The paths are those of the machine that unpacked
+/// the pictures, so only the file names are used.
 #[derive(Deserialize)]
 struct Split {
     train: Vec<(String, i64, i64)>,
@@ -21,7 +21,7 @@ fn files(base: &Path, boxes: &str) -> (PathBuf, PathBuf) {
     (base.join(format!("splits_new_{boxes}.json")), base.join(format!("images_{boxes}")))
 }
 
-/// Whether split file and pictures are there. `boxes` is `labeled` or `detected`.
+/// Whether the split file and the pictures exist. `boxes` is `labeled` or `detected`.
 pub(super) fn fits(base: &Path, boxes: &str) -> bool {
     let (split, pictures) = files(base, boxes);
     split.is_file() && pictures.is_dir()

@@ -1,4 +1,4 @@
-//! What can be wrong with a dataset on disk.
+//! Errors of datasets on disk.
 
 use std::path::PathBuf;
 
@@ -14,19 +14,19 @@ pub enum DatasetError {
         /// Every name we know.
         known: Vec<&'static str>,
     },
-    /// One dataset twice would train its identities as two.
+    /// A dataset named twice would train each of its identities as two.
     #[error("dataset `{name}` is named twice")]
     Repeated {
         /// The name.
         name: String,
     },
-    /// The root is no folder.
-    #[error("dataset folder `{}` does not exist or is no folder", root.display())]
+    /// The root is not a folder.
+    #[error("dataset folder `{}` does not exist or is not a folder", root.display())]
     NoFolder {
         /// What was given.
         root: PathBuf,
     },
-    /// The root has none of the folders the dataset lives in.
+    /// The root has none of the dataset's folders.
     #[error("dataset `{name}` is not in `{}`: found {found}; {allowed} is needed", root.display())]
     NotFound {
         /// The dataset.
@@ -38,12 +38,12 @@ pub enum DatasetError {
         /// What would be taken.
         allowed: String,
     },
-    /// No name was given and the folders fit several datasets.
+    /// No name was given, and the folders match several datasets.
     #[error("`{}` holds several datasets: name one of {}", root.display(), found.join(", "))]
     Ambiguous {
-        /// Where was looked.
+        /// The folder that was searched.
         root: PathBuf,
-        /// The datasets that are there.
+        /// The datasets that were found.
         found: Vec<&'static str>,
     },
     /// Something that is neither a folder nor a file.
@@ -88,15 +88,17 @@ pub enum DatasetError {
         /// What would be taken.
         allowed: String,
     },
-    /// A picture's name does not say who and where.
-    #[error("picture `{}` has no identity and camera in its name; names such as `{example}` are needed", path.display())]
+    /// A picture's name has no identity and camera.
+    #[error(
+        "picture `{}` has no identity and camera in its name; names such as `{example}` are needed", path.display()
+    )]
     Name {
         /// The picture.
         path: PathBuf,
         /// A name of the right form.
         example: &'static str,
     },
-    /// A number in a name is outside of what the dataset has.
+    /// A number in a name is out of the dataset's range.
     #[error("picture `{}` has {what} {found}; {allowed} are allowed{way_out}", path.display())]
     Range {
         /// The picture.
@@ -118,7 +120,7 @@ pub enum DatasetError {
         /// What is wrong.
         source: files::table::TableError,
     },
-    /// A line of a list file is not understood.
+    /// A line of a list file has another form.
     #[error("line {line} of `{}` is `{found}`; {allowed} is needed", path.display())]
     List {
         /// The list.
@@ -130,7 +132,7 @@ pub enum DatasetError {
         /// Its form.
         allowed: &'static str,
     },
-    /// A split file is no JSON of the right form.
+    /// A split file is not JSON of the right form.
     #[error("split file `{}` is malformed", path.display())]
     Split {
         /// The file.
@@ -148,7 +150,7 @@ pub enum DatasetError {
         /// How many are needed.
         allowed: String,
     },
-    /// Only palm or only vein pictures are there.
+    /// There are only palm pictures, or only vein pictures.
     #[error(
         "`{}` has {count} {there} {} by the layout `{layout}` and no {missing} picture; bands there are {bands}",
         root.display(), if *count == 1 { "picture" } else { "pictures" }
@@ -158,16 +160,16 @@ pub enum DatasetError {
         root: PathBuf,
         /// The layout.
         layout: &'static str,
-        /// The modality that is there.
+        /// The modality that was found.
         there: &'static str,
         /// Its pictures.
         count: usize,
-        /// The modality that is not.
+        /// The missing modality.
         missing: &'static str,
-        /// Folders or spectra that are there.
+        /// Folders or spectra that were found.
         bands: String,
     },
-    /// A name pattern is no regular expression of the right groups.
+    /// A name pattern is not a regular expression with the right groups.
     #[error("pattern `{pattern}`: {problem}")]
     Pattern {
         /// The pattern.
@@ -175,19 +177,23 @@ pub enum DatasetError {
         /// What is wrong.
         problem: String,
     },
-    /// Shares of training, validation and test that are none.
-    #[error("shares of training, validation and test are {}, {} and {}; each is 0 to 1, the first above 0, and together they are 1", found[0], found[1], found[2])]
+    /// Shares of training, validation and test that are out of range.
+    #[error(
+        "shares of training, validation and test are {}, {} and {}; each is 0 to 1, the first above 0, and their sum \
+         is 1",
+        found[0], found[1], found[2]
+    )]
     Shares {
         /// The shares.
         found: [f64; 3],
     },
-    /// A split by session of pictures of one session.
-    #[error("the {name} pictures are all of one session; split by `pairs` or `people`")]
+    /// All pictures are of one session, which cannot be split by session.
+    #[error("all {name} pictures are of one session; split by `pairs` or `people`")]
     Sessions {
         /// The layout.
         name: String,
     },
-    /// The file system refuses.
+    /// A file or folder cannot be read.
     #[error("cannot read `{}`", path.display())]
     Read {
         /// The file or folder.

@@ -1,5 +1,5 @@
-//! Pictures of one's own: a folder per identity. Which identities train and which picture is a query follows from the
-//! names alone.
+//! Your own pictures, one folder per identity. The names alone decide which identities train and which pictures are
+//! queries.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -103,9 +103,9 @@ fn training_share(root: &Path, count: usize, options: &Options) -> Result<usize,
     Err(DatasetError::Identities { folder: root.to_owned(), found, allowed })
 }
 
-/// Sets with a folder per identity, or with all pictures side by side: identity and camera are taken from the file names if
-/// all have Market-1501's form and none contradicts its folder. Else the folders are the identities, and query and gallery
-/// are two cameras.
+/// Sets with a folder per identity, or with all pictures side by side: identity and camera are taken from the file
+/// names if all have Market-1501's form and none contradicts its folder. Else the folders are the identities, and
+/// query and gallery are two cameras.
 fn three_sets(root: &Path, training: &str, validation: bool) -> Result<Parts, DatasetError> {
     let mut left_out = LeftOut::default();
     let mut pictures = Vec::new();

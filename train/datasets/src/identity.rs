@@ -1,9 +1,9 @@
 //! Who is on a picture: the folder or the file name decides, by one rule for every program.
 //!
 //! Below a listed folder, the first folder on the way to the picture says who it is. Folders named like sets (`train`,
-//! `query`, `bounding_box_test`, …) say nothing, nor does what is above them. A picture in the listed folder itself, in a
-//! set's folder, or listed alone is named by its file name if that has Market-1501's form, `<identity>_c<camera>`, and else
-//! by the folder it lies in. [`Naming`] makes either decide everywhere.
+//! `query`, `bounding_box_test`, …) say nothing, nor does what is above them. A picture in the listed folder itself,
+//! in a set's folder, or listed alone is named by its file name if that has Market-1501's form,
+//! `<identity>_c<camera>`, and else by the folder it lies in. [`Naming`] makes either decide everywhere.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -100,7 +100,8 @@ pub fn identity_name(text: &str) -> Result<String, NameError> {
     }
 }
 
-/// A file's or folder's name as composed text. Bytes that are no text are written `\xff`, so that two such names stay two.
+/// A file's or folder's name as composed text. Bytes that are no text are written `\xff`, so that two such names stay
+/// two.
 pub(super) fn text_of(name: &OsStr) -> String {
     let mut text = String::new();
     for chunk in name.as_encoded_bytes().utf8_chunks() {
@@ -116,19 +117,19 @@ pub(super) fn folder_name(folder: &Path) -> Result<String, DatasetError> {
         .map_err(|source| DatasetError::IdentityName { path: folder.to_owned(), source })
 }
 
-/// The number of an identity that only has a name: a hash, at least 2⁵² and below 2⁵³, so that two listings give one name
-/// one number.
+/// The number of an identity that only has a name: a hash, at least 2⁵² and below 2⁵³, so that two listings give one
+/// name one number.
 pub fn number_of(name: &str) -> i64 {
     let digest = Sha256::digest(name.nfc().collect::<String>());
     let hash = digest.iter().take(8).fold(0_u64, |hash, byte| hash << 8 | u64::from(*byte));
     (hash >> 12 | 1 << 52) as i64
 }
 
-/// The pictures in `place`, a folder with all below it or a single file, in natural order; who is on them is decided by the
-/// rule of this crate, or by `naming`.
+/// The pictures in `place`, a folder with all below it or a single file, in natural order; who is on them is decided
+/// by the rule of this crate, or by `naming`.
 ///
-/// Identity and camera come from a file name of Market-1501's form; junk ([`crate::JUNK`]) is listed too. Where the folder
-/// decides, the identity's number is [`number_of`] its name, and the camera is 0.
+/// Identity and camera come from a file name of Market-1501's form; junk ([`crate::JUNK`]) is listed too. Where the
+/// folder decides, the identity's number is [`number_of`] its name, and the camera is 0.
 ///
 /// # Errors
 /// See [`DatasetError`]; no picture at all is one.

@@ -1,7 +1,6 @@
-//! Pictures and who is on them: public re-identification datasets by name, and folders of one's own.
+//! Pictures and who is on them: public re-identification datasets by name, and your own folders.
 //!
-//! Training and the evaluation on the device must list the same pictures in the same order, so this lives where both
-//! can see it. Nothing here opens a picture.
+//! Training and `deploy` list the same pictures in the same order, because both use this crate. It reads no pixels.
 //!
 //! ```no_run
 //! use datasets::{Dataset, Options};
@@ -49,16 +48,16 @@ pub struct Sample {
     pub camera: i64,
 }
 
-/// Where a layout leaves a choice.
+/// Choices that a layout leaves open.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
-    /// `folders` only: how many identities train, the first in natural order; half of them without.
+    /// `folders` only: how many identities train, the first ones in natural order; half of them if `None`.
     pub train_identities: Option<usize>,
-    /// `cuhk03` stands for `cuhk03_labeled` instead of `cuhk03_detected`.
+    /// Whether `cuhk03` means `cuhk03_labeled` instead of `cuhk03_detected`.
     pub cuhk03_labeled: bool,
 }
 
-/// What the publishers of a dataset count.
+/// Number of pictures, identities and cameras.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
     /// Training pictures.
@@ -143,7 +142,7 @@ impl Kind {
         }
     }
 
-    /// Folders below the root it may live in; the root itself is tried first.
+    /// Folders below the root that may hold it; the root itself is tried first.
     fn places(self) -> &'static [&'static str] {
         match self {
             Self::Market1501 => &[
@@ -222,7 +221,7 @@ impl Kind {
         DatasetError::NotFound { name: self.name().into(), root: root.to_owned(), found, allowed }
     }
 
-    /// The one dataset whose folders are there.
+    /// The only dataset whose folders are found.
     fn detect(root: &Path, options: &Options) -> Result<Self, DatasetError> {
         if three_folders::fits(root) {
             // All of this layout look alike inside; the folder's own name tells them apart.
@@ -259,8 +258,9 @@ impl Kind {
 }
 
 impl Dataset {
-    /// Lists the datasets called `names`, joined by `+`, below the folder `root`, for training: the identities and cameras of each
-    /// follow those of the ones before; query and gallery are the first's. Without a name the folders tell.
+    /// Lists the datasets called `names`, joined by `+`, below the folder `root`, for training: the identities and
+    /// cameras of each follow those of the ones before; query and gallery are the first's. Without a name, the
+    /// folders decide.
     ///
     /// # Errors
     /// See [`DatasetError`].
@@ -348,7 +348,7 @@ impl Dataset {
         self.samples().map(|(_, sample)| sample.camera).collect::<BTreeSet<_>>().len()
     }
 
-    /// What is there, to compare with [`official`].
+    /// Counts of this dataset, to compare with [`official`].
     pub fn counts(&self) -> Counts {
         Counts {
             train: self.train.len(),
@@ -359,8 +359,9 @@ impl Dataset {
         }
     }
 
-    /// SHA-256 over the pictures' set, name relative to the dataset's folder, identity, camera and size in bytes: the same
-    /// wherever the dataset lies, another when a picture is added, removed, renamed or replaced by one of another size.
+    /// SHA-256 over the pictures' set, name relative to the dataset's folder, identity, camera and size in bytes: the
+    /// same wherever the dataset lies, another when a picture is added, removed, renamed or replaced by one of
+    /// another size.
     pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
         for (set, sample) in self.samples() {
@@ -382,7 +383,7 @@ impl Dataset {
     }
 }
 
-/// What the publishers of the dataset called `name` count; `None` for `folders` and combinations.
+/// Published counts of the dataset called `name`; `None` for `folders` and combinations.
 pub fn official(name: &str) -> Option<Counts> {
     let [train, query, gallery, classes, cameras] = match name {
         "market1501" => [12_936, 3_368, 15_913, 751, 6],

@@ -6,8 +6,9 @@ use super::three_folders::{self, Rules};
 use super::{DatasetError, LeftOut, Parts, Sample};
 
 /// What is needed, for messages.
-pub(super) const ALLOWED: &str = "`train`, `test`, list_train.txt, list_query.txt, list_gallery.txt and, if there, list_val.txt \
-                                  (MSMT17_V2's `mask_train_v2` and `mask_test_v2` renamed to `train` and `test`)";
+pub(super) const ALLOWED: &str = "`train`, `test`, list_train.txt, list_query.txt, list_gallery.txt, optionally \
+                                  list_val.txt (MSMT17_V2's `mask_train_v2` and `mask_test_v2` renamed to `train` and \
+                                  `test`)";
 
 const LISTS: [&str; 4] = ["list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt"];
 

@@ -5,9 +5,9 @@ use std::path::Path;
 
 /// Identity and camera in a picture's file name, `0002_c1s1_000451_03.jpg` → identity 2 as written (`0002`), camera 0.
 ///
-/// The first match is taken: digits, a minus before them if there is one, `_c` and the digits of the camera, all of them,
-/// which names count from 1. The folders above play no part. `None` if nothing matches, the camera is 0 or a number is too
-/// large.
+/// The first match is taken: digits, a minus before them if there is one, `_c` and the digits of the camera, all of
+/// them, which names count from 1. The folders above play no part. `None` if nothing matches, the camera is 0 or a
+/// number is too large.
 pub fn parse(path: &Path) -> Option<(i64, &str, i64)> {
     fields(path).filter(|(_, _, camera)| *camera > 0).map(|(identity, text, camera)| (identity, text, camera - 1))
 }

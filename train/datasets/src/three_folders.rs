@@ -1,5 +1,5 @@
-//! The layout of Market-1501, in which DukeMTMC-reID, CUHK03 and MSMT17 are passed around as well: `bounding_box_train`,
-//! `query` and `bounding_box_test`, identity and camera in each file name.
+//! The layout of Market-1501, also used for copies of DukeMTMC-reID, CUHK03 and MSMT17: `bounding_box_train`, `query`
+//! and `bounding_box_test`, with identity and camera in each file name.
 
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -10,13 +10,13 @@ use super::{DatasetError, JUNK, LeftOut, Parts, Sample, name};
 /// The folders: training, query, gallery.
 pub(super) const FOLDERS: [&str; 3] = ["bounding_box_train", "query", "bounding_box_test"];
 
-/// Numbers a dataset's names may have.
+/// Numbers that names of a dataset may contain.
 pub(super) struct Rules {
     pub(super) example: &'static str,
     pub(super) identities: RangeInclusive<i64>,
-    /// As in the names, from 1.
+    /// As in the names, counted from 1.
     pub(super) cameras: RangeInclusive<i64>,
-    /// What to do with a set of one's own whose numbers are others.
+    /// What to do with another set in this layout whose numbers are out of range.
     pub(super) way_out: Option<&'static str>,
 }
 

@@ -1,4 +1,4 @@
-//! Files to pairs: the layout is told, each picture read by its name, palm and vein joined.
+//! Files to pairs: detect the layout, read each picture's name, join palm and vein.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -16,7 +16,7 @@ const MANIFEST: &str = "manifest.csv";
 /// Names listed in a warning before it only counts.
 const NAMED: usize = 5;
 
-/// The pairs below `root` of identities that have at least `least`.
+/// The pairs below `root`, of identities with at least `least` pairs.
 pub(super) fn list(root: &Path, options: &PairOptions, least: usize) -> Result<PairList, DatasetError> {
     if !root.is_dir() {
         return Err(DatasetError::NoFolder { root: root.to_owned() });
@@ -27,7 +27,7 @@ pub(super) fn list(root: &Path, options: &PairOptions, least: usize) -> Result<P
     }
     let files = Listing::recursive(root)?;
     let layouts = match options.layout {
-        // A pattern of one's own decides alone.
+        // The caller's own pattern decides alone.
         PairLayout::Auto if options.pattern.is_some() => vec![PairLayout::Plain],
         PairLayout::Auto => vec![PairLayout::Casia, PairLayout::PolyU, PairLayout::Tongji, PairLayout::Plain],
         layout => vec![layout],
@@ -80,11 +80,11 @@ pub(super) fn list(root: &Path, options: &PairOptions, least: usize) -> Result<P
 struct Bands {
     palm: Vec<(Named, PathBuf)>,
     vein: Vec<(Named, PathBuf)>,
-    /// Every band there is.
+    /// All bands that were found.
     names: BTreeSet<String>,
-    /// Pictures whose names are understood.
+    /// Number of pictures whose names match.
     read: usize,
-    /// Those whose names are not.
+    /// Pictures whose names do not match.
     strange: Vec<PathBuf>,
 }
 
@@ -114,11 +114,10 @@ impl Bands {
         bands
     }
 
-    /// Joins by identity and name. An identity whose two sides have not one name in common is joined by position, which
-    /// is said.
+    /// Joins by identity and name. An identity whose two sides share no name is joined by position, with a warning.
     fn join(self) -> (Vec<(String, Pair)>, Vec<String>) {
         let mut warnings = Vec::new();
-        warn(&mut warnings, "whose names are not understood are left out", &self.strange);
+        warn(&mut warnings, "whose names do not match the layout are left out", &self.strange);
         let by_identity = |side: Vec<(Named, PathBuf)>| {
             let mut sorted = BTreeMap::<String, BTreeMap<String, (Named, PathBuf)>>::new();
             let mut doubled = Vec::new();
@@ -180,8 +179,8 @@ fn warn(warnings: &mut Vec<String>, what: &str, paths: &[PathBuf]) {
     }
 }
 
-/// A warning about pairs whose two pictures are of different sizes, told by the heads of the files; files that cannot be read
-/// are told when they are used.
+/// A warning about pairs whose two pictures differ in size, by their headers. Files that cannot be read are reported
+/// when they are used.
 pub(super) fn of_two_sizes<'a>(pairs: impl Iterator<Item = &'a Pair>) -> Option<String> {
     let size = |path: &Path| contract::preprocess::dimensions(path).ok();
     let differ = |pair: &&Pair| matches!((size(&pair.palm), size(&pair.vein)), (Some(a), Some(b)) if a != b);
@@ -189,8 +188,8 @@ pub(super) fn of_two_sizes<'a>(pairs: impl Iterator<Item = &'a Pair>) -> Option<
     let count = if found.len() == 1 { "1 pair".to_owned() } else { format!("{} pairs", found.len()) };
     (!found.is_empty()).then(|| {
         format!(
-            "{count} of pictures of two sizes: both are stretched to the network's, so that a place on one may be another \
-             on the other: {}",
+            "{count} of pictures of two sizes: both are stretched to the network's size, so that a position on one \
+             may be a different one on the other: {}",
             first(found.into_iter())
         )
     })
@@ -286,8 +285,8 @@ fn from_manifest(root: &Path, path: &Path) -> Result<Vec<(String, Pair)>, Datase
     Ok(pairs)
 }
 
-/// A path of a manifest below its folder; none for one that leads out of it: a manifest is data from elsewhere. Backslashes
-/// separate folders, too, as in tables from Windows, unless a file has them in its name.
+/// A path of a manifest below its folder; none for one that leads out of it: a manifest is data from elsewhere.
+/// Backslashes separate folders, too, as in tables from Windows, unless a file has them in its name.
 fn below(root: &Path, text: &str) -> Option<PathBuf> {
     let as_written = root.join(text);
     let text = match text.contains('\\') && !as_written.is_file() {

@@ -1,8 +1,7 @@
-//! Pairs of pictures of one hand, a palm's lines and the veins beneath: public multispectral sets by their names, and
-//! folders or lists of one's own.
+//! Pairs of pictures of one hand, the palm's lines and the veins beneath: public multispectral sets by name, and your
+//! own folders or lists.
 //!
-//! Palm and vein are joined by what their names have in common; one class map holds for all splits. Nothing here opens a
-//! picture.
+//! Palm and vein are joined by the common part of their names; all splits share one class map. No pixels are read.
 //!
 //! ```no_run
 //! use datasets::paired::{PairOptions, PairedDataset};
@@ -56,7 +55,7 @@ pub struct Pair {
     pub class: usize,
     /// Session, from 1; 1 where the layout has none.
     pub session: u32,
-    /// What the two file names have in common.
+    /// The common part of the two file names.
     pub name: String,
 }
 
@@ -74,7 +73,7 @@ impl Pair {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PairLayout {
-    /// Told by what is there.
+    /// Detected from folders and names.
     #[default]
     Auto,
     /// `palm/<identity>/<n>.png` and `vein/<identity>/<n>.png`.
@@ -83,9 +82,9 @@ pub enum PairLayout {
     Casia,
     /// `<Red|NIR>/<palm>/<n>.bmp`, PolyU's multispectral palms; samples 1 to 6 are session 1.
     PolyU,
-    /// `<palmprint|palmvein>/session<1|2>/<n>.bmp`, ten pictures of a palm after another: Tongji's.
+    /// `<palmprint|palmvein>/session<1|2>/<n>.bmp`, Tongji's: ten consecutive pictures of each palm.
     Tongji,
-    /// `manifest.csv` with the columns palm, vein, identity and, if there, session.
+    /// `manifest.csv` with the columns palm, vein, identity and optionally session.
     Manifest,
 }
 
@@ -113,13 +112,13 @@ impl std::str::FromStr for PairLayout {
     }
 }
 
-/// What parts the test pairs from those that train.
+/// How test pairs are separated from training pairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SplitRule {
-    /// Some of each identity's pairs: closed set.
+    /// Some pairs of each identity test: closed set.
     Pairs,
-    /// The last session tests, what was taken before trains and validates.
+    /// The last session tests; earlier ones train and validate.
     Session,
     /// Other people test: open set.
     #[default]
@@ -146,22 +145,23 @@ fn by_name<T: Copy>(names: &[(&str, T)], text: &str) -> Result<T, String> {
     found.map(|(_, value)| *value).ok_or_else(|| format!("`{text}` is none of {}", known()))
 }
 
-/// Where a set leaves a choice.
+/// Choices that a layout leaves open.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PairOptions {
     /// Folders and names.
     pub layout: PairLayout,
-    /// Folder or spectrum of the palm pictures, such as `Red` or `WHT`; without, the layout's usual one.
+    /// Folder or spectrum of the palm pictures, such as `Red` or `WHT`; the layout's usual one if `None`.
     pub palm: Option<String>,
     /// Folder or spectrum of the vein pictures, such as `NIR` or `940`.
     pub vein: Option<String>,
-    /// Regular expression over a picture's relative path, with the groups `band` and `index` and, if there, `subject`, `hand`,
-    /// `session`; instead of the layout's.
+    /// Regular expression over a picture's relative path, with the groups `band` and `index` and optionally
+    /// `subject`, `hand` and `session`; replaces the layout's.
     pub pattern: Option<String>,
-    /// What parts the test pairs from the others.
+    /// How test pairs are separated from the others.
     pub split: SplitRule,
-    /// Shares of training, validation and test, which add up to 1; the last is of identities with [`SplitRule::People`].
+    /// Shares of training, validation and test, which add up to 1. With [`SplitRule::People`] the last is a share of
+    /// the identities.
     pub shares: [f64; 3],
     /// Seed of the split.
     pub seed: u64,
@@ -181,7 +181,7 @@ impl Default for PairOptions {
     }
 }
 
-/// Every pair below a folder, in natural order of the identities.
+/// All pairs below a folder, identities in natural order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PairList {
     /// The layout, by name.
@@ -196,18 +196,18 @@ pub struct PairList {
     pub warnings: Vec<String>,
 }
 
-/// A set of pairs, shared out.
+/// Pairs, split into training, validation and test.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PairedDataset {
     /// Name of its layout.
     pub name: String,
-    /// Name of each class; the first `num_classes` are those that train.
+    /// Name of each class; the first `num_classes` train.
     pub classes: Vec<String>,
-    /// Classes that have training pairs: every class of `train` and `val` is below.
+    /// Number of classes with training pairs; every class of `train` and `val` is below it.
     pub num_classes: usize,
     /// Pairs to train on.
     pub train: Vec<Pair>,
-    /// Pairs to choose the best network by, of the identities that train.
+    /// Pairs that choose the best epoch, of the identities that train.
     pub val: Vec<Pair>,
     /// Pairs to test with; with [`SplitRule::People`] of classes from `num_classes` on.
     pub test: Vec<Pair>,
@@ -218,7 +218,7 @@ pub struct PairedDataset {
     base: PathBuf,
 }
 
-/// Lists the pairs below `root`, identities with a single pair too, without sharing them out.
+/// Lists the pairs below `root` without splitting them; identities with a single pair are included.
 ///
 /// # Errors
 /// See [`DatasetError`]: no layout fits, one modality is empty, a pattern or manifest is malformed.
@@ -226,16 +226,16 @@ pub fn list_pairs(root: &Path, options: &PairOptions) -> Result<PairList, Datase
     list::list(root, options, 1)
 }
 
-/// A warning that names the first pairs whose two pictures are of different sizes; the heads of all files are read.
+/// A warning that names the first pairs whose two pictures differ in size; reads the headers of all files.
 pub fn of_two_sizes<'a>(pairs: impl Iterator<Item = &'a Pair>) -> Option<String> {
     list::of_two_sizes(pairs)
 }
 
 impl PairedDataset {
-    /// Lists the pairs below `root` and shares them out. Identities with fewer than two pairs are dropped with a warning.
+    /// Lists the pairs below `root` and splits them. Identities with fewer than two pairs are dropped with a warning.
     ///
     /// # Errors
-    /// See [`DatasetError`]; too few identities and shares that do not add up are ones too.
+    /// See [`DatasetError`]: also too few identities, and shares that do not add up to 1.
     pub fn open(root: &Path, options: &PairOptions) -> Result<Self, DatasetError> {
         let PairList { layout, classes, pairs, left_out, warnings } = list::list(root, options, 2)?;
         let mut data = split::split(layout, classes, pairs, options)?;
@@ -265,8 +265,8 @@ impl PairedDataset {
         )
     }
 
-    /// SHA-256 over the pairs' split, names relative to the set's folder, class and sizes in bytes: the same wherever the
-    /// set lies, another when a picture is added, removed, renamed or replaced by one of another size.
+    /// SHA-256 over the pairs' split, names relative to the set's folder, class and sizes in bytes: the same wherever
+    /// the set lies, another when a picture is added, removed, renamed or replaced by one of another size.
     pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
         for (split, pairs) in [("train", &self.train), ("val", &self.val), ("test", &self.test)] {

@@ -8,14 +8,14 @@ use super::{PairLayout, PairOptions};
 use crate::DatasetError;
 use crate::identity::text_of;
 
-/// Facts of one picture, by its path relative to the dataset's folder.
+/// What the path of one picture, relative to the dataset's folder, says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Named {
     /// Subject and hand, `001_l`.
     pub(super) identity: String,
-    /// Spectrum or folder, lower case; compared with the bands that are asked for.
+    /// Spectrum or folder, lower case; compared with the requested bands.
     pub(super) band: String,
-    /// What palm and vein of one pair have in common.
+    /// The key that palm and vein of one pair share.
     pub(super) key: String,
     /// From 1.
     pub(super) session: u32,
@@ -25,9 +25,9 @@ pub(super) struct Named {
 #[derive(Debug)]
 pub(super) struct Scheme {
     regex: Regex,
-    /// Samples of the first session, where the name does not tell.
+    /// Number of samples in the first session, where names do not contain the session.
     first_session: Option<u32>,
-    /// Names of the palm and of the vein band, lower case, the first that is there is taken.
+    /// Names of the palm and of the vein band, lower case; the first that exists is taken.
     pub(super) palm: Vec<String>,
     pub(super) vein: Vec<String>,
     /// A path of the right form, for messages.
@@ -38,9 +38,12 @@ pub(super) struct Scheme {
 const CASIA: &str = r"(?i)(?:^|/)(?<subject>\d+)_(?<hand>[lr])_(?<band>[a-z0-9]+)_(?<index>\d+)\.[a-z]+$";
 
 /// `<band>/<palm>/<session>_<index>` and its relatives, `<palm>_<session>_<index>` below a folder of the band: PolyU's.
-const POLYU: &str = r"(?i)^(?:.*/)?(?<band>red|green|blue|nir)(?:_?multispectral)?/(?:(?<subject>[^/]+)/)(?:s?(?<session>[12])[-_/])?(?<index>[^/_]+)\.[a-z]+$";
+const POLYU: &str = concat!(
+    r"(?i)^(?:.*/)?(?<band>red|green|blue|nir)(?:_?multispectral)?/(?:(?<subject>[^/]+)/)",
+    r"(?:s?(?<session>[12])[-_/])?(?<index>[^/_]+)\.[a-z]+$"
+);
 
-/// `<band>/session<1|2>/<n>`, ten pictures of a palm after another: Tongji's.
+/// `<band>/session<1|2>/<n>`, ten consecutive pictures of each palm: Tongji's.
 const TONGJI: &str = r"(?i)^(?:.*/)?(?<band>[^/]+)/(?:session|s)_?(?<session>[12])/(?<index>\d+)\.[a-z]+$";
 
 /// `<band>/<identity>/…/<n>`.
@@ -75,7 +78,7 @@ impl Scheme {
         Ok(Self { regex, first_session, palm, vein, example })
     }
 
-    /// What the path, relative to the dataset's folder, says; none if it is not of this form.
+    /// What the path, relative to the dataset's folder, says; `None` if it does not match.
     pub(super) fn read(&self, relative: &Path) -> Option<Named> {
         let text: Vec<_> = relative.iter().map(text_of).collect();
         let text = text.join("/");
@@ -92,7 +95,7 @@ impl Scheme {
         };
         let identity = match group("subject") {
             Some(_) => identity(&found),
-            // Numbered through: so many pictures of each palm after another.
+            // Numbered throughout, so many consecutive pictures for each palm.
             None => format!("{:04}", (number?.max(1) as usize - 1) / TONGJI_SAMPLES + 1),
         };
         let key = format!("{session}/{index}");
@@ -100,7 +103,7 @@ impl Scheme {
     }
 }
 
-/// Subject and hand. The hand's first letter is told apart, so that `L`, `l` and `left` are one.
+/// Subject and hand. Only the hand's first letter counts, so that `L`, `l` and `left` are the same.
 fn identity(found: &Captures) -> String {
     let subject = found.name("subject").map_or("", |group| group.as_str());
     match found.name("hand").and_then(|group| group.as_str().chars().next()) {
@@ -146,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_of_ones_own() {
+    fn a_custom_pattern() {
         let pattern = Some(r"p(?<subject>\d+)(?<hand>left|right)-(?<band>\w+)-(?<session>\d)-(?<index>\d+)".to_owned());
         let scheme = Scheme::of(PairLayout::Casia, &PairOptions { pattern, ..PairOptions::default() }).unwrap();
         let named = scheme.read(Path::new("x/p12left-NIR-2-7.png")).unwrap();

@@ -1,13 +1,13 @@
-//! Which pairs train, which validate and which test.
+//! Splits pairs into training, validation and test.
 
 use super::{Pair, PairOptions, PairedDataset, SplitRule};
 use crate::DatasetError;
 use contract::fill::splitmix64;
 
-/// Keeps the split's random numbers apart from those of other parts with the same seed.
+/// Keeps the split's random numbers apart from those of other code with the same seed.
 const STREAM: u64 = 0x7061_6972_7370_6c74;
 
-/// Distributes pairs (their classes numbering `names`) and numbers the classes anew: those that train come first.
+/// Distributes pairs, whose classes are indices into `names`, and renumbers the classes: those that train come first.
 pub(super) fn split(
     name: &str,
     names: Vec<String>,
@@ -15,9 +15,9 @@ pub(super) fn split(
     options: &PairOptions,
 ) -> Result<PairedDataset, DatasetError> {
     let [train, val, test] = options.shares;
-    let sane =
+    let valid =
         options.shares.iter().all(|share| (0.0..=1.0).contains(share)) && (train + val + test - 1.0).abs() < 1e-6;
-    if !sane || train <= 0.0 {
+    if !valid || train <= 0.0 {
         return Err(DatasetError::Shares { found: options.shares });
     }
     let mut of_class: Vec<Vec<Pair>> = vec![Vec::new(); names.len()];
@@ -25,9 +25,9 @@ pub(super) fn split(
         let class = pair.class;
         of_class[class].push(pair);
     }
-    // Other people: drawn whole, so that nobody is in two sets.
+    // Whole people are drawn, so that nobody is in two sets.
     let mut order: Vec<usize> = (0..names.len()).collect();
-    let strangers = match options.split {
+    let unseen = match options.split {
         SplitRule::People => {
             shuffle(&mut order, &[STREAM, options.seed]);
             // At least two, for impostors; and two must be left to train on.
@@ -36,7 +36,7 @@ pub(super) fn split(
         }
         SplitRule::Pairs | SplitRule::Session => 0,
     };
-    if names.len() < strangers + 2 {
+    if names.len() < unseen + 2 {
         return Err(DatasetError::Identities {
             folder: name.into(),
             found: format!("{} with two pairs or more", super::list::identities(names.len())),
@@ -46,7 +46,7 @@ pub(super) fn split(
             },
         });
     }
-    let known = names.len() - strangers;
+    let known = names.len() - unseen;
     order[..known].sort_unstable();
     order[known..].sort_unstable();
     let mut data = PairedDataset { name: name.to_owned(), num_classes: known, ..PairedDataset::default() };
@@ -80,8 +80,8 @@ pub(super) fn split(
     Ok(data)
 }
 
-/// Shares out one identity's pairs: at least one trains, and each other set whose share is above 0 gets one while
-/// there are any left.
+/// Distributes one identity's pairs: at least one trains, and each other set with a share above 0 gets at least one
+/// while any are left.
 fn deal(mut pairs: Vec<Pair>, [_, val, test]: [f64; 3], seed: u64, name: &str, data: &mut PairedDataset) {
     let keys: Vec<u64> = [STREAM, seed].into_iter().chain(name.bytes().map(u64::from)).collect();
     let mut order: Vec<usize> = (0..pairs.len()).collect();
@@ -98,7 +98,7 @@ fn deal(mut pairs: Vec<Pair>, [_, val, test]: [f64; 3], seed: u64, name: &str, d
     }
 }
 
-/// A uniformly random order that follows from the keys alone.
+/// Shuffles uniformly; the order depends on the keys alone.
 fn shuffle(items: &mut [usize], keys: &[u64]) {
     let mut state = keys.iter().fold(0, |state: u64, key| splitmix64(state.wrapping_add(*key)));
     for last in (1..items.len()).rev() {

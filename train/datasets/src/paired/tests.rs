@@ -31,8 +31,8 @@ fn names(pairs: &[Pair], root: &Path) -> Vec<[String; 2]> {
     pairs.iter().map(|pair| [relative(&pair.palm), relative(&pair.vein)]).collect()
 }
 
-/// The reference's own worked example (`pair_dataset` of the golden file): there `002` pairs by position, `f` is left over, and
-/// `003` takes a class in one split only.
+/// The reference's own worked example (`pair_dataset` of the golden file): there `002` pairs by position, `f` is left
+/// over, and `003` takes a class in one split only.
 #[test]
 fn pairs_are_joined_by_name_and_the_rest_is_said() {
     let mut files = Vec::new();
