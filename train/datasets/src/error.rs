@@ -58,7 +58,7 @@ pub enum DatasetError {
         /// The folder.
         path: PathBuf,
         /// What is wrong with its name.
-        source: crate::NameError,
+        source: NameError,
     },
     /// Folders that are named like sets, but are not the sets of a layout.
     #[error(
@@ -200,5 +200,20 @@ pub enum DatasetError {
         path: PathBuf,
         /// The cause.
         source: std::io::Error,
+    },
+}
+
+/// Why a text cannot be the name of somebody.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NameError {
+    /// Nothing, or only spaces.
+    #[error("an identity needs a name that is not empty")]
+    Empty,
+    /// Line breaks, escape sequences and the like would change what a terminal or a table shows.
+    #[error("`{}` cannot be the name of an identity: it has control characters", name.escape_debug())]
+    Control {
+        /// The name.
+        name: String,
     },
 }

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use unicode_normalization::UnicodeNormalization;
 
 use super::listing::{LeftOut, Listing, first};
-use super::{DatasetError, Sample, name};
+use super::{DatasetError, NameError, Sample, name};
 
 /// Names of folders that are sets and nobody's, lower case.
 pub(super) const SETS: [&str; 18] = [
@@ -67,21 +67,6 @@ pub struct PictureList {
     pub left_out: LeftOut,
     /// Where both folder and file name seem to say who is on a picture: which was taken, and how to take the other.
     pub note: Option<String>,
-}
-
-/// Why a text cannot be the name of somebody.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum NameError {
-    /// Nothing, or only spaces.
-    #[error("an identity needs a name that is not empty")]
-    Empty,
-    /// Line breaks, escape sequences and the like would change what a terminal or a table shows.
-    #[error("`{}` cannot be the name of an identity: it has control characters", name.escape_debug())]
-    Control {
-        /// The name.
-        name: String,
-    },
 }
 
 /// The name of an identity as it is kept and compared: composed (NFC), because systems spell `ü` in two ways.

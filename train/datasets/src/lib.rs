@@ -24,8 +24,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-pub use error::DatasetError;
-pub use identity::{NameError, Naming, PictureList, identity_name, list_pictures, number_of};
+pub use error::{DatasetError, NameError};
+pub use identity::{Naming, PictureList, identity_name, list_pictures, number_of};
 pub use listing::LeftOut;
 pub use name::{natural, parse};
 
