@@ -14,6 +14,7 @@
 //! use train::run::engine::Task;
 //! use train::families::reid::net::ReidNet;
 //! use train::weights::StateDict;
+//! use train::rng::Step;
 //! use train::run::optim::Optimizer;
 //! use train::families::reid::task::{ReidTask, self as reid};
 //!
@@ -36,8 +37,8 @@
 //! let settings = reid::settings(&config, 2)?;
 //! let mut optimizer = Optimizer::new(&settings.optimizer)?;
 //!
-//! for batch in task.epoch(1, 0)?.batches.take(2) {
-//!     let loss = task.loss(&net, &batch?);
+//! for (number, batch) in task.epoch(1, 0)?.batches.take(2).enumerate() {
+//!     let loss = task.loss(&net, &batch?, Step { epoch: 1, batch: number });
 //!     let gradients = GradientsParams::from_grads(loss.total.backward(), &net);
 //!     net = optimizer.step(settings.schedule.lr(1), net, gradients);
 //! }

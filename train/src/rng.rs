@@ -65,6 +65,23 @@ impl Rng {
     }
 }
 
+/// A step of a training. With the run's seed it decides everything random in that step, so a resumed run draws what the
+/// uninterrupted one would have drawn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Step {
+    /// Epoch, from 1.
+    pub epoch: usize,
+    /// Batch of the epoch, from 0.
+    pub batch: usize,
+}
+
+impl Step {
+    /// Keys of a generator for this step. `stream` keeps what draws apart from everything else with the same seed.
+    pub fn keys(self, stream: u64, seed: u64) -> [u64; 4] {
+        [stream, seed, self.epoch as u64, self.batch as u64]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

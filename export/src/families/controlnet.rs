@@ -6,6 +6,7 @@ use contract::{Axis, Colour, InputSpec, ModelContract, OutputSpec, PictureOutput
 use export::ExportedModel;
 use train::families::controlnet::net::{ControlNet, ControlNetConfig, EMBEDDING, EncoderKind};
 use train::families::controlnet::task as controlnet;
+use train::nn::dropout::Masks;
 use train::run::checkpoint::Checkpoint;
 use train::weights::{Partial, StateDict};
 
@@ -48,7 +49,7 @@ pub fn export(
         .output(&output.name);
     let model = if config.encoder == EncoderKind::Embedding {
         exporter.export(net, |net: &ControlNet, (embedding, pose): (Tensor<2>, Tensor<2>)| {
-            net.generate(net.encode_embeddings(embedding), pose).image
+            net.generate(net.encode_embeddings(embedding), pose, &mut Masks::none()).image
         })?
     } else {
         exporter

@@ -103,7 +103,7 @@ pub fn faces(visitor: &mut impl Visitor) {
         "controlnet_embedding",
         || controlnet(EncoderKind::Embedding),
         &embedding,
-        |net: &ControlNet, (row, pose)| net.generate(net.encode_embeddings(row), pose).image,
+        |net: &ControlNet, (row, pose)| net.generate(net.encode_embeddings(row), pose, &mut Masks::none()).image,
     );
 }
 

@@ -1,8 +1,8 @@
-//! Dropout whose masks follow from keys instead of a device's generator: a resumed run drops what the run without a break would
-//! have dropped, on any device.
+//! Dropout and stochastic depth whose masks follow from keys instead of a device's generator: a resumed run drops what the
+//! uninterrupted run would have dropped, on any device.
 
 use burn::module::Module;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Shape, Tensor, TensorData};
 
 use crate::rng::Rng;
 
@@ -19,6 +19,19 @@ impl Masks {
     /// The masks of these keys, such as `[seed, epoch, step]`, one after another.
     pub fn of(keys: &[u64]) -> Self {
         Self(Some(Rng::new(keys)))
+    }
+
+    /// The input times the next mask of this shape, which is broadcast: 0 with probability `rate`, otherwise what keeps the
+    /// mean. Unchanged in evaluation and at rate 0.
+    fn apply<const D: usize>(&mut self, input: Tensor<D>, shape: impl Into<Shape>, rate: f64) -> Tensor<D> {
+        let (Some(rng), true) = (&mut self.0, rate > 0.0) else { return input };
+        let shape = shape.into();
+        let kept = (1.0 / (1.0 - rate)) as f32;
+        let count = shape.num_elements();
+        let mask: Vec<f32> = (0..count).map(|_| if rng.happens(rate) { 0.0 } else { kept }).collect();
+        let mask = TensorData::new(mask, shape).convert_dtype(input.dtype());
+        let device = input.device();
+        input * Tensor::from_data(mask, &device)
     }
 }
 
@@ -37,13 +50,29 @@ impl Dropout {
 
     /// The input with the next mask on it.
     pub fn forward<const D: usize>(&self, input: Tensor<D>, masks: &mut Masks) -> Tensor<D> {
-        let (Some(rng), true) = (&mut masks.0, self.rate > 0.0) else { return input };
-        let kept = (1.0 / (1.0 - self.rate)) as f32;
-        let count = input.shape().num_elements();
-        let mask: Vec<f32> = (0..count).map(|_| if rng.happens(self.rate) { 0.0 } else { kept }).collect();
-        let mask = TensorData::new(mask, input.shape()).convert_dtype(input.dtype());
-        let device = input.device();
-        input * Tensor::from_data(mask, &device)
+        let shape = input.shape();
+        masks.apply(input, shape, self.rate)
+    }
+}
+
+/// Stochastic depth (Huang et al. 2016, arXiv:1603.09382): a residual branch is left out for some samples, and scaled up for
+/// the others so that the mean stays.
+#[derive(Module, Debug)]
+pub struct DropPath {
+    #[module(skip)]
+    rate: f64,
+}
+
+impl DropPath {
+    /// Leaves the branch out for this share of samples, 0 to below 1.
+    pub fn new(rate: f64) -> Self {
+        Self { rate }
+    }
+
+    /// The branch `[batch, channels, height, width]` with the next mask on it, one value per sample.
+    pub fn forward(&self, branch: Tensor<4>, masks: &mut Masks) -> Tensor<4> {
+        let [batch, _, _, _] = branch.dims();
+        masks.apply(branch, [batch, 1, 1, 1], self.rate)
     }
 }
 
@@ -68,5 +97,24 @@ mod tests {
         assert_eq!(values, dropped(&mut masks));
         assert_ne!(values, dropped(&mut masks), "the next mask is another one");
         assert_eq!(dropped(&mut Masks::none()), vec![1.0; 10_000]);
+    }
+
+    #[test]
+    fn a_branch_is_left_out_whole_for_a_share_of_the_samples() {
+        let ones = || Tensor::<4>::ones([1000, 2, 3, 1], &Device::flex());
+        let dropped =
+            |masks: &mut Masks| DropPath::new(0.3).forward(ones(), masks).into_data().try_to_vec::<f32>().unwrap();
+        let values = dropped(&mut Masks::of(&[1, 2]));
+        let samples: Vec<&[f32]> = values.chunks(6).collect();
+        assert!(
+            samples.iter().all(|sample| sample.iter().all(|value| value == &sample[0])),
+            "a sample is whole or gone"
+        );
+        let zeros = samples.iter().filter(|sample| sample[0] == 0.0).count();
+        // Standard deviation 14.5; five of them.
+        assert!(zeros.abs_diff(300) < 73, "{zeros}");
+        assert!(samples.iter().all(|sample| sample[0] == 0.0 || (sample[0] - 1.0 / 0.7).abs() < 1e-6));
+        assert_eq!(values, dropped(&mut Masks::of(&[1, 2])));
+        assert_eq!(dropped(&mut Masks::none()), vec![1.0; 6000]);
     }
 }

@@ -5,6 +5,7 @@ mod face_sets;
 mod golden;
 mod palmvein_runs;
 mod refusals;
+mod resume;
 mod runs;
 mod senet_runs;
 mod support;

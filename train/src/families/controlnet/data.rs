@@ -114,8 +114,6 @@ pub struct HeadBatch {
     pub poses: [Vec<f32>; 2],
     /// Embeddings of the sources, where the encoder reads them, `[pairs, 512]`.
     pub embeddings: Vec<f32>,
-    /// Epoch and step, from which dropout is drawn.
-    pub place: [u64; 2],
 }
 
 /// How pictures enter the network: stretched by OpenCV's rule, values in [−1, 1].
@@ -241,7 +239,6 @@ impl HeadPairs {
     pub fn load(
         self: &Arc<Self>,
         batches: Vec<Vec<usize>>,
-        epoch: usize,
         done: usize,
         workers: usize,
     ) -> Result<impl Iterator<Item = Result<HeadBatch, TaskError>> + use<>, TaskError> {
@@ -253,12 +250,12 @@ impl HeadPairs {
             read,
             LoaderOptions { transforms: None, workers: workers.max(1), start_batch: done, strict: true },
         )?;
-        let pairs = batches.into_iter().enumerate().skip(done);
+        let pairs = batches.into_iter().skip(done);
         // A batch whose pictures are all grey has nothing to read, and the loader skips it.
-        Ok(pairs.map(move |(step, pairs)| {
+        Ok(pairs.map(move |pairs| {
             let nothing = data.sources_and_targets(&pairs).all(|place| place.is_none());
             let read = if nothing { None } else { loader.next().transpose()? };
-            Ok(data.assemble(pairs, read, [epoch as u64, step as u64]))
+            Ok(data.assemble(pairs, read))
         }))
     }
 
@@ -268,7 +265,7 @@ impl HeadPairs {
         sources.chain(pairs.iter().map(move |at| place(1, self.pairs[*at].video)))
     }
 
-    fn assemble(&self, pairs: Vec<usize>, read: Option<PictureBatch>, place: [u64; 2]) -> HeadBatch {
+    fn assemble(&self, pairs: Vec<usize>, read: Option<PictureBatch>) -> HeadBatch {
         let length = 3 * self.size * self.size;
         let mut rows = read.iter().flat_map(|batch| batch.pixels.chunks_exact(length));
         let mut all = vec![0.0; 2 * pairs.len() * length];
@@ -284,7 +281,7 @@ impl HeadPairs {
             pairs.iter().flat_map(|at| row(1, self.pairs[*at].video)).collect(),
         ];
         let embeddings = self.embeddings.as_ref().map(|all| all.gather(pairs.iter().map(|at| self.pairs[*at].front)));
-        HeadBatch { pixels: [all, targets], poses, embeddings: embeddings.unwrap_or_default(), pairs, place }
+        HeadBatch { pixels: [all, targets], poses, embeddings: embeddings.unwrap_or_default(), pairs }
     }
 }
 
@@ -406,10 +403,10 @@ mod tests {
         let error = HeadPairs::read(&none, false).err().unwrap().to_string();
         assert!(error.contains("3 people") && error.contains("89.9"), "{error}");
 
-        let batches: Vec<_> = data.load(vec![vec![3, 0], vec![1, 2, 4]], 1, 1, 2).unwrap().collect();
+        let batches: Vec<_> = data.load(vec![vec![3, 0], vec![1, 2, 4]], 1, 2).unwrap().collect();
         assert_eq!(batches.len(), 1);
         let batch = batches.into_iter().next().unwrap().unwrap();
-        assert_eq!((batch.pairs.len(), batch.pixels[0].len(), batch.place), (3, 3 * 3 * 256, [1, 1]));
+        assert_eq!((batch.pairs.len(), batch.pixels[0].len()), (3, 3 * 3 * 256));
         let target = folder.path().join(format!("frames/head_0000/{:05}.png", data.pairs[1].video));
         let mut wanted = vec![0.0; 3 * 256];
         contract::preprocess::load(&target, &picture_spec(16), &mut wanted).unwrap();
@@ -429,7 +426,7 @@ mod tests {
         let data = Arc::new(HeadPairs::read(&allowed, false).unwrap());
         assert_eq!(data.pairs.len(), pairs);
         let grey = data.pairs.iter().position(|pair| pair.video == 6).unwrap();
-        let batch = data.load(vec![vec![grey]], 1, 0, 1).unwrap().next().unwrap().unwrap();
+        let batch = data.load(vec![vec![grey]], 0, 1).unwrap().next().unwrap().unwrap();
         assert!(batch.pixels[1].iter().all(|value| *value == 0.0) && batch.pixels[0].iter().any(|value| *value != 0.0));
 
         std::fs::remove_dir_all(folder.path().join("frames")).unwrap();
@@ -451,7 +448,7 @@ mod tests {
         let whole = Arc::new(HeadPairs::read(&config(folder.path()), false).unwrap());
         let cut = ControlnetConfig { face_crop: true, crop_margin: 0.0, ..config(folder.path()) };
         let cut = Arc::new(HeadPairs::read(&cut, false).unwrap());
-        let first = |data: &Arc<HeadPairs>| data.load(vec![vec![0]], 1, 0, 1).unwrap().next().unwrap().unwrap();
+        let first = |data: &Arc<HeadPairs>| data.load(vec![vec![0]], 0, 1).unwrap().next().unwrap().unwrap();
         assert_ne!(first(&whole).pixels[0], first(&cut).pixels[0]);
     }
 }

@@ -10,7 +10,8 @@ use crate::families::controlnet::net::{ControlNet, ControlNetConfig, EMBEDDING, 
 use crate::families::controlnet::settings::{ControlnetConfig, PoseTarget};
 use crate::families::faces::split::{self, Order, Split};
 use crate::loss::{LossTerms, PictureLoss};
-use crate::rng::Rng;
+use crate::nn::dropout::Masks;
+use crate::rng::{Rng, Step};
 use crate::run::amp;
 use crate::run::engine::{Decisive, Epoch, Settings, Task, TaskError};
 use crate::run::log::{Line, Log, Panel, Summary, named};
@@ -153,7 +154,7 @@ impl ControlnetTask {
         pairs.chunks(self.config.batch_size).map(<[usize]>::to_vec).collect()
     }
 
-    fn forward(&self, net: &ControlNet, batch: &HeadBatch, device: &Device) -> Generated {
+    fn forward(&self, net: &ControlNet, batch: &HeadBatch, device: &Device, masks: &mut Masks) -> Generated {
         let (count, size) = (batch.pairs.len(), self.network.size);
         let target = amp::like(net, tensor(&batch.poses[1], [count, self.network.angles], device));
         let features = if self.network.encoder == EncoderKind::Embedding {
@@ -161,7 +162,7 @@ impl ControlnetTask {
         } else {
             net.encode(amp::like(net, tensor(&batch.pixels[0], [count, 3, size, size], device)))
         };
-        let made = net.generate(features, target);
+        let made = net.generate(features, target, masks);
         Generated { image: amp::full(made.image), control: made.control, source_pose: amp::full(made.source_pose) }
     }
 
@@ -184,7 +185,11 @@ impl ControlnetTask {
         let device = self.device.clone().inner();
         let score = |(name, pairs): (&str, &Vec<usize>)| {
             scores::score(name, self.load(pairs)?, &mean, self.network.size, |batch| {
-                self.forward(net, batch, &device).image.into_data().try_to_vec().expect("pictures are floats")
+                self.forward(net, batch, &device, &mut Masks::none())
+                    .image
+                    .into_data()
+                    .try_to_vec()
+                    .expect("pictures are floats")
             })
         };
         parts.into_iter().filter(|(_, pairs)| !pairs.is_empty()).map(score).collect()
@@ -219,7 +224,7 @@ impl ControlnetTask {
         let mut poses = Poses::default();
         for batch in self.load(&pairs[..pairs.len().min(MOST_POSES)])? {
             let batch = batch?;
-            let read = self.forward(net, &batch, &device).source_pose.into_data();
+            let read = self.forward(net, &batch, &device, &mut Masks::none()).source_pose.into_data();
             let [source, target] = batch.poses;
             let read = read.try_to_vec::<f32>().expect("angles are floats");
             for (rows, angles) in [(&mut poses.target, target), (&mut poses.source, source), (&mut poses.read, read)] {
@@ -230,13 +235,13 @@ impl ControlnetTask {
     }
 
     fn drawn(&self, net: &ControlNet, pairs: Vec<usize>) -> Result<Panels, TaskError> {
-        let batch = self.data.load(vec![pairs], 0, 0, 1)?.next().ok_or("no pair to draw")??;
-        let made = self.forward(net, &batch, &self.device.clone().inner());
+        let batch = self.data.load(vec![pairs], 0, 1)?.next().ok_or("no pair to draw")??;
+        let made = self.forward(net, &batch, &self.device.clone().inner(), &mut Masks::none());
         Ok(Panels::new(&batch, made, self.network.size))
     }
 
     fn load(&self, pairs: &[usize]) -> Result<impl Iterator<Item = Result<HeadBatch, TaskError>> + use<>, TaskError> {
-        self.data.load(self.in_order(pairs), 0, 0, self.config.num_workers)
+        self.data.load(self.in_order(pairs), 0, self.config.num_workers)
     }
 }
 
@@ -247,7 +252,7 @@ impl Task for ControlnetTask {
     fn epoch(&self, epoch: usize, done: usize) -> Result<Epoch<HeadBatch>, TaskError> {
         let batches = self.batches(epoch);
         let steps = batches.len();
-        let batches = self.data.load(batches, epoch, done, self.config.num_workers)?;
+        let batches = self.data.load(batches, done, self.config.num_workers)?;
         Ok(Epoch { steps, batches: Box::new(batches) })
     }
 
@@ -263,11 +268,9 @@ impl Task for ControlnetTask {
         batch.pairs.iter().map(name).collect::<Vec<_>>().join(", ")
     }
 
-    fn loss(&mut self, net: &ControlNet, batch: &HeadBatch) -> LossTerms {
-        // Dropout follows from the step, so that a resumed run draws the same.
-        let [epoch, step] = batch.place;
-        self.device.seed(Rng::new(&[DROPOUT, self.config.seed, epoch, step]).bits());
-        let made = self.forward(net, batch, &self.device);
+    fn loss(&mut self, net: &ControlNet, batch: &HeadBatch, step: Step) -> LossTerms {
+        let mut masks = Masks::of(&step.keys(DROPOUT, self.config.seed));
+        let made = self.forward(net, batch, &self.device, &mut masks);
         self.terms(made, batch, &self.device)
     }
 
@@ -279,7 +282,7 @@ impl Task for ControlnetTask {
         for batch in self.load(&self.split.samples[1])? {
             let batch = batch?;
             let weight = batch.pairs.len() as f64;
-            let made = self.forward(net, &batch, &device);
+            let made = self.forward(net, &batch, &device, &mut Masks::none());
             let pictures: Vec<f32> = made.image.clone().into_data().try_to_vec().expect("pictures are floats");
             let terms = self.terms(made, &batch, &device);
             let values = Tensor::cat(

@@ -12,6 +12,7 @@ use terminal::progress;
 use crate::families::palmvein::data::{PairBatch, PairPictures, evaluation_batches};
 use crate::families::palmvein::net::{Branch, PalmVeinNet, Stage1Net};
 use crate::loss::CrossEntropy;
+use crate::nn::dropout::Masks;
 use crate::run::engine::TaskError;
 
 use super::settings::Common;
@@ -95,7 +96,7 @@ pub fn classify_branch(
 ) -> Result<Option<Classified>, TaskError> {
     let device = net.devices().swap_remove(0);
     classify(pictures, common, |batch| {
-        let features = net.model.forward(side(branch, batch, &device));
+        let features = net.model.forward(side(branch, batch, &device), &mut Masks::none());
         net.criterion.as_ref().map(|head| head.forward(features))
     })
 }

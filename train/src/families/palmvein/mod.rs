@@ -35,6 +35,9 @@ pub const STAGE1_FAMILY: &str = "palmvein-branch";
 /// Family name of the whole network in checkpoints and contracts.
 pub const FAMILY: &str = "palmvein";
 
+/// Keeps stochastic depth apart from other random numbers with the same seed.
+const DROP_PATH: u64 = 0x6472_6f70_7061_7468;
+
 /// The pairs that the settings name, shared out by `options`, which must be of two hands at least.
 ///
 /// # Errors

@@ -8,12 +8,14 @@ use datasets::paired::{Modality, PairedDataset};
 use crate::families::palmvein::data::{TripletBatch, triplet_batches, triplets};
 use crate::families::palmvein::net::Stage1Net;
 use crate::loss::{CosineTriplet, CosineTripletOutput, CrossEntropy, LossTerms, Mining};
+use crate::nn::dropout::Masks;
+use crate::rng::Step;
 use crate::run::engine::{Decisive, Epoch, Task, TaskError};
 use crate::run::log::{Log, named};
 
 use super::embed::{embed_branch, images, labels, verify};
 use super::settings::{Stage1Config, Stage1Loss};
-use super::{Data, reading};
+use super::{DROP_PATH, Data, reading};
 
 /// Data and loss of a stage-1 run.
 pub struct Stage1Task {
@@ -64,9 +66,10 @@ impl Stage1Task {
     }
 
     /// All pictures of a batch of triplets as one batch: each is compared with every other, and every one has an identity.
-    fn batch_hard(&mut self, net: &Stage1Net, batch: &TripletBatch) -> LossTerms {
+    fn batch_hard(&mut self, net: &Stage1Net, batch: &TripletBatch, masks: &mut Masks) -> LossTerms {
         let TripletBatch { pixels, shape: [rows, channels, height, width], classes, negatives, .. } = batch;
-        let features = net.model.forward(images(pixels.concat(), [3 * rows, *channels, *height, *width], &self.device));
+        let pictures = images(pixels.concat(), [3 * rows, *channels, *height, *width], &self.device);
+        let features = net.model.forward(pictures, masks);
         let classes = labels(&[classes.as_slice(), classes, negatives].concat(), &self.device);
         let Stage1Config { margin, mining, .. } = self.config;
         let found = CosineTriplet { margin, mining }.forward_batch(features.clone(), classes.clone());
@@ -98,13 +101,15 @@ impl Task for Stage1Task {
         batch.indices.iter().map(name).collect::<Vec<_>>().join(", ")
     }
 
-    fn loss(&mut self, net: &Stage1Net, batch: &TripletBatch) -> LossTerms {
+    fn loss(&mut self, net: &Stage1Net, batch: &TripletBatch, step: Step) -> LossTerms {
+        let mut masks = Masks::of(&step.keys(DROP_PATH, self.config.common.seed));
         let Stage1Config { loss, margin, mining, .. } = self.config;
         if loss != Stage1Loss::Softmax && mining == Mining::BatchHard {
-            return self.batch_hard(net, batch);
+            return self.batch_hard(net, batch, &mut masks);
         }
         let [anchor, positive, negative] = &batch.pixels;
-        let features = |pixels: &Vec<f32>| net.model.forward(images(pixels.clone(), batch.shape, &self.device));
+        let mut features =
+            |pixels: &Vec<f32>| net.model.forward(images(pixels.clone(), batch.shape, &self.device), &mut masks);
         let anchor = features(anchor);
         let mut terms = Vec::new();
         if loss != Stage1Loss::Softmax {

@@ -11,14 +11,18 @@ use datasets::paired::{PairOptions, PairedDataset};
 use crate::families::palmvein::data::{PairBatch, pair_batches, shuffled};
 use crate::families::palmvein::net::{Backbones, Branch, Details, Features, PalmVeinNet, PalmVeinNetConfig};
 use crate::loss::{FusionLoss, FusionTerms, LossTerms};
-use crate::rng::Rng;
+use crate::nn::dropout::Masks;
+use crate::rng::{Rng, Step};
 use crate::run::checkpoint::Checkpoint;
 use crate::run::engine::{Decisive, Epoch, Task, TaskError};
 use crate::run::log::{Log, named};
 
 use super::embed::{classify_pairs, correct, embed_pairs, images, labels, verify};
 use super::settings::Stage2Config;
-use super::{Data, reading};
+use super::{DROP_PATH, Data, reading};
+
+/// Keeps the choice of pictures that are taken away apart from other random numbers with the same seed.
+const MODALITIES: u64 = 0x6d6f_6461_6c69_7479;
 
 /// A picture that a pair lacks: the network then reads grey, which is 0 after normalisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,12 +114,11 @@ impl Stage2Task {
     }
 
     /// Takes one picture of some pairs away, the same ones in every run of these settings.
-    fn drop_modalities(&self, batch: &PairBatch) -> (Vec<f32>, Vec<f32>) {
+    fn drop_modalities(&self, batch: &PairBatch, step: Step) -> (Vec<f32>, Vec<f32>) {
         let (mut palm, mut vein) = (batch.palm.clone(), batch.vein.clone());
         let pixels = batch.shape[1..].iter().product::<usize>();
         if self.config.modality_dropout > 0.0 {
-            let keys = [self.config.common.seed, self.epoch.get() as u64, batch.number as u64];
-            let mut rng = Rng::new(&keys);
+            let mut rng = Rng::new(&step.keys(MODALITIES, self.config.common.seed));
             for (palm, vein) in palm.chunks_exact_mut(pixels).zip(vein.chunks_exact_mut(pixels)) {
                 if rng.happens(self.config.modality_dropout) {
                     if rng.happens(0.5) { palm } else { vein }.fill(0.0);
@@ -179,14 +182,16 @@ impl Task for Stage2Task {
         batch.indices.iter().map(name).collect::<Vec<_>>().join(", ")
     }
 
-    fn loss(&mut self, net: &PalmVeinNet, batch: &PairBatch) -> LossTerms {
-        let (palm, vein) = self.drop_modalities(batch);
+    fn loss(&mut self, net: &PalmVeinNet, batch: &PairBatch, step: Step) -> LossTerms {
+        let (palm, vein) = self.drop_modalities(batch, step);
         let backbones = if self.frozen() {
             // Evaluation: the running statistics are used and stay, and nothing is recorded.
             let (net, device) = (net.valid(), self.device.clone().inner());
-            constants(net.backbones(images(palm, batch.shape, &device), images(vein, batch.shape, &device)))
+            let [palm, vein] = [palm, vein].map(|pixels| images(pixels, batch.shape, &device));
+            constants(net.backbones(palm, vein, &mut Masks::none()))
         } else {
-            net.backbones(images(palm, batch.shape, &self.device), images(vein, batch.shape, &self.device))
+            let [palm, vein] = [palm, vein].map(|pixels| images(pixels, batch.shape, &self.device));
+            net.backbones(palm, vein, &mut Masks::of(&step.keys(DROP_PATH, self.config.common.seed)))
         };
         let details = net.fusion.forward(backbones);
         let classes = labels(&batch.classes, &self.device);

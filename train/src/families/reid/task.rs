@@ -19,7 +19,7 @@ use crate::families::reid::evaluate::{self, EvalReport, Reading};
 use crate::families::reid::net::{ReidNet, ReidNetConfig};
 use crate::families::reid::settings::{FeatInference, ReidConfig};
 use crate::loss::{LossParams, LossSum, LossTerms};
-use crate::rng::Rng;
+use crate::rng::{Rng, Step};
 use crate::run::amp;
 use crate::run::engine::{Decisive, Epoch, Settings, Task, TaskError};
 use crate::run::optim::OptimizerConfig;
@@ -240,12 +240,10 @@ impl Task for ReidTask {
         batch.indices.iter().map(name).collect::<Vec<_>>().join(", ")
     }
 
-    fn loss(&mut self, net: &ReidNet, batch: &PictureBatch) -> LossTerms {
+    fn loss(&mut self, net: &ReidNet, batch: &PictureBatch, step: Step) -> LossTerms {
         let images = Tensor::from_data(TensorData::new(batch.pixels.clone(), batch.shape), &self.device);
         let classes = TensorData::new(batch.classes.clone(), [batch.classes.len()]);
-        // A pure function of the batch, so that a resumed run erases the same.
-        let keys = batch.indices.iter().map(|index| *index as u64);
-        let mut rng = Rng::new(&[self.config.seed, BLOCKS].into_iter().chain(keys).collect::<Vec<_>>());
+        let mut rng = Rng::new(&step.keys(BLOCKS, self.config.seed));
         let output = net.forward_at(amp::like(net, images), [rng.unit(), rng.unit()]);
         let [scores, features] =
             [output.scores, output.features].map(|all| all.into_iter().map(amp::full).collect::<Vec<_>>());

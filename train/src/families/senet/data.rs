@@ -187,7 +187,6 @@ impl FacePairs {
             front_pose: self.front_poses.gather(front),
             people: rows(2).into_iter().map(|person| person as i64).collect(),
             indices,
-            masks: [0; 2],
         }
     }
 }
@@ -231,6 +230,4 @@ pub struct FaceBatch {
     pub pose: Vec<f32>,
     /// Poses of the frontal pictures.
     pub front_pose: Vec<f32>,
-    /// Epoch and batch, which dropout's masks follow from.
-    pub(crate) masks: [u64; 2],
 }

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -15,6 +16,7 @@ use crate::loss::{
     target_loss,
 };
 use crate::nn::dropout::Masks;
+use crate::rng::Step;
 use crate::run::amp;
 use crate::run::engine::{Decisive, Epoch, Settings, Task, TaskError};
 use crate::run::log::{Line, Log, Panel, Summary, named};
@@ -59,7 +61,7 @@ impl Terms {
 /// Data and losses of a SENet run.
 pub struct SenetTask {
     config: SenetConfig,
-    pairs: FacePairs,
+    pairs: Arc<FacePairs>,
     split: Split,
     sampler: Sampler,
     triplet: AngleTriplet,
@@ -174,7 +176,7 @@ impl SenetTask {
         }
         Ok(Self {
             config: config.clone(),
-            pairs,
+            pairs: Arc::new(pairs),
             split,
             sampler,
             triplet,
@@ -294,16 +296,15 @@ impl Task for SenetTask {
     fn epoch(&self, epoch: usize, done: usize) -> Result<Epoch<FaceBatch>, TaskError> {
         let batches = self.sampler.epoch(epoch);
         let steps = batches.len();
-        let batches: Vec<FaceBatch> = batches
+        let train = &self.split.samples[0];
+        let indices: Vec<Vec<usize>> = batches
             .into_iter()
-            .enumerate()
             .skip(done)
-            .map(|(step, places)| {
-                let indices = places.into_iter().map(|place| self.split.samples[0][place]).collect();
-                FaceBatch { masks: [epoch as u64, step as u64], ..self.pairs.batch(indices) }
-            })
+            .map(|batch| batch.into_iter().map(|position| train[position]).collect())
             .collect();
-        Ok(Epoch { steps, batches: Box::new(batches.into_iter().map(Ok)) })
+        // Gathered one by one as they are asked for: a whole epoch of embeddings is as large as the data or larger.
+        let pairs = self.pairs.clone();
+        Ok(Epoch { steps, batches: Box::new(indices.into_iter().map(move |indices| Ok(pairs.batch(indices)))) })
     }
 
     fn pictures(&self, batch: &FaceBatch) -> usize {
@@ -318,9 +319,8 @@ impl Task for SenetTask {
         batch.indices.iter().map(name).collect::<Vec<_>>().join(", ")
     }
 
-    fn loss(&mut self, net: &SenetTripletNetwork, batch: &FaceBatch) -> LossTerms {
-        let [epoch, step] = batch.masks;
-        let mut masks = Masks::of(&[STREAM, self.config.seed, epoch, step]);
+    fn loss(&mut self, net: &SenetTripletNetwork, batch: &FaceBatch, step: Step) -> LossTerms {
+        let mut masks = Masks::of(&step.keys(STREAM, self.config.seed));
         let output = self.forward(net, batch, &self.device, &mut masks);
         let Terms { triplet, identity, target, front_pose } = self.terms(&output, batch, &self.device);
         let count = triplet.triples.len() as f64;

@@ -21,6 +21,7 @@ pub(crate) use self::group::Group;
 use self::group::Mean;
 pub use self::settings::{BadLoss, Better, Decisive, Patience, Settings};
 use crate::loss::LossTerms;
+use crate::rng::Step;
 use crate::run::amp;
 use crate::run::checkpoint::{self, Checkpoint, CheckpointError, Kept, Record};
 use crate::run::history::{EpochRecord, History};
@@ -48,8 +49,9 @@ pub trait Task {
     /// Which pictures a batch holds, for the message when its loss is not a number.
     fn describe(&self, batch: &Self::Batch) -> String;
 
-    /// Loss of one batch. State of the loss (class centres) moves.
-    fn loss(&mut self, net: &Self::Net, batch: &Self::Batch) -> LossTerms;
+    /// Loss of one batch. State of the loss (class centres) moves. Whatever is random in it follows from `step` and the run's
+    /// seed.
+    fn loss(&mut self, net: &Self::Net, batch: &Self::Batch, step: Step) -> LossTerms;
 
     /// Further figures of the last batch (accuracy, triplets found), for the log: `train/<name>`, mean over batches. The names
     /// are the same in every batch.
@@ -402,7 +404,7 @@ impl Run<'_> {
             let pictures = task.pictures(&batch);
             let step = self.record.step + 1;
             let low = amp.then(|| amp::lower(net.clone()));
-            let loss = task.loss(low.as_ref().unwrap_or(&net), &batch);
+            let loss = task.loss(low.as_ref().unwrap_or(&net), &batch, Step { epoch, batch: step - 1 });
             let (total, terms) = loss.values();
             let values = Values { total, terms, figures: task.figures() };
             let finite = total.is_finite();

@@ -8,6 +8,7 @@ use metrics::picture::psnr;
 use serde_json::Value;
 use train::families::controlnet::net::{ControlNet, ControlNetConfig, EncoderKind, encoder_of};
 use train::loss::PictureLoss;
+use train::nn::dropout::Masks;
 use train::run::optim::OptimizerKind;
 use train::run::optim::{Optimizer, OptimizerConfig};
 use train::weights::StateDict;
@@ -86,7 +87,7 @@ fn evaluation_matches_the_reference() {
             EncoderKind::Embedding => net.encode_embeddings(input(case, image, &device)),
             _ => net.encode(input(case, image, &device)),
         };
-        let made = net.generate(features.clone(), pose.clone());
+        let made = net.generate(features.clone(), pose.clone(), &mut Masks::none());
         compare(&golden, case, "output_image", &values(made.image.clone()), 1e-5);
         compare(&golden, case, "control_signal", &values(made.control.clone()), 1e-5);
         compare(&golden, case, "source_pose", &values(made.source_pose.clone()), 1e-5);
@@ -98,7 +99,7 @@ fn evaluation_matches_the_reference() {
             compare(&golden, case, "backbone_features", &values(backbone.clone()), 2e-5);
         }
         if small {
-            let other = net.generate(features, pose.mul_scalar(-2.0)).image;
+            let other = net.generate(features, pose.mul_scalar(-2.0), &mut Masks::none()).image;
             assert_eq!(values(made.image.clone()), values(other.clone()), "a zero convolution lets no pose through");
         }
         if case["losses"].is_object() {

@@ -12,6 +12,7 @@ use train::families::palmvein::net::{
     PalmVeinNetConfig, Parts,
 };
 use train::loss::{CosineTriplet, CrossEntropy, FusionLoss, FusionMode, FusionTerms, LossTerms, Mining};
+use train::nn::dropout::Masks;
 use train::weights::StateDict;
 
 use super::{device, fill_by_name, gradients_by_key, norm, same_state, slack, values};
@@ -162,7 +163,7 @@ fn maps_have_the_references_sizes_for_any_picture() {
         let images = Tensor::zeros([1, 1, side, side], &device);
         let expected = |name: &str| serde_json::from_value::<[usize; 2]>(sizes[name].clone()).unwrap();
         assert_eq!(vit.spatial(images.clone()).dims()[2..], expected("vit"), "{side}");
-        assert_eq!(cnn.spatial(images).dims()[2..], expected("cnn"), "{side}");
+        assert_eq!(cnn.spatial(images, &mut Masks::none()).dims()[2..], expected("cnn"), "{side}");
     }
 }
 
@@ -232,11 +233,13 @@ fn convnext_matches_the_reference() {
     let golden = golden();
     let device = device();
     let net = cnn("cnn_palm.", &device);
-    for (stage, (down, map)) in net.steps(input("palm", [2, 1, 224, 224], &device)).into_iter().enumerate() {
+    for (stage, (down, map)) in
+        net.steps(input("palm", [2, 1, 224, 224], &device), &mut Masks::none()).into_iter().enumerate()
+    {
         close(&golden, &format!("cnn.palm.down{stage}"), down, 1e-3);
         close(&golden, &format!("cnn.palm.stage{stage}"), map, 1e-3);
     }
-    close(&golden, "cnn.palm.pool", net.forward(input("palm", [2, 1, 224, 224], &device)), 1e-3);
+    close(&golden, "cnn.palm.pool", net.forward(input("palm", [2, 1, 224, 224], &device), &mut Masks::none()), 1e-3);
 }
 
 #[test]
@@ -502,7 +505,7 @@ fn gradients_match<M: Module>(net: &M, features: Tensor<2>, family: &str) {
 fn convnext_gradients_match_the_reference() {
     let device = device().autodiff();
     let net = cnn("cnn_palm.", &device);
-    gradients_match(&net, net.forward(input("palm", [2, 1, 224, 224], &device)), "cnn");
+    gradients_match(&net, net.forward(input("palm", [2, 1, 224, 224], &device), &mut Masks::none()), "cnn");
 }
 
 /// Weights that train in a network whose batch norms stay in evaluation.

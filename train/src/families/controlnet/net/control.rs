@@ -6,6 +6,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
 use super::sequence::{self, Rows};
+use crate::nn::dropout::Masks;
 
 /// Width inside the branch.
 const HIDDEN: usize = 256;
@@ -30,8 +31,8 @@ impl PoseExtractor {
     }
 
     /// `[batch, features]` to angles in the network's unit, `[batch, angles]`.
-    pub(crate) fn forward(&self, features: Tensor<2>) -> Tensor<2> {
-        sequence::rows(&self.pose_head, features)
+    pub(crate) fn forward(&self, features: Tensor<2>, masks: &mut Masks) -> Tensor<2> {
+        sequence::rows(&self.pose_head, features, masks)
     }
 }
 
@@ -66,10 +67,10 @@ impl ControlBranch {
     }
 
     /// Poses of source and target, `[batch, angles]` in the network's unit, to `[batch, features]`.
-    pub(crate) fn forward(&self, source: Tensor<2>, target: Tensor<2>) -> Tensor<2> {
-        let encode = |pose| sequence::rows(&self.pose_encoder, pose);
+    pub(crate) fn forward(&self, source: Tensor<2>, target: Tensor<2>, masks: &mut Masks) -> Tensor<2> {
+        let mut encode = |pose| sequence::rows(&self.pose_encoder, pose, masks);
         let change = encode(target.clone() - source) + encode(target);
-        self.output_proj.forward(sequence::rows(&self.control_layers, change))
+        self.output_proj.forward(sequence::rows(&self.control_layers, change, masks))
     }
 }
 

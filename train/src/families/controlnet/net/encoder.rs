@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
+use crate::nn::dropout::Masks;
 use crate::nn::init::{Init, Source};
 use crate::nn::resnet::{RESNET50_FEATURES, ResNet50};
 
@@ -46,6 +47,7 @@ pub struct EmbeddingEncoder {
     feature_proj: Option<Rows>,
 }
 
+/// Without dropout, so that it needs no masks.
 fn projection(input: usize, features: usize, device: &Device) -> Rows {
     vec![sequence::linear(input, features, device), sequence::batch_norm(features, device), sequence::relu()]
 }
@@ -87,7 +89,7 @@ impl Encoder {
                 let map = sequence::maps(&net.encoder, images);
                 net.feature_proj.forward(kernels::global_avg_pool(map).flatten::<2>(1, 3))
             }
-            Self::ResNet50(net) => sequence::rows(&net.feature_proj, net.backbone_features(images)),
+            Self::ResNet50(net) => sequence::rows(&net.feature_proj, net.backbone_features(images), &mut Masks::none()),
             Self::Embedding(_) => panic!("this network reads embeddings, not pictures"),
         }
     }
@@ -98,7 +100,7 @@ impl Encoder {
         let length = embeddings.clone().square().sum_dim(1).clamp_min(1e-24).sqrt();
         let unit = embeddings / length;
         match &net.feature_proj {
-            Some(projection) => sequence::rows(projection, unit),
+            Some(projection) => sequence::rows(projection, unit, &mut Masks::none()),
             None => unit,
         }
     }

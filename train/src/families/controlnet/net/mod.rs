@@ -16,6 +16,7 @@ use burn::tensor::{Device, Tensor, assert_shape};
 use serde::{Deserialize, Serialize};
 
 use crate::nn::angles::{scale_in_words, scaled};
+use crate::nn::dropout::Masks;
 use crate::nn::init::{Init, Source, initialise};
 use crate::weights::{LoadReport, Partial, StateDict, WeightsError};
 
@@ -126,7 +127,7 @@ impl ControlNet {
         }
     }
 
-    /// Source pictures and target poses to pictures.
+    /// Source pictures and target poses to pictures, without dropout.
     ///
     /// # Shapes
     /// - `images`: `[batch, 3, size, size]`, RGB, values in [−1, 1]
@@ -135,7 +136,7 @@ impl ControlNet {
     /// # Panics
     /// If the network reads embeddings, or a shape is another.
     pub fn forward(&self, images: Tensor<4>, poses: Tensor<2>) -> Generated {
-        self.generate(self.encode(images), poses)
+        self.generate(self.encode(images), poses, &mut Masks::none())
     }
 
     /// Source pictures to features `[batch, features]`; see [`ControlNet::forward`].
@@ -164,10 +165,10 @@ impl ControlNet {
         }
     }
 
-    /// Features and target poses to pictures.
-    pub fn generate(&self, features: Tensor<2>, poses: Tensor<2>) -> Generated {
-        let source_pose = self.pose_extractor.forward(features.clone());
-        let control = self.control_branch.forward(source_pose.clone(), scaled(poses, self.pose_scale));
+    /// Features and target poses to pictures; `masks` are those of dropout.
+    pub fn generate(&self, features: Tensor<2>, poses: Tensor<2>, masks: &mut Masks) -> Generated {
+        let source_pose = self.pose_extractor.forward(features.clone(), masks);
+        let control = self.control_branch.forward(source_pose.clone(), scaled(poses, self.pose_scale), masks);
         let image = self.image_generator.forward(features + self.zero_conv.forward(control.clone()));
         let source_pose = scaled(source_pose, 1.0 / self.pose_scale);
         Generated { image, control, source_pose }

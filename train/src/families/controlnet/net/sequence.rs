@@ -2,10 +2,11 @@
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig, ConvTranspose2d, ConvTranspose2dConfig};
-use burn::nn::{Dropout, DropoutConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig, PaddingConfig2d, Relu};
+use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig, PaddingConfig2d, Relu};
 use burn::tensor::{Device, Tensor};
 
 use crate::nn::batch_norm::UnbiasedBatchNorm;
+use crate::nn::dropout::{Dropout, Masks};
 
 /// A layer on maps.
 #[derive(Module, Debug)]
@@ -95,16 +96,16 @@ pub fn relu() -> RowLayer {
 
 /// Dropout with this probability.
 pub fn dropout(probability: f64) -> RowLayer {
-    RowLayer::Dropout(DropoutConfig::new(probability).init())
+    RowLayer::Dropout(Dropout::new(probability))
 }
 
-/// `[batch, width]` through all layers.
-pub fn rows(layers: &Rows, input: Tensor<2>) -> Tensor<2> {
+/// `[batch, width]` through all layers; each dropout takes the next of `masks`.
+pub fn rows(layers: &Rows, input: Tensor<2>, masks: &mut Masks) -> Tensor<2> {
     layers.iter().fold(input, |row, layer| match layer {
         RowLayer::Linear(linear) => linear.forward(row),
         RowLayer::LayerNorm(norm) => norm.forward(row),
         RowLayer::BatchNorm(norm) => norm.forward(row),
         RowLayer::Relu(relu) => relu.forward(row),
-        RowLayer::Dropout(dropout) => dropout.forward(row),
+        RowLayer::Dropout(dropout) => dropout.forward(row, masks),
     })
 }

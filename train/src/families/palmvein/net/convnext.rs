@@ -4,9 +4,10 @@ use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::activation::gelu;
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::nn::dropout::{DropPath, Masks};
 use crate::nn::init::{Init, Source};
 
 use super::PalmVeinError;
@@ -98,8 +99,7 @@ pub struct Block {
     pwconv1: Linear,
     pwconv2: Linear,
     gamma: Option<Param<Tensor<1>>>,
-    #[module(skip)]
-    drop: f64,
+    drop_path: DropPath,
 }
 
 impl Block {
@@ -113,11 +113,11 @@ impl Block {
             pwconv1: LinearConfig::new(channels, 4 * channels).init(device),
             pwconv2: LinearConfig::new(4 * channels, channels).init(device),
             gamma: scaled.then(|| Param::from_tensor(Tensor::ones([channels], device))),
-            drop,
+            drop_path: DropPath::new(drop),
         }
     }
 
-    fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+    fn forward(&self, input: Tensor<4>, masks: &mut Masks) -> Tensor<4> {
         let [batch, channels, height, width] = input.dims();
         let map = kernels::conv2d(&self.dwconv, input.clone()).permute([0, 2, 3, 1]);
         // Rows of places: one product of two matrices each way.
@@ -127,18 +127,7 @@ impl Block {
             rows = rows * gamma.val().unsqueeze();
         }
         let branch = rows.reshape([batch, height, width, channels]).permute([0, 3, 1, 2]);
-        input + self.drop_path(branch)
-    }
-
-    /// In training, leaves the whole branch out for some samples and scales the others up, so that the mean stays.
-    fn drop_path(&self, branch: Tensor<4>) -> Tensor<4> {
-        let device = branch.device();
-        if self.drop == 0.0 || !device.is_autodiff() {
-            return branch;
-        }
-        let keep = 1.0 - self.drop;
-        let kept = Tensor::<4>::random([branch.dims()[0], 1, 1, 1], Distribution::Bernoulli(keep), &device);
-        branch * kept.div_scalar(keep)
+        input + self.drop_path.forward(branch, masks)
     }
 }
 
@@ -185,8 +174,8 @@ impl ConvNext {
     ///
     /// # Panics
     /// If a side is below [`ConvNext::SMALLEST`].
-    pub fn spatial(&self, images: Tensor<4>) -> Tensor<4> {
-        self.steps(images).pop().expect("four stages").1
+    pub fn spatial(&self, images: Tensor<4>, masks: &mut Masks) -> Tensor<4> {
+        self.steps(images, masks).pop().expect("four stages").1
     }
 
     /// The local vector, `return_spatial` = false in the reference: the norm of the map's mean, `[batch, features]`. It is not the
@@ -194,15 +183,15 @@ impl ConvNext {
     ///
     /// # Panics
     /// As [`ConvNext::spatial`].
-    pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        self.norm.forward(kernels::global_avg_pool(self.spatial(images)).flatten::<2>(1, 3))
+    pub fn forward(&self, images: Tensor<4>, masks: &mut Masks) -> Tensor<2> {
+        self.norm.forward(kernels::global_avg_pool(self.spatial(images, masks)).flatten::<2>(1, 3))
     }
 
     /// Each stage's map before and after its blocks.
     ///
     /// # Panics
     /// As [`ConvNext::spatial`].
-    pub fn steps(&self, images: Tensor<4>) -> Vec<(Tensor<4>, Tensor<4>)> {
+    pub fn steps(&self, images: Tensor<4>, masks: &mut Masks) -> Vec<(Tensor<4>, Tensor<4>)> {
         let [_, _, height, width] = images.dims();
         let smallest = Self::SMALLEST;
         assert!(height.min(width) >= smallest, "a picture of {height}×{width} is smaller than {smallest}×{smallest}");
@@ -210,7 +199,7 @@ impl ConvNext {
         for (downsample, blocks) in self.downsample_layers.iter().zip(&self.stages) {
             let input = steps.last().map_or(&images, |(_, map)| map).clone();
             let down = downsample.forward(input);
-            let map = blocks.iter().fold(down.clone(), |map, block| block.forward(map));
+            let map = blocks.iter().fold(down.clone(), |map, block| block.forward(map, masks));
             steps.push((down, map));
         }
         steps

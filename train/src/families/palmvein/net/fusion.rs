@@ -3,12 +3,13 @@
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig, Relu};
+use burn::nn::{Linear, LinearConfig, Relu};
 use burn::tensor::activation::{relu, softmax};
 use burn::tensor::{Device, Int, Tensor, assert_shape};
 use serde::{Deserialize, Serialize};
 
 use crate::nn::batch_norm::UnbiasedBatchNorm;
+use crate::nn::dropout::Dropout;
 use crate::nn::init::Init;
 
 use super::PalmVeinError;
@@ -257,6 +258,7 @@ impl Align {
 /// Weighs two vectors against each other, channel by channel.
 #[derive(Module, Debug)]
 pub struct PairwiseChannelAttentionFusion {
+    // The reference has a dropout of rate 0 as the third layer, which the keys count.
     mlp: (Linear, Relu, Dropout, Linear),
 }
 
@@ -265,8 +267,7 @@ impl PairwiseChannelAttentionFusion {
     fn new(channels: usize, device: &Device) -> Self {
         let hidden = (channels / 4).max(8);
         let linear = |input, output| LinearConfig::new(input, output).init(device);
-        let dropout = DropoutConfig::new(0.0).init();
-        Self { mlp: (linear(2 * channels, hidden), Relu::new(), dropout, linear(hidden, 2 * channels)) }
+        Self { mlp: (linear(2 * channels, hidden), Relu::new(), Dropout::new(0.0), linear(hidden, 2 * channels)) }
     }
 
     /// Both `[batch, channels]` to the weighted sum and both weights, of the same shape.

@@ -20,6 +20,7 @@ pub use efficientvit::{BlockSteps, EfficientVit, EfficientVitConfig, Mixer};
 pub use fusion::{Backbones, BranchDetails, Details, Features, Fusion, FusionConfig, Parts};
 pub use load::{LoadError, load_backbone, load_network, load_single, load_whole, read_backbone};
 
+use crate::nn::dropout::Masks;
 use crate::nn::init::{Init, Source, initialise};
 use crate::weights::StateDict;
 
@@ -113,14 +114,14 @@ impl Backbone {
         })
     }
 
-    /// The pooled features, `[batch, channels, height, width]` to `[batch, features]`.
+    /// The pooled features, `[batch, channels, height, width]` to `[batch, features]`. `masks` drop branches in training.
     ///
     /// # Panics
     /// See [`EfficientVit::forward`] and [`ConvNext::forward`].
-    pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+    pub fn forward(&self, images: Tensor<4>, masks: &mut Masks) -> Tensor<2> {
         match self {
             Self::Vit(net) => net.forward(images),
-            Self::Cnn(net) => net.forward(images),
+            Self::Cnn(net) => net.forward(images, masks),
         }
     }
 }
@@ -245,7 +246,7 @@ impl Stage1Net {
     /// # Panics
     /// As [`Backbone::forward`].
     pub fn embed(&self, images: Tensor<4>) -> Tensor<2> {
-        normalise(self.model.forward(images))
+        normalise(self.model.forward(images, &mut Masks::none()))
     }
 }
 
@@ -384,15 +385,16 @@ impl PalmVeinNet {
         self.reads
     }
 
-    /// What the backbones give the head for `[batch, 1, height, width]` pictures of palm and vein.
+    /// What the backbones give the head for `[batch, 1, height, width]` pictures of palm and vein. `masks` drop branches in
+    /// training.
     ///
     /// # Panics
     /// If the pictures are too small (see [`ConvNext::spatial`]), or the batch sizes differ.
-    pub fn backbones(&self, palm: Tensor<4>, vein: Tensor<4>) -> Backbones {
+    pub fn backbones(&self, palm: Tensor<4>, vein: Tensor<4>, masks: &mut Masks) -> Backbones {
         assert_eq!(palm.dims()[0], vein.dims()[0], "a pair is a palm and a vein");
-        let local = |net: &ConvNext, images: Tensor<4>| match self.maps {
-            true => Features::Map(net.spatial(images)),
-            false => Features::Vector(net.forward(images)),
+        let mut local = |net: &ConvNext, images: Tensor<4>| match self.maps {
+            true => Features::Map(net.spatial(images, masks)),
+            false => Features::Vector(net.forward(images, masks)),
         };
         let vit_vein = if self.shared { &self.vit_palm } else { &self.vit_vein };
         let cnn_vein = if self.shared { &self.cnn_palm } else { &self.cnn_vein };
@@ -411,12 +413,12 @@ impl PalmVeinNet {
         }
     }
 
-    /// Everything the network computes for `[batch, 1, height, width]` pictures of palm and vein.
+    /// Everything the network computes for `[batch, 1, height, width]` pictures of palm and vein, in evaluation.
     ///
     /// # Panics
     /// As [`PalmVeinNet::backbones`].
     pub fn forward(&self, palm: Tensor<4>, vein: Tensor<4>) -> Details {
-        self.fusion.forward(self.backbones(palm, vein))
+        self.fusion.forward(self.backbones(palm, vein, &mut Masks::none()))
     }
 
     /// The tensors of a branch under its own keys.

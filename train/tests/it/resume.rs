@@ -1,0 +1,98 @@
+//! Every family with everything random switched on: a resumed run and a repeated one give the bits of the first.
+
+use std::path::Path;
+
+use fixtures::{FaceFeaturesConfig, HeadsConfig, PalmConfig, face_features, heads, palms};
+
+use crate::support::{pictures, tensors, train};
+
+/// A run of two epochs, the same run again, and a run that continues the first from the end of epoch 1: all three end with the
+/// same bits. Without the settings in `random` the run ends with other bits, so these settings do take part.
+fn three_ways(at: &Path, flags: &str, random: &str, directory: impl Fn(&str) -> String) {
+    let run = |more: &str| {
+        let line = format!("{flags} {more}");
+        train(at, &line.split_whitespace().collect::<Vec<_>>()).ok();
+    };
+    let last = |name: &str| tensors(&at.join(directory(name)).join("final_model.safetensors"));
+    let different = |name: &str| {
+        let (first, other) = (last("first"), last(name));
+        assert!(first.keys().eq(other.keys()));
+        first.iter().filter(|(key, bytes)| other[*key] != **bytes).map(|(key, _)| key.clone()).collect::<Vec<_>>()
+    };
+    let save = |name: &str| format!("--save-dir {}", directory(name));
+    run(&format!("{random} {}", save("first")));
+    run(&format!("{random} {}", save("again")));
+    assert_eq!(different("again"), [""; 0], "the same command");
+    let checkpoint = Path::new(&directory("first")).join("checkpoint_epoch_1.safetensors");
+    run(&format!("{random} --resume {} {}", checkpoint.display(), save("resumed")));
+    assert_eq!(different("resumed"), [""; 0], "resumed after epoch 1");
+    run(&save("plain"));
+    assert!(!different("plain").is_empty(), "the random settings do nothing");
+}
+
+#[test]
+fn reid_repeats_with_everything_random() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(folder.path(), 8, 4);
+    let flags = "reid --datadir data --height 32 --width 32 --batchid 2 --batchimage 2 --n-thread 2 --epochs 2 \
+                 --test-every 2 --model ResNet50 --bnneck --loss 0.5*CrossEntropy+0.5*Triplet+0.0005*CenterLoss";
+    let random = "--drop-block --random-erasing --probability 0.8 --cutout";
+    three_ways(folder.path(), flags, random, |name| format!("runs/{name}"));
+}
+
+#[test]
+fn senet_repeats_with_everything_random() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = FaceFeaturesConfig { people: 12, frames: 8, dim: 64, identity_rank: 8, ..Default::default() };
+    face_features(&set, &folder.path().join("data")).unwrap();
+    let flags = "senet --data_dir data --image_dim 64 --identity_dims 1,5,9 --hidden_dim 32 --batch_size 16 --epochs 2 \
+                 --save_interval 1 --dropout 0";
+    three_ways(folder.path(), flags, "--dropout 0.4", |name| format!("runs/{name}"));
+}
+
+#[test]
+fn controlnet_repeats_with_everything_random() {
+    let folder = tempfile::tempdir().unwrap();
+    heads(&HeadsConfig { people: 10, frames: 4, size: 24, ..HeadsConfig::default() }, &folder.path().join("data"))
+        .unwrap();
+    let flags = "controlnet --data_dir data --image_size 16 --feature_dim 8 --max_samples 30 --batch_size 8 --epochs 2 \
+                 --save_interval 1 --gradient_accumulation_steps 2 --dropout 0";
+    three_ways(folder.path(), flags, "--dropout 0.4 --holdout_poses 0.2", |name| format!("runs/{name}"));
+}
+
+const SIZES: &str = "--datadir palms --img-size 32 --vit-dims 8,8,16 --vit-depths 1,1,1 --vit-heads 2,2,2 \
+    --vit-key-dims 4,4,4 --cnn-dims 4,8,8,16 --cnn-depths 2,1,1,1 --layer-scale 1 --n-thread 2 --patience 0 --epochs 2 --batch 6 \
+    --rotation 0 --translation 0 --brightness 0 --contrast 0";
+
+const MOVED: &str = "--rotation 15 --translation 0.1 --brightness 0.3 --contrast 0.3 --shared-geometry false";
+
+fn draw(at: &Path) {
+    palms(&PalmConfig { people: 5, samples: 6, size: 32, ..PalmConfig::default() }, &at.join("palms")).unwrap();
+}
+
+/// Stochastic depth is drawn in each of three passes, or in one over all pictures.
+#[test]
+fn palmvein_stage_1_repeats_with_everything_random() {
+    let folder = tempfile::tempdir().unwrap();
+    draw(folder.path());
+    for mining in ["none", "batch-hard"] {
+        let flags = format!(
+            "palmvein stage1 --branch cnn-palm --loss triplet+identity --cross-modal --mining {mining} {SIZES} {MOVED} --drop-path 0"
+        );
+        three_ways(folder.path(), &flags, "--drop-path 0.5", |name| format!("runs/{mining}/{name}"));
+    }
+}
+
+#[test]
+fn palmvein_stage_2_repeats_with_everything_random() {
+    let folder = tempfile::tempdir().unwrap();
+    draw(folder.path());
+    for mode in ["spatial", "vector"] {
+        let flags = format!(
+            "palmvein stage2 --from-scratch --freeze-stage1 false --out-dim-global 16 --out-dim-local 16 --lr 0.01 --mode {mode} {SIZES} \
+             --drop-path 0"
+        );
+        let random = format!("{MOVED} --modality-dropout 0.3 --drop-path 0.5");
+        three_ways(folder.path(), &flags, &random, |name| format!("runs/{mode}/{name}"));
+    }
+}
