@@ -1,6 +1,8 @@
 //! `deploy embed`.
 
-use crate::fixture::{DIM, Fixture, TOLERANCE, reference_embedding};
+use contract::{ModelContract, PictureSpec};
+
+use crate::fixture::{DIM, Fixture, SIZE, TOLERANCE, contract, graph, node, reference_embedding, with_contract};
 
 /// Pictures a to j of people named by folder.
 fn people(fixture: &Fixture) -> Vec<std::path::PathBuf> {
@@ -137,4 +139,56 @@ fn empty_and_missing_folders_are_errors() {
     fixture.run("embed @missing -m @model.onnx -o @out").error(&["missing"]);
     fixture.picture("one.png", "ada", 0.0);
     fixture.run("embed @one.png -m @missing.onnx -o @out").error(&["missing.onnx"]);
+}
+
+/// A network that gives zeros for a black picture, or divides by them, and positive features for every other one.
+fn blind_to_black(fixture: &Fixture, divides: bool) {
+    let mut model = graph();
+    let graph = model.graph.as_mut().unwrap();
+    for (tensor, zero) in graph.initializer.iter_mut().zip([false, true]) {
+        for bytes in tensor.raw_data.as_chunks_mut::<4>().0 {
+            let value = if zero { 0.0 } else { f32::from_le_bytes(*bytes).abs() };
+            *bytes = value.to_le_bytes();
+        }
+    }
+    if divides {
+        (graph.node[3].name, graph.node[3].output) = ("flat".into(), vec!["flat".into()]);
+        graph.node.push(node("Div", &["flat", "flat"], "features", vec![]));
+    }
+    let mut contract = ModelContract { golden: None, ..contract() };
+    contract.input[0].picture =
+        Some(PictureSpec { mean: vec![0.0; 3], std: vec![1.0; 3], ..PictureSpec::imagenet(SIZE) });
+    fixture.write_model("blind.onnx", &with_contract(model, &contract));
+}
+
+#[test]
+fn pictures_whose_embedding_is_no_direction_are_left_out_and_counted() {
+    for (divides, words) in [(false, "all 0"), (true, "not finite")] {
+        let fixture = Fixture::new();
+        blind_to_black(&fixture, divides);
+        fixture.picture("set/ada/1.png", "ada", 0.0);
+        fixture.picture("set/ben/1.png", "ben", 0.0);
+        image::RgbImage::new(16, 16).save(fixture.path("set/ben/black.png")).unwrap();
+        let answer = fixture.run("embed @set -m @blind.onnx -o @out");
+        for word in ["1 of 3 pictures", "black.png", words] {
+            assert!(answer.stderr.contains(word), "`{word}` is not in: {}", answer.stderr);
+        }
+        answer.done();
+        assert_eq!(fixture.rows("out").1.len(), 2);
+        fixture.run("embed @set -m @blind.onnx -o @strict --strict").error(&["black.png", words]);
+        let enroll = "enroll -m @blind.onnx --gallery @gallery --identity ben --picture";
+        fixture.run(&format!("{enroll} @set/ben/black.png")).error(&["black.png", words]);
+        fixture.run(&format!("{enroll} @set/ben/1.png")).done();
+    }
+}
+
+#[test]
+fn identities_are_composed_and_have_no_control_characters() {
+    let fixture = Fixture::new();
+    fixture.picture("ada.png", "ada", 0.0);
+    let at = "-m @model.onnx --gallery @gallery --picture @ada.png --identity";
+    fixture.run(&format!("enroll {at} Mu\u{308}ller")).done();
+    fixture.run(&format!("verify {at} M\u{fc}ller --threshold 0.9")).done();
+    fixture.run(&format!("enroll {at} \u{1b}[31m")).error(&["control characters", "\\u{1b}"]);
+    fixture.run(&format!("enroll {at}=")).error(&["not empty"]);
 }

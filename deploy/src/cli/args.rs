@@ -68,7 +68,7 @@ pub(crate) struct PictureArgs {
     /// Pictures in the network at a time; on the CPU the threads share them.
     #[arg(long, visible_alias = "batch", default_value_t = default_batch_size(), value_name = "N")]
     pub(crate) batch_size: NonZeroUsize,
-    /// Stop at the first picture that cannot be used [default: leave it out and say so].
+    /// Stop at the first picture that cannot be used, or whose format is not read [default: leave it out and say so].
     #[arg(long)]
     pub(crate) strict: bool,
 }
@@ -133,7 +133,7 @@ pub(crate) struct OneArgs {
     #[command(flatten)]
     pub(crate) files: PairFiles,
     /// Who it is, or claims to be.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = identity)]
     pub(crate) identity: String,
     /// Gallery: a folder that `deploy enroll` or `deploy embed` wrote.
     #[arg(long, value_name = "EMBEDDINGS")]
@@ -417,6 +417,10 @@ pub(crate) fn pose(text: &str) -> Result<Pose, String> {
 /// A number that `fits`.
 fn number<T: FromStr>(text: &str, fits: impl Fn(&T) -> bool, allowed: &str) -> Result<T, String> {
     text.parse().ok().filter(fits).ok_or_else(|| allowed.to_owned())
+}
+
+fn identity(text: &str) -> Result<String, datasets::NameError> {
+    datasets::identity_name(text)
 }
 
 fn turn(text: &str) -> Result<f32, String> {

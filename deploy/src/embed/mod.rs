@@ -103,8 +103,8 @@ pub fn collect_with(
 /// and counted.
 ///
 /// # Errors
-/// If a picture cannot be used and `strict` is set, if none can, if the model does not embed or gives values that are not
-/// finite, or if `sink` fails.
+/// If a picture cannot be used and `strict` is set, if none can, if the model does not embed, or if `sink` fails. A picture
+/// whose embedding is not finite or only zeros cannot be used.
 pub fn stream(
     model: &Model,
     pictures: &[Picture],
@@ -249,14 +249,14 @@ fn run_batch(
         return Err(DeployError::Batch { rows: usable.len(), found: features.len(), needed: usable.len() * spec.dim });
     }
     let embedded = contract::embedding::embed(&features, &flipped, spec.dim / spec.parts, spec.parts);
-    let rows = usable.into_iter().zip(embedded.chunks_exact(spec.dim)).map(|(index, row)| {
-        if row.iter().all(|value| value.is_finite()) {
-            Ok((index, row.to_vec()))
-        } else {
-            Err(DeployError::NotFinite { path: pictures[index].path.clone() })
+    let mut rows = Vec::with_capacity(usable.len());
+    for (index, row) in usable.into_iter().zip(embedded.chunks_exact(spec.dim)) {
+        match contract::embedding::check(row) {
+            Ok(()) => rows.push((index, row.to_vec())),
+            Err(source) => unusable.push(PictureError::Row { path: pictures[index].path.clone(), source }),
         }
-    });
-    Ok(Batch { rows: rows.collect::<Result<_, _>>()?, unusable })
+    }
+    Ok(Batch { rows, unusable })
 }
 
 /// Fills an input from its file, or with what stands for a missing one.
