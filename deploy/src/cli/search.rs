@@ -107,7 +107,7 @@ pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
     }
     match args.report.format {
         Format::Table => print(&report.table())?,
-        Format::Csv => print(&report.csv())?,
+        Format::Csv => print(&terminal::printable(&report.csv()))?,
         Format::Json => print_json(&report)?,
     }
     let any = report.probes.iter().any(|probe| !probe.matches.is_empty());

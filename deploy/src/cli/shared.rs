@@ -62,7 +62,7 @@ pub(super) fn list(
         let listed = pictures::list(places, naming)?;
         say_left_out(&listed.left_out, &[], strict)?;
         for note in listed.notes {
-            terminal::note(&format!("{note}; --identity-from file or folder makes one of them decide"));
+            terminal::note(&format!("{note}; --identity-from file takes those"));
         }
         return Ok(listed.pictures);
     }

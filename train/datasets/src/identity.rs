@@ -157,7 +157,7 @@ pub fn list_pictures(place: &Path, naming: Option<Naming>) -> Result<PictureList
     }
     let note = (!contradicted.is_empty()).then(|| {
         format!(
-            "the folders say who is on the pictures; the file names of {} of {} look as if they did too: {}",
+            "folders name the people on the pictures, although {} of {} file names contain another identity: {}",
             contradicted.len(),
             samples.len(),
             first(contradicted.iter().map(PathBuf::as_path))

@@ -58,9 +58,9 @@ impl LeftOut {
     /// One sentence for each kind of file that is left out.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        let counted = |paths: &[PathBuf], one: &str, many: &str| {
-            let what = if paths.len() == 1 { one.to_owned() } else { format!("{} {many}", paths.len()) };
-            format!("{what}: {}", first(paths.iter().map(PathBuf::as_path)))
+        let counted = |paths: &[PathBuf], one: &str, many: &str, why: &str| {
+            let what = if paths.len() == 1 { format!("1 {one} is") } else { format!("{} {many} are", paths.len()) };
+            format!("{what} left out, {why}: {}", first(paths.iter().map(PathBuf::as_path)))
         };
         if !self.unread.is_empty() {
             let mut endings = BTreeMap::<String, usize>::new();
@@ -69,28 +69,26 @@ impl LeftOut {
                 *endings.entry(ending).or_default() += 1;
             }
             let endings: Vec<_> = endings.iter().map(|(ending, count)| format!("{count} .{ending}")).collect();
-            let files = counted(&self.unread, "1 picture is", "pictures are");
-            let read = contract::preprocess::EXTENSIONS.join(", ");
-            let endings = endings.join(", ");
-            warnings.push(format!("left out, because of formats that are not read ({endings}; {read} are), {files}"));
+            let readable = contract::preprocess::EXTENSIONS.join(", ");
+            let why = format!("because only {readable} can be read ({})", endings.join(", "));
+            warnings.push(counted(&self.unread, "picture", "pictures", &why));
         }
         if !self.special.is_empty() {
-            let files = counted(&self.special, "1 file is", "files are");
-            warnings.push(format!("left out, because only regular files are pictures, {files}"));
+            warnings.push(counted(&self.special, "file", "files", "because only regular files are pictures"));
         }
         for (folder, reason) in self.unreadable.iter().take(NAMED) {
-            warnings.push(format!("left out, because it cannot be read: `{}` ({reason})", folder.display()));
+            warnings.push(format!("folder `{}` is left out, because it cannot be read: {reason}", folder.display()));
         }
         if self.unreadable.len() > NAMED {
-            warnings.push(format!("left out, because they cannot be read, {} folders in all", self.unreadable.len()));
+            warnings.push(format!("{} folders in all cannot be read", self.unreadable.len()));
         }
         if !self.junk.is_empty() {
-            let folders = counted(&self.junk, "1 folder is", "folders are");
-            warnings.push(format!("left out, as system folders without pictures of the data set, {folders}"));
+            let why = "because systems and servers keep thumbnails and deleted files there";
+            warnings.push(counted(&self.junk, "folder", "folders", why));
         }
         if !self.hidden.is_empty() {
-            let entries = counted(&self.hidden, "1 hidden file or folder is", "hidden files and folders are");
-            warnings.push(format!("left out, {entries}"));
+            let why = "because they are hidden";
+            warnings.push(counted(&self.hidden, "file or folder", "files and folders", why));
         }
         warnings
     }
