@@ -2,7 +2,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::{Matrix, MetricsError};
+use crate::{Matrix, MetricsError, Rows};
 
 /// Rows of either side that one block holds: at 4096 values of f32, 32 rows are 512 KiB, about one L2 cache.
 pub(crate) const BLOCK: usize = 32;
@@ -16,35 +16,48 @@ pub(crate) const BLOCK: usize = 32;
 ///
 /// # Errors
 /// Different `embed_dim`, or a value that is not finite.
-pub fn cosine_distance(query: &Matrix, gallery: &Matrix) -> Result<Matrix, MetricsError> {
+pub fn cosine_distance<'a>(
+    query: impl Into<Rows<'a>>,
+    gallery: impl Into<Rows<'a>>,
+) -> Result<Matrix, MetricsError> {
+    let (query, gallery) = (query.into(), gallery.into());
+    check_comparable(query, gallery)?;
+    let width = gallery.rows();
+    let mut out = vec![0.0_f32; query.rows() * width];
+    if width > 0 {
+        out.par_chunks_mut(BLOCK * width).enumerate().for_each(|(block, out)| {
+            let first = block * BLOCK;
+            products(query.slice(first..first + out.len() / width), gallery, out);
+            out.iter_mut().for_each(|value| *value = 1.0 - *value);
+        });
+    }
+    Matrix::new(out, query.rows(), width)
+}
+
+/// Fails unless the rows of both sides have the same length and only finite values.
+pub(crate) fn check_comparable(query: Rows<'_>, gallery: Rows<'_>) -> Result<(), MetricsError> {
     if query.cols() != gallery.cols() {
         return Err(MetricsError::Dimension { query: query.cols(), gallery: gallery.cols() });
     }
     query.check_finite("query embeddings")?;
-    gallery.check_finite("gallery embeddings")?;
-    let mut products = dot_products(query, gallery);
-    products.par_iter_mut().for_each(|value| *value = 1.0 - *value);
-    Matrix::new(products, query.rows(), gallery.rows())
+    gallery.check_finite("gallery embeddings")
 }
 
-/// `left . right` of all pairs of rows, row-major `[left, right]`.
-fn dot_products(left: &Matrix, right: &Matrix) -> Vec<f32> {
+/// Dot products of every row of `left` with every row of `right`, each with the bits of [`dot`].
+///
+/// # Shapes
+/// - `left`: `[left, cols]`, `right`: `[right, cols]`
+/// - `out`: `[left, right]`, row-major, overwritten
+///
+/// # Panics
+/// If the shapes do not fit each other.
+pub fn products(left: Rows<'_>, right: Rows<'_>, out: &mut [f32]) {
     let width = right.rows();
-    let mut out = vec![0.0_f32; left.rows() * width];
-    if width > 0 {
-        let blocks = out.par_chunks_mut(BLOCK * width).enumerate();
-        blocks.for_each(|(block, out)| block_products(left, block * BLOCK, right, out));
-    }
-    out
-}
-
-/// `left . right` for the rows of `left` from `first` on, as many as `out` holds; `right` has at least one row.
-pub(crate) fn block_products(left: &Matrix, first: usize, right: &Matrix, out: &mut [f32]) {
-    let width = right.rows();
+    assert!(left.cols() == right.cols() && out.len() == left.rows() * width, "shapes of a product");
     for start in (0..width).step_by(BLOCK) {
         let end = (start + BLOCK).min(width);
         for (pair, rows) in out.chunks_mut(2 * width).enumerate() {
-            let at = first + 2 * pair;
+            let at = 2 * pair;
             match rows.split_at_mut(width) {
                 (one, []) => strip([left.row(at)], right, start..end, [one]),
                 (one, two) => strip([left.row(at), left.row(at + 1)], right, start..end, [one, two]),
@@ -54,7 +67,7 @@ pub(crate) fn block_products(left: &Matrix, first: usize, right: &Matrix, out: &
 }
 
 /// Fills `cols` of the `M` rows `out`, four columns at a time: a load of either side serves several products.
-fn strip<const M: usize>(a: [&[f32]; M], right: &Matrix, cols: Range<usize>, mut out: [&mut [f32]; M]) {
+fn strip<const M: usize>(a: [&[f32]; M], right: Rows<'_>, cols: Range<usize>, mut out: [&mut [f32]; M]) {
     let mut col = cols.start;
     while col < cols.end {
         let step = if col + 4 <= cols.end { 4 } else { 1 };
@@ -69,8 +82,11 @@ fn strip<const M: usize>(a: [&[f32]; M], right: &Matrix, cols: Range<usize>, mut
     }
 }
 
-/// The dot product of two rows of equal length, with the bits it has in a block.
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+/// Dot product of two rows of equal length: the cosine similarity of rows of unit length.
+///
+/// The workspace has no other. A similarity that is printed, one that is compared with a threshold and one that a threshold
+/// was calibrated on are the same bits, whether the pair was computed alone or in a block.
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     tile([a], [b])[0][0]
 }
 

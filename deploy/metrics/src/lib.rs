@@ -28,9 +28,9 @@ mod rerank;
 mod spread;
 pub mod verification;
 
-pub use distance::cosine_distance;
+pub use distance::{cosine_distance, dot, products};
 pub use error::MetricsError;
-pub use matrix::Matrix;
+pub use matrix::{Matrix, Rows};
 pub use rank::{JUNK, Label, MAX_RANK, RankingReport, rank};
 pub use rerank::{Rerank, rerank};
 pub use spread::{Spread, spread};

@@ -70,7 +70,7 @@ pub fn rank(distance: &Matrix, query: &[Label], gallery: &[Label]) -> Result<Ran
             return Err(MetricsError::Labels { axis, expected, found });
         }
     }
-    distance.check_finite("distance")?;
+    distance.view().check_finite("distance")?;
     let scored: Vec<Option<Scored>> =
         (0..query.len()).into_par_iter().map(|i| score(distance.row(i), query[i], gallery)).collect();
     // Added in query order, so the mean does not depend on the threads.

@@ -5,8 +5,8 @@ use std::cmp::Ordering;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::distance::{BLOCK, block_products, dot};
-use crate::{Matrix, MetricsError};
+use crate::distance::{BLOCK, check_comparable, dot, products};
+use crate::{Matrix, MetricsError, Rows};
 
 /// Rows may miss unit length by this much: half-precision embeddings do, raw features do not.
 const UNIT_TOLERANCE: f32 = 1e-2;
@@ -55,24 +55,28 @@ impl Rerank {
 /// distances is never held.
 ///
 /// # Shapes
-/// - `query`: `[queries, embed_dim]`, rows of unit length
-/// - `gallery`: `[gallery, embed_dim]`, rows of unit length
+/// - `query`: `[queries, embed_dim]`, rows of unit length or zero
+/// - `gallery`: `[gallery, embed_dim]`, rows of unit length or zero
 /// - returns: `[queries, gallery]`, 0 to 1 up to rounding; the same bits whatever the number of threads
 ///
 /// # Errors
-/// Different `embed_dim`, a value that is not finite, a row that is not of unit length, a parameter out of range.
-pub fn rerank(query: &Matrix, gallery: &Matrix, params: &Rerank) -> Result<Matrix, MetricsError> {
+/// Different `embed_dim`, a value that is not finite, a row whose length is neither 1 nor 0, a parameter out of range.
+pub fn rerank<'a>(
+    query: impl Into<Rows<'a>>,
+    gallery: impl Into<Rows<'a>>,
+    params: &Rerank,
+) -> Result<Matrix, MetricsError> {
     params.check()?;
-    if query.cols() != gallery.cols() {
-        return Err(MetricsError::Dimension { query: query.cols(), gallery: gallery.cols() });
-    }
+    let (query, gallery) = (query.into(), gallery.into());
+    check_comparable(query, gallery)?;
     check_unit(query, "query embeddings")?;
     check_unit(gallery, "gallery embeddings")?;
     let queries = query.rows();
     let everyone = Matrix::new([query.data(), gallery.data()].concat(), queries + gallery.rows(), query.cols())?;
 
-    let neighbours = neighbours(&everyone, params.k1);
-    let encodings = expand_query(encode(&everyone, &neighbours, params.k1), &neighbours, params.k2);
+    let everyone = everyone.view();
+    let neighbours = neighbours(everyone, params.k1);
+    let encodings = expand_query(encode(everyone, &neighbours, params.k1), &neighbours, params.k2);
     let holders = invert(&encodings, queries);
 
     let mut out = vec![0.0_f32; queries * gallery.rows()];
@@ -87,7 +91,7 @@ pub fn rerank(query: &Matrix, gallery: &Matrix, params: &Rerank) -> Result<Matri
                 shared[j as usize] += weight.min(other);
             }
         }
-        block_products(query, i, gallery, row);
+        products(query.slice(i..i + 1), gallery, row);
         for (value, shared) in row.iter_mut().zip(shared) {
             let jaccard = 1.0 - shared / (2.0 - shared);
             *value = (1.0 - lambda) * jaccard + lambda * neighbours[i].distance(*value);
@@ -96,12 +100,12 @@ pub fn rerank(query: &Matrix, gallery: &Matrix, params: &Rerank) -> Result<Matri
     Matrix::new(out, queries, gallery.rows())
 }
 
-fn check_unit(matrix: &Matrix, what: &'static str) -> Result<(), MetricsError> {
-    matrix.check_finite(what)?;
+fn check_unit(matrix: Rows<'_>, what: &'static str) -> Result<(), MetricsError> {
     for row in 0..matrix.rows() {
         let square = dot(matrix.row(row), matrix.row(row));
         let length = square.sqrt();
-        if (length - 1.0).abs() > UNIT_TOLERANCE {
+        // A picture without features has a row of zeros: at distance 2 from everyone, it is nobody's neighbour.
+        if length != 0.0 && (length - 1.0).abs() > UNIT_TOLERANCE {
             return Err(MetricsError::NotUnit { what, row, length });
         }
     }
@@ -127,15 +131,16 @@ impl Neighbours {
     }
 }
 
-fn neighbours(everyone: &Matrix, k1: usize) -> Vec<Neighbours> {
+fn neighbours(everyone: Rows<'_>, k1: usize) -> Vec<Neighbours> {
     let rows = everyone.rows();
     let keep = rows.min(k1 + 1);
     let blocks: Vec<Vec<Neighbours>> = (0..rows.div_ceil(BLOCK))
         .into_par_iter()
         .map(|block| {
             let first = block * BLOCK;
-            let mut products = vec![0.0_f32; (rows - first).min(BLOCK) * rows];
-            block_products(everyone, first, everyone, &mut products);
+            let last = rows.min(first + BLOCK);
+            let mut similarities = vec![0.0_f32; (last - first) * rows];
+            products(everyone.slice(first..last), everyone, &mut similarities);
             let rank = |row: &[f32]| {
                 let largest = row.iter().fold(f32::MIN, |largest, product| largest.max(2.0 - 2.0 * product));
                 // Ascending distance is descending product.
@@ -151,7 +156,7 @@ fn neighbours(everyone: &Matrix, k1: usize) -> Vec<Neighbours> {
                 nearest.sort_unstable_by(closer);
                 Neighbours { nearest, largest }
             };
-            products.chunks(rows).map(rank).collect()
+            similarities.chunks(rows).map(rank).collect()
         })
         .collect();
     blocks.into_iter().flatten().collect()
@@ -166,7 +171,7 @@ fn reciprocal(neighbours: &[Neighbours], i: usize, k: usize) -> Vec<u32> {
 /// A sparse row of `V`: members ascending, weights of sum 1.
 type Encoding = Vec<(u32, f32)>;
 
-fn encode(everyone: &Matrix, neighbours: &[Neighbours], k1: usize) -> Vec<Encoding> {
+fn encode(everyone: Rows<'_>, neighbours: &[Neighbours], k1: usize) -> Vec<Encoding> {
     // Half to even, as the reference's `np.around`.
     let half = (k1 as f64 / 2.0).round_ties_even() as usize;
     let close: Vec<Vec<u32>> = (0..everyone.rows()).into_par_iter().map(|i| reciprocal(neighbours, i, half)).collect();
@@ -259,6 +264,15 @@ mod tests {
         let got = rerank(&circle(&[0.0]), &circle(&[5.0]), &Rerank::default()).unwrap();
         assert!(got.data()[0].is_finite());
         assert_eq!(rerank(&circle(&[0.0]), &circle(&[]), &Rerank::default()).unwrap().rows(), 1);
+    }
+
+    #[test]
+    fn a_row_of_zeros_is_far_from_everyone() {
+        let query = Matrix::new(vec![1.0, 0.0, 0.0, 0.0], 2, 2).unwrap();
+        let gallery = Matrix::new(vec![0.0, 0.0, 0.8, 0.6, -1.0, 0.0], 3, 2).unwrap();
+        let got = rerank(&query, &gallery, &Rerank { k1: 1, k2: 1, lambda: 0.3 }).unwrap();
+        assert!(got.data().iter().all(|value| value.is_finite()), "{got:?}");
+        assert!(got.row(0)[1] < got.row(0)[0] && got.row(0)[1] < got.row(0)[2], "{got:?}");
     }
 
     #[test]

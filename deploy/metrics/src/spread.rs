@@ -1,7 +1,7 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::Matrix;
+use crate::Rows;
 use crate::distance::dot;
 
 /// Rows looked at: 256 give 32,640 pairs, whose mean is stable to well below the distance to the limit.
@@ -24,7 +24,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// What people should know of embeddings that are nearly identical; none of others.
+    /// A warning if the embeddings have collapsed, else `None`.
     pub fn warning(&self) -> Option<String> {
         let Self { mean_similarity, pairs, collapsed, .. } = self;
         collapsed.then(|| {
@@ -47,7 +47,8 @@ impl Spread {
 /// initialisation tends to lie there; a metric loss with any success pushes other identities far below, because its
 /// margins on the cosine are tens of times wider than the 0.01 left.
 /// Fewer than two rows are never collapsed.
-pub fn spread(embeddings: &Matrix) -> Spread {
+pub fn spread<'a>(embeddings: impl Into<Rows<'a>>) -> Spread {
+    let embeddings = embeddings.into();
     let rows = embeddings.rows();
     let count = rows.min(SAMPLE);
     let sample: Vec<Vec<f32>> = (0..count).map(|i| unit(embeddings.row(i * rows / count))).collect();
@@ -83,6 +84,7 @@ fn unit(row: &[f32]) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Matrix;
 
     #[test]
     fn right_angles_are_spread_and_copies_are_not() {

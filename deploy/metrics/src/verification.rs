@@ -1,18 +1,20 @@
 //! Verification (1:1): how well a threshold on the similarity tells genuine pairs from impostor pairs.
 
+mod bootstrap;
+mod compare;
+mod groups;
 mod identification;
-mod pairs;
+mod keys;
 mod report;
 
 use serde::{Deserialize, Serialize};
 
 use crate::MetricsError;
 
+pub use bootstrap::{Drawn, Interval, unseen};
+pub use groups::Impostors;
 pub use identification::Identification;
-pub use pairs::{Groups, Impostors, Pair};
-pub use report::{
-    Drawn, Histogram, Interval, TarAtFar, VerificationOptions, VerificationReport, evaluate, interval_of_means,
-};
+pub use report::{Histogram, TarAtFar, Trials, VerificationOptions, VerificationReport, evaluate, interval_of_means};
 
 /// One threshold and what it does; a pair is accepted when its similarity is at least the threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -47,14 +49,6 @@ pub struct AtThreshold {
     pub accuracy: f64,
 }
 
-/// Similarity of two rows, and whose they are.
-#[derive(Debug, Clone, Copy)]
-struct Scored {
-    similarity: f32,
-    genuine: bool,
-    identities: [u32; 2],
-}
-
 /// Receiver operating characteristic.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Roc {
@@ -73,18 +67,20 @@ impl Roc {
         check(genuine, "genuine similarities")?;
         check(impostor, "impostor similarities")?;
         let kinds = [(genuine, true), (impostor, false)];
-        let mut all: Vec<(f32, bool, u64)> =
-            kinds.into_iter().flat_map(|(values, kind)| values.iter().map(move |value| (*value, kind, 1))).collect();
+        let count = |kind: bool| [u64::from(!kind), u64::from(kind)];
+        let mut all: Vec<(f32, [u64; 2])> =
+            kinds.into_iter().flat_map(|(values, kind)| values.iter().map(move |value| (*value, count(kind)))).collect();
         all.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
         Ok(Self::weighted(all.into_iter()))
     }
 
-    /// From similarities in descending order, whether each is of a genuine pair, and how often it counts.
-    fn weighted(descending: impl Iterator<Item = (f32, bool, u64)>) -> Self {
+    /// From similarities in descending order and how many impostor and genuine pairs have each. Equal ones are one point: a
+    /// threshold accepts all of them or none.
+    fn weighted(descending: impl Iterator<Item = (f32, [u64; 2])>) -> Self {
         let mut counts: Vec<(f32, [u64; 2])> = vec![(f32::INFINITY, [0, 0])];
         let mut so_far = [0, 0];
-        for (similarity, genuine, weight) in descending.filter(|(_, _, weight)| *weight > 0) {
-            so_far[usize::from(genuine)] += weight;
+        for (similarity, more) in descending.filter(|(_, more)| *more != [0, 0]) {
+            so_far = [so_far[0] + more[0], so_far[1] + more[1]];
             match counts.last_mut() {
                 Some((threshold, counts)) if *threshold == similarity => *counts = so_far,
                 _ => counts.push((similarity, so_far)),

@@ -2,20 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use rayon::prelude::*;
 use serde::Serialize;
 
+use super::bootstrap::{Draws, Drawn, Interval, interval};
+use super::compare::{self, Genuine, Impostor, Refined};
+use super::groups::{Groups, Impostors};
 use super::identification::{Identification, identify};
-use super::pairs::{Groups, Impostors, Pair};
-use super::{AtThreshold, EqualError, Point, Roc, Scored};
-use crate::distance::dot;
-use crate::{Matrix, MetricsError};
+use super::keys::{BINS, FINE_BITS, similarity};
+use super::{AtThreshold, EqualError, Point, Roc};
+use crate::{MetricsError, Rows};
 
 /// What is measured, and how surely.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VerificationOptions {
     /// Which pairs of two identities count.
     pub impostors: Impostors,
+    /// Label of rows that are nobody's in particular: they are impostors to every identity, and are not compared with each
+    /// other.
+    pub distractor: Option<i64>,
     /// False accept rates at which the true accept rate is told.
     pub fars: Vec<f64>,
     /// Bootstrap samples of the identities; 0: no intervals.
@@ -30,6 +34,7 @@ impl Default for VerificationOptions {
     fn default() -> Self {
         Self {
             impostors: Impostors::Exhaustive,
+            distractor: None,
             fars: vec![1e-1, 1e-2, 1e-3, 1e-4],
             resamples: 200,
             seed: 42,
@@ -38,27 +43,28 @@ impl Default for VerificationOptions {
     }
 }
 
-/// 95 % of the bootstrap's values lie between these.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Interval {
-    /// 2.5 % lie below.
-    pub low: f64,
-    /// 2.5 % lie above.
-    pub high: f64,
-}
-
 /// True accept rate at a promised false accept rate.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TarAtFar {
-    /// The promise.
+    /// The false accept rate asked for.
     pub target: f64,
-    /// The last point of the curve that keeps it; its threshold is infinite where every impostor must be refused.
+    /// The last point of the curve that keeps this rate; its threshold is infinite where every impostor must be refused.
     #[serde(flatten)]
     pub point: Point,
     /// 95 % interval of the true accept rate.
     pub interval: Option<Interval>,
-    /// Fewer impostor pairs than one over the target: says no more than that none was accepted.
+    /// Fewer pairs of identities than one over the target: it says no more than that none was accepted. Pairs of rows do not
+    /// count here, as those of the same two identities are not independent.
     pub below_resolution: bool,
+}
+
+/// What the numbers rest on, counted by identities: rows of one identity are not independent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Trials {
+    /// Identities with two rows or more.
+    pub genuine: usize,
+    /// Pairs of two identities, or of an identity and a distractor.
+    pub impostor: u64,
 }
 
 /// Shares of similarities in bars of equal width.
@@ -81,10 +87,14 @@ pub struct VerificationReport {
     pub samples: usize,
     /// Identities.
     pub identities: usize,
+    /// Rows that are nobody's in particular.
+    pub distractors: usize,
+    /// What genuine and impostor rates rest on.
+    pub trials: Trials,
     /// Genuine pairs.
-    pub genuine: usize,
+    pub genuine: u64,
     /// Impostor pairs.
-    pub impostor: usize,
+    pub impostor: u64,
     /// Equal error rate.
     pub eer: EqualError,
     /// 95 % interval of the equal error rate.
@@ -116,62 +126,147 @@ pub struct VerificationReport {
 
 /// Measures embeddings `[rows, embed_dim]` of unit length by cosine similarity; `labels` say whose each row is.
 ///
-/// Intervals come from drawing the identities, not the pairs: pairs of one identity are not independent.
+/// Every pair is compared, in three rounds over the rows on all threads: genuine pairs, whose similarities are kept and
+/// sorted; impostor pairs, counted in coarse bins; impostor pairs again, by their exact similarity in the bins where the
+/// answers lie. All rates, areas, thresholds and ranks are exact. Memory is 4 bytes a genuine pair and some MiB a thread,
+/// whatever the number of impostor pairs.
+///
+/// # Ties
+/// A threshold accepts equal similarities together, and the area counts a tie of a genuine and an impostor pair as half. Ranks
+/// go by similarity and then by row, as in [`rank`](crate::rank()).
+///
+/// # Intervals
+/// They come from drawing the identities, not the pairs: pairs of one identity are not independent. The bootstrap cannot see
+/// what did not happen, so each interval reaches as far as the exact binomial bound for none in as many trials as identities
+/// have two rows (Clopper and Pearson 1934; the rule of three of Hanley and Lippman-Hand 1983): see [`unseen`](super::unseen).
 ///
 /// # Errors
 /// Labels that are not one per row, no genuine or no impostor pair, a value that is not finite, a rate outside 0 to 1.
-pub fn evaluate(
-    embeddings: &Matrix,
+pub fn evaluate<'a>(
+    embeddings: impl Into<Rows<'a>>,
     labels: &[i64],
     options: &VerificationOptions,
 ) -> Result<VerificationReport, MetricsError> {
+    let embeddings = embeddings.into();
     if labels.len() != embeddings.rows() {
         let found = format!("{} for {} rows", labels.len(), embeddings.rows());
         return Err(MetricsError::Parameter { name: "number of labels", found, allowed: "one per row" });
     }
     embeddings.check_finite("embeddings")?;
-    let groups = Groups::of(labels);
-    let (genuine, impostors) = (groups.genuine(), groups.impostors(options.impostors));
-    if genuine.is_empty() {
+    let groups = Groups::of(embeddings, labels, options.distractor);
+    let (pairs, [trials, impostor_pairs]) = (groups.genuine(), groups.impostors(options.impostors));
+    if pairs == 0 {
         return Err(MetricsError::Empty { what: "genuine pairs: no identity has two rows" });
     }
-    if impostors.is_empty() {
+    if impostor_pairs == 0 {
         return Err(MetricsError::Empty { what: "impostor pairs: all rows are of one identity" });
     }
-    let mut scores = scored(embeddings, &genuine, true);
-    scores.extend(scored(embeddings, &impostors, false));
-    let mean = |of: &[Scored]| of.iter().map(|one| f64::from(one.similarity)).sum::<f64>() / of.len() as f64;
-    let (genuine_mean, impostor_mean) = (mean(&scores[..genuine.len()]), mean(&scores[genuine.len()..]));
-    let histogram = histogram(&scores, genuine.len(), options.bins.max(1));
-    scores.par_sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
-    let roc = Roc::weighted(scores.iter().map(|one| (one.similarity, one.genuine, 1)));
-    let identification = identify(embeddings, &groups);
-    let drawn = bootstrap(&scores, &groups, identification.as_ref(), options)?;
-    let interval = |value: &dyn Fn(&Drawn) -> f64| interval(drawn.iter().map(value).collect());
+    let genuine = compare::genuine(&groups);
+    let draws = Draws::new(&groups, &genuine.sorted, options.resamples, options.seed);
+    let impostor = compare::impostors(&groups, &genuine, draws.as_ref(), options.impostors);
+    let bars = Bars::of(&genuine, &impostor, options.bins.max(1));
+    let wanted = wanted_bins(&genuine, &impostor, &options.fars);
+    let refined = compare::refine(&groups, wanted, bars.count, |value| bars.at(value), options.impostors);
+
+    let roc = Roc::weighted(points(&genuine, &impostor, &refined));
+    let identification = identify(&groups, &genuine, &impostor);
+    let drawn = match (&draws, &impostor.drawing) {
+        (Some(draws), Some(drawing)) => {
+            draws.measure(drawing, identification.as_ref().map(|found| found.rights.as_slice()), &options.fars)?
+        }
+        _ => Vec::new(),
+    };
+    let with_pairs = (0..groups.len()).filter(|group| groups.places(*group).len() > 1).count();
+    let interval = |value: &dyn Fn(&Drawn) -> f64| interval(drawn.iter().map(value).collect(), with_pairs);
     let tar_at = |(at, target): (usize, &f64)| {
         let point = roc.tar_at_far(*target)?;
-        let below_resolution = *target * (impostors.len() as f64) < 1.0;
+        let below_resolution = *target * (trials as f64) < 1.0;
         Ok(TarAtFar { target: *target, point, interval: interval(&|drawn| drawn.tar[at]), below_resolution })
     };
     let eer = roc.eer();
+    let histogram = Histogram {
+        low: bars.low,
+        high: bars.high,
+        genuine: bars.shares(genuine.sorted.keys().iter().map(|key| bars.at(similarity(*key)))),
+        impostor: refined.bars.iter().map(|count| *count as f64 / impostor_pairs as f64).collect(),
+    };
     Ok(VerificationReport {
         samples: labels.len(),
-        identities: groups.rows.len(),
-        genuine: genuine.len(),
-        impostor: impostors.len(),
+        identities: groups.persons(),
+        distractors: groups.len() - groups.persons(),
+        trials: Trials { genuine: with_pairs, impostor: trials },
+        genuine: pairs,
+        impostor: impostor_pairs,
         eer,
         eer_interval: interval(&|drawn| drawn.eer),
-        auc: roc.auc(),
+        auc: impostor.wins as f64 / 2.0 / pairs as f64 / impostor_pairs as f64,
         auc_interval: interval(&|drawn| drawn.auc),
         tar: options.fars.iter().enumerate().map(tar_at).collect::<Result<_, MetricsError>>()?,
         at_eer: roc.at(eer.threshold),
         rank1_interval: identification.as_ref().and_then(|_| interval(&|drawn| drawn.rank1)),
         identification,
-        genuine_mean,
-        impostor_mean,
+        genuine_mean: genuine.mean,
+        impostor_mean: impostor.mean,
         histogram,
         curve: thinned(roc.dropped().points()),
         drawn,
+    })
+}
+
+/// Coarse bins that hold a pair, from the most similar, with their impostor and genuine pairs.
+fn filled<'a>(genuine: &'a Genuine, impostor: &'a Impostor) -> impl Iterator<Item = (usize, [u64; 2])> + 'a {
+    let counts = |bin: usize| (bin, [impostor.coarse[bin], genuine.sorted.in_bin(bin).len() as u64]);
+    (0..BINS).rev().map(counts).filter(|(_, counts)| *counts != [0, 0])
+}
+
+/// Coarse bins in which an answer lies, ascending: where the equal error rate is crossed, where each false accept rate is
+/// exceeded, and before each of them the bin of the last similarities that still keep it.
+fn wanted_bins(genuine: &Genuine, impostor: &Impostor, fars: &[f64]) -> Vec<usize> {
+    let impostors: u64 = impostor.coarse.iter().sum();
+    let pairs = genuine.sorted.keys().len();
+    let mut asked: Vec<Option<f64>> = fars.iter().copied().map(Some).collect();
+    asked.push(None); // the equal error rate
+    let (mut wanted, mut so_far, mut before) = (Vec::new(), [0, 0], None);
+    for (bin, [more, more_genuine]) in filled(genuine, impostor) {
+        so_far = [so_far[0] + more, so_far[1] + more_genuine];
+        let (far, tar) = (so_far[0] as f64 / impostors as f64, so_far[1] as f64 / pairs as f64);
+        let open = asked.len();
+        asked.retain(|rate| match rate {
+            Some(rate) => far <= *rate,
+            None => far + tar - 1.0 < 0.0,
+        });
+        if asked.len() < open {
+            wanted.extend(before);
+            wanted.push(bin);
+        }
+        before = Some(bin);
+    }
+    // A rate of 1 accepts everything.
+    wanted.extend(before.filter(|_| !asked.is_empty()));
+    wanted.sort_unstable();
+    wanted.dedup();
+    wanted
+}
+
+/// Similarities in descending order with their impostor and genuine pairs: every one of a refined bin, and the lower edge of
+/// each other bin, from which the same pairs are accepted as from the least similarity in it.
+fn points<'a>(
+    genuine: &'a Genuine,
+    impostor: &'a Impostor,
+    refined: &'a Refined,
+) -> impl Iterator<Item = (f32, [u64; 2])> + 'a {
+    filled(genuine, impostor).flat_map(|(bin, counts)| {
+        let Some(keys) = refined.keys(bin) else {
+            return vec![(similarity((bin as u32) << FINE_BITS), counts)];
+        };
+        let mut points: BTreeMap<u32, [u64; 2]> = BTreeMap::new();
+        for (key, count) in keys {
+            points.entry(key).or_default()[0] += count;
+        }
+        for key in genuine.sorted.in_bin(bin) {
+            points.entry(*key).or_default()[1] += 1;
+        }
+        points.into_iter().rev().map(|(key, counts)| (similarity(key), counts)).collect()
     })
 }
 
@@ -180,7 +275,7 @@ pub fn evaluate(
 pub fn interval_of_means(reports: &[VerificationReport], value: impl Fn(&Drawn) -> f64) -> Option<Interval> {
     let draws = reports.iter().map(|report| report.drawn.len()).min()?;
     let mean = |draw: usize| reports.iter().map(|of| value(&of.drawn[draw])).sum::<f64>() / reports.len() as f64;
-    interval((0..draws).map(mean).collect())
+    interval((0..draws).map(mean).collect(), reports.iter().map(|report| report.trials.genuine).min()?)
 }
 
 impl VerificationReport {
@@ -201,91 +296,38 @@ impl VerificationReport {
     }
 }
 
-fn scored(embeddings: &Matrix, pairs: &[Pair], genuine: bool) -> Vec<Scored> {
-    let score = |pair: &Pair| Scored {
-        similarity: dot(embeddings.row(pair.rows[0]), embeddings.row(pair.rows[1])),
-        genuine,
-        identities: pair.identities,
-    };
-    pairs.par_iter().map(score).collect()
+/// Bars of a histogram of equal width.
+struct Bars {
+    low: f32,
+    high: f32,
+    count: usize,
 }
 
-/// What one bootstrap sample gave.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Drawn {
-    /// Equal error rate.
-    pub eer: f64,
-    /// Area under the curve.
-    pub auc: f64,
-    /// True accept rate at each false accept rate of the options.
-    pub tar: Vec<f64>,
-    /// Rank 1; 0 without identification.
-    pub rank1: f64,
-}
+impl Bars {
+    /// From the least to the largest similarity; of impostors, to the ends of their coarse bins.
+    fn of(genuine: &Genuine, impostor: &Impostor, count: usize) -> Self {
+        let keys = genuine.sorted.keys();
+        let edge = |bin: usize, fine: u32| similarity((bin as u32) << FINE_BITS | fine);
+        let bins = || (0..BINS).filter(|bin| impostor.coarse[*bin] > 0);
+        let low = bins().next().map_or(f32::INFINITY, |bin| edge(bin, 0));
+        let high = bins().next_back().map_or(f32::NEG_INFINITY, |bin| edge(bin, (1 << FINE_BITS) - 1));
+        let ends = [keys.first(), keys.last()].map(|key| key.map_or(f32::NAN, |key| similarity(*key)));
+        Self { low: low.min(ends[0]), high: high.max(ends[1]), count }
+    }
 
-/// Draws as many identities as there are, with replacement. A pair counts as often as its identity was drawn, a pair of two
-/// as often as both were: their product.
-fn bootstrap(
-    scores: &[Scored],
-    groups: &Groups,
-    identification: Option<&Identification>,
-    options: &VerificationOptions,
-) -> Result<Vec<Drawn>, MetricsError> {
-    let count = groups.rows.len();
-    let draw = |sample: usize| -> Option<Result<Drawn, MetricsError>> {
-        let mut times = vec![0_u64; count];
-        let mut rng = splitmix64(options.seed.wrapping_add(splitmix64(sample as u64)));
-        for _ in 0..count {
-            rng = rng.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            times[((u128::from(splitmix64(rng)) * count as u128) >> 64) as usize] += 1;
+    fn at(&self, value: f32) -> usize {
+        let width = (self.high - self.low).max(1e-6);
+        (((value - self.low) / width * self.count as f32) as usize).min(self.count - 1)
+    }
+
+    fn shares(&self, bars: impl Iterator<Item = usize>) -> Vec<f64> {
+        let (mut counts, mut all) = (vec![0_u64; self.count], 0_u64);
+        for bar in bars {
+            counts[bar] += 1;
+            all += 1;
         }
-        let weight = |one: &Scored| {
-            let [a, b] = one.identities.map(|identity| times[identity as usize]);
-            if one.genuine { a } else { a * b }
-        };
-        let roc = Roc::weighted(scores.iter().map(|one| (one.similarity, one.genuine, weight(one))));
-        // A sample of one identity many times, or of identities without a second row, measures nothing.
-        if roc.genuine == 0 || roc.impostor == 0 {
-            return None;
-        }
-        let (mut right, mut probes) = (0, 0);
-        for (flags, times) in identification.iter().flat_map(|one| &one.right).zip(&times) {
-            right += times * flags.iter().filter(|right| **right).count() as u64;
-            probes += times * flags.len() as u64;
-        }
-        let tar: Result<_, _> = options.fars.iter().map(|far| roc.tar_at_far(*far).map(|point| point.tar)).collect();
-        let rank1 = right as f64 / probes.max(1) as f64;
-        Some(tar.map(|tar| Drawn { eer: roc.eer().rate, auc: roc.auc(), tar, rank1 }))
-    };
-    (0..options.resamples).into_par_iter().filter_map(draw).collect()
-}
-
-/// Vigna's mixing function, to draw the same identities on every platform.
-fn splitmix64(x: u64) -> u64 {
-    let z = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-fn interval(mut values: Vec<f64>) -> Option<Interval> {
-    values.sort_by(f64::total_cmp);
-    let quantile = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
-    (!values.is_empty()).then(|| Interval { low: quantile(0.025), high: quantile(0.975) })
-}
-
-fn histogram(scores: &[Scored], genuine: usize, bins: usize) -> Histogram {
-    let fold = |start: f32, pick: fn(f32, f32) -> f32| scores.iter().map(|one| one.similarity).fold(start, pick);
-    let (low, high) = (fold(f32::INFINITY, f32::min), fold(f32::NEG_INFINITY, f32::max));
-    let width = (high - low).max(1e-6);
-    let shares = |of: &[Scored]| {
-        let mut bars = vec![0.0; bins];
-        for one in of {
-            bars[(((one.similarity - low) / width * bins as f32) as usize).min(bins - 1)] += 1.0 / of.len() as f64;
-        }
-        bars
-    };
-    Histogram { low, high, genuine: shares(&scores[..genuine]), impostor: shares(&scores[genuine..]) }
+        counts.into_iter().map(|count| count as f64 / all as f64).collect()
+    }
 }
 
 /// Points that differ from the last one kept by what shows, on a linear and on a logarithmic axis; the first and the last.
@@ -305,15 +347,16 @@ fn thinned(points: &[Point]) -> Vec<Point> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Matrix, dot};
 
     #[test]
     fn means_of_networks_vary_with_the_same_identities() {
-        // Ten identities on a circle, two rows each, the second turned towards the next identity, by another amount in each network.
+        // Forty identities on a circle, two rows each, the second turned towards the next identity, by another amount in each network.
         let measured = |turn: f64| {
             let row = |angle: f64| [angle.cos() as f32, angle.sin() as f32];
-            let rows = (0..10).flat_map(|k| [row(0.6 * f64::from(k)), row((0.6 + turn) * f64::from(k))]);
-            let matrix = Matrix::new(rows.flatten().collect(), 20, 2).unwrap();
-            let labels: Vec<i64> = (0..20).map(|k| k / 2).collect();
+            let rows = (0..40).flat_map(|k| [row(0.15 * f64::from(k)), row((0.15 + turn) * f64::from(k))]);
+            let matrix = Matrix::new(rows.flatten().collect(), 80, 2).unwrap();
+            let labels: Vec<i64> = (0..80).map(|k| k / 2).collect();
             evaluate(&matrix, &labels, &VerificationOptions::default()).unwrap()
         };
         let [one, other] = [0.08, 0.02].map(measured);
@@ -324,5 +367,166 @@ mod tests {
         let Interval { low, high } = eer(&[one, other]).unwrap();
         assert!(low <= mean && mean <= high && low < high, "{low} {mean} {high}");
         assert_eq!(eer(&[]), None);
+    }
+
+    /// Rows of 3 values on a coarse grid, so that many similarities are equal; labels in no order, one of them a distractor's.
+    fn crowd(rows: usize, people: i64) -> (Matrix, Vec<i64>) {
+        let mut state = 7_u64;
+        let mut next = move |of: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % of
+        };
+        let labels: Vec<i64> = (0..rows).map(|_| next(people as u64) as i64).collect();
+        let values = labels.iter().flat_map(|label| {
+            let own = [*label as f32, (label * label % 7) as f32, 3.0];
+            own.map(|value| (value + next(4) as f32) / 16.0)
+        });
+        (Matrix::new(values.collect(), rows, 3).unwrap(), labels)
+    }
+
+    /// Everything by its definition: all pairs in lists.
+    #[test]
+    fn equals_the_plain_definitions() {
+        let (matrix, labels) = crowd(90, 11);
+        let similarity = |a: usize, b: usize| dot(matrix.row(a), matrix.row(b));
+        for distractor in [None, Some(0)] {
+            let (mut genuine, mut impostor) = (vec![], vec![]);
+            for a in 0..90 {
+                for b in a + 1..90 {
+                    if labels[a] == labels[b] && Some(labels[a]) != distractor {
+                        genuine.push(similarity(a, b));
+                    } else if labels[a] != labels[b] {
+                        impostor.push(similarity(a, b));
+                    }
+                }
+            }
+            let roc = Roc::new(&genuine, &impostor).unwrap();
+            assert!(roc.points().len() < (genuine.len() + impostor.len()) / 2, "ties are what this is about");
+            let fars = vec![0.0, 1e-4, 1e-3, 0.0101, 0.05, 0.1, 0.5, 0.9, 1.0];
+            let options = VerificationOptions { fars, distractor, ..VerificationOptions::default() };
+            let found = evaluate(&matrix, &labels, &options).unwrap();
+            assert_eq!((found.genuine, found.impostor), (genuine.len() as u64, impostor.len() as u64));
+            assert_eq!((found.eer, found.at_eer), (roc.eer(), roc.at(roc.eer().threshold)));
+            assert!((found.auc - roc.auc()).abs() < 1e-12, "{} {}", found.auc, roc.auc());
+            for tar in &found.tar {
+                assert_eq!(tar.point, roc.tar_at_far(tar.target).unwrap(), "{tar:?}");
+            }
+            let mean = |of: &[f32]| of.iter().map(|one| f64::from(*one)).sum::<f64>() / of.len() as f64;
+            assert!((found.genuine_mean - mean(&genuine)).abs() < 1e-12);
+            assert!((found.impostor_mean - mean(&impostor)).abs() < 1e-12);
+            for point in &found.curve {
+                let accepted = |of: &[f32]| of.iter().filter(|one| **one >= point.threshold).count() as f64;
+                assert_eq!(point.far, accepted(&impostor) / impostor.len() as f64, "{point:?}");
+                assert_eq!(point.tar, accepted(&genuine) / genuine.len() as f64, "{point:?}");
+            }
+            let shares = |of: &[f64]| of.iter().sum::<f64>();
+            assert!((shares(&found.histogram.genuine) - 1.0).abs() < 1e-9);
+            assert!((shares(&found.histogram.impostor) - 1.0).abs() < 1e-9);
+
+            // Leave one out, by a full sort of the others; two distractors are not compared.
+            let mut right = (0, 0);
+            for a in 0..90 {
+                let own = |b: &usize| labels[*b] == labels[a];
+                if Some(labels[a]) == distractor || (0..90).filter(own).count() < 2 {
+                    continue;
+                }
+                let mut others: Vec<usize> = (0..90).filter(|b| *b != a).collect();
+                others.sort_by(|b, c| similarity(a, *c).total_cmp(&similarity(a, *b)).then(b.cmp(c)));
+                right = (right.0 + usize::from(own(&others[0])), right.1 + 1);
+            }
+            let identification = found.identification.unwrap();
+            assert_eq!(identification.leave_one_out_rank1, right.0 as f64 / right.1 as f64);
+            // The first of each is enrolled, and so is every distractor.
+            let first = |label: i64| labels.iter().position(|other| *other == label).unwrap();
+            let enrolled = |row: &usize| Some(labels[*row]) == distractor || first(labels[*row]) == *row;
+            let (gallery, probes): (Vec<usize>, Vec<usize>) = (0..90).partition(enrolled);
+            let mut cmc = vec![0.0; gallery.len().min(50)];
+            for probe in &probes {
+                let mut order = gallery.clone();
+                order.sort_by(|b, c| similarity(*probe, *c).total_cmp(&similarity(*probe, *b)).then(b.cmp(c)));
+                let rank = order.iter().position(|row| *row == first(labels[*probe])).unwrap();
+                cmc.iter_mut().skip(rank).for_each(|hits| *hits += 1.0 / probes.len() as f64);
+            }
+            assert_eq!((identification.probes, identification.gallery), (probes.len(), gallery.len()));
+            for (found, wanted) in identification.cmc.iter().zip(&cmc) {
+                assert!((found - wanted).abs() < 1e-9, "{:?}\n{cmc:?}", identification.cmc);
+            }
+        }
+    }
+
+    /// A bootstrap sample is the set with its identities repeated: measured so, it gives the same numbers.
+    #[test]
+    fn a_sample_is_a_set_with_repeated_identities() {
+        let (matrix, labels) = crowd(40, 6);
+        let options = VerificationOptions { resamples: 5, ..VerificationOptions::default() };
+        let found = evaluate(&matrix, &labels, &options).unwrap();
+        let groups = Groups::of(matrix.view(), &labels, None);
+        let genuine = compare::genuine(&groups);
+        for (sample, drawn) in found.drawn.iter().enumerate() {
+            let draws = Draws::new(&groups, &genuine.sorted, 5, options.seed).unwrap();
+            let times: Vec<u32> = (0..groups.len()).map(|group| draws.times(group, sample)).collect();
+            assert_eq!(times.iter().sum::<u32>() as usize, groups.len());
+            let (mut same, mut other) = (vec![], vec![]);
+            for a in 0..40 {
+                for b in a + 1..40 {
+                    let [x, y] = [a, b].map(|place| groups.group_at[place] as usize);
+                    let similarity = dot(matrix.row(groups.row_at[a]), matrix.row(groups.row_at[b]));
+                    let count = if x == y { times[x] } else { times[x] * times[y] };
+                    let list = if x == y { &mut same } else { &mut other };
+                    list.extend(std::iter::repeat_n(similarity, count as usize));
+                }
+            }
+            let roc = Roc::new(&same, &other).unwrap();
+            assert!((drawn.eer - roc.eer().rate).abs() < 1e-12 && (drawn.auc - roc.auc()).abs() < 1e-12, "{drawn:?}");
+            for (tar, far) in drawn.tar.iter().zip(&options.fars) {
+                assert_eq!(*tar, roc.tar_at_far(*far).unwrap().tar);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_depends_on_the_threads() {
+        let (matrix, labels) = crowd(200, 30);
+        let with = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| evaluate(&matrix, &labels, &VerificationOptions::default()).unwrap())
+        };
+        assert_eq!(with(1), with(5));
+    }
+
+    /// One embedding for every picture: every rank is chance, whichever way it is counted.
+    #[test]
+    fn a_collapsed_network_recognises_nobody() {
+        let labels: Vec<i64> = (0..60).map(|row| row / 3).collect();
+        let found = evaluate(&Matrix::new(vec![1.0; 60], 60, 1).unwrap(), &labels, &VerificationOptions::default());
+        let found = found.unwrap();
+        assert_eq!((found.eer.rate, found.auc), (0.5, 0.5));
+        assert!(found.tar.iter().all(|tar| tar.point.tar == 0.0));
+        let identification = found.identification.unwrap();
+        assert!((identification.rank1 - 1.0 / 20.0).abs() < 1e-12, "{}", identification.rank1);
+        assert!((identification.leave_one_out_rank1 - 1.0 / 20.0).abs() < 1e-12);
+    }
+
+    /// Three identities that are told apart without an error say little about the fourth.
+    #[test]
+    fn no_interval_is_tighter_than_its_identities_allow() {
+        let rows = [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [-1.0, 0.0], [-1.0, 0.0]].concat();
+        let labels = [0, 0, 1, 1, 2, 2];
+        let found = evaluate(&Matrix::new(rows, 6, 2).unwrap(), &labels, &VerificationOptions::default()).unwrap();
+        assert_eq!((found.eer.rate, found.trials), (0.0, Trials { genuine: 3, impostor: 3 }));
+        let unseen = super::super::unseen(3);
+        assert_eq!(found.eer_interval, Some(Interval { low: 0.0, high: unseen }));
+        let lower = Some(Interval { low: 1.0 - unseen, high: 1.0 });
+        assert_eq!((found.auc_interval, found.rank1_interval, found.tar[0].interval), (lower, lower, lower));
+        assert!(found.tar.iter().all(|tar| tar.below_resolution), "3 pairs of identities tell no rate below 1/3");
+    }
+
+    #[test]
+    fn distractors_are_impostors_and_nobody_else() {
+        let rows = [[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]].concat();
+        let options = VerificationOptions { distractor: Some(0), ..VerificationOptions::default() };
+        let found = evaluate(&Matrix::new(rows, 5, 2).unwrap(), &[5, 5, 0, 0, 0], &options).unwrap();
+        assert_eq!((found.identities, found.distractors, found.genuine, found.impostor), (1, 3, 1, 6));
+        assert_eq!(found.trials, Trials { genuine: 1, impostor: 3 });
     }
 }

@@ -1,0 +1,273 @@
+//! How sure the numbers are: identities are drawn anew, with replacement, and everything is measured again.
+
+use serde::Serialize;
+
+use super::Roc;
+use super::groups::Groups;
+use super::keys::Sorted;
+use crate::MetricsError;
+
+/// 95 % of the bootstrap's values lie between these, and no interval is tighter than so few identities allow; see
+/// [`evaluate`](super::evaluate).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Interval {
+    /// 2.5 % lie below.
+    pub low: f64,
+    /// 2.5 % lie above.
+    pub high: f64,
+}
+
+/// What one bootstrap sample gave.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Drawn {
+    /// Equal error rate.
+    pub eer: f64,
+    /// Area under the curve.
+    pub auc: f64,
+    /// True accept rate at each false accept rate of the options.
+    pub tar: Vec<f64>,
+    /// Rank 1; 0 without identification.
+    pub rank1: f64,
+}
+
+/// How often each group is drawn in each sample, and the similarities at which the samples' curves are measured.
+///
+/// The curve of a sample is exact at genuine similarities: between two neighbours only impostors are counted. Of many genuine
+/// pairs, some are left out of these edges: those of the lowest 128 none, from there on neighbouring edges are 1/50 of their
+/// rank apart and no more than 1/512 of all, and the curve between them is a straight line.
+pub(super) struct Draws {
+    /// `[group][sample]`.
+    times: Vec<u32>,
+    samples: usize,
+    edges: Sorted,
+    /// Most that a row can add to a bin of a sample.
+    heaviest: u64,
+}
+
+impl Draws {
+    /// Draws as many groups as there are, `samples` times.
+    pub(super) fn new(groups: &Groups<'_>, genuine: &Sorted, samples: usize, seed: u64) -> Option<Self> {
+        if samples == 0 {
+            return None;
+        }
+        let count = groups.len();
+        let mut times = vec![0_u32; count * samples];
+        for sample in 0..samples {
+            let mut rng = splitmix64(seed.wrapping_add(splitmix64(sample as u64)));
+            for _ in 0..count {
+                rng = rng.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                let group = ((u128::from(splitmix64(rng)) * count as u128) >> 64) as usize;
+                times[group * samples + sample] += 1;
+            }
+        }
+        let mut rows = vec![0_u64; samples];
+        for group in 0..count {
+            let size = groups.places(group).len() as u64;
+            rows.iter_mut().zip(&times[group * samples..]).for_each(|(rows, times)| *rows += u64::from(*times) * size);
+        }
+        let heaviest = rows.into_iter().max().unwrap_or(0);
+        Some(Self { times, samples, edges: Sorted::new(edges(genuine.keys())), heaviest })
+    }
+
+    fn of(&self, group: usize) -> &[u32] {
+        &self.times[group * self.samples..][..self.samples]
+    }
+
+    /// How often a sample holds a group.
+    #[cfg(test)]
+    pub(super) fn times(&self, group: usize, sample: usize) -> u32 {
+        self.of(group)[sample]
+    }
+
+    /// A bin for each edge and one on each side of it.
+    fn bins(&self) -> usize {
+        2 * self.edges.keys().len() + 1
+    }
+
+    fn bin(&self, key: u32) -> usize {
+        let [below, upto] = self.edges.rank(key);
+        below + upto
+    }
+
+    /// Nothing counted yet.
+    pub(super) fn tally(&self) -> Tally<'_> {
+        let (bins, cells) = (self.bins(), self.bins() * self.samples);
+        Tally {
+            draws: self,
+            row: vec![0; cells],
+            touched: vec![false; bins],
+            pending: 0,
+            own: vec![0; bins],
+            counts: [vec![0; cells], vec![0; cells]],
+        }
+    }
+
+    /// Measures every sample in which there is something to measure. `rights` are the probes of each group that are right at
+    /// rank 1, and all of them.
+    pub(super) fn measure(
+        &self,
+        drawing: &Drawing,
+        rights: Option<&[[u32; 2]]>,
+        fars: &[f64],
+    ) -> Result<Vec<Drawn>, MetricsError> {
+        let mut drawn = Vec::with_capacity(self.samples);
+        for sample in 0..self.samples {
+            let at = |bin: usize| drawing.counts.each_ref().map(|counts| counts[bin * self.samples + sample]);
+            let roc = Roc::weighted((0..self.bins()).rev().map(|bin| (bin as f32, at(bin))));
+            // A sample of one identity many times, or of identities without a second row, measures nothing.
+            if roc.genuine == 0 || roc.impostor == 0 {
+                continue;
+            }
+            let (mut right, mut probes) = (0, 0);
+            for (group, counts) in rights.iter().flat_map(|rights| rights.iter()).enumerate() {
+                let times = u64::from(self.of(group)[sample]);
+                right += times * u64::from(counts[0]);
+                probes += times * u64::from(counts[1]);
+            }
+            let tar = fars.iter().map(|far| roc.tar_at_far(*far).map(|point| point.tar)).collect::<Result<_, _>>()?;
+            let rank1 = right as f64 / probes.max(1) as f64;
+            drawn.push(Drawn { eer: roc.eer().rate, auc: roc.auc(), tar, rank1 });
+        }
+        Ok(drawn)
+    }
+}
+
+/// Keys of `sorted` at which curves are measured, ascending and each once.
+fn edges(sorted: &[u32]) -> Vec<u32> {
+    let mut edges = Vec::new();
+    let mut at = 0;
+    while at < sorted.len() {
+        if edges.last() != Some(&sorted[at]) {
+            edges.push(sorted[at]);
+        }
+        at += if at < 128 { 1 } else { (at / 50).min((sorted.len() / 512).max(1)) };
+    }
+    edges
+}
+
+/// Pairs in each bin of each sample: of impostors, of genuine ones.
+pub(super) struct Drawing {
+    counts: [Vec<u64>; 2],
+}
+
+/// One worker's count.
+pub(super) struct Tally<'a> {
+    draws: &'a Draws,
+    /// Impostor pairs of the rows since the last [`flush`](Self::flush), weighted by the other side's draws alone.
+    row: Vec<u32>,
+    touched: Vec<bool>,
+    pending: u64,
+    /// Genuine pairs of the unit in each bin.
+    own: Vec<u64>,
+    counts: [Vec<u64>; 2],
+}
+
+impl Tally<'_> {
+    /// Counts a pair of the unit's group and another one.
+    pub(super) fn impostor(&mut self, key: u32, other: usize) {
+        let bin = self.draws.bin(key);
+        self.touched[bin] = true;
+        let cells = &mut self.row[bin * self.draws.samples..][..self.draws.samples];
+        cells.iter_mut().zip(self.draws.of(other)).for_each(|(sum, times)| *sum += times);
+    }
+
+    /// Counts a pair of the unit's group.
+    pub(super) fn genuine(&mut self, key: u32) {
+        self.own[self.draws.bin(key)] += 1;
+    }
+
+    /// Ends a run of one row of `group`.
+    pub(super) fn row_done(&mut self, group: usize) {
+        self.pending += self.draws.heaviest;
+        if self.pending + self.draws.heaviest > u64::from(u32::MAX) {
+            self.flush(group);
+        }
+    }
+
+    /// Ends the unit of `group`.
+    pub(super) fn unit_done(&mut self, group: usize) {
+        self.flush(group);
+        let (samples, times) = (self.draws.samples, self.draws.of(group));
+        for (bin, count) in self.own.iter_mut().enumerate().filter(|(_, count)| **count > 0) {
+            let cells = &mut self.counts[1][bin * samples..][..samples];
+            cells.iter_mut().zip(times).for_each(|(sum, times)| *sum += *count * u64::from(*times));
+            *count = 0;
+        }
+    }
+
+    /// Weighs what was counted by the draws of `group`, too.
+    fn flush(&mut self, group: usize) {
+        let (samples, times) = (self.draws.samples, self.draws.of(group));
+        for (bin, touched) in self.touched.iter_mut().enumerate().filter(|(_, touched)| **touched) {
+            let row = &mut self.row[bin * samples..][..samples];
+            let cells = &mut self.counts[0][bin * samples..][..samples];
+            for ((sum, row), times) in cells.iter_mut().zip(row).zip(times) {
+                *sum += u64::from(*row) * u64::from(*times);
+                *row = 0;
+            }
+            *touched = false;
+        }
+        self.pending = 0;
+    }
+
+    /// Adds another worker's counts.
+    pub(super) fn add(&mut self, other: Self) {
+        for (counts, more) in self.counts.iter_mut().zip(other.counts) {
+            counts.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+        }
+    }
+
+    /// The counts of all units.
+    pub(super) fn finish(self) -> Drawing {
+        Drawing { counts: self.counts }
+    }
+}
+
+/// Vigna's mixing function, to draw the same identities on every platform.
+fn splitmix64(x: u64) -> u64 {
+    let z = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// The 95 % interval of a rate whose bootstrap gave `values`, measured on `identities`; see [`evaluate`](super::evaluate).
+pub(super) fn interval(mut values: Vec<f64>, identities: usize) -> Option<Interval> {
+    values.sort_by(f64::total_cmp);
+    let quantile = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
+    let unseen = unseen(identities);
+    (!values.is_empty())
+        .then(|| Interval { low: quantile(0.025).min(1.0 - unseen), high: quantile(0.975).max(unseen) })
+}
+
+/// The rate of an event that may, at 97.5 % confidence, still exist when none of `trials` independent trials showed it
+/// (Clopper and Pearson 1934, exact); about 3.7 over the trials, the two-sided form of the rule of three.
+pub fn unseen(trials: usize) -> f64 {
+    1.0 - 0.025_f64.powf(1.0 / trials.max(1) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edges_are_dense_where_errors_are() {
+        let sorted: Vec<u32> = (0..100_000).collect();
+        let edges = edges(&sorted);
+        assert_eq!(edges[..128], sorted[..128]);
+        assert!(edges.len() < 1000, "{}", edges.len());
+        assert!(edges.windows(2).all(|pair| pair[1] - pair[0] <= (pair[0] / 50).clamp(1, 195)));
+        assert_eq!(super::edges(&[4, 4, 4, 9]), [4, 9]);
+    }
+
+    #[test]
+    fn no_error_in_n_identities_bounds_the_rate() {
+        // Exact binomial: 0 of 3, and about 3.7 / n for many.
+        assert!((unseen(3) - 0.7076).abs() < 1e-4 && (unseen(1000) - 0.003_682).abs() < 1e-6);
+        assert_eq!(interval(vec![0.0; 200], 3), Some(Interval { low: 0.0, high: unseen(3) }));
+        assert_eq!(interval(vec![1.0; 200], 3), Some(Interval { low: 1.0 - unseen(3), high: 1.0 }));
+        assert_eq!(interval(vec![], 3), None);
+        let wide: Vec<f64> = (0..201).map(|at| f64::from(at) / 200.0).collect();
+        assert_eq!(interval(wide, 1000), Some(Interval { low: 0.025, high: 0.975 }));
+    }
+}

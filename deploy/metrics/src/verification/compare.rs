@@ -1,0 +1,316 @@
+//! All rows against all rows, in memory that grows with rows and threads and not with pairs.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rayon::prelude::*;
+
+use super::bootstrap::{Draws, Drawing};
+use super::groups::{Groups, Impostors, Unit};
+use super::keys::{BINS, FINE_BITS, Sorted, bin, key};
+use crate::distance::products;
+
+/// Rows on the right side that are compared at a time.
+const STRIP: usize = 4096;
+
+/// Similarities of a row to neighbouring rows of one group.
+struct Run<'a> {
+    place: usize,
+    group: usize,
+    places: Range<usize>,
+    similarities: &'a [f32],
+}
+
+/// Tells `see` the similarities of a unit's rows to the rows at `right`.
+fn runs(groups: &Groups<'_>, unit: &Unit, right: Range<usize>, buffer: &mut Vec<f32>, mut see: impl FnMut(Run<'_>)) {
+    for first in right.clone().step_by(STRIP) {
+        let strip = first..right.end.min(first + STRIP);
+        buffer.resize(unit.places.len() * strip.len(), 0.0);
+        products(groups.rows(unit.places.clone()), groups.rows(strip.clone()), buffer);
+        for (place, row) in unit.places.clone().zip(buffer.chunks(strip.len())) {
+            let mut at = strip.start;
+            while at < strip.end {
+                let group = groups.group_at[at] as usize;
+                let places = at..strip.end.min(groups.places(group).end);
+                let similarities = &row[places.start - strip.start..places.end - strip.start];
+                at = places.end;
+                see(Run { place, group, places, similarities });
+            }
+        }
+    }
+}
+
+/// Shares units among as many workers as there are threads; a worker's state is made once.
+fn share<T: Send>(units: &[Unit], state: impl Fn() -> T + Sync, work: impl Fn(&mut T, usize) + Sync) -> Vec<T> {
+    let next = AtomicUsize::new(0);
+    let workers = rayon::current_num_threads().min(units.len()).max(1);
+    (0..workers)
+        .into_par_iter()
+        .with_max_len(1)
+        .map(|_| {
+            let mut state = state();
+            loop {
+                let unit = next.fetch_add(1, Ordering::Relaxed);
+                if unit >= units.len() {
+                    return state;
+                }
+                work(&mut state, unit);
+            }
+        })
+        .collect()
+}
+
+/// A row and its similarity to another one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Near {
+    pub(super) similarity: f32,
+    /// As the caller counts.
+    pub(super) row: usize,
+}
+
+impl Near {
+    /// Farther than every row.
+    const NONE: Self = Self { similarity: f32::NEG_INFINITY, row: usize::MAX };
+
+    /// Whether it ranks before `other`: by similarity, then by row.
+    pub(super) fn before(self, other: Self) -> bool {
+        self.similarity > other.similarity || (self.similarity == other.similarity && self.row < other.row)
+    }
+
+    fn offer(&mut self, other: Self) {
+        if other.before(*self) {
+            *self = other;
+        }
+    }
+}
+
+/// Pairs of one person.
+pub(super) struct Genuine {
+    /// All similarities; 4 bytes a pair are the only memory that grows with pairs.
+    pub(super) sorted: Sorted,
+    pub(super) mean: f64,
+    /// By place: similarity to the first row of the person.
+    pub(super) first: Vec<f32>,
+    /// By place: the nearest other row of the person.
+    pub(super) nearest: Vec<Near>,
+}
+
+/// Compares each person's rows with each other.
+pub(super) fn genuine(groups: &Groups<'_>) -> Genuine {
+    let units = groups.units();
+    let mut keys = vec![0_u32; groups.genuine() as usize];
+    let (mut first, mut nearest) = (vec![0.0; groups.row_at.len()], vec![Near::NONE; groups.row_at.len()]);
+    // Each unit writes its own part of each list.
+    let mut parts = Vec::with_capacity(units.len());
+    let (mut key_rest, mut first_rest, mut near_rest) = (&mut keys[..], &mut first[..], &mut nearest[..]);
+    for unit in &units {
+        let end = groups.places(unit.group).end;
+        let pairs = unit.places.clone().map(|place| end - place - 1).sum();
+        let (key_part, rest) = std::mem::take(&mut key_rest).split_at_mut(pairs);
+        key_rest = rest;
+        let (first_part, rest) = std::mem::take(&mut first_rest).split_at_mut(unit.places.len());
+        first_rest = rest;
+        let (near_part, rest) = std::mem::take(&mut near_rest).split_at_mut(unit.places.len());
+        near_rest = rest;
+        parts.push((unit, key_part, first_part, near_part));
+    }
+    let compare = |(unit, keys, first, nearest): (&Unit, &mut [u32], &mut [f32], &mut [Near])| {
+        let (mut sum, mut at) = (0.0, 0);
+        let places = groups.places(unit.group);
+        let mut buffer = Vec::new();
+        runs(groups, unit, places.clone(), &mut buffer, |run| {
+            let mine = run.place - unit.places.start;
+            if run.places.start == places.start {
+                first[mine] = run.similarities[0];
+            }
+            for (place, &similarity) in run.places.zip(run.similarities) {
+                if place != run.place {
+                    nearest[mine].offer(Near { similarity, row: groups.row_at[place] });
+                }
+                if place > run.place {
+                    keys[at] = key(similarity);
+                    at += 1;
+                    sum += f64::from(similarity);
+                }
+            }
+        });
+        sum
+    };
+    // Summed by unit and then in the order of the units, so that the mean does not depend on the threads.
+    let sums: Vec<f64> = parts.into_par_iter().map(compare).collect();
+    let mean = sums.iter().sum::<f64>() / keys.len() as f64;
+    keys.par_sort_unstable();
+    Genuine { sorted: Sorted::new(keys), mean, first, nearest }
+}
+
+/// What a first look at the impostor pairs gives, exact but for the similarities within a coarse bin.
+pub(super) struct Impostor {
+    /// Pairs in each coarse bin.
+    pub(super) coarse: Vec<u64>,
+    pub(super) mean: f64,
+    /// Twice the genuine pairs above each impostor pair plus those equal to it, summed: the area under the curve as a count.
+    pub(super) wins: u128,
+    /// By place: first rows of other groups that rank before the first row of its own.
+    pub(super) closer: Vec<u32>,
+    /// By place: the nearest row of another group.
+    pub(super) stranger: Vec<Near>,
+    /// What the bootstrap drew.
+    pub(super) drawing: Option<Drawing>,
+}
+
+struct Seen<'a> {
+    found: Impostor,
+    drawing: Option<super::bootstrap::Tally<'a>>,
+    sums: Vec<(usize, f64)>,
+    buffer: Vec<f32>,
+}
+
+/// Compares the rows of every two groups once; `impostors` says which pairs count, and identification takes all.
+pub(super) fn impostors(
+    groups: &Groups<'_>,
+    genuine: &Genuine,
+    draws: Option<&Draws>,
+    impostors: Impostors,
+) -> Impostor {
+    let (units, rows, samples) = (groups.units(), groups.row_at.len(), Groups::samples(impostors));
+    let start = || Seen {
+        found: Impostor {
+            coarse: vec![0; BINS],
+            mean: 0.0,
+            wins: 0,
+            closer: vec![0; rows],
+            stranger: vec![Near::NONE; rows],
+            drawing: None,
+        },
+        drawing: draws.map(Draws::tally),
+        sums: Vec::new(),
+        buffer: Vec::new(),
+    };
+    let work = |Seen { found, drawing, sums, buffer }: &mut Seen<'_>, number: usize| {
+        let unit = &units[number];
+        let (left, own) = (unit.group, groups.places(unit.group));
+        let mut sum = 0.0;
+        runs(groups, unit, own.end..rows, buffer, |run| {
+            if groups.distractor[left] && groups.distractor[run.group] {
+                return;
+            }
+            let theirs = groups.places(run.group);
+            let mine = groups.row_at[run.place];
+            for (place, &similarity) in run.places.clone().zip(run.similarities) {
+                found.stranger[run.place].offer(Near { similarity, row: groups.row_at[place] });
+                found.stranger[place].offer(Near { similarity, row: mine });
+                // The first row of each group is enrolled; of equal ones the earlier group's ranks first.
+                if run.place == own.start && place > theirs.start {
+                    found.closer[place] += u32::from(similarity >= genuine.first[place]);
+                } else if run.place > own.start && place == theirs.start {
+                    found.closer[run.place] += u32::from(similarity > genuine.first[run.place]);
+                }
+            }
+            if run.place - own.start >= samples || !groups.are_impostors([left, run.group], impostors) {
+                return;
+            }
+            for (_, &similarity) in run.places.zip(run.similarities).take_while(|(at, _)| at - theirs.start < samples) {
+                let key = key(similarity);
+                found.coarse[bin(key)] += 1;
+                sum += f64::from(similarity);
+                let [below, upto] = genuine.sorted.rank(key);
+                let (above, equal) = (genuine.sorted.keys().len() - upto, upto - below);
+                found.wins += (2 * above + equal) as u128;
+                if let Some(drawing) = drawing {
+                    drawing.impostor(key, run.group);
+                }
+            }
+            if let Some(drawing) = drawing {
+                drawing.row_done(left);
+            }
+        });
+        sums.push((number, sum));
+        if let Some(drawing) = drawing {
+            runs(groups, unit, unit.places.start..own.end, buffer, |run| {
+                for (place, &similarity) in run.places.zip(run.similarities) {
+                    if place > run.place {
+                        drawing.genuine(key(similarity));
+                    }
+                }
+            });
+            drawing.unit_done(left);
+        }
+    };
+    let seen = share(&units, start, work);
+    let mut sums: Vec<(usize, f64)> = seen.iter().flat_map(|seen| &seen.sums).copied().collect();
+    sums.sort_unstable_by_key(|(unit, _)| *unit);
+    let mut seen = seen.into_iter();
+    let Some(Seen { mut found, mut drawing, .. }) = seen.next() else { unreachable!("a worker at least") };
+    for other in seen {
+        found.coarse.iter_mut().zip(&other.found.coarse).for_each(|(sum, more)| *sum += more);
+        found.wins += other.found.wins;
+        found.closer.iter_mut().zip(&other.found.closer).for_each(|(sum, more)| *sum += more);
+        found.stranger.iter_mut().zip(&other.found.stranger).for_each(|(best, near)| best.offer(*near));
+        if let (Some(drawing), Some(other)) = (&mut drawing, other.drawing) {
+            drawing.add(other);
+        }
+    }
+    let pairs: u64 = found.coarse.iter().sum();
+    found.mean = sums.iter().map(|(_, sum)| sum).sum::<f64>() / pairs as f64;
+    found.drawing = drawing.map(super::bootstrap::Tally::finish);
+    found
+}
+
+/// What a second look gives: pairs by key in the coarse bins asked for, and bars of the histogram.
+pub(super) struct Refined {
+    /// Coarse bins, ascending.
+    pub(super) bins: Vec<usize>,
+    /// Pairs of each key in each of them.
+    counts: Vec<u64>,
+    /// Pairs in each bar.
+    pub(super) bars: Vec<u64>,
+}
+
+impl Refined {
+    /// Pairs of each key in a coarse bin, if it was asked for, ascending by key.
+    pub(super) fn keys(&self, bin: usize) -> Option<impl DoubleEndedIterator<Item = (u32, u64)>> {
+        let slot = self.bins.binary_search(&bin).ok()?;
+        let counts = &self.counts[slot << FINE_BITS..(slot + 1) << FINE_BITS];
+        let first = (bin as u32) << FINE_BITS;
+        Some(counts.iter().enumerate().map(move |(at, count)| (first + at as u32, *count)).filter(|(_, count)| *count > 0))
+    }
+}
+
+/// Counts impostor pairs by key within `bins`, and by `bar` of `bars`.
+pub(super) fn refine(
+    groups: &Groups<'_>,
+    bins: Vec<usize>,
+    bars: usize,
+    bar: impl Fn(f32) -> usize + Sync,
+    impostors: Impostors,
+) -> Refined {
+    const NOT_ASKED: u32 = u32::MAX;
+    let (units, samples) = (groups.units(), Groups::samples(impostors));
+    let mut slots = vec![NOT_ASKED; BINS];
+    bins.iter().enumerate().for_each(|(slot, bin)| slots[*bin] = slot as u32);
+    let start = || (vec![0_u64; bins.len() << FINE_BITS], vec![0_u64; bars], Vec::new());
+    let work = |(counts, bars, buffer): &mut (Vec<u64>, Vec<u64>, Vec<f32>), number: usize| {
+        let unit = &units[number];
+        let own = groups.places(unit.group);
+        runs(groups, unit, own.end..groups.row_at.len(), buffer, |run| {
+            if run.place - own.start >= samples || !groups.are_impostors([unit.group, run.group], impostors) {
+                return;
+            }
+            let theirs = groups.places(run.group);
+            for (_, &similarity) in run.places.zip(run.similarities).take_while(|(at, _)| at - theirs.start < samples) {
+                let key = key(similarity);
+                let slot = slots[bin(key)];
+                if slot != NOT_ASKED {
+                    counts[(slot as usize) << FINE_BITS | (key & ((1 << FINE_BITS) - 1)) as usize] += 1;
+                }
+                bars[bar(similarity)] += 1;
+            }
+        });
+    };
+    let mut found = Refined { counts: vec![0; bins.len() << FINE_BITS], bars: vec![0; bars], bins: bins.clone() };
+    for (counts, bars, _) in share(&units, start, work) {
+        found.counts.iter_mut().zip(counts).for_each(|(sum, more)| *sum += more);
+        found.bars.iter_mut().zip(bars).for_each(|(sum, more)| *sum += more);
+    }
+    found
+}
