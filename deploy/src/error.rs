@@ -247,12 +247,12 @@ pub enum DeployError {
     },
     /// The data are too few for any of the rates.
     #[error(
-        "{impostor} impostor pairs cannot tell a false accept rate of {}; give more people, or a larger --far",
+        "{trials} pairs of people cannot tell a false accept rate of {}; give more people, or a larger --far",
         easiest(far)
     )]
     NoCalibration {
-        /// Pairs of different people.
-        impostor: usize,
+        /// Pairs of two people; those of their pictures are not independent.
+        trials: u64,
         /// Rates asked for.
         far: Vec<f64>,
     },

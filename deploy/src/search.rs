@@ -19,10 +19,18 @@ pub struct Match {
 }
 
 /// Per probe the `k` most similar entries, most similar first, none below `min_similarity`.
-pub fn search(probes: &Embeddings, gallery: &Embeddings, k: usize, min_similarity: Option<f32>) -> Vec<Vec<Match>> {
-    let hits = index::exact::top_k(&probes.values, &gallery.values, gallery.dim, k, min_similarity);
+///
+/// # Errors
+/// If the values do not make whole rows.
+pub fn search(
+    probes: &Embeddings,
+    gallery: &Embeddings,
+    k: usize,
+    min_similarity: Option<f32>,
+) -> Result<Vec<Vec<Match>>, DeployError> {
+    let hits = index::exact::top_k(probes.view()?, gallery.view()?, k, min_similarity);
     let found = |hit: index::Hit| Match { row: hit.row, similarity: hit.similarity, reranked: None };
-    hits.into_iter().map(|hits| hits.into_iter().map(found).collect()).collect()
+    Ok(hits.into_iter().map(|hits| hits.into_iter().map(found).collect()).collect())
 }
 
 /// Per probe the `k` entries of smallest `distance`, nearest first, of those `keep` allows (probe, row).
@@ -47,7 +55,7 @@ pub fn nearest(
         rows.truncate(k);
         let found = |row: usize| Match {
             row,
-            similarity: index::exact::dot(probes.row(probe), gallery.row(row)),
+            similarity: metrics::dot(probes.row(probe), gallery.row(row)),
             reranked: reranked.then_some(distance[row]),
         };
         rows.into_iter().map(found).collect()
@@ -60,7 +68,7 @@ pub fn nearest(
 /// # Errors
 /// If the rows are not of unit length.
 pub fn rerank(probes: &Embeddings, gallery: &Embeddings) -> Result<Matrix, DeployError> {
-    Ok(metrics::rerank(&probes.matrix()?, &gallery.matrix()?, &Rerank::default())?)
+    Ok(metrics::rerank(probes.view()?, gallery.view()?, &Rerank::default())?)
 }
 
 /// Rank-k and mAP of a search by the Market-1501 protocol, over the probes whose identity is known; `None` if nobody's is.
@@ -109,10 +117,11 @@ mod tests {
         let probes = rows(&[[1.0, 0.0]], &[1]);
         let gallery = rows(&[[0.0, 1.0], [1.0, 0.0], [0.6, 0.8], [1.0, 0.0]], &[1, 2, 3, 4]);
         let order = |found: &[Vec<Match>]| found[0].iter().map(|found| found.row).collect::<Vec<_>>();
-        assert_eq!(order(&search(&probes, &gallery, 3, None)), [1, 3, 2]);
-        assert_eq!(order(&search(&probes, &gallery, 9, Some(0.7))), [1, 3]);
-        let distance = metrics::cosine_distance(&probes.matrix().unwrap(), &gallery.matrix().unwrap()).unwrap();
-        assert_eq!(nearest(&distance, &probes, &gallery, 9, false, |_, _| true), search(&probes, &gallery, 9, None));
+        assert_eq!(order(&search(&probes, &gallery, 3, None).unwrap()), [1, 3, 2]);
+        assert_eq!(order(&search(&probes, &gallery, 9, Some(0.7)).unwrap()), [1, 3]);
+        let distance = metrics::cosine_distance(probes.view().unwrap(), gallery.view().unwrap()).unwrap();
+        let found = search(&probes, &gallery, 9, None).unwrap();
+        assert_eq!(nearest(&distance, &probes, &gallery, 9, false, |_, _| true), found);
         assert_eq!(order(&nearest(&distance, &probes, &gallery, 9, true, |_, row| row != 1)), [3, 2, 0]);
     }
 }

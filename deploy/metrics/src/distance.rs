@@ -16,10 +16,7 @@ pub(crate) const BLOCK: usize = 32;
 ///
 /// # Errors
 /// Different `embed_dim`, or a value that is not finite.
-pub fn cosine_distance<'a>(
-    query: impl Into<Rows<'a>>,
-    gallery: impl Into<Rows<'a>>,
-) -> Result<Matrix, MetricsError> {
+pub fn cosine_distance<'a>(query: impl Into<Rows<'a>>, gallery: impl Into<Rows<'a>>) -> Result<Matrix, MetricsError> {
     let (query, gallery) = (query.into(), gallery.into());
     check_comparable(query, gallery)?;
     let width = gallery.rows();

@@ -68,8 +68,10 @@ impl Roc {
         check(impostor, "impostor similarities")?;
         let kinds = [(genuine, true), (impostor, false)];
         let count = |kind: bool| [u64::from(!kind), u64::from(kind)];
-        let mut all: Vec<(f32, [u64; 2])> =
-            kinds.into_iter().flat_map(|(values, kind)| values.iter().map(move |value| (*value, count(kind)))).collect();
+        let mut all: Vec<(f32, [u64; 2])> = kinds
+            .into_iter()
+            .flat_map(|(values, kind)| values.iter().map(move |value| (*value, count(kind))))
+            .collect();
         all.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
         Ok(Self::weighted(all.into_iter()))
     }

@@ -19,12 +19,15 @@ const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:66rem;mar
 
 /// Lines of name and value, as the table and the page show them.
 fn lines(report: &VerificationReport) -> Vec<[String; 2]> {
-    let VerificationReport { samples, identities, genuine, impostor, eer, at_eer, .. } = report;
+    let VerificationReport { samples, identities, distractors, trials, genuine, impostor, eer, at_eer, .. } = report;
     let mut lines = Vec::new();
     let mut line = |name: &str, value: String| lines.push([name.to_owned(), value]);
+    let nobody = if *distractors > 0 { format!(" and {distractors} distractors") } else { String::new() };
     line(
         "compared",
-        format!("{samples} rows of {identities} identities: {genuine} genuine pairs, {impostor} impostor pairs"),
+        format!(
+            "{samples} rows of {identities} identities{nobody}: {genuine} genuine pairs, {impostor} impostor pairs"
+        ),
     );
     let between = |interval: Option<Interval>| {
         interval
@@ -36,7 +39,7 @@ fn lines(report: &VerificationReport) -> Vec<[String; 2]> {
     line("AUC", percent(report.auc, report.auc_interval));
     for TarAtFar { target, point, interval, below_resolution } in &report.tar {
         let at = match (below_resolution, point.threshold.is_finite()) {
-            (true, _) => format!("; {impostor} impostor pairs cannot tell such a rate"),
+            (true, _) => format!("; {} pairs of identities cannot tell such a rate", trials.impostor),
             (false, true) => format!(", at similarity {:.4}", point.threshold),
             (false, false) => "; the most similar pair is an impostor's".to_owned(),
         };
@@ -171,7 +174,7 @@ mod tests {
     fn the_table_says_what_cannot_be_told() {
         let table = table(&report());
         assert!(table.contains("9 rows of 3 identities: 9 genuine pairs, 27 impostor pairs"), "{table}");
-        assert!(table.contains("27 impostor pairs cannot tell such a rate"), "{table}");
+        assert!(table.contains("3 pairs of identities cannot tell such a rate"), "{table}");
         assert!(table.starts_with("compared") && table.contains("EER ") && table.contains("Rank-1, leave one out"));
     }
 }

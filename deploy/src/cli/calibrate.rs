@@ -26,15 +26,15 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<ExitCode, DeployError> {
     let mut thresholds = Vec::new();
     for one in &report.tar {
         if one.below_resolution || !one.point.threshold.is_finite() {
-            let pairs = report.impostor;
-            eprintln!("warning: {pairs} impostor pairs cannot tell a false accept rate of {}: left out", one.target);
+            let pairs = report.trials.impostor;
+            eprintln!("warning: {pairs} pairs of people cannot tell a false accept rate of {}: left out", one.target);
             continue;
         }
         let similarity = f64::from(one.point.threshold);
         thresholds.push(Threshold { similarity, far: one.point.far, tar: one.point.tar });
     }
     if thresholds.is_empty() {
-        return Err(DeployError::NoCalibration { impostor: report.impostor, far: args.far.clone() });
+        return Err(DeployError::NoCalibration { trials: report.trials.impostor, far: args.far.clone() });
     }
     match &args.model.run.contract {
         Some(given) => write_given(given, &thresholds)?,

@@ -70,11 +70,11 @@ fn evaluate(
     let skipped = query.skipped.count + gallery.skipped.count;
     let (query, gallery) = (query.embeddings, gallery.embeddings);
 
-    let spread = metrics::spread(&gallery.matrix()?);
+    let spread = metrics::spread(gallery.view()?);
     warn_when_collapsed(&spread);
     let distance = match args.rerank {
         true => search::rerank(&query, &gallery)?,
-        false => metrics::cosine_distance(&query.matrix()?, &gallery.matrix()?)?,
+        false => metrics::cosine_distance(query.view()?, gallery.view()?)?,
     };
     let label = |picture: &Picture| Label { identity: picture.identity, camera: picture.camera };
     let query_labels: Vec<Label> = query.pictures.iter().map(label).collect();

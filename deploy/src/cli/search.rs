@@ -67,14 +67,14 @@ pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
         eprintln!("note: {themselves} probes are in the gallery and will match themselves");
     }
 
-    let spread = metrics::spread(&entries.matrix()?);
+    let spread = metrics::spread(entries.view()?);
     warn_when_collapsed(&spread);
 
     let k = args.top_k.get();
     let pairs = probes.pictures.len().saturating_mul(entries.pictures.len());
     let distance = match args.rerank {
         true => Some(search::rerank(&probes, &entries)?),
-        false if pairs <= SUMMARY_PAIRS => Some(metrics::cosine_distance(&probes.matrix()?, &entries.matrix()?)?),
+        false if pairs <= SUMMARY_PAIRS => Some(metrics::cosine_distance(probes.view()?, entries.view()?)?),
         false => None,
     };
     let matches = match &distance {
@@ -85,7 +85,7 @@ pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
             }
             matches
         }
-        _ => search::search(&probes, &entries, k, args.min_similarity),
+        _ => search::search(&probes, &entries, k, args.min_similarity)?,
     };
     let summary =
         distance.map(|distance| search::summary(&distance, &probes.pictures, &entries.pictures)).transpose()?;

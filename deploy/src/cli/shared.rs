@@ -188,10 +188,10 @@ pub(super) fn compare(
     measured: &VerificationOptions,
 ) -> Result<(VerificationReport, usize), DeployError> {
     let Collected { embeddings, skipped } = collect(model, rows, what, options)?;
-    let matrix = embeddings.matrix()?;
-    warn_when_collapsed(&metrics::spread(&matrix));
+    let rows = embeddings.view()?;
+    warn_when_collapsed(&metrics::spread(rows));
     let labels: Vec<i64> = embeddings.pictures.iter().map(|picture| picture.identity).collect();
-    Ok((verification::evaluate(&matrix, &labels, measured)?, skipped.count))
+    Ok((verification::evaluate(rows, &labels, measured)?, skipped.count))
 }
 
 pub(super) fn warn_when_collapsed(spread: &metrics::Spread) {

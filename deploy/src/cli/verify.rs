@@ -7,7 +7,6 @@ use serde_json::json;
 use super::args::{FactsFormat, VerifyArgs};
 use super::shared::{embed_row, named_row, open, print, print_json};
 use crate::explain::explain;
-use crate::index::exact::dot;
 use crate::{DeployError, gallery};
 
 pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode, DeployError> {
@@ -30,7 +29,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode, DeployError> {
     let explained =
         args.explain.as_ref().map(|folder| explain(&model, &row, &args.one.identity, folder)).transpose()?;
     let probe = embed_row(&model, &args.one, &row)?;
-    let similarity = theirs.iter().map(|at| dot(probe.row(0), enrolled.row(*at))).fold(f32::MIN, f32::max);
+    let similarity = theirs.iter().map(|at| metrics::dot(probe.row(0), enrolled.row(*at))).fold(f32::MIN, f32::max);
     let matches = f64::from(similarity) >= threshold;
     match args.format {
         FactsFormat::Json => print_json(&json!({

@@ -67,12 +67,12 @@ impl Embeddings {
         &self.values[row * self.dim..][..self.dim]
     }
 
-    /// The rows as a matrix of the metrics.
+    /// All rows, borrowed.
     ///
     /// # Errors
     /// If the values do not make whole rows.
-    pub fn matrix(&self) -> Result<metrics::Matrix, DeployError> {
-        Ok(metrics::Matrix::new(self.values.clone(), self.pictures.len(), self.dim)?)
+    pub fn view(&self) -> Result<metrics::Rows<'_>, DeployError> {
+        Ok(metrics::Rows::new(&self.values, self.pictures.len(), self.dim)?)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
+use metrics::Rows;
 use rayon::prelude::*;
 
 use super::{Hit, best_first};
@@ -64,6 +65,9 @@ impl Best {
     }
 }
 
+/// Probes that are compared with a block at a time.
+const PROBES: usize = 32;
+
 /// The `k` rows nearest to each probe, best first, rows of equal similarity in their order.
 ///
 /// # Shapes
@@ -71,20 +75,25 @@ impl Best {
 /// - returns: per probe at most `k` hits with a similarity of at least `min_similarity`
 ///
 /// # Panics
-/// If `dim` is 0 or a length is no multiple of it.
-pub fn top_k(probes: &[f32], gallery: &[f32], dim: usize, k: usize, min_similarity: Option<f32>) -> Vec<Vec<Hit>> {
-    assert!(dim > 0 && probes.len().is_multiple_of(dim) && gallery.len().is_multiple_of(dim), "whole rows of {dim}");
-    let empty = || probes.chunks_exact(dim).map(|_| Best::new(k)).collect::<Vec<_>>();
-    let block_rows = (BLOCK / dim).max(1);
-    let best = gallery
-        .par_chunks(block_rows * dim)
-        .enumerate()
-        .fold(empty, |mut best, (block, rows)| {
-            for (best, probe) in best.iter_mut().zip(probes.chunks_exact(dim)) {
-                for (row, values) in rows.chunks_exact(dim).enumerate() {
-                    let similarity = dot(probe, values);
-                    if min_similarity.is_none_or(|min| similarity >= min) {
-                        best.offer(Hit { row: block * block_rows + row, similarity });
+/// If the rows of the two differ in length.
+pub fn top_k(probes: Rows<'_>, gallery: Rows<'_>, k: usize, min_similarity: Option<f32>) -> Vec<Vec<Hit>> {
+    let empty = || (0..probes.rows()).map(|_| Best::new(k)).collect::<Vec<_>>();
+    let block_rows = (BLOCK / gallery.cols().max(1)).max(1);
+    let best = (0..gallery.rows().div_ceil(block_rows))
+        .into_par_iter()
+        .fold(empty, |mut best, block| {
+            let rows = block * block_rows..gallery.rows().min((block + 1) * block_rows);
+            let values = gallery.slice(rows.clone());
+            let mut similarities = vec![0.0; PROBES.min(probes.rows()) * rows.len()];
+            for first in (0..probes.rows()).step_by(PROBES) {
+                let some = first..probes.rows().min(first + PROBES);
+                let similarities = &mut similarities[..some.len() * rows.len()];
+                metrics::products(probes.slice(some.clone()), values, similarities);
+                for (best, similarities) in best[some].iter_mut().zip(similarities.chunks_exact(rows.len())) {
+                    for (row, &similarity) in rows.clone().zip(similarities.iter()) {
+                        if min_similarity.is_none_or(|min| similarity >= min) {
+                            best.offer(Hit { row, similarity });
+                        }
                     }
                 }
             }
@@ -92,19 +101,6 @@ pub fn top_k(probes: &[f32], gallery: &[f32], dim: usize, k: usize, min_similari
         })
         .reduce(empty, |a, b| a.into_iter().zip(b).map(|(a, b)| a.merge(b)).collect());
     best.into_iter().map(Best::ranked).collect()
-}
-
-/// Dot product. Sixteen sums side by side let the compiler use vector registers, always in the same order.
-pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0.0f32; 16];
-    let (blocks_a, blocks_b) = (a.chunks_exact(16), b.chunks_exact(16));
-    let rest: f32 = blocks_a.remainder().iter().zip(blocks_b.remainder()).map(|(a, b)| a * b).sum();
-    for (a, b) in blocks_a.zip(blocks_b) {
-        for lane in 0..16 {
-            sums[lane] += a[lane] * b[lane];
-        }
-    }
-    sums.iter().sum::<f32>() + rest
 }
 
 #[cfg(test)]
@@ -115,33 +111,66 @@ mod tests {
         contract::embedding::embed(&contract::fill::fill(&format!("input.{name}"), &[rows, dim]), &[], dim, 1)
     }
 
+    fn rows(values: &[f32], dim: usize) -> Rows<'_> {
+        Rows::new(values, values.len() / dim, dim).unwrap()
+    }
+
+    /// The plain sum in double precision: an oracle that shares no code with what it judges.
+    fn plain(a: &[f32], b: &[f32]) -> f64 {
+        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    }
+
     #[test]
     fn equals_a_full_sort() {
-        for dim in [1, 7, 64, 100] {
+        // Lengths with every kind of tail behind whole registers.
+        for dim in [1, 3, 7, 18, 20, 64, 100] {
             let (probes, mut gallery) = (unit_rows("probes", 5, dim), unit_rows("gallery", 3000, dim));
             // Duplicates far apart: ties are broken by row, not by thread.
             let first = gallery[..dim].to_vec();
             for row in [17, 1500, 2999] {
                 gallery[row * dim..][..dim].copy_from_slice(&first);
             }
-            for k in [1, 10, 5000] {
-                let found = top_k(&probes, &gallery, dim, k, None);
-                for (probe, found) in probes.chunks_exact(dim).zip(found) {
-                    let rows = gallery.chunks_exact(dim).enumerate();
-                    let mut all: Vec<_> = rows.map(|(row, v)| Hit { row, similarity: dot(probe, v) }).collect();
-                    all.sort_by(best_first);
-                    all.truncate(k);
-                    assert_eq!(found, all, "dim {dim}, k {k}");
+            let all: Vec<Vec<Hit>> = top_k(rows(&probes, dim), rows(&gallery, dim), 5000, None);
+            for (probe, found) in probes.chunks_exact(dim).zip(&all) {
+                assert_eq!(found.len(), 3000);
+                for Hit { row, similarity } in found {
+                    let wanted = plain(probe, &gallery[row * dim..][..dim]);
+                    assert!((f64::from(*similarity) - wanted).abs() < 1e-6, "dim {dim}: {similarity}, {wanted}");
                 }
+                assert!(found.is_sorted_by(|a, b| best_first(a, b) == Ordering::Less), "dim {dim}");
+                let mut seen: Vec<usize> = found.iter().map(|hit| hit.row).collect();
+                seen.sort_unstable();
+                assert!(seen.into_iter().eq(0..3000), "every row once");
+                let twins: Vec<usize> =
+                    found.iter().map(|hit| hit.row).filter(|row| [0, 17, 1500, 2999].contains(row)).collect();
+                assert_eq!(twins, [0, 17, 1500, 2999]);
+            }
+            for k in [1, 10] {
+                let few = top_k(rows(&probes, dim), rows(&gallery, dim), k, None);
+                assert!(few.iter().zip(&all).all(|(few, all)| few[..] == all[..k]), "dim {dim}, k {k}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_probe_finds_the_same_bits_alone_and_in_a_crowd() {
+        let (probes, gallery) = (unit_rows("probes", 70, 19), unit_rows("gallery", 333, 19));
+        let crowd = top_k(rows(&probes, 19), rows(&gallery, 19), 9, None);
+        for (probe, crowd) in probes.chunks_exact(19).zip(crowd) {
+            let alone = top_k(rows(probe, 19), rows(&gallery, 19), 9, None).swap_remove(0);
+            assert_eq!(alone, crowd);
+            for hit in alone {
+                assert_eq!(hit.similarity, metrics::dot(probe, &gallery[hit.row * 19..][..19]));
             }
         }
     }
 
     #[test]
     fn threshold_is_inclusive_and_empty_galleries_have_no_hits() {
-        let hits = top_k(&[1.0, 0.0], &[1.0, 0.0, 0.0, 1.0, 0.5, 0.5], 2, 9, Some(0.5));
+        let (probe, gallery) = ([1.0, 0.0], [1.0, 0.0, 0.0, 1.0, 0.5, 0.5]);
+        let hits = top_k(rows(&probe, 2), rows(&gallery, 2), 9, Some(0.5));
         assert_eq!(hits[0].iter().map(|hit| hit.row).collect::<Vec<_>>(), [0, 2]);
-        assert_eq!(top_k(&[1.0, 0.0], &[], 2, 9, None), [vec![]]);
-        assert_eq!(top_k(&[1.0, 0.0], &[1.0, 0.0], 2, 0, None), [vec![]]);
+        assert_eq!(top_k(rows(&probe, 2), rows(&[], 2), 9, None), [vec![]]);
+        assert_eq!(top_k(rows(&probe, 2), rows(&probe, 2), 0, None), [vec![]]);
     }
 }

@@ -236,8 +236,7 @@ pub(super) fn interval(mut values: Vec<f64>, identities: usize) -> Option<Interv
     values.sort_by(f64::total_cmp);
     let quantile = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
     let unseen = unseen(identities);
-    (!values.is_empty())
-        .then(|| Interval { low: quantile(0.025).min(1.0 - unseen), high: quantile(0.975).max(unseen) })
+    (!values.is_empty()).then(|| Interval { low: quantile(0.025).min(1.0 - unseen), high: quantile(0.975).max(unseen) })
 }
 
 /// The rate of an event that may, at 97.5 % confidence, still exist when none of `trials` independent trials showed it

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-use super::bootstrap::{Draws, Drawing};
+use super::bootstrap::{Drawing, Draws};
 use super::groups::{Groups, Impostors, Unit};
 use super::keys::{BINS, FINE_BITS, Sorted, bin, key};
 use crate::distance::products;
@@ -272,7 +272,13 @@ impl Refined {
         let slot = self.bins.binary_search(&bin).ok()?;
         let counts = &self.counts[slot << FINE_BITS..(slot + 1) << FINE_BITS];
         let first = (bin as u32) << FINE_BITS;
-        Some(counts.iter().enumerate().map(move |(at, count)| (first + at as u32, *count)).filter(|(_, count)| *count > 0))
+        Some(
+            counts
+                .iter()
+                .enumerate()
+                .map(move |(at, count)| (first + at as u32, *count))
+                .filter(|(_, count)| *count > 0),
+        )
     }
 }
 

@@ -99,10 +99,7 @@ impl<'a> Groups<'a> {
     pub(super) fn units(&self) -> Vec<Unit> {
         let units = |group: usize| {
             let places = self.places(group);
-            places.clone().step_by(UNIT).map(move |first| Unit {
-                group,
-                places: first..places.end.min(first + UNIT),
-            })
+            places.clone().step_by(UNIT).map(move |first| Unit { group, places: first..places.end.min(first + UNIT) })
         };
         (0..self.len()).flat_map(units).collect()
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::bootstrap::{Draws, Drawn, Interval, interval};
+use super::bootstrap::{Drawn, Draws, Interval, interval};
 use super::compare::{self, Genuine, Impostor, Refined};
 use super::groups::{Groups, Impostors};
 use super::identification::{Identification, identify};
