@@ -6,7 +6,7 @@ mod pickle;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
@@ -21,9 +21,6 @@ const WRAPPERS: [&str; 5] = ["state_dict", "model_state_dict", "model", "net", "
 
 /// Largest weights file we read, in bytes.
 const MAX_FILE: u64 = 8 << 30;
-
-/// Largest pickle we look into, in bytes: keys and shapes only, the tensors lie beside it.
-const MAX_PICKLE: u64 = 256 << 20;
 
 /// Why weights cannot be read or used.
 #[derive(Debug, thiserror::Error)]
@@ -45,13 +42,35 @@ pub enum WeightsError {
         /// What the reader said.
         reason: String,
     },
-    /// The pickle names a function that runs code. Nothing was run.
-    #[error("`{}` wants to call `{call}`; weights are read as data only and such a file is refused", path.display())]
+    /// The pickle names a class or function that no state dictionary needs. Nothing was run.
+    #[error(
+        "`{}` names `{name}`, which no state dictionary needs; weights are read as data only, so it is refused. In \
+         PyTorch, `torch.save(model.state_dict(), \"weights.pth\")` saves the weights alone",
+        path.display()
+    )]
     Code {
         /// The file.
         path: PathBuf,
-        /// The function.
-        call: String,
+        /// The class or function.
+        name: String,
+    },
+    /// A TorchScript archive: a program with weights, not a state dictionary.
+    #[error(
+        "`{}` is a TorchScript archive; in PyTorch, `torch.save(torch.jit.load(\"{0}\").state_dict(), \"weights.pth\")` \
+         saves its weights alone",
+        path.display()
+    )]
+    TorchScript {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A weight is NaN or infinite.
+    #[error("`{}` holds a weight that is not finite: `{key}`", path.display())]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The first such tensor.
+        key: String,
     },
     /// The file is of another network, or of this one in another shape.
     #[error("`{}` does not fit {network}: {report}", path.display())]
@@ -259,7 +278,12 @@ impl StateDict {
     /// See [`WeightsError`].
     pub fn read(path: &Path) -> Result<Self, WeightsError> {
         let unreadable = |source| WeightsError::Read { path: path.to_owned(), source };
-        let size = std::fs::metadata(path).map_err(unreadable)?.len();
+        let facts = std::fs::metadata(path).map_err(unreadable)?;
+        if !facts.is_file() {
+            // Opening a pipe would wait for ever.
+            return Err(unreadable(std::io::Error::other("it is not a regular file")));
+        }
+        let size = facts.len();
         let format = |reason: String| WeightsError::Format { path: path.to_owned(), reason };
         if size > MAX_FILE {
             return Err(format(format!("{size} bytes, {MAX_FILE} allowed")));
@@ -277,6 +301,9 @@ impl StateDict {
         let unwrapped = unwrap(tensors);
         if unwrapped.tensors.is_empty() {
             return Err(format("it holds no tensors".into()));
+        }
+        if let Some(key) = unwrapped.first_not_finite() {
+            return Err(WeightsError::NotFinite { path: path.to_owned(), key: key.to_owned() });
         }
         Ok(unwrapped)
     }
@@ -413,10 +440,7 @@ fn from_safetensors(bytes: &[u8]) -> Result<BTreeMap<String, TensorData>, String
 fn from_pytorch(path: &Path) -> Result<BTreeMap<String, TensorData>, WeightsError> {
     let format = |reason: String| WeightsError::Format { path: path.to_owned(), reason };
     // Looked at before the tensors: a file that wants to run code is refused whatever else it holds.
-    let pickles = pickles(path).map_err(|source| WeightsError::Read { path: path.to_owned(), source })?;
-    if let Some(call) = pickles.iter().find_map(|pickle| pickle::dangerous(pickle, PICKLES)) {
-        return Err(WeightsError::Code { path: path.to_owned(), call });
-    }
+    check_pickles(path)?;
     let reader = PytorchReader::new(path).map_err(|error| format(error.to_string()))?;
     let mut tensors = BTreeMap::new();
     for (key, tensor) in reader.into_tensors() {
@@ -438,22 +462,53 @@ fn canonical(data: TensorData) -> TensorData {
 /// Pickles one after another in files older than PyTorch 1.6: magic number, version, machine, weights, storage keys.
 const PICKLES: usize = 5;
 
-/// The pickled part of a PyTorch file: entries of a zip or tar archive, or the file itself.
-fn pickles(path: &Path) -> std::io::Result<Vec<Vec<u8>>> {
-    let start = |file: &mut dyn Read| {
+/// Entries of the archives that PyTorch wrote before 0.1.10 that begin with a pickle.
+const TAR_PICKLES: [&str; 4] = ["sys_info", "storages", "tensors", "pickle"];
+
+/// Refuses a file whose pickles name what no state dictionary needs. One entry of an archive at a time is in memory,
+/// and only those that are loaded.
+fn check_pickles(path: &Path) -> Result<(), WeightsError> {
+    let unreadable = |source| WeightsError::Read { path: path.to_owned(), source };
+    let check = |entry: &mut dyn Read, count: usize, whole: bool| {
         let mut bytes = Vec::new();
-        file.take(MAX_PICKLE).read_to_end(&mut bytes).map(|_| bytes)
+        entry.take(pickle::MAX_PICKLE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        if whole && bytes.len() as u64 > pickle::MAX_PICKLE {
+            let reason = format!("its pickle has more than the {} bytes that are allowed", pickle::MAX_PICKLE);
+            return Err(WeightsError::Format { path: path.to_owned(), reason });
+        }
+        match pickle::refused(&bytes, count) {
+            Some(name) => Err(WeightsError::Code { path: path.to_owned(), name }),
+            None => Ok(()),
+        }
     };
-    let Ok(mut archive) = zip::ZipArchive::new(File::open(path)?) else {
-        return Ok(vec![start(&mut File::open(path)?)?]);
-    };
-    let mut pickles = Vec::new();
-    for index in 0..archive.len() {
-        // Damage is reported by the reader of the tensors.
-        let Ok(mut entry) = archive.by_index(index) else { continue };
-        if entry.name().is_ok_and(|name| name.ends_with(".pkl")) {
-            pickles.extend(start(&mut entry).ok());
+    let mut file = File::open(path).map_err(unreadable)?;
+    if let Ok(mut archive) = zip::ZipArchive::new(&file) {
+        if archive.file_names().any(|name| name.is_ok_and(|name| name.ends_with("/constants.pkl"))) {
+            return Err(WeightsError::TorchScript { path: path.to_owned() });
+        }
+        for index in 0..archive.len() {
+            // Damage is reported by the reader of the tensors.
+            let Ok(mut entry) = archive.by_index(index) else { continue };
+            if entry.name().is_ok_and(|name| name.ends_with("data.pkl")) {
+                check(&mut entry, 1, true)?;
+            }
+        }
+        return Ok(());
+    }
+    let mut archive = tar::Archive::new(&file);
+    let entries = archive.entries().into_iter().flatten().map_while(Result::ok);
+    let mut any = false;
+    for mut entry in entries {
+        let name = entry.path().map(|name| name.to_string_lossy().trim_start_matches("./").to_owned());
+        if name.is_ok_and(|name| TAR_PICKLES.contains(&name.as_str())) {
+            any = true;
+            check(&mut entry, 1, false)?;
         }
     }
-    Ok(pickles)
+    if any {
+        return Ok(());
+    }
+    // The pickles are the start of the file, the tensors its rest.
+    file.rewind().map_err(unreadable)?;
+    check(&mut file, PICKLES, false)
 }

@@ -1,62 +1,115 @@
-//! What a pickle wants to call, found by walking over its operations; nothing is built and nothing is run.
+//! Which classes and functions a pickle names, found by walking over its operations; nothing is built and nothing is
+//! run.
 //!
-//! The reader of weights never calls anything either, and ignores calls it does not know wherever they do not matter to a
-//! tensor. A file that names a function which runs code is refused all the same: it was made to harm another reader.
+//! The reader of weights never calls anything either. A file that names what no state dictionary needs is refused all
+//! the same: it was made to harm another reader, or holds something else than weights. The list is one of what is
+//! allowed, as that of `torch.load(weights_only=True)`.
 
 use std::collections::HashMap;
 
-/// Python modules whose functions no weights file has any business calling.
-const DANGEROUS: [&str; 16] = [
-    "os",
-    "posix",
-    "nt",
-    "subprocess",
-    "sys",
-    "shutil",
-    "socket",
-    "pty",
-    "runpy",
-    "importlib",
-    "ctypes",
-    "code",
-    "builtins",
-    "__builtin__",
-    "webbrowser",
-    "pickle",
+/// Largest pickle, in bytes: keys and shapes only, the tensors lie beside it.
+pub(super) const MAX_PICKLE: u64 = 64 << 20;
+
+/// Most objects that a pickle may number for later use. A tensor needs about ten.
+const MAX_MEMO: usize = 1 << 20;
+
+/// What state dictionaries and the settings beside them are made of. A name that ends in `*` stands for all that begin
+/// so, one that begins with `*` for all that end so.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("collections", &["OrderedDict", "defaultdict", "Counter"]),
+    ("torch._utils", &["_rebuild_*"]),
+    ("torch._tensor", &["_rebuild_from_type_v2"]),
+    ("torch.nn.parameter", &["Parameter", "Buffer"]),
+    ("torch.storage", &["*Storage"]),
+    ("torch.cuda", &["*Storage"]),
+    ("torch.torch_version", &["TorchVersion"]),
+    ("torch.serialization", &["_get_layout"]),
+    (
+        "torch",
+        &[
+            "*Storage", "*Tensor", "Size", "device", "float*", "bfloat16", "half", "double", "int*", "uint*", "short",
+            "long", "bool", "complex*", "strided",
+        ],
+    ),
+    ("numpy", &["dtype", "ndarray", "float*", "int*", "uint*", "bool*", "str_"]),
+    ("numpy.dtypes", &["*DType"]),
+    ("numpy.core.multiarray", &["scalar", "_reconstruct"]),
+    ("numpy._core.multiarray", &["scalar", "_reconstruct"]),
+    ("argparse", &["Namespace"]),
+    ("types", &["SimpleNamespace"]),
+    ("datetime", &["*"]),
+    ("pathlib", &["*Path"]),
+    ("pathlib._local", &["*Path"]),
+    // How protocol 2 writes bytes, and plain objects.
+    ("_codecs", &["encode"]),
+    ("copy_reg", &["_reconstructor"]),
+    ("copyreg", &["_reconstructor"]),
+    ("__builtin__", BUILTINS),
+    ("builtins", BUILTINS),
 ];
 
 /// Built-in types, which hold data and run nothing.
-const DATA: [&str; 12] =
-    ["set", "frozenset", "list", "dict", "tuple", "bytearray", "bytes", "complex", "int", "float", "bool", "object"];
+const BUILTINS: &[&str] = &[
+    "set",
+    "frozenset",
+    "list",
+    "dict",
+    "tuple",
+    "bytearray",
+    "bytes",
+    "str",
+    "unicode",
+    "complex",
+    "int",
+    "long",
+    "float",
+    "bool",
+    "object",
+    "slice",
+    "range",
+    "NoneType",
+];
 
-/// The first dangerous function or class that the pickles at the start of `bytes` name: up to `count` of them, one after another.
-/// Operations that are damaged end the walk; what the reader of weights makes of them is its matter.
-pub(crate) fn dangerous(bytes: &[u8], count: usize) -> Option<String> {
-    let mut walk = Walk { rest: bytes, strings: Vec::new(), on_top: false, memo: HashMap::new() };
+fn is_allowed(module: &str, name: &str) -> bool {
+    ALLOWED.iter().filter(|(known, _)| *known == module).flat_map(|(_, names)| *names).any(|known| {
+        match (known.strip_prefix('*'), known.strip_suffix('*')) {
+            (Some(end), _) => name.ends_with(end),
+            (None, Some(start)) => name.starts_with(start),
+            (None, None) => name == *known,
+        }
+    })
+}
+
+/// The first class or function that the pickles at the start of `bytes` name and that no state dictionary needs: of up
+/// to `count` pickles, one after another. Operations that are damaged end the walk; the reader of weights reports them.
+///
+/// Memory is bounded by [`MAX_MEMO`], whatever `bytes` are.
+pub(super) fn refused(bytes: &[u8], count: usize) -> Option<String> {
+    let mut walk = Walk { rest: bytes, recent: [None, None], memo: HashMap::new() };
     for _ in 0..count {
         loop {
             match walk.step() {
-                Some(Step::Name(module, name)) if is_dangerous(&module, &name) => {
+                Some(Step::Name(module, name)) if !is_allowed(&module, &name) => {
                     return Some(format!("{module}.{name}"));
                 }
+                Some(Step::Computed) => return Some("a name that the file computes".into()),
                 Some(Step::Stop) => break,
                 Some(_) => {}
                 None => return None,
             }
         }
+        // Numbers begin anew with each pickle.
+        walk.memo.clear();
     }
     None
-}
-
-fn is_dangerous(module: &str, name: &str) -> bool {
-    let root = module.split('.').next().unwrap_or_default();
-    DANGEROUS.contains(&root) && !(root.contains("builtin") && DATA.contains(&name))
 }
 
 /// What one operation does, as far as it matters here.
 enum Step {
     /// Names a function or class: module and name.
     Name(String, String),
+    /// Names one by strings that were not pushed just before: no pickler writes that.
+    Computed,
     /// Ends a pickle.
     Stop,
     /// Anything else.
@@ -65,12 +118,10 @@ enum Step {
 
 struct Walk<'a> {
     rest: &'a [u8],
-    /// Strings in the order in which they were put on the stack; the last two are what `STACK_GLOBAL` takes.
-    strings: Vec<String>,
-    /// Whether the last of them is on top of the stack.
-    on_top: bool,
-    /// What was remembered, by number: a string, or something else.
-    memo: HashMap<u64, Option<String>>,
+    /// The two strings pushed last, if nothing else was done since but to number them: what `STACK_GLOBAL` takes.
+    recent: [Option<&'a [u8]>; 2],
+    /// What was numbered: a string, or something else.
+    memo: HashMap<u64, Option<&'a [u8]>>,
 }
 
 impl<'a> Walk<'a> {
@@ -84,59 +135,66 @@ impl<'a> Walk<'a> {
         Some(self.take(bytes)?.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
     }
 
-    fn line(&mut self) -> Option<String> {
+    fn line(&mut self) -> Option<&'a [u8]> {
         let end = self.rest.iter().position(|byte| *byte == b'\n')?;
-        let line = self.take(end as u64 + 1)?;
-        Some(String::from_utf8_lossy(&line[..end]).into_owned())
+        Some(&self.take(end as u64 + 1)?[..end])
     }
 
     fn string(&mut self, length: u64) -> Option<Step> {
-        let text = String::from_utf8_lossy(self.take(length)?).into_owned();
-        self.push(text)
+        let text = self.take(length)?;
+        Some(self.push(text))
     }
 
-    fn push(&mut self, text: String) -> Option<Step> {
-        self.strings.push(text);
-        self.on_top = true;
-        Some(Step::Other)
+    fn push(&mut self, text: &'a [u8]) -> Step {
+        self.recent = [self.recent[1], Some(text)];
+        Step::Other
     }
 
     fn remember(&mut self, number: u64) -> Option<Step> {
-        let text = self.strings.last().filter(|_| self.on_top).cloned();
-        self.memo.insert(number, text);
-        Some(Step::Other)
+        self.memo.insert(number, self.recent[1]);
+        (self.memo.len() <= MAX_MEMO).then_some(Step::Other)
     }
 
     fn recall(&mut self, number: u64) -> Option<Step> {
-        match self.memo.get(&number).cloned().flatten() {
-            Some(text) => self.push(text),
-            None => Some(Step::Other),
+        match self.memo.get(&number).copied().flatten() {
+            Some(text) => Some(self.push(text)),
+            None => {
+                self.recent = [None, None];
+                Some(Step::Other)
+            }
         }
     }
 
     /// One operation of the protocols 0 to 5; none at the end, or when it is not one.
     fn step(&mut self) -> Option<Step> {
         let [operation, ..] = *self.take(1)? else { return None };
-        let remembers = matches!(operation, b'q' | b'r' | b'p' | 0x94);
-        self.on_top &= remembers;
+        // Strings push themselves, memo operations leave them on top, everything else covers or takes them.
+        if !matches!(
+            operation,
+            b'U' | b'T' | b'X' | b'S' | b'V' | 0x8c | 0x8d | b'q' | b'r' | b'p' | 0x94 | b'h' | b'j' | b'g' | 0x93
+        ) {
+            self.recent = [None, None];
+        }
         let skip = |walk: &mut Self, count| walk.take(count).map(|_| Step::Other);
         match operation {
             b'.' => Some(Step::Stop),
             // GLOBAL, INST.
-            b'c' | b'i' => Some(Step::Name(self.line()?, self.line()?)),
+            b'c' | b'i' => Some(Step::Name(text(self.line()?), text(self.line()?))),
             // STACK_GLOBAL.
-            0x93 => {
-                let name = self.strings.pop()?;
-                let module = self.strings.last()?.clone();
-                Some(Step::Name(module, name))
-            }
+            0x93 => Some(match std::mem::take(&mut self.recent) {
+                [Some(module), Some(name)] => Step::Name(text(module), text(name)),
+                _ => Step::Computed,
+            }),
             // Strings, bytes and long numbers, by the size of their length.
             b'U' | 0x8c => self.number(1).and_then(|length| self.string(length)),
             b'T' | b'X' => self.number(4).and_then(|length| self.string(length)),
             0x8d => self.number(8).and_then(|length| self.string(length)),
             b'S' | b'V' => {
                 let line = self.line()?;
-                self.push(line.trim_matches(['\'', '"']).to_owned())
+                let quote = |byte: &u8| matches!(byte, b'\'' | b'"');
+                let start = line.iter().position(|byte| !quote(byte)).unwrap_or(line.len());
+                let end = line.iter().rposition(|byte| !quote(byte)).map_or(start, |last| last + 1);
+                Some(self.push(&line[start..end]))
             }
             b'C' | 0x8a => self.number(1).and_then(|length| skip(self, length)),
             b'B' | 0x8b => self.number(4).and_then(|length| skip(self, length)),
@@ -148,11 +206,11 @@ impl<'a> Walk<'a> {
             b'h' => self.number(1).and_then(|number| self.recall(number)),
             b'j' => self.number(4).and_then(|number| self.recall(number)),
             b'p' => {
-                let number = self.line()?.parse().ok()?;
+                let number = text(self.line()?).parse().ok()?;
                 self.remember(number)
             }
             b'g' => {
-                let number = self.line()?.parse().ok()?;
+                let number = text(self.line()?).parse().ok()?;
                 self.recall(number)
             }
             // Fixed sizes.
@@ -191,6 +249,10 @@ impl<'a> Walk<'a> {
     }
 }
 
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,10 +265,10 @@ mod tests {
             b"\x80\x02}q\x00X\x01\x00\x00\x00aq\x01cposix\nsystem\nq\x02X\x02\x00\x00\x00idq\x03\x85q\x04Rq\x05s.";
         let four = b"\x80\x04\x95$\x00\x00\x00\x00\x00\x00\x00}\x94\x8c\x01a\x94\x8c\x05posix\x94\x8c\x06system\x94\x93\x94\x8c\x02id\x94\x85\x94R\x94s.";
         for pickle in [&zero[..], &two[..], &four[..]] {
-            assert_eq!(dangerous(pickle, 1).as_deref(), Some("posix.system"));
+            assert_eq!(refused(pickle, 1).as_deref(), Some("posix.system"));
             for end in 0..pickle.len() {
                 // Damage must not panic.
-                dangerous(&pickle[..end], 1);
+                refused(&pickle[..end], 1);
             }
         }
     }
@@ -215,7 +277,31 @@ mod tests {
     #[test]
     fn remembered_names_are_found() {
         let pickle = b"\x80\x04}\x94\x8c\x02os\x94\x8c\x06system\x94]\x940000h\x01h\x02\x93.";
-        assert_eq!(dangerous(pickle, 1).as_deref(), Some("os.system"));
+        assert_eq!(refused(pickle, 1).as_deref(), Some("os.system"));
+    }
+
+    /// `os` and `system` lie below an allowed pair that is taken off again.
+    #[test]
+    fn names_cannot_hide_below_others() {
+        let pickle = b"\x80\x04\x8c\x02os\x8c\x06system\x8c\x0bcollections\x8c\x0bOrderedDict00\x93.";
+        assert!(refused(pickle, 1).is_some());
+        assert_eq!(refused(b"\x80\x04\x8c\x0bcollections\x94\x8c\x0bOrderedDict\x94\x93.", 1), None);
+    }
+
+    /// A string that is remembered once and recalled by two bytes each time took the machine's memory.
+    #[test]
+    fn recalled_strings_cost_no_memory() {
+        let mut pickle = b"\x80\x02X\x00\x00\x10\x00".to_vec();
+        pickle.resize(pickle.len() + (1 << 20), b'a');
+        pickle.extend(b"q\x00");
+        pickle.extend(b"h\x00".repeat(1 << 22));
+        // 4 TiB when each recall was a copy.
+        assert_eq!(refused(&pickle, 1), None);
+        // More numbers than a state dictionary needs end the walk.
+        let mut numbered = b"\x80\x04".to_vec();
+        numbered.extend(b"N\x94".repeat(2 * MAX_MEMO));
+        numbered.extend(b"cos\nsystem\n.");
+        assert_eq!(refused(&numbered, 1), None);
     }
 
     #[test]
@@ -227,12 +313,20 @@ mod tests {
             "cnumpy\ndtype\n",
         ];
         for name in names {
-            assert_eq!(dangerous(format!("{name}.").as_bytes(), 1), None, "{name}");
+            assert_eq!(refused(format!("{name}.").as_bytes(), 1), None, "{name}");
         }
-        assert_eq!(dangerous(b"c__builtin__\neval\n.", 1).as_deref(), Some("__builtin__.eval"));
-        assert_eq!(dangerous(b"cos.path\njoin\n.", 1).as_deref(), Some("os.path.join"));
+        assert_eq!(refused(b"c__builtin__\neval\n.", 1).as_deref(), Some("__builtin__.eval"));
+        assert_eq!(refused(b"cos.path\njoin\n.", 1).as_deref(), Some("os.path.join"));
+        for name in [
+            "ctorch\nload\n",
+            "ctorch.nn.modules.conv\nConv2d\n",
+            "cnumpy\nload\n",
+            "ctorch.storage\n_load_from_bytes\n",
+        ] {
+            assert!(refused(format!("{name}.").as_bytes(), 1).is_some(), "{name}");
+        }
         // Popped off the stack, and in a second pickle.
-        assert_eq!(dangerous(b"N.cos\nsystem\n0N.", 2).as_deref(), Some("os.system"));
-        assert_eq!(dangerous(b"N.cos\nsystem\n0N.", 1), None);
+        assert_eq!(refused(b"N.cos\nsystem\n0N.", 2).as_deref(), Some("os.system"));
+        assert_eq!(refused(b"N.cos\nsystem\n0N.", 1), None);
     }
 }

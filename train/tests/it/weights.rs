@@ -162,9 +162,70 @@ fn a_file_that_wants_to_run_code_is_refused() {
         write_pth(&folder.path().join("weights.pth"), &value);
         let ended = train(folder.path(), &["import", "weights.pth", "-o", "out.safetensors"]);
         println!("{name}: {}", ended.stderr);
-        ended.refused(&["`weights.pth` wants to call", &format!("`{function}`")]);
+        ended.refused(&["`weights.pth` names", &format!("`{function}`"), "state_dict()"]);
         assert!(!folder.path().join("ran").exists() && !folder.path().join("out.safetensors").exists(), "{name}");
     }
+}
+
+/// What is not a state dictionary is told apart, with a way out.
+#[test]
+fn programs_pipes_and_weights_that_are_not_finite_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let import = |name: &str, reasons: &[&str]| {
+        train(folder.path(), &["import", name, "-o", "out.safetensors"]).refused(reasons);
+        assert!(!folder.path().join("out.safetensors").exists(), "{name}");
+    };
+    let state: StateDict = StateDict::of(&network(9))
+        .iter()
+        .map(|(key, data)| match data.try_to_vec::<f32>() {
+            Ok(mut values) if key == "backbone.0.conv.weight" || key.ends_with("conv1.conv.weight") => {
+                values[3] = f32::NAN;
+                (key.to_owned(), TensorData::new(values, data.shape().to_vec()))
+            }
+            _ => (key.to_owned(), data.clone()),
+        })
+        .collect();
+    let bad = state.first_not_finite().expect("a weight is NaN").to_owned();
+    write_pth(&folder.path().join("nan.pth"), &Python::state(&state, str::to_owned));
+    import("nan.pth", &["nan.pth", "not finite", &bad]);
+
+    let mut archive = zip::ZipWriter::new(std::fs::File::create(folder.path().join("script.pt")).unwrap());
+    for name in ["script/constants.pkl", "script/data.pkl"] {
+        archive.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+        std::io::Write::write_all(&mut archive, b"\x80\x02)\x81.").unwrap();
+    }
+    archive.finish().unwrap();
+    import("script.pt", &["TorchScript", "state_dict()"]);
+
+    #[cfg(unix)]
+    {
+        assert!(std::process::Command::new("mkfifo").arg(folder.path().join("pipe.pth")).status().unwrap().success());
+        import("pipe.pth", &["pipe.pth", "not a regular file"]);
+    }
+}
+
+/// A pickle of 1.5 MiB that recalls one string for ever, beside entries that nobody loads, took all memory.
+#[test]
+fn a_small_file_takes_little_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bomb = b"\x80\x02X\x00\x00\x08\x00".to_vec();
+    bomb.resize(bomb.len() + (8 << 16), b'a');
+    bomb.extend(b"q\x00");
+    bomb.extend(b"h\x00".repeat(1 << 19));
+    let mut archive = zip::ZipWriter::new(std::fs::File::create(folder.path().join("bomb.pth")).unwrap());
+    for entry in 0..40 {
+        let name = if entry == 0 { "bomb/data.pkl".to_owned() } else { format!("bomb/{entry}.pkl") };
+        archive.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+        let padding = if entry == 0 { &[][..] } else { &[0; 1 << 24][..] };
+        std::io::Write::write_all(&mut archive, &[&bomb, padding].concat()).unwrap();
+    }
+    archive.finish().unwrap();
+    // An eighth of what the entries that nobody loads would take.
+    let limited = format!("ulimit -v 4000000; exec {} import bomb.pth -o out.safetensors", env!("CARGO_BIN_EXE_train"));
+    let ended = std::process::Command::new("sh").args(["-c", &limited]).current_dir(&folder).output().unwrap();
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(2), "{told}");
+    assert!(told.contains("bomb.pth"), "{told}");
 }
 
 /// ImageNet's OSNet: one backbone for the trunk and all three branches; its classifier is of no use.
