@@ -52,7 +52,7 @@ def main():
     CACHE.mkdir(parents=True, exist_ok=True)
 
     def ours(folder, model):
-        return run([program("deploy"), "embed", str(folder), f"--model={model}", "-o", str(CACHE / "ours"), f"--batch-size={a.batch}"])
+        return run([program("deploy"), "embed", str(folder), f"--model={model}", "-o", str(CACHE / "ours"), "--replace", f"--batch-size={a.batch}"])
 
     def peer(folder, model):
         command = [sys.executable, str(ROOT / "ci/bench.d/embed_peer.py"), str(folder), f"--model={model}"]

@@ -309,6 +309,23 @@ pub enum DeployError {
         /// The cause.
         source: serde_json::Error,
     },
+    /// Another process changes the gallery.
+    #[error("{0}; `--wait` waits until it is done")]
+    Locked(files::lock::LockError),
+    /// A gallery cannot be locked.
+    #[error(transparent)]
+    Lock(files::lock::LockError),
+    /// The folder that embeddings are written to holds some already.
+    #[error(
+        "`{}` holds embeddings already ({rows} rows); `--replace` removes them, `deploy enroll` adds to them",
+        path.display()
+    )]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+        /// Its rows, as far as they can be read.
+        rows: String,
+    },
     /// The gallery was embedded by another model.
     #[error("gallery `{}` was embedded by another model: its contract id is `{gallery}`, that of `{}` is `{model}`; embed it again with this model", path.display(), model_path.display())]
     OtherModel {
@@ -335,4 +352,13 @@ pub enum DeployError {
 /// The largest of the rates, which is the easiest to tell.
 fn easiest(rates: &[f64]) -> f64 {
     rates.iter().copied().fold(0.0, f64::max)
+}
+
+impl From<files::lock::LockError> for DeployError {
+    fn from(error: files::lock::LockError) -> Self {
+        match error {
+            files::lock::LockError::Held { .. } => Self::Locked(error),
+            other => Self::Lock(other),
+        }
+    }
 }

@@ -34,7 +34,7 @@ fn rows_are_the_references_in_natural_order() {
         serde_json::from_str(&std::fs::read_to_string(fixture.path("out/embeddings.json")).unwrap()).unwrap();
     assert_eq!((&facts["rows"], &facts["dim"], &facts["skipped"]), (&10.into(), &DIM.into(), &0.into()));
     assert_eq!(facts["contract_id"], crate::fixture::contract().embedding.unwrap().contract_id);
-    assert_eq!(std::fs::read_dir(fixture.path("out")).unwrap().count(), 3, "no temporary files stay");
+    assert_eq!(fixture.files("out"), [".lock", "embeddings.json", "embeddings.npy", "rows.jsonl"]);
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn the_same_bits_twice_and_the_same_rows_in_any_batch() {
     let fixture = Fixture::new();
     people(&fixture);
     let embed = |flags: &str| {
-        fixture.run(&format!("embed @people -m @model.onnx -o @out {flags}")).done();
+        fixture.run(&format!("embed @people -m @model.onnx -o @out --replace {flags}")).done();
         (std::fs::read(fixture.path("out/embeddings.npy")).unwrap(), fixture.rows("out").0)
     };
     let (bytes, rows) = embed("");
@@ -118,18 +118,30 @@ fn strict_makes_a_broken_picture_an_error_and_keeps_the_old_rows() {
     people(&fixture);
     fixture.run("embed @people -m @model.onnx -o @out").done();
     std::fs::write(fixture.path("people/ben/3.png"), "not a picture").unwrap();
-    fixture.run("embed @people -m @model.onnx -o @out --strict").error(&["--strict", "ben/3.png"]);
+    fixture.run("embed @people -m @model.onnx -o @out --replace --strict").error(&["--strict", "ben/3.png"]);
     assert_eq!(fixture.rows("out").0.nrows(), 10);
-    assert_eq!(std::fs::read_dir(fixture.path("out")).unwrap().count(), 3);
+    assert_eq!(fixture.files("out"), [".lock", "embeddings.json", "embeddings.npy", "rows.jsonl"]);
     let none = fixture.run("embed @people/ben/3.png -m @model.onnx -o @none");
     none.error(&["none of the 1 pictures", "ben/3.png"]);
+}
+
+#[test]
+fn embeddings_are_only_replaced_on_request() {
+    let fixture = Fixture::new();
+    let pictures = people(&fixture);
+    let enrol = format!("enroll -m @model.onnx --gallery @out --identity zoe --picture {}", pictures[0].display());
+    fixture.run(&enrol).done();
+    fixture.run("embed @people -m @model.onnx -o @out").error(&["--replace", "1 rows"]);
+    assert_eq!(fixture.rows("out").1[0]["identity_name"], "zoe");
+    fixture.run("embed @people -m @model.onnx -o @out --replace").done();
+    assert_eq!(fixture.rows("out").0.nrows(), 10);
 }
 
 #[test]
 fn a_picture_of_claimed_billions_of_pixels_is_an_error_when_strict() {
     let fixture = Fixture::new();
     std::fs::write(fixture.path("bomb.ppm"), "P6 60000 60000 255\n").unwrap();
-    fixture.run("embed @bomb.ppm -m @model.onnx -o @out --strict").error(&["bomb.ppm", "60000×60000"]);
+    fixture.run("embed @bomb.ppm -m @model.onnx -o @out --replace --strict").error(&["bomb.ppm", "60000×60000"]);
 }
 
 #[test]

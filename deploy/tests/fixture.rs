@@ -96,6 +96,14 @@ impl Fixture {
         path
     }
 
+    /// Names of the files in a folder, hidden ones too.
+    pub(crate) fn files(&self, folder: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path(folder)).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
     /// Rows of an embeddings folder.
     pub(crate) fn rows(&self, folder: &str) -> (ndarray::Array2<f32>, Vec<serde_json::Value>) {
         let bytes = std::fs::read(self.path(folder).join("embeddings.npy")).unwrap();

@@ -6,6 +6,7 @@ mod embed;
 mod evaluate;
 mod fixture;
 mod frontalize;
+mod gallery;
 mod generate;
 mod model;
 mod pairs;

@@ -75,21 +75,32 @@ fn a_gallery_of_another_model_is_refused() {
 #[test]
 fn damaged_galleries_are_refused() {
     let fixture = town();
-    let embed = || fixture.run("embed @gallery -m @model.onnx -o @out").done();
+    let embed = || fixture.run("embed @gallery -m @model.onnx -o @out --replace").done();
     let refused = |words: &[&str]| {
         fixture.run("search -m @model.onnx --gallery @out --query @probes").error(words);
     };
+    // Galleries of older versions have no checksums; the files are looked at all the same.
+    let without_checksums = || {
+        let path = fixture.path("out/embeddings.json");
+        let mut facts: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        facts.as_object_mut().unwrap().remove("sha256").unwrap();
+        std::fs::write(path, facts.to_string()).unwrap();
+    };
     embed();
     let values = std::fs::read(fixture.path("out/embeddings.npy")).unwrap();
-    std::fs::write(fixture.path("out/embeddings.npy"), &values[..values.len() - 4]).unwrap();
-    refused(&["embeddings.npy", "does not fit"]);
     let mut nan = values.clone();
     nan[128..132].copy_from_slice(&f32::NAN.to_le_bytes());
-    std::fs::write(fixture.path("out/embeddings.npy"), nan).unwrap();
+    std::fs::write(fixture.path("out/embeddings.npy"), &nan).unwrap();
+    refused(&["embeddings.npy", "SHA-256"]);
+    without_checksums();
     refused(&["row 0", "unit length"]);
+    std::fs::write(fixture.path("out/embeddings.npy"), &values[..values.len() - 4]).unwrap();
+    refused(&["embeddings.npy", "does not fit"]);
     embed();
     let rows = std::fs::read_to_string(fixture.path("out/rows.jsonl")).unwrap();
     std::fs::write(fixture.path("out/rows.jsonl"), rows.lines().next().unwrap()).unwrap();
+    refused(&["rows.jsonl", "SHA-256"]);
+    without_checksums();
     refused(&["rows.jsonl", "1 lines for 12 rows"]);
     std::fs::write(fixture.path("out/rows.jsonl"), "{").unwrap();
     refused(&["rows.jsonl"]);

@@ -27,8 +27,7 @@ pub(crate) enum Command {
     Frontalize(FrontalizeArgs),
     Evaluate(EvaluateArgs),
     Generate(GenerateArgs),
-    /// Add a person's picture, or pair of pictures, to a gallery; the gallery is made if it does not exist.
-    Enroll(OneArgs),
+    Enroll(EnrollArgs),
     Verify(VerifyArgs),
     Calibrate(CalibrateArgs),
     Doctor(DoctorArgs),
@@ -140,6 +139,23 @@ pub(crate) struct OneArgs {
     pub(crate) gallery: PathBuf,
 }
 
+/// Add a person's picture, or pair of pictures, to a gallery; the gallery is made if it does not exist.
+#[derive(Debug, clap::Args)]
+pub(crate) struct EnrollArgs {
+    #[command(flatten)]
+    pub(crate) one: OneArgs,
+    #[command(flatten)]
+    pub(crate) writing: WritingArgs,
+}
+
+/// How a gallery is changed.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct WritingArgs {
+    /// Wait while another program changes the gallery [default: that is an error].
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
 /// Is this the person it claims to be (1:1)? Exits with 0 for yes and 1 for no.
 #[derive(Debug, clap::Args)]
 pub(crate) struct VerifyArgs {
@@ -217,9 +233,14 @@ pub(crate) struct EmbedArgs {
     pub(crate) one: PairFiles,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// Folder to write to; made if it does not exist, its embeddings replaced if it does.
+    /// Folder to write to; made if it does not exist.
     #[arg(short, long, value_name = "OUT")]
     pub(crate) out: PathBuf,
+    /// Remove the embeddings that the folder holds, those of enrolled people among them [default: they are an error].
+    #[arg(long)]
+    pub(crate) replace: bool,
+    #[command(flatten)]
+    pub(crate) writing: WritingArgs,
     #[command(flatten)]
     pub(crate) naming: NamingArgs,
     #[command(flatten)]

@@ -54,12 +54,15 @@ pub(crate) fn run(args: &FrontalizeArgs) -> Result<ExitCode, DeployError> {
 
 /// Embeddings of `dim` values from one `.npy`, or from a folder that `deploy embed` wrote.
 fn read(input: &[PathBuf], dim: usize) -> Result<Vec<f32>, DeployError> {
-    let [input] = input else { return Err(DeployError::OneInput { found: input.len() }) };
-    let path = if gallery::is_embeddings(input) { input.join(gallery::VALUES) } else { input.clone() };
-    let bytes = std::fs::read(&path).map_err(|source| DeployError::Read { path: path.clone(), source })?;
+    let [path] = input else { return Err(DeployError::OneInput { found: input.len() }) };
     let wrong = |problem: String| DeployError::Features { path: path.clone(), problem };
-    let (values, rows, found) =
-        Array::decode(&bytes).and_then(Array::into_matrix).map_err(|error| wrong(error.to_string()))?;
+    let (values, rows, found) = if gallery::is_embeddings(path) {
+        let (embeddings, facts) = gallery::read(path)?;
+        (embeddings.values, facts.rows, facts.dim)
+    } else {
+        let bytes = std::fs::read(path).map_err(|source| DeployError::Read { path: path.clone(), source })?;
+        Array::decode(&bytes).and_then(Array::into_matrix).map_err(|error| wrong(error.to_string()))?
+    };
     if found != dim || rows == 0 {
         return Err(wrong(format!("shape [{rows}, {found}]; [rows, {dim}] with at least one row is needed")));
     }

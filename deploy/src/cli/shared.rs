@@ -117,6 +117,7 @@ pub(super) fn facts(model: &Model, spec: &EmbeddingSpec, skipped: usize) -> Fact
         model_sha256: model.sha256.clone(),
         dim: 0,
         rows: 0,
+        sha256: None,
         skipped,
         folder: std::env::current_dir().unwrap_or_default(),
         made_by: format!("deploy {}", env!("CARGO_PKG_VERSION")),

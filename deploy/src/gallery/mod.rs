@@ -1,12 +1,22 @@
 //! Embeddings on disk: a folder of `embeddings.npy`, `rows.jsonl` and `embeddings.json`, pinned to the contract id of the
 //! model that made it. No ONNX Runtime here.
+//!
+//! `embeddings.json` holds the SHA-256 of the other two files and is replaced by one rename: that rename is the change.
+//! A new state is written as `embeddings.npy.new` and `rows.jsonl.new` before it, and these take the places of the old
+//! files after it. [`open`] takes the files that `embeddings.json` describes, under either name, so that readers need no
+//! lock and a crash leaves the old state or the new one. Who changes a gallery holds its lock ([`Exclusive`]) from reading to
+//! the rename.
 
-use std::io::{BufWriter, Write};
+mod writer;
+
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use files::npy::{self, Array};
+use files::npy::Array;
 use serde::{Deserialize, Serialize};
-use tempfile::NamedTempFile;
+use sha2::{Digest, Sha256};
+
+pub use writer::{Exclusive, Writer};
 
 use crate::DeployError;
 use crate::pictures::{Picture, lossy};
@@ -17,7 +27,7 @@ pub const VALUES: &str = "embeddings.npy";
 /// File of the rows, a JSON object a line.
 pub const ROWS: &str = "rows.jsonl";
 
-/// File of the facts; written last, so that a folder without it is incomplete.
+/// File of the facts.
 pub const FACTS: &str = "embeddings.json";
 
 /// Version of the folder's layout.
@@ -38,6 +48,9 @@ pub struct Facts {
     pub dim: usize,
     /// Rows.
     pub rows: usize,
+    /// SHA-256 of the values' and the rows' files; galleries made before it was stored have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Checksums>,
     /// Pictures that could not be used.
     pub skipped: usize,
     /// Working folder when the rows were made; relative paths of rows start there.
@@ -45,6 +58,15 @@ pub struct Facts {
     pub folder: PathBuf,
     /// Program and version.
     pub made_by: String,
+}
+
+/// SHA-256 of the files of a gallery, in hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checksums {
+    /// Of [`VALUES`].
+    pub values: String,
+    /// Of [`ROWS`].
+    pub rows: String,
 }
 
 /// Rows of unit length and the pictures they belong to.
@@ -81,118 +103,135 @@ pub fn is_embeddings(folder: &Path) -> bool {
     folder.join(FACTS).is_file() || folder.join(VALUES).is_file()
 }
 
-/// Reads an embeddings folder made with the model of `contract_id`.
+/// Reads a gallery made with the model of `contract_id`. It may be read while another process changes it: the state
+/// before the change or the one after it is returned.
 ///
 /// # Errors
 /// If a file is missing or damaged, the files do not belong together, a value is not finite, or the rows were made by
 /// another model, `model` being the one they are wanted for.
 pub fn open(folder: &Path, model: &Path, contract_id: &str, dim: usize) -> Result<(Embeddings, Facts), DeployError> {
-    let read = |name: &str| {
-        let path = folder.join(name);
-        std::fs::read(&path).map_err(|source| DeployError::Read { path, source })
-    };
-    let damaged = |problem: String| DeployError::Embeddings { path: folder.to_owned(), problem };
-    let json = |name: &str, source| DeployError::Json { path: folder.join(name), source };
-    let facts: Facts = serde_json::from_slice(&read(FACTS)?).map_err(|source| json(FACTS, source))?;
+    read_if(folder, |facts| {
+        if facts.contract_id != contract_id {
+            return Err(DeployError::OtherModel {
+                path: folder.to_owned(),
+                gallery: facts.contract_id.clone(),
+                model: contract_id.to_owned(),
+                model_path: model.to_owned(),
+            });
+        }
+        if facts.dim != dim {
+            let problem = format!("{FACTS} says {} values a row, the model's rows have {dim}", facts.dim);
+            return Err(DeployError::Embeddings { path: folder.to_owned(), problem });
+        }
+        Ok(())
+    })
+}
+
+/// Reads a gallery of whatever model.
+///
+/// # Errors
+/// As [`open`].
+pub fn read(folder: &Path) -> Result<(Embeddings, Facts), DeployError> {
+    read_if(folder, |_| Ok(()))
+}
+
+/// What a gallery says about itself.
+///
+/// # Errors
+/// If there is none, or it is of another layout.
+pub fn facts(folder: &Path) -> Result<Facts, DeployError> {
+    parse_facts(folder, &read_facts(folder)?)
+}
+
+/// States that a reader meets before it gives up: each try needs a writer that finished meanwhile.
+const TRIES: usize = 100;
+
+fn read_if(
+    folder: &Path,
+    check: impl Fn(&Facts) -> Result<(), DeployError>,
+) -> Result<(Embeddings, Facts), DeployError> {
+    let mut bytes = read_facts(folder)?;
+    for _ in 0..TRIES {
+        let facts = parse_facts(folder, &bytes)?;
+        check(&facts)?;
+        let state = read_state(folder, &facts);
+        let now = read_facts(folder)?;
+        if now == bytes {
+            return state.map(|embeddings| (embeddings, facts));
+        }
+        bytes = now;
+    }
+    let problem = format!("it changed {TRIES} times while it was read");
+    Err(DeployError::Embeddings { path: folder.to_owned(), problem })
+}
+
+fn read_facts(folder: &Path) -> Result<Vec<u8>, DeployError> {
+    let path = folder.join(FACTS);
+    std::fs::read(&path).map_err(|source| DeployError::Read { path, source })
+}
+
+fn parse_facts(folder: &Path, bytes: &[u8]) -> Result<Facts, DeployError> {
+    let facts: Facts =
+        serde_json::from_slice(bytes).map_err(|source| DeployError::Json { path: folder.join(FACTS), source })?;
     if facts.version != VERSION {
-        return Err(damaged(format!("layout version {}, this program reads {VERSION}", facts.version)));
+        let problem = format!("layout version {}, this program reads {VERSION}", facts.version);
+        return Err(DeployError::Embeddings { path: folder.to_owned(), problem });
     }
-    if facts.contract_id != contract_id {
-        return Err(DeployError::OtherModel {
-            path: folder.to_owned(),
-            gallery: facts.contract_id,
-            model: contract_id.to_owned(),
-            model_path: model.to_owned(),
-        });
-    }
-    let (values, rows, found) = Array::decode(&read(VALUES)?)
+    Ok(facts)
+}
+
+/// The state that the facts describe.
+fn read_state(folder: &Path, facts: &Facts) -> Result<Embeddings, DeployError> {
+    let damaged = |problem: String| DeployError::Embeddings { path: folder.to_owned(), problem };
+    let sums = facts.sha256.as_ref();
+    let (values, rows, dim) = Array::decode(&read_file(folder, VALUES, sums.map(|sums| &sums.values))?)
         .and_then(Array::into_matrix)
         .map_err(|problem| damaged(format!("{VALUES}: {problem}")))?;
-    if found != dim || facts.dim != dim || facts.rows != rows {
+    if facts.dim != dim || facts.rows != rows {
         let stated = format!("[{}, {}]", facts.rows, facts.dim);
-        return Err(damaged(format!(
-            "{VALUES} has shape [{rows}, {found}], {FACTS} says {stated}, the model's rows have {dim} values"
-        )));
+        return Err(damaged(format!("{VALUES} has shape [{rows}, {dim}], {FACTS} says {stated}")));
     }
-    let lines = read(ROWS)?;
+    let lines = read_file(folder, ROWS, sums.map(|sums| &sums.rows))?;
     let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let pictures: Vec<Picture> =
-        lines.map(serde_json::from_slice).collect::<Result<_, _>>().map_err(|source| json(ROWS, source))?;
+    let json = |source| DeployError::Json { path: folder.join(ROWS), source };
+    let pictures: Vec<Picture> = lines.map(serde_json::from_slice).collect::<Result<_, _>>().map_err(json)?;
     if pictures.len() != rows {
         return Err(damaged(format!("{ROWS} has {} lines for {rows} rows", pictures.len())));
     }
-    for (row, values) in values.chunks_exact(dim).enumerate() {
+    for (row, values) in values.chunks_exact(dim.max(1)).enumerate() {
         let length = values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
-        // 0 is what a picture without features gives.
+        // 0 is what older versions stored for a picture without features.
         if length.is_nan() || ((length - 1.0).abs() > 1e-3 && length != 0.0) {
             return Err(damaged(format!("row {row} of {VALUES} has length {length}, unit length is needed")));
         }
     }
-    Ok((Embeddings { values, dim, pictures }, facts))
+    Ok(Embeddings { values, dim, pictures })
 }
 
-/// Writes an embeddings folder row by row; nothing shows in the folder before [`Writer::finish`].
-pub struct Writer {
-    folder: PathBuf,
-    values: npy::Writer<BufWriter<NamedTempFile>>,
-    rows: BufWriter<NamedTempFile>,
-    count: usize,
-    dim: usize,
+/// Where a file waits for the rename of the facts.
+fn pending(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.new"))
 }
 
-impl Writer {
-    /// Starts a folder of rows of `dim` values.
-    ///
-    /// # Errors
-    /// If the folder cannot be made or written to.
-    pub fn create(folder: &Path, dim: usize) -> Result<Self, DeployError> {
-        let failed = |source| DeployError::Write { path: folder.to_owned(), source };
-        std::fs::create_dir_all(folder).map_err(failed)?;
-        let temporary =
-            || tempfile::Builder::new().prefix(".vitrine-").suffix(".tmp").tempfile_in(folder).map(BufWriter::new);
-        let values = temporary().and_then(|file| npy::Writer::new(file, dim)).map_err(failed)?;
-        Ok(Self { folder: folder.to_owned(), values, rows: temporary().map_err(failed)?, count: 0, dim })
-    }
-
-    /// Appends a row.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn row(&mut self, picture: &Picture, values: &[f32]) -> Result<(), DeployError> {
-        let line = serde_json::to_string(picture).map_err(std::io::Error::from);
-        let written = line.and_then(|line| writeln!(self.rows, "{line}")).and_then(|()| self.values.row(values));
-        self.count += 1;
-        written.map_err(|source| DeployError::Write { path: self.folder.clone(), source })
-    }
-
-    /// Puts the files in place; `facts` without rows and dim, which are known here.
-    ///
-    /// # Errors
-    /// If a file cannot be written.
-    pub fn finish(self, facts: Facts) -> Result<Facts, DeployError> {
-        let Self { folder, values, rows, count, dim } = self;
-        let failed = |source| DeployError::Write { path: folder.clone(), source };
-        let persist = |file: BufWriter<NamedTempFile>, name: &str| -> std::io::Result<()> {
-            let file = file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-            #[cfg(unix)]
-            {
-                use std::os::unix::fs::PermissionsExt;
-                file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
-            }
-            file.as_file().sync_all()?;
-            file.persist(folder.join(name)).map_err(|error| error.error)?;
-            Ok(())
-        };
-        let values = values.finish().map_err(failed)?;
-        // Without its facts the folder is incomplete, so old facts never describe new rows.
-        match std::fs::remove_file(folder.join(FACTS)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
+/// The content of that `sha256`: of the file that is still to take its place, or of the one in place. In this order, since
+/// a writer may move it meanwhile.
+fn read_file(folder: &Path, name: &str, sha256: Option<&String>) -> Result<Vec<u8>, DeployError> {
+    let Some(sha256) = sha256 else {
+        let path = folder.join(name);
+        return std::fs::read(&path).map_err(|source| DeployError::Read { path, source });
+    };
+    for path in [pending(folder, name), folder.join(name)] {
+        match std::fs::read(&path) {
+            Ok(bytes) if hex::encode(Sha256::digest(&bytes)) == *sha256 => return Ok(bytes),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(source) => return Err(DeployError::Read { path, source }),
         }
-        persist(values, VALUES).and_then(|()| persist(rows, ROWS)).map_err(failed)?;
-        let facts = Facts { version: VERSION, rows: count, dim, ..facts };
-        let text = serde_json::to_string_pretty(&facts).map_err(|error| failed(error.into()))?;
-        files::write(&folder.join(FACTS), text + "\n")?;
-        Ok(facts)
     }
+    let path = folder.join(name);
+    if !path.exists() {
+        return Err(DeployError::Read { path, source: ErrorKind::NotFound.into() });
+    }
+    let problem = format!("{name} is damaged or was replaced: its SHA-256 is not the one in {FACTS}");
+    Err(DeployError::Embeddings { path: folder.to_owned(), problem })
 }
