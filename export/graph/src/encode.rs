@@ -253,7 +253,7 @@ fn node(graph: &Graph, node: &Node, opset: u32, initializer: &mut Vec<TensorProt
     if let Op::Reduce { reduction, axes, .. } = &node.op {
         // Axes became an input with operator set 13 for sums, with 18 for the others.
         if opset >= 18 || *reduction == Reduction::Sum {
-            let name = format!("{}/axes", node.name);
+            let name = free(graph, &format!("{}/axes", node.name));
             initializer.push(tensor(&Tensor::int64s(axes), &name));
             input.push(name);
         } else {
@@ -270,15 +270,22 @@ fn node(graph: &Graph, node: &Node, opset: u32, initializer: &mut Vec<TensorProt
     }
 }
 
+/// A name that no value of the graph has: `wanted`, or `wanted` with a number behind it.
+fn free(graph: &Graph, wanted: &str) -> String {
+    let numbered = (1..).map(|number| format!("{wanted}_{number}"));
+    let mut names = std::iter::once(wanted.to_owned()).chain(numbered);
+    names.find(|name| !graph.has_value(name)).expect("numbers do not end")
+}
+
 fn attribute(name: &str, value: Attribute) -> AttributeProto {
     let base = AttributeProto { name: name.to_owned(), ..Default::default() };
     match value {
-        Attribute::Int(i) => AttributeProto { r#type: AttributeType::Int as i32, i, ..base },
+        Attribute::Int(i) => AttributeProto { r#type: AttributeType::Int as i32, i: Some(i), ..base },
         Attribute::Ints(ints) => AttributeProto { r#type: AttributeType::Ints as i32, ints, ..base },
-        Attribute::Float(f) => AttributeProto { r#type: AttributeType::Float as i32, f, ..base },
-        Attribute::Text(text) => AttributeProto { r#type: AttributeType::String as i32, s: text.into(), ..base },
+        Attribute::Float(f) => AttributeProto { r#type: AttributeType::Float as i32, f: Some(f), ..base },
+        Attribute::Text(text) => AttributeProto { r#type: AttributeType::String as i32, s: Some(text.into()), ..base },
         Attribute::Type(dtype) => {
-            AttributeProto { r#type: AttributeType::Int as i32, i: i64::from(data_type(dtype) as i32), ..base }
+            AttributeProto { r#type: AttributeType::Int as i32, i: Some(i64::from(data_type(dtype) as i32)), ..base }
         }
         Attribute::Tensor(value) => {
             AttributeProto { r#type: AttributeType::Tensor as i32, t: Some(tensor(&value, "")), ..base }
@@ -354,6 +361,35 @@ mod tests {
         let (inputs, outputs) = (vec![Some(x)], vec![y]);
         graph.nodes.push(Node { name: "copy".into(), op: Plain::Identity.into(), inputs, outputs });
         graph
+    }
+
+    /// Readers made from `onnx.proto` in its proto2 form look whether the field is there; OpenCV refuses a file without it.
+    #[test]
+    fn attributes_of_value_0_are_written() {
+        for (value, bytes) in [
+            (Attribute::Int(0), &[0x18, 0][..]),
+            (Attribute::Float(0.0), &[0x15, 0, 0, 0, 0]),
+            (Attribute::Text(""), &[0x22, 0]),
+        ] {
+            let encoded = attribute("a", value.clone()).encode_to_vec();
+            assert!(encoded.windows(bytes.len()).any(|window| window == bytes), "{value:?}: {encoded:?}");
+        }
+        // In a whole file: no attribute is without the field that its type names.
+        let mut graph = graph(zeros(0), "w");
+        graph.nodes[0].op = Op::Gemm { transpose_b: false };
+        graph.nodes[0].inputs.push(Some(graph.inputs[0]));
+        let proto = ModelProto::decode(&*encode(&graph, 20, &[]).unwrap()).unwrap();
+        let attributes = proto.graph.unwrap().node.into_iter().flat_map(|node| node.attribute);
+        assert_eq!(attributes.map(|attribute| attribute.i).collect::<Vec<_>>(), [Some(0)]);
+    }
+
+    #[test]
+    fn axes_take_no_name_that_a_value_has() {
+        let mut graph = graph(Tensor::int64s(&[0]), "copy/axes");
+        graph.nodes[0].op = Op::Reduce { reduction: Reduction::Sum, axes: vec![0], keep_dims: true };
+        let proto = ModelProto::decode(&*encode(&graph, 20, &[]).unwrap()).unwrap();
+        crate::checker::check_file(&proto).unwrap();
+        assert_eq!(proto.graph.unwrap().node[0].input, ["x", "copy/axes_1"]);
     }
 
     /// Pages of zeros that nobody touches take no memory.

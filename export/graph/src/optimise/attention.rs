@@ -16,7 +16,7 @@ pub(super) fn run(graph: &mut Graph) -> bool {
     let wiring = Wiring::of(graph);
     let found = (0..graph.nodes.len()).find_map(|index| Some((index, wiring.attention(index)?)));
     let Some((index, attention)) = found else { return false };
-    graph.nodes[index].name = graph.unique(&beside(&attention.softmax, "Attention"));
+    graph.nodes[index].name = graph.node_name(&beside(&attention.softmax, "Attention"));
     let Attention { heads, scale, inputs, .. } = attention;
     graph.nodes[index].op = Op::Attention { heads: Some(heads), is_causal: false, scale, softcap: 0.0 };
     graph.nodes[index].inputs = inputs.into_iter().map(Some).collect();

@@ -62,7 +62,7 @@ fn without_reshapes(graph: &mut Graph) -> bool {
         (same && channels).then(|| (index, norm.name.clone(), epsilon, inputs))
     });
     let Some((index, name, epsilon, inputs)) = found else { return false };
-    graph.nodes[index].name = graph.unique(&name);
+    graph.nodes[index].name = graph.node_name(&name);
     graph.nodes[index].op = Op::InstanceNormalization { epsilon };
     graph.nodes[index].inputs = inputs;
     true
@@ -111,7 +111,7 @@ fn with_parameters(graph: &mut Graph) -> bool {
         inputs.push(Some(graph.add_initialiser(&format!("{name}/{what}"), tensor)));
     }
     if graph.nodes[index].name != name {
-        graph.nodes[index].name = graph.unique(&name);
+        graph.nodes[index].name = graph.node_name(&name);
     }
     graph.nodes[index].op = Op::InstanceNormalization { epsilon };
     graph.nodes[index].inputs = inputs;

@@ -10,7 +10,7 @@ pub(super) fn beside(name: &str, other: &str) -> String {
 /// A name for what takes the place of node `index`: that of its module with the operator's behind it.
 pub(super) fn sibling(graph: &mut Graph, index: usize, operator: &str) -> String {
     let wanted = beside(&graph.nodes[index].name, operator);
-    graph.unique(&wanted)
+    graph.node_name(&wanted)
 }
 
 /// Removes node `index`, whose only output is the same tensor as `source`. `false`, and nothing changed, if the output is one
