@@ -163,7 +163,7 @@ impl Graph {
 
     /// Makes a value a constant, after the node that wrote it is gone. It takes over the name of `parameter`, of which it is
     /// another view.
-    pub(crate) fn settle(&mut self, id: ValueId, tensor: Tensor, parameter: Option<ValueId>) {
+    pub(crate) fn make_constant(&mut self, id: ValueId, tensor: Tensor, parameter: Option<ValueId>) {
         if let Some(parameter) = parameter {
             let (a, b) = (id.0 as usize, parameter.0 as usize);
             let name = std::mem::take(&mut self.values[a].name);

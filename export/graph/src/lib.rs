@@ -11,14 +11,16 @@ pub mod optimise;
 #[cfg(feature = "run")]
 pub mod run;
 mod tensor;
+mod types;
 
 use std::ops::RangeInclusive;
 
 pub use dim::{Dim, Factor, Formula};
 pub use error::Error;
 pub use graph::{Graph, Node, Value, ValueId};
-pub use op::{Attribute, Coordinates, Op, PadMode, Plain, Reduction, ResizeMode, Update, Window};
+pub use op::{Attribute, Coordinates, Op, PadMode, Plain, Reduction, ResizeMode, Schema, Update, Window};
 pub use tensor::{DType, Tensor};
+pub use types::Types;
 
 /// Operator sets that can be written.
 pub const OPSETS: RangeInclusive<u32> = 17..=23;

@@ -163,6 +163,21 @@ impl<'a> Lowering<'a> {
         Ok((self.graph, origins))
     }
 
+    /// Refuses what ONNX Runtime has no kernel for, among the nodes from `first` on.
+    pub(super) fn runnable(&self, first: usize) -> Lowered {
+        for node in &self.graph.nodes[first..] {
+            let dtype = node.input(node.op.typed_input()).map(|id| self.value(id).dtype);
+            if let Some(dtype) = dtype.filter(|&dtype| !node.op.computes(dtype, self.opset)) {
+                return Err(Reason::Unsupported(format!(
+                    "ONNX Runtime has no `{}` for {dtype:?} in operator set {}; cast the tensor to another type before",
+                    node.op.name(),
+                    self.opset
+                )));
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn placeholder(&mut self, out: &TensorIr) {
         if !self.values.contains_key(&out.id) {
             let dtype = dtype(out.dtype).unwrap_or(DType::Float);

@@ -22,7 +22,7 @@ pub(super) fn run(graph: &mut Graph) -> bool {
         let uses = graph.uses();
         // A parameter that was only moved keeps its name.
         let parameter = node.input(0).filter(|id| !uses.contains_key(id) && is_movement(&node.op));
-        graph.settle(node.outputs[0], result, parameter);
+        graph.make_constant(node.outputs[0], result, parameter);
         changed = true;
     }
     changed
