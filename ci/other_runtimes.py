@@ -95,6 +95,8 @@ def opinions(runtime, folders):
         except BrokenProcessPool:
             pool = None
             yield folder.name, "refuses", "it crashes"
+    if pool:
+        pool.shutdown()
 
 
 def read(path):
