@@ -1,5 +1,5 @@
-//! Structural rules of ONNX, checked on our own graph before it is encoded. Python's `onnx.checker` is run on exported files
-//! in continuous integration; this one runs at every export and says which node is wrong.
+//! Structural rules of ONNX, checked on our own graph before it is encoded. Python's `onnx.checker` is run on
+//! exported files in continuous integration; this one runs at every export and says which node is wrong.
 
 use std::collections::HashSet;
 
@@ -10,8 +10,9 @@ use crate::graph::Graph;
 use crate::op::{Op, Plain};
 use crate::tensor::DType;
 
-/// Checks that values are defined before they are read and once only, that names are unique, that operators have as many
-/// inputs and outputs as they need, that they exist in the operator set, and that shape operands are 64-bit integers.
+/// Checks that values are defined before they are read and once only, that names are unique, that operators have as
+/// many inputs and outputs as they need, that they exist in the operator set, and that shape operands are 64-bit
+/// integers.
 ///
 /// # Errors
 /// The first rule that is broken, with the node's name.
@@ -83,8 +84,8 @@ pub fn check(graph: &Graph, opset: u32) -> Result<(), Error> {
     Ok(())
 }
 
-/// The same of a file, as far as they do not depend on operators: values are defined before they are read and once only, names
-/// are unique, and outputs exist. Nodes inside subgraphs are ONNX Runtime's to judge.
+/// The same of a file, as far as they do not depend on operators: values are defined before they are read and once
+/// only, names are unique, and outputs exist. Nodes inside subgraphs are ONNX Runtime's to judge.
 ///
 /// # Errors
 /// [`Error::Malformed`] with the first rule that is broken.

@@ -26,8 +26,8 @@ pub const LARGEST_FILE: u64 = (2 << 30) - (16 << 20);
 /// Most bytes of a model file: readers count them in 32 bits with a sign.
 const LARGEST_MESSAGE: u64 = i32::MAX as u64;
 
-/// Weights below this size stay in the model file whatever the rest does: shapes and axes among them, which runtimes read
-/// before they load anything.
+/// Weights below this size stay in the model file whatever the rest does: shapes and axes among them, which runtimes
+/// read before they load anything.
 const SMALL: usize = 1024;
 
 /// Where a tensor begins in the data file: whole memory pages, so that runtimes can map it.
@@ -59,8 +59,8 @@ impl Encoded {
 
 /// Weights beside a model file: tensors in the order of the graph, each at a multiple of 4096.
 ///
-/// They are on disk from the beginning, in a folder of their own that goes when this is dropped: ONNX Runtime takes a tensor of
-/// 2 GiB or more from a file only, and gigabytes need not be in memory once more.
+/// They are on disk from the beginning, in a folder of their own that goes when this is dropped: ONNX Runtime takes a
+/// tensor of 2 GiB or more from a file only, and gigabytes need not be in memory once more.
 #[derive(Debug)]
 pub struct DataFile {
     /// Name in the folder of the model. It follows from the content: a new model never finds the weights of an old one.
@@ -135,8 +135,8 @@ pub fn encode(graph: &Graph, opset: u32, metadata: &[(String, String)]) -> Resul
     }
 }
 
-/// Encodes a graph for an operator set; weights of more than `most_inside` bytes together go into a file of their own, and so do
-/// those that leave no room for the rest: into `folder`, for the time being.
+/// Encodes a graph for an operator set; weights of more than `most_inside` bytes together go into a file of their
+/// own, and so do those that leave no room for the rest: into `folder`, for the time being.
 ///
 /// # Errors
 /// If the rest alone does not fit into one file, or `folder` cannot be written to.
@@ -188,8 +188,8 @@ fn bytes_of_weights(graph: &Graph) -> u64 {
     graph.initialisers().map(|(_, tensor)| tensor.bytes().len() as u64).sum()
 }
 
-/// Lets a model file give some more of its values as outputs, whoever wrote it: protobuf appends the lists of a message that
-/// comes twice.
+/// Lets a model file give some more of its values as outputs, whoever wrote it: protobuf appends the lists of a
+/// message that comes twice.
 pub fn with_outputs<'a>(model: &'a [u8], values: &[String]) -> Cow<'a, [u8]> {
     if values.is_empty() {
         return Cow::Borrowed(model);
@@ -363,7 +363,8 @@ mod tests {
         graph
     }
 
-    /// Readers made from `onnx.proto` in its proto2 form look whether the field is there; OpenCV refuses a file without it.
+    /// Readers made from `onnx.proto` in its proto2 form look whether the field is there; OpenCV refuses a file
+    /// without it.
     #[test]
     fn attributes_of_value_0_are_written() {
         for (value, bytes) in [

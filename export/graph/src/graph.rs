@@ -145,8 +145,8 @@ impl Graph {
         self.initialiser(id)?.to_i64s()
     }
 
-    /// Notes that a value holds something else from now on than what was recorded. Passes must: all other values are compared
-    /// with Burn's when a fault is looked for.
+    /// Notes that a value holds something else from now on than what was recorded. Passes must: all other values are
+    /// compared with Burn's when a fault is looked for.
     pub(crate) fn redefine(&mut self, id: ValueId) {
         self.redefined.insert(id);
     }
@@ -161,8 +161,8 @@ impl Graph {
         self.initialisers.retain(|&id, _| keep(id));
     }
 
-    /// Makes a value a constant, after the node that wrote it is gone. It takes over the name of `parameter`, of which it is
-    /// another view.
+    /// Makes a value a constant, after the node that wrote it is gone. It takes over the name of `parameter`, of
+    /// which it is another view.
     pub(crate) fn make_constant(&mut self, id: ValueId, tensor: Tensor, parameter: Option<ValueId>) {
         if let Some(parameter) = parameter {
             let (a, b) = (id.0 as usize, parameter.0 as usize);
@@ -173,7 +173,8 @@ impl Graph {
         self.initialisers.insert(id, tensor);
     }
 
-    /// The constant `id` with the same values in another shape: itself if nobody else reads it, so that it keeps its name.
+    /// The constant `id` with the same values in another shape: itself if nobody else reads it, so that it keeps its
+    /// name.
     pub(crate) fn reshape_initialiser(&mut self, id: ValueId, tensor: Tensor) -> ValueId {
         if self.uses().get(&id) != Some(&1) {
             let name = self.value(id).name.clone();

@@ -1,7 +1,7 @@
-//! Operators with their attributes as fields, each a row of one table: since which operator set we write it, how many inputs it
-//! takes, for which types ONNX Runtime has it, and its attributes. Axes and shapes that ONNX takes as inputs are inputs here
-//! too, except the axes of reductions, whose place changed between operator sets: the encoder puts them where the set wants
-//! them.
+//! Operators with their attributes as fields, each a row of one table: since which operator set we write it, how many
+//! inputs it takes, for which types ONNX Runtime has it, and its attributes. Axes and shapes that ONNX takes as
+//! inputs are inputs here too, except the axes of reductions, whose place changed between operator sets: the encoder
+//! puts them where the set wants them.
 
 use crate::tensor::{DType, Tensor};
 use crate::types::{self, Types};

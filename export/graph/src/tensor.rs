@@ -63,8 +63,8 @@ impl Tensor {
         Self { dtype: DType::Int64, dims: vec![values.len()], bytes }
     }
 
-    /// Values in the form of `dtype`: floats are rounded to the nearest, integers cut off towards 0, and those that do not fit
-    /// wrap around, as arithmetic of that width does. `None` if their number does not fit the shape.
+    /// Values in the form of `dtype`: floats are rounded to the nearest, integers cut off towards 0, and those that
+    /// do not fit wrap around, as arithmetic of that width does. `None` if their number does not fit the shape.
     pub fn from_f64s(dtype: DType, dims: Vec<usize>, values: &[f64]) -> Option<Self> {
         fn pack<const N: usize>(values: &[f64], convert: impl Fn(f64) -> [u8; N]) -> Vec<u8> {
             values.iter().flat_map(|&value| convert(value)).collect()

@@ -1,5 +1,6 @@
-//! Sets of element types, as ONNX Runtime 1.31 has kernels for them on processors: found by loading a model of one node for each
-//! operator, type and operator set. Half floats are among them where it computes in single precision instead.
+//! Sets of element types, as ONNX Runtime 1.31 has kernels for them on processors: found by loading a model of one
+//! node for each operator, type and operator set. Half floats are among them where it computes in single precision
+//! instead.
 
 use crate::tensor::DType;
 use crate::tensor::DType::{

@@ -1,8 +1,9 @@
-//! Multi-head attention in pieces, from `[batch, length, heads·width]` and back to it, becomes one `Attention`: twelve nodes
-//! for one. ONNX Runtime 1.31 fuses the pieces no further than the scale into a product; the operator has it transpose less.
+//! Multi-head attention in pieces, from `[batch, length, heads·width]` and back to it, becomes one `Attention`:
+//! twelve nodes for one. ONNX Runtime 1.31 fuses the pieces no further than the scale into a product; the operator
+//! has it transpose less.
 //!
-//! A mask that is added is taken along. One that replaces scores, by a number that is not minus infinity, is something else:
-//! it spreads over all keys where it hides all.
+//! A mask that is added is taken along. One that replaces scores, by a number that is not minus infinity, is
+//! something else: it spreads over all keys where it hides all.
 
 use super::rewrite::beside;
 use super::wiring::Wiring;

@@ -21,7 +21,8 @@ pub(super) fn run(graph: &mut Graph) -> bool {
     changed
 }
 
-/// Whether an integer that does not fit the last type wraps around only if it is cast directly: a float in between need not.
+/// Whether an integer that does not fit the last type wraps around only if it is cast directly: a float in between
+/// need not.
 fn wraps_alone(from: DType, between: DType, to: DType) -> bool {
     between.is_float() && !from.is_float() && !to.is_float() && to != DType::Bool && !holds(to, from)
 }

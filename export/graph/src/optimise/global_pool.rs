@@ -1,6 +1,7 @@
-//! Reductions, one axis after the other, become one; over all spatial axes they are a global pooling, which runtimes have
-//! fast kernels for, though not in double precision. A `Reshape` behind it stays: `ReduceMean` without `keepdims` would be one
-//! node less, but ONNX Runtime 1.31 takes 10 µs more for a picture of `[512, 24, 8]` than for both, and 32 µs in a batch of 16.
+//! Reductions, one axis after the other, become one; over all spatial axes they are a global pooling, which runtimes
+//! have fast kernels for, though not in double precision. A `Reshape` behind it stays: `ReduceMean` without
+//! `keepdims` would be one node less, but ONNX Runtime 1.31 takes 10 µs more for a picture of `[512, 24, 8]` than for
+//! both, and 32 µs in a batch of 16.
 
 use super::rewrite::sibling;
 use super::wiring::Wiring;
@@ -12,8 +13,8 @@ pub(super) fn run(graph: &mut Graph) -> bool {
     merge(graph) || name(graph)
 }
 
-/// `Reduce(Reduce(x))` of one kind, the inner one read only here. A mean of means is the mean, for groups are equally large;
-/// but means and lengths of integers are rounded at every step.
+/// `Reduce(Reduce(x))` of one kind, the inner one read only here. A mean of means is the mean, for groups are equally
+/// large; but means and lengths of integers are rounded at every step.
 fn merge(graph: &mut Graph) -> bool {
     let wiring = Wiring::of(graph);
     let found = graph.nodes.iter().enumerate().find_map(|(index, node)| {

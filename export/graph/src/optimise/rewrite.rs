@@ -13,8 +13,8 @@ pub(super) fn sibling(graph: &mut Graph, index: usize, operator: &str) -> String
     graph.node_name(&wanted)
 }
 
-/// Removes node `index`, whose only output is the same tensor as `source`. `false`, and nothing changed, if the output is one
-/// of the graph's and `source` cannot take its place.
+/// Removes node `index`, whose only output is the same tensor as `source`. `false`, and nothing changed, if the
+/// output is one of the graph's and `source` cannot take its place.
 pub(super) fn bypass(graph: &mut Graph, index: usize, source: ValueId) -> bool {
     let &[output] = graph.nodes[index].outputs.as_slice() else { return false };
     if graph.outputs.contains(&output) {
