@@ -30,7 +30,8 @@ fn graph_of_two() -> ModelProto {
         }));
         tiny.input.push(ValueInfoProto { name: side.into(), ..input.clone() });
     }
-    let axis = AttributeProto { name: "axis".into(), r#type: AttributeType::Int as i32, i: 1, ..Default::default() };
+    let axis =
+        AttributeProto { name: "axis".into(), r#type: AttributeType::Int as i32, i: Some(1), ..Default::default() };
     tiny.node.push(NodeProto {
         op_type: "Concat".into(),
         name: "features".into(),

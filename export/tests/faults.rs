@@ -172,3 +172,19 @@ fn types_are_mixed_by_casts_only() {
         "{error}"
     );
 }
+
+/// ONNX Runtime computes `Erf` in single precision only: said when exporting, with the module, not when the file is loaded.
+#[test]
+fn types_without_a_kernel_are_refused_with_their_place() {
+    let exporter = Exporter::new("kernels").input("x", batch_of(&[4]));
+    let error = exporter
+        .export(&outer(), |net: &Outer, x: Tensor<2>| {
+            let hidden = x * net.first.weight.val().unsqueeze::<2>();
+            hidden.cast(FloatDType::F64).erf().cast(FloatDType::F32)
+        })
+        .unwrap_err();
+    let ExportError::Unsupported(refusals) = &error else { panic!("{error}") };
+    let [refusal] = refusals.as_slice() else { panic!("{error}") };
+    assert_eq!((refusal.operation.as_str(), refusal.module.as_str()), ("Float::Erf", "first"));
+    assert!(refusal.reason.contains("no `Erf` for Double in operator set 20; cast"), "{error}");
+}

@@ -8,6 +8,7 @@ mod faults;
 mod kept;
 mod large;
 mod lmbn_n;
+mod names;
 mod networks;
 mod operations;
 mod palmvein;

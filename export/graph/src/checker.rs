@@ -1,5 +1,5 @@
-//! Structural rules of ONNX, checked on our own graph before it is encoded. Python's `onnx.checker` is run on exported files
-//! in continuous integration; this one runs at every export and says which node is wrong.
+//! Structural rules of ONNX, checked on our own graph before it is encoded. Python's `onnx.checker` is run on
+//! exported files in continuous integration; this one runs at every export and says which node is wrong.
 
 use std::collections::HashSet;
 
@@ -10,8 +10,9 @@ use crate::graph::Graph;
 use crate::op::{Op, Plain};
 use crate::tensor::DType;
 
-/// Checks that values are defined before they are read and once only, that names are unique, that operators have as many
-/// inputs and outputs as they need, that they exist in the operator set, and that shape operands are 64-bit integers.
+/// Checks that values are defined before they are read and once only, that names are unique, that operators have as
+/// many inputs and outputs as they need, that they exist in the operator set, and that shape operands are 64-bit
+/// integers.
 ///
 /// # Errors
 /// The first rule that is broken, with the node's name.
@@ -39,7 +40,8 @@ pub fn check(graph: &Graph, opset: u32) -> Result<(), Error> {
                 return broken(&node.name, format!("its output `{name}` is written twice or has no name"));
             }
         }
-        let (least, most) = arity(&node.op);
+        let schema = node.op.schema();
+        let [least, most] = schema.inputs;
         let present = node.inputs.iter().flatten().count();
         if present < least || node.inputs.len() > most || node.outputs.is_empty() {
             return broken(&node.name, format!("{} inputs, {least} to {most} allowed", node.inputs.len()));
@@ -55,7 +57,7 @@ pub fn check(graph: &Graph, opset: u32) -> Result<(), Error> {
             let (left, right) = (graph.value(left).dtype, graph.value(right).dtype);
             return broken(&node.name, format!("it takes {left:?} and {right:?}, both must be of one type; cast one"));
         }
-        if let Some(position) = shape_operand(&node.op)
+        if let Some(position) = schema.shape
             && let Some(id) = node.input(position)
             && graph.value(id).dtype != DType::Int64
         {
@@ -82,8 +84,8 @@ pub fn check(graph: &Graph, opset: u32) -> Result<(), Error> {
     Ok(())
 }
 
-/// The same of a file, as far as they do not depend on operators: values are defined before they are read and once only, names
-/// are unique, and outputs exist. Nodes inside subgraphs are ONNX Runtime's to judge.
+/// The same of a file, as far as they do not depend on operators: values are defined before they are read and once
+/// only, names are unique, and outputs exist. Nodes inside subgraphs are ONNX Runtime's to judge.
 ///
 /// # Errors
 /// [`Error::Malformed`] with the first rule that is broken.
@@ -119,71 +121,6 @@ pub fn check_file(model: &ModelProto) -> Result<(), Error> {
     match graph.output.iter().find(|output| !defined.contains(output.name.as_str())) {
         Some(output) => broken(&output.name, "an output must be written".into()),
         None => Ok(()),
-    }
-}
-
-/// Fewest and most inputs.
-fn arity(op: &Op) -> (usize, usize) {
-    match op {
-        Op::Plain(plain) => match plain {
-            Plain::Add
-            | Plain::And
-            | Plain::BitwiseAnd
-            | Plain::BitwiseOr
-            | Plain::BitwiseXor
-            | Plain::CumSum
-            | Plain::Div
-            | Plain::Equal
-            | Plain::Expand
-            | Plain::GatherND
-            | Plain::Greater
-            | Plain::GreaterOrEqual
-            | Plain::Less
-            | Plain::LessOrEqual
-            | Plain::MatMul
-            | Plain::Mod
-            | Plain::Mul
-            | Plain::Or
-            | Plain::Pow
-            | Plain::PRelu
-            | Plain::Reshape
-            | Plain::Sub
-            | Plain::Tile
-            | Plain::Unsqueeze
-            | Plain::Xor => (2, 2),
-            Plain::Squeeze | Plain::Trilu => (1, 2),
-            Plain::Clip => (1, 3),
-            Plain::Range | Plain::Where => (3, 3),
-            Plain::Slice => (3, 5),
-            Plain::Max | Plain::Min => (1, usize::MAX),
-            _ => (1, 1),
-        },
-        Op::Conv { .. } | Op::ConvTranspose { .. } | Op::LayerNormalization { .. } | Op::Gemm { .. } => (2, 3),
-        Op::Attention { .. } => (3, 4),
-        Op::BatchNormalization { .. } => (5, 5),
-        Op::DeformConv { .. } => (3, 5),
-        Op::InstanceNormalization { .. } | Op::ScatterElements { .. } | Op::ScatterND { .. } => (3, 3),
-        Op::Fmod | Op::GridSample { .. } => (2, 2),
-        Op::BitShift { .. } | Op::Gather { .. } | Op::GatherElements { .. } | Op::Split { .. } | Op::TopK { .. } => {
-            (2, 2)
-        }
-        Op::Concat { .. } => (1, usize::MAX),
-        Op::Pad { .. } => (2, 4),
-        Op::Resize { .. } => (1, 4),
-        _ => (1, 1),
-    }
-}
-
-/// Input that holds a shape or a repeat count.
-fn shape_operand(op: &Op) -> Option<usize> {
-    match op {
-        Op::Plain(Plain::Reshape | Plain::Expand | Plain::Tile)
-        | Op::Split { .. }
-        | Op::TopK { .. }
-        | Op::Pad { .. } => Some(1),
-        Op::ConstantOfShape { .. } => Some(0),
-        Op::Resize { .. } => Some(3),
-        _ => None,
     }
 }
 

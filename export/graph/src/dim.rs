@@ -68,8 +68,9 @@ impl fmt::Display for Dim {
     }
 }
 
-/// An integer polynomial of symbols and of quotients rounded down. Equal formulas that were built in different ways are equal,
-/// as far as the form goes: products are multiplied out, quotients are in lowest terms and keep no whole part.
+/// An integer polynomial of symbols and of quotients rounded down. Equal formulas that were built in different ways
+/// are equal, as far as the form goes: products are multiplied out, quotients are in lowest terms and keep no whole
+/// part.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Formula {
     /// Factors of each term, sorted, and its coefficient, never 0. The constant has no factors.

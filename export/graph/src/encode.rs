@@ -26,8 +26,8 @@ pub const LARGEST_FILE: u64 = (2 << 30) - (16 << 20);
 /// Most bytes of a model file: readers count them in 32 bits with a sign.
 const LARGEST_MESSAGE: u64 = i32::MAX as u64;
 
-/// Weights below this size stay in the model file whatever the rest does: shapes and axes among them, which runtimes read
-/// before they load anything.
+/// Weights below this size stay in the model file whatever the rest does: shapes and axes among them, which runtimes
+/// read before they load anything.
 const SMALL: usize = 1024;
 
 /// Where a tensor begins in the data file: whole memory pages, so that runtimes can map it.
@@ -59,8 +59,8 @@ impl Encoded {
 
 /// Weights beside a model file: tensors in the order of the graph, each at a multiple of 4096.
 ///
-/// They are on disk from the beginning, in a folder of their own that goes when this is dropped: ONNX Runtime takes a tensor of
-/// 2 GiB or more from a file only, and gigabytes need not be in memory once more.
+/// They are on disk from the beginning, in a folder of their own that goes when this is dropped: ONNX Runtime takes a
+/// tensor of 2 GiB or more from a file only, and gigabytes need not be in memory once more.
 #[derive(Debug)]
 pub struct DataFile {
     /// Name in the folder of the model. It follows from the content: a new model never finds the weights of an old one.
@@ -135,8 +135,8 @@ pub fn encode(graph: &Graph, opset: u32, metadata: &[(String, String)]) -> Resul
     }
 }
 
-/// Encodes a graph for an operator set; weights of more than `most_inside` bytes together go into a file of their own, and so do
-/// those that leave no room for the rest: into `folder`, for the time being.
+/// Encodes a graph for an operator set; weights of more than `most_inside` bytes together go into a file of their
+/// own, and so do those that leave no room for the rest: into `folder`, for the time being.
 ///
 /// # Errors
 /// If the rest alone does not fit into one file, or `folder` cannot be written to.
@@ -188,8 +188,8 @@ fn bytes_of_weights(graph: &Graph) -> u64 {
     graph.initialisers().map(|(_, tensor)| tensor.bytes().len() as u64).sum()
 }
 
-/// Lets a model file give some more of its values as outputs, whoever wrote it: protobuf appends the lists of a message that
-/// comes twice.
+/// Lets a model file give some more of its values as outputs, whoever wrote it: protobuf appends the lists of a
+/// message that comes twice.
 pub fn with_outputs<'a>(model: &'a [u8], values: &[String]) -> Cow<'a, [u8]> {
     if values.is_empty() {
         return Cow::Borrowed(model);
@@ -253,7 +253,7 @@ fn node(graph: &Graph, node: &Node, opset: u32, initializer: &mut Vec<TensorProt
     if let Op::Reduce { reduction, axes, .. } = &node.op {
         // Axes became an input with operator set 13 for sums, with 18 for the others.
         if opset >= 18 || *reduction == Reduction::Sum {
-            let name = format!("{}/axes", node.name);
+            let name = free(graph, &format!("{}/axes", node.name));
             initializer.push(tensor(&Tensor::int64s(axes), &name));
             input.push(name);
         } else {
@@ -270,15 +270,22 @@ fn node(graph: &Graph, node: &Node, opset: u32, initializer: &mut Vec<TensorProt
     }
 }
 
+/// A name that no value of the graph has: `wanted`, or `wanted` with a number behind it.
+fn free(graph: &Graph, wanted: &str) -> String {
+    let numbered = (1..).map(|number| format!("{wanted}_{number}"));
+    let mut names = std::iter::once(wanted.to_owned()).chain(numbered);
+    names.find(|name| !graph.has_value(name)).expect("numbers do not end")
+}
+
 fn attribute(name: &str, value: Attribute) -> AttributeProto {
     let base = AttributeProto { name: name.to_owned(), ..Default::default() };
     match value {
-        Attribute::Int(i) => AttributeProto { r#type: AttributeType::Int as i32, i, ..base },
+        Attribute::Int(i) => AttributeProto { r#type: AttributeType::Int as i32, i: Some(i), ..base },
         Attribute::Ints(ints) => AttributeProto { r#type: AttributeType::Ints as i32, ints, ..base },
-        Attribute::Float(f) => AttributeProto { r#type: AttributeType::Float as i32, f, ..base },
-        Attribute::Text(text) => AttributeProto { r#type: AttributeType::String as i32, s: text.into(), ..base },
+        Attribute::Float(f) => AttributeProto { r#type: AttributeType::Float as i32, f: Some(f), ..base },
+        Attribute::Text(text) => AttributeProto { r#type: AttributeType::String as i32, s: Some(text.into()), ..base },
         Attribute::Type(dtype) => {
-            AttributeProto { r#type: AttributeType::Int as i32, i: i64::from(data_type(dtype) as i32), ..base }
+            AttributeProto { r#type: AttributeType::Int as i32, i: Some(i64::from(data_type(dtype) as i32)), ..base }
         }
         Attribute::Tensor(value) => {
             AttributeProto { r#type: AttributeType::Tensor as i32, t: Some(tensor(&value, "")), ..base }
@@ -354,6 +361,36 @@ mod tests {
         let (inputs, outputs) = (vec![Some(x)], vec![y]);
         graph.nodes.push(Node { name: "copy".into(), op: Plain::Identity.into(), inputs, outputs });
         graph
+    }
+
+    /// Readers made from `onnx.proto` in its proto2 form look whether the field is there; OpenCV refuses a file
+    /// without it.
+    #[test]
+    fn attributes_of_value_0_are_written() {
+        for (value, bytes) in [
+            (Attribute::Int(0), &[0x18, 0][..]),
+            (Attribute::Float(0.0), &[0x15, 0, 0, 0, 0]),
+            (Attribute::Text(""), &[0x22, 0]),
+        ] {
+            let encoded = attribute("a", value.clone()).encode_to_vec();
+            assert!(encoded.windows(bytes.len()).any(|window| window == bytes), "{value:?}: {encoded:?}");
+        }
+        // In a whole file: no attribute is without the field that its type names.
+        let mut graph = graph(zeros(0), "w");
+        graph.nodes[0].op = Op::Gemm { transpose_b: false };
+        graph.nodes[0].inputs.push(Some(graph.inputs[0]));
+        let proto = ModelProto::decode(&*encode(&graph, 20, &[]).unwrap()).unwrap();
+        let attributes = proto.graph.unwrap().node.into_iter().flat_map(|node| node.attribute);
+        assert_eq!(attributes.map(|attribute| attribute.i).collect::<Vec<_>>(), [Some(0)]);
+    }
+
+    #[test]
+    fn axes_take_no_name_that_a_value_has() {
+        let mut graph = graph(Tensor::int64s(&[0]), "copy/axes");
+        graph.nodes[0].op = Op::Reduce { reduction: Reduction::Sum, axes: vec![0], keep_dims: true };
+        let proto = ModelProto::decode(&*encode(&graph, 20, &[]).unwrap()).unwrap();
+        crate::checker::check_file(&proto).unwrap();
+        assert_eq!(proto.graph.unwrap().node[0].input, ["x", "copy/axes_1"]);
     }
 
     /// Pages of zeros that nobody touches take no memory.

@@ -62,6 +62,7 @@ pub struct Graph {
     pub outputs: Vec<ValueId>,
     initialisers: BTreeMap<ValueId, Tensor>,
     names: HashSet<String>,
+    node_names: HashSet<String>,
     redefined: HashSet<ValueId>,
 }
 
@@ -71,20 +72,33 @@ impl Graph {
         Self { name: name.into(), ..Self::default() }
     }
 
-    /// A free name: `wanted`, or `wanted` with a number behind it. Values and nodes share one name space.
-    pub fn unique(&mut self, wanted: &str) -> String {
-        let mut name = wanted.to_owned();
-        let mut number = 0;
-        while !self.names.insert(name.clone()) {
-            number += 1;
-            name = format!("{wanted}_{number}");
-        }
-        name
+    /// A free name for a node: `wanted`, or `wanted` with a number behind it. Nodes and values may share names.
+    pub fn node_name(&mut self, wanted: &str) -> String {
+        unique(&mut self.node_names, wanted)
+    }
+
+    /// Whether a value is called `name`, or the name is reserved for one.
+    pub(crate) fn has_value(&self, name: &str) -> bool {
+        self.names.contains(name)
+    }
+
+    /// Keeps a name for [`Self::add_reserved`]: no other value gets it. `false` if a value has it already.
+    pub fn reserve(&mut self, name: &str) -> bool {
+        self.names.insert(name.to_owned())
+    }
+
+    /// Adds a value under a name that was reserved for it.
+    pub fn add_reserved(&mut self, name: &str, dtype: DType, dims: Vec<Dim>) -> ValueId {
+        self.add(name.to_owned(), dtype, dims)
     }
 
     /// Adds a value under a free name near `wanted`.
     pub fn add_value(&mut self, wanted: &str, dtype: DType, dims: Vec<Dim>) -> ValueId {
-        let name = self.unique(wanted);
+        let name = unique(&mut self.names, wanted);
+        self.add(name, dtype, dims)
+    }
+
+    fn add(&mut self, name: String, dtype: DType, dims: Vec<Dim>) -> ValueId {
         let id = ValueId(u32::try_from(self.values.len()).expect("fewer than 2^32 values"));
         self.values.push(Value { name, dtype, dims });
         id
@@ -131,8 +145,8 @@ impl Graph {
         self.initialiser(id)?.to_i64s()
     }
 
-    /// Notes that a value holds something else from now on than what was recorded. Passes must: all other values are compared
-    /// with Burn's when a fault is looked for.
+    /// Notes that a value holds something else from now on than what was recorded. Passes must: all other values are
+    /// compared with Burn's when a fault is looked for.
     pub(crate) fn redefine(&mut self, id: ValueId) {
         self.redefined.insert(id);
     }
@@ -147,9 +161,9 @@ impl Graph {
         self.initialisers.retain(|&id, _| keep(id));
     }
 
-    /// Makes a value a constant, after the node that wrote it is gone. It takes over the name of `parameter`, of which it is
-    /// another view.
-    pub(crate) fn settle(&mut self, id: ValueId, tensor: Tensor, parameter: Option<ValueId>) {
+    /// Makes a value a constant, after the node that wrote it is gone. It takes over the name of `parameter`, of
+    /// which it is another view.
+    pub(crate) fn make_constant(&mut self, id: ValueId, tensor: Tensor, parameter: Option<ValueId>) {
         if let Some(parameter) = parameter {
             let (a, b) = (id.0 as usize, parameter.0 as usize);
             let name = std::mem::take(&mut self.values[a].name);
@@ -159,7 +173,8 @@ impl Graph {
         self.initialisers.insert(id, tensor);
     }
 
-    /// The constant `id` with the same values in another shape: itself if nobody else reads it, so that it keeps its name.
+    /// The constant `id` with the same values in another shape: itself if nobody else reads it, so that it keeps its
+    /// name.
     pub(crate) fn reshape_initialiser(&mut self, id: ValueId, tensor: Tensor) -> ValueId {
         if self.uses().get(&id) != Some(&1) {
             let name = self.value(id).name.clone();
@@ -210,4 +225,15 @@ impl Graph {
     pub fn parameters(&self) -> usize {
         self.initialisers.values().map(Tensor::count).sum()
     }
+}
+
+/// Takes `wanted` from the free names, or `wanted` with a number behind it.
+fn unique(names: &mut HashSet<String>, wanted: &str) -> String {
+    let mut name = wanted.to_owned();
+    let mut number = 0;
+    while !names.insert(name.clone()) {
+        number += 1;
+        name = format!("{wanted}_{number}");
+    }
+    name
 }

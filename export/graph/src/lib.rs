@@ -1,5 +1,6 @@
-//! ONNX graphs in memory, without Burn: typed values and nodes ([`Graph`]), the operators that are written ([`Op`]), the rules
-//! of ONNX ([`checker`]), rewrites ([`optimise`]), protobuf ([`encode`]) and runs in ONNX Runtime ([`run`], feature `run`).
+//! ONNX graphs in memory, without Burn: typed values and nodes ([`Graph`]), the operators that are written ([`Op`]),
+//! the rules of ONNX ([`checker`]), rewrites ([`optimise`]), protobuf ([`encode`]) and runs in ONNX Runtime ([`run`],
+//! feature `run`).
 
 pub mod checker;
 mod dim;
@@ -11,21 +12,23 @@ pub mod optimise;
 #[cfg(feature = "run")]
 pub mod run;
 mod tensor;
+mod types;
 
 use std::ops::RangeInclusive;
 
 pub use dim::{Dim, Factor, Formula};
 pub use error::Error;
 pub use graph::{Graph, Node, Value, ValueId};
-pub use op::{Attribute, Coordinates, Op, PadMode, Plain, Reduction, ResizeMode, Update, Window};
+pub use op::{Attribute, Coordinates, Op, PadMode, Plain, Reduction, ResizeMode, Schema, Update, Window};
 pub use tensor::{DType, Tensor};
+pub use types::Types;
 
 /// Operator sets that can be written.
 pub const OPSETS: RangeInclusive<u32> = 17..=23;
 
-/// Operator set that is written when none is asked for: 20, the newest that every TensorRT 10 and ONNX Runtime 1.31 take. The
-/// parser of TensorRT 10.0 and 10.1 takes "the inclusive range of opset 9 to opset 20", and has every operator that we write but
-/// `BitShift`, `Bitwise…` and `DeformConv` (`docs/operators.md` of onnx/onnx-tensorrt, tags `release/10.0-GA` and
-/// `release/10.1-GA`); ONNX Runtime 1.31 takes all of [`OPSETS`]. It is the first set with `Gelu` as an operator, and its IR
-/// version, 9, is read by every runtime since 2023.
+/// Operator set that is written when none is asked for: 20, the newest that every TensorRT 10 and ONNX Runtime 1.31
+/// take. The parser of TensorRT 10.0 and 10.1 takes "the inclusive range of opset 9 to opset 20", and has every
+/// operator that we write but `BitShift`, `Bitwise…` and `DeformConv` (`docs/operators.md` of onnx/onnx-tensorrt,
+/// tags `release/10.0-GA` and `release/10.1-GA`); ONNX Runtime 1.31 takes all of [`OPSETS`]. It is the first set with
+/// `Gelu` as an operator, and its IR version, 9, is read by every runtime since 2023.
 pub const DEFAULT_OPSET: u32 = 20;

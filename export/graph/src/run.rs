@@ -146,7 +146,8 @@ fn feed(tensor: &Tensor) -> Result<DynValue, ort::Error> {
             let values: Vec<bool> = tensor.bytes().iter().map(|&byte| byte != 0).collect();
             Ok(OrtTensor::from_array((shape, values))?.into_dyn())
         }
-        other => Err(ort::Error::new(format!("inputs of type {other:?} are not fed yet"))),
+        DType::Float16 => feed!(half::f16),
+        DType::Bfloat16 => feed!(half::bf16),
     }
 }
 

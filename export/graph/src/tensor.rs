@@ -1,5 +1,7 @@
 //! Constant tensors: little-endian bytes with a type and a shape.
 
+use half::{bf16, f16};
+
 /// Element types, by ONNX's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)]
@@ -61,7 +63,8 @@ impl Tensor {
         Self { dtype: DType::Int64, dims: vec![values.len()], bytes }
     }
 
-    /// Values rounded to `dtype`; `None` for types that have no conversion here (half floats) or a wrong count.
+    /// Values in the form of `dtype`: floats are rounded to the nearest, integers cut off towards 0, and those that
+    /// do not fit wrap around, as arithmetic of that width does. `None` if their number does not fit the shape.
     pub fn from_f64s(dtype: DType, dims: Vec<usize>, values: &[f64]) -> Option<Self> {
         fn pack<const N: usize>(values: &[f64], convert: impl Fn(f64) -> [u8; N]) -> Vec<u8> {
             values.iter().flat_map(|&value| convert(value)).collect()
@@ -69,16 +72,17 @@ impl Tensor {
         let bytes = match dtype {
             DType::Float => pack(values, |v| (v as f32).to_le_bytes()),
             DType::Double => pack(values, f64::to_le_bytes),
-            DType::Int8 => pack(values, |v| (v as i8).to_le_bytes()),
-            DType::Int16 => pack(values, |v| (v as i16).to_le_bytes()),
-            DType::Int32 => pack(values, |v| (v as i32).to_le_bytes()),
-            DType::Int64 => pack(values, |v| (v as i64).to_le_bytes()),
-            DType::Uint8 => pack(values, |v| (v as u8).to_le_bytes()),
-            DType::Uint16 => pack(values, |v| (v as u16).to_le_bytes()),
-            DType::Uint32 => pack(values, |v| (v as u32).to_le_bytes()),
-            DType::Uint64 => pack(values, |v| (v as u64).to_le_bytes()),
+            DType::Int8 => pack(values, |v| (v as i128 as i8).to_le_bytes()),
+            DType::Int16 => pack(values, |v| (v as i128 as i16).to_le_bytes()),
+            DType::Int32 => pack(values, |v| (v as i128 as i32).to_le_bytes()),
+            DType::Int64 => pack(values, |v| (v as i128 as i64).to_le_bytes()),
+            DType::Uint8 => pack(values, |v| (v as i128 as u8).to_le_bytes()),
+            DType::Uint16 => pack(values, |v| (v as i128 as u16).to_le_bytes()),
+            DType::Uint32 => pack(values, |v| (v as i128 as u32).to_le_bytes()),
+            DType::Uint64 => pack(values, |v| (v as i128 as u64).to_le_bytes()),
             DType::Bool => pack(values, |v| [u8::from(v != 0.0)]),
-            DType::Float16 | DType::Bfloat16 => return None,
+            DType::Float16 => pack(values, |v| f16::from_f64(v).to_le_bytes()),
+            DType::Bfloat16 => pack(values, |v| bf16::from_f64(v).to_le_bytes()),
         };
         Self::new(dtype, dims, bytes)
     }
@@ -103,7 +107,7 @@ impl Tensor {
         self.dims.iter().product()
     }
 
-    /// The values as 64-bit floats; `None` for half floats and for integers that would be rounded.
+    /// The values as 64-bit floats; `None` for integers that would be rounded.
     pub fn to_f64s(&self) -> Option<Vec<f64>> {
         fn unpack<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f64) -> Vec<f64> {
             bytes.as_chunks::<N>().0.iter().map(|&chunk| convert(chunk)).collect()
@@ -122,7 +126,12 @@ impl Tensor {
                 let exact = |value: &i64| value.unsigned_abs() <= 1 << 53;
                 return self.to_i64s()?.into_iter().map(|value| exact(&value).then_some(value as f64)).collect();
             }
-            DType::Uint64 | DType::Float16 | DType::Bfloat16 => return None,
+            DType::Uint64 => {
+                let values = bytes.as_chunks::<8>().0.iter().map(|&chunk| u64::from_le_bytes(chunk));
+                return values.map(|value| (value <= 1 << 53).then_some(value as f64)).collect();
+            }
+            DType::Float16 => unpack(bytes, |b| f16::from_le_bytes(b).to_f64()),
+            DType::Bfloat16 => unpack(bytes, |b| bf16::from_le_bytes(b).to_f64()),
         })
     }
 
@@ -190,6 +199,19 @@ mod tests {
         assert_eq!(turned.dims(), [3, 2]);
         assert_eq!(turned.to_f64s().unwrap(), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
         assert_eq!(turned.transposed(&[1, 0]).unwrap(), tensor);
+    }
+
+    #[test]
+    fn every_type_holds_what_it_is_given() {
+        use DType::{Bfloat16, Bool, Double, Float, Float16, Int8, Int16, Int32, Int64, Uint8, Uint16, Uint32, Uint64};
+        for dtype in [Bfloat16, Bool, Double, Float, Float16, Int8, Int16, Int32, Int64, Uint8, Uint16, Uint32, Uint64]
+        {
+            let tensor = Tensor::from_f64s(dtype, vec![3], &[0.0, 1.0, 1.0]).unwrap();
+            assert_eq!(tensor.to_f64s().unwrap(), [0.0, 1.0, 1.0], "{dtype:?}");
+        }
+        let wrapped = |dtype, value| Tensor::from_f64s(dtype, vec![1], &[value]).unwrap().to_f64s().unwrap()[0];
+        assert_eq!([wrapped(Int8, 200.0), wrapped(Uint8, -1.0), wrapped(Int32, 4_294_967_295.0)], [-56.0, 255.0, -1.0]);
+        assert_eq!([wrapped(Float16, 1.0 / 3.0), wrapped(Bfloat16, 1.0 / 3.0)], [0.333_251_953_125, 0.333_984_375]);
     }
 
     #[test]

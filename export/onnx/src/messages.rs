@@ -137,15 +137,15 @@ pub struct AttributeProto {
     /// Which of the value fields holds the value.
     #[prost(enumeration = "AttributeType", tag = "20")]
     pub r#type: i32,
-    /// FLOAT.
-    #[prost(float, tag = "2")]
-    pub f: f32,
-    /// INT.
-    #[prost(int64, tag = "3")]
-    pub i: i64,
-    /// STRING, UTF-8.
-    #[prost(bytes = "vec", tag = "4")]
-    pub s: Vec<u8>,
+    /// FLOAT. Present even if it is 0: readers with generated code of proto2 take an absent field for a missing value.
+    #[prost(float, optional, tag = "2")]
+    pub f: Option<f32>,
+    /// INT, present even if it is 0.
+    #[prost(int64, optional, tag = "3")]
+    pub i: Option<i64>,
+    /// STRING, UTF-8, present even if it is empty.
+    #[prost(bytes = "vec", optional, tag = "4")]
+    pub s: Option<Vec<u8>>,
     /// TENSOR.
     #[prost(message, optional, tag = "5")]
     pub t: Option<TensorProto>,
@@ -351,6 +351,8 @@ mod tests {
         assert_eq!(tensor.encode_to_vec(), [0x08, 2, 0x08, 3, 0x3a, 2, 4, 5]);
         let attribute = AttributeProto { ints: vec![6, 7], ..AttributeProto::default() };
         assert_eq!(attribute.encode_to_vec(), [0x40, 6, 0x40, 7]);
+        let zero = AttributeProto { i: Some(0), f: Some(0.0), s: Some(vec![]), ..AttributeProto::default() };
+        assert_eq!(zero.encode_to_vec(), [0x15, 0, 0, 0, 0, 0x18, 0, 0x22, 0], "what is 0 or empty is written");
         assert_eq!(TensorProto::decode(&[0x0a, 2, 2, 3][..]).unwrap().dims, [2, 3], "either packing is read");
     }
 }

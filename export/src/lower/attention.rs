@@ -11,7 +11,9 @@ pub(super) fn attention(l: &mut Lowering, op: &AttentionOpIr) -> Lowered {
     if let Some(other) = tensors.map(|tensor| tensor.shape.len()).find(|&rank| rank != 4) {
         return Err(Reason::Unsupported(format!("attention of a tensor of rank {other}; it takes rank 4")));
     }
-    let whole = l.opset() >= ATTENTION && float_type(op.out.dtype)? == DType::Float;
+    // `Attention` reads scale 0 as "not given".
+    let scaled = op.options.scale.is_none_or(|scale| number(scale) as f32 != 0.0);
+    let whole = l.opset() >= ATTENTION && float_type(op.out.dtype)? == DType::Float && scaled;
     if whole { operator(l, op) } else { pieces(l, op) }
 }
 

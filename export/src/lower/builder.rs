@@ -88,9 +88,12 @@ impl<'a> Lowering<'a> {
             values.insert(*id, value);
         }
         graph.inputs = inputs;
-        // The names of outputs are taken before a node can have them.
+        // Before any other value can claim the name of an output.
         let mut output_names = HashMap::new();
         for (id, wanted) in resolved.base.outputs.iter().zip(&boundary.outputs) {
+            if !graph.reserve(wanted) {
+                return Err(ExportError::DuplicateName { name: wanted.clone() });
+            }
             let computed = !values.contains_key(id) && !resolved.base.values.contains_key(id);
             if computed && !output_names.contains_key(id) {
                 output_names.insert(*id, wanted.clone());
@@ -137,8 +140,8 @@ impl<'a> Lowering<'a> {
             } else {
                 // An input, a constant, or a tensor that is an output under another name already.
                 let info = self.graph.value(source).clone();
-                let output = self.graph.add_value(wanted, info.dtype, info.dims);
-                let name = self.graph.unique(&format!("{wanted}/Identity"));
+                let output = self.graph.add_reserved(wanted, info.dtype, info.dims);
+                let name = self.graph.node_name(&format!("{wanted}/Identity"));
                 self.graph.nodes.push(Node {
                     name,
                     op: Plain::Identity.into(),
@@ -158,6 +161,21 @@ impl<'a> Lowering<'a> {
             }
         }
         Ok((self.graph, origins))
+    }
+
+    /// Refuses what ONNX Runtime has no kernel for, among the nodes from `first` on.
+    pub(super) fn runnable(&self, first: usize) -> Lowered {
+        for node in &self.graph.nodes[first..] {
+            let dtype = node.input(node.op.typed_input()).map(|id| self.value(id).dtype);
+            if let Some(dtype) = dtype.filter(|&dtype| !node.op.computes(dtype, self.opset)) {
+                return Err(Reason::Unsupported(format!(
+                    "ONNX Runtime has no `{}` for {dtype:?} in operator set {}; cast the tensor to another type before",
+                    node.op.name(),
+                    self.opset
+                )));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn placeholder(&mut self, out: &TensorIr) {
@@ -239,14 +257,16 @@ impl<'a> Lowering<'a> {
         let wanted = if self.is_module { self.module.clone() } else { self.below(&op.name()) };
         // The module's name is given once; what else the operation needs is below it.
         self.is_module = false;
-        let name = self.graph.unique(&wanted);
+        let name = self.graph.node_name(&wanted);
         let mut outputs = vec![];
         for (position, out) in outs.iter().enumerate() {
             let dtype = float_type(out.dtype)?;
             let dims = self.dims(out);
             let suffix = if position == 0 { "output".to_owned() } else { format!("output_{position}") };
-            let wanted = self.output_names.get(&out.id).cloned().unwrap_or_else(|| format!("{name}/{suffix}"));
-            let value = self.graph.add_value(&wanted, dtype, dims);
+            let value = match self.output_names.get(&out.id) {
+                Some(reserved) => self.graph.add_reserved(reserved, dtype, dims),
+                None => self.graph.add_value(&format!("{name}/{suffix}"), dtype, dims),
+            };
             self.values.insert(out.id, value);
             outputs.push(value);
         }
@@ -287,7 +307,7 @@ impl<'a> Lowering<'a> {
     pub(crate) fn step(&mut self, op: impl Into<Op>, inputs: &[ValueId], dtype: DType, dims: Vec<Dim>) -> ValueId {
         let op = op.into();
         let wanted = self.below(&op.name());
-        let name = self.graph.unique(&wanted);
+        let name = self.graph.node_name(&wanted);
         let value = self.graph.add_value(&format!("{name}/output"), dtype, dims);
         self.graph.nodes.push(Node {
             name,

@@ -50,7 +50,8 @@ pub(crate) fn lower(
     for (index, operation) in resolved.base.operations.iter().enumerate() {
         lowering.enter(index, operation);
         let before = lowering.graph.nodes.len();
-        let refusal = match dispatch::operation(&mut lowering, operation) {
+        let lowered = dispatch::operation(&mut lowering, operation).and_then(|()| lowering.runnable(before));
+        let refusal = match lowered {
             Ok(()) => {
                 let onnx = lowering.graph.nodes[before..].iter().map(|node| node.op.name()).collect();
                 operations.push(LoweredOperation { operation: name(operation), module: lowering.module.clone(), onnx });

@@ -28,6 +28,7 @@ pub fn cases() -> Vec<Case> {
     vec![
         plain("attention", options(None, None, false)),
         plain("attention with a scale and a soft cap", options(Some(2.0), Some(1.5), false)),
+        plain("attention with a scale of 0, which ONNX cannot say", options(Some(0.0), None, false)),
         plain("causal attention", options(None, None, true)),
         case(
             "causal attention of more queries than keys",

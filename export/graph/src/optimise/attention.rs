@@ -1,8 +1,9 @@
-//! Multi-head attention in pieces, from `[batch, length, heads·width]` and back to it, becomes one `Attention`: twelve nodes
-//! for one. ONNX Runtime 1.31 fuses the pieces no further than the scale into a product; the operator has it transpose less.
+//! Multi-head attention in pieces, from `[batch, length, heads·width]` and back to it, becomes one `Attention`:
+//! twelve nodes for one. ONNX Runtime 1.31 fuses the pieces no further than the scale into a product; the operator
+//! has it transpose less.
 //!
-//! A mask that is added is taken along. One that replaces scores, by a number that is not minus infinity, is something else:
-//! it spreads over all keys where it hides all.
+//! A mask that is added is taken along. One that replaces scores, by a number that is not minus infinity, is
+//! something else: it spreads over all keys where it hides all.
 
 use super::rewrite::beside;
 use super::wiring::Wiring;
@@ -16,7 +17,7 @@ pub(super) fn run(graph: &mut Graph) -> bool {
     let wiring = Wiring::of(graph);
     let found = (0..graph.nodes.len()).find_map(|index| Some((index, wiring.attention(index)?)));
     let Some((index, attention)) = found else { return false };
-    graph.nodes[index].name = graph.unique(&beside(&attention.softmax, "Attention"));
+    graph.nodes[index].name = graph.node_name(&beside(&attention.softmax, "Attention"));
     let Attention { heads, scale, inputs, .. } = attention;
     graph.nodes[index].op = Op::Attention { heads: Some(heads), is_causal: false, scale, softcap: 0.0 };
     graph.nodes[index].inputs = inputs.into_iter().map(Some).collect();

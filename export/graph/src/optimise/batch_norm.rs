@@ -1,6 +1,7 @@
-//! `BatchNormalization` after a `Conv`, `ConvTranspose`, `Gemm` or `MatMul` with constant weights goes into those weights, also
-//! through a `Reshape` that only drops axes of size 1. With the channel's scale s = γ / √(σ² + ε): W' = s·W, b' = s·(b - μ) + β,
-//! in double precision. Where it cannot and is reshaped again, it normalises before that `Reshape`: one shape less on the way.
+//! `BatchNormalization` after a `Conv`, `ConvTranspose`, `Gemm` or `MatMul` with constant weights goes into those
+//! weights, also through a `Reshape` that only drops axes of size 1. With the channel's scale s = γ / √(σ² + ε): W' =
+//! s·W, b' = s·(b - μ) + β, in double precision. Where it cannot and is reshaped again, it normalises before that
+//! `Reshape`: one shape less on the way.
 
 use super::dead_code;
 use super::wiring::Wiring;

@@ -10,14 +10,21 @@ pub(super) fn run(graph: &mut Graph) -> bool {
     for index in 0..graph.nodes.len() {
         let node = &graph.nodes[index];
         let Some(&first) = node.input(0).and_then(|id| producers.get(&id)) else { continue };
-        let (Op::Cast { .. }, Op::Cast { to: between }) = (&node.op, &graph.nodes[first].op) else { continue };
-        let Some(source) = graph.nodes[first].input(0).filter(|&id| holds(*between, graph.value(id).dtype)) else {
+        let (Op::Cast { to }, Op::Cast { to: between }) = (&node.op, &graph.nodes[first].op) else { continue };
+        let same = |from: DType| holds(*between, from) && !wraps_alone(from, *between, *to);
+        let Some(source) = graph.nodes[first].input(0).filter(|&id| same(graph.value(id).dtype)) else {
             continue;
         };
         graph.nodes[index].inputs = vec![Some(source)];
         changed = true;
     }
     changed
+}
+
+/// Whether an integer that does not fit the last type wraps around only if it is cast directly: a float in between
+/// need not.
+fn wraps_alone(from: DType, between: DType, to: DType) -> bool {
+    between.is_float() && !from.is_float() && !to.is_float() && to != DType::Bool && !holds(to, from)
 }
 
 /// Whether every value of `narrow` is one of `wide`.
@@ -51,6 +58,17 @@ mod tests {
         let y = build.node(Plain::Relu, &[back], &[2, 3]);
         let after = build.output(y).check(|graph| super::run(graph) && identity::run(graph) && dead_code::run(graph));
         assert_eq!(after.nodes.len(), 1);
+    }
+
+    #[test]
+    fn integers_that_do_not_fit_keep_their_way() {
+        let mut build = Build::new(&[2, 3]);
+        let x = build.x();
+        let narrow = build.typed(Op::Cast { to: DType::Int8 }, &[x], &[2, 3], DType::Int8);
+        let float = build.node(Op::Cast { to: DType::Float }, &[narrow], &[2, 3]);
+        let unsigned = build.typed(Op::Cast { to: DType::Uint8 }, &[float], &[2, 3], DType::Uint8);
+        let y = build.node(Op::Cast { to: DType::Float }, &[unsigned], &[2, 3]);
+        build.output(y).unchanged(super::run);
     }
 
     #[test]

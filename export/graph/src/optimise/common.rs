@@ -35,8 +35,8 @@ pub(super) fn run(graph: &mut Graph) -> bool {
     changed
 }
 
-/// Equal constants become one, under the shorter name: weights that several nodes share are folded for each on its own and
-/// come out equal. Reads all constants, so that it runs once, at the end.
+/// Equal constants become one, under the shorter name: weights that several nodes share are folded for each on its
+/// own and come out equal. Reads all constants, so that it runs once, at the end.
 pub(super) fn constants(graph: &mut Graph) {
     let mut first: HashMap<(DType, &[usize], &[u8]), ValueId> = HashMap::new();
     let mut same = vec![];

@@ -22,7 +22,7 @@ pub(super) fn run(graph: &mut Graph) -> bool {
         let uses = graph.uses();
         // A parameter that was only moved keeps its name.
         let parameter = node.input(0).filter(|id| !uses.contains_key(id) && is_movement(&node.op));
-        graph.settle(node.outputs[0], result, parameter);
+        graph.make_constant(node.outputs[0], result, parameter);
         changed = true;
     }
     changed
@@ -54,7 +54,7 @@ fn fold(graph: &Graph, node: &Node) -> Option<Tensor> {
             let count = dims.iter().product::<usize>();
             Tensor::new(value.dtype(), dims, value.bytes().repeat(count))
         }
-        Op::Cast { to } => Tensor::from_f64s(*to, dims, &integral(constant(0)?.to_f64s()?, *to)),
+        Op::Cast { to } => cast(constant(0)?, *to, dims),
         Op::Plain(plain) => {
             let combine: fn(f64, f64) -> f64 = match plain {
                 Plain::Add => |a, b| a + b,
@@ -87,8 +87,15 @@ fn fold(graph: &Graph, node: &Node) -> Option<Tensor> {
 /// Largest integer that double precision holds with all below it.
 const EXACT: f64 = (1u64 << 53) as f64;
 
-fn integral(values: Vec<f64>, to: DType) -> Vec<f64> {
-    if to.is_float() || to == DType::Bool { values } else { values.into_iter().map(f64::trunc).collect() }
+/// Integers wrap around. What floats beyond an integer's range become, no rule says: that is left to the runtime.
+fn cast(from: &Tensor, to: DType, dims: Vec<usize>) -> Option<Tensor> {
+    let values = from.to_f64s()?;
+    let cast = Tensor::from_f64s(to, dims, &values)?;
+    if from.dtype().is_float() && !to.is_float() && to != DType::Bool {
+        let whole = values.iter().map(|value| value.trunc());
+        return cast.to_f64s()?.into_iter().eq(whole).then_some(cast);
+    }
+    Some(cast)
 }
 
 fn unary(plain: Plain, input: &Tensor, dims: Vec<usize>) -> Option<Tensor> {
@@ -149,6 +156,28 @@ mod tests {
     use super::super::testing::Build;
     use crate::op::{Op, Plain};
     use crate::tensor::DType;
+
+    #[test]
+    fn narrow_integers_wrap() {
+        let mut build = Build::new(&[2]);
+        let x = build.x();
+        let large = build.int32(200);
+        let narrow = build.typed(Op::Cast { to: DType::Int8 }, &[large], &[], DType::Int8);
+        let number = build.node(Op::Cast { to: DType::Float }, &[narrow], &[]);
+        let y = build.node(Plain::Add, &[x, number], &[2]);
+        assert_eq!(build.output(y).check(super::run).nodes.len(), 1);
+    }
+
+    #[test]
+    fn floats_beyond_an_integer_are_left_to_the_runtime() {
+        let mut build = Build::new(&[2]);
+        let x = build.x();
+        let large = build.number(1e10);
+        let whole = build.typed(Op::Cast { to: DType::Int32 }, &[large], &[], DType::Int32);
+        let number = build.node(Op::Cast { to: DType::Float }, &[whole], &[]);
+        let y = build.node(Plain::Add, &[x, number], &[2]);
+        build.output(y).unchanged(super::run);
+    }
 
     #[test]
     fn constants_are_computed_once() {

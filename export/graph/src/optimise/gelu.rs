@@ -1,6 +1,6 @@
 //! GELU in pieces becomes one `Gelu`, by the error function `x/2·(1 + erf(x/√2))` or by the hyperbolic tangent
-//! `x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³)))`, whatever the order of the factors. ONNX Runtime 1.31 fuses the first form
-//! itself, the second not: eight nodes for one, and twice the time.
+//! `x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³)))`, whatever the order of the factors. ONNX Runtime 1.31 fuses the first
+//! form itself, the second not: eight nodes for one, and twice the time.
 
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 

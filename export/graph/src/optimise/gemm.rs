@@ -1,5 +1,5 @@
-//! `MatMul` by a constant and `Add` of a constant become `Gemm`, where both are of rank 2: one kernel, and a place for a batch
-//! norm to go.
+//! `MatMul` by a constant and `Add` of a constant become `Gemm`, where both are of rank 2: one kernel, and a place
+//! for a batch norm to go.
 
 use super::wiring::Wiring;
 use crate::graph::Graph;

@@ -1,5 +1,5 @@
-//! The length of a vector in pieces, `√Σx²`, becomes one `ReduceL2`; also where a floor stands under the root: `√max(Σx², c)` is
-//! `max(‖x‖, √c)`. A normalised embedding is then three nodes instead of five.
+//! The length of a vector in pieces, `√Σx²`, becomes one `ReduceL2`; also where a floor stands under the root:
+//! `√max(Σx², c)` is `max(‖x‖, √c)`. A normalised embedding is then three nodes instead of five.
 
 use super::dead_code;
 use super::rewrite::sibling;

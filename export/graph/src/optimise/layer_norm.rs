@@ -1,5 +1,6 @@
-//! A layer norm in pieces, `(x - mean) / √(variance + ε)` over the last axis, and the scale and shift after it, become one
-//! `LayerNormalization`: up to nine nodes for one. ONNX Runtime 1.31 recognises the pieces only with `Pow` for the square.
+//! A layer norm in pieces, `(x - mean) / √(variance + ε)` over the last axis, and the scale and shift after it,
+//! become one `LayerNormalization`: up to nine nodes for one. ONNX Runtime 1.31 recognises the pieces only with `Pow`
+//! for the square.
 
 use super::rewrite::sibling;
 use super::wiring::Wiring;

@@ -1,10 +1,10 @@
 //! Rewrites of the graph, repeated until none applies. Each has a pattern, a precondition and a replacement, and a test
 //! that runs the graph before and after in ONNX Runtime.
 //!
-//! What ONNX Runtime fuses itself is left in the form it looks for: `Conv` directly followed by its activation, `Add` of a
-//! residual after a `Conv`, `Sigmoid` and `Mul` apart (it makes them one). It has no better kernel for
-//! `HardSwish` and `Mish` than for their pieces, so that these stay pieces. Before operator set 23 attention stays `MatMul`,
-//! `Softmax`, `MatMul`: ONNX Runtime makes the scale part of the first.
+//! What ONNX Runtime fuses itself is left in the form it looks for: `Conv` directly followed by its activation, `Add`
+//! of a residual after a `Conv`, `Sigmoid` and `Mul` apart (it makes them one). It has no better kernel for
+//! `HardSwish` and `Mish` than for their pieces, so that these stay pieces. Before operator set 23 attention stays
+//! `MatMul`, `Softmax`, `MatMul`: ONNX Runtime makes the scale part of the first.
 
 mod attention;
 mod batch_norm;

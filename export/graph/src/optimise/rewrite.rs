@@ -10,11 +10,11 @@ pub(super) fn beside(name: &str, other: &str) -> String {
 /// A name for what takes the place of node `index`: that of its module with the operator's behind it.
 pub(super) fn sibling(graph: &mut Graph, index: usize, operator: &str) -> String {
     let wanted = beside(&graph.nodes[index].name, operator);
-    graph.unique(&wanted)
+    graph.node_name(&wanted)
 }
 
-/// Removes node `index`, whose only output is the same tensor as `source`. `false`, and nothing changed, if the output is one
-/// of the graph's and `source` cannot take its place.
+/// Removes node `index`, whose only output is the same tensor as `source`. `false`, and nothing changed, if the
+/// output is one of the graph's and `source` cannot take its place.
 pub(super) fn bypass(graph: &mut Graph, index: usize, source: ValueId) -> bool {
     let &[output] = graph.nodes[index].outputs.as_slice() else { return false };
     if graph.outputs.contains(&output) {

@@ -1,5 +1,5 @@
-//! `Slice`s of one tensor that cut an axis into pieces, without gap or overlap, are one `Split`: queries, keys and values of
-//! attention are cut so.
+//! `Slice`s of one tensor that cut an axis into pieces, without gap or overlap, are one `Split`: queries, keys and
+//! values of attention are cut so.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +37,8 @@ struct Piece {
     end: i64,
 }
 
-/// The tensor, the axis and the part of it that a node takes, if it is a `Slice` of one axis by fixed numbers in steps of 1.
+/// The tensor, the axis and the part of it that a node takes, if it is a `Slice` of one axis by fixed numbers in
+/// steps of 1.
 fn piece(graph: &Graph, index: usize, node: &Node) -> Option<(ValueId, usize, Piece)> {
     let source = node.input(0).filter(|_| node.is(Plain::Slice))?;
     let only = |input: usize| match graph.int64s(node.input(input)?)?.as_slice() {

@@ -63,6 +63,11 @@ impl Build {
         self.graph.add_initialiser("number", Tensor::from_f64s(DType::Float, vec![], &[value]).unwrap())
     }
 
+    pub(super) fn int32(&mut self, value: i32) -> ValueId {
+        let tensor = Tensor::from_f64s(DType::Int32, vec![], &[value.into()]).unwrap();
+        self.graph.add_initialiser("integer", tensor)
+    }
+
     pub(super) fn copy(&mut self, constant: ValueId, name: &str) -> ValueId {
         let tensor = self.graph.initialiser(constant).unwrap().clone();
         self.graph.add_initialiser(name, tensor)
@@ -78,7 +83,7 @@ impl Build {
 
     pub(super) fn typed(&mut self, op: impl Into<Op>, inputs: &[ValueId], dims: &[usize], dtype: DType) -> ValueId {
         let op = op.into();
-        let name = self.graph.unique(&op.name());
+        let name = self.graph.node_name(&op.name());
         let dims = dims.iter().map(|&size| Dim::Size(size)).collect();
         let output = self.graph.add_value(&format!("{name}/output"), dtype, dims);
         let inputs = inputs.iter().copied().map(Some).collect();

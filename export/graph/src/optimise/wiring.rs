@@ -1,5 +1,5 @@
-//! Who writes and who reads the values of a graph, for passes that look for a pattern. Passes that know more of their pattern add
-//! methods of their own.
+//! Who writes and who reads the values of a graph, for passes that look for a pattern. Passes that know more of their
+//! pattern add methods of their own.
 
 use std::collections::HashMap;
 
