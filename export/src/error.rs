@@ -134,6 +134,16 @@ pub enum ExportError {
         /// Nearest named module before it.
         module: String,
     },
+    /// Two recordings at different sizes return different tensors, although they compute the same.
+    #[error("the module returns different outputs at different sizes: at {first} and at {second}, {detail}")]
+    OutputsDiffer {
+        /// Sizes of the first recording: `batch 2`.
+        first: String,
+        /// Sizes of the second recording.
+        second: String,
+        /// Which output, and what differs.
+        detail: String,
+    },
     /// A number inside an operation follows an input's size; writing it down would bake that size in.
     #[error(
         "`{operation}` in `{module}` depends on the size of a dynamic axis: {detail}; make the axis fixed, or compute it from the tensor's shape"

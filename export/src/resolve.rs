@@ -246,6 +246,7 @@ pub(crate) fn resolve(plan: Plan, traces: Vec<Trace>) -> Result<Resolved, Export
             }
             aligned[index].push(right.clone());
         }
+        same_outputs(&base, &other, &twins)?;
     }
     let runs = plan.runs().len();
     let mut known = Known::new(plan);
@@ -270,6 +271,29 @@ pub(crate) fn resolve(plan: Plan, traces: Vec<Trace>) -> Result<Resolved, Export
         }
     }
     Ok(Resolved { base, aligned, dims, ramps, sizes: known, modules })
+}
+
+/// Checks that both traces give the same outputs: the results of the same operations, the same inputs or equal constants. A
+/// network may record equal operations at every size and still choose between their results.
+fn same_outputs(base: &Trace, other: &Trace, twins: &HashMap<TensorId, TensorId>) -> Result<(), ExportError> {
+    let differ = |detail: String| ExportError::OutputsDiffer {
+        first: base.sizes.clone(),
+        second: other.sizes.clone(),
+        detail,
+    };
+    if base.outputs.len() != other.outputs.len() {
+        return Err(differ(format!("{} outputs, then {}", base.outputs.len(), other.outputs.len())));
+    }
+    for (index, (ours, theirs)) in base.outputs.iter().zip(&other.outputs).enumerate() {
+        match (twins.get(ours), base.values.get(ours), other.values.get(theirs)) {
+            (Some(twin), ..) if twin == theirs => {}
+            // A constant that no operation reads has no twin.
+            (None, Some(ours), Some(theirs)) if equal(ours, theirs) => {}
+            (None, Some(_), Some(_)) => return Err(differ(format!("output {index} is a constant that differs"))),
+            _ => return Err(differ(format!("output {index} is the result of another operation"))),
+        }
+    }
+    Ok(())
 }
 
 /// The module each operation belongs to: that of a parameter it reads, else the one before.
@@ -336,7 +360,8 @@ impl std::fmt::Write for VariantName {
 fn followed(operation: &OperationIr) -> BTreeSet<&'static str> {
     let fields: &[&'static str] = match operation {
         OperationIr::BaseFloat(inner) | OperationIr::BaseInt(inner) | OperationIr::BaseBool(inner) => match inner {
-            BaseOperationIr::Slice(_) | BaseOperationIr::SliceAssign(_) => &["ranges"],
+            // The step is not among them: it must be the same at all sizes.
+            BaseOperationIr::Slice(_) | BaseOperationIr::SliceAssign(_) => &["start", "end"],
             BaseOperationIr::RepeatDim(_) => &["times"],
             _ => &[],
         },

@@ -6,7 +6,7 @@ use burn::tensor::module::{
     max_pool2d_with_indices,
 };
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, s};
 use contract::Axis;
 use export::{ExportError, Exporter};
 
@@ -66,6 +66,46 @@ fn two_ways_to_compute_are_an_error() {
     let text = error.to_string();
     assert!(matches!(error, ExportError::Diverged { .. }), "{text}");
     assert!(text.contains("batch 2") && text.contains("batch 3"), "{text}");
+}
+
+/// Both results are recorded at every size; which of them is returned depends on the size.
+#[test]
+fn outputs_that_depend_on_the_size_are_an_error() {
+    let export = |forward: fn(&Net, Tensor<2>) -> Vec<Tensor<2>>| {
+        Exporter::new("outputs").input("x", batch_of(&[4])).export(&net(), forward).unwrap_err()
+    };
+    let chosen = export(|_, x| {
+        let (a, b) = (x.clone().exp(), x.clone().abs());
+        vec![if x.dims()[0] > 4 { a } else { b }]
+    });
+    assert!(matches!(chosen, ExportError::OutputsDiffer { .. }), "{chosen}");
+    let text = chosen.to_string();
+    assert!(text.contains("batch 2") && text.contains("batch 5") && text.contains("output 0"), "{text}");
+    let input = export(|_, x| vec![if x.dims()[0] > 4 { x.clone() } else { x.clone().exp() }, x.exp()]);
+    assert!(matches!(input, ExportError::Diverged { .. } | ExportError::OutputsDiffer { .. }), "{input}");
+    let count = export(|_, x| vec![x.clone().exp(); x.dims()[0]]);
+    assert!(matches!(&count, ExportError::OutputsDiffer { detail, .. } if detail == "2 outputs, then 3"), "{count}");
+    let constant = export(|_, x| vec![x.clone().exp(), Tensor::from_floats([[x.dims()[0] as f32]], &x.device())]);
+    assert!(matches!(constant, ExportError::OutputsDiffer { .. }), "{constant}");
+}
+
+/// A step cannot be computed in the model, so that it must be the same at all sizes.
+#[test]
+fn a_slice_step_that_follows_a_size_is_an_error() {
+    let error = Exporter::new("step")
+        .input("x", [symbol("batch"), symbol("height")])
+        .export(&net(), |_: &Net, x: Tensor<2>| {
+            let step = (x.dims()[1] / 32).max(1);
+            x.slice(s![.., ..;step])
+        })
+        .unwrap_err();
+    assert!(matches!(error, ExportError::Baked { .. }), "{error}");
+    assert!(error.to_string().contains("step"), "{error}");
+    let fixed = Exporter::new("step")
+        .input("x", [symbol("batch"), symbol("height")])
+        .export(&net(), |_: &Net, x: Tensor<2>| x.slice(s![.., 1..9;3]))
+        .unwrap();
+    verified(&fixed);
 }
 
 #[test]
