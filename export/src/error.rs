@@ -106,11 +106,43 @@ pub enum ExportError {
         /// The one asked for.
         found: u32,
     },
+    /// A dynamic axis whose sizes cannot be used.
+    #[error("axis `{symbol}`: {found}; {allowed}")]
+    Sizes {
+        /// The symbol.
+        symbol: String,
+        /// What was said of it.
+        found: String,
+        /// What is allowed.
+        allowed: String,
+    },
     /// The forward function panicked while it was recorded.
     #[error(
-        "the forward function cannot be recorded: {message}; values must not be read and control flow must not depend on them"
+        "the forward function cannot be recorded at {sizes}: {message}; `Exporter::sizes` says which sizes an axis takes, and \
+         computed values cannot be read while recording"
     )]
     Trace {
+        /// Sizes of the symbols: `batch 2, height 64`.
+        sizes: String,
+        /// The panic's message.
+        message: String,
+    },
+    /// The forward function records something else when its inputs have other values.
+    #[error(
+        "the forward function reads the values of its inputs while it is recorded, or is not the same each time: {detail}; the \
+         model would answer for the recorded values only"
+    )]
+    ReadsInput {
+        /// What differs.
+        detail: String,
+    },
+    /// The module panicked while Burn computed what the model is compared with.
+    #[error(
+        "the module cannot compute what to compare with at {sizes}: {message}; `Exporter::sizes` says which sizes an axis takes"
+    )]
+    Reference {
+        /// Sizes of the symbols: `batch 7, height 101`.
+        sizes: String,
         /// The panic's message.
         message: String,
     },

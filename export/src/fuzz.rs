@@ -1,8 +1,6 @@
 //! Recordings that no module would give: changed numbers, types, shapes and orders. Whatever comes in, there is an error or a
 //! graph, never a panic. Cases are numbered; the number of a failing one is printed. `VITRINE_FUZZ_CASES` asks for more.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use burn::backend::ir::OperationIr;
 use burn::module::Module;
 use burn::nn::attention::{MhaInput, MultiHeadAttention, MultiHeadAttentionConfig};
@@ -18,9 +16,10 @@ use graph::optimise::optimise;
 use graph::{Dim, checker};
 use serde_json::Value as Json;
 
-use crate::capture::{Trace, quietly, record};
+use crate::capture::{Trace, record};
 use crate::error::ExportError;
 use crate::lower::{Boundary, lower};
+use crate::panics::{caught, hide_expected_panics, quietly};
 use crate::resolve::{Plan, resolve};
 
 /// Cases of a normal run: about two seconds.
@@ -225,6 +224,7 @@ fn changed_recordings_never_panic() {
     for (plan, traces, boundary) in &subjects {
         pipeline(plan, traces.clone(), boundary, crate::DEFAULT_OPSET).unwrap();
     }
+    hide_expected_panics();
     let mut accepted = 0;
     for case in 0..cases {
         let mut dice = Dice(case << 32);
@@ -232,15 +232,10 @@ fn changed_recordings_never_panic() {
         let opset = 17 + dice.roll(7) as u32;
         let mut changed = traces.clone();
         mutate(&mut changed, &mut dice);
-        let attempt = quietly(|| catch_unwind(AssertUnwindSafe(|| pipeline(plan, changed, boundary, opset))));
-        match attempt {
+        match quietly(|| caught(|| pipeline(plan, changed, boundary, opset))) {
             Ok(Ok(())) => accepted += 1,
             Ok(Err(_)) => {}
-            Err(panic) => {
-                let text = panic.downcast_ref::<String>().cloned();
-                let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-                panic!("case {case} panicked: {}", text.unwrap_or_default());
-            }
+            Err(message) => panic!("case {case} panicked: {message}"),
         }
     }
     // Both ways are taken: some changes harm nothing.

@@ -136,6 +136,7 @@
 
 pub mod bundle;
 mod capture;
+mod coverage;
 mod error;
 mod exporter;
 #[cfg(test)]
@@ -144,12 +145,14 @@ mod io;
 mod lower;
 mod model;
 mod operations;
+mod panics;
 mod replay;
 mod resolve;
 mod types;
 pub mod verify;
 
 pub use bundle::{Bundle, Certificate, Check, Outcome};
+pub use coverage::Sizes;
 pub use error::{Divergence, ExportError, Refusal};
 pub use exporter::Exporter;
 pub use graph;
@@ -160,6 +163,7 @@ pub use io::{AnyTensor, Inputs, Kind, Outputs, Signature};
 pub use lower::operation_kinds;
 pub use model::{ExportedModel, Warning};
 pub use operations::{Fate, LoweredOperation, OperationKind};
+pub use panics::hide_expected_panics;
 pub use verify::{Parity, Tolerance};
 
 /// The Burn that modules are recorded with.

@@ -276,11 +276,8 @@ pub(crate) fn resolve(plan: Plan, traces: Vec<Trace>) -> Result<Resolved, Export
 /// Checks that both traces give the same outputs: the results of the same operations, the same inputs or equal constants. A
 /// network may record equal operations at every size and still choose between their results.
 fn same_outputs(base: &Trace, other: &Trace, twins: &HashMap<TensorId, TensorId>) -> Result<(), ExportError> {
-    let differ = |detail: String| ExportError::OutputsDiffer {
-        first: base.sizes.clone(),
-        second: other.sizes.clone(),
-        detail,
-    };
+    let differ =
+        |detail: String| ExportError::OutputsDiffer { first: base.sizes.clone(), second: other.sizes.clone(), detail };
     if base.outputs.len() != other.outputs.len() {
         return Err(differ(format!("{} outputs, then {}", base.outputs.len(), other.outputs.len())));
     }
