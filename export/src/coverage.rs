@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use contract::Axis;
+
 use crate::error::ExportError;
 
 /// The sizes that a dynamic axis may take: multiples of a number, from the least to the most.
@@ -218,7 +220,9 @@ fn unseen(multiple: usize, recorded: &[usize], seen: &[usize]) -> Option<usize> 
     let least = recorded.iter().min().copied().unwrap_or(0) / multiple;
     let most = recorded.iter().max().copied().unwrap_or(0) / multiple;
     let free = |factor: &usize| !recorded.contains(&(factor * multiple)) && !seen.contains(&(factor * multiple));
-    let prime = |factor: &usize| *factor > 1 && (2..*factor).take_while(|d| d * d <= *factor).all(|d| factor % d != 0);
+    let prime = |factor: &usize| {
+        *factor > 1 && (2..*factor).take_while(|d| d * d <= *factor).all(|d| !factor.is_multiple_of(d))
+    };
     let between = || (least + 1..most).rev().filter(free);
     between().find(prime).or_else(|| between().next()).map(|factor| factor * multiple)
 }
@@ -345,6 +349,24 @@ impl Coverage {
             }
         }
         groups
+    }
+
+    /// The base sizes, with `size` for the symbol `batch` if it takes that.
+    pub(crate) fn at_batch(&self, batch: Option<&str>, size: usize) -> Assignment {
+        let base = &self.single()[0];
+        let index = self.symbols.iter().position(|symbol| Some(symbol.name.as_str()) == batch);
+        let index = index.filter(|&index| self.symbols[index].domain().contains(size));
+        index.map_or_else(|| base.clone(), |index| with(base, index, size))
+    }
+
+    /// The sizes of an input's axes when the symbols have `sizes`.
+    pub(crate) fn shape(&self, axes: &[Axis], sizes: &[usize]) -> Vec<usize> {
+        let index = |name: &String| self.symbols.iter().position(|symbol| symbol.name == *name);
+        let size = |axis: &Axis| match axis {
+            Axis::Size(size) => *size,
+            Axis::Symbol(name) => index(name).and_then(|index| sizes.get(index)).copied().unwrap_or(1),
+        };
+        axes.iter().map(size).collect()
     }
 
     /// Sizes for people: `batch 2, height 64`.

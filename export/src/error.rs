@@ -116,6 +116,16 @@ pub enum ExportError {
         /// What is allowed.
         allowed: String,
     },
+    /// Values of an input that cannot be used.
+    #[error("input `{input}` is declared to take {found}; {allowed} are allowed")]
+    Range {
+        /// Name of the input.
+        input: String,
+        /// What was said of it.
+        found: String,
+        /// What is allowed.
+        allowed: &'static str,
+    },
     /// The forward function panicked while it was recorded.
     #[error(
         "the forward function cannot be recorded at {sizes}: {message}; `Exporter::sizes` says which sizes an axis takes, and \
@@ -228,7 +238,7 @@ pub enum ExportError {
     ),
     /// ONNX Runtime and Burn disagree on the same input.
     #[error(
-        "`{output}` differs from Burn by {max_abs:.1e} ({limit:.1e} allowed), cosine {min_cosine:.7} ({min_allowed} at least), at batch {batch} on input `{seed}`; {}", located(first.as_deref())
+        "`{output}` differs from Burn by {max_abs:.1e} ({limit:.1e} allowed), cosine {min_cosine:.7} ({min_allowed} at least), at {sizes} on input `{seed}`; {}", located(first.as_deref())
     )]
     Parity {
         /// Name of the output.
@@ -241,22 +251,24 @@ pub enum ExportError {
         min_cosine: f64,
         /// Smallest allowed.
         min_allowed: f64,
-        /// Rows in the batch.
-        batch: usize,
+        /// Sizes of the symbols: `batch 7, height 101`.
+        sizes: String,
         /// Name of the input tensor whose row is worst.
         seed: String,
         /// Where the two begin to differ; `None` if it was not looked for.
         first: Option<Box<Divergence>>,
     },
-    /// The shapes of an output differ between ONNX Runtime and Burn.
-    #[error("`{output}` has shape {found:?} in ONNX Runtime and {expected:?} in Burn")]
-    OutputShape {
+    /// An output has another shape or type in ONNX Runtime than in Burn, or there are more or fewer of them.
+    #[error("`{output}` is {found} in ONNX Runtime and {expected} in Burn, at {sizes}")]
+    OutputForm {
         /// Name of the output.
         output: String,
-        /// Shape in ONNX Runtime.
-        found: Vec<usize>,
-        /// Shape in Burn.
-        expected: Vec<usize>,
+        /// Type and shape in ONNX Runtime.
+        found: String,
+        /// Type and shape in Burn.
+        expected: String,
+        /// Sizes of the symbols.
+        sizes: String,
     },
     /// An input that golden vectors are not defined for.
     #[error(

@@ -17,10 +17,11 @@ use graph::{Dim, checker};
 use serde_json::Value as Json;
 
 use crate::capture::{Trace, record};
+use crate::coverage::{Coverage, Symbol};
 use crate::error::ExportError;
 use crate::lower::{Boundary, lower};
 use crate::panics::{caught, hide_expected_panics, quietly};
-use crate::resolve::{Plan, resolve};
+use crate::resolve::resolve;
 
 /// Cases of a normal run: about two seconds.
 const CASES: u64 = 1500;
@@ -187,7 +188,7 @@ fn mutate(traces: &mut [Trace], dice: &mut Dice) {
     }
 }
 
-fn pipeline(plan: &Plan, traces: Vec<Trace>, boundary: &Boundary, opset: u32) -> Result<(), ExportError> {
+fn pipeline(plan: &Coverage, traces: Vec<Trace>, boundary: &Boundary, opset: u32) -> Result<(), ExportError> {
     let resolved = resolve(plan.clone(), traces)?;
     let (mut graph, ..) = lower(&resolved, "fuzz", boundary, opset)?;
     checker::check(&graph, opset)?;
@@ -200,11 +201,11 @@ fn pipeline(plan: &Plan, traces: Vec<Trace>, boundary: &Boundary, opset: u32) ->
 fn recorded<const D: usize>(
     shape: [usize; D],
     forward: fn(&Net, Tensor<D>) -> Vec<Tensor<2>>,
-) -> (Plan, Vec<Trace>, Boundary) {
-    let plan = Plan { symbols: vec!["batch".into()], choices: vec![[2, 3, 5]], open: vec![false], joint: vec![] };
+) -> (Coverage, Vec<Trace>, Boundary) {
+    let plan = Coverage::new(vec![Symbol::new("batch", true, None, None).unwrap()]);
     let net = Net::new();
     let traces: Vec<Trace> = plan
-        .runs()
+        .recorded()
         .iter()
         .map(|sizes| {
             let dims: Vec<usize> = [sizes.as_slice(), &shape[1..]].concat();

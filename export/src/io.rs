@@ -25,12 +25,15 @@ pub struct Signature {
     pub kind: Kind,
 }
 
-/// What an input takes.
-#[derive(Debug, Clone)]
-pub(crate) struct SampleInput {
-    pub kind: Kind,
-    /// Values of integers: from the first to before the second.
-    pub integers: [i64; 2],
+/// The values that an input takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Values {
+    /// Floats; in a declared range, or as normalised pictures have them.
+    Floats(Option<[f32; 2]>),
+    /// Integers from the first to before the second.
+    Integers([i64; 2]),
+    /// Booleans.
+    Booleans,
 }
 
 /// A tensor of any rank and kind, as it enters or leaves a forward function.

@@ -9,11 +9,11 @@ use graph::{DType, Dim, Graph, ValueId};
 use sha2::{Digest, Sha256};
 
 use crate::capture::Trace;
+use crate::coverage::{Assignment, Coverage};
 use crate::error::ExportError;
-use crate::io::SampleInput;
+use crate::io::Values;
 use crate::lower::Origin;
 use crate::operations::LoweredOperation;
-use crate::resolve::Plan;
 
 /// What a caller should know although the export went through.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl std::fmt::Display for Warning {
 pub(crate) struct ModelInput {
     pub name: String,
     pub axes: Vec<Axis>,
-    pub sample: SampleInput,
+    pub values: Values,
     pub dtype: DType,
 }
 
@@ -75,7 +75,7 @@ pub(crate) struct Recipe {
     /// Most bytes of weights in the model file itself.
     pub most_inside: u64,
     pub inputs: Vec<ModelInput>,
-    pub plan: Plan,
+    pub coverage: Coverage,
     pub operations: Vec<LoweredOperation>,
     pub origins: Vec<Origin>,
 }
@@ -226,9 +226,12 @@ impl ExportedModel {
 
     /// The size of the first input's first axis, where it is fixed.
     pub(crate) fn fixed_batch(&self) -> usize {
-        match self.recipe.inputs.first().and_then(|input| input.axes.first()) {
-            Some(Axis::Size(size)) => *size,
-            _ => 1,
-        }
+        self.batch_of(&self.recipe.coverage.recorded()[0])
+    }
+
+    /// The size of the first input's first axis at these sizes of the symbols.
+    pub(crate) fn batch_of(&self, sizes: &Assignment) -> usize {
+        let axes = self.recipe.inputs.first().map(|input| input.axes.as_slice()).unwrap_or_default();
+        self.recipe.coverage.shape(axes, sizes).first().copied().unwrap_or(1)
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! A recording is concrete: it says 2 where the batch was 2. Comparing recordings tells which numbers follow which
 //! symbol. Shapes become [`Dim`]s: by the operation's own rule where it is known ([`infer`]), else by the formula of an axis
-//! that was equal in all recordings, else by a rule that fits them ([`plan`]). A number inside an operation that follows a
+//! that was equal in all recordings, else by a rule that fits them ([`fit`]). A number inside an operation that follows a
 //! symbol is an error unless the lowering asks for it through [`Resolved::number`]; constants that differ are an error unless
 //! they count up. Nothing is baked in silence.
 
+mod fit;
 mod infer;
-mod plan;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -17,10 +17,11 @@ use graph::{Dim, Formula};
 use serde_json::Value as Json;
 
 use crate::capture::{Trace, equal};
+use crate::coverage::Coverage;
 use crate::error::ExportError;
 
+pub(crate) use fit::Fit;
 use infer::infer;
-pub(crate) use plan::{Fit, Plan, Sizes};
 
 /// The recordings, aligned.
 #[derive(Debug)]
@@ -77,15 +78,15 @@ impl Ramp {
 /// The formulas of all axes seen so far, with what they are in each recording.
 #[derive(Debug)]
 struct Known {
-    plan: Plan,
+    coverage: Coverage,
     formulas: Vec<(Formula, Vec<i64>)>,
 }
 
 impl Known {
-    fn new(plan: Plan) -> Self {
-        let mut known = Self { plan, formulas: vec![] };
-        for symbol in known.plan.symbols.clone() {
-            known.learn(&Formula::symbol(symbol));
+    fn new(coverage: Coverage) -> Self {
+        let mut known = Self { coverage, formulas: vec![] };
+        for symbol in known.coverage.symbols.clone() {
+            known.learn(&Formula::symbol(symbol.name));
         }
         known
     }
@@ -93,7 +94,7 @@ impl Known {
     fn learn(&mut self, formula: &Formula) {
         if formula.number().is_none()
             && self.formulas.iter().all(|(old, _)| old != formula)
-            && let Some(numbers) = self.plan.evaluate(formula)
+            && let Some(numbers) = self.coverage.evaluate(formula)
         {
             self.formulas.push((formula.clone(), numbers));
         }
@@ -120,7 +121,7 @@ impl Known {
     }
 
     fn agrees(&self, formula: &Formula, numbers: &[i64]) -> bool {
-        self.plan.evaluate(formula).as_deref() == Some(numbers)
+        self.coverage.evaluate(formula).as_deref() == Some(numbers)
     }
 
     /// What `numbers` are: those of a known axis, or the symbols or a known axis scaled, shifted and divided.
@@ -128,10 +129,10 @@ impl Known {
         if let Some((formula, _)) = self.formulas.iter().find(|(_, known)| known == numbers) {
             return Some(formula.clone());
         }
-        self.plan.fit(numbers).or_else(|| {
+        self.coverage.fit(numbers).or_else(|| {
             self.formulas.iter().find_map(|(formula, known)| {
                 let points: Vec<(i64, i64)> = known.iter().copied().zip(numbers.iter().copied()).collect();
-                plan::floor_line(formula, &points).filter(|found| self.agrees(found, numbers))
+                fit::floor_line(formula, &points).filter(|found| self.agrees(found, numbers))
             })
         })
     }
@@ -152,9 +153,9 @@ impl Known {
         let candidates = likely.chain(others);
         let folded = || {
             inputs.first().into_iter().flat_map(|dims| products(dims)).find_map(|product| {
-                let numbers_of = self.plan.evaluate(&product)?;
+                let numbers_of = self.coverage.evaluate(&product)?;
                 let points: Vec<(i64, i64)> = numbers_of.into_iter().zip(numbers.iter().copied()).collect();
-                plan::floor_line(&product, &points)
+                fit::floor_line(&product, &points)
             })
         };
         candidates
@@ -185,21 +186,29 @@ fn products(dims: &[Dim]) -> Vec<Formula> {
     products
 }
 
-/// Aligns recordings; the first is the base.
-pub(crate) fn resolve(plan: Plan, traces: Vec<Trace>) -> Result<Resolved, ExportError> {
-    let mut traces = traces.into_iter();
-    let Some(base) = traces.next() else {
-        return Err(ExportError::Capture { cause: "nothing was recorded".into() });
-    };
-    let modules = modules(&base);
-    let mut aligned: Vec<Vec<OperationIr>> = base.operations.iter().map(|operation| vec![operation.clone()]).collect();
-    let mut shapes: HashMap<TensorId, Vec<Vec<usize>>> = HashMap::new();
-    let sizes = |tensor: &TensorIr| tensor.shape.iter().copied().collect::<Vec<usize>>();
-    for tensor in base.operations.iter().flat_map(OperationIr::nodes) {
-        shapes.entry(tensor.id).or_insert_with(|| vec![sizes(tensor)]);
+/// What aligning traces with the base one finds out.
+#[derive(Default)]
+struct Alignment {
+    /// The base's operations with their twins: `[operation][trace]`.
+    aligned: Vec<Vec<OperationIr>>,
+    /// Shapes of the base's tensors in every trace.
+    shapes: HashMap<TensorId, Vec<Vec<usize>>>,
+    /// Constants that count up further in some traces.
+    ramps: HashMap<TensorId, Ramp>,
+}
+
+impl Alignment {
+    fn new(base: &Trace) -> Self {
+        let mut shapes: HashMap<TensorId, Vec<Vec<usize>>> = HashMap::new();
+        for tensor in base.operations.iter().flat_map(OperationIr::nodes) {
+            shapes.entry(tensor.id).or_insert_with(|| vec![sizes(tensor)]);
+        }
+        let aligned = base.operations.iter().map(|operation| vec![operation.clone()]).collect();
+        Self { aligned, shapes, ..Self::default() }
     }
-    let mut ramps = HashMap::new();
-    for other in traces {
+
+    /// Aligns one more trace.
+    fn add(&mut self, base: &Trace, modules: &[String], other: &Trace) -> Result<(), ExportError> {
         let mut twins: HashMap<TensorId, TensorId> = base.inputs.iter().copied().zip(other.inputs.clone()).collect();
         let mut seen = HashSet::new();
         let length = base.operations.len().max(other.operations.len());
@@ -230,7 +239,7 @@ pub(crate) fn resolve(plan: Plan, traces: Vec<Trace>) -> Result<Resolved, Export
                     _ if base.inputs.contains(&our.id) => {}
                     (Some(a), Some(b)) if known.is_none() && !equal(a, b) => match (Ramp::of(a), Ramp::of(b)) {
                         (Some(ours), Some(theirs)) if ours == theirs => {
-                            ramps.insert(our.id, ours);
+                            self.ramps.insert(our.id, ours);
                         }
                         _ => return Err(baked(format!("a constant of shape {:?} differs", sizes(our)))),
                     },
@@ -238,18 +247,45 @@ pub(crate) fn resolve(plan: Plan, traces: Vec<Trace>) -> Result<Resolved, Export
                     _ => {}
                 }
                 if seen.insert(our.id) {
-                    shapes.entry(our.id).or_default().push(sizes(their));
+                    self.shapes.entry(our.id).or_default().push(sizes(their));
                 }
             }
             if let Some(detail) = difference(left, right) {
                 return Err(baked(detail));
             }
-            aligned[index].push(right.clone());
+            self.aligned[index].push(right.clone());
         }
-        same_outputs(&base, &other, &twins)?;
+        same_outputs(base, other, &twins)
     }
-    let runs = plan.runs().len();
-    let mut known = Known::new(plan);
+}
+
+fn sizes(tensor: &TensorIr) -> Vec<usize> {
+    tensor.shape.iter().copied().collect()
+}
+
+/// Checks that a trace at the base's sizes, of other input values, is the same: else the values were read.
+///
+/// # Errors
+/// [`ExportError::ReadsInput`].
+pub(crate) fn reads_no_values(base: &Trace, other: &Trace) -> Result<(), ExportError> {
+    let found = Alignment::new(base).add(base, &modules(base), other);
+    found.map_err(|error| ExportError::ReadsInput { detail: error.to_string() })
+}
+
+/// Aligns recordings; the first is the base.
+pub(crate) fn resolve(coverage: Coverage, traces: Vec<Trace>) -> Result<Resolved, ExportError> {
+    let mut traces = traces.into_iter();
+    let Some(base) = traces.next() else {
+        return Err(ExportError::Capture { cause: "nothing was recorded".into() });
+    };
+    let modules = modules(&base);
+    let mut alignment = Alignment::new(&base);
+    for other in traces {
+        alignment.add(&base, &modules, &other)?;
+    }
+    let Alignment { aligned, shapes, ramps } = alignment;
+    let runs = coverage.recorded().len();
+    let mut known = Known::new(coverage);
     let mut dims: HashMap<TensorId, Vec<Dim>> = HashMap::new();
     for operation in &base.operations {
         // Inputs of the graph and constants come into sight here; what an operation writes follows from what it reads.

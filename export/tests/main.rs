@@ -17,6 +17,7 @@ mod program;
 mod random;
 mod senet;
 mod shapes;
+mod verification;
 mod weights;
 
 use contract::Axis;

@@ -16,7 +16,7 @@ use crate::model::ExportedModel;
 use crate::verify::{Comparison, Parity, Run};
 
 /// Layout of this structure; a reader refuses any other.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Name of the file in the bundle.
 pub const FILE: &str = "certificate.json";
@@ -216,9 +216,9 @@ mod tests {
     #[test]
     fn other_versions_are_refused() {
         let refused = |text: &str| Certificate::from_json(text, Path::new("certificate.json")).unwrap_err().to_string();
-        assert!(refused("{\"version\": 2}").contains("it has version 2, this program reads 1"));
+        assert!(refused("{\"version\": 1}").contains("it has version 1, this program reads 2"));
         assert!(refused("{}").contains("no `version`"));
-        assert!(refused("{\"version\": 1}").contains("missing field `name`"));
+        assert!(refused("{\"version\": 2}").contains("missing field `name`"));
         assert!(refused("[").contains("certificate.json"));
     }
 }

@@ -224,7 +224,8 @@ mod tests {
 
     #[test]
     fn differences_see_masks_and_shapes() {
-        let array = |values: &[f64]| Array { shape: vec![values.len()], values: values.to_vec() };
+        let array =
+            |values: &[f64]| Array { dtype: graph::DType::Float, shape: vec![values.len()], values: values.to_vec() };
         let mask = array(&[f64::NEG_INFINITY, 2.0, f64::NAN]);
         assert_eq!(difference(&mask, &mask), (0.0, 2.0));
         assert_eq!(difference(&array(&[1.0, 2.0]), &array(&[1.0, 2.5])), (0.5, 2.5));
