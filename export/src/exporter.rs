@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::ops::RangeInclusive;
 
 use burn::module::Module;
-use burn::tensor::{BoolStore, DType as BurnType, Device, TensorData};
+use burn::tensor::{Device, TensorData};
 use contract::Axis;
 use graph::encode::LARGEST_FILE;
 use graph::optimise::optimise;
@@ -151,7 +151,7 @@ impl Exporter {
                 .zip(&values)
                 .map(|(input, values)| {
                     let shape = coverage.shape(&input.axes, sizes);
-                    if other { varied(*values, shape) } else { blank(*values, shape) }
+                    if other { values.varied(shape) } else { values.blank(shape) }
                 })
                 .collect();
             record(module, &inputs, coverage.text(sizes), &forward)
@@ -345,39 +345,6 @@ impl Declared {
             (Kind::Float, _) => refuse("integers".into(), "floats, as the forward function takes them"),
             (Kind::Int, _) => refuse("floats".into(), "integers, as the forward function takes them"),
             (Kind::Bool, _) => refuse("a range".into(), "booleans without a range"),
-        }
-    }
-}
-
-/// Values to record with: a valid one, everywhere the same.
-fn blank(values: Values, shape: Vec<usize>) -> TensorData {
-    match values {
-        Values::Floats(range) => {
-            let [low, high] = range.unwrap_or([-1.0, 1.0]);
-            TensorData::full(shape, 0.0f32.clamp(low, high))
-        }
-        Values::Integers([low, _]) => TensorData::full(shape, low),
-        Values::Booleans => TensorData::full_dtype(shape, false, BurnType::Bool(BoolStore::Native)),
-    }
-}
-
-/// Others, that differ from element to element.
-fn varied(values: Values, shape: Vec<usize>) -> TensorData {
-    let count = shape.iter().product::<usize>();
-    match values {
-        Values::Floats(range) => {
-            let [low, high] = range.unwrap_or([-1.0, 1.0]);
-            let step = |index: usize| high - (high - low) * (index as f32 / count as f32);
-            TensorData::new((0..count).map(step).collect(), shape)
-        }
-        Values::Integers([low, high]) => {
-            let span = i128::from(high) - i128::from(low);
-            let step = |index: usize| (i128::from(high) - 1 - index as i128 % span) as i64;
-            TensorData::new((0..count).map(step).collect(), shape)
-        }
-        Values::Booleans => {
-            let values: Vec<bool> = (0..count).map(|index| index % 2 == 0).collect();
-            TensorData::new(values, shape).convert_dtype(BurnType::Bool(BoolStore::Native))
         }
     }
 }

@@ -139,6 +139,7 @@ mod capture;
 mod coverage;
 mod error;
 mod exporter;
+mod fingerprint;
 #[cfg(test)]
 mod fuzz;
 mod io;

@@ -94,6 +94,7 @@ fn batch(text: &str) -> Result<Axis, String> {
 
 fn main() -> ExitCode {
     let cli = Cli::parse_from(terminal::arguments());
+    export::hide_expected_panics();
     let done = match (&cli.command, &cli.args.onnx) {
         (Some(Command::Verify(args)), _) => verify::run(args),
         (None, Some(checkpoint)) => export(checkpoint, &cli.args).map(|()| ExitCode::SUCCESS),
@@ -123,14 +124,21 @@ fn export(checkpoint: &Path, args: &Args) -> anyhow::Result<()> {
     };
     let folder = args.output.clone().unwrap_or_else(|| Path::new("models-onnx").join(&options.name));
     eprintln!("exporting {} as {}, operator set {}", checkpoint.path.display(), options.name, args.opset);
+    families::refuse_unused(&checkpoint, &options, args.branch)?;
     let network = Network::open(&checkpoint, args.branch)?;
     let loaded = start.elapsed();
     let (model, contract) = network.export(&checkpoint, &options)?;
     let exported = start.elapsed() - loaded;
     for warning in model.warnings() {
-        eprintln!("warning: {warning}");
+        terminal::warn(&warning.to_string());
     }
-    let written = bundle::write(&folder, &model, contract, Some(&checkpoint.path), &runtime)?;
+    if let Some(warning) = families::nothing_scored(&checkpoint) {
+        terminal::warn(&warning);
+    }
+    let written = bundle::write(&folder, &model, contract, &runtime)?;
+    if written.contract.golden.is_none() {
+        terminal::warn("no golden vectors could be made for these inputs: the model has no self-test");
+    }
     let nodes = nodes_by_kind(&model);
     let count: usize = nodes.values().sum();
     match args.format {

@@ -6,7 +6,6 @@ use burn::tensor::TensorData;
 use contract::Axis;
 use graph::encode::{Encoded, encode, encode_apart};
 use graph::{DType, Dim, Graph, ValueId};
-use sha2::{Digest, Sha256};
 
 use crate::capture::Trace;
 use crate::coverage::{Assignment, Coverage};
@@ -186,16 +185,6 @@ impl ExportedModel {
     /// As there.
     pub fn encode_in(&self, folder: &Path, metadata: &[(String, String)]) -> Result<Encoded, ExportError> {
         Ok(encode_apart(&self.graph, self.recipe.opset, metadata, self.recipe.most_inside, folder)?)
-    }
-
-    /// SHA-256 of all constants with their names, types and shapes, in hexadecimal: what a contract id is made from.
-    pub fn weights_sha256(&self) -> String {
-        let mut hash = Sha256::new();
-        for (id, tensor) in self.graph.initialisers() {
-            hash.update(format!("{} {:?} {:?}\n", self.graph.value(id).name, tensor.dtype(), tensor.dims()));
-            hash.update(tensor.bytes());
-        }
-        hex::encode(hash.finalize())
     }
 
     pub(crate) fn subject(&self) -> &dyn Subject {

@@ -49,7 +49,7 @@ pub fn contract() -> ModelContract {
 fn the_bundle_is_complete_and_reads_back() {
     let folder = tempfile::tempdir().unwrap();
     let model = blocks::export(true);
-    let written = bundle::write(folder.path(), &model, contract(), None, &runtime()).unwrap();
+    let written = bundle::write(folder.path(), &model, contract(), &runtime()).unwrap();
     let (proto, bytes) = onnx::read(&written.model, &onnx::Limits::default()).unwrap();
     assert_eq!(bytes.len() as u64, written.bytes);
     let entries = proto.metadata_props.iter().map(|entry| (entry.key.as_str(), entry.value.as_str()));
@@ -76,7 +76,7 @@ fn a_model_that_fails_is_not_written() {
     let mut model = blocks::export(true);
     let id = model.graph().initialiser_named("stem.0.weight").unwrap();
     assert!(model.graph_mut().initialiser_mut(id).unwrap().flip_sign(0));
-    let error = bundle::write(folder.path(), &model, contract(), None, &runtime()).unwrap_err();
+    let error = bundle::write(folder.path(), &model, contract(), &runtime()).unwrap_err();
     assert!(matches!(error, ExportError::Parity { .. }), "{error}");
     for name in ["model.onnx", "contract.json", "CARD.md"] {
         assert_eq!(std::fs::read_to_string(folder.path().join(name)).unwrap(), "old", "{name} was touched");
@@ -90,7 +90,7 @@ fn a_contract_of_another_model_is_refused() {
     let model = blocks::export(true);
     let mut other = contract();
     other.output[0].shape[1] = Axis::Size(7);
-    let error = bundle::write(folder.path(), &model, other, None, &runtime()).unwrap_err();
+    let error = bundle::write(folder.path(), &model, other, &runtime()).unwrap_err();
     assert!(error.to_string().contains("features [batch, 7, 5]"), "{error}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
@@ -102,7 +102,7 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 fn write(folder: &Path, model: &ExportedModel) {
-    bundle::write(folder, model, contract(), None, &runtime()).unwrap();
+    bundle::write(folder, model, contract(), &runtime()).unwrap();
 }
 
 fn apart() -> ExportedModel {

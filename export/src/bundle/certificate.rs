@@ -2,7 +2,7 @@
 //! without the network or its checkpoint. Nothing in it changes from one export to the next of the same weights.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use contract::ModelContract;
 use graph::encode::{DataFile, Encoded};
@@ -84,8 +84,6 @@ pub struct DataFacts {
 pub struct CheckpointFacts {
     /// SHA-256 of the checkpoint file; empty if there was none.
     pub sha256: String,
-    /// Where it was, as it was given.
-    pub path: Option<PathBuf>,
 }
 
 /// Versions of what took part.
@@ -109,7 +107,6 @@ impl Certificate {
         contract: &ModelContract,
         files: &Encoded,
         comparison: &Comparison,
-        checkpoint: Option<&Path>,
         runtime: &Runtime,
     ) -> Result<Self, ExportError> {
         let proto = files.parse()?;
@@ -127,10 +124,7 @@ impl Certificate {
             version: VERSION,
             name: model.name().into(),
             model: ModelFacts::new(&files.model, &proto, data, weights, model.optimised()),
-            checkpoint: CheckpointFacts {
-                sha256: contract.exporter.checkpoint_sha256.clone(),
-                path: checkpoint.map(Path::to_owned),
-            },
+            checkpoint: CheckpointFacts { sha256: contract.exporter.checkpoint_sha256.clone() },
             tools: Tools {
                 vitrine: env!("CARGO_PKG_VERSION").into(),
                 burn: crate::BURN_VERSION.into(),

@@ -46,7 +46,7 @@ const GOLDEN_BLOCKS: [usize; 6] = [16, 8, 32, 4, 2, 1];
 /// model last: a folder with a new model has its new contract too.
 ///
 /// The caller fills in what only it knows: family, input and output meaning, embedding, training. `exporter.checkpoint_sha256`
-/// is kept; `checkpoint` is where that file was, for the certificate.
+/// is kept. Nothing that is written names a path of this machine.
 ///
 /// # Errors
 /// If the contract contradicts the model, verification fails, or a file cannot be written.
@@ -54,7 +54,6 @@ pub fn write(
     folder: &Path,
     model: &ExportedModel,
     contract: ModelContract,
-    checkpoint: Option<&Path>,
     runtime: &Runtime,
 ) -> Result<Written, ExportError> {
     let contract = complete(model, contract)?;
@@ -62,7 +61,7 @@ pub fn write(
     let existing = folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
     let files = model.encode_in(existing, &contract.to_metadata())?;
     let comparison = model.compare(&files, runtime, Tolerance::default())?;
-    let certificate = Certificate::new(model, &contract, &files, &comparison, checkpoint, runtime)?;
+    let certificate = Certificate::new(model, &contract, &files, &comparison, runtime)?;
     let (parity, bytes) = (comparison.parity, files.bytes());
 
     let json = serde_json::to_string_pretty(&contract).expect("a contract is plain data") + "\n";
@@ -115,10 +114,11 @@ fn complete(model: &ExportedModel, mut contract: ModelContract) -> Result<ModelC
         contract.golden =
             GOLDEN_BLOCKS.iter().find_map(|&block| model.golden(&contract.input, "golden", GOLDEN_BATCH, block).ok());
     }
-    if let Some(mut embedding) = contract.embedding.take() {
-        let weights = model.weights_sha256();
-        embedding.contract_id = ModelContract::embedding_id(&contract.input, &embedding, &contract.precision, &weights);
-        contract.embedding = Some(embedding);
+    if let Some(output) = contract.embedding.as_ref().map(|embedding| embedding.output.clone()) {
+        let id = contract.embedding_id(&model.network_sha256(&output)?);
+        if let Some(embedding) = contract.embedding.as_mut() {
+            embedding.contract_id = id.unwrap_or_default();
+        }
     }
     match contract.check() {
         Ok(()) => Ok(contract),
