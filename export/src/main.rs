@@ -44,7 +44,8 @@ struct Args {
     #[arg(long, value_name = "RUN_OR_CHECKPOINT", required_unless_present = "ops")]
     onnx: Option<PathBuf>,
     /// Print what becomes of every kind of operation that Burn knows.
-    #[arg(long, conflicts_with = "onnx")]
+    #[arg(long, conflicts_with_all = ["onnx", "output", "opset", "batch", "no_flip", "attention", "branch", "no_optimise"])]
+    #[arg(conflicts_with_all = ["external_data", "licence"])]
     ops: bool,
     /// Folder to write; models-onnx/<name of the run> without.
     #[arg(short, long, value_name = "DIR")]

@@ -64,6 +64,22 @@ pub(crate) struct Ramp {
 }
 
 impl Ramp {
+    /// What two constants count, of which one goes further; one of them may have a single element.
+    fn common(a: &TensorData, b: &TensorData) -> Option<Self> {
+        let single = |data: &TensorData| {
+            let vector = data.shape().len() == 1 && (data.dtype().is_int() || data.dtype().is_uint());
+            let mut values = data.iter::<i64>();
+            let first = values.next().filter(|_| vector)?;
+            values.next().is_none().then_some(first)
+        };
+        match (Self::of(a), Self::of(b)) {
+            (Some(ours), Some(theirs)) => (ours == theirs).then_some(ours),
+            (Some(ramp), None) => (single(b) == Some(ramp.start)).then_some(ramp),
+            (None, Some(ramp)) => (single(a) == Some(ramp.start)).then_some(ramp),
+            (None, None) => None,
+        }
+    }
+
     /// A vector of at least two integers in equal steps.
     fn of(data: &TensorData) -> Option<Self> {
         if data.shape().len() != 1 || !(data.dtype().is_int() || data.dtype().is_uint()) {
@@ -195,6 +211,8 @@ struct Alignment {
     shapes: HashMap<TensorId, Vec<Vec<usize>>>,
     /// Constants that count up further in some traces.
     ramps: HashMap<TensorId, Ramp>,
+    /// Whether the traces are of equal sizes, so that nothing at all may differ.
+    strict: bool,
 }
 
 impl Alignment {
@@ -235,11 +253,14 @@ impl Alignment {
                 if known.is_some_and(|twin| twin != their.id) || our.shape.len() != their.shape.len() {
                     return Err(diverged());
                 }
+                if self.strict && our.shape != their.shape {
+                    return Err(baked(format!("shape {:?} becomes {:?}", sizes(our), sizes(their))));
+                }
                 match (base.values.get(&our.id), other.values.get(&their.id)) {
                     _ if base.inputs.contains(&our.id) => {}
-                    (Some(a), Some(b)) if known.is_none() && !equal(a, b) => match (Ramp::of(a), Ramp::of(b)) {
-                        (Some(ours), Some(theirs)) if ours == theirs => {
-                            self.ramps.insert(our.id, ours);
+                    (Some(a), Some(b)) if known.is_none() && !equal(a, b) => match Ramp::common(a, b) {
+                        Some(ramp) if !self.strict => {
+                            self.ramps.insert(our.id, ramp);
                         }
                         _ => return Err(baked(format!("a constant of shape {:?} differs", sizes(our)))),
                     },
@@ -250,7 +271,8 @@ impl Alignment {
                     self.shapes.entry(our.id).or_default().push(sizes(their));
                 }
             }
-            if let Some(detail) = difference(left, right) {
+            let followed = if self.strict { BTreeSet::new() } else { followed(left) };
+            if let Some(detail) = difference(left, right, &followed) {
                 return Err(baked(detail));
             }
             self.aligned[index].push(right.clone());
@@ -268,7 +290,8 @@ fn sizes(tensor: &TensorIr) -> Vec<usize> {
 /// # Errors
 /// [`ExportError::ReadsInput`].
 pub(crate) fn reads_no_values(base: &Trace, other: &Trace) -> Result<(), ExportError> {
-    let found = Alignment::new(base).add(base, &modules(base), other);
+    let mut alignment = Alignment { strict: true, ..Alignment::new(base) };
+    let found = alignment.add(base, &modules(base), other);
     found.map_err(|error| ExportError::ReadsInput { detail: error.to_string() })
 }
 
@@ -405,12 +428,12 @@ fn followed(operation: &OperationIr) -> BTreeSet<&'static str> {
 }
 
 /// The first number in an operation, tensors aside, that differs between two recordings.
-fn difference(left: &OperationIr, right: &OperationIr) -> Option<String> {
+fn difference(left: &OperationIr, right: &OperationIr, followed: &BTreeSet<&'static str>) -> Option<String> {
     if left == right {
         return None;
     }
     let (left_json, right_json) = (serde_json::to_value(left).ok()?, serde_json::to_value(right).ok()?);
-    compare(&left_json, &right_json, "", &followed(left))
+    compare(&left_json, &right_json, "", followed)
 }
 
 fn compare(left: &Json, right: &Json, path: &str, skip: &BTreeSet<&'static str>) -> Option<String> {

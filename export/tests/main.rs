@@ -5,6 +5,7 @@ mod bundles;
 mod burn_onnx;
 mod controlnet;
 mod faults;
+mod identity;
 mod kept;
 mod large;
 mod lmbn_n;

@@ -21,8 +21,10 @@ pub struct Tolerance {
 
 impl Default for Tolerance {
     /// What single precision gives for networks of some hundred layers with room to spare, and what a wrong weight exceeds.
+    /// Group and instance norms need the most: on a flat picture of 157×160 they divide by the deviation of a nearly constant
+    /// map, whose sum Burn and ONNX Runtime round differently, and are apart by 1.3e-4 of their channel.
     fn default() -> Self {
-        Self { channel: 1e-4, relative: 1e-4, floor: 1e-6, min_cosine: 0.999_999 }
+        Self { channel: 3e-4, relative: 1e-4, floor: 1e-6, min_cosine: 0.999_999 }
     }
 }
 
