@@ -41,7 +41,8 @@ pub(crate) struct Parameter {
 }
 
 impl Trace {
-    /// Holds parameters that `base` holds too in the same memory: a large network is there once, however often it is recorded.
+    /// Holds parameters that `base` holds too in the same memory: a large network is there once, however often it is
+    /// recorded.
     pub(crate) fn sharing(mut self, base: &Self) -> Self {
         let known = |(id, parameter): (&TensorId, &Parameter)| Some((parameter.path.clone(), base.values.get(id)?));
         let known: HashMap<String, &Rc<TensorData>> = base.parameters.iter().filter_map(known).collect();
@@ -64,7 +65,8 @@ pub(crate) fn equal(a: &Rc<TensorData>, b: &Rc<TensorData>) -> bool {
 /// Records `forward` on `inputs`.
 ///
 /// The module goes through `valid()`, which copies running statistics deeply: clones share them, and moving a clone to
-/// the capture device would take the original's statistics along. It also leaves training behaviour and autodiff behind.
+/// the capture device would take the original's statistics along. It also leaves training behaviour and autodiff
+/// behind.
 pub(crate) fn record<M, I, O>(
     module: &M,
     inputs: &[TensorData],

@@ -45,8 +45,8 @@ impl Sizes {
         size >= self.first() && self.most.is_none_or(|most| size <= most) && size.is_multiple_of(self.multiple.max(1))
     }
 
-    /// As many sizes as are `wanted`, each the nearest to the one wanted that is not chosen yet, nor among `taken`; fewer if
-    /// there are no more.
+    /// As many sizes as are `wanted`, each the nearest to the one wanted that is not chosen yet, nor among `taken`;
+    /// fewer if there are no more.
     fn near(&self, wanted: impl IntoIterator<Item = usize>, taken: &[usize]) -> Vec<usize> {
         let mut chosen: Vec<usize> = vec![];
         for wanted in wanted {
@@ -97,8 +97,8 @@ const BATCH_SIZES: [usize; 3] = [2, 3, 5];
 /// Sizes at which other symbolic axes are recorded: multiples of 32, which networks that halve five times divide.
 const OTHER_SIZES: [usize; 3] = [64, 96, 160];
 
-/// Sizes that leave different remainders, also as sums of two: neighbours, and second and third neighbours, are odd together
-/// in one of two rounds.
+/// Sizes that leave different remainders, also as sums of two: neighbours, and second and third neighbours, are odd
+/// together in one of two rounds.
 const ODD_SIZES: [usize; 4] = [77, 118, 93, 123];
 
 /// The same for small ranges, and as factors of what sizes must be multiples of.
@@ -117,8 +117,8 @@ const COMPARED_BATCHES: [usize; 4] = [1, 2, 7, 32];
 const ROWS: usize = 8;
 
 impl Symbol {
-    /// A symbol that is the first axis of an input (`batch`) or another, as it was declared and is to be recorded, if anybody
-    /// said so.
+    /// A symbol that is the first axis of an input (`batch`) or another, as it was declared and is to be recorded, if
+    /// anybody said so.
     ///
     /// # Errors
     /// [`ExportError::Sizes`] if those are not three different sizes, or the declared sizes are not three.
@@ -270,8 +270,8 @@ impl Coverage {
         [self.single(), self.more.clone()].concat()
     }
 
-    /// Recordings with all symbols changed: they tell sums from products and, at odd sizes, ways to round apart. The first
-    /// list is to be tried first where any symbol is open.
+    /// Recordings with all symbols changed: they tell sums from products and, at odd sizes, ways to round apart. The
+    /// first list is to be tried first where any symbol is open.
     pub(crate) fn joint(&self) -> [Vec<Assignment>; 2] {
         let pick = |odd: bool, round: usize| -> Assignment {
             let sizes = self.symbols.iter().enumerate().map(|(index, symbol)| {
@@ -300,8 +300,9 @@ impl Coverage {
         self.symbols.iter().enumerate().flat_map(of).collect()
     }
 
-    /// What to compare at. Every size of every symbol occurs at the smallest batch; of any two symbols other than the batch
-    /// each is once the smaller and once the larger, where their sizes allow that. `batch` is the symbol of the first axis.
+    /// What to compare at. Every size of every symbol occurs at the smallest batch; of any two symbols other than the
+    /// batch each is once the smaller and once the larger, where their sizes allow that. `batch` is the symbol of the
+    /// first axis.
     pub(crate) fn compared(&self, batch: Option<&str>) -> Vec<Group> {
         let recorded = self.recorded();
         let sizes = |index: usize| {

@@ -304,6 +304,13 @@ pub enum ExportError {
         /// The cause.
         source: std::io::Error,
     },
+    /// The folder of the bundle cannot be locked.
+    #[error(transparent)]
+    Lock(
+        /// The cause.
+        #[from]
+        files::lock::LockError,
+    ),
     /// A file of the bundle cannot be written.
     #[error(transparent)]
     Write(

@@ -75,15 +75,15 @@ impl Exporter {
         self
     }
 
-    /// Puts the weights into a file of their own when they have more than `bytes` bytes together; see [`DataFile`](crate::DataFile).
-    /// Above [`LARGEST_FILE`], the default, they always are.
+    /// Puts the weights into a file of their own when they have more than `bytes` bytes together; see
+    /// [`DataFile`](crate::DataFile). Above [`LARGEST_FILE`], the default, they always are.
     pub fn external_data(mut self, bytes: u64) -> Self {
         self.most_inside = bytes;
         self
     }
 
-    /// Names the next input and its axes. Equal symbols are equal sizes, also across inputs. Floats are compared at values as
-    /// normalised pictures have them, -2.64 to 2.64; [`Self::floats`] is for other ranges.
+    /// Names the next input and its axes. Equal symbols are equal sizes, also across inputs. Floats are compared at
+    /// values as normalised pictures have them, -2.64 to 2.64; [`Self::floats`] is for other ranges.
     pub fn input(self, name: impl Into<String>, axes: impl Into<Vec<Axis>>) -> Self {
         self.declare(name.into(), axes.into(), None)
     }
@@ -109,25 +109,26 @@ impl Exporter {
         self
     }
 
-    /// The sizes that the axis `symbol` takes. The module is recorded and the model is compared at such sizes only, the least
-    /// and the most among them. Without, a first axis may have any size, and of other axes it is tried whether they take odd
-    /// sizes or multiples of 32 only.
+    /// The sizes that the axis `symbol` takes. The module is recorded and the model is compared at such sizes only,
+    /// the least and the most among them. Without, a first axis may have any size, and of other axes it is tried
+    /// whether they take odd sizes or multiples of 32 only.
     pub fn sizes(mut self, symbol: impl Into<String>, sizes: Sizes) -> Self {
         self.sizes.push((symbol.into(), sizes));
         self
     }
 
-    /// Three different sizes at which the axis `symbol` is recorded. The default is 2, 3, 5 for first axes, and for others 64,
-    /// 96, 160 and, if the module takes them, odd sizes, which tell apart how it rounds. Unless [`Self::sizes`] says more, the
-    /// model is compared between the least and the largest of them, at multiples of their greatest common divisor.
+    /// Three different sizes at which the axis `symbol` is recorded. The default is 2, 3, 5 for first axes, and for
+    /// others 64, 96, 160 and, if the module takes them, odd sizes, which tell apart how it rounds. Unless
+    /// [`Self::sizes`] says more, the model is compared between the least and the largest of them, at multiples of
+    /// their greatest common divisor.
     pub fn recorded_at(mut self, symbol: impl Into<String>, sizes: [usize; 3]) -> Self {
         self.recorded_at.push((symbol.into(), sizes));
         self
     }
 
-    /// Records `module` through `forward`, which takes and gives tensors of any rank and kind (see [`Inputs`], [`Outputs`]), and
-    /// writes it as ONNX. Training behaviour is left behind: what is exported is `module.valid()`. The module itself is not
-    /// changed.
+    /// Records `module` through `forward`, which takes and gives tensors of any rank and kind (see [`Inputs`],
+    /// [`Outputs`]), and writes it as ONNX. Training behaviour is left behind: what is exported is `module.valid()`.
+    /// The module itself is not changed.
     ///
     /// # Errors
     /// See [`ExportError`]; operations without a lowering are reported all at once.
@@ -168,8 +169,8 @@ impl Exporter {
             runs.iter().map(|sizes| Ok(record(sizes, false)?.sharing(&base))).collect()
         };
         let mut traces = all(&runs[1..])?;
-        // Many networks take multiples only, and say so by a panic: then those have to do. Where a panic cannot be caught,
-        // nothing is tried.
+        // Many networks take multiples only, and say so by a panic: then those have to do. Where a panic cannot be
+        // caught, nothing is tried.
         let [odd, even] = coverage.joint();
         let odd = if cfg!(panic = "abort") { vec![] } else { odd };
         let (mut more, found) = match quietly(|| all(&odd)) {

@@ -18,8 +18,9 @@ use crate::resolve::name;
 const ROWS: usize = 2;
 
 impl ExportedModel {
-    /// SHA-256, in hexadecimal, of what the network computes for the output called `output`. Neither the operator set, nor the
-    /// size of a batch, passes, names or other outputs change it; parameters, strides, activations and wiring do.
+    /// SHA-256, in hexadecimal, of what the network computes for the output called `output`. Neither the operator
+    /// set, nor the size of a batch, passes, names or other outputs change it; parameters, strides, activations and
+    /// wiring do.
     ///
     /// # Errors
     /// If there is no such output, or the module cannot be recorded again.

@@ -1,5 +1,6 @@
-//! Recordings that no module would give: changed numbers, types, shapes and orders. Whatever comes in, there is an error or a
-//! graph, never a panic. Cases are numbered; the number of a failing one is printed. `VITRINE_FUZZ_CASES` asks for more.
+//! Recordings that no module would give: changed numbers, types, shapes and orders. Whatever comes in, there is an
+//! error or a graph, never a panic. Cases are numbered; the number of a failing one is printed. `VITRINE_FUZZ_CASES`
+//! asks for more.
 
 use burn::backend::ir::OperationIr;
 use burn::module::Module;

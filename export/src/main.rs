@@ -32,9 +32,9 @@ struct Cli {
 /// What else the program does.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check a bundle, on this machine or another: hashes, rules of ONNX, contract, golden vectors, and ONNX Runtime's outputs
-    /// against those Burn gave when it was made. With the checkpoint at hand the model is made again and compared node by
-    /// node. Exit code 0: all holds; 1: something does not; 2: it could not be checked.
+    /// Check a bundle, on this machine or another: hashes, rules of ONNX, contract, golden vectors, and ONNX
+    /// Runtime's outputs against those Burn gave when it was made. With the checkpoint at hand the model is made
+    /// again and compared node by node. Exit code 0: all holds; 1: something does not; 2: it could not be checked.
     Verify(verify::VerifyArgs),
 }
 
@@ -56,7 +56,8 @@ struct Args {
     /// Pictures the model takes at once: any number (`dynamic`), or exactly N.
     #[arg(long, value_name = "dynamic|N", default_value = "dynamic", value_parser = batch)]
     batch: Axis,
-    /// Embeddings of the picture alone; without, those of its mirror image are added, as evaluation while training does.
+    /// Embeddings of the picture alone; without, those of its mirror image are added, as evaluation while training
+    /// does.
     #[arg(long)]
     no_flip: bool,
     /// Palm and veins: also give the attention weights, as outputs of their own.
@@ -68,7 +69,8 @@ struct Args {
     /// Write the graph as it was recorded.
     #[arg(long)]
     no_optimise: bool,
-    /// Bytes of weights above which they go into a file of their own beside the model; without, 2 GiB, where ONNX files end.
+    /// Bytes of weights above which they go into a file of their own beside the model; without, 2 GiB, where ONNX
+    /// files end.
     #[arg(long, value_name = "BYTES", default_value_t = LARGEST_FILE, hide_default_value = true)]
     external_data: u64,
     /// Licence of weights and data, for the model card.
@@ -137,6 +139,15 @@ fn export(checkpoint: &Path, args: &Args) -> anyhow::Result<()> {
         terminal::warn(&warning);
     }
     let written = bundle::write(&folder, &model, contract, &runtime)?;
+    match written.thresholds {
+        bundle::Thresholds::None => {}
+        bundle::Thresholds::Kept => {
+            terminal::note("the thresholds of the model that was here are kept: embeddings are the same")
+        }
+        bundle::Thresholds::Dropped => terminal::warn(
+            "the thresholds of the model that was here do not hold for this one, whose embeddings differ: run `deploy calibrate`",
+        ),
+    }
     if written.contract.golden.is_none() {
         terminal::warn("no golden vectors could be made for these inputs: the model has no self-test");
     }

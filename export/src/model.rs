@@ -169,8 +169,8 @@ impl ExportedModel {
     }
 
     /// Encodes the model as [`bundle::write`](crate::bundle::write) writes it: weights beyond what
-    /// [`Exporter::external_data`](crate::Exporter::external_data) allows are in a file of their own, in the system's folder for
-    /// temporary files (`TMPDIR`).
+    /// [`Exporter::external_data`](crate::Exporter::external_data) allows are in a file of their own, in the system's
+    /// folder for temporary files (`TMPDIR`).
     ///
     /// # Errors
     /// If the rest alone does not fit into one file, or that file cannot be written.
@@ -179,7 +179,8 @@ impl ExportedModel {
     }
 
     /// [`Self::encode`] with the file of weights in `folder`, in a folder of its own there until
-    /// [`bundle::write_model`](crate::bundle::write_model) puts it in place: on the same file system nothing is copied then.
+    /// [`bundle::write_model`](crate::bundle::write_model) puts it in place: on the same file system nothing is
+    /// copied then.
     ///
     /// # Errors
     /// As there.

@@ -1,4 +1,5 @@
-//! Panics of the modules that are recorded and computed: caught, with their message, and silent where they are expected.
+//! Panics of the modules that are recorded and computed: caught, with their message, and silent where they are
+//! expected.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -22,9 +23,9 @@ thread_local! {
 
 /// Keeps panics that the exporter expects and catches off stderr, from now on and in the whole process.
 ///
-/// The exporter tries whether a module takes odd sizes, and a module that does not says so by a panic. Rust's panic hook, which
-/// belongs to the program and not to a library, prints that before it can be caught. This wraps the hook that is installed, once;
-/// all other panics reach it as before.
+/// The exporter tries whether a module takes odd sizes, and a module that does not says so by a panic. Rust's panic
+/// hook, which belongs to the program and not to a library, prints that before it can be caught. This wraps the hook
+/// that is installed, once; all other panics reach it as before.
 pub fn hide_expected_panics() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

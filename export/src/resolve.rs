@@ -1,10 +1,10 @@
 //! Several recordings of one module, at different sizes of its dynamic axes -> one graph with symbolic axes.
 //!
 //! A recording is concrete: it says 2 where the batch was 2. Comparing recordings tells which numbers follow which
-//! symbol. Shapes become [`Dim`]s: by the operation's own rule where it is known ([`infer`]), else by the formula of an axis
-//! that was equal in all recordings, else by a rule that fits them ([`fit`]). A number inside an operation that follows a
-//! symbol is an error unless the lowering asks for it through [`Resolved::number`]; constants that differ are an error unless
-//! they count up. Nothing is baked in silence.
+//! symbol. Shapes become [`Dim`]s: by the operation's own rule where it is known ([`infer`]), else by the formula of
+//! an axis that was equal in all recordings, else by a rule that fits them ([`fit`]). A number inside an operation
+//! that follows a symbol is an error unless the lowering asks for it through [`Resolved::number`]; constants that
+//! differ are an error unless they count up. Nothing is baked in silence.
 
 mod fit;
 mod infer;
@@ -332,8 +332,8 @@ pub(crate) fn resolve(coverage: Coverage, traces: Vec<Trace>) -> Result<Resolved
     Ok(Resolved { base, aligned, dims, ramps, sizes: known, modules })
 }
 
-/// Checks that both traces give the same outputs: the results of the same operations, the same inputs or equal constants. A
-/// network may record equal operations at every size and still choose between their results.
+/// Checks that both traces give the same outputs: the results of the same operations, the same inputs or equal
+/// constants. A network may record equal operations at every size and still choose between their results.
 fn same_outputs(base: &Trace, other: &Trace, twins: &HashMap<TensorId, TensorId>) -> Result<(), ExportError> {
     let differ =
         |detail: String| ExportError::OutputsDiffer { first: base.sizes.clone(), second: other.sizes.clone(), detail };

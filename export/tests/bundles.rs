@@ -135,8 +135,8 @@ fn the_same_weights_give_the_same_bundle() {
         write(folder.path(), &blocks::export(true));
     }
     let (one, two) = (files(one.path()), files(two.path()));
-    assert_eq!(one.keys().collect::<Vec<_>>(), ["CARD.md", "certificate.json", "contract.json", "model.onnx"]);
-    for (name, content) in &one {
+    assert_eq!(one.keys().collect::<Vec<_>>(), [".lock", "CARD.md", "certificate.json", "contract.json", "model.onnx"]);
+    for (name, content) in one.iter().filter(|(name, _)| *name != ".lock") {
         assert!(*content == two[name], "`{name}` differs");
     }
 }
@@ -162,6 +162,61 @@ fn a_bundle_is_what_its_certificate_says() {
         let text = std::fs::read_to_string(&path).unwrap().replacen('{', "{\"later\":[1],", 1);
         assert_eq!(Certificate::from_json(&text, &path).unwrap(), *certificate);
     }
+}
+
+/// Thresholds hold for embeddings, not for a file.
+#[test]
+fn thresholds_are_kept_while_embeddings_are_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let thresholds = vec![contract::Threshold { similarity: 0.5, far: 0.01, tar: 0.9 }];
+    let calibrated = ModelContract { threshold: Some(thresholds.clone()), ..contract() };
+    bundle::write(folder.path(), &blocks::export(true), calibrated, &runtime()).unwrap();
+    let again = bundle::write(folder.path(), &blocks::export(false), contract(), &runtime()).unwrap();
+    assert_eq!((again.thresholds, again.contract.threshold), (bundle::Thresholds::Kept, Some(thresholds)));
+    assert_eq!(failing(folder.path()).0, [""; 0]);
+    let mut other = contract();
+    other.embedding.as_mut().unwrap().flip = false;
+    let dropped = bundle::write(folder.path(), &blocks::export(true), other, &runtime()).unwrap();
+    assert_eq!((dropped.thresholds, dropped.contract.threshold), (bundle::Thresholds::Dropped, None));
+    let none = bundle::write(folder.path(), &blocks::export(true), contract(), &runtime()).unwrap();
+    assert_eq!(none.thresholds, bundle::Thresholds::None);
+}
+
+/// Whoever unpacked a bundle can edit its certificate: what it allows is never more than this program does.
+#[test]
+fn a_certificate_that_allows_anything_is_capped_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &blocks::export(true));
+    let path = folder.path().join("certificate.json");
+    let mut certificate = Bundle::open(folder.path()).unwrap().certificate().clone();
+    certificate.parity.tolerance.channel = 1e9;
+    std::fs::write(&path, certificate.to_json()).unwrap();
+    let checks = format!("{:?}", Bundle::open(folder.path()).unwrap().check(&runtime()));
+    assert!(checks.contains("the certificate would allow more"), "{checks}");
+    edit(folder.path(), |graph| weight(graph, "light.1.conv2.weight").raw_data[4 * 5 + 3] ^= 0x80);
+    let (failed, text) = failing(folder.path());
+    assert!(failed.contains(&"recorded outputs"), "{text}");
+}
+
+/// Two models may lie in one folder, each with its weights beside it.
+#[test]
+fn only_the_weights_of_the_replaced_model_are_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, seed: &str| {
+        let mut model = apart();
+        let id = model.graph().initialiser_named("stem.0.weight").unwrap();
+        if !seed.is_empty() {
+            assert!(model.graph_mut().initialiser_mut(id).unwrap().flip_sign(seed.len()));
+        }
+        let path = folder.path().join(name);
+        bundle::write_model(&path, model.encode_in(folder.path(), &[]).unwrap()).unwrap();
+        onnx::data_files(&onnx::read(&path, &onnx::Limits::default()).unwrap().0)
+    };
+    let (first, other) = (write("model.onnx", ""), write("other.onnx", "a"));
+    assert!(first != other && !first.is_empty());
+    let second = write("model.onnx", "ab");
+    let exists = |names: &[String]| names.iter().all(|name| folder.path().join(name).exists());
+    assert!(exists(&other) && exists(&second) && !exists(&first));
 }
 
 struct Damage {

@@ -126,7 +126,8 @@ fn what_is_no_checkpoint_of_ours_is_refused() {
     assert!(refused(path, &["--onnx", "wide.safetensors"]).contains("of another shape"));
 }
 
-/// Every flag of the program, and what it changes for a network of re-identification; those that change nothing are refused.
+/// Every flag of the program, and what it changes for a network of re-identification; those that change nothing are
+/// refused.
 #[test]
 fn no_flag_is_ignored() {
     let folder = tempfile::tempdir().unwrap();

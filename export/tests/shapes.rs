@@ -187,7 +187,8 @@ fn what_needs_a_fixed_axis_says_which_and_where() {
     }
 }
 
-/// Windows that end before, at and behind the input and its padding, at sizes of every remainder; a kernel wider than the input.
+/// Windows that end before, at and behind the input and its padding, at sizes of every remainder; a kernel wider than
+/// the input.
 #[test]
 fn rounding_up_follows_the_axis() {
     let axes = [symbol("batch"), Axis::Size(2), symbol("height"), Axis::Size(5)];

@@ -10,8 +10,9 @@ pub const KEY_PREFIX: &str = "vitrine.";
 
 /// Version of the contract's layout; a reader refuses a newer one.
 ///
-/// Version 2 made contract ids of what a network computes instead of how its file is written. Models of version 1 keep their
-/// ids and their galleries; exported again they have another id, and their pictures are to be embedded again.
+/// Version 2 made contract ids of what a network computes instead of how its file is written. Models of version 1
+/// keep their ids and their galleries; exported again they have another id, and their pictures are to be embedded
+/// again.
 pub const VERSION: u32 = 2;
 
 /// Everything a program needs to use a model as its training did.
@@ -123,8 +124,8 @@ pub struct InputSpec {
     /// picture is required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub absent: Option<f32>,
-    /// Smallest and largest value that numbers take: `[-90, 90]` for angles. What the model was compared over, and where its
-    /// golden vectors lie; absent where nobody said.
+    /// Smallest and largest value that numbers take: `[-90, 90]` for angles. What the model was compared over, and
+    /// where its golden vectors lie; absent where nobody said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<[f32; 2]>,
 }
@@ -570,11 +571,12 @@ impl ModelContract {
         Ok(())
     }
 
-    /// Hash of everything that changes an embedding, and of nothing else: the network, how pictures become its inputs, which
-    /// of its outputs is taken and how that becomes an embedding. The size of a batch, names and texts are no part of it. None
-    /// for models that do not embed.
+    /// Hash of everything that changes an embedding, and of nothing else: the network, how pictures become its
+    /// inputs, which of its outputs is taken and how that becomes an embedding. The size of a batch, names and texts
+    /// are no part of it. None for models that do not embed.
     ///
-    /// `network_sha256` is the hash of what the network computes, weights included; of a foreign model that of its file.
+    /// `network_sha256` is the hash of what the network computes, weights included; of a foreign model that of its
+    /// file.
     pub fn embedding_id(&self, network_sha256: &str) -> Option<String> {
         let embedding = self.embedding.as_ref()?;
         let output = self.output.iter().position(|output| output.name == embedding.output)?;

@@ -1,5 +1,6 @@
-//! `certificate.json`: what was compared before a bundle was written, and enough of it to compare again on another machine,
-//! without the network or its checkpoint. Nothing in it changes from one export to the next of the same weights.
+//! `certificate.json`: what was compared before a bundle was written, and enough of it to compare again on another
+//! machine, without the network or its checkpoint. Nothing in it changes from one export to the next of the same
+//! weights.
 
 use std::collections::BTreeMap;
 use std::path::Path;

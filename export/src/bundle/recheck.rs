@@ -107,8 +107,8 @@ impl Bundle {
         &self.bytes
     }
 
-    /// All checks that need nothing but the bundle: hashes, the rules of ONNX, the contract, what the certificate counts, and
-    /// ONNX Runtime's outputs against what Burn gave when the bundle was made.
+    /// All checks that need nothing but the bundle: hashes, the rules of ONNX, the contract, what the certificate
+    /// counts, and ONNX Runtime's outputs against what Burn gave when the bundle was made.
     pub fn check(&self, runtime: &Runtime) -> Vec<Check> {
         let mut checks = vec![Check::new("hashes", self.hashes())];
         let model = match &self.model {
@@ -127,7 +127,8 @@ impl Bundle {
         checks
     }
 
-    /// The model made again from its checkpoint, against the file: byte for byte, else output for output and node for node.
+    /// The model made again from its checkpoint, against the file: byte for byte, else output for output and node for
+    /// node.
     pub fn check_against(&self, again: &ExportedModel, runtime: &Runtime) -> Check {
         Check::new("checkpoint", self.against(again, runtime))
     }
@@ -153,8 +154,8 @@ impl Bundle {
         }
     }
 
-    /// What differences are allowed: the certificate's own tolerance, which anybody can edit, and never more than ours; and
-    /// what to say where it would have allowed more.
+    /// What differences are allowed: the certificate's own tolerance, which anybody can edit, and never more than
+    /// ours; and what to say where it would have allowed more.
     fn tolerance(&self) -> (Tolerance, &'static str) {
         let certified = self.certificate.parity.tolerance;
         let capped = certified.capped(Tolerance::default());
@@ -262,8 +263,8 @@ impl Bundle {
         self.compare_runs(|inputs, names| runtime::run(&mut session, inputs, names).map_err(|error| sentence(&error)))
     }
 
-    /// Compares what `compute` gives for the recorded inputs with what Burn gave. For any runtime: inputs and the names of
-    /// outputs in, arrays out.
+    /// Compares what `compute` gives for the recorded inputs with what Burn gave. For any runtime: inputs and the
+    /// names of outputs in, arrays out.
     fn compare_runs(
         &self,
         mut compute: impl FnMut(&[(String, burn::tensor::TensorData)], &[String]) -> Result<Vec<Array>, String>,

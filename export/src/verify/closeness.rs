@@ -4,12 +4,13 @@ use graph::DType;
 use graph::run::Array;
 use serde::{Deserialize, Serialize};
 
-/// How far ONNX Runtime and Burn may be apart. Integers and booleans must be equal; NaN and infinities must be the same on both
-/// sides. A float may be off by `channel` times the root mean square of its channel, plus `relative` times its own size.
+/// How far ONNX Runtime and Burn may be apart. Integers and booleans must be equal; NaN and infinities must be the
+/// same on both sides. A float may be off by `channel` times the root mean square of its channel, plus `relative`
+/// times its own size.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Tolerance {
-    /// Share of the root mean square of the element's channel over all runs of a batch size. Channels are counted along the
-    /// second and along the last axis; the smaller one counts.
+    /// Share of the root mean square of the element's channel over all runs of a batch size. Channels are counted
+    /// along the second and along the last axis; the smaller one counts.
     pub channel: f64,
     /// Share of the element's own absolute value.
     pub relative: f64,
@@ -20,9 +21,10 @@ pub struct Tolerance {
 }
 
 impl Default for Tolerance {
-    /// What single precision gives for networks of some hundred layers with room to spare, and what a wrong weight exceeds.
-    /// Group and instance norms need the most: on a flat picture of 157×160 they divide by the deviation of a nearly constant
-    /// map, whose sum Burn and ONNX Runtime round differently, and are apart by 1.3e-4 of their channel.
+    /// What single precision gives for networks of some hundred layers with room to spare, and what a wrong weight
+    /// exceeds. Group and instance norms need the most: on a flat picture of 157×160 they divide by the deviation of
+    /// a nearly constant map, whose sum Burn and ONNX Runtime round differently, and are apart by 1.3e-4 of their
+    /// channel.
     fn default() -> Self {
         Self { channel: 3e-4, relative: 1e-4, floor: 1e-6, min_cosine: 0.999_999 }
     }
@@ -109,7 +111,8 @@ pub(crate) struct Worst {
     pub share: f64,
 }
 
-/// Whether types are the same, as far as Burn says: its devices store integers without a type of their own in 32 or 64 bits.
+/// Whether types are the same, as far as Burn says: its devices store integers without a type of their own in 32 or
+/// 64 bits.
 pub(crate) fn same_type(a: DType, b: DType) -> bool {
     let free = |dtype: DType| matches!(dtype, DType::Int32 | DType::Int64);
     a == b || (free(a) && free(b))

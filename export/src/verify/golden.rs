@@ -12,8 +12,8 @@ use crate::model::ExportedModel;
 /// Elements that golden vectors store of the largest output, about.
 const GOLDEN_VALUES: usize = 256;
 
-/// Golden tolerance in units of the largest golden value. Runtimes and processors differ by some 1e-6 of it; a wrong weight,
-/// colour order or filter by more than 1e-2.
+/// Golden tolerance in units of the largest golden value. Runtimes and processors differ by some 1e-6 of it; a wrong
+/// weight, colour order or filter by more than 1e-2.
 const GOLDEN_TOLERANCE: f32 = 1e-3;
 
 /// What golden values may differ by.
@@ -23,12 +23,12 @@ pub(crate) fn golden_tolerance(stored: impl Iterator<Item = f32>) -> f32 {
 }
 
 impl ExportedModel {
-    /// Known answers for a self-test, from Burn on what [`Golden::input`] says of the inputs `specs`; the tolerance is 1e-3 of
-    /// the largest stored value.
+    /// Known answers for a self-test, from Burn on what [`Golden::input`] says of the inputs `specs`; the tolerance
+    /// is 1e-3 of the largest stored value.
     ///
     /// # Errors
-    /// If an input does not take numbers of single precision, is a picture that blocks of `block` do not tile, or has an axis
-    /// without a fixed size besides the batch.
+    /// If an input does not take numbers of single precision, is a picture that blocks of `block` do not tile, or has
+    /// an axis without a fixed size besides the batch.
     pub fn golden(&self, specs: &[InputSpec], seed: &str, batch: usize, block: usize) -> Result<Golden, ExportError> {
         let sizes = self.recipe().coverage.at_batch(self.batch_symbol(), batch);
         let batch = self.batch_of(&sizes);

@@ -170,8 +170,8 @@ struct Done {
 /// Compares encoded `bytes` with the module `model` was made from, at all sizes that its axes are to be compared at.
 ///
 /// # Errors
-/// [`ExportError::Parity`] at the first batch size where an output is too far off, [`ExportError::OutputForm`] where one has
-/// another shape or type; failures of ONNX Runtime, and of the module.
+/// [`ExportError::Parity`] at the first batch size where an output is too far off, [`ExportError::OutputForm`] where
+/// one has another shape or type; failures of ONNX Runtime, and of the module.
 pub(crate) fn compare(
     model: &ExportedModel,
     bytes: &[u8],

@@ -9,8 +9,8 @@ use crate::coverage::Assignment;
 use crate::io::Values;
 use crate::model::ExportedModel;
 
-/// Kinds of float rows, in the order they are dealt. Blocks tell samples apart where noise pools to the same vector; the
-/// others reach what pictures seldom do: no input, flat input, the ends of the normalised range, single pixels.
+/// Kinds of float rows, in the order they are dealt. Blocks tell samples apart where noise pools to the same vector;
+/// the others reach what pictures seldom do: no input, flat input, the ends of the normalised range, single pixels.
 const KINDS: [&str; 9] =
     ["blocks16", "noise", "zeros", "blocks8", "constant", "ramp", "extremes", "sparse", "blocks32"];
 
@@ -124,7 +124,8 @@ impl Sampler {
     }
 }
 
-/// The row called `name`; its kind is what follows the last dot. Without a range the values are those of normalised pictures.
+/// The row called `name`; its kind is what follows the last dot. Without a range the values are those of normalised
+/// pictures.
 fn float_row(name: &str, row: &[usize], range: Option<[f32; 2]>) -> Option<Vec<f32>> {
     let (_, kind) = name.rsplit_once('.')?;
     let count: usize = row.iter().product();
