@@ -50,7 +50,7 @@ fn pair_contract() -> ModelContract {
     let input = ["palm", "vein"].map(|name| InputSpec { name: name.into(), ..one.input[0].clone() }).to_vec();
     let mut embedding = one.embedding.clone().unwrap();
     (embedding.dim, embedding.flip) = (2 * DIM, false);
-    embedding.contract_id = ModelContract::embedding_id(&input, &embedding, "fp32", "weights");
+    embedding.contract_id = "fedcba9876543210".into();
     let shape = vec![Axis::Symbol("batch".into()), Axis::Size(2 * DIM)];
     let output = vec![OutputSpec { shape, ..one.output[0].clone() }];
     ModelContract { family: "palmvein".into(), input, output, embedding: Some(embedding), golden: None, ..one }

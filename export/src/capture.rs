@@ -2,11 +2,8 @@
 
 mod linear;
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
-use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::rc::Rc;
-use std::sync::Once;
 
 use burn::backend::capture::CaptureBackend;
 use burn::backend::ir::{OperationIr, TensorId};
@@ -15,6 +12,7 @@ use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
 use crate::error::ExportError;
 use crate::io::{AnyTensor, Inputs, Outputs};
+use crate::panics::caught;
 
 /// One recording: what was computed, at which sizes of the symbols.
 #[derive(Debug, Clone)]
@@ -43,7 +41,8 @@ pub(crate) struct Parameter {
 }
 
 impl Trace {
-    /// Holds parameters that `base` holds too in the same memory: a large network is there once, however often it is recorded.
+    /// Holds parameters that `base` holds too in the same memory: a large network is there once, however often it is
+    /// recorded.
     pub(crate) fn sharing(mut self, base: &Self) -> Self {
         let known = |(id, parameter): (&TensorId, &Parameter)| Some((parameter.path.clone(), base.values.get(id)?));
         let known: HashMap<String, &Rc<TensorData>> = base.parameters.iter().filter_map(known).collect();
@@ -66,7 +65,8 @@ pub(crate) fn equal(a: &Rc<TensorData>, b: &Rc<TensorData>) -> bool {
 /// Records `forward` on `inputs`.
 ///
 /// The module goes through `valid()`, which copies running statistics deeply: clones share them, and moving a clone to
-/// the capture device would take the original's statistics along. It also leaves training behaviour and autodiff behind.
+/// the capture device would take the original's statistics along. It also leaves training behaviour and autodiff
+/// behind.
 pub(crate) fn record<M, I, O>(
     module: &M,
     inputs: &[TensorData],
@@ -81,7 +81,7 @@ where
     let device = Device::capture();
     let mut names = Names::default();
     let (mut input_ids, mut output_ids) = (vec![], vec![]);
-    let attempt = catch_unwind(AssertUnwindSafe(|| {
+    let attempt = caught(|| {
         device.capture_scope(|scope| {
             let module = module.valid().to_device(&device);
             module.visit(&mut names);
@@ -98,13 +98,9 @@ where
             }
             scope.complete(input_ids.clone(), unique)
         })
-    }));
+    });
     let captured = attempt
-        .map_err(|panic| {
-            let text = panic.downcast_ref::<String>().cloned();
-            let message = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            ExportError::Trace { message: message.unwrap_or_else(|| "it panicked without a message".into()) }
-        })?
+        .map_err(|message| ExportError::Trace { sizes: sizes.clone(), message })?
         .map_err(|cause| ExportError::Capture { cause: cause.to_string() })?;
     let computes = |operation: &OperationIr| !matches!(operation, OperationIr::Init(_) | OperationIr::Drop(_));
     let operations = captured.graph.operations.into_iter().filter(computes).collect();
@@ -116,27 +112,6 @@ where
         inputs: captured.graph.inputs,
         outputs: output_ids,
     })
-}
-
-thread_local! {
-    static QUIET: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Runs `work` without a word on stderr from panics of this thread that `work` catches: for trying what may fail.
-pub(crate) fn quietly<T>(work: impl FnOnce() -> T) -> T {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let usual = take_hook();
-        set_hook(Box::new(move |panic| {
-            if !QUIET.get() {
-                usual(panic);
-            }
-        }));
-    });
-    QUIET.set(true);
-    let result = work();
-    QUIET.set(false);
-    result
 }
 
 /// Collects parameter names. The variant of an enum is no part of the path: `Model::LmbnN` holds `backbone`, not

@@ -106,11 +106,53 @@ pub enum ExportError {
         /// The one asked for.
         found: u32,
     },
+    /// A dynamic axis whose sizes cannot be used.
+    #[error("axis `{symbol}`: {found}; {allowed}")]
+    Sizes {
+        /// The symbol.
+        symbol: String,
+        /// What was said of it.
+        found: String,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// Values of an input that cannot be used.
+    #[error("input `{input}` is declared to take {found}; {allowed} are allowed")]
+    Range {
+        /// Name of the input.
+        input: String,
+        /// What was said of it.
+        found: String,
+        /// What is allowed.
+        allowed: &'static str,
+    },
     /// The forward function panicked while it was recorded.
     #[error(
-        "the forward function cannot be recorded: {message}; values must not be read and control flow must not depend on them"
+        "the forward function cannot be recorded at {sizes}: {message}; `Exporter::sizes` says which sizes an axis takes, and \
+         computed values cannot be read while recording"
     )]
     Trace {
+        /// Sizes of the symbols: `batch 2, height 64`.
+        sizes: String,
+        /// The panic's message.
+        message: String,
+    },
+    /// The forward function records something else when its inputs have other values.
+    #[error(
+        "the forward function reads the values of its inputs while it is recorded, or is not the same each time: {detail}; the \
+         model would answer for the recorded values only"
+    )]
+    ReadsInput {
+        /// What differs.
+        detail: String,
+    },
+    /// The module panicked while Burn computed what the model is compared with.
+    #[error(
+        "the module cannot compute what to compare with at {sizes}: {message}; `Exporter::sizes` says which sizes an axis takes"
+    )]
+    Reference {
+        /// Sizes of the symbols: `batch 7, height 101`.
+        sizes: String,
         /// The panic's message.
         message: String,
     },
@@ -133,6 +175,16 @@ pub enum ExportError {
         index: usize,
         /// Nearest named module before it.
         module: String,
+    },
+    /// Two recordings at different sizes return different tensors, although they compute the same.
+    #[error("the module returns different outputs at different sizes: at {first} and at {second}, {detail}")]
+    OutputsDiffer {
+        /// Sizes of the first recording: `batch 2`.
+        first: String,
+        /// Sizes of the second recording.
+        second: String,
+        /// Which output, and what differs.
+        detail: String,
     },
     /// A number inside an operation follows an input's size; writing it down would bake that size in.
     #[error(
@@ -186,7 +238,7 @@ pub enum ExportError {
     ),
     /// ONNX Runtime and Burn disagree on the same input.
     #[error(
-        "`{output}` differs from Burn by {max_abs:.1e} ({limit:.1e} allowed), cosine {min_cosine:.7} ({min_allowed} at least), at batch {batch} on input `{seed}`; {}", located(first.as_deref())
+        "`{output}` differs from Burn by {max_abs:.1e} ({limit:.1e} allowed), cosine {min_cosine:.7} ({min_allowed} at least), at {sizes} on input `{seed}`; {}", located(first.as_deref())
     )]
     Parity {
         /// Name of the output.
@@ -199,22 +251,24 @@ pub enum ExportError {
         min_cosine: f64,
         /// Smallest allowed.
         min_allowed: f64,
-        /// Rows in the batch.
-        batch: usize,
+        /// Sizes of the symbols: `batch 7, height 101`.
+        sizes: String,
         /// Name of the input tensor whose row is worst.
         seed: String,
         /// Where the two begin to differ; `None` if it was not looked for.
         first: Option<Box<Divergence>>,
     },
-    /// The shapes of an output differ between ONNX Runtime and Burn.
-    #[error("`{output}` has shape {found:?} in ONNX Runtime and {expected:?} in Burn")]
-    OutputShape {
+    /// An output has another shape or type in ONNX Runtime than in Burn, or there are more or fewer of them.
+    #[error("`{output}` is {found} in ONNX Runtime and {expected} in Burn, at {sizes}")]
+    OutputForm {
         /// Name of the output.
         output: String,
-        /// Shape in ONNX Runtime.
-        found: Vec<usize>,
-        /// Shape in Burn.
-        expected: Vec<usize>,
+        /// Type and shape in ONNX Runtime.
+        found: String,
+        /// Type and shape in Burn.
+        expected: String,
+        /// Sizes of the symbols.
+        sizes: String,
     },
     /// An input that golden vectors are not defined for.
     #[error(
@@ -250,6 +304,13 @@ pub enum ExportError {
         /// The cause.
         source: std::io::Error,
     },
+    /// The folder of the bundle cannot be locked.
+    #[error(transparent)]
+    Lock(
+        /// The cause.
+        #[from]
+        files::lock::LockError,
+    ),
     /// A file of the bundle cannot be written.
     #[error(transparent)]
     Write(

@@ -2,26 +2,23 @@
 
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
+use std::ops::RangeInclusive;
 
 use burn::module::Module;
-use burn::tensor::{BoolStore, DType as BurnType, Device, TensorData};
+use burn::tensor::{Device, TensorData};
 use contract::Axis;
 use graph::encode::LARGEST_FILE;
 use graph::optimise::optimise;
 use graph::{DEFAULT_OPSET, Dim, Graph, OPSETS, checker};
 
-use crate::capture::{Trace, quietly, record};
+use crate::capture::{Trace, record};
+use crate::coverage::{Assignment, Coverage, Sizes, Symbol};
 use crate::error::ExportError;
-use crate::io::{AnyTensor, Inputs, Kind, Outputs, SampleInput};
+use crate::io::{AnyTensor, Inputs, Kind, Outputs, Values};
 use crate::lower::{Boundary, lower};
 use crate::model::{ExportedModel, ModelInput, Recipe, Subject, Warning};
-use crate::resolve::{Plan, Sizes, resolve};
-
-/// Sizes at which the first axis of an input is recorded when it is a symbol.
-const BATCH_SIZES: [usize; 3] = [2, 3, 5];
-
-/// Sizes at which other symbolic axes are recorded: multiples of 32, which networks that halve five times divide.
-const OTHER_SIZES: [usize; 3] = [64, 96, 160];
+use crate::panics::quietly;
+use crate::resolve::{reads_no_values, resolve};
 
 /// Describes an export; [`Exporter::export`] carries it out.
 #[derive(Debug, Clone)]
@@ -31,7 +28,8 @@ pub struct Exporter {
     optimise: bool,
     inputs: Vec<Declared>,
     outputs: Vec<String>,
-    sizes: Vec<(String, [usize; 3])>,
+    recorded_at: Vec<(String, [usize; 3])>,
+    sizes: Vec<(String, Sizes)>,
     most_inside: u64,
 }
 
@@ -39,7 +37,15 @@ pub struct Exporter {
 struct Declared {
     name: String,
     axes: Vec<Axis>,
-    integers: [i64; 2],
+    /// What it takes, where that was said.
+    range: Option<Range>,
+}
+
+/// Declared values of an input.
+#[derive(Debug, Clone, Copy)]
+enum Range {
+    Floats(f32, f32),
+    Integers(i64, i64),
 }
 
 impl Exporter {
@@ -51,6 +57,7 @@ impl Exporter {
             optimise: true,
             inputs: vec![],
             outputs: vec![],
+            recorded_at: vec![],
             sizes: vec![],
             most_inside: LARGEST_FILE,
         }
@@ -68,22 +75,31 @@ impl Exporter {
         self
     }
 
-    /// Puts the weights into a file of their own when they have more than `bytes` bytes together; see [`DataFile`](crate::DataFile).
-    /// Above [`LARGEST_FILE`], the default, they always are.
+    /// Puts the weights into a file of their own when they have more than `bytes` bytes together; see
+    /// [`DataFile`](crate::DataFile). Above [`LARGEST_FILE`], the default, they always are.
     pub fn external_data(mut self, bytes: u64) -> Self {
         self.most_inside = bytes;
         self
     }
 
-    /// Names the next input and its axes. Equal symbols are equal sizes, also across inputs.
-    pub fn input(mut self, name: impl Into<String>, axes: impl Into<Vec<Axis>>) -> Self {
-        self.inputs.push(Declared { name: name.into(), axes: axes.into(), integers: [0, 2] });
-        self
+    /// Names the next input and its axes. Equal symbols are equal sizes, also across inputs. Floats are compared at
+    /// values as normalised pictures have them, -2.64 to 2.64; [`Self::floats`] is for other ranges.
+    pub fn input(self, name: impl Into<String>, axes: impl Into<Vec<Axis>>) -> Self {
+        self.declare(name.into(), axes.into(), None)
+    }
+
+    /// [`Self::input`] of floats of a range, both ends included: the model is compared over all of it.
+    pub fn floats(self, name: impl Into<String>, axes: impl Into<Vec<Axis>>, range: RangeInclusive<f32>) -> Self {
+        self.declare(name.into(), axes.into(), Some(Range::Floats(*range.start(), *range.end())))
     }
 
     /// [`Self::input`] of integers from `low` to before `high`: indices must be valid while recording and comparing.
-    pub fn integers(mut self, name: impl Into<String>, axes: impl Into<Vec<Axis>>, low: i64, high: i64) -> Self {
-        self.inputs.push(Declared { name: name.into(), axes: axes.into(), integers: [low, high] });
+    pub fn integers(self, name: impl Into<String>, axes: impl Into<Vec<Axis>>, low: i64, high: i64) -> Self {
+        self.declare(name.into(), axes.into(), Some(Range::Integers(low, high)))
+    }
+
+    fn declare(mut self, name: String, axes: Vec<Axis>, range: Option<Range>) -> Self {
+        self.inputs.push(Declared { name, axes, range });
         self
     }
 
@@ -93,17 +109,26 @@ impl Exporter {
         self
     }
 
-    /// Three different sizes at which the axis `symbol` is recorded. The default is 2, 3, 5 for first axes, and for others 64, 96,
-    /// 160 and, if the module takes them, odd sizes, which tell apart how it rounds. A network that cannot take those needs
-    /// its own; what it does at sizes with another divisor than these is then not known.
-    pub fn recorded_at(mut self, symbol: impl Into<String>, sizes: [usize; 3]) -> Self {
+    /// The sizes that the axis `symbol` takes. The module is recorded and the model is compared at such sizes only,
+    /// the least and the most among them. Without, a first axis may have any size, and of other axes it is tried
+    /// whether they take odd sizes or multiples of 32 only.
+    pub fn sizes(mut self, symbol: impl Into<String>, sizes: Sizes) -> Self {
         self.sizes.push((symbol.into(), sizes));
         self
     }
 
-    /// Records `module` through `forward`, which takes and gives tensors of any rank and kind (see [`Inputs`], [`Outputs`]), and
-    /// writes it as ONNX. Training behaviour is left behind: what is exported is `module.valid()`. The module itself is not
-    /// changed.
+    /// Three different sizes at which the axis `symbol` is recorded. The default is 2, 3, 5 for first axes, and for
+    /// others 64, 96, 160 and, if the module takes them, odd sizes, which tell apart how it rounds. Unless
+    /// [`Self::sizes`] says more, the model is compared between the least and the largest of them, at multiples of
+    /// their greatest common divisor.
+    pub fn recorded_at(mut self, symbol: impl Into<String>, sizes: [usize; 3]) -> Self {
+        self.recorded_at.push((symbol.into(), sizes));
+        self
+    }
+
+    /// Records `module` through `forward`, which takes and gives tensors of any rank and kind (see [`Inputs`],
+    /// [`Outputs`]), and writes it as ONNX. Training behaviour is left behind: what is exported is `module.valid()`.
+    /// The module itself is not changed.
     ///
     /// # Errors
     /// See [`ExportError`]; operations without a lowering are reported all at once.
@@ -117,38 +142,53 @@ impl Exporter {
         let signatures = I::signatures();
         self.check::<I>()?;
         let kinds: Vec<Kind> = signatures.iter().map(|signature| signature.kind).collect();
-        let mut plan = self.plan();
-        let record = |sizes: &Sizes| {
+        let values: Vec<Values> =
+            self.inputs.iter().zip(&kinds).map(|(input, kind)| input.values(*kind)).collect::<Result<_, _>>()?;
+        let mut coverage = Coverage::new(self.symbols()?);
+        let record = |sizes: &Assignment, other: bool| {
             let inputs: Vec<TensorData> = self
                 .inputs
                 .iter()
-                .zip(&kinds)
-                .map(|(input, kind)| blank(*kind, input.integers[0], plan.shape(&input.axes, sizes)))
+                .zip(&values)
+                .map(|(input, values)| {
+                    let shape = coverage.shape(&input.axes, sizes);
+                    if other { values.varied(shape) } else { values.blank(shape) }
+                })
                 .collect();
-            let text = plan.symbols.iter().zip(sizes).map(|(symbol, size)| format!("{symbol} {size}"));
-            record(module, &inputs, text.collect::<Vec<_>>().join(", "), &forward)
+            record(module, &inputs, coverage.text(sizes), &forward)
         };
-        let runs = plan.runs();
-        let base = record(&runs[0])?;
-        let all = |runs: &[Sizes]| -> Result<Vec<_>, ExportError> {
-            runs.iter().map(|sizes| Ok(record(sizes)?.sharing(&base))).collect()
+        let runs = coverage.recorded();
+        let base = record(&runs[0], false)?;
+        let again = quietly(|| record(&runs[0], true)).map_err(|error| match error {
+            ExportError::Trace { message, .. } => ExportError::ReadsInput { detail: message },
+            other => other,
+        })?;
+        reads_no_values(&base, &again)?;
+        drop(again);
+        let all = |runs: &[Assignment]| -> Result<Vec<_>, ExportError> {
+            runs.iter().map(|sizes| Ok(record(sizes, false)?.sharing(&base))).collect()
         };
         let mut traces = all(&runs[1..])?;
-        // Many networks take multiples only, and say so by a panic: then those have to do.
-        let (odd, even) = (plan.odd(), plan.even());
-        let (joint, more) = match quietly(|| all(&odd)) {
-            Ok(more) if !odd.is_empty() => (odd, more),
+        // Many networks take multiples only, and say so by a panic: then those have to do. Where a panic cannot be
+        // caught, nothing is tried.
+        let [odd, even] = coverage.joint();
+        let odd = if cfg!(panic = "abort") { vec![] } else { odd };
+        let (mut more, found) = match quietly(|| all(&odd)) {
+            Ok(found) if !odd.is_empty() => (odd, found),
             Ok(_) | Err(ExportError::Trace { .. }) => {
-                let more = all(&even)?;
-                (even, more)
+                let found = all(&even)?;
+                (even, found)
             }
             Err(other) => return Err(other),
         };
-        traces.extend(more);
+        traces.extend(found);
+        let extremes = coverage.extremes();
+        traces.extend(all(&extremes)?);
         traces.insert(0, base);
-        plan.joint = joint;
+        more.extend(extremes);
+        coverage.more = more;
         let boundary = self.boundary(traces[0].outputs.len())?;
-        let resolved = resolve(plan.clone(), traces)?;
+        let resolved = resolve(coverage.clone(), traces)?;
         let (mut graph, operations, origins) = lower(&resolved, &self.name, &boundary, self.opset)?;
         let warnings = warnings(&graph);
         checker::check(&graph, self.opset)?;
@@ -159,12 +199,12 @@ impl Exporter {
         let inputs = self
             .inputs
             .into_iter()
-            .zip(kinds)
+            .zip(values)
             .zip(&graph.inputs)
-            .map(|((input, kind), &id)| ModelInput {
+            .map(|((input, values), &id)| ModelInput {
                 name: input.name,
                 axes: input.axes,
-                sample: SampleInput { kind, integers: input.integers },
+                values,
                 dtype: graph.value(id).dtype,
             })
             .collect();
@@ -176,7 +216,7 @@ impl Exporter {
             optimised: self.optimise,
             most_inside: self.most_inside,
             inputs,
-            plan,
+            coverage,
             operations,
             origins,
         };
@@ -204,21 +244,33 @@ impl Exporter {
         Ok(())
     }
 
-    fn plan(&self) -> Plan {
-        let mut plan = Plan { symbols: vec![], choices: vec![], open: vec![], joint: vec![] };
+    /// The symbols of all inputs, in order of appearance, with what was said of each.
+    fn symbols(&self) -> Result<Vec<Symbol>, ExportError> {
+        let mut names: Vec<(&str, bool)> = vec![];
         for input in &self.inputs {
             for (axis, size) in input.axes.iter().enumerate() {
-                let Axis::Symbol(symbol) = size else { continue };
-                if plan.symbols.contains(symbol) {
-                    continue;
+                if let Axis::Symbol(symbol) = size
+                    && !names.iter().any(|(name, _)| name == symbol)
+                {
+                    names.push((symbol, axis == 0));
                 }
-                let chosen = self.sizes.iter().rev().find(|(name, _)| name == symbol).map(|(_, sizes)| *sizes);
-                plan.symbols.push(symbol.clone());
-                plan.open.push(chosen.is_none() && axis > 0);
-                plan.choices.push(chosen.unwrap_or(if axis == 0 { BATCH_SIZES } else { OTHER_SIZES }));
             }
         }
-        plan
+        let said = self.recorded_at.iter().map(|(symbol, _)| symbol).chain(self.sizes.iter().map(|(symbol, _)| symbol));
+        if let Some(unknown) = said.into_iter().find(|symbol| !names.iter().any(|(name, _)| name == symbol)) {
+            let known: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+            let allowed = match known.as_slice() {
+                [] => "the inputs have fixed axes only".to_owned(),
+                known => format!("the inputs' axes are called `{}`", known.join("`, `")),
+            };
+            return Err(ExportError::Sizes { symbol: unknown.clone(), found: "no input has it".into(), allowed });
+        }
+        let symbol = |(name, batch): (&str, bool)| {
+            let declared = self.sizes.iter().rev().find(|(symbol, _)| symbol == name).map(|(_, sizes)| *sizes);
+            let recorded = self.recorded_at.iter().rev().find(|(symbol, _)| symbol == name).map(|(_, sizes)| *sizes);
+            Symbol::new(name, batch, declared, recorded)
+        };
+        names.into_iter().map(symbol).collect()
     }
 
     fn boundary(&self, outputs: usize) -> Result<Boundary, ExportError> {
@@ -272,11 +324,29 @@ where
     }
 }
 
-fn blank(kind: Kind, integer: i64, shape: Vec<usize>) -> TensorData {
-    match kind {
-        Kind::Float => TensorData::zeros::<f32, _>(shape),
-        Kind::Int => TensorData::full(shape, integer),
-        Kind::Bool => TensorData::full_dtype(shape, false, BurnType::Bool(BoolStore::Native)),
+impl Declared {
+    /// The values of the input, whose forward function takes tensors of `kind`.
+    fn values(&self, kind: Kind) -> Result<Values, ExportError> {
+        let refuse =
+            |found: String, allowed: &'static str| Err(ExportError::Range { input: self.name.clone(), found, allowed });
+        match (kind, self.range) {
+            (Kind::Float, None) => Ok(Values::Floats(None)),
+            (Kind::Float, Some(Range::Floats(low, high))) if low.is_finite() && high.is_finite() && low < high => {
+                Ok(Values::Floats(Some([low, high])))
+            }
+            (Kind::Int, None) => Ok(Values::Integers([0, 2])),
+            (Kind::Int, Some(Range::Integers(low, high))) if low < high => Ok(Values::Integers([low, high])),
+            (Kind::Bool, None) => Ok(Values::Booleans),
+            (Kind::Float, Some(Range::Floats(low, high))) => {
+                refuse(format!("{low} to {high}"), "two finite numbers, the first the smaller")
+            }
+            (Kind::Int, Some(Range::Integers(low, high))) => {
+                refuse(format!("{low} to before {high}"), "at least one integer")
+            }
+            (Kind::Float, _) => refuse("integers".into(), "floats, as the forward function takes them"),
+            (Kind::Int, _) => refuse("floats".into(), "integers, as the forward function takes them"),
+            (Kind::Bool, _) => refuse("a range".into(), "booleans without a range"),
+        }
     }
 }
 

@@ -1,7 +1,6 @@
-//! Recordings that no module would give: changed numbers, types, shapes and orders. Whatever comes in, there is an error or a
-//! graph, never a panic. Cases are numbered; the number of a failing one is printed. `VITRINE_FUZZ_CASES` asks for more.
-
-use std::panic::{AssertUnwindSafe, catch_unwind};
+//! Recordings that no module would give: changed numbers, types, shapes and orders. Whatever comes in, there is an
+//! error or a graph, never a panic. Cases are numbered; the number of a failing one is printed. `VITRINE_FUZZ_CASES`
+//! asks for more.
 
 use burn::backend::ir::OperationIr;
 use burn::module::Module;
@@ -18,10 +17,12 @@ use graph::optimise::optimise;
 use graph::{Dim, checker};
 use serde_json::Value as Json;
 
-use crate::capture::{Trace, quietly, record};
+use crate::capture::{Trace, record};
+use crate::coverage::{Coverage, Symbol};
 use crate::error::ExportError;
 use crate::lower::{Boundary, lower};
-use crate::resolve::{Plan, resolve};
+use crate::panics::{caught, hide_expected_panics, quietly};
+use crate::resolve::resolve;
 
 /// Cases of a normal run: about two seconds.
 const CASES: u64 = 1500;
@@ -188,7 +189,7 @@ fn mutate(traces: &mut [Trace], dice: &mut Dice) {
     }
 }
 
-fn pipeline(plan: &Plan, traces: Vec<Trace>, boundary: &Boundary, opset: u32) -> Result<(), ExportError> {
+fn pipeline(plan: &Coverage, traces: Vec<Trace>, boundary: &Boundary, opset: u32) -> Result<(), ExportError> {
     let resolved = resolve(plan.clone(), traces)?;
     let (mut graph, ..) = lower(&resolved, "fuzz", boundary, opset)?;
     checker::check(&graph, opset)?;
@@ -201,11 +202,11 @@ fn pipeline(plan: &Plan, traces: Vec<Trace>, boundary: &Boundary, opset: u32) ->
 fn recorded<const D: usize>(
     shape: [usize; D],
     forward: fn(&Net, Tensor<D>) -> Vec<Tensor<2>>,
-) -> (Plan, Vec<Trace>, Boundary) {
-    let plan = Plan { symbols: vec!["batch".into()], choices: vec![[2, 3, 5]], open: vec![false], joint: vec![] };
+) -> (Coverage, Vec<Trace>, Boundary) {
+    let plan = Coverage::new(vec![Symbol::new("batch", true, None, None).unwrap()]);
     let net = Net::new();
     let traces: Vec<Trace> = plan
-        .runs()
+        .recorded()
         .iter()
         .map(|sizes| {
             let dims: Vec<usize> = [sizes.as_slice(), &shape[1..]].concat();
@@ -225,6 +226,7 @@ fn changed_recordings_never_panic() {
     for (plan, traces, boundary) in &subjects {
         pipeline(plan, traces.clone(), boundary, crate::DEFAULT_OPSET).unwrap();
     }
+    hide_expected_panics();
     let mut accepted = 0;
     for case in 0..cases {
         let mut dice = Dice(case << 32);
@@ -232,15 +234,10 @@ fn changed_recordings_never_panic() {
         let opset = 17 + dice.roll(7) as u32;
         let mut changed = traces.clone();
         mutate(&mut changed, &mut dice);
-        let attempt = quietly(|| catch_unwind(AssertUnwindSafe(|| pipeline(plan, changed, boundary, opset))));
-        match attempt {
+        match quietly(|| caught(|| pipeline(plan, changed, boundary, opset))) {
             Ok(Ok(())) => accepted += 1,
             Ok(Err(_)) => {}
-            Err(panic) => {
-                let text = panic.downcast_ref::<String>().cloned();
-                let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-                panic!("case {case} panicked: {}", text.unwrap_or_default());
-            }
+            Err(message) => panic!("case {case} panicked: {message}"),
         }
     }
     // Both ways are taken: some changes harm nothing.

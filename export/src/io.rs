@@ -1,7 +1,7 @@
 //! What a forward function may take and give: tensors of any rank and kind, tuples, arrays and vectors of them.
 
 use burn::backend::ir::TensorId;
-use burn::tensor::{Bool, Device, Float, Int, Tensor, TensorData};
+use burn::tensor::{Bool, BoolStore, DType as BurnType, Device, Float, Int, Tensor, TensorData};
 
 use burn::backend::capture::CaptureBackend;
 
@@ -25,12 +25,50 @@ pub struct Signature {
     pub kind: Kind,
 }
 
-/// What an input takes.
-#[derive(Debug, Clone)]
-pub(crate) struct SampleInput {
-    pub kind: Kind,
-    /// Values of integers: from the first to before the second.
-    pub integers: [i64; 2],
+/// The values that an input takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Values {
+    /// Floats; in a declared range, or as normalised pictures have them.
+    Floats(Option<[f32; 2]>),
+    /// Integers from the first to before the second.
+    Integers([i64; 2]),
+    /// Booleans.
+    Booleans,
+}
+
+impl Values {
+    /// Values to record with: a valid one, everywhere the same.
+    pub(crate) fn blank(self, shape: Vec<usize>) -> TensorData {
+        match self {
+            Values::Floats(range) => {
+                let [low, high] = range.unwrap_or([-1.0, 1.0]);
+                TensorData::full(shape, 0.0f32.clamp(low, high))
+            }
+            Values::Integers([low, _]) => TensorData::full(shape, low),
+            Values::Booleans => TensorData::full_dtype(shape, false, BurnType::Bool(BoolStore::Native)),
+        }
+    }
+
+    /// Others, that differ from element to element.
+    pub(crate) fn varied(self, shape: Vec<usize>) -> TensorData {
+        let count = shape.iter().product::<usize>();
+        match self {
+            Values::Floats(range) => {
+                let [low, high] = range.unwrap_or([-1.0, 1.0]);
+                let step = |index: usize| high - (high - low) * (index as f32 / count as f32);
+                TensorData::new((0..count).map(step).collect(), shape)
+            }
+            Values::Integers([low, high]) => {
+                let span = i128::from(high) - i128::from(low);
+                let step = |index: usize| (i128::from(high) - 1 - index as i128 % span) as i64;
+                TensorData::new((0..count).map(step).collect(), shape)
+            }
+            Values::Booleans => {
+                let values: Vec<bool> = (0..count).map(|index| index % 2 == 0).collect();
+                TensorData::new(values, shape).convert_dtype(BurnType::Bool(BoolStore::Native))
+            }
+        }
+    }
 }
 
 /// A tensor of any rank and kind, as it enters or leaves a forward function.

@@ -1,10 +1,10 @@
 //! Burn modules as verified ONNX models.
 //!
-//! The path: [`Exporter::export`] records the module's forward pass at several sizes (`capture`), works out which axes are
-//! dynamic (`resolve`), writes every operation as ONNX (`lower`), simplifies ([`graph::optimise`]) and checks the result
-//! against the rules of ONNX ([`graph::checker`]). [`ExportedModel::to_bytes`] encodes it, [`ExportedModel::verify`] runs it in
-//! ONNX Runtime against Burn on varied inputs, and [`bundle::write`] puts it into a folder with its contract and a model
-//! card, after verification and only then.
+//! The path: [`Exporter::export`] records the module's forward pass at several sizes (`capture`), works out which
+//! axes are dynamic (`resolve`), writes every operation as ONNX (`lower`), simplifies ([`graph::optimise`]) and
+//! checks the result against the rules of ONNX ([`graph::checker`]). [`ExportedModel::to_bytes`] encodes it,
+//! [`ExportedModel::verify`] runs it in ONNX Runtime against Burn on varied inputs, and [`bundle::write`] puts it
+//! into a folder with its contract and a model card, after verification and only then.
 //!
 //! Nothing of a network has to be known here: any Burn module will do, on any device.
 //!
@@ -51,9 +51,10 @@
 //!
 //! # Several inputs, and outputs of one's own
 //!
-//! A forward function takes a tensor, or tuples and arrays of tensors ([`Inputs`]), and gives a tensor, or tuples, arrays,
-//! vectors and options of such, nested as one likes ([`Outputs`]); a struct says in one line which tensors it holds. Names are
-//! given in the same order. Integers are declared with the range that is valid, because the module is run to compare.
+//! A forward function takes a tensor, or tuples and arrays of tensors ([`Inputs`]), and gives a tensor, or tuples,
+//! arrays, vectors and options of such, nested as one likes ([`Outputs`]); a struct says in one line which tensors it
+//! holds. Names are given in the same order. Integers are declared with the range that is valid, because the module
+//! is run to compare.
 //!
 //! ```
 //! # use burn::module::Module;
@@ -103,10 +104,10 @@
 //!
 //! # Axes of any size
 //!
-//! An axis is a number, or a symbol that stands for any size. The module is recorded at several sizes of every symbol, also at
-//! odd ones where it takes them, and every number in it becomes what it is: a constant, or a formula of the symbols, computed
-//! in the model from the shapes of its inputs (sums, products, quotients rounded down). A number that follows no rule is an
-//! error with its place, never a constant:
+//! An axis is a number, or a symbol that stands for any size. The module is recorded at several sizes of every
+//! symbol, also at odd ones where it takes them, and every number in it becomes what it is: a constant, or a formula
+//! of the symbols, computed in the model from the shapes of its inputs (sums, products, quotients rounded down). A
+//! number that follows no rule is an error with its place, never a constant:
 //!
 //! ```
 //! # use burn::nn::{Linear, LinearConfig};
@@ -125,31 +126,50 @@
 //! assert!(error.to_string().contains("`NumericFloat::DivScalar`"), "{error}");
 //! ```
 //!
-//! [`Exporter::recorded_at`] is for networks that take particular sizes only. Control flow that depends on a size
-//! ([`ExportError::Diverged`]), as in a recurrent network that is unrolled, needs a fixed axis.
+//! [`Exporter::sizes`] says which sizes an axis takes: recording and comparison keep to them and reach both ends.
+//! [`Exporter::recorded_at`] is for networks that are to be recorded at particular sizes. Control flow that depends
+//! on a size ([`ExportError::Diverged`]), as in a recurrent network that is unrolled, needs a fixed axis.
+//!
+//! ```
+//! # use burn::nn::{Linear, LinearConfig};
+//! # use burn::tensor::{Device, Tensor};
+//! # use contract::Axis;
+//! # use export::{Exporter, Sizes};
+//! # let linear = LinearConfig::new(8, 4).init(&Device::flex());
+//! let model = Exporter::new("tokens")
+//!     .sizes("length", Sizes::between(1, 512))
+//!     .floats("x", [Axis::Symbol("batch".into()), Axis::Symbol("length".into()), Axis::Size(8)], -1.0..=1.0)
+//!     .export(&linear, |linear: &Linear, x: Tensor<3>| linear.forward(x))?;
+//! # Ok::<(), export::ExportError>(())
+//! ```
 //!
 //! # Errors and warnings
 //!
-//! Everything that can be wrong with a module is an [`ExportError`] that names it: operations without ONNX form, all at once
-//! and by module path; parameters that are not finite; names that are used twice; values read while recording. What is
-//! strange but not wrong is in [`ExportedModel::warnings`]: an output that depends on no input, an input that is not used.
+//! Everything that can be wrong with a module is an [`ExportError`] that names it: operations without ONNX form, all
+//! at once and by module path; parameters that are not finite; names that are used twice; inputs or computed values
+//! that are read while recording. What is strange but not wrong is in [`ExportedModel::warnings`]: an output that
+//! depends on no input, an input that is not used.
 
 pub mod bundle;
 mod capture;
+mod coverage;
 mod error;
 mod exporter;
+mod fingerprint;
 #[cfg(test)]
 mod fuzz;
 mod io;
 mod lower;
 mod model;
 mod operations;
+mod panics;
 mod replay;
 mod resolve;
 mod types;
 pub mod verify;
 
 pub use bundle::{Bundle, Certificate, Check, Outcome};
+pub use coverage::Sizes;
 pub use error::{Divergence, ExportError, Refusal};
 pub use exporter::Exporter;
 pub use graph;
@@ -160,6 +180,7 @@ pub use io::{AnyTensor, Inputs, Kind, Outputs, Signature};
 pub use lower::operation_kinds;
 pub use model::{ExportedModel, Warning};
 pub use operations::{Fate, LoweredOperation, OperationKind};
+pub use panics::hide_expected_panics;
 pub use verify::{Parity, Tolerance};
 
 /// The Burn that modules are recorded with.

@@ -32,9 +32,9 @@ struct Cli {
 /// What else the program does.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check a bundle, on this machine or another: hashes, rules of ONNX, contract, golden vectors, and ONNX Runtime's outputs
-    /// against those Burn gave when it was made. With the checkpoint at hand the model is made again and compared node by
-    /// node. Exit code 0: all holds; 1: something does not; 2: it could not be checked.
+    /// Check a bundle, on this machine or another: hashes, rules of ONNX, contract, golden vectors, and ONNX
+    /// Runtime's outputs against those Burn gave when it was made. With the checkpoint at hand the model is made
+    /// again and compared node by node. Exit code 0: all holds; 1: something does not; 2: it could not be checked.
     Verify(verify::VerifyArgs),
 }
 
@@ -44,7 +44,8 @@ struct Args {
     #[arg(long, value_name = "RUN_OR_CHECKPOINT", required_unless_present = "ops")]
     onnx: Option<PathBuf>,
     /// Print what becomes of every kind of operation that Burn knows.
-    #[arg(long, conflicts_with = "onnx")]
+    #[arg(long, conflicts_with_all = ["onnx", "output", "opset", "batch", "no_flip", "attention", "branch", "no_optimise"])]
+    #[arg(conflicts_with_all = ["external_data", "licence"])]
     ops: bool,
     /// Folder to write; models-onnx/<name of the run> without.
     #[arg(short, long, value_name = "DIR")]
@@ -55,7 +56,8 @@ struct Args {
     /// Pictures the model takes at once: any number (`dynamic`), or exactly N.
     #[arg(long, value_name = "dynamic|N", default_value = "dynamic", value_parser = batch)]
     batch: Axis,
-    /// Embeddings of the picture alone; without, those of its mirror image are added, as evaluation while training does.
+    /// Embeddings of the picture alone; without, those of its mirror image are added, as evaluation while training
+    /// does.
     #[arg(long)]
     no_flip: bool,
     /// Palm and veins: also give the attention weights, as outputs of their own.
@@ -67,7 +69,8 @@ struct Args {
     /// Write the graph as it was recorded.
     #[arg(long)]
     no_optimise: bool,
-    /// Bytes of weights above which they go into a file of their own beside the model; without, 2 GiB, where ONNX files end.
+    /// Bytes of weights above which they go into a file of their own beside the model; without, 2 GiB, where ONNX
+    /// files end.
     #[arg(long, value_name = "BYTES", default_value_t = LARGEST_FILE, hide_default_value = true)]
     external_data: u64,
     /// Licence of weights and data, for the model card.
@@ -94,6 +97,7 @@ fn batch(text: &str) -> Result<Axis, String> {
 
 fn main() -> ExitCode {
     let cli = Cli::parse_from(terminal::arguments());
+    export::hide_expected_panics();
     let done = match (&cli.command, &cli.args.onnx) {
         (Some(Command::Verify(args)), _) => verify::run(args),
         (None, Some(checkpoint)) => export(checkpoint, &cli.args).map(|()| ExitCode::SUCCESS),
@@ -123,14 +127,30 @@ fn export(checkpoint: &Path, args: &Args) -> anyhow::Result<()> {
     };
     let folder = args.output.clone().unwrap_or_else(|| Path::new("models-onnx").join(&options.name));
     eprintln!("exporting {} as {}, operator set {}", checkpoint.path.display(), options.name, args.opset);
+    families::refuse_unused(&checkpoint, &options, args.branch)?;
     let network = Network::open(&checkpoint, args.branch)?;
     let loaded = start.elapsed();
     let (model, contract) = network.export(&checkpoint, &options)?;
     let exported = start.elapsed() - loaded;
     for warning in model.warnings() {
-        eprintln!("warning: {warning}");
+        terminal::warn(&warning.to_string());
     }
-    let written = bundle::write(&folder, &model, contract, Some(&checkpoint.path), &runtime)?;
+    if let Some(warning) = families::nothing_scored(&checkpoint) {
+        terminal::warn(&warning);
+    }
+    let written = bundle::write(&folder, &model, contract, &runtime)?;
+    match written.thresholds {
+        bundle::Thresholds::None => {}
+        bundle::Thresholds::Kept => {
+            terminal::note("the thresholds of the model that was here are kept: embeddings are the same")
+        }
+        bundle::Thresholds::Dropped => terminal::warn(
+            "the thresholds of the model that was here do not hold for this one, whose embeddings differ: run `deploy calibrate`",
+        ),
+    }
+    if written.contract.golden.is_none() {
+        terminal::warn("no golden vectors could be made for these inputs: the model has no self-test");
+    }
     let nodes = nodes_by_kind(&model);
     let count: usize = nodes.values().sum();
     match args.format {

@@ -6,14 +6,13 @@ use burn::tensor::TensorData;
 use contract::Axis;
 use graph::encode::{Encoded, encode, encode_apart};
 use graph::{DType, Dim, Graph, ValueId};
-use sha2::{Digest, Sha256};
 
 use crate::capture::Trace;
+use crate::coverage::{Assignment, Coverage};
 use crate::error::ExportError;
-use crate::io::SampleInput;
+use crate::io::Values;
 use crate::lower::Origin;
 use crate::operations::LoweredOperation;
-use crate::resolve::Plan;
 
 /// What a caller should know although the export went through.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +52,7 @@ impl std::fmt::Display for Warning {
 pub(crate) struct ModelInput {
     pub name: String,
     pub axes: Vec<Axis>,
-    pub sample: SampleInput,
+    pub values: Values,
     pub dtype: DType,
 }
 
@@ -75,7 +74,7 @@ pub(crate) struct Recipe {
     /// Most bytes of weights in the model file itself.
     pub most_inside: u64,
     pub inputs: Vec<ModelInput>,
-    pub plan: Plan,
+    pub coverage: Coverage,
     pub operations: Vec<LoweredOperation>,
     pub origins: Vec<Origin>,
 }
@@ -170,8 +169,8 @@ impl ExportedModel {
     }
 
     /// Encodes the model as [`bundle::write`](crate::bundle::write) writes it: weights beyond what
-    /// [`Exporter::external_data`](crate::Exporter::external_data) allows are in a file of their own, in the system's folder for
-    /// temporary files (`TMPDIR`).
+    /// [`Exporter::external_data`](crate::Exporter::external_data) allows are in a file of their own, in the system's
+    /// folder for temporary files (`TMPDIR`).
     ///
     /// # Errors
     /// If the rest alone does not fit into one file, or that file cannot be written.
@@ -180,22 +179,13 @@ impl ExportedModel {
     }
 
     /// [`Self::encode`] with the file of weights in `folder`, in a folder of its own there until
-    /// [`bundle::write_model`](crate::bundle::write_model) puts it in place: on the same file system nothing is copied then.
+    /// [`bundle::write_model`](crate::bundle::write_model) puts it in place: on the same file system nothing is
+    /// copied then.
     ///
     /// # Errors
     /// As there.
     pub fn encode_in(&self, folder: &Path, metadata: &[(String, String)]) -> Result<Encoded, ExportError> {
         Ok(encode_apart(&self.graph, self.recipe.opset, metadata, self.recipe.most_inside, folder)?)
-    }
-
-    /// SHA-256 of all constants with their names, types and shapes, in hexadecimal: what a contract id is made from.
-    pub fn weights_sha256(&self) -> String {
-        let mut hash = Sha256::new();
-        for (id, tensor) in self.graph.initialisers() {
-            hash.update(format!("{} {:?} {:?}\n", self.graph.value(id).name, tensor.dtype(), tensor.dims()));
-            hash.update(tensor.bytes());
-        }
-        hex::encode(hash.finalize())
     }
 
     pub(crate) fn subject(&self) -> &dyn Subject {
@@ -226,9 +216,12 @@ impl ExportedModel {
 
     /// The size of the first input's first axis, where it is fixed.
     pub(crate) fn fixed_batch(&self) -> usize {
-        match self.recipe.inputs.first().and_then(|input| input.axes.first()) {
-            Some(Axis::Size(size)) => *size,
-            _ => 1,
-        }
+        self.batch_of(&self.recipe.coverage.recorded()[0])
+    }
+
+    /// The size of the first input's first axis at these sizes of the symbols.
+    pub(crate) fn batch_of(&self, sizes: &Assignment) -> usize {
+        let axes = self.recipe.inputs.first().map(|input| input.axes.as_slice()).unwrap_or_default();
+        self.recipe.coverage.shape(axes, sizes).first().copied().unwrap_or(1)
     }
 }

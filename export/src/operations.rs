@@ -7,8 +7,8 @@ use serde::Serialize;
 /// One kind of operation of Burn's recordings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct OperationKind {
-    /// `Base`, `Numeric`, `Bool`, `Int`, `Float`, `Activation`, `Module` or `Other`. `Base` is of tensors of floats, integers and
-    /// truth values, `Numeric` of floats and integers.
+    /// `Base`, `Numeric`, `Bool`, `Int`, `Float`, `Activation`, `Module` or `Other`. `Base` is of tensors of floats,
+    /// integers and truth values, `Numeric` of floats and integers.
     pub group: &'static str,
     /// Burn's name inside the group: `Conv2d`.
     pub name: &'static str,
@@ -23,8 +23,8 @@ pub struct OperationKind {
 pub enum Fate {
     /// It becomes ONNX nodes.
     Lowered {
-        /// The operators that it may become, the most telling first. `Identity` and the nodes that compute dynamic sizes are
-        /// not among them.
+        /// The operators that it may become, the most telling first. `Identity` and the nodes that compute dynamic
+        /// sizes are not among them.
         onnx: &'static [&'static str],
         /// First operator set that it is written for.
         since: u32,

@@ -26,8 +26,8 @@ impl Replay {
         Self { interpreter, operations: trace.operations, done: 0 }
     }
 
-    /// Computes up to operation `index` and gives its output number `output`; `None` if it has none, or if a later operation
-    /// was computed already.
+    /// Computes up to operation `index` and gives its output number `output`; `None` if it has none, or if a later
+    /// operation was computed already.
     pub(crate) fn output(&mut self, index: usize, output: usize) -> Option<TensorData> {
         while self.done <= index {
             self.interpreter.register_op(self.operations.get(self.done)?.clone());

@@ -1,13 +1,13 @@
 //! Several recordings of one module, at different sizes of its dynamic axes -> one graph with symbolic axes.
 //!
 //! A recording is concrete: it says 2 where the batch was 2. Comparing recordings tells which numbers follow which
-//! symbol. Shapes become [`Dim`]s: by the operation's own rule where it is known ([`infer`]), else by the formula of an axis
-//! that was equal in all recordings, else by a rule that fits them ([`plan`]). A number inside an operation that follows a
-//! symbol is an error unless the lowering asks for it through [`Resolved::number`]; constants that differ are an error unless
-//! they count up. Nothing is baked in silence.
+//! symbol. Shapes become [`Dim`]s: by the operation's own rule where it is known ([`infer`]), else by the formula of
+//! an axis that was equal in all recordings, else by a rule that fits them ([`fit`]). A number inside an operation
+//! that follows a symbol is an error unless the lowering asks for it through [`Resolved::number`]; constants that
+//! differ are an error unless they count up. Nothing is baked in silence.
 
+mod fit;
 mod infer;
-mod plan;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -17,10 +17,11 @@ use graph::{Dim, Formula};
 use serde_json::Value as Json;
 
 use crate::capture::{Trace, equal};
+use crate::coverage::Coverage;
 use crate::error::ExportError;
 
+pub(crate) use fit::Fit;
 use infer::infer;
-pub(crate) use plan::{Fit, Plan, Sizes};
 
 /// The recordings, aligned.
 #[derive(Debug)]
@@ -63,6 +64,22 @@ pub(crate) struct Ramp {
 }
 
 impl Ramp {
+    /// What two constants count, of which one goes further; one of them may have a single element.
+    fn common(a: &TensorData, b: &TensorData) -> Option<Self> {
+        let single = |data: &TensorData| {
+            let vector = data.shape().len() == 1 && (data.dtype().is_int() || data.dtype().is_uint());
+            let mut values = data.iter::<i64>();
+            let first = values.next().filter(|_| vector)?;
+            values.next().is_none().then_some(first)
+        };
+        match (Self::of(a), Self::of(b)) {
+            (Some(ours), Some(theirs)) => (ours == theirs).then_some(ours),
+            (Some(ramp), None) => (single(b) == Some(ramp.start)).then_some(ramp),
+            (None, Some(ramp)) => (single(a) == Some(ramp.start)).then_some(ramp),
+            (None, None) => None,
+        }
+    }
+
     /// A vector of at least two integers in equal steps.
     fn of(data: &TensorData) -> Option<Self> {
         if data.shape().len() != 1 || !(data.dtype().is_int() || data.dtype().is_uint()) {
@@ -77,15 +94,15 @@ impl Ramp {
 /// The formulas of all axes seen so far, with what they are in each recording.
 #[derive(Debug)]
 struct Known {
-    plan: Plan,
+    coverage: Coverage,
     formulas: Vec<(Formula, Vec<i64>)>,
 }
 
 impl Known {
-    fn new(plan: Plan) -> Self {
-        let mut known = Self { plan, formulas: vec![] };
-        for symbol in known.plan.symbols.clone() {
-            known.learn(&Formula::symbol(symbol));
+    fn new(coverage: Coverage) -> Self {
+        let mut known = Self { coverage, formulas: vec![] };
+        for symbol in known.coverage.symbols.clone() {
+            known.learn(&Formula::symbol(symbol.name));
         }
         known
     }
@@ -93,7 +110,7 @@ impl Known {
     fn learn(&mut self, formula: &Formula) {
         if formula.number().is_none()
             && self.formulas.iter().all(|(old, _)| old != formula)
-            && let Some(numbers) = self.plan.evaluate(formula)
+            && let Some(numbers) = self.coverage.evaluate(formula)
         {
             self.formulas.push((formula.clone(), numbers));
         }
@@ -120,7 +137,7 @@ impl Known {
     }
 
     fn agrees(&self, formula: &Formula, numbers: &[i64]) -> bool {
-        self.plan.evaluate(formula).as_deref() == Some(numbers)
+        self.coverage.evaluate(formula).as_deref() == Some(numbers)
     }
 
     /// What `numbers` are: those of a known axis, or the symbols or a known axis scaled, shifted and divided.
@@ -128,10 +145,10 @@ impl Known {
         if let Some((formula, _)) = self.formulas.iter().find(|(_, known)| known == numbers) {
             return Some(formula.clone());
         }
-        self.plan.fit(numbers).or_else(|| {
+        self.coverage.fit(numbers).or_else(|| {
             self.formulas.iter().find_map(|(formula, known)| {
                 let points: Vec<(i64, i64)> = known.iter().copied().zip(numbers.iter().copied()).collect();
-                plan::floor_line(formula, &points).filter(|found| self.agrees(found, numbers))
+                fit::floor_line(formula, &points).filter(|found| self.agrees(found, numbers))
             })
         })
     }
@@ -152,9 +169,9 @@ impl Known {
         let candidates = likely.chain(others);
         let folded = || {
             inputs.first().into_iter().flat_map(|dims| products(dims)).find_map(|product| {
-                let numbers_of = self.plan.evaluate(&product)?;
+                let numbers_of = self.coverage.evaluate(&product)?;
                 let points: Vec<(i64, i64)> = numbers_of.into_iter().zip(numbers.iter().copied()).collect();
-                plan::floor_line(&product, &points)
+                fit::floor_line(&product, &points)
             })
         };
         candidates
@@ -185,21 +202,31 @@ fn products(dims: &[Dim]) -> Vec<Formula> {
     products
 }
 
-/// Aligns recordings; the first is the base.
-pub(crate) fn resolve(plan: Plan, traces: Vec<Trace>) -> Result<Resolved, ExportError> {
-    let mut traces = traces.into_iter();
-    let Some(base) = traces.next() else {
-        return Err(ExportError::Capture { cause: "nothing was recorded".into() });
-    };
-    let modules = modules(&base);
-    let mut aligned: Vec<Vec<OperationIr>> = base.operations.iter().map(|operation| vec![operation.clone()]).collect();
-    let mut shapes: HashMap<TensorId, Vec<Vec<usize>>> = HashMap::new();
-    let sizes = |tensor: &TensorIr| tensor.shape.iter().copied().collect::<Vec<usize>>();
-    for tensor in base.operations.iter().flat_map(OperationIr::nodes) {
-        shapes.entry(tensor.id).or_insert_with(|| vec![sizes(tensor)]);
+/// What aligning traces with the base one finds out.
+#[derive(Default)]
+struct Alignment {
+    /// The base's operations with their twins: `[operation][trace]`.
+    aligned: Vec<Vec<OperationIr>>,
+    /// Shapes of the base's tensors in every trace.
+    shapes: HashMap<TensorId, Vec<Vec<usize>>>,
+    /// Constants that count up further in some traces.
+    ramps: HashMap<TensorId, Ramp>,
+    /// Whether the traces are of equal sizes, so that nothing at all may differ.
+    strict: bool,
+}
+
+impl Alignment {
+    fn new(base: &Trace) -> Self {
+        let mut shapes: HashMap<TensorId, Vec<Vec<usize>>> = HashMap::new();
+        for tensor in base.operations.iter().flat_map(OperationIr::nodes) {
+            shapes.entry(tensor.id).or_insert_with(|| vec![sizes(tensor)]);
+        }
+        let aligned = base.operations.iter().map(|operation| vec![operation.clone()]).collect();
+        Self { aligned, shapes, ..Self::default() }
     }
-    let mut ramps = HashMap::new();
-    for other in traces {
+
+    /// Aligns one more trace.
+    fn add(&mut self, base: &Trace, modules: &[String], other: &Trace) -> Result<(), ExportError> {
         let mut twins: HashMap<TensorId, TensorId> = base.inputs.iter().copied().zip(other.inputs.clone()).collect();
         let mut seen = HashSet::new();
         let length = base.operations.len().max(other.operations.len());
@@ -226,11 +253,14 @@ pub(crate) fn resolve(plan: Plan, traces: Vec<Trace>) -> Result<Resolved, Export
                 if known.is_some_and(|twin| twin != their.id) || our.shape.len() != their.shape.len() {
                     return Err(diverged());
                 }
+                if self.strict && our.shape != their.shape {
+                    return Err(baked(format!("shape {:?} becomes {:?}", sizes(our), sizes(their))));
+                }
                 match (base.values.get(&our.id), other.values.get(&their.id)) {
                     _ if base.inputs.contains(&our.id) => {}
-                    (Some(a), Some(b)) if known.is_none() && !equal(a, b) => match (Ramp::of(a), Ramp::of(b)) {
-                        (Some(ours), Some(theirs)) if ours == theirs => {
-                            ramps.insert(our.id, ours);
+                    (Some(a), Some(b)) if known.is_none() && !equal(a, b) => match Ramp::common(a, b) {
+                        Some(ramp) if !self.strict => {
+                            self.ramps.insert(our.id, ramp);
                         }
                         _ => return Err(baked(format!("a constant of shape {:?} differs", sizes(our)))),
                     },
@@ -238,17 +268,47 @@ pub(crate) fn resolve(plan: Plan, traces: Vec<Trace>) -> Result<Resolved, Export
                     _ => {}
                 }
                 if seen.insert(our.id) {
-                    shapes.entry(our.id).or_default().push(sizes(their));
+                    self.shapes.entry(our.id).or_default().push(sizes(their));
                 }
             }
-            if let Some(detail) = difference(left, right) {
+            let followed = if self.strict { BTreeSet::new() } else { followed(left) };
+            if let Some(detail) = difference(left, right, &followed) {
                 return Err(baked(detail));
             }
-            aligned[index].push(right.clone());
+            self.aligned[index].push(right.clone());
         }
+        same_outputs(base, other, &twins)
     }
-    let runs = plan.runs().len();
-    let mut known = Known::new(plan);
+}
+
+fn sizes(tensor: &TensorIr) -> Vec<usize> {
+    tensor.shape.iter().copied().collect()
+}
+
+/// Checks that a trace at the base's sizes, of other input values, is the same: else the values were read.
+///
+/// # Errors
+/// [`ExportError::ReadsInput`].
+pub(crate) fn reads_no_values(base: &Trace, other: &Trace) -> Result<(), ExportError> {
+    let mut alignment = Alignment { strict: true, ..Alignment::new(base) };
+    let found = alignment.add(base, &modules(base), other);
+    found.map_err(|error| ExportError::ReadsInput { detail: error.to_string() })
+}
+
+/// Aligns recordings; the first is the base.
+pub(crate) fn resolve(coverage: Coverage, traces: Vec<Trace>) -> Result<Resolved, ExportError> {
+    let mut traces = traces.into_iter();
+    let Some(base) = traces.next() else {
+        return Err(ExportError::Capture { cause: "nothing was recorded".into() });
+    };
+    let modules = modules(&base);
+    let mut alignment = Alignment::new(&base);
+    for other in traces {
+        alignment.add(&base, &modules, &other)?;
+    }
+    let Alignment { aligned, shapes, ramps } = alignment;
+    let runs = coverage.recorded().len();
+    let mut known = Known::new(coverage);
     let mut dims: HashMap<TensorId, Vec<Dim>> = HashMap::new();
     for operation in &base.operations {
         // Inputs of the graph and constants come into sight here; what an operation writes follows from what it reads.
@@ -270,6 +330,26 @@ pub(crate) fn resolve(plan: Plan, traces: Vec<Trace>) -> Result<Resolved, Export
         }
     }
     Ok(Resolved { base, aligned, dims, ramps, sizes: known, modules })
+}
+
+/// Checks that both traces give the same outputs: the results of the same operations, the same inputs or equal
+/// constants. A network may record equal operations at every size and still choose between their results.
+fn same_outputs(base: &Trace, other: &Trace, twins: &HashMap<TensorId, TensorId>) -> Result<(), ExportError> {
+    let differ =
+        |detail: String| ExportError::OutputsDiffer { first: base.sizes.clone(), second: other.sizes.clone(), detail };
+    if base.outputs.len() != other.outputs.len() {
+        return Err(differ(format!("{} outputs, then {}", base.outputs.len(), other.outputs.len())));
+    }
+    for (index, (ours, theirs)) in base.outputs.iter().zip(&other.outputs).enumerate() {
+        match (twins.get(ours), base.values.get(ours), other.values.get(theirs)) {
+            (Some(twin), ..) if twin == theirs => {}
+            // A constant that no operation reads has no twin.
+            (None, Some(ours), Some(theirs)) if equal(ours, theirs) => {}
+            (None, Some(_), Some(_)) => return Err(differ(format!("output {index} is a constant that differs"))),
+            _ => return Err(differ(format!("output {index} is the result of another operation"))),
+        }
+    }
+    Ok(())
 }
 
 /// The module each operation belongs to: that of a parameter it reads, else the one before.
@@ -336,7 +416,8 @@ impl std::fmt::Write for VariantName {
 fn followed(operation: &OperationIr) -> BTreeSet<&'static str> {
     let fields: &[&'static str] = match operation {
         OperationIr::BaseFloat(inner) | OperationIr::BaseInt(inner) | OperationIr::BaseBool(inner) => match inner {
-            BaseOperationIr::Slice(_) | BaseOperationIr::SliceAssign(_) => &["ranges"],
+            // The step is not among them: it must be the same at all sizes.
+            BaseOperationIr::Slice(_) | BaseOperationIr::SliceAssign(_) => &["start", "end"],
             BaseOperationIr::RepeatDim(_) => &["times"],
             _ => &[],
         },
@@ -347,12 +428,12 @@ fn followed(operation: &OperationIr) -> BTreeSet<&'static str> {
 }
 
 /// The first number in an operation, tensors aside, that differs between two recordings.
-fn difference(left: &OperationIr, right: &OperationIr) -> Option<String> {
+fn difference(left: &OperationIr, right: &OperationIr, followed: &BTreeSet<&'static str>) -> Option<String> {
     if left == right {
         return None;
     }
     let (left_json, right_json) = (serde_json::to_value(left).ok()?, serde_json::to_value(right).ok()?);
-    compare(&left_json, &right_json, "", &followed(left))
+    compare(&left_json, &right_json, "", followed)
 }
 
 fn compare(left: &Json, right: &Json, path: &str, skip: &BTreeSet<&'static str>) -> Option<String> {

@@ -49,7 +49,7 @@ pub fn contract() -> ModelContract {
 fn the_bundle_is_complete_and_reads_back() {
     let folder = tempfile::tempdir().unwrap();
     let model = blocks::export(true);
-    let written = bundle::write(folder.path(), &model, contract(), None, &runtime()).unwrap();
+    let written = bundle::write(folder.path(), &model, contract(), &runtime()).unwrap();
     let (proto, bytes) = onnx::read(&written.model, &onnx::Limits::default()).unwrap();
     assert_eq!(bytes.len() as u64, written.bytes);
     let entries = proto.metadata_props.iter().map(|entry| (entry.key.as_str(), entry.value.as_str()));
@@ -76,7 +76,7 @@ fn a_model_that_fails_is_not_written() {
     let mut model = blocks::export(true);
     let id = model.graph().initialiser_named("stem.0.weight").unwrap();
     assert!(model.graph_mut().initialiser_mut(id).unwrap().flip_sign(0));
-    let error = bundle::write(folder.path(), &model, contract(), None, &runtime()).unwrap_err();
+    let error = bundle::write(folder.path(), &model, contract(), &runtime()).unwrap_err();
     assert!(matches!(error, ExportError::Parity { .. }), "{error}");
     for name in ["model.onnx", "contract.json", "CARD.md"] {
         assert_eq!(std::fs::read_to_string(folder.path().join(name)).unwrap(), "old", "{name} was touched");
@@ -90,7 +90,7 @@ fn a_contract_of_another_model_is_refused() {
     let model = blocks::export(true);
     let mut other = contract();
     other.output[0].shape[1] = Axis::Size(7);
-    let error = bundle::write(folder.path(), &model, other, None, &runtime()).unwrap_err();
+    let error = bundle::write(folder.path(), &model, other, &runtime()).unwrap_err();
     assert!(error.to_string().contains("features [batch, 7, 5]"), "{error}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
@@ -102,7 +102,7 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 fn write(folder: &Path, model: &ExportedModel) {
-    bundle::write(folder, model, contract(), None, &runtime()).unwrap();
+    bundle::write(folder, model, contract(), &runtime()).unwrap();
 }
 
 fn apart() -> ExportedModel {
@@ -135,8 +135,8 @@ fn the_same_weights_give_the_same_bundle() {
         write(folder.path(), &blocks::export(true));
     }
     let (one, two) = (files(one.path()), files(two.path()));
-    assert_eq!(one.keys().collect::<Vec<_>>(), ["CARD.md", "certificate.json", "contract.json", "model.onnx"]);
-    for (name, content) in &one {
+    assert_eq!(one.keys().collect::<Vec<_>>(), [".lock", "CARD.md", "certificate.json", "contract.json", "model.onnx"]);
+    for (name, content) in one.iter().filter(|(name, _)| *name != ".lock") {
         assert!(*content == two[name], "`{name}` differs");
     }
 }
@@ -162,6 +162,61 @@ fn a_bundle_is_what_its_certificate_says() {
         let text = std::fs::read_to_string(&path).unwrap().replacen('{', "{\"later\":[1],", 1);
         assert_eq!(Certificate::from_json(&text, &path).unwrap(), *certificate);
     }
+}
+
+/// Thresholds hold for embeddings, not for a file.
+#[test]
+fn thresholds_are_kept_while_embeddings_are_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let thresholds = vec![contract::Threshold { similarity: 0.5, far: 0.01, tar: 0.9 }];
+    let calibrated = ModelContract { threshold: Some(thresholds.clone()), ..contract() };
+    bundle::write(folder.path(), &blocks::export(true), calibrated, &runtime()).unwrap();
+    let again = bundle::write(folder.path(), &blocks::export(false), contract(), &runtime()).unwrap();
+    assert_eq!((again.thresholds, again.contract.threshold), (bundle::Thresholds::Kept, Some(thresholds)));
+    assert_eq!(failing(folder.path()).0, [""; 0]);
+    let mut other = contract();
+    other.embedding.as_mut().unwrap().flip = false;
+    let dropped = bundle::write(folder.path(), &blocks::export(true), other, &runtime()).unwrap();
+    assert_eq!((dropped.thresholds, dropped.contract.threshold), (bundle::Thresholds::Dropped, None));
+    let none = bundle::write(folder.path(), &blocks::export(true), contract(), &runtime()).unwrap();
+    assert_eq!(none.thresholds, bundle::Thresholds::None);
+}
+
+/// Whoever unpacked a bundle can edit its certificate: what it allows is never more than this program does.
+#[test]
+fn a_certificate_that_allows_anything_is_capped_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &blocks::export(true));
+    let path = folder.path().join("certificate.json");
+    let mut certificate = Bundle::open(folder.path()).unwrap().certificate().clone();
+    certificate.parity.tolerance.channel = 1e9;
+    std::fs::write(&path, certificate.to_json()).unwrap();
+    let checks = format!("{:?}", Bundle::open(folder.path()).unwrap().check(&runtime()));
+    assert!(checks.contains("the certificate would allow more"), "{checks}");
+    edit(folder.path(), |graph| weight(graph, "light.1.conv2.weight").raw_data[4 * 5 + 3] ^= 0x80);
+    let (failed, text) = failing(folder.path());
+    assert!(failed.contains(&"recorded outputs"), "{text}");
+}
+
+/// Two models may lie in one folder, each with its weights beside it.
+#[test]
+fn only_the_weights_of_the_replaced_model_are_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, seed: &str| {
+        let mut model = apart();
+        let id = model.graph().initialiser_named("stem.0.weight").unwrap();
+        if !seed.is_empty() {
+            assert!(model.graph_mut().initialiser_mut(id).unwrap().flip_sign(seed.len()));
+        }
+        let path = folder.path().join(name);
+        bundle::write_model(&path, model.encode_in(folder.path(), &[]).unwrap()).unwrap();
+        onnx::data_files(&onnx::read(&path, &onnx::Limits::default()).unwrap().0)
+    };
+    let (first, other) = (write("model.onnx", ""), write("other.onnx", "a"));
+    assert!(first != other && !first.is_empty());
+    let second = write("model.onnx", "ab");
+    let exists = |names: &[String]| names.iter().all(|name| folder.path().join(name).exists());
+    assert!(exists(&other) && exists(&second) && !exists(&first));
 }
 
 struct Damage {
@@ -284,7 +339,7 @@ fn a_recorded_value_that_was_changed_is_seen() {
     write(folder.path(), &blocks::export(true));
     let path = folder.path().join("certificate.json");
     let mut certificate = Bundle::open(folder.path()).unwrap().certificate().clone();
-    certificate.runs[9].output[0].values[2] += 0.01;
+    *certificate.runs[9].output[0].values[2].as_mut().unwrap() += 0.01;
     std::fs::write(&path, certificate.to_json()).unwrap();
     let (failed, text) = failing(folder.path());
     assert!(failed == ["recorded outputs"] && text.contains("at batch 2"), "{text}");

@@ -146,6 +146,7 @@ fn rows(inputs: &[Input], batch: Batch) -> Vec<Vec<TensorData>> {
                 element: if input.below.is_some() { Element::Int64 } else { Element::Float32 },
                 shape: [&[size], input.row].concat(),
                 seeds: numbers.iter().map(|&row| format!("input.{}.{row}.{}", input.name, kind(row))).collect(),
+                floats: None,
                 integers: [0, input.below.unwrap_or(2)],
             };
             seeded.data().unwrap()

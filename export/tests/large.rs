@@ -64,7 +64,7 @@ fn exports(name: &str, parts: usize) {
     drop(net);
     let temporary = tempfile::tempdir().unwrap();
     let folder = kept::folder().unwrap_or(temporary.path().into()).join("bundles").join(name);
-    let written = bundle::write(&folder, &model, contract(values), None, &runtime()).unwrap();
+    let written = bundle::write(&folder, &model, contract(values), &runtime()).unwrap();
     assert!(written.bytes > half && std::fs::metadata(&written.model).unwrap().len() < half);
     // Nothing is left of how it came about.
     for folder in [folder.as_path(), temporary.path()] {

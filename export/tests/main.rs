@@ -5,6 +5,7 @@ mod bundles;
 mod burn_onnx;
 mod controlnet;
 mod faults;
+mod identity;
 mod kept;
 mod large;
 mod lmbn_n;
@@ -18,6 +19,7 @@ mod program;
 mod random;
 mod senet;
 mod shapes;
+mod verification;
 mod weights;
 
 use contract::Axis;

@@ -83,22 +83,20 @@ fn a_bundle_is_verified_from_outside() {
         let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         (output.status.code(), text.into_owned() + &errors)
     };
-    let (code, text) = verify(&["--format", "json"]);
+    let (code, text) = verify(&[]);
+    assert!(code == Some(0) && text.contains("not run  --checkpoint names none"), "{text}");
+    let (code, text) = verify(&["--checkpoint", "small.safetensors", "--format", "json"]);
     assert_eq!(code, Some(0), "{text}");
     let report: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
     assert_eq!(report["passed"], true);
     let made_again = report["checks"].as_array().unwrap().iter().find(|check| check["name"] == "checkpoint").unwrap();
     assert!(made_again["detail"].as_str().unwrap().contains("byte for byte"), "{made_again}");
 
-    // Another checkpoint in its place is not compared, unless asked for by name.
     checkpoint(&path.join("small.safetensors"), |record| record.epoch = 7);
-    let (code, text) = verify(&[]);
-    assert!(code == Some(0) && text.contains("not run  another checkpoint"), "{text}");
     let (code, text) = verify(&["--checkpoint", "small.safetensors"]);
     assert!(code == Some(1) && text.contains("FAILS    another checkpoint"), "{text}");
     std::fs::remove_file(path.join("small.safetensors")).unwrap();
-    let (code, text) = verify(&[]);
-    assert!(code == Some(0) && text.contains("`small.safetensors` is not here"), "{text}");
+    assert_eq!(verify(&[]).0, Some(0));
     let (code, text) = verify(&["--checkpoint", "small.safetensors"]);
     assert!(code == Some(2) && text.contains("error: "), "{text}");
     std::fs::write(path.join("models-onnx/small/certificate.json"), "{}").unwrap();
@@ -126,6 +124,72 @@ fn what_is_no_checkpoint_of_ours_is_refused() {
     assert!(text.contains("unknown network `SomeNet`; known: LMBN_n"), "{text}");
     checkpoint(&path.join("wide.safetensors"), |record| record.network["features"] = 32.into());
     assert!(refused(path, &["--onnx", "wide.safetensors"]).contains("of another shape"));
+}
+
+/// Every flag of the program, and what it changes for a network of re-identification; those that change nothing are
+/// refused.
+#[test]
+fn no_flag_is_ignored() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    checkpoint(&path.join("small.safetensors"), |record| {
+        record.command = format!("train reid --datadir {}/Market --save=/srv/runs/small", path.display());
+        record.metrics = [("mAP".to_owned(), 0.0), ("rank1".to_owned(), 0.0)].into();
+    });
+    let output = export(path, &["--onnx", "small.safetensors"]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("no query had a match from another camera"), "{text}");
+    let read = |folder: &str, file: &str| std::fs::read_to_string(path.join(folder).join(file)).unwrap();
+    let usual: Vec<String> =
+        ["contract.json", "CARD.md", "certificate.json"].iter().map(|file| read("models-onnx/small", file)).collect();
+    for text in &usual {
+        assert!(!text.contains(path.to_str().unwrap()) && !text.contains("/srv/"), "{text}");
+    }
+
+    let help = String::from_utf8(export(path, &["--help"]).stdout).unwrap();
+    let words = help.lines().filter(|line| line.trim_start().starts_with('-')).flat_map(str::split_whitespace);
+    let flags: std::collections::BTreeSet<&str> =
+        words.filter(|word| word.starts_with("--")).map(|word| word.trim_end_matches(',')).collect();
+    // What the flag is given, and what of the files it changes; or that it is refused.
+    type Row = (&'static str, &'static [&'static str], Option<[bool; 3]>);
+    let rows: [Row; 10] = [
+        ("--attention", &[], None),
+        ("--batch", &["3"], Some([true, true, true])),
+        ("--branch", &["vit-palm"], None),
+        ("--external-data", &["0"], Some([false, false, true])),
+        ("--format", &["json"], Some([false; 3])),
+        ("--licence", &["CC0"], Some([true, true, true])),
+        ("--no-flip", &[], Some([true, false, true])),
+        ("--no-optimise", &[], Some([false, true, true])),
+        ("--opset", &["18"], Some([true, true, true])),
+        ("--output", &["elsewhere/small"], Some([false; 3])),
+    ];
+    let known = rows.iter().map(|(flag, ..)| *flag).chain(["--onnx", "--ops", "--help", "--version"]);
+    assert_eq!(flags, known.collect(), "a flag without a row");
+    for (flag, values, changes) in rows {
+        let folder = if flag == "--output" { "elsewhere/small".into() } else { format!("{}/small", &flag[2..]) };
+        let place = ["-o", folder.as_str()];
+        let place: &[&str] = if flag == "--output" { &[] } else { &place };
+        let output = export(path, &[&["--onnx", "small.safetensors", flag], values, place].concat());
+        let text = String::from_utf8_lossy(&output.stderr);
+        let Some(changes) = changes else {
+            assert!(output.status.code() == Some(2) && text.contains(flag), "{flag}: {text}");
+            assert!(!path.join(&folder).exists(), "{flag}");
+            continue;
+        };
+        assert!(output.status.success(), "{flag}: {text}");
+        for ((file, before), changed) in
+            ["contract.json", "CARD.md", "certificate.json"].iter().zip(&usual).zip(changes)
+        {
+            assert_eq!(read(&folder, file) != *before, changed, "{flag} and {file}");
+        }
+        if flag == "--format" {
+            assert!(output.stdout.starts_with(b"{"));
+        } else {
+            let output = export(path, &[&["--ops", flag], values].concat());
+            assert_eq!(output.status.code(), Some(2), "--ops with {flag}");
+        }
+    }
 }
 
 #[test]

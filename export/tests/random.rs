@@ -179,7 +179,7 @@ fn random_networks_agree_with_burn() {
         for optimise in [true, false] {
             let told = |problem: String| format!("case {case}, simplified {optimise}, {steps:?}: {problem}");
             let exporter = Exporter::new("random").opset(opset).optimise(optimise).input("x", axes.clone());
-            let exporter = exporter.recorded_at("rows", [4, 6, 9]);
+            let exporter = if case % 2 == 1 { exporter.recorded_at("rows", [4, 6, 9]) } else { exporter };
             let run = steps.clone();
             let model = match exporter.export(&weights(FloatDType::F32), move |w, x| outputs(&forward(&run, w, x))) {
                 Ok(model) => model,

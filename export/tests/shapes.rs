@@ -2,14 +2,15 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::module::{
-    adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d, avg_pool2d, conv2d, max_pool2d,
+    adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d, avg_pool2d, conv2d, interpolate, max_pool2d,
     max_pool2d_with_indices,
 };
-use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::ops::{AvgPoolOptions, ConvOptions, InterpolateMode, InterpolateOptions, MaxPoolOptions};
+use burn::tensor::{Device, Tensor, TensorData, s};
 use contract::Axis;
 use export::{ExportError, Exporter};
 
+use crate::operations::session;
 use crate::{batch_of, known, verified};
 
 #[derive(Module, Debug)]
@@ -66,6 +67,46 @@ fn two_ways_to_compute_are_an_error() {
     let text = error.to_string();
     assert!(matches!(error, ExportError::Diverged { .. }), "{text}");
     assert!(text.contains("batch 2") && text.contains("batch 3"), "{text}");
+}
+
+/// Both results are recorded at every size; which of them is returned depends on the size.
+#[test]
+fn outputs_that_depend_on_the_size_are_an_error() {
+    let export = |forward: fn(&Net, Tensor<2>) -> Vec<Tensor<2>>| {
+        Exporter::new("outputs").input("x", batch_of(&[4])).export(&net(), forward).unwrap_err()
+    };
+    let chosen = export(|_, x| {
+        let (a, b) = (x.clone().exp(), x.clone().abs());
+        vec![if x.dims()[0] > 4 { a } else { b }]
+    });
+    assert!(matches!(chosen, ExportError::OutputsDiffer { .. }), "{chosen}");
+    let text = chosen.to_string();
+    assert!(text.contains("batch 2") && text.contains("batch 5") && text.contains("output 0"), "{text}");
+    let input = export(|_, x| vec![if x.dims()[0] > 4 { x.clone() } else { x.clone().exp() }, x.exp()]);
+    assert!(matches!(input, ExportError::Diverged { .. } | ExportError::OutputsDiffer { .. }), "{input}");
+    let count = export(|_, x| vec![x.clone().exp(); x.dims()[0]]);
+    assert!(matches!(&count, ExportError::OutputsDiffer { detail, .. } if detail == "2 outputs, then 3"), "{count}");
+    let constant = export(|_, x| vec![x.clone().exp(), Tensor::from_floats([[x.dims()[0] as f32]], &x.device())]);
+    assert!(matches!(constant, ExportError::OutputsDiffer { .. }), "{constant}");
+}
+
+/// A step cannot be computed in the model, so that it must be the same at all sizes.
+#[test]
+fn a_slice_step_that_follows_a_size_is_an_error() {
+    let error = Exporter::new("step")
+        .input("x", [symbol("batch"), symbol("height")])
+        .export(&net(), |_: &Net, x: Tensor<2>| {
+            let step = (x.dims()[1] / 32).max(1);
+            x.slice(s![.., ..;step])
+        })
+        .unwrap_err();
+    assert!(matches!(error, ExportError::Baked { .. }), "{error}");
+    assert!(error.to_string().contains("step"), "{error}");
+    let fixed = Exporter::new("step")
+        .input("x", [symbol("batch"), symbol("height")])
+        .export(&net(), |_: &Net, x: Tensor<2>| x.slice(s![.., 1..9;3]))
+        .unwrap();
+    verified(&fixed);
 }
 
 #[test]
@@ -146,7 +187,8 @@ fn what_needs_a_fixed_axis_says_which_and_where() {
     }
 }
 
-/// Windows that end before, at and behind the input and its padding, at sizes of every remainder; a kernel wider than the input.
+/// Windows that end before, at and behind the input and its padding, at sizes of every remainder; a kernel wider than
+/// the input.
 #[test]
 fn rounding_up_follows_the_axis() {
     let axes = [symbol("batch"), Axis::Size(2), symbol("height"), Axis::Size(5)];
@@ -281,5 +323,56 @@ fn a_linear_layer_is_one_whatever_the_sizes() {
         .export(&linear, |linear: &burn::nn::Linear, x: Tensor<3>| linear.forward(x))
         .unwrap();
     assert_eq!(crate::operators(&model), ["MatMul", "Add"]);
+    verified(&model);
+}
+
+/// Sizes at which single precision takes a neighbour of the pixel that Burn takes, and every remainder around them.
+#[test]
+fn nearest_interpolation_takes_the_pixels_that_burn_takes_at_any_size() {
+    type Target = fn(usize) -> usize;
+    let cases: [(&str, Target, &[&str]); 6] = [
+        ("to 224", |_| 224, &["Gather"]),
+        ("by 4/3", |size| size * 4 / 3, &["Gather"]),
+        ("by 3/4", |size| size * 3 / 4, &["Gather"]),
+        ("by 7/5", |size| size * 7 / 5, &["Gather"]),
+        ("by 49", |size| size * 49, &["Gather"]),
+        ("by 2", |size| size * 2, &["Resize"]),
+    ];
+    for (name, target, operators) in cases {
+        for (opset, optimise) in [(17, false), (20, true), (23, true)] {
+            let model = Exporter::new(format!("nearest {name}"))
+                .opset(opset)
+                .optimise(optimise)
+                .input("x", [symbol("batch"), Axis::Size(1), symbol("height"), symbol("width")])
+                .export(&net(), move |_: &Net, x: Tensor<4>| {
+                    let [_, _, height, width] = x.dims();
+                    let options = InterpolateOptions::new(InterpolateMode::Nearest);
+                    interpolate(x, options.with_output_size([target(height), target(width)]))
+                })
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
+            let found = crate::operators(&model);
+            assert!(operators.iter().all(|operator| found.contains(&(*operator).to_owned())), "{name}: {found:?}");
+            assert_eq!(found.contains(&"Resize".to_owned()), operators == ["Resize"], "{name}: {found:?}");
+            let large = name == "by 49";
+            for [height, width] in [[49, 98], [105, 49], [52, 68], [91, 102], [104, 122], [30, 45], [94, 84], [56, 57]]
+            {
+                if large && height * width > 49 * 98 {
+                    continue;
+                }
+                let pixels: Vec<f32> = (0..height * width).map(|pixel| pixel as f32).collect();
+                let x = TensorData::new(pixels, [1, 1, height, width]);
+                let expected = model.reference(vec![x.clone()]);
+                let found = session::run(&model, &[x]).unwrap();
+                assert!(expected == found, "{name} of {height}×{width}, operator set {opset}");
+            }
+        }
+    }
+    // A fixed axis beside a dynamic one.
+    let model = Exporter::new("nearest of one dynamic axis")
+        .input("x", [symbol("batch"), Axis::Size(1), Axis::Size(7), symbol("width")])
+        .export(&net(), |_: &Net, x: Tensor<4>| {
+            interpolate(x, InterpolateOptions::new(InterpolateMode::Nearest).with_output_size([25, 224]))
+        })
+        .unwrap();
     verified(&model);
 }

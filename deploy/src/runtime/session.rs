@@ -371,9 +371,12 @@ fn read_contract(
         (_, Some(given)) => return Err(DeployError::TwoContracts { path: path.to_owned(), given: given.clone() }),
         (own, None) => own.map_err(malformed(path))?,
     };
-    if let Some(embedding) = contract.embedding.as_mut().filter(|embedding| embedding.contract_id.is_empty()) {
-        // A contract written by hand cannot know the hash of the weights.
-        embedding.contract_id = ModelContract::embedding_id(&contract.input, embedding, &contract.precision, sha256);
+    if contract.embedding.as_ref().is_some_and(|embedding| embedding.contract_id.is_empty()) {
+        // A contract written by hand cannot know the hash of the model.
+        let id = contract.embedding_id(sha256);
+        if let Some(embedding) = contract.embedding.as_mut() {
+            embedding.contract_id = id.unwrap_or_default();
+        }
     }
     Ok(contract)
 }

@@ -9,7 +9,11 @@ use sha2::{Digest, Sha256};
 pub const KEY_PREFIX: &str = "vitrine.";
 
 /// Version of the contract's layout; a reader refuses a newer one.
-pub const VERSION: u32 = 1;
+///
+/// Version 2 made contract ids of what a network computes instead of how its file is written. Models of version 1
+/// keep their ids and their galleries; exported again they have another id, and their pictures are to be embedded
+/// again.
+pub const VERSION: u32 = 2;
 
 /// Everything a program needs to use a model as its training did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -120,6 +124,10 @@ pub struct InputSpec {
     /// picture is required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub absent: Option<f32>,
+    /// Smallest and largest value that numbers take: `[-90, 90]` for angles. What the model was compared over, and
+    /// where its golden vectors lie; absent where nobody said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<[f32; 2]>,
 }
 
 impl InputSpec {
@@ -128,13 +136,18 @@ impl InputSpec {
         let [height, width] = picture.size;
         let channels = picture.colour.channels();
         let shape = vec![batch, Axis::Size(channels), Axis::Size(height), Axis::Size(width)];
-        Self { name: name.into(), shape, meaning: String::new(), picture: Some(picture), absent: None }
+        Self { name: name.into(), shape, meaning: String::new(), picture: Some(picture), absent: None, range: None }
     }
 
     /// An input of `values` numbers a row; `batch` is its first axis.
     pub fn numbers(name: &str, batch: Axis, values: usize, meaning: &str) -> Self {
         let shape = vec![batch, Axis::Size(values)];
-        Self { name: name.into(), shape, meaning: meaning.into(), picture: None, absent: None }
+        Self { name: name.into(), shape, meaning: meaning.into(), picture: None, absent: None, range: None }
+    }
+
+    /// The same, of numbers from `low` to `high`.
+    pub fn within(self, low: f32, high: f32) -> Self {
+        Self { range: Some([low, high]), ..self }
     }
 
     /// Sizes of one row: `[channels, height, width]` of a picture, else the axes after the batch. `None` if one of
@@ -288,7 +301,13 @@ impl Golden {
                 let tiles = self.block > 0 && height.is_multiple_of(self.block) && width.is_multiple_of(self.block);
                 tiles.then(|| crate::fill::blocks(&name, [batch, channels, height, width], self.block))?
             }
-            _ => crate::fill::fill(&name, &shape),
+            _ => match spec.range {
+                Some([low, high]) => {
+                    let place = |u: f64| (f64::from(low) + u * (f64::from(high) - f64::from(low))) as f32;
+                    crate::fill::unit(&name, shape.iter().product()).map(place).collect()
+                }
+                None => crate::fill::fill(&name, &shape),
+            },
         };
         Some((shape, values))
     }
@@ -459,6 +478,12 @@ impl ModelContract {
                 let allowed = "a finite number is allowed, where another input is left";
                 return wrong(field("absent"), format!("{:?}", input.absent), allowed);
             }
+            if let Some([low, high]) = input.range
+                && (input.picture.is_some() || !low.is_finite() || !high.is_finite() || low >= high)
+            {
+                let allowed = "two finite numbers, the first the smaller, are allowed for an input of numbers";
+                return wrong(field("range"), format!("{low} to {high}"), allowed);
+            }
             let Some(picture) = &input.picture else {
                 let values =
                     input.row().and_then(|row| row.iter().try_fold(1usize, |product, size| product.checked_mul(*size)));
@@ -546,19 +571,24 @@ impl ModelContract {
         Ok(())
     }
 
-    /// Hash of everything that changes an embedding: weights, inputs and how features become an embedding.
+    /// Hash of everything that changes an embedding, and of nothing else: the network, how pictures become its
+    /// inputs, which of its outputs is taken and how that becomes an embedding. The size of a batch, names and texts
+    /// are no part of it. None for models that do not embed.
     ///
-    /// `weights_sha256` is the hash of the weights as the exporter read them.
-    pub fn embedding_id(
-        input: &[InputSpec],
-        embedding: &EmbeddingSpec,
-        precision: &str,
-        weights_sha256: &str,
-    ) -> String {
-        let embedding = EmbeddingSpec { contract_id: String::new(), ..embedding.clone() };
-        let parts = (VERSION, input, embedding, precision, weights_sha256);
+    /// `network_sha256` is the hash of what the network computes, weights included; of a foreign model that of its
+    /// file.
+    pub fn embedding_id(&self, network_sha256: &str) -> Option<String> {
+        let embedding = self.embedding.as_ref()?;
+        let output = self.output.iter().position(|output| output.name == embedding.output)?;
+        let inputs: Vec<_> = self
+            .input
+            .iter()
+            .map(|input| (input.shape.get(1..).unwrap_or_default(), &input.picture, input.absent))
+            .collect();
+        let how = (output, embedding.dim, embedding.parts, embedding.flip);
+        let parts = ("embedding 2", inputs, how, &self.precision, network_sha256);
         let json = serde_json::to_vec(&parts).expect("a contract is plain data");
-        hex::encode(Sha256::digest(json))[..16].to_owned()
+        Some(hex::encode(Sha256::digest(json))[..16].to_owned())
     }
 }
 
@@ -698,6 +728,10 @@ mod tests {
         let (shape, values) = golden.input(&contract.input[1]).unwrap();
         assert_eq!((shape, values), (vec![2, 3], crate::fill::fill("golden.pose", &[2, 3])));
         assert_eq!(golden.input(&contract.input[0]).unwrap().0, [2, 3, 384, 128]);
+        let degrees = InputSpec::numbers("pose", batch(), 3, "degrees").within(-90.0, 90.0);
+        let (_, values) = golden.input(&degrees).unwrap();
+        assert!(values.iter().all(|value| (-90.0..=90.0).contains(value)), "{values:?}");
+        assert!(values.iter().any(|value| value.abs() > 10.0), "{values:?}");
         for shape in [vec![], vec![batch(), batch()], vec![batch(), Axis::Size(0)], vec![batch(), Axis::Size(1 << 21)]]
         {
             contract.input[1] = pose(shape);
@@ -707,17 +741,49 @@ mod tests {
 
     #[test]
     fn the_id_changes_with_what_changes_an_embedding() {
-        let base = contract();
-        let spec = base.embedding.clone().unwrap();
-        let id = |input: &[InputSpec], spec: &EmbeddingSpec, weights| {
-            ModelContract::embedding_id(input, spec, "fp32", weights)
+        let id = |change: &dyn Fn(&mut ModelContract), network: &str| {
+            let mut contract = contract();
+            change(&mut contract);
+            contract.embedding_id(network).unwrap()
         };
-        let reference = id(&base.input, &spec, "a");
-        assert_eq!(reference, id(&base.input, &EmbeddingSpec { contract_id: "x".into(), ..spec.clone() }, "a"));
-        assert_ne!(reference, id(&base.input, &spec, "b"));
-        assert_ne!(reference, id(&base.input, &EmbeddingSpec { flip: false, ..spec.clone() }, "a"));
-        let mut input = base.input.clone();
-        input[0].picture.as_mut().unwrap().colour = Colour::Bgr;
-        assert_ne!(reference, id(&input, &spec, "a"));
+        let reference = id(&|_| {}, "a");
+        fn picture(contract: &mut ModelContract) -> &mut PictureSpec {
+            contract.input[0].picture.as_mut().unwrap()
+        }
+        fn embedding(contract: &mut ModelContract) -> &mut EmbeddingSpec {
+            contract.embedding.as_mut().unwrap()
+        }
+        let same: [&dyn Fn(&mut ModelContract); 7] = [
+            &|c| embedding(c).contract_id = "x".into(),
+            &|c| c.input[0].shape[0] = Axis::Size(1),
+            &|c| c.input[0].meaning = "a person".into(),
+            &|c| c.input[0].name = "picture".into(),
+            &|c| c.exporter.opset = 17,
+            &|c| c.training.epoch = 3,
+            &|c| c.output[0].meaning = "features".into(),
+        ];
+        for (index, change) in same.into_iter().enumerate() {
+            assert_eq!(id(change, "a"), reference, "change {index}");
+        }
+        let other: [&dyn Fn(&mut ModelContract); 11] = [
+            &|c| picture(c).colour = Colour::Bgr,
+            &|c| picture(c).mean[1] = 0.5,
+            &|c| picture(c).std[2] = 0.5,
+            &|c| picture(c).range = [0.0, 255.0],
+            &|c| picture(c).filter = Filter::Bicubic,
+            &|c| picture(c).size = [192, 128],
+            &|c| c.input[0].absent = Some(0.0),
+            &|c| embedding(c).flip = false,
+            &|c| embedding(c).parts = 1,
+            &|c| embedding(c).dim = 512,
+            &|c| c.precision = "fp16".into(),
+        ];
+        for (index, change) in other.into_iter().enumerate() {
+            assert_ne!(id(change, "a"), reference, "change {index}");
+        }
+        assert_ne!(id(&|_| {}, "b"), reference);
+        let mut none = contract();
+        none.embedding = None;
+        assert_eq!(none.embedding_id("a"), None);
     }
 }

@@ -28,6 +28,8 @@ impl std::fmt::Debug for Runtime {
 /// An output as 64-bit floats.
 #[derive(Debug, Clone)]
 pub struct Array {
+    /// Type that the elements had.
+    pub dtype: DType,
     /// Shape.
     pub shape: Vec<usize>,
     /// Elements, row-major.
@@ -153,17 +155,28 @@ fn feed(tensor: &Tensor) -> Result<DynValue, ort::Error> {
 
 fn fetch(value: &DynValue) -> Result<Array, ort::Error> {
     macro_rules! fetch {
-        ($($t:ty),+) => {
+        ($($t:ty as $dtype:ident),+) => {
             $(
                 if let Ok((shape, values)) = value.try_extract_tensor::<$t>() {
                     let shape = shape.iter().map(|&size| size as usize).collect();
-                    return Ok(Array { shape, values: values.iter().map(|&value| value as f64).collect() });
+                    return Ok(Array { dtype: DType::$dtype, shape, values: values.iter().map(|&value| value as f64).collect() });
                 }
             )+
         };
     }
-    fetch!(f32, f64, i64, i32, i16, i8, u64, u32, u16, u8);
+    fetch!(
+        f32 as Float,
+        f64 as Double,
+        i64 as Int64,
+        i32 as Int32,
+        i16 as Int16,
+        i8 as Int8,
+        u64 as Uint64,
+        u32 as Uint32,
+        u16 as Uint16,
+        u8 as Uint8
+    );
     let (shape, values) = value.try_extract_tensor::<bool>()?;
     let shape = shape.iter().map(|&size| size as usize).collect();
-    Ok(Array { shape, values: values.iter().map(|&value| f64::from(u8::from(value))).collect() })
+    Ok(Array { dtype: DType::Bool, shape, values: values.iter().map(|&value| f64::from(u8::from(value))).collect() })
 }

@@ -85,12 +85,23 @@ pub(super) fn card(model: &ExportedModel, contract: &ModelContract, parity: &Par
         contract.exporter.burn
     ));
     text.push_str(&format!(
-        "\n## ONNX Runtime against Burn\n\nLargest difference allowed {:.0e}, or {:.0e} of a row's largest value; smallest cosine {}.\n\n{}",
-        parity.tolerance.max_abs,
+        "\n## ONNX Runtime against Burn\n\nIntegers and booleans are equal. A float may differ by {:.0e} of the root mean square \
+         of its channel, plus {:.0e} of itself and {:.0e} of the root mean square of the output; smallest cosine of a row {}.\n\n{}",
+        parity.tolerance.channel,
         parity.tolerance.relative,
+        parity.tolerance.floor,
         parity.tolerance.min_cosine,
         parity.to_markdown()
     ));
+    for (axis, sizes) in &parity.sizes {
+        let sizes: Vec<String> = sizes.iter().map(usize::to_string).collect();
+        text.push_str(&format!("\nCompared at `{axis}` {}; other sizes were not tried.\n", sizes.join(", ")));
+    }
+    if contract.golden.is_none() {
+        text.push_str(
+            "\nNote: no golden vectors could be made for these inputs, so that the model has no self-test.\n",
+        );
+    }
     for warning in model.warnings() {
         text.push_str(&format!("\nNote: {warning}.\n"));
     }

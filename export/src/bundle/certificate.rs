@@ -1,8 +1,9 @@
-//! `certificate.json`: what was compared before a bundle was written, and enough of it to compare again on another machine,
-//! without the network or its checkpoint. Nothing in it changes from one export to the next of the same weights.
+//! `certificate.json`: what was compared before a bundle was written, and enough of it to compare again on another
+//! machine, without the network or its checkpoint. Nothing in it changes from one export to the next of the same
+//! weights.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use contract::ModelContract;
 use graph::encode::{DataFile, Encoded};
@@ -16,7 +17,7 @@ use crate::model::ExportedModel;
 use crate::verify::{Comparison, Parity, Run};
 
 /// Layout of this structure; a reader refuses any other.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Name of the file in the bundle.
 pub const FILE: &str = "certificate.json";
@@ -84,8 +85,6 @@ pub struct DataFacts {
 pub struct CheckpointFacts {
     /// SHA-256 of the checkpoint file; empty if there was none.
     pub sha256: String,
-    /// Where it was, as it was given.
-    pub path: Option<PathBuf>,
 }
 
 /// Versions of what took part.
@@ -109,7 +108,6 @@ impl Certificate {
         contract: &ModelContract,
         files: &Encoded,
         comparison: &Comparison,
-        checkpoint: Option<&Path>,
         runtime: &Runtime,
     ) -> Result<Self, ExportError> {
         let proto = files.parse()?;
@@ -127,10 +125,7 @@ impl Certificate {
             version: VERSION,
             name: model.name().into(),
             model: ModelFacts::new(&files.model, &proto, data, weights, model.optimised()),
-            checkpoint: CheckpointFacts {
-                sha256: contract.exporter.checkpoint_sha256.clone(),
-                path: checkpoint.map(Path::to_owned),
-            },
+            checkpoint: CheckpointFacts { sha256: contract.exporter.checkpoint_sha256.clone() },
             tools: Tools {
                 vitrine: env!("CARGO_PKG_VERSION").into(),
                 burn: crate::BURN_VERSION.into(),
@@ -216,9 +211,9 @@ mod tests {
     #[test]
     fn other_versions_are_refused() {
         let refused = |text: &str| Certificate::from_json(text, Path::new("certificate.json")).unwrap_err().to_string();
-        assert!(refused("{\"version\": 2}").contains("it has version 2, this program reads 1"));
+        assert!(refused("{\"version\": 1}").contains("it has version 1, this program reads 2"));
         assert!(refused("{}").contains("no `version`"));
-        assert!(refused("{\"version\": 1}").contains("missing field `name`"));
+        assert!(refused("{\"version\": 2}").contains("missing field `name`"));
         assert!(refused("[").contains("certificate.json"));
     }
 }

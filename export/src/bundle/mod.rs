@@ -1,5 +1,5 @@
-//! The folder that leaves the exporter: `models-onnx/<name>/` with `contract.json`, `CARD.md`, `certificate.json` and, last,
-//! `model.onnx`.
+//! The folder that leaves the exporter: `models-onnx/<name>/` with `contract.json`, `CARD.md`, `certificate.json`
+//! and, last, `model.onnx`.
 
 mod card;
 pub mod certificate;
@@ -7,7 +7,7 @@ mod recheck;
 
 use std::path::{Path, PathBuf};
 
-use contract::{Axis, ModelContract};
+use contract::{Axis, KEY_PREFIX, ModelContract, Threshold};
 use files::WriteError;
 use graph::encode::Encoded;
 use graph::run::Runtime;
@@ -33,6 +33,19 @@ pub struct Written {
     pub parity: Parity,
     /// Size of the model in bytes, weights beside it included.
     pub bytes: u64,
+    /// What became of the calibrated thresholds of the bundle that was there.
+    pub thresholds: Thresholds,
+}
+
+/// What became of calibrated thresholds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Thresholds {
+    /// There were none.
+    None,
+    /// The new model gives the same embeddings: they hold for it too.
+    Kept,
+    /// The new model gives other embeddings: it is to be calibrated anew.
+    Dropped,
 }
 
 /// Rows of the golden vectors.
@@ -41,12 +54,12 @@ const GOLDEN_BATCH: usize = 2;
 /// Edges of the golden input's blocks, the first that tiles is taken.
 const GOLDEN_BLOCKS: [usize; 6] = [16, 8, 32, 4, 2, 1];
 
-/// Completes the contract (golden vectors, contract id, exporter), verifies the encoded model and writes the bundle. Nothing
-/// is written, and nothing that was there is touched, unless verification passes. Each file is replaced as a whole, the
-/// model last: a folder with a new model has its new contract too.
+/// Completes the contract (golden vectors, contract id, exporter), verifies the encoded model and writes the bundle.
+/// Nothing is written, and nothing that was there is touched, unless verification passes. Each file is replaced as a
+/// whole, the model last: a folder with a new model has its new contract too.
 ///
-/// The caller fills in what only it knows: family, input and output meaning, embedding, training. `exporter.checkpoint_sha256`
-/// is kept; `checkpoint` is where that file was, for the certificate.
+/// The caller fills in what only it knows: family, input and output meaning, embedding, training.
+/// `exporter.checkpoint_sha256` is kept. Nothing that is written names a path of this machine.
 ///
 /// # Errors
 /// If the contract contradicts the model, verification fails, or a file cannot be written.
@@ -54,44 +67,72 @@ pub fn write(
     folder: &Path,
     model: &ExportedModel,
     contract: ModelContract,
-    checkpoint: Option<&Path>,
     runtime: &Runtime,
 ) -> Result<Written, ExportError> {
-    let contract = complete(model, contract)?;
+    let mut contract = complete(model, contract)?;
     // Beside the place where the weights are going to be, so that they are written once.
     let existing = folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
-    let files = model.encode_in(existing, &contract.to_metadata())?;
+    files::sweep(existing);
+    let mut files = model.encode_in(existing, &contract.to_metadata())?;
     let comparison = model.compare(&files, runtime, Tolerance::default())?;
-    let certificate = Certificate::new(model, &contract, &files, &comparison, checkpoint, runtime)?;
-    let (parity, bytes) = (comparison.parity, files.bytes());
+    let certificate = Certificate::new(model, &contract, &files, &comparison, runtime)?;
+    let parity = comparison.parity;
 
+    let unwritable = |source| files::WriteError { path: folder.to_owned(), source };
+    std::fs::create_dir_all(folder).map_err(unwritable)?;
+    // Two exports into one folder: one after the other, so that all files are of one of them.
+    let _lock = files::lock::Lock::wait(folder)?;
+    let (kept, thresholds) = calibrated(folder, &contract);
+    if let Some(kept) = kept {
+        contract.threshold = Some(kept);
+        // After certifying: thresholds are no part of what is certified.
+        let key = format!("{KEY_PREFIX}threshold");
+        if let Some((_, value)) = contract.to_metadata().into_iter().find(|(name, _)| *name == key) {
+            files.model = onnx::with_metadata(&files.model, &key, &value)
+                .map_err(|error| ExportError::Undecodable(Box::new(error)))?;
+        }
+    }
+    let bytes = files.bytes();
     let json = serde_json::to_string_pretty(&contract).expect("a contract is plain data") + "\n";
     files::write(&folder.join("contract.json"), json)?;
     files::write(&folder.join("CARD.md"), card(model, &contract, &parity, bytes))?;
     files::write(&folder.join(certificate::FILE), certificate.to_json())?;
     let path = folder.join("model.onnx");
     write_model(&path, files)?;
-    Ok(Written { folder: folder.to_owned(), model: path, contract, parity, bytes })
+    Ok(Written { folder: folder.to_owned(), model: path, contract, parity, bytes, thresholds })
 }
 
-/// Writes a model file at `path`, after the data file that it may have beside it has been moved there, and removes those of
-/// models before. After a crash the old model or the new one is there, each with the weights it names.
+/// The thresholds of the bundle that is to be replaced, where they hold for the new one.
+fn calibrated(folder: &Path, contract: &ModelContract) -> (Option<Vec<Threshold>>, Thresholds) {
+    let id = |contract: &ModelContract| contract.embedding.as_ref().map(|embedding| embedding.contract_id.clone());
+    let before = std::fs::read_to_string(folder.join("contract.json")).ok();
+    let before = before.and_then(|text| ModelContract::from_json(&text).ok());
+    match before.as_ref().and_then(|before| Some((before, before.threshold.clone()?))) {
+        _ if contract.threshold.is_some() => (None, Thresholds::None),
+        None => (None, Thresholds::None),
+        Some((before, thresholds)) if id(before) == id(contract) => (Some(thresholds), Thresholds::Kept),
+        Some(_) => (None, Thresholds::Dropped),
+    }
+}
+
+/// Writes a model file at `path`, after the data file that it may have beside it has been moved there, and removes
+/// those that the replaced model named. After a crash the old model or the new one is there, each with the weights it
+/// names.
 ///
 /// # Errors
 /// If a file cannot be written; an old data file that cannot be removed is left.
 pub fn write_model(path: &Path, model: Encoded) -> Result<(), WriteError> {
+    // Only what the replaced model named: other models may lie in the same folder.
+    let before =
+        onnx::read(path, &onnx::Limits::default()).map(|(model, _)| onnx::data_files(&model)).unwrap_or_default();
     if let Some(data) = &model.data {
         files::move_to(&data.path(), &path.with_file_name(&data.name))?;
     }
     files::write(path, &model.model)?;
     let kept = model.data.as_ref().map(|data| data.name.as_str());
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        if name.to_str().is_some_and(|name| files::promised_sha256(name).is_some() && Some(name) != kept) {
-            // What is left over is litter, not an error.
-            let _ = std::fs::remove_file(entry.path());
-        }
+    for name in before.iter().filter(|name| files::promised_sha256(name).is_some() && Some(name.as_str()) != kept) {
+        // What is left over is litter, not an error.
+        let _ = std::fs::remove_file(path.with_file_name(name));
     }
     Ok(())
 }
@@ -115,10 +156,11 @@ fn complete(model: &ExportedModel, mut contract: ModelContract) -> Result<ModelC
         contract.golden =
             GOLDEN_BLOCKS.iter().find_map(|&block| model.golden(&contract.input, "golden", GOLDEN_BATCH, block).ok());
     }
-    if let Some(mut embedding) = contract.embedding.take() {
-        let weights = model.weights_sha256();
-        embedding.contract_id = ModelContract::embedding_id(&contract.input, &embedding, &contract.precision, &weights);
-        contract.embedding = Some(embedding);
+    if let Some(output) = contract.embedding.as_ref().map(|embedding| embedding.output.clone()) {
+        let id = contract.embedding_id(&model.network_sha256(&output)?);
+        if let Some(embedding) = contract.embedding.as_mut() {
+            embedding.contract_id = id.unwrap_or_default();
+        }
     }
     match contract.check() {
         Ok(()) => Ok(contract),

@@ -10,7 +10,7 @@ use train::nn::dropout::Masks;
 use train::run::checkpoint::Checkpoint;
 use train::weights::{Partial, StateDict};
 
-use super::Options;
+use super::{Options, declare};
 
 /// The network in evaluation mode.
 pub struct Controlnet {
@@ -31,7 +31,8 @@ pub fn export(
             InputSpec::picture("image", batch(), train::families::controlnet::data::picture_spec(config.size))
         }
     };
-    let pose = InputSpec::numbers("pose", batch(), config.angles, "pose wanted: yaw, pitch, roll in degrees");
+    let pose = InputSpec::numbers("pose", batch(), config.angles, "pose wanted: yaw, pitch, roll in degrees")
+        .within(-90.0, 90.0);
     let output = OutputSpec {
         // Names are unique in a graph, and a source may be called `image`.
         name: "generated".into(),
@@ -42,11 +43,7 @@ pub fn export(
         picture: Some(PictureOutput { layout: "NCHW".into(), colour: Colour::Rgb, range: [-1.0, 1.0] }),
         map: None,
     };
-    let exporter = options
-        .exporter()
-        .input(&source.name, source.shape.clone())
-        .input(&pose.name, pose.shape.clone())
-        .output(&output.name);
+    let exporter = declare(declare(options.exporter(), &source), &pose).output(&output.name);
     let model = if config.encoder == EncoderKind::Embedding {
         exporter.export(net, |net: &ControlNet, (embedding, pose): (Tensor<2>, Tensor<2>)| {
             net.generate(net.encode_embeddings(embedding), pose, &mut Masks::none()).image

@@ -7,7 +7,7 @@ mod senet;
 
 use std::path::Path;
 
-use contract::{Axis, Exporter as ExporterFacts, ModelContract, Training};
+use contract::{Axis, Exporter as ExporterFacts, InputSpec, ModelContract, Training};
 use export::{ExportedModel, Exporter};
 use train::families::palmvein::net::Branch;
 use train::run::checkpoint::{Checkpoint, CheckpointError};
@@ -53,7 +53,7 @@ impl Options {
             golden: None,
             precision: "fp32".into(),
             training: Training {
-                command: record.command.clone(),
+                command: without_paths(&record.command),
                 dataset: record.dataset.clone(),
                 dataset_fingerprint: record.dataset_fingerprint.clone(),
                 epoch: record.epoch,
@@ -62,6 +62,14 @@ impl Options {
             },
             exporter: ExporterFacts { checkpoint_sha256: checkpoint.sha256()?, ..ExporterFacts::default() },
         })
+    }
+}
+
+/// Names an input of the contract, with the values that it takes.
+fn declare(exporter: Exporter, input: &InputSpec) -> Exporter {
+    match input.range {
+        Some([low, high]) => exporter.floats(&input.name, input.shape.clone(), low..=high),
+        None => exporter.input(&input.name, input.shape.clone()),
     }
 }
 
@@ -121,9 +129,85 @@ impl Network {
     }
 }
 
+/// Refuses flags that the checkpoint's family does not know.
+///
+/// # Errors
+/// The first flag that would change nothing.
+pub fn refuse_unused(checkpoint: &Checkpoint, options: &Options, branch: Option<Branch>) -> anyhow::Result<()> {
+    let family = checkpoint.record.family.as_str();
+    let reid = family == train::families::reid::task::FAMILY;
+    let palms = [train::families::palmvein::FAMILY, train::families::palmvein::STAGE1_FAMILY].contains(&family);
+    let flags = [
+        ("--no-flip", options.no_flip, reid, "the embeddings of re-identification"),
+        ("--attention", options.attention, palms, "networks of palm and veins"),
+        ("--branch", branch.is_some(), palms, "networks of palm and veins"),
+    ];
+    match flags.into_iter().find(|(_, given, known, _)| *given && !known) {
+        Some((flag, _, _, what)) => {
+            anyhow::bail!("{flag} is for {what}; `{}` holds the family `{family}`", checkpoint.path.display())
+        }
+        None => Ok(()),
+    }
+}
+
+/// What to warn of when the training could score nothing, so that its best checkpoint is an arbitrary one.
+pub fn nothing_scored(checkpoint: &Checkpoint) -> Option<String> {
+    let metrics = &checkpoint.record.metrics;
+    let zero = metrics.get("mAP").is_some_and(|value| *value == 0.0);
+    (zero && metrics.iter().filter(|(name, _)| name.starts_with("rank")).all(|(_, value)| *value == 0.0)).then(|| {
+        format!(
+            "mAP was 0 after epoch {}: no query had a match from another camera, so that nothing says which epoch is the best",
+            checkpoint.record.epoch
+        )
+    })
+}
+
+/// A command line without paths of the machine it ran on: of those that start at the root or at home the last part is left.
+fn without_paths(command: &str) -> String {
+    let part = |word: &str| {
+        let start = word.find(['/', '~', '\\']).unwrap_or(word.len());
+        let before = &word[..start];
+        let private = start < word.len()
+            && (before.is_empty() || before.ends_with(['=', '\'', '"', ':']))
+            && !before.ends_with("http:")
+            && !before.ends_with("https:");
+        if !private {
+            return word.to_owned();
+        }
+        let quote = before.chars().last().filter(|c| ['\'', '"'].contains(c));
+        let last = word.trim_end_matches(['\'', '"', '/', '\\']);
+        let last = last.rsplit(['/', '\\']).next().unwrap_or_default();
+        format!("{before}…/{last}{}", quote.map(String::from).unwrap_or_default())
+    };
+    command.split(' ').map(part).collect::<Vec<_>>().join(" ")
+}
+
 /// What to call the model: the run directory's name, else the file's.
 pub fn name(checkpoint: &Path) -> String {
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
     let in_run = checkpoint.parent().filter(|folder| folder.join("run.json").exists());
     in_run.and_then(name).or_else(|| name(&checkpoint.with_extension(""))).unwrap_or_else(|| "model".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_lines_are_published_without_paths() {
+        let table = [
+            ("train reid --datadir /home/anna/Market-1501/ --lr 1e-3", "train reid --datadir …/Market-1501 --lr 1e-3"),
+            ("/opt/vitrine/train reid --save=/srv/runs/a", "…/train reid --save=…/a"),
+            ("train reid --datadir '/home/anna/my/set'", "train reid --datadir '…/set'"),
+            ("train reid --datadir ~/sets/duke", "train reid --datadir …/duke"),
+            ("train reid --datadir C:\\Users\\anna\\set", "train reid --datadir C:…/set"),
+            (
+                "train reid --datadir sets/duke --from https://example.org/a",
+                "train reid --datadir sets/duke --from https://example.org/a",
+            ),
+        ];
+        for (command, published) in table {
+            assert_eq!(without_paths(command), published);
+        }
+    }
 }

@@ -10,7 +10,7 @@ use train::families::senet::task::FAMILY;
 use train::nn::dropout::Masks;
 use train::run::checkpoint::Checkpoint;
 
-use super::Options;
+use super::{Options, declare};
 
 /// The network in evaluation mode, and what it is.
 pub struct Senet {
@@ -27,7 +27,8 @@ pub fn export(
     let batch = &options.batch;
     let inputs = vec![
         InputSpec::numbers("features", batch.clone(), config.image_dim, "face embedding of any view, of unit length"),
-        InputSpec::numbers("pose", batch.clone(), config.pose_dim, "angles of that view in degrees: yaw, pitch, roll"),
+        InputSpec::numbers("pose", batch.clone(), config.pose_dim, "angles of that view in degrees: yaw, pitch, roll")
+            .within(-90.0, 90.0),
     ];
     let output = |name: &str, size: usize, meaning: &str, unit_length: bool, metric: &str| OutputSpec {
         name: name.into(),
@@ -45,7 +46,7 @@ pub fn export(
     ];
     let mut exporter = options.exporter();
     for input in &inputs {
-        exporter = exporter.input(&input.name, input.shape.clone());
+        exporter = declare(exporter, input);
     }
     for output in &outputs {
         exporter = exporter.output(&output.name);

@@ -230,16 +230,23 @@ impl<'a> Lowering<'a> {
         let length = count.formula().and_then(|count| count.times(&Formula::constant(ramp.step)));
         let end = length.and_then(|length| length.plus(&Formula::constant(ramp.start)));
         let end = end.ok_or_else(|| Reason::Baked("a constant counts up to a size we do not know".into()))?;
-        let end = self.size(&Dim::Formula(end))?;
+        let value = self.range(ramp.start, &Dim::Formula(end), ramp.step, count)?;
+        Ok(self.cast(value, dtype))
+    }
+
+    /// 0, 1, … to before a size.
+    pub(crate) fn indices(&mut self, count: &Dim) -> Result<ValueId, Reason> {
+        self.range(0, count, 1, count)
+    }
+
+    /// ONNX `Range` of 64-bit integers, whose bounds are of rank 0; it has `count` elements.
+    fn range(&mut self, start: i64, end: &Dim, step: i64, count: &Dim) -> Result<ValueId, Reason> {
+        let end = self.size(end)?;
         let scalar = self.int64s("scalar", &[]);
         let end = self.step(Plain::Reshape, &[end, scalar], DType::Int64, vec![]);
         let number = |l: &mut Self, role: &str, value: i64| l.scalar(role, BurnType::I64, ScalarIr::Int(value));
-        let (start, step) = (number(self, "start", ramp.start)?, number(self, "step", ramp.step)?);
-        let value = self.step(Plain::Range, &[start, end, step], DType::Int64, vec![count.clone()]);
-        if dtype == DType::Int64 {
-            return Ok(value);
-        }
-        Ok(self.step(Op::Cast { to: dtype }, &[value], dtype, vec![count.clone()]))
+        let (start, step) = (number(self, "start", start)?, number(self, "step", step)?);
+        Ok(self.step(Plain::Range, &[start, end, step], DType::Int64, vec![count.clone()]))
     }
 
     /// A name below the current module: `backbone.conv1/Relu`.

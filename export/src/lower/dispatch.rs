@@ -33,7 +33,11 @@ const QUANTISED: (&str, &str) = (
 const COLLECTIVE: (&str, &str) =
     ("devices that train together are no part of a model", "export `module.valid()` of one device");
 
-/// Said of extremes, their places and orders.
+/// Note shown for interpolation.
+const NEAREST_EXACT: &str = "`NearestExact` is compared by its definition only, because Burn's CPU backend lacks it; \
+                             ONNX Runtime computes pixel centres in single precision";
+
+/// Note shown for min/max, arg-min/max and sorting.
 const NAN: &str =
     "with NaN among the numbers ONNX's specification says nothing, and ONNX Runtime's answer depends on its place";
 
@@ -323,7 +327,7 @@ dispatch! {
             let pool = windows(&op.kernel_size, &op.stride, &op.padding, &op.dilation, op.ceil_mode);
             pool::max(l, &op.x, &pool, &op.out)
         },
-        Interpolate(op) ["Resize", "Gather", "MatMul"] => sample::interpolate(l, op),
+        Interpolate(op) ["Resize", "Gather", "MatMul"] note NEAREST_EXACT => sample::interpolate(l, op),
         MaxPool1dWithIndices(op) ["MaxPool", "Mod"] => {
             let (kernel, stride, padding, dilation) = ([op.kernel_size], [op.stride], [op.padding], [op.dilation]);
             let pool = windows(&kernel, &stride, &padding, &dilation, op.ceil_mode);

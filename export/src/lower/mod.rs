@@ -91,7 +91,8 @@ mod tests {
 
     use super::*;
     use crate::capture::Trace;
-    use crate::resolve::{Plan, resolve};
+    use crate::coverage::Coverage;
+    use crate::resolve::resolve;
 
     /// One operation from `x` to `y`, as a recording would have it.
     fn lowered(
@@ -108,7 +109,7 @@ mod tests {
             inputs: vec![x],
             outputs: vec![y],
         };
-        let resolved = resolve(Plan { symbols: vec![], choices: vec![], open: vec![], joint: vec![] }, vec![trace])?;
+        let resolved = resolve(Coverage::default(), vec![trace])?;
         let dims = vec![Dim::Size(3), Dim::Size(3)];
         let boundary = Boundary { inputs: vec![("x".into(), dims)], outputs: vec!["y".into()] };
         let (graph, ..) = lower(&resolved, "test", &boundary, 20)?;

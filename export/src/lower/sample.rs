@@ -4,15 +4,15 @@ use burn::backend::ir::{
     GridSample2dOpIr, GridSamplePaddingModeIr as Padding, InterpolateModeIr as Mode, InterpolateOpIr, TensorIr,
 };
 use burn::tensor::DType as BurnType;
-use graph::{Coordinates, Dim, Op, ResizeMode, ValueId};
+use graph::{Coordinates, DType, Dim, Formula, Op, Plain, ResizeMode, ValueId};
 
 use super::builder::{Lowered, Lowering, Reason, float_type};
 use super::weighted::{Weights, weighted};
 
-/// Burn `interpolate` -> ONNX `Resize` with sizes, or with factors where sizes would have to be computed for the batch alone (the
-/// attribute `axes` would spare that too, but not every runtime reads it). Burn's `Nearest` rounds `out * in / out_size` down; where the single
-/// precision of runtimes would round to a neighbour, it is one `Gather` per axis. `NearestExact` looks at pixel centres.
-/// `Lanczos3` is one matrix product per axis.
+/// Burn `interpolate` -> ONNX `Resize` with sizes, or with factors where sizes would have to be computed for the batch alone
+/// (the attribute `axes` would spare that too, but not every runtime reads it). Burn's `Nearest` rounds
+/// `output index · (input size / output size)` down in double precision; where the single precision of runtimes may round to a
+/// neighbour, it is one `Gather` per axis. `NearestExact` looks at pixel centres. `Lanczos3` is one matrix product per axis.
 pub(super) fn interpolate(l: &mut Lowering, op: &InterpolateOpIr) -> Lowered {
     let align = op.options.align_corners;
     let corners = if align { Coordinates::AlignCorners } else { Coordinates::HalfPixel };
@@ -23,10 +23,12 @@ pub(super) fn interpolate(l: &mut Lowering, op: &InterpolateOpIr) -> Lowered {
     let known = to.iter().all(|dim| dim.size().is_some());
     let scales = axes.as_ref().filter(|_| !known).and_then(|axes| axes.iter().map(Axis::scale).collect());
     let (mode, coordinates) = match op.options.mode {
-        Mode::Nearest => match axes.as_ref().filter(|axes| !axes.iter().all(Axis::rounds_alike)) {
-            Some(axes) => return nearest(l, input, from, axes, &op.out),
-            None => (ResizeMode::NearestFloor, Coordinates::Asymmetric),
-        },
+        Mode::Nearest => {
+            if !from.iter().zip(&to).skip(2).all(|(from, to)| rounds_alike(from, to)) {
+                return nearest(l, input, from, &to, &op.out);
+            }
+            (ResizeMode::NearestFloor, Coordinates::Asymmetric)
+        }
         Mode::NearestExact => (ResizeMode::NearestRound, Coordinates::HalfPixel),
         Mode::Bilinear => (ResizeMode::Linear, corners),
         Mode::Bicubic => (ResizeMode::Cubic, corners),
@@ -51,6 +53,31 @@ pub(super) fn interpolate(l: &mut Lowering, op: &InterpolateOpIr) -> Lowered {
         None => l.more_inputs([None, None, sizes]),
     }
     Ok(())
+}
+
+/// Whether ONNX Runtime takes the pixels along an axis that Burn takes, at every size that the axis may have.
+fn rounds_alike(from: &Dim, to: &Dim) -> bool {
+    match (from.size(), to.size()) {
+        (Some(from), Some(to)) => Axis { from, to }.rounds_alike(),
+        _ => factor(from, to).is_some_and(whole_factor_rounds_alike),
+    }
+}
+
+/// Largest whole factor between dynamic sizes that is looked for.
+const LARGEST_FACTOR: i64 = 64;
+
+/// The whole number that a dynamic size is multiplied by.
+fn factor(from: &Dim, to: &Dim) -> Option<i64> {
+    let (from, to) = (from.formula()?, to.formula()?);
+    (1..=LARGEST_FACTOR).find(|&factor| from.times(&Formula::constant(factor)).as_ref() == Some(&to))
+}
+
+/// Whether double precision rounds multiples of `1 / factor` as exact arithmetic does, which ONNX Runtime's division by a whole
+/// number is: with 49, Burn takes pixel 0 for 49 · (1 / 49). What holds for the first multiple holds for all: the error is
+/// relative, and a power of two is where it shows first.
+fn whole_factor_rounds_alike(factor: i64) -> bool {
+    let factor = factor as f64;
+    factor * (1.0 / factor) >= 1.0
 }
 
 /// One axis before and after.
@@ -106,17 +133,35 @@ impl Axis {
     }
 }
 
-fn nearest(l: &mut Lowering, input: ValueId, mut dims: Vec<Dim>, axes: &[Axis], out: &TensorIr) -> Lowered {
+/// One `Gather` per axis, of the pixels that Burn takes.
+fn nearest(l: &mut Lowering, input: ValueId, mut dims: Vec<Dim>, to: &[Dim], out: &TensorIr) -> Lowered {
     let dtype = float_type(out.dtype)?;
-    let pixels = |l: &mut Lowering, axis: &Axis| {
-        let pixels: Vec<i64> = axis.nearest().into_iter().map(|pixel| pixel as i64).collect();
-        l.int64s("pixels", &pixels)
-    };
-    let rows = pixels(l, &axes[0]);
-    dims[2] = Dim::Size(axes[0].to);
-    let value = l.step(Op::Gather { axis: 2 }, &[input, rows], dtype, dims);
-    let columns = pixels(l, &axes[1]);
-    l.emit(Op::Gather { axis: 3 }, &[value, columns], out)
+    let mut pixels = vec![];
+    for (from, to) in dims.iter().zip(to).skip(2) {
+        pixels.push(self::pixels(l, from, to)?);
+    }
+    dims[2] = to[2].clone();
+    let value = l.step(Op::Gather { axis: 2 }, &[input, pixels[0]], dtype, dims);
+    l.emit(Op::Gather { axis: 3 }, &[value, pixels[1]], out)
+}
+
+/// The pixel that Burn takes for each of the new ones: a constant, or computed in double precision as Burn does.
+fn pixels(l: &mut Lowering, from: &Dim, to: &Dim) -> Result<ValueId, Reason> {
+    if let (Some(from), Some(to)) = (from.size(), to.size()) {
+        let pixels: Vec<i64> = Axis { from, to }.nearest().into_iter().map(|pixel| pixel as i64).collect();
+        return Ok(l.int64s("pixels", &pixels));
+    }
+    let (old, new) = (l.size(from)?, l.size(to)?);
+    let [old_float, new_float] = [old, new].map(|size| l.cast(size, DType::Double));
+    let ratio = l.like(Plain::Div, &[old_float, new_float]);
+    let indices = l.indices(to)?;
+    let indices = l.cast(indices, DType::Double);
+    let places = l.like(Plain::Mul, &[indices, ratio]);
+    let places = l.like(Plain::Floor, &[places]);
+    let places = l.cast(places, DType::Int64);
+    let one = l.int64s("one", &[1]);
+    let last = l.like(Plain::Sub, &[old, one]);
+    Ok(l.like(Plain::Min, &[places, last]))
 }
 
 /// Burn `grid_sample_2d` -> ONNX `GridSample`; operator set 20 renamed `bilinear` and `bicubic`.
@@ -143,6 +188,22 @@ pub(super) fn grid_sample(l: &mut Lowering, op: &GridSample2dOpIr) -> Lowered {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whole_factors_round_as_exact_arithmetic_does_or_are_not_used() {
+        let wrong: Vec<i64> = (1..=LARGEST_FACTOR).filter(|&factor| !whole_factor_rounds_alike(factor)).collect();
+        assert_eq!(wrong, [49]);
+        for factor in (1..=LARGEST_FACTOR as usize).filter(|&factor| whole_factor_rounds_alike(factor as i64)) {
+            for from in (1..100).chain([127, 128, 129, 255, 256, 257, 511, 513]) {
+                let pixels = Axis { from, to: from * factor }.nearest();
+                assert!(pixels.iter().enumerate().all(|(at, pixel)| at / factor == *pixel), "{from} times {factor}");
+            }
+        }
+        let height = Formula::symbol("height");
+        let doubled = height.times(&Formula::constant(2)).unwrap();
+        assert_eq!(factor(&height.clone().into(), &doubled.clone().into()), Some(2));
+        assert_eq!(factor(&doubled.into(), &height.into()), None);
+    }
 
     #[test]
     fn factors_give_the_size_back_or_are_not_used() {

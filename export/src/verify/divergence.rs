@@ -126,8 +126,8 @@ impl<'a> Search<'a> {
         Self { model, producers: producers.collect(), differences: HashMap::new() }
     }
 
-    /// Compares `values`, which are in topological order, with what is expected of each, until one is clearly off and what
-    /// its node reads is not. Without such a one, the node within which the difference grows most.
+    /// Compares `values`, which are in topological order, with what is expected of each, until one is clearly off and
+    /// what its node reads is not. Without such a one, the node within which the difference grows most.
     fn run(
         mut self,
         runtime: &Runtime,
@@ -202,8 +202,8 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Largest absolute difference, and the largest value expected. Infinities of one sign and NaN at one place agree here: masks
-/// are made of them.
+/// Largest absolute difference, and the largest value expected. Infinities of one sign and NaN at one place agree
+/// here: masks are made of them.
 fn difference(found: &Array, expected: &Array) -> (f64, f64) {
     let finite = expected.values.iter().filter(|value| value.is_finite());
     let scale = finite.fold(0.0f64, |largest, value| largest.max(value.abs()));
@@ -224,7 +224,8 @@ mod tests {
 
     #[test]
     fn differences_see_masks_and_shapes() {
-        let array = |values: &[f64]| Array { shape: vec![values.len()], values: values.to_vec() };
+        let array =
+            |values: &[f64]| Array { dtype: graph::DType::Float, shape: vec![values.len()], values: values.to_vec() };
         let mask = array(&[f64::NEG_INFINITY, 2.0, f64::NAN]);
         assert_eq!(difference(&mask, &mask), (0.0, 2.0));
         assert_eq!(difference(&array(&[1.0, 2.0]), &array(&[1.0, 2.5])), (0.5, 2.5));

@@ -6,32 +6,39 @@ use burn::tensor::TensorData;
 use contract::{Golden, InputSpec};
 
 use crate::error::{ExportError, shape_text};
-use crate::io::Kind;
+use crate::io::Values;
 use crate::model::ExportedModel;
 
 /// Elements that golden vectors store of the largest output, about.
 const GOLDEN_VALUES: usize = 256;
 
-/// Golden tolerance in units of the largest golden value. Runtimes and processors differ by some 1e-6 of it; a wrong weight,
-/// colour order or filter by more than 1e-2.
+/// Golden tolerance in units of the largest golden value. Runtimes and processors differ by some 1e-6 of it; a wrong
+/// weight, colour order or filter by more than 1e-2.
 const GOLDEN_TOLERANCE: f32 = 1e-3;
 
+/// What golden values may differ by.
+pub(crate) fn golden_tolerance(stored: impl Iterator<Item = f32>) -> f32 {
+    let scale = stored.fold(0.0f32, |largest, value| largest.max(value.abs()));
+    GOLDEN_TOLERANCE * scale.max(f32::MIN_POSITIVE)
+}
+
 impl ExportedModel {
-    /// Known answers for a self-test, from Burn on what [`Golden::input`] says of the inputs `specs`; the tolerance is 1e-3 of
-    /// the largest stored value.
+    /// Known answers for a self-test, from Burn on what [`Golden::input`] says of the inputs `specs`; the tolerance
+    /// is 1e-3 of the largest stored value.
     ///
     /// # Errors
-    /// If an input does not take numbers of single precision, is a picture that blocks of `block` do not tile, or has an axis
-    /// without a fixed size besides the batch.
+    /// If an input does not take numbers of single precision, is a picture that blocks of `block` do not tile, or has
+    /// an axis without a fixed size besides the batch.
     pub fn golden(&self, specs: &[InputSpec], seed: &str, batch: usize, block: usize) -> Result<Golden, ExportError> {
-        let batch = if self.batch_symbol().is_some() { batch } else { self.fixed_batch() };
+        let sizes = self.recipe().coverage.at_batch(self.batch_symbol(), batch);
+        let batch = self.batch_of(&sizes);
         let mut golden =
             Golden { seed: seed.to_owned(), batch, block, tolerance: 0.0, every: 1, output: BTreeMap::new() };
         let mut tensors = vec![];
         for (at, input) in self.recipe().inputs.iter().enumerate() {
             let drawn = specs.iter().find(|spec| spec.name == input.name).and_then(|spec| golden.input(spec));
-            let expected = self.input_shape(input, batch, 0);
-            match drawn.filter(|(shape, _)| input.sample.kind == Kind::Float && *shape == expected) {
+            let expected = self.recipe().coverage.shape(&input.axes, &sizes);
+            match drawn.filter(|(shape, _)| matches!(input.values, Values::Floats(_)) && *shape == expected) {
                 Some((shape, values)) => tensors.push(TensorData::new(values, shape)),
                 None => {
                     let shape = shape_text(&self.graph().value(self.graph().inputs[at]).dims);
@@ -48,8 +55,7 @@ impl ExportedModel {
             .zip(&outputs)
             .map(|(name, data)| (name, data.iter::<f32>().step_by(golden.every).collect()))
             .collect();
-        let scale = golden.output.values().flatten().fold(0.0f32, |largest, value| largest.max(value.abs()));
-        golden.tolerance = GOLDEN_TOLERANCE * scale.max(f32::MIN_POSITIVE);
+        golden.tolerance = golden_tolerance(golden.output.values().flatten().copied());
         Ok(golden)
     }
 }

@@ -1,6 +1,7 @@
-//! Does the file compute what the module computed? The specification's rules first, then ONNX Runtime against Burn; where
-//! the two disagree, the node at which they begin to.
+//! Does the file compute what the module computed? The specification's rules first, then ONNX Runtime against Burn;
+//! where the two disagree, the node at which they begin to.
 
+pub(crate) mod closeness;
 pub(crate) mod divergence;
 mod golden;
 pub mod parity;
@@ -14,13 +15,16 @@ use graph::run::Runtime;
 use crate::error::{Divergence, ExportError};
 use crate::model::ExportedModel;
 
+pub use closeness::Tolerance;
+pub(crate) use closeness::{Scale, Worst};
+pub(crate) use golden::golden_tolerance;
 pub(crate) use parity::Comparison;
-pub use parity::{BatchParity, OutputParity, Parity, Run, Sampled, Tolerance};
+pub use parity::{BatchParity, OutputParity, Parity, Run, Sampled};
 pub use samples::{Element, Seeded};
 
 impl ExportedModel {
-    /// Checks the graph, encodes it and compares ONNX Runtime with Burn on varied inputs at several batch sizes, with the
-    /// default [`Tolerance`].
+    /// Checks the graph, encodes it and compares ONNX Runtime with Burn on varied inputs at several sizes of all
+    /// dynamic axes, with the default [`Tolerance`].
     ///
     /// # Errors
     /// If a rule of ONNX is broken, ONNX Runtime fails, or an output is too far off.
@@ -59,8 +63,8 @@ impl ExportedModel {
         self.verify_parts(&files.model, files.data.as_ref(), runtime, tolerance)
     }
 
-    /// Compares the model's values with Burn's node by node, on one input of two rows, and gives the first node that differs.
-    /// A failed verification has done so on the input it failed on.
+    /// Compares the model's values with Burn's node by node, on one input of two rows, and gives the first node that
+    /// differs. A failed verification has done so on the input it failed on.
     pub fn divergence(&self, files: &Encoded, runtime: &Runtime) -> Divergence {
         let inputs = self.two_rows();
         divergence::from_burn(self, &files.model, files.data.as_ref().map(DataFile::folder), runtime, &inputs)

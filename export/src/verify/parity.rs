@@ -1,33 +1,18 @@
 //! ONNX Runtime against Burn on the same inputs.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use graph::run::{Array, Opening, Runtime};
 use serde::{Deserialize, Serialize};
 
+use super::closeness::{Scale, Tolerance, Worst, cosine, same_type, worst};
 use super::samples::{Sampler, Seeded, arrays};
 use super::{divergence, runtime};
+use crate::coverage::{Assignment, Group};
 use crate::error::ExportError;
 use crate::model::ExportedModel;
-
-/// How far the two may be apart.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Tolerance {
-    /// Largest absolute difference of any element.
-    pub max_abs: f64,
-    /// The same as a share of the row's largest value; the larger of the two limits counts. Single precision rounds in
-    /// proportion, and a trained network answers noise with values from 3 to 800.
-    pub relative: f64,
-    /// Smallest cosine of any row.
-    pub min_cosine: f64,
-}
-
-impl Default for Tolerance {
-    /// What single precision gives for networks of some hundred layers with room to spare, and what a wrong weight exceeds.
-    fn default() -> Self {
-        Self { max_abs: 1e-4, relative: 1e-4, min_cosine: 0.999_999 }
-    }
-}
+use crate::panics::{caught, quietly};
 
 /// One output at one batch size.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,8 +21,8 @@ pub struct OutputParity {
     pub output: String,
     /// Largest absolute difference.
     pub max_abs: f64,
-    /// Largest difference as a share of its row's largest value.
-    pub max_relative: f64,
+    /// Largest difference as a share of what the tolerance allows there.
+    pub of_limit: f64,
     /// Smallest cosine of a row.
     pub min_cosine: f64,
     /// Largest absolute value in Burn: what the difference is to be seen against.
@@ -46,7 +31,7 @@ pub struct OutputParity {
 
 impl OutputParity {
     fn new(output: &str) -> Self {
-        Self { output: output.into(), max_abs: 0.0, max_relative: 0.0, min_cosine: 1.0, scale: 0.0 }
+        Self { output: output.into(), max_abs: 0.0, of_limit: 0.0, min_cosine: 1.0, scale: 0.0 }
     }
 }
 
@@ -68,23 +53,25 @@ pub struct Parity {
     pub tolerance: Tolerance,
     /// Per batch size.
     pub batch: Vec<BatchParity>,
+    /// Sizes that each dynamic axis was compared at, in ascending order.
+    pub sizes: BTreeMap<String, BTreeSet<usize>>,
 }
 
 impl Parity {
     /// As a Markdown table.
     pub fn to_markdown(&self) -> String {
         let mut text = String::from(
-            "| output | batch | rows | max abs difference | relative | min cosine | largest value |\n|---|---:|---:|---:|---:|---:|---:|\n",
+            "| output | batch | rows | max abs difference | of what is allowed | min cosine | largest value |\n|---|---:|---:|---:|---:|---:|---:|\n",
         );
         for batch in &self.batch {
             for output in &batch.output {
                 text.push_str(&format!(
-                    "| {} | {} | {} | {:.1e} | {:.1e} | {:.8} | {:.3} |\n",
+                    "| {} | {} | {} | {:.1e} | {:.4} | {:.8} | {:.3} |\n",
                     output.output,
                     batch.batch,
                     batch.rows,
                     output.max_abs,
-                    output.max_relative,
+                    output.of_limit,
                     output.min_cosine,
                     output.scale
                 ));
@@ -101,47 +88,56 @@ pub struct Sampled {
     pub output: String,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// Largest absolute value of all.
-    pub scale: f64,
     /// Stride of the stored elements.
     pub every: usize,
-    /// Elements 0, `every`, 2·`every` … of the row-major order.
-    pub values: Vec<f32>,
+    /// Elements 0, `every`, 2·`every` … of the row-major order; `null` is a value that is not finite.
+    pub values: Vec<Option<f32>>,
 }
 
-/// Elements stored of an output, about.
+/// Elements stored of an output by the first run, about: all of an embedding, so that one wrong column is seen.
+const FIRST_SAMPLES: usize = 1 << 14;
+
+/// The same of every other run.
 const SAMPLES: usize = 64;
 
 impl Sampled {
-    fn new(output: &str, array: &Array) -> Self {
-        // Odd, so that not one column is all that is seen.
-        let every = (array.values.len() / SAMPLES) | 1;
+    fn new(output: &str, array: &Array, samples: usize) -> Self {
+        let every = match array.values.len() {
+            count if count <= samples => 1,
+            // Odd, so that not one column is all that is seen.
+            count => (count / samples) | 1,
+        };
+        let values = array.values.iter().step_by(every);
         Self {
             output: output.into(),
             shape: array.shape.clone(),
-            scale: array.values.iter().fold(0.0, |largest, value| largest.max(value.abs())),
             every,
-            values: array.values.iter().step_by(every).map(|&value| value as f32).collect(),
+            values: values.map(|&value| value.is_finite().then_some(value as f32)).collect(),
         }
     }
 
-    /// Largest difference of `found` from what is stored, and what is allowed; an error says what is of another form.
-    pub(crate) fn compare(&self, found: &Array, tolerance: &Tolerance) -> Result<(f64, f64), String> {
+    /// The worst difference of `found` from what is stored; an error says what is of another form.
+    pub(crate) fn compare(&self, found: &Array, scale: &Scale, tolerance: &Tolerance) -> Result<Worst, String> {
         if found.shape != self.shape {
             return Err(format!("`{}` has shape {:?}, it had {:?}", self.output, found.shape, self.shape));
         }
         let every = self.every.max(1);
-        if found.values.len().div_ceil(every) != self.values.len() || self.values.iter().any(|value| !value.is_finite())
-        {
+        if found.values.len().div_ceil(every) != self.values.len() {
             return Err(format!("the stored values of `{}` do not fit its shape {:?}", self.output, self.shape));
         }
-        let pairs = found.values.iter().step_by(every).zip(&self.values);
-        let apart = pairs.map(|(found, &stored)| (found - f64::from(stored)).abs());
-        let worst = apart.fold(
-            0.0,
-            |worst: f64, difference| if difference.is_nan() { f64::INFINITY } else { worst.max(difference) },
-        );
-        Ok((worst, tolerance.max_abs.max(tolerance.relative * self.scale)))
+        let indexed = self.values.iter().enumerate().map(|(index, stored)| (index * every, stored));
+        let (finite, others): (Vec<_>, Vec<_>) = indexed.partition(|(_, stored)| stored.is_some());
+        if let Some((index, _)) = others.iter().find(|(index, _)| found.values[*index].is_finite()) {
+            return Err(format!("`{}` is finite at element {index}, it was not", self.output));
+        }
+        if !found.dtype.is_float() {
+            // Stored in single precision: integers beyond 2²⁴ are compared as that has them.
+            let other = finite.iter().find(|(index, stored)| Some(found.values[*index] as f32) != **stored);
+            let share = if other.is_some() { f64::INFINITY } else { 0.0 };
+            return Ok(Worst { difference: share, limit: 0.0, share });
+        }
+        let stored = finite.into_iter().filter_map(|(index, stored)| Some((index, f64::from((*stored)?))));
+        Ok(worst(found, stored, scale, tolerance))
     }
 }
 
@@ -163,16 +159,19 @@ pub(crate) struct Comparison {
     pub runs: Vec<Run>,
 }
 
-/// Batch sizes compared, and how many runs at each: every size sees at least 8 rows.
-const BATCHES: [(usize, usize); 4] = [(1, 8), (2, 4), (7, 2), (32, 1)];
+/// What one run of a group gave.
+struct Done {
+    sizes: Assignment,
+    drawn: Vec<Seeded>,
+    expected: Vec<Array>,
+    found: Vec<Array>,
+}
 
-/// Runs when the first axis is fixed.
-const FIXED_RUNS: usize = 8;
-
-/// Compares encoded `bytes` with the module `model` was made from.
+/// Compares encoded `bytes` with the module `model` was made from, at all sizes that its axes are to be compared at.
 ///
 /// # Errors
-/// [`ExportError::Parity`] at the first batch size where an output is too far off; failures of ONNX Runtime.
+/// [`ExportError::Parity`] at the first batch size where an output is too far off, [`ExportError::OutputForm`] where
+/// one has another shape or type; failures of ONNX Runtime, and of the module.
 pub(crate) fn compare(
     model: &ExportedModel,
     bytes: &[u8],
@@ -182,71 +181,111 @@ pub(crate) fn compare(
 ) -> Result<Comparison, ExportError> {
     let mut session = runtime.open(bytes, Opening { beside, ..Opening::plain(true) })?;
     let outputs: Vec<String> = model.output_names();
-    let batches = match model.batch_symbol() {
-        Some(_) => BATCHES.to_vec(),
-        None => vec![(model.fixed_batch(), FIXED_RUNS)],
-    };
+    let coverage = &model.recipe().coverage;
     let (mut table, mut recorded) = (vec![], vec![]);
+    let mut sizes: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
     let mut sampler = Sampler::default();
-    for (batch, runs) in batches {
-        let mut worst: Vec<OutputParity> = outputs.iter().map(|name| OutputParity::new(name)).collect();
-        for run in 0..runs {
-            let drawn = model.sample(&mut sampler, batch, run);
+    for Group { batch, runs } in coverage.compared(model.batch_symbol()) {
+        let batch = batch.unwrap_or_else(|| model.fixed_batch());
+        let mut done = vec![];
+        for assignment in runs {
+            let at = || coverage.text(&assignment);
+            let drawn = model.sample(&mut sampler, &assignment);
             let inputs = arrays(&drawn);
-            let expected = model.reference(inputs.iter().map(|(_, data)| data.clone()).collect());
+            let data = inputs.iter().map(|(_, data)| data.clone()).collect();
+            let expected = quietly(|| caught(|| model.reference(data)));
+            let expected = expected.map_err(|message| ExportError::Reference { sizes: at(), message })?;
             let found = runtime::run(&mut session, &inputs, &outputs)?;
-            let seeds = drawn.first().map(|input| input.seeds.as_slice()).unwrap_or_default();
             let expected: Vec<Array> = expected.iter().map(runtime::array).collect();
-            for ((total, found), expected) in worst.iter_mut().zip(&found).zip(&expected) {
-                compare_output(total, found, expected, seeds, batch, tolerance).map_err(|mut error| {
+            same_form(&outputs, &found, &expected, &at)?;
+            for (symbol, size) in coverage.symbols.iter().zip(&assignment) {
+                sizes.entry(symbol.name.clone()).or_default().insert(*size);
+            }
+            done.push(Done { sizes: assignment, drawn, expected, found });
+        }
+        let mut worst: Vec<OutputParity> = outputs.iter().map(|name| OutputParity::new(name)).collect();
+        for (index, total) in worst.iter_mut().enumerate() {
+            let all: Vec<&Array> = done.iter().map(|run| &run.expected[index]).collect();
+            let scale = Scale::of(&all);
+            for run in &done {
+                let (found, expected) = (&run.found[index], &run.expected[index]);
+                let seeds = run.drawn.first().map(|input| input.seeds.as_slice()).unwrap_or_default();
+                let at = coverage.text(&run.sizes);
+                compare_output(total, found, expected, &scale, seeds, at, tolerance).map_err(|mut error| {
                     if let ExportError::Parity { first, .. } = &mut error {
+                        let inputs = arrays(&run.drawn);
                         *first = Some(Box::new(divergence::from_burn(model, bytes, beside, runtime, &inputs)));
                     }
                     error
                 })?;
             }
-            let output = outputs.iter().zip(&expected).map(|(name, array)| Sampled::new(name, array)).collect();
-            recorded.push(Run { batch, input: drawn, output });
         }
-        table.push(BatchParity { batch, rows: batch * runs, output: worst });
+        table.push(BatchParity { batch, rows: batch * done.len(), output: worst });
+        for run in done {
+            let samples = if recorded.is_empty() { FIRST_SAMPLES } else { SAMPLES };
+            let output = outputs.iter().zip(&run.expected).map(|(name, array)| Sampled::new(name, array, samples));
+            recorded.push(Run { batch, output: output.collect(), input: run.drawn });
+        }
     }
-    Ok(Comparison { parity: Parity { tolerance, batch: table }, runs: recorded })
+    Ok(Comparison { parity: Parity { tolerance, batch: table, sizes }, runs: recorded })
+}
+
+/// Checks that there are as many outputs, of the same shapes and types.
+fn same_form(
+    names: &[String],
+    found: &[Array],
+    expected: &[Array],
+    at: &dyn Fn() -> String,
+) -> Result<(), ExportError> {
+    if expected.len() != names.len() || found.len() != names.len() {
+        let count = |arrays: &[Array]| format!("{} of {}", arrays.len(), names.len());
+        return Err(ExportError::OutputForm {
+            output: names.join("`, `"),
+            found: count(found),
+            expected: count(expected),
+            sizes: at(),
+        });
+    }
+    for ((name, found), expected) in names.iter().zip(found).zip(expected) {
+        if found.shape != expected.shape || !same_type(found.dtype, expected.dtype) {
+            let form = |array: &Array| format!("{:?} {:?}", array.dtype, array.shape);
+            let (found, expected) = (form(found), form(expected));
+            return Err(ExportError::OutputForm { output: name.clone(), found, expected, sizes: at() });
+        }
+    }
+    Ok(())
 }
 
 fn compare_output(
     total: &mut OutputParity,
     found: &Array,
     expected: &Array,
+    scale: &Scale,
     seeds: &[String],
-    batch: usize,
+    sizes: String,
     tolerance: Tolerance,
 ) -> Result<(), ExportError> {
-    if found.shape != expected.shape {
-        let (output, expected) = (total.output.clone(), expected.shape.clone());
-        return Err(ExportError::OutputShape { output, found: found.shape.clone(), expected });
-    }
     // Rows follow the inputs' rows where the first axis is the batch; else the tensor is one row.
     let rows = if expected.shape.first() == Some(&seeds.len()) { seeds.len().max(1) } else { 1 };
     let length = (expected.values.len() / rows).max(1);
     for (row, (a, b)) in found.values.chunks(length).zip(expected.values.chunks(length)).enumerate() {
-        let (max_abs, cosine) = distance(a, b);
-        total.max_abs = total.max_abs.max(max_abs);
+        let start = row * length;
+        let worst = worst(found, b.iter().enumerate().map(|(at, &value)| (start + at, value)), scale, &tolerance);
+        let cosine = cosine(a, b);
+        total.max_abs = total.max_abs.max(worst.difference);
         total.min_cosine = total.min_cosine.min(cosine);
-        let scale = b.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
-        total.scale = total.scale.max(scale);
-        if max_abs > 0.0 {
-            total.max_relative = total.max_relative.max(max_abs / scale.max(f64::MIN_POSITIVE));
-        }
-        let limit = tolerance.max_abs.max(tolerance.relative * scale);
-        // Not `max_abs > limit`: nothing that is not a number may pass.
-        if !(max_abs <= limit && cosine >= tolerance.min_cosine) {
+        total.of_limit = total.of_limit.max(worst.share);
+        let finite = b.iter().filter(|value| value.is_finite());
+        total.scale = finite.fold(total.scale, |largest, value| largest.max(value.abs()));
+        // Not `cosine < …`: a cosine that is not a number must not pass.
+        if !(worst.share <= 1.0 && cosine >= tolerance.min_cosine) {
             return Err(ExportError::Parity {
                 output: total.output.clone(),
-                max_abs,
-                limit,
+                max_abs: worst.difference,
+                limit: worst.limit,
                 min_cosine: cosine,
                 min_allowed: tolerance.min_cosine,
-                batch,
+                sizes,
                 seed: seeds.get(row).or(seeds.first()).cloned().unwrap_or_default(),
                 first: None,
             });
@@ -255,33 +294,47 @@ fn compare_output(
     Ok(())
 }
 
-/// Largest absolute difference and cosine of two rows. A value that is not finite on either side is infinitely far; rows that
-/// are both (nearly) zero point the same way.
-fn distance(a: &[f64], b: &[f64]) -> (f64, f64) {
-    let (mut max_abs, mut dot, mut aa, mut bb) = (0.0f64, 0.0, 0.0, 0.0);
-    for (x, y) in a.iter().zip(b) {
-        if !x.is_finite() || !y.is_finite() {
-            return (f64::INFINITY, -1.0);
-        }
-        max_abs = max_abs.max((x - y).abs());
-        dot += x * y;
-        aa += x * x;
-        bb += y * y;
-    }
-    let lengths = (aa * bb).sqrt();
-    (max_abs, if lengths < 1e-12 { 1.0 } else { dot / lengths })
-}
-
 #[cfg(test)]
 mod tests {
+    use graph::DType;
+
     use super::*;
 
+    fn array(shape: &[usize], values: Vec<f64>) -> Array {
+        Array { dtype: DType::Float, shape: shape.to_vec(), values }
+    }
+
     #[test]
-    fn distances_are_told_apart() {
-        assert_eq!(distance(&[3.0, 4.0], &[3.0, 4.0]), (0.0, 1.0));
-        assert_eq!(distance(&[0.0], &[0.0]), (0.0, 1.0));
-        assert_eq!(distance(&[1.0, 0.0], &[0.0, 1.0]), (1.0, 0.0));
-        assert_eq!(distance(&[f64::NAN], &[f64::NAN]).0, f64::INFINITY);
-        assert_eq!(distance(&[f64::INFINITY], &[1.0]).0, f64::INFINITY);
+    fn outputs_of_another_number_shape_or_type_are_refused() {
+        let names = ["a".to_owned(), "b".to_owned()];
+        let one = || array(&[2], vec![1.0, 2.0]);
+        let refused = |found: &[Array], expected: &[Array]| {
+            same_form(&names, found, expected, &|| "batch 2".into()).unwrap_err().to_string()
+        };
+        same_form(&names, &[one(), one()], &[one(), one()], &|| String::new()).unwrap();
+        assert!(refused(&[one(), one()], &[one(), one(), one()]).contains("3 of 2 in Burn, at batch 2"));
+        assert!(refused(&[one(), array(&[1, 2], vec![1.0, 2.0])], &[one(), one()]).contains("`b` is Float [1, 2]"));
+        let double = Array { dtype: DType::Double, ..one() };
+        assert!(refused(&[double, one()], &[one(), one()]).contains("Double"));
+    }
+
+    #[test]
+    fn one_wrong_column_of_an_embedding_is_seen() {
+        let values: Vec<f64> = (0..3584).map(|column| f64::from(column % 97) / 97.0 - 0.5).collect();
+        let whole = array(&[1, 3584], values);
+        let stored = Sampled::new("embedding", &whole, FIRST_SAMPLES);
+        let (scale, tolerance) = (Scale::of(&[&whole]), Tolerance::default());
+        assert!(stored.compare(&whole, &scale, &tolerance).unwrap().share < 1e-2);
+        for column in 0..3584 {
+            let mut changed = whole.clone();
+            changed.values[column] += 0.01;
+            assert!(stored.compare(&changed, &scale, &tolerance).unwrap().share > 1.0, "column {column}");
+        }
+        let mut infinite = whole.clone();
+        infinite.values[7] = f64::NEG_INFINITY;
+        let stored = Sampled::new("embedding", &infinite, FIRST_SAMPLES);
+        assert_eq!(stored.values[7], None);
+        assert!(stored.compare(&infinite, &scale, &tolerance).unwrap().share < 1e-2);
+        assert!(stored.compare(&whole, &scale, &tolerance).unwrap_err().contains("finite at element 7"));
     }
 }

@@ -1,10 +1,11 @@
 //! Burn's arrays into ONNX Runtime and out of it.
 
 use burn::tensor::TensorData;
+use graph::DType;
 use graph::run::{Array, Session};
 
 use crate::error::ExportError;
-use crate::types::tensor;
+use crate::types::{dtype, tensor};
 
 /// Runs a session on named inputs and gives those outputs, in order.
 pub(crate) fn run(
@@ -22,5 +23,7 @@ pub(crate) fn run(
 
 /// Burn's array in the form of ONNX Runtime's outputs.
 pub(crate) fn array(data: &TensorData) -> Array {
-    Array { shape: data.shape().iter().copied().collect(), values: data.iter::<f64>().collect() }
+    // Only quantised tensors have no type; the capture device holds none.
+    let dtype = dtype(data.dtype()).unwrap_or(DType::Float);
+    Array { dtype, shape: data.shape().iter().copied().collect(), values: data.iter::<f64>().collect() }
 }

@@ -5,11 +5,12 @@ use contract::fill;
 use graph::DType;
 use serde::{Deserialize, Serialize};
 
-use crate::io::{Kind, SampleInput};
-use crate::model::{ExportedModel, ModelInput};
+use crate::coverage::Assignment;
+use crate::io::Values;
+use crate::model::ExportedModel;
 
-/// Kinds of float rows, in the order they are dealt. Blocks tell samples apart where noise pools to the same vector; the
-/// others reach what pictures seldom do: no input, flat input, the ends of the normalised range, single pixels.
+/// Kinds of float rows, in the order they are dealt. Blocks tell samples apart where noise pools to the same vector;
+/// the others reach what pictures seldom do: no input, flat input, the ends of the normalised range, single pixels.
 const KINDS: [&str; 9] =
     ["blocks16", "noise", "zeros", "blocks8", "constant", "ramp", "extremes", "sparse", "blocks32"];
 
@@ -29,7 +30,7 @@ pub enum Element {
 }
 
 /// An input that follows from names, so that it need not be stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Seeded {
     /// Name of the input.
     pub input: String,
@@ -41,6 +42,9 @@ pub struct Seeded {
     pub seeds: Vec<String>,
     /// Integers lie from the first to before the second.
     pub integers: [i64; 2],
+    /// Floats lie from the first to the second; absent where they are those of normalised pictures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floats: Option<[f32; 2]>,
 }
 
 /// Most elements of an input that a certificate may ask for.
@@ -66,7 +70,9 @@ impl Seeded {
         let data = if float {
             let mut values = Vec::with_capacity(count);
             for seed in &self.seeds {
-                values.extend(float_row(seed, row).ok_or_else(|| format!("seed `{seed}` is of no kind we know"))?);
+                values.extend(
+                    float_row(seed, row, self.floats).ok_or_else(|| format!("seed `{seed}` is of no kind we know"))?,
+                );
             }
             TensorData::new(values, self.shape.clone())
         } else {
@@ -94,52 +100,64 @@ pub(crate) struct Sampler {
 
 impl Sampler {
     /// An input of `shape` whose first axis has `rows` rows of their own, or which is one row.
-    pub(crate) fn draw(
-        &mut self,
-        name: &str,
-        input: &SampleInput,
-        dtype: DType,
-        rows: usize,
-        shape: Vec<usize>,
-    ) -> Seeded {
+    pub(crate) fn draw(&mut self, name: &str, values: Values, dtype: DType, rows: usize, shape: Vec<usize>) -> Seeded {
         let seeds = (0..rows).map(|_| {
             let number = self.dealt;
             self.dealt += 1;
-            let kind = if input.kind == Kind::Float { KINDS[number % KINDS.len()] } else { "integers" };
+            let kind = if matches!(values, Values::Floats(_)) { KINDS[number % KINDS.len()] } else { "integers" };
             format!("input.parity.{number}.{kind}")
         });
-        let element = match (input.kind, dtype) {
-            (Kind::Bool, _) => Element::Bool,
-            (Kind::Float, DType::Double) => Element::Float64,
-            (Kind::Float, _) => Element::Float32,
-            (Kind::Int, DType::Int32) => Element::Int32,
-            (Kind::Int, _) => Element::Int64,
+        let seeds = seeds.collect();
+        let element = match (values, dtype) {
+            (Values::Booleans, _) => Element::Bool,
+            (Values::Floats(_), DType::Double) => Element::Float64,
+            (Values::Floats(_), _) => Element::Float32,
+            (Values::Integers(_), DType::Int32) => Element::Int32,
+            (Values::Integers(_), _) => Element::Int64,
         };
-        Seeded { input: name.into(), element, shape, seeds: seeds.collect(), integers: input.integers }
+        let (integers, floats) = match values {
+            Values::Integers(range) => (range, None),
+            Values::Floats(range) => ([0, 2], range),
+            Values::Booleans => ([0, 2], None),
+        };
+        Seeded { input: name.into(), element, shape, seeds, integers, floats }
     }
 }
 
-/// The row called `name`; its kind is what follows the last dot.
-fn float_row(name: &str, row: &[usize]) -> Option<Vec<f32>> {
+/// The row called `name`; its kind is what follows the last dot. Without a range the values are those of normalised
+/// pictures.
+fn float_row(name: &str, row: &[usize], range: Option<[f32; 2]>) -> Option<Vec<f32>> {
     let (_, kind) = name.rsplit_once('.')?;
     let count: usize = row.iter().product();
+    let [low, high] = range.unwrap_or([-EXTREME, EXTREME]);
+    // From -1 to 1 into the range.
+    let placed = |share: f32| match range {
+        // In double precision the middle of a wide range is found.
+        Some([low, high]) => {
+            let (low, high) = (f64::from(low), f64::from(high));
+            (low + (high - low) * (f64::from(share) + 1.0) / 2.0).clamp(low, high) as f32
+        }
+        None => share,
+    };
     let noise = || fill::fill(name, &[count]);
+    let all = |values: Vec<f32>| values.into_iter().map(placed).collect();
+    let zero = 0.0f32.max(low).min(high);
     Some(match kind {
-        "zeros" => vec![0.0; count],
-        "constant" => vec![0.5; count],
-        "ramp" => (0..count).map(|i| 2.0 * (i as f32 / count.max(2) as f32) - 1.0).collect(),
-        "extremes" => noise().into_iter().map(|v| if v < 0.0 { -EXTREME } else { EXTREME }).collect(),
-        "sparse" => noise().into_iter().map(|v| if v > 0.98 { EXTREME } else { 0.0 }).collect(),
-        "noise" => noise(),
+        "zeros" => vec![zero; count],
+        "constant" => vec![placed(0.5); count],
+        "ramp" => all((0..count).map(|i| 2.0 * (i as f32 / count.max(2) as f32) - 1.0).collect()),
+        "extremes" => noise().into_iter().map(|v| if v < 0.0 { low } else { high }).collect(),
+        "sparse" => noise().into_iter().map(|v| if v > 0.98 { high } else { zero }).collect(),
+        "noise" => all(noise()),
         blocks => {
             let block = blocks.strip_prefix("blocks")?.parse::<usize>().ok()?.min(1024);
-            match row {
+            all(match row {
                 &[channels, height, width] => {
                     let block = (1..=block).rev().find(|b| height % b == 0 && width % b == 0).unwrap_or(1);
                     fill::blocks(name, [1, channels, height, width], block)
                 }
                 _ => noise(),
-            }
+            })
         }
     })
 }
@@ -151,35 +169,18 @@ pub(crate) fn arrays(drawn: &[Seeded]) -> Vec<(String, TensorData)> {
 }
 
 impl ExportedModel {
-    /// Names and values of an input of two rows, or of as many as the model takes: the same in every run.
+    /// Names and values of a small input: of two rows, or of as many as the model takes. The same in every run.
     pub fn two_rows(&self) -> Vec<(String, TensorData)> {
-        let batch = if self.batch_symbol().is_some() { 2 } else { self.fixed_batch() };
-        arrays(&self.sample(&mut Sampler::default(), batch, 0))
+        arrays(&self.sample(&mut Sampler::default(), &self.recipe().coverage.recorded()[0]))
     }
 
-    /// Shape of an input at a batch size; other symbols take the sizes they were recorded at and one more, in turn.
-    pub(super) fn input_shape(&self, input: &ModelInput, batch: usize, run: usize) -> Vec<usize> {
-        let batch_symbol = self.batch_symbol();
-        let sizes: Vec<usize> = self
-            .recipe()
-            .plan
-            .symbols
-            .iter()
-            .zip((0..).map(|index| self.recipe().plan.compared(index)))
-            .map(|(symbol, sizes)| match Some(symbol.as_str()) == batch_symbol {
-                true => batch,
-                false => sizes[run % sizes.len()],
-            })
-            .collect();
-        self.recipe().plan.shape(&input.axes, &sizes)
-    }
-
-    /// Inputs for one comparison.
-    pub(crate) fn sample(&self, sampler: &mut Sampler, batch: usize, run: usize) -> Vec<Seeded> {
+    /// Inputs for one comparison, at these sizes of the symbols.
+    pub(crate) fn sample(&self, sampler: &mut Sampler, sizes: &Assignment) -> Vec<Seeded> {
+        let batch = self.recipe().inputs.first().and_then(|input| input.axes.first());
         let drawn = self.recipe().inputs.iter().map(|input| {
-            let dims = self.input_shape(input, batch, run);
-            let rows = if dims.first() == Some(&batch) { batch } else { 1 };
-            sampler.draw(&input.name, &input.sample, input.dtype, rows, dims)
+            let dims = self.recipe().coverage.shape(&input.axes, sizes);
+            let rows = if batch.is_some() && input.axes.first() == batch { dims[0] } else { 1 };
+            sampler.draw(&input.name, input.values, input.dtype, rows, dims)
         });
         drawn.collect()
     }
@@ -190,8 +191,7 @@ mod tests {
     use super::*;
 
     fn pictures() -> Seeded {
-        let input = SampleInput { kind: Kind::Float, integers: [0, 2] };
-        Sampler::default().draw("x", &input, DType::Float, 9, vec![9, 3, 32, 32])
+        Sampler::default().draw("x", Values::Floats(None), DType::Float, 9, vec![9, 3, 32, 32])
     }
 
     #[test]
@@ -205,6 +205,16 @@ mod tests {
         for (index, row) in rows.iter().enumerate() {
             assert!(row.iter().all(|value| value.is_finite()), "{}", drawn.seeds[index]);
             assert!(rows[..index].iter().all(|other| other != row), "{}", drawn.seeds[index]);
+        }
+    }
+
+    #[test]
+    fn a_declared_range_is_filled_to_both_ends() {
+        for range in [[-90.0, 90.0], [0.0, 255.0], [5.0, 6.0], [f32::MIN, f32::MAX]] {
+            let drawn = Sampler::default().draw("pose", Values::Floats(Some(range)), DType::Float, 18, vec![18, 3]);
+            let values: Vec<f32> = drawn.data().unwrap().iter().collect();
+            assert!(values.iter().all(|value| (range[0]..=range[1]).contains(value)), "{range:?}: {values:?}");
+            assert!(range.iter().all(|end| values.contains(end)), "{range:?}: {values:?}");
         }
     }
 

@@ -1,30 +1,8 @@
-//! At which sizes a module is recorded, and what the numbers seen there are in terms of the symbols.
+//! What the numbers seen in the recordings are in terms of the symbols.
 
-use contract::Axis;
 use graph::{Dim, Formula};
 
-/// The sizes that symbols had in one recording, in the order of [`Plan::symbols`].
-pub(crate) type Sizes = Vec<usize>;
-
-/// Which sizes are recorded: a base, for each symbol two more with only that symbol changed, and some where all change.
-#[derive(Debug, Clone)]
-pub(crate) struct Plan {
-    /// Symbols of all inputs, in order of appearance.
-    pub symbols: Vec<String>,
-    /// Three sizes per symbol.
-    pub choices: Vec<[usize; 3]>,
-    /// Whether the module may be asked for other sizes of a symbol: the user did not say which it takes.
-    pub open: Vec<bool>,
-    /// Recordings with all symbols changed: they tell sums from products and, at odd sizes, ways to round apart.
-    pub joint: Vec<Sizes>,
-}
-
-/// Sizes that leave different remainders, also as sums of two: neighbours, and second and third neighbours, are odd together
-/// in one of two rounds.
-const ODD_SIZES: [usize; 4] = [77, 118, 93, 123];
-
-/// Another, to compare at.
-const UNSEEN_SIZE: usize = 101;
+use crate::coverage::Coverage;
 
 /// What a number of the recordings is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,83 +22,14 @@ impl From<Formula> for Fit {
     }
 }
 
-impl Plan {
-    /// All recordings, the base first.
-    pub(crate) fn runs(&self) -> Vec<Sizes> {
-        let base: Sizes = self.choices.iter().map(|choice| choice[0]).collect();
-        let mut runs = vec![base.clone()];
-        for (symbol, choice) in self.choices.iter().enumerate() {
-            for &size in &choice[1..] {
-                let mut sizes = base.clone();
-                sizes[symbol] = size;
-                runs.push(sizes);
-            }
-        }
-        runs.extend(self.joint.iter().cloned());
-        runs
-    }
-
-    /// The sizes of an input's axes when the symbols have `sizes`.
-    pub(crate) fn shape(&self, axes: &[Axis], sizes: &[usize]) -> Vec<usize> {
-        let size = |axis: &Axis| match axis {
-            Axis::Size(size) => *size,
-            Axis::Symbol(symbol) => self
-                .symbols
-                .iter()
-                .position(|known| known == symbol)
-                .and_then(|index| sizes.get(index))
-                .copied()
-                .unwrap_or(1),
-        };
-        axes.iter().map(size).collect()
-    }
-
-    /// Recordings with all symbols changed, odd where the user left the sizes open: to be tried first.
-    pub(crate) fn odd(&self) -> Vec<Sizes> {
-        if !self.open.contains(&true) {
-            return vec![];
-        }
-        let pick = |round: usize| {
-            self.choices.iter().zip(&self.open).enumerate().map(move |(index, (choice, &open))| {
-                if open { ODD_SIZES[(index + round) % 4] } else { choice[1 + (index + round) % 2] }
-            })
-        };
-        vec![pick(0).collect(), pick(1).collect()]
-    }
-
-    /// The same at sizes that the module is known to take.
-    pub(crate) fn even(&self) -> Vec<Sizes> {
-        if self.symbols.len() < 2 {
-            return vec![];
-        }
-        let pick = |round: usize| {
-            self.choices.iter().enumerate().map(move |(index, choice)| choice[1 + (index + round) % 2]).collect()
-        };
-        vec![pick(0), pick(1)]
-    }
-
-    /// Sizes of a symbol to compare at: those recorded, and one that was not.
-    pub(crate) fn compared(&self, symbol: usize) -> Vec<usize> {
-        let Some(choice) = self.choices.get(symbol) else { return vec![] };
-        let mut sizes = choice.to_vec();
-        let [low, high] = [choice.iter().min(), choice.iter().max()].map(|size| size.copied().unwrap_or(0));
-        // What divides the sizes divides this one too.
-        let double = 2 * low;
-        if self.joint.iter().any(|run| ODD_SIZES.contains(&run[symbol])) {
-            sizes.push(UNSEEN_SIZE);
-        } else if double < high && !choice.contains(&double) {
-            sizes.push(double);
-        }
-        sizes
-    }
-
+impl Coverage {
     /// What a formula is in each recording.
     pub(crate) fn evaluate(&self, formula: &Formula) -> Option<Vec<i64>> {
-        self.runs()
+        self.recorded()
             .iter()
             .map(|sizes| {
                 let size = |name: &str| {
-                    let index = self.symbols.iter().position(|symbol| symbol == name)?;
+                    let index = self.symbols.iter().position(|symbol| symbol.name == name)?;
                     i64::try_from(*sizes.get(index)?).ok()
                 };
                 formula.evaluate(&size)
@@ -152,15 +61,15 @@ impl Plan {
 
     /// `floor((n·symbol + b) / d)`, the smallest divisor that fits.
     fn quotient(&self, symbol: usize, numbers: &[i64]) -> Option<Formula> {
-        let runs = self.runs();
+        let runs = self.recorded();
         let points: Vec<(i64, i64)> = runs.iter().zip(numbers).map(|(run, &y)| (run[symbol] as i64, y)).collect();
-        let x = Formula::symbol(&self.symbols[symbol]);
+        let x = Formula::symbol(&self.symbols[symbol].name);
         floor_line(&x, &points)
     }
 
     /// `α + β·a + γ·b + δ·a·b`, from the base, one step along each symbol, and one along both.
     fn bilinear(&self, [a, b]: [usize; 2], numbers: &[i64]) -> Option<Formula> {
-        let runs = self.runs();
+        let runs = self.recorded();
         let base = numbers[0];
         let at = |run: usize, symbol: usize| runs[run][symbol] as i64;
         let slope = |symbol: usize| {
@@ -177,7 +86,7 @@ impl Plan {
         let delta = curved / (da * db);
         let (beta, gamma) = (slope_a - delta * at(0, b), slope_b - delta * at(0, a));
         let alpha = base - beta * at(0, a) - gamma * at(0, b) - delta * at(0, a) * at(0, b);
-        let (a, b) = (Formula::symbol(&self.symbols[a]), Formula::symbol(&self.symbols[b]));
+        let (a, b) = (Formula::symbol(&self.symbols[a].name), Formula::symbol(&self.symbols[b].name));
         let scaled = |formula: &Formula, factor: i64| formula.times(&Formula::constant(factor));
         let linear = scaled(&a, beta)?.plus(&scaled(&b, gamma)?)?.plus(&Formula::constant(alpha))?;
         linear.plus(&scaled(&a.times(&b)?, delta)?)
@@ -188,8 +97,8 @@ impl Plan {
         let mut formula = Formula::constant(1);
         let mut size = 1i64;
         for &symbol in symbols {
-            formula = formula.times(&Formula::symbol(&self.symbols[symbol]))?;
-            size = size.checked_mul(self.choices[symbol][0] as i64)?;
+            formula = formula.times(&Formula::symbol(&self.symbols[symbol].name))?;
+            size = size.checked_mul(self.symbols[symbol].recorded[0] as i64)?;
         }
         if size == 0 || base % size != 0 {
             return None;
@@ -246,22 +155,18 @@ pub(super) fn floor_line(x: &Formula, points: &[(i64, i64)]) -> Option<Formula> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::coverage::Symbol;
 
-    fn plan(symbols: &[&str]) -> Plan {
-        let choices = [[2, 3, 5], [64, 96, 160], [64, 96, 160]];
-        let count = symbols.len();
-        let mut plan = Plan {
-            symbols: symbols.iter().map(|s| (*s).to_owned()).collect(),
-            choices: choices[..count].to_vec(),
-            open: [false, true, true][..count].to_vec(),
-            joint: vec![],
-        };
-        plan.joint = plan.odd();
-        plan
+    fn plan(symbols: &[&str]) -> Coverage {
+        let symbols = symbols.iter().map(|name| Symbol::new(name, *name == "batch", None, None).unwrap());
+        let mut coverage = Coverage::new(symbols.collect());
+        let [odd, even] = coverage.joint();
+        coverage.more = if odd.is_empty() { even } else { odd };
+        coverage
     }
 
-    fn text(plan: &Plan, f: &dyn Fn(&[usize]) -> usize) -> String {
-        let numbers: Vec<i64> = plan.runs().iter().map(|run| f(run) as i64).collect();
+    fn text(plan: &Coverage, f: &dyn Fn(&[usize]) -> usize) -> String {
+        let numbers: Vec<i64> = plan.recorded().iter().map(|run| f(run) as i64).collect();
         plan.fit(&numbers).map_or_else(|| "none".into(), |formula| formula.to_string())
     }
 
@@ -288,7 +193,7 @@ mod tests {
         assert_eq!(text(&plan, &|s| s[1].max(70)), "none");
         // Where only multiples are taken, a share is whole.
         let mut multiples = plan.clone();
-        multiples.joint = multiples.even();
+        multiples.more = multiples.joint()[1].clone();
         assert_eq!(text(&multiples, &|s| s[1] / 32), "floor(height/32)");
         assert_eq!(text(&multiples, &|s| (s[1] + 32) / 64), "none");
     }
@@ -303,15 +208,7 @@ mod tests {
         assert_eq!(text(&plan, &|s| s[1] * s[2] / 3), "none");
         // Rounded one way or the other, a sum is odd in some recording.
         for (one, other) in [(0, 1), (0, 2), (1, 2)] {
-            assert!(plan.runs().iter().any(|run| (run[one] + run[other]) % 2 == 1));
+            assert!(plan.recorded().iter().any(|run| (run[one] + run[other]) % 2 == 1));
         }
-    }
-
-    #[test]
-    fn what_is_compared_was_not_all_recorded() {
-        let mut plan = plan(&["batch", "height"]);
-        assert_eq!(plan.compared(1), [64, 96, 160, UNSEEN_SIZE]);
-        plan.joint = plan.even();
-        assert_eq!(plan.compared(1), [64, 96, 160, 128]);
     }
 }

@@ -1,0 +1,136 @@
+//! Hash of what a network computes: which operations with which numbers, on which parameters, and how they are wired.
+
+use std::collections::{HashMap, HashSet};
+
+use burn::backend::ir::{OperationIr, TensorId};
+use burn::tensor::TensorData;
+use contract::Axis;
+use serde_json::Value as Json;
+use sha2::{Digest, Sha256};
+
+use crate::capture::Trace;
+use crate::error::ExportError;
+use crate::model::ExportedModel;
+use crate::panics::quietly;
+use crate::resolve::name;
+
+/// Rows of the recording that is hashed, whatever batch the model is for.
+const ROWS: usize = 2;
+
+impl ExportedModel {
+    /// SHA-256, in hexadecimal, of what the network computes for the output called `output`. Neither the operator
+    /// set, nor the size of a batch, passes, names or other outputs change it; parameters, strides, activations and
+    /// wiring do.
+    ///
+    /// # Errors
+    /// If there is no such output, or the module cannot be recorded again.
+    pub fn network_sha256(&self, output: &str) -> Result<String, ExportError> {
+        let names = self.output_names();
+        let index = names.iter().position(|name| name == output);
+        let index =
+            index.ok_or_else(|| ExportError::Contract { problem: format!("no output is called `{output}`") })?;
+        let trace = self.record_rows()?;
+        Ok(fingerprint(&trace, trace.outputs[index]))
+    }
+
+    /// A recording of two rows, or of as many as the module takes.
+    fn record_rows(&self) -> Result<Trace, ExportError> {
+        let recipe = self.recipe();
+        let sizes = recipe.coverage.at_batch(self.batch_symbol(), ROWS);
+        let batch = recipe.inputs.first().and_then(|input| input.axes.first());
+        let inputs = |rows: Option<usize>| -> Vec<TensorData> {
+            let blank = recipe.inputs.iter().map(|input| {
+                let mut shape = recipe.coverage.shape(&input.axes, &sizes);
+                if let (Some(rows), Some(size)) = (rows, shape.first_mut())
+                    && input.axes.first() == batch
+                {
+                    *size = rows;
+                }
+                input.values.blank(shape)
+            });
+            blank.collect()
+        };
+        // A model for a fixed batch is of a module that may take others.
+        if let Some(Axis::Size(_)) = batch
+            && !cfg!(panic = "abort")
+            && let Ok(trace) = quietly(|| self.subject().record(&inputs(Some(ROWS))))
+        {
+            return Ok(trace);
+        }
+        self.subject().record(&inputs(None))
+    }
+}
+
+/// Hash of all that `output` follows from.
+fn fingerprint(trace: &Trace, output: TensorId) -> String {
+    let live = live(trace, output);
+    let mut wires: HashMap<TensorId, String> = HashMap::new();
+    for (index, id) in trace.inputs.iter().enumerate() {
+        wires.insert(*id, format!("input {index}"));
+    }
+    let constant = |id: &TensorId| -> String {
+        let Some(data) = trace.values.get(id) else { return "unknown".into() };
+        let mut hash = Sha256::new();
+        hash.update(format!("{:?} {:?}\n", data.dtype(), data.shape().iter().collect::<Vec<_>>()));
+        hash.update(data.as_bytes());
+        hex::encode(hash.finalize())
+    };
+    let mut hash = Sha256::new();
+    let live = trace.operations.iter().zip(live).filter(|(_, live)| *live);
+    for (number, (operation, _)) in live.enumerate() {
+        for tensor in operation.inputs() {
+            wires.entry(tensor.id).or_insert_with(|| constant(&tensor.id));
+        }
+        for (place, tensor) in operation.outputs().enumerate() {
+            wires.insert(tensor.id, format!("operation {number}, output {place}"));
+        }
+        let tensors = operation.nodes();
+        let mut known: HashMap<Json, &str> = HashMap::new();
+        for tensor in tensors {
+            let id = serde_json::to_value(tensor.id).unwrap_or_default();
+            known.insert(id, wires.get(&tensor.id).map_or("unknown", String::as_str));
+        }
+        let mut json = serde_json::to_value(operation).unwrap_or_default();
+        canonical(&mut json, &known);
+        hash.update(format!("{} {json}\n", name(operation)));
+    }
+    let output = wires.get(&output).cloned().unwrap_or_else(|| constant(&output));
+    hash.update(output);
+    hex::encode(hash.finalize())
+}
+
+/// Which operations `output` follows from.
+fn live(trace: &Trace, output: TensorId) -> Vec<bool> {
+    let mut needed: HashSet<TensorId> = [output].into();
+    let mut live: Vec<bool> = trace
+        .operations
+        .iter()
+        .rev()
+        .map(|operation: &OperationIr| {
+            let live = operation.outputs().any(|tensor| needed.contains(&tensor.id));
+            if live {
+                needed.extend(operation.inputs().map(|tensor| tensor.id));
+            }
+            live
+        })
+        .collect();
+    live.reverse();
+    live
+}
+
+/// Tensors by what they come from instead of the numbers they had in one recording, without their lifetime.
+fn canonical(json: &mut Json, wires: &HashMap<Json, &str>) {
+    match json {
+        Json::Object(fields) => {
+            if fields.contains_key("id") && fields.contains_key("shape") && fields.contains_key("status") {
+                fields.remove("status");
+                if let Some(id) = fields.get_mut("id") {
+                    *id = Json::from(wires.get(id).copied().unwrap_or("unknown"));
+                }
+            }
+            fields.values_mut().for_each(|value| canonical(value, wires));
+        }
+        Json::Array(items) => items.iter_mut().for_each(|value| canonical(value, wires)),
+        _ => {}
+    }
+}

@@ -1,0 +1,254 @@
+//! How far two arrays may be apart, element by element.
+
+use graph::DType;
+use graph::run::Array;
+use serde::{Deserialize, Serialize};
+
+/// How far ONNX Runtime and Burn may be apart. Integers and booleans must be equal; NaN and infinities must be the
+/// same on both sides. A float may be off by `channel` times the root mean square of its channel, plus `relative`
+/// times its own size.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Tolerance {
+    /// Share of the root mean square of the element's channel over all runs of a batch size. Channels are counted
+    /// along the second and along the last axis; the smaller one counts.
+    pub channel: f64,
+    /// Share of the element's own absolute value.
+    pub relative: f64,
+    /// Share of the root mean square of the whole output: what is allowed in channels that are nearly zero.
+    pub floor: f64,
+    /// Smallest cosine of any row.
+    pub min_cosine: f64,
+}
+
+impl Default for Tolerance {
+    /// What single precision gives for networks of some hundred layers with room to spare, and what a wrong weight
+    /// exceeds. Group and instance norms need the most: on a flat picture of 157×160 they divide by the deviation of
+    /// a nearly constant map, whose sum Burn and ONNX Runtime round differently, and are apart by 1.3e-4 of their
+    /// channel.
+    fn default() -> Self {
+        Self { channel: 3e-4, relative: 1e-4, floor: 1e-6, min_cosine: 0.999_999 }
+    }
+}
+
+impl Tolerance {
+    /// The stricter of two, number by number.
+    pub(crate) fn capped(self, cap: Self) -> Self {
+        // Not `min`, which prefers a number to NaN: what is not a number allows nothing.
+        let least = |own: f64, cap: f64| if own < cap { own.max(0.0) } else { cap };
+        Self {
+            channel: least(self.channel, cap.channel),
+            relative: least(self.relative, cap.relative),
+            floor: least(self.floor, cap.floor),
+            min_cosine: if self.min_cosine > cap.min_cosine { self.min_cosine } else { cap.min_cosine },
+        }
+    }
+}
+
+/// What values of an output are measured against, from all arrays that it gave at one batch size.
+#[derive(Debug)]
+pub(crate) struct Scale {
+    /// Root mean square of all values.
+    whole: f64,
+    /// Root mean squares along an axis, by index.
+    channels: Vec<(usize, Vec<f64>)>,
+}
+
+impl Scale {
+    /// From arrays of one rank; axes whose size changes from one to the next have no channels.
+    pub(crate) fn of(arrays: &[&Array]) -> Self {
+        let rank = arrays.first().map_or(0, |array| array.shape.len());
+        let mut axes = vec![1, rank.saturating_sub(1)];
+        axes.dedup();
+        let size = |axis: usize| {
+            let size = *arrays.first()?.shape.get(axis)?;
+            arrays.iter().all(|array| array.shape.get(axis) == Some(&size)).then_some(size)
+        };
+        let fixed = axes.into_iter().filter(|&axis| axis > 0).filter_map(|axis| Some((axis, size(axis)?)));
+        let mut channels: Vec<(usize, Vec<f64>)> = vec![];
+        for (axis, size) in fixed {
+            let mut sums = vec![(0.0, 0usize); size];
+            for array in arrays {
+                let inner = inner(&array.shape, axis);
+                for (index, value) in array.values.iter().enumerate().filter(|(_, value)| value.is_finite()) {
+                    let (sum, count) = &mut sums[index / inner % size];
+                    *sum += value * value;
+                    *count += 1;
+                }
+            }
+            channels.push((axis, sums.into_iter().map(|(sum, count)| (sum / count.max(1) as f64).sqrt()).collect()));
+        }
+        let finite = || arrays.iter().flat_map(|array| &array.values).filter(|value| value.is_finite());
+        let whole = (finite().map(|value| value * value).sum::<f64>() / finite().count().max(1) as f64).sqrt();
+        Self { whole, channels }
+    }
+
+    /// What the element at `index` of an array of `shape`, which should be `expected`, may be off by.
+    pub(crate) fn limit(&self, index: usize, shape: &[usize], expected: f64, tolerance: &Tolerance) -> f64 {
+        let channel = self
+            .channels
+            .iter()
+            .filter_map(|(axis, channels)| channels.get(index / inner(shape, *axis) % channels.len().max(1)).copied());
+        let channel = channel.fold(self.whole, f64::min);
+        // The precision that floats have where they are smallest.
+        let least = f64::from(f32::MIN_POSITIVE);
+        tolerance.channel * channel + tolerance.relative * expected.abs() + tolerance.floor * self.whole + least
+    }
+}
+
+/// Elements from one index of an axis to the next.
+fn inner(shape: &[usize], axis: usize) -> usize {
+    shape.iter().skip(axis + 1).product::<usize>().max(1)
+}
+
+/// What was found worst.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Worst {
+    /// Largest difference; infinite where only one side is finite.
+    pub difference: f64,
+    /// What is allowed where the difference is the largest share of what is allowed.
+    pub limit: f64,
+    /// That share; above 1 the arrays are apart.
+    pub share: f64,
+}
+
+/// Whether types are the same, as far as Burn says: its devices store integers without a type of their own in 32 or
+/// 64 bits.
+pub(crate) fn same_type(a: DType, b: DType) -> bool {
+    let free = |dtype: DType| matches!(dtype, DType::Int32 | DType::Int64);
+    a == b || (free(a) && free(b))
+}
+
+/// Difference of two values: none where they are the same, be it NaN or an infinity.
+pub(crate) fn apart(found: f64, expected: f64) -> f64 {
+    if found == expected || (found.is_nan() && expected.is_nan()) {
+        return 0.0;
+    }
+    let difference = (found - expected).abs();
+    if difference.is_nan() { f64::INFINITY } else { difference }
+}
+
+/// The worst of the elements that `indices` names, of arrays of one shape and type.
+pub(crate) fn worst(
+    found: &Array,
+    expected: impl Iterator<Item = (usize, f64)>,
+    scale: &Scale,
+    tolerance: &Tolerance,
+) -> Worst {
+    let mut worst = Worst { difference: 0.0, limit: 0.0, share: 0.0 };
+    for (index, expected) in expected {
+        let difference = apart(found.values.get(index).copied().unwrap_or(f64::NAN), expected);
+        let limit = if found.dtype.is_float() { scale.limit(index, &found.shape, expected, tolerance) } else { 0.0 };
+        let share = match difference {
+            0.0 => 0.0,
+            // Never NaN, which no comparison would see.
+            _ if limit > 0.0 && limit.is_finite() => difference / limit,
+            _ => f64::INFINITY,
+        };
+        worst.difference = worst.difference.max(difference);
+        if share > worst.share || (worst.share == 0.0 && limit > worst.limit) {
+            (worst.share, worst.limit) = (share, limit);
+        }
+    }
+    worst
+}
+
+/// Cosine of two rows, over the elements that are finite in both; rows that are both (nearly) zero point the same way.
+pub(crate) fn cosine(a: &[f64], b: &[f64]) -> f64 {
+    let (mut dot, mut aa, mut bb) = (0.0, 0.0, 0.0);
+    for (x, y) in a.iter().zip(b).filter(|(x, y)| x.is_finite() && y.is_finite()) {
+        dot += x * y;
+        aa += x * x;
+        bb += y * y;
+    }
+    let lengths = f64::sqrt(aa) * f64::sqrt(bb);
+    if lengths < 1e-12 { 1.0 } else { dot / lengths }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn array(dtype: DType, shape: &[usize], values: Vec<f64>) -> Array {
+        Array { dtype, shape: shape.to_vec(), values }
+    }
+
+    /// Share of what is allowed that `change` makes the worst element differ by.
+    fn share(array: &Array, change: impl Fn(usize, f64) -> f64) -> f64 {
+        let values = array.values.iter().enumerate().map(|(index, &value)| change(index, value)).collect();
+        let found = Array { values, ..array.clone() };
+        let expected = array.values.iter().copied().enumerate();
+        worst(&found, expected, &Scale::of(&[array]), &Tolerance::default()).share
+    }
+
+    /// Four boxes of pixels and two scores a row, along either axis.
+    fn detections(along_last: bool) -> Array {
+        let (rows, anchors) = (8, 50);
+        let value = |row: usize, anchor: usize, column: usize| match column {
+            4.. => 0.05 / (1 + (row + anchor * 3 + column) % 7) as f64,
+            _ => 640.0 * ((row * 31 + anchor * 17 + column * 7) % 100) as f64 / 100.0,
+        };
+        let mut values = vec![];
+        for row in 0..rows {
+            for index in 0..anchors * 6 {
+                let (anchor, column) =
+                    if along_last { (index / 6, index % 6) } else { (index % anchors, index / anchors) };
+                values.push(value(row, anchor, column));
+            }
+        }
+        array(DType::Float, &if along_last { [rows, anchors, 6] } else { [rows, 6, anchors] }, values)
+    }
+
+    #[test]
+    fn scores_that_are_all_zero_are_seen_beside_boxes_in_pixels() {
+        for along_last in [false, true] {
+            let whole = detections(along_last);
+            assert!(share(&whole, |_, value| if value <= 0.05 { 0.0 } else { value }) > 100.0);
+            assert!(share(&whole, |_, value| value * (1.0 + 1e-6)) < 0.1, "what rounding does");
+        }
+    }
+
+    #[test]
+    fn integers_and_booleans_are_exact() {
+        let indices = array(DType::Int64, &[2], vec![49_996.0, 3.0]);
+        assert_eq!(share(&indices, |index, value| if index == 0 { value + 4.0 } else { value }), f64::INFINITY);
+        assert_eq!(share(&indices, |_, value| value), 0.0);
+        let mask = array(DType::Bool, &[3], vec![0.0, 1.0, 1.0]);
+        assert_eq!(share(&mask, |index, value| if index == 2 { 0.0 } else { value }), f64::INFINITY);
+    }
+
+    #[test]
+    fn a_small_output_that_is_doubled_is_seen() {
+        let scores = array(DType::Float, &[8, 1], (1..9).map(|row| 1e-5 * f64::from(row)).collect());
+        assert!(share(&scores, |_, value| 2.0 * value) > 1000.0);
+        assert!(share(&scores, |_, value| value * (1.0 + 1e-6)) < 0.1);
+    }
+
+    #[test]
+    fn equal_nan_and_equal_infinities_agree() {
+        let masked = array(DType::Float, &[2, 2], vec![f64::NEG_INFINITY, 1.0, f64::NAN, 2.0]);
+        assert_eq!(share(&masked, |_, value| value), 0.0);
+        for other in [0.0, f64::INFINITY, -1e30] {
+            assert_eq!(share(&masked, |index, value| if index == 0 { other } else { value }), f64::INFINITY);
+            assert_eq!(share(&masked, |index, value| if index == 2 { other } else { value }), f64::INFINITY);
+            assert!(share(&masked, |index, value| if index == 1 { f64::NAN } else { value }) == f64::INFINITY);
+        }
+    }
+
+    #[test]
+    fn directions_are_told_apart() {
+        assert_eq!(cosine(&[3.0, 4.0], &[3.0, 4.0]), 1.0);
+        assert_eq!(cosine(&[0.0], &[0.0]), 1.0);
+        assert_eq!(cosine(&[1.0, 0.0], &[0.0, 1.0]), 0.0);
+        assert_eq!(cosine(&[1.0, f64::NAN], &[1.0, f64::NAN]), 1.0);
+        assert!(same_type(DType::Int32, DType::Int64) && !same_type(DType::Float, DType::Double));
+    }
+
+    #[test]
+    fn a_looser_tolerance_is_capped() {
+        let ours = Tolerance::default();
+        let loose = Tolerance { channel: 1e9, relative: f64::NAN, floor: 1.0, min_cosine: -1.0 };
+        assert_eq!(loose.capped(ours), ours);
+        let strict = Tolerance { channel: 1e-6, ..ours };
+        assert_eq!(strict.capped(ours), strict);
+    }
+}
