@@ -95,6 +95,7 @@ fn what_lies_among_pictures_is_said_and_strict_makes_a_loss_an_error() {
     assert!(answer.stderr.contains("1 .webp") && answer.stderr.contains("\\u{1b}[2J.webp"), "{}", answer.stderr);
     answer.done();
     let said = fixture.run(&format!("{embed} @strict --strict")).error(&["1 .webp", "2J.webp"]);
+    assert!(!said.contains("@eaDir"), "{said}");
     assert!(!said.contains('\u{1b}'), "an escape sequence reaches the terminal: {said:?}");
     assert!(!fixture.path("strict").exists());
 }

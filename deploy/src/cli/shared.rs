@@ -81,7 +81,7 @@ pub(super) fn list(
 pub(super) fn say_left_out(left_out: &LeftOut, said: &[String], strict: bool) -> Result<(), DeployError> {
     let warnings = left_out.warnings();
     if strict && left_out.is_loss() {
-        return Err(DatasetError::LeftOut { warning: warnings.join("; ") }.into());
+        return Err(DatasetError::LeftOut { warning: left_out.losses().join("; ") }.into());
     }
     warnings.iter().filter(|warning| !said.contains(warning)).for_each(|warning| terminal::warn(warning));
     Ok(())

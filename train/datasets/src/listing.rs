@@ -57,11 +57,21 @@ impl LeftOut {
 
     /// One sentence for each kind of file that is left out.
     pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.losses();
+        if !self.junk.is_empty() {
+            let why = "because systems and servers keep thumbnails and deleted files there";
+            warnings.push(counted(&self.junk, "folder", "folders", why));
+        }
+        if !self.hidden.is_empty() {
+            let why = "because they are hidden";
+            warnings.push(counted(&self.hidden, "file or folder", "files and folders", why));
+        }
+        warnings
+    }
+
+    /// The sentences about what [`LeftOut::is_loss`] counts.
+    pub fn losses(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        let counted = |paths: &[PathBuf], one: &str, many: &str, why: &str| {
-            let what = if paths.len() == 1 { format!("1 {one} is") } else { format!("{} {many} are", paths.len()) };
-            format!("{what} left out, {why}: {}", first(paths.iter().map(PathBuf::as_path)))
-        };
         if !self.unread.is_empty() {
             let mut endings = BTreeMap::<String, usize>::new();
             for path in &self.unread {
@@ -82,16 +92,13 @@ impl LeftOut {
         if self.unreadable.len() > NAMED {
             warnings.push(format!("{} folders in all cannot be read", self.unreadable.len()));
         }
-        if !self.junk.is_empty() {
-            let why = "because systems and servers keep thumbnails and deleted files there";
-            warnings.push(counted(&self.junk, "folder", "folders", why));
-        }
-        if !self.hidden.is_empty() {
-            let why = "because they are hidden";
-            warnings.push(counted(&self.hidden, "file or folder", "files and folders", why));
-        }
         warnings
     }
+}
+
+fn counted(paths: &[PathBuf], one: &str, many: &str, why: &str) -> String {
+    let what = if paths.len() == 1 { format!("1 {one} is") } else { format!("{} {many} are", paths.len()) };
+    format!("{what} left out, {why}: {}", first(paths.iter().map(PathBuf::as_path)))
 }
 
 /// The first few paths, in backticks.

@@ -45,7 +45,7 @@ const DROP_PATH: u64 = 0x6472_6f70_7061_7468;
 pub fn open(common: &Common, options: &PairOptions) -> Result<PairedDataset, TaskError> {
     let data = PairedDataset::open(Path::new(&common.datadir), options)?;
     if common.strict && data.left_out.is_loss() {
-        return Err(DatasetError::LeftOut { warning: data.left_out.warnings().join("; ") }.into());
+        return Err(DatasetError::LeftOut { warning: data.left_out.losses().join("; ") }.into());
     }
     for warning in data.warnings.iter().chain(&of_two_sizes(data.all())) {
         terminal::warn(warning);
