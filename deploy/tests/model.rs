@@ -132,7 +132,7 @@ fn weights_beside_a_model_are_those_it_was_written_with() {
     let mut damaged = bytes.clone();
     damaged[4] ^= 1;
     std::fs::write(&path, damaged).unwrap();
-    for line in ["inspect @in --skip-self-test", "embed @one.png -m @in -o @out --skip-self-test"] {
+    for line in ["inspect @in --skip-self-test", "embed @one.png -m @in -o @other --skip-self-test"] {
         fixture.run(line).error(&[&name, "is damaged or replaced", "copy both files again"]);
     }
     std::fs::write(&path, &bytes[1..]).unwrap();
