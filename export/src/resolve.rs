@@ -306,7 +306,7 @@ pub(crate) fn resolve(coverage: Coverage, traces: Vec<Trace>) -> Result<Resolved
     for other in traces {
         alignment.add(&base, &modules, &other)?;
     }
-    let Alignment { aligned, shapes, ramps, strict: _ } = alignment;
+    let Alignment { aligned, shapes, ramps, .. } = alignment;
     let runs = coverage.recorded().len();
     let mut known = Known::new(coverage);
     let mut dims: HashMap<TensorId, Vec<Dim>> = HashMap::new();

@@ -77,13 +77,13 @@ fn height_and_width_that_are_exchanged_are_seen() {
         .input("x", picture())
         .export(&net(), |_: &Net, x: Tensor<4>| {
             let [batch, _, height, width] = x.dims();
-            x.exp().reshape([batch, width, height])
+            x.exp().reshape([width, batch, height])
         })
         .unwrap();
     verified(&model);
     let operators = crate::operators(&model);
     let shape = model.graph_mut().nodes.iter_mut().find(|node| matches!(node.op, Op::Concat { .. }));
-    shape.unwrap_or_else(|| panic!("{operators:?}")).inputs.swap(1, 2);
+    shape.unwrap_or_else(|| panic!("{operators:?}")).inputs.swap(0, 2);
     fails(&model);
 }
 

@@ -162,7 +162,8 @@ pub fn nothing_scored(checkpoint: &Checkpoint) -> Option<String> {
     })
 }
 
-/// A command line without paths of the machine it ran on: of those that start at the root or at home the last part is left.
+/// A command line without paths of the machine it ran on: of those that start at the root or at home the last part is
+/// left.
 fn without_paths(command: &str) -> String {
     let part = |word: &str| {
         let start = word.find(['/', '~', '\\']).unwrap_or(word.len());

@@ -9,10 +9,11 @@ use graph::{Coordinates, DType, Dim, Formula, Op, Plain, ResizeMode, ValueId};
 use super::builder::{Lowered, Lowering, Reason, float_type};
 use super::weighted::{Weights, weighted};
 
-/// Burn `interpolate` -> ONNX `Resize` with sizes, or with factors where sizes would have to be computed for the batch alone
-/// (the attribute `axes` would spare that too, but not every runtime reads it). Burn's `Nearest` rounds
-/// `output index · (input size / output size)` down in double precision; where the single precision of runtimes may round to a
-/// neighbour, it is one `Gather` per axis. `NearestExact` looks at pixel centres. `Lanczos3` is one matrix product per axis.
+/// Burn `interpolate` -> ONNX `Resize` with sizes, or with factors where sizes would have to be computed for the
+/// batch alone (the attribute `axes` would spare that too, but not every runtime reads it). Burn's `Nearest` rounds
+/// `output index · (input size / output size)` down in double precision; where the single precision of runtimes may
+/// round to a neighbour, it is one `Gather` per axis. `NearestExact` looks at pixel centres. `Lanczos3` is one matrix
+/// product per axis.
 pub(super) fn interpolate(l: &mut Lowering, op: &InterpolateOpIr) -> Lowered {
     let align = op.options.align_corners;
     let corners = if align { Coordinates::AlignCorners } else { Coordinates::HalfPixel };
@@ -72,9 +73,9 @@ fn factor(from: &Dim, to: &Dim) -> Option<i64> {
     (1..=LARGEST_FACTOR).find(|&factor| from.times(&Formula::constant(factor)).as_ref() == Some(&to))
 }
 
-/// Whether double precision rounds multiples of `1 / factor` as exact arithmetic does, which ONNX Runtime's division by a whole
-/// number is: with 49, Burn takes pixel 0 for 49 · (1 / 49). What holds for the first multiple holds for all: the error is
-/// relative, and a power of two is where it shows first.
+/// Whether double precision rounds multiples of `1 / factor` as exact arithmetic does, which ONNX Runtime's division
+/// by a whole number is: with 49, Burn takes pixel 0 for 49 · (1 / 49). What holds for the first multiple holds for
+/// all: the error is relative, and a power of two is where it shows first.
 fn whole_factor_rounds_alike(factor: i64) -> bool {
     let factor = factor as f64;
     factor * (1.0 / factor) >= 1.0
@@ -99,15 +100,16 @@ impl Axis {
         self.nearest().into_iter().enumerate().all(|(at, pixel)| (at as f32 / scale) as usize == pixel)
     }
 
-    /// The factor between the sizes, if runtimes get the new size back from it, be it that they multiply in single or in double
-    /// precision.
+    /// The factor between the sizes, if runtimes get the new size back from it, be it that they multiply in single or
+    /// in double precision.
     fn scale(&self) -> Option<f64> {
         let scale = self.to as f32 / self.from as f32;
         let found = [(scale * self.from as f32) as usize, (f64::from(scale) * self.from as f64) as usize];
         (found == [self.to; 2]).then_some(scale.into())
     }
 
-    /// Burn's Lanczos weights of three lobes, a row for each new pixel: pixels outside are left out and the rest sums to 1.
+    /// Burn's Lanczos weights of three lobes, a row for each new pixel: pixels outside are left out and the rest sums
+    /// to 1.
     fn lanczos(&self, align_corners: bool) -> Vec<Vec<f64>> {
         let place = |at: usize| match align_corners {
             true => at as f64 * (self.from as f64 - 1.0) / self.to.saturating_sub(1).max(1) as f64,

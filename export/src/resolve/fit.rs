@@ -41,8 +41,8 @@ impl Coverage {
         self.evaluate(formula).as_deref() == Some(numbers)
     }
 
-    /// The numbers one quantity had in the recordings -> what it is in terms of the symbols alone. `None` if no rule of ours
-    /// fits all recordings.
+    /// The numbers one quantity had in the recordings -> what it is in terms of the symbols alone. `None` if no rule
+    /// of ours fits all recordings.
     pub(crate) fn fit(&self, numbers: &[i64]) -> Option<Formula> {
         let base = *numbers.first()?;
         if numbers.iter().all(|&number| number == base) {
@@ -113,8 +113,8 @@ const LARGEST_DIVISOR: i64 = 64;
 /// Fewest different points that show how something is rounded: fewer fit too many rules.
 const ROUNDED_POINTS: usize = 5;
 
-/// The rule through all points `(x, y)`: a line, a share `n·x / d` that is whole at every point, or, where there are enough
-/// points, `n·x / d` rounded down or up. The first that fits, in this order.
+/// The rule through all points `(x, y)`: a line, a share `n·x / d` that is whole at every point, or, where there are
+/// enough points, `n·x / d` rounded down or up. The first that fits, in this order.
 pub(super) fn floor_line(x: &Formula, points: &[(i64, i64)]) -> Option<Formula> {
     let &(x0, y0) = points.first()?;
     let &(x1, y1) = points.iter().max_by_key(|(x, _)| x.abs_diff(x0)).filter(|(x, _)| *x != x0)?;
