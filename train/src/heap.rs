@@ -12,12 +12,11 @@ pub fn keep() {
     use std::os::unix::process::CommandExt;
     use std::process::Command;
 
-    /// Never map a block by itself, never give the end of the heap back, and let it grow in steps of 256 MiB.
-    const SETTINGS: [(&str, &str); 3] = [
-        ("MALLOC_MMAP_THRESHOLD_", "1099511627776"),
-        ("MALLOC_TRIM_THRESHOLD_", "1099511627776"),
-        ("MALLOC_TOP_PAD_", "268435456"),
-    ];
+    /// Never map a block by itself, never give the end of the heap back, and let it grow in steps of 256 MiB. The number of
+    /// mapped blocks, not their threshold: glibc before 2.35 refuses a threshold above 32 MiB, and the other two settings would
+    /// then only switch off its own adaptive one.
+    const SETTINGS: [(&str, &str); 3] =
+        [("MALLOC_MMAP_MAX_", "0"), ("MALLOC_TRIM_THRESHOLD_", "1099511627776"), ("MALLOC_TOP_PAD_", "268435456")];
     let given = SETTINGS.iter().any(|(name, _)| env::var_os(name).is_some());
     let mut arguments = env::args_os();
     if let (false, Ok(program), Some(name)) = (given, env::current_exe(), arguments.next()) {

@@ -23,8 +23,8 @@ pub fn bench_step(args: &BenchStepArgs) -> anyhow::Result<ExitCode> {
         _ => reid::bench_step::step(args, &plain)?,
     };
     match args.format {
-        Format::Json => println!("{facts}"),
-        Format::Table => println!("{}", serde_json::to_string_pretty(&facts)?),
+        Format::Json => terminal::show!("{facts}")?,
+        Format::Table => terminal::show!("{}", serde_json::to_string_pretty(&facts)?)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -66,7 +66,7 @@ pub fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
         ..Record::default()
     };
     checkpoint::save_weights(&args.output, &StateDict::of(&net), &record)?;
-    println!("{}: {}, {report}", args.output.display(), network.model);
+    terminal::show!("{}: {}, {report}", args.output.display(), network.model)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -88,7 +88,7 @@ fn import_pair_network(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     config.check()?;
     let record = record(palmvein::FAMILY, &network, &config)?;
     checkpoint::save_weights(&args.output, &StateDict::of(&net), &record)?;
-    println!("{}: {network}, {report}", args.output.display());
+    terminal::show!("{}: {network}, {report}", args.output.display())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -106,7 +106,7 @@ fn import_branch(args: &ImportArgs, branch: Branch) -> anyhow::Result<ExitCode> 
     config.check()?;
     let record = record(palmvein::STAGE1_FAMILY, &network, &config)?;
     checkpoint::save_weights(&args.output, &StateDict::of(&net), &record)?;
-    println!("{}: {branch}, {report}", args.output.display());
+    terminal::show!("{}: {branch}, {report}", args.output.display())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -118,7 +118,7 @@ pub fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     }
     if let Some(folder) = &args.attention {
         let summaries = attention::draw(&checkpoint, args.data_dir.as_deref(), args.pairs, folder)?;
-        println!("{}", serde_json::to_string_pretty(&summaries)?);
+        terminal::show!("{}", serde_json::to_string_pretty(&summaries)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let weights = StateDict::read(&checkpoint.path)?;
@@ -126,16 +126,21 @@ pub fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let record = &checkpoint.record;
     if args.format == Format::Json {
         let facts = json!({ "path": checkpoint.path, "parameters": parameters, "record": record });
-        println!("{}", serde_json::to_string_pretty(&facts)?);
+        terminal::show!("{}", serde_json::to_string_pretty(&facts)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let tensors = weights.iter().count();
-    println!("{}\n  family      {}\n  network     {}", checkpoint.path.display(), record.family, record.network);
-    println!("  parameters  {parameters} in {tensors} tensors, running statistics counted as tensors only");
-    println!("  epoch       {} ({} steps)", record.epoch, record.steps);
-    println!("  dataset     {} {}", record.dataset, record.dataset_fingerprint);
-    println!("  metrics     {}", serde_json::to_string(&record.metrics)?);
-    println!("  resumable   {}", if record.state_sha256.is_some() { "yes" } else { "no, weights only" });
-    println!("  command     {}", record.command);
+    terminal::show!(
+        "{}\n  family      {}\n  network     {}",
+        checkpoint.path.display(),
+        record.family,
+        record.network
+    )?;
+    terminal::show!("  parameters  {parameters} in {tensors} tensors, running statistics counted as tensors only")?;
+    terminal::show!("  epoch       {} ({} steps)", record.epoch, record.steps)?;
+    terminal::show!("  dataset     {} {}", record.dataset, record.dataset_fingerprint)?;
+    terminal::show!("  metrics     {}", serde_json::to_string(&record.metrics)?)?;
+    terminal::show!("  resumable   {}", if record.state_sha256.is_some() { "yes" } else { "no, weights only" })?;
+    terminal::show!("  command     {}", record.command)?;
     Ok(ExitCode::SUCCESS)
 }

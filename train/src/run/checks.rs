@@ -26,6 +26,17 @@ pub enum ConfigError {
     },
 }
 
+/// What becomes of a setting that only the reference has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// It is the setting of this name.
+    Renamed(&'static str),
+    /// It does nothing here, for this reason, which is said.
+    Ignored(&'static str),
+    /// One of these values, in lower case, asks for nothing; any other is refused for this reason.
+    Only(&'static [&'static str], &'static str),
+}
+
 /// The error of a value out of range.
 pub(crate) fn range(flag: &'static str, value: impl ToString, allowed: impl Into<String>) -> ConfigError {
     ConfigError::Range { flag, value: value.to_string(), allowed: allowed.into() }

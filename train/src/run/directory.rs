@@ -1,12 +1,13 @@
 //! What every run shares, whatever its family: settings, directory, resuming, `run.json`, the last line.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use burn::tensor::Device;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::device;
 use crate::run::amp;
@@ -47,7 +48,8 @@ impl<S: Settings> Run<S> {
         let (config, origins) = resolve::<S>(flags, args.config.as_deref(), base)?;
         if args.print_config {
             for (key, value) in crate::run::settings::fields(&config) {
-                println!("{key:<24} {value:<32} {}", origins[&key].as_str().unwrap_or_default());
+                let value = value.to_string();
+                terminal::show!("{key:<24} {value:<32} {}", origins[&key].as_str().unwrap_or_default())?;
             }
             return Ok(None);
         }
@@ -90,7 +92,7 @@ impl<S: Settings> Run<S> {
         let asked = record.config.get("use_amp").and_then(serde_json::Value::as_bool).unwrap_or_default();
         let precision = amp::describe(asked, &self.device);
         if asked {
-            eprintln!("computing in {precision}");
+            terminal::tell!("computing in {precision}");
         }
         let run = json!({
             "command": record.command,
@@ -108,18 +110,21 @@ impl<S: Settings> Run<S> {
     }
 
     /// Says how the run ended: its directory on stdout, the best value of the metric that decides, or how to continue.
-    pub fn end(&self, outcome: Outcome, family: &str, metric: &str) -> ExitCode {
+    ///
+    /// # Errors
+    /// If stdout does not take it; the run is saved all the same.
+    pub fn end(&self, outcome: Outcome, family: &str, metric: &str) -> anyhow::Result<ExitCode> {
         match outcome {
             Outcome::Finished { best } => {
                 let best = best.map(|(value, epoch)| format!(", best {metric} {value:.4} after epoch {epoch}"));
-                println!("{}{}", self.dir.display(), best.unwrap_or_default());
-                ExitCode::SUCCESS
+                terminal::show!("{}{}", self.dir.display(), best.unwrap_or_default())?;
+                Ok(ExitCode::SUCCESS)
             }
             Outcome::Interrupted { checkpoint } => {
                 let dir = self.dir.display();
-                eprintln!("saved {}; continue with `train {family} --resume {dir}`", checkpoint.display());
+                terminal::tell!("saved {}; continue with `train {family} --resume {dir}`", checkpoint.display());
                 // What a shell expects of a program that Ctrl-C ended.
-                ExitCode::from(130)
+                Ok(ExitCode::from(130))
             }
         }
     }
@@ -129,13 +134,30 @@ impl<S: Settings> Run<S> {
 pub fn continues(checkpoint: &Checkpoint, new: &Record, epochs: usize) {
     let Record { epoch, step, dataset_fingerprint, .. } = &checkpoint.record;
     if *dataset_fingerprint != new.dataset_fingerprint {
-        eprintln!("warning: the dataset `{}` is not the one this run began with", new.dataset);
+        terminal::tell!("warning: the dataset `{}` is not the one this run began with", new.dataset);
     }
     let within = if *step > 0 { format!(" and {step} batches") } else { String::new() };
-    eprintln!("continuing {} after epoch {epoch}{within}", checkpoint.path.display());
-    if *epoch >= epochs {
-        eprintln!("warning: {epoch} epochs are done and --epochs is {epochs}: nothing is left to train");
+    terminal::tell!("continuing {} after epoch {epoch}{within}", checkpoint.path.display());
+    let changed = changed(&checkpoint.record.config, &new.config);
+    if !changed.is_empty() {
+        terminal::note(&format!(
+            "new from here on: {}; weights, the optimiser's state, finished epochs and history are kept",
+            changed.join(", ")
+        ));
     }
+    if *epoch >= epochs {
+        terminal::tell!("warning: {epoch} epochs are done and --epochs is {epochs}: nothing is left to train");
+    }
+}
+
+/// Settings whose values are not those of the checkpoint.
+fn changed(old: &Value, new: &Value) -> Vec<String> {
+    let (Value::Object(old), Value::Object(new)) = (old, new) else { return Vec::new() };
+    let differ = new.iter().filter_map(|(key, value)| {
+        let before = old.get(key).filter(|before| *before != value)?;
+        Some(format!("{key} {value} (was {before})"))
+    });
+    differ.collect()
 }
 
 /// A record of a run that begins now.
@@ -175,7 +197,39 @@ pub fn same(a: &Path, b: &Path) -> bool {
     whole(a) == whole(b)
 }
 
-/// How this program was called.
+/// How this program was called, for a shell to do it again.
 pub(crate) fn command_line() -> String {
-    std::env::args().collect::<Vec<_>>().join(" ")
+    quoted(std::env::args_os())
+}
+
+/// Words of a command line as a shell takes them.
+fn quoted(words: impl Iterator<Item = OsString>) -> String {
+    let words: Vec<String> = words.map(|word| word.to_string_lossy().into_owned()).collect();
+    // No word of a command line holds a NUL, the one thing that no quotes help.
+    shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_a_resumed_run_changes_are_told() {
+        let (old, new) = (json!({"lr": 0.1, "loss": "a", "gone": 1}), json!({"lr": 0.2, "loss": "a", "fresh": 2}));
+        assert_eq!(changed(&old, &new), ["lr 0.2 (was 0.1)"]);
+    }
+
+    #[test]
+    fn the_recorded_command_can_be_run_again() {
+        let words = ["train", "reid", "--datadir", "my data", "--save", "it's", "--loss", "0.5*Triplet+1*MSLoss"];
+        let line = quoted(words.iter().map(OsString::from));
+        assert_eq!(shlex::split(&line).unwrap(), words);
+        assert_eq!(quoted(["train", "eval", "runs/a"].into_iter().map(OsString::from)), "train eval runs/a");
+        #[cfg(unix)]
+        {
+            use std::os::unix::ffi::OsStringExt;
+            let line = quoted([OsString::from_vec(b"x\xff".to_vec())].into_iter());
+            assert_eq!(shlex::split(&line).unwrap(), ["x\u{fffd}"], "no panic");
+        }
+    }
 }

@@ -22,11 +22,11 @@ impl Format {
     /// Prints a result: its `table`, or the whole of it as JSON.
     ///
     /// # Errors
-    /// If it cannot be written as JSON.
-    pub fn print(self, result: &impl Serialize, table: impl FnOnce() -> String) -> serde_json::Result<()> {
+    /// If it cannot be written.
+    pub fn print(self, result: &impl Serialize, table: impl FnOnce() -> String) -> anyhow::Result<()> {
         match self {
-            Self::Json => println!("{}", serde_json::to_string_pretty(result)?),
-            Self::Table => print!("{}", table()),
+            Self::Json => terminal::show!("{}", serde_json::to_string_pretty(result)?)?,
+            Self::Table => terminal::show!("{}", table().trim_end())?,
         }
         Ok(())
     }
@@ -78,12 +78,12 @@ pub struct EvalArgs {
     /// Also report k-reciprocal re-ranking.
     #[arg(long, alias = "re-rank")]
     pub rerank: bool,
-    /// Pictures in a batch.
-    #[arg(long, value_name = "N", default_value_t = 32)]
-    pub batchtest: usize,
-    /// Threads that decode pictures.
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    pub n_thread: usize,
+    /// Pictures in a batch [default: 32].
+    #[arg(long, value_name = "N")]
+    pub batchtest: Option<usize>,
+    /// Threads that decode pictures [default: 2].
+    #[arg(long, value_name = "N")]
+    pub n_thread: Option<usize>,
     /// An unreadable picture is an error; otherwise it is left out and counted.
     #[arg(long)]
     pub strict: bool,
@@ -93,6 +93,81 @@ pub struct EvalArgs {
     /// Form of the results on stdout.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
+}
+
+/// Flags of `train eval` that only some families have, each with these.
+const EVAL_FLAGS: [(&str, &[&str]); 7] = [
+    ("dataset", &["reid"]),
+    ("train-identities", &["reid"]),
+    ("report", &["palmvein", "palmvein-branch", "controlnet"]),
+    ("rerank", &["reid"]),
+    ("batchtest", &["reid", "palmvein", "palmvein-branch"]),
+    ("n-thread", &["reid", "palmvein", "palmvein-branch", "controlnet"]),
+    ("strict", &["reid", "palmvein", "palmvein-branch"]),
+];
+
+/// A flag that a checkpoint's family does not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("--{flag} is for checkpoints of {}; this one is of the family `{family}`", families.join(", "))]
+pub struct ForeignFlag {
+    /// The flag.
+    pub flag: &'static str,
+    /// The families that have it.
+    pub families: &'static [&'static str],
+    /// The checkpoint's.
+    pub family: String,
+}
+
+impl EvalArgs {
+    /// Flags that were given and that not every family has.
+    fn given(&self) -> Vec<&'static str> {
+        let Self {
+            checkpoint: _,
+            datadir: _,
+            device: _,
+            format: _,
+            dataset,
+            train_identities,
+            report,
+            rerank,
+            batchtest,
+            n_thread,
+            strict,
+        } = self;
+        let given = [
+            ("dataset", dataset.is_some()),
+            ("train-identities", train_identities.is_some()),
+            ("report", report.is_some()),
+            ("rerank", *rerank),
+            ("batchtest", batchtest.is_some()),
+            ("n-thread", n_thread.is_some()),
+            ("strict", *strict),
+        ];
+        given.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag).collect()
+    }
+
+    /// Whether every flag that was given has an effect on checkpoints of `family`.
+    ///
+    /// # Errors
+    /// The first that has none.
+    pub fn fit(&self, family: &str) -> Result<(), ForeignFlag> {
+        let given = self.given();
+        let foreign = EVAL_FLAGS.iter().find(|(flag, families)| given.contains(flag) && !families.contains(&family));
+        match foreign {
+            Some((flag, families)) => Err(ForeignFlag { flag, families, family: family.to_owned() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Pictures in a batch.
+    pub fn batch(&self) -> usize {
+        self.batchtest.unwrap_or(32)
+    }
+
+    /// Threads that decode pictures.
+    pub fn threads(&self) -> usize {
+        self.n_thread.unwrap_or(2)
+    }
 }
 
 /// Flags of `train import`.
@@ -151,7 +226,7 @@ pub struct InspectArgs {
     #[arg(long, value_name = "DIR")]
     pub attention: Option<PathBuf>,
     /// Test pairs that --attention draws.
-    #[arg(long, value_name = "N", default_value_t = 8)]
+    #[arg(long, value_name = "N", default_value_t = 8, requires = "attention")]
     pub pairs: usize,
     /// Form of the results on stdout.
     #[arg(long, value_enum, default_value_t = Format::Table)]
@@ -210,5 +285,48 @@ pub(crate) fn boolean(text: &str) -> Result<bool, String> {
         "true" | "1" | "yes" | "on" => Ok(true),
         "false" | "0" | "no" | "off" => Ok(false),
         _ => Err("True or False is wanted".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn eval(more: &[&str]) -> EvalArgs {
+        let words = ["train", "eval", "run"].iter().chain(more);
+        let Command::Eval(args) = Cli::try_parse_from(words).unwrap().command else { unreachable!() };
+        args
+    }
+
+    /// Every flag is one of all families, or is refused by the families that do not have it.
+    #[test]
+    fn each_family_refuses_the_flags_of_others() {
+        let command = Cli::command();
+        let all = ["checkpoint", "datadir", "device", "format"];
+        let flags = command
+            .find_subcommand("eval")
+            .unwrap()
+            .get_arguments()
+            .filter(|arg| !all.contains(&arg.get_id().as_str()));
+        let mut walked = Vec::new();
+        for arg in flags {
+            let name = arg.get_long().unwrap();
+            let flag = format!("--{name}");
+            let args = if arg.get_action().takes_values() { eval(&[&flag, "3"]) } else { eval(&[&flag]) };
+            let (listed, families) = EVAL_FLAGS.iter().find(|(flag, _)| *flag == name).expect("every flag is listed");
+            for family in ["reid", "senet", "controlnet", "palmvein", "palmvein-branch"] {
+                let fits = args.fit(family);
+                assert_eq!(fits.is_ok(), families.contains(&family), "{flag} {family}");
+                if let Err(error) = fits {
+                    assert_eq!((error.flag, error.families), (*listed, *families));
+                }
+            }
+            walked.push(name);
+        }
+        assert_eq!(walked.len(), EVAL_FLAGS.len());
+        assert!(eval(&[]).fit("senet").is_ok());
     }
 }

@@ -1,5 +1,6 @@
 //! Flags as typed, laid over a file, laid over a checkpoint's settings, laid over the defaults.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -8,9 +9,10 @@ use serde_json::{Map, Value};
 
 use crate::families::controlnet::settings::ControlnetConfig;
 use crate::families::palmvein::{Stage1Config, Stage2Config};
+use crate::families::reid;
 use crate::families::reid::settings::ReidConfig;
 use crate::families::senet::settings::SenetConfig;
-use crate::run::checks::ConfigError;
+use crate::run::checks::{ConfigError, Effect};
 
 /// Settings of a family: plain data that owns its defaults.
 pub trait Settings: Default + Serialize + DeserializeOwned {
@@ -19,6 +21,15 @@ pub trait Settings: Default + Serialize + DeserializeOwned {
     /// # Errors
     /// The first that is not, with its flag.
     fn check(&self) -> Result<(), ConfigError>;
+
+    /// Settings that these settings leave without effect, each with what would use it. One that was given with another value
+    /// than its default is refused.
+    fn unused(&self) -> Vec<(&'static str, &'static str)> {
+        Vec::new()
+    }
+
+    /// Settings that only the reference has, and what becomes of them in its files and command lines.
+    const REFERENCE_ONLY: &'static [(&'static str, Effect)] = &[];
 }
 
 macro_rules! settings {
@@ -29,7 +40,19 @@ macro_rules! settings {
     };
 }
 
-settings!(ReidConfig, SenetConfig, ControlnetConfig, Stage1Config, Stage2Config);
+settings!(SenetConfig, ControlnetConfig, Stage1Config, Stage2Config);
+
+impl Settings for ReidConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        Self::check(self)
+    }
+
+    fn unused(&self) -> Vec<(&'static str, &'static str)> {
+        Self::unused(self)
+    }
+
+    const REFERENCE_ONLY: &'static [(&'static str, Effect)] = reid::settings::REFERENCE_ONLY;
+}
 
 /// Why settings cannot be put together.
 #[derive(Debug, thiserror::Error)]
@@ -59,9 +82,38 @@ pub enum SettingsError {
         /// What is wrong.
         problem: String,
     },
+    /// A setting was given that nothing uses.
+    #[error("{origin}: `{key}` has no effect here: it is for {user}")]
+    Unused {
+        /// Where it was given.
+        origin: String,
+        /// The setting.
+        key: String,
+        /// What uses it.
+        user: &'static str,
+    },
+    /// A setting was given twice in one place.
+    #[error("{origin}: `{key}` is given twice")]
+    Twice {
+        /// Where.
+        origin: String,
+        /// The setting.
+        key: String,
+    },
     /// A value out of range.
     #[error(transparent)]
     Config(#[from] ConfigError),
+}
+
+/// Origin of settings that a checkpoint holds.
+const CHECKPOINT: &str = "checkpoint";
+
+/// A value as people write it, in lower case where it is a word.
+fn word(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.to_lowercase(),
+        other => other.to_string(),
+    }
 }
 
 /// A setting's value and where it came from.
@@ -88,24 +140,47 @@ pub fn resolve<S: Settings>(
     let mut values = fields(&S::default());
     let mut origins: Origins = values.keys().map(|key| (key.clone(), "default".into())).collect();
     let mut lay = |layer: Map<String, Value>, origin: &str| {
+        let mut seen = BTreeSet::new();
         for (key, value) in layer {
-            // Settings files of the reference spell one key in capitals.
-            let key = if key == "nThread" { "n_thread".to_owned() } else { key.replace('-', "_") };
+            let mut key = key.replace('-', "_");
+            match S::REFERENCE_ONLY.iter().find(|(name, _)| *name == key).map(|(_, effect)| *effect) {
+                Some(Effect::Renamed(name)) => name.clone_into(&mut key),
+                Some(Effect::Ignored(reason)) => {
+                    // The next settings file may be of the reference as well: a checkpoint holds none of these.
+                    terminal::note(&format!("{origin}: `{key}` is ignored: {reason}"));
+                    continue;
+                }
+                Some(Effect::Only(nothing, reason)) => {
+                    if !value.is_null() && !nothing.contains(&word(&value).as_str()) {
+                        let problem = format!("`{key}` is {}: {reason}", word(&value));
+                        return Err(SettingsError::Value { origin: origin.to_owned(), problem });
+                    }
+                    continue;
+                }
+                None => {}
+            }
+            if !seen.insert(key.clone()) {
+                return Err(SettingsError::Twice { origin: origin.to_owned(), key });
+            }
             if !values.contains_key(&key) {
                 let mut known: Vec<_> = values.keys().map(String::as_str).collect();
                 known.sort_unstable();
                 let problem = format!("unknown setting `{key}`; known: {}", known.join(", "));
                 return Err(SettingsError::Value { origin: origin.to_owned(), problem });
             }
+            let given = word(&value);
             values.insert(key.clone(), value);
+            // Checked one by one, so that the message names the setting.
+            if let Err(error) = serde_json::from_value::<S>(Value::Object(values.clone())) {
+                let problem = format!("`{key}` is {given}: {error}");
+                return Err(SettingsError::Value { origin: origin.to_owned(), problem });
+            }
             origins.insert(key, origin.into());
         }
-        // Checked layer by layer, so that the message names the layer.
-        let check = serde_json::from_value::<S>(Value::Object(values.clone()));
-        check.map(drop).map_err(|error| SettingsError::Value { origin: origin.to_owned(), problem: error.to_string() })
+        Ok(())
     };
     if let Some(Value::Object(base)) = base {
-        lay(base.clone(), "checkpoint")?;
+        lay(base.clone(), CHECKPOINT)?;
     }
     if let Some(path) = file {
         lay(read(path)?, &path.display().to_string())?;
@@ -117,6 +192,21 @@ pub fn resolve<S: Settings>(
     lay(fields(flags).into_iter().filter(|(_, value)| !value.is_null()).collect(), "command line")?;
     let settings: S = serde_json::from_value(Value::Object(values)).expect("the last layer was checked");
     settings.check()?;
+    let (defaults, resolved) = (fields(&S::default()), fields(&settings));
+    for (key, user) in settings.unused() {
+        let origin = origins[key].as_str().unwrap_or_default();
+        if !["default", CHECKPOINT].contains(&origin) && resolved[key] != defaults[key] {
+            return Err(SettingsError::Unused { origin: origin.to_owned(), key: key.to_owned(), user });
+        }
+    }
+    let start = |settings: &Map<String, Value>| settings.get("pre_train").cloned().filter(|path| path != "");
+    if let Some(Value::Object(base)) = base
+        && start(&resolved).is_some()
+        && start(&resolved) != start(base)
+    {
+        let why = "a run that continues has the weights of its checkpoint";
+        return Err(ConfigError::Conflict { flag: "pre-train", other: "resume", why }.into());
+    }
     Ok((settings, origins))
 }
 
@@ -140,7 +230,12 @@ fn read(path: &Path) -> Result<Map<String, Value>, SettingsError> {
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
     let value: Value = match path.extension().and_then(|extension| extension.to_str()) {
         Some("toml") => toml::from_str(&text).map_err(|error| wrong(error.to_string()))?,
-        Some("yaml" | "yml") => serde_yaml_ng::from_str(&text).map_err(|error| wrong(error.to_string()))?,
+        Some("yaml" | "yml") => {
+            // Through YAML's own values, which refuse a key that is given twice.
+            let value: serde_yaml_ng::Value =
+                serde_yaml_ng::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+            serde_json::to_value(value).map_err(|error| wrong(error.to_string()))?
+        }
         other => return Err(wrong(format!("`.{}` is not `.yaml`, `.yml` or `.toml`", other.unwrap_or_default()))),
     };
     match value {
@@ -195,5 +290,110 @@ mod tests {
             let error = reid(&["--margin", number]).unwrap_err().to_string();
             assert!(error.contains("--margin is not a finite number"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_the_chosen_network_does_not_use_is_refused_by_name() {
+        let unused = |arguments: &[&str]| match reid(arguments) {
+            Err(SettingsError::Unused { key, user, .. }) => Some((key, user)),
+            Err(error) => panic!("{error}"),
+            Ok(_) => None,
+        };
+        let resnet50 = "the network ResNet50";
+        for (arguments, key, user) in [
+            (&["--model", "LMBN_n", "--bnneck"][..], "bnneck", resnet50),
+            (&["--model", "OSNet", "--drop-block"], "drop_block", resnet50),
+            (
+                &["--model", "ResNet50", "--feat-inference", "before"],
+                "feat_inference",
+                "the network ResNet50 with --bnneck",
+            ),
+            (&["--model", "ResNet50", "--h-ratio", "0.9"], "h_ratio", "the network ResNet50 with --drop-block"),
+            (
+                &["--model", "ResNet50", "--bnneck", "--feats", "64"],
+                "feats",
+                "networks without --bnneck, whose embedding has the map's channels",
+            ),
+            (&["--parts", "4"], "parts", "the network PCB, which is not built in"),
+            (&["--pcb_different_lr", "False"], "pcb_different_lr", "the network PCB, which is not built in"),
+            (&["--pool", "max"], "pool", "the network MGN, which is not built in"),
+            (&["--num_classes", "5"], "num_classes", "nothing: identities are counted from the training set"),
+            (&["--momentum", "0.5"], "momentum", "the optimisers SGD and RMSprop"),
+            (&["--nesterov", "--optimizer", "ADAMW"], "nesterov", "the optimiser SGD"),
+        ] {
+            let arguments: Vec<String> = arguments.iter().map(|word| respelled(word)).collect();
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            assert_eq!(unused(&arguments), Some((key.to_owned(), user)), "{arguments:?}");
+        }
+        // What asks for nothing is no reason to stop: scripts and files name every setting.
+        assert_eq!(unused(&["--bnneck", "False", "--parts", "6", "--pool", "avg", "--momentum", "0.9"]), None);
+        assert_eq!(unused(&["--model", "ResNet50", "--bnneck", "--feat-inference", "before"]), None);
+    }
+
+    fn respelled(word: &str) -> String {
+        if word.starts_with("--") { word.replace('_', "-") } else { word.to_owned() }
+    }
+
+    #[test]
+    fn the_references_own_settings_are_ignored_renamed_or_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.yaml");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            reid(&["--config", path.to_str().unwrap()])
+        };
+        let file = "T: 1\nact: relu\nnThread: 3\nnGPU: 1\nnep_name: x.ji/mcmp\nwandb: false\ntest_only: false\nload: ''\nreset: false\n";
+        assert_eq!(read(file).unwrap().0, ReidConfig { n_thread: 3, ..ReidConfig::default() });
+        for (text, word) in
+            [("activation_map: true", "not built in"), ("load: test", "--resume"), ("test_only: true", "--test-only")]
+        {
+            let error = read(text).unwrap_err();
+            assert!(matches!(&error, SettingsError::Value { problem, .. } if problem.contains(word)), "{error}");
+        }
+        assert_eq!(reid(&["--T", "2", "--act", "relu", "--nGPU", "1", "--wandb"]).unwrap().0, ReidConfig::default());
+    }
+
+    #[test]
+    fn a_setting_that_is_wrong_or_doubled_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            reid(&["--config", path.to_str().unwrap()]).unwrap_err()
+        };
+        for (name, text) in [
+            ("a.yaml", "epochs: 3\nlr: fast"),
+            ("a.yaml", "lr: .nan"),
+            ("a.yaml", "lr: yes"),
+            ("a.toml", "lr = \"fast\""),
+        ] {
+            let error = read(name, text);
+            assert!(
+                matches!(&error, SettingsError::Value { problem, .. } if problem.starts_with("`lr` is ")),
+                "{error}"
+            );
+        }
+        assert!(
+            matches!(read("a.yaml", "n_thread: 2\nnThread: 3"), SettingsError::Twice { key, .. } if key == "n_thread")
+        );
+        for (name, text) in [("a.yaml", "lr: 1\nlr: 2"), ("a.toml", "lr = 1\nlr = 2")] {
+            assert!(matches!(read(name, text), SettingsError::File { problem, .. } if problem.contains("lr")));
+        }
+    }
+
+    #[test]
+    fn a_run_that_continues_takes_no_other_weights() {
+        let Command::Reid(args) = Cli::try_parse_from(["train", "reid", "--pre-train", "b.pth"]).unwrap().command
+        else {
+            unreachable!()
+        };
+        let base =
+            |path: &str| serde_json::to_value(ReidConfig { pre_train: path.into(), ..ReidConfig::default() }).unwrap();
+        let error = resolve::<ReidConfig>(&*args, None, Some(&base("a.pth"))).unwrap_err();
+        assert!(matches!(
+            error,
+            SettingsError::Config(ConfigError::Conflict { flag: "pre-train", other: "resume", .. })
+        ));
+        resolve::<ReidConfig>(&*args, None, Some(&base("b.pth"))).unwrap();
     }
 }

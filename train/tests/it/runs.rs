@@ -287,8 +287,8 @@ fn freed_memory_is_kept_unless_the_environment_says_otherwise() {
     let seen = |given: &[(&str, &str)]| {
         let endless = ["bench-step", "--model", "OSNet_x0_25", "--height", "32", "--width", "32", "--steps", "1000000"];
         let mut running = command(folder.path(), &endless).envs(given.iter().copied()).spawn().unwrap();
-        // The program is started again within its first moments.
-        let (deadline, mut seen) = (Instant::now() + Duration::from_secs(2), Vec::new());
+        // The program is started again within its first moments, which are long on a busy machine.
+        let (deadline, mut seen) = (Instant::now() + Duration::from_secs(60), Vec::new());
         while seen.is_empty() && Instant::now() < deadline {
             let environment = std::fs::read(format!("/proc/{}/environ", running.id())).unwrap();
             let lines = environment.split(|byte| *byte == 0).map(|line| String::from_utf8_lossy(line).into_owned());
@@ -301,7 +301,7 @@ fn freed_memory_is_kept_unless_the_environment_says_otherwise() {
         seen
     };
     let names: Vec<String> = seen(&[]).iter().map(|line| line.split('=').next().unwrap().to_owned()).collect();
-    assert_eq!(names, ["MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_TRIM_THRESHOLD_"]);
+    assert_eq!(names, ["MALLOC_MMAP_MAX_", "MALLOC_TOP_PAD_", "MALLOC_TRIM_THRESHOLD_"]);
     assert_eq!(seen(&[("MALLOC_TOP_PAD_", "0")]), ["MALLOC_TOP_PAD_=0"]);
 }
 
@@ -325,5 +325,5 @@ fn osnet_runs_and_its_weights_are_imported() {
     train(at, &["eval", "again.safetensors", "--datadir", "data", "--device", "auto"]).ok();
     train(at, &["eval", "again.safetensors", "--datadir", "data", "--device", "gpu"])
         .refused(&["unknown device `gpu`"]);
-    train(at, &small(&["--nGPU", "2"])).refused(&["n-gpu", "2"]);
+    train(at, &small(&["--nGPU", "2"])).refused(&["nGPU", "2"]);
 }

@@ -54,7 +54,7 @@ pub fn train(mut args: ControlnetArgs) -> anyhow::Result<ExitCode> {
     let record = run::record(controlnet::FAMILY, &network, &config)?.on(&config.data_dir, task.fingerprint());
     let settings = controlnet::settings(&config, args.run.keep_checkpoints);
     let mut net = ControlNet::new(&network, config.seed, &device);
-    eprintln!("device {}", device::name(&device));
+    terminal::tell!("device {}", device::name(&device));
     if let Some(checkpoint) = &run.resumed {
         StateDict::load_file(&checkpoint.path, &mut net, &network.to_string(), Partial::Nothing)?;
         match begins_anew(checkpoint, &config)? {
@@ -66,7 +66,7 @@ pub fn train(mut args: ControlnetArgs) -> anyhow::Result<ExitCode> {
                         checkpoint.path.display()
                     );
                 }
-                eprintln!(
+                terminal::tell!(
                     "taking the weights of {} only, as it {why}: optimiser, learning rate, log and epochs begin anew",
                     checkpoint.path.display()
                 );
@@ -75,20 +75,20 @@ pub fn train(mut args: ControlnetArgs) -> anyhow::Result<ExitCode> {
             None => run::continues(checkpoint, &record, config.epochs),
         }
     } else if config.pre_train.is_empty() {
-        eprintln!("starting from random weights (seed {})", config.seed);
+        terminal::tell!("starting from random weights (seed {})", config.seed);
         if config.freeze_generator {
-            eprintln!(
+            terminal::tell!(
                 "warning: a generator that is frozen before it learned to draw leaves little to learn; --pre_train gives it weights"
             );
         }
     } else {
         let report = load_controlnet(&mut net, &network, Path::new(&config.pre_train))?;
-        eprintln!("starting from {}: {report}", config.pre_train);
+        terminal::tell!("starting from {}: {report}", config.pre_train);
     }
     let net = controlnet::frozen(net, &config);
-    eprintln!("{}", task.describe_data());
+    terminal::tell!("{}", task.describe_data());
     let parameters = StateDict::of(&net).parameters();
-    eprintln!("{network}: {parameters} parameters, {} of them train", controlnet::trainable(&net));
+    terminal::tell!("{network}: {parameters} parameters, {} of them train", controlnet::trainable(&net));
 
     run.begin(&record, config.seed)?;
     foreign::remember(earlier, &run.dir, engine::Task::log(&task), settings.log_dir.as_deref())?;
@@ -99,13 +99,13 @@ pub fn train(mut args: ControlnetArgs) -> anyhow::Result<ExitCode> {
         let net = net.valid();
         let figures = test(&task, &net, &best)?;
         files::write(&run.dir.join(TEST), serde_json::to_string_pretty(&figures.parts)?)?;
-        eprint!("{}", figures.table());
+        terminal::tell!("{}", figures.table().trim_end());
         let history = History::open(&run.dir, engine::Task::log(&task), settings.log_dir.as_deref())?;
         let curves = std::fs::read(run.dir.join(CURVES)).ok();
         let epochs = page::Epochs { curves, records: history.records() };
         page::write(&run.dir.join(REPORT), &task, &net, &best, &figures.parts, Some(epochs))?;
     }
-    Ok(run.end(outcome, controlnet::FAMILY, "validation loss"))
+    run.end(outcome, controlnet::FAMILY, "validation loss")
 }
 
 /// The network that settings and checkpoint ask for.
@@ -188,7 +188,7 @@ pub fn eval(args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode
     if let Some(data) = &args.datadir {
         (config.data_dir, config.image_dir) = (data.display().to_string(), String::new());
     }
-    config.num_workers = args.n_thread;
+    config.num_workers = args.threads();
     let device = device::open(args.device)?;
     let mut net = ControlNet::new(&network, config.seed, &device);
     StateDict::load_file(&checkpoint.path, &mut net, &network.to_string(), Partial::Nothing)?;

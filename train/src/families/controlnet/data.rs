@@ -171,7 +171,7 @@ impl HeadPairs {
         let embeddings = embeddings.then(|| read_features(folder, Side::Front, &metadata[0])).transpose()?;
         let met = pairing(&metadata[0], &metadata[1]);
         for name in &met.without_video {
-            eprintln!("warning: {name} has no video frame and is left out");
+            terminal::tell!("warning: {name} has no video frame and is left out");
         }
         let mut pairs = candidate_pairs(&met.met, &poses, config);
         if pairs.is_empty() {
@@ -189,7 +189,11 @@ impl HeadPairs {
         }
         if found.missing > 0 {
             let place = if config.allow_missing { "grey ones take their place" } else { "their pairs are left out" };
-            eprintln!("warning: {} of {} pictures are missing or unreadable, {place}", found.missing, found.count);
+            terminal::tell!(
+                "warning: {} of {} pictures are missing or unreadable, {place}",
+                found.missing,
+                found.count
+            );
         }
         // People are numbered anew: those whose pairs are all gone are gone.
         let mut people: Vec<String> = Vec::new();

@@ -75,7 +75,7 @@ pub fn import<S: Reference>(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     let foreign = Foreign::<S>::read(&args.weights)?;
     let (weights, record) = foreign.load(&args.weights)?;
     checkpoint::save_weights(&args.output, &weights, &record)?;
-    println!("{}: {} of {} parameters", args.output.display(), S::NAME, weights.parameters());
+    terminal::show!("{}: {} of {} parameters", args.output.display(), S::NAME, weights.parameters())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -102,7 +102,7 @@ pub fn replace<S: Reference>(args: &mut RunArgs) -> anyhow::Result<Option<Vec<Ep
     let record = Record { state_sha256: Some(hex::encode(Sha256::digest(&state))), ..record };
     files::write(&ours.with_extension("state"), state)?;
     checkpoint::save_weights(&ours, &weights, &record)?;
-    eprintln!(
+    terminal::tell!(
         "{}: a PyTorch checkpoint after epoch {}; its weights, settings and history are taken over as {}, its optimiser's moments and its \
          best value are not: they start anew",
         path.display(),

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use burn::module::Module;
-use burn::tensor::Device;
 use files::table::Writer;
 use metrics::verification::{Drawn, Interval, VerificationReport, interval_of_means};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::device;
 use crate::families::palmvein::cli::AblateArgs;
 use crate::families::palmvein::data::PairPictures;
 use crate::families::palmvein::net::{Branch, Parts};
@@ -79,7 +79,7 @@ pub fn ablate(args: &AblateArgs) -> anyhow::Result<ExitCode> {
         }
     }
     let stop = engine::watch_interrupts();
-    let device = Device::flex().autodiff();
+    let device = device::open(args.device)?.autodiff();
     let mut rows = Vec::new();
     for (head, parts, mode) in HEADS {
         if !args.ablation.is_empty() && !args.ablation.iter().any(|name| name == head) {
@@ -93,7 +93,7 @@ pub fn ablate(args: &AblateArgs) -> anyhow::Result<ExitCode> {
             config.common.seed += run;
             config.check()?;
             let dir = args.output.join(format!("{head}-{}", config.common.seed));
-            eprintln!("{head}, seed {}", config.common.seed);
+            terminal::tell!("{head}, seed {}", config.common.seed);
             let mut task = Stage2Task::with_pairs(&config, &split, &device).map_err(anyhow::Error::from_boxed)?;
             let network = task.network();
             let net = start(&config, &task, &device)?;
@@ -147,8 +147,8 @@ pub fn ablate(args: &AblateArgs) -> anyhow::Result<ExitCode> {
     files::write(&args.output.join("table.csv"), csv(&rows))?;
     files::write(&args.output.join("table.json"), serde_json::to_string_pretty(&document)?)?;
     match args.format {
-        Format::Table => print!("{table}"),
-        Format::Json => println!("{document}"),
+        Format::Table => terminal::show!("{}", table.trim_end())?,
+        Format::Json => terminal::show!("{document}")?,
     }
     Ok(ExitCode::SUCCESS)
 }

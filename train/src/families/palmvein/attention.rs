@@ -73,9 +73,11 @@ pub fn draw(
     };
     let summaries: Vec<Summary> = ["global", "local"].into_iter().zip(&shares).filter_map(summary).collect();
     for summary in summaries.iter().filter(|summary| summary.collapsed) {
-        eprintln!(
+        terminal::tell!(
             "warning: the {} attention has collapsed: the palm's mean share is {:.3}, {:?} is balanced",
-            summary.branch, summary.mean, BALANCED
+            summary.branch,
+            summary.mean,
+            BALANCED
         );
     }
     files::write(&folder.join("summary.json"), serde_json::to_string_pretty(&summaries)?)?;

@@ -6,6 +6,7 @@ use clap::{ArgAction, Args, Subcommand, ValueEnum};
 use datasets::paired::{PairLayout, PairOptions, SplitRule};
 use serde::{Deserialize, Serialize};
 
+use crate::device::DeviceName;
 use crate::families::palmvein::data::roi::Hang;
 use crate::families::palmvein::net::{Branch, Mixer, Parts};
 use crate::families::palmvein::{FusionKind, Stage1Loss};
@@ -334,6 +335,9 @@ pub struct AblateArgs {
     /// Replace a comparison that lies there.
     #[arg(long)]
     pub overwrite: bool,
+    /// Where to compute: cpu, auto (a GPU if there is one), cuda:0, wgpu. A GPU's back end must be compiled in.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: DeviceName,
     /// Form of the results on stdout.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,

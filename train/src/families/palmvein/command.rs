@@ -53,7 +53,7 @@ fn stage1(mut args: Stage1Args) -> anyhow::Result<ExitCode> {
     for next in Branch::ALL {
         args.branch = Some(next.into());
         args.run.save_dir = place.as_ref().map(|place| place.join(next.name()));
-        eprintln!("{next}");
+        terminal::tell!("{next}");
         let code = branch(&args)?;
         if code != ExitCode::SUCCESS || args.run.print_config {
             return Ok(code);
@@ -73,7 +73,7 @@ fn branch(args: &Stage1Args) -> anyhow::Result<ExitCode> {
     let mut task = Stage1Task::open(config, &device).map_err(anyhow::Error::from_boxed)?;
     let network = config.network(task.data().num_classes);
     let mut net = Stage1Net::new(&network, config.common.seed, &device)?;
-    eprintln!("{}", task.data().describe());
+    terminal::tell!("{}", task.data().describe());
     let record = run::record(STAGE1_FAMILY, &network, config)?.on(&task.data().name, task.data().fingerprint());
     if let Some(checkpoint) = &run.resumed {
         checkpoint.agrees(&checkpoint.network(STAGE1_FAMILY)?, &network, in_full)?;
@@ -82,20 +82,20 @@ fn branch(args: &Stage1Args) -> anyhow::Result<ExitCode> {
     } else if !config.pre_train.is_empty() {
         let path = Path::new(&config.pre_train);
         let report = load_backbone(path, read_backbone(path, config.branch)?, config.branch.name(), &mut net.model)?;
-        eprintln!("starting from {}: {report}", config.pre_train);
+        terminal::tell!("starting from {}: {report}", config.pre_train);
     }
     run.begin(&record, config.common.seed)?;
     let settings = config.settings(args.run.keep_checkpoints);
     let (_, outcome) = engine::train(&mut task, net, &settings, &run.dir, record, run.resumed.as_ref(), stop)?;
-    Ok(run.end(outcome, "palmvein stage1", "EER"))
+    run.end(outcome, "palmvein stage1", "EER")
 }
 
 /// `train eval` of a checkpoint of either stage.
 pub fn eval(args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode> {
     let asked = |common: Common| Common {
         datadir: args.datadir.as_ref().map_or(common.datadir, |datadir| datadir.display().to_string()),
-        batchtest: args.batchtest,
-        n_thread: args.n_thread,
+        batchtest: args.batch(),
+        n_thread: args.threads(),
         strict: args.strict,
         ..common
     };
@@ -118,7 +118,7 @@ pub fn eval(args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode
     args.format.print(&report, || report.table())?;
     if let Some(path) = &args.report {
         files::write(path, report.html())?;
-        eprintln!("report in {}", path.display());
+        terminal::tell!("report in {}", path.display());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -131,7 +131,7 @@ fn stage2(args: &Stage2Args) -> anyhow::Result<ExitCode> {
     let device = run.device.clone().autodiff();
     let mut task = Stage2Task::open(config, &device).map_err(anyhow::Error::from_boxed)?;
     let network = task.network();
-    eprintln!("{}", task.data().describe());
+    terminal::tell!("{}", task.data().describe());
     let record = run::record(FAMILY, &network, config)?.on(&task.data().name, task.data().fingerprint());
     let net = if let Some(checkpoint) = &run.resumed {
         checkpoint.agrees(&checkpoint.network(FAMILY)?, &network, in_full)?;
@@ -146,7 +146,7 @@ fn stage2(args: &Stage2Args) -> anyhow::Result<ExitCode> {
     let settings = config.settings(args.run.keep_checkpoints);
     let (last, outcome) = engine::train(&mut task, net, &settings, &run.dir, record, run.resumed.as_ref(), stop)?;
     let finished = matches!(outcome, Outcome::Finished { .. });
-    let code = run.end(outcome, "palmvein stage2", "EER");
+    let code = run.end(outcome, "palmvein stage2", "EER")?;
     if finished && !task.data().test.is_empty() {
         // The best network has its say on the test pairs, which took no part in choosing it.
         let mut net = last.valid();
@@ -156,7 +156,7 @@ fn stage2(args: &Stage2Args) -> anyhow::Result<ExitCode> {
         let report = test_pairs(&net, &network.to_string(), config).map_err(anyhow::Error::from_boxed)?;
         files::write(&run.dir.join("test_report.json"), serde_json::to_string_pretty(&report)?)?;
         files::write(&run.dir.join("test_report.html"), report.html())?;
-        print!("{}", report.table());
+        terminal::show!("{}", report.table().trim_end())?;
     }
     Ok(code)
 }
@@ -166,13 +166,13 @@ pub(crate) fn start(config: &Stage2Config, task: &Stage2Task, device: &Device) -
     let network = task.network();
     let mut net = PalmVeinNet::new(&network, config.common.seed, device)?;
     if config.from_scratch {
-        eprintln!("starting from random weights (seed {})", config.common.seed);
+        terminal::tell!("starting from random weights (seed {})", config.common.seed);
         return Ok(net);
     }
     for branch in network.branches() {
         let path = stage1_weights(config, branch).map_err(anyhow::Error::from_boxed)?;
         let report = net.load_branch(&path, branch)?;
-        eprintln!("{branch} from {}: {report}", path.display());
+        terminal::tell!("{branch} from {}: {report}", path.display());
     }
     Ok(net)
 }

@@ -138,7 +138,7 @@ fn embed(
     for batch in evaluation_batches(pictures, common.batchtest, common.n_thread, common.strict)? {
         let batch = batch?;
         for skipped in &batch.skipped {
-            eprintln!("warning: {}: left out", skipped.error);
+            terminal::tell!("warning: {}: left out", skipped.error);
         }
         classes.extend_from_slice(&batch.classes);
         bar.inc(batch.classes.len() as u64);

@@ -71,12 +71,12 @@ pub fn roi(args: &RoiArgs) -> Result<ExitCode> {
     match args.format {
         Format::Table => {
             let count = left_out.len();
-            println!("{done} palms in {}, {count} left out; look at {}", args.output.display(), path.display());
+            terminal::show!("{done} palms in {}, {count} left out; look at {}", args.output.display(), path.display())?;
         }
         Format::Json => {
             let left_out: Vec<_> =
                 left_out.iter().map(|(pair, problem)| json!({ "pair": pair, "problem": problem })).collect();
-            println!("{}", json!({ "pairs": done, "left_out": left_out, "contact_sheet": path }));
+            terminal::show!("{}", json!({ "pairs": done, "left_out": left_out, "contact_sheet": path }))?;
         }
     }
     Ok(ExitCode::SUCCESS)

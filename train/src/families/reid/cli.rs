@@ -5,6 +5,49 @@ use serde::Serialize;
 
 use crate::run::flags::{RunArgs, boolean};
 
+/// Flags of the reference that have no counterpart, or belong to networks that are not built in: they are understood, and then
+/// ignored with a reason or refused, as in a settings file.
+#[derive(Debug, Args, Serialize)]
+struct ReferenceArgs {
+    /// GPUs: at most 1, and --device says which.
+    #[arg(long = "nGPU", alias = "n-gpu", hide = true, value_parser = clap::value_parser!(u8).range(0..=1))]
+    #[serde(rename = "nGPU")]
+    n_gpu: Option<u8>,
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
+    cpu: Option<String>,
+    #[arg(long = "T", hide = true)]
+    #[serde(rename = "T")]
+    temperature: Option<String>,
+    #[arg(long, hide = true)]
+    num_anchors: Option<String>,
+    #[arg(long, hide = true)]
+    act: Option<String>,
+    #[arg(long, hide = true)]
+    lr_decay: Option<String>,
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
+    reset: Option<String>,
+    #[arg(short = 'n', long, hide = true)]
+    nep_token: Option<String>,
+    #[arg(long, hide = true)]
+    nep_id: Option<String>,
+    #[arg(long, hide = true)]
+    nep_name: Option<String>,
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
+    wandb: Option<String>,
+    #[arg(long, hide = true)]
+    wandb_name: Option<String>,
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
+    activation_map: Option<String>,
+    #[arg(long, hide = true)]
+    pool: Option<String>,
+    #[arg(long, hide = true)]
+    parts: Option<usize>,
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    pcb_different_lr: Option<bool>,
+    #[arg(long, hide = true)]
+    num_classes: Option<usize>,
+}
+
 /// Flags of `train reid`. Each is a field of [`train::families::reid::settings::ReidConfig`], which owns the defaults.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -13,6 +56,14 @@ pub struct ReidArgs {
     #[command(flatten)]
     #[serde(skip)]
     pub run: RunArgs,
+    /// Evaluate the weights of --pre-train on the test sets, and stop.
+    #[arg(long, conflicts_with_all = ["resume", "pre_train_partial"])]
+    #[serde(skip)]
+    pub test_only: bool,
+    /// What only the reference's command lines have.
+    #[command(flatten)]
+    #[serde(flatten)]
+    reference: ReferenceArgs,
     /// Allow weights of another number of classes in --pre-train; the classifiers then start anew.
     #[arg(long)]
     #[serde(skip)]
@@ -150,10 +201,6 @@ pub struct ReidArgs {
     /// Also report k-reciprocal re-ranking at evaluation.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     re_rank: Option<bool>,
-    /// GPUs, as scripts say it: at most 1, and --device says which.
-    #[arg(long, value_name = "N", alias = "nGPU", value_parser = clap::value_parser!(u8).range(0..=1))]
-    #[serde(skip)]
-    pub n_gpu: Option<u8>,
     /// Name of the run: its directory is runs/reid/<save>; empty: run- and the time in seconds.
     #[arg(long, value_name = "NAME")]
     save: Option<String>,

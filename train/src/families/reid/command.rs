@@ -4,18 +4,29 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use anyhow::{Context, bail};
+use burn::module::Module;
+use terminal::EXIT_NO;
+
+use crate::device;
 use crate::families::reid::cli::ReidArgs;
+use crate::families::reid::evaluate::{EvalReport, RANKS, Reading, warn_when_collapsed};
 use crate::families::reid::net::ReidNet;
 use crate::families::reid::settings::ReidConfig;
 use crate::families::reid::task::{self as reid, ReidTask};
 use crate::run::directory::{self as run, Run};
 use crate::run::engine;
+use crate::run::flags::Format;
+use crate::run::settings::resolve;
 use crate::weights::{Partial, StateDict};
 
 /// Folder below which runs lie.
 const RUNS: &str = "runs/reid";
 
 pub fn train(args: &ReidArgs) -> anyhow::Result<ExitCode> {
+    if args.test_only {
+        return test_only(args);
+    }
     let place = |config: &ReidConfig| Path::new(RUNS).join(name(&config.save));
     let Some(run) = Run::prepare(&args.run, args, Path::new(RUNS), place)? else { return Ok(ExitCode::SUCCESS) };
     let config = &run.config;
@@ -32,18 +43,23 @@ pub fn train(args: &ReidArgs) -> anyhow::Result<ExitCode> {
         StateDict::load_file(&checkpoint.path, &mut net, &network.model, Partial::Nothing)?;
         run::continues(checkpoint, &record, config.epochs);
     } else if config.pre_train.is_empty() {
-        eprintln!("starting from random weights (seed {})", config.seed);
+        terminal::tell!("starting from random weights (seed {})", config.seed);
     } else {
         let partial = if args.pre_train_partial { Partial::Classifiers } else { Partial::Nothing };
-        let report = net.load_pretrained(Path::new(&config.pre_train), partial)?;
-        eprintln!("starting from {}: {report}", config.pre_train);
+        let path = Path::new(&config.pre_train);
+        let report = net.load_pretrained(path, partial);
+        // Would they do but for the classifiers?
+        let partly = report.is_err() && net.load_pretrained(path, Partial::Classifiers).is_ok();
+        let hint = || "only the classifiers do not fit: --pre-train-partial leaves them at their start";
+        let report = if partly { report.with_context(hint)? } else { report? };
+        terminal::tell!("starting from {}: {report}", config.pre_train);
     }
-    eprintln!("{}", task.describe_data());
+    terminal::tell!("{}", task.describe_data());
 
     // From here on the run directory is ours; what was wrong so far has touched nothing.
     run.begin(&record, config.seed)?;
     let (_, outcome) = engine::train(&mut task, net, &settings, &run.dir, record, run.resumed.as_ref(), stop)?;
-    Ok(run.end(outcome, reid::FAMILY, "mAP"))
+    run.end(outcome, reid::FAMILY, "mAP")
 }
 
 /// A run's name: without one the seconds since 1970, as scripts that pass an empty name expect something that is not taken.
@@ -53,4 +69,57 @@ fn name(save: &str) -> String {
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     format!("run-{now}")
+}
+
+/// `--test-only`: the weights of `--pre-train` on the test sets.
+fn test_only(args: &ReidArgs) -> anyhow::Result<ExitCode> {
+    let (mut config, _) = resolve::<ReidConfig>(args, args.run.config.as_deref(), None)?;
+    if config.pre_train.is_empty() {
+        bail!("--test-only evaluates the weights of --pre-train, which is not given");
+    }
+    let path = Path::new(&config.pre_train);
+    if let Some(classes) = StateDict::read(path)?.classes() {
+        config.num_classes = classes;
+    }
+    let network = reid::network(&config);
+    let mut net = ReidNet::new(&network, config.seed, &device::open(args.run.device)?)?;
+    StateDict::load_file(path, &mut net, &network.model, Partial::Nothing)?;
+    let reading = Reading { batch: config.batchtest, threads: config.n_thread, strict: config.strict };
+    evaluate(&net, &config, reading, config.re_rank, Format::Table)
+}
+
+/// Evaluates a network on the test sets of `config` and prints the reports.
+pub fn evaluate(
+    net: &ReidNet,
+    config: &ReidConfig,
+    reading: Reading,
+    rerank: bool,
+    format: Format,
+) -> anyhow::Result<ExitCode> {
+    let reports = reid::evaluate(&net.valid(), config, reading, rerank).map_err(anyhow::Error::from_boxed)?;
+    for report in &reports {
+        warn_when_collapsed(&report.spread);
+        if report.ranking.valid_queries == 0 {
+            terminal::warn(&format!("{}: {}", report.dataset, reid::NOTHING_TO_SCORE));
+        }
+    }
+    format.print(&reports, || reports.iter().map(table).collect())?;
+    let answered = reports.iter().any(|report| report.ranking.valid_queries > 0);
+    Ok(if answered { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NO) })
+}
+
+fn table(report: &EvalReport) -> String {
+    let EvalReport { dataset, ranking, reranked, skipped, .. } = report;
+    let line = |name: &str, ranking: &metrics::RankingReport| {
+        let ranks: String = RANKS.iter().map(|k| format!("  Rank-{k} {:.4}", ranking.rank(*k))).collect();
+        format!("{name:<12} mAP {:.4}{ranks}\n", ranking.map)
+    };
+    let (cosine, reranked) = (line("cosine", ranking), reranked.as_ref().map(|ranking| line("re-ranked", ranking)));
+    format!(
+        "{dataset}: {} of {} queries with a match, {} in the gallery, {skipped} unreadable pictures left out\n{cosine}{}",
+        ranking.valid_queries,
+        ranking.queries,
+        ranking.gallery,
+        reranked.unwrap_or_default()
+    )
 }

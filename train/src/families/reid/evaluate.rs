@@ -109,7 +109,7 @@ fn embed(
         preprocess::mirror(&batch.pixels, width, &mut mirrored);
         let (straight, mirrored) = (features(batch.pixels), features(mirrored));
         for skipped in &batch.skipped {
-            eprintln!("warning: {}: left out", skipped.error);
+            terminal::tell!("warning: {}: left out", skipped.error);
         }
         let [_, values, parts] = straight.dims();
         dim = values * parts;
@@ -132,6 +132,6 @@ fn label(sample: &Sample) -> Label {
 /// Says on stderr when embeddings are nearly the same whatever the picture.
 pub fn warn_when_collapsed(spread: &Spread) {
     if let Some(warning) = spread.warning() {
-        eprintln!("warning: {warning}");
+        terminal::tell!("warning: {warning}");
     }
 }

@@ -13,7 +13,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::run::checks::{ConfigError, below_one, between, counts, not_negative, positive, range};
+use crate::run::checks::{ConfigError, Effect, below_one, between, counts, not_negative, positive, range};
 use crate::run::optim::OptimizerKind;
 use crate::run::schedule::Warmup;
 use crate::words::words;
@@ -298,6 +298,74 @@ impl ReidConfig {
         Ok(())
     }
 }
+
+impl ReidConfig {
+    /// Settings that this network, optimiser and loss leave without effect, each with what uses it.
+    pub fn unused(&self) -> Vec<(&'static str, &'static str)> {
+        const PCB: &str = "the network PCB, which is not built in";
+        let mut unused = vec![
+            ("parts", PCB),
+            ("pcb_different_lr", PCB),
+            ("pool", "the network MGN, which is not built in"),
+            ("num_classes", "nothing: identities are counted from the training set"),
+        ];
+        let resnet50 = self.model == "ResNet50";
+        let cases = [
+            (resnet50, &["bnneck", "drop_block"][..], "the network ResNet50"),
+            (resnet50 && self.bnneck, &["feat_inference"], "the network ResNet50 with --bnneck"),
+            (resnet50 && self.drop_block, &["h_ratio", "w_ratio"], "the network ResNet50 with --drop-block"),
+            (
+                !(resnet50 && self.bnneck),
+                &["feats"],
+                "networks without --bnneck, whose embedding has the map's channels",
+            ),
+            (self.optimizer == OptimizerKind::Sgd, &["dampening", "nesterov"], "the optimiser SGD"),
+            (
+                matches!(self.optimizer, OptimizerKind::Sgd | OptimizerKind::RmsProp),
+                &["momentum"],
+                "the optimisers SGD and RMSprop",
+            ),
+            (
+                matches!(self.optimizer, OptimizerKind::Adam | OptimizerKind::AdamW | OptimizerKind::Nadam),
+                &["beta1", "beta2"],
+                "the optimisers ADAM, ADAMW and NADAM",
+            ),
+            (self.optimizer != OptimizerKind::Sgd, &["epsilon"], "optimisers other than SGD"),
+            (self.random_erasing, &["probability"], "--random-erasing"),
+        ];
+        for (_, keys, user) in cases.iter().filter(|(used, ..)| !used) {
+            unused.extend(keys.iter().map(|key| (*key, *user)));
+        }
+        unused
+    }
+}
+
+/// Settings of the reference's files and command lines that have no counterpart here.
+pub const REFERENCE_ONLY: &[(&str, Effect)] = {
+    const DEVICE: &str = "--device says where to compute";
+    const GROUP: &str = "it is for GroupLoss, which is not built in";
+    const NOTHING: &str = "the reference does not use it either";
+    const TRACKER: &str = "no tracker is called; history, metrics.csv and TensorBoard's file are in the run directory";
+    &[
+        ("nThread", Effect::Renamed("n_thread")),
+        ("nGPU", Effect::Ignored(DEVICE)),
+        ("cpu", Effect::Ignored(DEVICE)),
+        ("T", Effect::Ignored(GROUP)),
+        ("num_anchors", Effect::Ignored(GROUP)),
+        ("act", Effect::Ignored(NOTHING)),
+        ("lr_decay", Effect::Ignored(NOTHING)),
+        ("reset", Effect::Ignored(NOTHING)),
+        ("nep_token", Effect::Ignored(TRACKER)),
+        ("nep_id", Effect::Ignored(TRACKER)),
+        ("nep_name", Effect::Ignored(TRACKER)),
+        ("wandb", Effect::Ignored(TRACKER)),
+        ("wandb_name", Effect::Ignored(TRACKER)),
+        ("config", Effect::Only(&[""], "a settings file names no other; give --config")),
+        ("load", Effect::Only(&[""], "give --resume")),
+        ("test_only", Effect::Only(&["false"], "give --test-only")),
+        ("activation_map", Effect::Only(&["false"], "activation maps are not built in")),
+    ]
+};
 
 #[cfg(test)]
 mod tests {

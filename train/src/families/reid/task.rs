@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use contract::PictureSpec;
-use datasets::{Dataset, DatasetError, Options};
+use datasets::{Dataset, DatasetError, Options, Sample};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
@@ -21,9 +21,12 @@ use crate::families::reid::settings::{FeatInference, ReidConfig};
 use crate::loss::{LossParams, LossSum, LossTerms};
 use crate::rng::{Rng, Step};
 use crate::run::amp;
-use crate::run::engine::{Decisive, Epoch, Settings, Task, TaskError};
+use crate::run::engine::{Better, Decisive, Epoch, Settings, Task, TaskError};
 use crate::run::optim::OptimizerConfig;
 use crate::run::schedule::{Schedule, ScheduleFlags};
+
+/// Why queries of a set cannot be scored.
+pub const NOTHING_TO_SCORE: &str = "no query has a match from another camera in the gallery, so every score is 0";
 
 /// Family name in checkpoints and contracts.
 pub const FAMILY: &str = "reid";
@@ -135,6 +138,7 @@ impl ReidTask {
         let dataset = Dataset::open(&config.data_train, Path::new(&config.datadir), &options(config))?;
         dataset.all_warnings().iter().for_each(|warning| terminal::warn(warning));
         let test = test_sets(config)?;
+        warn_of_test_sets(&dataset, &test);
         let classes = dataset.classes().len();
         let pictures = Arc::new(Pictures::training(&dataset, picture_spec(config), config.cache_mb));
         let sampler = Sampler::new(config, pictures.classes())?;
@@ -190,7 +194,14 @@ impl ReidTask {
         let test: Vec<_> = self
             .test
             .iter()
-            .map(|set| format!("{}: {} queries, {} in the gallery", set.name, set.query.len(), set.gallery.len()))
+            .map(|set| {
+                let (queries, gallery) = (set.query.len(), set.gallery.len());
+                let scored = match scored(set) {
+                    all if all == queries => String::new(),
+                    some => format!(" ({some} with a match from another camera)"),
+                };
+                format!("{}: {queries} queries{scored}, {gallery} in the gallery", set.name)
+            })
             .collect();
         format!(
             "{}: {} pictures of {} identities, {batches} batches of {} in an epoch; test on {}",
@@ -200,6 +211,40 @@ impl ReidTask {
             self.config.batch(),
             test.join("; ")
         )
+    }
+}
+
+/// Queries with a match: a gallery picture of the same identity from another camera.
+fn scored(set: &Dataset) -> usize {
+    let mut cameras = BTreeMap::<i64, BTreeSet<i64>>::new();
+    for picture in &set.gallery {
+        cameras.entry(picture.identity).or_default().insert(picture.camera);
+    }
+    let matched = |query: &&Sample| {
+        cameras.get(&query.identity).is_some_and(|all| all.iter().any(|camera| *camera != query.camera))
+    };
+    set.query.iter().filter(matched).count()
+}
+
+/// Warns of what the test sets cannot tell: of queries without a match, and of people that train.
+fn warn_of_test_sets(train: &Dataset, test: &[Dataset]) {
+    for set in test {
+        if scored(set) == 0 {
+            terminal::warn(&format!("{}: {NOTHING_TO_SCORE}; the last network counts as the best", set.name));
+        }
+        if set.name == train.name {
+            let trained: BTreeSet<&str> = train.train.iter().map(|one| one.identity_name.as_str()).collect();
+            let tested: BTreeSet<&str> = set.query.iter().map(|one| one.identity_name.as_str()).collect();
+            let both: Vec<&str> = tested.intersection(&trained).copied().collect();
+            if let Some(first) = both.first() {
+                terminal::warn(&format!(
+                    "{}: {} of {} people that are tested also train (`{first}`, …): scores will be too high",
+                    set.name,
+                    both.len(),
+                    tested.len()
+                ));
+            }
+        }
     }
 }
 
@@ -223,7 +268,7 @@ impl Task for ReidTask {
             for skipped in &batch.skipped {
                 let place = if skipped.replaced_by.is_some() { "another of its identity taken" } else { "left out" };
                 if warned.insert(skipped.path.clone()) {
-                    eprintln!("warning: {}: {place}", skipped.error);
+                    terminal::tell!("warning: {}: {place}", skipped.error);
                 }
             }
         };
@@ -265,7 +310,9 @@ impl Task for ReidTask {
     }
 
     fn decisive(&self) -> Decisive {
-        Decisive::higher("mAP")
+        // Without a query to score every network has mAP 0: then the newest is the best.
+        let better = if self.test.first().is_some_and(|set| scored(set) > 0) { Better::Higher } else { Better::Latest };
+        Decisive { metric: "mAP", better }
     }
 
     fn unreadable(&self) -> usize {

@@ -64,15 +64,21 @@ pub fn channels(args: &InspectArgs, checkpoint: &Checkpoint) -> anyhow::Result<E
             };
             let branches: Vec<_> = top.iter().map(branch).collect();
             let facts = json!({ "sample": args.sample, "picture": output, "branches": branches });
-            println!("{}", serde_json::to_string_pretty(&facts)?);
+            terminal::show!("{}", serde_json::to_string_pretty(&facts)?)?;
         }
         Format::Table => {
-            println!("{}: gates of sample {} of `{}`", output.display(), args.sample, folder.display());
+            terminal::show!("{}: gates of sample {} of `{}`", output.display(), args.sample, folder.display())?;
             for (name, gates, order) in &top {
                 let (low, high) =
                     gates.iter().fold((1.0f32, 0.0f32), |(low, high), gate| (low.min(*gate), high.max(*gate)));
-                println!("{name}: {} gates from {low:.4} to {high:.4}; the largest {}", gates.len(), order.len());
-                order.iter().for_each(|at| println!("{at:>6}  {:.4}", gates[*at]));
+                terminal::show!(
+                    "{name}: {} gates from {low:.4} to {high:.4}; the largest {}",
+                    gates.len(),
+                    order.len()
+                )?;
+                for at in order {
+                    terminal::show!("{at:>6}  {:.4}", gates[*at])?;
+                }
             }
         }
     }

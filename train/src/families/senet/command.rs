@@ -6,7 +6,6 @@ use std::process::ExitCode;
 
 use anyhow::ensure;
 use burn::module::Module;
-use burn::tensor::Device;
 use serde::Serialize;
 use serde_json::json;
 
@@ -52,7 +51,7 @@ fn train(args: &SenetArgs, earlier: Option<Vec<EpochRecord>>) -> anyhow::Result<
     let record = run::record(senet::FAMILY, &network, config)?.on(&config.data_dir, task.fingerprint());
     let settings = senet::settings(config, args.run.keep_checkpoints);
     let mut net = SenetTripletNetwork::new(&network, config.seed, &device);
-    eprintln!("device {}", device::name(&device));
+    terminal::tell!("device {}", device::name(&device));
     if let Some(checkpoint) = &run.resumed {
         let saved: SenetNetConfig = checkpoint.network(senet::FAMILY)?;
         // The weight at the start is of no account any more.
@@ -61,11 +60,11 @@ fn train(args: &SenetArgs, earlier: Option<Vec<EpochRecord>>) -> anyhow::Result<
         load(&checkpoint.path, &mut net)?;
         run::continues(checkpoint, &record, config.epochs);
     } else {
-        eprintln!("starting from random weights (seed {})", config.seed);
+        terminal::tell!("starting from random weights (seed {})", config.seed);
     }
-    eprintln!("{}", task.describe_data());
+    terminal::tell!("{}", task.describe_data());
     let parameters = StateDict::of(&net).parameters();
-    eprintln!("{parameters} parameters, fusion weight {:.4}", net.fusion_weight());
+    terminal::tell!("{parameters} parameters, fusion weight {:.4}", net.fusion_weight());
 
     run.begin(&record, config.seed)?;
     foreign::remember(earlier, &run.dir, task.log(), settings.log_dir.as_deref())?;
@@ -75,9 +74,9 @@ fn train(args: &SenetArgs, earlier: Option<Vec<EpochRecord>>) -> anyhow::Result<
         load(&best.path, &mut net)?;
         let figures = test(&task, &net.valid(), best.record.epoch)?;
         files::write(&run.dir.join(TEST), serde_json::to_string_pretty(&figures)?)?;
-        eprint!("{}", figures.table());
+        terminal::tell!("{}", figures.table().trim_end());
     }
-    Ok(run.end(outcome, senet::FAMILY, "validation loss"))
+    run.end(outcome, senet::FAMILY, "validation loss")
 }
 
 /// What a network does for the people nobody trained or chose by.
@@ -122,7 +121,7 @@ pub fn eval(args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode
     if let Some(data) = &args.datadir {
         config.data_dir = data.display().to_string();
     }
-    let device = Device::flex();
+    let device = device::open(args.device)?;
     let mut net = SenetTripletNetwork::new(&network, config.seed, &device);
     load(&checkpoint.path, &mut net)?;
     let task = SenetTask::open(&config, &device).map_err(anyhow::Error::from_boxed)?;
@@ -147,13 +146,21 @@ fn analyse(args: &AnalyseArgs) -> anyhow::Result<ExitCode> {
         Format::Json => {
             let chosen: Vec<_> =
                 order.iter().map(|at| json!({ "dim": at, "correlation": correlations[*at] })).collect();
-            println!("{}", serde_json::to_string_pretty(&json!({ "pairs": pairs.len(), "identity_dims": chosen }))?);
+            terminal::show!(
+                "{}",
+                serde_json::to_string_pretty(&json!({ "pairs": pairs.len(), "identity_dims": chosen }))?
+            )?;
         }
         Format::Table => {
-            println!("{} pairs of a frame and a frontal picture; correlation of each dimension over them", pairs.len());
-            order.iter().for_each(|at| println!("{at:>6}  {:.4}", correlations[*at]));
+            terminal::show!(
+                "{} pairs of a frame and a frontal picture; correlation of each dimension over them",
+                pairs.len()
+            )?;
+            for at in &order {
+                terminal::show!("{at:>6}  {:.4}", correlations[*at])?;
+            }
             let dims = order.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-            println!("--identity-dims {dims}");
+            terminal::show!("--identity-dims {dims}")?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -196,10 +196,10 @@ fn warn_of_people(people: &People) {
     if !lonely.is_empty() {
         let named = lonely.iter().take(5).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let more = if lonely.len() > 5 { " and others" } else { "" };
-        eprintln!("warning: {} people have no video frame and are left out: {named}{more}", lonely.len());
+        terminal::tell!("warning: {} people have no video frame and are left out: {named}{more}", lonely.len());
     }
     if people.without_front > 0 {
-        eprintln!("{} people have video frames and no frontal picture; they are left out", people.without_front);
+        terminal::tell!("{} people have video frames and no frontal picture; they are left out", people.without_front);
     }
 }
 
@@ -207,7 +207,7 @@ fn warn_of_jumps(poses: &Matrix) {
     for axis in 0..poses.width() {
         let column = || (0..poses.rows()).map(|row| poses.row(row)[axis]);
         if column().any(|angle| angle > 170.0) && column().any(|angle| angle < -170.0) {
-            eprintln!(
+            terminal::tell!(
                 "warning: angle {axis} has values on both sides of ±180 degrees: nearly equal poses then seem 360 degrees apart; \
                  --wrap_angles takes differences the short way round"
             );

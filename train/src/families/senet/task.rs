@@ -87,7 +87,7 @@ impl Watch {
         if losses.len() > PATIENCE {
             let (before, last) = losses.split_at(losses.len() - PATIENCE);
             if lowest(last) >= lowest(before) {
-                eprintln!(
+                terminal::tell!(
                     "warning: the validation loss has not fallen for {PATIENCE} evaluations (lowest {:.4}); a smaller --lr, more people \
                      or --frames_per_person may help",
                     lowest(before)
@@ -167,7 +167,7 @@ impl SenetTask {
         let dims = if config.identity_preserve_weight > 0.0 { config.identity_dims.clone() } else { Vec::new() };
         let identity = IdentityPreserving { weight: config.identity_preserve_weight, dims };
         if !IDENTITY_WEIGHTS.contains(&config.identity_preserve_weight) {
-            eprintln!(
+            terminal::tell!(
                 "note: --identity_preserve_weight is {}; {} to {} is what the manual recommends",
                 config.identity_preserve_weight,
                 IDENTITY_WEIGHTS.start(),
@@ -401,7 +401,7 @@ impl Task for SenetTask {
         if !BALANCED.contains(&weight) && !self.watch.unbalanced.replace(true) {
             let [low, high] = [BALANCED.start(), BALANCED.end()];
             let (strong, weak) = if weight > *high { ("identity", "pose") } else { ("pose", "identity") };
-            eprintln!(
+            terminal::tell!(
                 "warning: the fusion weight is {weight:.4} after epoch {epoch}, outside {low} to {high}: the {strong} branch speaks almost \
                  alone and the {weak} branch hardly learns; another --fusion_alpha or --identity_preserve_weight may help"
             );

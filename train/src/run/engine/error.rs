@@ -46,7 +46,9 @@ pub enum TrainError {
         epoch: usize,
     },
     /// A weight is NaN or infinite, though the losses so far were finite.
-    #[error("`{parameter}` is not finite after epoch {epoch} and {step} more steps; what was saved before is intact")]
+    #[error(
+        "`{parameter}` is not finite after epoch {epoch} and {step} more steps; lower --lr, and continue with --resume what was saved before, which is intact"
+    )]
     Weights {
         /// The first such parameter.
         parameter: String,

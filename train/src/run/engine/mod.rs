@@ -147,7 +147,7 @@ pub fn watch_interrupts() -> &'static AtomicBool {
         if STOP.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
-        eprintln!("\nstopping after this step; once more to stop at once, without saving");
+        terminal::tell!("\nstopping after this step; once more to stop at once, without saving");
     };
     // Only fails when a handler exists already, which then is this one.
     let _ = ctrlc::set_handler(handler);
@@ -328,7 +328,7 @@ pub fn train<T: Task>(
     }
     if let Some((_, waited)) = record.patience.filter(|_| out_of_patience(settings, &record)) {
         let metric = task.decisive().metric;
-        eprintln!("stopped after epoch {}: no better {metric} in {waited} evaluations", record.epoch);
+        terminal::tell!("stopped after epoch {}: no better {metric} in {waited} evaluations", record.epoch);
     }
     if record.epoch > 0 {
         history.draw_final()?;
@@ -450,7 +450,7 @@ impl Run<'_> {
         if on_bad_loss == BadLoss::Stop {
             return Err(error);
         }
-        eprintln!("warning: left out: {error}");
+        terminal::tell!("warning: left out: {error}");
         self.sums.skipped += 1;
         Ok(())
     }
@@ -464,7 +464,7 @@ fn report(epoch: usize, epochs: usize, lr: f64, sums: &Sums, metrics: &BTreeMap<
     let share = sums.waiting.0 / sums.seconds.0.max(1e-9);
     let waiting = if share >= 0.05 { format!(" ({:.0} % waiting for data)", 100.0 * share) } else { String::new() };
     let (loss, rate) = (sums.loss(), sums.rate());
-    eprintln!(
+    terminal::tell!(
         "epoch {epoch}/{epochs}  lr {lr:.2e}  loss {loss:.4}  {rate:.1} img/s{waiting}{metrics}{unreadable}{skipped}"
     );
 }

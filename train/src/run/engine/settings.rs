@@ -113,6 +113,7 @@ impl Decisive {
         match self.better {
             Better::Higher => value > best + delta,
             Better::Lower => value < best - delta,
+            Better::Latest => true,
         }
     }
 }
@@ -124,4 +125,6 @@ pub enum Better {
     Higher,
     /// Smaller is better.
     Lower,
+    /// The metric tells nothing: the newest network counts as the best.
+    Latest,
 }

@@ -273,7 +273,7 @@ pub fn load(path: &Path, net: &mut SenetTripletNetwork) -> Result<LoadReport, We
     }
     if !never_ran.is_empty() {
         let keys = never_ran.iter().map(|(key, _)| format!("`{key}`")).collect::<Vec<_>>().join(", ");
-        eprintln!(
+        terminal::tell!(
             "warning: {keys} in `{}` belong to layers that could not run where they were made; they keep their initial values",
             path.display()
         );
