@@ -13,8 +13,8 @@ use crate::{DeployError, embed};
 const OUTPUTS: [(&str, [&str; 2]); 2] =
     [("global", ["global_weight_palm", "global_weight_vein"]), ("local", ["local_weight_palm", "local_weight_vein"])];
 
-/// Draws the weights of one pair as `global.png` and `local.png` and lists them in `weights.csv` and `summary.json`, all in
-/// `folder`; maps lie over both pictures, channels become bars.
+/// Draws the weights of one pair as `global.png` and `local.png` and lists them in `weights.csv` and `summary.json`,
+/// all in `folder`; maps lie over both pictures, channels become bars.
 ///
 /// # Errors
 /// If the model gives no weights, the pictures cannot be used, or a file cannot be written.

@@ -96,8 +96,8 @@ impl<'a> Frontalizer<'a> {
         Ok(frontal)
     }
 
-    /// [`Frontalizer::apply`] on embedded pictures, whose poses are found by path, or by index in `pictures`, the list they were
-    /// embedded from.
+    /// [`Frontalizer::apply`] on embedded pictures, whose poses are found by path, or by index in `pictures`, the
+    /// list they were embedded from.
     ///
     /// # Errors
     /// As [`Frontalizer::apply`] and [`Poses::of`]; embeddings of another width.

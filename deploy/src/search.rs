@@ -71,7 +71,8 @@ pub fn rerank(probes: &Embeddings, gallery: &Embeddings) -> Result<Matrix, Deplo
     Ok(metrics::rerank(probes.view()?, gallery.view()?, &Rerank::default())?)
 }
 
-/// Rank-k and mAP of a search by the Market-1501 protocol, over the probes whose identity is known; `None` if nobody's is.
+/// Rank-k and mAP of a search by the Market-1501 protocol, over the probes whose identity is known; `None` if
+/// nobody's is.
 ///
 /// Entries named by folders have no camera, so nothing is taken out for them.
 ///

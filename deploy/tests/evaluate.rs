@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use crate::fixture::Fixture;
 
-/// Two queries. The first has a perfect match. Before the match of the second lies the picture of a third person who looks
-/// like the query; junk and the query's own camera look like it too and must not count.
+/// Two queries. The first has a perfect match. Before the match of the second lies the picture of a third person who
+/// looks like the query; junk and the query's own camera look like it too and must not count.
 fn market() -> Fixture {
     let fixture = Fixture::new();
     let root = "market/Market-1501-v15.09.15";

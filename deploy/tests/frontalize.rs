@@ -166,7 +166,8 @@ fn what_does_not_fit_is_refused() {
     assert!(!fixture.path("front.npy").exists());
 }
 
-/// Least squares: the matrix that takes rows of `inputs` to those of `outputs`, a little held back so that it always exists.
+/// Least squares: the matrix that takes rows of `inputs` to those of `outputs`, a little held back so that it always
+/// exists.
 fn fit(inputs: &[Vec<f64>], outputs: &[Vec<f32>]) -> Vec<Vec<f64>> {
     let (width, height) = (inputs[0].len(), outputs[0].len());
     let mut system = vec![vec![0.0; width + height]; width];
@@ -189,8 +190,8 @@ fn fit(inputs: &[Vec<f64>], outputs: &[Vec<f32>]) -> Vec<Vec<f64>> {
     system.into_iter().map(|row| row[width..].to_vec()).collect()
 }
 
-/// Made-up heads, an embedder that carries no contract of ours and is given one by file, and a frontaliser fitted to other people:
-/// profile views of those it never saw find their frontal pictures more often with it than without.
+/// Made-up heads, an embedder that carries no contract of ours and is given one by file, and a frontaliser fitted to
+/// other people: profile views of those it never saw find their frontal pictures more often with it than without.
 #[test]
 fn frontalised_profile_views_find_people_that_they_otherwise_miss() {
     const LEARNED: usize = 90;

@@ -156,8 +156,8 @@ fn a_missing_modality_is_borne_by_models_that_learnt_it() {
     fixture.run("embed -m @bears.onnx -o @one").error(&["DIR_OR_FILE"]);
 }
 
-/// Thresholds are written where `verify` looks for them, in the model and in the copy of its contract; rates that the data
-/// cannot tell have none.
+/// Thresholds are written where `verify` looks for them, in the model and in the copy of its contract; rates that the
+/// data cannot tell have none.
 #[test]
 fn calibrated_thresholds_decide() {
     let fixture = fixture();

@@ -1,5 +1,5 @@
-//! What burn-onnx's exporter takes gives the same numbers from its file, from ours and in Burn; what it refuses, ours exports.
-//! Its files and refusals are in `fixtures/burn-onnx`, made by `ci/burn-onnx` from the networks of [`list`].
+//! What burn-onnx's exporter takes gives the same numbers from its file, from ours and in Burn; what it refuses, ours
+//! exports. Its files and refusals are in `fixtures/burn-onnx`, made by `ci/burn-onnx` from the networks of [`list`].
 
 #![cfg(feature = "cli")]
 
@@ -24,7 +24,8 @@ use crate::runtime;
 use by_path::weights_by_path;
 use list::{Input, Visitor};
 
-/// Largest difference, absolute or as a share of the row's largest value: single precision in another order of the same sums.
+/// Largest difference, absolute or as a share of the row's largest value: single precision in another order of the
+/// same sums.
 const TOLERANCE: f64 = 1e-5;
 
 /// Kinds of rows, as verification deals them; three divide their number.
@@ -156,8 +157,8 @@ fn rows(inputs: &[Input], batch: Batch) -> Vec<Vec<TensorData>> {
     sizes.into_iter().map(&mut draw).collect()
 }
 
-/// The largest difference between any two of our file, theirs and Burn, in units of the larger of 1 and the row's largest value;
-/// an error if one is too large.
+/// The largest difference between any two of our file, theirs and Burn, in units of the larger of 1 and the row's
+/// largest value; an error if one is too large.
 fn apart(ours: &ExportedModel, theirs: &Theirs, runs: &[Vec<TensorData>]) -> Result<f64, String> {
     let mut worst: f64 = 0.0;
     for inputs in runs {
@@ -297,7 +298,8 @@ fn the_table_has_every_network_and_every_file() {
     assert_eq!(found, files);
 }
 
-/// One weight of one side that is a little off is seen; the sides are compared by what they compute, not by what they hold.
+/// One weight of one side that is a little off is seen; the sides are compared by what they compute, not by what they
+/// hold.
 #[test]
 fn a_changed_weight_on_either_side_is_caught() {
     struct Planted;

@@ -172,7 +172,8 @@ fn types_are_mixed_by_casts_only() {
     );
 }
 
-/// ONNX Runtime computes `Erf` in single precision only: said when exporting, with the module, not when the file is loaded.
+/// ONNX Runtime computes `Erf` in single precision only: said when exporting, with the module, not when the file is
+/// loaded.
 #[test]
 fn types_without_a_kernel_are_refused_with_their_place() {
     let exporter = Exporter::new("kernels").input("x", batch_of(&[4]));

@@ -1,4 +1,5 @@
-//! What tests leave for others to look at: each model with an input and its answer, in the layout of ONNX's own test data.
+//! What tests leave for others to look at: each model with an input and its answer, in the layout of ONNX's own test
+//! data.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,7 +25,8 @@ pub fn keep(model: &ExportedModel) {
     write(&folder, &model.to_bytes(&[]).unwrap(), inputs, names.zip(outputs).collect());
 }
 
-/// Keeps the model of a bundle, which the program has compared with Burn, with ONNX Runtime's answer on the golden input.
+/// Keeps the model of a bundle, which the program has compared with Burn, with ONNX Runtime's answer on the golden
+/// input.
 #[cfg(feature = "cli")]
 pub fn keep_bundle(bundle: &Path, name: &str) {
     let Some(folder) = folder() else { return };

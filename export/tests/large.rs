@@ -1,5 +1,5 @@
-//! Weights of any size. `VITRINE_WEIGHT_MIB=2304` makes them more than a model file can hold and ONNX Runtime takes from memory;
-//! with `VITRINE_TEST_MODELS` the bundles stay for other programs.
+//! Weights of any size. `VITRINE_WEIGHT_MIB=2304` makes them more than a model file can hold and ONNX Runtime takes
+//! from memory; with `VITRINE_TEST_MODELS` the bundles stay for other programs.
 
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Linear, LinearConfig};

@@ -188,7 +188,8 @@ fn planted_faults_are_caught_and_located() {
     }
 }
 
-/// Every value that is left has the meaning it was recorded with, whatever the passes did: else the search would go wrong.
+/// Every value that is left has the meaning it was recorded with, whatever the passes did: else the search would go
+/// wrong.
 #[test]
 fn what_is_right_differs_nowhere() {
     for optimise in [false, true] {

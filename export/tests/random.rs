@@ -1,5 +1,5 @@
-//! Random small networks, exported and compared with Burn, simplified and as recorded. Cases are numbered, the number and the
-//! steps of a failing one are printed; `VITRINE_RANDOM_CASES` asks for more.
+//! Random small networks, exported and compared with Burn, simplified and as recorded. Cases are numbered, the number
+//! and the steps of a failing one are printed; `VITRINE_RANDOM_CASES` asks for more.
 
 use burn::module::{Module, Param};
 use burn::tensor::activation::{gelu, gelu_approximate, hard_swish, leaky_relu, relu, sigmoid, silu, softmax};
@@ -135,8 +135,8 @@ const ROUNDING: f64 = 2e-6;
 /// How much further off one order of the same sums may be than another.
 const ORDERS: f64 = 8.0;
 
-/// Where ONNX Runtime and Burn are further apart than single precision makes them. What that is follows from Burn in double
-/// precision: a chain of random steps magnifies the last digit, some a thousand times, others not at all.
+/// Where ONNX Runtime and Burn are further apart than single precision makes them. What that is follows from Burn in
+/// double precision: a chain of random steps magnifies the last digit, some a thousand times, others not at all.
 fn excess(model: &ExportedModel, steps: &[Step], input: &TensorData) -> Option<String> {
     let x = Tensor::<4>::from_data(input.clone(), &Device::flex()).cast(FloatDType::F64);
     let made = forward(steps, &weights(FloatDType::F64), x);
@@ -183,7 +183,8 @@ fn random_networks_agree_with_burn() {
             let run = steps.clone();
             let model = match exporter.export(&weights(FloatDType::F32), move |w, x| outputs(&forward(&run, w, x))) {
                 Ok(model) => model,
-                // Refused: a size that is not understood, or a step above that is chosen by a size. An answer, if a rare one.
+                // Refused: a size that is not understood, or a step above that is chosen by a size. An answer, if a
+                // rare one.
                 Err(ExportError::Baked { .. } | ExportError::Diverged { .. } | ExportError::Trace { .. })
                     if case % 2 == 1 =>
                 {

@@ -41,9 +41,9 @@ pub enum Command {
     Senet(Box<SenetArgs>),
     /// Train palm-vein recognition: backbones, the head that fuses them, ablations.
     Palmvein(PalmveinArgs),
-    /// Evaluate a checkpoint: query against gallery, CMC and mAP by the Market-1501 protocol; of a SENet, how well profile views of
-    /// its test people are found among frontal pictures; of an ImageControlNet, how near its pictures are to the true ones; of palm
-    /// and veins, verification of the test pairs.
+    /// Evaluate a checkpoint: query against gallery, CMC and mAP by the Market-1501 protocol; of a SENet, how well
+    /// profile views of its test people are found among frontal pictures; of an ImageControlNet, how near its
+    /// pictures are to the true ones; of palm and veins, verification of the test pairs.
     Eval(EvalArgs),
     /// Make a checkpoint of foreign weights (.pth, .pt, .safetensors); every tensor is used or named.
     Import(ImportArgs),

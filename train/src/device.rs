@@ -1,5 +1,5 @@
-//! Where a network computes: the CPU, or a GPU that was compiled in (cargo features `cuda` and `wgpu`) and is there. What is asked
-//! for by name is taken or refused, never replaced.
+//! Where a network computes: the CPU, or a GPU that was compiled in (cargo features `cuda` and `wgpu`) and is there.
+//! What is asked for by name is taken or refused, never replaced.
 //!
 //! ```
 //! use train::device::{DeviceName, self};

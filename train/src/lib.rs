@@ -1,9 +1,9 @@
 //! The training half of Vitrine: pictures to checkpoints, with Burn.
 //!
-//! The path of the data is the list of modules: a dataset (of the crate `contract`) → [`sampler`] → [`transforms`] and [`loader`] →
-//! [`model`] → [`loss`] → [`optim`] and [`schedule`] → [`checkpoint`]; [`evaluate`] ranks a gallery with what came out. A
-//! [`task`] joins one family's data, network and loss; the [`engine`] is the one loop around it. Two steps of that loop by
-//! hand:
+//! The path of the data is the list of modules: a dataset (of the crate `contract`) → [`sampler`] → [`transforms`]
+//! and [`loader`] → [`model`] → [`loss`] → [`optim`] and [`schedule`] → [`checkpoint`]; [`evaluate`] ranks a gallery
+//! with what came out. A [`task`] joins one family's data, network and loss; the [`engine`] is the one loop around
+//! it. Two steps of that loop by hand:
 //!
 //! ```
 //! use burn::module::Module;

@@ -81,8 +81,8 @@ fn strip<const M: usize>(a: [&[f32]; M], right: Rows<'_>, cols: Range<usize>, mu
 
 /// Dot product of two rows of equal length: the cosine similarity of rows of unit length.
 ///
-/// The workspace has no other. A similarity that is printed, one that is compared with a threshold and one that a threshold
-/// was calibrated on are the same bits, whether the pair was computed alone or in a block.
+/// The workspace has no other. A similarity that is printed, one that is compared with a threshold and one that a
+/// threshold was calibrated on are the same bits, whether the pair was computed alone or in a block.
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     tile([a], [b])[0][0]
 }

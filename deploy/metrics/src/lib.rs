@@ -1,8 +1,9 @@
 //! Numbers that say how well embeddings find people again: slices in, numbers out.
 //!
-//! Features `->` [`cosine_distance`] or [`rerank`](fn@rerank) `->` [`rank`](fn@rank) `->` [`RankingReport`] (1:N identification);
-//! similarities of genuine and impostor pairs `->` [`verification::Roc`] (1:1); embeddings `->` [`spread`](fn@spread) (is the network alive?);
-//! a generated picture and the true one `->` [`picture::psnr`], [`picture::ssim`].
+//! Features `->` [`cosine_distance`] or [`rerank`](fn@rerank) `->` [`rank`](fn@rank) `->` [`RankingReport`] (1:N
+//! identification); similarities of genuine and impostor pairs `->` [`verification::Roc`] (1:1); embeddings `->`
+//! [`spread`](fn@spread) (is the network alive?); a generated picture and the true one `->` [`picture::psnr`],
+//! [`picture::ssim`].
 //!
 //! ```
 //! use metrics::{Label, Matrix, cosine_distance, rank};

@@ -46,7 +46,8 @@ impl Matrix {
     }
 }
 
-/// Borrowed row-major matrix of f32, `[rows, cols]`: what every function here reads, so that nobody has to copy a gallery.
+/// Borrowed row-major matrix of f32, `[rows, cols]`: what every function here reads, so that nobody has to copy a
+/// gallery.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rows<'a> {
     data: &'a [f32],

@@ -8,8 +8,8 @@ pub const MAX_PSNR: f64 = 100.0;
 /// Edge of the window of [`ssim`]; a picture has to be as large.
 pub const SSIM_WINDOW: usize = 11;
 
-/// Peak signal-to-noise ratio in dB, of any number of values whose range is `range` (2 for values in [−1, 1]): 20 log₁₀ of the range
-/// over the root of the mean squared difference, at most [`MAX_PSNR`].
+/// Peak signal-to-noise ratio in dB, of any number of values whose range is `range` (2 for values in [−1, 1]): 20
+/// log₁₀ of the range over the root of the mean squared difference, at most [`MAX_PSNR`].
 ///
 /// # Errors
 /// If there are none, or not as many of one as of the other.
@@ -22,8 +22,9 @@ pub fn psnr(found: &[f32], wanted: &[f32], range: f64) -> Result<f64, MetricsErr
     Ok((20.0 * (range / mse.sqrt()).log10()).min(MAX_PSNR))
 }
 
-/// Structural similarity of two planes, Wang et al. 2004: 1 for equal ones, mean over all windows of 11×11 that lie inside, Gaussian
-/// weights of σ = 1.5, K₁ = 0.01, K₂ = 0.03, population covariance. `range` is that of the values (2 for [−1, 1]).
+/// Structural similarity of two planes, Wang et al. 2004: 1 for equal ones, mean over all windows of 11×11 that lie
+/// inside, Gaussian weights of σ = 1.5, K₁ = 0.01, K₂ = 0.03, population covariance. `range` is that of the values (2
+/// for [−1, 1]).
 ///
 /// # Errors
 /// If the planes do not have `height`·`width` values, or are smaller than a window.
@@ -79,8 +80,8 @@ mod tests {
         assert!(error.contains("1 values") && error.contains("0"), "{error}");
     }
 
-    /// Numbers by numpy from the definition, window by window (with the window's two axes at once, in double precision): a ramp with
-    /// waves, the second picture flatter, shifted and with a chequered noise.
+    /// Numbers by numpy from the definition, window by window (with the window's two axes at once, in double
+    /// precision): a ramp with waves, the second picture flatter, shifted and with a chequered noise.
     #[test]
     fn ssim_is_that_of_the_definition() {
         let [height, width] = [14, 17];

@@ -76,8 +76,8 @@ impl Roc {
         Ok(Self::weighted(all.into_iter()))
     }
 
-    /// From similarities in descending order and how many impostor and genuine pairs have each. Equal ones are one point: a
-    /// threshold accepts all of them or none.
+    /// From similarities in descending order and how many impostor and genuine pairs have each. Equal ones are one
+    /// point: a threshold accepts all of them or none.
     fn weighted(descending: impl Iterator<Item = (f32, [u64; 2])>) -> Self {
         let mut counts: Vec<(f32, [u64; 2])> = vec![(f32::INFINITY, [0, 0])];
         let mut so_far = [0, 0];
@@ -125,8 +125,8 @@ impl Roc {
     }
 
     /// The point of highest true accept rate whose false accept rate is at most `far`, not interpolated: a threshold
-    /// promised to keep a rate has kept it on these pairs. A rate below one over the number of impostor pairs means none
-    /// was accepted, and says no more than that.
+    /// promised to keep a rate has kept it on these pairs. A rate below one over the number of impostor pairs means
+    /// none was accepted, and says no more than that.
     ///
     /// # Errors
     /// `far` outside 0 to 1.
@@ -147,8 +147,9 @@ impl Roc {
         AtThreshold { threshold, far, frr: 1.0 - tar, accuracy }
     }
 
-    /// The curve without the points that lie on straight lines between their neighbours, as scikit-learn drops them: its
-    /// area and its equal error rate are the same, but a rate read off a kept point may be lower than the full curve's.
+    /// The curve without the points that lie on straight lines between their neighbours, as scikit-learn drops them:
+    /// its area and its equal error rate are the same, but a rate read off a kept point may be lower than the full
+    /// curve's.
     pub fn dropped(&self) -> Self {
         let counts = |point: &Point| {
             let count = |share: f64, of: u64| (share * of as f64).round() as i64;

@@ -77,8 +77,8 @@ pub fn table(report: &VerificationReport) -> String {
     lines.iter().map(|[name, value]| format!("{name:<width$}  {value}\n")).collect()
 }
 
-/// One self-contained page: the numbers, ROC and DET curves and the histograms of similarities. `facts` are lines of name and
-/// value about model and data.
+/// One self-contained page: the numbers, ROC and DET curves and the histograms of similarities. `facts` are lines of
+/// name and value about model and data.
 pub fn html(title: &str, facts: &[(&str, String)], report: &VerificationReport) -> String {
     let rows = |lines: &mut dyn Iterator<Item = (String, String)>| -> String {
         lines

@@ -10,8 +10,8 @@ use datasets::paired::{PairLayout, PairOptions};
 use crate::embed;
 use crate::runtime::Provider;
 
-/// Runs exported models: embeddings, gallery search, evaluation. Results go to stdout, progress to stderr; the exit code is
-/// 0 when done, 1 when the answer is no, 2 on errors.
+/// Runs exported models: embeddings, gallery search, evaluation. Results go to stdout, progress to stderr; the exit
+/// code is 0 when done, 1 when the answer is no, 2 on errors.
 #[derive(Debug, clap::Parser)]
 #[command(name = "deploy", version, max_term_width = 100)]
 pub(crate) struct DeployArgs {
@@ -36,8 +36,8 @@ pub(crate) enum Command {
 /// How the model is opened and run.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct RunArgs {
-    /// Execution provider: auto, cpu, cuda[:DEVICE] or tensorrt[:DEVICE]. One that is named and does not run is an error;
-    /// auto says what it took.
+    /// Execution provider: auto, cpu, cuda[:DEVICE] or tensorrt[:DEVICE]. One that is named and does not run is an
+    /// error; auto says what it took.
     #[arg(long, default_value_t = Provider::Auto, value_name = "NAME")]
     pub(crate) provider: Provider,
     /// Threads for decoding and the network together; 0 is one per core.
@@ -79,8 +79,8 @@ fn default_batch_size() -> NonZeroUsize {
 /// What says who is on a picture.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct NamingArgs {
-    /// Who is on a picture is said by its folder or by its file name: folder or file [default: by the first folder below the
-    /// one that is listed, else by a file name such as 0002_c1_0451.jpg; probes as their gallery].
+    /// Who is on a picture is said by its folder or by its file name: folder or file [default: by the first folder
+    /// below the one that is listed, else by a file name such as 0002_c1_0451.jpg; probes as their gallery].
     #[arg(long, value_name = "WHICH", conflicts_with = "pairs")]
     pub(crate) identity_from: Option<Naming>,
 }
@@ -272,11 +272,12 @@ pub(crate) struct SearchArgs {
     /// Order by k-reciprocal re-ranking; every probe and entry then influences every distance [default: by cosine].
     #[arg(long, visible_alias = "re-rank")]
     pub(crate) rerank: bool,
-    /// Frontalise the probes with this model, an exported SENet, so that profile views find frontal ones [default: they stay].
+    /// Frontalise the probes with this model, an exported SENet, so that profile views find frontal ones [default:
+    /// they stay].
     #[arg(long, visible_alias = "frontalizer", value_name = "MODEL", requires = "poses")]
     pub(crate) frontalize: Option<PathBuf>,
-    /// Poses of the probes in degrees: .npy, .csv with a header such as path,yaw,pitch,roll, .jsonl, or a face set's .json
-    /// [default: none].
+    /// Poses of the probes in degrees: .npy, .csv with a header such as path,yaw,pitch,roll, .jsonl, or a face set's
+    /// .json [default: none].
     #[arg(long, value_name = "FILE", requires = "frontalize")]
     pub(crate) poses: Option<PathBuf>,
     #[command(flatten)]
@@ -292,7 +293,8 @@ pub(crate) struct SearchArgs {
 /// Turn face embeddings of any view into embeddings of the frontal view.
 #[derive(Debug, clap::Args)]
 pub(crate) struct FrontalizeArgs {
-    /// Embeddings: a .npy of rows of numbers, or a folder that `deploy embed` wrote. With --model pictures: folders or files.
+    /// Embeddings: a .npy of rows of numbers, or a folder that `deploy embed` wrote. With --model pictures: folders
+    /// or files.
     #[arg(required = true, value_name = "NPY_OR_PICTURES")]
     pub(crate) input: Vec<PathBuf>,
     /// Frontaliser: an exported SENet, a file or a bundle folder.
@@ -355,8 +357,8 @@ pub(crate) struct SplitArgs {
     pub(crate) split_seed: u64,
 }
 
-/// Measure the similarities from which a model says yes at given false accept rates, and write them into its contract, where
-/// `verify` looks for them. Pictures say who is on them by their folder or name.
+/// Measure the similarities from which a model says yes at given false accept rates, and write them into its
+/// contract, where `verify` looks for them. Pictures say who is on them by their folder or name.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CalibrateArgs {
     #[command(flatten)]
@@ -405,11 +407,12 @@ pub(crate) struct GenerateArgs {
     /// Pose to draw, in degrees: YAW,PITCH,ROLL [default: none].
     #[arg(long, value_name = "ANGLES", value_parser = pose, allow_hyphen_values = true)]
     pub(crate) pose: Option<Pose>,
-    /// Poses to draw in degrees, as 00000.png and so on in the folder --out: .npy, .csv with a header such as yaw,pitch,roll,
-    /// .jsonl, or a face set's .json [default: none].
+    /// Poses to draw in degrees, as 00000.png and so on in the folder --out: .npy, .csv with a header such as
+    /// yaw,pitch,roll, .jsonl, or a face set's .json [default: none].
     #[arg(long, value_name = "FILE")]
     pub(crate) poses: Option<PathBuf>,
-    /// Turn the head from one side to the other: a strip of pictures in a .png, an animation in an .apng [default: off].
+    /// Turn the head from one side to the other: a strip of pictures in a .png, an animation in an .apng [default:
+    /// off].
     #[arg(long)]
     pub(crate) turntable: bool,
     /// Pictures of the turntable.

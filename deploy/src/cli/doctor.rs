@@ -51,8 +51,8 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode, DeployError> {
     Ok(ExitCode::from(if usable { 0 } else { terminal::EXIT_NO }))
 }
 
-/// Every provider we know, and why it does not run. Only registering tells: a library that was built with CUDA claims to
-/// have it whether or not a driver is there.
+/// Every provider we know, and why it does not run. Only registering tells: a library that was built with CUDA claims
+/// to have it whether or not a driver is there.
 pub(crate) fn providers(runtime: &Runtime) -> Vec<(String, Option<String>)> {
     let known = [("cpu", Provider::Cpu), ("cuda", Provider::Cuda(0)), ("tensorrt", Provider::TensorRt(0))];
     let state = |(name, provider): (&str, Provider)| {

@@ -108,7 +108,8 @@ pub(super) fn test_pairs(
     Ok((rows, format!("{}, test split by {}", data.name, split.split)))
 }
 
-/// What an embeddings folder of the model says about itself; rows and their width are known when it is [finished](gallery::Writer).
+/// What an embeddings folder of the model says about itself; rows and their width are known when it is
+/// [finished](gallery::Writer).
 pub(super) fn facts(model: &Model, spec: &EmbeddingSpec, skipped: usize) -> Facts {
     Facts {
         version: 0,
@@ -124,8 +125,8 @@ pub(super) fn facts(model: &Model, spec: &EmbeddingSpec, skipped: usize) -> Fact
     }
 }
 
-/// The row of one person: a picture for each input of the model. One that is missing is an error, unless the model bears that
-/// and another is there. The identity is that of the first file's name or folder.
+/// The row of one person: a picture for each input of the model. One that is missing is an error, unless the model
+/// bears that and another is there. The identity is that of the first file's name or folder.
 pub(super) fn one_row(model: &Model, one: &PairFiles) -> Result<Picture, DeployError> {
     let missing = |name: &str| DeployError::MissingModality { missing: name.into() };
     let (mut files, mut absent) = (Vec::new(), Vec::new());

@@ -1,9 +1,9 @@
 //! Pictures to embeddings, as a stream: memory does not grow with their number.
 //!
-//! A lane is a thread that takes the next batch of pictures through everything: decode, resize, normalise, run, embed. Lanes
-//! share nothing but the list and, on a device, the session, so on the CPU no core waits for another, and on a device all
-//! but one lane decode while it computes. Finished batches are put back in order, and a lane never runs further ahead of
-//! the slowest than a few batches.
+//! A lane is a thread that takes the next batch of pictures through everything: decode, resize, normalise, run,
+//! embed. Lanes share nothing but the list and, on a device, the session, so on the CPU no core waits for another,
+//! and on a device all but one lane decode while it computes. Finished batches are put back in order, and a lane
+//! never runs further ahead of the slowest than a few batches.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -99,12 +99,12 @@ pub fn collect_with(
     Ok(Collected { embeddings, skipped })
 }
 
-/// Embeds pictures and hands each row to `sink`, in the order of the pictures. Pictures that cannot be used are left out
-/// and counted.
+/// Embeds pictures and hands each row to `sink`, in the order of the pictures. Pictures that cannot be used are left
+/// out and counted.
 ///
 /// # Errors
-/// If a picture cannot be used and `strict` is set, if none can, if the model does not embed, or if `sink` fails. A picture
-/// whose embedding is not finite or only zeros cannot be used.
+/// If a picture cannot be used and `strict` is set, if none can, if the model does not embed, or if `sink` fails. A
+/// picture whose embedding is not finite or only zeros cannot be used.
 pub fn stream(
     model: &Model,
     pictures: &[Picture],

@@ -1,11 +1,11 @@
-//! Embeddings on disk: a folder of `embeddings.npy`, `rows.jsonl` and `embeddings.json`, pinned to the contract id of the
-//! model that made it. No ONNX Runtime here.
+//! Embeddings on disk: a folder of `embeddings.npy`, `rows.jsonl` and `embeddings.json`, pinned to the contract id of
+//! the model that made it. No ONNX Runtime here.
 //!
 //! `embeddings.json` holds the SHA-256 of the other two files and is replaced by one rename: that rename is the change.
 //! A new state is written as `embeddings.npy.new` and `rows.jsonl.new` before it, and these take the places of the old
-//! files after it. [`open`] takes the files that `embeddings.json` describes, under either name, so that readers need no
-//! lock and a crash leaves the old state or the new one. Who changes a gallery holds its lock ([`Exclusive`]) from reading to
-//! the rename.
+//! files after it. [`open`] takes the files that `embeddings.json` describes, under either name, so that readers need
+//! no lock and a crash leaves the old state or the new one. Who changes a gallery holds its lock ([`Exclusive`]) from
+//! reading to the rename.
 
 mod writer;
 
@@ -213,8 +213,8 @@ fn pending(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{name}.new"))
 }
 
-/// The content of that `sha256`: of the file that is still to take its place, or of the one in place. In this order, since
-/// a writer may move it meanwhile.
+/// The content of that `sha256`: of the file that is still to take its place, or of the one in place. In this order,
+/// since a writer may move it meanwhile.
 fn read_file(folder: &Path, name: &str, sha256: Option<&String>) -> Result<Vec<u8>, DeployError> {
     let Some(sha256) = sha256 else {
         let path = folder.join(name);

@@ -120,8 +120,8 @@ impl Writer {
             Ok(facts)
         };
         let facts = change().map_err(failed(&folder))?;
-        // The gallery has changed. What fails from here on is done by the next one who changes it, and readers find the files
-        // under either name.
+        // The gallery has changed. What fails from here on is done by the next one who changes it, and readers find
+        // the files under either name.
         let _ = sync_folder(&folder);
         for name in [VALUES, ROWS] {
             let _ = std::fs::rename(pending(&folder, name), folder.join(name));
@@ -143,7 +143,8 @@ impl Drop for Writer {
     }
 }
 
-/// A new file that waits under its [`pending`] name, private like a template has to be, or as open as the file that it replaces.
+/// A new file that waits under its [`pending`] name, private like a template has to be, or as open as the file that
+/// it replaces.
 fn create(folder: &Path, name: &str) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);

@@ -14,8 +14,8 @@ use super::{MatchResult, ProbeResult, SearchReport, Summary};
 const STYLE: &str = include_str!("page.css");
 
 impl SearchReport {
-    /// The page. At most `limit` probes are shown, the first ones; `folder` is where relative paths of a gallery embedded
-    /// elsewhere start.
+    /// The page. At most `limit` probes are shown, the first ones; `folder` is where relative paths of a gallery
+    /// embedded elsewhere start.
     pub fn html(&self, title: &str, limit: usize, folder: Option<&Path>) -> String {
         let shown = &self.probes[..limit.min(self.probes.len())];
         let thumbnails = Thumbnails::of(shown, folder);

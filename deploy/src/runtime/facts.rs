@@ -50,7 +50,8 @@ pub struct ModelFile {
     pub bytes: u64,
 }
 
-/// The model file at `path` and those called `beside` in its folder; those that we named must hold what their name promises.
+/// The model file at `path` and those called `beside` in its folder; those that we named must hold what their name
+/// promises.
 pub(super) fn model_files(path: &Path, bytes: &[u8], beside: &[String]) -> Result<Vec<ModelFile>, DeployError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut all = vec![ModelFile { name, sha256: hex::encode(Sha256::digest(bytes)), bytes: bytes.len() as u64 }];

@@ -38,7 +38,8 @@ impl fmt::Display for SelfTest {
     }
 }
 
-/// Runs the golden input with `run`, which takes a slice for each input and the number of rows, and compares the outputs.
+/// Runs the golden input with `run`, which takes a slice for each input and the number of rows, and compares the
+/// outputs.
 pub(super) fn self_test(
     path: &Path,
     contract: &ModelContract,

@@ -22,8 +22,8 @@ pub struct Options {
     pub provider: Provider,
     /// Threads for everything together; 0 is one per core.
     pub threads: usize,
-    /// Batches that run at the same time on the CPU, each with its share of the threads. One run of a small network does not
-    /// use many cores well; several do.
+    /// Batches that run at the same time on the CPU, each with its share of the threads. One run of a small network
+    /// does not use many cores well; several do.
     pub lanes: usize,
     /// Contract of a foreign model that carries none.
     pub contract: Option<PathBuf>,
@@ -84,8 +84,8 @@ impl fmt::Debug for Model {
 impl Model {
     /// Opens the model file, or the `model.onnx` of the bundle folder, at `path`.
     ///
-    /// The file is checked before ONNX Runtime sees it, weights beside it must be those that their name promises, the contract is compared with the graph, and the golden vectors are
-    /// run.
+    /// The file is checked before ONNX Runtime sees it, weights beside it must be those that their name promises, the
+    /// contract is compared with the graph, and the golden vectors are run.
     ///
     /// # Errors
     /// See [`DeployError`]; a provider that was asked for and does not run is an error.
@@ -159,7 +159,8 @@ impl Model {
         }
     }
 
-    /// Runs a batch of normalised pictures, a slice for each input: the output the embedding is made from, or the first.
+    /// Runs a batch of normalised pictures, a slice for each input: the output the embedding is made from, or the
+    /// first.
     ///
     /// # Shapes
     /// - `batches`: `[rows, channels, height, width]` of each of the contract's inputs
@@ -175,8 +176,8 @@ impl Model {
         Ok(self.run(batches, rows, Some(name))?.remove(name).map(|(_, values)| values).unwrap_or_default())
     }
 
-    /// Runs a batch: `inputs` in the contract's order, each `[rows, ..]`; the outputs by name, each with its shape. `only` leaves
-    /// out every other output.
+    /// Runs a batch: `inputs` in the contract's order, each `[rows, ..]`; the outputs by name, each with its shape.
+    /// `only` leaves out every other output.
     ///
     /// # Errors
     /// If a length does not fit, an output is missing or ONNX Runtime fails.

@@ -1,4 +1,5 @@
-//! The messages of `onnx.proto`. Names, field numbers and packing are the schema's: not every reader takes the other packing.
+//! The messages of `onnx.proto`. Names, field numbers and packing are the schema's: not every reader takes the other
+//! packing.
 
 use prost::{Enumeration, Message};
 

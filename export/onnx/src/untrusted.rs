@@ -1,5 +1,5 @@
-//! Reads a model file nobody vouches for. ONNX Runtime follows external-data paths wherever they lead and allocates what
-//! a shape claims, so both are checked here first.
+//! Reads a model file nobody vouches for. ONNX Runtime follows external-data paths wherever they lead and allocates
+//! what a shape claims, so both are checked here first.
 
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -140,8 +140,8 @@ pub fn parse_with_data(bytes: &[u8], limits: &Limits, name: &str, size: u64) -> 
     Check { path: Path::new("model.onnx"), limits, size: &size }.model(bytes)
 }
 
-/// Gives `take` the values of a tensor of the checked model at `path`, little-endian, in pieces; read from beside the model
-/// where they are external. A tensor that keeps them in a typed field gives its encoding.
+/// Gives `take` the values of a tensor of the checked model at `path`, little-endian, in pieces; read from beside the
+/// model where they are external. A tensor that keeps them in a typed field gives its encoding.
 ///
 /// # Errors
 /// If the external file cannot be read.
@@ -168,8 +168,8 @@ pub fn tensor_bytes(path: &Path, tensor: &TensorProto, mut take: impl FnMut(&[u8
     }
 }
 
-/// File and byte range of a tensor of a checked model, if its values are beside the model; a length that is not given reaches
-/// to the end of all files.
+/// File and byte range of a tensor of a checked model, if its values are beside the model; a length that is not given
+/// reaches to the end of all files.
 pub fn external_range(tensor: &TensorProto) -> Option<(&str, Range<u64>)> {
     if tensor.data_location != DataLocation::External as i32 {
         return None;
@@ -180,8 +180,8 @@ pub fn external_range(tensor: &TensorProto) -> Option<(&str, Range<u64>)> {
     Some((entries(tensor, "location").next().unwrap_or_default(), start..end))
 }
 
-/// Names of the files beside a checked model that hold values of its tensors, wherever those are, each once, in order of
-/// appearance.
+/// Names of the files beside a checked model that hold values of its tensors, wherever those are, each once, in order
+/// of appearance.
 pub fn data_files(model: &ModelProto) -> Vec<String> {
     let mut names: Vec<String> = vec![];
     let _ = tensors(model, usize::MAX, &mut |tensor| {
@@ -201,8 +201,8 @@ enum Stop<E> {
     Tensor(E),
 }
 
-/// Calls `visit` with every tensor of a model: initialisers, dense and sparse, and those in attributes of nodes, subgraphs and
-/// functions.
+/// Calls `visit` with every tensor of a model: initialisers, dense and sparse, and those in attributes of nodes,
+/// subgraphs and functions.
 fn tensors<'a, E>(
     model: &'a ModelProto,
     depth: usize,

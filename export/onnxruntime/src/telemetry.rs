@@ -1,9 +1,9 @@
 //! ONNX Runtime's telemetry is off before the library is loaded.
 //!
-//! The wheels of 1.31 send a device id, the program's path, the system, CPU and memory to their maker at every start, and
-//! leave two files in the home folder; `DisableTelemetryEvents` comes after that. The environment variable is read when
-//! the library is loaded (microsoft/onnxruntime, pull request 27379). It is set for every program that this crate is
-//! linked into, whatever the user's environment says: it handles faces.
+//! The wheels of 1.31 send a device id, the program's path, the system, CPU and memory to their maker at every start,
+//! and leave two files in the home folder; `DisableTelemetryEvents` comes after that. The environment variable is
+//! read when the library is loaded (microsoft/onnxruntime, pull request 27379). It is set for every program that this
+//! crate is linked into, whatever the user's environment says: it handles faces.
 
 /// Read by ONNX Runtime while it is loaded.
 const VARIABLE: &str = "ORT_DISABLE_TELEMETRY";

@@ -1,6 +1,7 @@
-//! Burn records a linear layer as products and reshapes, in one of two ways that depends on the sizes: rows of all batches
-//! folded into one matrix, or the weight spread over the batches, whichever its kernels like better. Here both become the
-//! one operation that was meant, so that recordings at different sizes agree, and the layer keeps its name.
+//! Burn records a linear layer as products and reshapes, in one of two ways that depends on the sizes: rows of all
+//! batches folded into one matrix, or the weight spread over the batches, whichever its kernels like better. Here
+//! both become the one operation that was meant, so that recordings at different sizes agree, and the layer keeps its
+//! name.
 
 use std::collections::HashMap;
 

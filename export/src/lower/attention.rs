@@ -20,8 +20,8 @@ pub(super) fn attention(l: &mut Lowering, op: &AttentionOpIr) -> Lowered {
 /// First operator set with `Attention`.
 const ATTENTION: u32 = 23;
 
-/// ONNX `Attention`: soft cap, then mask or bias, and zeros for a row whose keys are all masked, as in Burn. Its mask tells
-/// which keys are seen, Burn's which are not; its causal mask counts from the first key, Burn's from the last.
+/// ONNX `Attention`: soft cap, then mask or bias, and zeros for a row whose keys are all masked, as in Burn. Its mask
+/// tells which keys are seen, Burn's which are not; its causal mask counts from the first key, Burn's from the last.
 fn operator(l: &mut Lowering, op: &AttentionOpIr) -> Lowered {
     let mut inputs = vec![l.input(&op.query)?, l.input(&op.key)?, l.input(&op.value)?];
     let [query_dims, key_dims] = [&op.query, &op.key].map(|tensor| l.dims(tensor));
@@ -68,8 +68,8 @@ fn scale(l: &Lowering, op: &AttentionOpIr, width: &Dim) -> Result<f64, Reason> {
     }
 }
 
-/// ONNX `MatMul`, `Softmax`, `MatMul`, with scale, soft cap, mask, causal mask and bias between. A row whose keys are all masked
-/// gives zeros.
+/// ONNX `MatMul`, `Softmax`, `MatMul`, with scale, soft cap, mask, causal mask and bias between. A row whose keys are
+/// all masked gives zeros.
 fn pieces(l: &mut Lowering, op: &AttentionOpIr) -> Lowered {
     let dtype = float_type(op.out.dtype)?;
     let (query, key) = (l.input(&op.query)?, l.input(&op.key)?);

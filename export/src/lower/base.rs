@@ -12,8 +12,8 @@ use super::builder::{Lowered, Lowering, Reason, float_type};
 use crate::resolve::Fit;
 use crate::types::tensor;
 
-/// Burn `reshape` -> ONNX `Reshape`. A dynamic axis that stays in its place is 0 (copied), one other may be -1; more are
-/// computed from the inputs' shapes.
+/// Burn `reshape` -> ONNX `Reshape`. A dynamic axis that stays in its place is 0 (copied), one other may be -1; more
+/// are computed from the inputs' shapes.
 pub(super) fn reshape(l: &mut Lowering, op: &ShapeOpIr) -> Lowered {
     let input = l.input(&op.input)?;
     let to = l.dims(&op.out);
@@ -198,8 +198,8 @@ pub(super) fn slice(l: &mut Lowering, op: &SliceOpIr) -> Lowered {
     l.emit(Plain::Slice, &inputs, &op.out)
 }
 
-/// Burn `unfold` (windows of one axis, their elements as the last) -> ONNX `Gather` with the windows' places on an axis that
-/// must be fixed, and `Transpose`.
+/// Burn `unfold` (windows of one axis, their elements as the last) -> ONNX `Gather` with the windows' places on an
+/// axis that must be fixed, and `Transpose`.
 pub(super) fn unfold(l: &mut Lowering, op: &UnfoldOpIr) -> Lowered {
     let input = l.input(&op.input)?;
     let mut dims = l.dims(&op.input);

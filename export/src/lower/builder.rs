@@ -42,8 +42,8 @@ pub(crate) struct Boundary {
     pub outputs: Vec<String>,
 }
 
-/// Where a value of the graph comes from: an output of a recorded operation. Passes keep what a value means, so that this
-/// holds for whatever is left of the graph after them.
+/// Where a value of the graph comes from: an output of a recorded operation. Passes keep what a value means, so that
+/// this holds for whatever is left of the graph after them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Origin {
     /// The value.
@@ -298,8 +298,8 @@ impl<'a> Lowering<'a> {
         if self.value(value).dtype.is_narrow() { self.cast(value, DType::Int32) } else { value }
     }
 
-    /// The operator, and its inputs, that gives `yes` where `mask` is set and `no` elsewhere, of shape `dims`. Runtimes have
-    /// `Where` for no truth values: those are put together by logic.
+    /// The operator, and its inputs, that gives `yes` where `mask` is set and `no` elsewhere, of shape `dims`.
+    /// Runtimes have `Where` for no truth values: those are put together by logic.
     pub(crate) fn choose(&mut self, mask: ValueId, [yes, no]: [ValueId; 2], dims: &[Dim]) -> (Op, Vec<ValueId>) {
         if self.value(no).dtype != DType::Bool {
             return (Plain::Where.into(), vec![mask, yes, no]);

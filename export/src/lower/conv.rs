@@ -82,8 +82,8 @@ pub(super) fn deform_conv(l: &mut Lowering, op: &DeformConv2dOpIr) -> Lowered {
     Ok(())
 }
 
-/// Burn `unfold4d` (patches as columns) -> ONNX `Pad`, a `Gather` of rows and one of columns, which must be fixed, and the new
-/// axes moved to the channels.
+/// Burn `unfold4d` (patches as columns) -> ONNX `Pad`, a `Gather` of rows and one of columns, which must be fixed,
+/// and the new axes moved to the channels.
 pub(super) fn unfold4d(l: &mut Lowering, op: &Unfold4dOpIr) -> Lowered {
     let dims = l.dims(&op.x);
     let dtype = float_type(op.x.dtype)?;

@@ -16,8 +16,8 @@ pub(super) fn trunc(l: &mut Lowering, op: &UnaryOpIr) -> Lowered {
     l.emit(Plain::Where, &[negative, up, down], &op.out)
 }
 
-/// Burn `atan2(y, x)` -> ONNX `Atan(y / x)`, half a turn further where `x` is negative. `0 / 0` becomes the zero `y` and
-/// `∞ / ∞` the product of the signs, so that every quarter and every signed zero comes out as C's `atan2` has it.
+/// Burn `atan2(y, x)` -> ONNX `Atan(y / x)`, half a turn further where `x` is negative. `0 / 0` becomes the zero `y`
+/// and `∞ / ∞` the product of the signs, so that every quarter and every signed zero comes out as C's `atan2` has it.
 pub(super) fn atan2(l: &mut Lowering, op: &BinaryOpIr) -> Lowered {
     let (y, x) = (l.input(&op.lhs)?, l.input(&op.rhs)?);
     let dims = l.dims(&op.out);
@@ -73,8 +73,8 @@ pub(super) fn cross(l: &mut Lowering, op: &CrossOpIr) -> Lowered {
     l.emit(Plain::Sub, &products, &op.out)
 }
 
-/// Burn `remainder`, with the sign of the divisor -> ONNX `Mod` for integers; for floats C's `fmod`, one divisor further
-/// where the signs differ.
+/// Burn `remainder`, with the sign of the divisor -> ONNX `Mod` for integers; for floats C's `fmod`, one divisor
+/// further where the signs differ.
 pub(super) fn remainder(l: &mut Lowering, op: &BinaryOpIr) -> Lowered {
     let inputs = [l.input(&op.lhs)?, l.input(&op.rhs)?];
     modulo(l, inputs, &op.out)
@@ -106,8 +106,8 @@ fn modulo(l: &mut Lowering, [x, y]: [ValueId; 2], out: &TensorIr) -> Lowered {
     l.emit(Plain::Where, &[off, further, rest], out)
 }
 
-/// Burn `log1p` -> ONNX `Log(u)` with `u = 1 + x`, times `x / (u - 1)` for small `x`: what the sum rounded away comes back
-/// (W. Kahan). Where nothing is left of `x` in the sum, the logarithm is `x`.
+/// Burn `log1p` -> ONNX `Log(u)` with `u = 1 + x`, times `x / (u - 1)` for small `x`: what the sum rounded away comes
+/// back (W. Kahan). Where nothing is left of `x` in the sum, the logarithm is `x`.
 pub(super) fn log1p(l: &mut Lowering, op: &UnaryOpIr) -> Lowered {
     let x = l.input(&op.input)?;
     let dtype = op.input.dtype;
@@ -127,7 +127,8 @@ pub(super) fn log1p(l: &mut Lowering, op: &UnaryOpIr) -> Lowered {
     l.emit(Plain::Where, &[tiny, x, inner], &op.out)
 }
 
-/// Burn `hypot` -> ONNX `Sqrt(x² + y²)`, single and half precision in double, where the squares neither overflow nor vanish.
+/// Burn `hypot` -> ONNX `Sqrt(x² + y²)`, single and half precision in double, where the squares neither overflow nor
+/// vanish.
 pub(super) fn hypot(l: &mut Lowering, op: &BinaryOpIr) -> Lowered {
     let onnx = float_type(op.out.dtype)?;
     let wide = if op.out.dtype == BurnType::F64 { onnx } else { DType::Double };
@@ -146,8 +147,9 @@ pub(super) fn hypot(l: &mut Lowering, op: &BinaryOpIr) -> Lowered {
     l.emit(Op::Cast { to: onnx }, &[root], &op.out)
 }
 
-/// Burn `cumprod`, `cummin`, `cummax` -> a product, minimum or maximum with the tensor shifted by 1, 2, 4, ... along the axis,
-/// which must be fixed: ONNX cumulates sums only. Exact for minima and maxima; products round in another order than Burn's.
+/// Burn `cumprod`, `cummin`, `cummax` -> a product, minimum or maximum with the tensor shifted by 1, 2, 4, ... along
+/// the axis, which must be fixed: ONNX cumulates sums only. Exact for minima and maxima; products round in another
+/// order than Burn's.
 pub(super) fn cumulate(l: &mut Lowering, op: &DimOpIr, plain: Plain) -> Lowered {
     let mut value = l.input(&op.input)?;
     let dims = l.dims(&op.input);

@@ -33,8 +33,8 @@ pub fn operation_kinds() -> impl Iterator<Item = &'static OperationKind> {
     dispatch::KINDS.iter().copied().flatten()
 }
 
-/// Lowers a resolved recording for an operator set. What each operation became and where values come from is in the order
-/// of the recording.
+/// Lowers a resolved recording for an operator set. What each operation became and where values come from is in the
+/// order of the recording.
 ///
 /// # Errors
 /// All operations without lowering at once; a constant that is not finite; a number that would be baked.

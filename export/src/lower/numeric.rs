@@ -49,8 +49,8 @@ pub(super) fn scalar(l: &mut Lowering, op: &ScalarOpIr, plain: Plain) -> Lowered
     l.emit(plain, &inputs, &op.out)
 }
 
-/// Burn `powf_scalar`, `powi_scalar` -> ONNX `Pow`; the root is cheaper as what it is. Burn itself makes squares products, and
-/// the power of -1 a reciprocal.
+/// Burn `powf_scalar`, `powi_scalar` -> ONNX `Pow`; the root is cheaper as what it is. Burn itself makes squares
+/// products, and the power of -1 a reciprocal.
 pub(super) fn power(l: &mut Lowering, op: &ScalarOpIr) -> Lowered {
     let input = l.input(&op.lhs)?;
     if op.rhs == ScalarIr::Float(0.5) && float_type(op.lhs.dtype)?.is_float() {
@@ -60,7 +60,8 @@ pub(super) fn power(l: &mut Lowering, op: &ScalarOpIr) -> Lowered {
     l.emit_wide(Plain::Pow, &[input, exponent], &op.out)
 }
 
-/// Burn `clamp(min, max)` -> ONNX `Clip(x, min, max)`. Bounds are inputs since operator set 11 and have the type of `x`.
+/// Burn `clamp(min, max)` -> ONNX `Clip(x, min, max)`. Bounds are inputs since operator set 11 and have the type of
+/// `x`.
 pub(super) fn clamp(l: &mut Lowering, op: &ClampOpIr) -> Lowered {
     let dtype = op.tensor.dtype;
     let inputs = [l.input(&op.tensor)?, l.scalar("min", dtype, op.min)?, l.scalar("max", dtype, op.max)?];
@@ -80,7 +81,8 @@ pub(super) fn cumsum(l: &mut Lowering, op: &DimOpIr) -> Lowered {
     l.emit_wide(Plain::CumSum, &inputs, &op.out)
 }
 
-/// Burn's left shifts -> ONNX `BitShift`, which is defined for unsigned integers only: signed ones are shifted as those.
+/// Burn's left shifts -> ONNX `BitShift`, which is defined for unsigned integers only: signed ones are shifted as
+/// those.
 pub(super) fn shift_left(l: &mut Lowering, op: &BinaryOpIr) -> Lowered {
     let inputs = [l.input(&op.lhs)?, l.input(&op.rhs)?];
     shift(l, inputs, true, &op.out)

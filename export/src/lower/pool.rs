@@ -26,11 +26,11 @@ impl Pool<'_> {
         }
     }
 
-    /// Rounds up as Burn did: `pads` reach as far behind the input as the last window does. Runtimes differ on when a last
-    /// window inside the padding is left out, on padding they agree.
+    /// Rounds up as Burn did: `pads` reach as far behind the input as the last window does. Runtimes differ on when a
+    /// last window inside the padding is left out, on padding they agree.
     ///
-    /// On an axis of any size they reach as far as a last window can: what rounding down leaves of that is rounding up, unless
-    /// windows so far apart are left out that one would begin behind the input.
+    /// On an axis of any size they reach as far as a last window can: what rounding down leaves of that is rounding
+    /// up, unless windows so far apart are left out that one would begin behind the input.
     fn round_up(&self, l: &Lowering, x: &TensorIr, out: &TensorIr, window: &mut Window) -> Result<(), Reason> {
         if !self.ceil_mode {
             return Ok(());
@@ -60,8 +60,8 @@ pub(super) fn max(l: &mut Lowering, x: &TensorIr, pool: &Pool, out: &TensorIr) -
     l.emit(Op::MaxPool { window }, &[input], out)
 }
 
-/// Burn `max_pool1d_with_indices`, `max_pool2d_with_indices` -> ONNX `MaxPool` with its second output. That counts through the
-/// whole tensor, Burn through one channel: the remainder by the channel's size is left.
+/// Burn `max_pool1d_with_indices`, `max_pool2d_with_indices` -> ONNX `MaxPool` with its second output. That counts
+/// through the whole tensor, Burn through one channel: the remainder by the channel's size is left.
 pub(super) fn max_with_indices(
     l: &mut Lowering,
     x: &TensorIr,
@@ -81,8 +81,8 @@ pub(super) fn max_with_indices(
     l.give_index(inside, out_indices)
 }
 
-/// Burn `avg_pool1d`, `avg_pool2d` -> ONNX `AveragePool`. Where Burn rounds up, padding that counts is a `Pad` of its own: what
-/// the last window reaches beyond it does not count.
+/// Burn `avg_pool1d`, `avg_pool2d` -> ONNX `AveragePool`. Where Burn rounds up, padding that counts is a `Pad` of its
+/// own: what the last window reaches beyond it does not count.
 pub(super) fn average(l: &mut Lowering, x: &TensorIr, pool: &Pool, count_include_pad: bool, out: &TensorIr) -> Lowered {
     let mut input = l.input(x)?;
     let mut window = pool.window();
@@ -108,8 +108,9 @@ pub(super) fn average(l: &mut Lowering, x: &TensorIr, pool: &Pool, count_include
     l.emit(Op::AveragePool { window, count_include_pad: false }, &[input], out)
 }
 
-/// Burn `adaptive_avg_pool*d` -> ONNX `GlobalAveragePool` for size 1, `AveragePool` where the size divides the input's, else
-/// the exact bins as one matrix product per axis, whose matrix is computed where the axis may have any size.
+/// Burn `adaptive_avg_pool*d` -> ONNX `GlobalAveragePool` for size 1, `AveragePool` where the size divides the
+/// input's, else the exact bins as one matrix product per axis, whose matrix is computed where the axis may have any
+/// size.
 pub(super) fn adaptive(l: &mut Lowering, x: &TensorIr, output_size: &[usize], out: &TensorIr) -> Lowered {
     let input = l.input(x)?;
     if output_size.iter().all(|&size| size == 1) {

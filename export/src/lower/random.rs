@@ -7,9 +7,9 @@ use graph::{DType, Op, Plain, ValueId};
 use super::base::fill;
 use super::builder::{Lowered, Lowering, Reason, float_type};
 
-/// Burn `random` of floats -> ONNX `RandomUniformLike` or `RandomNormalLike` of a tensor of the shape. What is true with
-/// probability p is `Floor` of a number between p and 1 + p: the specification's own expansion of `Bernoulli`, which ONNX
-/// Runtime follows, compares the wrong way round.
+/// Burn `random` of floats -> ONNX `RandomUniformLike` or `RandomNormalLike` of a tensor of the shape. What is true
+/// with probability p is `Floor` of a number between p and 1 + p: the specification's own expansion of `Bernoulli`,
+/// which ONNX Runtime follows, compares the wrong way round.
 pub(super) fn floats(l: &mut Lowering, op: &RandomOpIr) -> Lowered {
     let (draw, like) = drawn(l, op.distribution, &op.out, op.out.dtype)?;
     if let Distribution::Bernoulli(_) = op.distribution {

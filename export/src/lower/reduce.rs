@@ -67,7 +67,8 @@ fn index(l: &mut Lowering, input: ValueId, axis: usize, largest: bool, out: &Ten
     as_index(l, op, &[input], out)
 }
 
-/// The type that places are counted in. Burn records those in narrow integers as such, which end at 127, and computes others.
+/// The type that places are counted in. Burn records those in narrow integers as such, which end at 127, and computes
+/// others.
 fn place_type(out: &TensorIr) -> Result<DType, Reason> {
     let to = float_type(out.dtype)?;
     if to.is_narrow() {

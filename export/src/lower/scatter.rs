@@ -8,8 +8,8 @@ use super::base::{Cut, bounds, cuts};
 use super::builder::{Lowered, Lowering, Reason, float_type};
 use crate::resolve::Fit;
 
-/// Burn `slice_assign` -> ONNX `Concat` of what lies before, the new part and what lies behind, one axis inside the other;
-/// on an axis with a step `Where` picks between old and new.
+/// Burn `slice_assign` -> ONNX `Concat` of what lies before, the new part and what lies behind, one axis inside the
+/// other; on an axis with a step `Where` picks between old and new.
 pub(super) fn slice_assign(l: &mut Lowering, op: &SliceAssignOpIr) -> Lowered {
     let (whole, part) = (l.input(&op.tensor)?, l.input(&op.value)?);
     let cuts = cuts(l, &op.ranges)?;
@@ -145,8 +145,8 @@ fn update(burn: IndexingUpdateOp) -> Update {
     }
 }
 
-/// Scatters `[data, value]`. Truth values are added as Burn does it, by `or`: as integers, for which ONNX has the sum. Half
-/// precision and narrow integers are updated in 32 bits, for runtimes have no others.
+/// Scatters `[data, value]`. Truth values are added as Burn does it, by `or`: as integers, for which ONNX has the
+/// sum. Half precision and narrow integers are updated in 32 bits, for runtimes have no others.
 fn reduce_into(
     l: &mut Lowering,
     op: Op,

@@ -34,8 +34,8 @@ impl Lowering<'_> {
         Ok(value)
     }
 
-    /// A formula in arithmetic of the inputs' shapes. Divisions have no negative part, so that rounding towards 0 is rounding
-    /// down.
+    /// A formula in arithmetic of the inputs' shapes. Divisions have no negative part, so that rounding towards 0 is
+    /// rounding down.
     fn formula(&mut self, formula: &Formula) -> Result<ValueId, Reason> {
         let one = || vec![Dim::Size(1)];
         let mut sum: Option<ValueId> = None;

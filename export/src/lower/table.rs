@@ -1,11 +1,11 @@
-//! The macro behind the dispatch: one row gives both the arm of the `match` and the line of the public table, so that neither
-//! can be without the other.
+//! The macro behind the dispatch: one row gives both the arm of the `match` and the line of the public table, so that
+//! neither can be without the other.
 
 /// Writes a function that lowers the operations of an enum, exhaustively, and the table of what they become.
 ///
-/// Rows under `lowered` say `Kind(operation) [Operators] since N until M note TEXT => call`; without, they are for 17 and all
-/// later sets, and do what Burn does.
-/// Rows under `refused` give a reason and a way out. What is listed under `backward` belongs to training.
+/// Rows under `lowered` say `Kind(operation) [Operators] since N until M note TEXT => call`; without, they are for 17
+/// and all later sets, and do what Burn does. Rows under `refused` give a reason and a way out. What is listed under
+/// `backward` belongs to training.
 macro_rules! dispatch {
     (
         $(#[$doc:meta])*

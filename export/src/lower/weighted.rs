@@ -61,7 +61,8 @@ impl Weights {
     }
 }
 
-/// The matrix of adaptive pooling, in arithmetic of the axis' size: which positions lie in which bin, divided by how many do.
+/// The matrix of adaptive pooling, in arithmetic of the axis' size: which positions lie in which bin, divided by how
+/// many do.
 fn computed(l: &mut Lowering, size: &Dim, bins: usize, dtype: DType, transposed: bool) -> Result<ValueId, Reason> {
     let [column, row] = [[bins, 1], [1, bins]];
     let edges = if transposed { row } else { column };
@@ -95,8 +96,8 @@ fn computed(l: &mut Lowering, size: &Dim, bins: usize, dtype: DType, transposed:
     Ok(l.like(Plain::Div, &[inside, count]))
 }
 
-/// Sums along each spatial axis with that axis' weights -> a `MatMul` from the left for rows, from the right for columns; the
-/// depth of three axes is made the rows for a while.
+/// Sums along each spatial axis with that axis' weights -> a `MatMul` from the left for rows, from the right for
+/// columns; the depth of three axes is made the rows for a while.
 pub(super) fn weighted(l: &mut Lowering, input: ValueId, x: &TensorIr, weights: &[Weights], out: &TensorIr) -> Lowered {
     let dtype = float_type(out.dtype)?;
     let mut value = input;

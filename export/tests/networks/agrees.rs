@@ -26,8 +26,8 @@ where
     model
 }
 
-/// ONNX Runtime takes every activation into the convolution before it that nobody else reads, on any processor: we leave both
-/// in the form that it knows.
+/// ONNX Runtime takes every activation into the convolution before it that nobody else reads, on any processor: we
+/// leave both in the form that it knows.
 fn fuses(model: &ExportedModel) {
     let graph = model.graph();
     let (producers, uses) = (graph.producers(), graph.uses());

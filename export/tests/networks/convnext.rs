@@ -1,4 +1,5 @@
-//! ConvNeXt blocks, Liu et al. 2022 (arXiv:2201.03545): depthwise 7×7, layer norm over channels, an inverted bottleneck.
+//! ConvNeXt blocks, Liu et al. 2022 (arXiv:2201.03545): depthwise 7×7, layer norm over channels, an inverted
+//! bottleneck.
 
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};

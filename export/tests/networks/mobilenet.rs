@@ -1,5 +1,5 @@
-//! Inverted residuals as in MobileNetV2 (arXiv:1801.04381) and V3 (arXiv:1905.02244): depthwise convolutions, ReLU6, hard swish,
-//! squeeze and excitation.
+//! Inverted residuals as in MobileNetV2 (arXiv:1801.04381) and V3 (arXiv:1905.02244): depthwise convolutions, ReLU6,
+//! hard swish, squeeze and excitation.
 
 use burn::module::Module;
 use burn::nn::conv::Conv2d;

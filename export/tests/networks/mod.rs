@@ -1,5 +1,5 @@
-//! Whole networks that are not ours, with small widths: what users bring. Each is compared with Burn at several batch sizes,
-//! simplified and as recorded, at an early, the default and a late operator set.
+//! Whole networks that are not ours, with small widths: what users bring. Each is compared with Burn at several batch
+//! sizes, simplified and as recorded, at an early, the default and a late operator set.
 //!
 //! Nothing outside of tests knows our exporter: `ci/burn_onnx` compiles the same networks for another one.
 

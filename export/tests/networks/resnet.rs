@@ -32,7 +32,8 @@ fn norm(channels: usize) -> BatchNorm {
 }
 
 impl Residual {
-    /// Kernels of the block: `[3, 3]` for the basic one, `[1, 3, 1]` for the bottleneck, whose last is four times as wide.
+    /// Kernels of the block: `[3, 3]` for the basic one, `[1, 3, 1]` for the bottleneck, whose last is four times as
+    /// wide.
     fn new(input: usize, width: usize, kernels: &[usize], stride: usize) -> Self {
         let output = width * if kernels.len() == 3 { 4 } else { 1 };
         let strided = kernels.iter().position(|&kernel| kernel == 3).expect("a 3×3 kernel");

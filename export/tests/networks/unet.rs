@@ -1,5 +1,5 @@
-//! A U-Net, Ronneberger et al. 2015 (arXiv:1505.04597): down by pooling, up once by a transposed convolution and once by
-//! interpolation to the size of what it is joined with.
+//! A U-Net, Ronneberger et al. 2015 (arXiv:1505.04597): down by pooling, up once by a transposed convolution and once
+//! by interpolation to the size of what it is joined with.
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, ConvTranspose2d, ConvTranspose2dConfig};

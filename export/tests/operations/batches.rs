@@ -1,5 +1,5 @@
-//! One small function per operation, Burn against ONNX Runtime, at an early, the default and a late operator set, simplified
-//! and as recorded.
+//! One small function per operation, Burn against ONNX Runtime, at an early, the default and a late operator set,
+//! simplified and as recorded.
 
 use burn::module::{Module, Param};
 use burn::tensor::module::{

@@ -1,5 +1,5 @@
-//! Every kind of operation, by rows: the smallest function that uses it, on inputs that show its edges, in ONNX Runtime against
-//! Burn, at several operator sets, as recorded and simplified.
+//! Every kind of operation, by rows: the smallest function that uses it, on inputs that show its edges, in ONNX
+//! Runtime against Burn, at several operator sets, as recorded and simplified.
 
 mod activations;
 mod attention;

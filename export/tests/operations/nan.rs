@@ -1,5 +1,6 @@
-//! Extremes, their places and orders of numbers with NaN among them: ONNX's specification says nothing of it, so that there is
-//! nothing to lower it to. What Burn and ONNX Runtime answer is pinned row by row; where they differ, `nan.txt` says how.
+//! Extremes, their places and orders of numbers with NaN among them: ONNX's specification says nothing of it, so that
+//! there is nothing to lower it to. What Burn and ONNX Runtime answer is pinned row by row; where they differ,
+//! `nan.txt` says how.
 
 use std::collections::BTreeSet;
 

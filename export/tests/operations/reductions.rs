@@ -200,7 +200,8 @@ fn agree() {
     super::run(cases());
 }
 
-/// Burn records places in a tensor of narrow integers as such integers, and computes 64-bit ones: place 200 would be -56.
+/// Burn records places in a tensor of narrow integers as such integers, and computes 64-bit ones: place 200 would be
+/// -56.
 #[test]
 fn places_that_would_be_counted_too_narrow_are_refused() {
     let values = [integers([1, 300], &(0..300).map(|at| i64::from(at == 200)).collect::<Vec<_>>())];

@@ -9,7 +9,8 @@ use burn::tensor::ops::{
 
 use super::{Case, F, case, noise};
 
-/// Heights and widths before and after: larger, smaller, one pixel, and those where single precision rounds the wrong way.
+/// Heights and widths before and after: larger, smaller, one pixel, and those where single precision rounds the wrong
+/// way.
 const SIZES: [([usize; 2], [usize; 2]); 9] = [
     ([4, 5], [8, 10]),
     ([5, 6], [10, 9]),
@@ -22,7 +23,8 @@ const SIZES: [([usize; 2], [usize; 2]); 9] = [
     ([49, 11], [27, 41]),
 ];
 
-/// What `NearestExact` gives by its definition, the pixel under the centre of the new one: Burn's CPU backend has it not.
+/// What `NearestExact` gives by its definition, the pixel under the centre of the new one: Burn's CPU backend has it
+/// not.
 fn under_the_centre(x: &TensorData, [rows, columns]: [usize; 2]) -> TensorData {
     let &[batch, channels, height, width] = x.shape().iter().copied().collect::<Vec<_>>().as_slice() else { panic!() };
     let values: Vec<f32> = x.iter::<f32>().collect();
@@ -38,8 +40,9 @@ fn under_the_centre(x: &TensorData, [rows, columns]: [usize; 2]) -> TensorData {
     TensorData::new(out, [batch, channels, rows, columns])
 }
 
-/// What sampling by `Bicubic` gives by its definition, the sixteen pixels around the place weighed by Keys' cubic with a = -0.75,
-/// as PyTorch 2.15's `grid_sample` does: Burn's CPU backend has it not. Every grid value is multiplied by `reach` before.
+/// What sampling by `Bicubic` gives by its definition, the sixteen pixels around the place weighed by Keys' cubic
+/// with a = -0.75, as PyTorch 2.15's `grid_sample` does: Burn's CPU backend has it not. Every grid value is
+/// multiplied by `reach` before.
 fn cubic(x: &TensorData, grid: &TensorData, reach: f32, padding: Padding, corners: bool) -> TensorData {
     let sizes = |data: &TensorData| <[usize; 4]>::try_from(data.shape().iter().copied().collect::<Vec<_>>()).unwrap();
     let ([batch, channels, height, width], [_, rows, columns, _]) = (sizes(x), sizes(grid));

@@ -31,8 +31,8 @@ pub struct AdamStep {
     pub rate: f64,
 }
 
-/// Value, first and second moment after a step from value, both moments and gradient. Bits are those of the same arithmetic on
-/// whole tensors.
+/// Value, first and second moment after a step from value, both moments and gradient. Bits are those of the same
+/// arithmetic on whole tensors.
 ///
 /// # Errors
 /// The four tensors, unchanged, where one is not on the CPU or own operations are off.

@@ -1,6 +1,6 @@
 //! Transposed convolutions as matrix products: every pixel's contributions at once, then each put where it belongs. The
-//! transposed convolution is the input gradient of a convolution, and its own gradients are that convolution's forward pass and
-//! weight gradient.
+//! transposed convolution is the input gradient of a convolution, and its own gradients are that convolution's
+//! forward pass and weight gradient.
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::NoCheckpointing};
 use burn::backend::autodiff::grads::Gradients;
@@ -13,8 +13,8 @@ use burn::tensor::Tensor;
 use super::dense::{self, Geometry};
 use super::{OWN, Site, Tracked, packed, tensor, values};
 
-/// The convolution from output to input of which `conv` is the transpose; `None` for what only Burn does: groups, dilation, extra
-/// rows at the far side, an output smaller than its padding.
+/// The convolution from output to input of which `conv` is the transpose; `None` for what only Burn does: groups,
+/// dilation, extra rows at the far side, an output smaller than its padding.
 fn geometry(conv: &ConvTranspose2d, [_, input, height, width]: [usize; 4]) -> Option<Geometry> {
     let [_, output, ..] = conv.weight.dims();
     let size = [height, width];

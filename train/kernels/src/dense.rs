@@ -1,4 +1,5 @@
-//! Convolution without groups as matrix products. Patches are laid out while the product packs its operand, never as a whole.
+//! Convolution without groups as matrix products. Patches are laid out while the product packs its operand, never as
+//! a whole.
 
 use rayon::prelude::*;
 
@@ -120,7 +121,8 @@ impl Columns for Spread<'_> {
     }
 }
 
-/// Cuts a run of pixels from `first` on into rows of `width`: calls `visit` with row, column and the row's part of `out`.
+/// Cuts a run of pixels from `first` on into rows of `width`: calls `visit` with row, column and the row's part of
+/// `out`.
 fn for_rows(first: usize, mut out: &mut [f32], width: usize, mut visit: impl FnMut(usize, usize, &mut [f32])) {
     let (mut y, mut x) = (first / width, first % width);
     while !out.is_empty() {
@@ -174,8 +176,9 @@ pub fn input_grad(weight: &[f32], grad: &[f32], geometry: Geometry) -> Vec<f32> 
     result
 }
 
-/// The transpose of [`forward`]: `[batch, output, out_height, out_width]` to `[batch, input, height, width]`. The same sums as
-/// [`input_grad`], by way of each output pixel's contributions: no products with the zeros that a stride leaves between pixels.
+/// The transpose of [`forward`]: `[batch, output, out_height, out_width]` to `[batch, input, height, width]`. The
+/// same sums as [`input_grad`], by way of each output pixel's contributions: no products with the zeros that a stride
+/// leaves between pixels.
 pub fn transposed(input: &[f32], weight: &[f32], geometry: Geometry) -> Vec<f32> {
     let rows = geometry.input * geometry.taps();
     let left = Packed::new(rows, geometry.output, |row, k| weight[k * rows + row]);
@@ -223,8 +226,8 @@ pub fn weight_grad(input: &[f32], grad: &[f32], geometry: Geometry) -> Vec<f32> 
     }
 }
 
-/// The 1×1 convolution of single pixels: `[batch, input]` and weights `[output, input]` to `[batch, output]`. A row's bits do not
-/// depend on its batch.
+/// The 1×1 convolution of single pixels: `[batch, input]` and weights `[output, input]` to `[batch, output]`. A row's
+/// bits do not depend on its batch.
 pub fn single(input: &[f32], weight: &[f32], geometry: Geometry) -> Vec<f32> {
     let width = geometry.input;
     outer_sum(input, input.len() / width, &[Plain { values: weight, width }], geometry.output, width)

@@ -1,7 +1,8 @@
 //! Depthwise convolution that keeps the size: 3×3 (also with stride 2), 5×5 and 7×7.
 //!
-//! A plane is copied into a frame of zeros, for stride 2 into four frames by parity of row and column. Row ends then run into the
-//! frame, so that a whole plane is one long vector loop whatever its width: `out[i] = Σ weight · frame[i + offset]`.
+//! A plane is copied into a frame of zeros, for stride 2 into four frames by parity of row and column. Row ends then
+//! run into the frame, so that a whole plane is one long vector loop whatever its width: `out[i] = Σ weight · frame[i
+//! + offset]`.
 
 use rayon::prelude::*;
 
@@ -78,8 +79,8 @@ impl Plane {
         vec![vec![0.0; self.frame_length() + self.reach()]; self.stride * self.stride]
     }
 
-    /// Calls `visit` with frame, position there and position in the plane for runs of neighbours of one frame; the plane's
-    /// positions advance by the stride.
+    /// Calls `visit` with frame, position there and position in the plane for runs of neighbours of one frame; the
+    /// plane's positions advance by the stride.
     fn runs(&self, mut visit: impl FnMut(usize, usize, usize, usize)) {
         let (s, padding) = (self.stride, self.kernel / 2);
         for y in 0..self.height {
@@ -111,7 +112,8 @@ impl Plane {
     }
 }
 
-/// `[batch, channels, height, width]` and weights `[channels, 1, kernel, kernel]` to `[batch, channels, out_height, out_width]`.
+/// `[batch, channels, height, width]` and weights `[channels, 1, kernel, kernel]` to `[batch, channels, out_height,
+/// out_width]`.
 pub fn forward(input: &[f32], weight: &[f32], plane: Plane) -> Vec<f32> {
     match plane.kernel {
         3 => forward_of::<9>(input, weight, plane),

@@ -1,11 +1,12 @@
 //! Layers that train faster on the CPU than Burn's.
 //!
-//! Burn 0.22 has no backward pass of its own for convolutions and batch norms on the CPU. Networks therefore call the functions
-//! here, which give the same results as Burn's layers: on the CPU, with or without autodiff, by the loops of this module; on any
-//! other device, capture for export included, by Burn's layer itself. So there is one definition of each network, and an export
-//! still sees a convolution where a network has one.
+//! Burn 0.22 has no backward pass of its own for convolutions and batch norms on the CPU. Networks therefore call the
+//! functions here, which give the same results as Burn's layers: on the CPU, with or without autodiff, by the loops
+//! of this module; on any other device, capture for export included, by Burn's layer itself. So there is one
+//! definition of each network, and an export still sees a convolution where a network has one.
 //!
-//! `VITRINE_OPS=burn` in the environment turns all of them off. Results have the same bits whatever the number of threads.
+//! `VITRINE_OPS=burn` in the environment turns all of them off. Results have the same bits whatever the number of
+//! threads.
 
 mod adam;
 mod conv;

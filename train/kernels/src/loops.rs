@@ -1,5 +1,5 @@
-//! Loops over slices that the own operations are made of. Every result is summed in an order that shapes alone decide, so it
-//! has the same bits whatever the number of threads.
+//! Loops over slices that the own operations are made of. Every result is summed in an order that shapes alone
+//! decide, so it has the same bits whatever the number of threads.
 
 use std::ops::Range;
 
@@ -33,7 +33,8 @@ const COLUMNS: usize = 128;
 /// Pixels of a block of [`outer_sum`].
 const PIXELS: usize = 1024;
 
-/// The right-hand matrix of a product, given by its rows' parts. For a convolution, rows are kernel taps and columns pixels.
+/// The right-hand matrix of a product, given by its rows' parts. For a convolution, rows are kernel taps and columns
+/// pixels.
 pub trait Columns: Sync {
     /// Writes row `row` from column `first` on into `out`.
     fn fill(&self, row: usize, first: usize, out: &mut [f32]);
@@ -208,7 +209,8 @@ impl<C: Columns> WithSimd for OuterSum<'_, C> {
         let width = rows.len();
         // Small samples are strung together: the sums at a block's end would cost as much as the block.
         let (step, samples) = (pixels.min(PIXELS), (PIXELS / pixels).max(1));
-        // Right rows are copied even where they lie in memory: a power of two apart, they push each other out of the cache.
+        // Right rows are copied even where they lie in memory: a power of two apart, they push each other out of the
+        // cache.
         let (mut lines, mut quad) = (vec![0.0; width * step * samples], vec![0.0; 4 * step * samples]);
         for (group, right) in right.chunks(samples).enumerate() {
             for first in (0..pixels).step_by(step) {

@@ -65,7 +65,8 @@ struct Norm {
 }
 
 impl Norm {
-    /// The gradient where the ReLU let the value through. The value is made again by the very operations of the forward pass.
+    /// The gradient where the ReLU let the value through. The value is made again by the very operations of the
+    /// forward pass.
     #[inline(always)]
     fn masked<S: Simd>(self, x: Vector<S, f32>, grad: Vector<S, f32>) -> Vector<S, f32> {
         if !self.relu {

@@ -21,8 +21,8 @@ pub struct NormTrain<const D: usize> {
     pub variance: Tensor<1>,
 }
 
-/// Normalises each channel of `[batch, channels, ..]` by the batch's own mean and biased variance, then scales, shifts and, with
-/// `activated`, sets negative values to 0.
+/// Normalises each channel of `[batch, channels, ..]` by the batch's own mean and biased variance, then scales,
+/// shifts and, with `activated`, sets negative values to 0.
 pub fn batch_norm_train<const D: usize>(
     input: Tensor<D>,
     scale: Tensor<1>,

@@ -1,5 +1,5 @@
-//! What is random about a training picture. The deterministic part, resizing and normalising, is [`contract::preprocess`]'s:
-//! one copy for training and for every later use of the network.
+//! What is random about a training picture. The deterministic part, resizing and normalising, is
+//! [`contract::preprocess`]'s: one copy for training and for every later use of the network.
 
 use contract::preprocess::{normalise, resize};
 use contract::{Filter, PictureSpec};
@@ -20,7 +20,8 @@ pub const CUTOUT: usize = 64;
 
 /// The random part of preprocessing, in this order: flip, translation, normalisation, random erasing, cutout.
 ///
-/// Each picture's randomness follows from seed, epoch and its place in the epoch alone: threads and resuming change nothing.
+/// Each picture's randomness follows from seed, epoch and its place in the epoch alone: threads and resuming change
+/// nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Transforms {
     /// Probability of a left-right flip.
@@ -29,7 +30,8 @@ pub struct Transforms {
     pub translation: f64,
     /// Probability of random erasing (Zhong et al. 2017, arXiv:1708.04896).
     pub erasing: f64,
-    /// Probability of blanking a square of [`CUTOUT`] pixels (DeVries and Taylor 2017, arXiv:1708.04552), inside the picture.
+    /// Probability of blanking a square of [`CUTOUT`] pixels (DeVries and Taylor 2017, arXiv:1708.04552), inside the
+    /// picture.
     pub cutout: f64,
     /// Seed of the run.
     pub seed: u64,
@@ -105,8 +107,8 @@ impl Area {
     }
 }
 
-/// The rectangle to erase: a share of 2 to 40 % of the picture, height over width 0.3 to 1/0.3, both uniform. `None` if a hundred
-/// tries gave none that is smaller than the picture.
+/// The rectangle to erase: a share of 2 to 40 % of the picture, height over width 0.3 to 1/0.3, both uniform. `None`
+/// if a hundred tries gave none that is smaller than the picture.
 fn erasing(rng: &mut Rng, height: usize, width: usize) -> Option<Area> {
     for _ in 0..100 {
         let area = rng.uniform(0.02, 0.4) * (height * width) as f64;
@@ -224,8 +226,8 @@ mod tests {
             tops[area.top * 4 / height] = true;
         }
         assert_eq!(tops, [true; 4]);
-        // Only what is narrower than the picture is taken, which favours tall and small areas; the same rule in Python with
-        // 2,000,000 draws of its own generator gives these means.
+        // Only what is narrower than the picture is taken, which favours tall and small areas; the same rule in
+        // Python with 2,000,000 draws of its own generator gives these means.
         let mean = |value: &dyn Fn(&Area) -> f64| areas.iter().map(value).sum::<f64>() / areas.len() as f64;
         let share = mean(&|area| (area.height * area.width) as f64 / (height * width) as f64);
         let aspect = mean(&|area| area.height as f64 / area.width as f64);

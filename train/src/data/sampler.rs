@@ -52,9 +52,9 @@ pub enum SamplerError {
 
 /// P identities × K pictures of each.
 ///
-/// Per epoch, each identity's pictures are shuffled and cut into groups of K, the incomplete last one dropped; of an identity with fewer than
-/// K, one group is drawn with replacement. While at least P identities have groups, P of them are chosen uniformly
-/// and each gives its next group. What fewer than P identities still have is dropped.
+/// Per epoch, each identity's pictures are shuffled and cut into groups of K, the incomplete last one dropped; of an
+/// identity with fewer than K, one group is drawn with replacement. While at least P identities have groups, P of
+/// them are chosen uniformly and each gives its next group. What fewer than P identities still have is dropped.
 #[derive(Debug, Clone)]
 pub struct PkSampler {
     /// Pictures of each identity, by ascending identity.

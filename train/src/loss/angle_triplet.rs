@@ -1,5 +1,5 @@
-//! Triplet loss that looks at poses: of each picture, the positive seen from the most different side and the most similar negative
-//! seen from nearly the same.
+//! Triplet loss that looks at poses: of each picture, the positive seen from the most different side and the most
+//! similar negative seen from nearly the same.
 
 use burn::tensor::{Device, Int, Tensor, TensorData, assert_shape};
 
@@ -74,7 +74,8 @@ impl AngleTripletTerms {
 }
 
 impl AngleTriplet {
-    /// The triplets of a batch: `features` and `angles` row after row, an identity each. On ties the lowest row is taken.
+    /// The triplets of a batch: `features` and `angles` row after row, an identity each. On ties the lowest row is
+    /// taken.
     ///
     /// # Panics
     /// If there are not as many rows of each as identities.

@@ -14,13 +14,13 @@ pub enum Mining {
     Hard,
     /// All.
     None,
-    /// The hardest of each picture: all pictures of a batch are compared, its farthest positive and its nearest negative
-    /// count; of these those that violate the margin.
+    /// The hardest of each picture: all pictures of a batch are compared, its farthest positive and its nearest
+    /// negative count; of these those that violate the margin.
     BatchHard,
 }
 
-/// Triplet loss, Schroff et al. 2015 (arXiv:1503.03832), on cosine distances 1 − cos: the positive must be nearer to the anchor
-/// than the negative by `margin`.
+/// Triplet loss, Schroff et al. 2015 (arXiv:1503.03832), on cosine distances 1 − cos: the positive must be nearer to
+/// the anchor than the negative by `margin`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CosineTriplet {
     /// In units of cosine distance.
@@ -61,8 +61,8 @@ impl CosineTriplet {
         self.mean(distance(positive), distance(negative))
     }
 
-    /// Of each row's hardest triplet, Hermans et al. 2017 (arXiv:1703.07737): its farthest positive and its nearest negative in
-    /// the batch. A row without a partner is its own positive.
+    /// Of each row's hardest triplet, Hermans et al. 2017 (arXiv:1703.07737): its farthest positive and its nearest
+    /// negative in the batch. A row without a partner is its own positive.
     ///
     /// # Shapes
     /// - `features`: `[batch, feat_dim]`, any length

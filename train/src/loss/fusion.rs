@@ -1,5 +1,5 @@
-//! The loss of a head that fuses two modalities in two branches: classification, agreement of the branches, balance of the
-//! attention, class centres.
+//! The loss of a head that fuses two modalities in two branches: classification, agreement of the branches, balance
+//! of the attention, class centres.
 
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
@@ -97,8 +97,9 @@ impl FusionLoss {
     }
 }
 
-/// InfoNCE, van den Oord et al. 2018 (arXiv:1807.03748), from global to local: each sample's global features must be nearer to
-/// its own local features than to those of the others, also where the others are of the same identity. 0 for one sample.
+/// InfoNCE, van den Oord et al. 2018 (arXiv:1807.03748), from global to local: each sample's global features must be
+/// nearer to its own local features than to those of the others, also where the others are of the same identity. 0
+/// for one sample.
 fn consistency(global: Tensor<2>, local: Tensor<2>) -> Tensor<1> {
     let [batch, width] = global.dims();
     let [_, other] = local.dims();

@@ -1,12 +1,12 @@
-//! Losses that hold a frontalised embedding to something: the dimensions that carry identity, the true frontal embedding, the true
-//! frontal pose.
+//! Losses that hold a frontalised embedding to something: the dimensions that carry identity, the true frontal
+//! embedding, the true frontal pose.
 
 use burn::tensor::{Int, Tensor, TensorData, assert_shape};
 
 use super::angle_triplet::cosine;
 
-/// The dimensions the reference keeps. The first ten were measured, by the correlation of side and frontal embeddings; the others are
-/// regularly spaced.
+/// The dimensions the reference keeps. The first ten were measured, by the correlation of side and frontal
+/// embeddings; the others are regularly spaced.
 pub const IDENTITY_DIMS: [usize; 20] =
     [60, 312, 459, 217, 115, 74, 350, 113, 305, 149, 42, 88, 156, 201, 267, 298, 341, 378, 412, 445];
 

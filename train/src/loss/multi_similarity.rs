@@ -8,7 +8,8 @@ use super::pairs::{constant, cosine, same_identity};
 /// margin) and negatives more alike than the hardest positive (minus margin) are weighted by how hard they are.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MultiSimilarity {
-    /// How far beyond the hardest opposite a pair still counts, in cosine similarity; 0.1 in the paper, 0.7 recommended.
+    /// How far beyond the hardest opposite a pair still counts, in cosine similarity; 0.1 in the paper, 0.7
+    /// recommended.
     pub margin: f64,
     /// α, sharpness for positives.
     pub scale_positive: f64,

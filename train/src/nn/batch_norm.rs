@@ -12,9 +12,9 @@ use crate::run::amp;
 /// itself takes the biased one in both). Burn 0.22's own layer accumulates the biased one, so that a run continued from
 /// a PyTorch checkpoint drifts. Parameter names are PyTorch's.
 ///
-/// Statistics of the batch are used on an autodiff device, the running ones otherwise: `module.valid()` is evaluation. A layer that
-/// was frozen (`module.freeze()`) uses the running ones everywhere and leaves them as they are. It computes in single precision and
-/// answers in that of its input.
+/// Statistics of the batch are used on an autodiff device, the running ones otherwise: `module.valid()` is
+/// evaluation. A layer that was frozen (`module.freeze()`) uses the running ones everywhere and leaves them as they
+/// are. It computes in single precision and answers in that of its input.
 #[derive(Module, Debug)]
 pub struct UnbiasedBatchNorm {
     /// Scale γ, `[channels]`.

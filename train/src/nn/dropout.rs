@@ -1,5 +1,5 @@
-//! Dropout and stochastic depth whose masks follow from keys instead of a device's generator: a resumed run drops what the
-//! uninterrupted run would have dropped, on any device.
+//! Dropout and stochastic depth whose masks follow from keys instead of a device's generator: a resumed run drops
+//! what the uninterrupted run would have dropped, on any device.
 
 use burn::module::Module;
 use burn::tensor::{Shape, Tensor, TensorData};
@@ -21,8 +21,8 @@ impl Masks {
         Self(Some(Rng::new(keys)))
     }
 
-    /// The input times the next mask of this shape, which is broadcast: 0 with probability `rate`, otherwise what keeps the
-    /// mean. Unchanged in evaluation and at rate 0.
+    /// The input times the next mask of this shape, which is broadcast: 0 with probability `rate`, otherwise what
+    /// keeps the mean. Unchanged in evaluation and at rate 0.
     fn apply<const D: usize>(&mut self, input: Tensor<D>, shape: impl Into<Shape>, rate: f64) -> Tensor<D> {
         let (Some(rng), true) = (&mut self.0, rate > 0.0) else { return input };
         let shape = shape.into();
@@ -55,8 +55,8 @@ impl Dropout {
     }
 }
 
-/// Stochastic depth (Huang et al. 2016, arXiv:1603.09382): a residual branch is left out for some samples, and scaled up for
-/// the others so that the mean stays.
+/// Stochastic depth (Huang et al. 2016, arXiv:1603.09382): a residual branch is left out for some samples, and scaled
+/// up for the others so that the mean stays.
 #[derive(Module, Debug)]
 pub struct DropPath {
     #[module(skip)]

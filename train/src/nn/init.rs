@@ -1,5 +1,5 @@
-//! Initial weights: a pure function of seed and parameter name, so that they are the same on every machine and in whatever order a
-//! network is built.
+//! Initial weights: a pure function of seed and parameter name, so that they are the same on every machine and in
+//! whatever order a network is built.
 
 use std::collections::BTreeMap;
 use std::f64::consts::TAU;
@@ -77,8 +77,8 @@ pub struct Source {
 }
 
 impl Source {
-    /// Start value of the parameter whose key is `key`. Norms (one axis, `weight` and `bias`, with running statistics beside
-    /// them) start at 1 and 0.
+    /// Start value of the parameter whose key is `key`. Norms (one axis, `weight` and `bias`, with running statistics
+    /// beside them) start at 1 and 0.
     pub fn draw(&self, key: &str, shape: &[usize], fan_in: usize, seed: u64) -> TensorData {
         let count: usize = shape.iter().product();
         let uniform = || unit(&format!("init.{seed}.{}", self.name), 2 * count);
@@ -114,7 +114,8 @@ impl Source {
     }
 }
 
-/// Whether the key is the shift of a norm; in every network here norms are called `bn…`, or follow a convolution by number.
+/// Whether the key is the shift of a norm; in every network here norms are called `bn…`, or follow a convolution by
+/// number.
 fn is_norm_bias(key: &str) -> bool {
     key.ends_with(".bias") && !key.contains(".fc")
 }

@@ -1,5 +1,5 @@
-//! ResNet-50, with or without its classifier, He et al. 2015 (arXiv:1512.03385), the stride in the 3×3 as in torchvision, whose keys the
-//! field names are.
+//! ResNet-50, with or without its classifier, He et al. 2015 (arXiv:1512.03385), the stride in the 3×3 as in
+//! torchvision, whose keys the field names are.
 
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
@@ -74,7 +74,8 @@ pub struct ResNet50 {
 }
 
 impl ResNet50 {
-    /// The trunk, not initialised; `last_stride` is that of the last stage: 2, or 1 for a map of twice the size as in re-ID.
+    /// The trunk, not initialised; `last_stride` is that of the last stage: 2, or 1 for a map of twice the size as in
+    /// re-ID.
     pub fn new(last_stride: usize, device: &Device) -> Self {
         let stage = |k: usize, stride: usize| -> Vec<Bottleneck> {
             let before = if k == 0 { 64 } else { 4 * WIDTHS[k - 1] };
@@ -101,7 +102,8 @@ impl ResNet50 {
         Self { fc: Some(LinearConfig::new(RESNET50_FEATURES, classes).init(device)), ..self }
     }
 
-    /// `[batch, 3, height, width]` to `[batch, 2048, height / 32, width / 32]`, sizes rounded up; with a last stride of 1, sixteenths.
+    /// `[batch, 3, height, width]` to `[batch, 2048, height / 32, width / 32]`, sizes rounded up; with a last stride
+    /// of 1, sixteenths.
     ///
     /// # Panics
     /// If the second axis is not 3.

@@ -1,5 +1,5 @@
-//! Mixed precision: a network computes in bfloat16, half the memory and up to sixteen times the arithmetic on a GPU, while its
-//! weights stay in single precision and so do their updates, the gradients' norm, batch norms and losses.
+//! Mixed precision: a network computes in bfloat16, half the memory and up to sixteen times the arithmetic on a GPU,
+//! while its weights stay in single precision and so do their updates, the gradients' norm, batch norms and losses.
 //!
 //! bfloat16 has the exponents of single precision, so that gradients need no scaling. A step by hand:
 //!
@@ -23,8 +23,8 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, FloatDType, Tensor};
 
-/// Whether a device computes faster in bfloat16. The CPU does not: Burn widens and narrows every number there, at several times
-/// the cost of single precision.
+/// Whether a device computes faster in bfloat16. The CPU does not: Burn widens and narrows every number there, at
+/// several times the cost of single precision.
 pub fn pays(device: &Device) -> bool {
     !crate::device::is_cpu(device) && device.supports_dtype(FloatDType::BF16)
 }
@@ -38,8 +38,8 @@ pub fn describe(asked: bool, device: &Device) -> &'static str {
     }
 }
 
-/// A copy of the network whose parameters are in bfloat16, under the same numbers. Batch norms stay as they are, running
-/// statistics included, which the copy shares with the original.
+/// A copy of the network whose parameters are in bfloat16, under the same numbers. Batch norms stay as they are,
+/// running statistics included, which the copy shares with the original.
 pub fn lower<M: Module>(net: M) -> M {
     net.map(&mut Lower { norms: 0 })
 }

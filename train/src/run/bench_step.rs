@@ -43,8 +43,8 @@ pub(crate) fn drawn<const D: usize>(name: &str, shape: [usize; D], scale: f32, d
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-/// Runs the steps of `args` on a network and gives the facts: seconds by phase, losses, processor time. `batches` never end; `loss`
-/// brings one to the device, as a real step does.
+/// Runs the steps of `args` on a network and gives the facts: seconds by phase, losses, processor time. `batches`
+/// never end; `loss` brings one to the device, as a real step does.
 pub(crate) fn timed<M: Module, B>(
     args: &BenchStepArgs,
     plain: &Device,
@@ -89,8 +89,8 @@ pub(crate) fn timed<M: Module, B>(
     }))
 }
 
-/// Processor time this program has taken, all threads together, where Linux tells. Unlike time on the clock it hardly depends on
-/// what else the machine does.
+/// Processor time this program has taken, all threads together, where Linux tells. Unlike time on the clock it hardly
+/// depends on what else the machine does.
 pub(crate) fn processor_seconds() -> Option<f64> {
     /// Linux gives times to programs in hundredths of a second, on every architecture Rust has.
     const TICKS: f64 = 100.0;

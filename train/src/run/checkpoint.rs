@@ -1,7 +1,8 @@
 //! Checkpoints: one safetensors file that PyTorch opens, with everything about the run in its header, and beside it the
 //! optimiser's state, for resuming.
 //!
-//! The state is written first and the weights name its hash, so that a crash in between leaves a checkpoint that is whole or none.
+//! The state is written first and the weights name its hash, so that a crash in between leaves a checkpoint that is
+//! whole or none.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -287,8 +288,8 @@ impl Kept {
 }
 
 /// Writes weights and state as the run's newest checkpoint. Then removes checkpoints within an epoch, which this one
-/// supersedes, those of later epochs, which a run that resumed from an earlier one has left behind, and whole epochs but those
-/// `kept`.
+/// supersedes, those of later epochs, which a run that resumed from an earlier one has left behind, and whole epochs
+/// but those `kept`.
 ///
 /// # Errors
 /// If a file cannot be written; checkpoints of other epochs are then untouched.

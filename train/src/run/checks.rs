@@ -1,4 +1,5 @@
-//! Ranges of settings, checked alike in every family. Each takes flags and their values and names the first that does not fit.
+//! Ranges of settings, checked alike in every family. Each takes flags and their values and names the first that does
+//! not fit.
 
 /// Why settings cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

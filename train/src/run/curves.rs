@@ -1,5 +1,5 @@
-//! `training_curves.png`: loss terms, learning rate and evaluation over the epochs, or the panels a family asks for, drawn with a
-//! small rasteriser of our own (plotting crates bring a font stack for a handful of lines).
+//! `training_curves.png`: loss terms, learning rate and evaluation over the epochs, or the panels a family asks for,
+//! drawn with a small rasteriser of our own (plotting crates bring a font stack for a handful of lines).
 
 use std::io::Cursor;
 

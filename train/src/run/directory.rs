@@ -30,8 +30,9 @@ pub struct Run<S> {
 }
 
 impl<S: Settings> Run<S> {
-    /// Settles settings and directory; none where only the settings were asked for, which then are printed. `place` is where a
-    /// run of these settings lies without `--save-dir`; `runs` is where `--resume` looks for a run by its name.
+    /// Settles settings and directory; none where only the settings were asked for, which then are printed. `place`
+    /// is where a run of these settings lies without `--save-dir`; `runs` is where `--resume` looks for a run by its
+    /// name.
     pub fn prepare(
         args: &RunArgs,
         flags: &impl Serialize,
@@ -71,8 +72,8 @@ impl<S: Settings> Run<S> {
         Ok(Some(Self { config, dir, resumed: resumed.map(|(_, checkpoint)| checkpoint), device }))
     }
 
-    /// Makes the run directory this run's own and writes `run.json`. From here on what was there is gone, unless it is continued;
-    /// a run that continues in another directory takes the history along.
+    /// Makes the run directory this run's own and writes `run.json`. From here on what was there is gone, unless it
+    /// is continued; a run that continues in another directory takes the history along.
     pub fn begin(&self, record: &Record, seed: u64) -> anyhow::Result<()> {
         let from = self.resumed.as_ref().and_then(|checkpoint| checkpoint.path.parent());
         let moves = from.filter(|from| !same(from, &self.dir));
@@ -130,7 +131,8 @@ impl<S: Settings> Run<S> {
     }
 }
 
-/// Says where a run goes on that makes `new` records, and warns of data it did not begin with and of epochs that are all done.
+/// Says where a run goes on that makes `new` records, and warns of data it did not begin with and of epochs that are
+/// all done.
 pub fn continues(checkpoint: &Checkpoint, new: &Record, epochs: usize) {
     let Record { epoch, step, dataset_fingerprint, .. } = &checkpoint.record;
     if *dataset_fingerprint != new.dataset_fingerprint {
@@ -171,8 +173,8 @@ pub fn record(family: &str, network: &impl Serialize, config: &impl Serialize) -
     })
 }
 
-/// The run directory and newest checkpoint that `--resume` names: a path, or the name of a run below `runs`. A PyTorch file
-/// name of a checkpoint that was never written by PyTorch is ours of the same name.
+/// The run directory and newest checkpoint that `--resume` names: a path, or the name of a run below `runs`. A
+/// PyTorch file name of a checkpoint that was never written by PyTorch is ours of the same name.
 fn find(named: &Path, runs: &Path) -> anyhow::Result<(PathBuf, Checkpoint)> {
     let ours = named.with_extension("safetensors");
     let run = match named {

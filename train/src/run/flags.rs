@@ -72,7 +72,8 @@ pub struct EvalArgs {
     /// Dataset `folders`: identities left to training; as in the run without it.
     #[arg(long, value_name = "N")]
     pub train_identities: Option<usize>,
-    /// Also write a self-contained page: of palm and veins ROC, DET and histograms, of an ImageControlNet sample pictures.
+    /// Also write a self-contained page: of palm and veins ROC, DET and histograms, of an ImageControlNet sample
+    /// pictures.
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
     /// Also report k-reciprocal re-ranking.
@@ -173,10 +174,12 @@ impl EvalArgs {
 /// Flags of `train import`.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
-    /// Weights: .pth or .pt (read as data only, with or without a dictionary around the state dictionary), or .safetensors.
+    /// Weights: .pth or .pt (read as data only, with or without a dictionary around the state dictionary), or
+    /// .safetensors.
     pub weights: PathBuf,
-    /// Network: LMBN_n, OSNet, OSNet_x0_75, OSNet_x0_5, OSNet_x0_25, ResNet50; SENet and ImageControlNet, whose settings are read from the weights; palmvein (both stages), or one backbone of it: vit-palm,
-    /// vit-vein, cnn-palm, cnn-vein.
+    /// Network: LMBN_n, OSNet, OSNet_x0_75, OSNet_x0_5, OSNet_x0_25, ResNet50; SENet and ImageControlNet, whose
+    /// settings are read from the weights; palmvein (both stages), or one backbone of it: vit-palm, vit-vein,
+    /// cnn-palm, cnn-vein.
     #[arg(long, default_value = "LMBN_n")]
     pub model: String,
     /// Checkpoint to write.
@@ -236,8 +239,8 @@ pub struct InspectArgs {
 /// Flags of `train bench-step`.
 #[derive(Debug, Args)]
 pub struct BenchStepArgs {
-    /// Network: LMBN_n, OSNet, OSNet_x0_75, OSNet_x0_5, OSNet_x0_25, ResNet50; SENet, ControlNet (small encoder) and palmvein (stage
-    /// 2, all four backbones train) at their default sizes.
+    /// Network: LMBN_n, OSNet, OSNet_x0_75, OSNet_x0_5, OSNet_x0_25, ResNet50; SENet, ControlNet (small encoder) and
+    /// palmvein (stage 2, all four backbones train) at their default sizes.
     #[arg(long, default_value = "LMBN_n")]
     pub model: String,
     /// Pictures in a batch.
@@ -258,8 +261,8 @@ pub struct BenchStepArgs {
     /// Steps before them that are not.
     #[arg(long, default_value_t = 1)]
     pub warmup: usize,
-    /// Read batches from this folder as a run does (four pictures of each identity, random erasing, no picture kept decoded),
-    /// instead of one made-up batch again and again.
+    /// Read batches from this folder as a run does (four pictures of each identity, random erasing, no picture kept
+    /// decoded), instead of one made-up batch again and again.
     #[arg(long, value_name = "DIR")]
     pub datadir: Option<PathBuf>,
     /// ResNet50: with a batch-norm neck.

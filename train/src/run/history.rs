@@ -186,8 +186,8 @@ impl History {
     /// Name of our records where that file has another form.
     pub const RECORDS: &str = "training_records.json";
 
-    /// Reads the records of a run directory; one without a history starts empty. TensorBoard's file is in `log_dir`, where
-    /// several runs may have theirs, or else in the run directory.
+    /// Reads the records of a run directory; one without a history starts empty. TensorBoard's file is in `log_dir`,
+    /// where several runs may have theirs, or else in the run directory.
     ///
     /// # Errors
     /// A file that is there but is no history: it is never overwritten.
@@ -227,8 +227,8 @@ impl History {
         named.into_iter().chain(figures).chain(events::existing(folder))
     }
 
-    /// Forgets what TensorBoard's file has beyond `epochs` finished epochs and `batches` batches, which a run that starts there
-    /// will do again. The records stay until [`History::push`] replaces them.
+    /// Forgets what TensorBoard's file has beyond `epochs` finished epochs and `batches` batches, which a run that
+    /// starts there will do again. The records stay until [`History::push`] replaces them.
     ///
     /// # Errors
     /// If the file cannot be written.

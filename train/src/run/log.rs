@@ -44,8 +44,8 @@ pub struct Log {
     pub first_epoch: usize,
     /// Panels of the curves, two in a row; empty: loss, learning rate and evaluation below each other.
     pub panels: Vec<Panel>,
-    /// Whether curves are also drawn with every checkpoint that `save_interval` keeps (`training_curves_epoch_N.png`) and at the
-    /// end (`final_training_curves.png`).
+    /// Whether curves are also drawn with every checkpoint that `save_interval` keeps (`training_curves_epoch_N.png`)
+    /// and at the end (`final_training_curves.png`).
     pub figures: bool,
     /// Form of `training_history.json`; without it a list of our records. With it those are in `training_records.json`.
     pub summary: Option<Summary>,

@@ -54,7 +54,8 @@ words! {
 pub struct OptimizerConfig {
     /// Rule of the update.
     pub kind: OptimizerKind,
-    /// L2 penalty, added to the gradient of every parameter; ADAMW: share of a parameter that a step of rate 1 takes off.
+    /// L2 penalty, added to the gradient of every parameter; ADAMW: share of a parameter that a step of rate 1 takes
+    /// off.
     pub weight_decay: f64,
     /// ADAM, ADAMW, NADAM: decay of the first moment.
     pub beta1: f64,
@@ -208,8 +209,8 @@ impl Optimizer {
         self.step_scaled(lr, |_| 1.0, module, gradients)
     }
 
-    /// As [`Optimizer::step`], with the rate multiplied by `factor` of the parameter's path (`layer1.conv.weight`). One of factor 0
-    /// is frozen: it stays as it is, its state too.
+    /// As [`Optimizer::step`], with the rate multiplied by `factor` of the parameter's path (`layer1.conv.weight`).
+    /// One of factor 0 is frozen: it stays as it is, its state too.
     pub fn step_scaled<M: Module>(
         &mut self,
         lr: f64,
@@ -654,7 +655,8 @@ mod tests {
         assert!((f64::from(value) - expected).abs() < 1e-8, "{value} for {expected}");
     }
 
-    /// The loops of the CPU against tensors, bit by bit: an odd size over several threads' shares, and weights that others hold.
+    /// The loops of the CPU against tensors, bit by bit: an odd size over several threads' shares, and weights that
+    /// others hold.
     #[test]
     fn adam_in_one_pass_has_the_same_bits() {
         let size = 70_001;

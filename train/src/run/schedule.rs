@@ -193,7 +193,8 @@ mod tests {
         }
     }
 
-    /// `torch.optim.lr_scheduler.CosineAnnealingLR(AdamW([p], lr=1e-4), 100, eta_min=1e-6)` of torch 2.15 at epochs 0, 1, 10, 50, 99.
+    /// `torch.optim.lr_scheduler.CosineAnnealingLR(AdamW([p], lr=1e-4), 100, eta_min=1e-6)` of torch 2.15 at epochs
+    /// 0, 1, 10, 50, 99.
     #[test]
     fn a_cosine_may_end_above_zero() {
         let schedule = Schedule::cosine(1e-4, 1e-6, 100);

@@ -22,8 +22,8 @@ pub trait Settings: Default + Serialize + DeserializeOwned {
     /// The first that is not, with its flag.
     fn check(&self) -> Result<(), ConfigError>;
 
-    /// Settings that these settings leave without effect, each with what would use it. One that was given with another value
-    /// than its default is refused.
+    /// Settings that these settings leave without effect, each with what would use it. One that was given with
+    /// another value than its default is refused.
     fn unused(&self) -> Vec<(&'static str, &'static str)> {
         Vec::new()
     }
@@ -127,8 +127,8 @@ pub fn fields(data: &impl Serialize) -> Map<String, Value> {
     }
 }
 
-/// Defaults, then `base` (a checkpoint's settings), then the file, then the flags that were given. Also returns where each
-/// value is from.
+/// Defaults, then `base` (a checkpoint's settings), then the file, then the flags that were given. Also returns where
+/// each value is from.
 ///
 /// # Errors
 /// See [`SettingsError`].

@@ -97,7 +97,8 @@ impl Reporter {
         Ok(())
     }
 
-    /// How `values` are spread, in [`BUCKETS`] buckets of equal width; none of no values. Values that are not finite are left out.
+    /// How `values` are spread, in [`BUCKETS`] buckets of equal width; none of no values. Values that are not finite
+    /// are left out.
     pub fn histogram(&mut self, tag: &str, values: &[f32]) {
         let values: Vec<f64> = values.iter().map(|value| f64::from(*value)).filter(|value| value.is_finite()).collect();
         let (min, max) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(*v), b.max(*v)));
@@ -135,8 +136,8 @@ pub(crate) enum Stamp {
     Epoch(usize),
 }
 
-/// The event file of a run. It only grows, as TensorBoard follows a growing file but not one that is replaced; the exception is
-/// a run that resumes from before the end of its file.
+/// The event file of a run. It only grows, as TensorBoard follows a growing file but not one that is replaced; the
+/// exception is a run that resumes from before the end of its file.
 #[derive(Debug, Clone)]
 pub(crate) struct EventFile {
     folder: PathBuf,
@@ -154,8 +155,8 @@ pub(crate) struct EventFile {
 }
 
 impl EventFile {
-    /// The file of a run in `folder`: the run directory's own, or that of `run` in a folder for several. `batch_tags` are those
-    /// that only batches have.
+    /// The file of a run in `folder`: the run directory's own, or that of `run` in a folder for several. `batch_tags`
+    /// are those that only batches have.
     ///
     /// # Errors
     /// If there is one that cannot be read.

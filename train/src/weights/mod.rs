@@ -272,7 +272,8 @@ impl StateDict {
         report
     }
 
-    /// Reads a safetensors or PyTorch file; dictionaries around the state dictionary and `module.` prefixes are taken off.
+    /// Reads a safetensors or PyTorch file; dictionaries around the state dictionary and `module.` prefixes are taken
+    /// off.
     ///
     /// # Errors
     /// See [`WeightsError`].
@@ -328,7 +329,8 @@ impl StateDict {
         Ok(file.load_into(network))
     }
 
-    /// Copies a backbone's tensors to every parameter that starts from them; `own` names the parameters, `source` their tensors.
+    /// Copies a backbone's tensors to every parameter that starts from them; `own` names the parameters, `source`
+    /// their tensors.
     pub(crate) fn spread(&self, own: &Self, source: impl Fn(&str) -> Option<String>) -> Self {
         let copy = |key: &str| Some((key.to_owned(), self.get(&source(key)?)?.clone()));
         own.tensors.keys().filter_map(|key| copy(key)).collect()
@@ -343,8 +345,8 @@ impl StateDict {
         Self { tensors: self.tensors.into_iter().map(|(key, data)| (strip(key), data)).collect(), ..self }
     }
 
-    /// The bytes of a safetensors file with `metadata` in its header, keys in order. `batches` is written where PyTorch keeps
-    /// the number of batches a norm has seen.
+    /// The bytes of a safetensors file with `metadata` in its header, keys in order. `batches` is written where
+    /// PyTorch keeps the number of batches a norm has seen.
     pub fn to_safetensors(&self, batches: u64, metadata: BTreeMap<String, String>) -> Vec<u8> {
         let tracked = batches.to_le_bytes();
         let mut views: Vec<(String, TensorView<'_>)> = Vec::with_capacity(self.tensors.len() * 5 / 4);
@@ -366,8 +368,8 @@ impl StateDict {
     }
 }
 
-/// Takes off a wrapping dictionary and `module.` prefixes. What lies beside the wrapper is left aside when it is state of a training
-/// run; otherwise it stays, for the report to name it.
+/// Takes off a wrapping dictionary and `module.` prefixes. What lies beside the wrapper is left aside when it is
+/// state of a training run; otherwise it stays, for the report to name it.
 fn unwrap(tensors: BTreeMap<String, TensorData>) -> StateDict {
     let wrapper = WRAPPERS.iter().find(|&&wrapper| {
         let (inside, outside): (Vec<_>, Vec<_>) = tensors.keys().partition(|key| below(key, wrapper).is_some());
@@ -412,7 +414,8 @@ fn is_training_state(key: &str) -> bool {
         .any(|name| key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '_'])))
 }
 
-/// Whether PyTorch has a number without axes where a network of ours has one axis with one number: Burn knows no tensor without axes.
+/// Whether PyTorch has a number without axes where a network of ours has one axis with one number: Burn knows no
+/// tensor without axes.
 fn is_scalar(key: &str) -> bool {
     key.rsplit('.').next() == Some("fusion_alpha")
 }

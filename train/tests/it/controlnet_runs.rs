@@ -114,7 +114,8 @@ fn stages_begin_anew_and_runs_go_on() {
     assert!(moved.iter().any(|key| key.starts_with("zero_conv.")), "{moved:?}");
     assert!(moved.iter().all(|key| !key.starts_with("image_generator.")), "{moved:?}");
 
-    // The second stage: other parameters train, so only the weights are taken over, under the manual's name of the file.
+    // The second stage: other parameters train, so only the weights are taken over, under the manual's name of the
+    // file.
     let ended = run("--epochs 2 --lr 5e-5 --resume one/best_model.pth --save-dir two").ok();
     assert!(ended.stderr.contains("begin anew"), "{}", ended.stderr);
     let history = json(&at.join("two/training_history.json"));
@@ -126,7 +127,8 @@ fn stages_begin_anew_and_runs_go_on() {
     );
     run("--epochs 3 --resume one/best_model.pth --freeze-generator false").refused(&["--save-dir"]);
 
-    // The same parameters: the run goes on, in its directory or another, to the same weights as one that was not stopped.
+    // The same parameters: the run goes on, in its directory or another, to the same weights as one that was not
+    // stopped.
     run("--epochs 3 --save-dir straight").ok();
     run("--epochs 3 --resume straight/checkpoint_epoch_1.pth --save-dir again").ok();
     let end = |name: &str| tensors(&at.join(name).join("final_model.safetensors"));
@@ -216,8 +218,8 @@ fn a_checkpoint_of_the_reference_is_imported_and_resumed() {
     run("--resume old/less.pth --save_dir three").refused(&["less.pth", "control_branch.pose_encoder.0.weight"]);
 }
 
-/// An ImageNet ResNet-50 under torchvision's keys, classifier included, reads the pictures and stays as it is, its running
-/// statistics too; unless it is told to train.
+/// An ImageNet ResNet-50 under torchvision's keys, classifier included, reads the pictures and stays as it is, its
+/// running statistics too; unless it is told to train.
 #[test]
 fn a_pretrained_backbone_is_used_and_stays() {
     let folder = tempfile::tempdir().unwrap();
@@ -270,8 +272,9 @@ fn bad_data_and_settings_are_named() {
     assert!(!at.join("checkpoints_image").exists());
 }
 
-/// On people nobody trained on, and on new poses of the others, the network is nearer to the truth than the source picture and than
-/// the mean of all. The pose is weighted as by default: in right angles that does not drown the picture. Forty steps, some ten seconds of a processor: less does not learn to turn a head.
+/// On people nobody trained on, and on new poses of the others, the network is nearer to the truth than the source
+/// picture and than the mean of all. The pose is weighted as by default: in right angles that does not drown the
+/// picture. Forty steps, some ten seconds of a processor: less does not learn to turn a head.
 #[test]
 fn a_short_run_beats_the_source_and_the_mean_picture() {
     let folder = tempfile::tempdir().unwrap();

@@ -119,8 +119,8 @@ fn people_without_frames_are_left_out_and_nobody_is_an_error() {
     }
 }
 
-/// Stored paths with the separators of Windows and names of any script find their pictures; what is no picture is left out and
-/// counted, and too much of it ends the run.
+/// Stored paths with the separators of Windows and names of any script find their pictures; what is no picture is
+/// left out and counted, and too much of it ends the run.
 #[test]
 fn pictures_are_found_by_any_name_and_must_be_pictures() {
     let folder = sets();

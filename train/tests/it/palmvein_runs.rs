@@ -219,7 +219,8 @@ fn ablations_make_one_table() {
     run(at, "ablate", "--ablation concat").refused(&["no stage-1 weights"]);
 }
 
-/// Whole hands to palms that train: cut upright, listed with their identities, drawn on a sheet; what is no hand is named.
+/// Whole hands to palms that train: cut upright, listed with their identities, drawn on a sheet; what is no hand is
+/// named.
 #[test]
 fn palms_are_cut_out_of_whole_hands() {
     let folder = tempfile::tempdir().unwrap();
@@ -249,8 +250,9 @@ fn palms_are_cut_out_of_whole_hands() {
     train(at, &epochs.split_whitespace().collect::<Vec<_>>()).ok();
 }
 
-/// Pictures of three channels or 16 bits train as grey ones do; two sizes within a pair, pictures without a counterpart and
-/// hands with a single pair are named and trained around; what leaves nothing to learn from is refused.
+/// Pictures of three channels or 16 bits train as grey ones do; two sizes within a pair, pictures without a
+/// counterpart and hands with a single pair are named and trained around; what leaves nothing to learn from is
+/// refused.
 #[test]
 fn odd_pictures_train_or_are_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -299,8 +301,8 @@ fn odd_pictures_train_or_are_named() {
     run(at, "stage1", "--save other --datadir one --split pairs").refused(&["at least 2 are needed"]);
 }
 
-/// Training pays on people never seen: both branches find them far better than untrained ones do, and both modalities together
-/// better than one. It takes 14 processor seconds, since less learns nothing that holds for strangers.
+/// Training pays on people never seen: both branches find them far better than untrained ones do, and both modalities
+/// together better than one. It takes 14 processor seconds, since less learns nothing that holds for strangers.
 #[test]
 fn training_tells_strangers_apart_and_fusion_does_it_better() {
     let folder = tempfile::tempdir().unwrap();

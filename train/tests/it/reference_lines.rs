@@ -90,8 +90,8 @@ fn a_set_of_one_camera_is_named_and_its_last_network_is_the_best() {
     assert!(asked.stderr.contains("no query has a match from another camera"), "{}", asked.stderr);
 }
 
-/// A log on a full disk and one whose reader has gone cost nothing; results that cannot be written are an error, but for those of
-/// a reader that has seen enough.
+/// A log on a full disk and one whose reader has gone cost nothing; results that cannot be written are an error, but
+/// for those of a reader that has seen enough.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_log_that_cannot_be_written_ends_no_training() {

@@ -1,4 +1,5 @@
-//! What must not work: each through the program, with exit code 2 and a message that says what, where, found and allowed.
+//! What must not work: each through the program, with exit code 2 and a message that says what, where, found and
+//! allowed.
 
 use std::path::Path;
 

@@ -6,8 +6,8 @@ use fixtures::{FaceFeaturesConfig, HeadsConfig, PalmConfig, face_features, heads
 
 use crate::support::{pictures, tensors, train};
 
-/// A run of two epochs, the same run again, and a run that continues the first from the end of epoch 1: all three end with the
-/// same bits. Without the settings in `random` the run ends with other bits, so these settings do take part.
+/// A run of two epochs, the same run again, and a run that continues the first from the end of epoch 1: all three end
+/// with the same bits. Without the settings in `random` the run ends with other bits, so these settings do take part.
 fn three_ways(at: &Path, flags: &str, random: &str, directory: impl Fn(&str) -> String) {
     let run = |more: &str| {
         let line = format!("{flags} {more}");

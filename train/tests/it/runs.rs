@@ -9,8 +9,8 @@ use train::run::checkpoint::Checkpoint;
 
 use crate::support::{self, Ended, command, files, json, pictures, small, tensors, train};
 
-/// A folder with pictures and `runs/reid/straight`: two epochs in one go, made once for all tests. Made afresh by each test
-/// program, and left in the build folder.
+/// A folder with pictures and `runs/reid/straight`: two epochs in one go, made once for all tests. Made afresh by
+/// each test program, and left in the build folder.
 fn straight() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {

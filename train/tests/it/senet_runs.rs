@@ -1,4 +1,5 @@
-//! The program's SENet half: the manual's command lines, resuming, foreign checkpoints, bad data, and what training is for.
+//! The program's SENet half: the manual's command lines, resuming, foreign checkpoints, bad data, and what training
+//! is for.
 
 use std::path::{Path, PathBuf};
 
@@ -257,8 +258,9 @@ fn a_channel_picture_and_an_analysis_are_made() {
         .refused(&["--sample is 240", "0 to 239"]);
 }
 
-/// The measurement of the README in small: people of 12 dimensions, embeddings of 64 values, 900 steps, a few seconds of a processor.
-/// Least squares with a term for the turn finds nine of ten; with the pose in degrees the network finds one.
+/// The measurement of the README in small: people of 12 dimensions, embeddings of 64 values, 900 steps, a few seconds
+/// of a processor. Least squares with a term for the turn finds nine of ten; with the pose in degrees the network
+/// finds one.
 #[test]
 fn with_the_target_term_frontalisation_helps_people_it_never_saw() {
     let folder = tempfile::tempdir().unwrap();

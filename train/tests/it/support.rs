@@ -253,8 +253,8 @@ impl Python {
     }
 }
 
-/// Writes what `torch.save(value, path)` would: a zip archive of uncompressed entries, a pickle of protocol 2 and the tensors'
-/// bytes beside it.
+/// Writes what `torch.save(value, path)` would: a zip archive of uncompressed entries, a pickle of protocol 2 and the
+/// tensors' bytes beside it.
 pub fn write_pth(path: &Path, value: &Python) {
     let (mut pickle, mut storages) = (b"\x80\x02".to_vec(), Vec::new());
     value.pickle(&mut pickle, &mut storages);

@@ -32,9 +32,9 @@ pub struct Drawn {
 
 /// How often each group is drawn in each sample, and the similarities at which the samples' curves are measured.
 ///
-/// The curve of a sample is exact at genuine similarities: between two neighbours only impostors are counted. Of many genuine
-/// pairs, some are left out of these edges: those of the lowest 128 none, from there on neighbouring edges are 1/50 of their
-/// rank apart and no more than 1/512 of all, and the curve between them is a straight line.
+/// The curve of a sample is exact at genuine similarities: between two neighbours only impostors are counted. Of many
+/// genuine pairs, some are left out of these edges: those of the lowest 128 none, from there on neighbouring edges
+/// are 1/50 of their rank apart and no more than 1/512 of all, and the curve between them is a straight line.
 pub(super) struct Draws {
     /// `[group][sample]`.
     times: Vec<u32>,
@@ -102,8 +102,8 @@ impl Draws {
         }
     }
 
-    /// Measures every sample in which there is something to measure. `rights` are the probes of each group that are right at
-    /// rank 1, and all of them.
+    /// Measures every sample in which there is something to measure. `rights` are the probes of each group that are
+    /// right at rank 1, and all of them.
     pub(super) fn measure(
         &self,
         drawing: &Drawing,
@@ -231,7 +231,8 @@ fn splitmix64(x: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The 95 % interval of a rate whose bootstrap gave `values`, measured on `identities`; see [`evaluate`](super::evaluate).
+/// The 95 % interval of a rate whose bootstrap gave `values`, measured on `identities`; see
+/// [`evaluate`](super::evaluate).
 pub(super) fn interval(mut values: Vec<f64>, identities: usize) -> Option<Interval> {
     values.sort_by(f64::total_cmp);
     let quantile = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];

@@ -148,7 +148,8 @@ pub(super) struct Impostor {
     /// Pairs in each coarse bin.
     pub(super) coarse: Vec<u64>,
     pub(super) mean: f64,
-    /// Twice the genuine pairs above each impostor pair plus those equal to it, summed: the area under the curve as a count.
+    /// Twice the genuine pairs above each impostor pair plus those equal to it, summed: the area under the curve as a
+    /// count.
     pub(super) wins: u128,
     /// By place: first rows of other groups that rank before the first row of its own.
     pub(super) closer: Vec<u32>,

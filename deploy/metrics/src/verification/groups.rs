@@ -25,7 +25,8 @@ pub enum Impostors {
     },
 }
 
-/// Rows that are taken through the comparisons together: few enough that their products with all others stay in the cache.
+/// Rows that are taken through the comparisons together: few enough that their products with all others stay in the
+/// cache.
 const UNIT: usize = 32;
 
 /// Rows of one group, [`UNIT`] at most.
@@ -35,8 +36,8 @@ pub(super) struct Unit {
     pub(super) places: Range<usize>,
 }
 
-/// Embeddings sorted by whose they are. A group is a person, or one distractor: a row that is nobody's in particular. Groups
-/// and the rows of one keep the order of their first appearance. A *place* is a row's number in this order.
+/// Embeddings sorted by whose they are. A group is a person, or one distractor: a row that is nobody's in particular.
+/// Groups and the rows of one keep the order of their first appearance. A *place* is a row's number in this order.
 pub(super) struct Groups<'a> {
     values: Cow<'a, [f32]>,
     cols: usize,
@@ -131,7 +132,8 @@ impl<'a> Groups<'a> {
         }
     }
 
-    /// Whether rows of two groups, the second after the first, are impostor pairs. Two distractors may be the same person.
+    /// Whether rows of two groups, the second after the first, are impostor pairs. Two distractors may be the same
+    /// person.
     pub(super) fn are_impostors(&self, [first, second]: [usize; 2], impostors: Impostors) -> bool {
         self.reach(first, impostors).contains(&second) && !(self.distractor[first] && self.distractor[second])
     }

@@ -5,8 +5,9 @@ use serde::Serialize;
 use super::compare::{Genuine, Impostor};
 use super::groups::Groups;
 
-/// The first row of each identity is enrolled, the others ask who they are. Of rows that are equally similar the earlier one
-/// ranks first, as in [`rank`](crate::rank()): a network that gives every picture the same embedding is right by chance only.
+/// The first row of each identity is enrolled, the others ask who they are. Of rows that are equally similar the
+/// earlier one ranks first, as in [`rank`](crate::rank()): a network that gives every picture the same embedding is
+/// right by chance only.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Identification {
     /// Rows that ask.

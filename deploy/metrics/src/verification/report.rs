@@ -17,8 +17,8 @@ use crate::{MetricsError, Rows};
 pub struct VerificationOptions {
     /// Which pairs of two identities count.
     pub impostors: Impostors,
-    /// Label of rows that are nobody's in particular: they are impostors to every identity, and are not compared with each
-    /// other.
+    /// Label of rows that are nobody's in particular: they are impostors to every identity, and are not compared with
+    /// each other.
     pub distractor: Option<i64>,
     /// False accept rates at which the true accept rate is told.
     pub fars: Vec<f64>,
@@ -48,13 +48,14 @@ impl Default for VerificationOptions {
 pub struct TarAtFar {
     /// The false accept rate asked for.
     pub target: f64,
-    /// The last point of the curve that keeps this rate; its threshold is infinite where every impostor must be refused.
+    /// The last point of the curve that keeps this rate; its threshold is infinite where every impostor must be
+    /// refused.
     #[serde(flatten)]
     pub point: Point,
     /// 95 % interval of the true accept rate.
     pub interval: Option<Interval>,
-    /// Fewer pairs of identities than one over the target: it says no more than that none was accepted. Pairs of rows do not
-    /// count here, as those of the same two identities are not independent.
+    /// Fewer pairs of identities than one over the target: it says no more than that none was accepted. Pairs of rows
+    /// do not count here, as those of the same two identities are not independent.
     pub below_resolution: bool,
 }
 
@@ -127,18 +128,19 @@ pub struct VerificationReport {
 /// Measures embeddings `[rows, embed_dim]` of unit length by cosine similarity; `labels` say whose each row is.
 ///
 /// Every pair is compared, in three rounds over the rows on all threads: genuine pairs, whose similarities are kept and
-/// sorted; impostor pairs, counted in coarse bins; impostor pairs again, by their exact similarity in the bins where the
-/// answers lie. All rates, areas, thresholds and ranks are exact. Memory is 4 bytes a genuine pair and some MiB a thread,
-/// whatever the number of impostor pairs.
+/// sorted; impostor pairs, counted in coarse bins; impostor pairs again, by their exact similarity in the bins where
+/// the answers lie. All rates, areas, thresholds and ranks are exact. Memory is 4 bytes a genuine pair and some MiB a
+/// thread, whatever the number of impostor pairs.
 ///
 /// # Ties
-/// A threshold accepts equal similarities together, and the area counts a tie of a genuine and an impostor pair as half. Ranks
-/// go by similarity and then by row, as in [`rank`](crate::rank()).
+/// A threshold accepts equal similarities together, and the area counts a tie of a genuine and an impostor pair as
+/// half. Ranks go by similarity and then by row, as in [`rank`](crate::rank()).
 ///
 /// # Intervals
-/// They come from drawing the identities, not the pairs: pairs of one identity are not independent. The bootstrap cannot see
-/// what did not happen, so each interval reaches as far as the exact binomial bound for none in as many trials as identities
-/// have two rows (Clopper and Pearson 1934; the rule of three of Hanley and Lippman-Hand 1983): see [`unseen`](super::unseen).
+/// They come from drawing the identities, not the pairs: pairs of one identity are not independent. The bootstrap
+/// cannot see what did not happen, so each interval reaches as far as the exact binomial bound for none in as many
+/// trials as identities have two rows (Clopper and Pearson 1934; the rule of three of Hanley and Lippman-Hand 1983):
+/// see [`unseen`](super::unseen).
 ///
 /// # Errors
 /// Labels that are not one per row, no genuine or no impostor pair, a value that is not finite, a rate outside 0 to 1.
@@ -219,8 +221,8 @@ fn filled<'a>(genuine: &'a Genuine, impostor: &'a Impostor) -> impl Iterator<Ite
     (0..BINS).rev().map(counts).filter(|(_, counts)| *counts != [0, 0])
 }
 
-/// Coarse bins in which an answer lies, ascending: where the equal error rate is crossed, where each false accept rate is
-/// exceeded, and before each of them the bin of the last similarities that still keep it.
+/// Coarse bins in which an answer lies, ascending: where the equal error rate is crossed, where each false accept
+/// rate is exceeded, and before each of them the bin of the last similarities that still keep it.
 fn wanted_bins(genuine: &Genuine, impostor: &Impostor, fars: &[f64]) -> Vec<usize> {
     let impostors: u64 = impostor.coarse.iter().sum();
     let pairs = genuine.sorted.keys().len();
@@ -248,8 +250,8 @@ fn wanted_bins(genuine: &Genuine, impostor: &Impostor, fars: &[f64]) -> Vec<usiz
     wanted
 }
 
-/// Similarities in descending order with their impostor and genuine pairs: every one of a refined bin, and the lower edge of
-/// each other bin, from which the same pairs are accepted as from the least similarity in it.
+/// Similarities in descending order with their impostor and genuine pairs: every one of a refined bin, and the lower
+/// edge of each other bin, from which the same pairs are accepted as from the least similarity in it.
 fn points<'a>(
     genuine: &'a Genuine,
     impostor: &'a Impostor,
@@ -270,8 +272,8 @@ fn points<'a>(
     })
 }
 
-/// 95 % interval of the mean `value` of several networks, measured on the same rows with the same options: a draw holds the same
-/// identities for each. None where nothing was drawn.
+/// 95 % interval of the mean `value` of several networks, measured on the same rows with the same options: a draw
+/// holds the same identities for each. None where nothing was drawn.
 pub fn interval_of_means(reports: &[VerificationReport], value: impl Fn(&Drawn) -> f64) -> Option<Interval> {
     let draws = reports.iter().map(|report| report.drawn.len()).min()?;
     let mean = |draw: usize| reports.iter().map(|of| value(&of.drawn[draw])).sum::<f64>() / reports.len() as f64;
@@ -279,7 +281,8 @@ pub fn interval_of_means(reports: &[VerificationReport], value: impl Fn(&Drawn) 
 }
 
 impl VerificationReport {
-    /// Metrics by the names of logs, shares from 0 to 1: `EER`, `AUC`, `TAR@1%FAR` …, `rank1`, `GenuineMean`, `ImpostorMean`.
+    /// Metrics by the names of logs, shares from 0 to 1: `EER`, `AUC`, `TAR@1%FAR` …, `rank1`, `GenuineMean`,
+    /// `ImpostorMean`.
     pub fn metrics(&self) -> BTreeMap<String, f64> {
         let mut metrics = BTreeMap::from([
             ("EER".to_owned(), self.eer.rate),
@@ -330,7 +333,8 @@ impl Bars {
     }
 }
 
-/// Points that differ from the last one kept by what shows, on a linear and on a logarithmic axis; the first and the last.
+/// Points that differ from the last one kept by what shows, on a linear and on a logarithmic axis; the first and the
+/// last.
 fn thinned(points: &[Point]) -> Vec<Point> {
     let mut kept: Vec<Point> = Vec::new();
     for (at, point) in points.iter().enumerate() {
@@ -351,7 +355,8 @@ mod tests {
 
     #[test]
     fn means_of_networks_vary_with_the_same_identities() {
-        // Forty identities on a circle, two rows each, the second turned towards the next identity, by another amount in each network.
+        // Forty identities on a circle, two rows each, the second turned towards the next identity, by another amount
+        // in each network.
         let measured = |turn: f64| {
             let row = |angle: f64| [angle.cos() as f32, angle.sin() as f32];
             let rows = (0..40).flat_map(|k| [row(0.15 * f64::from(k)), row((0.15 + turn) * f64::from(k))]);
@@ -369,7 +374,8 @@ mod tests {
         assert_eq!(eer(&[]), None);
     }
 
-    /// Rows of 3 values on a coarse grid, so that many similarities are equal; labels in no order, one of them a distractor's.
+    /// Rows of 3 values on a coarse grid, so that many similarities are equal; labels in no order, one of them a
+    /// distractor's.
     fn crowd(rows: usize, people: i64) -> (Matrix, Vec<i64>) {
         let mut state = 7_u64;
         let mut next = move |of: u64| {

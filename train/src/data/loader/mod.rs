@@ -1,5 +1,5 @@
-//! Pictures to batches, decoded in threads, in an order that is fixed: how many threads there are and how fast each is changes
-//! nothing about what comes out.
+//! Pictures to batches, decoded in threads, in an order that is fixed: how many threads there are and how fast each
+//! is changes nothing about what comes out.
 //!
 //! Decoding and resizing are the same in every epoch, so pictures are kept at the network's size as far as memory
 //! allows ([`Pictures`]); what is random comes after that.
@@ -129,8 +129,8 @@ impl Pictures {
         Self { crops, ..self }
     }
 
-    /// Reads every picture once, on all processors: those that cannot be read are known from then on, the others kept as far as
-    /// memory allows.
+    /// Reads every picture once, on all processors: those that cannot be read are known from then on, the others kept
+    /// as far as memory allows.
     pub fn read_all(&self) {
         (0..self.len()).into_par_iter().for_each(|index| drop(self.get(index)));
     }
@@ -260,8 +260,8 @@ pub struct LoaderOptions<T = Transforms> {
     pub workers: usize,
     /// The first batch to make: what came before is not decoded.
     pub start_batch: usize,
-    /// An unreadable picture is an error. Otherwise another of its class takes its place in training, and in evaluation it is
-    /// left out.
+    /// An unreadable picture is an error. Otherwise another of its class takes its place in training, and in
+    /// evaluation it is left out.
     pub strict: bool,
 }
 

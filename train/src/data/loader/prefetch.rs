@@ -56,8 +56,8 @@ struct State<B> {
 }
 
 impl<B: Batch> Batches<B> {
-    /// Starts making batches `start` to `count` in `workers` threads, at least one. What `make` returns may depend on the
-    /// number alone, so that the threads change nothing.
+    /// Starts making batches `start` to `count` in `workers` threads, at least one. What `make` returns may depend on
+    /// the number alone, so that the threads change nothing.
     ///
     /// # Errors
     /// If no thread can be started.

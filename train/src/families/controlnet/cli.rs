@@ -8,7 +8,8 @@ use serde::Serialize;
 use crate::families::faces::flags::FaceArgs;
 use crate::run::flags::{RunArgs, boolean};
 
-/// Flags of `train controlnet`. Each is a field of [`train::families::controlnet::settings::ControlnetConfig`], which owns the defaults.
+/// Flags of `train controlnet`. Each is a field of [`train::families::controlnet::settings::ControlnetConfig`], which
+/// owns the defaults.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct ControlnetArgs {
@@ -33,13 +34,15 @@ pub struct ControlnetArgs {
     /// Layers of the control branch.
     #[arg(long, value_name = "N")]
     num_control_layers: Option<usize>,
-    /// What reads the source: auto (as --resume or --pre-train has it, else conv), conv, resnet50, insightface (front_feature.npy).
+    /// What reads the source: auto (as --resume or --pre-train has it, else conv), conv, resnet50, insightface
+    /// (front_feature.npy).
     #[arg(long)]
     encoder: Option<String>,
     /// Keep ResNet-50 as it is.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     freeze_backbone: Option<bool>,
-    /// Keep the generator as it is (first of two stages). A run that goes on in another directory trains what is not named again.
+    /// Keep the generator as it is (first of two stages). A run that goes on in another directory trains what is not
+    /// named again.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     pub freeze_generator: Option<bool>,
     /// Weights to start from (.pth, .pt, .safetensors): of the network, or of an ImageNet ResNet-50.

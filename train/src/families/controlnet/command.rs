@@ -37,7 +37,8 @@ const CURVES: &str = "final_training_curves.png";
 const REPORT: &str = "report.html";
 
 pub fn train(mut args: ControlnetArgs) -> anyhow::Result<ExitCode> {
-    // The second of two stages names another directory and does not freeze; a run continued in its own keeps what it froze.
+    // The second of two stages names another directory and does not freeze; a run continued in its own keeps what it
+    // froze.
     let moves = args.run.resume.is_some() && args.run.save_dir.is_some() && args.run.config.is_none();
     if moves {
         args.freeze_generator.get_or_insert(false);

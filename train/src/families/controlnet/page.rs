@@ -31,7 +31,8 @@ th:first-child, td:first-child { text-align: left } tr + tr { border-top: 1px so
 img { max-width: 100% } code { overflow-wrap: anywhere } .best { font-weight: 600 }
 </style>\n";
 
-/// Writes the page: numbers, sample pictures of people nobody trained on, the curves and a table of the epochs where they are known.
+/// Writes the page: numbers, sample pictures of people nobody trained on, the curves and a table of the epochs where
+/// they are known.
 pub fn write(
     path: &Path,
     task: &ControlnetTask,

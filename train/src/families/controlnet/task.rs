@@ -135,8 +135,8 @@ impl ControlnetTask {
         )
     }
 
-    /// The batches of an epoch: all training pairs in an order of its own. A single pair that is left at the end joins the batch before,
-    /// as a batch norm on rows needs two.
+    /// The batches of an epoch: all training pairs in an order of its own. A single pair that is left at the end
+    /// joins the batch before, as a batch norm on rows needs two.
     fn batches(&self, epoch: usize) -> Vec<Vec<usize>> {
         let mut order = self.split.samples[0].clone();
         Rng::new(&[ORDER, self.config.seed, epoch as u64]).shuffle(&mut order);
@@ -174,8 +174,9 @@ impl ControlnetTask {
         self.loss.forward(made.image, wanted, made.source_pose, pose)
     }
 
-    /// How well a network on a device without autodiff does on the people nobody trained or chose by, and, where some are held
-    /// out, on new poses of people it trained on; beside it what copying the source and what the mean picture would do.
+    /// How well a network on a device without autodiff does on the people nobody trained or chose by, and, where some
+    /// are held out, on new poses of people it trained on; beside it what copying the source and what the mean
+    /// picture would do.
     ///
     /// # Errors
     /// If pictures cannot be read.

@@ -105,9 +105,9 @@ pub fn read_keypoints(
     Ok(points.as_chunks::<KEYPOINTS>().0.to_vec())
 }
 
-/// The keypoints a network sees: each face about its own centre, or with `own_centre` off about that of the standard, times the
-/// standard's scale. From `landmarks_3d_original` where the metadata has them, else from the `stored` rows, which are then taken
-/// as they are. Without a standard the scale is 1.
+/// The keypoints a network sees: each face about its own centre, or with `own_centre` off about that of the standard,
+/// times the standard's scale. From `landmarks_3d_original` where the metadata has them, else from the `stored` rows,
+/// which are then taken as they are. Without a standard the scale is 1.
 ///
 /// # Panics
 /// If `stored` has not a row for each picture.

@@ -1,4 +1,5 @@
-//! Steps of the two face families at their default sizes, without dropout: its random numbers would differ from the peer's.
+//! Steps of the two face families at their default sizes, without dropout: its random numbers would differ from the
+//! peer's.
 
 use burn::tensor::Device;
 use serde_json::{Value, json};

@@ -5,7 +5,8 @@ use serde::Serialize;
 
 use crate::run::flags::boolean;
 
-/// Flags of `train senet` and `train controlnet` alike. Each is a field of both families' settings, which own the defaults.
+/// Flags of `train senet` and `train controlnet` alike. Each is a field of both families' settings, which own the
+/// defaults.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct FaceArgs {
@@ -21,8 +22,8 @@ pub struct FaceArgs {
     /// Angles of a pose.
     #[arg(long, value_name = "N")]
     pose_dim: Option<usize>,
-    /// Unit of angles inside the network: degrees, as in the reference, or right-angles, with which embeddings and pictures count
-    /// as much as the pose and are learned much sooner.
+    /// Unit of angles inside the network: degrees, as in the reference, or right-angles, with which embeddings and
+    /// pictures count as much as the pose and are learned much sooner.
     #[arg(long, value_name = "UNIT")]
     pose_unit: Option<String>,
     /// Share of values dropped in training, 0 to below 1.

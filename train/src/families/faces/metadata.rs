@@ -51,8 +51,8 @@ pub struct Metadata {
     pub boxes: Vec<[f64; 4]>,
     /// Keypoints in pixels, or empty.
     pub landmarks_2d: Vec<[[f64; 2]; KEYPOINTS]>,
-    /// Keypoints in millimetres in front of the camera, or empty. Extractors are known to leave some out: a list of another length
-    /// counts as empty.
+    /// Keypoints in millimetres in front of the camera, or empty. Extractors are known to leave some out: a list of
+    /// another length counts as empty.
     pub landmarks_3d: Vec<[[f64; 3]; KEYPOINTS]>,
     /// Of the frontal side, when it has one.
     pub standard: Option<Standard>,

@@ -1,5 +1,5 @@
-//! Sets of faces in the layout of the users' manuals: one side of frontal pictures, one of video frames, each a metadata
-//! file with arrays beside it whose rows it describes.
+//! Sets of faces in the layout of the users' manuals: one side of frontal pictures, one of video frames, each a
+//! metadata file with arrays beside it whose rows it describes.
 //!
 //! ```no_run
 //! use std::path::Path;

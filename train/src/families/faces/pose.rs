@@ -1,13 +1,13 @@
-//! Poses from keypoints, by the rule of the reference: a rough proxy, which does not tell left from right and is not zero for a
-//! frontal face. Poses of the metadata, where a set has them, say more.
+//! Poses from keypoints, by the rule of the reference: a rough proxy, which does not tell left from right and is not
+//! zero for a frontal face. Poses of the metadata, where a set has them, say more.
 
 use crate::words::words;
 
 use super::KEYPOINTS;
 
 words! {
-    /// The unit of angles inside a network. In degrees they are a hundred times as large as all else that a network sees and as its
-    /// errors: pictures and embeddings then learn late.
+    /// The unit of angles inside a network. In degrees they are a hundred times as large as all else that a network
+    /// sees and as its errors: pictures and embeddings then learn late.
     PoseUnit {
         /// As they come.
         Degrees = "degrees",
@@ -26,8 +26,8 @@ impl PoseUnit {
     }
 }
 
-/// Yaw, pitch and roll in degrees of normalised keypoints: yaw from the eyes' distance, pitch from the nose's place below them,
-/// roll from the line between them.
+/// Yaw, pitch and roll in degrees of normalised keypoints: yaw from the eyes' distance, pitch from the nose's place
+/// below them, roll from the line between them.
 pub fn from_keypoints(points: &[[f32; 3]; KEYPOINTS]) -> [f64; 3] {
     let [left, right, nose, ..] = points.map(|point| point.map(f64::from));
     let yaw = (right[0] - left[0]).atan2(1.0);

@@ -79,8 +79,8 @@ pub fn import<S: Reference>(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where `--resume` names a checkpoint that PyTorch wrote, writes one of ours beside it, or in the run directory that was asked for, and
-/// resumes from that. Returns the epochs it tells of; none where the checkpoint is ours.
+/// Where `--resume` names a checkpoint that PyTorch wrote, writes one of ours beside it, or in the run directory that
+/// was asked for, and resumes from that. Returns the epochs it tells of; none where the checkpoint is ours.
 pub fn replace<S: Reference>(args: &mut RunArgs) -> anyhow::Result<Option<Vec<EpochRecord>>> {
     let Some(path) = args.resume.clone().filter(|path| path.is_file()) else { return Ok(None) };
     match Checkpoint::open(&path) {

@@ -151,8 +151,8 @@ pub enum Order {
     Dataset,
 }
 
-/// Splits by person: `of_person` holds the samples of each. The first ⌊`train`·P⌋ of the shuffled people train, the next
-/// ⌊`validation`·P⌋ validate, the rest test. A part may be empty.
+/// Splits by person: `of_person` holds the samples of each. The first ⌊`train`·P⌋ of the shuffled people train, the
+/// next ⌊`validation`·P⌋ validate, the rest test. A part may be empty.
 pub fn by_person(of_person: &[Vec<usize>], [train, validation]: [f64; 2], seed: u64, order: Order) -> Split {
     let mut random = PythonRandom::new(seed);
     let mut people: Vec<usize> = (0..of_person.len()).collect();

@@ -49,7 +49,8 @@ pub struct NamingArgs {
     /// Folder or spectrum of the vein pictures, such as NIR or 940; the layout's without.
     #[arg(long, value_name = "NAME")]
     vein: Option<String>,
-    /// Regular expression over relative paths with the groups subject, hand, band, index and session; the layout's without.
+    /// Regular expression over relative paths with the groups subject, hand, band, index and session; the layout's
+    /// without.
     #[arg(long, value_name = "REGEX")]
     pattern: Option<String>,
 }
@@ -197,7 +198,8 @@ impl From<Branch> for Branches {
     }
 }
 
-/// Flags of `train palmvein stage1`. Each is a field of [`train::families::palmvein::Stage1Config`], which owns the defaults.
+/// Flags of `train palmvein stage1`. Each is a field of [`train::families::palmvein::Stage1Config`], which owns the
+/// defaults.
 #[derive(Debug, Args, Serialize)]
 pub struct Stage1Args {
     /// The run itself.
@@ -217,8 +219,8 @@ pub struct Stage1Args {
     /// Margin of the triplets, in cosine distance.
     #[arg(long)]
     margin: Option<f64>,
-    /// Triplets the mean is taken over: those drawn that violate the margin (hard), all drawn (none), or of every picture in
-    /// the batch the hardest, with an identity term of every picture (batch-hard).
+    /// Triplets the mean is taken over: those drawn that violate the margin (hard), all drawn (none), or of every
+    /// picture in the batch the hardest, with an identity term of every picture (batch-hard).
     #[arg(long, value_enum)]
     mining: Option<Mining>,
     /// Weight of the identity term in triplet+identity.
@@ -232,7 +234,8 @@ pub struct Stage1Args {
     pre_train: Option<String>,
 }
 
-/// Flags of stage 2's settings. Each is a field of [`train::families::palmvein::Stage2Config`], which owns the defaults.
+/// Flags of stage 2's settings. Each is a field of [`train::families::palmvein::Stage2Config`], which owns the
+/// defaults.
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct Stage2Flags {
     /// What both stages share.

@@ -21,8 +21,8 @@ use super::stage2::Missing;
 /// Embeddings `[rows, dim]`, row by row, and the class of each.
 pub type Embedded = (Matrix, Vec<i64>);
 
-/// How well unit rows tell hands apart, every pair of rows compared once, with intervals of `resamples` bootstrap samples; none
-/// where there is no genuine or no impostor pair to compare.
+/// How well unit rows tell hands apart, every pair of rows compared once, with intervals of `resamples` bootstrap
+/// samples; none where there is no genuine or no impostor pair to compare.
 ///
 /// # Errors
 /// If an embedding is not finite.
@@ -46,7 +46,8 @@ pub struct Classified {
     pub loss: f64,
 }
 
-/// Classifies pairs by `scores`, `[rows, classes]` of a batch; none where the network has no classifier or there is no pair.
+/// Classifies pairs by `scores`, `[rows, classes]` of a batch; none where the network has no classifier or there is
+/// no pair.
 ///
 /// # Errors
 /// If a picture cannot be read and that is to be an error.

@@ -65,7 +65,8 @@ impl Stage1Task {
         Some(("identity".to_owned(), identity.mul_scalar(weight)))
     }
 
-    /// All pictures of a batch of triplets as one batch: each is compared with every other, and every one has an identity.
+    /// All pictures of a batch of triplets as one batch: each is compared with every other, and every one has an
+    /// identity.
     fn batch_hard(&mut self, net: &Stage1Net, batch: &TripletBatch, masks: &mut Masks) -> LossTerms {
         let TripletBatch { pixels, shape: [rows, channels, height, width], classes, negatives, .. } = batch;
         let pictures = images(pixels.concat(), [3 * rows, *channels, *height, *width], &self.device);

@@ -43,8 +43,8 @@ pub struct Stage2Task {
     accuracy: f64,
 }
 
-/// Where the stage-1 weights of a branch lie: the file given for it, or below the folder of stage 1 the run's best network
-/// (`<branch>/best_model.safetensors`) or the reference's `<branch>_phase1_best.pth`.
+/// Where the stage-1 weights of a branch lie: the file given for it, or below the folder of stage 1 the run's best
+/// network (`<branch>/best_model.safetensors`) or the reference's `<branch>_phase1_best.pth`.
 ///
 /// # Errors
 /// If there are none.

@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use crate::run::flags::{RunArgs, boolean};
 
-/// Flags of the reference that have no counterpart, or belong to networks that are not built in: they are understood, and then
-/// ignored with a reason or refused, as in a settings file.
+/// Flags of the reference that have no counterpart, or belong to networks that are not built in: they are understood,
+/// and then ignored with a reason or refused, as in a settings file.
 #[derive(Debug, Args, Serialize)]
 struct ReferenceArgs {
     /// GPUs: at most 1, and --device says which.

@@ -62,7 +62,8 @@ pub fn train(args: &ReidArgs) -> anyhow::Result<ExitCode> {
     run.end(outcome, reid::FAMILY, "mAP")
 }
 
-/// A run's name: without one the seconds since 1970, as scripts that pass an empty name expect something that is not taken.
+/// A run's name: without one the seconds since 1970, as scripts that pass an empty name expect something that is not
+/// taken.
 fn name(save: &str) -> String {
     if !save.trim().is_empty() {
         return save.to_owned();

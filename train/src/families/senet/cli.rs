@@ -8,7 +8,8 @@ use serde::Serialize;
 use crate::families::faces::flags::FaceArgs;
 use crate::run::flags::{Format, RunArgs, boolean};
 
-/// Flags of `train senet`. Each is a field of [`train::families::senet::settings::SenetConfig`], which owns the defaults.
+/// Flags of `train senet`. Each is a field of [`train::families::senet::settings::SenetConfig`], which owns the
+/// defaults.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[command(args_conflicts_with_subcommands = true)]

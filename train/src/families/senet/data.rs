@@ -71,9 +71,9 @@ pub struct FacePairs {
 }
 
 impl FacePairs {
-    /// Reads the six files of a set and lists every frame of everybody with every frontal picture of theirs. Frames whose first angle
-    /// lies outside `yaw` (smallest and largest, without sign) are left out. Warns of people without frames, and of angles that
-    /// jump.
+    /// Reads the six files of a set and lists every frame of everybody with every frontal picture of theirs. Frames
+    /// whose first angle lies outside `yaw` (smallest and largest, without sign) are left out. Warns of people
+    /// without frames, and of angles that jump.
     ///
     /// # Errors
     /// See [`SenetDataError`].
@@ -158,8 +158,8 @@ impl FacePairs {
         of_person
     }
 
-    /// Pearson's correlation of each dimension between frames and frontal embeddings over all pairs: what the identity dimensions were
-    /// chosen by. A dimension that is constant on one side has 0.
+    /// Pearson's correlation of each dimension between frames and frontal embeddings over all pairs: what the
+    /// identity dimensions were chosen by. A dimension that is constant on one side has 0.
     pub fn correlations(&self) -> Vec<f64> {
         let count = self.pairs.len() as f64;
         let correlation = |at: usize| {

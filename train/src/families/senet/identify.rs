@@ -48,7 +48,8 @@ pub struct Way {
     pub tar: f64,
 }
 
-/// Looks for profile views of `wanted` people among the frontal pictures of everybody; none where there is no such view.
+/// Looks for profile views of `wanted` people among the frontal pictures of everybody; none where there is no such
+/// view.
 pub fn identify(
     net: &SenetTripletNetwork,
     pairs: &FacePairs,

@@ -218,12 +218,14 @@ impl SenetTask {
         format!("{}: {} pairs of {split}; {batches} batches of {batch} in an epoch", config.data_dir, pairs.len())
     }
 
-    /// The losses and similarities of the people nobody trained or chose by, for a network on a device without autodiff.
+    /// The losses and similarities of the people nobody trained or chose by, for a network on a device without
+    /// autodiff.
     pub fn test(&self, net: &SenetTripletNetwork) -> BTreeMap<String, f64> {
         self.measure(net, &self.split.samples[2])
     }
 
-    /// How well profile views of those people are found among everybody's frontal pictures. None where there is no such view.
+    /// How well profile views of those people are found among everybody's frontal pictures. None where there is no
+    /// such view.
     ///
     /// # Errors
     /// If the figures cannot be computed.

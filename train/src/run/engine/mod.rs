@@ -1,4 +1,5 @@
-//! The one training loop: epochs, steps, evaluation, checkpoints, interruption. What is special to a family is its [`Task`].
+//! The one training loop: epochs, steps, evaluation, checkpoints, interruption. What is special to a family is its
+//! [`Task`].
 
 mod error;
 mod group;
@@ -49,18 +50,18 @@ pub trait Task {
     /// Which pictures a batch holds, for the message when its loss is not a number.
     fn describe(&self, batch: &Self::Batch) -> String;
 
-    /// Loss of one batch. State of the loss (class centres) moves. Whatever is random in it follows from `step` and the run's
-    /// seed.
+    /// Loss of one batch. State of the loss (class centres) moves. Whatever is random in it follows from `step` and
+    /// the run's seed.
     fn loss(&mut self, net: &Self::Net, batch: &Self::Batch, step: Step) -> LossTerms;
 
-    /// Further figures of the last batch (accuracy, triplets found), for the log: `train/<name>`, mean over batches. The names
-    /// are the same in every batch.
+    /// Further figures of the last batch (accuracy, triplets found), for the log: `train/<name>`, mean over batches.
+    /// The names are the same in every batch.
     fn figures(&self) -> Vec<(String, f64)> {
         Vec::new()
     }
 
-    /// Metrics of a network on a device without autodiff; [`Task::decisive`] says which chooses the best. Empty where there is
-    /// nothing to evaluate on.
+    /// Metrics of a network on a device without autodiff; [`Task::decisive`] says which chooses the best. Empty where
+    /// there is nothing to evaluate on.
     ///
     /// # Errors
     /// If the evaluation data cannot be read.
@@ -69,8 +70,8 @@ pub trait Task {
     /// The metric by which the best network is chosen.
     fn decisive(&self) -> Decisive;
 
-    /// Factor of the learning rate of the parameter at `path` (`layer1.conv.weight`). 0: it is frozen, which means no update, no
-    /// state, and no share in the gradients' norm.
+    /// Factor of the learning rate of the parameter at `path` (`layer1.conv.weight`). 0: it is frozen, which means no
+    /// update, no state, and no share in the gradients' norm.
     fn rate(&self, path: &str) -> f64 {
         let _ = path;
         1.0
@@ -81,8 +82,8 @@ pub trait Task {
         Log::default()
     }
 
-    /// After the evaluation of `epoch` (from 1): pictures and histograms for TensorBoard. The network is on a device without
-    /// autodiff.
+    /// After the evaluation of `epoch` (from 1): pictures and histograms for TensorBoard. The network is on a device
+    /// without autodiff.
     ///
     /// # Errors
     /// If the evaluation data cannot be read.
@@ -241,8 +242,8 @@ impl Sums {
     }
 }
 
-/// Trains `net` in the run directory `dir`, from `resume` where it is given (the network then already has its weights), until
-/// all epochs are done or `stop` is set. `record` describes the run; the loop fills in what changes.
+/// Trains `net` in the run directory `dir`, from `resume` where it is given (the network then already has its
+/// weights), until all epochs are done or `stop` is set. `record` describes the run; the loop fills in what changes.
 ///
 /// # Errors
 /// See [`TrainError`].
@@ -378,8 +379,8 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// The rest of one epoch, or as much of it as is done before `stop`: the network after it and the batches of the whole
-    /// epoch. It ends between two steps only, so that no gradient is left over.
+    /// The rest of one epoch, or as much of it as is done before `stop`: the network after it and the batches of the
+    /// whole epoch. It ends between two steps only, so that no gradient is left over.
     fn epoch<T: Task>(
         &mut self,
         task: &mut T,
@@ -498,7 +499,8 @@ fn pack(optimizer: &[u8], task: &[u8]) -> Vec<u8> {
     safetensors::serialize(parts, None).expect("two parts of known size")
 }
 
-/// The state of a run whose optimiser has taken no step and whose loss has none: beside foreign weights it lets them be resumed.
+/// The state of a run whose optimiser has taken no step and whose loss has none: beside foreign weights it lets them
+/// be resumed.
 ///
 /// # Errors
 /// If the settings are out of range.

@@ -33,7 +33,8 @@ pub struct Settings {
     pub optimizer: OptimizerConfig,
     /// Resumable checkpoints kept, the newest ones.
     pub keep: usize,
-    /// Batches whose gradients are averaged into one step, at least 1. What is left at the end of an epoch is a step too.
+    /// Batches whose gradients are averaged into one step, at least 1. What is left at the end of an epoch is a step
+    /// too.
     pub accumulation: usize,
     /// Largest global L2 norm of a step's gradients: over the parameters that train, after averaging.
     pub clip_norm: Option<f64>,

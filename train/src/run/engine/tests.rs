@@ -166,7 +166,8 @@ fn checkpoints(dir: &Path) -> Vec<String> {
 
 #[test]
 fn a_run_may_be_stopped_at_any_step() {
-    // One batch a step; and two, so that each epoch ends with a step of one, with everything else that the loop carries along.
+    // One batch a step; and two, so that each epoch ends with a step of one, with everything else that the loop
+    // carries along.
     let patience = Some(Patience { evaluations: 9, min_delta: 0.0 });
     for settings in [
         settings(4),
@@ -273,7 +274,8 @@ fn a_metric_may_be_better_when_smaller_and_patience_ends() {
     let Outcome::Finished { best: Some((best, 3)) } = outcome else { panic!("{outcome:?}") };
     assert!((best - 0.7).abs() < 1e-12);
 
-    // Steps of 0.1 are no improvement by more than 0.15: the first evaluation stays the mark, every second one is better.
+    // Steps of 0.1 are no improvement by more than 0.15: the first evaluation stays the mark, every second one is
+    // better.
     let patient = |evaluations, min_delta| Some(Patience { evaluations, min_delta });
     let dir = tempfile::tempdir().unwrap();
     let mut toy = Toy { better: Better::Lower, score: falling, ..Toy::default() };

@@ -1,5 +1,5 @@
-//! One training step of LMBN_n against the reference: loss terms, gradients, parameters. `fixtures/lmbn_n/README.md` names the
-//! generator.
+//! One training step of LMBN_n against the reference: loss terms, gradients, parameters. `fixtures/lmbn_n/README.md`
+//! names the generator.
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Int, Tensor, TensorData};
@@ -14,8 +14,8 @@ use train::weights::StateDict;
 use super::lmbn_n::filled;
 use super::{device, gradients_by_key, slack};
 
-/// Differences allowed, in units of the reference's own difference between single and double precision: another order of additions
-/// gives noise of the same size, not the same noise.
+/// Differences allowed, in units of the reference's own difference between single and double precision: another order
+/// of additions gives noise of the same size, not the same noise.
 const TIMES_NOISE: f32 = 4.0;
 
 /// Rates at which Adam moves a parameter in its first step.
@@ -88,7 +88,8 @@ fn one_step_matches_the_reference() {
             "{key}: {difference:.1e}, noise {noise:.1e}"
         );
 
-        // A first step of Adam is the gradient's sign times the rate: where noise decides the sign, nothing can be compared.
+        // A first step of Adam is the gradient's sign times the rate: where noise decides the sign, nothing can be
+        // compared.
         let values = after.get(key).unwrap().as_slice::<f32>().unwrap();
         let (wanted, values) = sampled(&golden, &entry["after"], values);
         let clear = |k: &usize| found[*k].abs() > 2.0 * TIMES_NOISE * noise.max(1e-6);

@@ -199,7 +199,8 @@ fn three_steps_match_the_reference() {
         let prefix = format!("param{}.", step + 1);
         for key in outputs(case, &prefix) {
             let found = state.get(key).unwrap().try_to_vec::<f32>().unwrap();
-            // Adam divides a gradient by its own size: where one is all rounding noise, a step of either sign is possible.
+            // Adam divides a gradient by its own size: where one is all rounding noise, a step of either sign is
+            // possible.
             compare(&golden, case, &format!("{prefix}{key}"), &found, 5e-6);
         }
     }
@@ -230,7 +231,8 @@ fn the_unit_of_poses_is_inside_the_network() {
     }
 }
 
-/// In the reference the initialiser overwrites a pretrained backbone, and training moves the statistics of frozen norms.
+/// In the reference the initialiser overwrites a pretrained backbone, and training moves the statistics of frozen
+/// norms.
 #[test]
 fn frozen_parts_stay_as_they_were_loaded_and_the_control_starts_at_zero() {
     let device = device().autodiff();

@@ -18,15 +18,15 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 use train::weights::StateDict;
 
-/// Where networks are compared with their references: on the CPU, or where `VITRINE_TEST_DEVICE` says, as `--device` takes it.
-/// `ci/bench gpu --golden` is who asks for another.
+/// Where networks are compared with their references: on the CPU, or where `VITRINE_TEST_DEVICE` says, as `--device`
+/// takes it. `ci/bench gpu --golden` is who asks for another.
 fn device() -> Device {
     let name = std::env::var("VITRINE_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
     train::device::open(name.parse().unwrap()).unwrap()
 }
 
-/// How many times farther from the reference than on the CPU a network may be: a GPU sums in other orders and has coarser
-/// elementary functions.
+/// How many times farther from the reference than on the CPU a network may be: a GPU sums in other orders and has
+/// coarser elementary functions.
 fn slack() -> f32 {
     if train::device::is_cpu(&device()) { 1.0 } else { 20.0 }
 }
@@ -70,7 +70,8 @@ fn same_state(state: &StateDict, listed: &Value, name: &str) {
     assert_eq!(ours.symmetric_difference(&theirs).collect::<Vec<_>>(), Vec::<&(_, _)>::new(), "{name}");
 }
 
-/// Largest difference to the golden tensor `key`, which holds every so many values, or the first of these, as its `entry` says, and its largest value.
+/// Largest difference to the golden tensor `key`, which holds every so many values, or the first of these, as its
+/// `entry` says, and its largest value.
 #[track_caller]
 fn difference(golden: &Golden, key: &str, entry: &Value, ours: &[f32]) -> (f32, f32) {
     let shape = numbers(entry.get("full_shape").unwrap_or(&entry["shape"]));
@@ -119,7 +120,8 @@ fn compare(golden: &Golden, case: &Value, output: &str, ours: &[f32], tolerance:
     assert!(off < slack() * tolerance, "{} {output}: off by {off:.1e}", case["name"]);
 }
 
-/// Gradients under the keys of a file: written into a copy of the network, read back out of it; 0 where a parameter has none.
+/// Gradients under the keys of a file: written into a copy of the network, read back out of it; 0 where a parameter
+/// has none.
 fn gradients_by_key<M: Module>(net: &M, gradients: &GradientsParams) -> BTreeMap<String, Vec<f32>> {
     struct Put<'a>(&'a GradientsParams);
     impl ModuleMapper for Put<'_> {

@@ -569,7 +569,8 @@ fn steps_of_adam_match_the_reference() {
             let name = format!("adam.{tag}.grad.{key}");
             let (off, largest) = difference(&golden, &name, &by_key[key]);
             assert!(off <= slack() * (1e-3 * largest + 1e-6), "{name}: off {off:.1e}, largest {largest:.1e}");
-            // The first step is the gradient's sign times the rate: where noise decides the sign, nothing can be compared.
+            // The first step is the gradient's sign times the rate: where noise decides the sign, nothing can be
+            // compared.
             let name = format!("adam.{tag}.after.{key}");
             let step = golden.json()["tensors"][&name]["step"].as_u64().unwrap_or(1) as usize;
             let (_, theirs) = golden.tensor_f32(&name).unwrap();

@@ -74,7 +74,8 @@ impl ControlBranch {
     }
 }
 
-/// A 1×1 convolution that starts at zero, Zhang et al. 2023 (arXiv:2302.05543): in the beginning the control changes nothing.
+/// A 1×1 convolution that starts at zero, Zhang et al. 2023 (arXiv:2302.05543): in the beginning the control changes
+/// nothing.
 #[derive(Module, Debug)]
 pub struct ZeroConv {
     conv: Conv1d,

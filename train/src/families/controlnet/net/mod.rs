@@ -1,8 +1,9 @@
-//! ImageControlNet: a picture and the pose wanted to a picture of the same person in that pose. Fields and sequences are arranged
-//! so that a parameter's path is its key in the reference's state dictionary.
+//! ImageControlNet: a picture and the pose wanted to a picture of the same person in that pose. Fields and sequences
+//! are arranged so that a parameter's path is its key in the reference's state dictionary.
 //!
-//! An encoder turns the picture into features; from these a head reads the source's pose; a control branch turns the change of
-//! pose into a control vector, which a convolution that starts at zero adds to the features; a generator draws.
+//! An encoder turns the picture into features; from these a head reads the source's pose; a control branch turns the
+//! change of pose into a control vector, which a convolution that starts at zero adds to the features; a generator
+//! draws.
 
 mod control;
 mod encoder;
@@ -117,8 +118,8 @@ impl ControlNet {
         net
     }
 
-    /// Takes parts out of training: they get no gradient and their batch norms keep their running statistics. Gradients still
-    /// pass through them. After weights were loaded, as loading does not ask.
+    /// Takes parts out of training: they get no gradient and their batch norms keep their running statistics.
+    /// Gradients still pass through them. After weights were loaded, as loading does not ask.
     pub fn frozen(self, backbone: bool, generator: bool) -> Self {
         Self {
             image_encoder: if backbone { self.image_encoder.freeze_backbone() } else { self.image_encoder },
@@ -195,8 +196,8 @@ pub fn is_resnet50(state: &StateDict) -> bool {
     state.get("layer1.0.conv1.weight").is_some_and(|weight| weight.shape().len() == 4)
 }
 
-/// Fills a network from a weights file: its own weights, or those of an ImageNet ResNet-50, which its encoder then starts from while
-/// the rest keeps its start values.
+/// Fills a network from a weights file: its own weights, or those of an ImageNet ResNet-50, which its encoder then
+/// starts from while the rest keeps its start values.
 ///
 /// # Errors
 /// A file that cannot be read or does not fit; the network is then unchanged.

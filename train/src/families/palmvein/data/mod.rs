@@ -1,5 +1,5 @@
-//! Pairs of palm and vein pictures to batches: both pictures of a pair through one geometry, in an order that follows from
-//! seed and epoch alone.
+//! Pairs of palm and vein pictures to batches: both pictures of a pair through one geometry, in an order that follows
+//! from seed and epoch alone.
 //!
 //! ```no_run
 //! use std::sync::Arc;

@@ -1,7 +1,8 @@
-//! Where the palm is on the picture of a whole hand: threshold, largest region, contour, finger valleys, aligned square.
+//! Where the palm is on the picture of a whole hand: threshold, largest region, contour, finger valleys, aligned
+//! square.
 //!
-//! The square hangs on the valleys between index and middle finger and between ring and little finger, as in Zhang et al. 2003
-//! (*Online palmprint identification*): it turns and scales with the hand.
+//! The square hangs on the valleys between index and middle finger and between ring and little finger, as in Zhang et
+//! al. 2003 (*Online palmprint identification*): it turns and scales with the hand.
 
 use image::{GrayImage, Luma, Rgb, RgbImage};
 
@@ -88,9 +89,9 @@ pub fn find(picture: &GrayImage, hang: Hang) -> Result<Square, RoiError> {
     Ok(Square { centre: at, side: hang.side * gap * shrink, angle: dy.atan2(dx) })
 }
 
-/// The square's content upright, `size`×`size`; black where it leaves the picture. Each pixel is the mean of bilinear samples no
-/// more than a pixel of the picture apart, so that lines finer than the result's pixels turn grey instead of into other lines.
-/// `scale` is how much larger this picture is than the one the square was found on.
+/// The square's content upright, `size`×`size`; black where it leaves the picture. Each pixel is the mean of bilinear
+/// samples no more than a pixel of the picture apart, so that lines finer than the result's pixels turn grey instead
+/// of into other lines. `scale` is how much larger this picture is than the one the square was found on.
 pub fn crop(picture: &GrayImage, square: &Square, size: u32, scale: [f32; 2]) -> GrayImage {
     let (sin, cos) = square.angle.sin_cos();
     let value = |x: i64, y: i64| -> f32 {
@@ -236,7 +237,8 @@ impl Region {
         x < 2.0 || y < 2.0 || x > (self.width - 3) as f32 || y > (self.height - 3) as f32
     }
 
-    /// Centre and radius of the largest circle inside: the palm. The arm, which the edge cuts open, counts as closed there.
+    /// Centre and radius of the largest circle inside: the palm. The arm, which the edge cuts open, counts as closed
+    /// there.
     fn deepest(&self) -> ([f32; 2], f32) {
         // Chamfer distance: 3 to the side, 4 across a corner.
         let (width, height) = (self.width, self.height);
@@ -352,8 +354,8 @@ mod tests {
 
     use super::*;
 
-    /// Lines one pixel wide, cut to a sixth of their size, are grey whichever way the square is turned; a square that is not shrunk
-    /// keeps them.
+    /// Lines one pixel wide, cut to a sixth of their size, are grey whichever way the square is turned; a square that
+    /// is not shrunk keeps them.
     #[test]
     fn lines_finer_than_the_result_are_averaged() {
         let lines = GrayImage::from_fn(900, 900, |x, _| Luma([if x % 2 == 0 { 0 } else { 200 }]));
@@ -368,8 +370,8 @@ mod tests {
         assert_eq!((whole.get_pixel(0, 0).0, whole.get_pixel(1, 0).0), ([0], [200]));
     }
 
-    /// On drawn hands the square is where it was drawn: centre within an eighth of the side, angle within six degrees, and
-    /// the same for both modalities of a pair within the same.
+    /// On drawn hands the square is where it was drawn: centre within an eighth of the side, angle within six
+    /// degrees, and the same for both modalities of a pair within the same.
     #[test]
     fn squares_are_where_the_palms_were_drawn() {
         let folder = tempfile::tempdir().unwrap();

@@ -30,8 +30,8 @@ pub struct Triplet {
     pub negative: View,
 }
 
-/// `count` pairs in a random order, `batch` at a time. Nothing is dropped but a last batch of a single pair, which batch
-/// normalisation cannot use; unless it is the only one.
+/// `count` pairs in a random order, `batch` at a time. Nothing is dropped but a last batch of a single pair, which
+/// batch normalisation cannot use; unless it is the only one.
 ///
 /// # Panics
 /// If `batch` is 0.
@@ -46,8 +46,8 @@ pub fn shuffled(count: usize, batch: usize, seed: u64, epoch: usize) -> Vec<Vec<
 }
 
 /// Triplets of one modality in a random order of their anchors, one for each picture, `batch` at a time; the incomplete
-/// last batch is dropped. With `cross_modal` both modalities are drawn from: an anchor for each picture of either, positive
-/// and negative whichever comes.
+/// last batch is dropped. With `cross_modal` both modalities are drawn from: an anchor for each picture of either,
+/// positive and negative whichever comes.
 ///
 /// # Errors
 /// Fewer than two classes, or pictures for less than one batch.

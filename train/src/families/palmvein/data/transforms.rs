@@ -1,4 +1,5 @@
-//! What is random about a pair while training: how the hand lies, for both pictures alike, and the light, for each its own.
+//! What is random about a pair while training: how the hand lies, for both pictures alike, and the light, for each
+//! its own.
 
 use image::GrayImage;
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,8 @@ const STREAM: u64 = 0x7061_6c6d_7472_616e;
 
 /// Ranges of the random transforms.
 ///
-/// Each picture's randomness follows from seed, epoch and place in the epoch alone: threads and resuming change nothing.
+/// Each picture's randomness follows from seed, epoch and place in the epoch alone: threads and resuming change
+/// nothing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PairTransforms {
     /// Largest rotation either way, in degrees.

@@ -1,5 +1,5 @@
-//! Cascaded group attention in windows, Liu et al. 2023 (arXiv:2305.07027), as the reference's older EfficientViT has it: each
-//! head reads its share of the channels plus what the head before it gave.
+//! Cascaded group attention in windows, Liu et al. 2023 (arXiv:2305.07027), as the reference's older EfficientViT has
+//! it: each head reads its share of the channels plus what the head before it gave.
 
 use burn::module::{Module, Param};
 use burn::nn::Relu;

@@ -178,8 +178,8 @@ impl ConvNext {
         self.steps(images, masks).pop().expect("four stages").1
     }
 
-    /// The local vector, `return_spatial` = false in the reference: the norm of the map's mean, `[batch, features]`. It is not the
-    /// mean of [`ConvNext::spatial`].
+    /// The local vector, `return_spatial` = false in the reference: the norm of the map's mean, `[batch, features]`.
+    /// It is not the mean of [`ConvNext::spatial`].
     ///
     /// # Panics
     /// As [`ConvNext::spatial`].

@@ -1,6 +1,6 @@
-//! The global branch: EfficientViT as the reference has it. Not the published network (arXiv:2305.07027): its default mixer
-//! is plain multi-head self-attention over the whole map; cascaded group attention in windows, which an older version of the
-//! reference used, is an option.
+//! The global branch: EfficientViT as the reference has it. Not the published network (arXiv:2305.07027): its default
+//! mixer is plain multi-head self-attention over the whole map; cascaded group attention in windows, which an older
+//! version of the reference used, is an option.
 
 use burn::module::Module;
 use burn::nn::Relu;

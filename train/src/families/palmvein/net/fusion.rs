@@ -1,5 +1,5 @@
-//! Stage2FusionCA: palm and vein, global and local features to one embedding. Field names are the reference's state-dictionary
-//! keys. The ablations are the same head with parts left out.
+//! Stage2FusionCA: palm and vein, global and local features to one embedding. Field names are the reference's
+//! state-dictionary keys. The ablations are the same head with parts left out.
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -193,8 +193,8 @@ pub struct BranchDetails {
     pub aligned: [Option<Features>; 2],
     /// Palm and vein together, `[batch, out_dim]`, before the final normalisation.
     pub fused: Tensor<2>,
-    /// Attention weights of palm and vein, in [0, 1] and 1 together: `[batch, out_dim]`, or `[batch, 1, height, width]`. None
-    /// where there is no attention.
+    /// Attention weights of palm and vein, in [0, 1] and 1 together: `[batch, out_dim]`, or `[batch, 1, height,
+    /// width]`. None where there is no attention.
     pub weights: Option<[Features; 2]>,
 }
 

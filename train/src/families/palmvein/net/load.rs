@@ -1,4 +1,5 @@
-//! Reading palm-vein weights: stage-1 files of one backbone, whole networks, and files of other designs, which are named.
+//! Reading palm-vein weights: stage-1 files of one backbone, whole networks, and files of other designs, which are
+//! named.
 
 use std::path::{Path, PathBuf};
 
@@ -53,8 +54,8 @@ fn refuse_other_designs(path: &Path, tensors: &StateDict) -> Result<(), LoadErro
     Err(LoadError::Design { path: path.to_owned(), found })
 }
 
-/// Reads one backbone's tensors: a bare state dictionary, `model` and `criterion` side by side, or `branch` out of a whole
-/// network.
+/// Reads one backbone's tensors: a bare state dictionary, `model` and `criterion` side by side, or `branch` out of a
+/// whole network.
 ///
 /// # Errors
 /// If the file cannot be read, or is of another design.
@@ -270,8 +271,8 @@ fn network_config(path: &Path, tensors: &StateDict, like: &PalmVeinNetConfig) ->
     Ok(config)
 }
 
-/// Reads a whole network, such as the reference's `stage2_best.pth`, with the sizes its tensors have; `like` says what they do
-/// not tell: picture size, ArcFace's scale and margin, whether embeddings are normalised.
+/// Reads a whole network, such as the reference's `stage2_best.pth`, with the sizes its tensors have; `like` says
+/// what they do not tell: picture size, ArcFace's scale and margin, whether embeddings are normalised.
 ///
 /// # Errors
 /// If the file cannot be read, is of another design, or lacks a part.

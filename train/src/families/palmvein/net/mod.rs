@@ -114,7 +114,8 @@ impl Backbone {
         })
     }
 
-    /// The pooled features, `[batch, channels, height, width]` to `[batch, features]`. `masks` drop branches in training.
+    /// The pooled features, `[batch, channels, height, width]` to `[batch, features]`. `masks` drop branches in
+    /// training.
     ///
     /// # Panics
     /// See [`EfficientVit::forward`] and [`ConvNext::forward`].
@@ -167,8 +168,8 @@ impl CosineHead {
         Self { weight: Param::from_tensor(Tensor::zeros([classes, features], device)) }
     }
 
-    /// Scores of `[batch, features]` rows, `[batch, classes]`: scale · cosine, each class direction taken at length 1. The
-    /// reference divides by the length over classes instead, which is no cosine.
+    /// Scores of `[batch, features]` rows, `[batch, classes]`: scale · cosine, each class direction taken at length
+    /// 1. The reference divides by the length over classes instead, which is no cosine.
     pub fn forward(&self, features: Tensor<2>) -> Tensor<2> {
         normalise(features).matmul(normalise(self.weight.val()).transpose()).mul_scalar(COSINE_SCALE)
     }
@@ -194,7 +195,8 @@ pub enum IdentityKind {
     Cosine,
 }
 
-/// A backbone in stage 1, with what its loss learns beside it. Keys: `model.` and `criterion.`, as the reference saves them.
+/// A backbone in stage 1, with what its loss learns beside it. Keys: `model.` and `criterion.`, as the reference
+/// saves them.
 #[derive(Module, Debug)]
 pub struct Stage1Net {
     /// The backbone.
@@ -385,8 +387,8 @@ impl PalmVeinNet {
         self.reads
     }
 
-    /// What the backbones give the head for `[batch, 1, height, width]` pictures of palm and vein. `masks` drop branches in
-    /// training.
+    /// What the backbones give the head for `[batch, 1, height, width]` pictures of palm and vein. `masks` drop
+    /// branches in training.
     ///
     /// # Panics
     /// If the pictures are too small (see [`ConvNext::spatial`]), or the batch sizes differ.

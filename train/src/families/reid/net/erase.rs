@@ -20,8 +20,8 @@ impl BatchFeatureEraseTop {
         Self { drop_batch_bottleneck: OsBlock::new(channels, channels, device) }
     }
 
-    /// `[batch, channels, height, width]` to (erased, whole), both of that shape. On a device without autodiff nothing is
-    /// erased and both are the same tensor.
+    /// `[batch, channels, height, width]` to (erased, whole), both of that shape. On a device without autodiff
+    /// nothing is erased and both are the same tensor.
     pub fn forward(&self, input: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
         let whole = self.drop_batch_bottleneck.forward(input);
         let erased =
@@ -30,8 +30,9 @@ impl BatchFeatureEraseTop {
     }
 }
 
-/// Sets the `round(ratio · height)` rows with the highest activation to zero, per sample. The activation of a row is the largest
-/// sum of squares over channels among its pixels; of equal rows the later goes first. The choice carries no gradient.
+/// Sets the `round(ratio · height)` rows with the highest activation to zero, per sample. The activation of a row is
+/// the largest sum of squares over channels among its pixels; of equal rows the later goes first. The choice carries
+/// no gradient.
 ///
 /// # Shapes
 /// - `features`: `[batch, channels, height, width]`
@@ -50,8 +51,8 @@ pub fn drop_top_rows(features: Tensor<4>, ratio: f64) -> Tensor<4> {
     features * kept.cast(precision)
 }
 
-/// Sets one rectangle to zero, the same in every sample and channel: `shares` of height and width, rounded. `place` in `[0, 1)` says
-/// where among all places, rows first.
+/// Sets one rectangle to zero, the same in every sample and channel: `shares` of height and width, rounded. `place`
+/// in `[0, 1)` says where among all places, rows first.
 ///
 /// # Shapes
 /// - `features`: `[batch, channels, height, width]`

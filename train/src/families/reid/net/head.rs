@@ -1,5 +1,5 @@
-//! Heads with a batch-norm neck, Luo et al. 2019 (arXiv:1903.07071): classifier and gallery read features after the neck,
-//! metric losses before it.
+//! Heads with a batch-norm neck, Luo et al. 2019 (arXiv:1903.07071): classifier and gallery read features after the
+//! neck, metric losses before it.
 
 use burn::module::Module;
 use burn::nn::conv::Conv2d;

@@ -1,5 +1,5 @@
-//! LMBN_n, the light multi-branch network of Herzog et al. 2021 (arXiv:2101.10774), on OSNet x1.0: 9.15 M parameters with
-//! 751 classes and 512 features, 2.43 G multiply-adds at 384×128.
+//! LMBN_n, the light multi-branch network of Herzog et al. 2021 (arXiv:2101.10774), on OSNet x1.0: 9.15 M parameters
+//! with 751 classes and 512 features, 2.43 G multiply-adds at 384×128.
 //!
 //! Fields and tuples are arranged so that a parameter's path is its key in the reference's state dictionary.
 
@@ -27,8 +27,8 @@ pub const PARTS: usize = 7;
 /// A 1×1 convolution and a halving of the size.
 type Reduction = (ConvLayer, AvgPool2d);
 
-/// What follows the trunk: conv3 without its block 0, which is the trunk's last layer (the others keep their places in the
-/// keys), conv4 and conv5.
+/// What follows the trunk: conv3 without its block 0, which is the trunk's last layer (the others keep their places
+/// in the keys), conv4 and conv5.
 type Branch = ((Option<OsBlock>, OsBlock, Reduction), (OsBlock, OsBlock), ConvLayer);
 
 /// The network. `backone` is spelled as in the reference's keys.

@@ -119,8 +119,8 @@ impl ReidNet {
         Ok(net)
     }
 
-    /// Training, on an autodiff device: `[batch, 3, height, width]` to scores and features. What is erased at random lies in the
-    /// middle: see [`ReidNet::forward_at`].
+    /// Training, on an autodiff device: `[batch, 3, height, width]` to scores and features. What is erased at random
+    /// lies in the middle: see [`ReidNet::forward_at`].
     pub fn forward(&self, images: Tensor<4>) -> TrainOutput {
         self.forward_at(images, [0.5, 0.5])
     }
@@ -134,7 +134,8 @@ impl ReidNet {
         }
     }
 
-    /// Evaluation, on a device without autodiff (`net.valid()`): `[batch, 3, height, width]` to `[batch, features, parts]`.
+    /// Evaluation, on a device without autodiff (`net.valid()`): `[batch, 3, height, width]` to `[batch, features,
+    /// parts]`.
     pub fn embed(&self, images: Tensor<4>) -> Tensor<3> {
         match self {
             Self::LmbnN(net) => net.embed(images),
@@ -151,8 +152,9 @@ impl ReidNet {
         }
     }
 
-    /// Fills the network from a weights file: its own weights, or those of its backbone's ImageNet classifier (`conv1.…` to
-    /// `conv5.…`, which every branch then starts from while the heads keep theirs; or torchvision's ResNet-50).
+    /// Fills the network from a weights file: its own weights, or those of its backbone's ImageNet classifier
+    /// (`conv1.…` to `conv5.…`, which every branch then starts from while the heads keep theirs; or torchvision's
+    /// ResNet-50).
     ///
     /// # Errors
     /// See [`WeightsError`]; the network is unchanged unless the result is `Ok`.

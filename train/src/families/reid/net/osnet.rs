@@ -1,4 +1,5 @@
-//! OSNet, Zhou et al. 2019 (arXiv:1905.00953), as a network of its own: 2.55 M parameters with 751 classes at full width.
+//! OSNet, Zhou et al. 2019 (arXiv:1905.00953), as a network of its own: 2.55 M parameters with 751 classes at full
+//! width.
 //!
 //! Fields and tuples are arranged so that a parameter's path is its key in the published state dictionaries.
 
@@ -39,8 +40,8 @@ pub struct OsNet {
 }
 
 impl OsNet {
-    /// The network of one of [`WIDTHS`] for `classes` training identities and embeddings of `features`, not yet initialised: see
-    /// [`super::ReidNet::new`].
+    /// The network of one of [`WIDTHS`] for `classes` training identities and embeddings of `features`, not yet
+    /// initialised: see [`super::ReidNet::new`].
     pub(crate) fn new([c0, c1, c2, c3]: [usize; 4], classes: usize, features: usize, device: &Device) -> Self {
         let block = |input, output| OsBlock::new(input, output, device);
         let stage = |input, output| -> Stage {

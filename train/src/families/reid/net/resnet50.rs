@@ -1,5 +1,5 @@
-//! ResNet-50 for re-identification: the last stage keeps its size, and a head of Luo et al. 2019 (arXiv:1903.07071) or of Sun et
-//! al. 2018 (arXiv:1711.09349) follows. 27.1 M parameters with 751 classes and a neck.
+//! ResNet-50 for re-identification: the last stage keeps its size, and a head of Luo et al. 2019 (arXiv:1903.07071)
+//! or of Sun et al. 2018 (arXiv:1711.09349) follows. 27.1 M parameters with 751 classes and a neck.
 //!
 //! Fields are arranged so that a parameter's path is its key in the reference's state dictionary.
 
@@ -91,8 +91,8 @@ impl ReidResNet50 {
         Self { model, classifier: head, drop_block, before_neck }
     }
 
-    /// Training: `[batch, 3, height, width]` to one score `[batch, classes]` and the features for metric losses, before the neck
-    /// where there is one. A block at `place` is erased, if any: see [`drop_block`].
+    /// Training: `[batch, 3, height, width]` to one score `[batch, classes]` and the features for metric losses,
+    /// before the neck where there is one. A block at `place` is erased, if any: see [`drop_block`].
     pub fn forward(&self, images: Tensor<4>, place: [f64; 2]) -> TrainOutput {
         let map = self.model.forward_features(images);
         let map = match self.drop_block {

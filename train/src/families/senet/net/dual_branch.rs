@@ -50,8 +50,8 @@ impl Default for DualBranchConfig {
     }
 }
 
-/// `α·I + (1 − α)·P` of an identity branch I, which has a way round it, and a pose branch P, which has none. Where it is trained, α is
-/// the sigmoid of the stored number.
+/// `α·I + (1 − α)·P` of an identity branch I, which has a way round it, and a pose branch P, which has none. Where it
+/// is trained, α is the sigmoid of the stored number.
 #[derive(Module, Debug)]
 pub struct DualBranchSenet {
     identity_se: SeBlock,

@@ -248,8 +248,8 @@ fn unit_length(rows: Tensor<2>) -> Tensor<2> {
 
 /// Fills a network from weights of ours or of the reference.
 ///
-/// The reference builds each front-pose block but the first for inputs twice as wide as it gives them, so that those layers could never
-/// run; from such a file they keep their initial values, with a warning.
+/// The reference builds each front-pose block but the first for inputs twice as wide as it gives them, so that those
+/// layers could never run; from such a file they keep their initial values, with a warning.
 ///
 /// # Errors
 /// See [`WeightsError`]; the network is unchanged unless the result is `Ok`.

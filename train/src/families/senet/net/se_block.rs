@@ -16,8 +16,8 @@ pub struct SeBlock {
 }
 
 impl SeBlock {
-    /// For `channels`, through `channels / reduction` hidden values. With `use_batch_stat` vectors share the gates of their batch's
-    /// mean: a row's result then depends on its companions.
+    /// For `channels`, through `channels / reduction` hidden values. With `use_batch_stat` vectors share the gates of
+    /// their batch's mean: a row's result then depends on its companions.
     ///
     /// # Panics
     /// If `reduction` is 0 or above `channels`.
@@ -28,8 +28,8 @@ impl SeBlock {
         Self { fc: (linear(channels, hidden), Relu::new(), linear(hidden, channels)), use_batch_stat }
     }
 
-    /// A block on its own with the initial weights of `seed`: normal, standard deviation √(2 / outputs). Inside a network, the
-    /// network's rule holds.
+    /// A block on its own with the initial weights of `seed`: normal, standard deviation √(2 / outputs). Inside a
+    /// network, the network's rule holds.
     pub fn seeded(channels: usize, reduction: usize, use_batch_stat: bool, seed: u64, device: &Device) -> Self {
         let mut block = Self::new(channels, reduction, use_batch_stat, device);
         initialise(&mut block, |key| Source { name: key.to_owned(), init: Init::NormalFanOut }, seed);

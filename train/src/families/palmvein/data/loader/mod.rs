@@ -81,7 +81,8 @@ impl PairPictures {
         modalities.iter().map(|modality| self.get(View { modality: *modality, index })).collect()
     }
 
-    /// [`Self::row`] of another pair of the same class: the next one in order that is not `taken`, or else the next one.
+    /// [`Self::row`] of another pair of the same class: the next one in order that is not `taken`, or else the next
+    /// one.
     fn instead_of(
         &self,
         index: usize,
