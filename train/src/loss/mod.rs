@@ -8,7 +8,8 @@
 //! let params = LossParams { num_classes: 2, label_smoothing: true, margin: 0.7, feat_dim: 3, seed: 1 };
 //! let mut loss = LossSum::new("0.5*CrossEntropy+0.5*MSLoss", &params)?;
 //! let scores = Tensor::<2>::from_floats([[2.0, 0.0], [1.0, 0.5], [0.0, 1.0], [0.5, 0.5]], &device).require_grad();
-//! let features = Tensor::<2>::from_floats([[1.0, 0.0, 0.1], [0.9, 0.2, 0.0], [0.0, 1.0, 0.0], [0.3, 0.8, 0.1]], &device);
+//! let features = [[1.0, 0.0, 0.1], [0.9, 0.2, 0.0], [0.0, 1.0, 0.0], [0.3, 0.8, 0.1]];
+//! let features = Tensor::<2>::from_floats(features, &device);
 //! let classes = Tensor::from_ints([0, 0, 1, 1], &device);
 //! let terms = loss.forward(&[scores], &[features], classes);
 //! let gradients = terms.total.backward();
