@@ -118,6 +118,7 @@ pub(super) fn facts(model: &Model, spec: &EmbeddingSpec, skipped: usize) -> Fact
         model_sha256: model.sha256.clone(),
         dim: 0,
         rows: 0,
+        generation: 0,
         sha256: None,
         skipped,
         folder: std::env::current_dir().unwrap_or_default(),

@@ -48,6 +48,9 @@ pub struct Facts {
     pub dim: usize,
     /// Rows.
     pub rows: usize,
+    /// Grows by one with every change, so that a reader notices a change back to what was there before.
+    #[serde(default)]
+    pub generation: u64,
     /// SHA-256 of the values' and the rows' files; galleries made before it was stored have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Checksums>,
