@@ -13,7 +13,7 @@
 //! let options = embed::Options::default();
 //! let probes = embed::collect(&model, &pictures::list(&["probe.jpg".into()], None)?.pictures, &options)?;
 //! let gallery = embed::collect(&model, &pictures::list(&["people/".into()], None)?.pictures, &options)?;
-//! for found in &search::search(&probes.embeddings, &gallery.embeddings, 10, None)[0] {
+//! for found in &search::search(&probes.embeddings, &gallery.embeddings, 10, None)?[0] {
 //!     println!("{:.3} {}", found.similarity, gallery.embeddings.pictures[found.row].path.display());
 //! }
 //! # Ok(())

@@ -331,7 +331,7 @@ fn import_makes_a_checkpoint_that_others_open() {
             "4",
         ],
     )
-    .refused(&["--num-classes"]);
+    .refused(&["`num_classes` has no effect"]);
 }
 
 #[test]

@@ -204,7 +204,8 @@ impl Default for ReidConfig {
             warmup_epochs: 10,
             cosine_annealing: false,
             w_cosine_annealing: false,
-            pcb_different_lr: false,
+            // The reference's default, so that its files ask for nothing.
+            pcb_different_lr: true,
             random_erasing: false,
             probability: 0.5,
             cutout: false,
