@@ -386,8 +386,8 @@ fn weights_beside_the_model_are_certified_and_replaced_together() {
     std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
     assert!(failing(folder.path()).1.contains("external data of tensor"));
 
-    // Other weights: another file, and the old one goes once the model that named it has gone. Of a model that cannot be
-    // read nobody knows what is its.
+    // Other weights: another file, and the old one goes once the model that named it has gone. Of a model that cannot
+    // be read nobody knows what is its.
     std::fs::write(&path, &whole).unwrap();
     let id = model.graph().initialiser_named("stem.0.weight").unwrap();
     assert!(model.graph_mut().initialiser_mut(id).unwrap().flip_sign(0));
