@@ -85,11 +85,15 @@ pub fn summary(
 ) -> Result<Option<RankingReport>, DeployError> {
     let identities = Identities::of(gallery);
     let label = |picture: &Picture, camera: i64| Label { identity: picture.identity, camera };
-    let of_probe = |picture: &Picture| match () {
-        // Junk probes are left out of the means.
-        () if !identities.known(picture) => Label { identity: metrics::JUNK, camera: 0 },
-        () if picture.named_by_folder() => label(picture, -2),
-        () => label(picture, picture.camera),
+    let of_probe = |picture: &Picture| {
+        if !identities.known(picture) {
+            // Junk probes are left out of the means.
+            Label { identity: metrics::JUNK, camera: 0 }
+        } else if picture.named_by_folder() {
+            label(picture, -2)
+        } else {
+            label(picture, picture.camera)
+        }
     };
     let probe_labels: Vec<Label> = probes.iter().map(of_probe).collect();
     let gallery_labels: Vec<Label> = gallery.iter().map(|picture| label(picture, picture.camera)).collect();

@@ -66,10 +66,13 @@ fn found_by(runtime: &Runtime) -> &'static str {
     let variable = std::env::var_os(onnxruntime::VARIABLE).filter(|value| !value.is_empty());
     let program = std::env::current_exe().ok();
     let beside = program.and_then(|path| path.parent().map(|folder| folder.join(onnxruntime::LIBRARY)));
-    match () {
-        () if variable.is_some() => onnxruntime::VARIABLE,
-        () if beside.is_some_and(|path| path == runtime.library) => "beside the program",
-        () if runtime.library.components().count() > 1 => ".cache/onnxruntime",
-        () => "the system's library path",
+    if variable.is_some() {
+        onnxruntime::VARIABLE
+    } else if beside.is_some_and(|path| path == runtime.library) {
+        "beside the program"
+    } else if runtime.library.components().count() > 1 {
+        ".cache/onnxruntime"
+    } else {
+        "the system's library path"
     }
 }
