@@ -355,7 +355,7 @@ fn warnings(graph: &Graph) -> Vec<Warning> {
     let uses = graph.uses();
     let name = |id| graph.value(id).name.clone();
     let constant = graph.outputs.iter().filter(|id| !dependent.contains(id));
-    let unused = graph.inputs.iter().filter(|id| !uses.contains_key(id));
+    let unused = graph.inputs.iter().filter(|id| uses.count(**id) == 0);
     let random = graph.nodes.iter().filter(|node| node.op.is_random());
     constant
         .map(|&id| Warning::ConstantOutput { output: name(id) })

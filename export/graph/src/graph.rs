@@ -1,6 +1,6 @@
 //! The ONNX graph in memory: typed values, nodes and initialisers. No Burn, no protobuf.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use crate::dim::Dim;
 use crate::op::{Op, Plain};
@@ -176,7 +176,7 @@ impl Graph {
     /// The constant `id` with the same values in another shape: itself if nobody else reads it, so that it keeps its
     /// name.
     pub(crate) fn reshape_initialiser(&mut self, id: ValueId, tensor: Tensor) -> ValueId {
-        if self.uses().get(&id) != Some(&1) {
+        if self.uses().count(id) != 1 {
             let name = self.value(id).name.clone();
             return self.add_initialiser(&name, tensor);
         }
@@ -186,19 +186,24 @@ impl Graph {
     }
 
     /// How often each value is read; being an output counts.
-    pub fn uses(&self) -> HashMap<ValueId, usize> {
-        let mut uses = HashMap::new();
+    pub fn uses(&self) -> Uses {
+        let mut counts = vec![0; self.values.len()];
         let read = self.nodes.iter().flat_map(|node| node.inputs.iter().flatten()).chain(&self.outputs);
-        for &id in read {
-            *uses.entry(id).or_insert(0) += 1;
+        for id in read {
+            counts[id.0 as usize] += 1;
         }
-        uses
+        Uses(counts)
     }
 
     /// Index of the node that writes each value.
-    pub fn producers(&self) -> HashMap<ValueId, usize> {
-        let indexed = self.nodes.iter().enumerate();
-        indexed.flat_map(|(index, node)| node.outputs.iter().map(move |&id| (id, index))).collect()
+    pub fn producers(&self) -> Producers {
+        let mut writers = vec![None; self.values.len()];
+        for (index, node) in self.nodes.iter().enumerate() {
+            for id in &node.outputs {
+                writers[id.0 as usize] = Some(index);
+            }
+        }
+        Producers(writers)
     }
 
     /// Lets every reader of `old` read `new`. Outputs keep their value: they are named by the user.
@@ -224,6 +229,28 @@ impl Graph {
     /// Number of elements in all constants.
     pub fn parameters(&self) -> usize {
         self.initialisers.values().map(Tensor::count).sum()
+    }
+}
+
+/// How often the values of a graph are read, as the graph was when this was made.
+///
+/// A table by value, not a map: passes make one for every rewrite, and graphs have tens of thousands of values.
+pub struct Uses(Vec<u32>);
+
+impl Uses {
+    /// Reads of a value.
+    pub fn count(&self, id: ValueId) -> usize {
+        self.0.get(id.0 as usize).map_or(0, |&count| count as usize)
+    }
+}
+
+/// Which node writes each value of a graph, as the graph was when this was made.
+pub struct Producers(Vec<Option<usize>>);
+
+impl Producers {
+    /// Index of the node that writes a value; `None` for inputs and constants.
+    pub fn of(&self, id: ValueId) -> Option<usize> {
+        self.0.get(id.0 as usize).copied().flatten()
     }
 }
 

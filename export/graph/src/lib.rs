@@ -18,7 +18,7 @@ use std::ops::RangeInclusive;
 
 pub use dim::{Dim, Factor, Formula};
 pub use error::Error;
-pub use graph::{Graph, Node, Value, ValueId};
+pub use graph::{Graph, Node, Producers, Uses, Value, ValueId};
 pub use op::{Attribute, Coordinates, Op, PadMode, Plain, Reduction, ResizeMode, Schema, Update, Window};
 pub use tensor::{DType, Tensor};
 pub use types::Types;

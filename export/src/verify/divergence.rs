@@ -43,7 +43,7 @@ pub(crate) fn from_burn(
         let graph = model.graph();
         let written = graph.producers();
         let mut seen = HashSet::new();
-        let comparable = |value| written.contains_key(&value) && graph.as_recorded(value);
+        let comparable = |value| written.of(value).is_some() && graph.as_recorded(value);
         let origins = model.origins().iter().filter(|origin| comparable(origin.value));
         let origins: Vec<&Origin> = origins.filter(|origin| seen.insert(origin.value)).collect();
         let values: Vec<String> = origins.iter().map(|origin| graph.value(origin.value).name.clone()).collect();

@@ -6,7 +6,7 @@
 //! something else: it spreads over all keys where it hides all.
 
 use super::rewrite::beside;
-use super::wiring::Wiring;
+use super::wiring::{Wiring, each};
 use crate::graph::{Graph, ValueId};
 use crate::op::{Op, Plain};
 
@@ -14,14 +14,15 @@ use crate::op::{Op, Plain};
 pub(super) const SINCE: u32 = 23;
 
 pub(super) fn run(graph: &mut Graph) -> bool {
-    let wiring = Wiring::of(graph);
-    let found = (0..graph.nodes.len()).find_map(|index| Some((index, wiring.attention(index)?)));
-    let Some((index, attention)) = found else { return false };
-    graph.nodes[index].name = graph.node_name(&beside(&attention.softmax, "Attention"));
-    let Attention { heads, scale, inputs, .. } = attention;
-    graph.nodes[index].op = Op::Attention { heads: Some(heads), is_causal: false, scale, softcap: 0.0 };
-    graph.nodes[index].inputs = inputs.into_iter().map(Some).collect();
-    true
+    each(
+        graph,
+        |wiring, index| wiring.attention(index),
+        |graph, index, Attention { softmax, heads, scale, inputs }| {
+            graph.nodes[index].name = graph.node_name(&beside(&softmax, "Attention"));
+            graph.nodes[index].op = Op::Attention { heads: Some(heads), is_causal: false, scale, softcap: 0.0 };
+            graph.nodes[index].inputs = inputs.into_iter().map(Some).collect();
+        },
+    )
 }
 
 /// What the pieces are.
@@ -112,7 +113,7 @@ impl Wiring<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{dead_code, testing::Build};
+    use super::super::testing::Build;
     use crate::graph::ValueId;
     use crate::op::{Op, Plain};
 
@@ -160,7 +161,7 @@ mod tests {
             build.node(Plain::Add, &[scores, mask], &SCORES)
         };
         let check = |(build, y): (Build, ValueId), inputs: usize| {
-            let after = build.output(y).at(super::SINCE).check(|graph| super::run(graph) && dead_code::run(graph));
+            let after = build.output(y).at(super::SINCE).check(super::run);
             let [.., last] = after.nodes.as_slice() else { panic!("no nodes") };
             assert_eq!((after.nodes.len(), last.inputs.len()), (4, inputs));
             assert!(matches!(last.op, Op::Attention { heads: Some([3, 3]), .. }), "{:?}", last.op);

@@ -3,58 +3,66 @@
 //! s·W, b' = s·(b - μ) + β, in double precision. Where it cannot and is reshaped again, it normalises before that
 //! `Reshape`: one shape less on the way.
 
-use super::dead_code;
-use super::wiring::Wiring;
+use super::wiring::{Wiring, each};
 use crate::dim::Dim;
 use crate::graph::{Graph, ValueId};
 use crate::op::{Op, Plain};
 use crate::tensor::Tensor;
 
 pub(super) fn run(graph: &mut Graph) -> bool {
-    (0..graph.nodes.len()).any(|index| fold(graph, index).is_some()) || before_reshape(graph)
+    each(graph, foldable, fold) || before_reshape(graph)
 }
 
 /// A norm between two reshapes, of which the first only drops axes of size 1, is a norm of what that one reads.
 fn before_reshape(graph: &mut Graph) -> bool {
-    let wiring = Wiring::of(graph);
-    let found = graph.nodes.iter().enumerate().filter(|(_, node)| node.is(Plain::Reshape)).find_map(|(last, node)| {
+    let find = |wiring: &Wiring<'_>, index: usize| {
+        let graph = wiring.graph;
+        let node = graph.nodes.get(index).filter(|node| node.is(Plain::Reshape))?;
         let norm = wiring.inner(node.input(0)?)?;
         let Op::BatchNormalization { .. } = graph.nodes[norm].op else { return None };
         let dropped = graph.nodes[norm].input(0)?;
         let source = wiring.inner_node(dropped).filter(|node| node.is(Plain::Reshape))?.input(0)?;
         // The last target may copy sizes: those of the axes that stay are where they were.
-        drops_ones(&graph.value(source).dims, &graph.value(dropped).dims).then_some((last, norm, source))
-    });
-    let Some((last, norm, source)) = found else { return false };
-    let (dtype, dims) = (graph.value(source).dtype, graph.value(source).dims.clone());
-    let wanted = format!("{}/output", graph.nodes[norm].name);
-    let normed = graph.add_value(&wanted, dtype, dims);
-    graph.nodes[norm].inputs[0] = Some(source);
-    graph.nodes[norm].outputs = vec![normed];
-    graph.nodes[last].inputs[0] = Some(normed);
-    dead_code::run(graph);
-    true
+        drops_ones(&graph.value(source).dims, &graph.value(dropped).dims).then_some((norm, source))
+    };
+    each(graph, find, |graph, last, (norm, source)| {
+        let (dtype, dims) = (graph.value(source).dtype, graph.value(source).dims.clone());
+        let wanted = format!("{}/output", graph.nodes[norm].name);
+        let normed = graph.add_value(&wanted, dtype, dims);
+        graph.nodes[norm].inputs[0] = Some(source);
+        graph.nodes[norm].outputs = vec![normed];
+        graph.nodes[last].inputs[0] = Some(normed);
+    })
 }
 
-fn fold(graph: &mut Graph, index: usize) -> Option<()> {
-    let Op::BatchNormalization { epsilon } = graph.nodes[index].op else { return None };
-    let norm = graph.nodes[index].clone();
-    let uses = graph.uses();
-    let producers = graph.producers();
-    let once = |id: ValueId| uses.get(&id) == Some(&1);
-    let input = norm.input(0).filter(|&id| once(id))?;
-    let mut last = *producers.get(&input)?;
+/// A product with the norm after it taken in.
+struct Folded {
+    /// Index of the product.
+    product: usize,
+    /// Index of the last node before the norm: the product, or a `Reshape` behind it.
+    last: usize,
+    /// The constant that the weights were, and whether nobody else reads it; the new weights.
+    weights: (ValueId, bool, Tensor),
+    /// The same for the bias, which need not have been there.
+    shifts: (Option<(ValueId, bool)>, Tensor),
+}
+
+/// The product before the norm at `index`, if the norm can go into its weights.
+fn foldable(wiring: &Wiring<'_>, index: usize) -> Option<Folded> {
+    let graph = wiring.graph;
+    let norm = &graph.nodes[index];
+    let Op::BatchNormalization { epsilon } = norm.op else { return None };
+    let input = norm.input(0)?;
+    let last = wiring.inner(input)?;
     let mut product = last;
     if graph.nodes[last].is(Plain::Reshape) {
-        let source = graph.nodes[last].input(0).filter(|&id| once(id))?;
+        let source = graph.nodes[last].input(0)?;
         if !drops_ones(&graph.value(source).dims, &graph.value(input).dims) {
             return None;
         }
-        product = *producers.get(&source)?;
-    } else {
-        last = product;
+        product = wiring.inner(source)?;
     }
-    let node = graph.nodes[product].clone();
+    let node = &graph.nodes[product];
     let (weight_id, dtype) = (node.input(1)?, graph.value(input).dtype);
     let weight = graph.initialiser(weight_id)?;
     let parameter =
@@ -102,23 +110,34 @@ fn fold(graph: &mut Graph, index: usize) -> Option<()> {
     let shifts: Vec<f64> = (0..channels).map(|c| (bias[c] - mean[c]) * scale[c] + beta[c]).collect();
     let weights = Tensor::from_f64s(dtype, dims, &weights)?;
     let shifts = Tensor::from_f64s(dtype, vec![channels], &shifts)?;
+    let alone = |id: ValueId| (id, wiring.is_read_once(id));
+    let (weight_id, alone_weight) = alone(weight_id);
+    Some(Folded {
+        product,
+        last,
+        weights: (weight_id, alone_weight, weights),
+        shifts: (node.input(2).map(alone), shifts),
+    })
+}
 
-    let new_weight = replace(graph, weight_id, once(weight_id), weights);
-    let new_bias = match node.input(2) {
-        Some(id) => replace(graph, id, once(id), shifts),
-        None => graph.add_initialiser(&format!("{}.bias", node.name), shifts),
+fn fold(graph: &mut Graph, index: usize, folded: Folded) {
+    let Folded { product, last, weights: (weight, alone, weights), shifts: (bias, shifts) } = folded;
+    let weight = replace(graph, weight, alone, weights);
+    let bias = match bias {
+        Some((id, alone)) => replace(graph, id, alone, shifts),
+        None => graph.add_initialiser(&format!("{}.bias", graph.nodes[product].name), shifts),
     };
     let target = &mut graph.nodes[product];
     if target.is(Plain::MatMul) {
         target.op = Op::Gemm { transpose_b: false };
     }
-    target.inputs = vec![node.input(0), Some(new_weight), Some(new_bias)];
+    target.inputs = vec![target.input(0), Some(weight), Some(bias)];
     if last != product {
-        graph.redefine(node.outputs[0]);
+        let between = graph.nodes[product].outputs[0];
+        graph.redefine(between);
     }
+    let norm = graph.nodes.remove(index);
     graph.nodes[last].outputs = norm.outputs;
-    graph.nodes.remove(index);
-    Some(())
 }
 
 /// Changes a constant in place if nobody else reads it, so that it keeps its name; else adds another.

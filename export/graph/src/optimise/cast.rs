@@ -9,7 +9,7 @@ pub(super) fn run(graph: &mut Graph) -> bool {
     let producers = graph.producers();
     for index in 0..graph.nodes.len() {
         let node = &graph.nodes[index];
-        let Some(&first) = node.input(0).and_then(|id| producers.get(&id)) else { continue };
+        let Some(first) = node.input(0).and_then(|id| producers.of(id)) else { continue };
         let (Op::Cast { to }, Op::Cast { to: between }) = (&node.op, &graph.nodes[first].op) else { continue };
         let same = |from: DType| holds(*between, from) && !wraps_alone(from, *between, *to);
         let Some(source) = graph.nodes[first].input(0).filter(|&id| same(graph.value(id).dtype)) else {

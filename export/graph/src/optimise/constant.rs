@@ -19,9 +19,8 @@ pub(super) fn run(graph: &mut Graph) -> bool {
             continue;
         };
         let node = graph.nodes.remove(index);
-        let uses = graph.uses();
         // A parameter that was only moved keeps its name.
-        let parameter = node.input(0).filter(|id| !uses.contains_key(id) && is_movement(&node.op));
+        let parameter = node.input(0).filter(|id| is_movement(&node.op) && graph.uses().count(*id) == 0);
         graph.make_constant(node.outputs[0], result, parameter);
         changed = true;
     }

@@ -5,7 +5,7 @@
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 
 use super::rewrite::sibling;
-use super::wiring::Wiring;
+use super::wiring::{Wiring, each};
 use crate::graph::{Graph, ValueId};
 use crate::op::{Op, Plain};
 
@@ -16,18 +16,16 @@ pub(super) const SINCE: u32 = 20;
 const ROUNDING: f64 = 1e-6;
 
 pub(super) fn run(graph: &mut Graph) -> bool {
-    let wiring = Wiring::of(graph);
-    let found = (0..graph.nodes.len()).find_map(|index| {
-        let node = &graph.nodes[index];
+    let find = |wiring: &Wiring<'_>, index: usize| {
+        let node = &wiring.graph.nodes[index];
         let is_product = node.is(Plain::Mul) || node.is(Plain::Div);
-        let (x, tanh) = is_product.then(|| wiring.gelu(*node.outputs.first()?)).flatten()?;
-        Some((index, x, tanh))
-    });
-    let Some((index, x, tanh)) = found else { return false };
-    graph.nodes[index].name = sibling(graph, index, "Gelu");
-    graph.nodes[index].op = Op::Gelu { tanh };
-    graph.nodes[index].inputs = vec![Some(x)];
-    true
+        is_product.then(|| wiring.gelu(*node.outputs.first()?)).flatten()
+    };
+    each(graph, find, |graph, index, (x, tanh)| {
+        graph.nodes[index].name = sibling(graph, index, "Gelu");
+        graph.nodes[index].op = Op::Gelu { tanh };
+        graph.nodes[index].inputs = vec![Some(x)];
+    })
 }
 
 /// A product: a number and what it multiplies.
@@ -112,7 +110,7 @@ impl Wiring<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{dead_code, testing::Build};
+    use super::super::testing::Build;
     use crate::graph::ValueId;
     use crate::op::{Op, Plain};
 
@@ -135,7 +133,7 @@ mod tests {
             let [a, b, c] = [[x, gate, half], [half, x, gate], [gate, half, x]][order];
             let y = build.node(Plain::Mul, &[a, b], &SHAPE);
             let y = build.node(Plain::Mul, &[y, c], &SHAPE);
-            let after = build.output(y).check(|graph| super::run(graph) && dead_code::run(graph));
+            let after = build.output(y).check(super::run);
             assert_eq!(after.nodes.len(), 1);
             assert_eq!(after.nodes[0].op, Op::Gelu { tanh: false });
         }
@@ -162,7 +160,7 @@ mod tests {
             let y = build.node(Plain::Add, &[y, one], &SHAPE);
             let y = build.node(Plain::Mul, &[x, y], &SHAPE);
             let y = build.node(Plain::Div, &[y, two], &SHAPE);
-            let after = build.output(y).check(|graph| super::run(graph) && dead_code::run(graph));
+            let after = build.output(y).check(super::run);
             assert_eq!(after.nodes.len(), 1);
             assert_eq!(after.nodes[0].op, Op::Gelu { tanh: true });
         }

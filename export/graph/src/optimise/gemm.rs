@@ -1,51 +1,53 @@
 //! `MatMul` by a constant and `Add` of a constant become `Gemm`, where both are of rank 2: one kernel, and a place
 //! for a batch norm to go.
 
-use super::wiring::Wiring;
-use crate::graph::Graph;
+use super::wiring::{Wiring, each};
+use crate::graph::{Graph, ValueId};
 use crate::op::{Op, Plain};
 
 pub(super) fn run(graph: &mut Graph) -> bool {
-    let wiring = Wiring::of(graph);
-    for index in 0..graph.nodes.len() {
-        let node = &graph.nodes[index];
-        if !node.is(Plain::Add) {
-            continue;
+    each(graph, find, |graph, index, Product { multiply, inputs }| {
+        // The sum's place: there all three are written. Whichever of the two had the module's own name.
+        let name = graph.nodes[multiply].name.clone();
+        let gemm = &mut graph.nodes[index];
+        gemm.op = Op::Gemm { transpose_b: false };
+        gemm.inputs = inputs.map(Some).to_vec();
+        if name.len() < gemm.name.len() {
+            gemm.name = name;
         }
-        for (product, bias) in [(0, 1), (1, 0)] {
-            let (Some(product), Some(bias)) = (node.input(product), node.input(bias)) else { continue };
-            // The product must not be read elsewhere, and both factors be matrices, the second one fixed.
-            let Some(first) = wiring.inner(product) else { continue };
-            let multiply = &graph.nodes[first];
-            let (Some(x), Some(weight)) = (multiply.input(0), multiply.input(1)) else { continue };
-            let matrices = graph.value(x).dims.len() == 2
-                && graph
-                    .initialiser(weight)
-                    .is_some_and(|weight| weight.dims().len() == 2 && weight.dtype().is_float());
-            let columns = graph.initialiser(weight).and_then(|weight| weight.dims().last().copied());
-            let fits = graph.initialiser(bias).is_some_and(|bias| match bias.dims() {
-                [size] | [1, size] => Some(*size) == columns,
-                _ => false,
-            });
-            if !(multiply.is(Plain::MatMul) && matrices && fits) {
-                continue;
-            }
-            let outputs = node.outputs.clone();
-            // The sum's place: there all three are written.
-            let name = multiply.name.clone();
-            let gemm = &mut graph.nodes[index];
-            gemm.op = Op::Gemm { transpose_b: false };
-            gemm.inputs = vec![Some(x), Some(weight), Some(bias)];
-            gemm.outputs = outputs;
-            // Whichever of the two had the module's own name.
-            if name.len() < gemm.name.len() {
-                gemm.name = name;
-            }
-            graph.nodes.remove(first);
-            return true;
-        }
+        graph.nodes.remove(multiply);
+    })
+}
+
+/// A product of matrices and what is added to it.
+struct Product {
+    /// Index of the `MatMul`.
+    multiply: usize,
+    /// Left matrix, right matrix, bias.
+    inputs: [ValueId; 3],
+}
+
+/// The product before the `Add` at `index`.
+fn find(wiring: &Wiring<'_>, index: usize) -> Option<Product> {
+    let node = &wiring.graph.nodes[index];
+    if !node.is(Plain::Add) {
+        return None;
     }
-    false
+    [(0, 1), (1, 0)].into_iter().find_map(|(product, bias)| {
+        let (product, bias) = (node.input(product)?, node.input(bias)?);
+        // The product must not be read elsewhere, and both factors be matrices, the second one fixed.
+        let multiply = wiring.inner(product).filter(|&first| wiring.graph.nodes[first].is(Plain::MatMul))?;
+        let [x, weight] = [0, 1].map(|at| wiring.graph.nodes[multiply].input(at));
+        let (x, weight) = (x?, weight?);
+        let matrix = wiring.graph.initialiser(weight).filter(|weight| weight.dtype().is_float())?;
+        let &[_, columns] = matrix.dims() else { return None };
+        let fits = match wiring.graph.initialiser(bias)?.dims() {
+            [size] | [1, size] => *size == columns,
+            _ => false,
+        };
+        let is_matrix = wiring.graph.value(x).dims.len() == 2;
+        (fits && is_matrix).then_some(Product { multiply, inputs: [x, weight, bias] })
+    })
 }
 
 #[cfg(test)]

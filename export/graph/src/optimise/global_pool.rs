@@ -4,7 +4,7 @@
 //! both, and 32 µs in a batch of 16.
 
 use super::rewrite::sibling;
-use super::wiring::Wiring;
+use super::wiring::{Wiring, each};
 use crate::graph::Graph;
 use crate::op::{Op, Plain, Reduction};
 use crate::tensor::DType;
@@ -16,8 +16,8 @@ pub(super) fn run(graph: &mut Graph) -> bool {
 /// `Reduce(Reduce(x))` of one kind, the inner one read only here. A mean of means is the mean, for groups are equally
 /// large; but means and lengths of integers are rounded at every step.
 fn merge(graph: &mut Graph) -> bool {
-    let wiring = Wiring::of(graph);
-    let found = graph.nodes.iter().enumerate().find_map(|(index, node)| {
+    let find = |wiring: &Wiring<'_>, index: usize| {
+        let (graph, node) = (wiring.graph, &wiring.graph.nodes[index]);
         let Op::Reduce { reduction, axes, keep_dims: true } = &node.op else { return None };
         let first = wiring.inner(node.input(0)?)?;
         let Op::Reduce { reduction: other, axes: more, keep_dims: true } = &graph.nodes[first].op else { return None };
@@ -29,38 +29,37 @@ fn merge(graph: &mut Graph) -> bool {
         axes.sort_unstable();
         axes.dedup();
         let op = Op::Reduce { reduction: *reduction, axes, keep_dims: true };
-        (reduction == other).then_some((index, first, op))
-    });
-    let Some((index, first, op)) = found else { return false };
-    graph.nodes[index].op = op;
-    graph.nodes[index].inputs = std::mem::take(&mut graph.nodes[first].inputs);
-    graph.nodes.remove(first);
-    true
+        (reduction == other).then_some((first, op))
+    };
+    each(graph, find, |graph, index, (first, op)| {
+        graph.nodes[index].op = op;
+        graph.nodes[index].inputs = std::mem::take(&mut graph.nodes[first].inputs);
+        graph.nodes.remove(first);
+    })
 }
 
 fn name(graph: &mut Graph) -> bool {
-    for index in 0..graph.nodes.len() {
-        let node = &graph.nodes[index];
-        let Op::Reduce { reduction, axes, keep_dims: true } = &node.op else { continue };
-        let Some(input) = node.input(0) else { continue };
-        let value = graph.value(input);
+    let find = |wiring: &Wiring<'_>, index: usize| {
+        let node = &wiring.graph.nodes[index];
+        let Op::Reduce { reduction, axes, keep_dims: true } = &node.op else { return None };
+        let value = wiring.graph.value(node.input(0)?);
         let rank = value.dims.len();
         if !(3..=5).contains(&rank)
             || !matches!(value.dtype, DType::Float | DType::Float16)
             || !axes.iter().copied().eq(2..rank as i64)
         {
-            continue;
+            return None;
         }
-        let pool = match reduction {
-            Reduction::Max => Plain::GlobalMaxPool,
-            Reduction::Mean => Plain::GlobalAveragePool,
-            Reduction::L2 | Reduction::Min | Reduction::Prod | Reduction::Sum => continue,
-        };
+        match reduction {
+            Reduction::Max => Some(Plain::GlobalMaxPool),
+            Reduction::Mean => Some(Plain::GlobalAveragePool),
+            Reduction::L2 | Reduction::Min | Reduction::Prod | Reduction::Sum => None,
+        }
+    };
+    each(graph, find, |graph, index, pool| {
         graph.nodes[index].name = sibling(graph, index, &format!("{pool:?}"));
         graph.nodes[index].op = pool.into();
-        return true;
-    }
-    false
+    })
 }
 
 #[cfg(test)]

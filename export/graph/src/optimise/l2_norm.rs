@@ -1,16 +1,18 @@
 //! The length of a vector in pieces, `√Σx²`, becomes one `ReduceL2`; also where a floor stands under the root:
 //! `√max(Σx², c)` is `max(‖x‖, √c)`. A normalised embedding is then three nodes instead of five.
 
-use super::dead_code;
 use super::rewrite::sibling;
-use super::wiring::Wiring;
+use super::wiring::{Wiring, each};
 use crate::graph::{Graph, ValueId};
 use crate::op::{Op, Plain, Reduction};
 use crate::tensor::{DType, Tensor};
 
 pub(super) fn run(graph: &mut Graph) -> bool {
-    let Some(found) = find(graph) else { return false };
-    let Pieces { root, floor, sum, x } = found;
+    each(graph, find, replace)
+}
+
+fn replace(graph: &mut Graph, root: usize, pieces: Pieces) {
+    let Pieces { floor, sum, x } = pieces;
     let (length, value) = (graph.nodes[root].outputs[0], graph.nodes[sum].outputs[0]);
     let name = sibling(graph, sum, "ReduceL2");
     if let Op::Reduce { reduction, .. } = &mut graph.nodes[sum].op {
@@ -32,12 +34,9 @@ pub(super) fn run(graph: &mut Graph) -> bool {
     }
     graph.nodes[sum].name = name;
     graph.nodes.remove(root);
-    dead_code::run(graph);
-    true
 }
 
 struct Pieces {
-    root: usize,
     floor: Option<Floor>,
     sum: usize,
     x: ValueId,
@@ -51,23 +50,21 @@ struct Floor {
     bound: Tensor,
 }
 
-fn find(graph: &Graph) -> Option<Pieces> {
-    let wiring = Wiring::of(graph);
-    (0..graph.nodes.len()).find_map(|root| {
-        let node = &graph.nodes[root];
-        let below = wiring.inner(node.input(0).filter(|_| node.is(Plain::Sqrt))?)?;
-        let floor = floor(graph, below);
-        let sum = match &floor {
-            Some(Floor { place, .. }) => wiring.inner(graph.nodes[below].input(1 - place)?)?,
-            None => below,
-        };
-        let Op::Reduce { reduction: Reduction::Sum, .. } = graph.nodes[sum].op else { return None };
-        let product = wiring.node(graph.nodes[sum].input(0)?)?;
-        let x = product.input(0).filter(|_| product.is(Plain::Mul))?;
-        // Integers have no root here, and half precision would round elsewhere.
-        let single = graph.value(x).dtype == DType::Float;
-        (single && product.input(1) == Some(x)).then_some(Pieces { root, floor, sum, x })
-    })
+/// The pieces that end with the root at `index`.
+fn find(wiring: &Wiring<'_>, index: usize) -> Option<Pieces> {
+    let (graph, node) = (wiring.graph, &wiring.graph.nodes[index]);
+    let below = wiring.inner(node.input(0).filter(|_| node.is(Plain::Sqrt))?)?;
+    let floor = floor(graph, below);
+    let sum = match &floor {
+        Some(Floor { place, .. }) => wiring.inner(graph.nodes[below].input(1 - place)?)?,
+        None => below,
+    };
+    let Op::Reduce { reduction: Reduction::Sum, .. } = graph.nodes[sum].op else { return None };
+    let product = wiring.node(graph.nodes[sum].input(0)?)?;
+    let x = product.input(0).filter(|_| product.is(Plain::Mul))?;
+    // Integers have no root here, and half precision would round elsewhere.
+    let single = graph.value(x).dtype == DType::Float;
+    (single && product.input(1) == Some(x)).then_some(Pieces { floor, sum, x })
 }
 
 fn floor(graph: &Graph, index: usize) -> Option<Floor> {

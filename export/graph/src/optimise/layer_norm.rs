@@ -3,59 +3,67 @@
 //! for the square.
 
 use super::rewrite::sibling;
-use super::wiring::Wiring;
+use super::wiring::{Wiring, each};
 use crate::graph::{Graph, Node, ValueId};
 use crate::op::{Op, Plain, Reduction};
 use crate::tensor::Tensor;
 
 pub(super) fn run(graph: &mut Graph) -> bool {
-    let wiring = Wiring::of(graph);
-    let found = (0..graph.nodes.len()).find_map(|index| {
-        let (x, epsilon) = wiring.normalised(&graph.nodes[index])?;
-        let width = graph.value(x).dims.last()?.size()?;
-        Some((index, x, epsilon, width))
-    });
-    let Some((index, x, epsilon, width)) = found else { return false };
-    let dtype = graph.value(x).dtype;
-    let (mut last, mut parameters) = (index, vec![]);
-    for operator in [Plain::Mul, Plain::Add] {
-        let Some((next, parameter)) = affine(graph, last, operator, width) else { break };
-        last = next;
-        parameters.push(parameter);
-    }
-    let mut inputs = vec![Some(x)];
-    if parameters.is_empty() {
-        let Some(ones) = Tensor::from_f64s(dtype, vec![width], &vec![1.0; width]) else { return false };
-        inputs.push(Some(graph.add_initialiser("ones", ones)));
-    }
-    for parameter in parameters {
-        let Some(vector) = graph.initialiser(parameter).and_then(|tensor| tensor.reshaped(vec![width])) else {
-            return false;
-        };
-        inputs.push(Some(graph.reshape_initialiser(parameter, vector)));
-    }
-    graph.nodes[last].name = sibling(graph, last, "LayerNormalization");
-    graph.nodes[last].op = Op::LayerNormalization { axis: -1, epsilon };
-    graph.nodes[last].inputs = inputs;
-    true
+    each(graph, find, |graph, _, Norm { last, x, epsilon, parameters }| {
+        let mut inputs = vec![Some(x)];
+        for (constant, vector) in parameters {
+            inputs.push(Some(match constant {
+                Some(constant) => graph.reshape_initialiser(constant, vector),
+                None => graph.add_initialiser("ones", vector),
+            }));
+        }
+        graph.nodes[last].name = sibling(graph, last, "LayerNormalization");
+        graph.nodes[last].op = Op::LayerNormalization { axis: -1, epsilon };
+        graph.nodes[last].inputs = inputs;
+    })
 }
 
-/// The only reader of node `index`, if it is `operator` with a constant vector along the last axis, and that constant.
-fn affine(graph: &Graph, index: usize, operator: Plain, width: usize) -> Option<(usize, ValueId)> {
-    let &output = graph.nodes[index].outputs.first()?;
-    if graph.uses().get(&output) != Some(&1) {
-        return None;
+/// A norm in pieces.
+struct Norm {
+    /// Index of the last node that belongs to it.
+    last: usize,
+    x: ValueId,
+    epsilon: f32,
+    /// Scale and perhaps shift, each with the constant that it was, if it was one.
+    parameters: Vec<(Option<ValueId>, Tensor)>,
+}
+
+/// The norm whose quotient is the node at `index`.
+fn find(wiring: &Wiring<'_>, index: usize) -> Option<Norm> {
+    let graph = wiring.graph;
+    let (x, epsilon) = wiring.normalised(&graph.nodes[index])?;
+    let width = graph.value(x).dims.last()?.size()?;
+    let (mut last, mut parameters) = (index, vec![]);
+    for operator in [Plain::Mul, Plain::Add] {
+        let Some((next, constant)) = wiring.affine(last, operator, width) else { break };
+        last = next;
+        parameters.push((Some(constant), graph.initialiser(constant)?.reshaped(vec![width])?));
     }
-    let next = graph.nodes.iter().position(|node| node.inputs.contains(&Some(output)))?;
-    let node = &graph.nodes[next];
-    let other = [node.input(0)?, node.input(1)?].into_iter().find(|&id| id != output)?;
-    let dims = graph.initialiser(other)?.dims();
-    let is_row = dims.last() == Some(&width) && dims[..dims.len() - 1].iter().all(|&size| size == 1);
-    let keeps_shape = dims.len() <= graph.value(output).dims.len();
-    (node.is(operator) && is_row && keeps_shape).then_some((next, other))
+    if parameters.is_empty() {
+        parameters.push((None, Tensor::from_f64s(graph.value(x).dtype, vec![width], &vec![1.0; width])?));
+    }
+    Some(Norm { last, x, epsilon, parameters })
 }
 
 impl Wiring<'_> {
+    /// The only reader of node `index`, if it is `operator` with a constant vector along the last axis, and that
+    /// constant.
+    fn affine(&self, index: usize, operator: Plain, width: usize) -> Option<(usize, ValueId)> {
+        let &output = self.graph.nodes[index].outputs.first()?;
+        let next = self.only_reader(index, output)?;
+        let node = &self.graph.nodes[next];
+        let other = [node.input(0)?, node.input(1)?].into_iter().find(|&id| id != output)?;
+        let dims = self.graph.initialiser(other)?.dims();
+        let is_row = dims.last() == Some(&width) && dims[..dims.len() - 1].iter().all(|&size| size == 1);
+        let keeps_shape = dims.len() <= self.graph.value(output).dims.len();
+        (node.is(operator) && is_row && keeps_shape).then_some((next, other))
+    }
+
     /// What is averaged over the last axis.
     fn averaged(&self, value: Option<ValueId>) -> Option<ValueId> {
         let node = self.node(value?)?;
@@ -115,7 +123,7 @@ impl Wiring<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{dead_code, testing::Build};
+    use super::super::testing::Build;
     use crate::graph::ValueId;
     use crate::op::{Op, Plain, Reduction};
 
@@ -157,7 +165,7 @@ mod tests {
                 let row = build.weights(&[1, 1, 5]);
                 y = build.node(operator, &[y, row], &SHAPE);
             }
-            let after = build.output(y).check(|graph| super::run(graph) && dead_code::run(graph));
+            let after = build.output(y).check(super::run);
             assert_eq!(after.nodes.len(), 1, "{:?}", after.nodes);
             assert_eq!(after.nodes[0].op, Op::LayerNormalization { axis: -1, epsilon: 1e-5 });
         }

@@ -71,3 +71,36 @@ pub fn optimise(graph: &mut Graph, opset: u32) {
     common::constants(graph);
     dead_code::run(graph);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::testing::Build;
+    use crate::op::{Op, Plain};
+
+    /// Passes that look through the whole graph again for every node they replace take minutes here.
+    #[test]
+    fn a_graph_of_eighteen_thousand_nodes() {
+        const BLOCKS: usize = 2000;
+        const SHAPE: [usize; 2] = [2, 3];
+        let mut build = Build::new(&SHAPE);
+        let (root, one, half) = (build.number(2f64.sqrt()), build.number(1.0), build.number(0.5));
+        let (weight, bias) = (build.weights(&[3, 3]), build.weights(&[3]));
+        let mut x = build.x();
+        for _ in 0..BLOCKS {
+            let y = build.node(Plain::Div, &[x, root], &SHAPE);
+            let y = build.node(Plain::Erf, &[y], &SHAPE);
+            let y = build.node(Plain::Add, &[one, y], &SHAPE);
+            let y = build.node(Plain::Mul, &[x, y], &SHAPE);
+            let y = build.node(Plain::Mul, &[y, half], &SHAPE);
+            let y = build.node(Op::Transpose { order: vec![1, 0] }, &[y], &[3, 2]);
+            let y = build.node(Op::Transpose { order: vec![1, 0] }, &[y], &SHAPE);
+            let y = build.node(Plain::MatMul, &[y, weight], &SHAPE);
+            x = build.node(Plain::Add, &[y, bias], &SHAPE);
+        }
+        let mut graph = build.output(x).graph();
+        super::optimise(&mut graph, crate::DEFAULT_OPSET);
+        let gelus = graph.nodes.iter().filter(|node| matches!(node.op, Op::Gelu { .. })).count();
+        let gemms = graph.nodes.iter().filter(|node| matches!(node.op, Op::Gemm { .. })).count();
+        assert_eq!([graph.nodes.len(), gelus, gemms], [2 * BLOCKS, BLOCKS, BLOCKS]);
+    }
+}

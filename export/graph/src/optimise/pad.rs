@@ -1,45 +1,38 @@
 //! `Pad` with zeros before a `Conv` becomes the convolution's own padding: one node less, and no padded copy.
 
-use super::wiring::Wiring;
-use crate::graph::Graph;
-use crate::op::{Op, PadMode};
+use super::wiring::{Wiring, each};
+use crate::graph::{Graph, ValueId};
+use crate::op::{Op, PadMode, Window};
 
 pub(super) fn run(graph: &mut Graph) -> bool {
-    let wiring = Wiring::of(graph);
-    for index in 0..graph.nodes.len() {
-        let node = &graph.nodes[index];
-        let (Op::Conv { window, group }, Some(padded)) = (&node.op, node.input(0)) else { continue };
-        let Some(pad) = wiring.inner_node(padded) else { continue };
-        if pad.op != (Op::Pad { mode: PadMode::Constant }) || pad.inputs.len() > 3 {
-            continue;
-        }
-        let zero = pad.input(2).is_none_or(|value| wiring.number(value) == Some(0.0));
-        let (Some(source), Some(pads)) = (pad.input(0), pad.input(1).and_then(|pads| graph.int64s(pads))) else {
-            continue;
-        };
-        // All begins and then all ends; batch and channels first.
-        let rank = window.pads.len() / 2 + 2;
-        let spatial = pads.len() == 2 * rank
-            && pads.iter().enumerate().all(|(at, &size)| if at % rank < 2 { size == 0 } else { size >= 0 });
-        if !(zero && spatial) {
-            continue;
-        }
-        let added = pads.iter().enumerate().filter(|(at, _)| at % rank >= 2).map(|(_, &size)| size);
-        let Some(total) = window.pads.iter().zip(added).map(|(own, added)| own.checked_add(added)).collect() else {
-            continue;
-        };
-        let mut window = window.clone();
-        window.pads = total;
-        graph.nodes[index].op = Op::Conv { window, group: *group };
+    each(graph, find, |graph, index, (op, source)| {
+        graph.nodes[index].op = op;
         graph.nodes[index].inputs[0] = Some(source);
-        return true;
+    })
+}
+
+/// The convolution at `index` with the border that a `Pad` gives its input, and what that one pads.
+fn find(wiring: &Wiring<'_>, index: usize) -> Option<(Op, ValueId)> {
+    let node = &wiring.graph.nodes[index];
+    let Op::Conv { window, group } = &node.op else { return None };
+    let pad = wiring.inner_node(node.input(0)?)?;
+    let zero = pad.input(2).is_none_or(|value| wiring.number(value) == Some(0.0));
+    if pad.op != (Op::Pad { mode: PadMode::Constant }) || pad.inputs.len() > 3 || !zero {
+        return None;
     }
-    false
+    let (source, pads) = (pad.input(0)?, wiring.graph.int64s(pad.input(1)?)?);
+    // All begins and then all ends; batch and channels first.
+    let rank = window.pads.len() / 2 + 2;
+    let spatial = pads.len() == 2 * rank
+        && pads.iter().enumerate().all(|(at, &size)| if at % rank < 2 { size == 0 } else { size >= 0 });
+    let added = pads.iter().enumerate().filter(|(at, _)| at % rank >= 2).map(|(_, &size)| size);
+    let total: Option<Vec<i64>> = window.pads.iter().zip(added).map(|(own, added)| own.checked_add(added)).collect();
+    let window = Window { pads: total?, ..window.clone() };
+    spatial.then_some((Op::Conv { window, group: *group }, source))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::dead_code;
     use super::super::testing::{Build, Built};
     use crate::op::{Op, PadMode, Window};
 
@@ -57,7 +50,7 @@ mod tests {
 
     #[test]
     fn zeros_are_the_convolutions_own() {
-        let after = graph(PadMode::Constant, 0.0).check(|graph| super::run(graph) && dead_code::run(graph));
+        let after = graph(PadMode::Constant, 0.0).check(super::run);
         assert_eq!(after.nodes.len(), 1);
         let Op::Conv { window, .. } = &after.nodes[0].op else { panic!("{:?}", after.nodes) };
         assert_eq!(window.pads, [1, 1, 2, 3]);

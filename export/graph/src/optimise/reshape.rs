@@ -13,7 +13,7 @@ pub(super) fn run(graph: &mut Graph) -> bool {
         if !node.is(Plain::Reshape) {
             continue;
         }
-        let Some(&first) = node.input(0).and_then(|id| producers.get(&id)) else { continue };
+        let Some(first) = node.input(0).and_then(|id| producers.of(id)) else { continue };
         let before = &graph.nodes[first];
         if !before.is(Plain::Reshape) {
             continue;

@@ -21,7 +21,7 @@ pub(super) fn bypass(graph: &mut Graph, index: usize, source: ValueId) -> bool {
         // The name belongs to the user: the producer writes the output itself.
         let taken =
             graph.inputs.contains(&source) || graph.outputs.contains(&source) || graph.initialiser(source).is_some();
-        let Some(&producer) = graph.producers().get(&source).filter(|_| !taken) else { return false };
+        let Some(producer) = graph.producers().of(source).filter(|_| !taken) else { return false };
         graph.redirect(source, output);
         for written in &mut graph.nodes[producer].outputs {
             if *written == source {

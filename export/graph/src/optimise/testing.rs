@@ -107,6 +107,11 @@ impl Build {
 }
 
 impl Built {
+    /// As it was built.
+    pub(super) fn graph(self) -> Graph {
+        self.graph
+    }
+
     /// For a later operator set than the default.
     pub(super) fn at(self, opset: u32) -> Self {
         Self { opset, ..self }

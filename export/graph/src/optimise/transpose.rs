@@ -8,7 +8,7 @@ pub(super) fn run(graph: &mut Graph) -> bool {
     let producers = graph.producers();
     for index in 0..graph.nodes.len() {
         let node = &graph.nodes[index];
-        let Some(&first) = node.input(0).and_then(|id| producers.get(&id)) else { continue };
+        let Some(first) = node.input(0).and_then(|id| producers.of(id)) else { continue };
         let (Op::Transpose { order: outer }, Op::Transpose { order: inner }) = (&node.op, &graph.nodes[first].op)
         else {
             continue;
