@@ -14,9 +14,14 @@ use train::weights::StateDict;
 
 /// A checkpoint of an untrained LMBN_n for small pictures.
 fn checkpoint(path: &Path, change: impl FnOnce(&mut Record)) {
+    seeded_checkpoint(path, 1, change);
+}
+
+/// The same with other weights for every seed.
+fn seeded_checkpoint(path: &Path, seed: u64, change: impl FnOnce(&mut Record)) {
     let network = ReidNetConfig::new("LMBN_n", 3, 16);
     let config = ReidConfig { height: 64, width: 32, feats: 16, num_classes: 3, ..ReidConfig::default() };
-    let net = ReidNet::new(&network, 1, &Device::flex()).unwrap();
+    let net = ReidNet::new(&network, seed, &Device::flex()).unwrap();
     let mut record = Record {
         family: reid::FAMILY.into(),
         network: serde_json::to_value(&network).unwrap(),
@@ -69,6 +74,29 @@ fn a_checkpoint_becomes_a_bundle_named_after_it() {
     let fixed = contract::ModelContract::from_json(&text).unwrap();
     assert_eq!((fixed.input[0].shape[0].clone(), fixed.exporter.opset), (contract::Axis::Size(4), 17));
     assert_ne!(fixed.embedding.unwrap().contract_id, embedding.contract_id);
+}
+
+/// Whichever ends last, its model, certificate and contract stand together.
+#[test]
+fn two_exports_into_one_folder_leave_one_whole_bundle() {
+    let folder = tempfile::tempdir().unwrap();
+    for seed in [1, 2] {
+        seeded_checkpoint(&folder.path().join(format!("{seed}.safetensors")), seed, |_| {});
+    }
+    for _ in 0..2 {
+        let start = |name: &str| {
+            let arguments = ["--onnx", name, "--output", "both"];
+            Command::new(env!("CARGO_BIN_EXE_export")).args(arguments).current_dir(folder.path()).output().unwrap()
+        };
+        std::thread::scope(|scope| {
+            for ended in [scope.spawn(|| start("1.safetensors")), scope.spawn(|| start("2.safetensors"))] {
+                let ended = ended.join().unwrap();
+                assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+            }
+        });
+        let verified = export(folder.path(), &["verify", "both"]);
+        assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+    }
 }
 
 #[test]

@@ -35,8 +35,8 @@ fn fuses(model: &ExportedModel) {
         let activation = matches!(node.op, Op::Plain(Plain::Relu | Plain::Clip | Plain::Sigmoid | Plain::Tanh))
             || matches!(node.op, Op::LeakyRelu { .. } | Op::HardSigmoid { .. });
         let input = node.inputs[0].expect("activations have an input");
-        let convolution = producers.get(&input).is_some_and(|&index| matches!(graph.nodes[index].op, Op::Conv { .. }));
-        activation && convolution && uses[&input] == 1
+        let convolution = producers.of(input).is_some_and(|index| matches!(graph.nodes[index].op, Op::Conv { .. }));
+        activation && convolution && uses.count(input) == 1
     };
     let expected = graph.nodes.iter().filter(behind_a_convolution).count();
 
