@@ -1,24 +1,22 @@
 //! `Cast` of a `Cast` reads the first one's input, where the type in between holds every value of the input's type.
 
-use crate::graph::Graph;
+use super::wiring::{Wiring, each};
+use crate::graph::{Graph, ValueId};
 use crate::op::Op;
 use crate::tensor::DType;
 
 pub(super) fn run(graph: &mut Graph) -> bool {
-    let mut changed = false;
-    let producers = graph.producers();
-    for index in 0..graph.nodes.len() {
-        let node = &graph.nodes[index];
-        let Some(first) = node.input(0).and_then(|id| producers.of(id)) else { continue };
-        let (Op::Cast { to }, Op::Cast { to: between }) = (&node.op, &graph.nodes[first].op) else { continue };
-        let same = |from: DType| holds(*between, from) && !wraps_alone(from, *between, *to);
-        let Some(source) = graph.nodes[first].input(0).filter(|&id| same(graph.value(id).dtype)) else {
-            continue;
-        };
-        graph.nodes[index].inputs = vec![Some(source)];
-        changed = true;
-    }
-    changed
+    each(graph, find, |graph, index, source| graph.nodes[index].inputs = vec![Some(source)])
+}
+
+/// What the `Cast` at `index` can read instead of another `Cast`'s output.
+fn find(wiring: &Wiring<'_>, index: usize) -> Option<ValueId> {
+    let node = &wiring.graph.nodes[index];
+    let first = wiring.node(node.input(0)?)?;
+    let (Op::Cast { to }, Op::Cast { to: between }) = (&node.op, &first.op) else { return None };
+    let source = first.input(0)?;
+    let from = wiring.graph.value(source).dtype;
+    (holds(*between, from) && !wraps_alone(from, *between, *to)).then_some(source)
 }
 
 /// Whether an integer that does not fit the last type wraps around only if it is cast directly: a float in between
@@ -45,7 +43,7 @@ fn holds(wide: DType, narrow: DType) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{dead_code, identity, testing::Build};
+    use super::super::{identity, testing::Build};
     use crate::op::{Op, Plain};
     use crate::tensor::DType;
 
@@ -56,7 +54,7 @@ mod tests {
         let wide = build.typed(Op::Cast { to: DType::Double }, &[x], &[2, 3], DType::Double);
         let back = build.node(Op::Cast { to: DType::Float }, &[wide], &[2, 3]);
         let y = build.node(Plain::Relu, &[back], &[2, 3]);
-        let after = build.output(y).check(|graph| super::run(graph) && identity::run(graph) && dead_code::run(graph));
+        let after = build.output(y).check(|graph| super::run(graph) && identity::run(graph));
         assert_eq!(after.nodes.len(), 1);
     }
 

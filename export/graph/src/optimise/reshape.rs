@@ -1,32 +1,27 @@
 //! `Reshape` of a `Reshape` reads the first one's input.
 
+use super::wiring::{Wiring, each};
 use crate::dim::Dim;
-use crate::graph::Graph;
+use crate::graph::{Graph, ValueId};
 use crate::op::Plain;
 use crate::tensor::Tensor;
 
 pub(super) fn run(graph: &mut Graph) -> bool {
-    let mut changed = false;
-    let producers = graph.producers();
-    for index in 0..graph.nodes.len() {
-        let node = &graph.nodes[index];
-        if !node.is(Plain::Reshape) {
-            continue;
-        }
-        let Some(first) = node.input(0).and_then(|id| producers.of(id)) else { continue };
-        let before = &graph.nodes[first];
-        if !before.is(Plain::Reshape) {
-            continue;
-        }
-        let (Some(source), Some(&output)) = (before.input(0), node.outputs.first()) else { continue };
-        // A 0 in the target spoke of the shape in between: the target is worked out anew, or the pair stays.
-        let Some(target) = target(&graph.value(source).dims, &graph.value(output).dims) else { continue };
-        let name = format!("{}/shape", node.name);
+    each(graph, find, |graph, index, (source, target)| {
+        let name = format!("{}/shape", graph.nodes[index].name);
         let target = graph.add_initialiser(&name, Tensor::int64s(&target));
         graph.nodes[index].inputs = vec![Some(source), Some(target)];
-        changed = true;
-    }
-    changed
+    })
+}
+
+/// What the `Reshape` before the one at `index` reads, and the target from there.
+fn find(wiring: &Wiring<'_>, index: usize) -> Option<(ValueId, Vec<i64>)> {
+    let graph = wiring.graph;
+    let node = graph.nodes.get(index).filter(|node| node.is(Plain::Reshape))?;
+    let source = wiring.node(node.input(0)?).filter(|first| first.is(Plain::Reshape))?.input(0)?;
+    // A 0 in the target means the axis of the shape in between: work the target out anew, or keep the pair.
+    let target = target(&graph.value(source).dims, &graph.value(*node.outputs.first()?).dims)?;
+    Some((source, target))
 }
 
 /// Target of a reshape: numbers, 0 for a dynamic axis in its place, -1 for one other.
@@ -49,7 +44,7 @@ fn target(from: &[Dim], to: &[Dim]) -> Option<Vec<i64>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{dead_code, testing::Build};
+    use super::super::testing::Build;
     use crate::op::Plain;
 
     #[test]
@@ -60,7 +55,7 @@ mod tests {
         let y = build.node(Plain::Reshape, &[x, shape], &[2, 3, 2]);
         let shape = build.int64s(&[0, 6, 1]);
         let y = build.node(Plain::Reshape, &[y, shape], &[2, 6, 1]);
-        let after = build.output(y).check(|graph| super::run(graph) && dead_code::run(graph));
+        let after = build.output(y).check(super::run);
         assert_eq!(after.nodes.len(), 1);
     }
 }

@@ -1,27 +1,24 @@
 //! `Transpose` of a `Transpose` becomes one; one in order is then dropped as an identity.
 
-use crate::graph::Graph;
+use super::wiring::{Wiring, each};
+use crate::graph::{Graph, ValueId};
 use crate::op::Op;
 
 pub(super) fn run(graph: &mut Graph) -> bool {
-    let mut changed = false;
-    let producers = graph.producers();
-    for index in 0..graph.nodes.len() {
-        let node = &graph.nodes[index];
-        let Some(first) = node.input(0).and_then(|id| producers.of(id)) else { continue };
-        let (Op::Transpose { order: outer }, Op::Transpose { order: inner }) = (&node.op, &graph.nodes[first].op)
-        else {
-            continue;
-        };
-        let order: Option<Vec<i64>> =
-            outer.iter().map(|&axis| usize::try_from(axis).ok().and_then(|axis| inner.get(axis)).copied()).collect();
-        let Some(order) = order else { continue };
-        let source = graph.nodes[first].inputs.clone();
-        graph.nodes[index].op = Op::Transpose { order };
-        graph.nodes[index].inputs = source;
-        changed = true;
-    }
-    changed
+    each(graph, find, |graph, index, (op, inputs)| {
+        graph.nodes[index].op = op;
+        graph.nodes[index].inputs = inputs;
+    })
+}
+
+/// The `Transpose` at `index` as one of what the `Transpose` before it reads.
+fn find(wiring: &Wiring<'_>, index: usize) -> Option<(Op, Vec<Option<ValueId>>)> {
+    let node = &wiring.graph.nodes[index];
+    let first = wiring.node(node.input(0)?)?;
+    let (Op::Transpose { order: outer }, Op::Transpose { order: inner }) = (&node.op, &first.op) else { return None };
+    let axis = |&axis: &i64| inner.get(usize::try_from(axis).ok()?).copied();
+    let order = outer.iter().map(axis).collect::<Option<Vec<i64>>>()?;
+    Some((Op::Transpose { order }, first.inputs.clone()))
 }
 
 #[cfg(test)]
@@ -41,7 +38,8 @@ mod tests {
         let sum = build.node(Plain::Add, &[z, back], &[3, 2, 4]);
         let after = build.output(sum).check(|graph| {
             let changed = super::run(graph) && identity::run(graph);
-            dead_code::run(graph) && changed
+            dead_code::run(graph);
+            changed
         });
         assert_eq!(after.nodes.len(), 4, "{:?}", after.nodes);
     }
