@@ -239,11 +239,24 @@ pub enum DeployError {
     },
     /// There is no threshold to decide by.
     #[error(
-        "the model's contract has no threshold for a false accept rate of {far} or less; give one with `--threshold`"
+        "the model's contract has no threshold for a false accept rate of {rate} or less{}; measure it with `deploy \
+         calibrate --far {rate}`, or give one with `--threshold`",
+        if *templates > 1 { format!(" ({far} over the {templates} templates)") } else { String::new() },
+        rate = far / *templates as f64
     )]
     NoThreshold {
         /// The rate asked for.
         far: f64,
+        /// Templates of the person.
+        templates: usize,
+    },
+    /// A flag was given that changes nothing.
+    #[error("`{flag}` changes nothing here: {why}; leave it out")]
+    Unused {
+        /// The flag.
+        flag: &'static str,
+        /// Why.
+        why: String,
     },
     /// The data are too few for any of the rates.
     #[error(

@@ -34,5 +34,6 @@ pub mod poses;
 pub mod report;
 pub mod runtime;
 pub mod search;
+pub mod verify;
 
 pub use error::DeployError;

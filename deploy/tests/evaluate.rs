@@ -6,7 +6,7 @@ use crate::fixture::Fixture;
 
 /// Two queries. The first has a perfect match. Before the match of the second lies the picture of a third person who
 /// looks like the query; junk and the query's own camera look like it too and must not count.
-fn market() -> Fixture {
+pub(crate) fn market() -> Fixture {
     let fixture = Fixture::new();
     let root = "market/Market-1501-v15.09.15";
     fixture.picture(&format!("{root}/bounding_box_train/0007_c1s1_000001_00.png"), "gil", 0.0);
@@ -95,6 +95,29 @@ fn collapsed_embeddings_are_told() {
         answer.done();
         assert!(std::fs::read_to_string(fixture.path("page.html")).unwrap().contains("class=\"warning\""));
     }
+}
+
+/// Gallery pictures of the second query's person in other cameras are gone, and the first query's are of its own.
+#[test]
+fn nothing_to_score_is_exit_code_1_and_no_number() {
+    let fixture = market();
+    let root = "market/Market-1501-v15.09.15";
+    for (folder, name) in [("bounding_box_test", "0001_c2s1_000001_00"), ("bounding_box_test", "0002_c2s1_000001_00")] {
+        std::fs::remove_file(fixture.path(&format!("{root}/{folder}/{name}.png"))).unwrap();
+    }
+    let line = "evaluate -m @model.onnx --dataset market1501 --datadir @market";
+    let answer = fixture.run(&format!("{line} --format json"));
+    assert_eq!(answer.code, 1, "{}", answer.stderr);
+    assert!(answer.stderr.contains("none of the 2 queries of market1501"), "{}", answer.stderr);
+    let report: Value = serde_json::from_str(&answer.stdout).unwrap();
+    assert_eq!((&report["queries"], &report["valid_queries"]), (&2.into(), &0.into()));
+    assert!(report.get("map").is_none() && report.get("rank1").is_none(), "{report}");
+    let csv = fixture.run(&format!("{line} --format csv"));
+    assert_eq!((csv.code, csv.stdout.lines().nth(1)), (1, Some("market1501,2,0,3,false,,,,,")), "{}", csv.stdout);
+    let table = fixture.run(&format!("{line} --report @page.html"));
+    assert_eq!(table.code, 1);
+    assert!(table.stdout.contains("no query has a match") && !table.stdout.contains("Rank-1"), "{}", table.stdout);
+    assert!(!std::fs::read_to_string(fixture.path("page.html")).unwrap().contains("Rank-1"));
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn weight() -> Vec<f32> {
 }
 
 /// The frontaliser, beside the fixture's embedder.
-fn with_frontalizer() -> Fixture {
+pub(crate) fn with_frontalizer() -> Fixture {
     let fixture = Fixture::new();
     let node = |op: &str, inputs: [&str; 2], output: &str| NodeProto {
         op_type: op.into(),

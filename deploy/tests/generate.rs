@@ -55,7 +55,7 @@ fn model() -> ModelProto {
     with_contract(ModelProto { graph: Some(drawing), ..graph() }, &contract)
 }
 
-fn fixture() -> Fixture {
+pub(crate) fn fixture() -> Fixture {
     let fixture = Fixture::new();
     fixture.write_model("drawing.onnx", &model());
     RgbImage::from_pixel(40, 24, Rgb([100, 110, 120])).save(fixture.path("face.png")).unwrap();

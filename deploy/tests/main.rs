@@ -5,6 +5,7 @@
 mod embed;
 mod evaluate;
 mod fixture;
+mod flags;
 mod frontalize;
 mod gallery;
 mod generate;
@@ -12,3 +13,4 @@ mod model;
 mod pairs;
 mod runtime;
 mod search;
+mod verify;

@@ -6,7 +6,7 @@ use onnx::{AttributeProto, AttributeType, ModelProto, NodeProto, ValueInfoProto}
 use crate::fixture::{DIM, Fixture, SIZE, TOLERANCE, contract, graph, reference, with_contract};
 
 /// Both pictures through the tiny network, one after the other.
-fn model() -> ModelProto {
+pub(crate) fn model() -> ModelProto {
     with_contract(graph_of_two(), &pair_contract())
 }
 
@@ -178,7 +178,8 @@ fn calibrated_thresholds_decide() {
     assert_eq!(yes["threshold"], threshold["similarity"]);
     fixture.run(claim).error(&["no threshold", "0.001"]);
     // Again with other rates: the old ones are gone, the model is the same model.
-    fixture.run(&format!("{line} --far 0.5")).done();
+    let told = fixture.run(&format!("{line} --far 0.5").replace("--format json", "")).done();
+    assert!(told.contains("pair.onnx and ") && told.contains("contract.json"), "{told}");
     let inspected = fixture.run("inspect @pair.onnx").done();
     assert_eq!(inspected.matches("threshold  ").count(), 1, "{inspected}");
     fixture.run(&format!("{line} --far 0.001")).error(&["3 pairs of people", "larger --far"]);

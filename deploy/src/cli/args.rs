@@ -81,9 +81,16 @@ fn default_batch_size() -> NonZeroUsize {
 pub(crate) struct NamingArgs {
     /// Who is on a picture is said by its folder or by its file name: folder or file [default: by the first folder
     /// below the one that is listed, else by a file name such as 0002_c1_0451.jpg; probes as their gallery].
-    #[arg(long, value_name = "WHICH", conflicts_with = "pairs")]
+    #[arg(long, value_name = "WHICH", conflicts_with = "pairs", conflicts_with_all = PAIRS)]
     pub(crate) identity_from: Option<Naming>,
 }
+
+/// Flags that say how --pairs are read. They name what they do not go with, too: clap does not miss a required flag
+/// that something else on the line excludes.
+const PAIRS: [&str; 4] = ["layout", "palm_band", "vein_band", "pattern"];
+
+/// Likewise, flags that say which of --pairs are meant.
+const SPLIT: [&str; 2] = ["split", "split_seed"];
 
 /// How folders of pairs are read.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -91,17 +98,18 @@ pub(crate) struct PairArgs {
     /// Folders hold pairs of palm and vein pictures, two for each row [default: one picture a row].
     #[arg(long)]
     pub(crate) pairs: bool,
-    /// Layout of the pairs: auto, plain, casia, polyu, tongji or manifest.
-    #[arg(long, default_value = "auto", value_name = "NAME")]
+    /// Layout of --pairs: auto, plain, casia, polyu, tongji or manifest.
+    #[arg(long, default_value = "auto", value_name = "NAME", requires = "pairs")]
     pub(crate) layout: PairLayout,
-    /// Folder or spectrum of the palm pictures [default: the layout's usual one].
-    #[arg(long, value_name = "NAME")]
+    /// Folder or spectrum of the palm pictures of --pairs [default: the layout's usual one].
+    #[arg(long, value_name = "NAME", requires = "pairs")]
     pub(crate) palm_band: Option<String>,
-    /// Folder or spectrum of the vein pictures [default: the layout's usual one].
-    #[arg(long, value_name = "NAME")]
+    /// Folder or spectrum of the vein pictures of --pairs [default: the layout's usual one].
+    #[arg(long, value_name = "NAME", requires = "pairs")]
     pub(crate) vein_band: Option<String>,
-    /// Regular expression for names, with groups band, index, subject, hand, session [default: the layout's].
-    #[arg(long, value_name = "REGEX")]
+    /// Regular expression for names of --pairs, with groups band, index, subject, hand, session [default: the
+    /// layout's].
+    #[arg(long, value_name = "REGEX", requires = "pairs")]
     pub(crate) pattern: Option<String>,
 }
 
@@ -161,11 +169,13 @@ pub(crate) struct WritingArgs {
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
     pub(crate) one: OneArgs,
-    /// Cosine similarity from which the answer is yes (-1 to 1) [default: the model's calibrated one for --far].
+    /// Cosine similarity to the most similar template from which the answer is yes (-1 to 1) [default: the model's
+    /// calibrated one for --far].
     #[arg(long, value_name = "COSINE", value_parser = cosine, allow_hyphen_values = true)]
     pub(crate) threshold: Option<f32>,
-    /// False accept rate whose calibrated threshold is taken.
-    #[arg(long, value_name = "RATE", default_value_t = 0.001)]
+    /// Highest rate at which strangers may be accepted, above 0 and below 1; a person with n templates is held to the
+    /// calibrated threshold for a rate of at most RATE / n.
+    #[arg(long, value_name = "RATE", default_value_t = 0.001, value_parser = rate, conflicts_with = "threshold")]
     pub(crate) far: f64,
     /// Draw what the model weighs in palm and veins into this folder; it must have been exported with --attention
     /// [default: none].
@@ -185,8 +195,8 @@ pub(crate) struct ReportArgs {
     /// Write a self-contained HTML page with the pictures [default: none].
     #[arg(long, value_name = "FILE.html")]
     pub(crate) report: Option<PathBuf>,
-    /// Probes shown on the page, the first ones.
-    #[arg(long, default_value_t = 100, value_name = "N")]
+    /// Probes shown on the page of --report, the first ones.
+    #[arg(long, default_value_t = 100, value_name = "N", requires = "report")]
     pub(crate) report_probes: usize,
 }
 
@@ -225,6 +235,10 @@ pub(crate) struct InspectArgs {
 
 /// Write the embeddings of pictures: embeddings.npy, rows.jsonl and embeddings.json, a gallery to search.
 #[derive(Debug, clap::Args)]
+#[command(mut_args(|arg| match arg.get_id().as_str() {
+    id if id == "pairs" || PAIRS.contains(&id) => arg.conflicts_with_all(["palm", "vein"]),
+    _ => arg,
+}))]
 pub(crate) struct EmbedArgs {
     /// Folders (with all below them) or files; or one pair by --palm and --vein.
     #[arg(required_unless_present_any = ["palm", "vein"], conflicts_with_all = ["palm", "vein"], value_name = "DIR_OR_FILE")]
@@ -292,6 +306,10 @@ pub(crate) struct SearchArgs {
 
 /// Turn face embeddings of any view into embeddings of the frontal view.
 #[derive(Debug, clap::Args)]
+#[command(mut_args(|arg| match arg.get_id().as_str() {
+    "strict" | "batch_size" => arg.requires("model"),
+    _ => arg,
+}))]
 pub(crate) struct FrontalizeArgs {
     /// Embeddings: a .npy of rows of numbers, or a folder that `deploy embed` wrote. With --model pictures: folders
     /// or files.
@@ -316,25 +334,40 @@ pub(crate) struct FrontalizeArgs {
 }
 
 /// CMC and mAP on a dataset by the Market-1501 protocol; with --pairs, verification: EER, ROC, TAR at FAR, Rank-1.
+/// Exits with 1 when there is nothing to score.
 #[derive(Debug, clap::Args)]
+#[command(mut_args(|arg| match arg.get_id().as_str() {
+    "report_probes" => arg.conflicts_with("pairs"),
+    id if PAIRS.contains(&id) || SPLIT.contains(&id) => {
+        arg.conflicts_with_all(["dataset", "train_identities", "cuhk03_labeled", "rerank"])
+    }
+    _ => arg,
+}))]
 pub(crate) struct EvaluateArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     /// Dataset: market1501, dukemtmc, cuhk03, msmt17 or folders; several joined by +, each on its own [default: told by
     /// the folders].
-    #[arg(long, visible_alias = "data-test", default_value = "", hide_default_value = true, value_name = "NAME")]
+    #[arg(
+        long,
+        visible_alias = "data-test",
+        default_value = "",
+        hide_default_value = true,
+        value_name = "NAME",
+        conflicts_with = "pairs"
+    )]
     pub(crate) dataset: String,
     /// Folder the dataset lies in.
     #[arg(long, visible_alias = "data-dir", value_name = "DIR")]
     pub(crate) datadir: PathBuf,
     /// Dataset `folders`: identities that are for training, the others are searched [default: half].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "pairs")]
     pub(crate) train_identities: Option<usize>,
     /// Dataset `cuhk03`: the labelled boxes [default: the detected ones].
-    #[arg(long)]
+    #[arg(long, conflicts_with = "pairs")]
     pub(crate) cuhk03_labeled: bool,
     /// Order by k-reciprocal re-ranking [default: by cosine].
-    #[arg(long, visible_alias = "re-rank")]
+    #[arg(long, visible_alias = "re-rank", conflicts_with = "pairs")]
     pub(crate) rerank: bool,
     #[command(flatten)]
     pub(crate) report: ReportArgs,
@@ -349,17 +382,22 @@ pub(crate) struct EvaluateArgs {
 /// Which pairs of a set are meant.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct SplitArgs {
-    /// What parts --pairs that test from those that train: people, session or pairs; all takes every pair.
-    #[arg(long, default_value = "people", value_name = "RULE", value_parser = ["people", "session", "pairs", "all"])]
+    /// Which of --pairs test the model: those that a split by people, session or pairs leaves to test with, or all.
+    #[arg(long, default_value = "people", value_name = "RULE", value_parser = ["people", "session", "pairs", "all"],
+        requires = "pairs")]
     pub(crate) split: String,
-    /// Seed of that split.
-    #[arg(long, default_value_t = PairOptions::default().seed, value_name = "N")]
-    pub(crate) split_seed: u64,
+    /// Seed of the split by people or pairs, as in training [default: 42].
+    #[arg(long, value_name = "N", requires = "pairs")]
+    pub(crate) split_seed: Option<u64>,
 }
 
 /// Measure the similarities from which a model says yes at given false accept rates, and write them into its
 /// contract, where `verify` looks for them. Pictures say who is on them by their folder or name.
 #[derive(Debug, clap::Args)]
+#[command(mut_args(|arg| match arg.get_id().as_str() {
+    id if SPLIT.contains(&id) => arg.conflicts_with("identity_from"),
+    _ => arg,
+}))]
 pub(crate) struct CalibrateArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
@@ -415,11 +453,13 @@ pub(crate) struct GenerateArgs {
     /// off].
     #[arg(long)]
     pub(crate) turntable: bool,
-    /// Pictures of the turntable.
-    #[arg(long, default_value_t = NonZeroUsize::MIN.saturating_add(8), value_name = "N")]
+    /// Pictures of the --turntable.
+    #[arg(long, default_value_t = NonZeroUsize::MIN.saturating_add(8), value_name = "N",
+        conflicts_with_all = ["pose", "poses"])]
     pub(crate) steps: NonZeroUsize,
-    /// Yaw at the turntable's ends, in degrees (0 to 180).
-    #[arg(long, default_value_t = 60.0, value_name = "DEGREES", value_parser = turn)]
+    /// Yaw at the ends of the --turntable, in degrees (0 to 180).
+    #[arg(long, default_value_t = 60.0, value_name = "DEGREES", value_parser = turn,
+        conflicts_with_all = ["pose", "poses"])]
     pub(crate) turn: f32,
     /// PNG to write, with --turntable also an animated one (.apng); with --poses a folder.
     #[arg(short, long, value_name = "OUT")]

@@ -1,6 +1,6 @@
 //! `deploy calibrate`: the similarities from which a model says yes, into its contract.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use contract::{KEY_PREFIX, ModelContract, Threshold};
@@ -22,12 +22,15 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<ExitCode, DeployError> {
     };
     let model = open(&args.model, rows.len())?;
     let measured = VerificationOptions { fars: args.far.clone(), resamples: 0, ..VerificationOptions::default() };
-    let (report, _) = compare(&model, &rows, "calibrate", &embed_options(&args.model, &args.reading), &measured)?;
+    let (report, _) = compare(&model, rows, "calibrate", &embed_options(&args.model, &args.reading), measured)?;
     let mut thresholds = Vec::new();
     for one in &report.tar {
         if one.below_resolution || !one.point.threshold.is_finite() {
             let pairs = report.trials.impostor;
-            eprintln!("warning: {pairs} pairs of people cannot tell a false accept rate of {}: left out", one.target);
+            terminal::warn(&format!(
+                "{pairs} pairs of people cannot tell a false accept rate of {}: left out",
+                one.target
+            ));
             continue;
         }
         let similarity = f64::from(one.point.threshold);
@@ -36,17 +39,19 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<ExitCode, DeployError> {
     if thresholds.is_empty() {
         return Err(DeployError::NoCalibration { trials: report.trials.impostor, far: args.far.clone() });
     }
-    match &args.model.run.contract {
+    let written = match &args.model.run.contract {
         Some(given) => write_given(given, &thresholds)?,
         None => {
             let contract = ModelContract { threshold: Some(thresholds.clone()), ..model.contract.clone() };
-            write(&model.path, &contract)?;
+            write(&model.path, &contract)?
         }
-    }
+    };
     match args.format {
         FactsFormat::Json => print_json(&json!({
             "model": model.path,
+            "written": written,
             "identities": report.identities,
+            "distractors": report.distractors,
             "genuine": report.genuine,
             "impostor": report.impostor,
             "threshold": thresholds,
@@ -56,23 +61,26 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<ExitCode, DeployError> {
             lines.extend(thresholds.iter().map(|Threshold { similarity, far, tar }| {
                 vec![format!("{similarity:.4}"), format!("{:.4} %", 100.0 * far), format!("{:.2} %", 100.0 * tar)]
             }));
-            print(&format!("{}in {}\n", aligned(&lines), model.path.display()))?;
+            let written: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
+            print(&format!("{}in {}\n", aligned(&lines), written.join(" and ")))?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Puts the thresholds into a contract that lies in a file of its own.
-fn write_given(path: &Path, thresholds: &[Threshold]) -> Result<(), DeployError> {
+/// Puts the thresholds into a contract in a file of its own. Returns the file written.
+fn write_given(path: &Path, thresholds: &[Threshold]) -> Result<Vec<PathBuf>, DeployError> {
     let json = |source| DeployError::Json { path: path.to_owned(), source };
     let text = std::fs::read_to_string(path).map_err(|source| DeployError::Read { path: path.to_owned(), source })?;
     let mut contract: serde_json::Value = serde_json::from_str(&text).map_err(json)?;
     contract["threshold"] = serde_json::to_value(thresholds).map_err(json)?;
-    Ok(files::write(path, serde_json::to_string_pretty(&contract).map_err(json)? + "\n")?)
+    files::write(path, serde_json::to_string_pretty(&contract).map_err(json)? + "\n")?;
+    Ok(vec![path.to_owned()])
 }
 
 /// Puts the thresholds into the model file, whose other bytes stay, and into the copy of its contract beside it.
-fn write(path: &Path, contract: &ModelContract) -> Result<(), DeployError> {
+/// Returns the files written.
+fn write(path: &Path, contract: &ModelContract) -> Result<Vec<PathBuf>, DeployError> {
     let bytes = std::fs::read(path).map_err(|source| DeployError::Read { path: path.to_owned(), source })?;
     let key = format!("{KEY_PREFIX}threshold");
     let metadata = contract.to_metadata();
@@ -86,6 +94,7 @@ fn write(path: &Path, contract: &ModelContract) -> Result<(), DeployError> {
     if copy.is_file() {
         let json = |source| DeployError::Json { path: copy.clone(), source };
         files::write(&copy, serde_json::to_string_pretty(contract).map_err(json)? + "\n")?;
+        return Ok(vec![path.to_owned(), copy]);
     }
-    Ok(())
+    Ok(vec![path.to_owned()])
 }

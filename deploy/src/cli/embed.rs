@@ -12,7 +12,7 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<ExitCode, DeployError> {
     let mut pictures = list(&args.pictures, &args.pairs, args.naming.identity_from, args.reading.strict)?;
     let model = open(&args.model, pictures.len())?;
     if args.pictures.is_empty() {
-        pictures.push(one_row(&model, &args.one)?);
+        pictures.push(one_row(&model, &args.one, args.naming.identity_from)?);
     }
     let (_, spec) = model.embedding()?;
     let exclusive = Exclusive::take(&args.out, args.writing.wait)?;

@@ -10,7 +10,7 @@ use super::args::{EvaluateArgs, Format};
 use super::shared::{collect, embed_options, open, print, print_json, say_left_out, warn_when_collapsed};
 use crate::DeployError;
 use crate::pictures::Picture;
-use crate::report::{self, EvaluationReport, SearchReport, Summary};
+use crate::report::{self, EvaluationReport, Score, SearchReport};
 use crate::runtime::Model;
 use crate::search;
 
@@ -23,6 +23,16 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<ExitCode, DeployError> {
     }
     let options = Options { train_identities: args.train_identities, cuhk03_labeled: args.cuhk03_labeled };
     let datasets = Dataset::open_each(&args.dataset, &args.datadir, &options)?;
+    for (given, flag, wanted) in [
+        (args.train_identities.is_some(), "--train-identities", "folders"),
+        (args.cuhk03_labeled, "--cuhk03-labeled", "cuhk03_labeled"),
+    ] {
+        if given && !datasets.iter().any(|dataset| dataset.name == wanted) {
+            let found: Vec<&str> = datasets.iter().map(|dataset| dataset.name.as_str()).collect();
+            let why = format!("it is for dataset `{wanted}`, which is not among {}", found.join(", "));
+            return Err(DeployError::Unused { flag, why });
+        }
+    }
     for dataset in &datasets {
         say_left_out(&dataset.left_out, &[], args.reading.strict)?;
         dataset.warnings.iter().for_each(|warning| terminal::warn(warning));
@@ -46,7 +56,8 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<ExitCode, DeployError> {
             reports => print_json(&reports)?,
         },
     }
-    Ok(ExitCode::SUCCESS)
+    let scored = reports.iter().all(|report| matches!(report.score, Score::Measured(_)));
+    Ok(if scored { ExitCode::SUCCESS } else { ExitCode::from(terminal::EXIT_NO) })
 }
 
 /// `report.html` of several datasets is `report-market1501.html` and so on.
@@ -80,8 +91,12 @@ fn evaluate(
     let query_labels: Vec<Label> = query.pictures.iter().map(label).collect();
     let gallery_labels: Vec<Label> = gallery.pictures.iter().map(label).collect();
     let ranking = metrics::rank(&distance, &query_labels, &gallery_labels)?;
-    if ranking.valid_queries == 0 {
-        eprintln!("warning: no query of {} has a match in the gallery; all numbers are 0", dataset.name);
+    let score = Score::from(&ranking);
+    if let Score::Nothing { queries, .. } = score {
+        terminal::warn(&format!(
+            "none of the {queries} queries of {} has a match from another camera in the gallery: there is nothing to score",
+            dataset.name
+        ));
     }
     let report = EvaluationReport {
         model: model.into(),
@@ -89,7 +104,7 @@ fn evaluate(
         gallery_entries: gallery.pictures.len(),
         skipped,
         reranked: args.rerank,
-        summary: Summary::from(&ranking),
+        score,
         spread,
     };
     if let Some(path) = page {
@@ -106,12 +121,15 @@ fn evaluate(
             reranked: args.rerank,
             top_k: SHOWN,
             min_similarity: None,
-            summary: Some(report.summary.clone()),
+            summary: match &report.score {
+                Score::Measured(summary) => Some(summary.clone()),
+                Score::Nothing { .. } => None,
+            },
             spread,
             probes: report::results(&query.pictures, &gallery.pictures, &matches),
         };
         files::write(path, page.html("Evaluation", args.report.report_probes, None))?;
-        eprintln!("report in {}", path.display());
+        terminal::tell!("report in {}", path.display());
     }
     Ok(report)
 }

@@ -21,11 +21,15 @@ pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
     let (naming, strict) = (args.naming.identity_from, args.reading.strict);
     let mut probe_pictures = list(&args.query, &args.pairs, naming, strict)?;
     let embedded = gallery::is_embeddings(&args.gallery);
+    if args.pairs.pairs && args.query.is_empty() && embedded {
+        let why = "neither the probe nor the gallery is a folder of pairs".to_owned();
+        return Err(DeployError::Unused { flag: "--pairs", why });
+    }
     let gallery_pictures =
         if embedded { Vec::new() } else { list(std::slice::from_ref(&args.gallery), &args.pairs, naming, strict)? };
     let model = open(&args.model, probe_pictures.len().max(gallery_pictures.len()))?;
     if args.query.is_empty() {
-        probe_pictures.push(one_row(&model, &args.one)?);
+        probe_pictures.push(one_row(&model, &args.one, naming)?);
     }
     let (_, spec) = model.embedding()?;
     let options = embed_options(&args.model, &args.reading);

@@ -94,12 +94,18 @@ pub(super) fn test_pairs(
     split: &SplitArgs,
     strict: bool,
 ) -> Result<(Vec<Picture>, String), DeployError> {
-    use datasets::paired::{PairOptions, PairedDataset};
+    use datasets::paired::{PairOptions, PairedDataset, SplitRule};
     // `all` is no rule.
-    let Ok(rule) = split.split.parse() else {
+    let rule = split.split.parse().ok();
+    if split.split_seed.is_some() && matches!(rule, None | Some(SplitRule::Session)) {
+        let why = format!("nothing is drawn with `--split {}`", split.split);
+        return Err(DeployError::Unused { flag: "--split-seed", why });
+    }
+    let Some(rule) = rule else {
         return Ok((list(&[folder.to_owned()], pairs, None, strict)?, "all pairs".to_owned()));
     };
-    let options = PairOptions { seed: split.split_seed, split: rule, ..pairs.options() };
+    let seed = split.split_seed.unwrap_or(PairOptions::default().seed);
+    let options = PairOptions { seed, split: rule, ..pairs.options() };
     let data = PairedDataset::open(folder, &options)?;
     let sizes = datasets::paired::of_two_sizes(data.test.iter());
     data.warnings.iter().chain(&sizes).for_each(|warning| terminal::warn(warning));
@@ -127,8 +133,8 @@ pub(super) fn facts(model: &Model, spec: &EmbeddingSpec, skipped: usize) -> Fact
 }
 
 /// The row of one person: a picture for each input of the model. One that is missing is an error, unless the model
-/// bears that and another is there. The identity is that of the first file's name or folder.
-pub(super) fn one_row(model: &Model, one: &PairFiles) -> Result<Picture, DeployError> {
+/// bears that and another is there. The identity is that of the first file's name or folder, as `naming` says.
+pub(super) fn one_row(model: &Model, one: &PairFiles, naming: Option<Naming>) -> Result<Picture, DeployError> {
     let missing = |name: &str| DeployError::MissingModality { missing: name.into() };
     let (mut files, mut absent) = (Vec::new(), Vec::new());
     if let [_] = model.contract.input.as_slice() {
@@ -145,7 +151,7 @@ pub(super) fn one_row(model: &Model, one: &PairFiles) -> Result<Picture, DeployE
     let Some((first, others)) = files.split_first() else {
         return Err(missing(absent.first().map_or("picture", String::as_str)));
     };
-    let mut row = pictures::list(std::slice::from_ref(first), None)?.pictures.swap_remove(0);
+    let mut row = pictures::list(std::slice::from_ref(first), naming)?.pictures.swap_remove(0);
     (row.others, row.missing) = (others.to_vec(), absent);
     Ok(row)
 }
@@ -153,7 +159,7 @@ pub(super) fn one_row(model: &Model, one: &PairFiles) -> Result<Picture, DeployE
 /// [`one_row`] of somebody who has a name.
 pub(super) fn named_row(model: &Model, one: &OneArgs) -> Result<Picture, DeployError> {
     let identity = datasets::number_of(&one.identity);
-    let row = one_row(model, &one.files)?;
+    let row = one_row(model, &one.files, None)?;
     Ok(Picture { identity, identity_name: one.identity.clone(), camera: 0, ..row })
 }
 
@@ -182,19 +188,27 @@ pub(super) fn collect(
     Ok(collected)
 }
 
-/// How well the model tells the people of `rows` apart, and how many rows cannot be used.
+/// How well the model tells the people of `rows` apart, and how many rows cannot be used. Junk is left out, and
+/// distractors are impostors to everybody and not compared with each other.
 pub(super) fn compare(
     model: &Model,
-    rows: &[Picture],
+    mut rows: Vec<Picture>,
     what: &str,
     options: &embed::Options,
-    measured: &VerificationOptions,
+    measured: VerificationOptions,
 ) -> Result<(VerificationReport, usize), DeployError> {
-    let Collected { embeddings, skipped } = collect(model, rows, what, options)?;
+    let all = rows.len();
+    rows.retain(|row| row.identity != datasets::JUNK);
+    if rows.len() < all {
+        let junk = all - rows.len();
+        terminal::note(&format!("{junk} of {all} pictures are junk (identity {}) and are left out", datasets::JUNK));
+    }
+    let Collected { embeddings, skipped } = collect(model, &rows, what, options)?;
     let rows = embeddings.view()?;
     warn_when_collapsed(&metrics::spread(rows));
     let labels: Vec<i64> = embeddings.pictures.iter().map(|picture| picture.identity).collect();
-    Ok((verification::evaluate(rows, &labels, measured)?, skipped.count))
+    let measured = VerificationOptions { distractor: Some(datasets::DISTRACTOR), ..measured };
+    Ok((verification::evaluate(rows, &labels, &measured)?, skipped.count))
 }
 
 pub(super) fn warn_when_collapsed(spread: &metrics::Spread) {

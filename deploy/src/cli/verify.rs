@@ -7,16 +7,10 @@ use serde_json::json;
 use super::args::{FactsFormat, VerifyArgs};
 use super::shared::{embed_row, named_row, open, print, print_json};
 use crate::explain::explain;
-use crate::{DeployError, gallery};
+use crate::{DeployError, gallery, verify};
 
 pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode, DeployError> {
     let model = open(&args.one.model, 1)?;
-    let calibrated = || {
-        let thresholds = model.contract.threshold.iter().flatten().filter(|one| one.far <= args.far);
-        let loosest = thresholds.max_by(|a, b| a.far.total_cmp(&b.far));
-        loosest.map(|one| one.similarity).ok_or(DeployError::NoThreshold { far: args.far })
-    };
-    let threshold = args.threshold.map(f64::from).map_or_else(calibrated, Ok)?;
     let row = named_row(&model, &args.one)?;
     let (_, spec) = model.embedding()?;
     let (enrolled, _) = gallery::open(&args.one.gallery, &model.path, &spec.contract_id, spec.dim)?;
@@ -26,10 +20,16 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode, DeployError> {
         let (identity, gallery) = (args.one.identity.clone(), args.one.gallery.clone());
         return Err(DeployError::NotEnrolled { identity, gallery });
     }
+    let calibrated = || {
+        let thresholds = model.contract.threshold.as_deref().unwrap_or_default();
+        let chosen = verify::threshold(thresholds, args.far, theirs.len()).map(|one| one.similarity);
+        chosen.ok_or(DeployError::NoThreshold { far: args.far, templates: theirs.len() })
+    };
+    let threshold = args.threshold.map(f64::from).map_or_else(calibrated, Ok)?;
     let explained =
         args.explain.as_ref().map(|folder| explain(&model, &row, &args.one.identity, folder)).transpose()?;
     let probe = embed_row(&model, &args.one, &row)?;
-    let similarity = theirs.iter().map(|at| metrics::dot(probe.row(0), enrolled.row(*at))).fold(f32::MIN, f32::max);
+    let similarity = verify::similarity(probe.row(0), theirs.iter().map(|at| enrolled.row(*at))).unwrap_or(f32::MIN);
     let matches = f64::from(similarity) >= threshold;
     match args.format {
         FactsFormat::Json => print_json(&json!({
@@ -37,6 +37,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode, DeployError> {
             "match": matches,
             "similarity": similarity,
             "threshold": threshold,
+            "far": args.threshold.is_none().then_some(args.far),
             "enrolled_rows": theirs.len(),
             "attention": explained,
         }))?,

@@ -80,6 +80,30 @@ impl From<&RankingReport> for Summary {
     }
 }
 
+/// What an evaluation measured.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Score {
+    /// CMC and mAP.
+    Measured(Summary),
+    /// No query has a match in the gallery.
+    Nothing {
+        /// All queries.
+        queries: usize,
+        /// None.
+        valid_queries: usize,
+    },
+}
+
+impl From<&RankingReport> for Score {
+    fn from(report: &RankingReport) -> Self {
+        match report.valid_queries {
+            0 => Self::Nothing { queries: report.queries, valid_queries: 0 },
+            _ => Self::Measured(report.into()),
+        }
+    }
+}
+
 /// A probe and what was found for it.
 #[derive(Debug, Clone, Serialize)]
 pub struct ProbeResult {
@@ -153,9 +177,9 @@ pub struct EvaluationReport {
     pub skipped: usize,
     /// Whether distances are re-ranked.
     pub reranked: bool,
-    /// CMC and mAP.
+    /// CMC and mAP, or that there is nothing to score.
     #[serde(flatten)]
-    pub summary: Summary,
+    pub score: Score,
     /// How far apart the gallery's embeddings are.
     pub spread: Spread,
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use files::table::Writer;
 
-use super::{EvaluationReport, SearchReport, Summary};
+use super::{EvaluationReport, Score, SearchReport, Summary};
 
 impl SearchReport {
     /// A line per match.
@@ -80,15 +80,18 @@ impl EvaluationReport {
     /// CMC and mAP.
     pub fn table(&self) -> String {
         let reranked = if self.reranked { ", re-ranked" } else { "" };
-        let (queries, entries) = (self.summary.queries, self.gallery_entries);
+        let (queries, entries) = (self.score.queries(), self.gallery_entries);
         let head = format!(
             "{} on {}: {queries} queries, {entries} gallery entries{reranked}\n",
             self.model.architecture, self.dataset
         );
-        head + &self.summary.line()
+        match &self.score {
+            Score::Measured(summary) => head + &summary.line(),
+            Score::Nothing { .. } => head + "no query has a match in the gallery\n",
+        }
     }
 
-    /// A header line, then a line of numbers for each report.
+    /// A header line, then a line of numbers for each report; one with nothing to score has counts only.
     pub fn csv(reports: &[Self]) -> String {
         let mut table = Writer::for_people(&[
             "dataset",
@@ -103,13 +106,26 @@ impl EvaluationReport {
             "map",
         ]);
         for report in reports {
-            let Summary { rank1, rank3, rank5, rank10, map, valid_queries, queries, .. } = &report.summary;
-            let counts = [*queries, *valid_queries, report.gallery_entries].map(|count| count.to_string());
-            let shares = [rank1, rank3, rank5, rank10, map].map(|share| share.to_string());
+            let (valid_queries, shares) = match &report.score {
+                Score::Measured(Summary { rank1, rank3, rank5, rank10, map, valid_queries, .. }) => {
+                    (*valid_queries, [rank1, rank3, rank5, rank10, map].map(|share| share.to_string()))
+                }
+                Score::Nothing { .. } => (0, Default::default()),
+            };
+            let counts = [report.score.queries(), valid_queries, report.gallery_entries].map(|count| count.to_string());
             let start = [report.dataset.clone()].into_iter().chain(counts).chain([report.reranked.to_string()]);
             table.row(start.chain(shares));
         }
         table.finish()
+    }
+}
+
+impl Score {
+    fn queries(&self) -> usize {
+        match self {
+            Self::Measured(summary) => summary.queries,
+            Self::Nothing { queries, .. } => *queries,
+        }
     }
 }
 

@@ -35,6 +35,9 @@ use three_folders::Rules;
 /// Identity of junk: neither right nor wrong. Such pictures are left out of a [`Dataset`].
 pub const JUNK: i64 = -1;
 
+/// Identity of distractors by Market-1501's convention: nobody in particular, and wrong for everybody.
+pub const DISTRACTOR: i64 = 0;
+
 /// A picture, its identity and its camera.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {

@@ -1,0 +1,344 @@
+//! Every flag of every command is read: it changes what the command says or writes, or it is refused where it would
+//! change nothing.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::fixture::Fixture;
+
+/// What giving a flag does.
+#[derive(Clone, Copy)]
+enum Does {
+    /// The line needs it and has it.
+    Needed,
+    /// It changes the answer or a file.
+    Changes,
+    /// An error with this word in it.
+    Refused(&'static str),
+    /// What it does needs a state of its own: the test that shows it.
+    ShownBy(&'static str),
+}
+
+use Does::{Changes, Needed, Refused, ShownBy};
+
+/// A flag with its value, and what it does.
+type Row = (&'static str, Does);
+
+/// What every command that runs a model has.
+const RUN: [Row; 5] = [
+    ("--provider nowhere", Refused("nowhere")),
+    ("--threads 1", ShownBy("embed::the_same_bits_twice_and_the_same_rows_in_any_batch")),
+    ("--contract @contract.json", Refused("carries its own contract")),
+    ("--skip-self-test", Changes),
+    ("--help", Changes),
+];
+
+const PAIRS: [Row; 4] = [
+    ("--layout plain", Refused("--pairs")),
+    ("--palm-band palm", Refused("--pairs")),
+    ("--vein-band vein", Refused("--pairs")),
+    ("--pattern x", Refused("--pairs")),
+];
+
+const SPLIT: [Row; 2] = [("--split all", Refused("--pairs")), ("--split-seed 1", Refused("--pairs"))];
+
+const READING: [Row; 2] = [
+    ("--batch-size 1", ShownBy("embed::the_same_bits_twice_and_the_same_rows_in_any_batch")),
+    ("--strict", Refused("--strict")),
+];
+
+/// Holds `line` with each flag of its command against the line without; `out` is what the command may write.
+fn walk(fixture: &Fixture, line: &str, out: &[&str], rows: &[&[Row]]) {
+    std::fs::write(fixture.path("contract.json"), serde_json::to_string(&crate::fixture::contract()).unwrap()).unwrap();
+    let verb = line.split(' ').next().unwrap();
+    let rows: Vec<Row> = rows.iter().flat_map(|rows| rows.iter().copied()).collect();
+    let help = fixture.run(&format!("{verb} --help")).done();
+    // Prose that begins with a flag is indented further.
+    let starts =
+        help.lines().filter(|line| line.trim_start_matches(' ').starts_with('-') && !line.starts_with("       "));
+    let words = starts.filter_map(|line| line.split_whitespace().find(|word| word.starts_with("--")));
+    let flags: BTreeSet<&str> = words.map(|word| word.trim_end_matches(',')).collect();
+    let name = |row: &Row| row.0.split(' ').next().unwrap();
+    assert_eq!(
+        flags,
+        rows.iter().map(name).collect(),
+        "`deploy {verb}` has flags without a row, or the other way round"
+    );
+
+    let run = |line: &str| {
+        out.iter().for_each(|out| clear(&fixture.path(out)));
+        let answer = fixture.run(line);
+        let files: Vec<_> = out.iter().map(|out| content(&fixture.path(out))).collect();
+        (answer, files)
+    };
+    let (usual, usual_files) = run(line);
+    assert!(usual.code < 2, "{line}: {}", usual.stderr);
+    for (flag, does) in rows {
+        match does {
+            Needed => assert!(line.contains(flag.split(' ').next().unwrap()), "{line} {flag}"),
+            ShownBy(test) => assert!(run(&format!("{line} {flag}")).0.code < 2, "{line} {flag}; see {test}"),
+            Refused(word) => {
+                let (answer, files) = run(&format!("{line} {flag}"));
+                assert!(files.iter().all(Vec::is_empty), "{line} {flag} wrote something");
+                answer.error(&[word]);
+            }
+            Changes => {
+                let (answer, files) = run(&format!("{line} {flag}"));
+                assert!(answer.code < 2, "{line} {flag}: {}", answer.stderr);
+                let same = (&answer.stdout, &answer.stderr, &files) == (&usual.stdout, &usual.stderr, &usual_files);
+                assert!(!same, "{line} {flag} changes nothing");
+            }
+        }
+    }
+}
+
+fn clear(path: &Path) {
+    let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+}
+
+/// Names and bytes of a file or of all below a folder.
+fn content(path: &Path) -> Vec<(String, Vec<u8>)> {
+    if path.is_dir() {
+        let mut entries: Vec<_> = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
+        entries.retain(|path| !path.ends_with(".lock"));
+        entries.sort();
+        return entries.iter().flat_map(|path| content(path)).collect();
+    }
+    std::fs::read(path).map(|bytes| vec![(path.display().to_string(), bytes)]).unwrap_or_default()
+}
+
+/// Three people with file names that contradict their folders, and a file that is no picture.
+fn set() -> Fixture {
+    let fixture = Fixture::new();
+    for (at, person) in ["ada", "ben", "cleo"].into_iter().enumerate() {
+        for frame in 1..=3 {
+            let variation = 0.2 * (frame + at) as f32;
+            fixture.picture(&format!("set/{person}/{frame:04}_c2.png"), person, variation);
+        }
+    }
+    std::fs::write(fixture.path("set/ada/broken.png"), "no picture").unwrap();
+    fixture
+}
+
+/// Six hands of three pairs, and the model of pairs.
+fn hands() -> Fixture {
+    let fixture = Fixture::new();
+    fixture.write_model("pair.onnx", &crate::pairs::model());
+    for hand in 1..=6 {
+        for n in 1..=3 {
+            for side in ["palm", "vein"] {
+                let variation = 0.1 * n as f32;
+                fixture.picture(&format!("set/{side}/{hand:03}_l/{n}.png"), &format!("{side} {hand}"), variation);
+            }
+        }
+    }
+    fixture
+}
+
+#[test]
+fn of_embed() {
+    let own = [
+        ("--palm @set/ada/0001_c2.png", Refused("--palm")),
+        ("--vein @set/ada/0001_c2.png", Refused("--vein")),
+        ("--model", Needed),
+        ("--out", Needed),
+        ("--replace", ShownBy("embed::embeddings_are_only_replaced_on_request")),
+        ("--wait", ShownBy("gallery::enrolments_that_wait_all_happen")),
+        ("--identity-from file", Changes),
+        ("--pairs", Refused("palm/<identity>")),
+    ];
+    walk(&set(), "embed @set --model @model.onnx --out @out", &["out"], &[&own, &RUN, &PAIRS, &READING]);
+    let one = "embed --model @model.onnx --out @out --palm @set/ada/0001_c2.png";
+    for (flag, _) in [("--pairs", Needed)].iter().chain(&PAIRS) {
+        set().run(&format!("{one} {flag}")).error(&[flag.split(' ').next().unwrap(), "--palm"]);
+    }
+}
+
+#[test]
+fn of_search() {
+    let own = [
+        ("--gallery", Needed),
+        ("--query", Needed),
+        ("--palm @set/ada/0001_c2.png", Refused("--palm")),
+        ("--vein @set/ada/0001_c2.png", Refused("--vein")),
+        ("--model", Needed),
+        ("--top-k 1", Changes),
+        ("--min-similarity 0.9", Changes),
+        ("--rerank", ShownBy("search::re_ranking_changes_the_answer")),
+        ("--frontalize @frontal.onnx", Refused("--poses")),
+        ("--poses @poses.csv", Refused("--frontalize")),
+        ("--format json", Changes),
+        ("--report @page.html", Changes),
+        ("--report-probes 1", Refused("--report")),
+        ("--identity-from file", Changes),
+        ("--pairs", Refused("palm/<identity>")),
+    ];
+    let line = "search --model @model.onnx --gallery @set --query @set/ben";
+    let fixture = set();
+    walk(&fixture, line, &["page.html"], &[&own, &RUN, &PAIRS, &READING]);
+    let page = |more: &str| {
+        fixture.run(&format!("{line} --report @page.html {more}")).done();
+        std::fs::read(fixture.path("page.html")).unwrap()
+    };
+    assert_ne!(page("--report-probes 1"), page(""));
+    fixture.run("embed @set --model @model.onnx -o @rows").done();
+    let one = "search --model @model.onnx --gallery @rows --palm @set/ada/0001_c2.png";
+    fixture.run(&format!("{one} --pairs")).error(&["`--pairs` changes nothing"]);
+    let [named, other] = ["file", "folder"].map(|from| fixture.run(&format!("{one} --identity-from {from}")).done());
+    assert_ne!(named, other);
+    // What is for pairs goes with nothing that is not.
+    for (flag, _) in PAIRS {
+        fixture.run(&format!("{line} --identity-from file {flag}")).error(&["--identity-from"]);
+    }
+}
+
+#[test]
+fn of_evaluate() {
+    let own = [
+        ("--model", Needed),
+        ("--dataset dukemtmc", Changes),
+        ("--datadir", Needed),
+        ("--train-identities 1", Refused("`folders`")),
+        ("--cuhk03-labeled", Refused("`cuhk03_labeled`")),
+        ("--rerank", Changes),
+        ("--format json", Changes),
+        ("--report @page.html", Changes),
+        ("--report-probes 1", Refused("--report")),
+        ("--pairs", Refused("palm/<identity>")),
+    ];
+    let line = "evaluate --model @model.onnx --datadir @market/Market-1501-v15.09.15";
+    let fixture = crate::evaluate::market();
+    std::fs::write(fixture.path("market/Market-1501-v15.09.15/query/0003_c1s1_000001_00.png"), "no picture").unwrap();
+    walk(&fixture, line, &["page.html"], &[&own, &RUN, &PAIRS, &SPLIT, &READING]);
+    for (flag, _) in PAIRS.iter().chain(&SPLIT) {
+        for other in ["--rerank", "--dataset market1501", "--train-identities 1", "--cuhk03-labeled"] {
+            fixture.run(&format!("{line} {flag} {other}")).error(&[flag.split(' ').next().unwrap()]);
+        }
+    }
+}
+
+#[test]
+fn of_evaluate_pairs() {
+    let own = [
+        ("--model", Needed),
+        ("--dataset folders", Refused("--pairs")),
+        ("--datadir", Needed),
+        ("--train-identities 1", Refused("--pairs")),
+        ("--cuhk03-labeled", Refused("--pairs")),
+        ("--rerank", Refused("--pairs")),
+        ("--format json", Changes),
+        ("--report @page.html", Changes),
+        ("--report-probes 1", Refused("--report")),
+        ("--pairs", Needed),
+        ("--layout casia", Refused("casia")),
+        ("--palm-band vein", Refused("vein")),
+        ("--vein-band palm", Refused("palm")),
+        ("--pattern x", Refused("group")),
+        ("--split all", Changes),
+        ("--split-seed 1", Changes),
+    ];
+    let fixture = hands();
+    std::fs::write(fixture.path("set/palm/001_l/4.png"), "no picture").unwrap();
+    std::fs::write(fixture.path("set/vein/001_l/4.png"), "no picture").unwrap();
+    let line = "evaluate --model @pair.onnx --datadir @set --pairs";
+    for seedless in ["all", "session"] {
+        fixture.run(&format!("{line} --split {seedless} --split-seed 1")).error(&["--split-seed", seedless]);
+    }
+    fixture.run(&format!("{line} --report @page.html --report-probes 1")).error(&["--report-probes", "--pairs"]);
+    walk(&fixture, line, &["page.html"], &[&own, &RUN, &READING]);
+}
+
+#[test]
+fn of_enroll_and_verify() {
+    let fixture = set();
+    let one = [
+        ("--model", Needed),
+        ("--palm", Needed),
+        ("--vein @set/ada/0002_c2.png", Refused("takes 1 pictures a row")),
+        ("--identity", Needed),
+        ("--gallery", Needed),
+    ];
+    let own = [("--wait", ShownBy("gallery::enrolments_that_wait_all_happen"))];
+    let about = "--model @model.onnx --palm @set/ada/0001_c2.png --identity ada --gallery";
+    walk(&fixture, &format!("enroll {about} @people"), &["people"], &[&one, &own, &RUN]);
+    fixture.run(&format!("enroll {about} @people")).done();
+    let own = [
+        ("--threshold", Needed),
+        ("--far 0.1", Refused("--far")),
+        ("--explain @drawn", Refused("no attention weights")),
+        ("--format json", Changes),
+    ];
+    walk(&fixture, &format!("verify {about} @people --threshold 0.5"), &[], &[&one, &own, &RUN]);
+}
+
+#[test]
+fn of_calibrate() {
+    let own = [
+        ("--model", Needed),
+        ("--datadir", Needed),
+        ("--far 0.4", Changes),
+        ("--identity-from file", Changes),
+        ("--format json", Changes),
+        ("--pairs", Refused("palm/<identity>")),
+    ];
+    let fixture = set();
+    // The usual rates want more people than three.
+    let line = "calibrate --model @model.onnx --datadir @set --far 0.5";
+    let own_rates: Vec<Row> = own.into_iter().filter(|row| row.0 != "--far 0.4").chain([("--far", Needed)]).collect();
+    walk(&fixture, line, &[], &[&own_rates, &RUN, &PAIRS, &SPLIT, &READING]);
+    let at = |far: &str| fixture.run(&line.replace("0.5", far)).done();
+    assert_ne!(at("0.4"), at("0.7"));
+    for (flag, _) in PAIRS.iter().chain(&SPLIT) {
+        fixture.run(&format!("{line} {flag} --identity-from file")).error(&["--identity-from"]);
+    }
+}
+
+#[test]
+fn of_inspect_and_doctor() {
+    let fixture = Fixture::new();
+    walk(&fixture, "inspect @model.onnx", &[], &[&[("--format json", Changes)], &RUN]);
+    walk(&fixture, "doctor", &[], &[&[("--format json", Changes), ("--help", Changes)]]);
+}
+
+#[test]
+fn of_frontalize() {
+    let fixture = crate::frontalize::with_frontalizer();
+    for person in ["a", "b"] {
+        fixture.picture(&format!("views/{person}.png"), person, 0.0);
+    }
+    std::fs::write(fixture.path("views/broken.png"), "no picture").unwrap();
+    std::fs::write(fixture.path("poses.csv"), "path,yaw,pitch,roll\na.png,60,0,0\nb.png,-60,0,0\n").unwrap();
+    let own = [("--frontalize", Needed), ("--poses", Needed), ("--model", Needed), ("--out", Needed)];
+    let line = "frontalize @views --frontalize @frontal.onnx --model @model.onnx --poses @poses.csv --out @front.npy";
+    walk(&fixture, line, &["front.npy"], &[&own, &RUN, &READING]);
+    let rows = "frontalize @rows.npy --frontalize @frontal.onnx --poses @poses.csv --out @front.npy";
+    for flag in ["--strict", "--batch-size 3"] {
+        fixture.run(&format!("{rows} {flag}")).error(&["--model"]);
+    }
+}
+
+#[test]
+fn of_generate() {
+    let fixture = crate::generate::fixture();
+    let own = [
+        ("--model", Needed),
+        ("--image", Needed),
+        ("--pose 1,2,3", Changes),
+        ("--poses @poses.npy", Refused("--poses")),
+        ("--turntable", Refused("--turntable")),
+        ("--steps 3", Refused("--steps")),
+        ("--turn 30", Refused("--turn")),
+        ("--out", Needed),
+    ];
+    let line = "generate --model @drawing.onnx --image @face.png --out @out.png";
+    let own: Vec<Row> = own.into_iter().filter(|row| row.0 != "--pose 1,2,3").chain([("--pose", Needed)]).collect();
+    walk(&fixture, &format!("{line} --pose 1,2,3"), &["out.png"], &[&own, &RUN]);
+    let drawn = |more: &str| {
+        fixture.run(&format!("{line} {more}")).done();
+        std::fs::read(fixture.path("out.png")).unwrap()
+    };
+    let usual = drawn("--turntable");
+    assert_ne!(drawn("--turntable --steps 3"), usual);
+    assert_ne!(drawn("--turntable --turn 30"), usual);
+    assert_ne!(drawn("--pose 1,2,3"), drawn("--pose 20,2,3"));
+}

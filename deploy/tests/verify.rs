@@ -1,0 +1,98 @@
+//! `deploy verify`, and `deploy calibrate` on pictures, whose thresholds it takes.
+
+use contract::{ModelContract, Threshold};
+use serde_json::Value;
+
+use crate::fixture::{Fixture, contract, graph, model, with_contract};
+
+/// A fixture whose model is calibrated at two rates.
+fn calibrated() -> Fixture {
+    let fixture = Fixture::new();
+    let one = |similarity, far| Threshold { similarity, far, tar: 0.9 };
+    let threshold = Some(vec![one(0.5, 0.1), one(0.75, 0.01)]);
+    fixture.write_model("calibrated.onnx", &with_contract(graph(), &ModelContract { threshold, ..contract() }));
+    fixture
+}
+
+#[test]
+fn more_templates_need_a_lower_rate() {
+    let fixture = calibrated();
+    let claim = "verify -m @calibrated.onnx --gallery @people --identity ada --picture @ada.png --format json";
+    let taken = |more: &str| -> (Value, Value, Value) {
+        let answer: Value = serde_json::from_str(&fixture.run(&format!("{claim} {more}")).done()).unwrap();
+        (answer["threshold"].clone(), answer["enrolled_rows"].clone(), answer["far"].clone())
+    };
+    for count in 1..=11 {
+        let picture = fixture.picture("ada.png", "ada", 0.02 * count as f32);
+        let enroll = "enroll -m @calibrated.onnx --gallery @people --identity ada --picture";
+        fixture.run(&format!("{enroll} {}", picture.display())).done();
+        match count {
+            1 => assert_eq!(taken("--far 0.1"), (0.5.into(), 1.into(), 0.1.into())),
+            2..=10 => assert_eq!(taken("--far 0.1"), (0.75.into(), count.into(), 0.1.into())),
+            _ => {
+                let words = ["0.00909", "0.1 over the 11 templates", "deploy calibrate --far 0.00909", "--threshold"];
+                fixture.run(&format!("{claim} --far 0.1")).error(&words);
+            }
+        }
+    }
+    assert_eq!(taken("--far 0.11").0, 0.75);
+    assert_eq!(taken("--threshold 0.3"), (0.3_f32.into(), 11.into(), Value::Null));
+    for far in ["0", "1", "5", "-0.1", "NaN"] {
+        fixture.run(&format!("{claim} --far={far}")).error(&["--far", "a rate above 0 and below 1"]);
+    }
+    fixture.run(&format!("{claim} --far 0.1 --threshold 0.3")).error(&["--far", "--threshold"]);
+}
+
+/// Junk is left out, and a distractor is nobody's partner, although all of either have one number.
+#[test]
+fn junk_and_distractors_are_nobody() {
+    let fixture = Fixture::new();
+    let people = ["ada", "ben", "cleo"];
+    for (number, person) in people.iter().enumerate() {
+        for camera in 1..=2 {
+            let name = format!("set/000{}_c{camera}s1_000001_00.png", number + 1);
+            fixture.picture(&name, person, 0.1 * camera as f32);
+        }
+    }
+    let calibrate = |more: &str| -> Value {
+        let line = format!("calibrate -m @model.onnx --datadir @set --far 0.4 --format json {more}");
+        serde_json::from_str(&fixture.run(&line).done()).unwrap()
+    };
+    let before = calibrate("");
+    assert_eq!((&before["identities"], &before["genuine"], &before["impostor"]), (&3.into(), &3.into(), &12.into()));
+    // Junk shows the people who are there; it would be an impostor to them, as near as they are to themselves.
+    for (number, person) in people.iter().enumerate() {
+        fixture.picture(&format!("set/-1_c3s1_00000{number}_00.png"), person, 0.0);
+    }
+    let answer = fixture.run("calibrate -m @model.onnx --datadir @set --far 0.4 --format json");
+    assert!(answer.stderr.contains("3 of 9 pictures are junk"), "{}", answer.stderr);
+    assert_eq!(serde_json::from_str::<Value>(&answer.done()).unwrap(), before);
+    for (number, person) in ["zoe", "yan"].iter().enumerate() {
+        fixture.picture(&format!("set/0000_c3s1_00000{number}_00.png"), person, 0.0);
+    }
+    let after = calibrate("");
+    assert_eq!((&after["identities"], &after["distractors"]), (&3.into(), &2.into()));
+    assert_eq!((&after["genuine"], &after["impostor"]), (&3.into(), &(12 + 2 * 6).into()));
+}
+
+#[test]
+fn the_file_that_is_written_is_named() {
+    let fixture = Fixture::new();
+    for person in ["ada", "ben", "cleo"] {
+        (0..2).for_each(|at| drop(fixture.picture(&format!("set/{person}/{at}.png"), person, 0.1 * at as f32)));
+    }
+    fixture.write_model("foreign.onnx", &graph());
+    let by_hand = ModelContract { golden: None, ..contract() };
+    std::fs::write(fixture.path("by_hand.json"), serde_json::to_string(&by_hand).unwrap()).unwrap();
+    let before = std::fs::read(fixture.path("foreign.onnx")).unwrap();
+    let line = "calibrate -m @foreign.onnx --contract @by_hand.json --datadir @set --far 0.4";
+    let told = fixture.run(line).done();
+    assert!(told.contains("by_hand.json") && !told.contains("foreign.onnx"), "{told}");
+    assert_eq!(std::fs::read(fixture.path("foreign.onnx")).unwrap(), before);
+    let written = ModelContract::from_json(&std::fs::read_to_string(fixture.path("by_hand.json")).unwrap()).unwrap();
+    assert_eq!(written.threshold.map(|thresholds| thresholds.len()), Some(1));
+    fixture.write_model("alone.onnx", &model());
+    let told = fixture.run("calibrate -m @alone.onnx --datadir @set --far 0.4").done();
+    assert!(told.trim_end().ends_with("alone.onnx"), "{told}");
+    assert!(fixture.run("inspect @alone.onnx").done().contains("threshold  "));
+}
