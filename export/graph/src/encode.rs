@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use files::{self, WriteError};
+use files::{TemporaryFolder, WriteError};
 use onnx::{
     AttributeProto, AttributeType, DataLocation, DataType, Dimension, DimensionProto, GraphProto, Message, ModelProto,
     NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto,
@@ -12,7 +12,6 @@ use onnx::{
 };
 
 use sha2::{Digest, Sha256};
-use tempfile::TempDir;
 
 use crate::dim::Dim;
 use crate::error::Error;
@@ -69,14 +68,14 @@ pub struct DataFile {
     pub sha256: String,
     /// Size in bytes.
     pub bytes: u64,
-    folder: TempDir,
+    folder: TemporaryFolder,
 }
 
 impl DataFile {
     /// Writes the weights of a graph that go apart into a new folder in `folder`.
     fn stage(graph: &Graph, folder: &Path) -> Result<Self, WriteError> {
         let attempt = || {
-            let folder = tempfile::Builder::new().prefix(".vitrine-").tempdir_in(folder)?;
+            let folder = TemporaryFolder::new_in(folder)?;
             let unnamed = folder.path().join("weights");
             let mut file = std::fs::File::create_new(&unnamed)?;
             let (mut hash, mut bytes) = (Sha256::new(), 0u64);

@@ -72,7 +72,6 @@ pub fn write(
     let mut contract = complete(model, contract)?;
     // Beside the place where the weights are going to be, so that they are written once.
     let existing = folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
-    files::sweep(existing);
     let mut files = model.encode_in(existing, &contract.to_metadata())?;
     let comparison = model.compare(&files, runtime, Tolerance::default())?;
     let certificate = Certificate::new(model, &contract, &files, &comparison, runtime)?;
