@@ -43,8 +43,10 @@ impl<'a> Generator<'a> {
         };
         let output = model.contract.output.iter().find_map(|output| Some((output, output.picture.as_ref()?)));
         let Some((output, drawn)) = output else { return Err(lacks("no output is a picture")) };
-        let row: Option<Vec<usize>> = output.shape[1..]
+        let row: Option<Vec<usize>> = output
+            .shape
             .iter()
+            .skip(1)
             .map(|axis| match axis {
                 contract::Axis::Size(size) => Some(*size),
                 contract::Axis::Symbol(_) => None,

@@ -61,7 +61,8 @@ impl Poses {
     /// another width or with an angle beyond ±360.
     pub fn read(path: &Path, angles: usize) -> Result<Self, DeployError> {
         let wrong = |problem: String| DeployError::Poses { path: path.to_owned(), problem };
-        let bytes = std::fs::read(path).map_err(|source| DeployError::Read { path: path.to_owned(), source })?;
+        let bytes = files::read_limited(path, files::LARGEST_TABLE);
+        let bytes = bytes.map_err(|source| DeployError::Read { path: path.to_owned(), source })?;
         let kind = path.extension().and_then(|kind| kind.to_str()).unwrap_or_default().to_ascii_lowercase();
         let rows: Vec<Row> = match kind.as_str() {
             "npy" => {

@@ -71,7 +71,8 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<ExitCode, DeployError> {
 /// Puts the thresholds into a contract in a file of its own. Returns the file written.
 fn write_given(path: &Path, thresholds: &[Threshold]) -> Result<Vec<PathBuf>, DeployError> {
     let json = |source| DeployError::Json { path: path.to_owned(), source };
-    let text = std::fs::read_to_string(path).map_err(|source| DeployError::Read { path: path.to_owned(), source })?;
+    let text = files::read_text_limited(path, contract::LARGEST_FILE);
+    let text = text.map_err(|source| DeployError::Read { path: path.to_owned(), source })?;
     let mut contract: serde_json::Value = serde_json::from_str(&text).map_err(json)?;
     contract["threshold"] = serde_json::to_value(thresholds).map_err(json)?;
     files::write(path, serde_json::to_string_pretty(&contract).map_err(json)? + "\n")?;
@@ -81,7 +82,7 @@ fn write_given(path: &Path, thresholds: &[Threshold]) -> Result<Vec<PathBuf>, De
 /// Puts the thresholds into the model file, whose other bytes stay, and into the copy of its contract beside it.
 /// Returns the files written.
 fn write(path: &Path, contract: &ModelContract) -> Result<Vec<PathBuf>, DeployError> {
-    let bytes = std::fs::read(path).map_err(|source| DeployError::Read { path: path.to_owned(), source })?;
+    let bytes = onnx::read_bytes(path, &onnx::Limits::default())?;
     let key = format!("{KEY_PREFIX}threshold");
     let metadata = contract.to_metadata();
     let value = metadata.iter().find(|(name, _)| *name == key).map_or("null", |(_, value)| value.as_str());

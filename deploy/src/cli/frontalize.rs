@@ -60,7 +60,8 @@ fn read(input: &[PathBuf], dim: usize) -> Result<Vec<f32>, DeployError> {
         let (embeddings, facts) = gallery::read(path)?;
         (embeddings.values, facts.rows, facts.dim)
     } else {
-        let bytes = std::fs::read(path).map_err(|source| DeployError::Read { path: path.clone(), source })?;
+        let bytes = files::read_limited(path, files::LARGEST_ARRAY);
+        let bytes = bytes.map_err(|source| DeployError::Read { path: path.clone(), source })?;
         Array::decode(&bytes).and_then(Array::into_matrix).map_err(|error| wrong(error.to_string()))?
     };
     if found != dim || rows == 0 {

@@ -168,9 +168,12 @@ fn read_if(
     Err(DeployError::Embeddings { path: folder.to_owned(), problem })
 }
 
+/// Largest [`FACTS`] in bytes.
+const LARGEST_FACTS: u64 = 1 << 20;
+
 fn read_facts(folder: &Path) -> Result<Vec<u8>, DeployError> {
     let path = folder.join(FACTS);
-    std::fs::read(&path).map_err(|source| DeployError::Read { path, source })
+    files::read_limited(&path, LARGEST_FACTS).map_err(|source| DeployError::Read { path, source })
 }
 
 fn parse_facts(folder: &Path, bytes: &[u8]) -> Result<Facts, DeployError> {
@@ -221,10 +224,10 @@ fn pending(folder: &Path, name: &str) -> PathBuf {
 fn read_file(folder: &Path, name: &str, sha256: Option<&String>) -> Result<Vec<u8>, DeployError> {
     let Some(sha256) = sha256 else {
         let path = folder.join(name);
-        return std::fs::read(&path).map_err(|source| DeployError::Read { path, source });
+        return files::read_limited(&path, files::LARGEST_ARRAY).map_err(|source| DeployError::Read { path, source });
     };
     for path in [pending(folder, name), folder.join(name)] {
-        match std::fs::read(&path) {
+        match files::read_limited(&path, files::LARGEST_ARRAY) {
             Ok(bytes) if hex::encode(Sha256::digest(&bytes)) == *sha256 => return Ok(bytes),
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => {}

@@ -286,7 +286,7 @@ impl Model {
         }
         if let Some(embedding) = &self.contract.embedding {
             let output = self.contract.output.iter().find(|output| output.name == embedding.output);
-            let sizes = output.map(|output| &output.shape[1..]).unwrap_or_default();
+            let sizes = output.and_then(|output| output.shape.get(1..)).unwrap_or_default();
             let per_row = sizes.iter().try_fold(1, |product, axis| match axis {
                 Axis::Size(size) => Some(product * size),
                 Axis::Symbol(_) => None,
@@ -366,7 +366,7 @@ fn read_contract(
         (Err(ContractError::Missing), None) => return Err(DeployError::NoContract { path: path.to_owned() }),
         (Err(ContractError::Missing), Some(given)) => {
             let unreadable = |source| DeployError::Read { path: given.clone(), source };
-            let text = std::fs::read_to_string(given).map_err(unreadable)?;
+            let text = files::read_text_limited(given, contract::LARGEST_FILE).map_err(unreadable)?;
             ModelContract::from_json(&text).map_err(malformed(given))?
         }
         (_, Some(given)) => return Err(DeployError::TwoContracts { path: path.to_owned(), given: given.clone() }),

@@ -15,6 +15,16 @@ pub const KEY_PREFIX: &str = "vitrine.";
 /// again.
 pub const VERSION: u32 = 2;
 
+/// Largest contract in bytes of JSON, in a file or in a model. One with golden vectors has some 30 kB.
+pub const LARGEST_FILE: u64 = 4 << 20;
+
+/// Most numbers that a batch of a model's inputs may have, all together: 1 GiB in single precision. Of a contract that
+/// fixes the size of a batch it is asked when the contract is read.
+pub const LARGEST_BATCH: usize = 1 << 28;
+
+/// Most numbers of the golden inputs, all together: 256 MiB. They are made whenever the model is opened.
+pub const LARGEST_GOLDEN: usize = 1 << 26;
+
 /// Everything a program needs to use a model as its training did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -291,9 +301,11 @@ pub struct Golden {
 
 impl Golden {
     /// Shape and values of an input: [`crate::fill::blocks`] for a picture, [`crate::fill::fill`] for numbers. None
-    /// where the blocks do not tile the picture, or an axis after the first has no fixed size.
+    /// where the blocks do not tile the picture, an axis after the first has no fixed size, or there would be more
+    /// than [`LARGEST_GOLDEN`] values.
     pub fn input(&self, spec: &InputSpec) -> Option<(Vec<usize>, Vec<f32>)> {
         let row = spec.row()?;
+        numbers(self.batch, spec).filter(|&numbers| numbers <= LARGEST_GOLDEN)?;
         let shape: Vec<usize> = std::iter::once(self.batch).chain(row).collect();
         let name = format!("{}.{}", self.seed, spec.name);
         let values = match (&spec.picture, shape.as_slice()) {
@@ -352,6 +364,12 @@ pub enum ContractError {
     /// No key of ours at all.
     #[error("the model carries no Vitrine contract (no metadata key starts with `{KEY_PREFIX}`)")]
     Missing,
+    /// It has more bytes of JSON than [`LARGEST_FILE`].
+    #[error("the contract has {found} bytes, {LARGEST_FILE} are allowed")]
+    TooLarge {
+        /// Its size.
+        found: u64,
+    },
     /// A key is absent that has no default.
     #[error("the contract lacks `{KEY_PREFIX}{key}`")]
     MissingKey {
@@ -413,8 +431,11 @@ impl ModelContract {
     /// See [`ContractError`].
     pub fn from_metadata<'a>(entries: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, ContractError> {
         let mut fields = serde_json::Map::new();
+        let mut bytes = 0;
         for (key, value) in entries {
             if let Some(key) = key.strip_prefix(KEY_PREFIX) {
+                bytes += key.len() + value.len();
+                small(bytes)?;
                 let value = serde_json::from_str(value)
                     .map_err(|source| ContractError::NotJson { place: format!("`{KEY_PREFIX}{key}`"), source })?;
                 fields.insert(key.to_owned(), value);
@@ -431,6 +452,7 @@ impl ModelContract {
     /// # Errors
     /// See [`ContractError`].
     pub fn from_json(text: &str) -> Result<Self, ContractError> {
+        small(text.len())?;
         let fields = serde_json::from_str(text)
             .map_err(|source| ContractError::NotJson { place: "the contract".into(), source })?;
         Self::from_fields(fields)
@@ -536,7 +558,16 @@ impl ModelContract {
                 return wrong(field("shape"), format!("{:?}", input.shape), "it must agree with colour and size");
             }
         }
+        let fixed = |input: &InputSpec| match input.shape.first() {
+            Some(Axis::Size(rows)) => numbers(*rows, input),
+            _ => numbers(1, input),
+        };
+        self.bounded("input", "batch of inputs", LARGEST_BATCH, fixed)?;
         for output in &self.output {
+            if output.shape.is_empty() {
+                let allowed = "a batch axis is needed, as in [\"batch\", 512]";
+                return wrong(format!("output[{}].shape", output.name), "[]".into(), allowed);
+            }
             if !["", "cosine"].contains(&output.metric.as_str()) {
                 let found = format!("`{}`", output.metric);
                 let allowed = "`cosine` is known, and nothing where rows are not compared";
@@ -568,7 +599,34 @@ impl ModelContract {
             let found = format!("batch {}, every {}, block {}", golden.batch, golden.every, golden.block);
             return wrong("golden".into(), found, "batch 1 to 64, every and block above 0 are allowed");
         }
+        if let Some(golden) = &self.golden {
+            self.bounded("golden.batch", "golden inputs", LARGEST_GOLDEN, |input| numbers(golden.batch, input))?;
+        }
         Ok(())
+    }
+
+    /// Refuses inputs that have more than `most` numbers together, before any of them is made.
+    fn bounded(
+        &self,
+        field: &str,
+        what: &str,
+        most: usize,
+        count: impl Fn(&InputSpec) -> Option<usize>,
+    ) -> Result<(), ContractError> {
+        let all = self.input.iter().try_fold(0usize, |sum, input| sum.checked_add(count(input)?));
+        if all.is_some_and(|all| all <= most) {
+            return Ok(());
+        }
+        let bytes = |numbers: usize| (numbers as u128) * size_of::<f32>() as u128;
+        let found = match all {
+            Some(all) => format!("{} bytes for the {what}", bytes(all)),
+            None => format!("more bytes for the {what} than can be counted"),
+        };
+        Err(ContractError::Inconsistent {
+            field: field.to_owned(),
+            found,
+            allowed: format!("{} are allowed", bytes(most)),
+        })
     }
 
     /// Hash of everything that changes an embedding, and of nothing else: the network, how pictures become its
@@ -590,6 +648,17 @@ impl ModelContract {
         let json = serde_json::to_vec(&parts).expect("a contract is plain data");
         Some(hex::encode(Sha256::digest(json))[..16].to_owned())
     }
+}
+
+/// Refuses what would become too much memory once it is parsed: a number of two characters is some 70 bytes.
+fn small(bytes: usize) -> Result<(), ContractError> {
+    let found = bytes as u64;
+    if found <= LARGEST_FILE { Ok(()) } else { Err(ContractError::TooLarge { found }) }
+}
+
+/// Numbers in `rows` rows of an input; none where a row has no fixed size or they cannot be counted.
+fn numbers(rows: usize, input: &InputSpec) -> Option<usize> {
+    input.row()?.into_iter().try_fold(rows, usize::checked_mul)
 }
 
 /// A value of the contract in few characters.
@@ -711,6 +780,53 @@ mod tests {
         }
         let error = ModelContract::from_metadata([("vitrine.family", "{")]).unwrap_err().to_string();
         assert!(error.contains("`vitrine.family` is not JSON"), "{error}");
+    }
+
+    #[test]
+    fn what_would_take_too_much_memory_is_refused_in_bytes() {
+        let refused = |change: &dyn Fn(&mut ModelContract)| {
+            let mut contract = contract();
+            change(&mut contract);
+            contract.check().unwrap_err().to_string()
+        };
+        let large = |contract: &mut ModelContract, edge: usize, batch: Axis| {
+            contract.input[0].shape = vec![batch, Axis::Size(3), Axis::Size(edge), Axis::Size(edge)];
+            contract.input[0].picture.as_mut().unwrap().size = [edge, edge];
+        };
+        let golden = |batch| Golden {
+            seed: "golden".into(),
+            batch,
+            block: 16,
+            tolerance: 1.0,
+            every: 1,
+            output: BTreeMap::new(),
+        };
+        let bomb = refused(&|contract| {
+            large(contract, 8192, Axis::Symbol("batch".into()));
+            contract.golden = Some(golden(64));
+        });
+        assert!(
+            bomb.contains("`golden.batch` is 51539607552 bytes") && bomb.contains("268435456 are allowed"),
+            "{bomb}"
+        );
+        let bomb = refused(&|contract| large(contract, 1024, Axis::Size(100)));
+        assert!(bomb.contains("`input` is 1258291200 bytes") && bomb.contains("1073741824 are allowed"), "{bomb}");
+        let bomb = refused(&|contract| large(contract, 8192, Axis::Size(usize::MAX)));
+        assert!(bomb.contains("more bytes for the batch of inputs than can be counted"), "{bomb}");
+        let long = "[".to_owned() + &"0,".repeat(LARGEST_FILE as usize / 2) + "0]";
+        assert!(matches!(ModelContract::from_json(&long), Err(ContractError::TooLarge { .. })));
+        let half = [("vitrine.a", &long[..long.len() / 2]), ("vitrine.b", &long[..long.len() / 2])];
+        let quoted = half.map(|(key, text)| (key, format!("\"{text}\"")));
+        let entries = quoted.iter().map(|(key, text)| (*key, text.as_str()));
+        assert!(matches!(ModelContract::from_metadata(entries), Err(ContractError::TooLarge { .. })));
+        let scalar = refused(&|contract| contract.output[0].shape.clear());
+        assert!(scalar.contains("`output[features].shape` is []"), "{scalar}");
+
+        let mut usual = contract();
+        usual.golden = Some(golden(2));
+        usual.check().unwrap();
+        large(&mut usual, 8192, Axis::Size(1));
+        assert!(golden(1).input(&usual.input[0]).is_none(), "asked without a check");
     }
 
     #[test]

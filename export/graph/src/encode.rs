@@ -287,7 +287,7 @@ fn attribute(name: &str, value: Attribute) -> AttributeProto {
             AttributeProto { r#type: AttributeType::Int as i32, i: Some(i64::from(data_type(dtype) as i32)), ..base }
         }
         Attribute::Tensor(value) => {
-            AttributeProto { r#type: AttributeType::Tensor as i32, t: Some(tensor(&value, "")), ..base }
+            AttributeProto { r#type: AttributeType::Tensor as i32, t: Some(Box::new(tensor(&value, ""))), ..base }
         }
     }
 }

@@ -6,11 +6,14 @@
 
 mod messages;
 mod metadata;
+mod size;
 mod untrusted;
 
 pub use messages::*;
 pub use metadata::{with_metadata, without_metadata};
-pub use untrusted::{Limits, ModelFileError, data_files, external_range, parse, parse_with_data, read, tensor_bytes};
+pub use untrusted::{
+    Limits, ModelFileError, data_files, external_range, parse, parse_with_data, read, read_bytes, tensor_bytes,
+};
 
 /// Field numbers are the schema's; a test of `export` checks files written with them against Python `onnx`.
 pub use prost::{DecodeError, Message};

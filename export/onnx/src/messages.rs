@@ -129,7 +129,7 @@ pub struct NodeProto {
     pub domain: String,
 }
 
-/// A named attribute of a node.
+/// A named attribute of a node. What few attributes have is boxed: an empty one is two bytes in a file.
 #[derive(Clone, PartialEq, Message)]
 pub struct AttributeProto {
     /// Name.
@@ -148,11 +148,11 @@ pub struct AttributeProto {
     #[prost(bytes = "vec", optional, tag = "4")]
     pub s: Option<Vec<u8>>,
     /// TENSOR.
-    #[prost(message, optional, tag = "5")]
-    pub t: Option<TensorProto>,
+    #[prost(message, optional, boxed, tag = "5")]
+    pub t: Option<Box<TensorProto>>,
     /// GRAPH.
-    #[prost(message, optional, tag = "6")]
-    pub g: Option<GraphProto>,
+    #[prost(message, optional, boxed, tag = "6")]
+    pub g: Option<Box<GraphProto>>,
     /// FLOATS.
     #[prost(float, repeated, packed = "false", tag = "7")]
     pub floats: Vec<f32>,
@@ -169,8 +169,8 @@ pub struct AttributeProto {
     #[prost(message, repeated, tag = "11")]
     pub graphs: Vec<GraphProto>,
     /// SPARSE_TENSOR.
-    #[prost(message, optional, tag = "22")]
-    pub sparse_tensor: Option<SparseTensorProto>,
+    #[prost(message, optional, boxed, tag = "22")]
+    pub sparse_tensor: Option<Box<SparseTensorProto>>,
     /// SPARSE_TENSORS.
     #[prost(message, repeated, tag = "23")]
     pub sparse_tensors: Vec<SparseTensorProto>,
@@ -211,6 +211,9 @@ pub struct TensorProto {
     /// INT32, INT16, INT8, UINT8, BOOL and FLOAT16 (as bits) values.
     #[prost(int32, repeated, tag = "5")]
     pub int32_data: Vec<i32>,
+    /// STRING values.
+    #[prost(bytes = "vec", repeated, tag = "6")]
+    pub string_data: Vec<Vec<u8>>,
     /// INT64 values.
     #[prost(int64, repeated, tag = "7")]
     pub int64_data: Vec<i64>,
@@ -223,6 +226,9 @@ pub struct TensorProto {
     /// DOUBLE values.
     #[prost(double, repeated, tag = "10")]
     pub double_data: Vec<f64>,
+    /// UINT64 and UINT32 values.
+    #[prost(uint64, repeated, tag = "11")]
+    pub uint64_data: Vec<u64>,
     /// Where the values lie outside the file: `location`, `offset`, `length`, `checksum`.
     #[prost(message, repeated, tag = "13")]
     pub external_data: Vec<StringStringEntryProto>,
@@ -235,11 +241,11 @@ pub struct TensorProto {
 #[derive(Clone, PartialEq, Message)]
 pub struct SparseTensorProto {
     /// Non-zero values.
-    #[prost(message, optional, tag = "1")]
-    pub values: Option<TensorProto>,
+    #[prost(message, optional, boxed, tag = "1")]
+    pub values: Option<Box<TensorProto>>,
     /// Their indices.
-    #[prost(message, optional, tag = "2")]
-    pub indices: Option<TensorProto>,
+    #[prost(message, optional, boxed, tag = "2")]
+    pub indices: Option<Box<TensorProto>>,
 }
 
 /// Where a tensor's values lie.

@@ -1,5 +1,5 @@
 //! Reads a model file nobody vouches for. ONNX Runtime follows external-data paths wherever they lead and allocates
-//! what a shape claims, so both are checked here first.
+//! what a shape claims, so both are checked here first; and what decoding the file takes is known before it is done.
 
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -7,7 +7,10 @@ use std::path::{Component, Path, PathBuf};
 
 use prost::Message;
 
-use crate::{AttributeProto, DataLocation, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto};
+use crate::size::decoded;
+use crate::{
+    AttributeProto, DataLocation, DataType, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto,
+};
 
 /// What a model file may ask for.
 #[derive(Debug, Clone)]
@@ -16,11 +19,16 @@ pub struct Limits {
     pub file_bytes: u64,
     /// Deepest nesting of subgraphs (`If`, `Loop`).
     pub graph_depth: usize,
+    /// Bytes in memory that a byte of the file may become when it is decoded. Nodes of usual models take five times
+    /// their size.
+    pub decoded_factor: u64,
+    /// Bytes in memory that every file may take, however small it is.
+    pub decoded_slack: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { file_bytes: 2 << 30, graph_depth: 16 }
+        Self { file_bytes: 2 << 30, graph_depth: 16, decoded_factor: 16, decoded_slack: 64 << 20 }
     }
 }
 
@@ -56,6 +64,20 @@ pub enum ModelFileError {
         /// What the decoder said.
         source: prost::DecodeError,
     },
+    /// Small in the file, large in memory.
+    #[error(
+        "model `{}` would take more than {allowed} bytes of memory once it is decoded, which is what a file of {found} \
+         bytes may take",
+        path.display()
+    )]
+    Decoded {
+        /// The file.
+        path: PathBuf,
+        /// Its size in bytes.
+        found: u64,
+        /// Bytes of memory it may take: [`Limits::decoded_factor`] and [`Limits::decoded_slack`].
+        allowed: u64,
+    },
     /// Decodable, but without a graph, nodes or outputs: another protobuf file, or an empty one.
     #[error("`{}` holds no ONNX graph: {what}", path.display())]
     NoGraph {
@@ -65,7 +87,12 @@ pub enum ModelFileError {
         what: &'static str,
     },
     /// An external tensor points outside the model's folder.
-    #[error("model `{}`: tensor `{tensor}` wants external data at `{location}`; only a file in the model's own folder is allowed", path.display())]
+    #[error(
+        "model `{}`: tensor `{tensor}` wants external data at `{location}`; only a file in the model's own folder is \
+         allowed. In Python, `onnx.save(onnx.load(\"{0}\"), \"flat.onnx\", save_as_external_data=True)` writes the \
+         model with its data beside it",
+        path.display()
+    )]
     ExternalPath {
         /// The model file.
         path: PathBuf,
@@ -113,14 +140,26 @@ pub enum ModelFileError {
 /// # Errors
 /// See [`ModelFileError`].
 pub fn read(path: &Path, limits: &Limits) -> Result<(ModelProto, Vec<u8>), ModelFileError> {
-    let unreadable = |source| ModelFileError::Read { path: path.to_owned(), source };
-    let found = std::fs::metadata(path).map_err(unreadable)?.len();
-    if found > limits.file_bytes {
-        return Err(ModelFileError::TooLarge { path: path.to_owned(), found, allowed: limits.file_bytes });
-    }
-    let bytes = std::fs::read(path).map_err(unreadable)?;
+    let bytes = read_bytes(path, limits)?;
     let model = parse(&bytes, path, limits)?;
     Ok((model, bytes))
+}
+
+/// The bytes of the model file at `path`, which are not looked at: a regular file of no more than
+/// [`Limits::file_bytes`].
+///
+/// # Errors
+/// [`ModelFileError::Read`] or [`ModelFileError::TooLarge`].
+pub fn read_bytes(path: &Path, limits: &Limits) -> Result<Vec<u8>, ModelFileError> {
+    files::read_limited(path, limits.file_bytes).map_err(|source| {
+        let refused = source.get_ref().and_then(|inner| inner.downcast_ref::<files::Refused>()).copied();
+        match refused {
+            Some(files::Refused::TooLarge { found, allowed }) => {
+                ModelFileError::TooLarge { path: path.to_owned(), found, allowed }
+            }
+            _ => ModelFileError::Read { path: path.to_owned(), source },
+        }
+    })
 }
 
 /// Checks model bytes that came from `path`; external data is looked for beside it.
@@ -237,7 +276,11 @@ impl<'a, E> Walk<'_, 'a, E> {
     }
 
     fn sparse(&mut self, tensors: impl IntoIterator<Item = &'a SparseTensorProto>) -> Result<(), Stop<E>> {
-        self.all(tensors.into_iter().flat_map(|sparse| sparse.values.iter().chain(&sparse.indices)))
+        self.all(
+            tensors
+                .into_iter()
+                .flat_map(|sparse| sparse.values.as_deref().into_iter().chain(sparse.indices.as_deref())),
+        )
     }
 
     fn nodes(&mut self, nodes: &'a [NodeProto], depth: usize) -> Result<(), Stop<E>> {
@@ -246,9 +289,10 @@ impl<'a, E> Walk<'_, 'a, E> {
 
     fn attributes(&mut self, attributes: &'a [AttributeProto], depth: usize) -> Result<(), Stop<E>> {
         for attribute in attributes {
-            self.all(attribute.t.iter().chain(&attribute.tensors))?;
-            self.sparse(attribute.sparse_tensor.iter().chain(&attribute.sparse_tensors))?;
-            attribute.g.iter().chain(&attribute.graphs).try_for_each(|graph| self.graph(graph, depth + 1))?;
+            self.all(attribute.t.as_deref().into_iter().chain(&attribute.tensors))?;
+            self.sparse(attribute.sparse_tensor.as_deref().into_iter().chain(&attribute.sparse_tensors))?;
+            let mut graphs = attribute.g.as_deref().into_iter().chain(&attribute.graphs);
+            graphs.try_for_each(|graph| self.graph(graph, depth + 1))?;
         }
         Ok(())
     }
@@ -258,11 +302,14 @@ fn entries<'a>(tensor: &'a TensorProto, key: &'a str) -> impl Iterator<Item = &'
     tensor.external_data.iter().filter(move |entry| entry.key == key).map(|entry| entry.value.as_str())
 }
 
-/// Size of a file in the folder of the model.
+/// Size of a file in the folder of the model, or of one that a link leads to in the same cache of a model hub.
 fn size_beside(path: &Path, name: &str) -> Result<u64, String> {
-    // A symbolic link would lead out of the folder after all.
-    let metadata = std::fs::symlink_metadata(path.with_file_name(name)).map_err(|error| error.to_string())?;
-    if metadata.is_file() { Ok(metadata.len()) } else { Err("not a regular file".into()) }
+    let beside = path.with_file_name(name);
+    let size = files::resolve_inside(&beside).and_then(|file| Ok(file.metadata()?.len()));
+    size.map_err(|error| match error.get_ref() {
+        None if error.kind() == std::io::ErrorKind::NotFound => "there is no such file beside the model".into(),
+        _ => error.to_string(),
+    })
 }
 
 struct Check<'a> {
@@ -274,6 +321,11 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn model(&self, bytes: &[u8]) -> Result<ModelProto, ModelFileError> {
+        let allowed =
+            (bytes.len() as u64).saturating_mul(self.limits.decoded_factor).saturating_add(self.limits.decoded_slack);
+        if decoded(bytes, allowed) > allowed {
+            return Err(ModelFileError::Decoded { path: self.path.to_owned(), found: bytes.len() as u64, allowed });
+        }
         let model = ModelProto::decode(bytes).map_err(|source| ModelFileError::Malformed {
             path: self.path.to_owned(),
             found: bytes.len() as u64,
@@ -312,12 +364,22 @@ impl Check<'_> {
             return self
                 .external(tensor, element_bytes(tensor.data_type).and_then(|width| elements.checked_mul(width)));
         }
-        let Some(width) = element_bytes(tensor.data_type) else { return Ok(()) };
+        let Some(width) = element_bytes(tensor.data_type) else {
+            return match tensor.string_data.len() as u64 {
+                found if tensor.data_type == DataType::String as i32 && found != elements => {
+                    Err(bad(format!("{found} texts")))
+                }
+                _ => Ok(()),
+            };
+        };
         let raw = tensor.raw_data.len() as u64;
         if raw > 0 && elements.checked_mul(width) != Some(raw) {
             return Err(bad(format!("{raw} bytes of data ({width} per element)")));
         }
-        Ok(())
+        match typed_elements(tensor) {
+            Some(found) if raw == 0 && found != elements => Err(bad(format!("{found} values"))),
+            _ => Ok(()),
+        }
     }
 
     /// Checks a tensor whose values, `needed` bytes where that is known, lie in another file.
@@ -377,6 +439,23 @@ fn element_bytes(data_type: i32) -> Option<u64> {
     })
 }
 
+/// Elements in the typed field that a tensor's type has; none for types that have none.
+fn typed_elements(tensor: &TensorProto) -> Option<u64> {
+    use crate::DataType::*;
+    let count = match DataType::try_from(tensor.data_type).ok()? {
+        Float => tensor.float_data.len(),
+        Complex64 => tensor.float_data.len() / 2,
+        Double => tensor.double_data.len(),
+        Complex128 => tensor.double_data.len() / 2,
+        Int64 => tensor.int64_data.len(),
+        Uint32 | Uint64 => tensor.uint64_data.len(),
+        Uint8 | Int8 | Uint16 | Int16 | Int32 | Bool | Float16 | Bfloat16 | Float8E4M3Fn | Float8E4M3Fnuz
+        | Float8E5M2 | Float8E5M2Fnuz => tensor.int32_data.len(),
+        Undefined | String | Uint4 | Int4 | Float4E2M1 => return None,
+    };
+    Some(count as u64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -425,20 +504,80 @@ mod tests {
         {
             std::os::unix::fs::symlink("/etc/hostname", folder.path().join("link.bin")).unwrap();
             let error = parse(&model(external("link.bin")), &path, &Limits::default()).unwrap_err();
-            assert!(error.to_string().contains("not a regular file"), "{error}");
+            assert!(error.to_string().contains("outside of its folder"), "{error}");
+            std::os::unix::fs::symlink("nowhere", folder.path().join("dangling.bin")).unwrap();
+            let error = parse(&model(external("dangling.bin")), &path, &Limits::default()).unwrap_err();
+            assert!(error.to_string().contains("a link to `nowhere`, where nothing is"), "{error}");
+        }
+        let error = parse(&model(external("none.bin")), &path, &Limits::default()).unwrap_err();
+        assert!(error.to_string().contains("no such file beside the model"), "{error}");
+        let error = parse(&model(external("sub/w.bin")), &path, &Limits::default()).unwrap_err().to_string();
+        assert!(error.contains("save_as_external_data=True"), "{error}");
+    }
+
+    /// Hugging Face's cache: names are links to files called by their hashes.
+    #[cfg(unix)]
+    #[test]
+    fn a_model_in_a_hub_cache_is_read() {
+        use std::os::unix::fs::symlink;
+        let root = tempfile::tempdir().unwrap();
+        let (blobs, snapshot) = (root.path().join("models--a--b/blobs"), root.path().join("models--a--b/snapshots/r"));
+        [&blobs, &snapshot].into_iter().for_each(|folder| std::fs::create_dir_all(folder).unwrap());
+        std::fs::write(blobs.join("0123"), model(external("model.onnx.data"))).unwrap();
+        std::fs::write(blobs.join("4567"), [1, 2, 3, 4, 5, 6, 7, 8]).unwrap();
+        symlink("../../blobs/0123", snapshot.join("model.onnx")).unwrap();
+        symlink("../../blobs/4567", snapshot.join("model.onnx.data")).unwrap();
+        let path = snapshot.join("model.onnx");
+        let (read, _) = read(&path, &Limits::default()).unwrap();
+        let mut bytes = vec![];
+        tensor_bytes(&path, &read.graph.unwrap().initializer[0], |piece| bytes.extend_from_slice(piece)).unwrap();
+        assert_eq!(bytes, [1, 2, 3, 4, 5, 6, 7, 8]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_regular_files_of_the_allowed_size_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.onnx");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let error = read(&path, &Limits::default()).unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(matches!(error, ModelFileError::Read { .. }) && cause.contains("a pipe"), "{cause}");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, [0; 11]).unwrap();
+        let error = read(&path, &Limits { file_bytes: 10, ..Limits::default() }).unwrap_err();
+        assert!(matches!(error, ModelFileError::TooLarge { found: 11, allowed: 10, .. }), "{error}");
+    }
+
+    /// Every way to have much of little: 10 MB of the smallest messages at every place.
+    #[test]
+    fn small_files_of_many_messages_are_refused_before_they_are_decoded() {
+        let wrapped = |tags: &[u8], content: Vec<u8>| {
+            tags.iter().rev().fold(content, |content, tag| {
+                let mut bytes = vec![*tag];
+                prost::encoding::encode_varint(content.len() as u64, &mut bytes);
+                [bytes, content].concat()
+            })
+        };
+        let places: [(&[u8], u8); 5] =
+            [(&[0x3a, 0x0a], 0x2a), (&[0x3a], 0x0a), (&[0x3a], 0x2a), (&[], 0x72), (&[0x3a, 0x0a, 0x2a], 0x5a)];
+        for (tags, tag) in places {
+            let bytes = wrapped(tags, [tag, 0].repeat(5 << 20));
+            let error = parse(&bytes, Path::new("model.onnx"), &Limits::default()).unwrap_err();
+            assert!(matches!(error, ModelFileError::Decoded { .. }), "{tags:?} {tag}: {error}");
         }
     }
 
     /// Where `tensor` may hide in a model.
     fn hidden(tensor: TensorProto) -> Vec<Vec<u8>> {
-        let sparse = SparseTensorProto { values: Some(tensor.clone()), indices: None };
+        let sparse = SparseTensorProto { values: Some(Box::new(tensor.clone())), indices: None };
         let attributes = [
-            AttributeProto { t: Some(tensor.clone()), ..Default::default() },
+            AttributeProto { t: Some(Box::new(tensor.clone())), ..Default::default() },
             AttributeProto { tensors: vec![tensor.clone()], ..Default::default() },
-            AttributeProto { sparse_tensor: Some(sparse.clone()), ..Default::default() },
+            AttributeProto { sparse_tensor: Some(Box::new(sparse.clone())), ..Default::default() },
             AttributeProto { sparse_tensors: vec![sparse.clone()], ..Default::default() },
             AttributeProto {
-                g: Some(GraphProto { initializer: vec![tensor.clone()], ..Default::default() }),
+                g: Some(Box::new(GraphProto { initializer: vec![tensor.clone()], ..Default::default() })),
                 ..Default::default()
             },
         ];
@@ -569,5 +708,48 @@ mod tests {
             let error = parse(&model(tensor), path, &Limits::default()).unwrap_err();
             assert!(matches!(error, ModelFileError::TensorShape { .. }), "{error}");
         }
+        let typed = |data_type: DataType, dims: Vec<i64>| {
+            let tensor = TensorProto {
+                name: "w".into(),
+                dims,
+                data_type: data_type as i32,
+                float_data: vec![0.5; 4],
+                int32_data: vec![1; 2],
+                uint64_data: vec![1; 3],
+                string_data: vec![vec![]; 5],
+                ..Default::default()
+            };
+            parse(&model(tensor), path, &Limits::default())
+        };
+        let fitting = [
+            (DataType::Float, 4),
+            (DataType::Complex64, 2),
+            (DataType::Float16, 2),
+            (DataType::Uint64, 3),
+            (DataType::String, 5),
+        ];
+        for (data_type, elements) in fitting {
+            typed(data_type, vec![elements]).unwrap();
+            for dims in [vec![elements + 1], vec![1 << 40], vec![0]] {
+                let error = typed(data_type, dims).unwrap_err();
+                assert!(matches!(error, ModelFileError::TensorShape { .. }), "{data_type:?}: {error}");
+            }
+        }
+    }
+
+    /// Foreign models keep numbers in fields that ours do not use: another value is another hash.
+    #[test]
+    fn typed_values_are_part_of_what_is_hashed() {
+        let bytes = |tensor: TensorProto| {
+            let read = ModelProto::decode(model(tensor).as_slice()).unwrap();
+            let mut bytes = vec![];
+            let tensor = &read.graph.as_ref().unwrap().initializer[0];
+            tensor_bytes(Path::new("model.onnx"), tensor, |piece| bytes.extend_from_slice(piece)).unwrap();
+            bytes
+        };
+        let number = |value| bytes(TensorProto { uint64_data: vec![value], ..Default::default() });
+        assert_ne!(number(1), number(2));
+        let text = |value: &str| bytes(TensorProto { string_data: vec![value.into()], ..Default::default() });
+        assert_ne!(text("a"), text("b"));
     }
 }

@@ -22,6 +22,9 @@ pub const VERSION: u32 = 2;
 /// Name of the file in the bundle.
 pub const FILE: &str = "certificate.json";
 
+/// Largest certificate in bytes. That of a network with two inputs and 20 runs has 200 kB.
+pub const LARGEST: u64 = 8 << 20;
+
 /// What is certified of a bundle.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Certificate {

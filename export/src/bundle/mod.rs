@@ -104,7 +104,7 @@ pub fn write(
 /// The thresholds of the bundle that is to be replaced, where they hold for the new one.
 fn calibrated(folder: &Path, contract: &ModelContract) -> (Option<Vec<Threshold>>, Thresholds) {
     let id = |contract: &ModelContract| contract.embedding.as_ref().map(|embedding| embedding.contract_id.clone());
-    let before = std::fs::read_to_string(folder.join("contract.json")).ok();
+    let before = files::read_text_limited(&folder.join("contract.json"), contract::LARGEST_FILE).ok();
     let before = before.and_then(|text| ModelContract::from_json(&text).ok());
     match before.as_ref().and_then(|before| Some((before, before.threshold.clone()?))) {
         _ if contract.threshold.is_some() => (None, Thresholds::None),

@@ -72,18 +72,21 @@ impl Bundle {
             let path = path.to_owned();
             move |source| ExportError::Read { path, source }
         };
-        let path = folder.join(certificate::FILE);
-        let text = std::fs::read_to_string(&path).map_err(unreadable(&path))?;
+        let path = inside(folder, certificate::FILE)?;
+        let text = files::read_text_limited(&path, certificate::LARGEST).map_err(unreadable(&path))?;
         let certificate = Certificate::from_json(&text, &path)?;
-        let path = folder.join("model.onnx");
         let limits = onnx::Limits::default();
-        let size = std::fs::metadata(&path).map_err(unreadable(&path))?.len();
-        if size > limits.file_bytes {
-            let model = Err(ModelFileError::TooLarge { path, found: size, allowed: limits.file_bytes });
-            return Ok(Self { folder: folder.to_owned(), certificate, bytes: vec![], model });
-        }
-        let bytes = std::fs::read(&path).map_err(unreadable(&path))?;
-        let model = onnx::parse(&bytes, &path, &limits);
+        // The link, where it is one: the weights are beside it, not beside what it leads to.
+        inside(folder, "model.onnx")?;
+        let path = folder.join("model.onnx");
+        let (bytes, model) = match onnx::read_bytes(&path, &limits) {
+            Ok(bytes) => {
+                let model = onnx::parse(&bytes, &path, &limits);
+                (bytes, model)
+            }
+            Err(ModelFileError::Read { path, source }) => return Err(ExportError::Read { path, source }),
+            Err(error) => (vec![], Err(error)),
+        };
         Ok(Self { folder: folder.to_owned(), certificate, bytes, model })
     }
 
@@ -191,15 +194,15 @@ impl Bundle {
         if !plain {
             return Err(std::io::Error::other("it is no file of this folder"));
         }
-        let (sha256, bytes) = files::sha256(&self.folder.join(name))?;
+        let (sha256, bytes) = files::sha256(&files::resolve_inside(&self.folder.join(name))?)?;
         Ok(DataFacts { file: name.into(), sha256, bytes })
     }
 
     fn contract_holds(&self, model: &ModelProto) -> Result<String, String> {
         let inside = self.contract()?;
-        let path = self.folder.join("contract.json");
-        let text =
-            std::fs::read_to_string(&path).map_err(|error| format!("`contract.json` cannot be read: {error}"))?;
+        let path = files::resolve_inside(&self.folder.join("contract.json"));
+        let text = path.and_then(|path| files::read_text_limited(&path, contract::LARGEST_FILE));
+        let text = text.map_err(|error| format!("`contract.json` cannot be read: {error}"))?;
         let copy = ModelContract::from_json(&text).map_err(|error| format!("`contract.json`: {}", sentence(&error)))?;
         if copy != inside {
             return Err("`contract.json` is not the contract inside the model".into());
@@ -349,6 +352,12 @@ impl Bundle {
         };
         Check::new(NAME, attempt())
     }
+}
+
+/// A file of the bundle: a link must not lead to other files of whoever checks it.
+fn inside(folder: &Path, name: &str) -> Result<PathBuf, ExportError> {
+    let path = folder.join(name);
+    files::resolve_inside(&path).map_err(|source| ExportError::Read { path, source })
 }
 
 /// An error with its causes.

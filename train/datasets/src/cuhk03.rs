@@ -30,7 +30,8 @@ pub(super) fn fits(base: &Path, boxes: &str) -> bool {
 /// Training, query and gallery pictures.
 pub(super) fn open(base: &Path, boxes: &str, rules: &Rules) -> Result<Parts, DatasetError> {
     let (file, folder) = files(base, boxes);
-    let text = std::fs::read(&file).map_err(|source| DatasetError::Read { path: file.clone(), source })?;
+    let text = files::read_limited(&file, files::LARGEST_TABLE);
+    let text = text.map_err(|source| DatasetError::Read { path: file.clone(), source })?;
     let splits: Vec<Split> =
         serde_json::from_slice(&text).map_err(|source| DatasetError::Split { path: file.clone(), source })?;
     let empty = || DatasetError::Empty {

@@ -33,7 +33,8 @@ pub(super) fn open(base: &Path, rules: &Rules) -> Result<Parts, DatasetError> {
 
 /// One list. The camera is the third field of the file name, from 1: `0000_000_01_0303morning_0008_0.jpg` is camera 0.
 fn read(list: &Path, folder: &Path, rules: &Rules) -> Result<Vec<Sample>, DatasetError> {
-    let text = std::fs::read_to_string(list).map_err(|source| DatasetError::Read { path: list.to_owned(), source })?;
+    let text = files::read_text_limited(list, files::LARGEST_TABLE);
+    let text = text.map_err(|source| DatasetError::Read { path: list.to_owned(), source })?;
     let mut samples = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let wrong = || DatasetError::List {

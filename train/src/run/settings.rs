@@ -227,7 +227,7 @@ fn read(path: &Path) -> Result<Map<String, Value>, SettingsError> {
     if size > MAX_BYTES {
         return Err(wrong(format!("{size} bytes, {MAX_BYTES} allowed")));
     }
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    let text = files::read_text_limited(path, MAX_BYTES).map_err(unreadable)?;
     let value: Value = match path.extension().and_then(|extension| extension.to_str()) {
         Some("toml") => toml::from_str(&text).map_err(|error| wrong(error.to_string()))?,
         Some("yaml" | "yml") => {

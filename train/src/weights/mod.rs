@@ -3,14 +3,13 @@
 //! `.pth` files are read as data only. Every tensor of a file is used or named, every parameter filled or named.
 
 mod pickle;
+mod pytorch;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
-use burn::store::pytorch_reader::PytorchReader;
 use burn::store::{BurnToPyTorchAdapter, ModuleSnapshot, PyTorchToBurnAdapter, bridge};
 use burn::tensor::{DType, TensorData};
 use safetensors::tensor::TensorView;
@@ -52,6 +51,18 @@ pub enum WeightsError {
         /// The file.
         path: PathBuf,
         /// The class or function.
+        name: String,
+    },
+    /// The pickle holds a network's object, not its weights alone. Nothing was run.
+    #[error(
+        "`{}` holds a whole network (it names `{name}`); weights are read as data only. In PyTorch, \
+         `torch.save(model.state_dict(), \"weights.pth\")` saves the weights alone",
+        path.display()
+    )]
+    Network {
+        /// The file.
+        path: PathBuf,
+        /// The first class of it.
         name: String,
     },
     /// A TorchScript archive: a program with weights, not a state dictionary.
@@ -279,25 +290,21 @@ impl StateDict {
     /// See [`WeightsError`].
     pub fn read(path: &Path) -> Result<Self, WeightsError> {
         let unreadable = |source| WeightsError::Read { path: path.to_owned(), source };
-        let facts = std::fs::metadata(path).map_err(unreadable)?;
-        if !facts.is_file() {
-            // Opening a pipe would wait for ever.
-            return Err(unreadable(std::io::Error::other("it is not a regular file")));
-        }
-        let size = facts.len();
+        let file = files::open_regular(path).map_err(unreadable)?;
+        let size = file.metadata().map_err(unreadable)?.len();
         let format = |reason: String| WeightsError::Format { path: path.to_owned(), reason };
         if size > MAX_FILE {
             return Err(format(format!("{size} bytes, {MAX_FILE} allowed")));
         }
         let mut start = [0u8; 9];
-        let count = File::open(path).and_then(|file| file.take(9).read(&mut start)).map_err(unreadable)?;
+        let count = (&file).take(9).read(&mut start).map_err(unreadable)?;
         let head = &start[..count];
         // A safetensors file starts with the header's length and `{`; a zip with PK, a pickle with 0x80.
         let tensors = if head.get(8) == Some(&b'{') && !head.starts_with(b"PK") {
-            let bytes = std::fs::read(path).map_err(unreadable)?;
+            let bytes = files::read_limited(path, MAX_FILE).map_err(unreadable)?;
             from_safetensors(&bytes).map_err(format)?
         } else {
-            from_pytorch(path)?
+            pytorch::read(path)?
         };
         let unwrapped = unwrap(tensors);
         if unwrapped.tensors.is_empty() {
@@ -440,78 +447,10 @@ fn from_safetensors(bytes: &[u8]) -> Result<BTreeMap<String, TensorData>, String
     Ok(tensors)
 }
 
-fn from_pytorch(path: &Path) -> Result<BTreeMap<String, TensorData>, WeightsError> {
-    let format = |reason: String| WeightsError::Format { path: path.to_owned(), reason };
-    // Looked at before the tensors: a file that wants to run code is refused whatever else it holds.
-    check_pickles(path)?;
-    let reader = PytorchReader::new(path).map_err(|error| format(error.to_string()))?;
-    let mut tensors = BTreeMap::new();
-    for (key, tensor) in reader.into_tensors() {
-        let tensor = bridge::into_data(bridge::from_pytorch(tensor))
-            .map_err(|error| format(format!("tensor `{key}`: {error}")))?;
-        tensors.insert(key, canonical(tensor));
-    }
-    Ok(tensors)
-}
-
 fn canonical(data: TensorData) -> TensorData {
     match data.dtype() {
         DType::F32 | DType::I64 => data,
         DType::F64 | DType::F16 | DType::BF16 => data.convert::<f32>(),
         _ => data.convert::<i64>(),
     }
-}
-
-/// Pickles one after another in files older than PyTorch 1.6: magic number, version, machine, weights, storage keys.
-const PICKLES: usize = 5;
-
-/// Entries of the archives that PyTorch wrote before 0.1.10 that begin with a pickle.
-const TAR_PICKLES: [&str; 4] = ["sys_info", "storages", "tensors", "pickle"];
-
-/// Refuses a file whose pickles name what no state dictionary needs. One entry of an archive at a time is in memory,
-/// and only those that are loaded.
-fn check_pickles(path: &Path) -> Result<(), WeightsError> {
-    let unreadable = |source| WeightsError::Read { path: path.to_owned(), source };
-    let check = |entry: &mut dyn Read, count: usize, whole: bool| {
-        let mut bytes = Vec::new();
-        entry.take(pickle::MAX_PICKLE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-        if whole && bytes.len() as u64 > pickle::MAX_PICKLE {
-            let reason = format!("its pickle has more than the {} bytes that are allowed", pickle::MAX_PICKLE);
-            return Err(WeightsError::Format { path: path.to_owned(), reason });
-        }
-        match pickle::refused(&bytes, count) {
-            Some(name) => Err(WeightsError::Code { path: path.to_owned(), name }),
-            None => Ok(()),
-        }
-    };
-    let mut file = File::open(path).map_err(unreadable)?;
-    if let Ok(mut archive) = zip::ZipArchive::new(&file) {
-        if archive.file_names().any(|name| name.is_ok_and(|name| name.ends_with("/constants.pkl"))) {
-            return Err(WeightsError::TorchScript { path: path.to_owned() });
-        }
-        for index in 0..archive.len() {
-            // Damage is reported by the reader of the tensors.
-            let Ok(mut entry) = archive.by_index(index) else { continue };
-            if entry.name().is_ok_and(|name| name.ends_with("data.pkl")) {
-                check(&mut entry, 1, true)?;
-            }
-        }
-        return Ok(());
-    }
-    let mut archive = tar::Archive::new(&file);
-    let entries = archive.entries().into_iter().flatten().map_while(Result::ok);
-    let mut any = false;
-    for mut entry in entries {
-        let name = entry.path().map(|name| name.to_string_lossy().trim_start_matches("./").to_owned());
-        if name.is_ok_and(|name| TAR_PICKLES.contains(&name.as_str())) {
-            any = true;
-            check(&mut entry, 1, false)?;
-        }
-    }
-    if any {
-        return Ok(());
-    }
-    // The pickles are the start of the file, the tensors its rest.
-    file.rewind().map_err(unreadable)?;
-    check(&mut file, PICKLES, false)
 }

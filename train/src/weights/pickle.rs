@@ -13,6 +13,10 @@ pub(super) const MAX_PICKLE: u64 = 64 << 20;
 /// Most objects that a pickle may number for later use. A tensor needs about ten.
 const MAX_MEMO: usize = 1 << 20;
 
+/// Most operations of all pickles of a file. A tensor needs about 45, and each may become an object of some hundred
+/// bytes in the reader.
+const MAX_OPERATIONS: usize = 1 << 21;
+
 /// What state dictionaries and the settings beside them are made of. A name that ends in `*` stands for all that begin
 /// so, one that begins with `*` for all that end so.
 const ALLOWED: &[(&str, &[&str])] = &[
@@ -80,28 +84,60 @@ fn is_allowed(module: &str, name: &str) -> bool {
     })
 }
 
-/// The first class or function that the pickles at the start of `bytes` name and that no state dictionary needs: of up
-/// to `count` pickles, one after another. Operations that are damaged end the walk; the reader of weights reports them.
-///
-/// Memory is bounded by [`MAX_MEMO`], whatever `bytes` are.
-pub(super) fn refused(bytes: &[u8], count: usize) -> Option<String> {
-    let mut walk = Walk { rest: bytes, recent: [None, None], memo: HashMap::new() };
-    for _ in 0..count {
-        loop {
-            match walk.step() {
-                Some(Step::Name(module, name)) if !is_allowed(&module, &name) => {
-                    return Some(format!("{module}.{name}"));
-                }
-                Some(Step::Computed) => return Some("a name that the file computes".into()),
-                Some(Step::Stop) => break,
-                Some(_) => {}
-                None => return None,
-            }
-        }
-        // Numbers begin anew with each pickle.
-        walk.memo.clear();
+/// Why a pickle is not read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Problem {
+    /// It names what no state dictionary needs.
+    #[error("it names `{name}`")]
+    Named {
+        /// The class or function.
+        name: String,
+        /// Whether it holds a `torch.nn.Module`.
+        network: bool,
+    },
+    /// It ends before it should, or an operation is none.
+    #[error("its pickle ends too early, or is damaged")]
+    Damaged,
+    /// It has more bytes than [`MAX_PICKLE`].
+    #[error("its pickle has more than the {MAX_PICKLE} bytes that are allowed")]
+    TooLong,
+    /// It has more operations than [`MAX_OPERATIONS`], or numbers more objects than [`MAX_MEMO`].
+    #[error("its pickle has more than the {MAX_OPERATIONS} operations or {MAX_MEMO} numbered objects that are allowed")]
+    TooMany,
+}
+
+/// What was seen in one pickle.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    numbers: usize,
+    number: u64,
+    names: usize,
+    class: String,
+}
+
+impl Seen {
+    /// The number of a pickle that is one number.
+    pub(super) fn count(&self) -> Result<u64, Problem> {
+        if self.numbers == 1 { Ok(self.number) } else { Err(Problem::Damaged) }
     }
-    None
+
+    /// The class of a pickle that names one.
+    pub(super) fn class(self) -> Result<String, Problem> {
+        if self.names == 1 { Ok(self.class) } else { Err(Problem::Damaged) }
+    }
+}
+
+/// A walk over pickles one after another, and over what lies between them. Memory is bounded by [`MAX_MEMO`], whatever
+/// the bytes are.
+pub(super) struct Walk<'a> {
+    rest: &'a [u8],
+    /// Whether the bytes may go on where they end here.
+    cut: bool,
+    operations: usize,
+    /// The two strings pushed last, if nothing else was done since but to number them: what `STACK_GLOBAL` takes.
+    recent: [Option<&'a [u8]>; 2],
+    /// What was numbered: a string, or something else.
+    memo: HashMap<u64, Option<&'a [u8]>>,
 }
 
 /// What one operation does, as far as it matters here.
@@ -110,18 +146,71 @@ enum Step {
     Name(String, String),
     /// Names one by strings that were not pushed just before: no pickler writes that.
     Computed,
+    /// Pushes a number, where it is one that counts something.
+    Number(u64),
     /// Ends a pickle.
     Stop,
     /// Anything else.
     Other,
 }
 
-struct Walk<'a> {
-    rest: &'a [u8],
-    /// The two strings pushed last, if nothing else was done since but to number them: what `STACK_GLOBAL` takes.
-    recent: [Option<&'a [u8]>; 2],
-    /// What was numbered: a string, or something else.
-    memo: HashMap<u64, Option<&'a [u8]>>,
+impl<'a> Walk<'a> {
+    /// Starts at the first of `bytes`; where they are more than [`MAX_PICKLE`], they may be cut off.
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        let cut = bytes.len() as u64 > MAX_PICKLE;
+        Self { rest: bytes, cut, operations: 0, recent: [None, None], memo: HashMap::new() }
+    }
+
+    /// One pickle, to its end.
+    ///
+    /// # Errors
+    /// The first class or function that no state dictionary needs; or why the end was not reached.
+    pub(super) fn pickle(&mut self) -> Result<Seen, Problem> {
+        // Numbers begin anew with each pickle.
+        self.memo.clear();
+        self.recent = [None, None];
+        let (mut seen, mut refused, mut network) = (Seen::default(), None, false);
+        loop {
+            self.operations += 1;
+            if self.operations > MAX_OPERATIONS || self.memo.len() > MAX_MEMO {
+                return Err(Problem::TooMany);
+            }
+            let step = self.step();
+            // What every `torch.nn.Module` has.
+            network |= self.recent[1] == Some(b"_parameters");
+            match step {
+                Some(Step::Name(module, name)) => {
+                    seen.names += 1;
+                    network |= module.starts_with("torch.nn.modules");
+                    if !is_allowed(&module, &name) {
+                        refused = refused.or(Some(format!("{module}.{name}")));
+                    }
+                    seen.class = name;
+                }
+                Some(Step::Computed) => refused = refused.or(Some("a name that the file computes".into())),
+                Some(Step::Number(number)) => (seen.number, seen.numbers) = (number, seen.numbers + 1),
+                Some(Step::Other) => {}
+                end @ (Some(Step::Stop) | None) => {
+                    return match (refused, end) {
+                        (Some(name), _) => Err(Problem::Named { name, network }),
+                        (None, Some(_)) => Ok(seen),
+                        (None, None) if self.cut => Err(Problem::TooLong),
+                        (None, None) => Err(Problem::Damaged),
+                    };
+                }
+            }
+        }
+    }
+
+    /// Bytes between pickles.
+    pub(super) fn skip(&mut self, count: u64) -> Result<(), Problem> {
+        self.take(count).map(drop).ok_or(Problem::Damaged)
+    }
+
+    /// A number of eight bytes between pickles.
+    pub(super) fn fixed(&mut self) -> Result<u64, Problem> {
+        self.number(8).ok_or(Problem::Damaged)
+    }
 }
 
 impl<'a> Walk<'a> {
@@ -152,7 +241,7 @@ impl<'a> Walk<'a> {
 
     fn remember(&mut self, number: u64) -> Option<Step> {
         self.memo.insert(number, self.recent[1]);
-        (self.memo.len() <= MAX_MEMO).then_some(Step::Other)
+        Some(Step::Other)
     }
 
     fn recall(&mut self, number: u64) -> Option<Step> {
@@ -213,12 +302,20 @@ impl<'a> Walk<'a> {
                 let number = text(self.line()?).parse().ok()?;
                 self.recall(number)
             }
+            // Numbers.
+            b'K' => self.number(1).map(Step::Number),
+            b'M' => self.number(2).map(Step::Number),
+            b'J' => self.number(4).map(Step::Number),
+            b'I' | b'L' => {
+                let number = text(self.line()?);
+                Some(number.trim_end_matches('L').parse().map_or(Step::Other, Step::Number))
+            }
             // Fixed sizes.
-            b'K' | 0x80 | 0x82 => skip(self, 1),
-            b'M' | 0x83 => skip(self, 2),
-            b'J' | 0x84 => skip(self, 4),
+            0x80 | 0x82 => skip(self, 1),
+            0x83 => skip(self, 2),
+            0x84 => skip(self, 4),
             b'G' | 0x95 => skip(self, 8),
-            b'I' | b'L' | b'F' | b'P' => self.line().map(|_| Step::Other),
+            b'F' | b'P' => self.line().map(|_| Step::Other),
             // No argument.
             b'('
             | b'0'
@@ -257,6 +354,13 @@ fn text(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    /// What is named that should not be, in up to `count` pickles.
+    fn refused(bytes: &[u8], count: usize) -> Option<String> {
+        let mut walk = Walk::new(bytes);
+        let problem = (0..count).find_map(|_| walk.pickle().err())?;
+        Some(if let Problem::Named { name, .. } = problem { name } else { problem.to_string() })
+    }
+
     /// What Python's `pickle.dumps` writes for `{"a": x}`, x reducing to `os.system("id")`, in protocols 0, 2 and 4.
     #[test]
     fn calls_are_found_in_every_protocol() {
@@ -294,14 +398,32 @@ mod tests {
         let mut pickle = b"\x80\x02X\x00\x00\x10\x00".to_vec();
         pickle.resize(pickle.len() + (1 << 20), b'a');
         pickle.extend(b"q\x00");
-        pickle.extend(b"h\x00".repeat(1 << 22));
-        // 4 TiB when each recall was a copy.
+        pickle.extend(b"h\x00".repeat(1 << 20));
+        pickle.push(b'.');
+        // 1 TiB when each recall was a copy.
         assert_eq!(refused(&pickle, 1), None);
-        // More numbers than a state dictionary needs end the walk.
+        // More numbers than a state dictionary needs end the walk, and are an error.
         let mut numbered = b"\x80\x04".to_vec();
-        numbered.extend(b"N\x94".repeat(2 * MAX_MEMO));
-        numbered.extend(b"cos\nsystem\n.");
-        assert_eq!(refused(&numbered, 1), None);
+        numbered.extend((0..=MAX_MEMO as u32).flat_map(|number| [&b"r"[..], &number.to_le_bytes()].concat()));
+        numbered.push(b'.');
+        assert_eq!(Walk::new(&numbered).pickle().unwrap_err(), Problem::TooMany);
+        let mut long = vec![b'N'; MAX_OPERATIONS];
+        long.push(b'.');
+        assert_eq!(Walk::new(&long).pickle().unwrap_err(), Problem::TooMany);
+    }
+
+    /// A name behind damage, or behind what is read of a file, is not overlooked: the walk has to reach the end.
+    #[test]
+    fn a_walk_that_ends_early_is_an_error() {
+        for bytes in [&b""[..], b"N", b"N\xffcos\nsystem\n.", b"X\xff\x00\x00\x00a."] {
+            assert_eq!(Walk::new(bytes).pickle().unwrap_err(), Problem::Damaged, "{bytes:?}");
+        }
+        let mut walk = Walk::new(b"N.N");
+        walk.pickle().unwrap();
+        assert_eq!(walk.pickle().unwrap_err(), Problem::Damaged);
+        let mut long = b"B\xff\xff\xff\x7f".to_vec();
+        long.resize(MAX_PICKLE as usize + 1, 0);
+        assert_eq!(Walk::new(&long).pickle().unwrap_err(), Problem::TooLong);
     }
 
     #[test]

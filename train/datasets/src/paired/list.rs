@@ -243,7 +243,8 @@ pub(super) fn identities(count: usize) -> String {
 
 /// Rows of palm, vein, identity and, if there, session, in columns of these names; paths relative to `root`.
 fn from_manifest(root: &Path, path: &Path) -> Result<Vec<(String, Pair)>, DatasetError> {
-    let bytes = std::fs::read(path).map_err(|source| DatasetError::Read { path: path.to_owned(), source })?;
+    let bytes = files::read_limited(path, files::LARGEST_TABLE);
+    let bytes = bytes.map_err(|source| DatasetError::Read { path: path.to_owned(), source })?;
     let table = Table::read(&bytes).map_err(|source| DatasetError::Table { path: path.to_owned(), source })?;
     let malformed = |line: u64, found: &str, allowed: &'static str| DatasetError::List {
         path: path.to_owned(),

@@ -139,7 +139,7 @@ fn read(path: &Path) -> Result<Array, FacesError> {
     if bytes > MAX_FILE {
         return Err(FacesError::Size { path: path.to_owned(), bytes, allowed: MAX_FILE });
     }
-    let bytes = std::fs::read(path).map_err(unreadable)?;
+    let bytes = files::read_limited(path, MAX_FILE).map_err(unreadable)?;
     Array::decode(&bytes).map_err(|source| FacesError::Npy { path: path.to_owned(), source })
 }
 

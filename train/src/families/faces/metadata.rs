@@ -88,7 +88,7 @@ impl Metadata {
         if bytes > MAX_FILE {
             return Err(FacesError::Size { path, bytes, allowed: MAX_FILE });
         }
-        let bytes = std::fs::read(&path).map_err(unreadable)?;
+        let bytes = files::read_limited(&path, MAX_FILE).map_err(unreadable)?;
         // Told apart by the first character, so that the error of a malformed object names the field.
         let list = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
         let stored = if list {
