@@ -41,6 +41,21 @@ pub enum DeployError {
     /// The model file was refused before ONNX Runtime saw it.
     #[error(transparent)]
     ModelFile(#[from] onnx::ModelFileError),
+    /// The pictures that are in memory at a time would take too much of it.
+    #[error(
+        "{lanes} batches of {batch_size} pictures at a time would take {bytes} bytes, {allowed} are allowed; ask for \
+         fewer with --batch-size or --threads"
+    )]
+    BatchMemory {
+        /// Batches at a time.
+        lanes: usize,
+        /// Pictures in each.
+        batch_size: usize,
+        /// Bytes of the network's inputs.
+        bytes: u128,
+        /// Most that are allowed.
+        allowed: u128,
+    },
     /// Poses that are malformed or do not go with what they are for.
     #[error("poses `{}`: {problem}", path.display())]
     Poses {

@@ -40,8 +40,8 @@ pub(crate) struct RunArgs {
     /// error; auto says what it took.
     #[arg(long, default_value_t = Provider::Auto, value_name = "NAME")]
     pub(crate) provider: Provider,
-    /// Threads for decoding and the network together; 0 is one per core.
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    /// Threads for decoding and the network together, at most 256 or one per core; 0 is one per core.
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = terminal::threads_or_cores)]
     pub(crate) threads: usize,
     /// Contract of a foreign model that carries none, as JSON [default: the model's own].
     #[arg(long, value_name = "FILE.json")]
@@ -64,12 +64,17 @@ pub(crate) struct ModelArgs {
 /// How pictures are read.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PictureArgs {
-    /// Pictures in the network at a time; on the CPU the threads share them.
-    #[arg(long, visible_alias = "batch", default_value_t = default_batch_size(), value_name = "N")]
+    /// Pictures in the network at a time, 1 to 65536; on the CPU the threads share them.
+    #[arg(long, visible_alias = "batch", default_value_t = default_batch_size(), value_name = "N",
+        value_parser = batch_size)]
     pub(crate) batch_size: NonZeroUsize,
     /// Stop at the first picture that cannot be used, or whose format is not read [default: leave it out and say so].
     #[arg(long)]
     pub(crate) strict: bool,
+}
+
+fn batch_size(text: &str) -> Result<NonZeroUsize, String> {
+    terminal::whole(text, 1, 1 << 16).map(|size| NonZeroUsize::new(size).unwrap_or(NonZeroUsize::MIN))
 }
 
 fn default_batch_size() -> NonZeroUsize {

@@ -13,6 +13,7 @@ use crate::report::aligned;
 use crate::runtime::{Model, ModelFile, Options, Port};
 
 pub(crate) fn run(args: &InspectArgs) -> Result<ExitCode, DeployError> {
+    terminal::note_threads(args.run.threads);
     let options = Options {
         provider: args.run.provider,
         threads: args.run.threads,

@@ -34,6 +34,7 @@ pub(super) fn print_json(value: &impl serde::Serialize) -> Result<(), DeployErro
 
 /// Opens the model for `pictures` pictures and says on stderr what it runs on.
 pub(super) fn open(ModelArgs { model, run }: &ModelArgs, pictures: usize) -> Result<Model, DeployError> {
+    terminal::note_threads(run.threads);
     let lanes = embed::Options { threads: run.threads, ..embed::Options::default() }.lanes(pictures);
     let options = Options {
         provider: run.provider,

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 
 use contract::preprocess::{self, PictureError};
-use contract::{EmbeddingSpec, InputSpec, PictureSpec};
+use contract::{EmbeddingSpec, InputSpec, ModelContract, PictureSpec};
 
 use crate::DeployError;
 use crate::gallery::Embeddings;
@@ -99,6 +99,20 @@ pub fn collect_with(
     Ok(Collected { embeddings, skipped })
 }
 
+/// Refuses batches that would take more memory than a model may ask for, before any is made.
+fn bounded(contract: &ModelContract, lanes: usize, batch_size: usize) -> Result<(), DeployError> {
+    let row =
+        contract.input.iter().filter_map(InputSpec::row).flat_map(|row| row.into_iter().reduce(usize::saturating_mul));
+    let row = row.fold(0, usize::saturating_add);
+    let numbers = row.saturating_mul(batch_size).saturating_mul(lanes);
+    if numbers <= contract::LARGEST_BATCH {
+        return Ok(());
+    }
+    let bytes = |numbers: usize| numbers as u128 * size_of::<f32>() as u128;
+    let (bytes, allowed) = (bytes(numbers), bytes(contract::LARGEST_BATCH));
+    Err(DeployError::BatchMemory { lanes, batch_size, bytes, allowed })
+}
+
 /// Embeds pictures and hands each row to `sink`, in the order of the pictures. Pictures that cannot be used are left
 /// out and counted.
 ///
@@ -130,6 +144,7 @@ pub fn stream(
     // The lanes share the batch, so that memory does not grow with the cores; and few pictures are shared out evenly
     // instead of giving the first lane all of them.
     let batch_size = options.batch_size.div_ceil(model.lanes).clamp(1, pictures.len().div_ceil(lanes).max(1));
+    bounded(&model.contract, lanes, batch_size)?;
     let batches: Vec<&[Picture]> = pictures.chunks(batch_size).collect();
     let window = Window::new(2 * lanes);
     let mut skipped = Skipped::default();
@@ -367,6 +382,21 @@ mod tests {
             assert_eq!(waiting.join().unwrap(), None);
         });
         assert_eq!(Window::new(4).next(0), None);
+    }
+
+    #[test]
+    fn batches_that_would_fill_the_memory_are_refused_in_bytes() {
+        let text = r#"{"version":2,"family":"reid","architecture":"OSNet","input":[{"name":"image","shape":
+            ["batch",3,8192,8192],"picture":{"layout":"NCHW","colour":"rgb","range":[0,1],"mean":[0,0,0],"std":[1,1,1],
+            "size":[8192,8192],"filter":"bilinear","resize":"stretch"}}],"output":[{"name":"y","meaning":"",
+            "shape":["batch",8],"unit_length":false,"metric":"cosine"}],"precision":"fp32"}"#;
+        let contract = ModelContract::from_json(text).unwrap();
+        bounded(&contract, 1, 1).unwrap();
+        for (lanes, batch_size) in [(64, 1), (1, 64), (usize::MAX, usize::MAX)] {
+            let error = bounded(&contract, lanes, batch_size).unwrap_err().to_string();
+            assert!(error.contains("1073741824 are allowed") && error.contains("--batch-size"), "{error}");
+        }
+        assert!(bounded(&contract, 1, 64).unwrap_err().to_string().contains("51539607552 bytes"));
     }
 
     #[test]

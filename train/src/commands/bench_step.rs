@@ -11,7 +11,7 @@ use crate::run::flags::{BenchStepArgs, Format};
 /// `train bench-step`.
 pub fn bench_step(args: &BenchStepArgs) -> anyhow::Result<ExitCode> {
     // Before anything touches the pool: it is made once.
-    rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global()?;
+    rayon::ThreadPoolBuilder::new().num_threads(args.threads.get()).build_global()?;
     let plain = device::open(args.device)?;
     let facts = match args.model.as_str() {
         model @ ("SENet" | "ControlNet" | "palmvein") if args.datadir.is_some() => {

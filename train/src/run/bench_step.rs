@@ -83,7 +83,7 @@ pub(crate) fn timed<M: Module, B>(
         (args.warmup..losses.len()).map(|step| phases.iter().map(|phase| phase[step]).sum()).collect();
     Ok(json!({
         "batch": args.batch, "device": device::name(plain), "precision": amp::describe(args.use_amp, plain),
-        "ops": kernels::name(plain), "threads": args.threads, "seconds": seconds, "loader": timed(&loader),
+        "ops": kernels::name(plain), "threads": args.threads.get(), "seconds": seconds, "loader": timed(&loader),
         "forward": timed(&forward), "backward": timed(&backward), "optimizer": timed(&updates), "losses": losses,
         "processor": processor.split_off(processor.len().min(args.warmup)),
     }))

@@ -1,5 +1,6 @@
 //! Flags that all families share.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -82,9 +83,9 @@ pub struct EvalArgs {
     /// Pictures in a batch [default: 32].
     #[arg(long, value_name = "N")]
     pub batchtest: Option<usize>,
-    /// Threads that decode pictures [default: 2].
-    #[arg(long, value_name = "N")]
-    pub n_thread: Option<usize>,
+    /// Threads that decode pictures, at most 256 or one per core [default: 2].
+    #[arg(long, value_name = "N", value_parser = terminal::threads)]
+    pub n_thread: Option<NonZeroUsize>,
     /// An unreadable picture is an error; otherwise it is left out and counted.
     #[arg(long)]
     pub strict: bool,
@@ -167,7 +168,7 @@ impl EvalArgs {
 
     /// Threads that decode pictures.
     pub fn threads(&self) -> usize {
-        self.n_thread.unwrap_or(2)
+        self.n_thread.map_or(2, NonZeroUsize::get)
     }
 }
 
@@ -274,9 +275,9 @@ pub struct BenchStepArgs {
     /// Compute in bfloat16 where the device gains by it.
     #[arg(long)]
     pub use_amp: bool,
-    /// Threads.
-    #[arg(long, default_value_t = 2)]
-    pub threads: usize,
+    /// Threads, at most 256 or one per core.
+    #[arg(long, default_value = "2", value_name = "N", value_parser = terminal::threads)]
+    pub threads: NonZeroUsize,
     /// Form of the results on stdout.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,

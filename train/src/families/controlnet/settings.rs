@@ -197,6 +197,7 @@ impl ControlnetConfig {
             ("pose-dim", self.pose_dim, 1, 64),
             ("num-control-layers", self.num_control_layers, 0, 64),
             ("gradient-accumulation-steps", self.gradient_accumulation_steps, 1, 65_536),
+            ("num-workers", self.num_workers, 0, terminal::most_threads()),
         ])?;
         not_negative([
             ("weight-decay", self.weight_decay),

@@ -142,7 +142,7 @@ impl Common {
         counts([
             ("img-size", self.img_size, ConvNext::SMALLEST, 4_096),
             ("batchtest", self.batchtest, 1, 65_536),
-            ("n-thread", self.n_thread, 1, 1_024),
+            ("n-thread", self.n_thread, 1, terminal::most_threads()),
             ("cache-mb", self.cache_mb, 0, usize::MAX >> 20),
         ])?;
         let vit = self.vit().check();

@@ -76,7 +76,7 @@ fn loaded(args: &BenchStepArgs, datadir: &Path) -> anyhow::Result<impl Iterator<
         batchid: args.batch / per_identity,
         batchimage: per_identity,
         random_erasing: true,
-        n_thread: args.threads,
+        n_thread: args.threads.get(),
         cache_mb: 0,
         ..defaults
     };

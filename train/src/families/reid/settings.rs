@@ -274,7 +274,7 @@ impl ReidConfig {
             ("width", self.width, 16, 8_192),
             ("num-classes", self.num_classes, 1, ANY),
             ("parts", self.parts, 1, 64),
-            ("n-thread", self.n_thread, 1, 1_024),
+            ("n-thread", self.n_thread, 1, terminal::most_threads()),
             ("cache-mb", self.cache_mb, 0, ANY >> 20),
         ])?;
         for (flag, value) in [("h-ratio", self.h_ratio), ("w-ratio", self.w_ratio), ("gamma", self.gamma)] {

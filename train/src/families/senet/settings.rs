@@ -147,6 +147,7 @@ impl SenetConfig {
             ("num-layers", self.num_layers, 1, 64),
             ("gradient-accumulation-steps", self.gradient_accumulation_steps, 1, 65_536),
             ("frames-per-person", self.frames_per_person, 0, 65_536),
+            ("num-workers", self.num_workers, 0, terminal::most_threads()),
         ])?;
         if self.se_reduction == 0 || !self.image_dim.is_multiple_of(self.se_reduction) {
             let allowed = format!("divisors of --image-dim {}", self.image_dim);
