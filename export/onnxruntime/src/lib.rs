@@ -37,25 +37,61 @@ pub enum RuntimeError {
 
 /// The ONNX Runtime library: `ORT_DYLIB_PATH`; beside the executable; `.cache/onnxruntime/current` in the executable's
 /// folder or one above it; else the bare file name, for the system's own library path. The working folder counts
-/// nowhere: whoever can write to a folder could run code in every program that is started there (CWE-426).
+/// nowhere: whoever can write to a folder could run code in every program that is started there (CWE-426). For the same
+/// reason a folder that everybody may write to counts neither, nor what belongs to others than root and the owner of
+/// the executable, who decides what runs anyhow.
 ///
 /// # Errors
 /// If `ORT_DYLIB_PATH` names no file.
 pub fn locate() -> Result<PathBuf, RuntimeError> {
     let variable = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
     let executable = std::env::current_exe().ok();
-    let beside = executable.as_deref().and_then(Path::parent);
-    search(variable, beside)
+    search(variable, executable.as_deref())
 }
 
-fn search(variable: Option<PathBuf>, beside: Option<&Path>) -> Result<PathBuf, RuntimeError> {
+fn search(variable: Option<PathBuf>, executable: Option<&Path>) -> Result<PathBuf, RuntimeError> {
     if let Some(path) = variable {
         return if path.is_file() { Ok(path) } else { Err(RuntimeError::Variable { path }) };
     }
-    let installed = |folder: &Path| folder.join(".cache/onnxruntime/current").join(LIBRARY);
+    let beside = executable.and_then(Path::parent);
+    let installed = |folder: &Path| (folder.to_owned(), Path::new(".cache/onnxruntime/current").join(LIBRARY));
     let above = beside.into_iter().flat_map(Path::ancestors).map(installed);
-    let mut candidates = beside.map(|folder| folder.join(LIBRARY)).into_iter().chain(above);
-    Ok(candidates.find(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(LIBRARY)))
+    let own = beside.map(|folder| (folder.to_owned(), PathBuf::from(LIBRARY)));
+    let trusted = |(folder, inside): &(PathBuf, PathBuf)| {
+        folder.join(inside).is_file() && executable.is_some_and(|executable| is_trusted(folder, inside, executable))
+    };
+    let found = own.into_iter().chain(above).find(trusted).map(|(folder, inside)| folder.join(inside));
+    Ok(found.unwrap_or_else(|| PathBuf::from(LIBRARY)))
+}
+
+/// Whether nobody but root and the owner of `executable` could have put `inside` into `folder`: the folder, each step
+/// of the way, and what links lead to belong to one of them, and not everybody may write there.
+#[cfg(unix)]
+fn is_trusted(folder: &Path, inside: &Path, executable: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    const ROOT: u32 = 0;
+    const BY_ALL: u32 = 0o002;
+    let Ok(owner) = executable.metadata().map(|facts| facts.uid()) else { return false };
+    let safe = |path: &Path| {
+        // Of a link the link itself too: whoever owns it says where it leads.
+        let link = path.symlink_metadata().is_ok_and(|facts| [ROOT, owner].contains(&facts.uid()));
+        let target =
+            path.metadata().is_ok_and(|facts| [ROOT, owner].contains(&facts.uid()) && facts.mode() & BY_ALL == 0);
+        link && target
+    };
+    let steps = inside.components().scan(folder.to_owned(), |path, step| {
+        path.push(step);
+        Some(path.clone())
+    });
+    let file = folder.join(inside).canonicalize();
+    let behind = file.as_deref().into_iter().flat_map(|file| std::iter::once(file).chain(file.parent()));
+    safe(folder) && steps.into_iter().all(|path| safe(&path)) && file.is_ok() && behind.into_iter().all(safe)
+}
+
+/// Elsewhere the rights of folders are not looked at.
+#[cfg(not(unix))]
+fn is_trusted(_: &Path, _: &Path, _: &Path) -> bool {
+    true
 }
 
 /// The file behind the loaded library `path`, links resolved, where the system tells; a bare name was looked up by it.
@@ -114,8 +150,8 @@ mod tests {
             std::fs::write(&path, "").unwrap();
             path
         };
-        let beside = root.path().join("target/release");
-        let find = |variable| search(variable, Some(&beside));
+        let executable = touch("target/release/deploy");
+        let find = |variable| search(variable, Some(&executable));
         assert_eq!(find(None).unwrap(), Path::new(LIBRARY));
         let cached = touch(&format!(".cache/onnxruntime/current/{LIBRARY}"));
         assert_eq!(find(None).unwrap(), cached);
@@ -125,5 +161,43 @@ mod tests {
         assert_eq!(find(Some(named.clone())).unwrap(), named);
         let error = find(Some(root.path().join("missing.so"))).unwrap_err();
         assert!(error.to_string().contains("missing.so"), "{error}");
+    }
+
+    /// What others could have put there is not run: the next place is looked at.
+    #[cfg(unix)]
+    #[test]
+    fn folders_that_everybody_may_write_to_are_passed_over() {
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        let library = |folder: &str| at(folder).join(".cache/onnxruntime/current").join(LIBRARY);
+        for folder in ["shared", ""] {
+            std::fs::create_dir_all(library(folder).parent().unwrap()).unwrap();
+            std::fs::write(library(folder), "").unwrap();
+        }
+        std::fs::create_dir_all(at("shared/target")).unwrap();
+        std::fs::write(at("shared/target/deploy"), "").unwrap();
+        let find = || search(None, Some(&at("shared/target/deploy"))).unwrap();
+        assert_eq!(find(), library("shared"));
+        let opened = ["shared", "shared/.cache", "shared/.cache/onnxruntime", "shared/.cache/onnxruntime/current"];
+        let library_file = library("shared");
+        for path in opened.map(at).iter().chain([&library_file]) {
+            let mode = path.metadata().unwrap().permissions().mode();
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
+            assert_eq!(find(), library(""), "{}", path.display());
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        // A link of ours into a folder of everybody's.
+        std::fs::create_dir(at("open")).unwrap();
+        std::fs::rename(library("shared"), at("open/library")).unwrap();
+        std::os::unix::fs::symlink(at("open/library"), library("shared")).unwrap();
+        assert_eq!(find(), library("shared"));
+        std::fs::set_permissions(at("open"), std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(find(), library(""));
+        // Beside the executable too.
+        std::fs::write(at("shared/target").join(LIBRARY), "").unwrap();
+        assert_eq!(find(), at("shared/target").join(LIBRARY));
+        std::fs::set_permissions(at("shared/target"), std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(find(), library(""));
     }
 }
