@@ -95,6 +95,68 @@ fn external_data_outside_of_the_folder_is_refused() {
     }
 }
 
+/// Hugging Face's cache keeps files under their hashes, and links to them under their names.
+#[cfg(unix)]
+#[test]
+fn a_model_in_a_hub_cache_is_opened_and_embeds() {
+    use std::os::unix::fs::symlink;
+    let fixture = Fixture::new();
+    apart(&fixture, "plain", "model.onnx.data", model());
+    fixture.picture("one.png", "ada", 0.0);
+    fixture.run("embed @one.png -m @plain -o @expected").done();
+    let (blobs, snapshot) = (fixture.path("models--a--b/blobs"), fixture.path("models--a--b/snapshots/rev"));
+    [&blobs, &snapshot].into_iter().for_each(|folder| std::fs::create_dir_all(folder).unwrap());
+    for (name, blob) in [("model.onnx", "0123"), ("model.onnx.data", "4567")] {
+        std::fs::rename(fixture.path("plain").join(name), blobs.join(blob)).unwrap();
+        symlink(format!("../../blobs/{blob}"), snapshot.join(name)).unwrap();
+    }
+    assert!(fixture.run("inspect @models--a--b/snapshots/rev").done().contains("passed"));
+    fixture.run("embed @one.png -m @models--a--b/snapshots/rev/model.onnx -o @out").done();
+    let values = |folder: &str| std::fs::read(fixture.path(folder).join("embeddings.npy")).unwrap();
+    assert_eq!(values("out"), values("expected"));
+
+    let replace = |to: &str| {
+        std::fs::remove_file(snapshot.join("model.onnx.data")).unwrap();
+        symlink(to, snapshot.join("model.onnx.data")).unwrap();
+        fixture.run("inspect @models--a--b/snapshots/rev")
+    };
+    replace("../../blobs/none").error(&["`model.onnx.data`", "a link to `../../blobs/none`, where nothing is"]);
+    replace("../../../one.png").error(&["`model.onnx.data`", "outside of its folder", "a copy in place of the link"]);
+}
+
+/// Opening a pipe waits for its writer.
+#[cfg(unix)]
+#[test]
+fn what_is_no_regular_file_is_refused_at_once() {
+    let fixture = Fixture::new();
+    for name in ["model.pipe", "contract.pipe"] {
+        assert!(std::process::Command::new("mkfifo").arg(fixture.path(name)).status().unwrap().success());
+    }
+    std::os::unix::fs::symlink("/dev/zero", fixture.path("endless.onnx")).unwrap();
+    fixture.run("inspect @model.pipe").error(&["model.pipe", "a pipe"]);
+    fixture.run("inspect @endless.onnx").error(&["endless.onnx", "a device"]);
+    let mut bare = model();
+    bare.metadata_props.clear();
+    fixture.write_model("bare.onnx", &bare);
+    fixture.run("inspect @bare.onnx --contract @contract.pipe").error(&["contract.pipe", "a pipe"]);
+}
+
+#[test]
+fn threads_and_batches_beyond_their_range_are_refused() {
+    let fixture = Fixture::new();
+    let most = terminal::most_threads();
+    for threads in ["99999999", "4294967296", "18446744073709551616", "-1"] {
+        let answer = fixture.run(&format!("inspect @model.onnx --threads={threads}"));
+        answer.error(&["--threads", &format!("whole numbers from 0 to {most} are allowed")]);
+    }
+    fixture.picture("one.png", "ada", 0.0);
+    let answer = fixture.run("embed @one.png -m @model.onnx -o @out --batch-size 65537");
+    answer.error(&["--batch-size", "whole numbers from 1 to 65536 are allowed"]);
+    let many = fixture.run(&format!("inspect @model.onnx --threads {most}"));
+    assert!(many.stderr.contains(&format!("{most} threads on")), "{}", many.stderr);
+    many.done();
+}
+
 /// The model with the weights of its convolution in a file `name` beside it.
 fn apart(fixture: &Fixture, folder: &str, name: &str, mut model: onnx::ModelProto) -> Vec<u8> {
     let weight = &mut model.graph.as_mut().unwrap().initializer[0];

@@ -398,3 +398,77 @@ fn weights_beside_the_model_are_certified_and_replaced_together() {
     bundle::write_model(&folder.path().join("model.onnx"), blocks::export(true).encode(&[]).unwrap()).unwrap();
     assert!(data(folder.path()).is_empty());
 }
+
+/// Equal weights have equal names: the file of one model may be that of another.
+#[test]
+fn weights_that_another_model_names_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for name in ["model.onnx", "other.onnx"] {
+        bundle::write_model(&at(name), apart().encode(&[]).unwrap()).unwrap();
+    }
+    let data = || files(folder.path()).into_keys().find(|name| name.ends_with(".onnx.data"));
+    let shared = data().unwrap();
+    bundle::write_model(&at("model.onnx"), blocks::export(true).encode(&[]).unwrap()).unwrap();
+    assert_eq!(data(), Some(shared), "`other.onnx` needs it");
+    onnx::read(&at("other.onnx"), &onnx::Limits::default()).unwrap();
+    // Nobody knows what a model needs that cannot be read.
+    std::fs::write(at("third.onnx"), "not yet whole").unwrap();
+    bundle::write_model(&at("other.onnx"), blocks::export(true).encode(&[]).unwrap()).unwrap();
+    assert!(data().is_some());
+    std::fs::remove_file(at("third.onnx")).unwrap();
+    for model in [apart(), blocks::export(true)] {
+        bundle::write_model(&at("other.onnx"), model.encode(&[]).unwrap()).unwrap();
+    }
+    assert_eq!(data(), None, "the last model that named it is gone");
+}
+
+/// A bundle from elsewhere whose files are none: it must not be waited for, and not lead to other files.
+#[cfg(unix)]
+#[test]
+fn pipes_and_links_out_of_a_bundle_are_refused() {
+    use std::os::unix::fs::symlink;
+    let outside = tempfile::tempdir().unwrap();
+    write(outside.path(), &blocks::export(true));
+    for name in ["model.onnx", "certificate.json", "contract.json"] {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), &blocks::export(true));
+        let path = folder.path().join(name);
+        let said = || match Bundle::open(folder.path()) {
+            Ok(bundle) => format!("{:?}", bundle.check(&runtime())),
+            Err(error) => format!("{error}: {}", std::error::Error::source(&error).unwrap()),
+        };
+        std::fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        assert!(said().contains("a pipe (FIFO)"), "{name}: {}", said());
+        std::fs::remove_file(&path).unwrap();
+        symlink(outside.path().join(name), &path).unwrap();
+        assert!(said().contains("outside of its folder"), "{name}: {}", said());
+        std::fs::remove_file(&path).unwrap();
+        symlink("/dev/zero", &path).unwrap();
+        assert!(said().contains("a device"), "{name}: {}", said());
+    }
+}
+
+#[test]
+fn certificates_that_ask_for_too_much_are_refused_before_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &blocks::export(true));
+    let path = folder.path().join("certificate.json");
+    let certificate = Bundle::open(folder.path()).unwrap().certificate().clone();
+    let with = |shapes: &[&[usize]]| {
+        let mut certificate = certificate.clone();
+        let run = certificate.runs[0].clone();
+        certificate.runs = shapes.iter().map(|_| run.clone()).collect();
+        certificate.runs.iter_mut().zip(shapes).for_each(|(run, shape)| run.input[0].shape = shape.to_vec());
+        std::fs::write(&path, certificate.to_json()).unwrap();
+        failing(folder.path()).1
+    };
+    assert!(with(&[&[1, 3, 1 << 20, 1 << 10]]).contains("more than the 268435456 numbers"));
+    assert!(with(&[&[usize::MAX, usize::MAX]]).contains("more than the 268435456 numbers"));
+    assert!(with(&[&[1, 1 << 28][..]; 9]).contains("its runs take 2415919104 numbers, 2147483648 are allowed"));
+    std::fs::write(&path, " ".repeat(9 << 20)).unwrap();
+    let error = Bundle::open(folder.path()).unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains("8388608 are allowed"), "{cause}");
+}

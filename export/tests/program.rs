@@ -230,3 +230,22 @@ fn safetensors_without_record() -> Vec<u8> {
     let header = br#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
     [&(header.len() as u64).to_le_bytes()[..], header, &[0; 4]].concat()
 }
+
+/// ONNX Runtime's wheels leave a device id in the home folder as long as their telemetry is on. `ci/private` looks at
+/// sockets as well.
+#[test]
+fn nothing_is_left_in_an_empty_home() {
+    let folder = tempfile::tempdir().unwrap();
+    checkpoint(&folder.path().join("small.safetensors"), |_| {});
+    let home = folder.path().join("home");
+    std::fs::create_dir(&home).unwrap();
+    for arguments in [&["--onnx", "small.safetensors"][..], &["verify", "models-onnx/small"], &["--ops"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_export"));
+        // On, as far as the caller is concerned.
+        command.args(arguments).current_dir(folder.path()).env("HOME", &home).env("ORT_DISABLE_TELEMETRY", "0");
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let left: Vec<_> = std::fs::read_dir(&home).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(left.is_empty(), "{arguments:?}: {left:?}");
+    }
+}

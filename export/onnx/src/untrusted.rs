@@ -232,6 +232,16 @@ pub fn data_files(model: &ModelProto) -> Vec<String> {
     names
 }
 
+/// [`data_files`] of a model whose data need not be there.
+///
+/// # Errors
+/// If the bytes are no model that could be read.
+pub fn named_files(bytes: &[u8], limits: &Limits) -> Result<Vec<String>, ModelFileError> {
+    Check { path: Path::new("model.onnx"), limits, size: &|_| Ok(u64::MAX) }
+        .model(bytes)
+        .map(|model| data_files(&model))
+}
+
 /// Why [`tensors`] ended early.
 enum Stop<E> {
     /// Subgraphs are nested too deeply.
@@ -609,6 +619,7 @@ mod tests {
             assert!(matches!(error, ModelFileError::ExternalPath { .. }), "{error}");
         }
         for bytes in hidden(external("w.bin")) {
+            assert_eq!(named_files(&bytes, &Limits::default()).unwrap(), ["w.bin"]);
             assert_eq!(data_files(&ModelProto::decode(bytes.as_slice()).unwrap()), ["w.bin"]);
         }
     }

@@ -115,7 +115,7 @@ fn calibrated(folder: &Path, contract: &ModelContract) -> (Option<Vec<Threshold>
 }
 
 /// Writes a model file at `path`, after the data file that it may have beside it has been moved there, and removes
-/// those that the replaced model named. After a crash the old model or the new one is there, each with the weights it
+/// those that the replaced model named and no other model of the folder names. After a crash the old model or the new one is there, each with the weights it
 /// names.
 ///
 /// # Errors
@@ -129,11 +129,34 @@ pub fn write_model(path: &Path, model: Encoded) -> Result<(), WriteError> {
     }
     files::write(path, &model.model)?;
     let kept = model.data.as_ref().map(|data| data.name.as_str());
-    for name in before.iter().filter(|name| files::promised_sha256(name).is_some() && Some(name.as_str()) != kept) {
+    let mut old =
+        before.iter().filter(|name| files::promised_sha256(name).is_some() && Some(name.as_str()) != kept).peekable();
+    if old.peek().is_none() {
+        return Ok(());
+    }
+    // Equal weights have the same name, so that two models of a folder may share them.
+    let Some(others) = named_by_others(path) else { return Ok(()) };
+    for name in old.filter(|name| !others.contains(name)) {
         // What is left over is litter, not an error.
         let _ = std::fs::remove_file(path.with_file_name(name));
     }
     Ok(())
+}
+
+/// Data files that the other models beside `path` name; none where that cannot be told of one of them.
+fn named_by_others(path: &Path) -> Option<Vec<String>> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut names = vec![];
+    for entry in std::fs::read_dir(folder).ok()? {
+        let other = entry.ok()?.path();
+        let is_model = other.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
+        if is_model && other.file_name() != path.file_name() {
+            // Not checked whole: its data may be missing, and it names it all the same.
+            let bytes = onnx::read_bytes(&other, &onnx::Limits::default()).ok()?;
+            names.extend(onnx::named_files(&bytes, &onnx::Limits::default()).ok()?);
+        }
+    }
+    Some(names)
 }
 
 fn complete(model: &ExportedModel, mut contract: ModelContract) -> Result<ModelContract, ExportError> {

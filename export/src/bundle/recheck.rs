@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::certificate::{self, Certificate, DataFacts, ModelFacts};
 use crate::error::{Divergence, ExportError};
 use crate::model::ExportedModel;
-use crate::verify::{Scale, Tolerance, Worst, divergence, golden_tolerance, parity, runtime};
+use crate::verify::{Scale, Tolerance, Worst, bounded, divergence, golden_tolerance, parity, runtime};
 
 /// One question asked of a bundle.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -261,6 +261,8 @@ impl Bundle {
         if runs.is_empty() {
             return Err("the certificate records no run".into());
         }
+        bounded(runs.iter().map(|run| run.input.as_slice()))
+            .map_err(|problem| format!("the certificate: {problem}"))?;
         let opening = Opening { beside: self.beside(), ..Opening::plain(true) };
         let mut session = runtime.open(&self.bytes, opening).map_err(|error| sentence(&error))?;
         self.compare_runs(|inputs, names| runtime::run(&mut session, inputs, names).map_err(|error| sentence(&error)))

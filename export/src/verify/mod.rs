@@ -20,6 +20,7 @@ pub(crate) use closeness::{Scale, Worst};
 pub(crate) use golden::golden_tolerance;
 pub(crate) use parity::Comparison;
 pub use parity::{BatchParity, OutputParity, Parity, Run, Sampled};
+pub(crate) use samples::bounded;
 pub use samples::{Element, Seeded};
 
 impl ExportedModel {

@@ -47,8 +47,29 @@ pub struct Seeded {
     pub floats: Option<[f32; 2]>,
 }
 
-/// Most elements of an input that a certificate may ask for.
+/// Most elements of the inputs of a run that a certificate may ask for.
 const MOST_ELEMENTS: usize = 1 << 28;
+
+/// Most elements of the inputs of all runs, one after another.
+const MOST_IN_ALL: usize = 1 << 31;
+
+/// Refuses runs whose inputs would take more memory or time than any that we certify, before one is made.
+pub(crate) fn bounded<'a>(runs: impl IntoIterator<Item = &'a [Seeded]>) -> Result<(), String> {
+    let mut all = 0usize;
+    for inputs in runs {
+        let run = inputs.iter().try_fold(0usize, |sum, input| {
+            sum.checked_add(input.shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size))?)
+        });
+        let run = run.filter(|&run| run <= MOST_ELEMENTS);
+        let run =
+            run.ok_or_else(|| format!("a run of it takes more than the {MOST_ELEMENTS} numbers that are allowed"))?;
+        all = all.saturating_add(run);
+    }
+    if all <= MOST_IN_ALL {
+        return Ok(());
+    }
+    Err(format!("its runs take {all} numbers, {MOST_IN_ALL} are allowed"))
+}
 
 impl Seeded {
     /// The values.

@@ -6,7 +6,7 @@ use burn::tensor::TensorData;
 use train::families::reid::net::ReidNet;
 use train::weights::{Partial, StateDict};
 
-use crate::support::{Python, json, network, train, write_pth};
+use crate::support::{Python, command, json, network, train, write_pth};
 
 fn state(net: &ReidNet) -> Vec<(String, TensorData)> {
     StateDict::of(net).iter().map(|(key, data)| (key.to_owned(), data.clone())).collect()
@@ -200,8 +200,37 @@ fn programs_pipes_and_weights_that_are_not_finite_are_refused() {
     #[cfg(unix)]
     {
         assert!(std::process::Command::new("mkfifo").arg(folder.path().join("pipe.pth")).status().unwrap().success());
-        import("pipe.pth", &["pipe.pth", "not a regular file"]);
+        import("pipe.pth", &["pipe.pth", "a pipe (FIFO)", "a regular file is needed"]);
     }
+}
+
+/// `deploy` and `export`, which load ONNX Runtime, have the same test.
+#[test]
+fn nothing_is_left_in_an_empty_home() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("home");
+    std::fs::create_dir(&home).unwrap();
+    write_pth(&folder.path().join("weights.pth"), &Python::state(&StateDict::of(&network(9)), str::to_owned));
+    let line = ["import", "weights.pth", "--feats", "16", "-o", "out.safetensors"];
+    let mut import = command(folder.path(), &line);
+    let output = import.env("HOME", &home).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let left: Vec<_> = std::fs::read_dir(&home).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn threads_beyond_their_range_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let most = format!("from 1 to {} are allowed", terminal::most_threads());
+    for threads in ["0", "99999999", "18446744073709551616"] {
+        train(folder.path(), &["eval", "run", "--n-thread", threads]).refused(&["--n-thread", &most]);
+        train(folder.path(), &["bench-step", "--threads", threads]).refused(&["--threads", &most]);
+    }
+    let most = format!("1 to {}", terminal::most_threads());
+    train(folder.path(), &["reid", "--n-thread", "99999999"]).refused(&["n-thread", &most]);
+    let most = format!("0 to {}", terminal::most_threads());
+    train(folder.path(), &["controlnet", "--num-workers", "99999999"]).refused(&["num-workers", &most]);
 }
 
 /// A pickle of 1.5 MiB that recalls one string for ever, beside entries that nobody loads, took all memory.
