@@ -1,0 +1,179 @@
+use metrics::Rows;
+use serde::{Deserialize, Serialize};
+
+use crate::{GalleryError, NewTemplate, Template, TemplateId};
+
+/// What holds templates and finds the nearest. Every engine passes the same tests.
+pub trait Engine: Send + Sync {
+    /// Enrols one template for each row of `values`, `[templates, dim]` of unit length, and returns their ids. All are
+    /// durable when it returns; after an error, or a crash before it returns, either all are there or none.
+    ///
+    /// # Errors
+    /// Rows that are no embeddings of this gallery, names that cannot be stored, and what the disk refuses.
+    ///
+    /// # Panics
+    /// If there are not as many templates as rows.
+    fn enrol(&self, templates: &[NewTemplate], values: Rows<'_>) -> Result<Vec<TemplateId>, GalleryError>;
+
+    /// Removes templates and returns their number. When it returns no snapshot taken from now on finds them, now or
+    /// after a crash, and their stored values are overwritten.
+    ///
+    /// # Errors
+    /// If one of them is not there, nothing is removed. See [`GalleryError::NotErased`] for the one error after which
+    /// they are gone all the same.
+    fn remove(&self, what: &Selection) -> Result<u64, GalleryError>;
+
+    /// The gallery as it is now.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, GalleryError>;
+
+    /// What the gallery says about itself.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn info(&self) -> Result<Info, GalleryError>;
+}
+
+/// A gallery at one moment: what is enrolled later is not in it. What is removed later may be missing from it, since
+/// removal overwrites the values, but never turns up as something else.
+pub trait Snapshot: Send + Sync {
+    /// The templates nearest to each probe: best first, templates of equal similarity by their ids.
+    ///
+    /// # Shapes
+    /// - `probes`: `[probes, dim]`, of unit length
+    /// - returns: for each probe at most `ask.k` hits
+    ///
+    /// # Errors
+    /// Probes that are no embeddings of this gallery, and stored values that are damaged: there is no answer from a
+    /// part of a gallery.
+    fn search(&self, probes: Rows<'_>, ask: &Ask) -> Result<Vec<Vec<Hit>>, GalleryError>;
+
+    /// How many templates pass the filter.
+    ///
+    /// # Errors
+    /// If the gallery cannot be read.
+    fn count(&self, filter: &Filter) -> Result<u64, GalleryError>;
+
+    /// The templates that pass the filter, in order of their ids.
+    ///
+    /// # Errors
+    /// If the gallery cannot be read.
+    fn select(&self, filter: &Filter) -> Result<Vec<TemplateId>, GalleryError>;
+
+    /// Templates by their ids, in the order asked for.
+    ///
+    /// # Errors
+    /// If one is not there.
+    fn templates(&self, ids: &[TemplateId]) -> Result<Vec<Template>, GalleryError>;
+
+    /// Values by ids, `[ids, dim]`, for what looks further than one template: fusion, query expansion, re-ranking.
+    /// None where the engine keeps them to itself.
+    ///
+    /// # Errors
+    /// If one is not there, or is damaged.
+    fn vectors(&self, ids: &[TemplateId]) -> Result<Option<Vec<f32>>, GalleryError>;
+}
+
+/// What a search is to return.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Ask {
+    /// Hits for each probe.
+    pub k: usize,
+    /// Hits below this cosine similarity are left out.
+    pub min_similarity: Option<f32>,
+    /// Only templates that pass are searched: with a filter there are still `k` hits where `k` templates pass.
+    pub filter: Filter,
+}
+
+impl Ask {
+    /// The `k` nearest, whoever they are.
+    pub fn nearest(k: usize) -> Self {
+        Self { k, ..Self::default() }
+    }
+}
+
+/// Which templates are wanted: those that pass every part. The default passes all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Filter {
+    /// One of these subjects. Names that are not enrolled pass nobody.
+    pub subjects: Option<Vec<String>>,
+    /// One of these cameras.
+    pub cameras: Option<Vec<u32>>,
+    /// Taken at this time or later, in milliseconds since 1970.
+    pub from: Option<i64>,
+    /// Taken before this time.
+    pub until: Option<i64>,
+    /// Has all of these tags.
+    pub tags: Vec<String>,
+}
+
+impl Filter {
+    /// Whether the template passes.
+    pub fn passes(&self, template: &NewTemplate) -> bool {
+        let one_of_subjects = |names: &Vec<String>| template.subject.as_ref().is_some_and(|name| names.contains(name));
+        self.subjects.as_ref().is_none_or(one_of_subjects)
+            && self.cameras.as_ref().is_none_or(|cameras| template.camera.is_some_and(|own| cameras.contains(&own)))
+            && self.from.is_none_or(|from| template.taken.is_some_and(|taken| taken >= from))
+            && self.until.is_none_or(|until| template.taken.is_some_and(|taken| taken < until))
+            && self.tags.iter().all(|tag| template.tags.contains(tag))
+    }
+}
+
+/// A template that was found.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Hit {
+    /// Which.
+    pub id: TemplateId,
+    /// Cosine similarity to the probe, -1 to 1: the bits of [`metrics::dot`], whatever engine found it.
+    pub similarity: f32,
+}
+
+/// What is to be removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// These templates.
+    Templates(Vec<TemplateId>),
+    /// Every template of this subject.
+    Subject(String),
+}
+
+/// The model whose embeddings a gallery holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Model {
+    /// Contract id: embeddings of another are refused by whoever opens the gallery for a model.
+    pub contract_id: String,
+    /// Values per row.
+    pub dim: usize,
+    /// Network.
+    #[serde(default)]
+    pub architecture: String,
+    /// SHA-256 of the model's file.
+    #[serde(default)]
+    pub sha256: String,
+}
+
+/// What a gallery says about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Info {
+    /// Whose embeddings it holds.
+    pub model: Model,
+    /// Templates that are enrolled.
+    pub templates: u64,
+    /// Subjects with a template.
+    pub subjects: u64,
+    /// Rows of removed templates, overwritten, whose space is used until it is compacted.
+    pub removed: u64,
+    /// Bytes of its files; 0 where it has none.
+    pub bytes: u64,
+    /// Grows with every change.
+    pub generation: u64,
+}
+
+/// Order of hits: best first, equal ones by id. Similarities are finite.
+pub(crate) fn best_first(a: &Hit, b: &Hit) -> std::cmp::Ordering {
+    // `+ 0.0` makes one zero of two, which `total_cmp` tells apart.
+    (b.similarity + 0.0).total_cmp(&(a.similarity + 0.0)).then(a.id.cmp(&b.id))
+}

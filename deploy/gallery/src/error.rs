@@ -1,0 +1,156 @@
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+use files::lock::LockError;
+
+use crate::TemplateId;
+
+/// Why a gallery cannot do what it was asked for. Whatever it is, the gallery is as it was, unless the variant says
+/// otherwise.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GalleryError {
+    /// The system refused.
+    #[error("cannot {what} `{}`", path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// SQLite refused.
+    #[error("cannot {what} the catalogue `{}`", path.display())]
+    Catalogue {
+        /// What was tried.
+        what: &'static str,
+        /// Its file.
+        path: PathBuf,
+        /// SQLite's words.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// Another program is changing the gallery.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    /// There is no gallery.
+    #[error("`{}` is no gallery: {problem}", path.display())]
+    NoGallery {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What is missing.
+        problem: String,
+    },
+    /// A gallery is made where there is something already.
+    #[error("`{}` is not empty; a gallery is made in a new or an empty folder", path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// It was made by another version of this program.
+    #[error("`{}` has layout version {found}, this program reads {known}", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Version of the file.
+        found: u32,
+        /// Version that is read.
+        known: u32,
+    },
+    /// It was made on a machine that stores numbers the other way round.
+    #[error("`{}` is of a machine of the other byte order; export it there and import it here", path.display())]
+    ByteOrder {
+        /// The file.
+        path: PathBuf,
+    },
+    /// SQLite's log needs memory that processes share, which file systems over a network do not offer.
+    #[error("`{}` is on a network file system ({kind}), where a gallery is not safe; use a local disk", path.display())]
+    Network {
+        /// The folder.
+        path: PathBuf,
+        /// The file system.
+        kind: &'static str,
+    },
+    /// The gallery was opened for reading.
+    #[error("`{}` is open for reading only", path.display())]
+    ReadOnly {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Rows of another length than the gallery's.
+    #[error("rows of {found} values, the gallery has rows of {wanted}")]
+    Dimension {
+        /// Values in a row given.
+        found: usize,
+        /// Values in a row of the gallery.
+        wanted: usize,
+    },
+    /// A row that is no embedding.
+    #[error("row {row}: {problem}")]
+    Row {
+        /// Which of the rows given, from 0.
+        row: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Something said about a template cannot be stored.
+    #[error("{what} {value:?}: {problem}")]
+    Field {
+        /// Which field.
+        what: &'static str,
+        /// What was given.
+        value: String,
+        /// What is allowed.
+        problem: String,
+    },
+    /// More of something than a gallery can hold.
+    #[error("{found} {what}; a gallery holds at most {allowed}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many it would be.
+        found: u64,
+        /// How many can be.
+        allowed: u64,
+    },
+    /// There is no such template.
+    #[error("template {} is not in the gallery", id.0)]
+    NoTemplate {
+        /// Its id.
+        id: TemplateId,
+    },
+    /// There is no such subject.
+    #[error("{name:?} is not enrolled")]
+    NoSubject {
+        /// The name.
+        name: String,
+    },
+    /// Stored bytes are not what was written.
+    #[error("`{}` is damaged: {problem}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the row where it is one.
+        problem: String,
+    },
+    /// **The templates are removed**: no search finds them, now or after a crash. But their values could not be
+    /// overwritten yet; opening the gallery for writing tries again.
+    #[error("{templates} templates are removed, but their values could not be overwritten yet; repeat the command")]
+    NotErased {
+        /// How many.
+        templates: u64,
+        /// Why.
+        source: Box<GalleryError>,
+    },
+}
+
+impl GalleryError {
+    /// For `map_err`: `what` failed on `path`.
+    pub(crate) fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io { what, path: path.to_owned(), source }
+    }
+
+    pub(crate) fn damaged(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Damaged { path: path.to_owned(), problem: problem.into() }
+    }
+}

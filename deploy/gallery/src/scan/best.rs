@@ -1,0 +1,179 @@
+use std::cmp::Ordering;
+
+/// A row and about how similar it is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Candidate {
+    pub(super) similarity: f32,
+    pub(super) part: u32,
+    pub(super) row: u32,
+}
+
+impl Candidate {
+    pub(super) fn place(&self) -> (u32, u32) {
+        (self.part, self.row)
+    }
+
+    /// Best first, equal ones by their place. Similarities are finite.
+    pub(super) fn best_first(&self, other: &Self) -> Ordering {
+        // `+ 0.0` makes one zero of two, which `total_cmp` tells apart.
+        (other.similarity + 0.0).total_cmp(&(self.similarity + 0.0)).then(self.place().cmp(&other.place()))
+    }
+}
+
+/// The candidates for the `k` rows nearest to a probe. Similarities offered may be off by `error`; every row that may
+/// be one of the `k` nearest stays until the exact similarities decide.
+#[derive(Debug, Clone)]
+pub(super) struct Best {
+    k: usize,
+    error: f32,
+    /// Rows that seem less similar than this are none of the `k` nearest.
+    pub(super) floor: f32,
+    candidates: Vec<Candidate>,
+}
+
+/// Similarities that are compared with the floor at once.
+const CHUNK: usize = 32;
+
+impl Best {
+    pub(super) fn new(k: usize, error: f32, min_similarity: Option<f32>) -> Self {
+        let floor = min_similarity.map_or(f32::NEG_INFINITY, |min| below(min, error));
+        Self { k, error, floor, candidates: Vec::new() }
+    }
+
+    /// Candidates that are kept before they are looked through again.
+    fn limit(&self) -> usize {
+        self.k.saturating_mul(4).max(128)
+    }
+
+    /// Offers the rows of a tile with their similarities; `place` gives part and row. `exact` gives exact similarities,
+    /// for the case that too many rows are as good as the best: equal pictures, for example.
+    pub(super) fn offer<E>(
+        &mut self,
+        similarities: &[f32],
+        place: impl Fn(usize) -> (u32, u32),
+        exact: impl Fn((u32, u32)) -> Result<f32, E>,
+    ) -> Result<(), E> {
+        for (chunk, values) in similarities.chunks(CHUNK).enumerate() {
+            // Nearly every chunk has none: one comparison of all its values says so.
+            let floor = self.floor;
+            if !values.iter().fold(false, |any, value| any | (*value >= floor)) {
+                continue;
+            }
+            for (at, &similarity) in values.iter().enumerate().filter(|(_, value)| **value >= floor) {
+                let (part, row) = place(chunk * CHUNK + at);
+                self.candidates.push(Candidate { similarity, part, row });
+            }
+            if self.candidates.len() > self.limit() {
+                self.thin_out(&exact)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what was found in other rows.
+    pub(super) fn merge<E>(&mut self, other: Self, exact: impl Fn((u32, u32)) -> Result<f32, E>) -> Result<(), E> {
+        self.floor = self.floor.max(other.floor);
+        self.candidates.extend(other.candidates);
+        if self.candidates.len() > self.limit() { self.thin_out(&exact) } else { Ok(()) }
+    }
+
+    fn thin_out<E>(&mut self, exact: &impl Fn((u32, u32)) -> Result<f32, E>) -> Result<(), E> {
+        self.raise_floor();
+        // Rows that cannot be told apart: only the exact similarities thin them out.
+        if self.candidates.len() > self.limit() / 2 {
+            self.decide(exact)?;
+        }
+        Ok(())
+    }
+
+    /// Drops those that `k` others beat, whatever the errors are.
+    fn raise_floor(&mut self) {
+        if self.candidates.len() >= self.k && self.k > 0 {
+            let (_, last, _) = self.candidates.select_nth_unstable_by(self.k - 1, Candidate::best_first);
+            self.floor = self.floor.max(below(last.similarity, 2.0 * self.error));
+        }
+        let floor = self.floor;
+        self.candidates.retain(|candidate| candidate.similarity >= floor);
+    }
+
+    /// Keeps the `k` best by their exact similarities, in order.
+    fn decide<E>(&mut self, exact: &impl Fn((u32, u32)) -> Result<f32, E>) -> Result<(), E> {
+        let mut known = Vec::with_capacity(self.candidates.len());
+        for candidate in &self.candidates {
+            known.push(Candidate { similarity: exact(candidate.place())?, ..*candidate });
+        }
+        known.sort_unstable_by(Candidate::best_first);
+        known.truncate(self.k);
+        if let Some(last) = known.last().filter(|_| known.len() == self.k) {
+            self.floor = self.floor.max(below(last.similarity, self.error));
+        }
+        self.candidates = known;
+        Ok(())
+    }
+
+    /// The `k` nearest with their exact similarities, best first.
+    pub(super) fn finish<E>(
+        mut self,
+        min_similarity: Option<f32>,
+        exact: impl Fn((u32, u32)) -> Result<f32, E>,
+    ) -> Result<Vec<Candidate>, E> {
+        self.raise_floor();
+        self.decide(&exact)?;
+        self.candidates.retain(|candidate| min_similarity.is_none_or(|min| candidate.similarity >= min));
+        Ok(self.candidates)
+    }
+}
+
+/// `value - error`, and not a rounding more.
+fn below(value: f32, error: f32) -> f32 {
+    (value - error).next_down()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Never = std::convert::Infallible;
+
+    /// Exact similarities of rows, offered with errors of either sign.
+    fn run(exact: &[f32], error: f32, k: usize, min: Option<f32>) -> Vec<usize> {
+        let offered = |at: usize| exact[at] + error * (at as f32 * 1.7).sin();
+        let offered: Vec<f32> = (0..exact.len()).map(offered).collect();
+        let truth = |(_, row): (u32, u32)| Ok::<_, Never>(exact[row as usize]);
+        let mut halves = [Best::new(k, error, min), Best::new(k, error, min)];
+        let middle = exact.len() / 2;
+        // The later half first: the order in which threads finish must not matter.
+        halves[1].offer(&offered[middle..], |at| (0, (at + middle) as u32), truth).unwrap();
+        halves[0].offer(&offered[..middle], |at| (0, at as u32), truth).unwrap();
+        let [first, mut second] = halves;
+        second.merge(first, truth).unwrap();
+        let found = second.finish(min, truth).unwrap();
+        found.iter().map(|found| found.row as usize).collect()
+    }
+
+    #[test]
+    fn errors_of_the_scan_never_change_the_answer() {
+        for (rows, k, error, step) in [(10, 3, 0.1, 7), (1000, 10, 0.05, 13), (5000, 50, 0.2, 3), (700, 700, 0.3, 1)] {
+            // Few different values: many ties.
+            let exact: Vec<f32> = (0..rows).map(|row| ((row * step * 31) % 97) as f32 / 97.0).collect();
+            for min in [None, Some(0.5)] {
+                let mut want: Vec<usize> = (0..rows).filter(|row| min.is_none_or(|min| exact[*row] >= min)).collect();
+                want.sort_by(|a, b| exact[*b].total_cmp(&exact[*a]).then(a.cmp(b)));
+                want.truncate(k);
+                assert_eq!(run(&exact, error, k, min), want, "{rows} rows, k {k}, error {error}, min {min:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn equal_rows_take_no_memory() {
+        let mut best = Best::new(5, 1e-4, None);
+        for tile in 0..100 {
+            let place = |at: usize| (0, (tile * 1000 + at) as u32);
+            best.offer(&[0.5; 1000], place, |_| Ok::<_, Never>(0.5)).unwrap();
+            assert!(best.candidates.capacity() < 1000, "{}", best.candidates.capacity());
+        }
+        let found = best.finish(None, |_| Ok::<_, Never>(0.5)).unwrap();
+        assert_eq!(found.iter().map(|found| found.row).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+    }
+}

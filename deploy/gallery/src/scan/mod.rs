@@ -1,0 +1,198 @@
+//! Exact search: every probe against every row, by products that are fast and only about right, and the few rows that
+//! may be the nearest once more by [`metrics::dot`]. The answer has the bits of a plain scan.
+
+mod best;
+mod kernel;
+
+use std::ops::Range;
+
+use metrics::Rows;
+use rayon::prelude::*;
+
+use best::{Best, Candidate};
+
+/// Rows that are searched in one piece of memory.
+#[derive(Debug)]
+pub(crate) struct Part<'a> {
+    /// `[rows, dim]`.
+    pub(crate) values: Rows<'a>,
+    /// Those of them that are searched, in order.
+    pub(crate) runs: Vec<Range<usize>>,
+}
+
+/// What holds the rows.
+pub(crate) trait Source: Sync {
+    /// Why there is no answer.
+    type Error: Send;
+
+    /// Called before rows of a part are read for the first time in a search.
+    fn touch(&self, part: usize, rows: Range<usize>) -> Result<(), Self::Error>;
+
+    /// The similarity that counts.
+    fn similarity(&self, probe: &[f32], part: usize, row: usize) -> Result<f32, Self::Error>;
+}
+
+/// A row that was found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Found {
+    pub(crate) part: usize,
+    pub(crate) row: usize,
+    pub(crate) similarity: f32,
+}
+
+/// Rows of a tile. With [`PROBES`] it makes 1 MiB of products, which stay in the second cache.
+const TILE: usize = 1024;
+
+/// Probes that are compared with a tile at a time.
+const PROBES: usize = 256;
+
+/// Probes a thread has to have for itself to be worth it.
+const MANY: usize = 64;
+
+/// Pieces of rows that are compared together.
+struct Tile {
+    pieces: Vec<(u32, Range<usize>)>,
+    rows: usize,
+}
+
+/// Cuts the rows that are searched into tiles.
+fn tiles(parts: &[Part<'_>]) -> Vec<Tile> {
+    let mut tiles = Vec::new();
+    let mut open = Tile { pieces: Vec::new(), rows: 0 };
+    let close = |tile: &mut Tile, tiles: &mut Vec<Tile>| {
+        let empty = Tile { pieces: Vec::new(), rows: 0 };
+        tiles.extend(Some(std::mem::replace(tile, empty)).filter(|tile| tile.rows > 0));
+    };
+    for (part, rows) in parts.iter().enumerate() {
+        for run in &rows.runs {
+            // Long runs are used where they are; short ones are collected.
+            if run.len() >= TILE / 2 {
+                let whole = (run.start..run.end).step_by(TILE).map(|at| at..run.end.min(at + TILE));
+                tiles.extend(whole.map(|rows| Tile { rows: rows.len(), pieces: vec![(part as u32, rows)] }));
+                continue;
+            }
+            open.rows += run.len();
+            open.pieces.push((part as u32, run.clone()));
+            if open.rows >= TILE {
+                close(&mut open, &mut tiles);
+            }
+        }
+    }
+    close(&mut open, &mut tiles);
+    tiles
+}
+
+/// The `k` rows nearest to each probe: best first, equal ones by part and row.
+///
+/// # Shapes
+/// - `probes`: `[probes, dim]`, of unit length like the rows of `parts`
+/// - returns: for each probe at most `k` rows with a similarity of at least `min_similarity`
+pub(crate) fn nearest<S: Source>(
+    source: &S,
+    parts: &[Part<'_>],
+    probes: Rows<'_>,
+    k: usize,
+    min_similarity: Option<f32>,
+) -> Result<Vec<Vec<Found>>, S::Error> {
+    let tiles = tiles(parts);
+    let rows: usize = tiles.iter().map(|tile| tile.rows).sum();
+    let k = k.min(rows);
+    if k == 0 || probes.rows() == 0 {
+        return Ok(vec![Vec::new(); probes.rows()]);
+    }
+    // Probes are split first: their floors rise as they see more rows. Rows are split where the probes are too few.
+    let threads = rayon::current_num_threads();
+    let mut groups = probes.rows().div_ceil(PROBES);
+    let mut splits = 1;
+    if probes.rows() >= threads * MANY {
+        groups = groups.next_multiple_of(threads);
+    } else {
+        splits = (2 * threads).div_ceil(groups).min(tiles.len());
+    }
+    let group_size = probes.rows().div_ceil(groups);
+    let groups = probes.rows().div_ceil(group_size);
+    let split_size = tiles.len().div_ceil(splits);
+    let search = |group: usize, split: usize| {
+        let probes = probes.slice(group * group_size..probes.rows().min((group + 1) * group_size));
+        let tiles = &tiles[(split * split_size).min(tiles.len())..tiles.len().min((split + 1) * split_size)];
+        search_tiles(source, parts, probes, tiles, k, min_similarity)
+    };
+    let tasks: Vec<(usize, usize)> =
+        (0..groups).flat_map(|group| (0..splits).map(move |split| (group, split))).collect();
+    let found = tasks.into_par_iter().map(|(group, split)| search(group, split));
+    let mut found = found.collect::<Result<Vec<_>, _>>()?.into_iter();
+    let mut best = Vec::with_capacity(probes.rows());
+    for _ in 0..groups {
+        let mut own = found.next().expect("a task for each split");
+        for _ in 1..splits {
+            for (probe, (own, other)) in own.iter_mut().zip(found.next().expect("as many")).enumerate() {
+                let probe = probes.row(best.len() + probe);
+                own.merge(other, |place| exact(source, probe, place))?;
+            }
+        }
+        best.extend(own);
+    }
+    let finish = |(probe, best): (usize, Best)| {
+        let found = best.finish(min_similarity, |place| exact(source, probes.row(probe), place))?;
+        let found = found.iter().map(|&Candidate { part, row, similarity }| Found {
+            part: part as usize,
+            row: row as usize,
+            similarity,
+        });
+        Ok(found.collect())
+    };
+    best.into_par_iter().enumerate().map(finish).collect()
+}
+
+fn exact<S: Source>(source: &S, probe: &[f32], (part, row): (u32, u32)) -> Result<f32, S::Error> {
+    source.similarity(probe, part as usize, row as usize)
+}
+
+/// The candidates of a few probes among the rows of some tiles.
+fn search_tiles<S: Source>(
+    source: &S,
+    parts: &[Part<'_>],
+    probes: Rows<'_>,
+    tiles: &[Tile],
+    k: usize,
+    min_similarity: Option<f32>,
+) -> Result<Vec<Best>, S::Error> {
+    let dim = probes.cols();
+    let mut best = vec![Best::new(k, kernel::error(dim), min_similarity); probes.rows()];
+    let mut products = vec![0.0; probes.rows() * tiles.iter().map(|tile| tile.rows).max().unwrap_or(0)];
+    let mut gathered = Vec::new();
+    for tile in tiles {
+        let products = &mut products[..probes.rows() * tile.rows];
+        for (part, rows) in &tile.pieces {
+            source.touch(*part as usize, rows.clone())?;
+        }
+        let values = match &tile.pieces[..] {
+            [(part, rows)] => parts[*part as usize].values.slice(rows.clone()),
+            pieces => {
+                gathered.clear();
+                for (part, rows) in pieces {
+                    gathered.extend_from_slice(parts[*part as usize].values.slice(rows.clone()).data());
+                }
+                Rows::new(&gathered, tile.rows, dim).expect("as many rows")
+            }
+        };
+        kernel::products(probes, values, products);
+        for (at, (best, products)) in best.iter_mut().zip(products.chunks_exact(tile.rows)).enumerate() {
+            best.offer(products, |row| tile.place(row), |place| exact(source, probes.row(at), place))?;
+        }
+    }
+    Ok(best)
+}
+
+impl Tile {
+    /// Part and row of a row of the tile.
+    fn place(&self, mut at: usize) -> (u32, u32) {
+        for (part, rows) in &self.pieces {
+            if at < rows.len() {
+                return (*part, (rows.start + at) as u32);
+            }
+            at -= rows.len();
+        }
+        unreachable!("row {at} behind a tile of {} rows", self.rows)
+    }
+}

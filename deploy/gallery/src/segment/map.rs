@@ -1,0 +1,32 @@
+//! The one file of this crate with `unsafe`: files as memory.
+#![expect(unsafe_code, reason = "a mapped file is memory that others may change; each line says why that is sound")]
+
+use std::fs::File;
+use std::io;
+
+/// The first bytes of a file as memory.
+#[derive(Debug)]
+pub(crate) struct Map(memmap2::Mmap);
+
+impl Map {
+    /// Maps the first `length` bytes, which the file must have.
+    pub(crate) fn new(file: &File, length: usize) -> io::Result<Self> {
+        let found = file.metadata()?.len();
+        if found < length as u64 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{found} of {length} bytes are there")));
+        }
+        // SAFETY: a mapped file must not shrink and its bytes must not be relied on to stay as they are.
+        // - Nobody of ours shortens a file below the rows that the catalogue has committed, and only committed rows are
+        //   mapped: `Segment::cut` removes what lies behind them, compaction unlinks whole files, which stay mapped.
+        //   Somebody else who truncates the file ends this process with SIGBUS: it dies, it reads nothing wrong.
+        // - Removal overwrites committed rows with zeros while other processes have them mapped. Bytes read here become
+        //   float32 (every pattern is one) and the numbers of records, which are copied out, checked against their
+        //   CRC-32 and only then used. No length, index or pointer is taken from the mapping without that, so a value
+        //   that changes between two reads changes a number and never what memory is touched.
+        unsafe { memmap2::MmapOptions::new().len(length).map(file) }.map(Self)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}

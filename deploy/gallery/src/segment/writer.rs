@@ -1,0 +1,122 @@
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::format::HEADER;
+use super::{Disk, Header, Kind, Record, path_of};
+use crate::GalleryError;
+
+/// Writes the files of segments. What is written behind the rows that the catalogue knows does not exist for anybody.
+#[derive(Debug, Clone)]
+pub(crate) struct Writer {
+    disk: Arc<dyn Disk>,
+    folder: PathBuf,
+}
+
+const KINDS: [Kind; 2] = [Kind::Values, Kind::Rows];
+
+/// The files of a segment.
+pub(crate) fn paths_of(folder: &Path, segment: u64) -> [PathBuf; 2] {
+    KINDS.map(|kind| path_of(folder, segment, kind))
+}
+
+impl Writer {
+    pub(crate) fn new(disk: Arc<dyn Disk>, folder: PathBuf) -> Self {
+        Self { disk, folder }
+    }
+
+    /// Makes an empty segment.
+    pub(crate) fn create(&self, header: Header) -> Result<(), GalleryError> {
+        for kind in KINDS {
+            let path = path_of(&self.folder, header.segment, kind);
+            let file = self.disk.create(&path).map_err(GalleryError::io("create", &path))?;
+            self.disk.write(&file, 0, &header.encode(kind)).map_err(GalleryError::io("write", &path))?;
+            self.disk.sync(&file).map_err(GalleryError::io("sync", &path))?;
+        }
+        self.disk.sync_folder(&self.folder).map_err(GalleryError::io("sync", &self.folder))
+    }
+
+    /// Writes rows behind the first `at` rows.
+    pub(crate) fn append(
+        &self,
+        header: Header,
+        at: usize,
+        values: &[f32],
+        records: &[Record],
+    ) -> Result<(), GalleryError> {
+        let records: Vec<u8> = records.iter().flat_map(|record| record.encode(&header)).collect();
+        for (kind, bytes) in [(Kind::Values, bytemuck::cast_slice(values)), (Kind::Rows, &records)] {
+            self.overwrite(header, kind, |write| write(at, bytes))?;
+        }
+        Ok(())
+    }
+
+    /// Overwrites rows with zeros, and their records with what is left of them.
+    pub(crate) fn erase(&self, header: Header, rows: &[(usize, Record)]) -> Result<(), GalleryError> {
+        let zeros = vec![0; Kind::Values.stride(header.dim)];
+        self.overwrite(header, Kind::Values, |write| rows.iter().try_for_each(|(row, _)| write(*row, &zeros)))?;
+        self.overwrite(header, Kind::Rows, |write| {
+            rows.iter().try_for_each(|(row, record)| write(*row, &record.encode(&header)))
+        })
+    }
+
+    /// Lets `work` write whole rows of a file, then waits for the disk.
+    fn overwrite(
+        &self,
+        header: Header,
+        kind: Kind,
+        work: impl FnOnce(&dyn Fn(usize, &[u8]) -> Result<(), GalleryError>) -> Result<(), GalleryError>,
+    ) -> Result<(), GalleryError> {
+        let path = path_of(&self.folder, header.segment, kind);
+        let file = open(&path)?;
+        work(&|row, bytes| {
+            let offset = (HEADER + row * kind.stride(header.dim)) as u64;
+            self.disk.write(&file, offset, bytes).map_err(GalleryError::io("write", &path))
+        })?;
+        self.disk.sync(&file).map_err(GalleryError::io("sync", &path))
+    }
+
+    /// Removes what an interrupted enrolment wrote behind the first `rows` rows: overwrites it, then shortens the file.
+    pub(crate) fn cut(&self, header: Header, rows: usize) -> Result<(), GalleryError> {
+        for kind in KINDS {
+            let path = path_of(&self.folder, header.segment, kind);
+            let file = open(&path)?;
+            let keep = (HEADER + rows * kind.stride(header.dim)) as u64;
+            let length = file.metadata().map_err(GalleryError::io("read", &path))?.len();
+            let zeros = vec![0; 1 << 20];
+            let mut at = keep;
+            while at < length {
+                let some = zeros.len().min((length - at) as usize);
+                self.disk.write(&file, at, &zeros[..some]).map_err(GalleryError::io("write", &path))?;
+                at += some as u64;
+            }
+            if length > keep {
+                self.disk.sync(&file).map_err(GalleryError::io("sync", &path))?;
+                self.disk.cut(&file, keep).map_err(GalleryError::io("shorten", &path))?;
+                self.disk.sync(&file).map_err(GalleryError::io("sync", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes every file of the folder that is of none of `segments`, and returns how many there were.
+    pub(crate) fn sweep(&self, segments: &[u64]) -> Result<usize, GalleryError> {
+        let known: Vec<PathBuf> = segments.iter().flat_map(|number| paths_of(&self.folder, *number)).collect();
+        let mut swept = 0;
+        for entry in std::fs::read_dir(&self.folder).map_err(GalleryError::io("read", &self.folder))? {
+            let path = entry.map_err(GalleryError::io("read", &self.folder))?.path();
+            if !known.contains(&path) && path.is_file() {
+                self.disk.remove(&path).map_err(GalleryError::io("remove", &path))?;
+                swept += 1;
+            }
+        }
+        if swept > 0 {
+            self.disk.sync_folder(&self.folder).map_err(GalleryError::io("sync", &self.folder))?;
+        }
+        Ok(swept)
+    }
+}
+
+fn open(path: &Path) -> Result<File, GalleryError> {
+    OpenOptions::new().read(true).write(true).open(path).map_err(GalleryError::io("open", path))
+}

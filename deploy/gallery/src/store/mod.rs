@@ -1,0 +1,503 @@
+//! The embedded engine: a folder with a catalogue in SQLite and segments of rows.
+//!
+//! ```text
+//! gallery/.lock              who changes the gallery
+//!         gallery.db         what is enrolled (and gallery.db-wal, gallery.db-shm while it is open)
+//!         segments/N.values  rows of float32
+//!         segments/N.rows    id, subject, camera, time, tags and checksums of each row
+//! ```
+//!
+//! Enrolling writes rows behind those that the catalogue knows, waits for the disk and then commits them in the
+//! catalogue. Until that commit they do not exist; after it they are durable. Removing commits the removal first, which
+//! makes it true, and then overwrites the rows; a crash in between is made up for by the next who opens the gallery for
+//! writing. Files of rows are never shortened below committed rows and never replaced under their name, so that readers
+//! in any process keep what they have mapped.
+
+mod check;
+mod moment;
+mod traces;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use files::lock::{self, Lock};
+use metrics::Rows;
+
+pub use check::Problem;
+pub use traces::{Trace, traces};
+
+use crate::catalogue::{self, Catalogue, Change, Extent, Facts, Numbers};
+use crate::segment::{Disk, Header, Record, Segment, System, Writer, paths_of};
+use crate::template::check_rows;
+use crate::{Engine, GalleryError, Info, MAX_DIM, Model, NewTemplate, Selection, Snapshot, TemplateId};
+use moment::Moment;
+
+/// Folder of the segments.
+const SEGMENTS: &str = "segments";
+
+/// Bytes of values after which another segment is begun: what compaction copies at a time.
+const SEGMENT_BYTES: usize = 1 << 30;
+
+/// States that a reader meets before it gives up: each needs a compaction that finished meanwhile.
+const TRIES: usize = 100;
+
+/// A gallery in a folder. Any number of processes may read it while one of them changes it.
+#[derive(Debug)]
+pub struct Store {
+    folder: PathBuf,
+    facts: Facts,
+    writer: Option<Mutex<Exclusive>>,
+    mapped: Mutex<BTreeMap<u64, Arc<Segment>>>,
+}
+
+/// What only the one who changes the gallery has.
+#[derive(Debug)]
+struct Exclusive {
+    catalogue: Catalogue,
+    segments: Writer,
+    // Given back after the catalogue is closed.
+    _lock: Lock,
+}
+
+/// How a gallery is made.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    /// Bytes of values after which another segment is begun.
+    pub segment_bytes: usize,
+    /// Where it is written to.
+    pub disk: Arc<dyn Disk>,
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        Self { segment_bytes: SEGMENT_BYTES, disk: Arc::new(System) }
+    }
+}
+
+/// What compaction did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compacted {
+    /// Rows of removed templates that are no more.
+    pub rows: u64,
+    /// Segments that were written anew.
+    pub segments: usize,
+}
+
+impl Store {
+    /// Makes an empty gallery for embeddings of `model` in a new or an empty folder, and opens it for writing.
+    ///
+    /// # Errors
+    /// If the folder has anything in it, or cannot be written to.
+    pub fn create(folder: &Path, model: &Model) -> Result<Self, GalleryError> {
+        Self::create_with(folder, model, Layout::default())
+    }
+
+    /// Like [`Store::create`], with another layout.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn create_with(folder: &Path, model: &Model, layout: Layout) -> Result<Self, GalleryError> {
+        if !(1..=MAX_DIM).contains(&model.dim) {
+            let problem = format!("a row has 1 to {MAX_DIM} values");
+            return Err(GalleryError::Field { what: "dim", value: model.dim.to_string(), problem });
+        }
+        std::fs::create_dir_all(folder).map_err(GalleryError::io("create", folder))?;
+        local(folder)?;
+        let lock = Lock::take(folder)?;
+        let entries = std::fs::read_dir(folder).map_err(GalleryError::io("read", folder))?;
+        let names = entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()));
+        let names = names.collect::<Result<Vec<_>, _>>().map_err(GalleryError::io("read", folder))?;
+        // What a creation that was interrupted leaves does not count.
+        let own = |name: &String| [lock::FILE, SEGMENTS].contains(&&name[..]) || name.starts_with(catalogue::FILE);
+        if !names.iter().all(own) || Catalogue::exists(folder)? {
+            return Err(GalleryError::Occupied { path: folder.to_owned() });
+        }
+        let segments = folder.join(SEGMENTS);
+        private_folder(&segments).map_err(GalleryError::io("create", &segments))?;
+        let segment_rows = (layout.segment_bytes / (model.dim * size_of::<f32>())).max(1);
+        let catalogue = Catalogue::create(folder, model, segment_rows)?;
+        layout.disk.sync_folder(folder).map_err(GalleryError::io("sync", folder))?;
+        Self::exclusive(folder, catalogue, lock, layout.disk)
+    }
+
+    /// Opens a gallery for reading.
+    ///
+    /// # Errors
+    /// If there is none, or it is not one that this program reads.
+    pub fn open(folder: &Path) -> Result<Self, GalleryError> {
+        local(folder)?;
+        let catalogue = Catalogue::open(folder, false)?;
+        catalogue.hold()?;
+        let facts = catalogue.facts()?;
+        Ok(Self { folder: folder.to_owned(), facts, writer: None, mapped: Mutex::default() })
+    }
+
+    /// Opens a gallery for writing, and clears up after a writer that crashed. If another process has it open for
+    /// writing, `wait` waits until that one is done.
+    ///
+    /// # Errors
+    /// [`GalleryError::Locked`] without `wait`, which names that process; otherwise as [`Store::open`].
+    pub fn write(folder: &Path, wait: bool) -> Result<Self, GalleryError> {
+        Self::write_on(folder, wait, Arc::new(System))
+    }
+
+    /// Like [`Store::write`], on another disk.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_on(folder: &Path, wait: bool, disk: Arc<dyn Disk>) -> Result<Self, GalleryError> {
+        local(folder)?;
+        // Whether it is a gallery is seen before a lock is made in a folder of something else.
+        Catalogue::open(folder, false)?.hold()?;
+        let lock = if wait { Lock::wait(folder)? } else { Lock::take(folder)? };
+        let catalogue = Catalogue::open(folder, true)?;
+        Self::exclusive(folder, catalogue, lock, disk)
+    }
+
+    fn exclusive(folder: &Path, catalogue: Catalogue, lock: Lock, disk: Arc<dyn Disk>) -> Result<Self, GalleryError> {
+        let facts = catalogue.facts()?;
+        let segments = Writer::new(disk, folder.join(SEGMENTS));
+        let store = Self {
+            folder: folder.to_owned(),
+            facts,
+            writer: Some(Mutex::new(Exclusive { catalogue, segments, _lock: lock })),
+            mapped: Mutex::default(),
+        };
+        store.recover()?;
+        Ok(store)
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whose embeddings the gallery holds.
+    pub fn model(&self) -> &Model {
+        &self.facts.model
+    }
+
+    fn writer(&self) -> Result<MutexGuard<'_, Exclusive>, GalleryError> {
+        let writer = self.writer.as_ref().ok_or_else(|| GalleryError::ReadOnly { path: self.folder.clone() })?;
+        // What a panic left undone was not committed.
+        Ok(writer.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn header(&self, segment: u64) -> Header {
+        Header { gallery: self.facts.gallery, segment, dim: self.facts.model.dim }
+    }
+
+    /// Finishes what a crash interrupted: removes what was not committed, overwrites what was removed.
+    fn recover(&self) -> Result<(), GalleryError> {
+        let mut writer = self.writer()?;
+        let extents = writer.catalogue.segments()?;
+        // Before anything is written; see there.
+        drop(writer.catalogue.change()?);
+        let numbers: Vec<u64> = extents.iter().map(|extent| extent.segment).collect();
+        writer.segments.sweep(&numbers)?;
+        for extent in extents {
+            writer.segments.cut(self.header(extent.segment), extent.rows)?;
+        }
+        self.erase(&mut writer)
+    }
+
+    /// Overwrites the rows of templates that are removed and not erased yet.
+    fn erase(&self, writer: &mut Exclusive) -> Result<(), GalleryError> {
+        let removed = writer.catalogue.removed()?;
+        let pending: Vec<TemplateId> = removed.iter().filter(|(_, erased)| !erased).map(|(id, _)| *id).collect();
+        if pending.is_empty() {
+            return Ok(());
+        }
+        for (extent, ids) in self.in_extents(&writer.catalogue.segments()?, &pending)? {
+            let segment = self.map(extent)?;
+            let row = |id: &TemplateId| {
+                let record = Record::erased(&self.facts.gallery, *id, self.facts.model.dim);
+                let lost = || {
+                    let problem = format!("template {} is in none of its rows", id.0);
+                    GalleryError::damaged(&paths_of(&self.folder.join(SEGMENTS), extent.segment)[1], problem)
+                };
+                segment.find(*id).map(|row| (row, record)).ok_or_else(lost)
+            };
+            let rows = ids.iter().map(row).collect::<Result<Vec<_>, _>>()?;
+            writer.segments.erase(self.header(extent.segment), &rows)?;
+        }
+        let change = writer.catalogue.change()?;
+        change.set_erased(&pending)?;
+        change.commit()?;
+        // The log may still have the subject's name.
+        writer.catalogue.tidy()?;
+        Ok(())
+    }
+
+    /// The extents that hold `ids`, which are in order, each with its ids.
+    fn in_extents<'a>(
+        &self,
+        extents: &[Extent],
+        mut ids: &'a [TemplateId],
+    ) -> Result<Vec<(Extent, &'a [TemplateId])>, GalleryError> {
+        let mut found = Vec::new();
+        for (at, extent) in extents.iter().enumerate() {
+            let end = extents.get(at + 1).map_or(ids.len(), |next| ids.partition_point(|id| *id < next.first));
+            let own;
+            (own, ids) = ids.split_at(end);
+            if !own.is_empty() {
+                found.push((*extent, own));
+            }
+        }
+        match ids.first() {
+            None => Ok(found),
+            Some(id) => {
+                let problem = format!("no segment holds template {}", id.0);
+                Err(GalleryError::damaged(&self.folder.join(catalogue::FILE), problem))
+            }
+        }
+    }
+
+    /// A segment, mapped once in this process and once more when it has grown.
+    fn map(&self, extent: Extent) -> Result<Arc<Segment>, GalleryError> {
+        let known = self.mapped.lock().unwrap_or_else(PoisonError::into_inner).get(&extent.segment).cloned();
+        if let Some(known) = known.clone().filter(|known| known.rows() == extent.rows) {
+            return Ok(known);
+        }
+        let segment = Segment::open(&self.folder.join(SEGMENTS), self.header(extent.segment), extent.rows)?;
+        if let Some(older) = known.filter(|known| known.rows() < extent.rows) {
+            segment.trust(&older);
+        }
+        let segment = Arc::new(segment);
+        self.mapped.lock().unwrap_or_else(PoisonError::into_inner).insert(extent.segment, Arc::clone(&segment));
+        Ok(segment)
+    }
+
+    /// Writes segments with rows of removed templates anew, without them. Who reads the old ones keeps them.
+    ///
+    /// # Errors
+    /// If it cannot be written; then the gallery is as it was, though some of the segments may be done.
+    pub fn compact(&self) -> Result<Compacted, GalleryError> {
+        let mut writer = self.writer()?;
+        self.erase(&mut writer)?;
+        let removed: Vec<TemplateId> = writer.catalogue.removed()?.into_iter().map(|(id, _)| id).collect();
+        let mut done = Compacted { rows: removed.len() as u64, segments: 0 };
+        for (extent, dead) in self.in_extents(&writer.catalogue.segments()?, &removed)? {
+            self.compact_segment(&mut writer, extent, dead)?;
+            done.segments += 1;
+        }
+        writer.catalogue.tidy()?;
+        Ok(done)
+    }
+
+    /// Rows that are copied at a time.
+    const COPY: usize = 4096;
+
+    fn compact_segment(&self, writer: &mut Exclusive, extent: Extent, dead: &[TemplateId]) -> Result<(), GalleryError> {
+        let old = self.map(extent)?;
+        let Exclusive { catalogue, segments, .. } = writer;
+        let change = catalogue.change()?;
+        change.drop_segment(extent.segment)?;
+        if extent.rows > dead.len() {
+            let mut new = change.add_segment(extent.first)?;
+            let header = self.header(new.segment);
+            segments.create(header)?;
+            for start in (0..extent.rows).step_by(Self::COPY) {
+                let (mut values, mut records) = (Vec::new(), Vec::new());
+                for row in start..extent.rows.min(start + Self::COPY) {
+                    let (record, row) = old.checked_row(row).map_err(|bad| bad.error)?;
+                    if dead.binary_search(&record.id).is_err() {
+                        records.push(record);
+                        values.extend_from_slice(&row);
+                    }
+                }
+                segments.append(header, new.rows, &values, &records)?;
+                new.rows += records.len();
+            }
+            change.set_rows(new)?;
+        }
+        change.forget(dead)?;
+        change.commit()?;
+        self.mapped.lock().unwrap_or_else(PoisonError::into_inner).remove(&extent.segment);
+        let left: Vec<u64> = catalogue.segments()?.iter().map(|extent| extent.segment).collect();
+        segments.sweep(&left).map(drop)
+    }
+
+    fn append(
+        &self,
+        segments: &Writer,
+        change: &Change<'_>,
+        templates: &[NewTemplate],
+        numbers: &[Numbers],
+        values: Rows<'_>,
+    ) -> Result<(), GalleryError> {
+        let mut last = change.segments()?.pop();
+        let mut at = 0;
+        while at < numbers.len() {
+            let mut extent = match last.take().filter(|extent| extent.rows < self.facts.segment_rows) {
+                Some(extent) => extent,
+                None => {
+                    let extent = change.add_segment(numbers[at].id)?;
+                    segments.create(self.header(extent.segment))?;
+                    extent
+                }
+            };
+            let end = numbers.len().min(at + self.facts.segment_rows - extent.rows);
+            let some = values.slice(at..end);
+            let record = |(row, numbers): (usize, &Numbers)| Record {
+                id: numbers.id,
+                subject: numbers.subject.unwrap_or(0),
+                camera: numbers.camera.unwrap_or(Record::NO_CAMERA),
+                taken: numbers.taken.unwrap_or(Record::NO_TIME),
+                tags: numbers.tags,
+                erased: false,
+                values: Record::checksum(&self.facts.gallery, numbers.id, bytemuck::cast_slice(some.row(row))),
+                about: templates[at + row].checksum(&self.facts.gallery, numbers.id),
+            };
+            let records: Vec<Record> = numbers[at..end].iter().enumerate().map(record).collect();
+            segments.append(self.header(extent.segment), extent.rows, some.data(), &records)?;
+            extent.rows += records.len();
+            change.set_rows(extent)?;
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// The catalogue as it is now, with the segments it names.
+    fn moment(&self) -> Result<Moment, GalleryError> {
+        let mut tries = 0;
+        loop {
+            let catalogue = Catalogue::open(&self.folder, false)?;
+            catalogue.hold()?;
+            let extents = catalogue.segments()?;
+            self.mapped
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .retain(|segment, _| extents.iter().any(|extent| extent.segment == *segment));
+            let removed: Vec<TemplateId> = catalogue.removed()?.into_iter().map(|(id, _)| id).collect();
+            let dead = self.in_extents(&extents, &removed)?;
+            let open = |extent: &Extent| {
+                let dead = dead.iter().find(|(other, _)| other == extent).map_or(&[][..], |(_, ids)| ids);
+                Ok((self.map(*extent)?, dead))
+            };
+            match extents.iter().map(open).collect::<Result<Vec<_>, _>>() {
+                Ok(parts) => return Moment::new(self.folder.clone(), self.facts.clone(), catalogue, &parts),
+                Err(GalleryError::Io { source, .. })
+                    if source.kind() == std::io::ErrorKind::NotFound && tries < TRIES =>
+                {
+                    // Compacted since the catalogue was read; if not, the file is missing.
+                    let now = Catalogue::open(&self.folder, false)?.segments()?;
+                    if now == extents {
+                        let missing = extents.iter().find(|extent| !self.files_exist(extent));
+                        let segment = missing.map_or(0, |extent| extent.segment);
+                        let path = &paths_of(&self.folder.join(SEGMENTS), segment)[0];
+                        return Err(GalleryError::damaged(path, "a file of this segment is missing"));
+                    }
+                    tries += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn files_exist(&self, extent: &Extent) -> bool {
+        paths_of(&self.folder.join(SEGMENTS), extent.segment).iter().all(|path| path.is_file())
+    }
+}
+
+impl Engine for Store {
+    fn enrol(&self, templates: &[NewTemplate], values: Rows<'_>) -> Result<Vec<TemplateId>, GalleryError> {
+        assert_eq!(templates.len(), values.rows(), "one template for each row");
+        check_rows(values, self.facts.model.dim)?;
+        templates.iter().try_for_each(NewTemplate::check)?;
+        let mut writer = self.writer()?;
+        if templates.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Exclusive { catalogue, segments, .. } = &mut *writer;
+        let change = catalogue.change()?;
+        let templates: Vec<NewTemplate> = templates.iter().map(NewTemplate::tidied).collect();
+        let numbers = change.enrol(&templates)?;
+        self.append(segments, &change, &templates, &numbers, values)?;
+        change.commit()?;
+        Ok(numbers.iter().map(|numbers| numbers.id).collect())
+    }
+
+    fn remove(&self, what: &Selection) -> Result<u64, GalleryError> {
+        let mut writer = self.writer()?;
+        let change = writer.catalogue.change()?;
+        let templates = change.remove(what)?.len() as u64;
+        if templates == 0 {
+            return Ok(0);
+        }
+        change.commit()?;
+        match self.erase(&mut writer) {
+            Ok(()) => Ok(templates),
+            Err(source) => Err(GalleryError::NotErased { templates, source: Box::new(source) }),
+        }
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, GalleryError> {
+        Ok(Box::new(self.moment()?))
+    }
+
+    fn info(&self) -> Result<Info, GalleryError> {
+        let catalogue = Catalogue::open(&self.folder, false)?;
+        catalogue.hold()?;
+        let (templates, subjects, removed) = catalogue.counts()?;
+        let generation = catalogue.state()?.generation;
+        let bytes = files_of(&self.folder).map_err(GalleryError::io("read", &self.folder))?;
+        let bytes = bytes.iter().filter_map(|path| path.metadata().ok()).map(|facts| facts.len()).sum();
+        Ok(Info { model: self.facts.model.clone(), templates, subjects, removed, bytes, generation })
+    }
+}
+
+/// Every file below the folder.
+fn files_of(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() { folders.push(entry.path()) } else { files.push(entry.path()) }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn private_folder(path: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// Fails if the folder is on another machine's disk.
+fn local(folder: &Path) -> Result<(), GalleryError> {
+    #[cfg(target_os = "linux")]
+    if let Some(kind) = rustix::fs::statfs(folder).ok().and_then(|facts| network(facts.f_type as u64 & 0xFFFF_FFFF)) {
+        return Err(GalleryError::Network { path: folder.to_owned(), kind });
+    }
+    Ok(())
+}
+
+/// Network file systems by their numbers in Linux's magic.h.
+#[cfg(target_os = "linux")]
+fn network(magic: u64) -> Option<&'static str> {
+    match magic {
+        0x6969 => Some("NFS"),
+        0x517B | 0xFF53_4D42 | 0xFE53_4D42 => Some("SMB"),
+        0x00C3_6400 => Some("Ceph"),
+        0x5346_414F => Some("AFS"),
+        0x7461_636F => Some("OCFS2"),
+        0x0BD0_0BD0 => Some("Lustre"),
+        _ => None,
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disks_of_other_machines_are_known_by_number() {
+        assert_eq!((network(0x6969), network(0xFF53_4D42), network(0xEF53)), (Some("NFS"), Some("SMB"), None));
+    }
+}

@@ -1,0 +1,309 @@
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use metrics::Rows;
+use rayon::prelude::*;
+
+use crate::catalogue::{Catalogue, Facts};
+use crate::scan::{self, Source};
+use crate::segment::{BadRow, Record, Segment};
+use crate::template::check_rows;
+use crate::{Ask, Filter, GalleryError, Hit, Snapshot, Template, TemplateId};
+
+/// A store at one moment: a read transaction of the catalogue and the rows that it names.
+#[derive(Debug)]
+pub(super) struct Moment {
+    folder: PathBuf,
+    facts: Facts,
+    /// In its transaction.
+    catalogue: Mutex<Catalogue>,
+    parts: Vec<Part>,
+    /// Rows that were removed since, as (part, row).
+    gone: Mutex<BTreeSet<(usize, usize)>>,
+}
+
+#[derive(Debug)]
+struct Part {
+    segment: Arc<Segment>,
+    /// Rows of templates that were removed before, in order.
+    dead: Vec<usize>,
+}
+
+/// A filter in the numbers of the catalogue.
+struct Numbers {
+    subjects: Option<Vec<u32>>,
+    cameras: Option<Vec<u32>>,
+    from: Option<i64>,
+    until: Option<i64>,
+    tags: u64,
+}
+
+impl Numbers {
+    fn passes(&self, record: &Record) -> bool {
+        let one_of =
+            |list: &Option<Vec<u32>>, own: u32| list.as_ref().is_none_or(|list| list.binary_search(&own).is_ok());
+        let no_time = record.taken == Record::NO_TIME;
+        one_of(&self.subjects, record.subject)
+            && one_of(&self.cameras, record.camera)
+            && self.from.is_none_or(|from| !no_time && record.taken >= from)
+            && self.until.is_none_or(|until| !no_time && record.taken < until)
+            && record.tags & self.tags == self.tags
+    }
+}
+
+/// A row of a part that is not what was written.
+pub(super) struct Bad {
+    part: usize,
+    row: BadRow,
+}
+
+impl Moment {
+    pub(super) fn new(
+        folder: PathBuf,
+        facts: Facts,
+        catalogue: Catalogue,
+        parts: &[(Arc<Segment>, &[TemplateId])],
+    ) -> Result<Self, GalleryError> {
+        let part = |(segment, dead): &(Arc<Segment>, &[TemplateId])| {
+            let find = |id: &TemplateId| {
+                let lost =
+                    || GalleryError::damaged(&folder, format!("removed template {} is in none of its rows", id.0));
+                segment.find(*id).ok_or_else(lost)
+            };
+            let dead = dead.iter().map(find).collect::<Result<_, _>>()?;
+            Ok(Part { segment: Arc::clone(segment), dead })
+        };
+        let parts = parts.iter().map(part).collect::<Result<_, GalleryError>>()?;
+        Ok(Self { folder, facts, catalogue: Mutex::new(catalogue), parts, gone: Mutex::default() })
+    }
+
+    fn catalogue(&self) -> MutexGuard<'_, Catalogue> {
+        self.catalogue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn gone(&self) -> MutexGuard<'_, BTreeSet<(usize, usize)>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does `work` until no row turns out to have been removed meanwhile.
+    fn steady<T>(&self, mut work: impl FnMut() -> Result<T, Bad>) -> Result<T, GalleryError> {
+        loop {
+            match work() {
+                Ok(done) => return Ok(done),
+                Err(bad) => self.note(bad)?,
+            }
+        }
+    }
+
+    /// Leaves out a row that is not what was written, if that is because it was removed since; otherwise it is damaged.
+    fn note(&self, bad: Bad) -> Result<(), GalleryError> {
+        let Bad { part, row: BadRow { row, id, error } } = bad;
+        // A damaged record may have any id: it must be one of this place.
+        let own = self.parts[part].segment.find(id) == Some(row) && self.catalogue().has(id)?;
+        let removed = own && !Catalogue::open(&self.folder, false)?.has(id)?;
+        if removed && self.gone().insert((part, row)) { Ok(()) } else { Err(error) }
+    }
+
+    /// The rows that are searched, by part; none without a filter where all are.
+    fn runs(&self, filter: &Filter) -> Result<Vec<Vec<Range<usize>>>, GalleryError> {
+        let numbers = self.numbers(filter)?;
+        self.steady(|| {
+            let gone = self.gone().clone();
+            let runs = |(at, part): (usize, &Part)| {
+                let mut left_out = part.dead.clone();
+                left_out.extend(gone.range((at, 0)..(at + 1, 0)).map(|(_, row)| *row));
+                left_out.sort_unstable();
+                let whole = spaces(&left_out, part.segment.rows());
+                match &numbers {
+                    None => Ok(Vec::new()),
+                    Some(None) => Ok(whole),
+                    Some(Some(numbers)) => part.passing(&whole, numbers).map_err(|row| Bad { part: at, row }),
+                }
+            };
+            self.parts.iter().enumerate().map(runs).collect()
+        })
+    }
+
+    /// The filter in numbers: none if nobody can pass, none inside if everybody does.
+    fn numbers(&self, filter: &Filter) -> Result<Option<Option<Numbers>>, GalleryError> {
+        if *filter == Filter::default() {
+            return Ok(Some(None));
+        }
+        let catalogue = self.catalogue();
+        let sorted = |mut list: Vec<u32>| {
+            list.sort_unstable();
+            list
+        };
+        let subjects = filter.subjects.as_ref().map(|names| catalogue.subject_numbers(names)).transpose()?;
+        let known = catalogue.tags()?;
+        let mut tags = 0;
+        for tag in &filter.tags {
+            let Some((bit, _)) = known.iter().find(|(_, name)| name == tag) else { return Ok(None) };
+            tags |= 1 << bit;
+        }
+        // The number that stands for no camera is none.
+        let cameras = filter
+            .cameras
+            .clone()
+            .map(|cameras| sorted(cameras.into_iter().filter(|camera| *camera != Record::NO_CAMERA).collect()));
+        let (from, until) = (filter.from, filter.until);
+        Ok(Some(Some(Numbers { subjects: subjects.map(sorted), cameras, from, until, tags })))
+    }
+
+    /// Part and row of a template.
+    fn find(&self, id: TemplateId) -> Option<(usize, usize)> {
+        let found = |(at, part): (usize, &Part)| part.segment.find(id).map(|row| (at, row));
+        let (at, row) = self.parts.iter().enumerate().find_map(found)?;
+        self.parts[at].dead.binary_search(&row).is_err().then_some((at, row))
+    }
+
+    /// The values of a row. One that was removed since is a bad row, which [`Moment::note`] leaves out.
+    fn row(&self, part: usize, row: usize) -> Result<Vec<f32>, Bad> {
+        let (record, values) = self.parts[part].segment.checked_row(row).map_err(|row| Bad { part, row })?;
+        if record.erased {
+            let id = record.id;
+            let problem = format!("segment {}: template {} is overwritten", self.parts[part].segment.number(), id.0);
+            let error = GalleryError::damaged(&self.folder, problem);
+            return Err(Bad { part, row: BadRow { row, id, error } });
+        }
+        Ok(values)
+    }
+}
+
+/// What lies between the numbers of an ordered list below `end`.
+fn spaces(left_out: &[usize], end: usize) -> Vec<Range<usize>> {
+    let starts = std::iter::once(0).chain(left_out.iter().map(|at| at + 1));
+    let ends = left_out.iter().copied().chain([end]);
+    starts.zip(ends).filter(|(start, end)| start < end).map(|(start, end)| start..end).collect()
+}
+
+impl Part {
+    /// Rows that a thread filters at a time.
+    const CHUNK: usize = 1 << 14;
+
+    /// The rows of `runs` that pass, as runs.
+    fn passing(&self, runs: &[Range<usize>], numbers: &Numbers) -> Result<Vec<Range<usize>>, BadRow> {
+        let chunk =
+            |range: Range<usize>| range.clone().step_by(Self::CHUNK).map(move |at| at..range.end.min(at + Self::CHUNK));
+        let chunks: Vec<Range<usize>> = runs.iter().cloned().flat_map(chunk).collect();
+        let passing = chunks.into_par_iter().map(|chunk| {
+            let mut passing: Vec<Range<usize>> = Vec::new();
+            for row in chunk {
+                // One that is erased, but was not when this snapshot was taken, passes nothing.
+                let record = self.segment.record(row)?;
+                if record.erased || !numbers.passes(&record) {
+                    continue;
+                }
+                match passing.last_mut().filter(|last| last.end == row) {
+                    Some(last) => last.end += 1,
+                    None => passing.push(row..row + 1),
+                }
+            }
+            Ok(passing)
+        });
+        let mut all: Vec<Range<usize>> = Vec::new();
+        for run in passing.collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
+            match all.last_mut().filter(|last| last.end == run.start) {
+                Some(last) => last.end = run.end,
+                None => all.push(run),
+            }
+        }
+        Ok(all)
+    }
+}
+
+impl Source for Moment {
+    type Error = Bad;
+
+    fn touch(&self, part: usize, rows: Range<usize>) -> Result<(), Bad> {
+        self.parts[part].segment.check(rows).map_err(|row| Bad { part, row })
+    }
+
+    fn similarity(&self, probe: &[f32], part: usize, row: usize) -> Result<f32, Bad> {
+        Ok(metrics::dot(probe, &self.row(part, row)?))
+    }
+}
+
+impl Snapshot for Moment {
+    fn search(&self, probes: Rows<'_>, ask: &Ask) -> Result<Vec<Vec<Hit>>, GalleryError> {
+        check_rows(probes, self.facts.model.dim)?;
+        loop {
+            let runs = self.runs(&ask.filter)?;
+            // A row that others removed since has values of no meaning until its checksum says so.
+            let parts = self.parts.iter().zip(&runs);
+            let parts: Vec<scan::Part<'_>> =
+                parts.map(|(part, runs)| scan::Part { values: part.segment.values(), runs: runs.clone() }).collect();
+            let found = match scan::nearest(self, &parts, probes, ask.k, ask.min_similarity) {
+                Ok(found) => found,
+                Err(bad) => {
+                    self.note(bad)?;
+                    continue;
+                }
+            };
+            let hit = |found: &scan::Found| -> Result<Hit, Bad> {
+                let bad = |row| Bad { part: found.part, row };
+                let id = self.parts[found.part].segment.record(found.row).map_err(bad)?.id;
+                Ok(Hit { id, similarity: found.similarity })
+            };
+            let hits = found.iter().map(|found| found.iter().map(hit).collect()).collect();
+            match hits {
+                Ok(hits) => return Ok(hits),
+                Err(bad) => self.note(bad)?,
+            }
+        }
+    }
+
+    fn count(&self, filter: &Filter) -> Result<u64, GalleryError> {
+        Ok(self.runs(filter)?.iter().flatten().map(|run| run.len() as u64).sum())
+    }
+
+    fn select(&self, filter: &Filter) -> Result<Vec<TemplateId>, GalleryError> {
+        let runs = self.runs(filter)?;
+        let mut ids = Vec::new();
+        for (part, runs) in self.parts.iter().zip(runs) {
+            for row in runs.into_iter().flatten() {
+                ids.push(part.segment.record(row).map_err(|bad| bad.error)?.id);
+            }
+        }
+        Ok(ids)
+    }
+
+    fn templates(&self, ids: &[TemplateId]) -> Result<Vec<Template>, GalleryError> {
+        let templates = self.catalogue().templates(ids)?;
+        for template in &templates {
+            let id = template.id;
+            let Some((part, row)) = self.find(id) else { return Err(GalleryError::NoTemplate { id }) };
+            let record = match self.parts[part].segment.record(row) {
+                Ok(record) => record,
+                Err(row) => {
+                    self.note(Bad { part, row })?;
+                    continue;
+                }
+            };
+            // One that was removed since: what it was is not known any more.
+            if !record.erased && record.about != template.about.checksum(&self.facts.gallery, id) {
+                let problem = format!("template {} is not what was enrolled", id.0);
+                return Err(GalleryError::damaged(&self.folder.join(crate::catalogue::FILE), problem));
+            }
+        }
+        Ok(templates)
+    }
+
+    fn vectors(&self, ids: &[TemplateId]) -> Result<Option<Vec<f32>>, GalleryError> {
+        let mut all = Vec::with_capacity(ids.len() * self.facts.model.dim);
+        for id in ids {
+            let none = || GalleryError::NoTemplate { id: *id };
+            let (part, row) = self.find(*id).ok_or_else(none)?;
+            match self.row(part, row) {
+                Ok(values) => all.extend(values),
+                Err(bad) => {
+                    self.note(bad)?;
+                    return Err(none());
+                }
+            }
+        }
+        Ok(Some(all))
+    }
+}

@@ -1,0 +1,78 @@
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::files_of;
+use crate::GalleryError;
+
+/// A piece of a vector that was found in a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Trace {
+    /// The file.
+    pub file: PathBuf,
+    /// The byte where it begins.
+    pub offset: u64,
+}
+
+/// Values of the pieces that are looked for.
+const PIECE: usize = 8;
+
+/// Pieces of a vector that are found in a file before the rest is left uncounted.
+const ENOUGH: usize = 100;
+
+/// Bytes that are read at a time.
+const CHUNK: usize = 1 << 20;
+
+/// Looks through every byte of every file below `folder`, whatever it is, for pieces of `vector`: eight values in a
+/// row, at any offset. Proves that a removed template is nowhere. Pieces of zeros only are not looked for.
+///
+/// # Errors
+/// If a file cannot be read: then nothing is proved.
+pub fn traces(folder: &Path, vector: &[f32]) -> Result<Vec<Trace>, GalleryError> {
+    let bytes: &[u8] = bytemuck::cast_slice(vector);
+    let length = (PIECE * size_of::<f32>()).min(bytes.len());
+    let mut pieces: HashMap<[u8; 4], Vec<&[u8]>> = HashMap::new();
+    let starts = (0..=bytes.len() - length).step_by(length.max(1));
+    for piece in starts.map(|start| &bytes[start..start + length]).filter(|piece| piece.iter().any(|byte| *byte != 0)) {
+        pieces.entry(piece[..4].try_into().expect("four bytes")).or_default().push(piece);
+    }
+    // Most windows of four bytes begin no piece: two of them say so without a look at the table.
+    let mut begins = vec![false; 1 << 16];
+    pieces.keys().for_each(|start| begins[usize::from(u16::from_le_bytes([start[2], start[3]]))] = true);
+    let mut found = Vec::new();
+    for path in files_of(folder).map_err(GalleryError::io("read", folder))? {
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            // A log that was removed since the folder was read.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(source) => return Err(GalleryError::Io { what: "read", path, source }),
+        };
+        let (mut window, mut start, mut here) = (Vec::new(), 0, 0);
+        loop {
+            let before = window.len();
+            let read = file.by_ref().take(CHUNK as u64).read_to_end(&mut window);
+            read.map_err(GalleryError::io("read", &path))?;
+            if before == window.len() {
+                break;
+            }
+            for at in 0..(window.len() + 1).saturating_sub(length) {
+                if begins[usize::from(u16::from_le_bytes([window[at + 2], window[at + 3]]))]
+                    && let Some(pieces) = pieces.get(&window[at..at + 4])
+                    && pieces.contains(&&window[at..at + length])
+                    && here < ENOUGH
+                {
+                    found.push(Trace { file: path.clone(), offset: start + at as u64 });
+                    here += 1;
+                }
+            }
+            // A piece may begin in one chunk and end in the next.
+            let keep = window.len().min(length - 1);
+            start += (window.len() - keep) as u64;
+            window.drain(..window.len() - keep);
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,127 @@
+//! Real processes killed at any moment.
+
+use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use gallery::{Engine, Filter, Layout, Selection, Store, traces};
+
+use crate::support::{Dice, enrol, model, names, row_of};
+
+const DIM: usize = 64;
+const FOLDER: &str = "VITRINE_TEST_GALLERY";
+const SEED: &str = "VITRINE_TEST_SEED";
+
+/// Kills of a writer; `VITRINE_TEST_KILLS` asks for more.
+const KILLS: u64 = 200;
+
+/// The process that is killed; alone it does nothing. Before each change it says what it is going to do, after it that
+/// it is done.
+#[test]
+fn writer_that_is_killed() {
+    let Ok(folder) = std::env::var(FOLDER) else { return };
+    let folder = Path::new(&folder);
+    let seed: u64 = std::env::var(SEED).unwrap().parse().unwrap();
+    let mut journal = OpenOptions::new().append(true).create(true).open(folder.with_extension("journal")).unwrap();
+    let mut say = |line: String| journal.write_all((line + "\n").as_bytes()).unwrap();
+    let store = Store::write(folder, true).unwrap();
+    let mut dice = Dice(seed);
+    for change in 0.. {
+        let known = names(&*store.snapshot().unwrap(), DIM);
+        match dice.below(8) {
+            0..5 => {
+                let names: Vec<String> =
+                    (0..1 + dice.below(60)).map(|number| format!("s{seed}c{change}n{number}")).collect();
+                say(format!("+ {}", names.join(" ")));
+                enrol(&store, &names.iter().map(String::as_str).collect::<Vec<_>>(), DIM).unwrap();
+            }
+            5 | 6 if !known.is_empty() => {
+                // About as many leave as come.
+                let leave: Vec<String> =
+                    (0..1 + known.len() / 3).map(|_| known[dice.below(known.len())].clone()).collect();
+                let leave: BTreeSet<String> = leave.into_iter().collect();
+                let filter = Filter { subjects: Some(leave.iter().cloned().collect()), ..Filter::default() };
+                let ids = store.snapshot().unwrap().select(&filter).unwrap();
+                say(format!("- {}", leave.into_iter().collect::<Vec<_>>().join(" ")));
+                store.remove(&Selection::Templates(ids)).unwrap();
+            }
+            _ => {
+                say("=".into());
+                store.compact().unwrap();
+            }
+        }
+        say("done".into());
+    }
+}
+
+#[test]
+fn a_killed_writer_loses_nothing_and_mixes_nothing_up() {
+    let kills = std::env::var("VITRINE_TEST_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("g");
+    let layout = Layout { segment_bytes: 100 * DIM * 4, ..Layout::default() };
+    drop(Store::create_with(&folder, &model(DIM), layout).unwrap());
+    let journal = folder.with_extension("journal");
+    let mut dice = Dice(1);
+    // Who is enrolled, and who was.
+    let mut known: Vec<String> = Vec::new();
+    let mut outcomes = [0, 0];
+    for kill in 0..kills {
+        std::fs::write(&journal, "").unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "kill::writer_that_is_killed", "--nocapture"])
+            .env(FOLDER, &folder)
+            .env(SEED, kill.to_string())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_micros(2_000 + dice.below(40_000) as u64));
+        child.kill().unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.stderr.is_empty(), "kill {kill}: {}", String::from_utf8_lossy(&output.stderr));
+
+        let (mut gone, mut pending) = (Vec::new(), None);
+        let text = std::fs::read_to_string(&journal).unwrap();
+        for line in text.lines() {
+            match line {
+                "done" => apply(&mut known, &mut gone, pending.take().unwrap()),
+                change => pending = Some(change),
+            }
+        }
+        let store = Store::write(&folder, true).unwrap();
+        let now = names(&*store.snapshot().unwrap(), DIM);
+        if now != known {
+            // What was not acknowledged has happened as a whole.
+            apply(&mut known, &mut gone, pending.unwrap_or_else(|| panic!("kill {kill}: nothing was going on")));
+            assert_eq!(now, known, "kill {kill}: {pending:?}");
+            outcomes[1] += 1;
+        } else if pending.is_some() {
+            outcomes[0] += 1;
+        }
+        if kill % 10 == 0 {
+            assert_eq!(store.check().unwrap(), [], "kill {kill}");
+            for name in gone.iter().take(3) {
+                assert_eq!(traces(&folder, &row_of(name, DIM)).unwrap(), [], "kill {kill}: {name} is left");
+            }
+        }
+    }
+    println!("{kills} kills: {} changes undone, {} found done", outcomes[0], outcomes[1]);
+    assert!(outcomes[0] > 0, "no change was interrupted");
+}
+
+fn apply(known: &mut Vec<String>, gone: &mut Vec<String>, change: &str) {
+    let (kind, list) = change.split_at(1);
+    let list: Vec<String> = list.split_whitespace().map(String::from).collect();
+    match kind {
+        "+" => known.extend(list),
+        "-" => {
+            known.retain(|name| !list.contains(name));
+            gone.extend(list);
+        }
+        _ => {}
+    }
+}

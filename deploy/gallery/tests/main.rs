@@ -1,0 +1,11 @@
+//! One suite for every engine, and what only the store promises: nothing lost, nothing mixed up, whatever happens.
+
+mod damage;
+mod engines;
+mod faults;
+mod kill;
+mod random;
+mod scan;
+mod store;
+mod suite;
+mod support;

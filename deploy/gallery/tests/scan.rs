@@ -1,0 +1,75 @@
+//! The store's search against the plain scan of [`Memory`]: the same ids and the same bits.
+
+use gallery::{Ask, Engine, Filter, Layout, Memory, NewTemplate, Rows, Selection, Store};
+
+use crate::support::{Dice, model, unit_rows};
+
+/// (rows, probes, dim, k, rows of a segment, removed rows): every way through tiles, groups and tails.
+const CASES: [(usize, usize, usize, usize, usize, usize); 14] = [
+    (1, 1, 1, 1, 9, 0),
+    (5, 3, 2, 9, 2, 1),
+    (2000, 1, 64, 10, 5000, 0),
+    (2000, 3, 64, 10, 700, 7),
+    (2500, 4, 100, 50, 5000, 0),
+    (2500, 64, 33, 10, 600, 40),
+    (1024, 130, 16, 5, 5000, 0),
+    (1025, 257, 16, 5, 5000, 1),
+    (6000, 600, 8, 3, 5000, 0),
+    (6000, 300, 8, 100, 1000, 500),
+    (3000, 40, 128, 2999, 5000, 0),
+    (700, 20, 512, 10, 200, 3),
+    (300, 9, 3584, 10, 5000, 0),
+    (4000, 128, 1, 10, 5000, 0),
+];
+
+#[test]
+fn ids_and_similarities_are_those_of_the_plain_scan() {
+    for threads in [1, 2, 5] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| CASES.iter().for_each(|case| compare(*case, threads)));
+    }
+}
+
+fn compare((rows, probes, dim, k, segment, removed): (usize, usize, usize, usize, usize, usize), threads: usize) {
+    let case = format!("{rows} rows x {dim}, {probes} probes, k {k}, segments of {segment}, {threads} threads");
+    let mut dice = Dice((rows * 31 + probes * 7 + dim) as u64);
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout { segment_bytes: segment * dim * 4, ..Layout::default() };
+    let store = Store::create_with(&folder.path().join("g"), &model(dim), layout).unwrap();
+    let memory = Memory::new(model(dim));
+    let values = unit_rows(&mut dice, rows, dim);
+    let templates: Vec<NewTemplate> =
+        (0..rows).map(|row| NewTemplate { camera: Some(row as u32 % 10), ..NewTemplate::default() }).collect();
+    let values = Rows::new(&values, rows, dim).unwrap();
+    let ids = store.enrol(&templates, values).unwrap();
+    assert_eq!(memory.enrol(&templates, values).unwrap(), ids);
+    let removed: Vec<_> = (0..removed).map(|_| ids[dice.below(rows)]).collect();
+    for engine in [&store as &dyn Engine, &memory] {
+        engine.remove(&Selection::Templates(removed.clone())).unwrap();
+    }
+    // Some probes are rows themselves: equal to several of them.
+    let mut wanted = unit_rows(&mut dice, probes, dim);
+    wanted[..dim].copy_from_slice(values.row(rows / 2));
+    let wanted = Rows::new(&wanted, probes, dim).unwrap();
+    let (found, plain) = (store.snapshot().unwrap(), memory.snapshot().unwrap());
+    let one_camera = Filter { cameras: Some(vec![3]), ..Filter::default() };
+    let most = Filter { cameras: Some((1..10).collect()), ..Filter::default() };
+    for filter in [Filter::default(), one_camera, most] {
+        for min_similarity in [None, Some(0.2)] {
+            let ask = Ask { k, min_similarity, filter: filter.clone() };
+            assert_eq!(found.search(wanted, &ask).unwrap(), plain.search(wanted, &ask).unwrap(), "{case}, {ask:?}");
+        }
+    }
+}
+
+#[test]
+fn a_gallery_of_equal_rows_is_searched_exactly() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::create(&folder.path().join("g"), &model(8)).unwrap();
+    let values = vec![1.0 / 8.0_f32.sqrt(); 8 * 3000];
+    let ids = store.enrol(&vec![NewTemplate::default(); 3000], Rows::new(&values, 3000, 8).unwrap()).unwrap();
+    let hits = store.snapshot().unwrap().search(Rows::new(&values[..80], 10, 8).unwrap(), &Ask::nearest(7)).unwrap();
+    for hits in hits {
+        assert_eq!(hits.iter().map(|hit| hit.id).collect::<Vec<_>>(), ids[..7]);
+    }
+}

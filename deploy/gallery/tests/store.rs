@@ -1,0 +1,257 @@
+//! What a folder promises: private files, one writer, readers beside it, clear refusals.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use gallery::{Ask, Engine, Filter, GalleryError, Layout, NewTemplate, Rows, Selection, Snapshot, Store, traces};
+
+use crate::support::{Dice, enrol, model, names, row_of, unit_rows};
+
+const DIM: usize = 8;
+const FOLDER: &str = "VITRINE_TEST_READ_GALLERY";
+
+fn new(folder: &Path) -> Store {
+    let store = Store::create(folder, &model(DIM)).unwrap();
+    enrol(&store, &["anna", "bob"], DIM).unwrap();
+    store
+}
+
+#[test]
+fn what_was_enrolled_is_there_again() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("new/g");
+    let ids = {
+        let store = Store::create(&folder, &model(DIM)).unwrap();
+        enrol(&store, &["anna", "bob"], DIM).unwrap()
+    };
+    let store = Store::open(&folder).unwrap();
+    assert_eq!((store.model(), store.folder()), (&model(DIM), &*folder));
+    assert_eq!(names(&*store.snapshot().unwrap(), DIM), ["anna", "bob"]);
+    assert!(matches!(enrol(&store, &["carl"], DIM), Err(GalleryError::ReadOnly { .. })));
+    assert!(matches!(store.remove(&Selection::Templates(ids)), Err(GalleryError::ReadOnly { .. })));
+    assert!(matches!(store.compact(), Err(GalleryError::ReadOnly { .. })));
+}
+
+#[test]
+fn the_second_writer_is_told_who_the_first_is_or_waits() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("g");
+    let first = new(&folder);
+    let error = Store::write(&folder, false).unwrap_err();
+    assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+    let second = std::thread::spawn({
+        let folder = folder.clone();
+        move || {
+            let store = Store::write(&folder, true).unwrap();
+            enrol(&store, &["dora"], DIM).unwrap();
+        }
+    });
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(!second.is_finished());
+    enrol(&first, &["carl"], DIM).unwrap();
+    drop(first);
+    second.join().unwrap();
+    assert_eq!(names(&*Store::open(&folder).unwrap().snapshot().unwrap(), DIM), ["anna", "bob", "carl", "dora"]);
+}
+
+/// The reader of the test below in a process of its own: every state it sees is one that was committed.
+#[test]
+fn reader_beside_a_writer() {
+    let Ok(folder) = std::env::var(FOLDER) else { return };
+    let store = Store::open(Path::new(&folder)).unwrap();
+    let (mut states, start) = (0, Instant::now());
+    let mut most = 0;
+    while start.elapsed() < Duration::from_secs(2) {
+        let now = store.snapshot().unwrap();
+        let ids = now.select(&Filter::default()).unwrap();
+        // Pairs come and go together, the left beside the right.
+        assert_eq!(ids.len() % 2, 0);
+        let hits = now.search(Rows::new(&row_of("l1", DIM), 1, DIM).unwrap(), &Ask::nearest(ids.len())).unwrap();
+        for hit in &hits[0] {
+            let found = now.templates(&[hit.id]).unwrap();
+            let name = found[0].about.subject.clone().unwrap();
+            assert_eq!(hit.similarity, metrics::dot(&row_of("l1", DIM), &row_of(&name, DIM)), "{name}");
+        }
+        states += 1;
+        most = most.max(ids.len());
+    }
+    println!("seen {states} {most}");
+}
+
+#[test]
+fn readers_in_other_processes_see_whole_states() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("g");
+    let layout = Layout { segment_bytes: 40 * DIM * 4, ..Layout::default() };
+    let store = Store::create_with(&folder, &model(DIM), layout).unwrap();
+    let reader = || {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "store::reader_beside_a_writer", "--nocapture"])
+            .env(FOLDER, &folder)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let mut readers = [reader(), reader()];
+    let mut dice = Dice(8);
+    let mut known = Vec::new();
+    for pair in 0.. {
+        if readers.iter_mut().all(|reader| reader.try_wait().unwrap().is_some()) {
+            break;
+        }
+        match dice.below(5) {
+            0 if known.len() > 20 => {
+                let ids: Vec<_> = known.drain(..10).flatten().collect();
+                store.remove(&Selection::Templates(ids)).unwrap();
+            }
+            1 => drop(store.compact().unwrap()),
+            _ => known.push(enrol(&store, &[&format!("l{pair}"), &format!("r{pair}")], DIM).unwrap()),
+        }
+    }
+    for reader in readers {
+        let output = reader.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        let seen = text.lines().find_map(|line| line.strip_prefix("seen ")).unwrap().to_owned();
+        let seen: Vec<usize> = seen.split(' ').map(|number| number.parse().unwrap()).collect();
+        assert!(seen[0] > 10 && seen[1] > 20, "{seen:?} states and rows");
+    }
+    assert_eq!(store.check().unwrap(), []);
+}
+
+#[test]
+fn an_old_snapshot_outlives_removal_and_compaction() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = Store::create(&scratch.path().join("g"), &model(DIM)).unwrap();
+    let all: Vec<String> = (0..300).map(|number| format!("p{number}")).collect();
+    enrol(&store, &all.iter().map(String::as_str).collect::<Vec<_>>(), DIM).unwrap();
+    let before = store.snapshot().unwrap();
+    let probe = row_of("p7", DIM);
+    let search = |now: &dyn Snapshot, k| now.search(Rows::new(&probe, 1, DIM).unwrap(), &Ask::nearest(k)).unwrap();
+    // The checksums of every row are looked at once, before they change.
+    let old = search(&*before, 300);
+    store.remove(&Selection::Subject("p7".into())).unwrap();
+    store.remove(&Selection::Subject("p100".into())).unwrap();
+    store.compact().unwrap();
+    let gone = |id: &gallery::TemplateId| [8, 101].contains(&id.0);
+    for k in [1, 5, 298, 300] {
+        let wanted: Vec<_> = old[0].iter().filter(|hit| !gone(&hit.id)).take(k).copied().collect();
+        assert_eq!(search(&*before, k)[0], wanted, "k {k}");
+        assert_eq!(search(&*store.snapshot().unwrap(), k)[0], wanted, "k {k}");
+    }
+}
+
+#[test]
+fn removed_rows_are_overwritten_in_every_file() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("g");
+    let store = new(&folder);
+    let row = row_of("anna", DIM);
+    let found = traces(&folder, &row).unwrap();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].file.ends_with("segments/00000001.values") && found[0].offset == 4096);
+    // Wherever it is: a log, a copy, at any offset.
+    let litter = folder.join("segments/.tmp");
+    std::fs::write(&litter, [&vec![1; (1 << 20) - 13], bytemuck::cast_slice::<f32, u8>(&row)].concat()).unwrap();
+    assert_eq!(traces(&folder, &row).unwrap().len(), 2);
+    std::fs::remove_file(litter).unwrap();
+    store.remove(&Selection::Subject("anna".into())).unwrap();
+    assert_eq!(traces(&folder, &row).unwrap(), []);
+    assert_eq!(traces(&folder, &row_of("bob", DIM)).unwrap().len(), 1);
+    let name = |folder: &Path| -> bool {
+        let files = ["gallery.db", "gallery.db-wal"].map(|file| std::fs::read(folder.join(file)).unwrap_or_default());
+        files.iter().any(|bytes| bytes.windows(4).any(|window| window == b"anna"))
+    };
+    assert!(!name(&folder), "the name is left");
+    assert_eq!(store.check().unwrap(), []);
+    let before = store.info().unwrap();
+    assert_eq!((before.templates, before.removed), (1, 1));
+    store.compact().unwrap();
+    let after = store.info().unwrap();
+    assert_eq!((after.templates, after.removed), (1, 0));
+}
+
+#[test]
+fn rows_take_little_more_than_their_values() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (rows, dim) = (5000, 512);
+    let store = Store::create(&scratch.path().join("g"), &model(dim)).unwrap();
+    let values = unit_rows(&mut Dice(2), rows, dim);
+    let template = |row: usize| NewTemplate {
+        subject: Some(format!("{:04}", row / 4)),
+        camera: Some(row as u32 % 6),
+        taken: Some(1_700_000_000_000 + row as i64),
+        tags: vec!["gate".into()],
+        source: format!("Market-1501/bounding_box_train/{row:04}_c1s1_{row:06}_01.jpg"),
+    };
+    let templates: Vec<NewTemplate> = (0..rows).map(template).collect();
+    store.enrol(&templates, Rows::new(&values, rows, dim).unwrap()).unwrap();
+    drop(store);
+    let store = Store::open(&scratch.path().join("g")).unwrap();
+    let bytes = store.info().unwrap().bytes as f64 / (rows * dim * 4) as f64;
+    assert!(bytes < 1.1, "{bytes:.3} times the values");
+}
+
+#[test]
+fn what_is_no_gallery_is_refused_and_left_alone() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path();
+    for (folder, problem) in [(folder.join("none"), "no gallery.db"), (folder.to_owned(), "no gallery.db")] {
+        for error in [Store::open(&folder).unwrap_err(), Store::write(&folder, false).unwrap_err()] {
+            assert!(matches!(error, GalleryError::NoGallery { .. }) && error.to_string().contains(problem), "{error}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0);
+    std::fs::write(folder.join("holiday.jpg"), "x").unwrap();
+    let error = Store::create(folder, &model(DIM)).unwrap_err();
+    assert!(matches!(error, GalleryError::Occupied { .. }), "{error}");
+    std::fs::write(folder.join("gallery.db"), "no database, but long enough to be looked at as one".repeat(100))
+        .unwrap();
+    let error = Store::open(folder).unwrap_err();
+    assert!(matches!(error, GalleryError::Damaged { .. }), "{error}");
+    let existing = folder.join("g");
+    drop(new(&existing));
+    assert!(matches!(Store::create(&existing, &model(DIM)), Err(GalleryError::Occupied { .. })));
+    for dim in [0, gallery::MAX_DIM + 1] {
+        let error = Store::create(&folder.join("dim"), &model(dim)).unwrap_err();
+        assert!(matches!(error, GalleryError::Field { what: "dim", .. }), "{error}");
+    }
+    let database = rusqlite::Connection::open(folder.join("other.db")).unwrap();
+    database.execute_batch("CREATE TABLE t (a); PRAGMA application_id = 7;").unwrap();
+    drop(database);
+    std::fs::create_dir(folder.join("o")).unwrap();
+    std::fs::rename(folder.join("other.db"), folder.join("o/gallery.db")).unwrap();
+    let error = Store::write(&folder.join("o"), false).unwrap_err();
+    assert!(error.to_string().contains("a database of something else"), "{error}");
+    let database = rusqlite::Connection::open(existing.join("gallery.db")).unwrap();
+    database.execute_batch("PRAGMA user_version = 2").unwrap();
+    drop(database);
+    for error in [Store::open(&existing).unwrap_err(), Store::write(&existing, false).unwrap_err()] {
+        assert!(error.to_string().contains("layout version 2, this program reads 1"), "{error}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn every_file_is_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("g");
+    let store = new(&folder);
+    let _reader = store.snapshot().unwrap();
+    let mut seen = 0;
+    for folder in [folder.clone(), folder.join("segments")] {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+            let wanted = if entry.path().is_dir() { 0o700 } else { 0o600 };
+            if entry.file_name() != ".lock" {
+                assert_eq!(mode, wanted, "{}: {mode:o}", entry.path().display());
+                seen += 1;
+            }
+        }
+    }
+    assert_eq!(seen, 6, "catalogue, its log and index, the folder, two files of rows");
+}
