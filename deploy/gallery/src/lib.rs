@@ -27,6 +27,7 @@
 mod catalogue;
 mod engine;
 mod error;
+mod id;
 mod memory;
 mod scan;
 mod segment;
@@ -35,8 +36,9 @@ mod template;
 
 pub use engine::{Ask, Engine, Filter, Hit, Info, Model, Selection, Snapshot};
 pub use error::GalleryError;
+pub use id::TemplateId;
 pub use memory::Memory;
 pub use metrics::Rows;
 pub use segment::{Disk, System};
 pub use store::{Compacted, Layout, Problem, Store, Trace, traces};
-pub use template::{MAX_CAMERA, MAX_DIM, MAX_TAGS, NewTemplate, Template, TemplateId};
+pub use template::{MAX_CAMERA, MAX_DIM, MAX_TAGS, NewTemplate, Template};

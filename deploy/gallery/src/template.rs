@@ -1,11 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::GalleryError;
-
-/// Names a template in its gallery for ever: ids grow with every enrolment and are never used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct TemplateId(pub u64);
+use crate::{GalleryError, TemplateId};
 
 /// What is said about an embedding when it is enrolled.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
