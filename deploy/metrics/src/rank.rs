@@ -22,6 +22,62 @@ pub struct Label {
     pub camera: i64,
 }
 
+impl Label {
+    /// Whether `entry` is right for a query with this label; `None` if the protocol takes it out: junk, and entries of
+    /// the same identity *and* camera.
+    pub fn judge(self, entry: Self) -> Option<bool> {
+        (entry.identity != JUNK && entry != self).then_some(entry.identity == self.identity)
+    }
+}
+
+/// Where the right entries stand among all that count, for one query whose gallery goes by in any order, or in parts.
+///
+/// Entries stand by distance and then by row; entries that the protocol takes out are not shown to it.
+#[derive(Debug, Clone)]
+pub struct Ranks<'a> {
+    right: &'a [(f32, usize)],
+    /// Wrong entries before each right one and behind the one before it.
+    before: Vec<u32>,
+}
+
+/// Order of entries, `(distance, row)`. The distances are finite; 0 and -0 are equal, which `total_cmp` denies.
+pub fn nearer(a: (f32, usize), b: (f32, usize)) -> Ordering {
+    a.0.partial_cmp(&b.0).unwrap_or(Ordering::Equal).then(a.1.cmp(&b.1))
+}
+
+impl<'a> Ranks<'a> {
+    /// Takes the right entries, sorted by [`nearer`].
+    pub fn of(right: &'a [(f32, usize)]) -> Self {
+        debug_assert!(right.is_sorted_by(|a, b| nearer(*a, *b) == Ordering::Less));
+        Self { right, before: vec![0; right.len()] }
+    }
+
+    /// Counts a wrong entry.
+    pub fn wrong(&mut self, distance: f32, row: usize) {
+        let behind = |right: &(f32, usize)| nearer(*right, (distance, row)) == Ordering::Less;
+        // Most entries stand behind all right ones, and change nothing.
+        if self.right.last().is_some_and(|last| !behind(last)) {
+            self.before[self.right.partition_point(behind)] += 1;
+        }
+    }
+
+    /// Adds the wrong entries of another part of the gallery.
+    pub fn merge(mut self, other: Self) -> Self {
+        self.before.iter_mut().zip(other.before).for_each(|(before, more)| *before += more);
+        self
+    }
+
+    /// Place of each right entry, from 1, ascending.
+    pub fn places(&self) -> Vec<usize> {
+        let mut wrong = 0;
+        let place = |(right, before): (usize, &u32)| {
+            wrong += *before as usize;
+            right + 1 + wrong
+        };
+        self.before.iter().enumerate().map(place).collect()
+    }
+}
+
 /// Means over the valid queries.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RankingReport {
@@ -39,6 +95,26 @@ pub struct RankingReport {
 }
 
 impl RankingReport {
+    /// Averages over queries, of each of which the places of its right entries are given, from 1 and ascending (see
+    /// [`Ranks::places`]); a query without any is not valid. The average precision of a query is the mean of
+    /// `i / place` over its right entries, the sum form that published figures use (Zheng et al. 2015).
+    pub fn of(queries: &[Vec<usize>], gallery: usize) -> Self {
+        let mut cmc = vec![0.0; MAX_RANK];
+        let (mut map, mut valid_queries) = (0.0, 0);
+        for places in queries {
+            let Some(first) = places.first() else { continue };
+            valid_queries += 1;
+            let precisions = places.iter().enumerate().map(|(right, place)| (right + 1) as f64 / *place as f64);
+            map += precisions.sum::<f64>() / places.len() as f64;
+            cmc.iter_mut().skip(first - 1).for_each(|hits| *hits += 1.0);
+        }
+        if valid_queries > 0 {
+            map /= valid_queries as f64;
+            cmc.iter_mut().for_each(|hits| *hits /= valid_queries as f64);
+        }
+        Self { map, cmc, valid_queries, queries: queries.len(), gallery }
+    }
+
     /// CMC at rank `k`, from 1; ranks beyond the curve have its last value.
     ///
     /// # Panics
@@ -49,8 +125,7 @@ impl RankingReport {
     }
 }
 
-/// Ranks the gallery for each query and averages CMC and average precision (Zheng et al. 2015, with the sum form of
-/// AP that published figures use).
+/// Ranks the gallery for each query and averages CMC and average precision (Zheng et al. 2015).
 ///
 /// Per query, junk and entries of the same identity *and* camera are taken out; a query without a remaining match is
 /// left out of both means, and so is a query that is junk itself. Equal distances rank by gallery index.
@@ -71,48 +146,30 @@ pub fn rank(distance: &Matrix, query: &[Label], gallery: &[Label]) -> Result<Ran
         }
     }
     distance.view().check_finite("distance")?;
-    let scored: Vec<Option<Scored>> =
-        (0..query.len()).into_par_iter().map(|i| score(distance.row(i), query[i], gallery)).collect();
     // Added in query order, so the mean does not depend on the threads.
-    let mut cmc = vec![0.0; MAX_RANK];
-    let (mut map, mut valid_queries) = (0.0, 0);
-    for Scored { average_precision, first_match } in scored.into_iter().flatten() {
-        valid_queries += 1;
-        map += average_precision;
-        cmc.iter_mut().skip(first_match - 1).for_each(|hits| *hits += 1.0);
-    }
-    if valid_queries > 0 {
-        map /= valid_queries as f64;
-        cmc.iter_mut().for_each(|hits| *hits /= valid_queries as f64);
-    }
-    Ok(RankingReport { map, cmc, valid_queries, queries: query.len(), gallery: gallery.len() })
+    let places: Vec<Vec<usize>> =
+        (0..query.len()).into_par_iter().map(|i| places(distance.row(i), query[i], gallery)).collect();
+    Ok(RankingReport::of(&places, gallery.len()))
 }
 
-struct Scored {
-    average_precision: f64,
-    /// From 1.
-    first_match: usize,
-}
-
-fn score(distance: &[f32], query: Label, gallery: &[Label]) -> Option<Scored> {
+/// Places of the right entries of one query, whose distances to the whole gallery are finite; none for junk.
+///
+/// # Panics
+/// If there are not as many distances as entries.
+pub fn places(distance: &[f32], query: Label, gallery: &[Label]) -> Vec<usize> {
+    assert_eq!(distance.len(), gallery.len(), "a distance for each entry");
     if query.identity == JUNK {
-        return None;
+        return Vec::new();
     }
-    let mut kept: Vec<usize> =
-        (0..gallery.len()).filter(|&j| gallery[j].identity != JUNK && gallery[j] != query).collect();
-    // Stable, and finite by the check above; `partial_cmp` and not `total_cmp`, for which -0 is below 0.
-    kept.sort_by(|&a, &b| distance[a].partial_cmp(&distance[b]).unwrap_or(Ordering::Equal));
-    let (mut hits, mut precisions, mut first_match) = (0_usize, 0.0, 0);
-    for (at, &j) in kept.iter().enumerate() {
-        if gallery[j].identity == query.identity {
-            hits += 1;
-            precisions += hits as f64 / (at + 1) as f64;
-            if hits == 1 {
-                first_match = at + 1;
-            }
-        }
-    }
-    (hits > 0).then(|| Scored { average_precision: precisions / hits as f64, first_match })
+    let judged = |wanted: bool| {
+        let entries = distance.iter().zip(gallery).enumerate();
+        entries.filter(move |(_, (_, entry))| query.judge(**entry) == Some(wanted)).map(|(row, (d, _))| (*d, row))
+    };
+    let mut right: Vec<(f32, usize)> = judged(true).collect();
+    right.sort_unstable_by(|a, b| nearer(*a, *b));
+    let mut ranks = Ranks::of(&right);
+    judged(false).for_each(|(distance, row)| ranks.wrong(distance, row));
+    ranks.places()
 }
 
 #[cfg(test)]
@@ -202,6 +259,34 @@ mod tests {
             rank(&distance, &labels, &labels[..1]).unwrap_err().to_string(),
             "distance matrix has 2 gallery columns, but 1 labels were given"
         );
+    }
+
+    /// By a full sort, on distances of which many are equal; in one piece and in parts of any order.
+    #[test]
+    fn places_are_those_of_a_full_sort() {
+        let random = |of: u64, at: usize| (at as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33 & (of - 1);
+        for size in [1, 2, 7, 64, 300] {
+            let distance: Vec<f32> = (0..size).map(|at| random(16, at) as f32 / 8.0 - 1.0).collect();
+            let gallery: Vec<Label> =
+                (0..size).map(|at| label(random(8, at + 1000) as i64 - 1, random(2, at + 2000) as i64)).collect();
+            for query in [label(1, 0), label(3, 1), label(77, 0), label(-1, 0)] {
+                let mut kept: Vec<usize> = (0..size).filter(|row| query.judge(gallery[*row]).is_some()).collect();
+                kept.sort_by(|a, b| distance[*a].partial_cmp(&distance[*b]).unwrap());
+                let right = |row: &usize| query.identity != JUNK && gallery[*row].identity == query.identity;
+                let wanted: Vec<usize> = (0..kept.len()).filter(|at| right(&kept[*at])).map(|at| at + 1).collect();
+                assert_eq!(places(&distance, query, &gallery), wanted, "{size} {query:?}");
+
+                let mut right: Vec<(f32, usize)> = kept.iter().map(|row| (distance[*row], *row)).collect();
+                right.retain(|(_, row)| query.judge(gallery[*row]) == Some(true));
+                right.sort_by(|a, b| nearer(*a, *b));
+                let mut parts = [Ranks::of(&right), Ranks::of(&right)];
+                for row in (0..size).rev().filter(|row| query.judge(gallery[*row]) == Some(false)) {
+                    parts[row % 2].wrong(distance[row], row);
+                }
+                let [one, other] = parts;
+                assert!(query.identity == JUNK || one.merge(other).places() == wanted);
+            }
+        }
     }
 
     #[test]

@@ -47,57 +47,91 @@ impl Rerank {
     }
 }
 
-/// Distance of every query to every gallery row after re-ranking: `(1 - lambda) * Jaccard + lambda * D`, where `D` is
-/// the squared Euclidean distance over the largest one in the query's row and Jaccard compares the two rows'
-/// k-reciprocal neighbourhoods in the union of queries and gallery.
+/// k-reciprocal re-ranking of queries and a gallery, query by query: the distance of a query to a gallery row is
+/// `(1 - lambda) * Jaccard + lambda * D`, where `D` is the squared Euclidean distance over the largest one in the query's
+/// row and Jaccard compares the two rows' k-reciprocal neighbourhoods in the union of queries and gallery.
 ///
-/// Memory grows with `queries * gallery` (the result) and `(queries + gallery) * k1`; the square matrix of all
-/// distances is never held.
-///
-/// # Shapes
-/// - `query`: `[queries, embed_dim]`, rows of unit length or zero
-/// - `gallery`: `[gallery, embed_dim]`, rows of unit length or zero
-/// - returns: `[queries, gallery]`, 0 to 1 up to rounding; the same bits whatever the number of threads
+/// Memory grows with `(queries + gallery) * (embed_dim + k1)`: neither the square matrix of all distances nor the result
+/// is held. Time grows with the square of `queries + gallery`.
+pub struct Reranking<'a> {
+    query: Rows<'a>,
+    gallery: Rows<'a>,
+    /// Of queries, then gallery.
+    neighbours: Vec<Neighbours>,
+    encodings: Vec<Encoding>,
+    holders: Vec<Encoding>,
+    lambda: f32,
+}
+
+impl<'a> Reranking<'a> {
+    /// Finds everyone's neighbours.
+    ///
+    /// # Shapes
+    /// - `query`: `[queries, embed_dim]`, rows of unit length or zero
+    /// - `gallery`: `[gallery, embed_dim]`, rows of unit length or zero
+    ///
+    /// # Errors
+    /// Different `embed_dim`, a value that is not finite, a row whose length is neither 1 nor 0, a parameter out of
+    /// range.
+    pub fn new(
+        query: impl Into<Rows<'a>>,
+        gallery: impl Into<Rows<'a>>,
+        params: &Rerank,
+    ) -> Result<Self, MetricsError> {
+        params.check()?;
+        let (query, gallery) = (query.into(), gallery.into());
+        check_comparable(query, gallery)?;
+        check_unit(query, "query embeddings")?;
+        check_unit(gallery, "gallery embeddings")?;
+        let queries = query.rows();
+        let everyone = Matrix::new([query.data(), gallery.data()].concat(), queries + gallery.rows(), query.cols())?;
+        let everyone = everyone.view();
+        let neighbours = neighbours(everyone, params.k1);
+        let encodings = expand_query(encode(everyone, &neighbours, params.k1), &neighbours, params.k2);
+        let holders = invert(&encodings, queries);
+        Ok(Self { query, gallery, neighbours, encodings, holders, lambda: params.lambda as f32 })
+    }
+
+    /// Distances of query `i` to every gallery row, 0 to 1 up to rounding; the same bits whatever the number of
+    /// threads.
+    ///
+    /// # Panics
+    /// If there is no such query.
+    pub fn distances(&self, i: usize) -> Vec<f32> {
+        assert!(i < self.query.rows(), "query {i} of {}", self.query.rows());
+        let mut shared = vec![0.0_f32; self.gallery.rows()];
+        for &(member, weight) in &self.encodings[i] {
+            for &(j, other) in &self.holders[member as usize] {
+                shared[j as usize] += weight.min(other);
+            }
+        }
+        let mut row = vec![0.0_f32; self.gallery.rows()];
+        products(self.query.slice(i..i + 1), self.gallery, &mut row);
+        for (value, shared) in row.iter_mut().zip(shared) {
+            let jaccard = 1.0 - shared / (2.0 - shared);
+            *value = (1.0 - self.lambda) * jaccard + self.lambda * self.neighbours[i].distance(*value);
+        }
+        row
+    }
+}
+
+/// [`Reranking`] of all queries, as a matrix `[queries, gallery]`.
 ///
 /// # Errors
-/// Different `embed_dim`, a value that is not finite, a row whose length is neither 1 nor 0, a parameter out of range.
+/// As [`Reranking::new`].
 pub fn rerank<'a>(
     query: impl Into<Rows<'a>>,
     gallery: impl Into<Rows<'a>>,
     params: &Rerank,
 ) -> Result<Matrix, MetricsError> {
-    params.check()?;
-    let (query, gallery) = (query.into(), gallery.into());
-    check_comparable(query, gallery)?;
-    check_unit(query, "query embeddings")?;
-    check_unit(gallery, "gallery embeddings")?;
-    let queries = query.rows();
-    let everyone = Matrix::new([query.data(), gallery.data()].concat(), queries + gallery.rows(), query.cols())?;
-
-    let everyone = everyone.view();
-    let neighbours = neighbours(everyone, params.k1);
-    let encodings = expand_query(encode(everyone, &neighbours, params.k1), &neighbours, params.k2);
-    let holders = invert(&encodings, queries);
-
-    let mut out = vec![0.0_f32; queries * gallery.rows()];
-    if out.is_empty() {
-        return Matrix::new(out, queries, gallery.rows());
+    let reranking = Reranking::new(query, gallery, params)?;
+    let (queries, entries) = (reranking.query.rows(), reranking.gallery.rows());
+    let mut out = vec![0.0_f32; queries * entries];
+    if entries > 0 {
+        let rows = out.par_chunks_mut(entries).enumerate();
+        rows.for_each(|(i, row)| row.copy_from_slice(&reranking.distances(i)));
     }
-    let lambda = params.lambda as f32;
-    out.par_chunks_mut(gallery.rows()).enumerate().for_each(|(i, row)| {
-        let mut shared = vec![0.0_f32; row.len()];
-        for &(member, weight) in &encodings[i] {
-            for &(j, other) in &holders[member as usize] {
-                shared[j as usize] += weight.min(other);
-            }
-        }
-        products(query.slice(i..i + 1), gallery, row);
-        for (value, shared) in row.iter_mut().zip(shared) {
-            let jaccard = 1.0 - shared / (2.0 - shared);
-            *value = (1.0 - lambda) * jaccard + lambda * neighbours[i].distance(*value);
-        }
-    });
-    Matrix::new(out, queries, gallery.rows())
+    Matrix::new(out, queries, entries)
 }
 
 fn check_unit(matrix: Rows<'_>, what: &'static str) -> Result<(), MetricsError> {
