@@ -302,6 +302,33 @@ pub enum DeployError {
         /// What is wrong with the first.
         source: PictureError,
     },
+    /// A mistake of ours, or of a library, that would else have ended the program.
+    #[error("the program met a case it was not written for; please report it: {message}")]
+    Panicked {
+        /// What the panic said.
+        message: String,
+    },
+    /// More entries of a probe are to be re-ranked than is allowed.
+    #[error("re-ranking {n} entries of each probe compares each with each; 1 to {most} are allowed")]
+    RerankTop {
+        /// Entries asked for.
+        n: usize,
+        /// Entries allowed.
+        most: usize,
+    },
+    /// More rows are to be re-ranked together than is allowed.
+    #[error(
+        "re-ranking all of {probes} probes and {rows} entries compares each with each; at most {most} together are \
+         allowed. `--rerank-top N` re-ranks the N nearest entries of each probe"
+    )]
+    RerankAll {
+        /// Probes.
+        probes: usize,
+        /// Entries.
+        rows: usize,
+        /// Both together that are allowed.
+        most: usize,
+    },
     /// There is nothing to embed.
     #[error("there are no pictures to embed")]
     NoPictures,

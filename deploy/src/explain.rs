@@ -5,7 +5,7 @@ use std::path::Path;
 use ::report::attention::{COLUMNS, Summary, Weights};
 use files::table::Writer;
 
-use crate::pictures::Picture;
+use crate::pictures::Input;
 use crate::runtime::Model;
 use crate::{DeployError, embed};
 
@@ -18,7 +18,7 @@ const OUTPUTS: [(&str, [&str; 2]); 2] =
 ///
 /// # Errors
 /// If the model gives no weights, the pictures cannot be used, or a file cannot be written.
-pub fn explain(model: &Model, row: &Picture, identity: &str, folder: &Path) -> Result<Vec<Summary>, DeployError> {
+pub fn explain(model: &Model, row: &Input, identity: &str, folder: &Path) -> Result<Vec<Summary>, DeployError> {
     let output = |name: &str| model.contract.output.iter().find(|output| output.name == name);
     let halves: Vec<_> =
         OUTPUTS.into_iter().filter(|(_, names)| names.iter().all(|name| output(name).is_some())).collect();

@@ -1,8 +1,8 @@
 //! Embeddings of any view and their poses to embeddings of the frontal view, by a model that `export` made of a SENet.
 
 use crate::DeployError;
-use crate::gallery::Embeddings;
-use crate::pictures::Picture;
+use crate::gallery::{Embeddings, Template};
+use crate::pictures::Input;
 use crate::poses::Poses;
 use crate::runtime::Model;
 
@@ -101,24 +101,19 @@ impl<'a> Frontalizer<'a> {
     ///
     /// # Errors
     /// As [`Frontalizer::apply`] and [`Poses::of`]; embeddings of another width.
-    pub fn apply_to(
-        &self,
-        embeddings: &mut Embeddings,
-        pictures: &[Picture],
-        poses: &Poses,
-    ) -> Result<(), DeployError> {
+    pub fn apply_to(&self, embeddings: &mut Embeddings, pictures: &[Input], poses: &Poses) -> Result<(), DeployError> {
         if embeddings.dim != self.dim {
             let problem = format!("it takes embeddings of {} values, the embedder gives {}", self.dim, embeddings.dim);
             return Err(self.model.lacks(TASK, problem));
         }
         let of_each = if poses.are_named() {
-            poses.of(&embeddings.pictures)?
+            poses.of(embeddings.templates.iter().map(|template| template.path.as_path()))?
         } else {
             // Unusable pictures are left out, the order stays.
-            let all = poses.of(pictures)?;
+            let all = poses.of(pictures.iter().map(Input::path))?;
             let mut listed = pictures.iter().zip(all.chunks_exact(self.angles));
-            let pose = |picture: &Picture| listed.find(|(listed, _)| listed.path == picture.path).map(|(_, pose)| pose);
-            embeddings.pictures.iter().filter_map(pose).flatten().copied().collect()
+            let pose = |of: &Template| listed.find(|(listed, _)| listed.path() == of.path).map(|(_, pose)| pose);
+            embeddings.templates.iter().filter_map(pose).flatten().copied().collect()
         };
         embeddings.values = self.apply(&embeddings.values, &of_each)?;
         Ok(())

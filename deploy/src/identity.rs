@@ -1,42 +1,178 @@
 //! Who somebody is, and who of a search is known.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
-use crate::pictures::{FOLDER_IDENTITY, Picture};
+use datasets::{DISTRACTOR, JUNK};
+use metrics::Label;
 
-/// Which identities of a probe set and a gallery really say who somebody is.
-#[derive(Debug)]
-pub struct Identities {
-    gallery: BTreeMap<i64, usize>,
-    folders: usize,
+/// Identities from here on are hashes of names, smaller ones are numbers in file names; see [`datasets::number_of`].
+const NAMED: i64 = 1 << 52;
+
+/// Who is on a picture, as far as anybody said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// Neither right nor wrong: left out of every number.
+    Junk,
+    /// Somebody, but nobody in particular: wrong for everyone.
+    Distractor,
+    /// A person.
+    Person(Name),
+    /// Nobody said: the picture's folder is no person.
+    Unnamed,
 }
 
-impl Identities {
-    /// Looks at the gallery.
-    pub fn of(gallery: &[Picture]) -> Self {
-        let mut count = BTreeMap::new();
-        for picture in gallery {
-            *count.entry(picture.identity).or_default() += 1;
+/// What a person is called; two are the same person if their names are, letter by letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    /// As it is written, composed (NFC).
+    pub text: String,
+    /// Who said so.
+    pub source: NameSource,
+}
+
+/// Who says what a person is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameSource {
+    /// The file name, which has Market-1501's form and names the camera, too.
+    File,
+    /// The folder, a list of pairs, or somebody who enrolled the person by hand. A folder may be no person at all.
+    Given,
+}
+
+impl Identity {
+    /// A person whose name a folder, a list or somebody gave.
+    pub fn given(text: impl Into<String>) -> Self {
+        Self::Person(Name { text: text.into(), source: NameSource::Given })
+    }
+
+    /// A person whom the file name names.
+    pub fn by_file(text: impl Into<String>) -> Self {
+        Self::Person(Name { text: text.into(), source: NameSource::File })
+    }
+
+    /// From the number and the text that listings and galleries have; see [`datasets::list_pictures`].
+    pub fn from_parts(number: i64, text: String) -> Self {
+        match number {
+            DISTRACTOR => Self::Distractor,
+            number if number < 0 => Self::Junk,
+            number if number < NAMED => Self::by_file(text),
+            _ if text.is_empty() => Self::Unnamed,
+            _ => Self::given(text),
         }
-        let folders = count.range(FOLDER_IDENTITY..).count();
-        Self { gallery: count, folders }
+    }
+
+    /// The number and the text that galleries store.
+    pub fn to_parts(&self) -> (i64, &str) {
+        match self {
+            Self::Junk => (JUNK, self.text()),
+            Self::Distractor => (DISTRACTOR, self.text()),
+            Self::Person(Name { text, source: NameSource::File }) => {
+                // A number that is none of a file name would be read as something else.
+                let number = text.parse().ok().filter(|number| (1..NAMED).contains(number));
+                (number.unwrap_or_else(|| datasets::number_of(text)), text)
+            }
+            Self::Person(Name { text, source: NameSource::Given }) => (datasets::number_of(text), text),
+            Self::Unnamed => (datasets::number_of(""), self.text()),
+        }
+    }
+
+    /// The name, `-1` for junk and `0000` for a distractor, as Market-1501 writes them; empty if nobody said.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Junk => "-1",
+            Self::Distractor => "0000",
+            Self::Person(name) => &name.text,
+            Self::Unnamed => "",
+        }
+    }
+
+    /// Whether both are one person; `None` where that is not known.
+    pub fn same(&self, other: &Self) -> Option<bool> {
+        match (self, other) {
+            (Self::Person(one), Self::Person(other)) => Some(one.text == other.text),
+            (Self::Person(_), Self::Distractor) | (Self::Distractor, Self::Person(_)) => Some(false),
+            // Two distractors may be one person.
+            (Self::Distractor, Self::Distractor) => None,
+            (Self::Junk | Self::Unnamed, _) | (_, Self::Junk | Self::Unnamed) => None,
+        }
+    }
+
+    /// Whether a file name says who it is; only then it says which camera it was, too.
+    pub fn is_by_file(&self) -> bool {
+        matches!(self, Self::Person(Name { source: NameSource::File, .. }) | Self::Junk | Self::Distractor)
+    }
+}
+
+/// Which names of a gallery really say who somebody is, and a number for each.
+///
+/// A name that was [given](NameSource::Given) may be that of a folder of snapshots. It is taken for a person where the
+/// gallery holds at least two different ones, and for a probe where it is one of them.
+#[derive(Debug)]
+pub struct People<'a> {
+    numbers: HashMap<&'a str, i64>,
+}
+
+/// What a probe's camera is called that has none: no entry's camera, so that nothing is taken out for it.
+const NO_CAMERA: i64 = -2;
+
+impl<'a> People<'a> {
+    /// Looks at the identities of a gallery.
+    pub fn of(gallery: impl IntoIterator<Item = &'a Identity>) -> Self {
+        let mut numbers = HashMap::new();
+        for identity in gallery {
+            if let Identity::Person(name) = identity {
+                let next = DISTRACTOR + 1 + numbers.len() as i64;
+                numbers.entry(name.text.as_str()).or_insert(next);
+            }
+        }
+        Self { numbers }
+    }
+
+    /// An identity of the gallery, [`Identity::Unnamed`] if its name says nothing.
+    fn entry<'b>(&self, identity: &'b Identity) -> &'b Identity {
+        match identity {
+            Identity::Person(Name { source: NameSource::Given, .. }) if self.numbers.len() < 2 => &Identity::Unnamed,
+            known => known,
+        }
+    }
+
+    /// An identity of a probe, [`Identity::Unnamed`] if its name says nothing.
+    pub fn probe<'b>(&self, identity: &'b Identity) -> &'b Identity {
+        match identity {
+            Identity::Person(Name { text, source: NameSource::Given })
+                if self.numbers.len() < 2 || !self.numbers.contains_key(text.as_str()) =>
+            {
+                &Identity::Unnamed
+            }
+            known => known,
+        }
     }
 
     /// Whether a match is right; `None` where either identity is not known.
-    pub fn right(&self, probe: &Picture, entry: &Picture) -> Option<bool> {
-        let nobody = entry.identity == datasets::JUNK || (entry.named_by_folder() && self.folders < 2);
-        (self.known(probe) && !nobody).then_some(probe.identity == entry.identity)
+    pub fn right(&self, probe: &Identity, entry: &Identity) -> Option<bool> {
+        self.probe(probe).same(self.entry(entry))
     }
 
-    /// Whether the probe's identity is known. The name of a folder is an identity only where the gallery is laid out in
-    /// several folders and the probe's is one of them.
-    pub fn known(&self, probe: &Picture) -> bool {
-        match probe.identity {
-            datasets::JUNK => false,
-            identity if identity >= FOLDER_IDENTITY => self.folders > 1 && self.gallery.contains_key(&identity),
-            // 0 is a distractor: somebody, but nobody in particular.
-            identity => identity > 0,
-        }
+    /// What the Market-1501 protocol knows of an entry.
+    pub fn entry_label(&self, identity: &Identity, camera: i64) -> Label {
+        let identity = match self.entry(identity) {
+            Identity::Person(name) => self.numbers[name.text.as_str()],
+            Identity::Distractor => DISTRACTOR,
+            Identity::Junk | Identity::Unnamed => metrics::JUNK,
+        };
+        Label { identity, camera }
+    }
+
+    /// What the Market-1501 protocol knows of a probe. Those that are nobody in particular are not scored.
+    pub fn probe_label(&self, probe: &Identity, camera: i64) -> Label {
+        let identity = match self.probe(probe) {
+            // Of somebody who is not in the gallery no entry is right.
+            Identity::Person(name) => {
+                self.numbers.get(name.text.as_str()).copied().unwrap_or(DISTRACTOR + 1 + self.numbers.len() as i64)
+            }
+            Identity::Distractor | Identity::Junk | Identity::Unnamed => metrics::JUNK,
+        };
+        Label { identity, camera: if probe.is_by_file() { camera } else { NO_CAMERA } }
     }
 }
 
@@ -44,27 +180,74 @@ impl Identities {
 mod tests {
     use super::*;
 
-    fn picture(identity: i64) -> Picture {
-        let (others, missing) = (vec![], vec![]);
-        Picture { path: "p.jpg".into(), others, missing, identity, identity_name: String::new(), camera: 0 }
+    fn file(text: &str) -> Identity {
+        Identity::by_file(text)
+    }
+
+    fn given(text: &str) -> Identity {
+        Identity::given(text)
     }
 
     #[test]
     fn right_wrong_and_unknown() {
-        let folder = |n: i64| picture(FOLDER_IDENTITY + n);
-        let numbered = Identities::of(&[picture(1), picture(2), picture(0), picture(-1)]);
-        assert_eq!(numbered.right(&picture(1), &picture(1)), Some(true));
-        assert_eq!(numbered.right(&picture(1), &picture(2)), Some(false));
-        assert_eq!(numbered.right(&picture(1), &picture(0)), Some(false), "distractors are wrong");
-        assert_eq!(numbered.right(&picture(9), &picture(1)), Some(false), "somebody who is not enrolled");
-        assert_eq!(numbered.right(&picture(1), &picture(-1)), None, "junk");
-        assert_eq!(numbered.right(&folder(1), &picture(1)), None, "a folder of snapshots");
-        let folders = Identities::of(&[folder(1), folder(2)]);
-        assert_eq!(folders.right(&folder(1), &folder(1)), Some(true));
-        assert_eq!(folders.right(&folder(1), &folder(2)), Some(false));
-        assert_eq!(folders.right(&folder(3), &folder(2)), None);
-        let flat = Identities::of(&[folder(1), folder(1)]);
-        assert_eq!(flat.right(&picture(1), &folder(1)), None, "one flat folder names nobody");
-        assert_eq!(flat.right(&folder(1), &folder(1)), None, "nor does it when the probes lie there too");
+        let gallery = [file("0001"), file("0002"), Identity::Distractor, Identity::Junk];
+        let numbered = People::of(&gallery);
+        assert_eq!(numbered.right(&file("0001"), &file("0001")), Some(true));
+        assert_eq!(numbered.right(&file("0001"), &file("0002")), Some(false));
+        assert_eq!(numbered.right(&file("0001"), &Identity::Distractor), Some(false), "distractors are wrong");
+        assert_eq!(numbered.right(&file("0009"), &file("0001")), Some(false), "somebody who is not enrolled");
+        assert_eq!(numbered.right(&file("0001"), &Identity::Junk), None);
+        assert_eq!(numbered.right(&given("snapshots"), &file("0001")), None, "a folder of snapshots");
+        assert_eq!(numbered.right(&Identity::Distractor, &Identity::Distractor), None);
+        let gallery = [given("ada"), given("ben")];
+        let folders = People::of(&gallery);
+        assert_eq!(folders.right(&given("ada"), &given("ada")), Some(true));
+        assert_eq!(folders.right(&given("ada"), &given("ben")), Some(false));
+        assert_eq!(folders.right(&given("cleo"), &given("ben")), None);
+        let gallery = [given("pictures"), given("pictures")];
+        let flat = People::of(&gallery);
+        assert_eq!(flat.right(&file("0001"), &given("pictures")), None, "one flat folder names nobody");
+        assert_eq!(flat.right(&given("pictures"), &given("pictures")), None, "nor if the probes lie there too");
+    }
+
+    /// Somebody who is enrolled by hand under the name that file names have is the same person.
+    #[test]
+    fn a_name_is_one_person_whoever_says_it() {
+        let gallery = [file("0001"), given("0001"), file("0002")];
+        let people = People::of(&gallery);
+        assert_eq!(people.right(&file("0001"), &given("0001")), Some(true));
+        assert_eq!(people.right(&given("0001"), &file("0001")), Some(true));
+        assert_eq!(people.right(&file("0002"), &given("0001")), Some(false));
+        let labels: Vec<i64> = gallery.iter().map(|identity| people.entry_label(identity, 0).identity).collect();
+        assert_eq!(labels, [1, 1, 2]);
+    }
+
+    #[test]
+    fn labels_of_the_protocol() {
+        let gallery = [given("ada"), given("ben"), Identity::Distractor, Identity::Junk, Identity::Unnamed];
+        let people = People::of(&gallery);
+        let labels: Vec<i64> = gallery.iter().map(|identity| people.entry_label(identity, 0).identity).collect();
+        assert_eq!(labels, [1, 2, DISTRACTOR, metrics::JUNK, metrics::JUNK]);
+        let probe = |identity: Identity| people.probe_label(&identity, 3);
+        assert_eq!(probe(given("ben")), Label { identity: 2, camera: NO_CAMERA });
+        assert_eq!(probe(file("ben")), Label { identity: 2, camera: 3 });
+        assert_eq!(probe(file("dan")).identity, 3, "known, and not in the gallery");
+        for nobody in [given("dan"), Identity::Distractor, Identity::Junk, Identity::Unnamed] {
+            assert_eq!(probe(nobody).identity, metrics::JUNK);
+        }
+    }
+
+    #[test]
+    fn what_galleries_store_comes_back() {
+        let people = [file("0007"), given("0007"), given("M\u{fc}ller")];
+        for identity in [Identity::Junk, Identity::Distractor, Identity::Unnamed].into_iter().chain(people) {
+            let (number, text) = identity.to_parts();
+            assert_eq!(Identity::from_parts(number, text.to_owned()), identity);
+        }
+        assert_eq!(file("0007").to_parts(), (7, "0007"));
+        assert_eq!(given("0007").to_parts().0, datasets::number_of("0007"));
+        assert_eq!(Identity::from_parts(-3, "-3".into()), Identity::Junk);
+        // A dataset may number its people by itself.
+        assert_eq!(file("s1").to_parts().0, datasets::number_of("s1"));
     }
 }

@@ -13,8 +13,11 @@
 //! let options = embed::Options::default();
 //! let probes = embed::collect(&model, &pictures::list(&["probe.jpg".into()], None)?.pictures, &options)?;
 //! let gallery = embed::collect(&model, &pictures::list(&["people/".into()], None)?.pictures, &options)?;
-//! for found in &search::search(&probes.embeddings, &gallery.embeddings, 10, None)?[0] {
-//!     println!("{:.3} {}", found.similarity, gallery.embeddings.pictures[found.row].path.display());
+//! let (probes, gallery) = (probes.embeddings, gallery.embeddings);
+//! let ask = search::Ask { k: 10, min_similarity: None, rerank: None, counted_only: false };
+//! let found = search::rank(&probes, &gallery, &search::Labels::of(&probes, &gallery), &ask, None, |_| ())?;
+//! for found in &found.matches[0] {
+//!     println!("{:.3} {}", found.similarity, gallery.templates[found.row].path.display());
 //! }
 //! # Ok(())
 //! # }
@@ -34,6 +37,7 @@ pub mod poses;
 pub mod report;
 pub mod runtime;
 pub mod search;
+pub mod twins;
 pub mod verify;
 
 pub use error::DeployError;

@@ -5,50 +5,46 @@ use std::path::{Path, PathBuf};
 use contract::InputSpec;
 use datasets::paired::Pair;
 use datasets::{LeftOut, Naming, Sample};
-use serde::{Deserialize, Serialize};
 
 use crate::DeployError;
+use crate::identity::Identity;
 
-/// Identities from here on are hashes of folder names, smaller ones are numbers in file names.
-pub(crate) const FOLDER_IDENTITY: i64 = 1 << 52;
-
-/// A picture, who is on it and which camera saw it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Picture {
-    /// The file, as it was named.
-    #[serde(serialize_with = "lossy")]
-    pub path: PathBuf,
-    /// Files for the model's further inputs, in its order: the veins of a palm.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub others: Vec<PathBuf>,
-    /// Inputs of the model that have no file here, which it must bear.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+/// The pictures of one row, and who is on them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// A file for each of the model's inputs that is not missing, in its order: one picture, or palm and veins. At
+    /// least one.
+    pub files: Vec<PathBuf>,
+    /// Names of inputs without a file; only models that were trained with modality dropout accept them.
     pub missing: Vec<String>,
-    /// Number of the identity; see [`datasets::list_pictures`].
-    pub identity: i64,
-    /// The identity as its file or folder name has it.
-    pub identity_name: String,
-    /// Camera, from 0.
+    /// Who is on them.
+    pub identity: Identity,
+    /// Camera, from 0; 0 where nobody said.
     pub camera: i64,
 }
 
-impl From<Sample> for Picture {
-    fn from(sample: Sample) -> Self {
-        let Sample { path, identity, identity_name, camera } = sample;
-        Self { path, others: Vec::new(), missing: Vec::new(), identity, identity_name, camera }
+impl Input {
+    /// A picture.
+    pub fn new(file: PathBuf, identity: Identity, camera: i64) -> Self {
+        Self { files: vec![file], missing: Vec::new(), identity, camera }
+    }
+
+    /// The first file.
+    pub fn path(&self) -> &Path {
+        &self.files[0]
+    }
+
+    /// Its files in the order of the model's `inputs`, none for those it lacks.
+    pub fn in_order<'a>(&'a self, inputs: &'a [InputSpec]) -> impl Iterator<Item = Option<&'a PathBuf>> {
+        let mut given = self.files.iter();
+        inputs.iter().map(move |input| if self.missing.contains(&input.name) { None } else { given.next() })
     }
 }
 
-impl Picture {
-    /// Its files in the order of the model's `inputs`, none for those it lacks.
-    pub fn files<'a>(&'a self, inputs: &'a [InputSpec]) -> impl Iterator<Item = Option<&'a PathBuf>> {
-        let mut given = std::iter::once(&self.path).chain(&self.others);
-        inputs.iter().map(move |input| if self.missing.contains(&input.name) { None } else { given.next() })
-    }
-
-    /// Whether the identity is the name of the folder the picture lies in, which may be no identity at all.
-    pub fn named_by_folder(&self) -> bool {
-        self.identity >= FOLDER_IDENTITY
+impl From<Sample> for Input {
+    /// A picture from a listing.
+    fn from(Sample { path, identity, identity_name, camera }: Sample) -> Self {
+        Self::new(path, Identity::from_parts(identity, identity_name), camera)
     }
 }
 
@@ -56,7 +52,7 @@ impl Picture {
 #[derive(Debug, Clone, Default)]
 pub struct Listed {
     /// The pictures.
-    pub pictures: Vec<Picture>,
+    pub pictures: Vec<Input>,
     /// What is not among them.
     pub left_out: LeftOut,
     /// Where folders and file names contradict each other: which was taken.
@@ -76,31 +72,31 @@ pub fn list(places: &[PathBuf], naming: Option<Naming>) -> Result<Listed, Deploy
             return Err(DeployError::Read { path: place.clone(), source });
         }
         let list = datasets::list_pictures(place, naming)?;
-        all.pictures.extend(list.samples.into_iter().map(Picture::from));
+        all.pictures.extend(list.samples.into_iter().map(Input::from));
         all.left_out.extend(list.left_out);
         all.notes.extend(list.note);
     }
     Ok(all)
 }
 
-/// What says who is on these pictures; none where it is the folder for some and the file name for others.
-pub fn naming(pictures: &[Picture]) -> Option<Naming> {
-    let by_folder = pictures.iter().filter(|picture| picture.named_by_folder()).count();
-    match by_folder {
-        0 if !pictures.is_empty() => Some(Naming::File),
-        count if count == pictures.len() && count > 0 => Some(Naming::Folder),
+/// What says who is on pictures of these identities; none where it is the folder for some and the file name for
+/// others.
+pub fn naming<'a>(identities: impl IntoIterator<Item = &'a Identity>) -> Option<Naming> {
+    let (mut by_file, mut given) = (false, false);
+    identities.into_iter().for_each(|identity| if identity.is_by_file() { by_file = true } else { given = true });
+    match (by_file, given) {
+        (true, false) => Some(Naming::File),
+        (false, true) => Some(Naming::Folder),
         _ => None,
     }
 }
 
-/// Rows of pairs, whose classes are named by `classes`.
-pub fn of_pairs<'a>(pairs: impl Iterator<Item = &'a Pair>, classes: &[String]) -> Vec<Picture> {
-    let row = |pair: &Pair| Picture {
-        path: pair.palm.clone(),
-        others: vec![pair.vein.clone()],
-        missing: vec![],
-        identity: datasets::number_of(&classes[pair.class]),
-        identity_name: classes[pair.class].clone(),
+/// One row per pair; `classes` maps class numbers to names.
+pub fn of_pairs<'a>(pairs: impl Iterator<Item = &'a Pair>, classes: &[String]) -> Vec<Input> {
+    let row = |pair: &Pair| Input {
+        files: vec![pair.palm.clone(), pair.vein.clone()],
+        missing: Vec::new(),
+        identity: Identity::given(&classes[pair.class]),
         camera: i64::from(pair.session) - 1,
     };
     pairs.map(row).collect()

@@ -8,7 +8,6 @@ use files::table::Table;
 use serde::Deserialize;
 
 use crate::DeployError;
-use crate::pictures::Picture;
 
 /// Names of the angles of a pose, in the order of a model's input.
 pub const ANGLES: [&str; 3] = ["yaw", "pitch", "roll"];
@@ -147,13 +146,13 @@ impl Poses {
         }
     }
 
-    /// The pose of each of `pictures`, `[pictures, angles]`: the row that names the picture's path, or else the row
+    /// The pose of each picture, `[pictures, angles]`: the row that names the picture's path, or else the row
     /// that names the end of its path, or where rows name nothing, the row of the same index.
     ///
     /// # Errors
     /// If a picture has no pose or two, if two pictures would share one, or if the counts differ where rows name
     /// nothing.
-    pub fn of(&self, pictures: &[Picture]) -> Result<Vec<f32>, DeployError> {
+    pub fn of<'a>(&self, pictures: impl ExactSizeIterator<Item = &'a Path>) -> Result<Vec<f32>, DeployError> {
         let Some(paths) = &self.paths else {
             return match self.count() == pictures.len() {
                 true => Ok(self.values.clone()),
@@ -162,7 +161,7 @@ impl Poses {
         };
         let mut taken: HashMap<usize, &Path> = HashMap::new();
         let mut values = Vec::with_capacity(pictures.len() * self.angles);
-        for Picture { path, .. } in pictures {
+        for path in pictures {
             let row = self.row(paths, path)?;
             if let Some(other) = taken.insert(row, path).filter(|other| *other != path) {
                 let both = format!("`{}` and `{}`", other.display(), path.display());
@@ -248,10 +247,8 @@ mod tests {
         Poses::read(&path, 3).map_err(|error| error.to_string())
     }
 
-    fn pictures(paths: &[&str]) -> Vec<Picture> {
-        let (identity, identity_name, camera, others, missing) = (0, String::new(), 0, vec![], vec![]);
-        let one = Picture { path: PathBuf::new(), others, missing, identity, identity_name, camera };
-        paths.iter().map(|path| Picture { path: path.into(), ..one.clone() }).collect()
+    fn pictures<'a>(paths: &'a [&str]) -> impl ExactSizeIterator<Item = &'a Path> {
+        paths.iter().map(Path::new)
     }
 
     #[test]
@@ -270,9 +267,9 @@ mod tests {
         ] {
             let poses = read(name, bytes).unwrap();
             assert_eq!(poses.all(2).unwrap(), values, "{name}");
-            assert_eq!(poses.of(&pictures(&["x.jpg", "y.jpg"])).unwrap(), values, "{name}");
+            assert_eq!(poses.of(pictures(&["x.jpg", "y.jpg"])).unwrap(), values, "{name}");
             assert!(poses.all(3).unwrap_err().to_string().contains("2 poses for 3"), "{name}");
-            assert!(poses.of(&pictures(&["x.jpg"])).unwrap_err().to_string().contains("2 poses for 1"), "{name}");
+            assert!(poses.of(pictures(&["x.jpg"])).unwrap_err().to_string().contains("2 poses for 1"), "{name}");
         }
     }
 
@@ -280,7 +277,7 @@ mod tests {
     fn the_exact_path_comes_first_and_what_is_ambiguous_is_refused() {
         let poses = |rows: &str| read("p.csv", format!("path,yaw,pitch,roll\n{rows}").as_bytes());
         let yaws = |rows: &str, paths: &[&str]| {
-            let values = poses(rows).unwrap().of(&pictures(paths)).map_err(|error| error.to_string())?;
+            let values = poses(rows).unwrap().of(pictures(paths)).map_err(|error| error.to_string())?;
             Ok::<_, String>(values.chunks(3).map(|pose| pose[0]).collect::<Vec<_>>())
         };
         let two = "\"b, c/x.jpg\",1,0,0\na/y.jpg,2,0,0\n";

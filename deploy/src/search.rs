@@ -1,11 +1,33 @@
-//! Probes and a gallery to ranked matches: pure functions, no files and no model.
+//! Probes and a gallery to ranked matches and the numbers of the Market-1501 protocol, in one pass over the gallery.
 
-use metrics::{Label, Matrix, RankingReport, Rerank};
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::ops::Range;
 
+use metrics::{JUNK, Label, Matrix, RankingReport, Ranks, Rerank, Reranking, Rows, nearer};
+use rayon::prelude::*;
+
+use crate::DeployError;
 use crate::gallery::Embeddings;
-use crate::identity::Identities;
-use crate::pictures::Picture;
-use crate::{DeployError, index};
+use crate::identity::People;
+use crate::index::Hit;
+use crate::index::exact::{self, Best, Collect};
+use crate::twins::Twins;
+
+/// Most entries of a probe that are re-ranked; each is compared with each.
+pub const MOST_RERANKED: usize = 4096;
+
+/// Most probes and entries that are re-ranked all together; each is compared with each.
+pub const MOST_RERANKED_TOGETHER: usize = 1 << 17;
+
+/// Right entries of the probes that go over the gallery together: their distances are held, 64 MiB.
+const RIGHT_ENTRIES: usize = 1 << 22;
+
+/// An entry as similar as that may be the probe itself. Batches of another size move a similarity by less.
+const TWIN: f32 = 1.0 - 1e-4;
+
+/// Entries of a probe that are looked at for being the probe itself.
+const TWINS: usize = 64;
 
 /// A gallery entry found for a probe.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,115 +40,502 @@ pub struct Match {
     pub reranked: Option<f32>,
 }
 
-/// Per probe the `k` most similar entries, most similar first, none below `min_similarity`.
-///
-/// # Errors
-/// If the values do not make whole rows.
-pub fn search(
-    probes: &Embeddings,
-    gallery: &Embeddings,
-    k: usize,
-    min_similarity: Option<f32>,
-) -> Result<Vec<Vec<Match>>, DeployError> {
-    let hits = index::exact::top_k(probes.view()?, gallery.view()?, k, min_similarity);
-    let found = |hit: index::Hit| Match { row: hit.row, similarity: hit.similarity, reranked: None };
-    Ok(hits.into_iter().map(|hits| hits.into_iter().map(found).collect()).collect())
+/// What is re-ranked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The nearest entries of each probe, among themselves: its answer does not depend on the other probes. The entries
+    /// behind keep their order. At most [`MOST_RERANKED`].
+    Nearest(NonZeroUsize),
+    /// All probes and entries together, as published. At most [`MOST_RERANKED_TOGETHER`].
+    Everyone,
 }
 
-/// Per probe the `k` entries of smallest `distance`, nearest first, of those `keep` allows (probe, row).
-///
-/// `reranked` says that the distances are re-ranked ones; the similarity of a match is always the cosine.
-///
-/// # Panics
-/// If the matrix has not a row per probe and a column per entry.
-pub fn nearest(
-    distance: &Matrix,
-    probes: &Embeddings,
-    gallery: &Embeddings,
-    k: usize,
-    reranked: bool,
-    keep: impl Fn(usize, usize) -> bool,
-) -> Vec<Vec<Match>> {
-    let one = |probe: usize| {
-        let distance = distance.row(probe);
-        assert_eq!(distance.len(), gallery.pictures.len(), "a column per entry");
-        let mut rows: Vec<usize> = (0..distance.len()).filter(|row| keep(probe, *row)).collect();
-        rows.sort_by(|a, b| distance[*a].total_cmp(&distance[*b]).then(a.cmp(b)));
-        rows.truncate(k);
-        let found = |row: usize| Match {
-            row,
-            similarity: metrics::dot(probes.row(probe), gallery.row(row)),
-            reranked: reranked.then_some(distance[row]),
-        };
-        rows.into_iter().map(found).collect()
-    };
-    (0..probes.pictures.len()).map(one).collect()
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// Matches per probe.
+    pub k: usize,
+    /// Least similarity of a match.
+    pub min_similarity: Option<f32>,
+    /// Order by k-reciprocal re-ranking instead of by cosine.
+    pub rerank: Option<Scope>,
+    /// Leave out of the matches what the protocol takes out: junk, and the same person in the same camera.
+    pub counted_only: bool,
 }
 
-/// Distances after k-reciprocal re-ranking with the published parameters.
-///
-/// # Errors
-/// If the rows are not of unit length.
-pub fn rerank(probes: &Embeddings, gallery: &Embeddings) -> Result<Matrix, DeployError> {
-    Ok(metrics::rerank(probes.view()?, gallery.view()?, &Rerank::default())?)
-}
-
-/// Rank-k and mAP of a search by the Market-1501 protocol, over the probes whose identity is known; `None` if
-/// nobody's is.
-///
-/// Entries named by folders have no camera, so nothing is taken out for them.
-///
-/// # Errors
-/// If metrics cannot be computed.
-pub fn summary(
-    distance: &Matrix,
-    probes: &[Picture],
-    gallery: &[Picture],
-) -> Result<Option<RankingReport>, DeployError> {
-    let identities = Identities::of(gallery);
-    let label = |picture: &Picture, camera: i64| Label { identity: picture.identity, camera };
-    let of_probe = |picture: &Picture| {
-        if !identities.known(picture) {
-            // Junk probes are left out of the means.
-            Label { identity: metrics::JUNK, camera: 0 }
-        } else if picture.named_by_folder() {
-            label(picture, -2)
-        } else {
-            label(picture, picture.camera)
+impl Ask {
+    /// Pairs of rows that are compared to answer.
+    pub fn comparisons(&self, probes: usize, rows: usize) -> u64 {
+        let square = |rows: usize| (rows as u64).saturating_mul(rows as u64);
+        let all = (probes as u64).saturating_mul(rows as u64);
+        match self.rerank {
+            None => all,
+            Some(Scope::Nearest(n)) => all.saturating_add((probes as u64).saturating_mul(square(n.get().min(rows)))),
+            Some(Scope::Everyone) => square(probes.saturating_add(rows)),
         }
+    }
+}
+
+/// Who probes and entries are, as the Market-1501 protocol counts them; [`metrics::JUNK`] for whom it does not.
+#[derive(Debug, Clone)]
+pub struct Labels {
+    /// Of each probe.
+    pub probes: Vec<Label>,
+    /// Of each entry.
+    pub gallery: Vec<Label>,
+}
+
+impl Labels {
+    /// As far as names and folders tell; see [`People`].
+    pub fn of(probes: &Embeddings, gallery: &Embeddings) -> Self {
+        let people = People::of(gallery.templates.iter().map(|template| &template.identity));
+        let probe = |of: &crate::gallery::Template| people.probe_label(&of.identity, of.camera);
+        let entry = |of: &crate::gallery::Template| people.entry_label(&of.identity, of.camera);
+        Self {
+            probes: probes.templates.iter().map(probe).collect(),
+            gallery: gallery.templates.iter().map(entry).collect(),
+        }
+    }
+}
+
+/// What was found.
+#[derive(Debug, Clone)]
+pub struct Ranked {
+    /// Matches of each probe, best first.
+    pub matches: Vec<Vec<Match>>,
+    /// CMC and mAP over the probes that can be scored, without the entries that are the probe itself.
+    pub report: RankingReport,
+    /// Probes that are in the gallery themselves.
+    pub themselves: usize,
+}
+
+/// Per probe the best entries, and how well the gallery finds people again. `twins` know which entries are the probe
+/// itself: those are matches, and do not count. `compared` is told how many pairs of rows were, from any thread.
+///
+/// # Errors
+/// If the values do not make whole rows of one length, there is not a label for each, or more is to be re-ranked than
+/// is allowed.
+pub fn rank(
+    probes: &Embeddings,
+    gallery: &Embeddings,
+    labels: &Labels,
+    ask: &Ask,
+    twins: Option<&Twins>,
+    compared: impl Fn(usize) + Sync,
+) -> Result<Ranked, DeployError> {
+    let search = Search {
+        probes: probes.view()?,
+        gallery: gallery.view()?,
+        labels,
+        ask,
+        twins,
+        rows_of: rows_of(&labels.gallery),
     };
-    let probe_labels: Vec<Label> = probes.iter().map(of_probe).collect();
-    let gallery_labels: Vec<Label> = gallery.iter().map(|picture| label(picture, picture.camera)).collect();
-    let report = metrics::rank(distance, &probe_labels, &gallery_labels)?;
-    Ok((report.valid_queries > 0).then_some(report))
+    for (axis, expected, found) in
+        [("query", probes.templates.len(), &labels.probes), ("gallery", gallery.templates.len(), &labels.gallery)]
+    {
+        if expected != found.len() {
+            return Err(metrics::MetricsError::Labels { axis, expected, found: found.len() }.into());
+        }
+    }
+    let found = match ask.rerank {
+        Some(Scope::Everyone) => search.reranked_together(&compared)?,
+        _ => search.by_cosine(&compared)?,
+    };
+    let (mut matches, mut places, mut themselves) = (Vec::new(), Vec::new(), 0);
+    for one in found {
+        matches.push(one.matches);
+        places.push(one.places);
+        themselves += usize::from(one.is_there);
+    }
+    Ok(Ranked { matches, report: RankingReport::of(&places, labels.gallery.len()), themselves })
+}
+
+/// Rows of each identity that counts.
+fn rows_of(gallery: &[Label]) -> HashMap<i64, Vec<usize>> {
+    let mut rows: HashMap<i64, Vec<usize>> = HashMap::new();
+    for (row, label) in gallery.iter().enumerate().filter(|(_, label)| label.identity != JUNK) {
+        rows.entry(label.identity).or_default().push(row);
+    }
+    rows
+}
+
+/// What was found for a probe.
+struct Found {
+    matches: Vec<Match>,
+    /// Places of its right entries, from 1; none if it is not scored.
+    places: Vec<usize>,
+    /// Whether it is in the gallery itself.
+    is_there: bool,
+}
+
+struct Search<'a> {
+    probes: Rows<'a>,
+    gallery: Rows<'a>,
+    labels: &'a Labels,
+    ask: &'a Ask,
+    twins: Option<&'a Twins<'a>>,
+    rows_of: HashMap<i64, Vec<usize>>,
+}
+
+impl Search<'_> {
+    fn similarity(&self, probe: usize, row: usize) -> f32 {
+        metrics::dot(self.probes.row(probe), self.gallery.row(row))
+    }
+
+    /// Rows that are right for a probe.
+    fn right_rows(&self, probe: usize) -> impl Iterator<Item = usize> + '_ {
+        let label = self.labels.probes[probe];
+        let rows = self.rows_of.get(&label.identity).map(Vec::as_slice).unwrap_or_default();
+        rows.iter().copied().filter(move |row| label.judge(self.labels.gallery[*row]) == Some(true))
+    }
+
+    /// Probes that go over the gallery together.
+    fn chunks(&self) -> Vec<Range<usize>> {
+        let (mut chunks, mut held) = (Vec::<Range<usize>>::new(), 0);
+        for probe in 0..self.probes.rows() {
+            let more = self.rows_of.get(&self.labels.probes[probe].identity).map_or(0, Vec::len);
+            match chunks.last_mut() {
+                Some(chunk) if held + more <= RIGHT_ENTRIES => {
+                    chunk.end = probe + 1;
+                    held += more;
+                }
+                _ => {
+                    chunks.push(probe..probe + 1);
+                    held = more;
+                }
+            }
+        }
+        chunks
+    }
+
+    /// By cosine, and then the nearest ones by re-ranking if that is asked for.
+    fn by_cosine(&self, compared: &(impl Fn(usize) + Sync)) -> Result<Vec<Found>, DeployError> {
+        let nearest = match self.ask.rerank {
+            Some(Scope::Nearest(n)) => Some(n.get()),
+            _ => None,
+        };
+        if let Some(n) = nearest.filter(|n| *n > MOST_RERANKED) {
+            return Err(DeployError::RerankTop { n, most: MOST_RERANKED });
+        }
+        let mut found = Vec::with_capacity(self.probes.rows());
+        for chunk in self.chunks() {
+            // The order of similarities is that of their negatives as distances, bit for bit.
+            let right: Vec<Vec<(f32, usize)>> = chunk
+                .clone()
+                .into_par_iter()
+                .map(|probe| {
+                    let mut right: Vec<_> =
+                        self.right_rows(probe).map(|row| (-self.similarity(probe, row), row)).collect();
+                    right.sort_unstable_by(|a, b| nearer(*a, *b));
+                    right
+                })
+                .collect();
+            let start = |at: usize| Look {
+                best: Best::new(nearest.unwrap_or(self.ask.k)),
+                near: Best::new(if self.twins.is_some() { TWINS } else { 0 }),
+                ranks: Ranks::of(&right[at]),
+                label: self.labels.probes[chunk.start + at],
+                gallery: &self.labels.gallery,
+                // Of re-ranked entries, those that are asked for are taken afterwards.
+                min: self.ask.min_similarity.filter(|_| nearest.is_none()),
+                counted_only: self.ask.counted_only && nearest.is_none(),
+            };
+            let looks = exact::scan(self.probes.slice(chunk.clone()), self.gallery, start, compared);
+            let chunk_found: Result<Vec<Found>, DeployError> = looks
+                .into_par_iter()
+                .enumerate()
+                .map(|(at, look)| self.finish(chunk.start + at, &right[at], look, nearest.is_some(), compared))
+                .collect();
+            found.extend(chunk_found?);
+        }
+        Ok(found)
+    }
+
+    fn finish(
+        &self,
+        probe: usize,
+        right: &[(f32, usize)],
+        look: Look<'_>,
+        rerank: bool,
+        compared: &(impl Fn(usize) + Sync),
+    ) -> Result<Found, DeployError> {
+        let Look { best, near, ranks, label, .. } = look;
+        let own = self.own(probe, near.ranked().into_iter().map(|hit| hit.row));
+        let counts = |row: usize| label.judge(self.labels.gallery[row]).filter(|_| !own.contains(&row));
+        let taken_out: Vec<(f32, usize)> = own
+            .iter()
+            .filter(|row| label.judge(self.labels.gallery[**row]).is_some())
+            .map(|row| (-self.similarity(probe, *row), *row))
+            .collect();
+        let hits = best.ranked();
+        let place = |(entry, place): (&(f32, usize), usize)| {
+            let before = taken_out.iter().filter(|out| nearer(**out, *entry).is_lt()).count();
+            (entry.1, place - before)
+        };
+        let left = right.iter().zip(ranks.places()).filter(|(entry, _)| !own.contains(&entry.1)).map(place);
+        if !rerank {
+            let places = left.map(|(_, place)| place).collect();
+            let matches = hits.into_iter().map(|Hit { row, similarity }| Match { row, similarity, reranked: None });
+            return Ok(Found { matches: matches.collect(), places, is_there: !own.is_empty() });
+        }
+        let reranked = self.reranked(probe, &hits)?;
+        compared(hits.len() * hits.len());
+        let counted = reranked.iter().filter_map(|found| counts(found.row));
+        let mut places: Vec<usize> =
+            counted.enumerate().filter(|(_, right)| *right).map(|(before, _)| before + 1).collect();
+        // Right entries behind the re-ranked ones stay where they are.
+        places.extend(left.filter(|(row, _)| !hits.iter().any(|hit| hit.row == *row)).map(|(_, place)| place));
+        let matches = self.wanted(label, reranked.into_iter());
+        Ok(Found { matches, places, is_there: !own.is_empty() })
+    }
+
+    /// The entries of a probe, re-ranked among themselves.
+    fn reranked(&self, probe: usize, hits: &[Hit]) -> Result<Vec<Match>, DeployError> {
+        let values: Vec<f32> = hits.iter().flat_map(|hit| self.gallery.row(hit.row)).copied().collect();
+        let entries = Matrix::new(values, hits.len(), self.gallery.cols())?;
+        let distances = Reranking::new(self.probes.slice(probe..probe + 1), &entries, &Rerank::default())?.distances(0);
+        let found = |(hit, distance): (&Hit, &f32)| Match {
+            row: hit.row,
+            similarity: hit.similarity,
+            reranked: Some(*distance),
+        };
+        let mut found: Vec<Match> = hits.iter().zip(&distances).map(found).collect();
+        // Stable: entries of equal distance stay in the order of their similarity.
+        found.sort_by(|a, b| a.reranked.partial_cmp(&b.reranked).unwrap_or(std::cmp::Ordering::Equal));
+        Ok(found)
+    }
+
+    /// The first of re-ranked matches that are asked for.
+    fn wanted(&self, label: Label, matches: impl Iterator<Item = Match>) -> Vec<Match> {
+        let similar = |found: &Match| self.ask.min_similarity.is_none_or(|min| found.similarity >= min);
+        let shown = |found: &Match| !self.ask.counted_only || label.judge(self.labels.gallery[found.row]).is_some();
+        matches.filter(|found| similar(found) && shown(found)).take(self.ask.k).collect()
+    }
+
+    /// Of `near` rows and those of the same path, the ones that are the probe itself.
+    fn own(&self, probe: usize, near: impl Iterator<Item = usize>) -> Vec<usize> {
+        let Some(twins) = self.twins else { return Vec::new() };
+        let mut own: Vec<usize> = near.filter(|row| twins.are(probe, *row)).chain(twins.by_path(probe)).collect();
+        own.sort_unstable();
+        own.dedup();
+        own
+    }
+
+    /// By re-ranking everyone.
+    fn reranked_together(&self, compared: &(impl Fn(usize) + Sync)) -> Result<Vec<Found>, DeployError> {
+        let (probes, rows) = (self.probes.rows(), self.gallery.rows());
+        if probes + rows > MOST_RERANKED_TOGETHER {
+            return Err(DeployError::RerankAll { probes, rows, most: MOST_RERANKED_TOGETHER });
+        }
+        let reranking = Reranking::new(self.probes, self.gallery, &Rerank::default())?;
+        compared((probes + rows).saturating_mul(probes + rows));
+        let one = |probe: usize| {
+            let distances = reranking.distances(probe);
+            let label = self.labels.probes[probe];
+            let near = (0..rows).filter(|row| self.twins.is_some() && self.similarity(probe, *row) >= TWIN);
+            let own = self.own(probe, near.take(TWINS));
+            let mut right: Vec<(f32, usize)> =
+                self.right_rows(probe).filter(|row| !own.contains(row)).map(|row| (distances[row], row)).collect();
+            right.sort_unstable_by(|a, b| nearer(*a, *b));
+            let mut ranks = Ranks::of(&right);
+            for (row, distance) in distances.iter().enumerate() {
+                if label.judge(self.labels.gallery[row]) == Some(false) && !own.contains(&row) {
+                    ranks.wrong(*distance, row);
+                }
+            }
+            let mut order: Vec<usize> = (0..rows).collect();
+            order.sort_unstable_by(|a, b| nearer((distances[*a], *a), (distances[*b], *b)));
+            let found =
+                |row: usize| Match { row, similarity: self.similarity(probe, row), reranked: Some(distances[row]) };
+            let matches = self.wanted(label, order.into_iter().map(found));
+            Found { matches, places: ranks.places(), is_there: !own.is_empty() }
+        };
+        Ok((0..probes).into_par_iter().map(one).collect())
+    }
+}
+
+/// What is kept of one probe's similarities.
+struct Look<'a> {
+    best: Best,
+    /// Entries that may be the probe itself.
+    near: Best,
+    ranks: Ranks<'a>,
+    label: Label,
+    gallery: &'a [Label],
+    min: Option<f32>,
+    counted_only: bool,
+}
+
+impl Collect for Look<'_> {
+    fn take(&mut self, row: usize, similarity: f32) {
+        let judged = self.label.judge(self.gallery[row]);
+        if judged == Some(false) {
+            self.ranks.wrong(-similarity, row);
+        }
+        let hit = Hit { row, similarity };
+        if self.min.is_none_or(|min| similarity >= min) && (!self.counted_only || judged.is_some()) {
+            self.best.offer(hit);
+        }
+        if similarity >= TWIN {
+            self.near.offer(hit);
+        }
+    }
+
+    fn merge(self, other: Self) -> Self {
+        Self {
+            best: self.best.merge(other.best),
+            near: self.near.merge(other.near),
+            ranks: self.ranks.merge(other.ranks),
+            ..self
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use metrics::{cosine_distance, rerank};
 
-    fn rows(values: &[[f32; 2]], identities: &[i64]) -> Embeddings {
-        let picture = |identity: &i64| Picture {
-            path: "p".into(),
-            others: vec![],
-            missing: vec![],
-            identity: *identity,
-            identity_name: String::new(),
-            camera: 0,
+    use super::*;
+    use crate::gallery::Template;
+    use crate::identity::Identity;
+
+    /// Rows of people on a coarse grid, so that some are equal; every fourth entry is nobody's.
+    fn crowd(name: &str, rows: usize) -> Embeddings {
+        let values = contract::fill::fill(&format!("input.{name}"), &[rows, 6]);
+        let values: Vec<f32> = values.iter().map(|value| (value * 2.0).round() + 0.1).collect();
+        let template = |row: usize| Template {
+            path: format!("{name}/{row}").into(),
+            identity: match row % 4 {
+                0 => [Identity::Junk, Identity::Distractor][row / 4 % 2].clone(),
+                _ => Identity::by_file(format!("{}", row % 5)),
+            },
+            camera: (row % 3) as i64,
+            ..Template::default()
         };
-        Embeddings { values: values.concat(), dim: 2, pictures: identities.iter().map(picture).collect() }
+        Embeddings {
+            values: contract::embedding::embed(&values, &[], 6, 1),
+            dim: 6,
+            templates: (0..rows).map(template).collect(),
+            folder: Default::default(),
+        }
+    }
+
+    fn ask(k: usize) -> Ask {
+        Ask { k, min_similarity: None, rerank: None, counted_only: false }
+    }
+
+    fn rows(matches: &[Vec<Match>]) -> Vec<Vec<usize>> {
+        matches.iter().map(|matches| matches.iter().map(|found| found.row).collect()).collect()
+    }
+
+    /// The entries of a probe in the order of `distance`, by a full sort.
+    fn sorted(distance: &Matrix) -> Vec<Vec<usize>> {
+        let one = |probe: usize| {
+            let mut order: Vec<usize> = (0..distance.cols()).collect();
+            order.sort_by(|a, b| distance.row(probe)[*a].partial_cmp(&distance.row(probe)[*b]).unwrap());
+            order
+        };
+        (0..distance.rows()).map(one).collect()
     }
 
     #[test]
-    fn order_threshold_and_filter() {
-        let probes = rows(&[[1.0, 0.0]], &[1]);
-        let gallery = rows(&[[0.0, 1.0], [1.0, 0.0], [0.6, 0.8], [1.0, 0.0]], &[1, 2, 3, 4]);
-        let order = |found: &[Vec<Match>]| found[0].iter().map(|found| found.row).collect::<Vec<_>>();
-        assert_eq!(order(&search(&probes, &gallery, 3, None).unwrap()), [1, 3, 2]);
-        assert_eq!(order(&search(&probes, &gallery, 9, Some(0.7)).unwrap()), [1, 3]);
-        let distance = metrics::cosine_distance(probes.view().unwrap(), gallery.view().unwrap()).unwrap();
-        let found = search(&probes, &gallery, 9, None).unwrap();
-        assert_eq!(nearest(&distance, &probes, &gallery, 9, false, |_, _| true), found);
-        assert_eq!(order(&nearest(&distance, &probes, &gallery, 9, true, |_, row| row != 1)), [3, 2, 0]);
+    fn one_pass_gives_what_two_gave() {
+        let (probes, gallery) = (crowd("probes", 23), crowd("gallery", 200));
+        let labels = Labels::of(&probes, &gallery);
+        let found = rank(&probes, &gallery, &labels, &ask(9), None, |_| ()).unwrap();
+        let hits = exact::top_k(probes.view().unwrap(), gallery.view().unwrap(), 9, None);
+        let wanted: Vec<Vec<usize>> = hits.iter().map(|hits| hits.iter().map(|hit| hit.row).collect()).collect();
+        assert_eq!(rows(&found.matches), wanted);
+        // Exact in the similarities, which `1 - similarity` rounds.
+        let cosine = cosine_distance(probes.view().unwrap(), gallery.view().unwrap()).unwrap();
+        let report = metrics::rank(&cosine, &labels.probes, &labels.gallery).unwrap();
+        assert!(report.valid_queries > 9 && (found.report.map - report.map).abs() < 1e-3, "{report:?}");
+        assert_eq!(found.report.valid_queries, report.valid_queries);
+
+        let least = Ask { min_similarity: Some(0.7), ..ask(200) };
+        let found = rank(&probes, &gallery, &labels, &least, None, |_| ()).unwrap();
+        assert!(found.matches.iter().flatten().all(|found| found.similarity >= 0.7));
+        let counted = Ask { counted_only: true, ..ask(200) };
+        let found = rank(&probes, &gallery, &labels, &counted, None, |_| ()).unwrap();
+        for (probe, matches) in found.matches.iter().enumerate() {
+            let counts = |row: &usize| labels.probes[probe].judge(labels.gallery[*row]).is_some();
+            assert_eq!(matches.len(), (0..200).filter(counts).count());
+        }
+    }
+
+    #[test]
+    fn everyone_is_re_ranked_as_published() {
+        let (probes, gallery) = (crowd("probes", 23), crowd("gallery", 200));
+        let labels = Labels::of(&probes, &gallery);
+        let everyone = Ask { rerank: Some(Scope::Everyone), ..ask(200) };
+        let found = rank(&probes, &gallery, &labels, &everyone, None, |_| ()).unwrap();
+        let distance = rerank(probes.view().unwrap(), gallery.view().unwrap(), &Rerank::default()).unwrap();
+        assert_eq!(found.report, metrics::rank(&distance, &labels.probes, &labels.gallery).unwrap());
+        assert_eq!(rows(&found.matches), sorted(&distance));
+        let plain = rank(&probes, &gallery, &labels, &ask(200), None, |_| ()).unwrap();
+        assert_ne!(rows(&plain.matches), rows(&found.matches));
+        assert_ne!(plain.report.map, found.report.map);
+    }
+
+    /// The nearest entries of each probe are those of a plain search, in the order that re-ranking this probe with them
+    /// alone gives; those behind stay. Numbers follow the whole order.
+    #[test]
+    fn the_nearest_are_re_ranked_and_the_others_stay() {
+        let (probes, gallery) = (crowd("probes", 23), crowd("gallery", 200));
+        let labels = Labels::of(&probes, &gallery);
+        let plain = rows(&rank(&probes, &gallery, &labels, &ask(200), None, |_| ()).unwrap().matches);
+        for n in [1, 2, 30, 200, 500] {
+            let nearest = Ask { rerank: Some(Scope::Nearest(NonZeroUsize::new(n).unwrap())), ..ask(500) };
+            let found = rank(&probes, &gallery, &labels, &nearest, None, |_| ()).unwrap();
+            let mut places = Vec::new();
+            for (probe, plain) in plain.iter().enumerate() {
+                let n = n.min(200);
+                let values: Vec<f32> = plain[..n].iter().flat_map(|row| gallery.row(*row)).copied().collect();
+                let one = Matrix::new(probes.row(probe).to_vec(), 1, 6).unwrap();
+                let distance = rerank(&one, &Matrix::new(values, n, 6).unwrap(), &Rerank::default()).unwrap();
+                let mut order: Vec<usize> = sorted(&distance)[0].iter().map(|at| plain[*at]).collect();
+                assert_eq!(rows(&found.matches)[probe], order, "{n} nearest of probe {probe}");
+                order.extend(&plain[n..]);
+                let counts = |row: &usize| labels.probes[probe].judge(labels.gallery[*row]);
+                let counted = order.iter().filter_map(counts).enumerate();
+                let right = counted.filter(|(_, right)| *right && labels.probes[probe].identity != JUNK);
+                places.push(right.map(|(before, _)| before + 1).collect());
+            }
+            assert_eq!(found.report, RankingReport::of(&places, 200), "{n}");
+            let moved = rows(&found.matches).iter().zip(&plain).any(|(found, plain)| found[..] != plain[..found.len()]);
+            assert_eq!(moved, n > 2, "re-ranking changes the order");
+        }
+    }
+
+    #[test]
+    fn the_least_similarity_comes_before_the_cut() {
+        let (probes, gallery) = (crowd("probes", 23), crowd("gallery", 200));
+        let labels = Labels::of(&probes, &gallery);
+        for rerank in [None, Some(Scope::Everyone), Some(Scope::Nearest(NonZeroUsize::new(200).unwrap()))] {
+            let all = rank(&probes, &gallery, &labels, &Ask { rerank, ..ask(200) }, None, |_| ()).unwrap().matches;
+            let few = Ask { rerank, min_similarity: Some(0.5), ..ask(3) };
+            let few = rank(&probes, &gallery, &labels, &few, None, |_| ()).unwrap().matches;
+            for (all, few) in all.iter().zip(&few) {
+                let wanted: Vec<Match> = all.iter().filter(|found| found.similarity >= 0.5).take(3).copied().collect();
+                assert_eq!(*few, wanted, "{rerank:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn too_much_is_refused_with_numbers() {
+        let (probes, gallery) = (crowd("probes", 3), crowd("gallery", 9));
+        let labels = Labels::of(&probes, &gallery);
+        let nearest = Ask { rerank: Some(Scope::Nearest(NonZeroUsize::new(MOST_RERANKED + 1).unwrap())), ..ask(1) };
+        let error = rank(&probes, &gallery, &labels, &nearest, None, |_| ()).unwrap_err().to_string();
+        assert!(error.contains("4097") && error.contains("1 to 4096"), "{error}");
+        let (dim, templates, folder) = (0, vec![Template::default(); MOST_RERANKED_TOGETHER], Default::default());
+        let many = Embeddings { values: vec![], dim, templates, folder };
+        let one = Embeddings { templates: vec![Template::default()], ..many.clone() };
+        let labels = Labels::of(&one, &many);
+        let everyone = Ask { rerank: Some(Scope::Everyone), ..ask(1) };
+        let error = rank(&one, &many, &labels, &everyone, None, |_| ()).unwrap_err().to_string();
+        assert!(error.contains("131072 entries") && error.contains("--rerank-top N"), "{error}");
     }
 }

@@ -122,7 +122,7 @@ fn a_threshold_nobody_reaches_is_exit_code_1() {
     // One probe that has a match is enough.
     let line = "search -m @model.onnx --gallery @gallery --query @stranger @gallery --min_similarity=0.9999";
     let answer = fixture.run(line);
-    assert!(answer.stderr.contains("12 probes are in the gallery"), "{}", answer.stderr);
+    assert!(answer.stderr.contains("12 probes are in the gallery: they match themselves"), "{}", answer.stderr);
     answer.done();
     fixture.run("search -m @model.onnx --gallery @gallery --query @stranger --min-similarity 2").error(&["-1 to 1"]);
 }
@@ -140,16 +140,164 @@ fn csv_has_a_line_per_match() {
     assert!(table.starts_with("probe") && table.contains("Rank-1 100.00 %"), "{table}");
 }
 
+/// Paths of the matches of each probe, in order.
+fn order(report: &Value) -> Vec<Vec<String>> {
+    let paths = |probe: &Value| -> Vec<String> {
+        let matches = probe["matches"].as_array().unwrap();
+        matches.iter().map(|found| found["path"].as_str().unwrap().to_owned()).collect()
+    };
+    report["probes"].as_array().unwrap().iter().map(paths).collect()
+}
+
+/// The order of entries is that of the published method on the rows that `deploy embed` writes: of everyone, or of the
+/// nearest entries of one probe, whoever else is asked about.
 #[test]
 fn re_ranking_changes_the_answer() {
     let fixture = town();
-    let (plain, reranked) = (search(&fixture, "-k 12"), search(&fixture, "-k 12 --rerank"));
-    assert_eq!(reranked["reranked"], true);
-    assert_ne!(plain["probes"], reranked["probes"]);
-    let matches = reranked["probes"][0]["matches"].as_array().unwrap();
+    // People who look alike: without them the nearest are right in either order.
+    for (number, (person, variation)) in [("ada", 1.1), ("ben", 1.3), ("cleo", 1.2), ("dan", 1.4)].iter().enumerate() {
+        fixture.picture(&format!("gallery/001{number}_c2s1_000001_00.png"), person, *variation);
+    }
+    let plain = search(&fixture, "-k 16");
+    let rows = |folder: &str| {
+        fixture.run(&format!("embed @{folder} -m @model.onnx -o @{folder}-rows --replace")).done();
+        let (values, rows) = fixture.rows(&format!("{folder}-rows"));
+        let (count, dim) = values.dim();
+        let paths: Vec<String> = rows.iter().map(|row| row["path"].as_str().unwrap().to_owned()).collect();
+        (metrics::Matrix::new(values.into_raw_vec_and_offset().0, count, dim).unwrap(), paths)
+    };
+    let ((probes, _), (gallery, paths)) = (rows("probes"), rows("gallery"));
+    let sorted = |distance: &[f32], paths: &[String]| -> Vec<String> {
+        let mut order: Vec<usize> = (0..distance.len()).collect();
+        order.sort_by(|a, b| distance[*a].total_cmp(&distance[*b]));
+        order.into_iter().map(|at| paths[at].clone()).collect()
+    };
+    let everyone = search(&fixture, "-k 16 --rerank --rerank-top all");
+    let distance = metrics::rerank(&probes, &gallery, &metrics::Rerank::default()).unwrap();
+    let wanted: Vec<_> = (0..4).map(|probe| sorted(distance.row(probe), &paths)).collect();
+    assert_eq!(order(&everyone), wanted);
+    assert_ne!(order(&everyone), order(&plain));
+    assert_eq!((&everyone["reranked"], everyone.get("rerank_top")), (&true.into(), None));
+
+    let usual = search(&fixture, "-k 16 --rerank");
+    assert_eq!(usual["rerank_top"], 200);
+    let few = search(&fixture, "-k 16 --rerank --rerank-top 9");
+    for (report, n) in [(&usual, 16), (&few, 9)] {
+        for (probe, (found, plain)) in order(report).iter().zip(order(&plain)).enumerate() {
+            let row = |path: &String| gallery.row(paths.iter().position(|other| other == path).unwrap());
+            let values: Vec<f32> = plain[..n].iter().flat_map(row).copied().collect();
+            let one = metrics::Matrix::new(probes.row(probe).to_vec(), 1, probes.cols()).unwrap();
+            let nearest = metrics::Matrix::new(values, n, probes.cols()).unwrap();
+            let distance = metrics::rerank(&one, &nearest, &metrics::Rerank::default()).unwrap();
+            assert_eq!(*found, sorted(distance.row(0), &plain[..n]), "{n} nearest");
+        }
+    }
+    assert_ne!(order(&usual), order(&plain));
+    let alone = search(&fixture, "-k 16 --rerank --query @probes/0003_c1s1_000001_00.png");
+    assert_eq!(order(&alone)[4], order(&usual)[2], "other probes change nothing");
+    let matches = usual["probes"][0]["matches"].as_array().unwrap();
     let distances: Vec<f64> = matches.iter().map(|found| found["reranked_distance"].as_f64().unwrap()).collect();
     assert!(distances.windows(2).all(|pair| pair[0] <= pair[1]), "{distances:?}");
     assert!(plain["probes"][0]["matches"][0].get("reranked_distance").is_none());
+    for n in ["0", "4097", "most"] {
+        let line = format!("search -m @model.onnx --gallery @gallery --query @probes --rerank --rerank-top {n}");
+        fixture.run(&line).error(&["--rerank-top", "1 to 4096, or all"]);
+    }
+}
+
+/// By another spelling of the path, by a link, or as a copy: what is there itself is no success.
+#[test]
+fn a_probe_that_is_in_the_gallery_does_not_count() {
+    let fixture = Fixture::new();
+    for (number, person) in ["ada", "ben", "cleo"].iter().enumerate() {
+        // The only other picture of each looks like the next person.
+        let next = ["ben", "cleo", "ada"][number];
+        fixture.picture(&format!("people/{person}/1.png"), person, 0.0);
+        fixture.picture(&format!("people/{person}/2.png"), next, 0.2);
+        std::fs::create_dir_all(fixture.path(&format!("copies/{person}"))).unwrap();
+        let copy = fixture.path(&format!("copies/{person}/{number}.png"));
+        std::fs::copy(fixture.path(&format!("people/{person}/1.png")), copy).unwrap();
+    }
+    std::fs::create_dir(fixture.path("elsewhere")).unwrap();
+    let run = |folder: &str, line: &str| {
+        let words = line.split_whitespace();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_deploy"));
+        let output = command.args(words).current_dir(fixture.path(folder)).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        assert!(output.status.success(), "{}", text(output.stderr));
+        (text(output.stdout), text(output.stderr))
+    };
+    run("people", "embed . -m ../model.onnx -o ../rows");
+    for (from, query, more) in [
+        ("elsewhere", "../people/ada/1.png ../people/ben/1.png ../people/cleo/1.png", ""),
+        ("people", "ada/../ada/1.png ben/1.png ./cleo/1.png", "--rerank"),
+        (".", "copies", "--rerank --rerank-top all"),
+        (".", "copies", ""),
+    ] {
+        let back = if from == "." { "" } else { "../" };
+        let line = format!("search -m {back}model.onnx --gallery {back}rows --format json -k 1 {more} --query {query}");
+        let (found, notes) = run(from, &line);
+        assert!(notes.contains("3 probes are in the gallery"), "{line}: {notes}");
+        let report: Value = serde_json::from_str(&found).unwrap();
+        assert_eq!(report["probes"][0]["matches"][0]["correct"], true, "it is found all the same");
+        assert_eq!((&report["summary"]["rank1"], &report["summary"]["valid_queries"]), (&0.0.into(), &3.into()));
+    }
+    // Another picture of the same name is another picture.
+    for person in ["ada", "ben", "cleo"] {
+        fixture.picture(&format!("others/{person}/1.png"), person, 0.05);
+    }
+    let (found, notes) = run(".", "search -m model.onnx --gallery rows --query others --format json -k 1");
+    assert!(!notes.contains("in the gallery"), "{notes}");
+    assert_eq!(serde_json::from_str::<Value>(&found).unwrap()["summary"]["rank1"], 1.0);
+}
+
+/// The page shows the pictures that were embedded, wherever the program runs and whatever is called alike there.
+#[test]
+fn the_page_shows_the_gallerys_own_pictures() {
+    let fixture = Fixture::new();
+    for (folder, person) in [("one", "ada"), ("two", "ben")] {
+        fixture.picture(&format!("{folder}/set/x/1.png"), person, 0.0);
+        fixture.picture(&format!("{folder}/set/y/1.png"), &format!("{person}'s twin"), 0.0);
+    }
+    let run = |folder: &str, line: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_deploy"));
+        let output = command.args(line.split_whitespace()).current_dir(fixture.path(folder)).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let pictures = |folder: &str| {
+        run(folder, "search -m ../model.onnx --gallery ../rows --query ../one/set/x/1.png --report ../page.html");
+        let page = std::fs::read_to_string(fixture.path("page.html")).unwrap();
+        assert!(!page.contains("class=\"missing\""), "{page}");
+        let uris = page.split("src=\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
+        uris.collect::<Vec<_>>()
+    };
+    run("one", "embed set -m ../model.onnx -o ../rows");
+    let usual = pictures("one");
+    assert_eq!(usual.len(), 3);
+    assert_eq!(pictures("two"), usual, "`set/x/1.png` is there, too, and somebody else");
+    // Who is enrolled from elsewhere is shown, and the others stay.
+    run("two", "enroll -m ../model.onnx --gallery ../rows --identity ben --picture set/x/1.png");
+    let after = pictures("one");
+    assert_eq!((after.len(), usual.iter().all(|picture| after.contains(picture))), (4, true));
+    assert_eq!(pictures("two"), after);
+}
+
+/// Somebody who is enrolled by hand under the name that file names have is that person.
+#[test]
+fn a_name_is_one_person_whoever_says_it() {
+    let fixture = town();
+    fixture.run("embed @gallery -m @model.onnx -o @rows").done();
+    let picture = fixture.picture("new.png", "ada", 0.05);
+    let enrol = format!("enroll -m @model.onnx --gallery @rows --identity 0001 --picture {}", picture.display());
+    fixture.run(&enrol).done();
+    let line = "search -m @model.onnx --gallery @rows --query @probes/0001_c1s1_000001_00.png -k 1 --format json";
+    let report: Value = serde_json::from_str(&fixture.run(line).done()).unwrap();
+    let best = &report["probes"][0]["matches"][0];
+    assert!(best["path"].as_str().unwrap().ends_with("new.png"), "{best}");
+    assert_eq!((&best["identity"], &best["correct"]), (&"0001".into(), &true.into()));
+    let claim = "verify -m @model.onnx --gallery @rows --identity 0001 --threshold 0.9 --format json --picture";
+    let answer: Value = serde_json::from_str(&fixture.run(&format!("{claim} @new.png")).done()).unwrap();
+    assert_eq!(answer["enrolled_rows"], 4);
 }
 
 #[test]

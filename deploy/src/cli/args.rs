@@ -9,6 +9,7 @@ use datasets::paired::{PairLayout, PairOptions};
 
 use crate::embed;
 use crate::runtime::Provider;
+use crate::search::{MOST_RERANKED, Scope};
 
 /// Runs exported models: embeddings, gallery search, evaluation. Results go to stdout, progress to stderr; the exit
 /// code is 0 when done, 1 when the answer is no, 2 on errors.
@@ -176,7 +177,7 @@ pub(crate) struct VerifyArgs {
     pub(crate) one: OneArgs,
     /// Cosine similarity to the most similar template from which the answer is yes (-1 to 1) [default: the model's
     /// calibrated one for --far].
-    #[arg(long, value_name = "COSINE", value_parser = cosine, allow_hyphen_values = true)]
+    #[arg(long, visible_alias = "min-similarity", value_name = "COSINE", value_parser = cosine, allow_hyphen_values = true)]
     pub(crate) threshold: Option<f32>,
     /// Highest rate at which strangers may be accepted, above 0 and below 1; a person with n templates is held to the
     /// calibrated threshold for a rate of at most RATE / n.
@@ -189,6 +190,33 @@ pub(crate) struct VerifyArgs {
     /// Form of the result.
     #[arg(long, value_enum, default_value_t = FactsFormat::Table)]
     pub(crate) format: FactsFormat,
+}
+
+/// Re-ranking.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct RerankArgs {
+    /// Order by k-reciprocal re-ranking [default: by cosine].
+    #[arg(long, visible_alias = "re-rank")]
+    pub(crate) rerank: bool,
+    /// What --rerank orders: the N nearest entries of each probe, 1 to 4096, which are compared with each other; or all
+    /// entries together with all probes, as published, at most 131072 [default: 200 in search, all in evaluate].
+    #[arg(long, value_name = "N", requires = "rerank", value_parser = scope)]
+    pub(crate) rerank_top: Option<Scope>,
+}
+
+impl RerankArgs {
+    /// What is re-ranked, if anything; `usual` where nobody said.
+    pub(crate) fn scope(&self, usual: Scope) -> Option<Scope> {
+        self.rerank.then(|| self.rerank_top.unwrap_or(usual))
+    }
+}
+
+fn scope(text: &str) -> Result<Scope, String> {
+    if text == "all" {
+        return Ok(Scope::Everyone);
+    }
+    let n = text.parse().ok().filter(|n: &NonZeroUsize| n.get() <= MOST_RERANKED);
+    n.map(Scope::Nearest).ok_or_else(|| format!("a number from 1 to {MOST_RERANKED}, or all, is allowed"))
 }
 
 /// The result and its HTML page.
@@ -286,11 +314,10 @@ pub(crate) struct SearchArgs {
     #[arg(short = 'k', long, default_value_t = NonZeroUsize::MIN.saturating_add(9), value_name = "N")]
     pub(crate) top_k: NonZeroUsize,
     /// Leave out matches below this cosine similarity (-1 to 1) [default: none are left out].
-    #[arg(long, value_name = "COSINE", value_parser = cosine, allow_hyphen_values = true)]
+    #[arg(long, visible_alias = "threshold", value_name = "COSINE", value_parser = cosine, allow_hyphen_values = true)]
     pub(crate) min_similarity: Option<f32>,
-    /// Order by k-reciprocal re-ranking; every probe and entry then influences every distance [default: by cosine].
-    #[arg(long, visible_alias = "re-rank")]
-    pub(crate) rerank: bool,
+    #[command(flatten)]
+    pub(crate) rerank: RerankArgs,
     /// Frontalise the probes with this model, an exported SENet, so that profile views find frontal ones [default:
     /// they stay].
     #[arg(long, visible_alias = "frontalizer", value_name = "MODEL", requires = "poses")]
@@ -342,9 +369,9 @@ pub(crate) struct FrontalizeArgs {
 /// Exits with 1 when there is nothing to score.
 #[derive(Debug, clap::Args)]
 #[command(mut_args(|arg| match arg.get_id().as_str() {
-    "report_probes" => arg.conflicts_with("pairs"),
+    "report_probes" | "rerank" | "rerank_top" => arg.conflicts_with("pairs"),
     id if PAIRS.contains(&id) || SPLIT.contains(&id) => {
-        arg.conflicts_with_all(["dataset", "train_identities", "cuhk03_labeled", "rerank"])
+        arg.conflicts_with_all(["dataset", "train_identities", "cuhk03_labeled", "rerank", "rerank_top"])
     }
     _ => arg,
 }))]
@@ -371,9 +398,8 @@ pub(crate) struct EvaluateArgs {
     /// Dataset `cuhk03`: the labelled boxes [default: the detected ones].
     #[arg(long, conflicts_with = "pairs")]
     pub(crate) cuhk03_labeled: bool,
-    /// Order by k-reciprocal re-ranking [default: by cosine].
-    #[arg(long, visible_alias = "re-rank", conflicts_with = "pairs")]
-    pub(crate) rerank: bool,
+    #[command(flatten)]
+    pub(crate) rerank: RerankArgs,
     #[command(flatten)]
     pub(crate) report: ReportArgs,
     #[command(flatten)]

@@ -22,7 +22,7 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<ExitCode, DeployError> {
     let bar = terminal::progress(pictures.len() as u64, "embed", "pictures");
     let options = embed_options(&args.model, &args.reading);
     let done = |count| bar.inc(count as u64);
-    let skipped = embed::stream(&model, &pictures, &options, done, |picture, row| writer.row(picture, row));
+    let skipped = embed::stream(&model, &pictures, &options, done, |picture, row| writer.row(&picture.into(), row));
     bar.finish_and_clear();
     let skipped = skipped?;
     let facts = writer.finish(facts(&model, spec, skipped.count))?;

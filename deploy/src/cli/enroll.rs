@@ -20,15 +20,22 @@ pub(crate) fn run(EnrollArgs { one, writing }: &EnrollArgs) -> Result<ExitCode, 
         false => None,
     };
     let mut writer = Writer::create(exclusive, spec.dim)?;
-    let mut skipped = 0;
-    if let Some((old, facts)) = &old {
-        skipped = facts.skipped;
-        for (at, picture) in old.pictures.iter().enumerate() {
-            writer.row(picture, old.row(at))?;
+    let mut facts = facts(&model, spec, 0);
+    let mut template = new.templates[0].clone();
+    if let Some((old, before)) = &old {
+        if before.folder != facts.folder {
+            // Relative paths of the gallery start in another folder than this one's.
+            for path in std::iter::once(&mut template.path).chain(&mut template.others) {
+                *path = facts.folder.join(&*path);
+            }
+        }
+        (facts.skipped, facts.folder) = (before.skipped, before.folder.clone());
+        for (at, template) in old.templates.iter().enumerate() {
+            writer.row(template, old.row(at))?;
         }
     }
-    writer.row(&new.pictures[0], new.row(0))?;
-    let facts = writer.finish(facts(&model, spec, skipped))?;
+    writer.row(&template, new.row(0))?;
+    let facts = writer.finish(facts)?;
     let rows = if facts.rows == 1 { "1 row".to_owned() } else { format!("{} rows", facts.rows) };
     print(&format!("{} enrolled; {rows} in {}\n", one.identity, folder.display()))?;
     Ok(ExitCode::SUCCESS)

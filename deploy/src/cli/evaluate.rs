@@ -3,16 +3,16 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use datasets::{Dataset, Options};
-use metrics::{JUNK, Label};
+use datasets::{Dataset, Options, Sample};
 
 use super::args::{EvaluateArgs, Format};
-use super::shared::{collect, embed_options, open, print, print_json, say_left_out, warn_when_collapsed};
+use super::shared::{collect, embed_options, open, print, print_json, ranked, say_left_out, warn_when_collapsed};
 use crate::DeployError;
-use crate::pictures::Picture;
+use crate::identity::Identity;
+use crate::pictures::Input;
 use crate::report::{self, EvaluationReport, Score, SearchReport};
 use crate::runtime::Model;
-use crate::search;
+use crate::search::{Ask, Labels, Scope};
 
 /// Matches shown per query on the page.
 const SHOWN: usize = 10;
@@ -73,63 +73,46 @@ fn evaluate(
     args: &EvaluateArgs,
     page: Option<&Path>,
 ) -> Result<EvaluationReport, DeployError> {
-    let pictures = |samples: Vec<_>| samples.into_iter().map(Picture::from).collect::<Vec<_>>();
+    let pictures = |samples: Vec<Sample>| samples.into_iter().map(of_dataset).collect::<Vec<_>>();
     let (query, gallery) = (pictures(dataset.query), pictures(dataset.gallery));
     let options = embed_options(&args.model, &args.reading);
     let query = collect(model, &query, "query", &options)?;
     let gallery = collect(model, &gallery, "gallery", &options)?;
     let skipped = query.skipped.count + gallery.skipped.count;
     let (query, gallery) = (query.embeddings, gallery.embeddings);
-
     let spread = metrics::spread(gallery.view()?);
     warn_when_collapsed(&spread);
-    let distance = match args.rerank {
-        true => search::rerank(&query, &gallery)?,
-        false => metrics::cosine_distance(query.view()?, gallery.view()?)?,
-    };
-    let label = |picture: &Picture| Label { identity: picture.identity, camera: picture.camera };
-    let query_labels: Vec<Label> = query.pictures.iter().map(label).collect();
-    let gallery_labels: Vec<Label> = gallery.pictures.iter().map(label).collect();
-    let ranking = metrics::rank(&distance, &query_labels, &gallery_labels)?;
-    let score = Score::from(&ranking);
+
+    let rerank = args.rerank.scope(Scope::Everyone);
+    // What the protocol takes out is not shown either.
+    let ask = Ask { k: if page.is_some() { SHOWN } else { 0 }, min_similarity: None, rerank, counted_only: true };
+    let found = ranked(&query, &gallery, &Labels::of(&query, &gallery), &ask, None)?;
+    let score = Score::from(&found.report);
     if let Score::Nothing { queries, .. } = score {
         terminal::warn(&format!(
             "none of the {queries} queries of {} has a match from another camera in the gallery: there is nothing to score",
             dataset.name
         ));
     }
-    let report = EvaluationReport {
-        model: model.into(),
-        dataset: dataset.name,
-        gallery_entries: gallery.pictures.len(),
-        skipped,
-        reranked: args.rerank,
-        score,
-        spread,
-    };
     if let Some(path) = page {
-        // What the protocol takes out is not shown either.
-        let counts = |probe: usize, row: usize| {
-            gallery_labels[row].identity != JUNK && gallery_labels[row] != query_labels[probe]
-        };
-        let matches = search::nearest(&distance, &query, &gallery, SHOWN, args.rerank, counts);
-        let page = SearchReport {
-            model: report.model.clone(),
-            gallery: format!("{} in {}", report.dataset, args.datadir.display()),
-            gallery_entries: report.gallery_entries,
-            skipped,
-            reranked: args.rerank,
-            top_k: SHOWN,
-            min_similarity: None,
-            summary: match &report.score {
-                Score::Measured(summary) => Some(summary.clone()),
-                Score::Nothing { .. } => None,
-            },
-            spread,
-            probes: report::results(&query.pictures, &gallery.pictures, &matches),
-        };
-        files::write(path, page.html("Evaluation", args.report.report_probes, None))?;
+        let name = format!("{} in {}", dataset.name, args.datadir.display());
+        let report = SearchReport::of(model.into(), name, [&query, &gallery], skipped, &ask, &found);
+        files::write(path, report.html("Evaluation", args.report.report_probes))?;
         terminal::tell!("report in {}", path.display());
     }
-    Ok(report)
+    Ok(EvaluationReport {
+        model: model.into(),
+        dataset: dataset.name,
+        gallery_entries: gallery.templates.len(),
+        skipped,
+        reranked: rerank.is_some(),
+        rerank_top: report::rerank_top(&ask),
+        score,
+        spread,
+    })
+}
+
+/// A picture of a dataset, whose names and cameras are known, whatever says them.
+fn of_dataset(Sample { path, identity_name, camera, .. }: Sample) -> Input {
+    Input::new(path, Identity::by_file(identity_name), camera)
 }

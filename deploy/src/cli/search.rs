@@ -1,113 +1,57 @@
 //! `deploy search`: probes against a gallery.
 
-use std::collections::HashSet;
-use std::path::PathBuf;
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use super::args::{Format, ModelArgs, RunArgs, SearchArgs};
-use super::shared::{collect, embed_options, list, one_row, open, print, print_json, warn_when_collapsed};
+use super::shared::{collect, embed_options, list, one_row, open, print, print_json, ranked, warn_when_collapsed};
 use crate::DeployError;
 use crate::frontalize::Frontalizer;
 use crate::gallery::{self, Embeddings};
-use crate::pictures;
+use crate::pictures::{self, Input};
 use crate::poses::Poses;
-use crate::report::{self, SearchReport, Summary};
-use crate::search;
+use crate::report::SearchReport;
+use crate::runtime::Model;
+use crate::search::{Ask, Labels, Scope};
+use crate::twins::Twins;
 
-/// Pairs of probe and entry up to which all distances are held for CMC and mAP: 1 GiB.
-const SUMMARY_PAIRS: usize = 1 << 28;
+/// Entries of each probe that are re-ranked where nobody says how many.
+const RERANK_TOP: NonZeroUsize = NonZeroUsize::new(200).unwrap();
 
 pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
-    let (naming, strict) = (args.naming.identity_from, args.reading.strict);
-    let mut probe_pictures = list(&args.query, &args.pairs, naming, strict)?;
-    let embedded = gallery::is_embeddings(&args.gallery);
-    if args.pairs.pairs && args.query.is_empty() && embedded {
-        let why = "neither the probe nor the gallery is a folder of pairs".to_owned();
-        return Err(DeployError::Unused { flag: "--pairs", why });
-    }
-    let gallery_pictures =
-        if embedded { Vec::new() } else { list(std::slice::from_ref(&args.gallery), &args.pairs, naming, strict)? };
-    let model = open(&args.model, probe_pictures.len().max(gallery_pictures.len()))?;
-    if args.query.is_empty() {
-        probe_pictures.push(one_row(&model, &args.one, naming)?);
-    }
-    let (_, spec) = model.embedding()?;
-    let options = embed_options(&args.model, &args.reading);
+    let searched = Searched::list(args)?;
+    let listed = list(&args.query, &args.pairs, args.naming.identity_from, args.reading.strict)?;
+    let model = open(&args.model, listed.len().max(searched.pictures()))?;
+    let frontal = frontal_model(args)?;
+    let frontalizer = frontal.as_ref().map(Frontalizer::new).transpose()?;
 
-    let run = RunArgs { contract: None, ..args.model.run.clone() };
-    let frontalizer = args.frontalize.clone().map(|model| open(&ModelArgs { model, run }, 1)).transpose()?;
-    let frontal = match (&frontalizer, &args.poses) {
-        (Some(model), Some(poses)) => {
-            let frontalizer = Frontalizer::new(model)?;
-            let poses = Poses::read(poses, frontalizer.angles())?;
-            Some((frontalizer, poses))
-        }
-        _ => None,
-    };
+    // The gallery first: a wrong one is refused before time is spent on the probes.
+    let (entries, skipped_entries) = searched.embeddings(args, &model)?;
+    let (probes, skipped_probes) = probes(args, &model, listed, &entries, frontalizer)?;
+    warn_when_collapsed(&metrics::spread(entries.view()?));
 
-    // A wrong gallery is told before time is spent on probes.
-    let (entries, mut skipped, folder): (Embeddings, usize, Option<PathBuf>) = if embedded {
-        let (entries, facts) = gallery::open(&args.gallery, &model.path, &spec.contract_id, spec.dim)?;
-        (entries, 0, Some(facts.folder))
-    } else {
-        let collected = collect(&model, &gallery_pictures, "gallery", &options)?;
-        (collected.embeddings, collected.skipped.count, None)
-    };
-    // Probes and gallery are named alike, whatever each of them would be named by alone.
-    if let (None, false, Some(naming)) = (naming, args.pairs.pairs, pictures::naming(&entries.pictures))
-        && !args.query.is_empty()
-    {
-        probe_pictures = pictures::list(&args.query, Some(naming))?.pictures;
-    }
-    let collected = collect(&model, &probe_pictures, "probes", &options)?;
-    skipped += collected.skipped.count;
-    let mut probes = collected.embeddings;
-    if let Some((frontalizer, poses)) = &frontal {
-        frontalizer.apply_to(&mut probes, &probe_pictures, poses)?;
-    }
-    let known: HashSet<_> = entries.pictures.iter().map(|entry| &entry.path).collect();
-    let themselves = probes.pictures.iter().filter(|probe| known.contains(&probe.path)).count();
-    if themselves > 0 {
-        eprintln!("note: {themselves} probes are in the gallery and will match themselves");
-    }
-
-    let spread = metrics::spread(entries.view()?);
-    warn_when_collapsed(&spread);
-
-    let k = args.top_k.get();
-    let pairs = probes.pictures.len().saturating_mul(entries.pictures.len());
-    let distance = match args.rerank {
-        true => Some(search::rerank(&probes, &entries)?),
-        false if pairs <= SUMMARY_PAIRS => Some(metrics::cosine_distance(probes.view()?, entries.view()?)?),
-        false => None,
-    };
-    let matches = match &distance {
-        Some(distance) if args.rerank => {
-            let mut matches = search::nearest(distance, &probes, &entries, k, true, |_, _| true);
-            if let Some(min) = args.min_similarity {
-                matches.iter_mut().for_each(|matches| matches.retain(|found| found.similarity >= min));
-            }
-            matches
-        }
-        _ => search::search(&probes, &entries, k, args.min_similarity)?,
-    };
-    let summary =
-        distance.map(|distance| search::summary(&distance, &probes.pictures, &entries.pictures)).transpose()?;
-    let report = SearchReport {
-        model: (&model).into(),
-        gallery: args.gallery.display().to_string(),
-        gallery_entries: entries.pictures.len(),
-        skipped,
-        reranked: args.rerank,
-        top_k: k,
+    let ask = Ask {
+        k: args.top_k.get(),
         min_similarity: args.min_similarity,
-        summary: summary.flatten().as_ref().map(Summary::from),
-        spread,
-        probes: report::results(&probes.pictures, &entries.pictures, &matches),
+        rerank: args.rerank.scope(Scope::Nearest(RERANK_TOP)),
+        counted_only: false,
     };
+    let twins = Twins::of(&probes, &entries);
+    let found = ranked(&probes, &entries, &Labels::of(&probes, &entries), &ask, Some(&twins))?;
+    if found.themselves > 0 {
+        let who = match found.themselves {
+            1 => "1 probe is in the gallery: it matches itself".to_owned(),
+            count => format!("{count} probes are in the gallery: they match themselves"),
+        };
+        terminal::note(&format!("{who}, which CMC and mAP leave out"));
+    }
+
+    let skipped = skipped_entries + skipped_probes;
+    let name = args.gallery.display().to_string();
+    let report = SearchReport::of((&model).into(), name, [&probes, &entries], skipped, &ask, &found);
     if let Some(path) = &args.report.report {
-        files::write(path, report.html("Gallery search", args.report.report_probes, folder.as_deref()))?;
-        eprintln!("report in {}", path.display());
+        files::write(path, report.html("Gallery search", args.report.report_probes))?;
+        terminal::tell!("report in {}", path.display());
     }
     match args.report.format {
         Format::Table => print(&report.table())?,
@@ -116,4 +60,87 @@ pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
     }
     let any = report.probes.iter().any(|probe| !probe.matches.is_empty());
     Ok(ExitCode::from(if any { 0 } else { terminal::EXIT_NO }))
+}
+
+/// What is searched.
+enum Searched {
+    /// A folder that `deploy embed` or `deploy enroll` wrote.
+    Embedded,
+    /// Pictures that are still to be embedded.
+    Pictures(Vec<Input>),
+}
+
+impl Searched {
+    fn list(args: &SearchArgs) -> Result<Self, DeployError> {
+        if !gallery::is_embeddings(&args.gallery) {
+            let folder = std::slice::from_ref(&args.gallery);
+            return Ok(Self::Pictures(list(folder, &args.pairs, args.naming.identity_from, args.reading.strict)?));
+        }
+        if args.pairs.pairs && args.query.is_empty() {
+            let why = "neither the probe nor the gallery is a folder of pairs".to_owned();
+            return Err(DeployError::Unused { flag: "--pairs", why });
+        }
+        Ok(Self::Embedded)
+    }
+
+    /// Pictures to embed.
+    fn pictures(&self) -> usize {
+        match self {
+            Self::Embedded => 0,
+            Self::Pictures(pictures) => pictures.len(),
+        }
+    }
+
+    /// The rows, and how many pictures cannot be used.
+    fn embeddings(self, args: &SearchArgs, model: &Model) -> Result<(Embeddings, usize), DeployError> {
+        match self {
+            Self::Embedded => {
+                let (_, spec) = model.embedding()?;
+                Ok((gallery::open(&args.gallery, &model.path, &spec.contract_id, spec.dim)?.0, 0))
+            }
+            Self::Pictures(pictures) => {
+                let collected = collect(model, &pictures, "gallery", &embed_options(&args.model, &args.reading))?;
+                Ok((collected.embeddings, collected.skipped.count))
+            }
+        }
+    }
+}
+
+/// The rows of the probes, frontal if a frontaliser is given, and how many pictures cannot be used.
+fn probes(
+    args: &SearchArgs,
+    model: &Model,
+    mut pictures: Vec<Input>,
+    entries: &Embeddings,
+    frontalizer: Option<Frontalizer<'_>>,
+) -> Result<(Embeddings, usize), DeployError> {
+    let naming = args.naming.identity_from;
+    let named = pictures::naming(entries.templates.iter().map(|template| &template.identity));
+    if args.query.is_empty() {
+        pictures.push(one_row(model, &args.one, naming)?);
+    } else if let (None, false, Some(naming)) = (naming, args.pairs.pairs, named) {
+        // Probes and gallery are named alike, whatever each of them would be named by alone.
+        pictures = pictures::list(&args.query, Some(naming))?.pictures;
+    }
+    // Wrong poses, too, are refused before the pictures are embedded.
+    let frontal = match (frontalizer, &args.poses) {
+        (Some(frontalizer), Some(poses)) => {
+            let poses = Poses::read(poses, frontalizer.angles())?;
+            Some((frontalizer, poses))
+        }
+        _ => None,
+    };
+    let collected = collect(model, &pictures, "probes", &embed_options(&args.model, &args.reading))?;
+    let mut probes = collected.embeddings;
+    if let Some((frontalizer, poses)) = frontal {
+        frontalizer.apply_to(&mut probes, &pictures, &poses)?;
+    }
+    Ok((probes, collected.skipped.count))
+}
+
+/// The model that frontalises the probes, which carries its own contract.
+fn frontal_model(args: &SearchArgs) -> Result<Option<Model>, DeployError> {
+    let Some(model) = args.frontalize.clone() else { return Ok(None) };
+    let run = RunArgs { contract: None, ..args.model.run.clone() };
+    open(&ModelArgs { model, run }, 1).map(Some)
 }

@@ -1,5 +1,6 @@
 //! What several verbs need.
 
+use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -10,8 +11,11 @@ use metrics::verification::{self, VerificationOptions, VerificationReport};
 use crate::DeployError;
 use crate::embed::{self, Collected, Skipped};
 use crate::gallery::{Embeddings, Facts};
-use crate::pictures::{self, Picture};
+use crate::identity::Identity;
+use crate::pictures::{self, Input};
 use crate::runtime::{Model, Options, Provider};
+use crate::search::{self, Ask, Labels, Ranked};
+use crate::twins::Twins;
 
 use super::args::{ModelArgs, OneArgs, PairArgs, PairFiles, PictureArgs, SplitArgs};
 
@@ -58,7 +62,7 @@ pub(super) fn list(
     pairs: &PairArgs,
     naming: Option<Naming>,
     strict: bool,
-) -> Result<Vec<Picture>, DeployError> {
+) -> Result<Vec<Input>, DeployError> {
     if !pairs.pairs {
         let listed = pictures::list(places, naming)?;
         say_left_out(&listed.left_out, &[], strict)?;
@@ -94,7 +98,7 @@ pub(super) fn test_pairs(
     pairs: &PairArgs,
     split: &SplitArgs,
     strict: bool,
-) -> Result<(Vec<Picture>, String), DeployError> {
+) -> Result<(Vec<Input>, String), DeployError> {
     use datasets::paired::{PairOptions, PairedDataset, SplitRule};
     // `all` is no rule.
     let rule = split.split.parse().ok();
@@ -135,7 +139,7 @@ pub(super) fn facts(model: &Model, spec: &EmbeddingSpec, skipped: usize) -> Fact
 
 /// The row of one person: a picture for each input of the model. One that is missing is an error, unless the model
 /// bears that and another is there. The identity is that of the first file's name or folder, as `naming` says.
-pub(super) fn one_row(model: &Model, one: &PairFiles, naming: Option<Naming>) -> Result<Picture, DeployError> {
+pub(super) fn one_row(model: &Model, one: &PairFiles, naming: Option<Naming>) -> Result<Input, DeployError> {
     let missing = |name: &str| DeployError::MissingModality { missing: name.into() };
     let (mut files, mut absent) = (Vec::new(), Vec::new());
     if let [_] = model.contract.input.as_slice() {
@@ -149,23 +153,22 @@ pub(super) fn one_row(model: &Model, one: &PairFiles, naming: Option<Naming>) ->
             }
         }
     }
-    let Some((first, others)) = files.split_first() else {
+    let Some(first) = files.first() else {
         return Err(missing(absent.first().map_or("picture", String::as_str)));
     };
     let mut row = pictures::list(std::slice::from_ref(first), naming)?.pictures.swap_remove(0);
-    (row.others, row.missing) = (others.to_vec(), absent);
+    (row.files, row.missing) = (files, absent);
     Ok(row)
 }
 
 /// [`one_row`] of somebody who has a name.
-pub(super) fn named_row(model: &Model, one: &OneArgs) -> Result<Picture, DeployError> {
-    let identity = datasets::number_of(&one.identity);
+pub(super) fn named_row(model: &Model, one: &OneArgs) -> Result<Input, DeployError> {
     let row = one_row(model, &one.files, None)?;
-    Ok(Picture { identity, identity_name: one.identity.clone(), camera: 0, ..row })
+    Ok(Input { identity: Identity::given(&one.identity), camera: 0, ..row })
 }
 
 /// Embeds that row, which must be usable.
-pub(super) fn embed_row(model: &Model, one: &OneArgs, row: &Picture) -> Result<Embeddings, DeployError> {
+pub(super) fn embed_row(model: &Model, one: &OneArgs, row: &Input) -> Result<Embeddings, DeployError> {
     let options = embed::Options { batch_size: 1, threads: one.model.run.threads, strict: true };
     Ok(embed::collect(model, std::slice::from_ref(row), &options)?.embeddings)
 }
@@ -177,7 +180,7 @@ pub(super) fn embed_options(model: &ModelArgs, pictures: &PictureArgs) -> embed:
 /// Embeds into memory with a progress bar, and names on stderr what could not be used.
 pub(super) fn collect(
     model: &Model,
-    pictures: &[Picture],
+    pictures: &[Input],
     what: &str,
     options: &embed::Options,
 ) -> Result<Collected, DeployError> {
@@ -189,25 +192,47 @@ pub(super) fn collect(
     Ok(collected)
 }
 
+/// Ranks with a progress bar.
+pub(super) fn ranked(
+    probes: &Embeddings,
+    entries: &Embeddings,
+    labels: &Labels,
+    ask: &Ask,
+    twins: Option<&Twins<'_>>,
+) -> Result<Ranked, DeployError> {
+    let total = ask.comparisons(probes.templates.len(), entries.templates.len());
+    let bar = terminal::progress(total, "compare", "pairs");
+    let found = search::rank(probes, entries, labels, ask, twins, |count| bar.inc(count as u64));
+    bar.finish_and_clear();
+    found
+}
+
 /// How well the model tells the people of `rows` apart, and how many rows cannot be used. Junk is left out, and
 /// distractors are impostors to everybody and not compared with each other.
 pub(super) fn compare(
     model: &Model,
-    mut rows: Vec<Picture>,
+    mut rows: Vec<Input>,
     what: &str,
     options: &embed::Options,
     measured: VerificationOptions,
 ) -> Result<(VerificationReport, usize), DeployError> {
     let all = rows.len();
-    rows.retain(|row| row.identity != datasets::JUNK);
+    rows.retain(|row| row.identity != Identity::Junk);
     if rows.len() < all {
         let junk = all - rows.len();
-        terminal::note(&format!("{junk} of {all} pictures are junk (identity {}) and are left out", datasets::JUNK));
+        terminal::note(&format!("{junk} of {all} pictures are junk (identity -1) and are left out"));
     }
     let Collected { embeddings, skipped } = collect(model, &rows, what, options)?;
     let rows = embeddings.view()?;
     warn_when_collapsed(&metrics::spread(rows));
-    let labels: Vec<i64> = embeddings.pictures.iter().map(|picture| picture.identity).collect();
+    let identities = || embeddings.templates.iter().map(|template| &template.identity);
+    let numbers: HashMap<&str, i64> =
+        identities().map(Identity::text).collect::<BTreeSet<_>>().into_iter().zip(datasets::DISTRACTOR + 1..).collect();
+    let number = |of: &Identity| match of {
+        Identity::Distractor => datasets::DISTRACTOR,
+        person => numbers[person.text()],
+    };
+    let labels: Vec<i64> = identities().map(number).collect();
     let measured = VerificationOptions { distractor: Some(datasets::DISTRACTOR), ..measured };
     Ok((verification::evaluate(rows, &labels, &measured)?, skipped.count))
 }

@@ -14,8 +14,9 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode, DeployError> {
     let row = named_row(&model, &args.one)?;
     let (_, spec) = model.embedding()?;
     let (enrolled, _) = gallery::open(&args.one.gallery, &model.path, &spec.contract_id, spec.dim)?;
-    let theirs: Vec<usize> =
-        (0..enrolled.pictures.len()).filter(|at| enrolled.pictures[*at].identity_name == args.one.identity).collect();
+    let theirs: Vec<usize> = (0..enrolled.templates.len())
+        .filter(|at| enrolled.templates[*at].identity.same(&row.identity) == Some(true))
+        .collect();
     if theirs.is_empty() {
         let (identity, gallery) = (args.one.identity.clone(), args.one.gallery.clone());
         return Err(DeployError::NotEnrolled { identity, gallery });

@@ -1,21 +1,21 @@
 //! Pictures to embeddings, as a stream: memory does not grow with their number.
 //!
-//! A lane is a thread that takes the next batch of pictures through everything: decode, resize, normalise, run,
-//! embed. Lanes share nothing but the list and, on a device, the session, so on the CPU no core waits for another,
-//! and on a device all but one lane decode while it computes. Finished batches are put back in order, and a lane
-//! never runs further ahead of the slowest than a few batches.
+//! Each lane, a thread, takes every so many batches of pictures and decodes, resizes, normalises, runs and embeds
+//! them. Lanes share nothing but the list and, on a device, the session, so on the CPU no core waits for another, and
+//! on a device all but one lane decode while it computes. Rows come in the order of the pictures, and no lane runs more
+//! than a few batches ahead.
 
-use std::collections::BTreeMap;
+mod lanes;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 
 use contract::preprocess::{self, PictureError};
 use contract::{EmbeddingSpec, InputSpec, ModelContract, PictureSpec};
 
 use crate::DeployError;
-use crate::gallery::Embeddings;
-use crate::pictures::Picture;
+use crate::gallery::{Embeddings, Template};
+use crate::pictures::Input;
 use crate::runtime::Model;
 
 /// Names of unusable pictures that are kept; the rest is only counted.
@@ -75,7 +75,7 @@ pub struct Collected {
 ///
 /// # Errors
 /// As [`stream`].
-pub fn collect(model: &Model, pictures: &[Picture], options: &Options) -> Result<Collected, DeployError> {
+pub fn collect(model: &Model, pictures: &[Input], options: &Options) -> Result<Collected, DeployError> {
     collect_with(model, pictures, options, |_| ())
 }
 
@@ -85,15 +85,16 @@ pub fn collect(model: &Model, pictures: &[Picture], options: &Options) -> Result
 /// As [`stream`].
 pub fn collect_with(
     model: &Model,
-    pictures: &[Picture],
+    pictures: &[Input],
     options: &Options,
     done: impl FnMut(usize),
 ) -> Result<Collected, DeployError> {
     let (_, spec) = model.embedding()?;
-    let mut embeddings = Embeddings { values: Vec::new(), dim: spec.dim, pictures: Vec::new() };
+    let mut embeddings =
+        Embeddings { values: Vec::new(), dim: spec.dim, templates: Vec::new(), folder: PathBuf::new() };
     let skipped = stream(model, pictures, options, done, |picture, row| {
         embeddings.values.extend_from_slice(row);
-        embeddings.pictures.push(picture.clone());
+        embeddings.templates.push(Template::from(picture));
         Ok(())
     })?;
     Ok(Collected { embeddings, skipped })
@@ -121,19 +122,19 @@ fn bounded(contract: &ModelContract, lanes: usize, batch_size: usize) -> Result<
 /// picture whose embedding is not finite or only zeros cannot be used.
 pub fn stream(
     model: &Model,
-    pictures: &[Picture],
+    pictures: &[Input],
     options: &Options,
     mut done: impl FnMut(usize),
-    mut sink: impl FnMut(&Picture, &[f32]) -> Result<(), DeployError>,
+    mut sink: impl FnMut(&Input, &[f32]) -> Result<(), DeployError>,
 ) -> Result<Skipped, DeployError> {
     let (inputs, spec) = model.embedding()?;
     let ports = &model.contract.input;
     let bears = |name: &String| ports.iter().any(|input| input.name == *name && input.absent.is_some());
     for picture in pictures {
-        let found = 1 + picture.others.len();
+        let found = picture.files.len();
         if found + picture.missing.len() != inputs.len() {
             let inputs = ports.iter().map(|input| input.name.clone()).collect();
-            return Err(DeployError::Modalities { path: picture.path.clone(), found, inputs });
+            return Err(DeployError::Modalities { path: picture.path().to_owned(), found, inputs });
         }
         if let Some(missing) = picture.missing.iter().find(|name| !bears(name)) {
             return Err(DeployError::MissingModality { missing: missing.clone() });
@@ -145,52 +146,25 @@ pub fn stream(
     // instead of giving the first lane all of them.
     let batch_size = options.batch_size.div_ceil(model.lanes).clamp(1, pictures.len().div_ceil(lanes).max(1));
     bounded(&model.contract, lanes, batch_size)?;
-    let batches: Vec<&[Picture]> = pictures.chunks(batch_size).collect();
-    let window = Window::new(2 * lanes);
+    let batches: Vec<&[Input]> = pictures.chunks(batch_size).collect();
     let mut skipped = Skipped::default();
     let mut rows = 0;
-    std::thread::scope(|scope| {
-        let (sender, receiver) = mpsc::channel();
-        for _ in 0..lanes.min(batches.len()) {
-            let (sender, window, batches) = (sender.clone(), &window, &batches);
-            scope.spawn(move || {
-                let mut buffers = Buffers::default();
-                // An unwinding lane must not leave the others waiting.
-                let _close = CloseOnPanic(window);
-                while let Some(index) = window.next(batches.len()) {
-                    let batch = run_batch(model, inputs, spec, batches[index], &mut buffers);
-                    if sender.send((index, batch)).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-        drop(sender);
-        let _close = Close(&window);
-        let mut waiting = BTreeMap::new();
-        let mut next = 0;
-        for (index, batch) in receiver {
-            waiting.insert(index, batch);
-            while let Some(batch) = waiting.remove(&next) {
-                let Batch { rows: embedded, unusable } = batch?;
-                for error in unusable {
-                    skipped.count += 1;
-                    if options.strict {
-                        return Err(DeployError::Strict { count: skipped.count, of: pictures.len(), source: error });
-                    }
-                    if skipped.named.len() < NAMED {
-                        skipped.named.push(error);
-                    }
-                }
-                for (picture, row) in &embedded {
-                    sink(&batches[next][*picture], row)?;
-                }
-                rows += embedded.len();
-                done(batches[next].len());
-                next += 1;
-                window.advance();
+    let work = |buffers: &mut Buffers, index: usize| run_batch(model, inputs, spec, batches[index], buffers);
+    lanes::in_order(batches.len(), lanes, Buffers::default, work, |index, Batch { rows: embedded, unusable }| {
+        for error in unusable {
+            skipped.count += 1;
+            if options.strict {
+                return Err(DeployError::Strict { count: skipped.count, of: pictures.len(), source: error });
+            }
+            if skipped.named.len() < NAMED {
+                skipped.named.push(error);
             }
         }
+        for (picture, row) in &embedded {
+            sink(&batches[index][*picture], row)?;
+        }
+        rows += embedded.len();
+        done(batches[index].len());
         Ok(())
     })?;
     if rows == 0 {
@@ -220,7 +194,7 @@ fn run_batch(
     model: &Model,
     inputs: &[&PictureSpec],
     spec: &EmbeddingSpec,
-    pictures: &[Picture],
+    pictures: &[Input],
     buffers: &mut Buffers,
 ) -> Result<Batch, DeployError> {
     let Buffers { batches, mirrored } = buffers;
@@ -233,7 +207,7 @@ fn run_batch(
         let row = usable.len();
         let ports = &model.contract.input;
         let targets = batches.iter_mut().zip(&sizes).map(|(batch, size)| &mut batch[row * size..][..*size]);
-        let files = picture.files(ports).zip(ports).zip(inputs).zip(targets);
+        let files = picture.in_order(ports).zip(ports).zip(inputs).zip(targets);
         let mut loaded = files.map(|(((path, port), input), out)| load(path, port, input, out));
         match loaded.try_for_each(|loaded| loaded) {
             Ok(()) => usable.push(index),
@@ -268,7 +242,7 @@ fn run_batch(
     for (index, row) in usable.into_iter().zip(embedded.chunks_exact(spec.dim)) {
         match contract::embedding::check(row) {
             Ok(()) => rows.push((index, row.to_vec())),
-            Err(source) => unusable.push(PictureError::Row { path: pictures[index].path.clone(), source }),
+            Err(source) => unusable.push(PictureError::Row { path: pictures[index].path().to_owned(), source }),
         }
     }
     Ok(Batch { rows, unusable })
@@ -291,98 +265,20 @@ fn load(path: Option<&PathBuf>, port: &InputSpec, picture: &PictureSpec, out: &m
 ///
 /// # Errors
 /// If a picture cannot be used, or the model takes something else.
-pub fn inputs(model: &Model, row: &Picture) -> Result<Vec<Vec<f32>>, DeployError> {
+pub fn inputs(model: &Model, row: &Input) -> Result<Vec<Vec<f32>>, DeployError> {
     let (pictures, _) = model.embedding()?;
     let ports = &model.contract.input;
     let read = |((path, port), picture): ((Option<&PathBuf>, &InputSpec), &PictureSpec)| {
         let mut pixels = vec![0.0; picture.colour.channels() * picture.size[0] * picture.size[1]];
         load(path, port, picture, &mut pixels).map(|()| pixels)
     };
-    let read: Result<Vec<_>, _> = row.files(ports).zip(ports).zip(pictures).map(read).collect();
+    let read: Result<Vec<_>, _> = row.in_order(ports).zip(ports).zip(pictures).map(read).collect();
     read.map_err(|source| DeployError::NoneReadable { of: 1, source })
-}
-
-/// Hands out batches, and holds lanes back that are too far ahead of what is written.
-struct Window {
-    state: Mutex<State>,
-    moved: Condvar,
-    width: usize,
-}
-
-#[derive(Default)]
-struct State {
-    taken: usize,
-    written: usize,
-    closed: bool,
-}
-
-impl Window {
-    fn new(width: usize) -> Self {
-        Self { state: Mutex::default(), moved: Condvar::new(), width }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The next of `count` batches; none when all are taken or the run is over.
-    fn next(&self, count: usize) -> Option<usize> {
-        let mut state = self.lock();
-        while !state.closed && state.taken < count && state.taken >= state.written + self.width {
-            state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        if state.closed || state.taken >= count {
-            return None;
-        }
-        state.taken += 1;
-        Some(state.taken - 1)
-    }
-
-    fn advance(&self) {
-        self.lock().written += 1;
-        self.moved.notify_all();
-    }
-}
-
-/// Ends the run when dropped, so that nobody waits for a batch that never comes.
-struct Close<'a>(&'a Window);
-
-impl Drop for Close<'_> {
-    fn drop(&mut self) {
-        self.0.lock().closed = true;
-        self.0.moved.notify_all();
-    }
-}
-
-/// [`Close`], if the thread is unwinding.
-struct CloseOnPanic<'a>(&'a Window);
-
-impl Drop for CloseOnPanic<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            drop(Close(self.0));
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lanes_wait_for_the_slowest_and_stop_when_closed() {
-        let window = Window::new(2);
-        assert_eq!((window.next(9), window.next(9)), (Some(0), Some(1)));
-        std::thread::scope(|scope| {
-            let ahead = scope.spawn(|| window.next(9));
-            window.advance();
-            assert_eq!(ahead.join().unwrap(), Some(2));
-            let waiting = scope.spawn(|| window.next(9));
-            drop(Close(&window));
-            assert_eq!(waiting.join().unwrap(), None);
-        });
-        assert_eq!(Window::new(4).next(0), None);
-    }
 
     #[test]
     fn batches_that_would_fill_the_memory_are_refused_in_bytes() {

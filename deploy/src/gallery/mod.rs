@@ -7,6 +7,7 @@
 //! no lock and a crash leaves the old state or the new one. Who changes a gallery holds its lock ([`Exclusive`]) from
 //! reading to the rename.
 
+mod template;
 mod writer;
 
 use std::io::ErrorKind;
@@ -16,10 +17,11 @@ use files::npy::Array;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use template::Template;
 pub use writer::{Exclusive, Writer};
 
 use crate::DeployError;
-use crate::pictures::{Picture, lossy};
+use crate::pictures::lossy;
 
 /// File of the values.
 pub const VALUES: &str = "embeddings.npy";
@@ -72,15 +74,17 @@ pub struct Checksums {
     pub rows: String,
 }
 
-/// Rows of unit length and the pictures they belong to.
+/// Rows of unit length and what is known of each.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embeddings {
     /// `[rows, dim]`, row-major, L2 norm 1.
     pub values: Vec<f32>,
     /// Values per row.
     pub dim: usize,
-    /// The picture of each row.
-    pub pictures: Vec<Picture>,
+    /// What each row is of.
+    pub templates: Vec<Template>,
+    /// Where relative paths of the templates start; empty for the working folder.
+    pub folder: PathBuf,
 }
 
 impl Embeddings {
@@ -92,12 +96,17 @@ impl Embeddings {
         &self.values[row * self.dim..][..self.dim]
     }
 
+    /// Where a file that a template names is.
+    pub fn file(&self, path: &Path) -> PathBuf {
+        self.folder.join(path)
+    }
+
     /// All rows, borrowed.
     ///
     /// # Errors
     /// If the values do not make whole rows.
     pub fn view(&self) -> Result<metrics::Rows<'_>, DeployError> {
-        Ok(metrics::Rows::new(&self.values, self.pictures.len(), self.dim)?)
+        Ok(metrics::Rows::new(&self.values, self.templates.len(), self.dim)?)
     }
 }
 
@@ -200,9 +209,9 @@ fn read_state(folder: &Path, facts: &Facts) -> Result<Embeddings, DeployError> {
     let lines = read_file(folder, ROWS, sums.map(|sums| &sums.rows))?;
     let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let json = |source| DeployError::Json { path: folder.join(ROWS), source };
-    let pictures: Vec<Picture> = lines.map(serde_json::from_slice).collect::<Result<_, _>>().map_err(json)?;
-    if pictures.len() != rows {
-        return Err(damaged(format!("{ROWS} has {} lines for {rows} rows", pictures.len())));
+    let templates: Vec<Template> = lines.map(serde_json::from_slice).collect::<Result<_, _>>().map_err(json)?;
+    if templates.len() != rows {
+        return Err(damaged(format!("{ROWS} has {} lines for {rows} rows", templates.len())));
     }
     for (row, values) in values.chunks_exact(dim.max(1)).enumerate() {
         let length = values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
@@ -211,7 +220,7 @@ fn read_state(folder: &Path, facts: &Facts) -> Result<Embeddings, DeployError> {
             return Err(damaged(format!("row {row} of {VALUES} has length {length}, unit length is needed")));
         }
     }
-    Ok(Embeddings { values, dim, pictures })
+    Ok(Embeddings { values, dim, templates, folder: facts.folder.clone() })
 }
 
 /// Where a file waits for the rename of the facts.

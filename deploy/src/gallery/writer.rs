@@ -7,9 +7,8 @@ use std::path::Path;
 use files::lock::Lock;
 use files::npy;
 
-use super::{Checksums, FACTS, Facts, ROWS, VALUES, VERSION, parse_facts, pending};
+use super::{Checksums, FACTS, Facts, ROWS, Template, VALUES, VERSION, parse_facts, pending};
 use crate::DeployError;
-use crate::pictures::Picture;
 
 /// The exclusive right to change a gallery, held from reading the old state until the new one is written.
 #[derive(Debug)]
@@ -84,8 +83,8 @@ impl Writer {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn row(&mut self, picture: &Picture, values: &[f32]) -> Result<(), DeployError> {
-        let line = serde_json::to_string(picture).map_err(std::io::Error::from);
+    pub fn row(&mut self, template: &Template, values: &[f32]) -> Result<(), DeployError> {
+        let line = serde_json::to_string(template).map_err(std::io::Error::from);
         let written = line.and_then(|line| writeln!(self.rows, "{line}"));
         let out = self.values.as_mut().expect("present until finished");
         written.and_then(|()| out.row(values)).map_err(failed(self.gallery.folder()))?;
@@ -187,6 +186,7 @@ mod tests {
 
     use super::*;
     use crate::gallery::{Embeddings, read};
+    use crate::identity::Identity;
 
     const STEP: &str = "VITRINE_TEST_CRASH_AT";
     const FOLDER: &str = "VITRINE_TEST_GALLERY";
@@ -217,9 +217,8 @@ mod tests {
         }
     }
 
-    fn picture(name: &str) -> Picture {
-        let (others, missing) = (vec![], vec![]);
-        Picture { path: name.into(), others, missing, identity: 1, identity_name: name.into(), camera: 0 }
+    fn template(name: &str) -> Template {
+        Template { path: name.into(), identity: Identity::given(name), ..Template::default() }
     }
 
     /// Replaces the gallery by people `names`; the values of a row say which.
@@ -227,7 +226,7 @@ mod tests {
         // A process that another test starts holds copies of all locks for a moment, until it becomes the program.
         let mut writer = Writer::create(Exclusive::take(folder, true)?, 2)?;
         for name in names {
-            writer.row(&picture(name), &values(name))?;
+            writer.row(&template(name), &values(name))?;
         }
         writer.finish(facts())
     }
@@ -239,9 +238,9 @@ mod tests {
 
     /// The people of the gallery, each beside their own values.
     fn people(folder: &Path) -> Vec<String> {
-        let (Embeddings { values: found, pictures, .. }, facts) = read(folder).unwrap();
-        assert_eq!(facts.rows, pictures.len());
-        let names: Vec<String> = pictures.into_iter().map(|picture| picture.identity_name).collect();
+        let (Embeddings { values: found, templates, .. }, facts) = read(folder).unwrap();
+        assert_eq!(facts.rows, templates.len());
+        let names: Vec<String> = templates.iter().map(|template| template.identity.text().to_owned()).collect();
         assert_eq!(found, names.iter().flat_map(|name| values(name)).collect::<Vec<_>>(), "{names:?}");
         names
     }
@@ -387,7 +386,7 @@ mod tests {
     fn what_is_not_finished_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = Writer::create(Exclusive::take(folder.path(), false).unwrap(), 2).unwrap();
-        writer.row(&picture("a"), &[1.0, 0.0]).unwrap();
+        writer.row(&template("a"), &[1.0, 0.0]).unwrap();
         drop(writer);
         assert_eq!(visible(folder.path()), [".lock"]);
     }

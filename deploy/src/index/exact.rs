@@ -34,18 +34,30 @@ impl Ord for Worst {
     }
 }
 
-/// At most `k` hits, the best so far.
-struct Best {
+/// What becomes of the similarities of one probe.
+pub trait Collect: Send {
+    /// Takes the similarity of a row. Rows come in no order, each once.
+    fn take(&mut self, row: usize, similarity: f32);
+
+    /// Adds what was taken of other rows.
+    fn merge(self, other: Self) -> Self;
+}
+
+/// Collects at most `k` hits, the best ones.
+#[derive(Default)]
+pub struct Best {
     heap: BinaryHeap<Worst>,
     k: usize,
 }
 
 impl Best {
-    fn new(k: usize) -> Self {
+    /// Nothing yet of `k` hits.
+    pub fn new(k: usize) -> Self {
         Self { heap: BinaryHeap::new(), k }
     }
 
-    fn offer(&mut self, hit: Hit) {
+    /// Takes a hit if it is one of the best.
+    pub fn offer(&mut self, hit: Hit) {
         if self.heap.len() < self.k {
             self.heap.push(Worst(hit));
         } else if let Some(mut worst) = self.heap.peek_mut()
@@ -55,18 +67,78 @@ impl Best {
         }
     }
 
-    fn merge(mut self, other: Self) -> Self {
+    /// The best of both.
+    pub fn merge(mut self, other: Self) -> Self {
         other.heap.into_iter().for_each(|Worst(hit)| self.offer(hit));
         self
     }
 
-    fn ranked(self) -> Vec<Hit> {
+    /// The hits, best first.
+    pub fn ranked(self) -> Vec<Hit> {
         self.heap.into_sorted_vec().into_iter().map(|Worst(hit)| hit).collect()
     }
 }
 
 /// Probes that are compared with a block at a time.
 const PROBES: usize = 32;
+
+/// Compares every probe with every row and hands each similarity to the probe's collector, of which `start` makes one
+/// for a probe on each thread. `compared` is told how many pairs were, from any thread.
+///
+/// # Shapes
+/// - `probes`: `[probes, dim]`, `gallery`: `[rows, dim]`, both of unit length and finite
+/// - returns: a collector per probe
+///
+/// # Panics
+/// If the rows of the two differ in length.
+pub fn scan<C: Collect>(
+    probes: Rows<'_>,
+    gallery: Rows<'_>,
+    start: impl Fn(usize) -> C + Sync,
+    compared: impl Fn(usize) + Sync,
+) -> Vec<C> {
+    let empty = || (0..probes.rows()).map(&start).collect::<Vec<_>>();
+    let block_rows = (BLOCK / gallery.cols().max(1)).max(1);
+    (0..gallery.rows().div_ceil(block_rows))
+        .into_par_iter()
+        .fold(empty, |mut collectors, block| {
+            let rows = block * block_rows..gallery.rows().min((block + 1) * block_rows);
+            let values = gallery.slice(rows.clone());
+            let mut similarities = vec![0.0; PROBES.min(probes.rows()) * rows.len()];
+            for first in (0..probes.rows()).step_by(PROBES) {
+                let some = first..probes.rows().min(first + PROBES);
+                let similarities = &mut similarities[..some.len() * rows.len()];
+                metrics::products(probes.slice(some.clone()), values, similarities);
+                for (collector, similarities) in collectors[some].iter_mut().zip(similarities.chunks_exact(rows.len()))
+                {
+                    for (row, &similarity) in rows.clone().zip(similarities.iter()) {
+                        collector.take(row, similarity);
+                    }
+                }
+            }
+            compared(probes.rows() * rows.len());
+            collectors
+        })
+        .reduce(empty, |a, b| a.into_iter().zip(b).map(|(a, b)| a.merge(b)).collect())
+}
+
+/// [`Best`] of at least some similarity.
+struct AtLeast {
+    best: Best,
+    min: Option<f32>,
+}
+
+impl Collect for AtLeast {
+    fn take(&mut self, row: usize, similarity: f32) {
+        if self.min.is_none_or(|min| similarity >= min) {
+            self.best.offer(Hit { row, similarity });
+        }
+    }
+
+    fn merge(self, other: Self) -> Self {
+        Self { best: self.best.merge(other.best), ..self }
+    }
+}
 
 /// The `k` rows nearest to each probe, best first, rows of equal similarity in their order.
 ///
@@ -77,30 +149,8 @@ const PROBES: usize = 32;
 /// # Panics
 /// If the rows of the two differ in length.
 pub fn top_k(probes: Rows<'_>, gallery: Rows<'_>, k: usize, min_similarity: Option<f32>) -> Vec<Vec<Hit>> {
-    let empty = || (0..probes.rows()).map(|_| Best::new(k)).collect::<Vec<_>>();
-    let block_rows = (BLOCK / gallery.cols().max(1)).max(1);
-    let best = (0..gallery.rows().div_ceil(block_rows))
-        .into_par_iter()
-        .fold(empty, |mut best, block| {
-            let rows = block * block_rows..gallery.rows().min((block + 1) * block_rows);
-            let values = gallery.slice(rows.clone());
-            let mut similarities = vec![0.0; PROBES.min(probes.rows()) * rows.len()];
-            for first in (0..probes.rows()).step_by(PROBES) {
-                let some = first..probes.rows().min(first + PROBES);
-                let similarities = &mut similarities[..some.len() * rows.len()];
-                metrics::products(probes.slice(some.clone()), values, similarities);
-                for (best, similarities) in best[some].iter_mut().zip(similarities.chunks_exact(rows.len())) {
-                    for (row, &similarity) in rows.clone().zip(similarities.iter()) {
-                        if min_similarity.is_none_or(|min| similarity >= min) {
-                            best.offer(Hit { row, similarity });
-                        }
-                    }
-                }
-            }
-            best
-        })
-        .reduce(empty, |a, b| a.into_iter().zip(b).map(|(a, b)| a.merge(b)).collect());
-    best.into_iter().map(Best::ranked).collect()
+    let start = |_| AtLeast { best: Best::new(k), min: min_similarity };
+    scan(probes, gallery, start, |_| ()).into_iter().map(|found| found.best.ranked()).collect()
 }
 
 #[cfg(test)]

@@ -14,11 +14,10 @@ use super::{MatchResult, ProbeResult, SearchReport, Summary};
 const STYLE: &str = include_str!("page.css");
 
 impl SearchReport {
-    /// The page. At most `limit` probes are shown, the first ones; `folder` is where relative paths of a gallery
-    /// embedded elsewhere start.
-    pub fn html(&self, title: &str, limit: usize, folder: Option<&Path>) -> String {
+    /// The page. At most `limit` probes are shown, the first ones.
+    pub fn html(&self, title: &str, limit: usize) -> String {
         let shown = &self.probes[..limit.min(self.probes.len())];
-        let thumbnails = Thumbnails::of(shown, folder);
+        let thumbnails = Thumbnails::of(shown);
         let mut body = String::new();
         for probe in shown {
             probe_row(&mut body, probe, &thumbnails);
@@ -103,7 +102,7 @@ fn probe_row(out: &mut String, probe: &ProbeResult, thumbnails: &Thumbnails) {
         out,
         "<section>\n<figure class=\"probe\">{}<figcaption><b>Probe</b> {identity}{}<span>{}</span></figcaption></figure>\n\
          <div class=\"matches\">\n",
-        thumbnails.image(&probe.path),
+        thumbnails.image(&probe.file, &probe.path),
         camera(probe.camera),
         file_name(&probe.path)
     );
@@ -126,7 +125,7 @@ fn match_card(out: &mut String, found: &MatchResult, thumbnails: &Thumbnails) {
     let _ = writeln!(
         out,
         "<figure class=\"match {class}\">{}<figcaption><b>{:.3}</b> <em>{sign} #{}</em>{reranked}<span>{}{}</span></figcaption></figure>",
-        thumbnails.image(&found.path),
+        thumbnails.image(&found.file, &found.path),
         found.similarity,
         found.rank,
         escaped(&found.identity),
@@ -146,24 +145,22 @@ fn file_name(path: &Path) -> String {
 struct Thumbnails(HashMap<PathBuf, String>);
 
 impl Thumbnails {
-    fn of(probes: &[ProbeResult], folder: Option<&Path>) -> Self {
+    fn of(probes: &[ProbeResult]) -> Self {
         let mut paths: Vec<&PathBuf> = Vec::new();
         for probe in probes {
-            paths.push(&probe.path);
-            paths.extend(probe.matches.iter().map(|found| &found.path));
+            paths.push(&probe.file);
+            paths.extend(probe.matches.iter().map(|found| &found.file));
         }
         paths.sort();
         paths.dedup();
-        let load = |path: &&PathBuf| {
-            let uri = data_uri(path).or_else(|| data_uri(&folder?.join(path)))?;
-            Some(((*path).clone(), uri))
-        };
+        let load = |path: &&PathBuf| Some(((*path).clone(), data_uri(path)?));
         Self(paths.par_iter().filter_map(load).collect())
     }
 
-    fn image(&self, path: &Path) -> String {
+    /// The picture in `file`, which the reader knows as `path`.
+    fn image(&self, file: &Path, path: &Path) -> String {
         let name = escaped(&path.display().to_string());
-        match self.0.get(path) {
+        match self.0.get(file) {
             Some(uri) => format!("<img src=\"{uri}\" alt=\"{name}\" title=\"{name}\">"),
             None => format!("<div class=\"missing\" title=\"{name}\">picture not found</div>"),
         }

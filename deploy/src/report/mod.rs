@@ -11,10 +11,11 @@ use std::path::PathBuf;
 use metrics::{RankingReport, Spread};
 use serde::Serialize;
 
-use crate::identity::Identities;
-use crate::pictures::{Picture, lossy};
+use crate::gallery::{Embeddings, Template};
+use crate::identity::{Identity, People};
+use crate::pictures::lossy;
 use crate::runtime::Model;
-use crate::search::Match;
+use crate::search::{Ask, Match, Ranked, Scope};
 
 /// The model behind the numbers.
 #[derive(Debug, Clone, Serialize)]
@@ -107,9 +108,12 @@ impl From<&RankingReport> for Score {
 /// A probe and what was found for it.
 #[derive(Debug, Clone, Serialize)]
 pub struct ProbeResult {
-    /// The picture.
+    /// The picture, as it was named.
     #[serde(serialize_with = "lossy")]
     pub path: PathBuf,
+    /// Where it is.
+    #[serde(skip)]
+    pub file: PathBuf,
     /// Identity, where it is known.
     pub identity: Option<String>,
     /// Camera, where the file name tells.
@@ -123,9 +127,12 @@ pub struct ProbeResult {
 pub struct MatchResult {
     /// Rank, from 1.
     pub rank: usize,
-    /// The picture.
+    /// The picture, as it was named.
     #[serde(serialize_with = "lossy")]
     pub path: PathBuf,
+    /// Where it is.
+    #[serde(skip)]
+    pub file: PathBuf,
     /// Identity as its folder or file name has it.
     pub identity: String,
     /// Camera, where the file name tells.
@@ -152,6 +159,9 @@ pub struct SearchReport {
     pub skipped: usize,
     /// Whether the order is by re-ranked distance.
     pub reranked: bool,
+    /// Entries of each probe that were re-ranked; absent where all were, or none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rerank_top: Option<usize>,
     /// Matches wanted per probe.
     pub top_k: usize,
     /// Similarity wanted.
@@ -177,6 +187,9 @@ pub struct EvaluationReport {
     pub skipped: usize,
     /// Whether distances are re-ranked.
     pub reranked: bool,
+    /// Entries of each query that were re-ranked; absent where all were, or none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rerank_top: Option<usize>,
     /// CMC and mAP, or that there is nothing to score.
     #[serde(flatten)]
     pub score: Score,
@@ -184,29 +197,70 @@ pub struct EvaluationReport {
     pub spread: Spread,
 }
 
+/// How many entries of each probe are re-ranked, where that is a number.
+pub(crate) fn rerank_top(ask: &Ask) -> Option<usize> {
+    match ask.rerank {
+        Some(Scope::Nearest(n)) => Some(n.get()),
+        Some(Scope::Everyone) | None => None,
+    }
+}
+
+impl SearchReport {
+    /// What was found for `probes` among `entries`, called `gallery`.
+    pub fn of(
+        model: ModelFacts,
+        gallery: String,
+        [probes, entries]: [&Embeddings; 2],
+        skipped: usize,
+        ask: &Ask,
+        found: &Ranked,
+    ) -> Self {
+        let report = &found.report;
+        Self {
+            model,
+            gallery,
+            gallery_entries: entries.templates.len(),
+            skipped,
+            reranked: ask.rerank.is_some(),
+            rerank_top: rerank_top(ask),
+            top_k: ask.k,
+            min_similarity: ask.min_similarity,
+            summary: (report.valid_queries > 0).then(|| report.into()),
+            spread: metrics::spread(entries.view().unwrap_or_else(|_| unreachable!("they were searched"))),
+            probes: results(probes, entries, &found.matches),
+        }
+    }
+}
+
 /// Joins matches with the pictures they are of.
-pub fn results(probes: &[Picture], gallery: &[Picture], matches: &[Vec<Match>]) -> Vec<ProbeResult> {
-    let identities = Identities::of(gallery);
-    let camera = |picture: &Picture| (!picture.named_by_folder()).then_some(picture.camera);
-    let of_probe = |(probe, found): (&Picture, &Vec<Match>)| {
+fn results(probes: &Embeddings, entries: &Embeddings, matches: &[Vec<Match>]) -> Vec<ProbeResult> {
+    let people = People::of(entries.templates.iter().map(|template| &template.identity));
+    let camera = |of: &Template| of.identity.is_by_file().then_some(of.camera);
+    let of_probe = |(probe, found): (&Template, &Vec<Match>)| {
         let entry = |(index, found): (usize, &Match)| {
-            let picture = &gallery[found.row];
+            let template = &entries.templates[found.row];
             MatchResult {
                 rank: index + 1,
-                path: picture.path.clone(),
-                identity: picture.identity_name.clone(),
-                camera: camera(picture),
+                path: template.path.clone(),
+                file: entries.file(&template.path),
+                identity: template.identity.text().to_owned(),
+                camera: camera(template),
                 similarity: found.similarity,
                 reranked_distance: found.reranked,
-                correct: identities.right(probe, picture),
+                correct: people.right(&probe.identity, &template.identity),
             }
+        };
+        let identity = match people.probe(&probe.identity) {
+            Identity::Person(name) => Some(name.text.clone()),
+            Identity::Junk | Identity::Distractor | Identity::Unnamed => None,
         };
         ProbeResult {
             path: probe.path.clone(),
-            identity: identities.known(probe).then(|| probe.identity_name.clone()),
+            file: probes.file(&probe.path),
+            identity,
             camera: camera(probe),
             matches: found.iter().enumerate().map(entry).collect(),
         }
     };
-    probes.iter().zip(matches).map(of_probe).collect()
+    probes.templates.iter().zip(matches).map(of_probe).collect()
 }
