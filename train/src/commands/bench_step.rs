@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 
 use crate::device;
-use crate::families::{faces, palmvein, reid};
+use crate::families::{controlnet, palmvein, reid, senet};
 use crate::run::flags::{BenchStepArgs, Format};
 
 /// `train bench-step`.
@@ -17,8 +17,8 @@ pub fn bench_step(args: &BenchStepArgs) -> anyhow::Result<ExitCode> {
         model @ ("SENet" | "ControlNet" | "palmvein") if args.datadir.is_some() => {
             bail!("--datadir is for re-identification; `{model}` steps on made-up inputs")
         }
-        "SENet" => faces::bench_step::senet(args, &plain)?,
-        "ControlNet" => faces::bench_step::controlnet(args, &plain)?,
+        "SENet" => senet::bench_step::step(args, &plain)?,
+        "ControlNet" => controlnet::bench_step::step(args, &plain)?,
         "palmvein" => palmvein::bench_step::stage2(args, &plain)?,
         _ => reid::bench_step::step(args, &plain)?,
     };

@@ -14,8 +14,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Controlnet(args) => families::controlnet::command::train(*args),
         Command::Reid(args) => families::reid::command::train(&args),
-        Command::Senet(args) => families::senet::command::senet(*args),
-        Command::Palmvein(args) => families::palmvein::command::palmvein(args),
+        Command::Senet(args) => families::senet::command::senet(&args),
+        Command::Palmvein(args) => families::palmvein::command::palmvein(&args),
         Command::Eval(args) => eval::eval(&args),
         Command::Import(args) => weights::import(&args),
         Command::Inspect(args) => weights::inspect(&args),

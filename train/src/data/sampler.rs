@@ -161,20 +161,16 @@ pub enum Sampler {
 }
 
 impl Sampler {
-    /// What the settings ask for, over pictures of these identities.
+    /// Batches of any pictures, whose identities are given: telling them apart needs two at least.
     ///
     /// # Errors
     /// See [`SamplerError`].
-    pub fn new(config: &crate::families::reid::settings::ReidConfig, of_picture: &[i64]) -> Result<Self, SamplerError> {
-        if config.sampler {
-            PkSampler::new(of_picture, config.batchid, config.batchimage, config.seed).map(Self::Pk)
-        } else {
-            let found = of_picture.iter().collect::<std::collections::BTreeSet<_>>().len();
-            if found < 2 {
-                return Err(SamplerError::OneIdentity { found });
-            }
-            UniformSampler::new(of_picture.len(), config.batch(), config.seed).map(Self::Uniform)
+    pub fn uniform(of_picture: &[i64], batch: usize, seed: u64) -> Result<Self, SamplerError> {
+        let found = of_picture.iter().collect::<std::collections::BTreeSet<_>>().len();
+        if found < 2 {
+            return Err(SamplerError::OneIdentity { found });
         }
+        UniformSampler::new(of_picture.len(), batch, seed).map(Self::Uniform)
     }
 
     /// The batches of an epoch.

@@ -3,10 +3,8 @@
 use burn::module::{Flag, Module, Param, RunningState};
 use burn::tensor::activation::relu;
 use burn::tensor::module::batch_norm;
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 use kernels::batch_norm_train;
-
-use crate::run::amp;
 
 /// Batch normalisation whose running variance takes the unbiased batch variance, as PyTorch's does (the normalisation
 /// itself takes the biased one in both). Burn 0.22's own layer accumulates the biased one, so that a run continued from
@@ -73,7 +71,7 @@ impl UnbiasedBatchNorm {
     fn normalise<const D: usize>(&self, input: Tensor<D>, activated: bool) -> Tensor<D> {
         match input.dtype() {
             DType::F32 => self.normalise_single(input, activated),
-            precision => self.normalise_single(amp::full(input), activated).cast(precision),
+            precision => self.normalise_single(input.cast(FloatDType::F32), activated).cast(precision),
         }
     }
 

@@ -140,6 +140,31 @@ pub enum CheckpointError {
     /// Something cannot be written.
     #[error(transparent)]
     Write(#[from] files::WriteError),
+    /// A checkpoint cannot be written.
+    #[error("the checkpoint `{}` needs {room} bytes{whole}", path.display())]
+    Unsaved {
+        /// Its weights file.
+        path: PathBuf,
+        /// Bytes of weights and state.
+        room: u64,
+        /// What to continue with.
+        whole: Whole,
+        /// The cause.
+        source: files::WriteError,
+    },
+}
+
+/// The newest checkpoint that is whole, in a message.
+#[derive(Debug)]
+pub struct Whole(Option<PathBuf>);
+
+impl std::fmt::Display for Whole {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0 {
+            Some(path) => write!(f, "; `{0}` is whole: make room, and continue with --resume {0}", path.display()),
+            None => f.write_str("; none is saved yet"),
+        }
+    }
 }
 
 /// A checkpoint on disk, its record read.
@@ -181,6 +206,15 @@ impl Checkpoint {
     /// If the file is damaged.
     pub fn best(run: &Path) -> Result<Option<Self>, CheckpointError> {
         let path = run.join(BEST);
+        if path.is_file() { Self::file(&path).map(Some) } else { Ok(None) }
+    }
+
+    /// The last network of a finished run; none where no run was finished.
+    ///
+    /// # Errors
+    /// If the file is damaged.
+    pub(crate) fn last(run: &Path) -> Result<Option<Self>, CheckpointError> {
+        let path = run.join(FINAL);
         if path.is_file() { Self::file(&path).map(Some) } else { Ok(None) }
     }
 
@@ -242,12 +276,21 @@ impl Checkpoint {
         let Some(expected) = &self.record.state_sha256 else {
             return Err(wrong("was not saved: this file holds weights only".into()));
         };
-        let bytes = std::fs::read(&state).map_err(|error| wrong(error.to_string()))?;
-        let found = sha256(&bytes);
-        if found != *expected {
-            return Err(wrong(format!("has SHA-256 {found}, the weights were saved with {expected}")));
+        let bytes = std::fs::read(&state).map_err(|error| wrong(error.to_string()));
+        if let Some(bytes) = bytes.as_ref().ok().filter(|bytes| sha256(bytes) == *expected) {
+            return Ok(bytes.clone());
         }
-        Ok(bytes)
+        // A crash while it was replaced.
+        if let Some(bytes) = std::fs::read(aside_path(&self.path)).ok().filter(|bytes| sha256(bytes) == *expected) {
+            return Ok(bytes);
+        }
+        let found = sha256(&bytes?);
+        Err(wrong(format!("has SHA-256 {found}, the weights were saved with {expected}")))
+    }
+
+    /// Whether weights and state can be read, as they were saved.
+    pub(crate) fn is_whole(&self) -> bool {
+        StateDict::read(&self.path).is_ok() && self.state().is_ok()
     }
 
     /// SHA-256 of the weights file.
@@ -266,23 +309,27 @@ impl Checkpoint {
 /// # Errors
 /// If the file cannot be written; an older one is then untouched.
 pub fn save_weights(path: &Path, weights: &StateDict, record: &Record) -> Result<(), CheckpointError> {
+    Ok(files::write(path, serialised(weights, record))?)
+}
+
+/// A weights file with its record.
+fn serialised(weights: &StateDict, record: &Record) -> Vec<u8> {
     let text = serde_json::to_string(record).expect("a record is plain data");
-    let header = BTreeMap::from([(KEY.to_owned(), text)]);
-    Ok(files::write(path, weights.to_safetensors(record.steps, header))?)
+    weights.to_safetensors(record.steps, BTreeMap::from([(KEY.to_owned(), text)]))
 }
 
 /// Which checkpoints of whole epochs stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kept {
+pub struct Keep {
     /// This many of the newest.
     pub newest: usize,
     /// Those of every so many epochs; 0: none for this reason.
     pub every: usize,
 }
 
-impl Kept {
+impl Keep {
     /// Whether the checkpoint of `epoch` stays whatever comes after it.
-    pub fn stays(self, epoch: usize) -> bool {
+    pub fn retains(self, epoch: usize) -> bool {
         self.every > 0 && epoch > 0 && epoch.is_multiple_of(self.every)
     }
 }
@@ -291,50 +338,90 @@ impl Kept {
 /// supersedes, those of later epochs, which a run that resumed from an earlier one has left behind, and whole epochs
 /// but those `kept`.
 ///
+/// Both files are complete before either takes its name, and an earlier checkpoint of that name keeps its state until
+/// its weights are replaced: after a crash or on a full disk the old checkpoint is whole, or the new one.
+///
 /// # Errors
-/// If a file cannot be written; checkpoints of other epochs are then untouched.
+/// If a file cannot be written; all older checkpoints are then untouched.
 pub fn save(
     run: &Path,
     weights: &StateDict,
     state: &[u8],
     record: &Record,
-    kept: Kept,
+    kept: Keep,
 ) -> Result<PathBuf, CheckpointError> {
     let step = if record.step > 0 { format!("_step_{}", record.step) } else { String::new() };
     let path = run.join(format!("checkpoint_epoch_{}{step}.safetensors", record.epoch));
     let record = Record { state_sha256: Some(sha256(state)), ..record.clone() };
-    // Weights of an earlier attempt would not go with the new state.
-    let _ = std::fs::remove_file(&path);
-    files::write(&state_path(&path), state)?;
-    save_weights(&path, weights, &record)?;
+    let bytes = serialised(weights, &record);
+    let room = (bytes.len() + state.len()) as u64;
+    replace(&path, &bytes, state).map_err(|source| {
+        let whole = newest_whole(run, Path::new("")).map(|whole| whole.path);
+        CheckpointError::Unsaved { path: path.clone(), room, whole: Whole(whole), source }
+    })?;
 
     let this = (record.epoch, record.step);
     let (mut whole, others): (Vec<_>, Vec<_>) =
         list(run).into_iter().filter(|(at, _)| *at != this).partition(|(at, _)| at.1 == 0 && *at < this);
-    whole.retain(|((epoch, _), _)| !kept.stays(*epoch));
+    whole.retain(|((epoch, _), _)| !kept.retains(*epoch));
     let others_kept = kept.newest.max(1).saturating_sub(usize::from(record.step == 0));
     whole.truncate(whole.len().saturating_sub(others_kept));
     for (_, old) in others.into_iter().chain(whole) {
         // Weights first: a state without weights is litter, weights without a state look like a damaged checkpoint.
-        let _ = std::fs::remove_file(&old);
-        let _ = std::fs::remove_file(state_path(&old));
+        let _ = remove(&old).and_then(|()| remove(&state_path(&old)));
     }
     Ok(path)
+}
+
+/// Replaces a checkpoint's weights and state, in this order: the old state moves aside, the new state takes its place,
+/// the new weights take theirs. [`Checkpoint::state`] looks aside.
+fn replace(weights: &Path, bytes: &[u8], state: &[u8]) -> Result<(), files::WriteError> {
+    let (place, aside) = (state_path(weights), aside_path(weights));
+    let (staged_state, staged_weights) = (files::stage(&place, state)?, files::stage(weights, bytes)?);
+    if weights.exists() && place.exists() {
+        std::fs::rename(&place, &aside).map_err(|source| files::WriteError { path: aside.clone(), source })?;
+    }
+    staged_state.commit()?;
+    staged_weights.commit()?;
+    // Left over, it is litter.
+    let _ = remove(&aside);
+    Ok(())
+}
+
+/// Files of a run in its directory, whether they are there or not: every checkpoint, and the log that belongs to them.
+pub(crate) fn files_of(run: &Path) -> impl Iterator<Item = PathBuf> {
+    let checkpoints = list(run).into_iter().flat_map(|(_, file)| [state_path(&file), aside_path(&file), file]);
+    checkpoints.chain([BEST, FINAL].map(|name| run.join(name))).chain(History::files(run))
 }
 
 /// Removes every checkpoint of a run directory, and the log that belongs to them.
 ///
 /// # Errors
 /// If a file cannot be removed.
-pub fn remove_all(run: &Path) -> std::io::Result<()> {
-    let checkpoints = list(run).into_iter().flat_map(|(_, file)| [state_path(&file), file]);
-    for file in checkpoints.chain([BEST, FINAL].map(|name| run.join(name))).chain(History::files(run)) {
-        match std::fs::remove_file(file) {
-            Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Err(error),
-            _ => {}
-        }
+pub(crate) fn remove_all(run: &Path) -> std::io::Result<()> {
+    files_of(run).try_for_each(|file| remove(&file))
+}
+
+/// Removes a file that need not be there.
+///
+/// # Errors
+/// If it is there and cannot be removed.
+pub(crate) fn remove(file: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(file) {
+        Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Err(error),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// The newest checkpoint of a run directory that is whole, but for the file `damaged`.
+pub(crate) fn newest_whole(run: &Path, damaged: &Path) -> Option<Checkpoint> {
+    let others = list(run).into_iter().rev().filter(|(_, file)| file != damaged);
+    others.filter_map(|(_, file)| Checkpoint::file(&file).ok()).find(Checkpoint::is_whole)
+}
+
+/// The file of the newest checkpoint of a run directory, damaged or not.
+pub(crate) fn newest_path(run: &Path) -> Option<PathBuf> {
+    list(run).pop().map(|(_, file)| file)
 }
 
 /// Resumable checkpoints of a run directory, oldest first, by (epoch, step).
@@ -355,6 +442,11 @@ fn list(run: &Path) -> Vec<((usize, usize), PathBuf)> {
 
 fn state_path(weights: &Path) -> PathBuf {
     weights.with_extension("state")
+}
+
+/// Where the state of a checkpoint is while the checkpoint is replaced by one of the same name.
+fn aside_path(weights: &Path) -> PathBuf {
+    weights.with_extension("state.replaced")
 }
 
 fn sha256(bytes: &[u8]) -> String {

@@ -6,7 +6,7 @@ use std::io::Cursor;
 use font8x8::{BASIC_FONTS, UnicodeFonts};
 use image::{ImageError, ImageFormat, Rgb, RgbImage};
 
-use crate::run::history::EpochRecord;
+use crate::run::epoch::EpochRecord;
 use crate::run::log::{Line, Panel};
 
 /// Size in pixels of one panel below others; the default picture is three of them.

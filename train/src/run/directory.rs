@@ -1,131 +1,173 @@
-//! What every run shares, whatever its family: settings, directory, resuming, `run.json`, the last line.
+//! The run directory: which checkpoint `--resume` names, what a directory holds, what a continued run takes along.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use burn::tensor::Device;
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::device;
-use crate::run::amp;
 use crate::run::checkpoint::{self, Checkpoint, Record};
-use crate::run::engine::Outcome;
-use crate::run::flags::RunArgs;
 use crate::run::history::History;
-use crate::run::settings::{Settings, resolve};
 
-/// A run as the flags ask for it; nothing has been written yet.
-pub struct Run<S> {
-    /// Settings.
-    pub config: S,
-    /// Where its files go.
-    pub dir: PathBuf,
-    /// The checkpoint it continues.
-    pub resumed: Option<Checkpoint>,
-    /// Where it computes, without autodiff.
-    pub device: Device,
+/// File of a run's facts.
+pub(crate) const FACTS: &str = "run.json";
+
+/// What `run.json` tells a run that continues.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Facts {
+    /// Working directory when the run was started.
+    pub folder: PathBuf,
 }
 
-impl<S: Settings> Run<S> {
-    /// Settles settings and directory; none where only the settings were asked for, which then are printed. `place`
-    /// is where a run of these settings lies without `--save-dir`; `runs` is where `--resume` looks for a run by its
-    /// name.
-    pub fn prepare(
-        args: &RunArgs,
-        flags: &impl Serialize,
-        runs: &Path,
-        place: impl FnOnce(&S) -> PathBuf,
-    ) -> anyhow::Result<Option<Self>> {
-        if args.overwrite && args.resume.is_some() && args.save_dir.is_none() {
-            bail!(
-                "--overwrite would delete what --resume continues; give one of them, or another directory with --save-dir"
-            );
-        }
-        let resumed = args.resume.as_deref().map(|named| find(named, runs)).transpose()?;
-        let base = resumed.as_ref().map(|(_, checkpoint)| &checkpoint.record.config);
-        let (config, origins) = resolve::<S>(flags, args.config.as_deref(), base)?;
-        if args.print_config {
-            for (key, value) in crate::run::settings::fields(&config) {
-                let value = value.to_string();
-                terminal::show!("{key:<24} {value:<32} {}", origins[&key].as_str().unwrap_or_default())?;
-            }
-            return Ok(None);
-        }
-        let device = device::open(args.device)?;
-        let (dir, continued) = match (&args.save_dir, &resumed) {
-            (Some(dir), resumed) => (dir.clone(), resumed.as_ref().is_some_and(|(run, _)| same(run, dir))),
-            (None, Some((dir, _))) => (dir.clone(), true),
-            (None, None) => (place(&config), false),
-        };
-        if continued && args.overwrite {
-            bail!("--overwrite would delete `{}`, which --resume continues; give one of them", dir.display());
-        }
-        if !continued && !args.overwrite && dir.join("run.json").exists() {
-            bail!(
-                "`{}` already holds a run: continue it with --resume, replace it with --overwrite, or choose another directory",
-                dir.display()
-            );
-        }
-        Ok(Some(Self { config, dir, resumed: resumed.map(|(_, checkpoint)| checkpoint), device }))
+impl Facts {
+    /// Of a run directory; none where there is no such file, or one of an earlier version.
+    pub fn read(run: &Path) -> Option<Self> {
+        const MOST: u64 = 1 << 20;
+        let text = files::read_text_limited(&run.join(FACTS), MOST).ok()?;
+        serde_json::from_str(&text).ok()
     }
+}
 
-    /// Makes the run directory this run's own and writes `run.json`. From here on what was there is gone, unless it
-    /// is continued; a run that continues in another directory takes the history along.
-    pub fn begin(&self, record: &Record, seed: u64) -> anyhow::Result<()> {
-        let from = self.resumed.as_ref().and_then(|checkpoint| checkpoint.path.parent());
-        let moves = from.filter(|from| !same(from, &self.dir));
-        if self.resumed.is_none() || moves.is_some() {
-            checkpoint::remove_all(&self.dir).with_context(|| format!("cannot clear `{}`", self.dir.display()))?;
-        }
-        if let (Some(from), Some(checkpoint)) = (moves, &self.resumed) {
-            // A best network of epochs after the checkpoint does not belong to what continues.
-            let best = Checkpoint::best(from)?.filter(|best| best.record.epoch <= checkpoint.record.epoch);
-            let histories = [History::FILE, History::RECORDS].map(|name| from.join(name));
-            for path in histories.into_iter().chain(best.map(|best| best.path)) {
-                let (true, Some(name)) = (path.is_file(), path.file_name()) else { continue };
-                let bytes = std::fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-                files::write(&self.dir.join(name), bytes)?;
-            }
-        }
-        let asked = record.config.get("use_amp").and_then(serde_json::Value::as_bool).unwrap_or_default();
-        let precision = amp::describe(asked, &self.device);
-        if asked {
-            terminal::tell!("computing in {precision}");
-        }
-        let run = json!({
-            "command": record.command,
-            "config": record.config,
-            "network": record.network,
-            "seed": seed,
-            "device": device::name(&self.device),
-            "precision": precision,
-            "dataset": record.dataset,
-            "dataset_fingerprint": record.dataset_fingerprint,
-            "resumed_from": self.resumed.as_ref().map(|checkpoint| checkpoint.path.display().to_string()),
-            "versions": { "vitrine": env!("CARGO_PKG_VERSION"), "burn": crate::BURN_VERSION },
-        });
-        Ok(files::write(&self.dir.join("run.json"), serde_json::to_string_pretty(&run)?)?)
+/// The checkpoint that a run continues.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// The checkpoint.
+    pub checkpoint: Checkpoint,
+    /// What the user called it.
+    pub named: PathBuf,
+    /// It was made from another program's checkpoint.
+    pub adopted: bool,
+}
+
+impl Source {
+    /// The file that the run continues.
+    pub fn path(&self) -> &Path {
+        if self.adopted { &self.named } else { &self.checkpoint.path }
     }
+}
 
-    /// Says how the run ended: its directory on stdout, the best value of the metric that decides, or how to continue.
-    ///
-    /// # Errors
-    /// If stdout does not take it; the run is saved all the same.
-    pub fn end(&self, outcome: Outcome, family: &str, metric: &str) -> anyhow::Result<ExitCode> {
-        match outcome {
-            Outcome::Finished { best } => {
-                let best = best.map(|(value, epoch)| format!(", best {metric} {value:.4} after epoch {epoch}"));
-                terminal::show!("{}{}", self.dir.display(), best.unwrap_or_default())?;
-                Ok(ExitCode::SUCCESS)
+/// The checkpoint that `--resume` names: a file, a run directory (its newest checkpoint), or the name of a run below
+/// `runs`. A PyTorch file name of a checkpoint that was never written by PyTorch is ours of the same name.
+pub(crate) fn find(named: &Path, runs: &Path) -> anyhow::Result<Source> {
+    let source = |dir: &Path, checkpoint: Checkpoint| {
+        let (dir, named) = (dir.to_owned(), named.to_owned());
+        Source { dir, checkpoint, named, adopted: false }
+    };
+    let ours = named.with_extension("safetensors");
+    let is_pytorch = named.extension().is_some_and(|kind| kind == "pth" || kind == "pt");
+    let file = if is_pytorch && !named.exists() { ours } else { named.to_owned() };
+    if file.is_file() {
+        let dir = file.parent().map(Path::to_owned).unwrap_or_default();
+        return Ok(source(&dir, Checkpoint::open(&file)?));
+    }
+    // A folder of that name may have nothing to do with the run of that name.
+    let below = runs.join(named);
+    let mut looked = vec![named.to_owned()];
+    looked.extend((below != named).then_some(below));
+    for dir in &looked {
+        match Checkpoint::newest(dir) {
+            Ok(Some(checkpoint)) => return Ok(source(dir, checkpoint)),
+            Ok(None) => {}
+            Err(error) => {
+                let damaged = checkpoint::newest_path(dir).unwrap_or_else(|| dir.clone());
+                return Err(with_whole(error.into(), dir, &damaged));
             }
-            Outcome::Interrupted { checkpoint } => {
-                let dir = self.dir.display();
-                terminal::tell!("saved {}; continue with `train {family} --resume {dir}`", checkpoint.display());
-                // What a shell expects of a program that Ctrl-C ended.
-                Ok(ExitCode::from(130))
+        }
+    }
+    if let Some(begun) = looked.iter().find(|dir| dir.join(FACTS).is_file()) {
+        bail!(
+            "the run in `{}` stopped before its first checkpoint: start it again with --overwrite instead of --resume",
+            begun.display()
+        );
+    }
+    let places: Vec<String> = looked.iter().map(|place| format!("`{}`", place.display())).collect();
+    bail!("no run to resume at {}", places.join(" nor at "))
+}
+
+/// The error, with the newest other checkpoint of the run that is whole, if the checkpoint itself is damaged.
+pub(crate) fn with_way_out(error: anyhow::Error, checkpoint: &Checkpoint) -> anyhow::Error {
+    if checkpoint.is_whole() {
+        return error;
+    }
+    let dir = checkpoint.path.parent().map(Path::to_owned).unwrap_or_default();
+    with_whole(error, &dir, &checkpoint.path)
+}
+
+fn with_whole(error: anyhow::Error, dir: &Path, damaged: &Path) -> anyhow::Error {
+    match checkpoint::newest_whole(dir, damaged) {
+        Some(whole) => {
+            let way = format!("cannot continue; `{}` is whole: --resume that", whole.path.display());
+            error.context(way)
+        }
+        None => error,
+    }
+}
+
+/// A file of a run in a directory, which a new run there would delete or replace.
+pub(crate) fn occupied(dir: &Path) -> Option<PathBuf> {
+    std::iter::once(dir.join(FACTS)).chain(checkpoint::files_of(dir)).find(|file| file.exists())
+}
+
+/// The files of a run's log that a run takes along which continues it in another directory.
+pub(crate) fn history_of(dir: &Path) -> anyhow::Result<Vec<(&'static str, Vec<u8>)>> {
+    let mut taken = Vec::new();
+    for name in [History::FILE, History::RECORDS] {
+        let path = dir.join(name);
+        if path.is_file() {
+            taken.push((name, std::fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?));
+        }
+    }
+    Ok(taken)
+}
+
+/// The best network of a run that continues at a checkpoint.
+pub(crate) enum Best {
+    /// The file that is in the checkpoint's directory.
+    File(Checkpoint, Vec<u8>),
+    /// The checkpoint itself: the file is of a later one, of a future that is given up.
+    Itself(Record, Vec<u8>),
+    /// None yet.
+    None,
+}
+
+/// The best network up to the checkpoint, counted in batches: an evaluation right behind it is of the same weights.
+pub(crate) fn best_of(source: &Source) -> anyhow::Result<Best> {
+    let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()));
+    let record = &source.checkpoint.record;
+    if !source.adopted
+        && let Some(best) = Checkpoint::best(&source.dir)?
+        && best.record.steps <= record.steps
+    {
+        let bytes = read(&best.path)?;
+        return Ok(Best::File(best, bytes));
+    }
+    if record.step == 0 && record.best.is_some_and(|(_, epoch)| epoch == record.epoch) {
+        return Ok(Best::Itself(record.clone(), read(&source.checkpoint.path)?));
+    }
+    Ok(Best::None)
+}
+
+impl Best {
+    /// Puts it into the run directory `dir`, where the run goes on `in_place` or begins. Returns its value and epoch.
+    pub fn put(self, dir: &Path, in_place: bool) -> anyhow::Result<Option<(f64, usize)>> {
+        let path = dir.join(checkpoint::BEST);
+        match self {
+            Self::File(best, bytes) => {
+                if !in_place {
+                    files::write(&path, bytes)?;
+                }
+                Ok(best.record.best)
+            }
+            Self::Itself(record, bytes) => {
+                files::write(&path, bytes)?;
+                Ok(record.best)
+            }
+            Self::None => {
+                checkpoint::remove(&path).with_context(|| format!("cannot remove `{}`", path.display()))?;
+                Ok(None)
             }
         }
     }
@@ -133,9 +175,9 @@ impl<S: Settings> Run<S> {
 
 /// Says where a run goes on that makes `new` records, and warns of data it did not begin with and of epochs that are
 /// all done.
-pub fn continues(checkpoint: &Checkpoint, new: &Record, epochs: usize) {
+pub(crate) fn say_continues(checkpoint: &Checkpoint, new: &Record, epochs: usize) {
     let Record { epoch, step, dataset_fingerprint, .. } = &checkpoint.record;
-    if *dataset_fingerprint != new.dataset_fingerprint {
+    if !dataset_fingerprint.is_empty() && *dataset_fingerprint != new.dataset_fingerprint {
         terminal::tell!("warning: the dataset `{}` is not the one this run began with", new.dataset);
     }
     let within = if *step > 0 { format!(" and {step} batches") } else { String::new() };
@@ -162,8 +204,8 @@ fn changed(old: &Value, new: &Value) -> Vec<String> {
     differ.collect()
 }
 
-/// A record of a run that begins now.
-pub fn record(family: &str, network: &impl Serialize, config: &impl Serialize) -> anyhow::Result<Record> {
+/// A record of a network that has not trained yet.
+pub(crate) fn record(family: &str, network: &impl Serialize, config: &impl Serialize) -> anyhow::Result<Record> {
     Ok(Record {
         family: family.into(),
         network: serde_json::to_value(network)?,
@@ -173,28 +215,8 @@ pub fn record(family: &str, network: &impl Serialize, config: &impl Serialize) -
     })
 }
 
-/// The run directory and newest checkpoint that `--resume` names: a path, or the name of a run below `runs`. A
-/// PyTorch file name of a checkpoint that was never written by PyTorch is ours of the same name.
-fn find(named: &Path, runs: &Path) -> anyhow::Result<(PathBuf, Checkpoint)> {
-    let ours = named.with_extension("safetensors");
-    let run = match named {
-        _ if named.exists() => named.to_owned(),
-        _ if named.extension().is_some_and(|kind| kind == "pth" || kind == "pt") && ours.is_file() => ours,
-        _ => runs.join(named),
-    };
-    if run.is_file() {
-        let dir = run.parent().map(Path::to_owned).unwrap_or_default();
-        return Ok((dir, Checkpoint::open(&run)?));
-    }
-    match Checkpoint::newest(&run)? {
-        Some(checkpoint) => Ok((run, checkpoint)),
-        None if run == named => bail!("no checkpoint to resume in `{}`", named.display()),
-        None => bail!("no run to resume at `{}` nor at `{}`", named.display(), run.display()),
-    }
-}
-
 /// Whether two paths are the same folder, which need not exist.
-pub fn same(a: &Path, b: &Path) -> bool {
+pub(crate) fn same(a: &Path, b: &Path) -> bool {
     let whole = |path: &Path| std::fs::canonicalize(path).or_else(|_| std::path::absolute(path)).unwrap_or(path.into());
     whole(a) == whole(b)
 }
@@ -213,6 +235,8 @@ fn quoted(words: impl Iterator<Item = OsString>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

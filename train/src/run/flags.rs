@@ -34,7 +34,7 @@ impl Format {
 }
 
 /// Flags of every run, whatever its family.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct RunArgs {
     /// Settings from a YAML or TOML file; flags beat the file, the file beats the defaults.
     #[arg(long, value_name = "FILE")]

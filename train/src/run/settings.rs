@@ -7,11 +7,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::families::controlnet::settings::ControlnetConfig;
-use crate::families::palmvein::{Stage1Config, Stage2Config};
-use crate::families::reid;
-use crate::families::reid::settings::ReidConfig;
-use crate::families::senet::settings::SenetConfig;
 use crate::run::checks::{ConfigError, Effect};
 
 /// Settings of a family: plain data that owns its defaults.
@@ -30,28 +25,6 @@ pub trait Settings: Default + Serialize + DeserializeOwned {
 
     /// Settings that only the reference has, and what becomes of them in its files and command lines.
     const REFERENCE_ONLY: &'static [(&'static str, Effect)] = &[];
-}
-
-macro_rules! settings {
-    ($($config:ty),+) => {
-        $(impl Settings for $config {
-            fn check(&self) -> Result<(), ConfigError> { <$config>::check(self) }
-        })+
-    };
-}
-
-settings!(SenetConfig, ControlnetConfig, Stage1Config, Stage2Config);
-
-impl Settings for ReidConfig {
-    fn check(&self) -> Result<(), ConfigError> {
-        Self::check(self)
-    }
-
-    fn unused(&self) -> Vec<(&'static str, &'static str)> {
-        Self::unused(self)
-    }
-
-    const REFERENCE_ONLY: &'static [(&'static str, Effect)] = reid::settings::REFERENCE_ONLY;
 }
 
 /// Why settings cannot be put together.

@@ -9,5 +9,6 @@ mod refusals;
 mod resume;
 mod runs;
 mod senet_runs;
+mod starts;
 mod support;
 mod weights;

@@ -214,7 +214,13 @@ fn ablations_make_one_table() {
     }
     assert!(rows[0]["parameters"].as_u64() < rows[1]["parameters"].as_u64());
     assert_eq!(std::fs::read_to_string(at.join("table/table.csv")).unwrap().lines().count(), 4);
-    run(at, "ablate", &format!("{flags} --ablation concat")).refused(&["`table` already holds"]);
+    // What is finished is not trained again; other settings are another comparison.
+    let again = run(at, "ablate", &format!("{flags} --ablation concat,mean")).ok();
+    assert!(again.stderr.contains("`table/concat-42` is finished"), "{}", again.stderr);
+    assert!(!again.stderr.contains("`table/mean-42` is finished"), "{}", again.stderr);
+    let row = |ended: &Ended| ended.stdout.lines().find(|line| line.starts_with("| concat")).map(str::to_owned);
+    assert_eq!(row(&again), row(&ended), "the same numbers from the same network");
+    run(at, "ablate", &format!("{flags} --ablation concat --lr 0.5")).refused(&["`table/concat-42` already holds"]);
     run(at, "ablate", "--from-scratch --freeze-stage1 false --ablation channels").refused(&["`channels`", "channel"]);
     run(at, "ablate", "--ablation concat").refused(&["no stage-1 weights"]);
 }

@@ -85,6 +85,7 @@ fn a_loss_that_is_no_number_stops_the_run_and_overwrites_nothing() {
     let ended = train(at, &mad).refused(&["epoch 2, batch", "data/id", ".png", "CrossEntropy"]);
     println!("{}", ended.stderr);
     let after = files(&run);
+    // The run had begun: its facts are those of the new settings.
     for (name, bytes) in before.iter().filter(|(name, _)| *name != "run.json") {
         assert!(after[name] == *bytes, "{name} was overwritten");
     }
@@ -109,6 +110,6 @@ fn a_run_directory_that_cannot_be_written_is_named() {
     pictures(at, 4, 4);
     std::fs::write(at.join("runs"), b"a file where a folder should be").unwrap();
     train(at, &small(&[])).refused(&["runs/reid/test"]);
-    train(at, &small(&["--save-dir", "runs/here"])).refused(&["runs/here/run.json"]);
+    train(at, &small(&["--save-dir", "runs/here"])).refused(&["cannot make the run directory `runs/here`"]);
     assert_eq!(std::fs::read(Path::new(at).join("runs")).unwrap(), b"a file where a folder should be");
 }

@@ -108,13 +108,14 @@ pub fn json(path: &Path) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// Names and contents of a folder's files.
+/// Names and contents of a folder's files, but for the lock, which holds the last process id.
 pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entry = |entry: std::io::Result<std::fs::DirEntry>| {
         let entry = entry.unwrap();
-        (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())
+        let name = entry.file_name().into_string().unwrap();
+        (name != ".lock").then(|| (name, std::fs::read(entry.path()).unwrap()))
     };
-    std::fs::read_dir(folder).unwrap().map(entry).collect()
+    std::fs::read_dir(folder).unwrap().filter_map(entry).collect()
 }
 
 /// A small LMBN_n for four identities.

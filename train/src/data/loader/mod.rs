@@ -6,9 +6,7 @@
 //!
 //! ```no_run
 //! use std::sync::Arc;
-//! use train::data::augment::Transforms;
 //! use train::data::loader::*;
-//! use train::data::sampler::Sampler;
 //! use train::families::reid::settings::ReidConfig;
 //! # fn input() -> contract::PictureSpec { train::families::reid::task::picture_spec(&Default::default()) }
 //! # fn main() -> anyhow::Result<()> {
@@ -16,10 +14,10 @@
 //! let options = datasets::Options::default();
 //! let dataset = datasets::Dataset::open(&config.data_train, config.datadir.as_ref(), &options)?;
 //! let pictures = Arc::new(Pictures::training(&dataset, input(), config.cache_mb));
-//! let sampler = Sampler::new(&config, pictures.classes())?;
+//! let sampler = config.sampler_of(pictures.classes())?;
 //! for epoch in 0..config.epochs {
 //!     let options = LoaderOptions {
-//!         transforms: Some((Transforms::new(&config), epoch)),
+//!         transforms: Some((config.transforms(), epoch)),
 //!         workers: config.n_thread,
 //!         start_batch: 0,
 //!         strict: config.strict,

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use crate::data::sampler::PkSampler;
-use crate::families::reid::settings::ReidConfig;
 use crate::rng::Rng;
 
 use super::*;
@@ -31,8 +30,8 @@ fn draw(folder: &Path, classes: usize, each: usize, size: (u32, u32), ending: &s
 }
 
 fn training(workers: usize, start_batch: usize) -> LoaderOptions {
-    let config = ReidConfig { random_erasing: true, seed: 3, ..Default::default() };
-    LoaderOptions { transforms: Some((Transforms::new(&config), 2)), workers, start_batch, strict: false }
+    let transforms = Transforms { erasing: 0.5, ..Transforms::new(3) };
+    LoaderOptions { transforms: Some((transforms, 2)), workers, start_batch, strict: false }
 }
 
 /// Number, values bit by bit, classes and pictures of a batch.

@@ -1,10 +1,11 @@
 //! `train controlnet`: a run that teaches a network to draw a face in another pose.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::bail;
 use burn::module::Module;
+use burn::tensor::Device;
 use serde::Serialize;
 
 use crate::device;
@@ -16,12 +17,12 @@ use crate::families::controlnet::page;
 use crate::families::controlnet::scores::{Score, Scores};
 use crate::families::controlnet::settings::{ControlnetConfig, EncoderChoice};
 use crate::families::controlnet::task::{self as controlnet, ControlnetTask};
-use crate::families::faces::reference as foreign;
+use crate::families::faces::reference;
 use crate::run::checkpoint::Checkpoint;
-use crate::run::directory::{self as run, Run};
-use crate::run::engine::{self, Outcome};
+use crate::run::engine::Task;
 use crate::run::flags::EvalArgs;
 use crate::run::history::History;
+use crate::run::start::{self, Adopted, Family, Finished, Opened, Plan};
 use crate::weights::{Partial, StateDict};
 
 /// The manual's run directory.
@@ -36,6 +37,7 @@ const CURVES: &str = "final_training_curves.png";
 /// File of the run's report.
 const REPORT: &str = "report.html";
 
+/// `train controlnet`.
 pub fn train(mut args: ControlnetArgs) -> anyhow::Result<ExitCode> {
     // The second of two stages names another directory and does not freeze; a run continued in its own keeps what it
     // froze.
@@ -43,76 +45,98 @@ pub fn train(mut args: ControlnetArgs) -> anyhow::Result<ExitCode> {
     if moves {
         args.freeze_generator.get_or_insert(false);
     }
-    let mut earlier = foreign::replace::<ControlnetConfig>(&mut args.run)?;
-    let Some(mut run) = Run::prepare(&args.run, &args, Path::new("."), |_: &ControlnetConfig| PLACE.into())? else {
-        return Ok(ExitCode::SUCCESS);
-    };
-    let stop = engine::watch_interrupts();
-    let device = run.device.clone().autodiff();
-    let network = network(&run)?;
-    let config = run.config.clone();
-    let mut task = ControlnetTask::open(&config, &network, &device).map_err(anyhow::Error::from_boxed)?;
-    let record = run::record(controlnet::FAMILY, &network, &config)?.on(&config.data_dir, task.fingerprint());
-    let settings = controlnet::settings(&config, args.run.keep_checkpoints);
-    let mut net = ControlNet::new(&network, config.seed, &device);
-    terminal::tell!("device {}", device::name(&device));
-    if let Some(checkpoint) = &run.resumed {
-        StateDict::load_file(&checkpoint.path, &mut net, &network.to_string(), Partial::Nothing)?;
-        match begins_anew(checkpoint, &config)? {
-            Some(why) => {
-                // What was imported lies in this run's directory already and begins no other run's.
-                if earlier.is_none() && checkpoint.path.parent().is_some_and(|from| run::same(from, &run.dir)) {
-                    bail!(
-                        "`{}` {why}, which begins a new run; give it a directory of its own with --save-dir",
-                        checkpoint.path.display()
-                    );
+    start::train(&ControlnetRun, &args.run, &args)
+}
+
+/// Runs of the generator.
+struct ControlnetRun;
+
+impl Family for ControlnetRun {
+    type Config = ControlnetConfig;
+    type Task = ControlnetTask;
+    type Network = ControlNetConfig;
+
+    const FAMILY: &'static str = controlnet::FAMILY;
+    const VERB: &'static str = "controlnet";
+    const METRIC: &'static str = "validation loss";
+    const RUNS: &'static str = ".";
+
+    fn place(_: &ControlnetConfig) -> PathBuf {
+        PLACE.into()
+    }
+
+    fn data_folder(config: &mut ControlnetConfig) -> &mut String {
+        &mut config.data_dir
+    }
+
+    fn seed(config: &ControlnetConfig) -> u64 {
+        config.seed
+    }
+
+    fn adopt(&self, path: &Path) -> anyhow::Result<Option<Adopted>> {
+        reference::adopt::<ControlnetConfig>(path)
+    }
+
+    fn open(&self, plan: &Plan<Self>, device: &Device) -> anyhow::Result<Opened<Self>> {
+        let config = plan.config.clone();
+        let network = network(plan)?;
+        let task = ControlnetTask::open(&config, &network, device).map_err(anyhow::Error::from_boxed)?;
+        let settings = controlnet::settings(&config, plan.keep);
+        let mut net = ControlNet::new(&network, config.seed, device);
+        terminal::tell!("device {}", device::name(device));
+        let mut anew = false;
+        if let Some(checkpoint) = plan.checkpoint() {
+            StateDict::load_file(&checkpoint.path, &mut net, &network.to_string(), Partial::Nothing)?;
+            if let Some(why) = begins_anew(checkpoint, &config)? {
+                let path = checkpoint.path.display();
+                if plan.continues_in_place() {
+                    bail!("`{path}` {why}, which begins a new run; give it a directory of its own with --save-dir");
                 }
                 terminal::tell!(
-                    "taking the weights of {} only, as it {why}: optimiser, learning rate, log and epochs begin anew",
-                    checkpoint.path.display()
+                    "taking the weights of {path} only, as it {why}: optimiser, learning rate, log and epochs begin anew"
                 );
-                (run.resumed, earlier) = (None, None);
+                anew = true;
             }
-            None => run::continues(checkpoint, &record, config.epochs),
+        } else if config.pre_train.is_empty() {
+            terminal::tell!("starting from random weights (seed {})", config.seed);
+            if config.freeze_generator {
+                terminal::tell!(
+                    "warning: a generator that is frozen before it learned to draw leaves little to learn; \
+                     --pre_train gives it weights"
+                );
+            }
+        } else {
+            let report = load_controlnet(&mut net, &network, Path::new(&config.pre_train))?;
+            terminal::tell!("starting from {}: {report}", config.pre_train);
         }
-    } else if config.pre_train.is_empty() {
-        terminal::tell!("starting from random weights (seed {})", config.seed);
-        if config.freeze_generator {
-            terminal::tell!(
-                "warning: a generator that is frozen before it learned to draw leaves little to learn; --pre_train gives it weights"
-            );
-        }
-    } else {
-        let report = load_controlnet(&mut net, &network, Path::new(&config.pre_train))?;
-        terminal::tell!("starting from {}: {report}", config.pre_train);
+        let net = controlnet::frozen(net, &config);
+        terminal::tell!("{}", task.describe_data());
+        let parameters = StateDict::of(&net).parameters();
+        terminal::tell!("{network}: {parameters} parameters, {} of them train", controlnet::trainable(&net));
+        let dataset = (config.data_dir.clone(), task.fingerprint().to_owned());
+        Ok(Opened { config, task, net, network, dataset, settings, anew })
     }
-    let net = controlnet::frozen(net, &config);
-    terminal::tell!("{}", task.describe_data());
-    let parameters = StateDict::of(&net).parameters();
-    terminal::tell!("{network}: {parameters} parameters, {} of them train", controlnet::trainable(&net));
 
-    run.begin(&record, config.seed)?;
-    foreign::remember(earlier, &run.dir, engine::Task::log(&task), settings.log_dir.as_deref())?;
-    let (_, outcome) = engine::train(&mut task, net, &settings, &run.dir, record, run.resumed.as_ref(), stop)?;
-    if let (Outcome::Finished { .. }, Some(best)) = (&outcome, Checkpoint::best(&run.dir)?) {
-        let mut net = ControlNet::new(&network, config.seed, &device);
-        StateDict::load_file(&best.path, &mut net, &network.to_string(), Partial::Nothing)?;
+    /// The best network on the test people, and the run's page.
+    fn finish(&self, run: &Finished<'_, Self>) -> anyhow::Result<()> {
+        let Some(best) = Checkpoint::best(run.dir)? else { return Ok(()) };
+        let mut net = ControlNet::new(run.network, run.config.seed, &run.device);
+        StateDict::load_file(&best.path, &mut net, &run.network.to_string(), Partial::Nothing)?;
         let net = net.valid();
-        let figures = test(&task, &net, &best)?;
+        let figures = test(run.task, &net, &best)?;
         files::write(&run.dir.join(TEST), serde_json::to_string_pretty(&figures.parts)?)?;
         terminal::tell!("{}", figures.table().trim_end());
-        let history = History::open(&run.dir, engine::Task::log(&task), settings.log_dir.as_deref())?;
+        let history = History::open(run.dir, run.task.log(), run.settings.log_dir.as_deref())?;
         let curves = std::fs::read(run.dir.join(CURVES)).ok();
         let epochs = page::Epochs { curves, records: history.records() };
-        page::write(&run.dir.join(REPORT), &task, &net, &best, &figures.parts, Some(epochs))?;
+        page::write(&run.dir.join(REPORT), run.task, &net, &best, &figures.parts, Some(epochs))
     }
-    run.end(outcome, controlnet::FAMILY, "validation loss")
 }
 
 /// The network that settings and checkpoint ask for.
-fn network(run: &Run<ControlnetConfig>) -> anyhow::Result<ControlNetConfig> {
-    let config = &run.config;
-    let saved = run.resumed.as_ref().map(|checkpoint| checkpoint.network::<ControlNetConfig>(controlnet::FAMILY));
+fn network(plan: &Plan<ControlnetRun>) -> anyhow::Result<ControlNetConfig> {
+    let config = &plan.config;
+    let saved = plan.checkpoint().map(|checkpoint| checkpoint.network::<ControlNetConfig>(controlnet::FAMILY));
     let saved = saved.transpose()?;
     let encoder = match (config.encoder, &saved) {
         (EncoderChoice::Conv, _) => EncoderKind::Conv,
@@ -126,7 +150,7 @@ fn network(run: &Run<ControlnetConfig>) -> anyhow::Result<ControlNetConfig> {
         }
     };
     let network = controlnet::network(config, encoder);
-    if let (Some(saved), Some(checkpoint)) = (saved, &run.resumed) {
+    if let (Some(saved), Some(checkpoint)) = (saved, plan.checkpoint()) {
         let saved = ControlNetConfig { dropout: network.dropout, ..saved };
         checkpoint.agrees(&saved, &network, ToString::to_string)?;
     }

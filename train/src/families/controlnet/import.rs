@@ -24,12 +24,12 @@ impl Reference for ControlnetConfig {
         late: &[],
     };
 
-    fn unsaid() -> Self {
+    fn reference_defaults() -> Self {
         // It always compares the pose it reads from the source with the target's.
         Self { pose_target: PoseTarget::Target, ..Self::default() }
     }
 
-    fn shown(self, state: &StateDict) -> anyhow::Result<Self> {
+    fn with_shapes_of(self, state: &StateDict) -> anyhow::Result<Self> {
         let encoder = encoder_of(state);
         let like = controlnet::network(&self, encoder);
         let shown = controlnet_of(state, &like).map_err(anyhow::Error::msg)?;

@@ -1,5 +1,6 @@
 //! Generation of face pictures in a pose.
 
+pub(crate) mod bench_step;
 pub(crate) mod cli;
 pub(crate) mod command;
 pub mod data;

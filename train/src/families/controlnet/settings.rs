@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::families::faces::pose::PoseUnit;
 use crate::run::checks::ConfigError;
 use crate::run::checks::{below_one, counts, face_set, from, not_negative, positive, range};
+use crate::run::settings::Settings;
 use crate::words::words;
 
 words! {
@@ -223,6 +224,12 @@ impl ControlnetConfig {
             PictureLossKind::L1 => [0.0, 1.0],
             PictureLossKind::Combined => [self.mse_weight, self.l1_weight],
         }
+    }
+}
+
+impl Settings for ControlnetConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        Self::check(self)
     }
 }
 

@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use burn::store::pytorch_reader::{PickleValue, PytorchReader};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::run::checkpoint::{self, Checkpoint, CheckpointError, Record};
+use crate::run::checkpoint::{self, Checkpoint, Record};
 use crate::run::engine;
-use crate::run::flags::{ImportArgs, RunArgs};
-use crate::run::history::{EpochRecord, History};
-use crate::run::log::Log;
+use crate::run::epoch::EpochRecord;
+use crate::run::flags::ImportArgs;
 use crate::run::optim::OptimizerConfig;
 use crate::run::settings::{Settings, fields};
+use crate::run::start::Adopted;
 use crate::weights::StateDict;
 
 /// Settings of a family whose checkpoints the reference writes.
@@ -27,13 +27,13 @@ pub trait Reference: Settings {
     const NAMES: Names;
 
     /// Settings that the reference does not write down: its own.
-    fn unsaid() -> Self;
+    fn reference_defaults() -> Self;
 
     /// These settings with what the tensors show, which beats what was written down.
     ///
     /// # Errors
     /// What tensors are missing or cannot be trained with these settings.
-    fn shown(self, state: &StateDict) -> anyhow::Result<Self>;
+    fn with_shapes_of(self, state: &StateDict) -> anyhow::Result<Self>;
 
     /// The network, filled from the file, and its record at epoch 0.
     ///
@@ -79,49 +79,26 @@ pub fn import<S: Reference>(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where `--resume` names a checkpoint that PyTorch wrote, writes one of ours beside it, or in the run directory that
-/// was asked for, and resumes from that. Returns the epochs it tells of; none where the checkpoint is ours.
-pub fn replace<S: Reference>(args: &mut RunArgs) -> anyhow::Result<Option<Vec<EpochRecord>>> {
-    let Some(path) = args.resume.clone().filter(|path| path.is_file()) else { return Ok(None) };
-    match Checkpoint::open(&path) {
-        Err(CheckpointError::NoRecord { .. }) => {}
-        _ => return Ok(None),
-    }
-    let foreign = Foreign::<S>::read(&path)?;
-    let (weights, record) = foreign.load(&path)?;
+/// A PyTorch checkpoint behind `--resume`, as one of ours in a temporary folder. Its optimiser's moments and its best
+/// value are not taken over.
+pub fn adopt<S: Reference>(path: &Path) -> anyhow::Result<Option<Adopted>> {
+    let foreign = Foreign::<S>::read(path)?;
+    let (weights, record) = foreign.load(path)?;
     let state = engine::fresh_state(&foreign.config.optimizer())?;
-    let folder = args.save_dir.clone().unwrap_or_else(|| path.parent().map(Path::to_owned).unwrap_or_default());
-    if folder.join("run.json").exists() {
-        bail!(
-            "`{}` already holds a run: continue it with --resume {0}, or choose another directory with --save-dir",
-            folder.display()
-        );
-    }
-    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    let ours = folder.join(format!("{stem}.imported.safetensors"));
+    let place = std::env::temp_dir();
+    let folder = files::TemporaryFolder::new_in(&place)
+        .with_context(|| format!("cannot make a temporary folder in `{}`", place.display()))?;
+    let ours = folder.path().join("adopted.safetensors");
     let record = Record { state_sha256: Some(hex::encode(Sha256::digest(&state))), ..record };
     files::write(&ours.with_extension("state"), state)?;
     checkpoint::save_weights(&ours, &weights, &record)?;
     terminal::tell!(
-        "{}: a PyTorch checkpoint after epoch {}; its weights, settings and history are taken over as {}, its optimiser's moments and its \
-         best value are not: they start anew",
+        "{}: a PyTorch checkpoint after epoch {}; its weights, settings and history are taken over, its optimiser's \
+         moments and its best value are not: they start anew",
         path.display(),
-        foreign.epoch,
-        ours.display()
+        foreign.epoch
     );
-    args.resume = Some(ours);
-    Ok(Some(foreign.history))
-}
-
-/// Begins the log of a run with the epochs that another program trained, if it has none of its own yet.
-pub fn remember(earlier: Option<Vec<EpochRecord>>, dir: &Path, log: Log, log_dir: Option<&Path>) -> anyhow::Result<()> {
-    let Some(earlier) = earlier.filter(|earlier| !earlier.is_empty()) else { return Ok(()) };
-    let mut history = History::open(dir, log, log_dir)?;
-    if history.records().is_empty() {
-        earlier.into_iter().try_for_each(|record| history.push(record))?;
-        history.save()?;
-    }
-    Ok(())
+    Ok(Some(Adopted { checkpoint: Checkpoint::open(&ours)?, folder, history: foreign.history }))
 }
 
 impl<S: Reference> Foreign<S> {
@@ -130,7 +107,7 @@ impl<S: Reference> Foreign<S> {
         let state = StateDict::read(path)?;
         let pickle = PytorchReader::read_pickle_data(path, None).ok().map(plain);
         let entry = |name: &str| pickle.as_ref().and_then(|pickle| pickle.get(name)).cloned().unwrap_or_default();
-        let mut values = fields(&S::unsaid());
+        let mut values = fields(&S::reference_defaults());
         // Something has to stand there where nobody said what the data were.
         values.insert("data_dir".into(), "unknown".into());
         if let Value::Object(args) = entry("args") {
@@ -143,8 +120,9 @@ impl<S: Reference> Foreign<S> {
         }
         let named = || format!("the settings in `{}` are not those of a run of {}", path.display(), S::NAME);
         let config: S = serde_json::from_value(Value::Object(values)).with_context(named)?;
-        let config =
-            config.shown(&state).with_context(|| format!("`{}` cannot be used as {}", path.display(), S::NAME))?;
+        let config = config
+            .with_shapes_of(&state)
+            .with_context(|| format!("`{}` cannot be used as {}", path.display(), S::NAME))?;
         config.check().with_context(named)?;
         // Epochs are counted from 0 there, and named when they end.
         let epoch = entry("epoch").as_u64().map_or(0, |epoch| epoch as usize + 1);

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::bail;
-use burn::module::Module;
 use files::table::Writer;
 use metrics::verification::{Drawn, Interval, VerificationReport, interval_of_means};
 use serde::Serialize;
@@ -13,16 +12,15 @@ use serde_json::json;
 use crate::device;
 use crate::families::palmvein::cli::AblateArgs;
 use crate::families::palmvein::data::PairPictures;
-use crate::families::palmvein::net::{Branch, Parts};
+use crate::families::palmvein::net::{Branch, PalmVeinNet, PalmVeinNetConfig, Parts, load_whole};
+use crate::families::palmvein::runs::Stage2Run;
 use crate::families::palmvein::{FAMILY, FusionKind, Stage2Config, Stage2Task, embed_pairs, stage1_weights, verify};
-use crate::run::checkpoint::{self, Checkpoint};
-use crate::run::directory as run;
-use crate::run::engine::{self, Outcome};
+use crate::run::checkpoint::Checkpoint;
+use crate::run::engine::Outcome;
 use crate::run::flags::Format;
 use crate::run::settings::resolve;
+use crate::run::start::Plan;
 use crate::weights::StateDict;
-
-use super::command::start;
 
 /// The heads that are compared.
 const HEADS: [(&str, Parts, FusionKind); 8] = [
@@ -66,48 +64,42 @@ pub fn ablate(args: &AblateArgs) -> anyhow::Result<ExitCode> {
         bail!("--seeds is 0; 1 and more are allowed");
     }
     let (config, _) = resolve::<Stage2Config>(&args.flags, args.config.as_deref(), None)?;
-    if args.output.join("table.json").exists() && !args.overwrite {
-        bail!(
-            "`{}` already holds a comparison: replace it with --overwrite, or choose another folder",
-            args.output.display()
-        );
-    }
     if !config.from_scratch {
         // Looked for first: the last head may want what the first did not.
         for branch in config.network(1).branches() {
             stage1_weights(&config, branch).map_err(anyhow::Error::from_boxed)?;
         }
     }
-    let stop = engine::watch_interrupts();
-    let device = device::open(args.device)?.autodiff();
+    let plain = device::open(args.device)?;
     let mut rows = Vec::new();
     for (head, parts, mode) in HEADS {
         if !args.ablation.is_empty() && !args.ablation.iter().any(|name| name == head) {
             continue;
         }
         let (mut found, mut parameters) = (Vec::new(), 0);
-        for run in 0..args.seeds {
+        for offset in 0..args.seeds {
             let mut config = Stage2Config { parts, mode, ..config.clone() };
             // The split stays that of the first seed: all are tested on the same people.
             let split = config.common.pairs();
-            config.common.seed += run;
+            config.common.seed += offset;
             config.check()?;
             let dir = args.output.join(format!("{head}-{}", config.common.seed));
             terminal::tell!("{head}, seed {}", config.common.seed);
-            let mut task = Stage2Task::with_pairs(&config, &split, &device).map_err(anyhow::Error::from_boxed)?;
-            let network = task.network();
-            let net = start(&config, &task, &device)?;
-            let record = run::record(FAMILY, &network, &config)?;
-            checkpoint::remove_all(&dir)?;
-            let settings = config.settings(1);
-            let (last, outcome) = engine::train(&mut task, net, &settings, &dir, record, None, stop)?;
-            if let Outcome::Interrupted { .. } = outcome {
+            let family = Stage2Run { split: Some(split.clone()), quiet: true };
+            let plan = Plan::in_directory(config.clone(), dir.clone(), plain.clone(), args.overwrite)?;
+            if plan.is_finished() {
+                terminal::tell!("`{}` is finished", dir.display());
+            } else if let Outcome::Interrupted { .. } = plan.validate(&family)?.claim()?.train(&family)? {
+                terminal::tell!("the same command goes on from here");
                 return Ok(ExitCode::from(130));
             }
-            let mut net = last.valid();
-            if let Some(best) = Checkpoint::best(&dir)? {
-                crate::families::palmvein::net::load_whole(&best.path, head, &mut net)?;
-            }
+            let Some(best) = Checkpoint::best(&dir)? else {
+                bail!("`{}` has no best network: its validation pairs decide nothing", dir.display());
+            };
+            let network: PalmVeinNetConfig = best.network(FAMILY)?;
+            let mut net = PalmVeinNet::new(&network, config.common.seed, &plain)?;
+            load_whole(&best.path, head, &mut net)?;
+            let task = Stage2Task::with_pairs(&config, &split, &plain).map_err(anyhow::Error::from_boxed)?;
             let test = PairPictures::new(&task.data().test, config.common.size(), 0);
             let rows = embed_pairs(&net, &Arc::new(test), &config.common, None).map_err(anyhow::Error::from_boxed)?;
             let Some(measured) = verify(&rows, RESAMPLES).map_err(anyhow::Error::from_boxed)? else {

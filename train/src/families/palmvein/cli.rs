@@ -200,7 +200,7 @@ impl From<Branch> for Branches {
 
 /// Flags of `train palmvein stage1`. Each is a field of [`train::families::palmvein::Stage1Config`], which owns the
 /// defaults.
-#[derive(Debug, Args, Serialize)]
+#[derive(Debug, Clone, Args, Serialize)]
 pub struct Stage1Args {
     /// The run itself.
     #[command(flatten)]

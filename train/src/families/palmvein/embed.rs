@@ -15,8 +15,8 @@ use crate::loss::CrossEntropy;
 use crate::nn::dropout::Masks;
 use crate::run::engine::TaskError;
 
+use super::data::Missing;
 use super::settings::Common;
-use super::stage2::Missing;
 
 /// Embeddings `[rows, dim]`, row by row, and the class of each.
 pub type Embedded = (Matrix, Vec<i64>);

@@ -10,6 +10,7 @@ mod embed;
 pub mod net;
 mod report;
 mod roi;
+mod runs;
 mod settings;
 mod stage1;
 mod stage2;
@@ -23,11 +24,12 @@ use datasets::paired::{Pair, PairOptions, PairedDataset, of_two_sizes};
 use crate::families::palmvein::data::{PairLoaderOptions, PairPictures};
 use crate::run::engine::TaskError;
 
+pub use data::Missing;
 pub use embed::{Classified, Embedded, classify_branch, classify_pairs, embed_branch, embed_pairs, verify};
 pub use report::{Accuracy, Alone, TestReport, test_branch, test_pairs};
 pub use settings::{Common, FusionKind, Stage1Config, Stage1Loss, Stage2Config};
 pub use stage1::Stage1Task;
-pub use stage2::{Missing, Stage2Task, stage1_weights};
+pub use stage2::{Stage2Task, stage1_weights};
 
 /// Family name of one backbone in checkpoints.
 pub const STAGE1_FAMILY: &str = "palmvein-branch";

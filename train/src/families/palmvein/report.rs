@@ -11,10 +11,10 @@ use crate::families::palmvein::net::{PalmVeinNet, Stage1Net};
 use crate::families::reid::evaluate::warn_when_collapsed;
 use crate::run::engine::TaskError;
 
+use super::data::Missing;
 use super::embed::{Classified, Embedded, classify_branch, classify_pairs, embed_branch, embed_pairs, verify};
 use super::pictures;
 use super::settings::{Common, Stage1Config, Stage2Config};
-use super::stage2::Missing;
 
 /// What the test pairs say about a network.
 #[derive(Debug, Serialize)]

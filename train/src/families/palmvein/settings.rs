@@ -519,3 +519,15 @@ impl Stage2Config {
         self.common.settings(self.lr, self.epochs, self.weight_decay, patience, keep)
     }
 }
+
+impl crate::run::settings::Settings for Stage1Config {
+    fn check(&self) -> Result<(), ConfigError> {
+        Self::check(self)
+    }
+}
+
+impl crate::run::settings::Settings for Stage2Config {
+    fn check(&self) -> Result<(), ConfigError> {
+        Self::check(self)
+    }
+}

@@ -17,21 +17,13 @@ use crate::run::checkpoint::Checkpoint;
 use crate::run::engine::{Decisive, Epoch, Task, TaskError};
 use crate::run::log::{Log, named};
 
+use super::data::Missing;
 use super::embed::{classify_pairs, correct, embed_pairs, images, labels, verify};
 use super::settings::Stage2Config;
 use super::{DROP_PATH, Data, reading};
 
 /// Keeps the choice of pictures that are taken away apart from other random numbers with the same seed.
 const MODALITIES: u64 = 0x6d6f_6461_6c69_7479;
-
-/// A picture that a pair lacks: the network then reads grey, which is 0 after normalisation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Missing {
-    /// The palm.
-    Palm,
-    /// The vein.
-    Vein,
-}
 
 /// Data and loss of a stage-2 run.
 pub struct Stage2Task {

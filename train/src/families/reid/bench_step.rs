@@ -9,9 +9,7 @@ use contract::fill;
 use datasets::{Dataset, Options};
 use serde_json::{Value, json};
 
-use crate::data::augment::Transforms;
 use crate::data::loader::{Loader, LoaderError, LoaderOptions, PictureBatch, Pictures};
-use crate::data::sampler::Sampler;
 use crate::families::reid::net::{ReidNet, ReidNetConfig};
 use crate::families::reid::settings::ReidConfig;
 use crate::families::reid::task as reid;
@@ -93,8 +91,8 @@ fn loaded(args: &BenchStepArgs, datadir: &Path) -> anyhow::Result<impl Iterator<
         );
     }
     let pictures = Arc::new(Pictures::training(&dataset, reid::picture_spec(&config), config.cache_mb));
-    let sampler = Sampler::new(&config, pictures.classes())?;
-    let transforms = Transforms::new(&config);
+    let sampler = config.sampler_of(pictures.classes())?;
+    let transforms = config.transforms();
     let epoch = move |epoch| -> Box<dyn Iterator<Item = Result<PictureBatch, LoaderError>>> {
         let (transforms, workers) = (Some((transforms.clone(), epoch)), config.n_thread);
         let options = LoaderOptions { transforms, workers, start_batch: 0, strict: true };

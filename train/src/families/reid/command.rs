@@ -1,65 +1,86 @@
 //! `train reid`: a re-identification run.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use burn::module::Module;
+use burn::tensor::Device;
 use terminal::EXIT_NO;
 
 use crate::device;
 use crate::families::reid::cli::ReidArgs;
 use crate::families::reid::evaluate::{EvalReport, RANKS, Reading, warn_when_collapsed};
-use crate::families::reid::net::ReidNet;
+use crate::families::reid::net::{ReidNet, ReidNetConfig};
 use crate::families::reid::settings::ReidConfig;
 use crate::families::reid::task::{self as reid, ReidTask};
-use crate::run::directory::{self as run, Run};
-use crate::run::engine;
 use crate::run::flags::Format;
 use crate::run::settings::resolve;
+use crate::run::start::{self, Family, Opened, Plan};
 use crate::weights::{Partial, StateDict};
 
-/// Folder below which runs lie.
-const RUNS: &str = "runs/reid";
-
+/// `train reid`.
 pub fn train(args: &ReidArgs) -> anyhow::Result<ExitCode> {
     if args.test_only {
         return test_only(args);
     }
-    let place = |config: &ReidConfig| Path::new(RUNS).join(name(&config.save));
-    let Some(run) = Run::prepare(&args.run, args, Path::new(RUNS), place)? else { return Ok(ExitCode::SUCCESS) };
-    let config = &run.config;
+    start::train(&ReidRun { partial: args.pre_train_partial }, &args.run, args)
+}
 
-    let stop = engine::watch_interrupts();
-    let device = run.device.clone().autodiff();
-    let mut task = ReidTask::open(config, &device).map_err(anyhow::Error::from_boxed)?;
-    let network = task.network();
-    let record = run::record(reid::FAMILY, &network, task.config())?.on(task.dataset_name(), task.fingerprint());
-    let settings = reid::settings(config, args.run.keep_checkpoints).map_err(anyhow::Error::from_boxed)?;
-    let mut net = ReidNet::new(&network, config.seed, &device)?;
-    if let Some(checkpoint) = &run.resumed {
-        checkpoint.agrees(&checkpoint.network(reid::FAMILY)?, &network, ToString::to_string)?;
-        StateDict::load_file(&checkpoint.path, &mut net, &network.model, Partial::Nothing)?;
-        run::continues(checkpoint, &record, config.epochs);
-    } else if config.pre_train.is_empty() {
-        terminal::tell!("starting from random weights (seed {})", config.seed);
-    } else {
-        let partial = if args.pre_train_partial { Partial::Classifiers } else { Partial::Nothing };
-        let path = Path::new(&config.pre_train);
-        let report = net.load_pretrained(path, partial);
-        // Would they do but for the classifiers?
-        let partly = report.is_err() && net.load_pretrained(path, Partial::Classifiers).is_ok();
-        let hint = || "only the classifiers do not fit: --pre-train-partial leaves them at their start";
-        let report = if partly { report.with_context(hint)? } else { report? };
-        terminal::tell!("starting from {}: {report}", config.pre_train);
+/// Runs of re-identification.
+struct ReidRun {
+    /// Classifiers of another number of classes keep their start values.
+    partial: bool,
+}
+
+impl Family for ReidRun {
+    type Config = ReidConfig;
+    type Task = ReidTask;
+    type Network = ReidNetConfig;
+
+    const FAMILY: &'static str = reid::FAMILY;
+    const VERB: &'static str = "reid";
+    const METRIC: &'static str = "mAP";
+    const RUNS: &'static str = "runs/reid";
+
+    fn place(config: &ReidConfig) -> PathBuf {
+        Path::new(Self::RUNS).join(name(&config.save))
     }
-    terminal::tell!("{}", task.describe_data());
 
-    // From here on the run directory is ours; what was wrong so far has touched nothing.
-    run.begin(&record, config.seed)?;
-    let (_, outcome) = engine::train(&mut task, net, &settings, &run.dir, record, run.resumed.as_ref(), stop)?;
-    run.end(outcome, reid::FAMILY, "mAP")
+    fn data_folder(config: &mut ReidConfig) -> &mut String {
+        &mut config.datadir
+    }
+
+    fn seed(config: &ReidConfig) -> u64 {
+        config.seed
+    }
+
+    fn open(&self, plan: &Plan<Self>, device: &Device) -> anyhow::Result<Opened<Self>> {
+        let config = &plan.config;
+        let task = ReidTask::open(config, device).map_err(anyhow::Error::from_boxed)?;
+        let network = task.network();
+        let settings = reid::settings(config, plan.keep).map_err(anyhow::Error::from_boxed)?;
+        let mut net = ReidNet::new(&network, config.seed, device)?;
+        if let Some(checkpoint) = plan.checkpoint() {
+            checkpoint.agrees(&checkpoint.network(reid::FAMILY)?, &network, ToString::to_string)?;
+            StateDict::load_file(&checkpoint.path, &mut net, &network.model, Partial::Nothing)?;
+        } else if config.pre_train.is_empty() {
+            terminal::tell!("starting from random weights (seed {})", config.seed);
+        } else {
+            let partial = if self.partial { Partial::Classifiers } else { Partial::Nothing };
+            let path = Path::new(&config.pre_train);
+            let report = net.load_pretrained(path, partial);
+            // Would they do but for the classifiers?
+            let partly = report.is_err() && net.load_pretrained(path, Partial::Classifiers).is_ok();
+            let hint = || "only the classifiers do not fit: --pre-train-partial leaves them at their start";
+            let report = if partly { report.with_context(hint)? } else { report? };
+            terminal::tell!("starting from {}: {report}", config.pre_train);
+        }
+        terminal::tell!("{}", task.describe_data());
+        let dataset = (task.dataset_name().to_owned(), task.fingerprint());
+        Ok(Opened { config: task.config().clone(), task, net, network, dataset, settings, anew: false })
+    }
 }
 
 /// A run's name: without one the seconds since 1970, as scripts that pass an empty name expect something that is not

@@ -13,9 +13,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::augment::Transforms;
+use crate::data::sampler::{PkSampler, Sampler, SamplerError};
 use crate::run::checks::{ConfigError, Effect, below_one, between, counts, not_negative, positive, range};
 use crate::run::optim::OptimizerKind;
 use crate::run::schedule::Warmup;
+use crate::run::settings::Settings;
 use crate::words::words;
 
 words! {
@@ -227,6 +230,27 @@ impl ReidConfig {
         self.batchid.saturating_mul(self.batchimage)
     }
 
+    /// The random part of preprocessing.
+    pub fn transforms(&self) -> Transforms {
+        Transforms {
+            erasing: if self.random_erasing { self.probability } else { 0.0 },
+            cutout: if self.cutout { 0.5 } else { 0.0 },
+            ..Transforms::new(self.seed)
+        }
+    }
+
+    /// The sampler over training pictures of these identities.
+    ///
+    /// # Errors
+    /// See [`SamplerError`].
+    pub fn sampler_of(&self, of_picture: &[i64]) -> Result<Sampler, SamplerError> {
+        if self.sampler {
+            PkSampler::new(of_picture, self.batchid, self.batchimage, self.seed).map(Sampler::Pk)
+        } else {
+            Sampler::uniform(of_picture, self.batch(), self.seed)
+        }
+    }
+
     /// Epochs after which the learning rate falls, from `decay_type`.
     ///
     /// # Errors
@@ -341,8 +365,20 @@ impl ReidConfig {
     }
 }
 
+impl Settings for ReidConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        Self::check(self)
+    }
+
+    fn unused(&self) -> Vec<(&'static str, &'static str)> {
+        Self::unused(self)
+    }
+
+    const REFERENCE_ONLY: &'static [(&'static str, Effect)] = REFERENCE_ONLY;
+}
+
 /// Settings of the reference's files and command lines that have no counterpart here.
-pub const REFERENCE_ONLY: &[(&str, Effect)] = {
+const REFERENCE_ONLY: &[(&str, Effect)] = {
     const DEVICE: &str = "--device says where to compute";
     const GROUP: &str = "it is for GroupLoss, which is not built in";
     const NOTHING: &str = "the reference does not use it either";
@@ -393,6 +429,14 @@ mod tests {
         let error = serde_json::from_str::<ReidConfig>(r#"{"optimizer": "LAMB"}"#).unwrap_err().to_string();
         assert!(error.contains("`LAMB`") && error.contains("NADAM"), "{error}");
         assert_eq!("rmsprop".parse(), Ok(OptimizerKind::RmsProp));
+    }
+
+    #[test]
+    fn transforms_follow_the_settings() {
+        let off = ReidConfig { probability: 0.9, ..Default::default() }.transforms();
+        assert_eq!((off.flip, off.translation, off.erasing, off.cutout), (0.5, 0.5, 0.0, 0.0));
+        let on = ReidConfig { probability: 0.9, random_erasing: true, cutout: true, ..Default::default() }.transforms();
+        assert_eq!((on.erasing, on.cutout), (0.9, 0.5));
     }
 
     #[test]

@@ -141,7 +141,7 @@ impl ReidTask {
         warn_of_test_sets(&dataset, &test);
         let classes = dataset.classes().len();
         let pictures = Arc::new(Pictures::training(&dataset, picture_spec(config), config.cache_mb));
-        let sampler = Sampler::new(config, pictures.classes())?;
+        let sampler = config.sampler_of(pictures.classes())?;
         let config = ReidConfig { num_classes: classes, ..config.clone() };
         let loss = LossSum::new(
             &config.loss,
@@ -153,7 +153,7 @@ impl ReidTask {
                 seed: config.seed,
             },
         )?;
-        let transforms = Transforms::new(&config);
+        let transforms = config.transforms();
         Ok(Self {
             config,
             dataset,

@@ -1,16 +1,17 @@
 //! `train senet`: a run that teaches a network to frontalise face embeddings.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::ensure;
 use burn::module::Module;
+use burn::tensor::Device;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::device;
-use crate::families::faces::reference as foreign;
+use crate::families::faces::reference;
 use crate::families::senet::cli::{AnalyseArgs, SenetArgs, SenetVerb};
 use crate::families::senet::data::FacePairs;
 use crate::families::senet::identify::{Identification, Way};
@@ -18,10 +19,8 @@ use crate::families::senet::net::{SenetNetConfig, SenetTripletNetwork, load};
 use crate::families::senet::settings::SenetConfig;
 use crate::families::senet::task::{self as senet, SenetTask};
 use crate::run::checkpoint::Checkpoint;
-use crate::run::directory::{self as run, Run};
-use crate::run::engine::{self, Outcome, Task};
 use crate::run::flags::{EvalArgs, Format};
-use crate::run::history::EpochRecord;
+use crate::run::start::{self, Adopted, Family, Finished, Opened, Plan};
 use crate::weights::StateDict;
 
 /// The manual's run directory.
@@ -30,53 +29,76 @@ const PLACE: &str = "checkpoints_senet";
 /// File of the test split's figures in a run directory.
 const TEST: &str = "test_metrics.json";
 
-pub fn senet(mut args: SenetArgs) -> anyhow::Result<ExitCode> {
-    if let Some(SenetVerb::Analyse(args)) = &args.verb {
-        return analyse(args);
+/// `train senet`.
+pub fn senet(args: &SenetArgs) -> anyhow::Result<ExitCode> {
+    match &args.verb {
+        Some(SenetVerb::Analyse(args)) => analyse(args),
+        None => start::train(&SenetRun, &args.run, args),
     }
-    let earlier = foreign::replace::<SenetConfig>(&mut args.run)?;
-    train(&args, earlier)
 }
 
-/// `earlier`: epochs that another program trained, where it continues one of its checkpoints.
-fn train(args: &SenetArgs, earlier: Option<Vec<EpochRecord>>) -> anyhow::Result<ExitCode> {
-    let place = |_: &SenetConfig| PLACE.into();
-    let Some(run) = Run::prepare(&args.run, args, Path::new("."), place)? else { return Ok(ExitCode::SUCCESS) };
-    let config = &run.config;
+/// Runs of the frontalizer.
+struct SenetRun;
 
-    let stop = engine::watch_interrupts();
-    let device = run.device.clone().autodiff();
-    let mut task = SenetTask::open(config, &device).map_err(anyhow::Error::from_boxed)?;
-    let network = SenetTask::network(config);
-    let record = run::record(senet::FAMILY, &network, config)?.on(&config.data_dir, task.fingerprint());
-    let settings = senet::settings(config, args.run.keep_checkpoints);
-    let mut net = SenetTripletNetwork::new(&network, config.seed, &device);
-    terminal::tell!("device {}", device::name(&device));
-    if let Some(checkpoint) = &run.resumed {
-        let saved: SenetNetConfig = checkpoint.network(senet::FAMILY)?;
-        // The weight at the start is of no account any more.
-        let saved = SenetNetConfig { fusion_alpha: network.fusion_alpha, dropout: network.dropout, ..saved };
-        checkpoint.agrees(&saved, &network, ToString::to_string)?;
-        load(&checkpoint.path, &mut net)?;
-        run::continues(checkpoint, &record, config.epochs);
-    } else {
-        terminal::tell!("starting from random weights (seed {})", config.seed);
+impl Family for SenetRun {
+    type Config = SenetConfig;
+    type Task = SenetTask;
+    type Network = SenetNetConfig;
+
+    const FAMILY: &'static str = senet::FAMILY;
+    const VERB: &'static str = "senet";
+    const METRIC: &'static str = "validation loss";
+    const RUNS: &'static str = ".";
+
+    fn place(_: &SenetConfig) -> PathBuf {
+        PLACE.into()
     }
-    terminal::tell!("{}", task.describe_data());
-    let parameters = StateDict::of(&net).parameters();
-    terminal::tell!("{parameters} parameters, fusion weight {:.4}", net.fusion_weight());
 
-    run.begin(&record, config.seed)?;
-    foreign::remember(earlier, &run.dir, task.log(), settings.log_dir.as_deref())?;
-    let (_, outcome) = engine::train(&mut task, net, &settings, &run.dir, record, run.resumed.as_ref(), stop)?;
-    if let (Outcome::Finished { .. }, Some(best)) = (&outcome, Checkpoint::best(&run.dir)?) {
-        let mut net = SenetTripletNetwork::new(&network, config.seed, &device);
+    fn data_folder(config: &mut SenetConfig) -> &mut String {
+        &mut config.data_dir
+    }
+
+    fn seed(config: &SenetConfig) -> u64 {
+        config.seed
+    }
+
+    fn adopt(&self, path: &Path) -> anyhow::Result<Option<Adopted>> {
+        reference::adopt::<SenetConfig>(path)
+    }
+
+    fn open(&self, plan: &Plan<Self>, device: &Device) -> anyhow::Result<Opened<Self>> {
+        let config = plan.config.clone();
+        let task = SenetTask::open(&config, device).map_err(anyhow::Error::from_boxed)?;
+        let network = SenetTask::network(&config);
+        let settings = senet::settings(&config, plan.keep);
+        let mut net = SenetTripletNetwork::new(&network, config.seed, device);
+        terminal::tell!("device {}", device::name(device));
+        if let Some(checkpoint) = plan.checkpoint() {
+            let saved: SenetNetConfig = checkpoint.network(senet::FAMILY)?;
+            // The checkpoint's weights replace what the fusion weight starts with.
+            let saved = SenetNetConfig { fusion_alpha: network.fusion_alpha, dropout: network.dropout, ..saved };
+            checkpoint.agrees(&saved, &network, ToString::to_string)?;
+            load(&checkpoint.path, &mut net)?;
+        } else {
+            terminal::tell!("starting from random weights (seed {})", config.seed);
+        }
+        terminal::tell!("{}", task.describe_data());
+        let parameters = StateDict::of(&net).parameters();
+        terminal::tell!("{parameters} parameters, fusion weight {:.4}", net.fusion_weight());
+        let dataset = (config.data_dir.clone(), task.fingerprint().to_owned());
+        Ok(Opened { config, task, net, network, dataset, settings, anew: false })
+    }
+
+    /// The best network on the test people.
+    fn finish(&self, run: &Finished<'_, Self>) -> anyhow::Result<()> {
+        let Some(best) = Checkpoint::best(run.dir)? else { return Ok(()) };
+        let mut net = SenetTripletNetwork::new(run.network, run.config.seed, &run.device);
         load(&best.path, &mut net)?;
-        let figures = test(&task, &net.valid(), best.record.epoch)?;
+        let figures = test(run.task, &net.valid(), best.record.epoch)?;
         files::write(&run.dir.join(TEST), serde_json::to_string_pretty(&figures)?)?;
         terminal::tell!("{}", figures.table().trim_end());
+        Ok(())
     }
-    run.end(outcome, senet::FAMILY, "validation loss")
 }
 
 /// What a network does for the people nobody trained or chose by.

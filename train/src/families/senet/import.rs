@@ -35,11 +35,11 @@ impl Reference for SenetConfig {
         late: &[("fusion_alpha", "fusion_alpha", 1.0)],
     };
 
-    fn unsaid() -> Self {
+    fn reference_defaults() -> Self {
         Self::default()
     }
 
-    fn shown(self, state: &StateDict) -> anyhow::Result<Self> {
+    fn with_shapes_of(self, state: &StateDict) -> anyhow::Result<Self> {
         let shown = senet_of(state, &SenetTask::network(&self)).map_err(anyhow::Error::msg)?;
         let (identity, image) = (shown.identity_dim, shown.image_dim);
         ensure!(

@@ -1,5 +1,6 @@
 //! Frontalisation of face embeddings.
 
+pub(crate) mod bench_step;
 pub(crate) mod channels;
 pub(crate) mod cli;
 pub(crate) mod command;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::families::faces::pose::PoseUnit;
 use crate::run::checks::ConfigError;
 use crate::run::checks::{below_one, counts, face_set, from, not_negative, positive, range};
+use crate::run::settings::Settings;
 
 /// Settings of a SENet run: fields are flags, defaults the manual's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -188,6 +189,12 @@ impl SenetConfig {
             return Err(range("frames-per-person", self.frames_per_person, allowed));
         }
         Ok(())
+    }
+}
+
+impl Settings for SenetConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        Self::check(self)
     }
 }
 

@@ -24,7 +24,7 @@ pub use self::settings::{BadLoss, Better, Decisive, Patience, Settings};
 use crate::loss::LossTerms;
 use crate::rng::Step;
 use crate::run::amp;
-use crate::run::checkpoint::{self, Checkpoint, CheckpointError, Kept, Record};
+use crate::run::checkpoint::{self, Checkpoint, CheckpointError, Keep, Record};
 use crate::run::history::{EpochRecord, History};
 use crate::run::log::Log;
 use crate::run::optim::{OptimError, Optimizer, OptimizerConfig};
@@ -242,6 +242,40 @@ impl Sums {
     }
 }
 
+/// Where a run continues. Whatever can be refused has been read.
+pub struct Resume {
+    optimizer: Optimizer,
+    sums: Sums,
+    saved: Record,
+    /// Best value so far of the metric that decides, and its epoch.
+    pub best: Option<(f64, usize)>,
+}
+
+impl Resume {
+    /// Reads what a checkpoint holds besides the weights, which `net` already has, and gives the task its part.
+    ///
+    /// # Errors
+    /// If it is missing, damaged, or not of this optimiser, network or task.
+    pub fn read<T: Task>(
+        checkpoint: &Checkpoint,
+        task: &mut T,
+        net: &T::Net,
+        settings: &Settings,
+    ) -> Result<Self, TrainError> {
+        let (saved_optimizer, saved_task) = unpack(checkpoint)?;
+        let optimizer = Optimizer::from_bytes(&settings.optimizer, &saved_optimizer, net)?;
+        task.set_state(&saved_task).map_err(TrainError::Task)?;
+        let saved = checkpoint.record.clone();
+        let mut sums = Sums::default();
+        if !saved.partial.is_null() {
+            let malformed = |source| CheckpointError::Record { path: checkpoint.path.clone(), source };
+            sums = serde_json::from_value(saved.partial.clone()).map_err(malformed)?;
+        }
+        let best = saved.best;
+        Ok(Self { optimizer, sums, saved, best })
+    }
+}
+
 /// Trains `net` in the run directory `dir`, from `resume` where it is given (the network then already has its
 /// weights), until all epochs are done or `stop` is set. `record` describes the run; the loop fills in what changes.
 ///
@@ -253,33 +287,26 @@ pub fn train<T: Task>(
     settings: &Settings,
     dir: &Path,
     mut record: Record,
-    resume: Option<&Checkpoint>,
+    resume: Option<Resume>,
     stop: &AtomicBool,
 ) -> Result<(T::Net, Outcome), TrainError> {
     let mut history = History::open(dir, task.log(), settings.log_dir.as_deref())?;
-    let mut optimizer = Optimizer::new(&settings.optimizer)?;
-    let mut sums = Sums::default();
-    if let Some(checkpoint) = resume {
-        let (saved_optimizer, saved_task) = unpack(checkpoint)?;
-        optimizer = Optimizer::from_bytes(&settings.optimizer, &saved_optimizer, &net)?;
-        task.set_state(&saved_task).map_err(TrainError::Task)?;
-        let saved = &checkpoint.record;
-        (record.epoch, record.step, record.steps) = (saved.epoch, saved.step, saved.steps);
-        (record.metrics, record.patience) = (saved.metrics.clone(), saved.patience);
-        // The file, not the checkpoint: an evaluation after it may have found a better one.
-        record.best = Checkpoint::best(dir)?.and_then(|best| best.record.best);
-        if !saved.partial.is_null() {
-            let malformed = |source| CheckpointError::Record { path: checkpoint.path.clone(), source };
-            sums = serde_json::from_value(saved.partial.clone()).map_err(malformed)?;
+    let begins = resume.is_none();
+    let (mut optimizer, mut sums) = match resume {
+        Some(Resume { optimizer, sums, saved, best }) => {
+            (record.epoch, record.step, record.steps) = (saved.epoch, saved.step, saved.steps);
+            (record.metrics, record.patience, record.best) = (saved.metrics, saved.patience, best);
+            (optimizer, sums)
         }
-    }
+        None => (Optimizer::new(&settings.optimizer)?, Sums::default()),
+    };
     history.begin_at(record.epoch, record.steps)?;
-    if settings.epochs == 0 && resume.is_none() {
+    if settings.epochs == 0 && begins {
         evaluate(task, &net.valid(), settings, &mut record)?;
         checkpoint::save_weights(&dir.join(checkpoint::BEST), &weights(&net, &record)?, &record)?;
     }
 
-    let kept = Kept { newest: settings.keep, every: settings.save_interval };
+    let kept = Keep { newest: settings.keep, every: settings.save_interval };
     while record.epoch < settings.epochs && !out_of_patience(settings, &record) {
         let epoch = record.epoch + 1;
         let lr = settings.schedule.lr(epoch);
@@ -319,7 +346,7 @@ pub fn train<T: Task>(
         if better {
             checkpoint::save_weights(&dir.join(checkpoint::BEST), &weights, &record)?;
         }
-        if kept.stays(epoch) {
+        if kept.retains(epoch) {
             history.draw_epoch(epoch)?;
         }
         let checkpoint = save(task, &weights, &optimizer, dir, &record, kept)?;
@@ -486,7 +513,7 @@ fn save<T: Task>(
     optimizer: &Optimizer,
     dir: &Path,
     record: &Record,
-    kept: Kept,
+    kept: Keep,
 ) -> Result<PathBuf, TrainError> {
     let state = pack(&optimizer.to_bytes()?, &task.state());
     Ok(checkpoint::save(dir, weights, &state, record, kept)?)

@@ -142,6 +142,10 @@ fn run(toy: &mut Toy, settings: &Settings, dir: &Path, resume: Option<&Checkpoin
     if let Some(checkpoint) = resume {
         StateDict::load_file(&checkpoint.path, &mut net, "the line", Partial::Nothing).unwrap();
     }
+    let mut resume = resume.map(|checkpoint| Resume::read(checkpoint, toy, &net, settings)).transpose()?;
+    if let Some(resume) = &mut resume {
+        resume.best = Checkpoint::best(dir)?.and_then(|best| best.record.best);
+    }
     let stop = toy.stop.clone();
     train(toy, net, settings, dir, Record::default(), resume, &stop).map(|(_, outcome)| outcome)
 }

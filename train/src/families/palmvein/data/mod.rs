@@ -39,3 +39,12 @@ pub use transforms::PairTransforms;
 pub fn picture_spec(size: [usize; 2]) -> PictureSpec {
     PictureSpec { colour: Colour::Grey, mean: vec![0.5], std: vec![0.5], ..PictureSpec::imagenet(size) }
 }
+
+/// A picture that a pair lacks: the network then reads grey, which is 0 after normalisation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// The palm.
+    Palm,
+    /// The vein.
+    Vein,
+}
