@@ -361,7 +361,12 @@ pub fn train<T: Task>(
     if record.epoch > 0 {
         history.draw_final()?;
     }
-    checkpoint::save_weights(&dir.join(checkpoint::FINAL), &weights(&net, &record)?, &record)?;
+    let weights = weights(&net, &record)?;
+    if record.epoch > 0 && record.best.is_none() {
+        terminal::warn("no evaluation tells which epoch is the best: the last network counts as the best");
+        checkpoint::save_weights(&dir.join(checkpoint::BEST), &weights, &record)?;
+    }
+    checkpoint::save_weights(&dir.join(checkpoint::FINAL), &weights, &record)?;
     Ok((net, Outcome::Finished { best: record.best }))
 }
 
