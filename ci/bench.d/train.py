@@ -43,7 +43,11 @@ def main():
             "peak_mib": result["peak_mib"],
         }
 
-    ours = [program("train"), "bench-step", "--format=json", *shape]
+    # `train` refuses flags that a network does not read; the peer takes them all.
+    foreign = {"SENet": ("height", "width", "identities"), "ControlNet": ("height", "width", "identities"),
+               "palmvein": ("height", "width")}.get(a.network, ())
+    read = [flag for flag in shape if not flag.startswith(tuple(f"--{name}=" for name in foreign))]
+    ours = [program("train"), "bench-step", "--format=json", *read]
     contestants = {
         "vitrine": ours,
         "loading": [*ours, f"--datadir={PICTURES}"],

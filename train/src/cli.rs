@@ -1,68 +1,48 @@
-//! The command line: one file for the flags of each family, and how flags become [`settings`].
+//! The command line: the verbs of the program, and how their flags read.
 
 use std::any::TypeId;
 use std::str::FromStr;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, Args, Command};
 use serde_json::{Map, Value};
 
-use crate::families::controlnet::cli::{self as controlnet, ControlnetArgs};
-use crate::families::controlnet::settings::ControlnetConfig;
-use crate::families::palmvein::cli::PalmveinArgs;
-use crate::families::palmvein::{Stage1Config, Stage2Config};
-use crate::families::reid::cli::ReidArgs;
-use crate::families::reid::settings::ReidConfig;
-use crate::families::senet::cli::SenetArgs;
-use crate::families::senet::settings::SenetConfig;
+use crate::families::PRODUCTS;
 use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs, InspectArgs};
-use crate::run::settings;
 
-/// Train biometric and re-identification networks.
-#[derive(Debug, Parser)]
-#[command(name = "train", version, arg_required_else_help = true)]
-pub struct Cli {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: Command,
+/// The program with all its verbs.
+pub(crate) fn command() -> Command {
+    let products = PRODUCTS.iter().map(|product| {
+        product.defaults().iter().fold(product.command(), |command, (step, defaults)| match step {
+            Some(step) => command.mut_subcommand(step, |step| show_defaults(step, defaults)),
+            None => show_defaults(command, defaults),
+        })
+    });
+    let program = Command::new("train")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Train biometric and re-identification networks")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands(products)
+        .subcommands(verbs());
+    with_ranges(program)
 }
 
-/// The verbs.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Train a re-identification network.
-    // Of a flag given twice the last counts, as scripts that append to a list of flags expect.
-    #[command(args_override_self = true)]
-    Reid(Box<ReidArgs>),
-    /// Train a network that draws a face in another pose.
-    #[command(args_override_self = true)]
-    Controlnet(Box<ControlnetArgs>),
-    /// Train a network that frontalises face embeddings, or analyse such data.
-    #[command(args_override_self = true)]
-    Senet(Box<SenetArgs>),
-    /// Train palm-vein recognition: backbones, the head that fuses them, ablations.
-    Palmvein(PalmveinArgs),
-    /// Evaluate a checkpoint: query against gallery, CMC and mAP by the Market-1501 protocol; of a SENet, how well
-    /// profile views of its test people are found among frontal pictures; of an ImageControlNet, how near its
-    /// pictures are to the true ones; of palm and veins, verification of the test pairs.
-    Eval(EvalArgs),
-    /// Make a checkpoint of foreign weights (.pth, .pt, .safetensors); every tensor is used or named.
-    Import(ImportArgs),
-    /// Show what a checkpoint is: network, parameters, run, metrics.
-    Inspect(InspectArgs),
-    /// Time one training step on made-up pictures (for ci/bench).
-    BenchStep(BenchStepArgs),
-}
-
-/// The commands whose flags are settings, a verb and its step each, with the defaults that the settings own.
-fn families() -> [(&'static str, Option<&'static str>, Map<String, Value>); 6] {
-    let (stage1, stage2) = (settings::fields(&Stage1Config::default()), settings::fields(&Stage2Config::default()));
+/// Verbs that products share.
+fn verbs() -> [Command; 4] {
+    let verb = |name: &'static str, about: &'static str| Command::new(name).about(about);
     [
-        ("reid", None, settings::fields(&ReidConfig::default())),
-        ("senet", None, settings::fields(&SenetConfig::default())),
-        ("controlnet", None, settings::fields(&ControlnetConfig::default())),
-        ("palmvein", Some("stage1"), stage1),
-        ("palmvein", Some("stage2"), stage2.clone()),
-        ("palmvein", Some("ablate"), stage2),
+        EvalArgs::augment_args(verb(
+            "eval",
+            "Evaluate a checkpoint: query against gallery, CMC and mAP by the Market-1501 protocol; of a SENet, how \
+             well profile views of its test people are found among frontal pictures; of an ImageControlNet, how near \
+             its pictures are to the true ones; of palm and veins, verification of the test pairs",
+        )),
+        ImportArgs::augment_args(verb(
+            "import",
+            "Make a checkpoint of foreign weights (.pth, .pt, .safetensors); every tensor is used or named",
+        )),
+        InspectArgs::augment_args(verb("inspect", "Show what a checkpoint is: network, parameters, run, metrics")),
+        BenchStepArgs::augment_args(verb("bench-step", "Time one training step on made-up pictures (for ci/bench)")),
     ]
 }
 
@@ -70,19 +50,13 @@ fn families() -> [(&'static str, Option<&'static str>, Map<String, Value>); 6] {
 ///
 /// # Errors
 /// What clap found, a request for help included.
-pub fn parse() -> Result<Cli, clap::Error> {
-    let command = families().iter().fold(Cli::command(), |command, (verb, step, defaults)| {
-        command.mut_subcommand(verb, |verb| match step {
-            Some(step) => verb.mut_subcommand(step, |step| show_defaults(step, defaults)),
-            None => show_defaults(verb, defaults),
-        })
-    });
-    let matches = with_ranges(command).try_get_matches_from(controlnet::dashed(terminal::arguments()))?;
-    Cli::from_arg_matches(&matches)
+pub(crate) fn parse() -> Result<ArgMatches, clap::Error> {
+    let words = PRODUCTS.iter().fold(terminal::arguments(), |words, product| product.respell(words));
+    command().try_get_matches_from(words)
 }
 
 /// Negative numbers are values, which are out of range, not flags; whole numbers say their range.
-fn with_ranges(command: clap::Command) -> clap::Command {
+fn with_ranges(command: Command) -> Command {
     let command = command.allow_negative_numbers(true).mut_args(|arg| {
         let kind = arg.get_value_parser().type_id();
         if kind == TypeId::of::<usize>() {
@@ -101,7 +75,7 @@ fn whole<T: FromStr>(text: &str) -> Result<T, String> {
 }
 
 /// Adds to the help of each flag that is a setting the setting's default.
-fn show_defaults(command: clap::Command, defaults: &Map<String, Value>) -> clap::Command {
+fn show_defaults(command: Command, defaults: &Map<String, Value>) -> Command {
     command.mut_args(|arg| {
         let Some(default) = defaults.get(arg.get_id().as_str()) else { return arg };
         let shown = match default {
@@ -121,14 +95,17 @@ mod tests {
 
     #[test]
     fn every_setting_has_a_flag() {
-        let command = Cli::command();
-        for (verb, step, settings) in families() {
-            let family = command.find_subcommand(verb).unwrap();
-            let family = step.map_or(family, |step| family.find_subcommand(step).unwrap());
-            let flags: Vec<_> = family.get_arguments().map(|arg| arg.get_id().as_str()).collect();
-            assert!(settings.len() > 30, "{verb} {step:?}");
-            for key in settings.keys().map(String::as_str) {
-                assert!(flags.contains(&key), "{verb} {step:?} {key}");
+        let program = command();
+        for product in PRODUCTS {
+            let own = product.command();
+            let verb = program.find_subcommand(own.get_name()).unwrap();
+            for (step, settings) in product.defaults() {
+                let verb = step.map_or(verb, |step| verb.find_subcommand(step).unwrap());
+                let flags: Vec<_> = verb.get_arguments().map(|arg| arg.get_id().as_str()).collect();
+                assert!(settings.len() > 30, "{} {step:?}", own.get_name());
+                for key in settings.keys().map(String::as_str) {
+                    assert!(flags.contains(&key), "{} {step:?} {key}", own.get_name());
+                }
             }
         }
     }

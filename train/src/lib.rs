@@ -1,9 +1,9 @@
 //! The training half of Vitrine: pictures to checkpoints, with Burn.
 //!
-//! The path of the data is the list of modules: a dataset (of the crate `contract`) → [`sampler`] → [`transforms`]
-//! and [`loader`] → [`model`] → [`loss`] → [`optim`] and [`schedule`] → [`checkpoint`]; [`evaluate`] ranks a gallery
-//! with what came out. A [`task`] joins one family's data, network and loss; the [`engine`] is the one loop around
-//! it. Two steps of that loop by hand:
+//! A dataset (of the crate `datasets`) goes through [`data`], which samples, augments and batches it, into a network of
+//! [`families`] and a loss of [`loss`]; [`run`] makes steps of the gradients and saves what comes out. A
+//! [`run::engine::Task`] joins one family's data, network and loss, and [`run::engine`] is the one loop around it. Two
+//! steps of that loop by hand:
 //!
 //! ```
 //! use burn::module::Module;
@@ -70,12 +70,12 @@ pub const BURN_VERSION: &str = "0.22.1";
 
 /// The program `train`: reads its arguments, does what they ask, and says how it ended.
 pub fn main() -> ExitCode {
-    let cli = match cli::parse() {
-        Ok(cli) => cli,
+    let matches = match cli::parse() {
+        Ok(matches) => matches,
         // Help goes to stdout with exit code 0, a wrong flag to stderr with 2: clap's conventions are ours.
         Err(error) => error.exit(),
     };
-    match commands::run(cli) {
+    match commands::run(&matches) {
         Ok(code) => code,
         Err(error) => terminal::fail(error.as_ref()),
     }

@@ -3,12 +3,11 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, ValueEnum};
 use serde::Serialize;
 
 use crate::device::DeviceName;
-use crate::families::palmvein::Stage1Config;
-use crate::families::reid::settings::ReidConfig;
 
 /// Form of the results on stdout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -97,70 +96,26 @@ pub struct EvalArgs {
     pub format: Format,
 }
 
-/// Flags of `train eval` that only some families have, each with these.
-const EVAL_FLAGS: [(&str, &[&str]); 7] = [
-    ("dataset", &["reid"]),
-    ("train-identities", &["reid"]),
-    ("report", &["palmvein", "palmvein-branch", "controlnet"]),
-    ("rerank", &["reid"]),
-    ("batchtest", &["reid", "palmvein", "palmvein-branch"]),
-    ("n-thread", &["reid", "palmvein", "palmvein-branch", "controlnet"]),
-    ("strict", &["reid", "palmvein", "palmvein-branch"]),
-];
-
-/// A flag that a checkpoint's family does not have.
+/// A flag that was given and that the checkpoint's or network's product does not read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("--{flag} is for checkpoints of {}; this one is of the family `{family}`", families.join(", "))]
+#[error("--{flag} is for {}; this is `{found}`", users.join(", "))]
 pub struct ForeignFlag {
     /// The flag.
-    pub flag: &'static str,
-    /// The families that have it.
-    pub families: &'static [&'static str],
-    /// The checkpoint's.
-    pub family: String,
+    pub flag: String,
+    /// What it is for.
+    pub users: Vec<&'static str>,
+    /// What it was given for.
+    pub found: String,
+}
+
+/// Flags of a verb that were given on the command line, by their ids.
+pub(crate) fn given<A: Args>(matches: &ArgMatches) -> Vec<String> {
+    let verb = A::augment_args(clap::Command::new("verb"));
+    let ids = verb.get_arguments().map(|arg| arg.get_id().to_string());
+    ids.filter(|id| matches.value_source(id) == Some(ValueSource::CommandLine)).collect()
 }
 
 impl EvalArgs {
-    /// Flags that were given and that not every family has.
-    fn given(&self) -> Vec<&'static str> {
-        let Self {
-            checkpoint: _,
-            datadir: _,
-            device: _,
-            format: _,
-            dataset,
-            train_identities,
-            report,
-            rerank,
-            batchtest,
-            n_thread,
-            strict,
-        } = self;
-        let given = [
-            ("dataset", dataset.is_some()),
-            ("train-identities", train_identities.is_some()),
-            ("report", report.is_some()),
-            ("rerank", *rerank),
-            ("batchtest", batchtest.is_some()),
-            ("n-thread", n_thread.is_some()),
-            ("strict", *strict),
-        ];
-        given.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag).collect()
-    }
-
-    /// Whether every flag that was given has an effect on checkpoints of `family`.
-    ///
-    /// # Errors
-    /// The first that has none.
-    pub fn fit(&self, family: &str) -> Result<(), ForeignFlag> {
-        let given = self.given();
-        let foreign = EVAL_FLAGS.iter().find(|(flag, families)| given.contains(flag) && !families.contains(&family));
-        match foreign {
-            Some((flag, families)) => Err(ForeignFlag { flag, families, family: family.to_owned() }),
-            None => Ok(()),
-        }
-    }
-
     /// Pictures in a batch.
     pub fn batch(&self) -> usize {
         self.batchtest.unwrap_or(32)
@@ -189,18 +144,18 @@ pub struct ImportArgs {
     /// Training identities; as in the weights without it.
     #[arg(long, value_name = "N")]
     pub num_classes: Option<usize>,
-    /// Features of each part of the embedding.
-    #[arg(long, value_name = "N", default_value_t = ReidConfig::default().feats)]
-    pub feats: usize,
-    /// Height of the input the network was trained for, in pixels.
-    #[arg(long, value_name = "PIXELS", default_value_t = ReidConfig::default().height)]
-    pub height: usize,
-    /// Width of the input the network was trained for, in pixels.
-    #[arg(long, value_name = "PIXELS", default_value_t = ReidConfig::default().width)]
-    pub width: usize,
-    /// Palm and veins: side of the input the network was trained for, in pixels.
-    #[arg(long, value_name = "PIXELS", default_value_t = Stage1Config::default().common.img_size)]
-    pub img_size: usize,
+    /// Features of each part of the embedding [default: 512].
+    #[arg(long, value_name = "N")]
+    pub feats: Option<usize>,
+    /// Height of the input the network was trained for, in pixels [default: 384].
+    #[arg(long, value_name = "PIXELS")]
+    pub height: Option<usize>,
+    /// Width of the input the network was trained for, in pixels [default: 128].
+    #[arg(long, value_name = "PIXELS")]
+    pub width: Option<usize>,
+    /// Palm and veins: side of the input the network was trained for, in pixels [default: 224].
+    #[arg(long, value_name = "PIXELS")]
+    pub img_size: Option<usize>,
     /// Keep start values for classifiers of another number of classes.
     #[arg(long)]
     pub partial: bool,
@@ -212,7 +167,7 @@ pub struct InspectArgs {
     /// Run directory or checkpoint.
     pub checkpoint: PathBuf,
     /// SENet: draw and list how one sample's channels are weighed.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "attention")]
     pub channels: bool,
     /// Data set of --channels or --attention; as in the run without it.
     #[arg(long, value_name = "DIR", alias = "datadir")]
@@ -289,48 +244,5 @@ pub(crate) fn boolean(text: &str) -> Result<bool, String> {
         "true" | "1" | "yes" | "on" => Ok(true),
         "false" | "0" | "no" | "off" => Ok(false),
         _ => Err("True or False is wanted".into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::{CommandFactory, Parser};
-
-    use super::*;
-    use crate::cli::{Cli, Command};
-
-    fn eval(more: &[&str]) -> EvalArgs {
-        let words = ["train", "eval", "run"].iter().chain(more);
-        let Command::Eval(args) = Cli::try_parse_from(words).unwrap().command else { unreachable!() };
-        args
-    }
-
-    /// Every flag is one of all families, or is refused by the families that do not have it.
-    #[test]
-    fn each_family_refuses_the_flags_of_others() {
-        let command = Cli::command();
-        let all = ["checkpoint", "datadir", "device", "format"];
-        let flags = command
-            .find_subcommand("eval")
-            .unwrap()
-            .get_arguments()
-            .filter(|arg| !all.contains(&arg.get_id().as_str()));
-        let mut walked = Vec::new();
-        for arg in flags {
-            let name = arg.get_long().unwrap();
-            let flag = format!("--{name}");
-            let args = if arg.get_action().takes_values() { eval(&[&flag, "3"]) } else { eval(&[&flag]) };
-            let (listed, families) = EVAL_FLAGS.iter().find(|(flag, _)| *flag == name).expect("every flag is listed");
-            for family in ["reid", "senet", "controlnet", "palmvein", "palmvein-branch"] {
-                let fits = args.fit(family);
-                assert_eq!(fits.is_ok(), families.contains(&family), "{flag} {family}");
-                if let Err(error) = fits {
-                    assert_eq!((error.flag, error.families), (*listed, *families));
-                }
-            }
-            walked.push(name);
-        }
-        assert_eq!(walked.len(), EVAL_FLAGS.len());
-        assert!(eval(&[]).fit("senet").is_ok());
     }
 }

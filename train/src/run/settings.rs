@@ -219,16 +219,21 @@ fn read(path: &Path) -> Result<Map<String, Value>, SettingsError> {
 
 #[cfg(test)]
 mod tests {
-    use crate::families::reid::settings::ReidConfig;
-    use clap::Parser;
+    use clap::{Args, FromArgMatches};
 
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::families::reid::cli::ReidArgs;
+    use crate::families::reid::settings::ReidConfig;
+
+    fn flags(words: &[&str]) -> ReidArgs {
+        let words = ["reid"].iter().chain(words);
+        let matches = ReidArgs::augment_args(clap::Command::new("reid")).try_get_matches_from(words).unwrap();
+        ReidArgs::from_arg_matches(&matches).unwrap()
+    }
 
     fn reid(arguments: &[&str]) -> Result<(ReidConfig, Origins), SettingsError> {
-        let arguments = ["train", "reid"].iter().chain(arguments);
-        let Command::Reid(args) = Cli::try_parse_from(arguments).unwrap().command else { unreachable!() };
-        resolve(&*args, args.run.config.as_deref(), None)
+        let args = flags(arguments);
+        resolve(&args, args.run.config.as_deref(), None)
     }
 
     #[test]
@@ -356,17 +361,14 @@ mod tests {
 
     #[test]
     fn a_run_that_continues_takes_no_other_weights() {
-        let Command::Reid(args) = Cli::try_parse_from(["train", "reid", "--pre-train", "b.pth"]).unwrap().command
-        else {
-            unreachable!()
-        };
+        let args = flags(&["--pre-train", "b.pth"]);
         let base =
             |path: &str| serde_json::to_value(ReidConfig { pre_train: path.into(), ..ReidConfig::default() }).unwrap();
-        let error = resolve::<ReidConfig>(&*args, None, Some(&base("a.pth"))).unwrap_err();
+        let error = resolve::<ReidConfig>(&args, None, Some(&base("a.pth"))).unwrap_err();
         assert!(matches!(
             error,
             SettingsError::Config(ConfigError::Conflict { flag: "pre-train", other: "resume", .. })
         ));
-        resolve::<ReidConfig>(&*args, None, Some(&base("b.pth"))).unwrap();
+        resolve::<ReidConfig>(&args, None, Some(&base("b.pth"))).unwrap();
     }
 }

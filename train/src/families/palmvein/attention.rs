@@ -83,3 +83,13 @@ pub fn draw(
     files::write(&folder.join("summary.json"), serde_json::to_string_pretty(&summaries)?)?;
     Ok(summaries)
 }
+
+/// Summaries for people: how much of the palm the head takes on the mean, and whether it decides at all.
+pub fn table(summaries: &[Summary]) -> String {
+    let mut text = format!("{:<8} {:>6} {:>12} {:>9} {:>8}\n", "branch", "pairs", "share palm", "variance", "entropy");
+    for Summary { branch, pairs, mean, variance, entropy, collapsed } in summaries {
+        let note = if *collapsed { "  one modality is as good as unread" } else { "" };
+        text += &format!("{branch:<8} {pairs:>6} {mean:>12.4} {variance:>9.4} {entropy:>8.4}{note}\n");
+    }
+    text
+}

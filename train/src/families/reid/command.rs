@@ -15,7 +15,8 @@ use crate::families::reid::evaluate::{EvalReport, RANKS, Reading, warn_when_coll
 use crate::families::reid::net::{ReidNet, ReidNetConfig};
 use crate::families::reid::settings::ReidConfig;
 use crate::families::reid::task::{self as reid, ReidTask};
-use crate::run::flags::Format;
+use crate::run::checkpoint::Checkpoint;
+use crate::run::flags::{EvalArgs, Format};
 use crate::run::settings::resolve;
 use crate::run::start::{self, Family, Opened, Plan};
 use crate::weights::{Partial, StateDict};
@@ -91,6 +92,23 @@ fn name(save: &str) -> String {
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     format!("run-{now}")
+}
+
+/// `train eval` of a re-identification network.
+pub fn eval(args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode> {
+    let network: ReidNetConfig = checkpoint.network(reid::FAMILY)?;
+    let mut config: ReidConfig = checkpoint.settings()?;
+    if let Some(datadir) = &args.datadir {
+        config.datadir = datadir.display().to_string();
+    }
+    if let Some(dataset) = &args.dataset {
+        config.data_test = dataset.clone();
+    }
+    config.train_identities = args.train_identities.or(config.train_identities);
+    let mut net = ReidNet::new(&network, config.seed, &device::open(args.device)?)?;
+    StateDict::load_file(&checkpoint.path, &mut net, &network.model, Partial::Nothing)?;
+    let reading = Reading { batch: args.batch(), threads: args.threads(), strict: args.strict };
+    evaluate(&net, &config, reading, args.rerank, args.format)
 }
 
 /// `--test-only`: the weights of `--pre-train` on the test sets.

@@ -4,6 +4,8 @@ pub(crate) mod bench_step;
 pub(crate) mod cli;
 pub(crate) mod command;
 pub mod evaluate;
+mod import;
 pub mod net;
+pub(crate) mod product;
 pub mod settings;
 pub mod task;

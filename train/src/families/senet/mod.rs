@@ -8,5 +8,6 @@ pub mod data;
 pub mod identify;
 pub(crate) mod import;
 pub mod net;
+pub(crate) mod product;
 pub mod settings;
 pub mod task;

@@ -1,0 +1,67 @@
+//! The generator, as the verbs of the program see it.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use burn::tensor::Device;
+use clap::{ArgMatches, Args, FromArgMatches};
+use serde_json::{Map, Value};
+
+use crate::families::controlnet::cli::{self, ControlnetArgs};
+use crate::families::controlnet::settings::ControlnetConfig;
+use crate::families::controlnet::{bench_step, command, task};
+use crate::families::faces::reference::{self, Reference};
+use crate::families::{Product, Verb};
+use crate::run::checkpoint::Checkpoint;
+use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs};
+use crate::run::settings::fields;
+
+/// The generator.
+pub(crate) struct Controlnet;
+
+impl Product for Controlnet {
+    fn command(&self) -> clap::Command {
+        let about = "Train a network that draws a face in another pose";
+        ControlnetArgs::augment_args(clap::Command::new("controlnet").about(about).args_override_self(true))
+    }
+
+    fn defaults(&self) -> Vec<(Option<&'static str>, Map<String, Value>)> {
+        vec![(None, fields(&ControlnetConfig::default()))]
+    }
+
+    fn respell(&self, words: Vec<OsString>) -> Vec<OsString> {
+        cli::dashed(words)
+    }
+
+    fn train(&self, flags: &ArgMatches) -> anyhow::Result<ExitCode> {
+        command::train(ControlnetArgs::from_arg_matches(flags)?)
+    }
+
+    fn checkpoints(&self) -> &'static [&'static str] {
+        &[task::FAMILY]
+    }
+
+    fn networks(&self, verb: Verb) -> Vec<&'static str> {
+        // With the small encoder, at its default size.
+        if verb == Verb::BenchStep { vec!["ControlNet"] } else { vec![ControlnetConfig::NAME] }
+    }
+
+    fn reads(&self, verb: Verb) -> &'static [&'static str] {
+        match verb {
+            Verb::Eval => &["report", "n_thread"],
+            Verb::Import | Verb::Inspect | Verb::BenchStep => &[],
+        }
+    }
+
+    fn eval(&self, args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode> {
+        command::eval(args, checkpoint)
+    }
+
+    fn import(&self, args: &ImportArgs) -> anyhow::Result<ExitCode> {
+        reference::import::<ControlnetConfig>(args)
+    }
+
+    fn bench_step(&self, args: &BenchStepArgs, plain: &Device) -> anyhow::Result<Value> {
+        bench_step::step(args, plain)
+    }
+}

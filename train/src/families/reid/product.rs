@@ -1,0 +1,64 @@
+//! Person re-identification, as the verbs of the program see it.
+
+use std::process::ExitCode;
+
+use burn::tensor::Device;
+use clap::{ArgMatches, Args, FromArgMatches};
+use serde_json::{Map, Value};
+
+use crate::families::reid::cli::ReidArgs;
+use crate::families::reid::net::REID_NETWORKS;
+use crate::families::reid::settings::ReidConfig;
+use crate::families::reid::{bench_step, command, import, task};
+use crate::families::{Product, Verb};
+use crate::run::checkpoint::Checkpoint;
+use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs};
+use crate::run::settings::fields;
+
+/// Person re-identification.
+pub(crate) struct Reid;
+
+impl Product for Reid {
+    fn command(&self) -> clap::Command {
+        // Of a flag given twice the last counts, as scripts that append to a list of flags expect.
+        let verb = clap::Command::new("reid").about("Train a re-identification network").args_override_self(true);
+        ReidArgs::augment_args(verb)
+    }
+
+    fn defaults(&self) -> Vec<(Option<&'static str>, Map<String, Value>)> {
+        vec![(None, fields(&ReidConfig::default()))]
+    }
+
+    fn train(&self, flags: &ArgMatches) -> anyhow::Result<ExitCode> {
+        command::train(&ReidArgs::from_arg_matches(flags)?)
+    }
+
+    fn checkpoints(&self) -> &'static [&'static str] {
+        &[task::FAMILY]
+    }
+
+    fn networks(&self, _: Verb) -> Vec<&'static str> {
+        REID_NETWORKS.to_vec()
+    }
+
+    fn reads(&self, verb: Verb) -> &'static [&'static str] {
+        match verb {
+            Verb::Eval => &["dataset", "train_identities", "rerank", "batchtest", "n_thread", "strict"],
+            Verb::Import => &["num_classes", "feats", "height", "width", "partial"],
+            Verb::Inspect => &[],
+            Verb::BenchStep => &["height", "width", "identities", "datadir", "bnneck"],
+        }
+    }
+
+    fn eval(&self, args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode> {
+        command::eval(args, checkpoint)
+    }
+
+    fn import(&self, args: &ImportArgs) -> anyhow::Result<ExitCode> {
+        import::import(args)
+    }
+
+    fn bench_step(&self, args: &BenchStepArgs, plain: &Device) -> anyhow::Result<Value> {
+        bench_step::step(args, plain)
+    }
+}

@@ -1,0 +1,65 @@
+//! The frontalizer, as the verbs of the program see it.
+
+use std::process::ExitCode;
+
+use burn::tensor::Device;
+use clap::{ArgMatches, Args, FromArgMatches};
+use serde_json::{Map, Value};
+
+use crate::families::faces::reference::{self, Reference};
+use crate::families::senet::cli::SenetArgs;
+use crate::families::senet::settings::SenetConfig;
+use crate::families::senet::{bench_step, channels, command, task};
+use crate::families::{Product, Verb};
+use crate::run::checkpoint::Checkpoint;
+use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs, InspectArgs};
+use crate::run::settings::fields;
+
+/// The frontalizer.
+pub(crate) struct Senet;
+
+impl Product for Senet {
+    fn command(&self) -> clap::Command {
+        let about = "Train a network that frontalises face embeddings, or analyse such data";
+        SenetArgs::augment_args(clap::Command::new("senet").about(about).args_override_self(true))
+    }
+
+    fn defaults(&self) -> Vec<(Option<&'static str>, Map<String, Value>)> {
+        vec![(None, fields(&SenetConfig::default()))]
+    }
+
+    fn train(&self, flags: &ArgMatches) -> anyhow::Result<ExitCode> {
+        command::senet(&SenetArgs::from_arg_matches(flags)?)
+    }
+
+    fn checkpoints(&self) -> &'static [&'static str] {
+        &[task::FAMILY]
+    }
+
+    fn networks(&self, _: Verb) -> Vec<&'static str> {
+        vec![SenetConfig::NAME]
+    }
+
+    fn reads(&self, verb: Verb) -> &'static [&'static str] {
+        match verb {
+            Verb::Inspect => &["channels", "data_dir", "sample", "top", "output"],
+            Verb::Eval | Verb::Import | Verb::BenchStep => &[],
+        }
+    }
+
+    fn eval(&self, args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode> {
+        command::eval(args, checkpoint)
+    }
+
+    fn import(&self, args: &ImportArgs) -> anyhow::Result<ExitCode> {
+        reference::import::<SenetConfig>(args)
+    }
+
+    fn inspect(&self, args: &InspectArgs, checkpoint: &Checkpoint) -> anyhow::Result<Option<ExitCode>> {
+        args.channels.then(|| channels::channels(args, checkpoint)).transpose()
+    }
+
+    fn bench_step(&self, args: &BenchStepArgs, plain: &Device) -> anyhow::Result<Value> {
+        bench_step::step(args, plain)
+    }
+}
