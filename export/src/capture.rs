@@ -1,4 +1,4 @@
-//! One forward pass on Burn's capture device: the operations, the constants and the parameters' names.
+//! One forward pass on Burn's capture device: its operations, constants and parameter names.
 
 mod linear;
 
@@ -14,24 +14,24 @@ use crate::error::ExportError;
 use crate::io::{AnyTensor, Inputs, Outputs};
 use crate::panics::caught;
 
-/// One recording: what was computed, at which sizes of the symbols.
+/// One recorded forward pass, at one size of every symbol.
 #[derive(Debug, Clone)]
 pub(crate) struct Trace {
-    /// Sizes for people: `batch 2`.
+    /// Sizes as text for messages: `batch 2`.
     pub sizes: String,
-    /// Computing operations in order; initialisation and lifetimes are left out.
+    /// Operations that compute something, in order. Initialisation and lifetimes are left out.
     pub operations: Vec<OperationIr>,
     /// Tensors that had values before the pass: inputs, parameters and constants.
     pub values: BTreeMap<TensorId, Rc<TensorData>>,
-    /// Names of the parameters among them.
+    /// Names of the parameters among `values`.
     pub parameters: BTreeMap<TensorId, Parameter>,
     /// The inputs, in order.
     pub inputs: Vec<TensorId>,
-    /// The outputs, in order; may repeat, may be inputs or constants.
+    /// The outputs, in order. One may repeat, or be an input or a constant.
     pub outputs: Vec<TensorId>,
 }
 
-/// Where a parameter lives.
+/// Where a parameter is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Parameter {
     /// Path of the module that owns it; empty for the root.
@@ -41,8 +41,8 @@ pub(crate) struct Parameter {
 }
 
 impl Trace {
-    /// Holds parameters that `base` holds too in the same memory: a large network is there once, however often it is
-    /// recorded.
+    /// Shares the memory of parameters that `base` holds too, so that recording a large network several times keeps
+    /// one copy of its weights.
     pub(crate) fn sharing(mut self, base: &Self) -> Self {
         let known = |(id, parameter): (&TensorId, &Parameter)| Some((parameter.path.clone(), base.values.get(id)?));
         let known: HashMap<String, &Rc<TensorData>> = base.parameters.iter().filter_map(known).collect();
@@ -64,8 +64,8 @@ pub(crate) fn equal(a: &Rc<TensorData>, b: &Rc<TensorData>) -> bool {
 
 /// Records `forward` on `inputs`.
 ///
-/// The module goes through `valid()`, which copies running statistics deeply: clones share them, and moving a clone to
-/// the capture device would take the original's statistics along. It also leaves training behaviour and autodiff
+/// The module goes through `valid()`, which copies running statistics. Clones share them, so moving a mere clone to
+/// the capture device would move the original's statistics too. `valid()` also leaves training behaviour and autodiff
 /// behind.
 pub(crate) fn record<M, I, O>(
     module: &M,
@@ -89,7 +89,8 @@ where
             input_ids = inputs.tensors().iter().filter_map(AnyTensor::recorded).collect();
             let outputs = forward(&module, inputs).tensors();
             output_ids = outputs.iter().filter_map(AnyTensor::recorded).collect();
-            // Burn wants each output once and computed; repeated and trivial ones are put back when lowering.
+            // Burn accepts each output once, and only computed ones. Repeated and trivial outputs come back when
+            // lowering.
             let mut unique: Vec<TensorId> = vec![];
             for &id in &output_ids {
                 if !unique.contains(&id) && !input_ids.contains(&id) {
@@ -114,8 +115,8 @@ where
     })
 }
 
-/// Collects parameter names. The variant of an enum is no part of the path: `Model::LmbnN` holds `backbone`, not
-/// `LmbnN.backbone`, as people wrote it.
+/// Collects parameter names. The variant of an enum is left out of the path, as in the source code: `Model::LmbnN`
+/// holds `backbone`, not `LmbnN.backbone`.
 #[derive(Default)]
 struct Names {
     path: Vec<Option<String>>,
@@ -127,7 +128,7 @@ impl Names {
         let Some(id) = id else { return };
         let parts: Vec<&str> = self.path.iter().flatten().map(String::as_str).collect();
         let module = parts[..parts.len().saturating_sub(1)].join(".");
-        // A parameter that is shared keeps its first name.
+        // A shared parameter keeps its first name.
         self.found.entry(id).or_insert(Parameter { module, path: parts.join(".") });
     }
 }

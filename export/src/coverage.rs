@@ -1,4 +1,4 @@
-//! The sizes that dynamic axes take: which of them a module is recorded at, and which the model is compared at.
+//! The sizes of dynamic axes at which a module is recorded, and those at which the model is compared.
 
 use std::collections::BTreeSet;
 
@@ -6,9 +6,9 @@ use contract::Axis;
 
 use crate::error::ExportError;
 
-/// The sizes that a dynamic axis may take: multiples of a number, from the least to the most.
+/// The sizes that a dynamic axis may take: the multiples of a number between a least and a largest size.
 ///
-/// Both the recording and the comparison with Burn keep to them, and both include the least and the most.
+/// Recording and comparison use only these sizes, and both include the least and the largest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
     least: usize,
@@ -17,7 +17,7 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// `least` and every larger size.
+    /// `least` and all larger sizes.
     pub fn at_least(least: usize) -> Self {
         Self { least, most: None, multiple: 1 }
     }
@@ -27,7 +27,7 @@ impl Sizes {
         Self { least, most: Some(most), multiple: 1 }
     }
 
-    /// Only the multiples of `number` among them.
+    /// Keeps only the multiples of `number`.
     pub fn multiple_of(mut self, number: usize) -> Self {
         self.multiple = number;
         self
@@ -45,14 +45,14 @@ impl Sizes {
         size >= self.first() && self.most.is_none_or(|most| size <= most) && size.is_multiple_of(self.multiple.max(1))
     }
 
-    /// As many sizes as are `wanted`, each the nearest to the one wanted that is not chosen yet, nor among `taken`;
-    /// fewer if there are no more.
+    /// For each size in `wanted`, the nearest allowed size that is neither chosen yet nor in `taken`. Returns fewer
+    /// if the allowed sizes run out.
     fn near(&self, wanted: impl IntoIterator<Item = usize>, taken: &[usize]) -> Vec<usize> {
         let mut chosen: Vec<usize> = vec![];
         for wanted in wanted {
             let middle =
                 wanted.max(self.first()).min(self.last().unwrap_or(usize::MAX)) / self.multiple * self.multiple;
-            // One of the first steps down or up is free: not more sizes are taken than these.
+            // Sizes in the way number `taken` plus `chosen`, so one of this many steps up or down is free.
             let steps = 0..=(taken.len() + chosen.len() + 1);
             let below = |step: usize| middle.checked_sub(step * self.multiple);
             let above = |step: usize| middle.checked_add(step * self.multiple);
@@ -74,54 +74,55 @@ impl std::fmt::Display for Sizes {
     }
 }
 
-/// The size of every symbol in one recording or run, in the order of the symbols.
+/// The size of every symbol in one trace or run, in the order of the symbols.
 pub(crate) type Assignment = Vec<usize>;
 
-/// What is known of a symbol before anything is recorded.
+/// A symbol before anything is recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Symbol {
     pub name: String,
-    /// Three different sizes to record at, the first of them while other symbols change.
+    /// Three different sizes to record at. The first is used while other symbols change.
     pub recorded: [usize; 3],
-    /// The sizes that it takes; none if nobody said so.
+    /// The declared sizes, if any.
     declared: Option<Sizes>,
-    /// Whether [`Self::recorded`] was given by the user: then sizes that were not declared stay within them.
+    /// Whether the user chose [`Self::recorded`]. Undeclared sizes then stay within its range.
     given: bool,
     /// Whether it is the first axis of an input.
     batch: bool,
 }
 
-/// Sizes at which the first axis of an input is recorded when it is a symbol.
+/// Sizes at which a symbol on the first axis of an input is recorded.
 const BATCH_SIZES: [usize; 3] = [2, 3, 5];
 
-/// Sizes at which other symbolic axes are recorded: multiples of 32, which networks that halve five times divide.
+/// Sizes at which other symbolic axes are recorded: multiples of 32, for networks that halve their input five
+/// times.
 const OTHER_SIZES: [usize; 3] = [64, 96, 160];
 
-/// Sizes that leave different remainders, also as sums of two: neighbours, and second and third neighbours, are odd
-/// together in one of two rounds.
+/// Sizes with different remainders, also when two are added: in one of the two joint rounds, every two of four
+/// neighbouring symbols are both odd.
 const ODD_SIZES: [usize; 4] = [77, 118, 93, 123];
 
-/// The same for small ranges, and as factors of what sizes must be multiples of.
+/// As [`ODD_SIZES`], for small ranges and as factors when sizes must be multiples of a number.
 const ODD_FACTORS: [usize; 4] = [7, 12, 9, 11];
 
-/// Compared at where a module takes any size: larger than all that is recorded.
+/// Size to compare at where a module accepts any size; larger than every recorded size.
 const LARGE_SIZE: usize = 307;
 
-/// The same for modules that take multiples of 32.
+/// As [`LARGE_SIZE`], for modules that accept only multiples of 32.
 const LARGE_MULTIPLE: usize = 288;
 
-/// Batch sizes that are compared at.
+/// Batch sizes to compare at.
 const COMPARED_BATCHES: [usize; 4] = [1, 2, 7, 32];
 
-/// Rows that are compared at every batch size, at least.
+/// Fewest rows compared at every batch size.
 const ROWS: usize = 8;
 
 impl Symbol {
-    /// A symbol that is the first axis of an input (`batch`) or another, as it was declared and is to be recorded, if
-    /// anybody said so.
+    /// The symbol `name`. `batch` says whether it is the first axis of an input; `declared` and `recorded` are the
+    /// user's sizes, if given.
     ///
     /// # Errors
-    /// [`ExportError::Sizes`] if those are not three different sizes, or the declared sizes are not three.
+    /// [`ExportError::Sizes`] if `recorded` is not three different sizes, or `declared` allows fewer than three.
     pub(crate) fn new(
         name: &str,
         batch: bool,
@@ -160,12 +161,12 @@ impl Symbol {
         }
     }
 
-    /// Whether the module may be asked for any size: nobody said which it takes.
+    /// Whether any size may be asked for, because none were declared.
     fn open(&self) -> bool {
         !self.batch && self.declared.is_none() && !self.given
     }
 
-    /// The sizes that may be asked for; of an open symbol those that it takes if it takes any.
+    /// The sizes that may be asked for. An open symbol is assumed to accept any.
     fn domain(&self) -> Sizes {
         self.declared.unwrap_or_else(|| match self.given {
             true => {
@@ -177,7 +178,7 @@ impl Symbol {
         })
     }
 
-    /// Sizes that tell rounding apart.
+    /// Odd sizes, which tell rounding rules apart.
     fn odd(&self) -> Vec<usize> {
         if self.open() {
             return ODD_SIZES.to_vec();
@@ -186,14 +187,14 @@ impl Symbol {
         if ODD_SIZES.iter().all(|size| sizes.contains(*size)) && sizes.multiple == 1 && !self.batch {
             return ODD_SIZES.to_vec();
         }
-        // An even number of steps keeps odd what is odd.
+        // An even number of steps keeps odd multiples odd.
         let start = (sizes.first() / sizes.multiple).saturating_sub(1) & !1;
         let found =
             sizes.near(ODD_FACTORS.map(|factor| (start + factor).saturating_mul(sizes.multiple)), &self.recorded);
         if found.is_empty() { self.recorded[1..].to_vec() } else { found }
     }
 
-    /// Sizes to compare at, in ascending order; `seen` are those that were recorded.
+    /// Sizes to compare at, in ascending order. `seen` are the recorded ones.
     fn compared(&self, seen: &[usize]) -> Vec<usize> {
         let domain = self.domain();
         let mut sizes: BTreeSet<usize> = self.recorded.into_iter().collect();
@@ -215,7 +216,7 @@ impl Symbol {
     }
 }
 
-/// A size between those in `recorded` that was not `seen`: a prime multiple of `multiple`, else any.
+/// A size in the range of `recorded` that was not `seen`: a prime multiple of `multiple` if there is one, else any.
 fn unseen(multiple: usize, recorded: &[usize], seen: &[usize]) -> Option<usize> {
     let least = recorded.iter().min().copied().unwrap_or(0) / multiple;
     let most = recorded.iter().max().copied().unwrap_or(0) / multiple;
@@ -231,12 +232,12 @@ fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// The symbols of a model, and the sizes they are recorded and compared at.
+/// The symbols of a model and the sizes at which it is recorded and compared.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Coverage {
     /// Symbols of all inputs, in order of appearance.
     pub symbols: Vec<Symbol>,
-    /// Recordings in which several symbols change, or one takes an extreme.
+    /// Additional traces, in which several symbols change or one is at its least or largest size.
     pub more: Vec<Assignment>,
 }
 
@@ -250,12 +251,12 @@ pub(crate) struct Group {
 }
 
 impl Coverage {
-    /// Without [`Self::more`].
+    /// Coverage with no additional traces in [`Self::more`].
     pub(crate) fn new(symbols: Vec<Symbol>) -> Self {
         Self { symbols, more: vec![] }
     }
 
-    /// Recordings that are always made: a base, and for each symbol two more with only that symbol changed.
+    /// Traces that are always recorded: a base, and two more for each symbol with only that symbol changed.
     pub(crate) fn single(&self) -> Vec<Assignment> {
         let base: Assignment = self.symbols.iter().map(|symbol| symbol.recorded[0]).collect();
         let mut runs = vec![base.clone()];
@@ -265,13 +266,13 @@ impl Coverage {
         runs
     }
 
-    /// All recordings, the base first.
+    /// All traces, the base first.
     pub(crate) fn recorded(&self) -> Vec<Assignment> {
         [self.single(), self.more.clone()].concat()
     }
 
-    /// Recordings with all symbols changed: they tell sums from products and, at odd sizes, ways to round apart. The
-    /// first list is to be tried first where any symbol is open.
+    /// Traces in which all symbols change. They tell sums from products and, at odd sizes, rounding rules apart.
+    /// Where any symbol is open, try the first list before the second.
     pub(crate) fn joint(&self) -> [Vec<Assignment>; 2] {
         let pick = |odd: bool, round: usize| -> Assignment {
             let sizes = self.symbols.iter().enumerate().map(|(index, symbol)| {
@@ -282,13 +283,13 @@ impl Coverage {
         };
         let fixed = !self.symbols.iter().any(Symbol::open);
         let odd = || vec![pick(true, 0), pick(true, 1)];
-        // A lone symbol whose sizes are given has been recorded at all of them.
+        // A lone symbol with chosen sizes has been recorded at all of them already.
         let nothing_new = |run: &Assignment| self.single().contains(run);
         let even = [pick(false, 0), pick(false, 1)].into_iter().filter(|run| !nothing_new(run)).collect();
         [if fixed { vec![] } else { odd() }, even]
     }
 
-    /// Recordings at the least and the most of each symbol whose sizes are declared.
+    /// Traces at the least and largest size of each symbol with declared sizes.
     pub(crate) fn extremes(&self) -> Vec<Assignment> {
         let base = &self.single()[0];
         let of = |(index, symbol): (usize, &Symbol)| {
@@ -300,9 +301,9 @@ impl Coverage {
         self.symbols.iter().enumerate().flat_map(of).collect()
     }
 
-    /// What to compare at. Every size of every symbol occurs at the smallest batch; of any two symbols other than the
-    /// batch each is once the smaller and once the larger, where their sizes allow that. `batch` is the symbol of the
-    /// first axis.
+    /// The runs to compare. At the smallest batch, every size of every symbol occurs. Of any two symbols other than
+    /// the batch, each is once the smaller and once the larger, where their sizes allow that. `batch` is the symbol of
+    /// the first axis.
     pub(crate) fn compared(&self, batch: Option<&str>) -> Vec<Group> {
         let recorded = self.recorded();
         let sizes = |index: usize| {
@@ -312,15 +313,15 @@ impl Coverage {
         let all: Vec<Vec<usize>> = (0..self.symbols.len()).map(sizes).collect();
         let rows = batch.and_then(|name| self.symbols.iter().position(|symbol| symbol.name == name));
         let others: Vec<usize> = (0..self.symbols.len()).filter(|index| Some(*index) != rows).collect();
-        // In each round through its sizes a symbol is one more step ahead of the symbol before it.
-        let at = |lists: &[Vec<usize>], run: usize, index: usize, place: usize| {
+        // In each round through its sizes, a symbol moves one step further ahead of the symbol before it.
+        let at = |lists: &[Vec<usize>], run: usize, index: usize, step: usize| {
             let list = &lists[index];
-            list[(run + place * (1 + run / list.len())) % list.len()]
+            list[(run + step * (1 + run / list.len())) % list.len()]
         };
         let assignment = |lists: &[Vec<usize>], run: usize, batch: Option<usize>| -> Assignment {
             let mut sizes: Assignment = self.symbols.iter().map(|symbol| symbol.recorded[0]).collect();
-            for (place, &index) in others.iter().enumerate() {
-                sizes[index] = at(lists, run, index, place);
+            for (step, &index) in others.iter().enumerate() {
+                sizes[index] = at(lists, run, index, step);
             }
             if let (Some(index), Some(batch)) = (rows, batch) {
                 sizes[index] = batch;
@@ -336,7 +337,7 @@ impl Coverage {
         let mut groups: Vec<Group> = vec![];
         for batch in batches {
             let enough = ROWS.div_ceil(batch.unwrap_or(1));
-            // The largest sizes at the smallest batch only: a large batch of large inputs may not fit into memory.
+            // Large sizes only at the smallest batch: a large batch of large inputs may not fit into memory.
             let (lists, runs) = if groups.is_empty() { (&all, enough.max(longest)) } else { (&recorded, enough) };
             let runs = (0..runs).map(|run| assignment(lists, run, batch)).collect();
             groups.push(Group { batch, runs });
@@ -352,7 +353,7 @@ impl Coverage {
         groups
     }
 
-    /// The base sizes, with `size` for the symbol `batch` if it takes that.
+    /// The base sizes, with `size` for the symbol `batch` if it allows that size.
     pub(crate) fn at_batch(&self, batch: Option<&str>, size: usize) -> Assignment {
         let base = &self.single()[0];
         let index = self.symbols.iter().position(|symbol| Some(symbol.name.as_str()) == batch);
@@ -360,7 +361,7 @@ impl Coverage {
         index.map_or_else(|| base.clone(), |index| with(base, index, size))
     }
 
-    /// The sizes of an input's axes when the symbols have `sizes`.
+    /// The shape of an input when the symbols have `sizes`.
     pub(crate) fn shape(&self, axes: &[Axis], sizes: &[usize]) -> Vec<usize> {
         let index = |name: &String| self.symbols.iter().position(|symbol| symbol.name == *name);
         let size = |axis: &Axis| match axis {
@@ -370,7 +371,7 @@ impl Coverage {
         axes.iter().map(size).collect()
     }
 
-    /// Sizes for people: `batch 2, height 64`.
+    /// Sizes as text for messages: `batch 2, height 64`.
     pub(crate) fn text(&self, sizes: &[usize]) -> String {
         let named = self.symbols.iter().zip(sizes).map(|(symbol, size)| format!("{} {size}", symbol.name));
         let text = named.collect::<Vec<_>>().join(", ");
@@ -399,7 +400,7 @@ mod tests {
         coverage
     }
 
-    /// All sizes that a symbol is compared at.
+    /// All sizes at which a symbol is compared.
     fn compared(coverage: &Coverage, index: usize) -> Vec<usize> {
         let runs = coverage.compared(Some("batch")).into_iter().flat_map(|group| group.runs);
         runs.map(|run| run[index]).collect::<BTreeSet<_>>().into_iter().collect()
@@ -418,7 +419,7 @@ mod tests {
             let runs: Vec<_> = groups.iter().flat_map(|group| &group.runs).collect();
             assert!(runs.iter().any(|run| run[pairs[0]] < run[pairs[1]]), "{groups:?}");
             assert!(runs.iter().any(|run| run[pairs[0]] > run[pairs[1]]), "{groups:?}");
-            // Not at batch 1 alone.
+            // Both orders must also occur at batch sizes above 1.
             let others = groups[1..].iter().flat_map(|group| &group.runs);
             assert!(others.filter(|run| run[pairs[0]] != run[pairs[1]]).count() > 2, "{groups:?}");
         }
@@ -457,7 +458,7 @@ mod tests {
         }
         assert_eq!(coverage.symbols[1].recorded, OTHER_SIZES);
         assert_eq!(coverage.symbols[2].recorded, [2, 3, 5]);
-        // Large inputs come one at a time.
+        // Large inputs are compared one at a time.
         let groups = coverage.compared(Some("batch"));
         assert!(groups[1..].iter().flat_map(|group| &group.runs).all(|run| run[1] <= 160), "{groups:?}");
     }

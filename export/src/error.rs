@@ -1,4 +1,4 @@
-//! Why an export fails: one enum, each variant holds the fields of its sentence.
+//! The reasons an export can fail: one enum, whose variants hold the fields of their message.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use graph::Dim;
 use serde::Serialize;
 
-/// An operation that cannot be written as ONNX, and where it is.
+/// An operation that cannot be written as ONNX, and its module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// Burn's name: `Module::Conv2d`.
@@ -27,28 +27,28 @@ fn list(refusals: &[Refusal]) -> String {
     refusals.iter().map(Refusal::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// Where a model begins to differ.
+/// Where a model starts to differ from its reference.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Divergence {
-    /// At a node: what it reads agrees, what it writes does not.
+    /// At this node: its inputs agree, its output does not.
     Node {
-        /// Its name, a module path where it carries a module's weights.
+        /// Name of the node: a module path if the node carries a module's weights.
         node: String,
-        /// Its operator.
+        /// Operator of the node.
         operator: String,
-        /// Largest absolute difference of what it writes; infinite if shapes differ or only one value is finite.
+        /// Largest absolute difference of its output; infinite if shapes differ or only one side is finite.
         max_abs: f64,
-        /// Largest absolute value that was expected there.
+        /// Largest absolute value expected there.
         scale: f64,
     },
-    /// At none, while ONNX Runtime leaves the graph as it is written. Where its answers differ all the same, its own
+    /// At no node, as long as ONNX Runtime runs the graph as written. If its results still differ, its own
     /// optimisation changes them.
     Nowhere,
-    /// It could not be found out.
+    /// The search failed.
     Unknown {
-        /// Why.
+        /// Why it failed.
         cause: String,
     },
 }
@@ -59,13 +59,15 @@ impl fmt::Display for Divergence {
             Divergence::Node { node, operator, max_abs, scale } => {
                 write!(
                     f,
-                    "the first node that differs is `{node}` ({operator}), by {max_abs:.1e} where values reach {scale:.1e}"
+                    "the first node that differs is `{node}` ({operator}), by {max_abs:.1e} where values reach \
+                     {scale:.1e}"
                 )
             }
             Divergence::Nowhere => f.write_str(
-                "no node differs while ONNX Runtime leaves the graph as written: its own optimisation does it",
+                "no node differs when ONNX Runtime runs the graph as written: its own optimisation causes the \
+                 difference",
             ),
-            Divergence::Unknown { cause } => write!(f, "the first node was not found: {cause}"),
+            Divergence::Unknown { cause } => write!(f, "the first differing node was not found: {cause}"),
         }
     }
 }
@@ -74,18 +76,18 @@ impl fmt::Display for Divergence {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExportError {
-    /// The declared inputs do not fit what the forward function takes.
-    #[error("input `{input}` is declared with rank {declared}, the forward function takes rank {taken}")]
+    /// An input was declared with another rank than the forward function expects.
+    #[error("input `{input}` is declared with rank {declared}, but the forward function expects rank {expected}")]
     InputRank {
         /// Name of the input.
         input: String,
         /// Rank declared to the exporter.
         declared: usize,
-        /// Rank of the tensor the function takes.
-        taken: usize,
+        /// Rank that the function expects.
+        expected: usize,
     },
-    /// More or fewer names than tensors.
-    #[error("{declared} {what} names declared, the forward function has {found}")]
+    /// The number of names differs from the number of tensors.
+    #[error("{declared} {what} names are declared, but the forward function has {found} {what}s")]
     Count {
         /// `input` or `output`.
         what: &'static str,
@@ -103,33 +105,33 @@ pub enum ExportError {
     /// The operator set is outside the range we write.
     #[error("operator set {found} is not supported; {} to {} are", crate::OPSETS.start(), crate::OPSETS.end())]
     Opset {
-        /// The one asked for.
+        /// The requested operator set.
         found: u32,
     },
-    /// A dynamic axis whose sizes cannot be used.
+    /// The sizes of a dynamic axis cannot be used.
     #[error("axis `{symbol}`: {found}; {allowed}")]
     Sizes {
         /// The symbol.
         symbol: String,
-        /// What was said of it.
+        /// What was declared.
         found: String,
         /// What is allowed.
         allowed: String,
     },
-    /// Values of an input that cannot be used.
+    /// The declared values of an input cannot be used.
     #[error("input `{input}` is declared to take {found}; {allowed} are allowed")]
     Range {
         /// Name of the input.
         input: String,
-        /// What was said of it.
+        /// What was declared.
         found: String,
         /// What is allowed.
         allowed: &'static str,
     },
     /// The forward function panicked while it was recorded.
     #[error(
-        "the forward function cannot be recorded at {sizes}: {message}; `Exporter::sizes` says which sizes an axis takes, and \
-         computed values cannot be read while recording"
+        "the forward function cannot be recorded at {sizes}: {message}; declare the sizes that an axis takes with \
+         `Exporter::sizes`, and do not read computed values while recording"
     )]
     Trace {
         /// Sizes of the symbols: `batch 2, height 64`.
@@ -137,18 +139,19 @@ pub enum ExportError {
         /// The panic's message.
         message: String,
     },
-    /// The forward function records something else when its inputs have other values.
+    /// The forward function records different operations when its inputs have other values.
     #[error(
-        "the forward function reads the values of its inputs while it is recorded, or is not the same each time: {detail}; the \
-         model would answer for the recorded values only"
+        "the forward function reads the values of its inputs while it is recorded, or changes from call to call: \
+         {detail}; the model would be right for the recorded values only"
     )]
     ReadsInput {
         /// What differs.
         detail: String,
     },
-    /// The module panicked while Burn computed what the model is compared with.
+    /// The module panicked while Burn computed the expected outputs.
     #[error(
-        "the module cannot compute what to compare with at {sizes}: {message}; `Exporter::sizes` says which sizes an axis takes"
+        "the module cannot compute its outputs at {sizes}: {message}; declare the sizes that an axis takes with \
+         `Exporter::sizes`"
     )]
     Reference {
         /// Sizes of the symbols: `batch 7, height 101`.
@@ -156,56 +159,59 @@ pub enum ExportError {
         /// The panic's message.
         message: String,
     },
-    /// Burn could not close the recording.
+    /// Burn could not finish the recording.
     #[error("burn could not record the module: {cause}")]
     Capture {
-        /// What it said.
+        /// Burn's message.
         cause: String,
     },
-    /// Two recordings with other sizes have other operations.
+    /// Traces at two sizes hold different operations.
     #[error(
-        "the module computes differently at different sizes: operation {index} is {first}, but {second}, after `{module}`"
+        "the module computes differently at different sizes: after `{module}`, operation {index} is {first}, \
+         but {second}"
     )]
     Diverged {
-        /// Operation and sizes of the first recording: `Float::Exp at batch 2`.
+        /// Operation and sizes of the first trace: `Float::Exp at batch 2`.
         first: String,
-        /// Operation and sizes of the second recording.
+        /// Operation and sizes of the second trace.
         second: String,
         /// Index of the operation.
         index: usize,
         /// Nearest named module before it.
         module: String,
     },
-    /// Two recordings at different sizes return different tensors, although they compute the same.
+    /// The module returns different tensors at different sizes, although it records the same operations.
     #[error("the module returns different outputs at different sizes: at {first} and at {second}, {detail}")]
     OutputsDiffer {
-        /// Sizes of the first recording: `batch 2`.
+        /// Sizes of the first trace: `batch 2`.
         first: String,
-        /// Sizes of the second recording.
+        /// Sizes of the second trace.
         second: String,
-        /// Which output, and what differs.
+        /// Which output differs, and how.
         detail: String,
     },
-    /// A number inside an operation follows an input's size; writing it down would bake that size in.
+    /// A number inside an operation depends on the size of an input. Written as a constant, it would be wrong at
+    /// other sizes.
     #[error(
-        "`{operation}` in `{module}` depends on the size of a dynamic axis: {detail}; make the axis fixed, or compute it from the tensor's shape"
+        "`{operation}` in `{module}` depends on the size of a dynamic axis: {detail}; make the axis fixed, or compute \
+         the number from the tensor's shape"
     )]
     Baked {
         /// Burn's name of the operation.
         operation: String,
         /// Path of the module.
         module: String,
-        /// What differs between recordings.
+        /// What differs between traces.
         detail: String,
     },
-    /// Operations without a lowering, all of them, in graph order.
+    /// Operations without a lowering: all of them, in graph order.
     #[error("no ONNX lowering for {}", list(.0))]
     Unsupported(
         /// Each operation once per module.
         Vec<Refusal>,
     ),
     /// A parameter holds NaN or an infinity.
-    #[error("parameter `{parameter}` holds {value} at element {index}; such a model answers nothing useful")]
+    #[error("parameter `{parameter}` holds {value} at element {index}; its outputs would be useless")]
     NotFinite {
         /// Path of the parameter.
         parameter: String,
@@ -214,7 +220,7 @@ pub enum ExportError {
         /// Row-major index of the first such element.
         index: usize,
     },
-    /// The graph cannot be written or run.
+    /// The graph cannot be encoded or run.
     #[error(transparent)]
     Graph(
         /// The cause.
@@ -229,8 +235,8 @@ pub enum ExportError {
         /// Burn's name of the element type.
         dtype: String,
     },
-    /// Bytes are no model at all.
-    #[error("the bytes are no ONNX model")]
+    /// The bytes are not an ONNX model.
+    #[error("the bytes are not an ONNX model")]
     Undecodable(
         /// The cause.
         #[source]
@@ -238,27 +244,29 @@ pub enum ExportError {
     ),
     /// ONNX Runtime and Burn disagree on the same input.
     #[error(
-        "`{output}` differs from Burn by {max_abs:.1e} ({limit:.1e} allowed), cosine {min_cosine:.7} ({min_allowed} at least), at {sizes} on input `{seed}`; {}", located(first.as_deref())
+        "`{output}` differs from Burn by {max_abs:.1e} ({limit:.1e} allowed), cosine {min_cosine:.7} \
+         (at least {min_allowed} required), at {sizes} on input `{seed}`; {}",
+        located(first.as_deref())
     )]
     Parity {
         /// Name of the output.
         output: String,
         /// Largest absolute difference; infinite when only one of the two is finite.
         max_abs: f64,
-        /// Largest allowed.
+        /// Largest allowed difference.
         limit: f64,
         /// Smallest cosine of a row.
         min_cosine: f64,
-        /// Smallest allowed.
+        /// Smallest allowed cosine.
         min_allowed: f64,
         /// Sizes of the symbols: `batch 7, height 101`.
         sizes: String,
-        /// Name of the input tensor whose row is worst.
+        /// Name of the input row with the worst difference.
         seed: String,
-        /// Where the two begin to differ; `None` if it was not looked for.
+        /// Where the two start to differ; `None` if nobody searched.
         first: Option<Box<Divergence>>,
     },
-    /// An output has another shape or type in ONNX Runtime than in Burn, or there are more or fewer of them.
+    /// An output has another shape or type in ONNX Runtime than in Burn, or the number of outputs differs.
     #[error("`{output}` is {found} in ONNX Runtime and {expected} in Burn, at {sizes}")]
     OutputForm {
         /// Name of the output.
@@ -270,16 +278,17 @@ pub enum ExportError {
         /// Sizes of the symbols.
         sizes: String,
     },
-    /// An input that golden vectors are not defined for.
+    /// Golden vectors are not defined for this kind of input.
     #[error(
-        "golden vectors need float inputs: numbers of fixed size, or pictures that blocks of {block} tile; `{input}` is {shape}"
+        "golden vectors need float inputs: vectors of fixed size, or pictures whose sides are multiples of {block}; \
+         `{input}` is {shape}"
     )]
     Golden {
         /// Name of the input.
         input: String,
         /// Its shape.
         shape: String,
-        /// Edge of a block.
+        /// Edge of a block in pixels.
         block: usize,
     },
     /// The contract contradicts the model or itself.
@@ -288,7 +297,7 @@ pub enum ExportError {
         /// What contradicts.
         problem: String,
     },
-    /// A certificate cannot be read as one.
+    /// A file is not a valid certificate.
     #[error("the certificate `{}` is refused: {problem}", path.display())]
     Certificate {
         /// The file.
@@ -321,10 +330,10 @@ pub enum ExportError {
 }
 
 fn located(first: Option<&Divergence>) -> String {
-    first.map_or_else(|| "the first node was not looked for".into(), Divergence::to_string)
+    first.map_or_else(|| "the first differing node was not searched for".into(), Divergence::to_string)
 }
 
-/// A shape for people: `[batch, 3, 384, 128]`.
+/// A shape as text for messages: `[batch, 3, 384, 128]`.
 pub(crate) fn shape_text(dims: &[Dim]) -> String {
     format!("[{}]", dims.iter().map(Dim::to_string).collect::<Vec<_>>().join(", "))
 }

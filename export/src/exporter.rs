@@ -1,4 +1,4 @@
-//! What is to be exported and how: the builder at the head of the path.
+//! The builder that starts an export: what to export, and how.
 
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use burn::module::Module;
 use burn::tensor::{Device, TensorData};
 use contract::Axis;
-use graph::encode::LARGEST_FILE;
+use graph::encode::MAX_INLINE_WEIGHTS;
 use graph::optimise::optimise;
 use graph::{DEFAULT_OPSET, Dim, Graph, OPSETS, checker};
 
@@ -16,7 +16,7 @@ use crate::coverage::{Assignment, Coverage, Sizes, Symbol};
 use crate::error::ExportError;
 use crate::io::{AnyTensor, Inputs, Kind, Outputs, Values};
 use crate::lower::{Boundary, lower};
-use crate::model::{ExportedModel, ModelInput, Recipe, Subject, Warning};
+use crate::model::{ExportedModel, ModelInput, Provenance, Reference, Warning};
 use crate::panics::quietly;
 use crate::resolve::{reads_no_values, resolve};
 
@@ -30,18 +30,18 @@ pub struct Exporter {
     outputs: Vec<String>,
     recorded_at: Vec<(String, [usize; 3])>,
     sizes: Vec<(String, Sizes)>,
-    most_inside: u64,
+    inline_weight_limit: u64,
 }
 
 #[derive(Debug, Clone)]
 struct Declared {
     name: String,
     axes: Vec<Axis>,
-    /// What it takes, where that was said.
+    /// The declared values, if any.
     range: Option<Range>,
 }
 
-/// Declared values of an input.
+/// Values that an input is declared to take.
 #[derive(Debug, Clone, Copy)]
 enum Range {
     Floats(f32, f32),
@@ -59,41 +59,42 @@ impl Exporter {
             outputs: vec![],
             recorded_at: vec![],
             sizes: vec![],
-            most_inside: LARGEST_FILE,
+            inline_weight_limit: MAX_INLINE_WEIGHTS,
         }
     }
 
-    /// Chooses the operator set; see [`OPSETS`].
+    /// Sets the operator set; see [`OPSETS`].
     pub fn opset(mut self, opset: u32) -> Self {
         self.opset = opset;
         self
     }
 
-    /// Whether the graph is simplified (it is by default).
+    /// Whether to optimise the graph (the default).
     pub fn optimise(mut self, optimise: bool) -> Self {
         self.optimise = optimise;
         self
     }
 
-    /// Puts the weights into a file of their own when they have more than `bytes` bytes together; see
-    /// [`DataFile`](crate::DataFile). Above [`LARGEST_FILE`], the default, they always are.
+    /// Stores the weights in a separate file if they exceed `bytes` bytes in total; see [`DataFile`](crate::DataFile).
+    /// Above [`MAX_INLINE_WEIGHTS`], the default, they always are.
     pub fn external_data(mut self, bytes: u64) -> Self {
-        self.most_inside = bytes;
+        self.inline_weight_limit = bytes;
         self
     }
 
-    /// Names the next input and its axes. Equal symbols are equal sizes, also across inputs. Floats are compared at
-    /// values as normalised pictures have them, -2.64 to 2.64; [`Self::floats`] is for other ranges.
+    /// Names the next input and its axes. Equal symbols mean equal sizes, also across inputs. Float inputs are
+    /// compared on values in the range of normalised pictures, -2.64 to 2.64; use [`Self::floats`] for other ranges.
     pub fn input(self, name: impl Into<String>, axes: impl Into<Vec<Axis>>) -> Self {
         self.declare(name.into(), axes.into(), None)
     }
 
-    /// [`Self::input`] of floats of a range, both ends included: the model is compared over all of it.
+    /// [`Self::input`] for floats in `range`, both ends included. The comparison covers the whole range.
     pub fn floats(self, name: impl Into<String>, axes: impl Into<Vec<Axis>>, range: RangeInclusive<f32>) -> Self {
         self.declare(name.into(), axes.into(), Some(Range::Floats(*range.start(), *range.end())))
     }
 
-    /// [`Self::input`] of integers from `low` to before `high`: indices must be valid while recording and comparing.
+    /// [`Self::input`] for integers in `low..high`. The range must hold valid indices, because the module is run on
+    /// them.
     pub fn integers(self, name: impl Into<String>, axes: impl Into<Vec<Axis>>, low: i64, high: i64) -> Self {
         self.declare(name.into(), axes.into(), Some(Range::Integers(low, high)))
     }
@@ -103,35 +104,35 @@ impl Exporter {
         self
     }
 
-    /// Names the next output. Without names, outputs are called `output`, or `output_0` and so on.
+    /// Names the next output. If no output is named, they are called `output`, or `output_0`, `output_1`, ….
     pub fn output(mut self, name: impl Into<String>) -> Self {
         self.outputs.push(name.into());
         self
     }
 
-    /// The sizes that the axis `symbol` takes. The module is recorded and the model is compared at such sizes only,
-    /// the least and the most among them. Without, a first axis may have any size, and of other axes it is tried
-    /// whether they take odd sizes or multiples of 32 only.
+    /// Declares the sizes of the axis `symbol`. The module is recorded and the model compared only at such sizes,
+    /// including the least and the largest. By default, a first axis may have any size; for other axes the exporter
+    /// tries whether the module accepts odd sizes or only multiples of 32.
     pub fn sizes(mut self, symbol: impl Into<String>, sizes: Sizes) -> Self {
         self.sizes.push((symbol.into(), sizes));
         self
     }
 
-    /// Three different sizes at which the axis `symbol` is recorded. The default is 2, 3, 5 for first axes, and for
-    /// others 64, 96, 160 and, if the module takes them, odd sizes, which tell apart how it rounds. Unless
-    /// [`Self::sizes`] says more, the model is compared between the least and the largest of them, at multiples of
-    /// their greatest common divisor.
+    /// Sets three different sizes at which the axis `symbol` is recorded. The default is 2, 3, 5 for first axes.
+    /// For others it is 64, 96, 160 and, if the module accepts them, odd sizes, which show how it rounds. Unless
+    /// [`Self::sizes`] declares more, the model is compared between the smallest and the largest of the three, at
+    /// multiples of their greatest common divisor.
     pub fn recorded_at(mut self, symbol: impl Into<String>, sizes: [usize; 3]) -> Self {
         self.recorded_at.push((symbol.into(), sizes));
         self
     }
 
-    /// Records `module` through `forward`, which takes and gives tensors of any rank and kind (see [`Inputs`],
-    /// [`Outputs`]), and writes it as ONNX. Training behaviour is left behind: what is exported is `module.valid()`.
-    /// The module itself is not changed.
+    /// Records `module` through `forward`, whose inputs and outputs are tensors of any rank and kind (see
+    /// [`Inputs`], [`Outputs`]), and writes it as ONNX. What is exported is `module.valid()`, without training
+    /// behaviour. The module itself is not changed.
     ///
     /// # Errors
-    /// See [`ExportError`]; operations without a lowering are reported all at once.
+    /// See [`ExportError`]. All operations without a lowering are reported at once.
     pub fn export<M, I, O, F>(self, module: &M, forward: F) -> Result<ExportedModel, ExportError>
     where
         M: Module + 'static,
@@ -169,8 +170,8 @@ impl Exporter {
             runs.iter().map(|sizes| Ok(record(sizes, false)?.sharing(&base))).collect()
         };
         let mut traces = all(&runs[1..])?;
-        // Many networks take multiples only, and say so by a panic: then those have to do. Where a panic cannot be
-        // caught, nothing is tried.
+        // Many networks accept only multiples of 32 and panic otherwise; then even sizes have to do. Where a panic
+        // cannot be caught, odd sizes are not tried.
         let [odd, even] = coverage.joint();
         let odd = if cfg!(panic = "abort") { vec![] } else { odd };
         let (mut more, found) = match quietly(|| all(&odd)) {
@@ -210,18 +211,18 @@ impl Exporter {
             .collect();
         let module = module.valid();
         let device = module.devices().into_iter().next().unwrap_or_default();
-        let recipe = Recipe {
+        let provenance = Provenance {
             name: self.name,
             opset: self.opset,
             optimised: self.optimise,
-            most_inside: self.most_inside,
+            inline_weight_limit: self.inline_weight_limit,
             inputs,
             coverage,
             operations,
             origins,
         };
-        let subject = Box::new(Network { module, device, forward, signature: PhantomData });
-        Ok(ExportedModel::new(recipe, graph, subject, warnings))
+        let burn_module = Box::new(Network { module, device, forward, signature: PhantomData });
+        Ok(ExportedModel::new(provenance, graph, burn_module, warnings))
     }
 
     fn check<I: Inputs>(&self) -> Result<(), ExportError> {
@@ -237,14 +238,14 @@ impl Exporter {
                 return Err(ExportError::InputRank {
                     input: input.name.clone(),
                     declared: input.axes.len(),
-                    taken: signature.rank,
+                    expected: signature.rank,
                 });
             }
         }
         Ok(())
     }
 
-    /// The symbols of all inputs, in order of appearance, with what was said of each.
+    /// The symbols of all inputs, in order of appearance, with the user's sizes.
     fn symbols(&self) -> Result<Vec<Symbol>, ExportError> {
         let mut names: Vec<(&str, bool)> = vec![];
         for input in &self.inputs {
@@ -299,7 +300,7 @@ impl Exporter {
     }
 }
 
-/// The module that was exported, with its forward function.
+/// The exported module with its forward function.
 struct Network<M, I, O, F> {
     module: M,
     device: Device,
@@ -307,7 +308,7 @@ struct Network<M, I, O, F> {
     signature: PhantomData<fn(I) -> O>,
 }
 
-impl<M, I, O, F> Subject for Network<M, I, O, F>
+impl<M, I, O, F> Reference for Network<M, I, O, F>
 where
     M: Module,
     I: Inputs,
@@ -325,7 +326,7 @@ where
 }
 
 impl Declared {
-    /// The values of the input, whose forward function takes tensors of `kind`.
+    /// The values of this input, checked against the `kind` of tensor that the forward function expects.
     fn values(&self, kind: Kind) -> Result<Values, ExportError> {
         let refuse =
             |found: String, allowed: &'static str| Err(ExportError::Range { input: self.name.clone(), found, allowed });
@@ -338,14 +339,14 @@ impl Declared {
             (Kind::Int, Some(Range::Integers(low, high))) if low < high => Ok(Values::Integers([low, high])),
             (Kind::Bool, None) => Ok(Values::Booleans),
             (Kind::Float, Some(Range::Floats(low, high))) => {
-                refuse(format!("{low} to {high}"), "two finite numbers, the first the smaller")
+                refuse(format!("{low} to {high}"), "two finite numbers, the smaller first")
             }
             (Kind::Int, Some(Range::Integers(low, high))) => {
-                refuse(format!("{low} to before {high}"), "at least one integer")
+                refuse(format!("integers in {low}..{high}"), "ranges of at least one integer")
             }
-            (Kind::Float, _) => refuse("integers".into(), "floats, as the forward function takes them"),
-            (Kind::Int, _) => refuse("floats".into(), "integers, as the forward function takes them"),
-            (Kind::Bool, _) => refuse("a range".into(), "booleans without a range"),
+            (Kind::Float, _) => refuse("integers".into(), "floats, which the forward function expects,"),
+            (Kind::Int, _) => refuse("floats".into(), "integers, which the forward function expects,"),
+            (Kind::Bool, _) => refuse("a range".into(), "only booleans, which have no range,"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Hash of what a network computes: which operations with which numbers, on which parameters, and how they are wired.
+//! A hash of what a network computes: operations, their numbers, parameters and wiring.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,13 +14,12 @@ use crate::model::ExportedModel;
 use crate::panics::quietly;
 use crate::resolve::name;
 
-/// Rows of the recording that is hashed, whatever batch the model is for.
+/// Rows of the hashed trace, whatever batch the model is exported for.
 const ROWS: usize = 2;
 
 impl ExportedModel {
-    /// SHA-256, in hexadecimal, of what the network computes for the output called `output`. Neither the operator
-    /// set, nor the size of a batch, passes, names or other outputs change it; parameters, strides, activations and
-    /// wiring do.
+    /// SHA-256, in hexadecimal, of what the network computes for `output`. Parameters, strides, activations and
+    /// wiring change it. The operator set, batch size, passes, names and other outputs do not.
     ///
     /// # Errors
     /// If there is no such output, or the module cannot be recorded again.
@@ -33,14 +32,14 @@ impl ExportedModel {
         Ok(fingerprint(&trace, trace.outputs[index]))
     }
 
-    /// A recording of two rows, or of as many as the module takes.
+    /// A trace of two rows, or of the fixed batch if the module accepts no other.
     fn record_rows(&self) -> Result<Trace, ExportError> {
-        let recipe = self.recipe();
-        let sizes = recipe.coverage.at_batch(self.batch_symbol(), ROWS);
-        let batch = recipe.inputs.first().and_then(|input| input.axes.first());
+        let provenance = self.provenance();
+        let sizes = provenance.coverage.at_batch(self.batch_symbol(), ROWS);
+        let batch = provenance.inputs.first().and_then(|input| input.axes.first());
         let inputs = |rows: Option<usize>| -> Vec<TensorData> {
-            let blank = recipe.inputs.iter().map(|input| {
-                let mut shape = recipe.coverage.shape(&input.axes, &sizes);
+            let blank = provenance.inputs.iter().map(|input| {
+                let mut shape = provenance.coverage.shape(&input.axes, &sizes);
                 if let (Some(rows), Some(size)) = (rows, shape.first_mut())
                     && input.axes.first() == batch
                 {
@@ -50,18 +49,18 @@ impl ExportedModel {
             });
             blank.collect()
         };
-        // A model for a fixed batch is of a module that may take others.
+        // A module exported for a fixed batch may still accept other batches.
         if let Some(Axis::Size(_)) = batch
             && !cfg!(panic = "abort")
-            && let Ok(trace) = quietly(|| self.subject().record(&inputs(Some(ROWS))))
+            && let Ok(trace) = quietly(|| self.burn_module().record(&inputs(Some(ROWS))))
         {
             return Ok(trace);
         }
-        self.subject().record(&inputs(None))
+        self.burn_module().record(&inputs(None))
     }
 }
 
-/// Hash of all that `output` follows from.
+/// Hash of everything that `output` is computed from.
 fn fingerprint(trace: &Trace, output: TensorId) -> String {
     let live = live(trace, output);
     let mut wires: HashMap<TensorId, String> = HashMap::new();
@@ -81,8 +80,8 @@ fn fingerprint(trace: &Trace, output: TensorId) -> String {
         for tensor in operation.inputs() {
             wires.entry(tensor.id).or_insert_with(|| constant(&tensor.id));
         }
-        for (place, tensor) in operation.outputs().enumerate() {
-            wires.insert(tensor.id, format!("operation {number}, output {place}"));
+        for (index, tensor) in operation.outputs().enumerate() {
+            wires.insert(tensor.id, format!("operation {number}, output {index}"));
         }
         let tensors = operation.nodes();
         let mut known: HashMap<Json, &str> = HashMap::new();
@@ -99,7 +98,7 @@ fn fingerprint(trace: &Trace, output: TensorId) -> String {
     hex::encode(hash.finalize())
 }
 
-/// Which operations `output` follows from.
+/// For each operation, whether `output` depends on it.
 fn live(trace: &Trace, output: TensorId) -> Vec<bool> {
     let mut needed: HashSet<TensorId> = [output].into();
     let mut live: Vec<bool> = trace
@@ -118,7 +117,7 @@ fn live(trace: &Trace, output: TensorId) -> Vec<bool> {
     live
 }
 
-/// Tensors by what they come from instead of the numbers they had in one recording, without their lifetime.
+/// Reindexs the ids of tensors, which differ from trace to trace, by where the tensors come from; drops lifetimes.
 fn canonical(json: &mut Json, wires: &HashMap<Json, &str>) {
     match json {
         Json::Object(fields) => {

@@ -1,6 +1,6 @@
-//! Recordings that no module would give: changed numbers, types, shapes and orders. Whatever comes in, there is an
-//! error or a graph, never a panic. Cases are numbered; the number of a failing one is printed. `VITRINE_FUZZ_CASES`
-//! asks for more.
+//! Traces that no module would produce, with changed numbers, types, shapes and orders. Each must give an error or
+//! a graph, never a panic. Cases are numbered, and the number of a failing case is printed. `VITRINE_FUZZ_CASES` runs
+//! more.
 
 use burn::backend::ir::OperationIr;
 use burn::module::Module;
@@ -24,7 +24,7 @@ use crate::lower::{Boundary, lower};
 use crate::panics::{caught, hide_expected_panics, quietly};
 use crate::resolve::resolve;
 
-/// Cases of a normal run: about two seconds.
+/// Cases in a normal run: about two seconds.
 const CASES: u64 = 1500;
 
 #[derive(Module, Debug)]
@@ -84,7 +84,7 @@ impl Net {
     }
 }
 
-/// Numbers in a fixed order.
+/// A reproducible generator of random numbers.
 struct Dice(u64);
 
 impl Dice {
@@ -98,13 +98,13 @@ const NUMBERS: [i64; 14] = [0, 1, 2, 3, 5, 7, 64, 1 << 20, 1 << 33, i64::MAX, -1
 
 const TYPES: [&str; 8] = ["F32", "F64", "I64", "I32", "U8", "F16", "BF16", "I8"];
 
-/// Paths of all leaves and of arrays of numbers.
-fn places(value: &Json, path: &str, found: &mut Vec<String>) {
+/// Paths of all leaves and of all arrays of numbers.
+fn paths(value: &Json, path: &str, found: &mut Vec<String>) {
     match value {
-        Json::Object(fields) => fields.iter().for_each(|(key, value)| places(value, &format!("{path}/{key}"), found)),
+        Json::Object(fields) => fields.iter().for_each(|(key, value)| paths(value, &format!("{path}/{key}"), found)),
         Json::Array(items) => {
             found.push(path.to_owned());
-            items.iter().enumerate().for_each(|(index, item)| places(item, &format!("{path}/{index}"), found));
+            items.iter().enumerate().for_each(|(index, item)| paths(item, &format!("{path}/{index}"), found));
         }
         _ => found.push(path.to_owned()),
     }
@@ -125,7 +125,7 @@ fn change(value: &mut Json, dice: &mut Dice) {
         Json::Number(number) if number.is_f64() => {
             *value = Json::from([0.0, -1.0, 1e-30, 1e30, 2.0][dice.roll(5)]);
         }
-        // Small changes stay near what is valid, where more code is reached.
+        // Small changes keep numbers near valid ones, where more code is reached.
         Json::Number(number) if dice.roll(2) == 0 => {
             *value = Json::from(number.as_i64().unwrap_or(0).wrapping_add([1, -1][dice.roll(2)]));
         }
@@ -133,18 +133,18 @@ fn change(value: &mut Json, dice: &mut Dice) {
     }
 }
 
-/// The operation with one place changed, if it still is an operation.
+/// The operation with one value changed, if the result is still an operation.
 fn mutated(operation: &OperationIr, seed: u64) -> Option<OperationIr> {
     let mut dice = Dice(seed);
     let mut json = serde_json::to_value(operation).ok()?;
     let mut found = vec![];
-    places(&json, "", &mut found);
-    let place = found.get(dice.roll(found.len()))?;
-    change(json.pointer_mut(place)?, &mut dice);
+    paths(&json, "", &mut found);
+    let path = found.get(dice.roll(found.len()))?;
+    change(json.pointer_mut(path)?, &mut dice);
     serde_json::from_value(json).ok()
 }
 
-/// Changes the recordings: all in the same way, or one of them only.
+/// Changes either all traces in the same way, or only one.
 fn mutate(traces: &mut [Trace], dice: &mut Dice) {
     for _ in 0..=dice.roll(3) {
         let index = dice.roll(traces[0].operations.len());
@@ -171,7 +171,7 @@ fn mutate(traces: &mut [Trace], dice: &mut Dice) {
                     }
                 }
                 4 => {
-                    // Another tensor's constant, or none.
+                    // Use another tensor's constant, or remove it.
                     let ids: Vec<_> = trace.values.keys().copied().collect();
                     let (from, to) = (ids[index % ids.len()], ids[other % ids.len()]);
                     match trace.values.remove(&from) {
@@ -198,7 +198,7 @@ fn pipeline(plan: &Coverage, traces: Vec<Trace>, boundary: &Boundary, opset: u32
     Ok(encode(&graph, opset, &[]).map(drop)?)
 }
 
-/// The recordings of one forward function at the sizes of a plan.
+/// Traces of one forward function at the sizes of a plan.
 fn recorded<const D: usize>(
     shape: [usize; D],
     forward: fn(&Net, Tensor<D>) -> Vec<Tensor<2>>,
@@ -240,6 +240,6 @@ fn changed_recordings_never_panic() {
             Err(message) => panic!("case {case} panicked: {message}"),
         }
     }
-    // Both ways are taken: some changes harm nothing.
+    // Both outcomes must occur: some changes are harmless.
     assert!((cases / 50..cases).contains(&accepted), "{accepted} of {cases} cases were accepted");
 }

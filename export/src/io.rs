@@ -1,4 +1,5 @@
-//! What a forward function may take and give: tensors of any rank and kind, tuples, arrays and vectors of them.
+//! The inputs and outputs that a forward function may have: tensors of any rank and kind, and tuples, arrays and
+//! vectors of them.
 
 use burn::backend::ir::TensorId;
 use burn::tensor::{Bool, BoolStore, DType as BurnType, Device, Float, Int, Tensor, TensorData};
@@ -12,11 +13,11 @@ pub enum Kind {
     Float,
     /// Integers.
     Int,
-    /// Truth values.
+    /// Booleans.
     Bool,
 }
 
-/// Rank and kind of a tensor that a forward function takes.
+/// Rank and kind of one input of a forward function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signature {
     /// Number of axes.
@@ -25,19 +26,19 @@ pub struct Signature {
     pub kind: Kind,
 }
 
-/// The values that an input takes.
+/// The values that an input may have.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Values {
-    /// Floats; in a declared range, or as normalised pictures have them.
+    /// Floats: in the declared range, or in that of normalised pictures.
     Floats(Option<[f32; 2]>),
-    /// Integers from the first to before the second.
+    /// Integers in `low..high`.
     Integers([i64; 2]),
     /// Booleans.
     Booleans,
 }
 
 impl Values {
-    /// Values to record with: a valid one, everywhere the same.
+    /// Valid values to record with, all equal.
     pub(crate) fn blank(self, shape: Vec<usize>) -> TensorData {
         match self {
             Values::Floats(range) => {
@@ -49,7 +50,7 @@ impl Values {
         }
     }
 
-    /// Others, that differ from element to element.
+    /// Valid values that differ from element to element.
     pub(crate) fn varied(self, shape: Vec<usize>) -> TensorData {
         let count = shape.iter().product::<usize>();
         match self {
@@ -71,7 +72,7 @@ impl Values {
     }
 }
 
-/// A tensor of any rank and kind, as it enters or leaves a forward function.
+/// A tensor of any rank and kind: an input or output of a forward function.
 #[derive(Debug, Clone)]
 pub struct AnyTensor {
     content: Content,
@@ -79,7 +80,7 @@ pub struct AnyTensor {
 
 #[derive(Debug, Clone)]
 enum Content {
-    /// On the capture device: only its identity.
+    /// On the capture device: only the tensor's id.
     Recorded(TensorId),
     /// Anywhere else: its values.
     Values(TensorData),
@@ -101,22 +102,23 @@ impl AnyTensor {
     }
 }
 
-/// What a forward function takes: a tensor, a tuple of up to eight, or an array of equal ones, nested as one likes.
+/// The inputs of a forward function: a tensor, a tuple of up to eight, or an array, nested to any depth.
 pub trait Inputs: Sized {
     /// Rank and kind of each tensor, in order.
     fn signatures() -> Vec<Signature>;
 
-    /// Takes as many tensors from `data` as there are signatures and puts them on `device`.
+    /// Puts the next arrays of `data`, one for each signature, on `device`.
     ///
     /// # Panics
-    /// If `data` ends early or has another rank; the exporter checks both before.
+    /// If `data` ends early or an array has another rank. The exporter checks both first.
     fn take(data: &mut dyn Iterator<Item = TensorData>, device: &Device) -> Self;
 
     /// The tensors, in order.
     fn tensors(&self) -> Vec<AnyTensor>;
 }
 
-/// What a forward function gives: a tensor, or tuples, arrays, vectors and options of such, nested as one likes.
+/// The outputs of a forward function: a tensor, or tuples, arrays, vectors and options of tensors, nested to any
+/// depth.
 pub trait Outputs {
     /// The tensors, in order.
     fn tensors(&self) -> Vec<AnyTensor>;

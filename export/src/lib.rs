@@ -1,12 +1,12 @@
-//! Burn modules as verified ONNX models.
+//! Exports Burn modules as verified ONNX models.
 //!
-//! The path: [`Exporter::export`] records the module's forward pass at several sizes (`capture`), works out which
-//! axes are dynamic (`resolve`), writes every operation as ONNX (`lower`), simplifies ([`graph::optimise`]) and
-//! checks the result against the rules of ONNX ([`graph::checker`]). [`ExportedModel::to_bytes`] encodes it,
-//! [`ExportedModel::verify`] runs it in ONNX Runtime against Burn on varied inputs, and [`bundle::write`] puts it
-//! into a folder with its contract and a model card, after verification and only then.
+//! [`Exporter::export`] records the module's forward pass at several sizes (`capture`), works out which axes are
+//! dynamic (`resolve`), writes every operation as ONNX (`lower`), optimises the graph ([`graph::optimise`]) and
+//! checks it against the rules of ONNX ([`graph::checker`]). [`ExportedModel::to_bytes`] encodes the model,
+//! [`ExportedModel::verify`] compares ONNX Runtime with Burn on varied inputs, and [`bundle::write`] writes a folder
+//! with the model, its contract and a model card, but only if verification succeeds.
 //!
-//! Nothing of a network has to be known here: any Burn module will do, on any device.
+//! The exporter knows no particular network: it takes any Burn module, on any device.
 //!
 //! ```
 //! use burn::module::Module;
@@ -39,7 +39,7 @@
 //! let bytes = model.to_bytes(&[])?;
 //! onnx::parse(&bytes, "net.onnx".as_ref(), &onnx::Limits::default()).expect("what we write can be read");
 //!
-//! // Every axis fixed, for another operator set, as it was recorded.
+//! // All axes fixed, another operator set, not optimised.
 //! let one = Exporter::new("net")
 //!     .opset(17)
 //!     .optimise(false)
@@ -49,12 +49,12 @@
 //! # Ok::<(), export::ExportError>(())
 //! ```
 //!
-//! # Several inputs, and outputs of one's own
+//! # Several inputs, and structs as outputs
 //!
-//! A forward function takes a tensor, or tuples and arrays of tensors ([`Inputs`]), and gives a tensor, or tuples,
-//! arrays, vectors and options of such, nested as one likes ([`Outputs`]); a struct says in one line which tensors it
-//! holds. Names are given in the same order. Integers are declared with the range that is valid, because the module
-//! is run to compare.
+//! The input of a forward function is a tensor, or tuples and arrays of tensors ([`Inputs`]). Its output is a tensor,
+//! or tuples, arrays, vectors and options of tensors, nested to any depth ([`Outputs`]); a struct implements
+//! [`Outputs`] in one line. Declare names in the same order. Integer inputs need their valid range, because the
+//! module is run on them.
 //!
 //! ```
 //! # use burn::module::Module;
@@ -89,7 +89,7 @@
 //!
 //! let device = Device::flex();
 //! let net = Tagger { words: EmbeddingConfig::new(100, 8).init(&device), tags: LinearConfig::new(8, 5).init(&device) };
-//! // The same symbol is the same size, in all inputs.
+//! // A symbol means the same size in all inputs.
 //! let axes = [Axis::Symbol("batch".into()), Axis::Symbol("length".into())];
 //! let model = Exporter::new("tagger")
 //!     .integers("tokens", axes.clone(), 0, 100)
@@ -105,9 +105,9 @@
 //! # Axes of any size
 //!
 //! An axis is a number, or a symbol that stands for any size. The module is recorded at several sizes of every
-//! symbol, also at odd ones where it takes them, and every number in it becomes what it is: a constant, or a formula
-//! of the symbols, computed in the model from the shapes of its inputs (sums, products, quotients rounded down). A
-//! number that follows no rule is an error with its place, never a constant:
+//! symbol, also at odd ones if it accepts them. Each number in it then becomes a constant or a formula of the symbols
+//! (sums, products, quotients rounded down), which the model computes from the shapes of its inputs. A number that
+//! depends on a size but fits no formula is an error that names its operation, never a constant:
 //!
 //! ```
 //! # use burn::nn::{Linear, LinearConfig};
@@ -126,9 +126,9 @@
 //! assert!(error.to_string().contains("`NumericFloat::DivScalar`"), "{error}");
 //! ```
 //!
-//! [`Exporter::sizes`] says which sizes an axis takes: recording and comparison keep to them and reach both ends.
-//! [`Exporter::recorded_at`] is for networks that are to be recorded at particular sizes. Control flow that depends
-//! on a size ([`ExportError::Diverged`]), as in a recurrent network that is unrolled, needs a fixed axis.
+//! [`Exporter::sizes`] declares the sizes of an axis: recording and comparison use only these, including the least
+//! and the largest. [`Exporter::recorded_at`] records at particular sizes. Control flow that depends on a size
+//! ([`ExportError::Diverged`]), as in an unrolled recurrent network, needs a fixed axis.
 //!
 //! ```
 //! # use burn::nn::{Linear, LinearConfig};
@@ -145,10 +145,10 @@
 //!
 //! # Errors and warnings
 //!
-//! Everything that can be wrong with a module is an [`ExportError`] that names it: operations without ONNX form, all
-//! at once and by module path; parameters that are not finite; names that are used twice; inputs or computed values
-//! that are read while recording. What is strange but not wrong is in [`ExportedModel::warnings`]: an output that
-//! depends on no input, an input that is not used.
+//! A module that cannot be exported gives an [`ExportError`] that names the problem: operations without an ONNX form
+//! (all at once, by module path), parameters that are not finite, duplicate names, inputs or computed values that are
+//! read while recording. [`ExportedModel::warnings`] lists what is unusual but not wrong: an output that depends on
+//! no input, an unused input, a node that draws random numbers.
 
 pub mod bundle;
 mod capture;
@@ -173,15 +173,15 @@ pub use coverage::Sizes;
 pub use error::{Divergence, ExportError, Refusal};
 pub use exporter::Exporter;
 pub use graph;
-pub use graph::encode::{DataFile, Encoded, LARGEST_FILE};
+pub use graph::encode::{DataFile, Encoded, MAX_INLINE_WEIGHTS};
 pub use graph::run::Runtime;
 pub use graph::{DEFAULT_OPSET, OPSETS};
 pub use io::{AnyTensor, Inputs, Kind, Outputs, Signature};
 pub use lower::operation_kinds;
 pub use model::{ExportedModel, Warning};
-pub use operations::{Fate, LoweredOperation, OperationKind};
+pub use operations::{LoweredOperation, OperationKind, Support};
 pub use panics::hide_expected_panics;
 pub use verify::{Parity, Tolerance};
 
-/// The Burn that modules are recorded with.
+/// The version of Burn that modules are recorded with.
 pub const BURN_VERSION: &str = "0.22.1";

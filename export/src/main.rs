@@ -1,4 +1,4 @@
-//! `export`: checkpoints to `models-onnx/<name>/`. The one place where training and export meet.
+//! The `export` program: turns checkpoints into `models-onnx/<name>/`. Only here do training and export meet.
 
 mod commands;
 mod families;
@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 use contract::Axis;
-use export::{DEFAULT_OPSET, LARGEST_FILE, OPSETS, Runtime, bundle};
+use export::{DEFAULT_OPSET, MAX_INLINE_WEIGHTS, OPSETS, Runtime, bundle};
 use train::families::palmvein::net::Branch;
 use train::run::checkpoint::Checkpoint;
 
@@ -29,60 +29,60 @@ struct Cli {
     args: Args,
 }
 
-/// What else the program does.
+/// Commands other than an export.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check a bundle, on this machine or another: hashes, rules of ONNX, contract, golden vectors, and ONNX
-    /// Runtime's outputs against those Burn gave when it was made. With the checkpoint at hand the model is made
-    /// again and compared node by node. Exit code 0: all holds; 1: something does not; 2: it could not be checked.
+    /// Check a bundle, on this machine or another: hashes, ONNX rules, contract and golden vectors, and that ONNX
+    /// Runtime still computes what Burn computed when the bundle was made. With the checkpoint, export it again and
+    /// compare node by node. Exit code 0: all checks pass; 1: a check fails; 2: the bundle cannot be checked.
     Verify(verify::VerifyArgs),
 }
 
 #[derive(Debug, clap::Args)]
 struct Args {
-    /// Run directory (its best network) or checkpoint.
+    /// Checkpoint, or run directory, of which the best network is taken.
     #[arg(long, value_name = "RUN_OR_CHECKPOINT", required_unless_present = "ops")]
     onnx: Option<PathBuf>,
-    /// Print what becomes of every kind of operation that Burn knows.
-    #[arg(long, conflicts_with_all = ["onnx", "output", "opset", "batch", "no_flip", "attention", "branch", "no_optimise"])]
-    #[arg(conflicts_with_all = ["external_data", "licence"])]
+    /// List every kind of Burn operation and its ONNX operators.
+    #[arg(long, conflicts_with_all = ["onnx", "output", "opset", "batch", "no_flip", "attention", "branch"])]
+    #[arg(conflicts_with_all = ["no_optimise", "external_data", "licence"])]
     ops: bool,
-    /// Folder to write; models-onnx/<name of the run> without.
+    /// Folder to write [default: models-onnx/<name of the run>].
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// ONNX operator set, 17 to 23.
     #[arg(long, value_name = "N", default_value_t = DEFAULT_OPSET, value_parser = opset)]
     opset: u32,
-    /// Pictures the model takes at once: any number (`dynamic`), or exactly N.
+    /// Pictures per batch: any number (`dynamic`), or exactly N.
     #[arg(long, value_name = "dynamic|N", default_value = "dynamic", value_parser = batch)]
     batch: Axis,
-    /// Embeddings of the picture alone; without, those of its mirror image are added, as evaluation while training
-    /// does.
+    /// Embed the picture alone. By default the embedding of its mirror image is added, as in evaluation during
+    /// training.
     #[arg(long)]
     no_flip: bool,
-    /// Palm and veins: also give the attention weights, as outputs of their own.
+    /// Palm and veins: also write the attention weights as outputs.
     #[arg(long)]
     attention: bool,
-    /// Palm and veins: one backbone alone.
+    /// Palm and veins: export only this backbone.
     #[arg(long, value_enum)]
     branch: Option<Branch>,
-    /// Write the graph as it was recorded.
+    /// Write the graph as it was recorded, without optimising it.
     #[arg(long)]
     no_optimise: bool,
-    /// Bytes of weights above which they go into a file of their own beside the model; without, 2 GiB, where ONNX
-    /// files end.
-    #[arg(long, value_name = "BYTES", default_value_t = LARGEST_FILE, hide_default_value = true)]
+    /// Bytes of weights above which they are stored in a separate file beside the model [default: 2 GiB, the limit
+    /// of an ONNX file].
+    #[arg(long, value_name = "BYTES", default_value_t = MAX_INLINE_WEIGHTS, hide_default_value = true)]
     external_data: u64,
-    /// Licence of weights and data, for the model card.
+    /// Licence of weights and data, named in the model card.
     #[arg(long, value_name = "TEXT", default_value = "")]
     licence: String,
-    /// Form of the results on stdout.
+    /// Format of the results on stdout.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }
 
 fn opset(text: &str) -> Result<u32, String> {
-    let found = text.parse().map_err(|_| "a number is wanted".to_owned())?;
+    let found = text.parse().map_err(|_| "a number is needed".to_owned())?;
     let (first, last) = (OPSETS.start(), OPSETS.end());
     if OPSETS.contains(&found) { Ok(found) } else { Err(format!("{first} to {last} can be written")) }
 }
@@ -91,7 +91,7 @@ fn batch(text: &str) -> Result<Axis, String> {
     match (text, text.parse()) {
         ("dynamic", _) => Ok(Axis::Symbol("batch".into())),
         (_, Ok(size @ 1..=4096)) => Ok(Axis::Size(size)),
-        _ => Err("`dynamic` or 1 to 4096 is wanted".into()),
+        _ => Err("`dynamic` or a number from 1 to 4096 is needed".into()),
     }
 }
 
@@ -110,7 +110,7 @@ fn main() -> ExitCode {
 }
 
 fn export(checkpoint: &Path, args: &Args) -> anyhow::Result<()> {
-    // Asked for first: without it nothing can be verified, and the minutes before would be wasted.
+    // Fail before the export, which takes minutes: without ONNX Runtime the model cannot be verified.
     let runtime = Runtime::load()?;
     let start = Instant::now();
     let checkpoint = Checkpoint::open(checkpoint)?;
@@ -142,10 +142,10 @@ fn export(checkpoint: &Path, args: &Args) -> anyhow::Result<()> {
     match written.thresholds {
         bundle::Thresholds::None => {}
         bundle::Thresholds::Kept => {
-            terminal::note("the thresholds of the model that was here are kept: embeddings are the same")
+            terminal::note("the thresholds of the replaced model are kept: the embeddings are the same")
         }
         bundle::Thresholds::Dropped => terminal::warn(
-            "the thresholds of the model that was here do not hold for this one, whose embeddings differ: run `deploy calibrate`",
+            "the thresholds of the replaced model are dropped, because the embeddings differ: run `deploy calibrate`",
         ),
     }
     if written.contract.golden.is_none() {
@@ -162,7 +162,8 @@ fn export(checkpoint: &Path, args: &Args) -> anyhow::Result<()> {
             });
             let facts = serde_json::json!({
                 "model": written.model, "bytes": written.bytes, "opset": args.opset, "nodes": count,
-                "nodes_by_kind": nodes, "parity": written.parity, "contract_id": written.contract.embedding.map(|e| e.contract_id),
+                "nodes_by_kind": nodes, "parity": written.parity,
+                "contract_id": written.contract.embedding.map(|e| e.contract_id),
                 "seconds": seconds,
             });
             println!("{facts}");

@@ -1,4 +1,4 @@
-//! An exported model: the graph, and the module it must agree with.
+//! An exported model: the graph, and the Burn module that it must agree with.
 
 use std::path::Path;
 
@@ -14,21 +14,21 @@ use crate::io::Values;
 use crate::lower::Origin;
 use crate::operations::LoweredOperation;
 
-/// What a caller should know although the export went through.
+/// Something unusual in a model that is no error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Warning {
-    /// An output is the same whatever the inputs are.
+    /// An output does not depend on any input.
     ConstantOutput {
         /// Name of the output.
         output: String,
     },
-    /// An input changes nothing.
+    /// No output depends on an input.
     UnusedInput {
         /// Name of the input.
         input: String,
     },
-    /// A node draws random numbers: no two runs agree, so that no comparison with Burn can succeed.
+    /// A node draws random numbers: every run differs, so the comparison with Burn cannot succeed.
     Random {
         /// Name of the node.
         node: String,
@@ -41,7 +41,7 @@ impl std::fmt::Display for Warning {
             Warning::ConstantOutput { output } => write!(f, "output `{output}` does not depend on any input"),
             Warning::UnusedInput { input } => write!(f, "input `{input}` is not used"),
             Warning::Random { node } => {
-                write!(f, "`{node}` draws random numbers: no two runs agree, and none with Burn")
+                write!(f, "`{node}` draws random numbers: no run agrees with another or with Burn")
             }
         }
     }
@@ -56,69 +56,74 @@ pub(crate) struct ModelInput {
     pub dtype: DType,
 }
 
-/// The module behind a model: it says what the model must compute.
-pub(crate) trait Subject {
+/// The Burn module behind a model, which defines what the model must compute.
+pub(crate) trait Reference {
     /// The outputs for `inputs`.
     fn forward(&self, inputs: Vec<TensorData>) -> Vec<TensorData>;
 
-    /// The operations between the two.
+    /// Records the operations that compute the outputs from `inputs`.
     fn record(&self, inputs: &[TensorData]) -> Result<Trace, ExportError>;
 }
 
-/// How a model was asked for, and how it came about.
+/// What was asked of the exporter, and what it recorded.
 #[derive(Debug)]
-pub(crate) struct Recipe {
+pub(crate) struct Provenance {
     pub name: String,
     pub opset: u32,
     pub optimised: bool,
-    /// Most bytes of weights in the model file itself.
-    pub most_inside: u64,
+    /// Most bytes of weights stored inside the model file.
+    pub inline_weight_limit: u64,
     pub inputs: Vec<ModelInput>,
     pub coverage: Coverage,
     pub operations: Vec<LoweredOperation>,
     pub origins: Vec<Origin>,
 }
 
-/// A model ready to be encoded, with the Burn module that says what it must compute.
+/// A model ready to be encoded, together with the Burn module that it must agree with.
 pub struct ExportedModel {
-    recipe: Recipe,
+    provenance: Provenance,
     graph: Graph,
-    subject: Box<dyn Subject>,
+    burn_module: Box<dyn Reference>,
     warnings: Vec<Warning>,
 }
 
 impl std::fmt::Debug for ExportedModel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ExportedModel")
-            .field("name", &self.recipe.name)
-            .field("opset", &self.recipe.opset)
+            .field("name", &self.provenance.name)
+            .field("opset", &self.provenance.opset)
             .field("nodes", &self.graph.nodes.len())
             .finish_non_exhaustive()
     }
 }
 
 impl ExportedModel {
-    pub(crate) fn new(recipe: Recipe, graph: Graph, subject: Box<dyn Subject>, warnings: Vec<Warning>) -> Self {
-        Self { recipe, graph, subject, warnings }
+    pub(crate) fn new(
+        provenance: Provenance,
+        graph: Graph,
+        burn_module: Box<dyn Reference>,
+        warnings: Vec<Warning>,
+    ) -> Self {
+        Self { provenance, graph, burn_module, warnings }
     }
 
-    pub(crate) fn recipe(&self) -> &Recipe {
-        &self.recipe
+    pub(crate) fn provenance(&self) -> &Provenance {
+        &self.provenance
     }
 
     /// Name of the network.
     pub fn name(&self) -> &str {
-        &self.recipe.name
+        &self.provenance.name
     }
 
     /// Operator set the graph is written for.
     pub fn opset(&self) -> u32 {
-        self.recipe.opset
+        self.provenance.opset
     }
 
-    /// Whether the graph was simplified.
+    /// Whether the graph was optimised.
     pub fn optimised(&self) -> bool {
-        self.recipe.optimised
+        self.provenance.optimised
     }
 
     /// The graph.
@@ -126,19 +131,19 @@ impl ExportedModel {
         &self.graph
     }
 
-    /// The graph, for passes and faults of one's own; verify again afterwards.
+    /// The graph, to change it with your own passes or planted faults. Verify the model again afterwards.
     pub fn graph_mut(&mut self) -> &mut Graph {
         &mut self.graph
     }
 
-    /// What the caller should know.
+    /// What is unusual about the model.
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
     }
 
-    /// What Burn recorded, in order, and what each operation was lowered to.
+    /// The recorded operations, in order, and the ONNX operators that each became.
     pub fn operations(&self) -> &[LoweredOperation] {
-        &self.recipe.operations
+        &self.provenance.operations
     }
 
     /// Names and shapes of the inputs.
@@ -146,7 +151,7 @@ impl ExportedModel {
         self.graph.inputs.iter().map(|&id| self.axes(id)).collect()
     }
 
-    /// Names and shapes of the outputs. A size that follows a symbol is a symbol of its own, such as `2*batch`.
+    /// Names and shapes of the outputs. A size that depends on a symbol is a symbol too, such as `2*batch`.
     pub fn outputs(&self) -> Vec<(String, Vec<Axis>)> {
         self.graph.outputs.iter().map(|&id| self.axes(id)).collect()
     }
@@ -160,68 +165,68 @@ impl ExportedModel {
         (value.name.clone(), value.dims.iter().map(axis).collect())
     }
 
-    /// Encodes the model into one file, with `metadata` as its `metadata_props`. The same graph gives the same bytes.
+    /// Encodes the model as one file, with `metadata` as its `metadata_props`. Equal graphs give equal bytes.
     ///
     /// # Errors
     /// If the weights do not fit into one file.
     pub fn to_bytes(&self, metadata: &[(String, String)]) -> Result<Vec<u8>, ExportError> {
-        Ok(encode(&self.graph, self.recipe.opset, metadata)?)
+        Ok(encode(&self.graph, self.provenance.opset, metadata)?)
     }
 
-    /// Encodes the model as [`bundle::write`](crate::bundle::write) writes it: weights beyond what
-    /// [`Exporter::external_data`](crate::Exporter::external_data) allows are in a file of their own, in the system's
-    /// folder for temporary files (`TMPDIR`).
+    /// Encodes the model as [`bundle::write`](crate::bundle::write) stores it. Weights above the limit of
+    /// [`Exporter::external_data`](crate::Exporter::external_data) go into a separate file in the system's temporary
+    /// folder (`TMPDIR`).
     ///
     /// # Errors
-    /// If the rest alone does not fit into one file, or that file cannot be written.
+    /// If the rest does not fit into one file, or the file of weights cannot be written.
     pub fn encode(&self, metadata: &[(String, String)]) -> Result<Encoded, ExportError> {
         self.encode_in(&std::env::temp_dir(), metadata)
     }
 
-    /// [`Self::encode`] with the file of weights in `folder`, in a folder of its own there until
-    /// [`bundle::write_model`](crate::bundle::write_model) puts it in place: on the same file system nothing is
-    /// copied then.
+    /// [`Self::encode`] with the file of weights in a temporary folder inside `folder`.
+    /// [`bundle::write_model`](crate::bundle::write_model) moves it into place; on the same file system nothing is
+    /// copied.
     ///
     /// # Errors
-    /// As there.
+    /// As for [`Self::encode`].
     pub fn encode_in(&self, folder: &Path, metadata: &[(String, String)]) -> Result<Encoded, ExportError> {
-        Ok(encode_apart(&self.graph, self.recipe.opset, metadata, self.recipe.most_inside, folder)?)
+        Ok(encode_apart(&self.graph, self.provenance.opset, metadata, self.provenance.inline_weight_limit, folder)?)
     }
 
-    pub(crate) fn subject(&self) -> &dyn Subject {
-        self.subject.as_ref()
+    pub(crate) fn burn_module(&self) -> &dyn Reference {
+        self.burn_module.as_ref()
     }
 
-    /// Where the graph's values come from.
+    /// Which recorded operation computes each value of the graph.
     pub(crate) fn origins(&self) -> &[Origin] {
-        &self.recipe.origins
+        &self.provenance.origins
     }
 
     /// What Burn computes on `inputs`.
     pub fn reference(&self, inputs: Vec<TensorData>) -> Vec<TensorData> {
-        self.subject.forward(inputs)
+        self.burn_module.forward(inputs)
     }
 
     pub(crate) fn output_names(&self) -> Vec<String> {
         self.graph.outputs.iter().map(|&id| self.graph.value(id).name.clone()).collect()
     }
 
-    /// The symbol of the first input's first axis.
+    /// The symbol on the first input's first axis.
     pub(crate) fn batch_symbol(&self) -> Option<&str> {
-        match self.recipe.inputs.first()?.axes.first()? {
+        match self.provenance.inputs.first()?.axes.first()? {
             Axis::Symbol(symbol) => Some(symbol),
             Axis::Size(_) => None,
         }
     }
 
-    /// The size of the first input's first axis, where it is fixed.
+    /// The size of the first input's first axis, if it is fixed.
     pub(crate) fn fixed_batch(&self) -> usize {
-        self.batch_of(&self.recipe.coverage.recorded()[0])
+        self.batch_of(&self.provenance.coverage.recorded()[0])
     }
 
-    /// The size of the first input's first axis at these sizes of the symbols.
+    /// The size of the first input's first axis when the symbols have these sizes.
     pub(crate) fn batch_of(&self, sizes: &Assignment) -> usize {
-        let axes = self.recipe.inputs.first().map(|input| input.axes.as_slice()).unwrap_or_default();
-        self.recipe.coverage.shape(axes, sizes).first().copied().unwrap_or(1)
+        let axes = self.provenance.inputs.first().map(|input| input.axes.as_slice()).unwrap_or_default();
+        self.provenance.coverage.shape(axes, sizes).first().copied().unwrap_or(1)
     }
 }

@@ -1,48 +1,48 @@
-//! What becomes of each kind of operation that Burn knows: the table that the lowering is dispatched by.
+//! How each kind of Burn operation is supported: the types of the table that drives the lowering.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// One kind of operation of Burn's recordings.
+/// One kind of operation in Burn's traces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct OperationKind {
-    /// `Base`, `Numeric`, `Bool`, `Int`, `Float`, `Activation`, `Module` or `Other`. `Base` is of tensors of floats,
-    /// integers and truth values, `Numeric` of floats and integers.
+    /// `Base`, `Numeric`, `Bool`, `Int`, `Float`, `Activation`, `Module` or `Other`. `Base` covers tensors of
+    /// floats, integers and booleans, `Numeric` those of floats and integers.
     pub group: &'static str,
     /// Burn's name inside the group: `Conv2d`.
     pub name: &'static str,
-    /// What becomes of it.
+    /// Whether and how it is exported.
     #[serde(flatten)]
-    pub fate: Fate,
+    pub support: Support,
 }
 
-/// What becomes of an operation.
+/// Whether and how a kind of operation is exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(tag = "fate", rename_all = "lowercase")]
-pub enum Fate {
-    /// It becomes ONNX nodes.
+#[serde(tag = "support", rename_all = "lowercase")]
+pub enum Support {
+    /// Lowered to ONNX nodes.
     Lowered {
-        /// The operators that it may become, the most telling first. `Identity` and the nodes that compute dynamic
-        /// sizes are not among them.
+        /// Operators it may become, the most characteristic first. `Identity` and the nodes that compute dynamic
+        /// sizes are not listed.
         onnx: &'static [&'static str],
-        /// First operator set that it is written for.
+        /// First operator set that it can be lowered for.
         since: u32,
-        /// Last one, where ONNX Runtime lacks the operators' later versions.
+        /// Last operator set, if ONNX Runtime lacks later versions of the operators.
         until: Option<u32>,
-        /// Where it does not do what Burn does.
+        /// Where the result may differ from Burn's.
         note: Option<&'static str>,
     },
-    /// It has no ONNX form.
+    /// No ONNX form exists.
     Refused {
-        /// Why not.
+        /// Why there is none.
         reason: &'static str,
         /// What to do instead.
         way_out: &'static str,
     },
-    /// It belongs to training.
+    /// Used only in training.
     Backward,
-    /// It computes nothing: recordings keep it for the lifetime of tensors.
+    /// Computes nothing; it only marks the lifetime of tensors.
     Bookkeeping,
 }
 
@@ -52,19 +52,19 @@ impl fmt::Display for OperationKind {
     }
 }
 
-/// An operation of a recording, and what it became.
+/// A recorded operation, and what it became.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoweredOperation {
     /// Burn's name with the tensor's kind: `BaseFloat::Reshape`, `Module::Conv2d`.
     pub operation: String,
     /// Path of the module it belongs to, or of the nearest one before it.
     pub module: String,
-    /// The ONNX operators written for it, in order, before any was optimised away.
+    /// The ONNX operators written for it, in order, before optimisation.
     pub onnx: Vec<String>,
 }
 
 impl LoweredOperation {
-    /// Its kind: operations on floats, integers and truth values share the groups `Base` and `Numeric`.
+    /// Its kind. Operations on floats, integers and booleans share the groups `Base` and `Numeric`.
     pub fn kind(&self) -> String {
         let (group, name) = self.operation.split_once("::").unwrap_or(("Other", &self.operation));
         let shared = ["Base", "Numeric"].into_iter().find(|shared| group.starts_with(shared));

@@ -1,4 +1,4 @@
-//! Panics of the modules that are recorded and computed: caught, with their message, and silent where they are
+//! Panics of modules while they are recorded or computed: caught with their message, and kept silent where
 //! expected.
 
 use std::any::Any;
@@ -21,11 +21,11 @@ thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Keeps panics that the exporter expects and catches off stderr, from now on and in the whole process.
+/// Keeps panics that the exporter expects and catches off stderr, from now on and for the whole process.
 ///
-/// The exporter tries whether a module takes odd sizes, and a module that does not says so by a panic. Rust's panic
-/// hook, which belongs to the program and not to a library, prints that before it can be caught. This wraps the hook
-/// that is installed, once; all other panics reach it as before.
+/// The exporter tries whether a module accepts odd sizes; one that does not panics. Rust's panic hook, which
+/// belongs to the program and not to a library, prints the panic before it can be caught. This function wraps the
+/// installed hook once; all other panics reach it as before.
 pub fn hide_expected_panics() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -38,7 +38,7 @@ pub fn hide_expected_panics() {
     });
 }
 
-/// Runs `work`, whose panics on this thread are expected.
+/// Runs `work`, whose panics on this thread are expected and not printed.
 pub(crate) fn quietly<T>(work: impl FnOnce() -> T) -> T {
     struct Before(bool);
     impl Drop for Before {

@@ -1,4 +1,4 @@
-//! A recording, computed operation by operation on the CPU: what Burn has between a network's inputs and its outputs.
+//! Computes a trace operation by operation on the CPU, to obtain Burn's intermediate values.
 
 use std::rc::Rc;
 
@@ -9,7 +9,7 @@ use burn_router::TensorInterpreter;
 
 use crate::capture::Trace;
 
-/// A recording being computed.
+/// A trace while it is computed.
 pub(crate) struct Replay {
     interpreter: TensorInterpreter<Flex>,
     operations: Vec<OperationIr>,
@@ -17,7 +17,7 @@ pub(crate) struct Replay {
 }
 
 impl Replay {
-    /// Starts with what had values before the pass: inputs, parameters and constants.
+    /// Starts from the tensors that had values before the pass: inputs, parameters and constants.
     pub(crate) fn new(trace: Trace) -> Self {
         let mut interpreter = TensorInterpreter::new(FlexDevice);
         for (id, data) in trace.values {
@@ -26,8 +26,8 @@ impl Replay {
         Self { interpreter, operations: trace.operations, done: 0 }
     }
 
-    /// Computes up to operation `index` and gives its output number `output`; `None` if it has none, or if a later
-    /// operation was computed already.
+    /// Computes up to operation `index` and returns its output number `output`. `None` if there is no such output,
+    /// or a later operation was computed already.
     pub(crate) fn output(&mut self, index: usize, output: usize) -> Option<TensorData> {
         while self.done <= index {
             self.interpreter.register_op(self.operations.get(self.done)?.clone());
@@ -37,7 +37,7 @@ impl Replay {
             return None;
         }
         let mut tensor = self.operations[index].outputs().nth(output)?.clone();
-        // Reading must leave it to the operations that follow.
+        // Operations that follow must still find the tensor.
         tensor.status = TensorStatus::ReadOnly;
         read_sync(self.interpreter.read_tensor_async(tensor)).ok()
     }

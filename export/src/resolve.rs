@@ -1,10 +1,10 @@
-//! Several recordings of one module, at different sizes of its dynamic axes -> one graph with symbolic axes.
+//! Aligns several traces of one module, at different sizes of its dynamic axes, into one graph with symbolic axes.
 //!
-//! A recording is concrete: it says 2 where the batch was 2. Comparing recordings tells which numbers follow which
-//! symbol. Shapes become [`Dim`]s: by the operation's own rule where it is known ([`infer`]), else by the formula of
-//! an axis that was equal in all recordings, else by a rule that fits them ([`fit`]). A number inside an operation
-//! that follows a symbol is an error unless the lowering asks for it through [`Resolved::number`]; constants that
-//! differ are an error unless they count up. Nothing is baked in silence.
+//! A trace is concrete: it says 2 where the batch was 2. Comparing traces shows which numbers depend on which
+//! symbol. Shapes become [`Dim`]s: by the operation's own rule where it is known ([`infer`]), else by the formula of an
+//! axis with equal sizes in all traces, else by a rule that fits them ([`fit`]). A number inside an operation that
+//! depends on a symbol is an error unless the lowering asks for it through [`Resolved::number`]. Constants that differ
+//! are an error unless they are arithmetic sequences that grow with a size. No number is silently baked in.
 
 mod fit;
 mod infer;
@@ -23,34 +23,35 @@ use crate::error::ExportError;
 pub(crate) use fit::Fit;
 use infer::infer;
 
-/// The recordings, aligned.
+/// The aligned traces.
 #[derive(Debug)]
 pub(crate) struct Resolved {
-    /// The base recording: its operations and constants are the ones lowered.
+    /// The base trace, whose operations and constants are lowered.
     pub base: Trace,
-    /// Operations of all recordings, by operation: `[operation][recording]`.
+    /// The same operation in every trace: `[operation][trace]`.
     aligned: Vec<Vec<OperationIr>>,
     dims: HashMap<TensorId, Vec<Dim>>,
     ramps: HashMap<TensorId, Ramp>,
     sizes: Known,
-    /// Module of each operation, or the nearest named one before it.
+    /// Module of each operation, or else the nearest named one before it.
     pub modules: Vec<String>,
 }
 
 impl Resolved {
-    /// Shape of a tensor of the base recording.
+    /// Shape of a tensor of the base trace.
     pub(crate) fn dims(&self, tensor: &TensorIr) -> Vec<Dim> {
         let recorded = || tensor.shape.iter().map(|&size| Dim::Size(size)).collect();
         self.dims.get(&tensor.id).cloned().unwrap_or_else(recorded)
     }
 
-    /// A number that `pick` finds in operation `index`: `None` if it differs between recordings by no rule of ours.
+    /// The number that `pick` finds in operation `index`; `None` if it differs between traces and fits no known
+    /// rule.
     pub(crate) fn number(&self, index: usize, pick: impl Fn(&OperationIr) -> Option<i64>) -> Option<Fit> {
         let numbers: Option<Vec<i64>> = self.aligned[index].iter().map(pick).collect();
         self.sizes.find(&numbers?).map(Fit::from)
     }
 
-    /// The constant that counts up to a size, if `id` is one, and how many elements it has.
+    /// If the constant `id` is an arithmetic sequence that grows with a size: the sequence and its length.
     pub(crate) fn ramp(&self, id: TensorId) -> Option<(Ramp, Dim)> {
         Some((*self.ramps.get(&id)?, self.dims.get(&id)?.first()?.clone()))
     }
@@ -64,7 +65,7 @@ pub(crate) struct Ramp {
 }
 
 impl Ramp {
-    /// What two constants count, of which one goes further; one of them may have a single element.
+    /// The common sequence of two constants, of which one continues further; one may have a single element.
     fn common(a: &TensorData, b: &TensorData) -> Option<Self> {
         let single = |data: &TensorData| {
             let vector = data.shape().len() == 1 && (data.dtype().is_int() || data.dtype().is_uint());
@@ -80,7 +81,7 @@ impl Ramp {
         }
     }
 
-    /// A vector of at least two integers in equal steps.
+    /// The sequence of a vector of at least two integers in equal steps.
     fn of(data: &TensorData) -> Option<Self> {
         if data.shape().len() != 1 || !(data.dtype().is_int() || data.dtype().is_uint()) {
             return None;
@@ -91,7 +92,7 @@ impl Ramp {
     }
 }
 
-/// The formulas of all axes seen so far, with what they are in each recording.
+/// The formulas of all axes seen so far, with their value in each trace.
 #[derive(Debug)]
 struct Known {
     coverage: Coverage,
@@ -116,7 +117,8 @@ impl Known {
         }
     }
 
-    /// All axes of a tensor that was seen in every one of `runs` recordings, each by `resolve`; learns what they are.
+    /// All axes of a tensor that occurs in each of the `runs` traces, each found by `resolve`. Remembers new
+    /// formulas.
     fn shape(
         &mut self,
         seen: Option<&Vec<Vec<usize>>>,
@@ -140,7 +142,7 @@ impl Known {
         self.coverage.evaluate(formula).as_deref() == Some(numbers)
     }
 
-    /// What `numbers` are: those of a known axis, or the symbols or a known axis scaled, shifted and divided.
+    /// The formula of `numbers`: a known axis, or else a symbol or known axis scaled, shifted or divided.
     fn find(&self, numbers: &[i64]) -> Option<Formula> {
         if let Some((formula, _)) = self.formulas.iter().find(|(_, known)| known == numbers) {
             return Some(formula.clone());
@@ -156,12 +158,12 @@ impl Known {
     /// The size of one axis of an operation's output.
     fn axis(&self, operation: &OperationIr, inputs: &[Vec<Dim>], rank: usize, axis: usize, numbers: &[i64]) -> Dim {
         let known = |input: usize, axis: usize| inputs.get(input)?.get(axis)?.formula();
-        // Broadcasting counts axes from the last.
+        // Broadcasting aligns axes from the last.
         let opposite = inputs.iter().filter_map(|dims| dims.get((axis + dims.len()).checked_sub(rank)?)?.formula());
         let mut likely = infer(operation, axis, &known).into_iter().chain(opposite);
         let first = numbers.first().copied().unwrap_or(0);
         if numbers.iter().all(|&number| number == first) {
-            // Rounding may hide a symbol at the sizes that were recorded.
+            // At the recorded sizes, rounding may hide that a size depends on a symbol.
             let hidden = likely.find(|formula| formula.number().is_none() && self.agrees(formula, numbers));
             return Dim::from(hidden.unwrap_or(Formula::constant(first)));
         }
@@ -184,7 +186,7 @@ impl Known {
     }
 }
 
-/// Sizes of neighbouring axes multiplied: what a reshape makes of them.
+/// Products of neighbouring axes, which a reshape may merge.
 fn products(dims: &[Dim]) -> Vec<Formula> {
     let mut products = vec![];
     for first in 0..dims.len() {
@@ -202,16 +204,16 @@ fn products(dims: &[Dim]) -> Vec<Formula> {
     products
 }
 
-/// What aligning traces with the base one finds out.
+/// The result of aligning traces with the base trace.
 #[derive(Default)]
 struct Alignment {
-    /// The base's operations with their twins: `[operation][trace]`.
+    /// The base trace's operations with their counterparts: `[operation][trace]`.
     aligned: Vec<Vec<OperationIr>>,
-    /// Shapes of the base's tensors in every trace.
+    /// Shapes of the base trace's tensors in every trace.
     shapes: HashMap<TensorId, Vec<Vec<usize>>>,
-    /// Constants that count up further in some traces.
+    /// Constants that are sequences and longer in some traces.
     ramps: HashMap<TensorId, Ramp>,
-    /// Whether the traces are of equal sizes, so that nothing at all may differ.
+    /// Whether the traces have equal sizes, so that nothing may differ.
     strict: bool,
 }
 
@@ -285,7 +287,8 @@ fn sizes(tensor: &TensorIr) -> Vec<usize> {
     tensor.shape.iter().copied().collect()
 }
 
-/// Checks that a trace at the base's sizes, of other input values, is the same: else the values were read.
+/// Checks that a trace at the base sizes with other input values is equal to `base`. If not, the module read the
+/// values.
 ///
 /// # Errors
 /// [`ExportError::ReadsInput`].
@@ -295,7 +298,7 @@ pub(crate) fn reads_no_values(base: &Trace, other: &Trace) -> Result<(), ExportE
     found.map_err(|error| ExportError::ReadsInput { detail: error.to_string() })
 }
 
-/// Aligns recordings; the first is the base.
+/// Aligns traces; the first is the base.
 pub(crate) fn resolve(coverage: Coverage, traces: Vec<Trace>) -> Result<Resolved, ExportError> {
     let mut traces = traces.into_iter();
     let Some(base) = traces.next() else {
@@ -311,7 +314,7 @@ pub(crate) fn resolve(coverage: Coverage, traces: Vec<Trace>) -> Result<Resolved
     let mut known = Known::new(coverage);
     let mut dims: HashMap<TensorId, Vec<Dim>> = HashMap::new();
     for operation in &base.operations {
-        // Inputs of the graph and constants come into sight here; what an operation writes follows from what it reads.
+        // Graph inputs and constants are added when first used. The shape of an output follows from its inputs.
         let mut inputs: Vec<Vec<Dim>> = vec![];
         for tensor in operation.inputs() {
             let found = dims.entry(tensor.id).or_insert_with(|| {
@@ -332,8 +335,8 @@ pub(crate) fn resolve(coverage: Coverage, traces: Vec<Trace>) -> Result<Resolved
     Ok(Resolved { base, aligned, dims, ramps, sizes: known, modules })
 }
 
-/// Checks that both traces give the same outputs: the results of the same operations, the same inputs or equal
-/// constants. A network may record equal operations at every size and still choose between their results.
+/// Checks that both traces return the same outputs: results of the same operations, the same inputs or equal
+/// constants. A network may record equal operations at every size and still return different ones of their results.
 fn same_outputs(base: &Trace, other: &Trace, twins: &HashMap<TensorId, TensorId>) -> Result<(), ExportError> {
     let differ =
         |detail: String| ExportError::OutputsDiffer { first: base.sizes.clone(), second: other.sizes.clone(), detail };

@@ -1,4 +1,4 @@
-//! A block as users build them: names, symbols, folding, repetition.
+//! A block like those of real users: names, symbols, folding, repetition.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ use export::{ExportedModel, Exporter};
 pub(crate) use crate::networks::block::Net;
 use crate::{batch_of, known, operators, runtime, verified};
 
-/// The choice by name that a program has; its variant must not show in names.
+/// An enum of networks, as programs have to choose one by name. Its variants must not show in parameter names.
 #[derive(Module, Debug)]
 pub(crate) enum Choice {
     Small(Net),
@@ -53,11 +53,11 @@ fn names_are_module_paths_and_symbols_are_shared() {
         for name in ["stem.0", "light.0.conv1", "light.1.conv2", "gate.fc2", "heads.4.0"] {
             assert!(names.contains(&name), "{name} is missing in {names:?}");
         }
-        // As recorded, norms are there too.
+        // Without optimisation, norms are nodes too.
         assert_eq!(names.contains(&"stem.1"), !optimise, "{names:?}");
         assert!(graph.initialiser_named("light.1.conv2.weight").is_some());
         assert!(!names.iter().any(|name| name.contains("Small")), "{names:?}");
-        // What belongs to no module is named after its operator, and whatever has a name has its own.
+        // Nodes outside modules are named after their operator; all names are different.
         let modules = ["stem", "light", "gate", "last", "heads"];
         let known = |name: &&str| modules.iter().any(|module| name.starts_with(module)) || !name.contains('.');
         assert!(names.iter().all(known), "{names:?}");
@@ -80,7 +80,7 @@ fn training_parts_are_gone_and_norms_are_folded() {
     assert!(!operators.contains(&"BatchNormalization".to_owned()), "{operators:?}");
     assert!(!operators.contains(&"ReduceMax".to_owned()), "{operators:?}");
     assert!(model.graph().initialisers().all(|(id, _)| !model.graph().value(id).name.contains("classifier")));
-    // Every activation follows its convolution directly, which is what runtimes fuse.
+    // Every activation directly follows its convolution, so that runtimes can fuse the two.
     assert!(operators.windows(2).any(|pair| pair == ["Conv", "Relu"]));
     assert!(model.warnings().is_empty());
 }
@@ -102,7 +102,7 @@ fn the_same_weights_give_the_same_bytes() {
     }
 }
 
-/// Burn shares batch-norm statistics between clones; an export must leave the module as it was.
+/// Burn shares batch-norm statistics between clones; an export must not change the module.
 #[test]
 fn the_module_is_left_alone() {
     let net = Net::new(&Device::flex().autodiff());
@@ -112,5 +112,5 @@ fn the_module_is_left_alone() {
     let model = exporter().export(&net, |net: &Net, x: Tensor<4>| net.embed(x)).unwrap();
     assert_eq!(before, eval(&net));
     let _training = net.embed(Tensor::from_data(image.to_data(), &Device::flex().autodiff()));
-    assert!(model.verify(&runtime()).is_ok(), "training on must not move what was exported");
+    assert!(model.verify(&runtime()).is_ok(), "further training must not change the exported model");
 }

@@ -1,4 +1,4 @@
-//! What lands in the folder, and that nothing does when verification fails.
+//! The files of a bundle, and that none is written when verification fails.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use onnx::{Dimension, GraphProto, Message, TensorProto};
 
 use crate::{batch_of, blocks, runtime};
 
-/// What the block of [`blocks`] promises.
+/// The contract of the network in [`blocks`].
 pub fn contract() -> ModelContract {
     ModelContract {
         version: contract::VERSION,
@@ -95,7 +95,7 @@ fn a_contract_of_another_model_is_refused() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
-/// Every file of a folder, by name.
+/// The content of every file of a folder, by name.
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
     entries.map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())).collect()
@@ -109,14 +109,14 @@ fn apart() -> ExportedModel {
     blocks::exporter().external_data(0).export(&blocks::Net::new(&Device::flex()), blocks::embed).unwrap()
 }
 
-/// Names of the checks that fail, and all that is said of them.
+/// Names of the checks that fail, and all their details.
 fn failing(folder: &Path) -> (Vec<&'static str>, String) {
     let checks = Bundle::open(folder).unwrap().check(&runtime());
     let failed: Vec<Check> = checks.into_iter().filter(Check::failed).collect();
     (failed.iter().map(|check| check.name).collect(), format!("{failed:?}"))
 }
 
-/// Changes the model in a folder; ours loses nothing when it is written again.
+/// Changes the model in a folder. Decoding and encoding our own file loses nothing.
 fn edit(folder: &Path, change: impl Fn(&mut GraphProto)) {
     let path = folder.join("model.onnx");
     let (mut model, _) = onnx::read(&path, &onnx::Limits::default()).unwrap();
@@ -157,14 +157,14 @@ fn a_bundle_is_what_its_certificate_says() {
         assert_eq!(certificate.runs.len(), 15);
         assert_eq!(certificate.tools.onnx_runtime, runtime().version().unwrap());
         assert_eq!(certificate.parity.batch.iter().map(|batch| batch.rows).sum::<usize>(), 62);
-        // Readers of this version take what later ones add.
+        // Readers of this version accept fields that later versions add.
         let path = folder.path().join("certificate.json");
         let text = std::fs::read_to_string(&path).unwrap().replacen('{', "{\"later\":[1],", 1);
         assert_eq!(Certificate::from_json(&text, &path).unwrap(), *certificate);
     }
 }
 
-/// Thresholds hold for embeddings, not for a file.
+/// Thresholds depend on the embeddings, not on the file.
 #[test]
 fn thresholds_are_kept_while_embeddings_are_the_same() {
     let folder = tempfile::tempdir().unwrap();
@@ -182,7 +182,7 @@ fn thresholds_are_kept_while_embeddings_are_the_same() {
     assert_eq!(none.thresholds, bundle::Thresholds::None);
 }
 
-/// Whoever unpacked a bundle can edit its certificate: what it allows is never more than this program does.
+/// Anyone who unpacks a bundle can edit its certificate, so the program caps the tolerances that it allows.
 #[test]
 fn a_certificate_that_allows_anything_is_capped_and_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -198,7 +198,7 @@ fn a_certificate_that_allows_anything_is_capped_and_named() {
     assert!(failed.contains(&"recorded outputs"), "{text}");
 }
 
-/// Two models may lie in one folder, each with its weights beside it.
+/// Two models may be in one folder, each with its own file of weights.
 #[test]
 fn only_the_weights_of_the_replaced_model_are_removed() {
     let folder = tempfile::tempdir().unwrap();
@@ -222,10 +222,10 @@ fn only_the_weights_of_the_replaced_model_are_removed() {
 struct Damage {
     what: &'static str,
     deal: fn(&Path),
-    /// Checks that must fail, and words of what they say.
+    /// Checks that must fail, and words from their messages.
     fails: &'static [&'static str],
     says: &'static [&'static str],
-    /// Node that comparison with the model made again must name.
+    /// Node that the comparison with the re-exported model must name.
     node: Option<&'static str>,
 }
 
@@ -254,7 +254,7 @@ const DAMAGES: [Damage; 7] = [
         node: Some("light.1.conv2"),
     },
     Damage {
-        what: "a stride is another",
+        what: "one stride is changed",
         deal: |folder| {
             edit(folder, |graph| {
                 let node = graph.node.iter_mut().find(|node| node.name == "light.0.conv2").unwrap();
@@ -281,14 +281,14 @@ const DAMAGES: [Damage; 7] = [
         node: None,
     },
     Damage {
-        what: "a node reads what is not there",
+        what: "a node reads a missing value",
         deal: |folder| edit(folder, |graph| graph.node[3].input[0] = "nowhere".into()),
         fails: &["hashes", "structure", "recorded outputs", "golden vectors"],
         says: &["reads `nowhere` before it is written"],
         node: None,
     },
     Damage {
-        what: "the contract beside the model says that the colours are blue, green, red",
+        what: "the contract beside the model declares the colour order BGR",
         deal: |folder| {
             let path = folder.join("contract.json");
             let text = std::fs::read_to_string(&path).unwrap();
@@ -300,7 +300,7 @@ const DAMAGES: [Damage; 7] = [
         node: None,
     },
     Damage {
-        what: "the file ends early",
+        what: "the file is truncated",
         deal: |folder| {
             let bytes = std::fs::read(folder.join("model.onnx")).unwrap();
             std::fs::write(folder.join("model.onnx"), &bytes[..bytes.len() / 2]).unwrap();
@@ -343,9 +343,9 @@ fn a_recorded_value_that_was_changed_is_seen() {
     std::fs::write(&path, certificate.to_json()).unwrap();
     let (failed, text) = failing(folder.path());
     assert!(failed == ["recorded outputs"] && text.contains("at batch 2"), "{text}");
-    certificate.runs[0].input[0].seeds = vec!["none of ours".into()];
+    certificate.runs[0].input[0].seeds = vec!["unknown".into()];
     std::fs::write(&path, certificate.to_json()).unwrap();
-    assert!(failing(folder.path()).1.contains("no kind we know"));
+    assert!(failing(folder.path()).1.contains("an unknown kind"));
     std::fs::write(&path, "{\"version\": 7}").unwrap();
     let error = Bundle::open(folder.path()).unwrap_err();
     assert!(error.to_string().contains("version 7"), "{error}");
@@ -357,7 +357,7 @@ fn weights_beside_the_model_are_certified_and_replaced_together() {
     let mut model = apart();
     write(folder.path(), &model);
     if let Some(kept) = crate::kept::folder() {
-        // For Python's checker; a folder deeper than the models that have an input and an answer beside them.
+        // For Python's checker, one folder deeper than models with an input and an output beside them.
         write(&kept.join("bundles/weights-apart"), &model);
     }
     let data = |folder: &Path| -> Vec<String> {
@@ -373,7 +373,7 @@ fn weights_beside_the_model_are_certified_and_replaced_together() {
     let external: Vec<_> = external.collect();
     assert!(!external.is_empty() && external.iter().all(|(offset, length)| offset % 4096 == 0 && *length >= 1024));
 
-    // A wrong weight beside the model is a wrong weight.
+    // A changed weight in the data file is found like one in the model.
     let path = folder.path().join(&first);
     let whole = std::fs::read(&path).unwrap();
     let mut bytes = whole.clone();
@@ -386,15 +386,15 @@ fn weights_beside_the_model_are_certified_and_replaced_together() {
     std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
     assert!(failing(folder.path()).1.contains("external data of tensor"));
 
-    // Other weights: another file, and the old one goes once the model that named it has gone. Of a model that cannot
-    // be read nobody knows what is its.
+    // Other weights are another file, and the old file is removed together with the model that named it. If a model
+    // cannot be read, it is unknown which file belongs to it.
     std::fs::write(&path, &whole).unwrap();
     let id = model.graph().initialiser_named("stem.0.weight").unwrap();
     assert!(model.graph_mut().initialiser_mut(id).unwrap().flip_sign(0));
     bundle::write_model(&folder.path().join("model.onnx"), model.encode(&[]).unwrap()).unwrap();
     let after = data(folder.path());
     assert!(after.len() == 1 && after[0] != first, "{after:?}");
-    // And a model that needs none leaves none.
+    // A model without external weights leaves no file of weights.
     bundle::write_model(&folder.path().join("model.onnx"), blocks::export(true).encode(&[]).unwrap()).unwrap();
     assert!(data(folder.path()).is_empty());
 }

@@ -1,5 +1,6 @@
-//! What burn-onnx's exporter takes gives the same numbers from its file, from ours and in Burn; what it refuses, ours
-//! exports. Its files and refusals are in `fixtures/burn-onnx`, made by `ci/burn-onnx` from the networks of [`list`].
+//! Compares our exporter with burn-onnx's. Networks that both export must give the same numbers from either file and in
+//! Burn; networks that burn-onnx refuses are exported by ours. Its files and refusals are in `fixtures/burn-onnx`, made
+//! by `ci/burn-onnx` from the networks of [`list`].
 
 #![cfg(feature = "cli")]
 
@@ -24,11 +25,10 @@ use crate::runtime;
 use by_path::weights_by_path;
 use list::{Input, Visitor};
 
-/// Largest difference, absolute or as a share of the row's largest value: single precision in another order of the
-/// same sums.
+/// Largest difference, absolute or as a share of the row's largest value: f32 sums in another order.
 const TOLERANCE: f64 = 1e-5;
 
-/// Kinds of rows, as verification deals them; three divide their number.
+/// Kinds of rows, as in verification. Their number is divisible by three.
 const ROWS: [&str; 9] = ["noise", "blocks16", "zeros", "blocks8", "constant", "ramp", "extremes", "sparse", "blocks32"];
 
 #[derive(Deserialize)]
@@ -42,12 +42,12 @@ struct Table {
 struct Row {
     network: String,
     #[serde(flatten)]
-    fate: Fate,
+    outcome: Outcome,
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Fate {
+enum Outcome {
     Exported { batch: Batch, nodes: usize, opset: u32, weights: Weights },
     Refused { refusal: String, because: String },
 }
@@ -77,13 +77,13 @@ fn table() -> Table {
     serde_json::from_slice(&std::fs::read(fixture("burn-onnx/table.json")).unwrap()).unwrap()
 }
 
-/// A model of burn-onnx's.
+/// A model exported by burn-onnx.
 struct Theirs {
     model: ModelProto,
 }
 
 impl Theirs {
-    /// Reads the model of `net`, and puts back the weights that were left out.
+    /// Reads the model of `net` and restores the weights that the fixture leaves out.
     fn read<M: Module>(network: &str, net: &M, weights: &Weights) -> Self {
         let path = fixture(&format!("burn-onnx/{network}.onnx"));
         let (mut model, _) = onnx::read(&path, &onnx::Limits::default()).unwrap();
@@ -109,7 +109,7 @@ impl Theirs {
     }
 }
 
-/// A network as we export it, for the batch sizes that burn-onnx's model has.
+/// The network exported by us, for the batch sizes of burn-onnx's model.
 fn ours<M, I, O>(name: &str, net: &M, batch: Batch, inputs: &[Input], forward: fn(&M, I) -> O) -> ExportedModel
 where
     M: Module + 'static,
@@ -131,7 +131,7 @@ where
     exporter.export(net, forward).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// The rows of [`ROWS`] in turn, `batch` of them at once.
+/// Runs of `batch` rows each, whose kinds are those of [`ROWS`] in turn.
 fn rows(inputs: &[Input], batch: Batch) -> Vec<Vec<TensorData>> {
     let sizes = match batch {
         Batch::Fixed(size) => vec![size; ROWS.len().div_ceil(size)],
@@ -157,8 +157,8 @@ fn rows(inputs: &[Input], batch: Batch) -> Vec<Vec<TensorData>> {
     sizes.into_iter().map(&mut draw).collect()
 }
 
-/// The largest difference between any two of our file, theirs and Burn, in units of the larger of 1 and the row's
-/// largest value; an error if one is too large.
+/// The largest difference between any two of our file, their file and Burn, in units of the larger of 1 and the row's
+/// largest value; an error if it is too large.
 fn apart(ours: &ExportedModel, theirs: &Theirs, runs: &[Vec<TensorData>]) -> Result<f64, String> {
     let mut worst: f64 = 0.0;
     for inputs in runs {
@@ -194,15 +194,16 @@ fn apart(ours: &ExportedModel, theirs: &Theirs, runs: &[Vec<TensorData>]) -> Res
     Ok(worst)
 }
 
-/// What is not a number is infinitely far.
+/// The maximum, where NaN counts as infinite.
 fn maximum(largest: f64, difference: f64) -> f64 {
     if difference.is_nan() { f64::INFINITY } else { largest.max(difference) }
 }
 
-/// Compares each network that it is shown; what both export must agree, with no more nodes of ours.
+/// Compares each network of the list. Where both exporters succeed the results must agree, and we must not need more
+/// nodes.
 struct Comparison {
     table: Table,
-    /// Kinds of operations in what both export.
+    /// Kinds of operations in the networks that both export.
     kinds: BTreeSet<String>,
 }
 
@@ -215,8 +216,8 @@ impl Visitor for Comparison {
     {
         let net = new();
         let row = self.table.networks.iter().find(|row| row.network == name).expect("`ci/burn-onnx` knows the network");
-        match &row.fate {
-            Fate::Exported { batch, nodes, opset, weights } => {
+        match &row.outcome {
+            Outcome::Exported { batch, nodes, opset, weights } => {
                 let theirs = Theirs::read(name, &net, weights);
                 let ours = ours(name, &net, *batch, inputs, forward);
                 assert_eq!((theirs.nodes(), theirs.model.opset_import[0].version), (*nodes, i64::from(*opset)));
@@ -225,10 +226,10 @@ impl Visitor for Comparison {
                 assert!(ours.graph().nodes.len() <= *nodes, "{name}: {} nodes, {nodes}", ours.graph().nodes.len());
                 self.kinds.extend(ours.operations().iter().map(|operation| operation.kind()));
             }
-            Fate::Refused { refusal, because } => {
+            Outcome::Refused { refusal, because } => {
                 assert!(refusal.starts_with("unsupported operation"), "{name}: {refusal}");
                 let ours = ours(name, &net, Batch::Any(Any::Any), inputs, forward);
-                // Their own tests keep these networks for others.
+                // The batch-specific tests of these networks are elsewhere; here they are only verified.
                 ours.verify(&runtime()).unwrap_or_else(|error| panic!("{name}: {error}"));
                 let kinds = ours.operations().iter().map(|operation| operation.kind());
                 let missing: BTreeSet<String> = kinds.filter(|kind| !self.table.kinds.contains(kind)).collect();
@@ -246,7 +247,7 @@ fn comparison() -> Comparison {
 fn networks_of_others() {
     let mut comparison = comparison();
     list::others(&mut comparison);
-    // All that burn-onnx lowers is compared, and no more is lowered by it than we say.
+    // The comparison covers all operations that burn-onnx lowers, and the table lists exactly these.
     assert_eq!(comparison.kinds, comparison.table.kinds);
 }
 
@@ -265,7 +266,7 @@ fn networks_for_palms() {
     list::palms(&mut comparison());
 }
 
-/// Names of the networks of the list.
+/// Collects the names of the networks in the list.
 #[derive(Default)]
 struct Names(BTreeSet<&'static str>);
 
@@ -290,7 +291,7 @@ fn the_table_has_every_network_and_every_file() {
     let table = table();
     let rows: BTreeSet<_> = table.networks.iter().map(|row| row.network.as_str()).collect();
     assert_eq!((&rows, table.networks.len()), (&names.0, names.0.len()));
-    let exported = table.networks.iter().filter(|row| matches!(row.fate, Fate::Exported { .. }));
+    let exported = table.networks.iter().filter(|row| matches!(row.outcome, Outcome::Exported { .. }));
     let mut files: BTreeSet<String> = exported.map(|row| format!("{}.onnx", row.network)).collect();
     files.extend(["README.md", "table.json"].map(str::to_owned));
     let found = std::fs::read_dir(fixture("burn-onnx")).unwrap();
@@ -298,8 +299,7 @@ fn the_table_has_every_network_and_every_file() {
     assert_eq!(found, files);
 }
 
-/// One weight of one side that is a little off is seen; the sides are compared by what they compute, not by what they
-/// hold.
+/// A small change of one weight on either side is found, because the comparison is of results, not of files.
 #[test]
 fn a_changed_weight_on_either_side_is_caught() {
     struct Planted;

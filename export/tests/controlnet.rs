@@ -1,4 +1,4 @@
-//! Generators of faces: a picture or an embedding, and a pose, in; a picture out.
+//! ControlNet generators: from a picture or an embedding, and a pose, to a picture.
 
 #![cfg(feature = "cli")]
 
@@ -29,7 +29,7 @@ fn checkpoints_of_either_input_become_bundles() {
             pose_scale: 1.0 / 90.0,
         };
         let net = ControlNet::new(&network, 1, &Device::flex());
-        // Filled by name: at its start the zero convolution would hide the pose.
+        // Filled by name, because a freshly initialised zero convolution would hide the pose.
         let filled = StateDict::of(&net)
             .iter()
             .map(|(key, data)| {

@@ -1,4 +1,4 @@
-//! Bad input and planted faults.
+//! Bad input, and planted faults.
 
 use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
@@ -33,7 +33,7 @@ fn one_flipped_sign_is_caught() {
         assert!(parity.batch.iter().flat_map(|size| &size.output).all(|output| output.max_abs < 1e-5), "{parity:?}");
         let id = model.graph().initialiser_named(name).unwrap();
         assert!(model.graph_mut().initialiser_mut(id).unwrap().flip_sign(5));
-        // One weight of thousands, and not the largest.
+        // One weight among thousands, and not the largest.
         let error = model.verify(&runtime()).unwrap_err();
         assert!(matches!(&error, ExportError::Parity { output, .. } if output == "features"), "{name}: {error}");
     }
@@ -41,7 +41,7 @@ fn one_flipped_sign_is_caught() {
 
 #[test]
 fn everything_unsupported_is_said_at_once() {
-    // Operators on bits came with operator set 18.
+    // Bitwise operators exist since operator set 18.
     let error = Exporter::new("unsupported")
         .opset(17)
         .input("x", batch_of(&[4]))
@@ -98,7 +98,7 @@ fn declarations_that_do_not_fit_are_refused() {
     assert!(matches!(export(base().output("y").output("z")), ExportError::Count { what: "output", .. }));
     assert!(matches!(export(Exporter::new("none")), ExportError::Count { what: "input", .. }));
     let rank = export(Exporter::new("rank").input("x", batch_of(&[4, 4])));
-    assert!(matches!(rank, ExportError::InputRank { declared: 3, taken: 2, .. }));
+    assert!(matches!(rank, ExportError::InputRank { declared: 3, expected: 2, .. }));
     assert!(matches!(export(base().opset(16)), ExportError::Opset { found: 16 }));
 }
 
@@ -138,7 +138,7 @@ struct Views {
     untouched: Linear,
 }
 
-/// A transposed view of other memory, and a layer whose weights are drawn at first use.
+/// A parameter that is a transposed view, and a layer whose weights are initialised at first use.
 #[test]
 fn parameters_may_be_views_and_lazy() {
     let net = Views {
@@ -165,15 +165,14 @@ fn types_are_mixed_by_casts_only() {
     let error = exporter()
         .export(&outer(), |net: &Outer, x: Tensor<2>| x.cast(FloatDType::F64) * net.first.weight.val().unsqueeze::<2>())
         .unwrap_err();
-    // Burn's own check, or ours of the graph: never a file that no runtime loads.
+    // Either Burn's check or our graph check refuses it; no unloadable file is written.
     assert!(
         matches!(error, ExportError::Trace { .. } | ExportError::Graph(export::graph::Error::Malformed { .. })),
         "{error}"
     );
 }
 
-/// ONNX Runtime computes `Erf` in single precision only: said when exporting, with the module, not when the file is
-/// loaded.
+/// ONNX Runtime computes `Erf` only in f32. The export reports this and names the module, before the file is loaded.
 #[test]
 fn types_without_a_kernel_are_refused_with_their_place() {
     let exporter = Exporter::new("kernels").input("x", batch_of(&[4]));

@@ -1,4 +1,4 @@
-//! The contract id changes exactly when embeddings do.
+//! The contract id changes exactly when embeddings change.
 
 use burn::module::{Module, Param};
 use burn::tensor::activation::{leaky_relu, relu};
@@ -47,7 +47,7 @@ fn what_is_computed_changes_the_id_and_nothing_else() {
     }
     let renamed = Exporter::new("another name").input("picture", batch_of(&[3, 8, 6]));
     assert_eq!(id(renamed, &net(), usual), reference, "names");
-    // Another output beside it.
+    // Another output next to the embedding.
     let both = exporter().output("embedding").output("more");
     let both = both.export(&net(), |net: &Net, x: Tensor<4>| (pooled(net, x.clone(), 1, relu), x.exp())).unwrap();
     assert_eq!(both.network_sha256("embedding").unwrap(), reference, "another output");
@@ -92,7 +92,7 @@ fn a_bundle_keeps_its_id_when_only_its_form_changes() {
     assert_eq!(written(export(fixed), Axis::Size(1)), reference);
 }
 
-/// The version that is published is the one that is built with.
+/// The published version of Burn is the one in the lock file.
 #[test]
 fn the_version_of_burn_is_that_of_the_lock_file() {
     let lock = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock");

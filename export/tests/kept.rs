@@ -1,4 +1,4 @@
-//! What tests leave for others to look at: each model with an input and its answer, in the layout of ONNX's own test
+//! Keeps the models of tests for other programs, each with an input and its output, in the layout of ONNX's own test
 //! data.
 
 use std::collections::BTreeMap;
@@ -9,12 +9,12 @@ use burn::tensor::{DType, TensorData};
 use export::ExportedModel;
 use onnx::{DataType, Message, TensorProto};
 
-/// The folder named by the environment variable `VITRINE_TEST_MODELS`; nothing is kept without it.
+/// The folder named by the environment variable `VITRINE_TEST_MODELS`; without it nothing is kept.
 pub fn folder() -> Option<PathBuf> {
     std::env::var_os("VITRINE_TEST_MODELS").map(PathBuf::from)
 }
 
-/// Keeps a model with Burn's answer as `NAME-OPSET`; what is as recorded has `-raw` behind its name.
+/// Keeps a model with Burn's output as `NAME-OPSET`, or `NAME-OPSET-raw` if it is not optimised.
 pub fn keep(model: &ExportedModel) {
     let Some(folder) = folder() else { return };
     let form = if model.optimised() { "" } else { "-raw" };
@@ -25,8 +25,7 @@ pub fn keep(model: &ExportedModel) {
     write(&folder, &model.to_bytes(&[]).unwrap(), inputs, names.zip(outputs).collect());
 }
 
-/// Keeps the model of a bundle, which the program has compared with Burn, with ONNX Runtime's answer on the golden
-/// input.
+/// Keeps the model of a bundle, which the program has verified, with ONNX Runtime's output on the golden input.
 #[cfg(feature = "cli")]
 pub fn keep_bundle(bundle: &Path, name: &str) {
     let Some(folder) = folder() else { return };
@@ -47,7 +46,7 @@ pub fn keep_bundle(bundle: &Path, name: &str) {
 /// `model.onnx` and `test_data_set_0/{input,output}_N.pb`.
 ///
 /// # Panics
-/// If another test keeps a model of that name: the files of both would mix.
+/// If another test keeps a model of the same name, since their files would mix.
 fn write(folder: &Path, model: &[u8], inputs: Vec<(String, TensorData)>, outputs: Vec<(String, TensorData)>) {
     static KEPT: Mutex<BTreeMap<PathBuf, String>> = Mutex::new(BTreeMap::new());
     let test = std::thread::current().name().unwrap_or_default().to_owned();

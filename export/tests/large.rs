@@ -1,5 +1,5 @@
-//! Weights of any size. `VITRINE_WEIGHT_MIB=2304` makes them more than a model file can hold and ONNX Runtime takes
-//! from memory; with `VITRINE_TEST_MODELS` the bundles stay for other programs.
+//! Weights of any size. With `VITRINE_WEIGHT_MIB=2304` they exceed both a model file and what ONNX Runtime accepts from
+//! memory; with `VITRINE_TEST_MODELS` the bundles are kept for other programs.
 
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Linear, LinearConfig};
@@ -15,14 +15,14 @@ const SIZE: [usize; 2] = [96, 64];
 /// Values of a picture.
 const INPUTS: usize = 3 * SIZE[0] * SIZE[1];
 
-/// Layers side by side, each of which reads the whole picture.
+/// Parallel layers, each of which reads the whole picture.
 #[derive(Module, Debug)]
 struct Wide {
     part: Vec<Linear>,
 }
 
 impl Wide {
-    /// Weights of `mib` MiB in `parts` layers; every value depends on its place.
+    /// Weights of `mib` MiB in `parts` layers; every value depends on its index.
     fn new(mib: usize, parts: usize) -> Self {
         let outputs = (mib << 20) / (4 * INPUTS * parts);
         let part = |part: usize| {
@@ -66,11 +66,11 @@ fn exports(name: &str, parts: usize) {
     let folder = kept::folder().unwrap_or(temporary.path().into()).join("bundles").join(name);
     let written = bundle::write(&folder, &model, contract(values), &runtime()).unwrap();
     assert!(written.bytes > half && std::fs::metadata(&written.model).unwrap().len() < half);
-    // Nothing is left of how it came about.
+    // No temporary files are left.
     for folder in [folder.as_path(), temporary.path()] {
         let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
         let hidden = names.filter(|name| name.to_string_lossy().starts_with('.'));
-        // A lock file stays, on purpose.
+        // The lock file stays, by design.
         let litter: Vec<_> = hidden.filter(|name| name != files::lock::FILE).collect();
         assert!(litter.is_empty(), "{litter:?}");
     }

@@ -1,4 +1,4 @@
-//! The real networks. They come with the `cli` feature, the one place where training and export meet.
+//! The real networks. They need the `cli` feature, where training and export meet.
 
 #![cfg(feature = "cli")]
 
@@ -21,7 +21,7 @@ fn lmbn_n_agrees_with_burn() {
     println!("exported in {:.2} s", start.elapsed().as_secs_f64());
     let operators = operators(&model);
     let count = |name: &str| operators.iter().filter(|operator| *operator == name).count();
-    // Two necks follow an activation and have no convolution to go into.
+    // Two necks follow an activation, so no convolution can take them in.
     assert_eq!(count("BatchNormalization"), 2, "{operators:?}");
     let names: Vec<&str> = model.graph().nodes.iter().map(|node| node.name.as_str()).collect();
     assert!(names.contains(&"partial_branch.1.0.conv2b.0.conv1"), "{names:?}");

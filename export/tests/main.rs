@@ -1,4 +1,4 @@
-//! Burn modules, exported and run in ONNX Runtime.
+//! Exports Burn modules and runs them in ONNX Runtime.
 
 mod blocks;
 mod bundles;
@@ -24,17 +24,17 @@ mod weights;
 
 use contract::Axis;
 use export::{ExportedModel, Runtime};
-// As the list of networks in `burn_onnx` calls what a network takes and gives, whatever exports it.
+// The list of networks in `burn_onnx` uses these names, whichever exporter it is compiled with.
 #[cfg(feature = "cli")]
 use export::{Inputs as Taken, Outputs as Given};
 use weights::{filled, known};
 
-/// ONNX Runtime, or the advice how to get it.
+/// ONNX Runtime; panics with the advice how to install it.
 fn runtime() -> Runtime {
     Runtime::load().unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// A first axis of any size, and fixed ones.
+/// Axes of an input: a batch of any size, then fixed `sizes`.
 fn batch_of(sizes: &[usize]) -> Vec<Axis> {
     let fixed = sizes.iter().map(|&size| Axis::Size(size));
     std::iter::once(Axis::Symbol("batch".into())).chain(fixed).collect()
@@ -45,11 +45,11 @@ fn operators(model: &ExportedModel) -> Vec<String> {
     model.graph().nodes.iter().map(|node| node.op.name()).collect()
 }
 
-/// Compares with Burn at all batch sizes; reads the bytes back with the reader for untrusted files.
+/// Compares with Burn at all batch sizes. Reads the bytes back with the reader for untrusted files.
 fn verified(model: &ExportedModel) {
     kept::keep(model);
     match model.verify(&runtime()) {
-        // Shown with `--nocapture`.
+        // Visible with `--nocapture`.
         Ok(parity) => println!("{}, operator set {}\n{}", model.name(), model.opset(), parity.to_markdown()),
         Err(error) => {
             let source = std::error::Error::source(&error);

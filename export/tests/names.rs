@@ -1,4 +1,4 @@
-//! Names in the file: those that were declared are never changed.
+//! Names in the file: declared names are never changed.
 
 use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
@@ -33,7 +33,7 @@ fn exported(name: &str, input: &str, outputs: [&str; 2]) -> ExportedModel {
         .unwrap()
 }
 
-/// An output may be called as a module, as the root's own parameter, or as a node or a value in between would be.
+/// An output may have the name of a module, of the root's own parameter, or of a generated node or value.
 #[test]
 fn outputs_keep_their_declared_names() {
     for (index, outputs) in [
@@ -56,7 +56,7 @@ fn outputs_keep_their_declared_names() {
     verified(&model);
 }
 
-/// A module keeps its name too: nodes and values have name spaces of their own.
+/// A module keeps its name as well: nodes and values have separate name spaces.
 #[test]
 fn a_node_may_be_called_as_an_output() {
     let model = exported("names-nodes", "x", ["hidden", "head"]);

@@ -1,4 +1,4 @@
-//! Palm and veins: two pictures in, one embedding out, through the program.
+//! Palm and veins through the program: from two pictures to one embedding.
 
 #![cfg(feature = "cli")]
 
@@ -14,7 +14,7 @@ use train::weights::StateDict;
 
 use crate::kept;
 
-/// A checkpoint of an untrained network for pictures of 64×64.
+/// Saves a checkpoint of an untrained network for pictures of 64×64.
 fn checkpoint(path: &Path, mode: FusionKind, mixer: Mixer) {
     let common = Common {
         img_size: 64,
@@ -40,7 +40,7 @@ fn checkpoint(path: &Path, mode: FusionKind, mixer: Mixer) {
     checkpoint::save_weights(path, &StateDict::of(&net), &record).unwrap();
 }
 
-/// Exports, which compares with Burn at several batch sizes, and reads the contract.
+/// Runs the export, which compares with Burn at several batch sizes, and reads the contract.
 fn exported(folder: &Path, more: &[&str]) -> ModelContract {
     let output = Command::new(env!("CARGO_BIN_EXE_export"))
         .args([&["--onnx", "pair.safetensors", "-o", "model"][..], more].concat())
@@ -49,7 +49,7 @@ fn exported(folder: &Path, more: &[&str]) -> ModelContract {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = std::fs::read_to_string(folder.join("model/contract.json")).unwrap();
-    assert!(!text.contains("arcface"), "the classifier is left off");
+    assert!(!text.contains("arcface"), "the classifier is not exported");
     ModelContract::from_json(&text).unwrap()
 }
 
@@ -92,5 +92,5 @@ fn a_branch_is_exported_alone() {
         .output()
         .unwrap();
     assert_eq!(refused.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("one branch weighs nothing"));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("a single branch has no attention weights"));
 }

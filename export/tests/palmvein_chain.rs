@@ -1,4 +1,4 @@
-//! From drawn palms to a person verified on a device, by the programs a person types.
+//! The whole chain through the programs, from drawn palms to a person verified on a device.
 
 #![cfg(feature = "cli")]
 
@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use fixtures::{PalmConfig, palms};
 use serde_json::Value;
 
-/// A program of the workspace, beside that of this package.
+/// A program of the workspace, in the folder of this package's program.
 fn program(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_export")).with_file_name(name);
     assert!(path.is_file(), "`{}` is built with the whole workspace: cargo test --workspace", path.display());
@@ -20,7 +20,7 @@ fn run(at: &Path, line: &str) -> Output {
     Command::new(program(words.next().unwrap())).args(words).current_dir(at).output().unwrap()
 }
 
-/// What a program says on stdout when it ends with `code`.
+/// Runs a program that must end with `code`; returns its stdout, or stderr if `code` is 2.
 #[track_caller]
 fn ends(at: &Path, line: &str, code: i32) -> String {
     let output = run(at, line);
@@ -49,7 +49,7 @@ fn the_device_says_what_training_said() {
     for count in ["samples", "identities", "genuine", "impostor"] {
         assert_eq!(ours[count], theirs[count], "{count}");
     }
-    // Other roundings may swap two neighbours among the pairs.
+    // Rounding may swap two neighbouring pairs in the ranking.
     let near = |ours: &Value, theirs: &Value, allowed: f64| {
         let (ours, theirs) = (ours.as_f64().unwrap(), theirs.as_f64().unwrap());
         assert!((ours - theirs).abs() <= allowed, "{ours} while training, {theirs} on the device");
@@ -60,7 +60,7 @@ fn the_device_says_what_training_said() {
     near(&ours["impostor_mean"], &theirs["impostor_mean"], 1e-4);
     near(&ours["auc_interval"]["low"], &theirs["auc_interval"]["low"], 0.02);
 
-    // One modality is enough for a model that learnt to bear it.
+    // A model trained with modality dropout accepts a single modality.
     let contract = json(&std::fs::read_to_string(at.join("bears/contract.json")).unwrap());
     assert_eq!((&contract["input"][0]["absent"], &contract["input"][1]["absent"]), (&0.0.into(), &0.0.into()));
     let anna = "--gallery people --identity anna";
@@ -68,7 +68,7 @@ fn the_device_says_what_training_said() {
     ends(at, &format!("deploy enroll -m bears {anna} --palm palms/palm/001_l/1.png"), 0);
     let found = ends(at, &format!("deploy verify -m bears {anna} {vein} --threshold -1 --explain drawn"), 0);
     assert!(found.starts_with("match"), "{found}");
-    // The local half weighs places, the global half channels.
+    // The local half has a weight per position, the global half one per channel.
     for (file, width) in [("local.png", 3 * 224), ("global.png", 512)] {
         assert_eq!(image::open(at.join("drawn").join(file)).unwrap().width(), width, "{file}");
     }
@@ -76,7 +76,7 @@ fn the_device_says_what_training_said() {
     assert_eq!(table.lines().filter(|line| line.contains(",global,")).count(), 16);
     assert_eq!(table.lines().filter(|line| line.contains(",local,")).count(), 1, "one place at 32 pixels");
 
-    // Thresholds change nothing that is certified.
+    // Thresholds are not part of the certified content.
     ends(at, "deploy calibrate -m bears --datadir palms --pairs --split all --far 0.1", 0);
     ends(at, &format!("deploy verify -m bears {anna} --palm palms/palm/001_l/1.png --far 0.1"), 0);
     ends(at, "export verify bears", 0);
@@ -86,7 +86,7 @@ fn the_device_says_what_training_said() {
     let refused = run(at, "export verify bears");
     assert_ne!(refused.status.code(), Some(0), "{}", String::from_utf8_lossy(&refused.stdout));
 
-    // A model that did not is refused half a pair.
+    // A model trained without modality dropout refuses half a pair.
     ends(at, &format!("{stage2} {sizes} --epochs 0 --save plain"), 0);
     ends(at, "export --onnx runs/palmvein/plain/stage2 -o plain", 0);
     let refused = ends(at, &format!("deploy enroll -m plain --gallery others --identity anna {vein}"), 2);

@@ -1,4 +1,4 @@
-//! Planted faults: each is caught, and the node it sits in is named.
+//! Planted faults: each must be detected, and the search must name its node.
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -41,7 +41,7 @@ fn export(optimise: bool) -> ExportedModel {
         .unwrap()
 }
 
-/// Rearranges the values of a constant.
+/// Changes the values of a constant.
 fn edit(graph: &mut Graph, name: &str, edit: impl Fn(&[usize], Vec<f64>) -> Vec<f64>) {
     let id = graph.initialiser_named(name).unwrap_or_else(|| panic!("no `{name}`"));
     let constant = graph.initialiser_mut(id).unwrap();
@@ -63,7 +63,7 @@ fn swap(axis: usize, a: usize, b: usize) -> impl Fn(&[usize], Vec<f64>) -> Vec<f
     }
 }
 
-/// Lets the first node read what `op` makes of the picture and a constant.
+/// Inserts `op`, applied to the picture and a constant, before the first node.
 fn before(graph: &mut Graph, name: &str, op: impl Into<Op>, operand: Constant) {
     let input = graph.nodes[0].inputs[0].unwrap();
     let dims = graph.value(input).dims.clone();
@@ -80,17 +80,17 @@ fn per_channel(values: [f64; 3]) -> Constant {
 
 struct Fault {
     what: &'static str,
-    /// Whether the graph is simplified before.
+    /// Whether the graph is optimised before the fault is planted.
     optimise: bool,
     plant: fn(&mut Graph),
-    /// Node and operator that must be named.
+    /// Node and operator that the search must name.
     node: &'static str,
     operator: &'static str,
 }
 
 const FAULTS: [Fault; 9] = [
     Fault {
-        what: "the first layer's channels are blue, green, red",
+        what: "the first layer's input channels are in BGR order",
         optimise: true,
         plant: |graph| edit(graph, "conv1.weight", swap(1, 0, 2)),
         node: "conv1",
@@ -188,10 +188,9 @@ fn planted_faults_are_caught_and_located() {
     }
 }
 
-/// Every value that is left has the meaning it was recorded with, whatever the passes did: else the search would go
-/// wrong.
+/// Every value that remains after optimisation must equal the recorded one, or the search would be misled.
 #[test]
-fn what_is_right_differs_nowhere() {
+fn a_right_model_differs_nowhere() {
     for optimise in [false, true] {
         for model in [export(optimise), blocks::export(optimise)] {
             assert_eq!(
@@ -204,7 +203,7 @@ fn what_is_right_differs_nowhere() {
     }
 }
 
-/// Deep inside a network with branches.
+/// A fault deep inside a network with branches.
 #[test]
 fn one_flipped_sign_is_located_in_its_branch() {
     for (weight, node) in
@@ -213,7 +212,7 @@ fn one_flipped_sign_is_located_in_its_branch() {
         let mut model = blocks::export(true);
         let id = model.graph().initialiser_named(weight).unwrap();
         let weight = model.graph().initialiser(id).unwrap();
-        // Some weights meet nothing but zeros; the largest that does not.
+        // Some weights only ever meet zeros, so take the largest that has an effect.
         let values = weight.to_f64s().unwrap();
         let mut order: Vec<usize> = (0..values.len()).collect();
         order.sort_by(|&a, &b| values[b].abs().total_cmp(&values[a].abs()));
@@ -231,7 +230,7 @@ fn one_flipped_sign_is_located_in_its_branch() {
     }
 }
 
-/// Weights beside the model are searched as well.
+/// Weights in a data file are searched as well.
 #[test]
 fn faults_in_external_data_are_located() {
     let mut model = Exporter::new("apart")

@@ -1,4 +1,4 @@
-//! The program: a checkpoint in, a bundle out, and what it refuses.
+//! The program: from a checkpoint to a bundle, and its refusals.
 
 #![cfg(feature = "cli")]
 
@@ -12,12 +12,12 @@ use train::families::reid::task as reid;
 use train::run::checkpoint::{self, Record};
 use train::weights::StateDict;
 
-/// A checkpoint of an untrained LMBN_n for small pictures.
+/// Saves a checkpoint of an untrained LMBN_n for small pictures.
 fn checkpoint(path: &Path, change: impl FnOnce(&mut Record)) {
     seeded_checkpoint(path, 1, change);
 }
 
-/// The same with other weights for every seed.
+/// [`checkpoint`] with different weights for every seed.
 fn seeded_checkpoint(path: &Path, seed: u64, change: impl FnOnce(&mut Record)) {
     let network = ReidNetConfig::new("LMBN_n", 3, 16);
     let config = ReidConfig { height: 64, width: 32, feats: 16, num_classes: 3, ..ReidConfig::default() };
@@ -36,7 +36,7 @@ fn export(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_export")).args(arguments).current_dir(folder).output().unwrap()
 }
 
-/// What the program says when it refuses; it must leave nothing behind.
+/// The message of a refusal, which must leave no files behind.
 fn refused(folder: &Path, arguments: &[&str]) -> String {
     let output = export(folder, arguments);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -67,7 +67,7 @@ fn a_checkpoint_becomes_a_bundle_named_after_it() {
     assert!(embedding.flip && embedding.dim == 16 * 7 && !embedding.contract_id.is_empty());
     assert_eq!(contract.exporter.checkpoint_sha256.len(), 64);
 
-    // Another batch and no mirror image: other bytes, and another contract, so that galleries are not mixed.
+    // Another batch without mirror images gives another file and contract id, so that galleries cannot be mixed.
     let fixed = ["--onnx", "small.safetensors", "-o", "fixed", "--batch", "4", "--no-flip", "--opset", "17"];
     assert!(export(folder.path(), &fixed).status.success());
     let text = std::fs::read_to_string(folder.path().join("fixed/contract.json")).unwrap();
@@ -76,7 +76,7 @@ fn a_checkpoint_becomes_a_bundle_named_after_it() {
     assert_ne!(fixed.embedding.unwrap().contract_id, embedding.contract_id);
 }
 
-/// Whichever ends last, its model, certificate and contract stand together.
+/// Whichever ends last, its model, certificate and contract belong together.
 #[test]
 fn two_exports_into_one_folder_leave_one_whole_bundle() {
     let folder = tempfile::tempdir().unwrap();
@@ -154,8 +154,7 @@ fn what_is_no_checkpoint_of_ours_is_refused() {
     assert!(refused(path, &["--onnx", "wide.safetensors"]).contains("of another shape"));
 }
 
-/// Every flag of the program, and what it changes for a network of re-identification; those that change nothing are
-/// refused.
+/// Every flag of the program changes something for a re-identification network, or is refused.
 #[test]
 fn no_flag_is_ignored() {
     let folder = tempfile::tempdir().unwrap();
@@ -178,7 +177,7 @@ fn no_flag_is_ignored() {
     let words = help.lines().filter(|line| line.trim_start().starts_with('-')).flat_map(str::split_whitespace);
     let flags: std::collections::BTreeSet<&str> =
         words.filter(|word| word.starts_with("--")).map(|word| word.trim_end_matches(',')).collect();
-    // What the flag is given, and whether it changes the bundle; or that it is refused.
+    // The flag, its values, and whether it changes the bundle (`None`: it is refused).
     type Row = (&'static str, &'static [&'static str], Option<bool>);
     let rows: [Row; 10] = [
         ("--attention", &[], None),
@@ -225,7 +224,7 @@ fn flags_out_of_range_name_what_is_allowed() {
     assert!(refused(folder.path(), &["--onnx", "x", "--batch", "many"]).contains("dynamic"));
 }
 
-/// A weights file with an empty header, as other tools write them.
+/// A weights file with an empty header, as other programs write it.
 fn safetensors_without_record() -> Vec<u8> {
     let header = br#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
     [&(header.len() as u64).to_le_bytes()[..], header, &[0; 4]].concat()

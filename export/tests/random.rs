@@ -1,5 +1,5 @@
-//! Random small networks, exported and compared with Burn, simplified and as recorded. Cases are numbered, the number
-//! and the steps of a failing one are printed; `VITRINE_RANDOM_CASES` asks for more.
+//! Random small networks, exported and compared with Burn, optimised and as recorded. Cases are numbered, and a failing
+//! one prints its number and steps; `VITRINE_RANDOM_CASES` runs more.
 
 use burn::module::{Module, Param};
 use burn::tensor::activation::{gelu, gelu_approximate, hard_swish, leaky_relu, relu, sigmoid, silu, softmax};
@@ -12,7 +12,7 @@ use export::{ExportError, ExportedModel, Exporter};
 use crate::known;
 use crate::operations::session;
 
-/// Cases of a normal run: about three seconds.
+/// Cases in a normal run: about three seconds.
 const CASES: u64 = 48;
 
 #[derive(Module, Debug)]
@@ -21,7 +21,7 @@ struct Weights {
     gamma: Param<Tensor<1>>,
 }
 
-/// Two numbers that choose what is done and to which of the tensors made so far.
+/// Two random numbers that choose an operation and its second tensor.
 #[derive(Debug, Clone, Copy)]
 struct Step {
     kind: usize,
@@ -38,7 +38,7 @@ fn program(seed: u64) -> Vec<Step> {
         .collect()
 }
 
-/// One step on `x`, with `other` from before; shapes stay of rank 4 with every axis at least 1.
+/// Applies one step to `x` and an earlier tensor `other`. Tensors keep rank 4 and axes of size 1 or more.
 fn apply(step: Step, weights: &Weights, x: Tensor<4>, other: Tensor<4>) -> Tensor<4> {
     let [batch, channels, rows, columns] = x.dims();
     let axis = 1 + step.detail % 3;
@@ -94,11 +94,11 @@ fn apply(step: Step, weights: &Weights, x: Tensor<4>, other: Tensor<4>) -> Tenso
     }
 }
 
-/// All tensors on the way.
+/// All intermediate tensors.
 fn forward(steps: &[Step], weights: &Weights, x: Tensor<4>) -> Vec<Tensor<4>> {
     let mut made = vec![x];
     for step in steps {
-        // Sizes stay small: what grew is averaged.
+        // Average tensors that have grown, to keep sizes small.
         let x = made[made.len() - 1].clone();
         let [_, channels, rows, columns] = x.dims();
         let x = if channels * rows * columns > 4000 { x.mean_dim(1) } else { x };
@@ -120,7 +120,7 @@ fn weights(dtype: FloatDType) -> Weights {
     }
 }
 
-/// Inputs as different as can be: noise, large numbers, one number everywhere, nothing, and few numbers.
+/// Varied inputs: noise, large numbers, a constant, zeros, and few distinct numbers.
 fn inputs(case: u64, rows: usize) -> Vec<TensorData> {
     let shape = [3, 3, rows, 4];
     let noise: Vec<f32> =
@@ -129,14 +129,14 @@ fn inputs(case: u64, rows: usize) -> Vec<TensorData> {
     kinds.iter().map(|kind| TensorData::new(noise.iter().map(|&u| kind(u)).collect(), shape)).collect()
 }
 
-/// What a sum of some numbers of single precision is off by, as a share of the largest number on the way.
+/// Rounding error of a short f32 sum, as a share of the largest intermediate number.
 const ROUNDING: f64 = 2e-6;
 
-/// How much further off one order of the same sums may be than another.
+/// Factor by which two orders of the same sums may differ in rounding.
 const ORDERS: f64 = 8.0;
 
-/// Where ONNX Runtime and Burn are further apart than single precision makes them. What that is follows from Burn in
-/// double precision: a chain of random steps magnifies the last digit, some a thousand times, others not at all.
+/// A message if ONNX Runtime and Burn differ by more than f32 explains. The limit comes from Burn in f64, because
+/// chains of random steps magnify rounding by very different factors, up to a thousand.
 fn excess(model: &ExportedModel, steps: &[Step], input: &TensorData) -> Option<String> {
     let x = Tensor::<4>::from_data(input.clone(), &Device::flex()).cast(FloatDType::F64);
     let made = forward(steps, &weights(FloatDType::F64), x);
@@ -169,7 +169,7 @@ fn random_networks_agree_with_burn() {
     let (mut refused, mut failures) = (0, vec![]);
     for case in 0..cases {
         let steps = program(case);
-        // Every second network also takes any number of rows.
+        // Every second network has a second dynamic axis.
         let (rows, sizes) = match case % 2 {
             0 => (Axis::Size(5), vec![5]),
             _ => (Axis::Symbol("rows".into()), vec![4, 7, 9]),
@@ -177,14 +177,14 @@ fn random_networks_agree_with_burn() {
         let axes = [Axis::Symbol("batch".into()), Axis::Size(3), rows, Axis::Size(4)];
         let opset = 17 + (case % 7) as u32;
         for optimise in [true, false] {
-            let told = |problem: String| format!("case {case}, simplified {optimise}, {steps:?}: {problem}");
+            let told = |problem: String| format!("case {case}, optimised {optimise}, {steps:?}: {problem}");
             let exporter = Exporter::new("random").opset(opset).optimise(optimise).input("x", axes.clone());
             let exporter = if case % 2 == 1 { exporter.recorded_at("rows", [4, 6, 9]) } else { exporter };
             let run = steps.clone();
             let model = match exporter.export(&weights(FloatDType::F32), move |w, x| outputs(&forward(&run, w, x))) {
                 Ok(model) => model,
-                // Refused: a size that is not understood, or a step above that is chosen by a size. An answer, if a
-                // rare one.
+                // Refused because a size cannot be expressed, or because a step was chosen by a size. Rare, but a valid
+                // outcome.
                 Err(ExportError::Baked { .. } | ExportError::Diverged { .. } | ExportError::Trace { .. })
                     if case % 2 == 1 =>
                 {

@@ -1,4 +1,4 @@
-//! The program on a SENet checkpoint: two inputs, three outputs, and what it refuses.
+//! The program on SENet checkpoints: two inputs, three outputs, and its refusals.
 
 #![cfg(feature = "cli")]
 
@@ -52,5 +52,5 @@ fn features_and_pose_become_frontal_features() {
     let output = export(folder.path(), &["--onnx", "shared.safetensors"]);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{text}");
-    assert!(text.contains("--use_batch_stat") && text.contains("companions"), "{text}");
+    assert!(text.contains("--use_batch_stat") && text.contains("the other rows"), "{text}");
 }

@@ -1,4 +1,4 @@
-//! Dynamic axes: resolved, computed, or refused with the place; never baked in.
+//! Dynamic axes: resolved, computed, or refused with the operation's name; never baked in.
 
 use burn::module::{Module, Param};
 use burn::tensor::module::{
@@ -69,7 +69,7 @@ fn two_ways_to_compute_are_an_error() {
     assert!(text.contains("batch 2") && text.contains("batch 3"), "{text}");
 }
 
-/// Both results are recorded at every size; which of them is returned depends on the size.
+/// Both results are recorded at every size; the size decides which one is returned.
 #[test]
 fn outputs_that_depend_on_the_size_are_an_error() {
     let export = |forward: fn(&Net, Tensor<2>) -> Vec<Tensor<2>>| {
@@ -90,7 +90,7 @@ fn outputs_that_depend_on_the_size_are_an_error() {
     assert!(matches!(constant, ExportError::OutputsDiffer { .. }), "{constant}");
 }
 
-/// A step cannot be computed in the model, so that it must be the same at all sizes.
+/// The model cannot compute a step, so it must be the same at all sizes.
 #[test]
 fn a_slice_step_that_follows_a_size_is_an_error() {
     let error = Exporter::new("step")
@@ -151,7 +151,7 @@ fn a_fixed_batch_stays_fixed() {
 
 #[test]
 fn adaptive_pooling_to_bins_follows_the_axis() {
-    // Sizes that the bins divide, that they do not, and smaller ones.
+    // Sizes that are multiples of the bins, that are not, and smaller ones.
     let exporter = |name: &str, rank: usize, sizes: [usize; 3]| {
         let symbols = ["depth", "height", "width"];
         let axes = [symbol("batch"), Axis::Size(2)].into_iter().chain(symbols[..rank].iter().copied().map(symbol));
@@ -187,7 +187,7 @@ fn what_needs_a_fixed_axis_says_which_and_where() {
     }
 }
 
-/// Windows that end before, at and behind the input and its padding, at sizes of every remainder; a kernel wider than
+/// Windows that end before, at and behind the input and its padding, at sizes with every remainder; a kernel wider than
 /// the input.
 #[test]
 fn rounding_up_follows_the_axis() {
@@ -205,7 +205,7 @@ fn rounding_up_follows_the_axis() {
                     ..AvgPoolOptions::new([kernel, 2]).with_stride([stride, 2]).with_padding([padding, 1])
                 };
                 let (values, places) = max_pool2d_with_indices(x.clone(), largest);
-                // At some of these sizes all recordings give the same: what follows must not take it for a fixed size.
+                // At some of these sizes all traces agree; what follows must not treat that as a fixed size.
                 (values.exp(), places, avg_pool2d(x.clone(), mean(true)), avg_pool2d(x, mean(false)))
             };
             let model = exporter.clone().export(&net(), forward).unwrap();
@@ -216,14 +216,14 @@ fn rounding_up_follows_the_axis() {
     }
 }
 
-/// The whole axis is the largest few of as many as it has; positions are counted inside a channel of any size.
+/// Sorting is `TopK` with the size of the axis; indices are counted inside a channel of any size.
 #[test]
 fn sorting_and_positions_follow_the_axis() {
     let model = Exporter::new("order")
         .input("x", [symbol("batch"), Axis::Size(3), symbol("height"), symbol("width")])
         .export(&net(), |_: &Net, x: Tensor<4>| {
             let pool = MaxPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding([1, 1]);
-            // Of equals Burn may take either first.
+            // Of equal elements, Burn may return either index first.
             let ordered = |order| x.clone().gather(2, order);
             let (sorted, order) = x.clone().sort_descending_with_indices(2);
             let by_order = [sorted, ordered(order), ordered(x.clone().argsort(2))];
@@ -276,7 +276,7 @@ fn sizes_of_several_axes_are_computed_exactly() {
     verified(&model);
 }
 
-/// Whether a border is needed depends on the size being odd, which multiples of 32 do not show.
+/// Whether a border is needed depends on whether the size is odd, which multiples of 32 do not show.
 #[test]
 fn padding_that_follows_a_remainder_is_refused() {
     let conv = burn::nn::conv::Conv2dConfig::new([3, 2], [3, 3])
@@ -290,7 +290,7 @@ fn padding_that_follows_a_remainder_is_refused() {
     assert!(matches!(error, ExportError::Baked { .. } | ExportError::Diverged { .. }), "{error}");
 }
 
-/// Positions count up to the length; any other constant that changes with it is refused.
+/// Positions count up to the length; any other constant that changes with the length is refused.
 #[test]
 fn only_constants_that_count_up_follow_a_size() {
     let exporter = || Exporter::new("counting").input("x", [symbol("batch"), symbol("length")]);
@@ -313,7 +313,7 @@ fn only_constants_that_count_up_follow_a_size() {
     assert!(matches!(error, ExportError::Baked { .. }), "{error}");
 }
 
-/// The same layer is recorded in one of two ways, whichever suits the size: both are the layer.
+/// The size decides in which of two ways a linear layer is recorded; both must become one layer.
 #[test]
 fn a_linear_layer_is_one_whatever_the_sizes() {
     let linear = burn::nn::LinearConfig::new(6, 40).init(&Device::flex());
@@ -326,7 +326,7 @@ fn a_linear_layer_is_one_whatever_the_sizes() {
     verified(&model);
 }
 
-/// Sizes at which single precision takes a neighbour of the pixel that Burn takes, and every remainder around them.
+/// Sizes where f32 picks a neighbour of the pixel that Burn picks, and every remainder around them.
 #[test]
 fn nearest_interpolation_takes_the_pixels_that_burn_takes_at_any_size() {
     type Target = fn(usize) -> usize;
@@ -367,7 +367,7 @@ fn nearest_interpolation_takes_the_pixels_that_burn_takes_at_any_size() {
             }
         }
     }
-    // A fixed axis beside a dynamic one.
+    // A fixed axis next to a dynamic one.
     let model = Exporter::new("nearest of one dynamic axis")
         .input("x", [symbol("batch"), Axis::Size(1), Axis::Size(7), symbol("width")])
         .export(&net(), |_: &Net, x: Tensor<4>| {

@@ -1,4 +1,4 @@
-//! What verification sees: sizes, values and kinds of outputs that an earlier check passed over.
+//! Faults that verification must detect: sizes, values and kinds of outputs that earlier versions missed.
 
 use burn::module::{Module, Param};
 use burn::nn::{Embedding, EmbeddingConfig};
@@ -29,7 +29,7 @@ fn picture() -> [Axis; 4] {
     [symbol("batch"), Axis::Size(1), symbol("height"), symbol("width")]
 }
 
-/// Lets `edit` compute the first output anew from what it was.
+/// Replaces the first output by `op` applied to it.
 fn tamper(graph: &mut Graph, op: impl Into<Op>, operand: Constant) {
     let output = graph.outputs[0];
     let (dtype, dims) = (graph.value(output).dtype, graph.value(output).dims.clone());
@@ -69,7 +69,7 @@ fn sizes_that_tell_nothing_are_refused() {
     assert_eq!(refused(base().sizes("width", Sizes::between(9, 3))).0, "width");
 }
 
-/// As long as height and width have equal sizes, nobody sees that they are exchanged.
+/// While height and width are equal, exchanging them goes unnoticed.
 #[test]
 fn height_and_width_that_are_exchanged_are_seen() {
     let mut model = Exporter::new("exchanged")
@@ -87,7 +87,7 @@ fn height_and_width_that_are_exchanged_are_seen() {
     fails(&model);
 }
 
-/// A threshold above all that is recorded.
+/// A threshold above all recorded sizes.
 #[test]
 fn a_threshold_inside_the_declared_sizes_is_seen() {
     let export = |exporter: Exporter| {
@@ -122,7 +122,7 @@ fn a_batch_of_pairs_is_verified_in_pairs() {
     assert!(matches!(&error, ExportError::Trace { sizes, .. } if sizes == "batch 3"), "{error}");
 }
 
-/// The recording computes nothing, so that a table that is too short shows only when Burn does.
+/// Recording computes nothing, so a table that is too short fails only when Burn computes.
 #[test]
 fn a_module_that_panics_at_a_size_is_an_error_that_names_it() {
     let export = |exporter: Exporter| {
@@ -165,7 +165,7 @@ fn equal_nan_and_equal_infinities_agree() {
         .input("x", batch_of(&[4]))
         .export(&net(), |_: &Net, x: Tensor<2>| {
             let length = x.clone().square().sum_dim(1).sqrt();
-            // Infinite where it is masked, and NaN for a row of zeros.
+            // Infinite where masked, and NaN for a row of zeros.
             (x.clone().mask_fill(x.clone().lower_elem(0.1), f32::NEG_INFINITY), x / length)
         })
         .unwrap();
@@ -178,7 +178,7 @@ fn equal_nan_and_equal_infinities_agree() {
     fails(&finite);
 }
 
-/// Boxes in pixels, and small scores in the columns behind them.
+/// Boxes in pixels, with small scores in the columns after them.
 #[test]
 fn a_detector_whose_scores_are_all_zero_fails() {
     let mut model = Exporter::new("detector")
@@ -217,7 +217,7 @@ fn a_small_output_that_is_doubled_fails() {
     fails(&model);
 }
 
-/// A bound that pictures never reach: only the declared range shows what is behind it.
+/// A bound that normalised pictures never reach, so only the declared range exercises it.
 #[test]
 fn a_declared_range_is_exercised() {
     let export =

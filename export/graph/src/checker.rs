@@ -1,5 +1,5 @@
-//! Structural rules of ONNX, checked on our own graph before it is encoded. Python's `onnx.checker` is run on
-//! exported files in continuous integration; this one runs at every export and says which node is wrong.
+//! Structural rules of ONNX. Our own graph is checked at every export before it is encoded, with errors that name the
+//! node; continuous integration also runs Python's `onnx.checker` on exported files.
 
 use std::collections::HashSet;
 
@@ -10,12 +10,11 @@ use crate::graph::Graph;
 use crate::op::{Op, Plain};
 use crate::tensor::DType;
 
-/// Checks that values are defined before they are read and once only, that names are unique, that operators have as
-/// many inputs and outputs as they need, that they exist in the operator set, and that shape operands are 64-bit
-/// integers.
+/// Checks that values are defined once and before they are read, that names are unique, that operators exist in the
+/// operator set and have a valid number of inputs and outputs, and that shape operands are 64-bit integers.
 ///
 /// # Errors
-/// The first rule that is broken, with the node's name.
+/// The first broken rule, with the node's name.
 pub fn check(graph: &Graph, opset: u32) -> Result<(), Error> {
     let broken = |node: &str, rule: String| Err(Error::Malformed { node: node.to_owned(), rule });
     let mut names = HashSet::new();
@@ -47,7 +46,8 @@ pub fn check(graph: &Graph, opset: u32) -> Result<(), Error> {
             return broken(&node.name, format!("{} inputs, {least} to {most} allowed", node.inputs.len()));
         }
         if node.op.since() > opset {
-            let rule = format!("{} needs operator set {}, this is {opset}", node.op.name(), node.op.since());
+            let rule =
+                format!("{} needs operator set {}, but the graph is for {opset}", node.op.name(), node.op.since());
             return broken(&node.name, rule);
         }
         if let (Op::Plain(Plain::Add | Plain::Sub | Plain::Mul | Plain::Div | Plain::MatMul), Some(left), Some(right)) =
@@ -55,7 +55,10 @@ pub fn check(graph: &Graph, opset: u32) -> Result<(), Error> {
             && graph.value(left).dtype != graph.value(right).dtype
         {
             let (left, right) = (graph.value(left).dtype, graph.value(right).dtype);
-            return broken(&node.name, format!("it takes {left:?} and {right:?}, both must be of one type; cast one"));
+            return broken(
+                &node.name,
+                format!("its inputs are {left:?} and {right:?}, but must have one type; cast one of them"),
+            );
         }
         if let Some(position) = schema.shape
             && let Some(id) = node.input(position)
@@ -67,7 +70,7 @@ pub fn check(graph: &Graph, opset: u32) -> Result<(), Error> {
             let mut sorted = order.clone();
             sorted.sort_unstable();
             if !sorted.iter().copied().eq(0..order.len() as i64) {
-                return broken(&node.name, format!("{order:?} is no order of axes"));
+                return broken(&node.name, format!("{order:?} is not a permutation of axes"));
             }
         }
     }
@@ -75,7 +78,7 @@ pub fn check(graph: &Graph, opset: u32) -> Result<(), Error> {
     for &id in &graph.outputs {
         let name = graph.value(id).name.as_str();
         if !defined.contains(&id) || !outputs.insert(name) {
-            return broken(name, "an output must be written, and listed once".into());
+            return broken(name, "an output must be written by a node, and listed once".into());
         }
     }
     if graph.outputs.is_empty() {
@@ -84,15 +87,15 @@ pub fn check(graph: &Graph, opset: u32) -> Result<(), Error> {
     Ok(())
 }
 
-/// The same of a file, as far as they do not depend on operators: values are defined before they are read and once
-/// only, names are unique, and outputs exist. Nodes inside subgraphs are ONNX Runtime's to judge.
+/// Checks an encoded file for the rules that do not depend on the operator: values are defined once and before they are
+/// read, names are unique, and outputs exist. Nodes inside subgraphs are left to ONNX Runtime.
 ///
 /// # Errors
-/// [`Error::Malformed`] with the first rule that is broken.
+/// [`Error::Malformed`] with the first broken rule.
 pub fn check_file(model: &ModelProto) -> Result<(), Error> {
     let broken = |node: &str, rule: String| Err(Error::Malformed { node: node.to_owned(), rule });
     let Some(graph) = &model.graph else { return broken("the model", "it has no graph".into()) };
-    // An input may repeat a constant, which is then its default.
+    // An input may have the name of a constant, which is then its default.
     let mut defined: HashSet<&str> = graph.input.iter().map(|input| input.name.as_str()).collect();
     if defined.len() != graph.input.len() {
         return broken(&graph.name, "two inputs share a name".into());
@@ -119,7 +122,7 @@ pub fn check_file(model: &ModelProto) -> Result<(), Error> {
         }
     }
     match graph.output.iter().find(|output| !defined.contains(output.name.as_str())) {
-        Some(output) => broken(&output.name, "an output must be written".into()),
+        Some(output) => broken(&output.name, "an output must be written by a node".into()),
         None => Ok(()),
     }
 }

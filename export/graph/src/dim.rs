@@ -1,4 +1,4 @@
-//! Sizes of axes: numbers, or what they are in terms of the inputs' symbols.
+//! Sizes of axes: numbers, or formulas of the inputs' symbols.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,9 +8,9 @@ use std::fmt;
 pub enum Dim {
     /// A fixed size.
     Size(usize),
-    /// What it is at every size of the symbols; never a constant.
+    /// A formula of the symbols; never a constant.
     Formula(Formula),
-    /// Follows the inputs' sizes in a way that is not understood; harmless unless an operator needs the number.
+    /// Depends on the inputs' sizes in an unknown way. Harmless unless an operator needs the number.
     Unknown,
 }
 
@@ -20,7 +20,7 @@ impl Dim {
         Dim::Formula(Formula::symbol(name))
     }
 
-    /// The number, if it is one.
+    /// The size, if it is fixed.
     pub fn size(&self) -> Option<usize> {
         match self {
             Dim::Size(size) => Some(*size),
@@ -33,12 +33,12 @@ impl Dim {
         matches!(self, Dim::Size(_))
     }
 
-    /// Whether `self` and `other` are surely equal: [`Dim::Unknown`] equals nothing.
+    /// Whether `self` and `other` are certainly equal; [`Dim::Unknown`] equals nothing.
     pub fn same(&self, other: &Dim) -> bool {
         *self != Dim::Unknown && self == other
     }
 
-    /// The size as a formula, constant or not; none if it is not known.
+    /// The size as a formula, constant or not; `None` if unknown.
     pub fn formula(&self) -> Option<Formula> {
         match self {
             Dim::Size(size) => i64::try_from(*size).ok().map(Formula::constant),
@@ -68,21 +68,20 @@ impl fmt::Display for Dim {
     }
 }
 
-/// An integer polynomial of symbols and of quotients rounded down. Equal formulas that were built in different ways
-/// are equal, as far as the form goes: products are multiplied out, quotients are in lowest terms and keep no whole
-/// part.
+/// An integer polynomial of symbols and of quotients rounded down, in a normal form that makes most equal formulas
+/// compare equal: products are multiplied out, and quotients are in lowest terms without a whole part.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Formula {
-    /// Factors of each term, sorted, and its coefficient, never 0. The constant has no factors.
+    /// The coefficient of each term, never 0, by its sorted factors. The constant has no factors.
     terms: BTreeMap<Vec<Factor>, i64>,
 }
 
-/// What a term of a [`Formula`] multiplies.
+/// A factor in a term of a [`Formula`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Factor {
     /// The size of an input's axis.
     Symbol(String),
-    /// `floor(formula / divisor)`; the divisor is above 1, the coefficients between 0 and the divisor.
+    /// `floor(formula / divisor)`. The divisor is above 1, the coefficients are between 0 and the divisor.
     Quotient(Formula, i64),
 }
 
@@ -98,7 +97,7 @@ impl Formula {
         Self { terms: [(vec![Factor::Symbol(name.into())], 1)].into() }
     }
 
-    /// The number, if it is one.
+    /// The value, if it is a constant.
     pub fn number(&self) -> Option<i64> {
         match self.terms.len() {
             0 => Some(0),
@@ -107,12 +106,12 @@ impl Formula {
         }
     }
 
-    /// The factors of each term with its coefficient; the constant first.
+    /// The factors and coefficient of each term, the constant first.
     pub fn terms(&self) -> impl Iterator<Item = (&[Factor], i64)> {
         self.terms.iter().map(|(factors, &coefficient)| (factors.as_slice(), coefficient))
     }
 
-    /// The sum; none on overflow.
+    /// The sum; `None` on overflow.
     pub fn plus(&self, other: &Self) -> Option<Self> {
         let mut sum = self.clone();
         for (factors, &coefficient) in &other.terms {
@@ -121,7 +120,7 @@ impl Formula {
         Some(sum)
     }
 
-    /// The product; none on overflow.
+    /// The product; `None` on overflow.
     pub fn times(&self, other: &Self) -> Option<Self> {
         let mut product = Self::default();
         for (left, a) in &self.terms {
@@ -134,7 +133,7 @@ impl Formula {
         Some(product)
     }
 
-    /// The quotient by a positive number, rounded down; none on overflow.
+    /// The quotient by a positive number, rounded down; `None` on overflow.
     pub fn over(&self, divisor: i64) -> Option<Self> {
         if divisor < 1 {
             return None;
@@ -146,7 +145,7 @@ impl Formula {
             rest.add_term(factors.clone(), coefficient.rem_euclid(divisor))?;
         }
         if rest.number().is_some() {
-            // Between 0 and the divisor.
+            // The rest is between 0 and the divisor.
             return Some(whole);
         }
         // floor((floor(x/e) + c)/d) = floor((x + c·e)/(d·e))
@@ -166,7 +165,7 @@ impl Formula {
         whole.plus(&quotient)
     }
 
-    /// What it is when symbols have these sizes; none on overflow or if a symbol has none.
+    /// The value when symbols have these sizes; `None` on overflow or if a symbol has no size.
     pub fn evaluate(&self, size: &dyn Fn(&str) -> Option<i64>) -> Option<i64> {
         let mut sum = 0i64;
         for (factors, coefficient) in &self.terms {
@@ -202,7 +201,7 @@ impl fmt::Display for Formula {
         if self.terms.is_empty() {
             return f.write_str("0");
         }
-        // The constant comes last for people.
+        // Readers expect the constant last.
         let ordered = self.terms.iter().skip_while(|(factors, _)| factors.is_empty());
         let constant = self.terms.get_key_value([].as_slice());
         for (index, (factors, coefficient)) in ordered.chain(constant).enumerate() {
@@ -269,13 +268,13 @@ mod tests {
 
     #[test]
     fn one_size_has_one_form() {
-        // A convolution of 3 with stride 2 and padding 1, twice: (h - 1)/2 + 1 each.
+        // Two convolutions with kernel 3, stride 2 and padding 1: (h - 1)/2 + 1 each.
         let halve = |x: &Formula| x.plus(&n(-1)).unwrap().over(2).unwrap().plus(&n(1)).unwrap();
         let twice = halve(&halve(&h()));
         assert_eq!(twice.to_string(), "floor((h + 3)/4)");
         assert_eq!(h().times(&n(6)).unwrap().over(3).unwrap().to_string(), "2*h");
         assert_eq!(h().times(&n(6)).unwrap().plus(&n(2)).unwrap().over(4).unwrap().to_string(), "h + floor((h + 1)/2)");
-        // What rounds is only what the divisor leaves of the constant.
+        // Only the remainder of the constant takes part in rounding.
         let sum = h().plus(&Formula::symbol("w")).unwrap().times(&n(4)).unwrap();
         assert_eq!(sum.plus(&n(7)).unwrap().over(8).unwrap().to_string(), "floor((h + w + 1)/2)");
         assert_eq!(sum.plus(&n(3)).unwrap().over(8).unwrap().to_string(), "floor((h + w)/2)");

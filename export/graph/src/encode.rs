@@ -1,4 +1,4 @@
-//! Graph -> protobuf bytes. The order of everything is that of the graph: same weights, same file.
+//! Encodes a graph as protobuf. Everything is in the order of the graph, so equal weights give equal files.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -19,20 +19,20 @@ use crate::graph::{Graph, Node, Value};
 use crate::op::{Attribute, Op, Reduction};
 use crate::tensor::{DType, Tensor};
 
-/// Most bytes of weights in a model file: protobuf ends at 2 GiB, and names need room.
-pub const LARGEST_FILE: u64 = (2 << 30) - (16 << 20);
+/// Most bytes of weights inside a model file: protobuf is limited to 2 GiB, and names need room.
+pub const MAX_INLINE_WEIGHTS: u64 = (2 << 30) - (16 << 20);
 
-/// Most bytes of a model file: readers count them in 32 bits with a sign.
+/// Most bytes of a model file: readers count them in a signed 32-bit integer.
 const LARGEST_MESSAGE: u64 = i32::MAX as u64;
 
-/// Weights below this size stay in the model file whatever the rest does: shapes and axes among them, which runtimes
-/// read before they load anything.
+/// Weights below this size always stay in the model file. They include shapes and axes, which runtimes read before they
+/// load external data.
 const SMALL: usize = 1024;
 
-/// Where a tensor begins in the data file: whole memory pages, so that runtimes can map it.
+/// Alignment of tensors in the data file: whole memory pages, so that runtimes can map them.
 const ALIGNMENT: u64 = 4096;
 
-/// A model as it is written: the file, and beside it the weights that are too large for it.
+/// An encoded model: the model file and, if the weights are too large for it, a data file.
 #[derive(Debug)]
 pub struct Encoded {
     /// The model file.
@@ -42,7 +42,7 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    /// Reads the model back, checked as a file that nobody vouches for.
+    /// Reads the model back with all the checks for untrusted files.
     ///
     /// # Errors
     /// [`Error::ReadBack`] if our own reader refuses it.
@@ -50,19 +50,20 @@ impl Encoded {
         parse(&self.model, self.data.as_ref())
     }
 
-    /// Bytes of both files.
+    /// Total bytes of both files.
     pub fn bytes(&self) -> u64 {
         self.model.len() as u64 + self.data.as_ref().map_or(0, |data| data.bytes)
     }
 }
 
-/// Weights beside a model file: tensors in the order of the graph, each at a multiple of 4096.
+/// The weights beside a model file: tensors in the order of the graph, each at a multiple of 4096 bytes.
 ///
-/// They are on disk from the beginning, in a folder of their own that goes when this is dropped: ONNX Runtime takes a
-/// tensor of 2 GiB or more from a file only, and gigabytes need not be in memory once more.
+/// The file is written to disk at once, in a temporary folder that is removed when this value is dropped. ONNX Runtime
+/// reads tensors of 2 GiB or more only from a file, and gigabytes should not be in memory twice.
 #[derive(Debug)]
 pub struct DataFile {
-    /// Name in the folder of the model. It follows from the content: a new model never finds the weights of an old one.
+    /// Name in the folder of the model. It depends on the content, so a new model never reads the weights of an old
+    /// one.
     pub name: String,
     /// SHA-256 of the content, in hexadecimal.
     pub sha256: String,
@@ -72,7 +73,7 @@ pub struct DataFile {
 }
 
 impl DataFile {
-    /// Writes the weights of a graph that go apart into a new folder in `folder`.
+    /// Writes the external weights of a graph into a new temporary folder inside `folder`.
     fn stage(graph: &Graph, folder: &Path) -> Result<Self, WriteError> {
         let attempt = || {
             let folder = TemporaryFolder::new_in(folder)?;
@@ -95,7 +96,7 @@ impl DataFile {
         attempt().map_err(|source| WriteError { path: folder.to_owned(), source })
     }
 
-    /// The folder where it is until it is put in place.
+    /// The temporary folder that holds the file until it is moved into place.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -110,7 +111,7 @@ fn goes_apart(tensor: &Tensor) -> bool {
     tensor.bytes().len() >= SMALL
 }
 
-/// [`Encoded::parse`] of its parts.
+/// [`Encoded::parse`] for the parts of a model.
 ///
 /// # Errors
 /// [`Error::ReadBack`] if our own reader refuses them.
@@ -123,19 +124,19 @@ pub fn parse(model: &[u8], data: Option<&DataFile>) -> Result<ModelProto, Error>
     read.map_err(|error| Error::ReadBack(Box::new(error)))
 }
 
-/// Encodes a graph for an operator set into one file.
+/// Encodes a graph for an operator set as one file.
 ///
 /// # Errors
-/// If it does not fit.
+/// If the model does not fit into one file.
 pub fn encode(graph: &Graph, opset: u32, metadata: &[(String, String)]) -> Result<Vec<u8>, Error> {
     match bytes_of_weights(graph) {
-        bytes if bytes > LARGEST_FILE => Err(Error::TooLarge { bytes, limit: LARGEST_FILE }),
+        bytes if bytes > MAX_INLINE_WEIGHTS => Err(Error::TooLarge { bytes, limit: MAX_INLINE_WEIGHTS }),
         _ => message(&model(graph, opset, metadata, &mut tensor)),
     }
 }
 
-/// Encodes a graph for an operator set; weights of more than `most_inside` bytes together go into a file of their
-/// own, and so do those that leave no room for the rest: into `folder`, for the time being.
+/// Encodes a graph for an operator set. If the weights exceed `inline_weight_limit` bytes in total, or leave no room
+/// for the rest, they go into a data file, temporarily inside `folder`.
 ///
 /// # Errors
 /// If the rest alone does not fit into one file, or `folder` cannot be written to.
@@ -143,10 +144,10 @@ pub fn encode_apart(
     graph: &Graph,
     opset: u32,
     metadata: &[(String, String)],
-    most_inside: u64,
+    inline_weight_limit: u64,
     folder: &Path,
 ) -> Result<Encoded, Error> {
-    if bytes_of_weights(graph) <= most_inside {
+    if bytes_of_weights(graph) <= inline_weight_limit {
         match encode(graph, opset, metadata) {
             Err(Error::TooLarge { .. }) => {}
             model => return Ok(Encoded { model: model?, data: None }),
@@ -175,7 +176,7 @@ pub fn encode_apart(
     Ok(Encoded { model: message(&proto)?, data: Some(data) })
 }
 
-/// The bytes of a model file, if protobuf can count them.
+/// The bytes of a model file, if they are within protobuf's limit.
 fn message(proto: &ModelProto) -> Result<Vec<u8>, Error> {
     match proto.encoded_len() as u64 {
         bytes if bytes > LARGEST_MESSAGE => Err(Error::TooLarge { bytes, limit: LARGEST_MESSAGE }),
@@ -187,8 +188,8 @@ fn bytes_of_weights(graph: &Graph) -> u64 {
     graph.initialisers().map(|(_, tensor)| tensor.bytes().len() as u64).sum()
 }
 
-/// Lets a model file give some more of its values as outputs, whoever wrote it: protobuf appends the lists of a
-/// message that comes twice.
+/// Adds values to the outputs of any encoded model, without decoding it: protobuf concatenates the lists of a message
+/// that occurs twice.
 pub fn with_outputs<'a>(model: &'a [u8], values: &[String]) -> Cow<'a, [u8]> {
     if values.is_empty() {
         return Cow::Borrowed(model);
@@ -250,7 +251,7 @@ fn node(graph: &Graph, node: &Node, opset: u32, initializer: &mut Vec<TensorProt
     let mut attribute: Vec<AttributeProto> =
         node.op.attributes().into_iter().map(|(name, value)| self::attribute(name, value)).collect();
     if let Op::Reduce { reduction, axes, .. } = &node.op {
-        // Axes became an input with operator set 13 for sums, with 18 for the others.
+        // Axes became an input in operator set 13 for sums, and in 18 for the other reductions.
         if opset >= 18 || *reduction == Reduction::Sum {
             let name = free(graph, &format!("{}/axes", node.name));
             initializer.push(tensor(&Tensor::int64s(axes), &name));
@@ -269,7 +270,7 @@ fn node(graph: &Graph, node: &Node, opset: u32, initializer: &mut Vec<TensorProt
     }
 }
 
-/// A name that no value of the graph has: `wanted`, or `wanted` with a number behind it.
+/// A name that no value of the graph has: `wanted`, with a number appended if necessary.
 fn free(graph: &Graph, wanted: &str) -> String {
     let numbered = (1..).map(|number| format!("{wanted}_{number}"));
     let mut names = std::iter::once(wanted.to_owned()).chain(numbered);
@@ -296,7 +297,7 @@ fn tensor(tensor: &Tensor, name: &str) -> TensorProto {
     TensorProto { raw_data: tensor.bytes().to_vec(), ..described(tensor, name) }
 }
 
-/// A tensor without its values.
+/// A tensor's description, without its values.
 fn described(tensor: &Tensor, name: &str) -> TensorProto {
     TensorProto {
         dims: tensor.dims().iter().map(|&size| size as i64).collect(),
@@ -349,7 +350,7 @@ mod tests {
     use super::*;
     use crate::op::Plain;
 
-    /// A graph that copies its input, with one constant more.
+    /// A graph that copies its input and has one constant.
     fn graph(constant: Tensor, name: &str) -> Graph {
         let mut graph = Graph::new("test");
         let x = graph.add_value("x", DType::Float, vec![Dim::Size(2)]);
@@ -362,7 +363,7 @@ mod tests {
         graph
     }
 
-    /// Readers made from `onnx.proto` in its proto2 form look whether the field is there; OpenCV refuses a file
+    /// Readers made from the proto2 form of `onnx.proto` check whether the field is present; OpenCV refuses a file
     /// without it.
     #[test]
     fn attributes_of_value_0_are_written() {
@@ -374,7 +375,7 @@ mod tests {
             let encoded = attribute("a", value.clone()).encode_to_vec();
             assert!(encoded.windows(bytes.len()).any(|window| window == bytes), "{value:?}: {encoded:?}");
         }
-        // In a whole file: no attribute is without the field that its type names.
+        // In a whole file, every attribute has the field that its type names.
         let mut graph = graph(zeros(0), "w");
         graph.nodes[0].op = Op::Gemm { transpose_b: false };
         graph.nodes[0].inputs.push(Some(graph.inputs[0]));
@@ -392,7 +393,7 @@ mod tests {
         assert_eq!(proto.graph.unwrap().node[0].input, ["x", "copy/axes_1"]);
     }
 
-    /// Pages of zeros that nobody touches take no memory.
+    /// Zeros, whose memory pages are never touched and so take no memory.
     fn zeros(bytes: usize) -> Tensor {
         Tensor::new(DType::Uint8, vec![bytes], vec![0; bytes]).unwrap()
     }
@@ -425,20 +426,20 @@ mod tests {
         assert_eq!((data.bytes, std::fs::read(data.path()).unwrap()), (3 << 10, vec![0; 3 << 10]));
         assert_eq!(files::sha256(&data.path()).unwrap(), (data.sha256.clone(), data.bytes));
         assert_eq!(read.initializer[0].external_data[0].value, data.name);
-        // What nobody put in place is gone.
+        // A file that was not moved into place is removed.
         drop(data);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
-        // Constants that runtimes read before anything is loaded stay inside.
+        // Constants that runtimes read before loading stay inside.
         assert!(encode_apart(&graph(zeros(SMALL - 1), "w"), 0).data.is_none());
-        // However many bytes: never inside.
-        let huge = graph(zeros((LARGEST_FILE + 1) as usize), "w");
+        // Above the limit, nothing fits inside.
+        let huge = graph(zeros((MAX_INLINE_WEIGHTS + 1) as usize), "w");
         let error = encode(&huge, 20, &[]).unwrap_err();
-        assert!(matches!(error, Error::TooLarge { limit: LARGEST_FILE, .. }), "{error}");
+        assert!(matches!(error, Error::TooLarge { limit: MAX_INLINE_WEIGHTS, .. }), "{error}");
     }
 
-    /// Gaps between tensors, and where the model says that they are.
+    /// Checks gaps between tensors against the offsets in the model.
     #[test]
-    fn tensors_lie_where_the_model_says() {
+    fn tensors_are_where_the_model_says() {
         let folder = tempfile::tempdir().unwrap();
         let mut graph = graph(Tensor::new(DType::Uint8, vec![5000], vec![1; 5000]).unwrap(), "a");
         graph.add_initialiser("small", Tensor::int64s(&[1]));

@@ -1,6 +1,6 @@
-//! Why a graph cannot be written or run.
+//! The reasons why a graph cannot be written or run.
 
-/// What is wrong with a graph, its file or the runtime.
+/// An error of a graph, its file or the runtime.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -9,18 +9,18 @@ pub enum Error {
     Malformed {
         /// Node or value.
         node: String,
-        /// The rule it breaks.
+        /// The broken rule.
         rule: String,
     },
-    /// A protobuf file ends at 2 GiB.
-    #[error("the model has {bytes} bytes, {limit} fit into one ONNX file")]
+    /// The model exceeds protobuf's limit of 2 GiB.
+    #[error("the model has {bytes} bytes, but one ONNX file holds at most {limit}")]
     TooLarge {
-        /// Bytes of the constants, or of the file.
+        /// Bytes of the constants or of the whole file.
         bytes: u64,
         /// The limit.
         limit: u64,
     },
-    /// Our own reader refuses what we wrote.
+    /// Our own reader refuses the encoded model.
     #[error("the encoded model does not read back")]
     ReadBack(
         /// The cause.
@@ -40,10 +40,10 @@ pub enum Error {
     RuntimeMissing {
         /// Library that was tried.
         path: std::path::PathBuf,
-        /// What loading said.
+        /// The loader's message.
         cause: String,
     },
-    /// The variable that names ONNX Runtime is wrong.
+    /// The environment variable that names ONNX Runtime is wrong.
     #[cfg(feature = "run")]
     #[error(transparent)]
     RuntimePath(

@@ -10,7 +10,7 @@ use crate::tensor::{DType, Tensor};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ValueId(u32);
 
-/// What is known of a value.
+/// Name, type and shape of a value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Value {
     /// Name in the file.
@@ -28,19 +28,19 @@ pub struct Node {
     pub name: String,
     /// Operator and attributes.
     pub op: Op,
-    /// Values read; `None` is an optional input left out.
+    /// Values read; `None` for an omitted optional input.
     pub inputs: Vec<Option<ValueId>>,
     /// Values written.
     pub outputs: Vec<ValueId>,
 }
 
 impl Node {
-    /// Input `index`, if it is there.
+    /// Input `index`, if present.
     pub fn input(&self, index: usize) -> Option<ValueId> {
         self.inputs.get(index).copied().flatten()
     }
 
-    /// Whether it is this plain operator.
+    /// Whether the node's operator is `plain`.
     pub fn is(&self, plain: Plain) -> bool {
         self.op == Op::Plain(plain)
     }
@@ -51,7 +51,7 @@ impl Node {
 pub struct Graph {
     /// Name of the graph: the architecture.
     pub name: String,
-    /// What it was made from, for readers of the file.
+    /// What the graph was made from, for people who open the file.
     pub doc: String,
     values: Vec<Value>,
     /// Nodes in topological order.
@@ -72,27 +72,27 @@ impl Graph {
         Self { name: name.into(), ..Self::default() }
     }
 
-    /// A free name for a node: `wanted`, or `wanted` with a number behind it. Nodes and values may share names.
+    /// A free name for a node: `wanted`, with a number appended if necessary. A node and a value may share a name.
     pub fn node_name(&mut self, wanted: &str) -> String {
         unique(&mut self.node_names, wanted)
     }
 
-    /// Whether a value is called `name`, or the name is reserved for one.
+    /// Whether a value is called `name`, or the name is reserved.
     pub(crate) fn has_value(&self, name: &str) -> bool {
         self.names.contains(name)
     }
 
-    /// Keeps a name for [`Self::add_reserved`]: no other value gets it. `false` if a value has it already.
+    /// Reserves a name for [`Self::add_reserved`]. `false` if it is taken.
     pub fn reserve(&mut self, name: &str) -> bool {
         self.names.insert(name.to_owned())
     }
 
-    /// Adds a value under a name that was reserved for it.
+    /// Adds a value under a reserved name.
     pub fn add_reserved(&mut self, name: &str, dtype: DType, dims: Vec<Dim>) -> ValueId {
         self.add(name.to_owned(), dtype, dims)
     }
 
-    /// Adds a value under a free name near `wanted`.
+    /// Adds a value called `wanted`, with a number appended if necessary.
     pub fn add_value(&mut self, wanted: &str, dtype: DType, dims: Vec<Dim>) -> ValueId {
         let name = unique(&mut self.names, wanted);
         self.add(name, dtype, dims)
@@ -104,7 +104,7 @@ impl Graph {
         id
     }
 
-    /// Adds a constant under a free name near `wanted`.
+    /// Adds a constant called `wanted`, with a number appended if necessary.
     pub fn add_initialiser(&mut self, wanted: &str, tensor: Tensor) -> ValueId {
         let dims = tensor.dims().iter().map(|&size| Dim::Size(size)).collect();
         let id = self.add_value(wanted, tensor.dtype(), dims);
@@ -112,10 +112,10 @@ impl Graph {
         id
     }
 
-    /// A value.
+    /// Name, type and shape of a value.
     ///
     /// # Panics
-    /// If `id` is of another graph.
+    /// If `id` belongs to another graph.
     pub fn value(&self, id: ValueId) -> &Value {
         &self.values[id.0 as usize]
     }
@@ -125,12 +125,12 @@ impl Graph {
         self.initialisers.iter().map(|(&id, tensor)| (id, tensor))
     }
 
-    /// The constant behind a value.
+    /// The constant that a value holds, if it is one.
     pub fn initialiser(&self, id: ValueId) -> Option<&Tensor> {
         self.initialisers.get(&id)
     }
 
-    /// The constant behind a value, to be changed in place. Verify the model again afterwards.
+    /// The constant that a value holds, to change it in place. Verify the model again afterwards.
     pub fn initialiser_mut(&mut self, id: ValueId) -> Option<&mut Tensor> {
         self.initialisers.get_mut(&id)
     }
@@ -140,29 +140,29 @@ impl Graph {
         self.initialisers.keys().copied().find(|&id| self.value(id).name == name)
     }
 
-    /// The 64-bit integers behind a value, if it is a constant of such.
+    /// The integers of a value, if it is a constant of 64-bit integers.
     pub fn int64s(&self, id: ValueId) -> Option<Vec<i64>> {
         self.initialiser(id)?.to_i64s()
     }
 
-    /// Notes that a value holds something else from now on than what was recorded. Passes must: all other values are
-    /// compared with Burn's when a fault is looked for.
+    /// Marks a value as different from the recorded one. Passes must do so: the search for a fault compares all other
+    /// values with Burn's.
     pub(crate) fn redefine(&mut self, id: ValueId) {
         self.redefined.insert(id);
     }
 
-    /// Whether a value still holds what was recorded.
+    /// Whether a value still equals the recorded one.
     pub fn as_recorded(&self, id: ValueId) -> bool {
         !self.redefined.contains(&id)
     }
 
-    /// Drops constants that `keep` refuses.
+    /// Removes constants for which `keep` is false.
     pub(crate) fn retain_initialisers(&mut self, keep: impl Fn(ValueId) -> bool) {
         self.initialisers.retain(|&id, _| keep(id));
     }
 
-    /// Makes a value a constant, after the node that wrote it is gone. It takes over the name of `parameter`, of
-    /// which it is another view.
+    /// Turns a value into a constant after its node has been removed. If it is a reshaped or transposed `parameter`, it
+    /// takes over the parameter's name.
     pub(crate) fn make_constant(&mut self, id: ValueId, tensor: Tensor, parameter: Option<ValueId>) {
         if let Some(parameter) = parameter {
             let (a, b) = (id.0 as usize, parameter.0 as usize);
@@ -173,8 +173,8 @@ impl Graph {
         self.initialisers.insert(id, tensor);
     }
 
-    /// The constant `id` with the same values in another shape: itself if nobody else reads it, so that it keeps its
-    /// name.
+    /// The constant `id` with its values in another shape. If nothing else reads it, it is changed in place and keeps
+    /// its name.
     pub(crate) fn reshape_initialiser(&mut self, id: ValueId, tensor: Tensor) -> ValueId {
         if self.uses().count(id) != 1 {
             let name = self.value(id).name.clone();
@@ -185,7 +185,7 @@ impl Graph {
         id
     }
 
-    /// How often each value is read; being an output counts.
+    /// How often each value is read, where being an output counts as one.
     pub fn uses(&self) -> Uses {
         let mut counts = vec![0; self.values.len()];
         let read = self.nodes.iter().flat_map(|node| node.inputs.iter().flatten()).chain(&self.outputs);
@@ -206,7 +206,7 @@ impl Graph {
         Producers(writers)
     }
 
-    /// Lets every reader of `old` read `new`. Outputs keep their value: they are named by the user.
+    /// Replaces `old` by `new` in the inputs of all nodes. Graph outputs are not replaced: the user named them.
     pub(crate) fn redirect(&mut self, old: ValueId, new: ValueId) {
         for input in self.nodes.iter_mut().flat_map(|node| &mut node.inputs) {
             if *input == Some(old) {
@@ -232,19 +232,19 @@ impl Graph {
     }
 }
 
-/// How often the values of a graph are read, as the graph was when this was made.
+/// The number of reads of each value, at the time it was computed.
 ///
-/// A table by value, not a map: passes make one for every rewrite, and graphs have tens of thousands of values.
+/// An array, not a map: passes compute it for every rewrite, and graphs have tens of thousands of values.
 pub struct Uses(Vec<u32>);
 
 impl Uses {
-    /// Reads of a value.
+    /// Number of reads of a value.
     pub fn count(&self, id: ValueId) -> usize {
         self.0.get(id.0 as usize).map_or(0, |&count| count as usize)
     }
 }
 
-/// Which node writes each value of a graph, as the graph was when this was made.
+/// The node that writes each value, at the time it was computed.
 pub struct Producers(Vec<Option<usize>>);
 
 impl Producers {
@@ -254,7 +254,7 @@ impl Producers {
     }
 }
 
-/// Takes `wanted` from the free names, or `wanted` with a number behind it.
+/// Takes a free name: `wanted`, with a number appended if necessary.
 fn unique(names: &mut HashSet<String>, wanted: &str) -> String {
     let mut name = wanted.to_owned();
     let mut number = 0;

@@ -1,6 +1,5 @@
-//! ONNX graphs in memory, without Burn: typed values and nodes ([`Graph`]), the operators that are written ([`Op`]),
-//! the rules of ONNX ([`checker`]), rewrites ([`optimise`]), protobuf ([`encode`]) and runs in ONNX Runtime ([`run`],
-//! feature `run`).
+//! ONNX graphs in memory, without Burn: typed values and nodes ([`Graph`]), operators ([`Op`]), the rules of ONNX
+//! ([`checker`]), rewrites ([`optimise`]), protobuf ([`encode`]) and runs in ONNX Runtime ([`run`], feature `run`).
 
 pub mod checker;
 mod dim;
@@ -26,9 +25,9 @@ pub use types::Types;
 /// Operator sets that can be written.
 pub const OPSETS: RangeInclusive<u32> = 17..=23;
 
-/// Operator set that is written when none is asked for: 20, the newest that every TensorRT 10 and ONNX Runtime 1.31
-/// take. The parser of TensorRT 10.0 and 10.1 takes "the inclusive range of opset 9 to opset 20", and has every
-/// operator that we write but `BitShift`, `Bitwise…` and `DeformConv` (`docs/operators.md` of onnx/onnx-tensorrt,
-/// tags `release/10.0-GA` and `release/10.1-GA`); ONNX Runtime 1.31 takes all of [`OPSETS`]. It is the first set with
-/// `Gelu` as an operator, and its IR version, 9, is read by every runtime since 2023.
+/// The default operator set: 20, the newest that every TensorRT 10 and ONNX Runtime 1.31 support. The parser of
+/// TensorRT 10.0 and 10.1 reads "the inclusive range of opset 9 to opset 20" and supports every operator that we write
+/// except `BitShift`, `Bitwise…` and `DeformConv` (`docs/operators.md` of onnx/onnx-tensorrt, tags `release/10.0-GA`
+/// and `release/10.1-GA`). ONNX Runtime 1.31 supports all of [`OPSETS`]. Set 20 is the first with `Gelu` as an
+/// operator, and every runtime since 2023 reads its IR version, 9.
 pub const DEFAULT_OPSET: u32 = 20;

@@ -1,12 +1,12 @@
-//! Operators with their attributes as fields, each a row of one table: since which operator set we write it, how many
-//! inputs it takes, for which types ONNX Runtime has it, and its attributes. Axes and shapes that ONNX takes as
-//! inputs are inputs here too, except the axes of reductions, whose place changed between operator sets: the encoder
-//! puts them where the set wants them.
+//! Operators with their attributes as fields. Each is one row of a table: the first operator set with the form we
+//! write, the number of inputs, the types that ONNX Runtime supports, and the attributes. Axes and shapes that ONNX
+//! defines as inputs are inputs here too, except the axes of reductions, which moved from attribute to input between
+//! operator sets: the encoder writes them as the set requires.
 
 use crate::tensor::{DType, Tensor};
 use crate::types::{self, Types};
 
-/// What is the same for all uses of an operator.
+/// Properties of an operator that do not depend on its attributes.
 #[derive(Debug, Clone, Copy)]
 pub struct Schema {
     /// ONNX's name.
@@ -15,7 +15,7 @@ pub struct Schema {
     pub since: u32,
     /// Fewest and most inputs.
     pub inputs: [usize; 2],
-    /// Element types that ONNX Runtime 1.31 computes it for, from an operator set on; the last row that applies counts.
+    /// Element types that ONNX Runtime 1.31 supports, each from an operator set on; the last matching row counts.
     pub types: &'static [(u32, Types)],
     /// Input that holds a shape or a repeat count.
     pub shape: Option<usize>,
@@ -24,7 +24,7 @@ pub struct Schema {
 /// Any number of inputs.
 const ANY: usize = usize::MAX;
 
-/// The first of what a row may say or leave out, else the default.
+/// The optional part of a row if present, else the default.
 macro_rules! or {
     ($default:expr) => {
         $default
@@ -34,7 +34,7 @@ macro_rules! or {
     };
 }
 
-/// An enum of operators without attributes, and their schemas.
+/// Defines an enum of operators without attributes, with their schemas.
 macro_rules! plain {
     (
         $(#[$doc:meta])* $enum:ident, prefix $prefix:literal;
@@ -67,7 +67,7 @@ macro_rules! plain {
 }
 
 plain! {
-    /// Operators that have no attributes, or only such that we leave at their defaults.
+    /// Operators that have no attributes, or whose attributes we leave at their defaults.
     Plain, prefix "";
     Abs: inputs 1, types NUMBERS;
     Acos: inputs 1, types SINGLE;
@@ -140,7 +140,7 @@ plain! {
 }
 
 plain! {
-    /// What a reduction computes.
+    /// The function of a reduction.
     Reduction, prefix "Reduce";
     L2: inputs 1, types SUMS;
     Max: inputs 1, types RANKED, from 20 RANKED_AND_BOOL;
@@ -150,7 +150,8 @@ plain! {
     Sum: inputs 1, types SUMS;
 }
 
-/// Geometry that convolutions and poolings share; one entry per spatial axis, `pads` all begins and then all ends.
+/// Settings shared by convolutions and poolings, one entry per spatial axis; `pads` lists the padding before all axes,
+/// then that after them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[allow(missing_docs)]
 pub struct Window {
@@ -160,7 +161,7 @@ pub struct Window {
     pub dilations: Vec<i64>,
 }
 
-/// What scattering does with the element that was there.
+/// How scattering combines a new element with the old one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Update {
@@ -202,7 +203,7 @@ pub enum Coordinates {
     HalfPixel,
 }
 
-/// Value of an attribute, for the encoder.
+/// The value of an attribute, for the encoder.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)]
 pub enum Attribute {
@@ -214,7 +215,7 @@ pub enum Attribute {
     Tensor(Tensor),
 }
 
-/// The enum of all operators, and their rows.
+/// Defines the enum of all operators, from their rows.
 macro_rules! operators {
     ($($(#[$doc:meta])* $op:ident $({ $($field:ident: $type:ty),* })?:
         $(named $onnx:literal,)? $(since $since:literal,)? inputs $least:literal $(to $most:expr)?,
@@ -231,7 +232,7 @@ macro_rules! operators {
         }
 
         impl Op {
-            /// What is the same for all its uses.
+            /// Properties that do not depend on the attributes.
             pub fn schema(&self) -> &'static Schema {
                 match self {
                     Op::Plain(plain) => plain.schema(),
@@ -248,7 +249,7 @@ macro_rules! operators {
                 }
             }
 
-            /// The attributes in the schema's names, sorted. Axes of reductions are not among them.
+            /// The attributes under their ONNX names, sorted. Axes of reductions are not included.
             pub fn attributes(&self) -> Vec<(&'static str, Attribute)> {
                 use Attribute::{Float, Int, Ints, Text, Type};
                 let mut attributes: Vec<(&'static str, Attribute)> = match self {
@@ -266,7 +267,7 @@ macro_rules! operators {
 operators! {
     ArgMax { axis: i64 }: inputs 1, types ARG, attributes vec![("axis", Int(*axis)), ("keepdims", Int(1))];
     ArgMin { axis: i64 }: inputs 1, types ARG, attributes vec![("axis", Int(*axis)), ("keepdims", Int(1))];
-    /// Of `[batch, heads, length, width]`, or with numbers of heads of `[batch, length, heads·width]`.
+    /// Inputs are `[batch, heads, length, width]`, or with `heads` set `[batch, length, heads·width]`.
     Attention { heads: Option<[i64; 2]>, is_causal: bool, scale: f32, softcap: f32 }:
         since 23, inputs 3 to 4, types FLOATS,
         attributes {
@@ -278,7 +279,7 @@ operators! {
     AveragePool { window: Window, count_include_pad: bool }:
         inputs 1, types SINGLE,
         attributes {
-            // `dilations` came with operator set 19; ours are always 1.
+            // `dilations` was added in operator set 19; ours are always 1.
             let mut list = window.attributes();
             list.retain(|(name, _)| *name != "dilations");
             list.push(("count_include_pad", Int(i64::from(*count_include_pad))));
@@ -306,12 +307,12 @@ operators! {
     Fmod: named "Mod", inputs 2, types NUMBERS, attributes vec![("fmod", Int(1))];
     Gather { axis: i64 }: inputs 2, types ALL, attributes vec![("axis", Int(*axis))];
     GatherElements { axis: i64 }: inputs 2, types ALL, attributes vec![("axis", Int(*axis))];
-    /// By the error function, or by the hyperbolic tangent.
+    /// With the error function, or with the hyperbolic tangent.
     Gelu { tanh: bool }:
         since 20, inputs 1, types SINGLE, attributes if *tanh { vec![("approximate", Text("tanh"))] } else { vec![] };
     Gemm { transpose_b: bool }:
         inputs 2 to 3, types FLOATS, attributes vec![("transB", Int(i64::from(*transpose_b)))];
-    /// `mode` in the words of the operator set: those of 16 were renamed with 20.
+    /// `mode` in the operator set's own words, which set 20 renamed.
     GridSample { mode: &'static str, padding: &'static str, align_corners: bool }:
         inputs 2, types SINGLE, from 20 FLOATS,
         attributes {
@@ -367,7 +368,7 @@ operators! {
         inputs 3, types ALL, attributes vec![("axis", Int(*axis)), ("reduction", Text(update.name()))];
     ScatterND { update: Update }: inputs 3, types ALL, attributes vec![("reduction", Text(update.name()))];
     Softmax { axis: i64 }: inputs 1, types FLOATS, attributes vec![("axis", Int(*axis))];
-    /// Into pieces of the sizes that the second input holds: a form that all operator sets share.
+    /// Pieces with the sizes in the second input, a form that all operator sets share.
     Split { axis: i64 }: inputs 2, types ALL, shape 1, attributes vec![("axis", Int(*axis))];
     TopK { axis: i64, largest: bool }:
         inputs 2, types TOP_K, shape 1,
@@ -419,23 +420,23 @@ impl Op {
         }
     }
 
-    /// Last operator set whose version of it ONNX Runtime 1.31 has, where it lacks later ones.
+    /// Last operator set whose version of the operator ONNX Runtime 1.31 has, if it lacks later ones.
     pub fn until(&self) -> Option<u32> {
         let gone = self.schema().types.last().filter(|(_, types)| types.is_empty());
         gone.map(|(from, _)| from - 1)
     }
 
-    /// Whether it gives other values in every run: such nodes are neither computed in advance nor shared.
+    /// Whether every run gives other values. Such nodes are neither folded nor merged.
     pub fn is_random(&self) -> bool {
         matches!(self, Op::RandomNormalLike { .. } | Op::RandomUniformLike { .. })
     }
 
-    /// Which input says what the operator computes with; the others follow from it, or are indices and shapes.
+    /// Index of the input whose type decides which kernel runs. Others have the same type, or are indices or shapes.
     pub fn typed_input(&self) -> usize {
         usize::from(matches!(self, Op::Plain(Plain::Where)))
     }
 
-    /// Whether ONNX Runtime 1.31 computes it on `dtype` in an operator set.
+    /// Whether ONNX Runtime 1.31 supports `dtype` in an operator set.
     pub fn computes(&self, dtype: DType, opset: u32) -> bool {
         let row = self.schema().types.iter().rev().find(|(from, _)| *from <= opset);
         row.is_some_and(|(_, types)| types.contains(dtype))

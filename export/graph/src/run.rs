@@ -1,4 +1,4 @@
-//! ONNX Runtime, loaded once per process.
+//! Runs models in ONNX Runtime, which is loaded once per process.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -12,7 +12,7 @@ use crate::encode::with_outputs;
 use crate::error::Error;
 use crate::tensor::{DType, Tensor};
 
-/// A loaded ONNX Runtime. Cheap to copy around: the library is loaded once and stays.
+/// A loaded ONNX Runtime. Cheap to copy: the library is loaded once and stays loaded.
 #[derive(Clone)]
 pub struct Runtime {
     library: PathBuf,
@@ -25,10 +25,10 @@ impl std::fmt::Debug for Runtime {
     }
 }
 
-/// An output as 64-bit floats.
+/// An output of a model, as f64.
 #[derive(Debug, Clone)]
 pub struct Array {
-    /// Type that the elements had.
+    /// Element type of the output.
     pub dtype: DType,
     /// Shape.
     pub shape: Vec<usize>,
@@ -36,35 +36,35 @@ pub struct Array {
     pub values: Vec<f64>,
 }
 
-/// A model, opened.
+/// An open model.
 #[derive(Debug)]
 pub struct Session(ort::session::Session);
 
-/// How a model is opened.
+/// Options for opening a model.
 #[derive(Debug, Clone, Copy)]
 pub struct Opening<'a> {
-    /// At the default level, else exactly as written.
+    /// Whether ONNX Runtime optimises the graph (at its default level) or runs it exactly as written.
     pub optimise: bool,
-    /// Folder of the weights that are not in the model itself.
+    /// Folder of the external weights.
     pub beside: Option<&'a Path>,
-    /// Values that become outputs too.
+    /// Values to add to the outputs.
     pub outputs: &'a [String],
 }
 
 impl Opening<'_> {
-    /// A model that is complete in itself.
+    /// Options for a model without external weights.
     pub fn plain(optimise: bool) -> Self {
         Self { optimise, beside: None, outputs: &[] }
     }
 }
 
 impl Runtime {
-    /// Loads the library that [`onnxruntime::locate`] finds, or gives the one loaded before.
+    /// Loads the library that [`onnxruntime::locate`] finds, or returns the one loaded before.
     ///
     /// # Errors
-    /// If it is missing or too old; the message says what to run.
+    /// If it is missing or too old; the message says how to install it.
     pub fn load() -> Result<Self, Error> {
-        // Loading fails for good in a process, so that the outcome may be kept, whichever it was.
+        // A failed load cannot be repeated within a process, so its outcome is kept either way.
         static LOADED: OnceLock<Result<Environment, String>> = OnceLock::new();
         let path = onnxruntime::locate()?;
         let loaded = LOADED.get_or_init(|| {
@@ -77,12 +77,12 @@ impl Runtime {
         }
     }
 
-    /// What was loaded, for sessions of one's own: a process can load only once.
+    /// The environment, for your own sessions: a process can load only one.
     pub fn environment(&self) -> &Environment {
         &self.environment
     }
 
-    /// Release of the library, where it tells.
+    /// Version of the library, if it tells.
     pub fn version(&self) -> Option<String> {
         onnxruntime::version(&self.library)
     }
@@ -96,7 +96,7 @@ impl Runtime {
             let level = if how.optimise { GraphOptimizationLevel::All } else { GraphOptimizationLevel::Disable };
             let mut builder = ort::session::Session::builder(&self.environment)?.with_optimization_level(level)?;
             if let Some(folder) = how.beside {
-                // From memory the runtime takes no tensor of 2 GiB.
+                // ONNX Runtime does not accept a tensor of 2 GiB from memory.
                 let key = "session.model_external_initializers_file_folder_path";
                 builder = builder.with_config_entry(key, folder.to_string_lossy())?;
             }
@@ -107,10 +107,10 @@ impl Runtime {
 }
 
 impl Session {
-    /// Runs the model on named inputs and gives those outputs, in order.
+    /// Runs the model on named inputs and returns the named outputs, in order.
     ///
     /// # Errors
-    /// If an input does not fit the model, an output is not one of its, or ONNX Runtime fails.
+    /// If an input does not fit the model, an output does not exist, or ONNX Runtime fails.
     pub fn run(&mut self, inputs: &[(String, Tensor)], outputs: &[String]) -> Result<Vec<Array>, Error> {
         let failed = |source: ort::Error| Error::Runtime { doing: "running the model", source };
         let mut feeds: Vec<(String, DynValue)> = vec![];
@@ -159,7 +159,8 @@ fn fetch(value: &DynValue) -> Result<Array, ort::Error> {
             $(
                 if let Ok((shape, values)) = value.try_extract_tensor::<$t>() {
                     let shape = shape.iter().map(|&size| size as usize).collect();
-                    return Ok(Array { dtype: DType::$dtype, shape, values: values.iter().map(|&value| value as f64).collect() });
+                    let values = values.iter().map(|&value| value as f64).collect();
+                    return Ok(Array { dtype: DType::$dtype, shape, values });
                 }
             )+
         };

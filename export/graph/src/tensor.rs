@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-/// Element types, by ONNX's names.
+/// Element types, under ONNX's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub enum DType {
@@ -32,7 +32,7 @@ impl DType {
         }
     }
 
-    /// Whether it is an integer of 8 or 16 bits: ONNX has few operators for those.
+    /// Whether it is an integer of 8 or 16 bits, for which ONNX has few operators.
     pub fn is_narrow(self) -> bool {
         matches!(self, DType::Int8 | DType::Int16 | DType::Uint8 | DType::Uint16)
     }
@@ -52,19 +52,19 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// A tensor of little-endian bytes; `None` if their number does not fit the shape.
+    /// A tensor of little-endian bytes; `None` if their number does not match the shape.
     pub fn new(dtype: DType, dims: Vec<usize>, bytes: Vec<u8>) -> Option<Self> {
         (dims.iter().product::<usize>() * dtype.bytes() == bytes.len()).then_some(Self { dtype, dims, bytes })
     }
 
-    /// A vector of 64-bit integers, the form of shapes and axes.
+    /// A vector of 64-bit integers, as used for shapes and axes.
     pub fn int64s(values: &[i64]) -> Self {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         Self { dtype: DType::Int64, dims: vec![values.len()], bytes }
     }
 
-    /// Values in the form of `dtype`: floats are rounded to the nearest, integers cut off towards 0, and those that
-    /// do not fit wrap around, as arithmetic of that width does. `None` if their number does not fit the shape.
+    /// Converts values to `dtype`. Floats are rounded to the nearest; integers are truncated towards 0 and wrap around
+    /// if they do not fit. `None` if the number of values does not match the shape.
     pub fn from_f64s(dtype: DType, dims: Vec<usize>, values: &[f64]) -> Option<Self> {
         fn pack<const N: usize>(values: &[f64], convert: impl Fn(f64) -> [u8; N]) -> Vec<u8> {
             values.iter().flat_map(|&value| convert(value)).collect()
@@ -107,7 +107,7 @@ impl Tensor {
         self.dims.iter().product()
     }
 
-    /// The values as 64-bit floats; `None` for integers that would be rounded.
+    /// The values as f64; `None` for integers that would be rounded.
     pub fn to_f64s(&self) -> Option<Vec<f64>> {
         fn unpack<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f64) -> Vec<f64> {
             bytes.as_chunks::<N>().0.iter().map(|&chunk| convert(chunk)).collect()
@@ -135,18 +135,18 @@ impl Tensor {
         })
     }
 
-    /// The values, if they are 64-bit integers.
+    /// The values, if the type is 64-bit integers.
     pub fn to_i64s(&self) -> Option<Vec<i64>> {
         (self.dtype == DType::Int64)
             .then(|| self.bytes.as_chunks::<8>().0.iter().map(|&chunk| i64::from_le_bytes(chunk)).collect())
     }
 
-    /// The same values in another shape of as many elements.
+    /// The same values in another shape; `None` if the number of elements differs.
     pub fn reshaped(&self, dims: Vec<usize>) -> Option<Self> {
         Self::new(self.dtype, dims, self.bytes.clone())
     }
 
-    /// Axes in another order: axis `i` of the result is axis `order[i]` of `self`.
+    /// The tensor with its axes permuted: axis `i` of the result is axis `order[i]` of `self`.
     pub fn transposed(&self, order: &[usize]) -> Option<Self> {
         let rank = self.dims.len();
         if order.len() != rank || order.iter().any(|&axis| axis >= rank) {
@@ -175,7 +175,7 @@ impl Tensor {
         Some(Self { dtype: self.dtype, dims, bytes })
     }
 
-    /// Changes the sign bit of one element of a float tensor; `false` if there is no such element. For planted faults.
+    /// Flips the sign bit of one element of a float tensor, to plant a fault; `false` if there is no such element.
     pub fn flip_sign(&mut self, index: usize) -> bool {
         let width = self.dtype.bytes();
         match self.bytes.get_mut((index + 1) * width - 1) {

@@ -1,6 +1,5 @@
-//! Sets of element types, as ONNX Runtime 1.31 has kernels for them on processors: found by loading a model of one
-//! node for each operator, type and operator set. Half floats are among them where it computes in single precision
-//! instead.
+//! Sets of element types for which ONNX Runtime 1.31 has CPU kernels, found by loading a model of one node for each
+//! operator, type and operator set. f16 is included where ONNX Runtime computes in f32 instead.
 
 use crate::tensor::DType;
 use crate::tensor::DType::{
@@ -30,7 +29,7 @@ impl Types {
         self.0 & (1 << dtype as u16) != 0
     }
 
-    /// Whether no type is.
+    /// Whether the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
@@ -78,7 +77,7 @@ mod tests {
     const EVERY: [DType; 13] =
         [Float, Double, Float16, Bfloat16, Int8, Int16, Int32, Int64, Uint8, Uint16, Uint32, Uint64, Bool];
 
-    /// Operators whose inputs are all of one type and shape.
+    /// Operators whose inputs all have one type and shape.
     fn uniform() -> Vec<(Op, usize)> {
         use Plain::*;
         let one = [
@@ -167,7 +166,7 @@ mod tests {
         all
     }
 
-    /// The table says what ONNX Runtime does, in both directions.
+    /// Checks the table against ONNX Runtime in both directions: supported and refused types.
     #[test]
     fn kernels_are_those_of_the_runtime() {
         let runtime = Runtime::load().unwrap_or_else(|error| panic!("{error}"));

@@ -1,7 +1,7 @@
-//! Burn records a linear layer as products and reshapes, in one of two ways that depends on the sizes: rows of all
-//! batches folded into one matrix, or the weight spread over the batches, whichever its kernels like better. Here
-//! both become the one operation that was meant, so that recordings at different sizes agree, and the layer keeps its
-//! name.
+//! Burn records a linear layer as products and reshapes, in one of two ways, depending on which its kernels prefer at
+//! the given sizes: either the rows of all batches are folded into one matrix, or the weight is broadcast over the
+//! batches. This module turns both back into one linear operation, so that traces at different sizes agree and the
+//! layer keeps its name.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,8 @@ use burn::backend::ir::{
     OperationIr, ShapeOpIr, TensorId, TensorIr,
 };
 
-/// Replaces what a linear layer is recorded as; what is in between must be read nowhere else.
+/// Replaces the recorded pieces of each linear layer by one operation, if their intermediate results are used nowhere
+/// else.
 pub(super) fn join(operations: Vec<OperationIr>, outputs: &[TensorId]) -> Vec<OperationIr> {
     let mut reads: HashMap<TensorId, usize> = HashMap::new();
     for id in operations.iter().flat_map(|operation| operation.inputs().map(|tensor| tensor.id)).chain(outputs.to_vec())
@@ -60,14 +61,14 @@ fn sizes(tensor: &TensorIr) -> Vec<usize> {
     tensor.shape.iter().copied().collect()
 }
 
-/// Whether `wide` is `narrow` with axes of size 1 before it.
+/// Whether `wide` is `narrow` with leading axes of size 1.
 fn unsqueezed(narrow: &TensorIr, wide: &TensorIr) -> bool {
     let (narrow, wide) = (sizes(narrow), sizes(wide));
     wide.len().checked_sub(narrow.len()).is_some_and(|ones| wide[..ones].iter().all(|&size| size == 1))
         && wide.ends_with(&narrow)
 }
 
-/// `Reshape(bias)` and `Add(product, bias)`: the bias and the sum, if they are there.
+/// The bias and the sum of `Reshape(bias)` and `Add(product, bias)`, if `operations` starts with these.
 fn biased<'a>(
     operations: &'a [OperationIr],
     product: &TensorIr,
@@ -81,7 +82,7 @@ fn biased<'a>(
     (fits && once(&row.out) && once(product)).then_some((&row.input, &sum.out))
 }
 
-/// All batches folded into the rows of one matrix.
+/// The first form: all batches folded into the rows of one matrix.
 fn folded(operations: &[OperationIr], once: &impl Fn(&TensorIr) -> bool) -> Option<(LinearOpIr, usize)> {
     let (fold, product) = (reshape(operations.first())?, matmul(operations.get(1))?);
     let wide = sizes(&fold.input);
@@ -105,7 +106,7 @@ fn folded(operations: &[OperationIr], once: &impl Fn(&TensorIr) -> bool) -> Opti
     (unfold.input.id == sum.id && once(sum) && sizes(&unfold.out) == expected).then_some((linear, used + 1))
 }
 
-/// Weight and bias spread over the batches; a matrix needs neither.
+/// The second form: weight and bias broadcast over the batches. A matrix as input needs no reshapes.
 fn spread(operations: &[OperationIr], once: &impl Fn(&TensorIr) -> bool) -> Option<(LinearOpIr, usize)> {
     let (weight, product, used) = match reshape(operations.first()) {
         Some(wide) => {
@@ -123,7 +124,7 @@ fn spread(operations: &[OperationIr], once: &impl Fn(&TensorIr) -> bool) -> Opti
     };
     let (bias, out, used) = match biased(operations.get(used..)?, &product.out, once) {
         Some((bias, sum)) => (Some(bias.clone()), sum, used + 2),
-        // A product of two matrices is one already.
+        // A plain product of two matrices is one operation already.
         None if used == 1 => return None,
         None => (None, &product.out, used),
     };

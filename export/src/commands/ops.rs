@@ -1,17 +1,17 @@
 //! `export --ops`: what becomes of every kind of operation that Burn knows.
 
-use export::{BURN_VERSION, Fate, OPSETS, OperationKind, operation_kinds};
+use export::{BURN_VERSION, OPSETS, OperationKind, Support, operation_kinds};
 
 use super::format::Format;
 
 /// The whole table, and its sums.
 pub fn report(format: Format) -> String {
     let kinds: Vec<&OperationKind> = operation_kinds().collect();
-    let count = |wanted: fn(Fate) -> bool| kinds.iter().filter(|kind| wanted(kind.fate)).count();
-    let lowered = count(|fate| matches!(fate, Fate::Lowered { .. }));
-    let refused = count(|fate| matches!(fate, Fate::Refused { .. }));
+    let count = |wanted: fn(Support) -> bool| kinds.iter().filter(|kind| wanted(kind.support)).count();
+    let lowered = count(|support| matches!(support, Support::Lowered { .. }));
+    let refused = count(|support| matches!(support, Support::Refused { .. }));
     let backward: Vec<String> =
-        kinds.iter().filter(|kind| kind.fate == Fate::Backward).map(|kind| kind.to_string()).collect();
+        kinds.iter().filter(|kind| kind.support == Support::Backward).map(|kind| kind.to_string()).collect();
     if format == Format::Json {
         let report = serde_json::json!({
             "burn": BURN_VERSION,
@@ -28,8 +28,8 @@ pub fn report(format: Format) -> String {
     let mut notes: Vec<&str> = vec![];
     for kind in &kinds {
         let name = kind.to_string();
-        match kind.fate {
-            Fate::Lowered { onnx, since, until, note } => {
+        match kind.support {
+            Support::Lowered { onnx, since, until, note } => {
                 let sets = format!("{since}-{}", until.unwrap_or(*OPSETS.end()));
                 report.push_str(&format!("{name:width$}  {sets:6}  {}", onnx.join(", ")));
                 if let Some(note) = note {
@@ -41,10 +41,10 @@ pub fn report(format: Format) -> String {
                 }
                 report.push('\n');
             }
-            Fate::Refused { reason, way_out } => {
+            Support::Refused { reason, way_out } => {
                 report.push_str(&format!("{name:width$}          not lowered: {reason}; {way_out}\n"));
             }
-            Fate::Backward | Fate::Bookkeeping => {}
+            Support::Backward | Support::Bookkeeping => {}
         }
     }
     for (number, note) in (1..).zip(&notes) {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use export::{Bundle, Check, LARGEST_FILE, Outcome, Runtime};
+use export::{Bundle, Check, MAX_INLINE_WEIGHTS, Outcome, Runtime};
 use train::families::palmvein::net::Branch;
 use train::run::checkpoint::Checkpoint;
 
@@ -84,7 +84,7 @@ fn against(bundle: &Bundle, checkpoint: &Path, runtime: &Runtime) -> anyhow::Res
         batch: batch.clone(),
         no_flip: contract.embedding.as_ref().is_some_and(|embedding| !embedding.flip),
         attention: contract.output.iter().any(|output| output.name.contains("_weight_")),
-        external_data: if certificate.model.data.is_some() { 0 } else { LARGEST_FILE },
+        external_data: if certificate.model.data.is_some() { 0 } else { MAX_INLINE_WEIGHTS },
         licence: contract.training.licence.clone(),
     };
     eprintln!("making the model again from {}", checkpoint.path.display());

@@ -1,4 +1,4 @@
-//! Faces in a pose: a picture (or an embedding) and the pose wanted in, a picture out.
+//! ControlNet: generates a face in a given pose, from a picture (or an embedding) and the pose.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -18,7 +18,7 @@ pub struct Controlnet {
     config: ControlNetConfig,
 }
 
-/// A picture from a source and a pose.
+/// The exported model and its contract: a picture from a source and a pose.
 pub fn export(
     Controlnet { net, config }: &Controlnet,
     checkpoint: &Checkpoint,
@@ -31,12 +31,12 @@ pub fn export(
             InputSpec::picture("image", batch(), train::families::controlnet::data::picture_spec(config.size))
         }
     };
-    let pose = InputSpec::numbers("pose", batch(), config.angles, "pose wanted: yaw, pitch, roll in degrees")
+    let pose = InputSpec::numbers("pose", batch(), config.angles, "requested pose: yaw, pitch, roll in degrees")
         .within(-90.0, 90.0);
     let output = OutputSpec {
-        // Names are unique in a graph, and a source may be called `image`.
+        // Names are unique in a graph, and an input may already be called `image`.
         name: "generated".into(),
-        meaning: "the source's face in the pose wanted".into(),
+        meaning: "the source's face in the requested pose".into(),
         shape: vec![batch(), Axis::Size(3), Axis::Size(config.size), Axis::Size(config.size)],
         unit_length: false,
         metric: String::new(),
@@ -60,7 +60,7 @@ pub fn export(
     Ok((model, contract))
 }
 
-/// Reads a checkpoint.
+/// Reads the network of a checkpoint.
 pub fn open(checkpoint: &Checkpoint) -> anyhow::Result<Controlnet> {
     let config: ControlNetConfig = checkpoint.network(controlnet::FAMILY)?;
     let mut net = ControlNet::new(&config, 0, &Device::flex());

@@ -1,4 +1,4 @@
-//! What the program knows of each family: how a checkpoint becomes a model and its contract.
+//! The families that the program can export: how each checkpoint becomes a model and its contract.
 
 mod controlnet;
 mod palmvein;
@@ -12,7 +12,7 @@ use export::{ExportedModel, Exporter};
 use train::families::palmvein::net::Branch;
 use train::run::checkpoint::{Checkpoint, CheckpointError};
 
-/// What the flags say of a model of any family.
+/// Options from the command line, for any family.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Name of the model.
@@ -23,9 +23,9 @@ pub struct Options {
     pub optimise: bool,
     /// The first axis of every input.
     pub batch: Axis,
-    /// Whether the embedding is that of the picture alone, without its mirror image.
+    /// Whether to embed the picture alone, without its mirror image.
     pub no_flip: bool,
-    /// Bytes of weights above which they get a file of their own.
+    /// Bytes of weights above which they go into a separate file.
     pub external_data: u64,
     /// Whether attention weights are outputs too.
     pub attention: bool,
@@ -34,12 +34,12 @@ pub struct Options {
 }
 
 impl Options {
-    /// An exporter with these options, the inputs not yet named.
+    /// An exporter with these options and no inputs yet.
     fn exporter(&self) -> Exporter {
         Exporter::new(&self.name).opset(self.opset).optimise(self.optimise).external_data(self.external_data)
     }
 
-    /// A contract with what is the same for all families; inputs and outputs are the caller's.
+    /// A contract with everything that the families share; the caller adds inputs and outputs.
     fn contract(&self, checkpoint: &Checkpoint, architecture: &str) -> anyhow::Result<ModelContract> {
         let record = &checkpoint.record;
         Ok(ModelContract {
@@ -65,7 +65,7 @@ impl Options {
     }
 }
 
-/// Names an input of the contract, with the values that it takes.
+/// Declares an input of the contract, with its range of values, to the exporter.
 fn declare(exporter: Exporter, input: &InputSpec) -> Exporter {
     match input.range {
         Some([low, high]) => exporter.floats(&input.name, input.shape.clone(), low..=high),
@@ -86,10 +86,10 @@ pub enum Network {
 }
 
 impl Network {
-    /// Reads a checkpoint.
+    /// Reads the network of a checkpoint.
     ///
     /// # Errors
-    /// If the family is not known or the checkpoint malformed.
+    /// If the family is unknown or the checkpoint malformed.
     pub fn open(checkpoint: &Checkpoint, branch: Option<Branch>) -> anyhow::Result<Self> {
         match checkpoint.record.family.as_str() {
             train::families::controlnet::task::FAMILY => Ok(Self::Controlnet(Box::new(controlnet::open(checkpoint)?))),
@@ -115,7 +115,7 @@ impl Network {
         }
     }
 
-    /// The model, and its contract.
+    /// The exported model and its contract.
     ///
     /// # Errors
     /// If the network cannot be exported.
@@ -129,10 +129,10 @@ impl Network {
     }
 }
 
-/// Refuses flags that the checkpoint's family does not know.
+/// Refuses flags that have no effect for the checkpoint's family.
 ///
 /// # Errors
-/// The first flag that would change nothing.
+/// Names the first such flag.
 pub fn refuse_unused(checkpoint: &Checkpoint, options: &Options, branch: Option<Branch>) -> anyhow::Result<()> {
     let family = checkpoint.record.family.as_str();
     let reid = family == train::families::reid::task::FAMILY;
@@ -150,20 +150,21 @@ pub fn refuse_unused(checkpoint: &Checkpoint, options: &Options, branch: Option<
     }
 }
 
-/// What to warn of when the training could score nothing, so that its best checkpoint is an arbitrary one.
+/// A warning if training could score nothing, which makes its best checkpoint an arbitrary one.
 pub fn nothing_scored(checkpoint: &Checkpoint) -> Option<String> {
     let metrics = &checkpoint.record.metrics;
     let zero = metrics.get("mAP").is_some_and(|value| *value == 0.0);
     (zero && metrics.iter().filter(|(name, _)| name.starts_with("rank")).all(|(_, value)| *value == 0.0)).then(|| {
         format!(
-            "mAP was 0 after epoch {}: no query had a match from another camera, so that nothing says which epoch is the best",
+            "mAP was 0 after epoch {}: no query had a match from another camera, so the best epoch is unknown and \
+             an arbitrary one is exported",
             checkpoint.record.epoch
         )
     })
 }
 
-/// A command line without paths of the machine it ran on: of those that start at the root or at home the last part is
-/// left.
+/// A command line without paths of the machine it ran on: a path that starts at the root or the home folder is reduced
+/// to its last part.
 fn without_paths(command: &str) -> String {
     let part = |word: &str| {
         let start = word.find(['/', '~', '\\']).unwrap_or(word.len());
@@ -183,7 +184,7 @@ fn without_paths(command: &str) -> String {
     command.split(' ').map(part).collect::<Vec<_>>().join(" ")
 }
 
-/// What to call the model: the run directory's name, else the file's.
+/// Default name of the model: the run directory's name, else the file's.
 pub fn name(checkpoint: &Path) -> String {
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
     let in_run = checkpoint.parent().filter(|folder| folder.join("run.json").exists());

@@ -1,4 +1,4 @@
-//! Palm and veins: a pair of pictures in, one embedding out; or one backbone by itself.
+//! Palm and veins: a pair of pictures to one embedding, or one backbone alone.
 
 use anyhow::{Context, bail};
 use burn::module::Module;
@@ -13,7 +13,7 @@ use train::run::checkpoint::Checkpoint;
 
 use super::Options;
 
-/// A whole network in evaluation mode, or one backbone of it.
+/// A whole network in evaluation mode, or one of its backbones.
 pub enum PalmVein {
     /// Both stages.
     Whole(Box<Whole>),
@@ -21,21 +21,21 @@ pub enum PalmVein {
     Branch(Box<Single>),
 }
 
-/// A whole network, and its run's settings.
+/// A whole network with its run's settings.
 pub struct Whole {
     net: PalmVeinNet,
     network: PalmVeinNetConfig,
     config: Stage2Config,
 }
 
-/// A backbone, and the side of its pictures.
+/// A backbone and the side length of its pictures.
 pub struct Single {
     net: Stage1Net,
     network: Stage1NetConfig,
     img_size: usize,
 }
 
-/// Reads a checkpoint of either stage; `branch` takes one backbone out of a whole network.
+/// Reads a checkpoint of either stage. `branch` extracts one backbone of a whole network.
 pub fn open(checkpoint: &Checkpoint, branch: Option<Branch>) -> anyhow::Result<PalmVein> {
     let malformed = || format!("the settings in `{}` are malformed", checkpoint.path.display());
     let settings = checkpoint.record.config.clone();
@@ -70,7 +70,7 @@ pub fn open(checkpoint: &Checkpoint, branch: Option<Branch>) -> anyhow::Result<P
     Ok(PalmVein::Branch(Box::new(Single { net: net.valid(), network, img_size })))
 }
 
-/// The model, and its contract.
+/// The exported model and its contract.
 pub fn export(
     network: &PalmVein,
     checkpoint: &Checkpoint,
@@ -80,7 +80,7 @@ pub fn export(
         PalmVein::Whole(whole) => self::whole(whole, checkpoint, options),
         PalmVein::Branch(single) => {
             if options.attention {
-                bail!("--attention needs a whole network; one branch weighs nothing");
+                bail!("--attention needs a whole network; a single branch has no attention weights");
             }
             branch(single, checkpoint, options)
         }
@@ -109,7 +109,7 @@ fn embedding(batch: &Axis, dim: usize, meaning: &str) -> (OutputSpec, EmbeddingS
         metric: "cosine".into(),
         ..rows("embedding", meaning, vec![batch.clone(), Axis::Size(dim)])
     };
-    // A mirrored hand is the other hand: nothing is added to an embedding.
+    // A mirrored hand looks like the other hand, so mirror images are not added to the embedding.
     let spec = EmbeddingSpec { output: output.name.clone(), dim, parts: 1, flip: false, contract_id: String::new() };
     (output, spec)
 }
@@ -127,7 +127,7 @@ fn branch(
         .output("embedding")
         .export(net, |net: &Stage1Net, images: Tensor<4>| net.embed(images))?;
     let (output, spec) =
-        embedding(&options.batch, network.backbone.features(), "features of one branch, scaled to length 1");
+        embedding(&options.batch, network.backbone.features(), "features of one branch, scaled to unit length");
     let contract = ModelContract {
         input: vec![input],
         output: vec![output],
@@ -137,15 +137,15 @@ fn branch(
     Ok((model, contract))
 }
 
-/// Attention weights in the order of the outputs; what the head does not have is left out.
+/// Attention weights in the order of the outputs; those that the head does not have are left out.
 fn weights(details: &Details) -> Vec<(&'static str, &'static str, Features)> {
     const GLOBAL: [(&str, &str); 2] = [
         ("global_weight_palm", "share of the palm in each value of the global half, 0 to 1"),
         ("global_weight_vein", "share of the veins in each value of the global half, 0 to 1"),
     ];
     const LOCAL: [(&str, &str); 2] = [
-        ("local_weight_palm", "share of the palm in each value, or at each place, of the local half, 0 to 1"),
-        ("local_weight_vein", "share of the veins in each value, or at each place, of the local half, 0 to 1"),
+        ("local_weight_palm", "share of the palm in each value, or at each position, of the local half, 0 to 1"),
+        ("local_weight_vein", "share of the veins in each value, or at each position, of the local half, 0 to 1"),
     ];
     let branches = [(&details.global, GLOBAL), (&details.local, LOCAL)];
     let named = branches.into_iter().filter_map(|(branch, names)| Some((branch.as_ref()?.weights.as_ref()?, names)));
@@ -156,7 +156,7 @@ fn weights(details: &Details) -> Vec<(&'static str, &'static str, Features)> {
         .collect()
 }
 
-/// The weights as one tensor each, maps without their single channel: `[batch, values]` or `[batch, height · width]`.
+/// The weights as one tensor each, with maps flattened: `[batch, values]` or `[batch, height · width]`.
 fn flat(features: Features) -> Tensor<2> {
     match features {
         Features::Vector(rows) => rows,
@@ -171,7 +171,7 @@ fn whole(
 ) -> anyhow::Result<(ExportedModel, ModelContract)> {
     let side = config.common.img_size;
     let reads = net.reads();
-    // As in training, where a picture that was taken away is 0 after normalisation.
+    // Modality dropout in training replaces a normalised picture by zeros.
     let absent = (config.modality_dropout > 0.0).then_some(0.0);
     let inputs: Vec<InputSpec> = ["palm", "vein"]
         .into_iter()
@@ -185,13 +185,13 @@ fn whole(
     }
     exporter = exporter.output("embedding");
     let (output, spec) =
-        embedding(&options.batch, network.fusion.embedding(), "palm and veins fused, scaled to length 1");
+        embedding(&options.batch, network.fusion.embedding(), "palm and veins fused, scaled to unit length");
     let mut outputs = vec![output];
     if options.attention {
         let blank = || Tensor::zeros([1, 1, side, side], &Device::flex());
         let found = weights(&net.forward(blank(), blank()));
         if found.is_empty() {
-            bail!("--attention: a head of the kind {:?} weighs nothing", network.fusion.parts);
+            bail!("--attention: a head of kind {:?} has no attention weights", network.fusion.parts);
         }
         for (name, meaning, features) in found {
             exporter = exporter.output(name);
@@ -199,7 +199,7 @@ fn whole(
                 Features::Vector(_) => meaning.to_owned(),
                 Features::Map(map) => {
                     let [_, _, height, width] = map.dims();
-                    format!("{meaning}; {height} rows of {width} places")
+                    format!("{meaning}; {height} rows of {width} positions")
                 }
             };
             let map = match &features {
@@ -221,7 +221,7 @@ fn whole(
         let forward = move |net: &PalmVeinNet, (palm, vein): (Tensor<4>, Tensor<4>)| taken(net.forward(palm, vein));
         exporter.export(net, forward)?
     } else {
-        // A network of one modality takes its pictures at both places, and reads one of them.
+        // A network of one modality expects its pictures as both inputs and reads one.
         let forward = move |net: &PalmVeinNet, images: Tensor<4>| taken(net.forward(images.clone(), images));
         exporter.export(net, forward)?
     };

@@ -1,4 +1,4 @@
-//! Re-identification: a picture in, the features of its parts out.
+//! Re-identification: a picture to the features of its parts.
 
 use anyhow::Context;
 use burn::module::Module;
@@ -13,14 +13,14 @@ use train::weights::{Partial, StateDict};
 
 use super::Options;
 
-/// The network in evaluation mode, and the run's settings.
+/// The network in evaluation mode, with its run's settings.
 pub struct Reid {
     net: ReidNet,
     network: ReidNetConfig,
     config: ReidConfig,
 }
 
-/// Features of all parts from a picture.
+/// The exported model and its contract: features of all parts from a picture.
 pub fn export(
     Reid { net, network, config }: &Reid,
     checkpoint: &Checkpoint,
@@ -52,7 +52,7 @@ pub fn export(
         dim: channels * parts,
         parts,
         flip: !options.no_flip,
-        // Follows from the weights, which the bundle hashes.
+        // Set by the bundle, which hashes the weights.
         contract_id: String::new(),
     };
     let contract = ModelContract {
@@ -64,7 +64,7 @@ pub fn export(
     Ok((model, contract))
 }
 
-/// Reads a checkpoint.
+/// Reads the network of a checkpoint.
 pub fn open(checkpoint: &Checkpoint) -> anyhow::Result<Reid> {
     let network: ReidNetConfig = checkpoint.network(reid::FAMILY)?;
     let config: ReidConfig = serde_json::from_value(checkpoint.record.config.clone())

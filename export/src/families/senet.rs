@@ -1,4 +1,4 @@
-//! SENet: an embedding and its pose in, the embedding of the frontal view, identity features and the frontal pose out.
+//! SENet: from an embedding and its pose to the embedding of the frontal view, identity features and the frontal pose.
 
 use anyhow::bail;
 use burn::module::Module;
@@ -12,13 +12,13 @@ use train::run::checkpoint::Checkpoint;
 
 use super::{Options, declare};
 
-/// The network in evaluation mode, and what it is.
+/// The network in evaluation mode, with its settings.
 pub struct Senet {
     net: SenetTripletNetwork,
     config: SenetNetConfig,
 }
 
-/// Frontal features from features and pose.
+/// The exported model and its contract.
 pub fn export(
     Senet { net, config }: &Senet,
     checkpoint: &Checkpoint,
@@ -59,13 +59,13 @@ pub fn export(
     Ok((model, contract))
 }
 
-/// Reads a checkpoint.
+/// Reads the network of a checkpoint.
 pub fn open(checkpoint: &Checkpoint) -> anyhow::Result<Senet> {
     let config: SenetNetConfig = checkpoint.network(FAMILY)?;
     if config.use_batch_stat {
         bail!(
-            "`{}` was trained with --use_batch_stat: its gates follow the mean of the batch, so that a row's result depends on its \
-             companions; a deployed model answers each row by itself and cannot do that",
+            "`{}` was trained with --use_batch_stat: its gates use the mean of the batch, so a row's result depends on \
+             the other rows; a deployed model must compute each row by itself",
             checkpoint.path.display()
         );
     }

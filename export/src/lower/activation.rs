@@ -18,7 +18,8 @@ pub(super) fn leaky_relu(l: &mut Lowering, op: &ScalarOpIr) -> Lowered {
     l.emit(Op::LeakyRelu { alpha: number(op.rhs)? }, &[input], &op.out)
 }
 
-/// Burn `gelu` (by the error function) -> ONNX `Gelu` since operator set 20; before, in the form runtimes recognise.
+/// Burn `gelu` (with the error function) -> ONNX `Gelu` since operator set 20; before that, the pieces that runtimes
+/// recognise.
 pub(super) fn gelu(l: &mut Lowering, op: &UnaryOpIr) -> Lowered {
     let input = l.input(&op.input)?;
     let gelu = Op::Gelu { tanh: false };
@@ -29,10 +30,10 @@ pub(super) fn gelu(l: &mut Lowering, op: &UnaryOpIr) -> Lowered {
     let root = l.float("sqrt_2", dtype, std::f64::consts::SQRT_2)?;
     let one = l.float("one", dtype, 1.0)?;
     let half = l.float("half", dtype, 0.5)?;
-    let scaled = l.like(Plain::Div, &[input, root]);
-    let erf = l.like(Plain::Erf, &[scaled]);
-    let sum = l.like(Plain::Add, &[erf, one]);
-    let product = l.like(Plain::Mul, &[input, sum]);
+    let scaled = l.intermediate_like(Plain::Div, &[input, root]);
+    let erf = l.intermediate_like(Plain::Erf, &[scaled]);
+    let sum = l.intermediate_like(Plain::Add, &[erf, one]);
+    let product = l.intermediate_like(Plain::Mul, &[input, sum]);
     l.emit(Plain::Mul, &[product, half], &op.out)
 }
 
@@ -45,8 +46,8 @@ pub(super) fn hard_sigmoid(l: &mut Lowering, op: &HardSigmoidOpIr) -> Lowered {
 /// Burn `log_sigmoid` -> ONNX `-Softplus(-x)`, which does not underflow.
 pub(super) fn log_sigmoid(l: &mut Lowering, op: &UnaryOpIr) -> Lowered {
     let input = l.input(&op.input)?;
-    let negative = l.like(Plain::Neg, &[input]);
-    let soft = l.like(Plain::Softplus, &[negative]);
+    let negative = l.intermediate_like(Plain::Neg, &[input]);
+    let soft = l.intermediate_like(Plain::Softplus, &[negative]);
     l.emit(Plain::Neg, &[soft], &op.out)
 }
 
@@ -65,6 +66,6 @@ pub(super) fn log_softmax(l: &mut Lowering, op: &DimOpIr) -> Lowered {
 /// Burn `softmin` -> ONNX `Softmax(-x)`.
 pub(super) fn softmin(l: &mut Lowering, op: &DimOpIr) -> Lowered {
     let input = l.input(&op.input)?;
-    let negative = l.like(Plain::Neg, &[input]);
+    let negative = l.intermediate_like(Plain::Neg, &[input]);
     l.emit(Op::Softmax { axis: op.axis as i64 }, &[negative], &op.out)
 }

@@ -8,16 +8,16 @@ use burn::backend::ir::{
 use burn::tensor::{DType as BurnType, Slice, TensorData};
 use graph::{DType, Dim, Op, Plain, Reduction, ValueId};
 
-use super::builder::{Lowered, Lowering, Reason, float_type};
+use super::builder::{Lowered, Lowering, Reason, onnx_type};
 use crate::resolve::Fit;
 use crate::types::tensor;
 
-/// Burn `reshape` -> ONNX `Reshape`. A dynamic axis that stays in its place is 0 (copied), one other may be -1; more
-/// are computed from the inputs' shapes.
+/// Burn `reshape` -> ONNX `Reshape`. A dynamic axis that keeps its index is 0 (copied) and one other may be -1; further
+/// dynamic sizes are computed from the inputs' shapes.
 pub(super) fn reshape(l: &mut Lowering, op: &ShapeOpIr) -> Lowered {
     let input = l.input(&op.input)?;
     let to = l.dims(&op.out);
-    // -1 is undefined beside an empty axis, and 0 would copy; but a tensor without elements has nothing to keep.
+    // Beside an empty axis -1 is undefined and 0 would copy; a tensor without elements needs neither.
     if to.contains(&Dim::Size(0)) {
         return filled(l, &op.out, ScalarIr::Int(0));
     }
@@ -25,14 +25,14 @@ pub(super) fn reshape(l: &mut Lowering, op: &ShapeOpIr) -> Lowered {
     l.emit(Plain::Reshape, &[input, target], &op.out)
 }
 
-/// A value in another shape of as many elements, on the way to an operation's output.
+/// Reshapes a value to another shape with as many elements, as an intermediate result.
 pub(super) fn reshaped(l: &mut Lowering, input: ValueId, to: &[Dim]) -> Result<ValueId, Reason> {
     let target = target(l, input, to)?;
     let dtype = l.value(input).dtype;
-    Ok(l.step(Plain::Reshape, &[input, target], dtype, to.to_vec()))
+    Ok(l.intermediate(Plain::Reshape, &[input, target], dtype, to.to_vec()))
 }
 
-/// The shape that a `Reshape` of `input` is given.
+/// The shape operand of a `Reshape` of `input`.
 fn target(l: &mut Lowering, input: ValueId, to: &[Dim]) -> Result<ValueId, Reason> {
     let from = &l.value(input).dims;
     let stays = |axis: usize, dim: &Dim| from.get(axis).is_some_and(|old| old.same(dim));
@@ -55,7 +55,7 @@ pub(super) fn swap_dims(l: &mut Lowering, op: &SwapDimsOpIr) -> Lowered {
     l.emit(Op::Transpose { order }, &[input], &op.out)
 }
 
-/// Burn `permute` -> ONNX `Transpose`; both say where each axis of the result comes from.
+/// Burn `permute` -> ONNX `Transpose`. Both list, for each axis of the result, the axis it comes from.
 pub(super) fn permute(l: &mut Lowering, op: &PermuteOpIr) -> Lowered {
     let input = l.input(&op.input)?;
     let order = op.axes.iter().map(|&axis| axis as i64).collect();
@@ -77,7 +77,7 @@ pub(super) fn flip(l: &mut Lowering, op: &FlipOpIr) -> Lowered {
     l.emit(Plain::Slice, &inputs, &op.out)
 }
 
-/// Burn `expand` -> ONNX `Expand`. A 1 in its shape keeps the axis, so only axes that grow need their size.
+/// Burn `expand` -> ONNX `Expand`. A 1 in its shape keeps the axis, so only axes that grow need a size.
 pub(super) fn expand(l: &mut Lowering, op: &ShapeOpIr) -> Lowered {
     let input = l.input(&op.input)?;
     let (from, to) = (l.dims(&op.input), l.dims(&op.out));
@@ -109,21 +109,21 @@ fn sliced(operation: &OperationIr, axis: usize) -> Option<usize> {
     operation.inputs().next().and_then(|tensor| tensor.shape.iter().nth(axis).copied())
 }
 
-/// What a range takes from one axis.
+/// The part of one axis that a range selects.
 pub(super) struct Cut {
     pub axis: usize,
     /// First element of the range.
     pub start: Fit,
-    /// Behind the last element of the range.
+    /// One past the last element of the range.
     pub end: Fit,
     /// Size of the axis.
     pub size: Fit,
-    /// The range is walked from its start, or from its end if this is negative.
+    /// Step width; negative to walk the range from its end.
     pub step: i64,
 }
 
 impl Cut {
-    /// The elements taken, in order, of a range that must be fixed.
+    /// Indices of the selected elements, in order, of a range that must be fixed.
     pub(super) fn positions(&self) -> Result<Vec<i64>, Reason> {
         let (Fit::Fixed(start), Fit::Fixed(end)) = (&self.start, &self.end) else {
             return Err(Reason::Baked("a step on a dynamic range".into()));
@@ -137,7 +137,7 @@ impl Cut {
     }
 }
 
-/// The axes that the ranges of the current `slice` or `slice_assign` do not take whole.
+/// The parts that the ranges of the current `slice` or `slice_assign` select, without axes that are selected whole.
 pub(super) fn cuts(l: &Lowering, ranges: &[Slice]) -> Result<Vec<Cut>, Reason> {
     let mut cuts = vec![];
     for (axis, range) in ranges.iter().enumerate() {
@@ -145,7 +145,7 @@ pub(super) fn cuts(l: &Lowering, ranges: &[Slice]) -> Result<Vec<Cut>, Reason> {
             let (slice, size) = (slices(operation)?.get(axis)?, sliced(operation, axis)?);
             Some(slice.to_range(size))
         };
-        // Whole in every recording: nothing to do on this axis, whatever its size.
+        // An axis selected whole in every trace needs nothing, whatever its size.
         let missing = |operation: &OperationIr| {
             let size = sliced(operation, axis)?;
             let range = bound(operation)?;
@@ -163,13 +163,13 @@ pub(super) fn cuts(l: &Lowering, ranges: &[Slice]) -> Result<Vec<Cut>, Reason> {
     Ok(cuts)
 }
 
-/// Burn `slice` -> ONNX `Slice`. Burn's range is walked backwards when the step is negative, ONNX's start is where the
+/// Burn `slice` -> ONNX `Slice`. With a negative step Burn walks its range backwards, while ONNX's start is where the
 /// walk begins; an end of `i64::MIN` reaches element 0.
 pub(super) fn slice(l: &mut Lowering, op: &SliceOpIr) -> Lowered {
     let input = l.input(&op.tensor)?;
     let (mut starts, mut ends, mut axes, mut steps) = (vec![], vec![], vec![], vec![]);
     for Cut { axis, start, end, size, step } in cuts(l, &op.ranges)? {
-        // An open end stays open, so that no size has to be computed.
+        // A range that ends with its axis stays open, so no size has to be computed.
         let end = if end == size && step > 0 { Fit::Fixed(i64::MAX) } else { end };
         let (start, end) = if step > 0 {
             (start, end)
@@ -177,7 +177,7 @@ pub(super) fn slice(l: &mut Lowering, op: &SliceOpIr) -> Lowered {
             let before = |fit: Fit| match fit {
                 Fit::Fixed(0) => Ok(Fit::Fixed(i64::MIN)),
                 Fit::Fixed(number) => Ok(Fit::Fixed(number - 1)),
-                Fit::Dynamic(_) => Err(Reason::Baked(format!("`ranges[{axis}]` walks a dynamic axis backwards"))),
+                Fit::Dynamic(_) => Err(Reason::Baked(format!("`ranges[{axis}]` runs backwards on a dynamic axis"))),
             };
             (before(end)?, before(start)?)
         };
@@ -198,23 +198,23 @@ pub(super) fn slice(l: &mut Lowering, op: &SliceOpIr) -> Lowered {
     l.emit(Plain::Slice, &inputs, &op.out)
 }
 
-/// Burn `unfold` (windows of one axis, their elements as the last) -> ONNX `Gather` with the windows' places on an
-/// axis that must be fixed, and `Transpose`.
+/// Burn `unfold` (windows along one axis, with their elements as the last axis) -> ONNX `Gather` with the windows'
+/// indices, on an axis that must be fixed, and `Transpose`.
 pub(super) fn unfold(l: &mut Lowering, op: &UnfoldOpIr) -> Lowered {
     let input = l.input(&op.input)?;
     let mut dims = l.dims(&op.input);
     super::builder::axis_of(dims.len(), op.dim)?;
     let size = l.fixed("unfolding", &dims[op.dim..=op.dim])?[0];
     let windows = (size + op.step).saturating_sub(op.size) / op.step;
-    let places = (0..windows).flat_map(|window| (0..op.size).map(move |at| (window * op.step + at) as i64)).collect();
-    let places = l.int64_tensor("places", [windows, op.size], places);
+    let indices = (0..windows).flat_map(|window| (0..op.size).map(move |at| (window * op.step + at) as i64)).collect();
+    let indices = l.int64_tensor("indices", [windows, op.size], indices);
     let gather = Op::Gather { axis: op.dim as i64 };
     if op.dim + 1 == dims.len() {
-        return l.emit(gather, &[input, places], &op.out);
+        return l.emit(gather, &[input, indices], &op.out);
     }
     dims.splice(op.dim..=op.dim, [Dim::Size(windows), Dim::Size(op.size)]);
     let rank = dims.len() as i64;
-    let value = l.step(gather, &[input, places], float_type(op.input.dtype)?, dims);
+    let value = l.intermediate(gather, &[input, indices], onnx_type(op.input.dtype)?, dims);
     let inner = op.dim as i64 + 1;
     let order = (0..rank).filter(|&axis| axis != inner).chain([inner]).collect();
     l.emit(Op::Transpose { order }, &[value], &op.out)
@@ -239,7 +239,7 @@ pub(super) fn bounds(l: &mut Lowering, role: &str, fits: Vec<Fit>) -> Result<Val
         })
         .collect::<Result<Vec<_>, _>>()?;
     let count = Dim::Size(parts.len());
-    Ok(l.step(Op::Concat { axis: 0 }, &parts, DType::Int64, vec![count]))
+    Ok(l.intermediate(Op::Concat { axis: 0 }, &parts, DType::Int64, vec![count]))
 }
 
 /// Burn `select` (whole slices along an axis) -> ONNX `Gather`.
@@ -248,14 +248,14 @@ pub(super) fn select(l: &mut Lowering, op: &SelectOpIr) -> Lowered {
     l.emit(Op::Gather { axis: op.dim as i64 }, &inputs, &op.out)
 }
 
-/// Burn `gather` (one element per index) -> ONNX `GatherElements`. Burn wants equal sizes on the other axes up to the
-/// indices' sizes, which is ONNX's rule too.
+/// Burn `gather` (one element per index) -> ONNX `GatherElements`. Burn wants the other axes at least as large as the
+/// indices, which is ONNX's rule too.
 pub(super) fn gather(l: &mut Lowering, op: &GatherOpIr) -> Lowered {
     let inputs = [l.input(&op.tensor)?, l.input(&op.indices)?];
     l.emit(Op::GatherElements { axis: op.dim as i64 }, &inputs, &op.out)
 }
 
-/// Burn `gather_nd` -> ONNX `GatherND`, which takes 64-bit indices only.
+/// Burn `gather_nd` -> ONNX `GatherND`, which accepts only 64-bit indices.
 pub(super) fn gather_nd(l: &mut Lowering, op: &GatherNdOpIr) -> Lowered {
     let data = l.input(&op.data)?;
     let indices = l.input(&op.indices)?;
@@ -268,7 +268,7 @@ pub(super) fn mask_where(l: &mut Lowering, op: &MaskWhereOpIr) -> Lowered {
     let mask = l.input(&op.mask)?;
     let values = [l.input(&op.value)?, l.input(&op.tensor)?];
     let dims = l.dims(&op.out);
-    let (choice, inputs) = l.choose(mask, values, &dims);
+    let (choice, inputs) = l.select(mask, values, &dims);
     l.emit(choice, &inputs, &op.out)
 }
 
@@ -277,7 +277,7 @@ pub(super) fn mask_fill(l: &mut Lowering, op: &MaskFillOpIr) -> Lowered {
     let mask = l.input(&op.mask)?;
     let values = [l.scalar("value", op.tensor.dtype, op.value)?, l.input(&op.tensor)?];
     let dims = l.dims(&op.out);
-    let (choice, inputs) = l.choose(mask, values, &dims);
+    let (choice, inputs) = l.select(mask, values, &dims);
     l.emit(choice, &inputs, &op.out)
 }
 
@@ -303,7 +303,7 @@ pub(super) fn equal_elem(l: &mut Lowering, op: &ScalarOpIr) -> Lowered {
 pub(super) fn not_equal(l: &mut Lowering, op: &BinaryOpIr) -> Lowered {
     let inputs = [l.input(&op.lhs)?, l.input(&op.rhs)?];
     let dims = l.dims(&op.out);
-    let equal = l.step(Plain::Equal, &inputs, DType::Bool, dims);
+    let equal = l.intermediate(Plain::Equal, &inputs, DType::Bool, dims);
     l.emit(Plain::Not, &[equal], &op.out)
 }
 
@@ -311,7 +311,7 @@ pub(super) fn not_equal(l: &mut Lowering, op: &BinaryOpIr) -> Lowered {
 pub(super) fn not_equal_elem(l: &mut Lowering, op: &ScalarOpIr) -> Lowered {
     let inputs = [l.input(&op.lhs)?, l.scalar("other", op.lhs.dtype, op.rhs)?];
     let dims = l.dims(&op.out);
-    let equal = l.step(Plain::Equal, &inputs, DType::Bool, dims);
+    let equal = l.intermediate(Plain::Equal, &inputs, DType::Bool, dims);
     l.emit(Plain::Not, &[equal], &op.out)
 }
 
@@ -340,23 +340,23 @@ pub(super) fn cat(l: &mut Lowering, op: &CatOpIr) -> Lowered {
     l.emit(Op::Concat { axis: op.dim as i64 }, &inputs, &op.out)
 }
 
-/// Burn's casts -> ONNX `Cast`. Floats become integers by truncation in both.
+/// Burn's casts -> ONNX `Cast`. Both truncate floats to integers.
 pub(super) fn cast(l: &mut Lowering, op: &CastOpIr) -> Lowered {
     let input = l.input(&op.input)?;
-    let (from, to) = (float_type(op.input.dtype)?, float_type(op.out.dtype)?);
+    let (from, to) = (onnx_type(op.input.dtype)?, onnx_type(op.out.dtype)?);
     if from == to {
         return l.alias(input, &op.out);
     }
     l.emit(Op::Cast { to }, &[input], &op.out)
 }
 
-/// Burn `empty`, `zeros`, `ones`, `full` -> ONNX `ConstantOfShape`; folded where the shape is fixed.
+/// Burn `empty`, `zeros`, `ones`, `full` -> ONNX `ConstantOfShape`, folded where the shape is fixed.
 pub(super) fn filled(l: &mut Lowering, out: &TensorIr, value: ScalarIr) -> Lowered {
     let (op, shape) = fill(l, out, out.dtype, value)?;
     l.emit(op, &[shape], out)
 }
 
-/// The operator and its input that give a tensor of the shape of `out`.
+/// The operator and input that fill a tensor of the shape of `out`.
 pub(super) fn fill(
     l: &mut Lowering,
     out: &TensorIr,
@@ -369,7 +369,7 @@ pub(super) fn fill(
     Ok((Op::ConstantOfShape { value }, l.shape("shape", &dims)?))
 }
 
-/// Burn `all` and `any` (of the whole tensor or along an axis) -> smallest or largest of the truth values as integers.
+/// Burn `all` and `any` (of the whole tensor or along an axis) -> minimum or maximum of the booleans as integers.
 pub(super) fn every(l: &mut Lowering, op: &ReduceOpIr, reduction: Reduction) -> Lowered {
     let axes = (0..op.input.shape.len() as i64).collect();
     truth(l, &op.input, &op.out, reduction, axes)
@@ -383,22 +383,22 @@ pub(super) fn every_dim(l: &mut Lowering, op: &ReduceDimOpIr, reduction: Reducti
 fn truth(l: &mut Lowering, input: &TensorIr, out: &TensorIr, reduction: Reduction, axes: Vec<i64>) -> Lowered {
     let mut value = l.input(input)?;
     let mut dims = l.dims(input);
-    if float_type(input.dtype)? != DType::Bool {
-        value = l.step(Op::Cast { to: DType::Bool }, &[value], DType::Bool, dims.clone());
+    if onnx_type(input.dtype)? != DType::Bool {
+        value = l.intermediate(Op::Cast { to: DType::Bool }, &[value], DType::Bool, dims.clone());
     }
-    let value = l.step(Op::Cast { to: DType::Int32 }, &[value], DType::Int32, dims.clone());
+    let value = l.intermediate(Op::Cast { to: DType::Int32 }, &[value], DType::Int32, dims.clone());
     for &axis in &axes {
         dims[axis as usize] = Dim::Size(1);
     }
     let reduce = Op::Reduce { reduction, axes, keep_dims: true };
-    let value = l.step(reduce, &[value], DType::Int32, dims.clone());
+    let value = l.intermediate(reduce, &[value], DType::Int32, dims.clone());
     let value = if out.shape.len() == input.shape.len() {
         value
     } else {
         let shape: Vec<i64> = out.shape.iter().map(|&size| size as i64).collect();
         let target = l.int64s("shape", &shape);
         let dims = l.dims(out);
-        l.step(Plain::Reshape, &[value, target], DType::Int32, dims)
+        l.intermediate(Plain::Reshape, &[value, target], DType::Int32, dims)
     };
     l.emit(Op::Cast { to: DType::Bool }, &[value], out)
 }

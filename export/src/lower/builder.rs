@@ -1,4 +1,4 @@
-//! The graph in the making: values, nodes and constants of one operation after the other.
+//! The graph under construction: values, nodes and constants of one operation after the other.
 
 use std::collections::HashMap;
 
@@ -13,27 +13,27 @@ use crate::types::{dtype, tensor};
 /// Why one operation was not lowered.
 #[derive(Debug)]
 pub(crate) enum Reason {
-    /// It has no lowering, or this configuration of it has none.
+    /// The operation, or this configuration of it, has no lowering.
     Unsupported(String),
-    /// It needs a number that follows an input's size by no rule of ours.
+    /// Needs a number that depends on an input size in a way we cannot express.
     Baked(String),
-    /// A constant of it is bad.
+    /// The operation has an unusable constant.
     Fatal(ExportError),
 }
 
 pub(crate) type Lowered = Result<(), Reason>;
 
-/// `axis`, where a tensor of that rank has it: recordings from elsewhere may say anything.
+/// `axis`, checked against `rank`: a trace that we did not record may hold any number.
 pub(super) fn axis_of(rank: usize, axis: usize) -> Result<usize, Reason> {
     if axis < rank { Ok(axis) } else { Err(Reason::Unsupported(format!("axis {axis} of a tensor of rank {rank}"))) }
 }
 
 /// The ONNX type of a Burn type, refusing quantised tensors.
-pub(crate) fn float_type(burn: BurnType) -> Result<DType, Reason> {
+pub(crate) fn onnx_type(burn: BurnType) -> Result<DType, Reason> {
     dtype(burn).ok_or_else(|| Reason::Unsupported("quantised tensors are not lowered yet".into()))
 }
 
-/// The declared boundary of the graph.
+/// The declared inputs and outputs of the graph.
 #[derive(Debug, Clone)]
 pub(crate) struct Boundary {
     /// Names and shapes of the inputs, in order.
@@ -42,19 +42,19 @@ pub(crate) struct Boundary {
     pub outputs: Vec<String>,
 }
 
-/// Where a value of the graph comes from: an output of a recorded operation. Passes keep what a value means, so that
-/// this holds for whatever is left of the graph after them.
+/// The recorded operation and output that a value of the graph comes from. Passes do not change what a value means, so
+/// this holds for all values that remain after them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Origin {
     /// The value.
     pub value: ValueId,
-    /// Index of the operation in the recording.
+    /// Index of the operation in the trace.
     pub operation: usize,
-    /// Which of its outputs.
+    /// Index of the output.
     pub output: usize,
 }
 
-/// The graph in the making, and where we are in the recording.
+/// The graph under construction, and the current operation of the trace.
 pub(crate) struct Lowering<'a> {
     pub(super) resolved: &'a Resolved,
     pub(super) graph: Graph,
@@ -63,8 +63,8 @@ pub(crate) struct Lowering<'a> {
     output_names: HashMap<TensorId, String>,
     pub(super) index: usize,
     pub(super) module: String,
-    /// Whether the operation is the module itself (it reads the module's parameters and data): its node then has the
-    /// module's name, all others are named after their operator below it.
+    /// Whether the operation is the module itself (it reads the module's parameters and data). Its node then has the
+    /// module's name; all other nodes are named below it, after their operator.
     is_module: bool,
     pub(super) sizes: HashMap<Dim, ValueId>,
 }
@@ -88,7 +88,7 @@ impl<'a> Lowering<'a> {
             values.insert(*id, value);
         }
         graph.inputs = inputs;
-        // Before any other value can claim the name of an output.
+        // Reserve the names of outputs before any node can claim them.
         let mut output_names = HashMap::new();
         for (id, wanted) in resolved.base.outputs.iter().zip(&boundary.outputs) {
             if !graph.reserve(wanted) {
@@ -138,7 +138,7 @@ impl<'a> Lowering<'a> {
             let output = if own {
                 source
             } else {
-                // An input, a constant, or a tensor that is an output under another name already.
+                // The output is an input, a constant, or a tensor that is another output already.
                 let info = self.graph.value(source).clone();
                 let output = self.graph.add_reserved(wanted, info.dtype, info.dims);
                 let name = self.graph.node_name(&format!("{wanted}/Identity"));
@@ -163,13 +163,13 @@ impl<'a> Lowering<'a> {
         Ok((self.graph, origins))
     }
 
-    /// Refuses what ONNX Runtime has no kernel for, among the nodes from `first` on.
+    /// Refuses nodes, from `first` on, that ONNX Runtime has no kernel for.
     pub(super) fn runnable(&self, first: usize) -> Lowered {
         for node in &self.graph.nodes[first..] {
             let dtype = node.input(node.op.typed_input()).map(|id| self.value(id).dtype);
             if let Some(dtype) = dtype.filter(|&dtype| !node.op.computes(dtype, self.opset)) {
                 return Err(Reason::Unsupported(format!(
-                    "ONNX Runtime has no `{}` for {dtype:?} in operator set {}; cast the tensor to another type before",
+                    "ONNX Runtime has no `{}` for {dtype:?} in operator set {}; cast the tensor to another type first",
                     node.op.name(),
                     self.opset
                 )));
@@ -186,7 +186,7 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// The operator set we write for.
+    /// The operator set of the graph.
     pub(crate) fn opset(&self) -> u32 {
         self.opset
     }
@@ -207,7 +207,7 @@ impl<'a> Lowering<'a> {
     fn constant(&mut self, id: TensorId) -> Result<ValueId, Reason> {
         let data = self.resolved.base.values.get(&id).ok_or_else(|| Reason::Fatal(lost(id)))?;
         if let Some((ramp, count)) = self.resolved.ramp(id) {
-            let value = self.ramp(ramp, &count, float_type(data.dtype())?)?;
+            let value = self.ramp(ramp, &count, onnx_type(data.dtype())?)?;
             self.values.insert(id, value);
             return Ok(value);
         }
@@ -225,28 +225,28 @@ impl<'a> Lowering<'a> {
         Ok(value)
     }
 
-    /// A constant that counts up to a size -> ONNX `Range`, whose bounds are of rank 0.
+    /// A sequence that counts up to a size -> ONNX `Range`, whose bounds have rank 0.
     pub(super) fn ramp(&mut self, ramp: Ramp, count: &Dim, dtype: DType) -> Result<ValueId, Reason> {
         let length = count.formula().and_then(|count| count.times(&Formula::constant(ramp.step)));
         let end = length.and_then(|length| length.plus(&Formula::constant(ramp.start)));
-        let end = end.ok_or_else(|| Reason::Baked("a constant counts up to a size we do not know".into()))?;
+        let end = end.ok_or_else(|| Reason::Baked("a constant counts up to an unknown size".into()))?;
         let value = self.range(ramp.start, &Dim::Formula(end), ramp.step, count)?;
         Ok(self.cast(value, dtype))
     }
 
-    /// 0, 1, … to before a size.
+    /// `0..count`.
     pub(crate) fn indices(&mut self, count: &Dim) -> Result<ValueId, Reason> {
         self.range(0, count, 1, count)
     }
 
-    /// ONNX `Range` of 64-bit integers, whose bounds are of rank 0; it has `count` elements.
+    /// ONNX `Range` of `count` 64-bit integers, whose bounds have rank 0.
     fn range(&mut self, start: i64, end: &Dim, step: i64, count: &Dim) -> Result<ValueId, Reason> {
         let end = self.size(end)?;
         let scalar = self.int64s("scalar", &[]);
-        let end = self.step(Plain::Reshape, &[end, scalar], DType::Int64, vec![]);
+        let end = self.intermediate(Plain::Reshape, &[end, scalar], DType::Int64, vec![]);
         let number = |l: &mut Self, role: &str, value: i64| l.scalar(role, BurnType::I64, ScalarIr::Int(value));
         let (start, step) = (number(self, "start", start)?, number(self, "step", step)?);
-        Ok(self.step(Plain::Range, &[start, end, step], DType::Int64, vec![count.clone()]))
+        Ok(self.intermediate(Plain::Range, &[start, end, step], DType::Int64, vec![count.clone()]))
     }
 
     /// A name below the current module: `backbone.conv1/Relu`.
@@ -262,12 +262,12 @@ impl<'a> Lowering<'a> {
     /// [`Self::emit`] for an operator with several outputs.
     pub(crate) fn emit_all(&mut self, op: Op, inputs: &[ValueId], outs: &[&TensorIr]) -> Lowered {
         let wanted = if self.is_module { self.module.clone() } else { self.below(&op.name()) };
-        // The module's name is given once; what else the operation needs is below it.
+        // Only one node has the module's own name; further nodes of the operation are below it.
         self.is_module = false;
         let name = self.graph.node_name(&wanted);
         let mut outputs = vec![];
         for (position, out) in outs.iter().enumerate() {
-            let dtype = float_type(out.dtype)?;
+            let dtype = onnx_type(out.dtype)?;
             let dims = self.dims(out);
             let suffix = if position == 0 { "output".to_owned() } else { format!("output_{position}") };
             let value = match self.output_names.get(&out.id) {
@@ -281,37 +281,43 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    /// [`Self::emit`] for operators that ONNX has for no integers of 8 and 16 bits: those go through 32.
-    pub(crate) fn emit_wide(&mut self, op: impl Into<Op>, inputs: &[ValueId], out: &TensorIr) -> Lowered {
-        let to = float_type(out.dtype)?;
-        let inputs: Vec<ValueId> = inputs.iter().map(|&input| self.widened(input)).collect();
+    /// [`Self::emit`] for operators that ONNX lacks for integers of 8 and 16 bits: computed in 32 bits.
+    pub(crate) fn emit_via_int32(&mut self, op: impl Into<Op>, inputs: &[ValueId], out: &TensorIr) -> Lowered {
+        let to = onnx_type(out.dtype)?;
+        let inputs: Vec<ValueId> = inputs.iter().map(|&input| self.widen_to_int32(input)).collect();
         if !to.is_narrow() {
             return self.emit(op, &inputs, out);
         }
         let dims = self.dims(out);
-        let value = self.step(op, &inputs, DType::Int32, dims);
+        let value = self.intermediate(op, &inputs, DType::Int32, dims);
         self.emit(Op::Cast { to }, &[value], out)
     }
 
-    /// An integer of 8 or 16 bits as one of 32; anything else as it is.
-    pub(crate) fn widened(&mut self, value: ValueId) -> ValueId {
+    /// An integer of 8 or 16 bits cast to 32; any other value unchanged.
+    pub(crate) fn widen_to_int32(&mut self, value: ValueId) -> ValueId {
         if self.value(value).dtype.is_narrow() { self.cast(value, DType::Int32) } else { value }
     }
 
-    /// The operator, and its inputs, that gives `yes` where `mask` is set and `no` elsewhere, of shape `dims`.
-    /// Runtimes have `Where` for no truth values: those are put together by logic.
-    pub(crate) fn choose(&mut self, mask: ValueId, [yes, no]: [ValueId; 2], dims: &[Dim]) -> (Op, Vec<ValueId>) {
+    /// The operator and inputs that give `yes` where `mask` is set and `no` elsewhere, with shape `dims`. Runtimes lack
+    /// `Where` for booleans, which are combined by logic instead.
+    pub(crate) fn select(&mut self, mask: ValueId, [yes, no]: [ValueId; 2], dims: &[Dim]) -> (Op, Vec<ValueId>) {
         if self.value(no).dtype != DType::Bool {
             return (Plain::Where.into(), vec![mask, yes, no]);
         }
-        let unset = self.like(Plain::Not, &[mask]);
-        let yes = self.step(Plain::And, &[mask, yes], DType::Bool, dims.to_vec());
-        let no = self.step(Plain::And, &[unset, no], DType::Bool, dims.to_vec());
+        let unset = self.intermediate_like(Plain::Not, &[mask]);
+        let yes = self.intermediate(Plain::And, &[mask, yes], DType::Bool, dims.to_vec());
+        let no = self.intermediate(Plain::And, &[unset, no], DType::Bool, dims.to_vec());
         (Plain::Or.into(), vec![yes, no])
     }
 
-    /// Adds a node for a step on the way to the operation's output.
-    pub(crate) fn step(&mut self, op: impl Into<Op>, inputs: &[ValueId], dtype: DType, dims: Vec<Dim>) -> ValueId {
+    /// Adds a node for an intermediate result of the operation.
+    pub(crate) fn intermediate(
+        &mut self,
+        op: impl Into<Op>,
+        inputs: &[ValueId],
+        dtype: DType,
+        dims: Vec<Dim>,
+    ) -> ValueId {
         let op = op.into();
         let wanted = self.below(&op.name());
         let name = self.graph.node_name(&wanted);
@@ -325,45 +331,48 @@ impl<'a> Lowering<'a> {
         value
     }
 
-    /// A step that keeps type and shape of its first input.
-    pub(crate) fn like(&mut self, op: impl Into<Op>, inputs: &[ValueId]) -> ValueId {
+    /// [`Self::intermediate`] with the type and shape of the first input.
+    pub(crate) fn intermediate_like(&mut self, op: impl Into<Op>, inputs: &[ValueId]) -> ValueId {
         let info = self.graph.value(inputs[0]).clone();
-        self.step(op, inputs, info.dtype, info.dims)
+        self.intermediate(op, inputs, info.dtype, info.dims)
     }
 
-    /// Optional inputs behind those of the node that was just added.
+    /// Adds optional inputs to the node that was added last.
     pub(crate) fn more_inputs<const N: usize>(&mut self, inputs: [Option<ValueId>; N]) {
         if let Some(node) = self.graph.nodes.last_mut() {
             node.inputs.extend(inputs);
         }
     }
 
-    /// What is known of a value.
+    /// Name, type and shape of a value.
     pub(crate) fn value(&self, id: ValueId) -> &Value {
         self.graph.value(id)
     }
 
-    /// A value as another type; itself if it has that already.
+    /// A value cast to another type; itself if it has that type already.
     pub(crate) fn cast(&mut self, value: ValueId, to: DType) -> ValueId {
         let info = self.graph.value(value).clone();
-        if info.dtype == to { value } else { self.step(Op::Cast { to }, &[value], to, info.dims) }
+        if info.dtype == to { value } else { self.intermediate(Op::Cast { to }, &[value], to, info.dims) }
     }
 
-    /// Refuses operators that came with a later operator set, or whose form in this one ONNX Runtime cannot run.
+    /// Refuses operators that a later operator set introduced, or whose version in this one ONNX Runtime lacks.
     pub(crate) fn available(&self, op: impl Into<Op>) -> Result<Op, Reason> {
         let op = op.into();
         let (name, since, opset) = (op.name(), op.since(), self.opset);
         let refuse = |problem: String| Err(Reason::Unsupported(problem));
         match op.until() {
-            _ if opset < since => refuse(format!("`{name}` needs operator set {since} or later, this is {opset}")),
+            _ if opset < since => {
+                refuse(format!("`{name}` needs operator set {since} or later; this export is for {opset}"))
+            }
             Some(until) if opset > until => refuse(format!(
-                "ONNX Runtime has `{name}` up to operator set {until}, this is {opset}; export for {until}"
+                "ONNX Runtime has `{name}` up to operator set {until}, but this export is for {opset}; export for \
+                 {until}"
             )),
             _ => Ok(op),
         }
     }
 
-    /// Gives the operation's output the value of another tensor: the operation does nothing.
+    /// Makes the operation's output an alias of `input`: the operation does nothing.
     pub(crate) fn alias(&mut self, input: ValueId, out: &TensorIr) -> Lowered {
         if self.output_names.contains_key(&out.id) {
             return self.emit(Plain::Identity, &[input], out);
@@ -372,7 +381,7 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    /// A constant of one number, of rank 0.
+    /// A constant scalar, of rank 0.
     pub(crate) fn scalar(&mut self, role: &str, dtype: BurnType, value: ScalarIr) -> Result<ValueId, Reason> {
         let data = TensorData::full_dtype([0usize; 0], value, dtype);
         let tensor = tensor(&data)
@@ -381,7 +390,7 @@ impl<'a> Lowering<'a> {
         Ok(self.graph.add_initialiser(&name, tensor))
     }
 
-    /// A constant of one float.
+    /// A constant float scalar.
     pub(crate) fn float(&mut self, role: &str, dtype: BurnType, value: f64) -> Result<ValueId, Reason> {
         self.scalar(role, dtype, ScalarIr::Float(value))
     }
@@ -419,7 +428,7 @@ impl<'a> Lowering<'a> {
 }
 
 fn lost(id: TensorId) -> ExportError {
-    ExportError::Capture { cause: format!("{id} is used but neither computed nor given") }
+    ExportError::Capture { cause: format!("{id} is read, but it is neither computed nor an input or constant") }
 }
 
 fn check_finite(path: &str, data: &TensorData) -> Result<(), Reason> {

@@ -3,9 +3,9 @@
 use burn::backend::ir::{DeformConv2dOpIr, TensorIr, Unfold4dOpIr};
 use graph::{Dim, Op, PadMode, Plain, Window};
 
-use super::builder::{Lowered, Lowering, float_type};
+use super::builder::{Lowered, Lowering, onnx_type};
 
-/// Numbers of a convolution, one entry per spatial axis.
+/// Settings of a convolution, one entry per spatial axis.
 pub(super) struct Geometry<'a> {
     pub stride: &'a [usize],
     pub begin: Vec<usize>,
@@ -62,7 +62,7 @@ pub(super) fn conv_transpose(
     l.emit(Op::ConvTranspose { window, output_padding: int64s(padding_out), group: groups as i64 }, &inputs, out)
 }
 
-/// Burn `deform_conv2d` -> ONNX `DeformConv`, since operator set 19; offsets and masks are laid out alike.
+/// Burn `deform_conv2d` -> ONNX `DeformConv`, since operator set 19. Both lay out offsets and masks alike.
 pub(super) fn deform_conv(l: &mut Lowering, op: &DeformConv2dOpIr) -> Lowered {
     let o = &op.options;
     let geometry =
@@ -82,11 +82,11 @@ pub(super) fn deform_conv(l: &mut Lowering, op: &DeformConv2dOpIr) -> Lowered {
     Ok(())
 }
 
-/// Burn `unfold4d` (patches as columns) -> ONNX `Pad`, a `Gather` of rows and one of columns, which must be fixed,
-/// and the new axes moved to the channels.
+/// Burn `unfold4d` (patches as columns) -> ONNX `Pad`, one `Gather` of rows and one of columns, on axes that must be
+/// fixed, and a move of the new axes to the channels.
 pub(super) fn unfold4d(l: &mut Lowering, op: &Unfold4dOpIr) -> Lowered {
     let dims = l.dims(&op.x);
-    let dtype = float_type(op.x.dtype)?;
+    let dtype = onnx_type(op.x.dtype)?;
     let o = &op.options;
     let sizes = l.fixed("unfolding", &dims[1..])?;
     let mut value = l.input(&op.x)?;
@@ -98,27 +98,27 @@ pub(super) fn unfold4d(l: &mut Lowering, op: &Unfold4dOpIr) -> Lowered {
         let [height, width] = o.padding.map(|padding| padding as i64);
         let pads = l.int64s("pads", &[0, 0, height, width, 0, 0, height, width]);
         let zero = l.float("zero", op.x.dtype, 0.0)?;
-        value = l.step(Op::Pad { mode: PadMode::Constant }, &[value, pads, zero], dtype, padded.clone());
+        value = l.intermediate(Op::Pad { mode: PadMode::Constant }, &[value, pads, zero], dtype, padded.clone());
     }
     let mut windows = [0; 2];
     for axis in 0..2 {
         let (kernel, stride, dilation) = (op.kernel_size[axis], o.stride[axis], o.dilation[axis]);
         let reach = dilation * (kernel - 1) + 1;
         windows[axis] = (sizes[1 + axis] + 2 * o.padding[axis] - reach) / stride + 1;
-        let places =
+        let indices =
             (0..kernel).flat_map(|tap| (0..windows[axis]).map(move |at| (tap * dilation + at * stride) as i64));
-        let places = l.int64_tensor("places", [kernel, windows[axis]], places.collect());
-        // The rows became two axes before the columns are looked at.
+        let indices = l.int64_tensor("indices", [kernel, windows[axis]], indices.collect());
+        // The rows have become two axes by the time the columns are gathered.
         let position = 2 + 2 * axis;
         let mut dims = l.value(value).dims.clone();
         dims.splice(position..=position, [Dim::Size(kernel), Dim::Size(windows[axis])]);
-        value = l.step(Op::Gather { axis: position as i64 }, &[value, places], dtype, dims);
+        value = l.intermediate(Op::Gather { axis: position as i64 }, &[value, indices], dtype, dims);
     }
     let order = [0, 1, 2, 4, 3, 5];
     let before = l.value(value).dims.clone();
     let moved = order.iter().map(|&axis| before[axis].clone()).collect();
     let order = order.iter().map(|&axis| axis as i64).collect();
-    value = l.step(Op::Transpose { order }, &[value], dtype, moved);
+    value = l.intermediate(Op::Transpose { order }, &[value], dtype, moved);
     let rows = sizes[0] * op.kernel_size.iter().product::<usize>();
     let columns = l.int64s("columns", &[0, rows as i64, (windows[0] * windows[1]) as i64]);
     l.emit(Plain::Reshape, &[value, columns], &op.out)

@@ -1,4 +1,4 @@
-//! Which function lowers which operation. Every table names every kind: a new operation of Burn stops the build here.
+//! Which function lowers which operation. The tables are exhaustive, so a new Burn operation stops the build here.
 
 use burn::backend::ir::{
     ActivationOperationIr as Activation, BaseOperationIr as Base, BoolOperationIr as Boolean,
@@ -9,12 +9,12 @@ use graph::{Plain, Reduction};
 
 use super::builder::{Lowered, Lowering, Reason};
 use super::conv::Geometry;
-use super::numeric::{binary, binary_since, binary_wide, scalar, scalar_since, unary, unary_since};
+use super::numeric::{binary, binary_since, binary_via_int32, scalar, scalar_since, unary, unary_since};
 use super::pool::Pool;
 use super::table::{dispatch, given, latest};
 use super::{activation, attention, base, conv, function, norm, numeric, pool, random, reduce};
 use super::{sample, scatter};
-use crate::operations::{Fate, OperationKind};
+use crate::operations::{OperationKind, Support};
 
 /// Every kind of operation, group by group.
 pub(crate) const KINDS: [&[OperationKind]; 9] =
@@ -31,7 +31,7 @@ const QUANTISED: (&str, &str) = (
 );
 
 const COLLECTIVE: (&str, &str) =
-    ("devices that train together are no part of a model", "export `module.valid()` of one device");
+    ("collective operations of several devices are used only in training", "export `module.valid()` of one device");
 
 /// Note shown for interpolation.
 const NEAREST_EXACT: &str = "`NearestExact` is compared by its definition only, because Burn's CPU backend lacks it; \
@@ -39,13 +39,13 @@ const NEAREST_EXACT: &str = "`NearestExact` is compared by its definition only, 
 
 /// Note shown for min/max, arg-min/max and sorting.
 const NAN: &str =
-    "with NaN among the numbers ONNX's specification says nothing, and ONNX Runtime's answer depends on its place";
+    "the ONNX specification does not define results with NaN, and ONNX Runtime's depend on the position of the NaN";
 
-/// What is no group of its own.
+/// Kinds of operations outside the groups below.
 const OTHER: &[OperationKind] = &[
-    OperationKind { group: "Other", name: "Custom", fate: Fate::Refused { reason: CUSTOM.0, way_out: CUSTOM.1 } },
-    OperationKind { group: "Other", name: "Init", fate: Fate::Bookkeeping },
-    OperationKind { group: "Other", name: "Drop", fate: Fate::Bookkeeping },
+    OperationKind { group: "Other", name: "Custom", support: Support::Refused { reason: CUSTOM.0, way_out: CUSTOM.1 } },
+    OperationKind { group: "Other", name: "Init", support: Support::Bookkeeping },
+    OperationKind { group: "Other", name: "Drop", support: Support::Bookkeeping },
 ];
 
 fn refuse(reason: &str, way_out: &str) -> Lowered {
@@ -63,13 +63,13 @@ pub(super) fn operation(l: &mut Lowering, operation: &OperationIr) -> Lowered {
         OperationIr::Module(op) => module(l, op),
         OperationIr::Distributed(op) => distributed(l, op),
         OperationIr::Custom(_) => refuse(CUSTOM.0, CUSTOM.1),
-        // Left out of recordings: they compute nothing.
+        // Left out of traces: they compute nothing.
         OperationIr::Init(_) | OperationIr::Drop(_) => Ok(()),
     }
 }
 
 dispatch! {
-    /// Shapes, slices, masks: floats, integers and truth values alike.
+    /// Shapes, slices and masks of floats, integers and booleans.
     fn base(l, Base as "Base") -> BASE;
     lowered {
         Reshape(op) ["Reshape", "ConstantOfShape"] => base::reshape(l, op),
@@ -96,7 +96,7 @@ dispatch! {
         Any(op) ["ReduceMax", "Cast", "Reshape"] => base::every(l, op, Reduction::Max),
         AllDim(op) ["ReduceMin", "Cast"] => base::every_dim(l, op, Reduction::Min),
         AnyDim(op) ["ReduceMax", "Cast"] => base::every_dim(l, op, Reduction::Max),
-        // An empty tensor may hold anything; zeros are the same in every run.
+        // The content of an empty tensor is arbitrary; zeros are the same in every run.
         Empty(op) ["ConstantOfShape"] => base::filled(l, &op.out, ScalarIr::Int(0)),
         Unfold(op) ["Gather", "Transpose"] => base::unfold(l, op),
         SliceAssign(op) ["Concat", "Slice", "Gather", "Where", "And", "Not", "Or"] => scatter::slice_assign(l, op),
@@ -107,7 +107,7 @@ dispatch! {
 }
 
 dispatch! {
-    /// Arithmetic, comparisons, reductions: floats and integers alike.
+    /// Arithmetic, comparisons and reductions of floats and integers.
     fn numeric(l, Numeric as "Numeric") -> NUMERIC;
     lowered {
         Add(op) ["Add"] => binary(l, op, Plain::Add),
@@ -153,7 +153,7 @@ dispatch! {
         Clamp(op) ["Clip"] => numeric::clamp(l, op),
         ClampMin(op) ["Max"] => scalar(l, op, Plain::Max),
         ClampMax(op) ["Min"] => scalar(l, op, Plain::Min),
-        Powi(op) ["Pow", "Cast"] => binary_wide(l, op, Plain::Pow),
+        Powi(op) ["Pow", "Cast"] => binary_via_int32(l, op, Plain::Pow),
         PowiScalar(op) ["Pow", "Cast"] => numeric::power(l, op),
         CumSum(op) ["CumSum", "Cast"] => numeric::cumsum(l, op),
         Neg(op) ["Neg"] => unary(l, op, Plain::Neg),
@@ -170,7 +170,7 @@ dispatch! {
 }
 
 dispatch! {
-    /// Truth values.
+    /// Booleans.
     fn boolean(l, Boolean as "Bool") -> BOOL;
     lowered {
         IntoFloat(op) ["Cast"] => base::cast(l, op),
@@ -270,7 +270,7 @@ dispatch! {
 }
 
 dispatch! {
-    /// Whole layers.
+    /// Layers.
     fn module(l, Module as "Module") -> MODULE;
     lowered {
         BatchNorm(op) ["BatchNormalization"] => norm::batch_norm(l, op),
@@ -342,7 +342,7 @@ dispatch! {
         Unfold4d(op) ["Gather", "Pad", "Transpose", "Reshape"] => conv::unfold4d(l, op),
     }
     refused {
-        CtcLoss => ("Burn records its pieces instead", "call `burn::tensor::module::ctc_loss`: the pieces are lowered"),
+        CtcLoss => ("Burn records the operations it consists of instead", "call `burn::tensor::module::ctc_loss`, whose operations are lowered"),
     }
     backward {
         EmbeddingBackward,
@@ -378,7 +378,7 @@ dispatch! {
 }
 
 dispatch! {
-    /// Devices that train together.
+    /// Collective operations of several devices in training.
     fn distributed(_l, Distributed as "Distributed") -> DISTRIBUTED;
     lowered {}
     refused {

@@ -1,5 +1,5 @@
-//! Burn's recorded operations -> ONNX operators. One function per operation; the dispatch names every kind of
-//! `burn_ir`'s, so that a new one stops the build.
+//! Lowers Burn's recorded operations to ONNX operators. There is one function per operation. The dispatch is exhaustive
+//! over `burn_ir`, so a new kind of operation stops the build.
 
 mod activation;
 mod attention;
@@ -33,11 +33,11 @@ pub fn operation_kinds() -> impl Iterator<Item = &'static OperationKind> {
     dispatch::KINDS.iter().copied().flatten()
 }
 
-/// Lowers a resolved recording for an operator set. What each operation became and where values come from is in the
-/// order of the recording.
+/// Lowers a resolved trace for an operator set. Also returns what each operation became and where values come from,
+/// both in the order of the trace.
 ///
 /// # Errors
-/// All operations without lowering at once; a constant that is not finite; a number that would be baked.
+/// All operations without a lowering, at once; a constant that is not finite; a number that would be baked in.
 pub(crate) fn lower(
     resolved: &Resolved,
     name_of_graph: &str,
@@ -68,7 +68,7 @@ pub(crate) fn lower(
         if !refusals.contains(&refusal) {
             refusals.push(refusal);
         }
-        // Go on with placeholders, so that the rest is looked at too; such a graph is never returned.
+        // Continue with placeholders to report all refusals at once. A graph with placeholders is never returned.
         for out in operation.outputs() {
             lowering.placeholder(out);
         }
@@ -94,7 +94,7 @@ mod tests {
     use crate::coverage::Coverage;
     use crate::resolve::resolve;
 
-    /// One operation from `x` to `y`, as a recording would have it.
+    /// Lowers one operation from `x` to `y`, as if it had been recorded.
     fn lowered(
         to: BurnType,
         operation: impl Fn(TensorIr, TensorIr) -> OperationIr,
@@ -143,9 +143,9 @@ mod tests {
             lowered(BurnType::F32, |_, _| OperationIr::Distributed(DistributedOperationIr::SyncCollective));
         let collective = collective.unwrap_err().to_string();
         assert!(collective.contains("export `module.valid()` of one device"), "{collective}");
-        // Every refusal in the table says both.
+        // Every refusal in the table has a reason and a way out.
         for kind in operation_kinds() {
-            if let crate::operations::Fate::Refused { reason, way_out } = kind.fate {
+            if let crate::operations::Support::Refused { reason, way_out } = kind.support {
                 assert!(!reason.is_empty() && !way_out.is_empty(), "{kind}");
             }
         }

@@ -3,7 +3,7 @@
 use burn::backend::ir::{BatchNormOpIr, LayerNormOpIr, LinearOpIr, ScalarIr};
 use graph::{Op, Plain};
 
-use super::builder::{Lowered, Lowering, Reason, float_type};
+use super::builder::{Lowered, Lowering, Reason, onnx_type};
 
 fn epsilon(value: ScalarIr) -> Result<f32, Reason> {
     match value {
@@ -12,7 +12,7 @@ fn epsilon(value: ScalarIr) -> Result<f32, Reason> {
     }
 }
 
-/// Burn `batch_norm` with given statistics -> ONNX `BatchNormalization`, inference form.
+/// Burn `batch_norm` with given statistics -> ONNX `BatchNormalization` in its inference form.
 pub(super) fn batch_norm(l: &mut Lowering, op: &BatchNormOpIr) -> Lowered {
     let inputs = [l.input(&op.x)?, l.input(&op.gamma)?, l.input(&op.beta)?, l.input(&op.mean)?, l.input(&op.variance)?];
     l.emit(Op::BatchNormalization { epsilon: epsilon(op.epsilon)? }, &inputs, &op.out)
@@ -27,12 +27,12 @@ pub(super) fn layer_norm(l: &mut Lowering, op: &LayerNormOpIr) -> Lowered {
     l.emit(Op::LayerNormalization { axis: -1, epsilon: epsilon(op.epsilon)? }, &inputs, &op.out)
 }
 
-/// Burn `linear` -> ONNX `MatMul` and `Add`; a pass makes them `Gemm` where the rank allows.
+/// Burn `linear` -> ONNX `MatMul` and `Add`; a pass turns them into `Gemm` where the rank allows.
 pub(super) fn linear(l: &mut Lowering, op: &LinearOpIr) -> Lowered {
     let (x, weight) = (l.input(&op.x)?, l.input(&op.weight)?);
     let Some(bias) = &op.bias else { return l.emit(Plain::MatMul, &[x, weight], &op.out) };
     let bias = l.input(bias)?;
-    let (dtype, dims) = (float_type(op.out.dtype)?, l.dims(&op.out));
-    let product = l.step(Plain::MatMul, &[x, weight], dtype, dims);
+    let (dtype, dims) = (onnx_type(op.out.dtype)?, l.dims(&op.out));
+    let product = l.intermediate(Plain::MatMul, &[x, weight], dtype, dims);
     l.emit(Plain::Add, &[product, bias], &op.out)
 }

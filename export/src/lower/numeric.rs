@@ -5,7 +5,7 @@ use burn::backend::ir::{
 };
 use graph::{DType, Op, PadMode, Plain, ValueId};
 
-use super::builder::{Lowered, Lowering, float_type};
+use super::builder::{Lowered, Lowering, onnx_type};
 
 /// A function of one tensor that ONNX has under its own name.
 pub(super) fn unary(l: &mut Lowering, op: &UnaryOpIr, plain: Plain) -> Lowered {
@@ -13,10 +13,10 @@ pub(super) fn unary(l: &mut Lowering, op: &UnaryOpIr, plain: Plain) -> Lowered {
     l.emit(plain, &[input], &op.out)
 }
 
-/// [`binary`] with an operator that ONNX has for no narrow integers.
-pub(super) fn binary_wide(l: &mut Lowering, op: &BinaryOpIr, plain: Plain) -> Lowered {
+/// [`binary`] with an operator that ONNX lacks for integers of 8 and 16 bits.
+pub(super) fn binary_via_int32(l: &mut Lowering, op: &BinaryOpIr, plain: Plain) -> Lowered {
     let inputs = [l.input(&op.lhs)?, l.input(&op.rhs)?];
-    l.emit_wide(plain, &inputs, &op.out)
+    l.emit_via_int32(plain, &inputs, &op.out)
 }
 
 /// [`unary`] with an operator that not every operator set has.
@@ -43,24 +43,24 @@ pub(super) fn binary(l: &mut Lowering, op: &BinaryOpIr, plain: Plain) -> Lowered
     l.emit(plain, &inputs, &op.out)
 }
 
-/// A function of a tensor and a number -> the operator with a constant of the tensor's type.
+/// A function of a tensor and a scalar -> the operator with a constant of the tensor's type.
 pub(super) fn scalar(l: &mut Lowering, op: &ScalarOpIr, plain: Plain) -> Lowered {
     let inputs = [l.input(&op.lhs)?, l.scalar("other", op.lhs.dtype, op.rhs)?];
     l.emit(plain, &inputs, &op.out)
 }
 
-/// Burn `powf_scalar`, `powi_scalar` -> ONNX `Pow`; the root is cheaper as what it is. Burn itself makes squares
-/// products, and the power of -1 a reciprocal.
+/// Burn `powf_scalar`, `powi_scalar` -> ONNX `Pow`, or the cheaper `Sqrt`. Burn itself records squares as products and
+/// the power of -1 as a reciprocal.
 pub(super) fn power(l: &mut Lowering, op: &ScalarOpIr) -> Lowered {
     let input = l.input(&op.lhs)?;
-    if op.rhs == ScalarIr::Float(0.5) && float_type(op.lhs.dtype)?.is_float() {
+    if op.rhs == ScalarIr::Float(0.5) && onnx_type(op.lhs.dtype)?.is_float() {
         return l.emit(Plain::Sqrt, &[input], &op.out);
     }
     let exponent = l.scalar("exponent", op.lhs.dtype, op.rhs)?;
-    l.emit_wide(Plain::Pow, &[input, exponent], &op.out)
+    l.emit_via_int32(Plain::Pow, &[input, exponent], &op.out)
 }
 
-/// Burn `clamp(min, max)` -> ONNX `Clip(x, min, max)`. Bounds are inputs since operator set 11 and have the type of
+/// Burn `clamp(min, max)` -> ONNX `Clip(x, min, max)`. The bounds are inputs since operator set 11 and have the type of
 /// `x`.
 pub(super) fn clamp(l: &mut Lowering, op: &ClampOpIr) -> Lowered {
     let dtype = op.tensor.dtype;
@@ -71,47 +71,48 @@ pub(super) fn clamp(l: &mut Lowering, op: &ClampOpIr) -> Lowered {
 /// Burn `matmul` -> ONNX `MatMul`.
 pub(super) fn matmul(l: &mut Lowering, op: &MatmulOpIr) -> Lowered {
     let inputs = [l.input(&op.lhs)?, l.input(&op.rhs)?];
-    l.emit_wide(Plain::MatMul, &inputs, &op.out)
+    l.emit_via_int32(Plain::MatMul, &inputs, &op.out)
 }
 
 /// Burn `cumsum` -> ONNX `CumSum`, whose axis is an input of rank 0.
 pub(super) fn cumsum(l: &mut Lowering, op: &DimOpIr) -> Lowered {
     let axis = l.scalar("axis", burn::tensor::DType::I64, ScalarIr::Int(op.axis as i64))?;
     let inputs = [l.input(&op.input)?, axis];
-    l.emit_wide(Plain::CumSum, &inputs, &op.out)
+    l.emit_via_int32(Plain::CumSum, &inputs, &op.out)
 }
 
-/// Burn's left shifts -> ONNX `BitShift`, which is defined for unsigned integers only: signed ones are shifted as
-/// those.
+/// Burn's left shifts -> ONNX `BitShift`, which is defined only for unsigned integers: signed ones are cast to them and
+/// back.
 pub(super) fn shift_left(l: &mut Lowering, op: &BinaryOpIr) -> Lowered {
     let inputs = [l.input(&op.lhs)?, l.input(&op.rhs)?];
     shift(l, inputs, true, &op.out)
 }
 
-/// [`shift_left`] by a number.
+/// [`shift_left`] by a scalar.
 pub(super) fn shift_left_scalar(l: &mut Lowering, op: &ScalarOpIr) -> Lowered {
     let inputs = [l.input(&op.lhs)?, l.scalar("other", op.lhs.dtype, op.rhs)?];
     shift(l, inputs, true, &op.out)
 }
 
-/// Burn's right shifts, which keep the sign -> ONNX `BitShift` of unsigned integers, for negative `x` of `-1 - x`.
+/// Burn's right shifts, which keep the sign -> ONNX `BitShift` of unsigned integers; negative `x` are shifted as `-1 -
+/// x`.
 pub(super) fn shift_right(l: &mut Lowering, op: &BinaryOpIr) -> Lowered {
     let inputs = [l.input(&op.lhs)?, l.input(&op.rhs)?];
     shift(l, inputs, false, &op.out)
 }
 
-/// [`shift_right`] by a number.
+/// [`shift_right`] by a scalar.
 pub(super) fn shift_right_scalar(l: &mut Lowering, op: &ScalarOpIr) -> Lowered {
     let inputs = [l.input(&op.lhs)?, l.scalar("other", op.lhs.dtype, op.rhs)?];
     shift(l, inputs, false, &op.out)
 }
 
 fn shift(l: &mut Lowering, [x, places]: [ValueId; 2], left: bool, out: &TensorIr) -> Lowered {
-    let dtype = float_type(out.dtype)?;
+    let dtype = onnx_type(out.dtype)?;
     let unsigned = match dtype {
         DType::Int64 => DType::Uint64,
         DType::Uint8 | DType::Uint32 | DType::Uint64 => dtype,
-        // Runtimes shift no 16 bits; what the wider type has above them falls off.
+        // Runtimes do not shift 16-bit integers; casting back drops the bits above them.
         _ => DType::Uint32,
     };
     let dims = l.dims(out);
@@ -122,7 +123,7 @@ fn shift(l: &mut Lowering, [x, places]: [ValueId; 2], left: bool, out: &TensorIr
     let places = l.cast(places, unsigned);
     let moved = |l: &mut Lowering, value: ValueId| {
         let value = l.cast(value, unsigned);
-        let value = l.step(op.clone(), &[value, places], unsigned, dims.clone());
+        let value = l.intermediate(op.clone(), &[value, places], unsigned, dims.clone());
         l.cast(value, dtype)
     };
     let is_signed = matches!(dtype, DType::Int8 | DType::Int16 | DType::Int32 | DType::Int64);
@@ -133,10 +134,10 @@ fn shift(l: &mut Lowering, [x, places]: [ValueId; 2], left: bool, out: &TensorIr
     let zero = l.scalar("zero", out.dtype, ScalarIr::Int(0))?;
     let minus_one = l.scalar("minus_one", out.dtype, ScalarIr::Int(-1))?;
     let negative_dims = l.value(x).dims.clone();
-    let negative = l.step(Plain::Less, &[x, zero], DType::Bool, negative_dims);
+    let negative = l.intermediate(Plain::Less, &[x, zero], DType::Bool, negative_dims);
     let mirror = |l: &mut Lowering, value: ValueId| {
         let dims = l.value(value).dims.clone();
-        l.step(Plain::Sub, &[minus_one, value], dtype, dims)
+        l.intermediate(Plain::Sub, &[minus_one, value], dtype, dims)
     };
     let mirrored = mirror(l, x);
     let below = moved(l, mirrored);
@@ -145,7 +146,7 @@ fn shift(l: &mut Lowering, [x, places]: [ValueId; 2], left: bool, out: &TensorIr
     l.emit(Plain::Where, &[negative, below, above], out)
 }
 
-/// Burn `pad` -> ONNX `Pad`: all begins, then all ends.
+/// Burn `pad` -> ONNX `Pad`, which lists the padding before all axes, then that after them.
 pub(super) fn pad(l: &mut Lowering, op: &PadOpIr) -> Lowered {
     let input = l.input(&op.input)?;
     let begins = op.padding.iter().map(|&(begin, _)| begin as i64);

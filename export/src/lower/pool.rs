@@ -1,13 +1,13 @@
-//! Poolings.
+//! Pooling.
 
 use burn::backend::ir::TensorIr;
 use graph::{DType, Dim, Formula, Op, PadMode, Plain, Window};
 
-use super::builder::{Lowered, Lowering, Reason, float_type};
+use super::builder::{Lowered, Lowering, Reason, onnx_type};
 use super::conv::int64s;
 use super::weighted::{Weights, weighted};
 
-/// Numbers of a pooling, one entry per spatial axis; padding is the same on both sides.
+/// Settings of a pooling, one entry per spatial axis; padding is the same on both sides.
 pub(super) struct Pool<'a> {
     pub kernel: &'a [usize],
     pub stride: &'a [usize],
@@ -26,11 +26,12 @@ impl Pool<'_> {
         }
     }
 
-    /// Rounds up as Burn did: `pads` reach as far behind the input as the last window does. Runtimes differ on when a
-    /// last window inside the padding is left out, on padding they agree.
+    /// Rounds up as Burn does, by extending `pads` to the end of the last window. Runtimes disagree on when to drop a
+    /// last window inside the padding, but agree on explicit padding.
     ///
-    /// On an axis of any size they reach as far as a last window can: what rounding down leaves of that is rounding
-    /// up, unless windows so far apart are left out that one would begin behind the input.
+    /// On an axis of any size, `pads` extend to the furthest possible end of a last window; rounding down then gives
+    /// Burn's rounding up. This fails only where windows are so far apart that one would begin behind the input, which
+    /// Burn leaves out.
     fn round_up(&self, l: &Lowering, x: &TensorIr, out: &TensorIr, window: &mut Window) -> Result<(), Reason> {
         if !self.ceil_mode {
             return Ok(());
@@ -52,7 +53,7 @@ impl Pool<'_> {
     }
 }
 
-/// Burn `max_pool1d`, `max_pool2d` -> ONNX `MaxPool`; padding never wins in either.
+/// Burn `max_pool1d`, `max_pool2d` -> ONNX `MaxPool`; padding is never the maximum in either.
 pub(super) fn max(l: &mut Lowering, x: &TensorIr, pool: &Pool, out: &TensorIr) -> Lowered {
     let input = l.input(x)?;
     let mut window = pool.window();
@@ -60,8 +61,8 @@ pub(super) fn max(l: &mut Lowering, x: &TensorIr, pool: &Pool, out: &TensorIr) -
     l.emit(Op::MaxPool { window }, &[input], out)
 }
 
-/// Burn `max_pool1d_with_indices`, `max_pool2d_with_indices` -> ONNX `MaxPool` with its second output. That counts
-/// through the whole tensor, Burn through one channel: the remainder by the channel's size is left.
+/// Burn `max_pool1d_with_indices`, `max_pool2d_with_indices` -> ONNX `MaxPool` with its second output. ONNX indexes the
+/// whole tensor, Burn one channel, so the index is taken modulo the channel's size.
 pub(super) fn max_with_indices(
     l: &mut Lowering,
     x: &TensorIr,
@@ -77,12 +78,12 @@ pub(super) fn max_with_indices(
     l.emit(Op::MaxPool { window }, &[input], out)?;
     let everywhere = l.second_output("positions", DType::Int64, dims.clone());
     let plane = l.size(&plane.map_or(Dim::Unknown, Dim::from))?;
-    let inside = l.step(Plain::Mod, &[everywhere, plane], DType::Int64, dims);
+    let inside = l.intermediate(Plain::Mod, &[everywhere, plane], DType::Int64, dims);
     l.give_index(inside, out_indices)
 }
 
-/// Burn `avg_pool1d`, `avg_pool2d` -> ONNX `AveragePool`. Where Burn rounds up, padding that counts is a `Pad` of its
-/// own: what the last window reaches beyond it does not count.
+/// Burn `avg_pool1d`, `avg_pool2d` -> ONNX `AveragePool`. Where Burn rounds up and counts padding, a separate `Pad`
+/// adds that padding, because what the last window reaches beyond it must not count.
 pub(super) fn average(l: &mut Lowering, x: &TensorIr, pool: &Pool, count_include_pad: bool, out: &TensorIr) -> Lowered {
     let mut input = l.input(x)?;
     let mut window = pool.window();
@@ -103,14 +104,13 @@ pub(super) fn average(l: &mut Lowering, x: &TensorIr, pool: &Pool, count_include
             window.pads[axes + axis] -= *padding as i64;
             window.pads[axis] = 0;
         }
-        input = l.step(Op::Pad { mode: PadMode::Constant }, &[input, pads, zero], float_type(x.dtype)?, dims);
+        input = l.intermediate(Op::Pad { mode: PadMode::Constant }, &[input, pads, zero], onnx_type(x.dtype)?, dims);
     }
     l.emit(Op::AveragePool { window, count_include_pad: false }, &[input], out)
 }
 
-/// Burn `adaptive_avg_pool*d` -> ONNX `GlobalAveragePool` for size 1, `AveragePool` where the size divides the
-/// input's, else the exact bins as one matrix product per axis, whose matrix is computed where the axis may have any
-/// size.
+/// Burn `adaptive_avg_pool*d` -> ONNX `GlobalAveragePool` for size 1, `AveragePool` where the size divides the input's,
+/// else the exact bins as one matrix product per axis. On a dynamic axis the model computes the matrix.
 pub(super) fn adaptive(l: &mut Lowering, x: &TensorIr, output_size: &[usize], out: &TensorIr) -> Lowered {
     let input = l.input(x)?;
     if output_size.iter().all(|&size| size == 1) {

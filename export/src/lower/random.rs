@@ -1,25 +1,25 @@
-//! Random tensors. They are others in every run, in Burn as in ONNX Runtime: only the distribution is the same.
+//! Random tensors. Each run draws other numbers, in Burn as in ONNX Runtime: only the distribution is the same.
 
 use burn::backend::ir::{RandomOpIr, ScalarIr, TensorIr};
 use burn::tensor::{DType as BurnType, Distribution};
 use graph::{DType, Op, Plain, ValueId};
 
 use super::base::fill;
-use super::builder::{Lowered, Lowering, Reason, float_type};
+use super::builder::{Lowered, Lowering, Reason, onnx_type};
 
-/// Burn `random` of floats -> ONNX `RandomUniformLike` or `RandomNormalLike` of a tensor of the shape. What is true
-/// with probability p is `Floor` of a number between p and 1 + p: the specification's own expansion of `Bernoulli`,
-/// which ONNX Runtime follows, compares the wrong way round.
+/// Burn `random` of floats -> ONNX `RandomUniformLike` or `RandomNormalLike`. A Bernoulli value, 1 with probability p,
+/// is `Floor` of a number between p and 1 + p: the specification's own expansion of `Bernoulli`, which ONNX Runtime
+/// follows, compares the wrong way round.
 pub(super) fn floats(l: &mut Lowering, op: &RandomOpIr) -> Lowered {
     let (draw, like) = drawn(l, op.distribution, &op.out, op.out.dtype)?;
     if let Distribution::Bernoulli(_) = op.distribution {
-        let drawn = l.like(draw, &[like]);
+        let drawn = l.intermediate_like(draw, &[like]);
         return l.emit(Plain::Floor, &[drawn], &op.out);
     }
     l.emit(draw, &[like], &op.out)
 }
 
-/// Burn `random` of integers -> [`floats`] in single precision, rounded down; normal ones towards zero, as in Burn.
+/// Burn `random` of integers -> [`floats`] in f32, rounded down; normal ones rounded towards zero, as in Burn.
 pub(super) fn integers(l: &mut Lowering, op: &RandomOpIr) -> Lowered {
     if op.distribution == Distribution::Default {
         return Err(Reason::Unsupported(
@@ -27,16 +27,16 @@ pub(super) fn integers(l: &mut Lowering, op: &RandomOpIr) -> Lowered {
                 .into(),
         ));
     }
-    let to = float_type(op.out.dtype)?;
+    let to = onnx_type(op.out.dtype)?;
     let (draw, like) = drawn(l, op.distribution, &op.out, BurnType::F32)?;
-    let mut value = l.like(draw, &[like]);
+    let mut value = l.intermediate_like(draw, &[like]);
     if let Distribution::Uniform(..) | Distribution::Bernoulli(_) = op.distribution {
-        value = l.like(Plain::Floor, &[value]);
+        value = l.intermediate_like(Plain::Floor, &[value]);
     }
     l.emit(Op::Cast { to }, &[value], &op.out)
 }
 
-/// The operator that draws, and the tensor it takes shape and type from.
+/// The random operator, and the tensor that gives it shape and type.
 fn drawn(
     l: &mut Lowering,
     distribution: Distribution,
@@ -54,6 +54,6 @@ fn drawn(
     let draw = l.available(draw)?;
     let (op, shape) = fill(l, out, dtype, ScalarIr::Float(0.0))?;
     let dims = l.dims(out);
-    let onnx: DType = float_type(dtype)?;
-    Ok((draw, l.step(op, &[shape], onnx, dims)))
+    let onnx: DType = onnx_type(dtype)?;
+    Ok((draw, l.intermediate(op, &[shape], onnx, dims)))
 }

@@ -1,4 +1,4 @@
-//! Resampling pictures: interpolation and sampling at given places.
+//! Resampling of pictures: interpolation, and sampling at given coordinates.
 
 use burn::backend::ir::{
     GridSample2dOpIr, GridSamplePaddingModeIr as Padding, InterpolateModeIr as Mode, InterpolateOpIr, TensorIr,
@@ -6,14 +6,14 @@ use burn::backend::ir::{
 use burn::tensor::DType as BurnType;
 use graph::{Coordinates, DType, Dim, Formula, Op, Plain, ResizeMode, ValueId};
 
-use super::builder::{Lowered, Lowering, Reason, float_type};
+use super::builder::{Lowered, Lowering, Reason, onnx_type};
 use super::weighted::{Weights, weighted};
 
-/// Burn `interpolate` -> ONNX `Resize` with sizes, or with factors where sizes would have to be computed for the
-/// batch alone (the attribute `axes` would spare that too, but not every runtime reads it). Burn's `Nearest` rounds
-/// `output index · (input size / output size)` down in double precision; where the single precision of runtimes may
-/// round to a neighbour, it is one `Gather` per axis. `NearestExact` looks at pixel centres. `Lanczos3` is one matrix
-/// product per axis.
+/// Burn `interpolate` -> ONNX `Resize` with sizes, or with factors where sizes would have to be computed only because
+/// of the batch (the attribute `axes` would avoid that too, but not every runtime reads it). Burn's `Nearest` rounds
+/// `output index · (input size / output size)` down in f64. Where runtimes, which compute in f32, may round to a
+/// neighbour, it becomes one `Gather` per axis. `NearestExact` uses pixel centres. `Lanczos3` is one matrix product per
+/// axis.
 pub(super) fn interpolate(l: &mut Lowering, op: &InterpolateOpIr) -> Lowered {
     let align = op.options.align_corners;
     let corners = if align { Coordinates::AlignCorners } else { Coordinates::HalfPixel };
@@ -48,7 +48,7 @@ pub(super) fn interpolate(l: &mut Lowering, op: &InterpolateOpIr) -> Lowered {
     };
     let sizes = if factors.is_some() { None } else { Some(l.shape("sizes", &to)?) };
     l.emit(Op::Resize { mode, coordinates }, &[input], &op.out)?;
-    // `Resize` leaves out its second input, and one of the next two.
+    // `Resize` has four inputs: the second stays empty, and one of the last two.
     match factors {
         Some(_) => l.more_inputs([None, factors]),
         None => l.more_inputs([None, None, sizes]),
@@ -56,7 +56,7 @@ pub(super) fn interpolate(l: &mut Lowering, op: &InterpolateOpIr) -> Lowered {
     Ok(())
 }
 
-/// Whether ONNX Runtime takes the pixels along an axis that Burn takes, at every size that the axis may have.
+/// Whether ONNX Runtime picks the same pixels along an axis as Burn, at every size that the axis may have.
 fn rounds_alike(from: &Dim, to: &Dim) -> bool {
     match (from.size(), to.size()) {
         (Some(from), Some(to)) => Axis { from, to }.rounds_alike(),
@@ -64,52 +64,51 @@ fn rounds_alike(from: &Dim, to: &Dim) -> bool {
     }
 }
 
-/// Largest whole factor between dynamic sizes that is looked for.
+/// Largest integer factor between dynamic sizes that is tried.
 const LARGEST_FACTOR: i64 = 64;
 
-/// The whole number that a dynamic size is multiplied by.
+/// The integer factor between two dynamic sizes.
 fn factor(from: &Dim, to: &Dim) -> Option<i64> {
     let (from, to) = (from.formula()?, to.formula()?);
     (1..=LARGEST_FACTOR).find(|&factor| from.times(&Formula::constant(factor)).as_ref() == Some(&to))
 }
 
-/// Whether double precision rounds multiples of `1 / factor` as exact arithmetic does, which ONNX Runtime's division
-/// by a whole number is: with 49, Burn takes pixel 0 for 49 · (1 / 49). What holds for the first multiple holds for
-/// all: the error is relative, and a power of two is where it shows first.
+/// Whether f64 rounds multiples of `1 / factor` as exact arithmetic does, which ONNX Runtime's division by an integer
+/// amounts to: with 49, Burn picks pixel 0 for 49 · (1 / 49). The error is relative and shows first at powers of two,
+/// so the first multiple decides for all.
 fn whole_factor_rounds_alike(factor: i64) -> bool {
     let factor = factor as f64;
     factor * (1.0 / factor) >= 1.0
 }
 
-/// One axis before and after.
+/// Sizes of one axis before and after.
 struct Axis {
     from: usize,
     to: usize,
 }
 
 impl Axis {
-    /// The pixel that Burn takes for each of the new ones, in double precision.
+    /// The input pixel that Burn picks for each output pixel, in f64.
     fn nearest(&self) -> Vec<usize> {
         let ratio = self.from as f64 / self.to as f64;
         (0..self.to).map(|at| ((at as f64 * ratio) as usize).min(self.from - 1)).collect()
     }
 
-    /// Whether single precision and the inverse ratio, as ONNX Runtime has them, take the same pixels.
+    /// Whether f32 and the inverse ratio, as ONNX Runtime computes, pick the same pixels.
     fn rounds_alike(&self) -> bool {
         let scale = self.to as f32 / self.from as f32;
         self.nearest().into_iter().enumerate().all(|(at, pixel)| (at as f32 / scale) as usize == pixel)
     }
 
-    /// The factor between the sizes, if runtimes get the new size back from it, be it that they multiply in single or
-    /// in double precision.
+    /// The factor between the sizes, if runtimes compute the new size from it exactly, both in f32 and in f64.
     fn scale(&self) -> Option<f64> {
         let scale = self.to as f32 / self.from as f32;
         let found = [(scale * self.from as f32) as usize, (f64::from(scale) * self.from as f64) as usize];
         (found == [self.to; 2]).then_some(scale.into())
     }
 
-    /// Burn's Lanczos weights of three lobes, a row for each new pixel: pixels outside are left out and the rest sums
-    /// to 1.
+    /// Burn's Lanczos weights with three lobes, one row per output pixel. Pixels outside the picture are left out and
+    /// the rest is scaled to sum 1.
     fn lanczos(&self, align_corners: bool) -> Vec<Vec<f64>> {
         let place = |at: usize| match align_corners {
             true => at as f64 * (self.from as f64 - 1.0) / self.to.saturating_sub(1).max(1) as f64,
@@ -135,19 +134,19 @@ impl Axis {
     }
 }
 
-/// One `Gather` per axis, of the pixels that Burn takes.
+/// One `Gather` per axis of the pixels that Burn picks.
 fn nearest(l: &mut Lowering, input: ValueId, mut dims: Vec<Dim>, to: &[Dim], out: &TensorIr) -> Lowered {
-    let dtype = float_type(out.dtype)?;
+    let dtype = onnx_type(out.dtype)?;
     let mut pixels = vec![];
     for (from, to) in dims.iter().zip(to).skip(2) {
         pixels.push(self::pixels(l, from, to)?);
     }
     dims[2] = to[2].clone();
-    let value = l.step(Op::Gather { axis: 2 }, &[input, pixels[0]], dtype, dims);
+    let value = l.intermediate(Op::Gather { axis: 2 }, &[input, pixels[0]], dtype, dims);
     l.emit(Op::Gather { axis: 3 }, &[value, pixels[1]], out)
 }
 
-/// The pixel that Burn takes for each of the new ones: a constant, or computed in double precision as Burn does.
+/// The input pixel that Burn picks for each output pixel: a constant, or computed in f64 as Burn does.
 fn pixels(l: &mut Lowering, from: &Dim, to: &Dim) -> Result<ValueId, Reason> {
     if let (Some(from), Some(to)) = (from.size(), to.size()) {
         let pixels: Vec<i64> = Axis { from, to }.nearest().into_iter().map(|pixel| pixel as i64).collect();
@@ -155,18 +154,18 @@ fn pixels(l: &mut Lowering, from: &Dim, to: &Dim) -> Result<ValueId, Reason> {
     }
     let (old, new) = (l.size(from)?, l.size(to)?);
     let [old_float, new_float] = [old, new].map(|size| l.cast(size, DType::Double));
-    let ratio = l.like(Plain::Div, &[old_float, new_float]);
+    let ratio = l.intermediate_like(Plain::Div, &[old_float, new_float]);
     let indices = l.indices(to)?;
     let indices = l.cast(indices, DType::Double);
-    let places = l.like(Plain::Mul, &[indices, ratio]);
-    let places = l.like(Plain::Floor, &[places]);
+    let places = l.intermediate_like(Plain::Mul, &[indices, ratio]);
+    let places = l.intermediate_like(Plain::Floor, &[places]);
     let places = l.cast(places, DType::Int64);
     let one = l.int64s("one", &[1]);
-    let last = l.like(Plain::Sub, &[old, one]);
-    Ok(l.like(Plain::Min, &[places, last]))
+    let last = l.intermediate_like(Plain::Sub, &[old, one]);
+    Ok(l.intermediate_like(Plain::Min, &[places, last]))
 }
 
-/// Burn `grid_sample_2d` -> ONNX `GridSample`; operator set 20 renamed `bilinear` and `bicubic`.
+/// Burn `grid_sample_2d` -> ONNX `GridSample`. Operator set 20 renamed `bilinear` and `bicubic`.
 pub(super) fn grid_sample(l: &mut Lowering, op: &GridSample2dOpIr) -> Lowered {
     let mode = match op.options.mode {
         Mode::Nearest => "nearest",
@@ -211,9 +210,9 @@ mod tests {
     fn factors_give_the_size_back_or_are_not_used() {
         let scale = |from, to| Axis { from, to }.scale();
         assert_eq!([scale(3, 6), scale(6, 9), scale(8, 2)], [Some(2.0), Some(1.5), Some(0.25)]);
-        // Rounded up, in either precision.
+        // Rounded up in f32 and in f64.
         assert_eq!(scale(9, 12), Some(f64::from(4.0f32 / 3.0)));
-        // Rounded down: 6.9999998 in double precision; in single precision it differs for 29 to 1 only.
+        // Rounded down: 6.9999998 in f64. In f32 only 29 to 1 differs.
         assert_eq!([scale(3, 5), scale(3, 7), scale(7, 31)], [None; 3]);
     }
 }

@@ -5,11 +5,11 @@ use burn::tensor::IndexingUpdateOp;
 use graph::{DType, Dim, Op, Plain, Tensor, Update, ValueId};
 
 use super::base::{Cut, bounds, cuts};
-use super::builder::{Lowered, Lowering, Reason, float_type};
+use super::builder::{Lowered, Lowering, Reason, onnx_type};
 use crate::resolve::Fit;
 
-/// Burn `slice_assign` -> ONNX `Concat` of what lies before, the new part and what lies behind, one axis inside the
-/// other; on an axis with a step `Where` picks between old and new.
+/// Burn `slice_assign` -> ONNX `Concat` of what is before, the new part and what is behind, nested axis by axis. On an
+/// axis with a step, `Where` selects between old and new.
 pub(super) fn slice_assign(l: &mut Lowering, op: &SliceAssignOpIr) -> Lowered {
     let (whole, part) = (l.input(&op.tensor)?, l.input(&op.value)?);
     let cuts = cuts(l, &op.ranges)?;
@@ -20,7 +20,7 @@ pub(super) fn slice_assign(l: &mut Lowering, op: &SliceAssignOpIr) -> Lowered {
     l.emit(last, &inputs, &op.out)
 }
 
-/// The operator and its inputs that give `whole` with `part` where all of `cuts`, of which there is one at least, meet.
+/// The operator and inputs that replace the elements of `whole` inside all `cuts` (at least one) by `part`.
 fn assign(l: &mut Lowering, whole: ValueId, part: ValueId, cuts: &[Cut]) -> Result<(Op, Vec<ValueId>), Reason> {
     let [cut, inner @ ..] = cuts else { return Ok((Plain::Identity.into(), vec![part])) };
     let part = if inner.is_empty() {
@@ -29,12 +29,12 @@ fn assign(l: &mut Lowering, whole: ValueId, part: ValueId, cuts: &[Cut]) -> Resu
         let around = take(l, whole, cut)?;
         let (op, inputs) = assign(l, around, part, inner)?;
         let like = l.value(around).clone();
-        l.step(op, &inputs, like.dtype, like.dims)
+        l.intermediate(op, &inputs, like.dtype, like.dims)
     };
     if cut.step == 1 { between(l, whole, part, cut) } else { strided(l, whole, part, cut) }
 }
 
-/// What `cut` takes of `whole`.
+/// The part of `whole` that `cut` selects.
 fn take(l: &mut Lowering, whole: ValueId, cut: &Cut) -> Result<ValueId, Reason> {
     if cut.step == 1 {
         return stretch(l, whole, cut.axis, cut.start.clone(), cut.end.clone());
@@ -44,7 +44,7 @@ fn take(l: &mut Lowering, whole: ValueId, cut: &Cut) -> Result<ValueId, Reason> 
     let mut dims = like.dims;
     dims[cut.axis] = Dim::Size(positions.len());
     let positions = l.int64s("positions", &positions);
-    Ok(l.step(Op::Gather { axis: cut.axis as i64 }, &[whole, positions], like.dtype, dims))
+    Ok(l.intermediate(Op::Gather { axis: cut.axis as i64 }, &[whole, positions], like.dtype, dims))
 }
 
 /// Elements `start..end` of one axis.
@@ -58,7 +58,7 @@ fn stretch(l: &mut Lowering, whole: ValueId, axis: usize, start: Fit, end: Fit) 
     };
     let inputs =
         [whole, bounds(l, "starts", vec![start])?, bounds(l, "ends", vec![end])?, l.int64s("axes", &[axis as i64])];
-    Ok(l.step(Plain::Slice, &inputs, like.dtype, dims))
+    Ok(l.intermediate(Plain::Slice, &inputs, like.dtype, dims))
 }
 
 fn between(l: &mut Lowering, whole: ValueId, part: ValueId, cut: &Cut) -> Result<(Op, Vec<ValueId>), Reason> {
@@ -79,7 +79,7 @@ fn strided(l: &mut Lowering, whole: ValueId, part: ValueId, cut: &Cut) -> Result
         return Err(Reason::Baked("writing with a step needs a fixed axis".into()));
     };
     let like = l.value(whole).clone();
-    // Where an element of the part goes; the others read its first and are not picked.
+    // The element of the part for each index. Indices outside the range read element 0, which `Where` drops.
     let mut sources = vec![0; size as usize];
     let mut written = vec![0; size as usize];
     for (source, position) in cut.positions()?.into_iter().enumerate() {
@@ -92,24 +92,25 @@ fn strided(l: &mut Lowering, whole: ValueId, part: ValueId, cut: &Cut) -> Result
         .ok_or_else(|| Reason::Unsupported("a mask of another size than its axis".into()))?;
     let written = l.constant_tensor("written", written);
     let sources = l.int64s("sources", &sources);
-    let spread = l.step(Op::Gather { axis: cut.axis as i64 }, &[part, sources], like.dtype, like.dims.clone());
-    Ok(l.choose(written, [spread, whole], &like.dims))
+    let spread = l.intermediate(Op::Gather { axis: cut.axis as i64 }, &[part, sources], like.dtype, like.dims.clone());
+    Ok(l.select(written, [spread, whole], &like.dims))
 }
 
-/// Burn `select_assign` (whole slices along an axis) -> ONNX `ScatterElements`, every index repeated over its slice.
+/// Burn `select_assign` (whole slices along an axis) -> ONNX `ScatterElements` with every index repeated over its
+/// slice.
 pub(super) fn select_assign(l: &mut Lowering, op: &SelectAssignOpIr) -> Lowered {
     let dims = l.dims(&op.value);
     let mut indices = l.input(&op.indices)?;
     if dims.len() > 1 {
-        let dtype = float_type(op.indices.dtype)?;
+        let dtype = onnx_type(op.indices.dtype)?;
         let mut column = vec![1; dims.len()];
         column[op.dim] = -1;
         let column = l.int64s("column", &column);
         let mut thin = vec![Dim::Size(1); dims.len()];
         thin[op.dim] = dims[op.dim].clone();
-        indices = l.step(Plain::Reshape, &[indices, column], dtype, thin);
+        indices = l.intermediate(Plain::Reshape, &[indices, column], dtype, thin);
         let target = l.shape("shape", &dims)?;
-        indices = l.step(Plain::Expand, &[indices, target], dtype, dims);
+        indices = l.intermediate(Plain::Expand, &[indices, target], dtype, dims);
     }
     let data = [l.input(&op.tensor)?, l.input(&op.value)?];
     let axis = op.dim as i64;
@@ -126,7 +127,7 @@ pub(super) fn scatter(l: &mut Lowering, op: &ScatterOpIr) -> Lowered {
     reduce_into(l, Op::ScatterElements { axis, update }, update, data, indices, &op.out)
 }
 
-/// Burn `scatter_nd` -> ONNX `ScatterND`, which takes 64-bit indices only; minimum and maximum since operator set 18.
+/// Burn `scatter_nd` -> ONNX `ScatterND`, which accepts only 64-bit indices; minimum and maximum since operator set 18.
 pub(super) fn scatter_nd(l: &mut Lowering, op: &ScatterNdOpIr) -> Lowered {
     let data = [l.input(&op.data)?, l.input(&op.values)?];
     let indices = l.input(&op.indices)?;
@@ -145,8 +146,8 @@ fn update(burn: IndexingUpdateOp) -> Update {
     }
 }
 
-/// Scatters `[data, value]`. Truth values are added as Burn does it, by `or`: as integers, for which ONNX has the
-/// sum. Half precision and narrow integers are updated in 32 bits, for runtimes have no others.
+/// Scatters `[data, value]`. Burn adds booleans by `or`: they are summed as integers and cast back. f16 and narrow
+/// integers are updated in 32 bits, because runtimes have no kernels for them.
 fn reduce_into(
     l: &mut Lowering,
     op: Op,
@@ -156,7 +157,7 @@ fn reduce_into(
     out: &TensorIr,
 ) -> Lowered {
     let op = l.available(op)?;
-    let to = float_type(out.dtype)?;
+    let to = onnx_type(out.dtype)?;
     let wide = match to {
         _ if update == Update::Replace => to,
         DType::Bool => DType::Int32,
@@ -168,6 +169,6 @@ fn reduce_into(
         return l.emit(op, &[data, indices, value], out);
     }
     let (data, value) = (l.cast(data, wide), l.cast(value, wide));
-    let updated = l.like(op, &[data, indices, value]);
+    let updated = l.intermediate_like(op, &[data, indices, value]);
     l.emit(Op::Cast { to }, &[updated], out)
 }

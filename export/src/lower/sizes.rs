@@ -1,4 +1,4 @@
-//! Sizes in the graph: constants where they are fixed, else arithmetic of the inputs' shapes.
+//! Sizes in the graph: constants where they are fixed, else computed from the inputs' shapes.
 
 use burn::backend::ir::OperationIr;
 use graph::{DType, Dim, Factor, Formula, Op, Plain, ValueId};
@@ -7,7 +7,7 @@ use super::builder::{Lowering, Reason};
 use crate::resolve::Fit;
 
 impl Lowering<'_> {
-    /// A shape as a value: a constant where it is fixed, else computed from the shapes of the inputs.
+    /// A shape as a vector: a constant where it is fixed, else computed from the inputs' shapes.
     pub(crate) fn shape(&mut self, role: &str, dims: &[Dim]) -> Result<ValueId, Reason> {
         let fixed: Option<Vec<i64>> = dims.iter().map(|dim| dim.size().map(|size| size as i64)).collect();
         if let Some(fixed) = fixed {
@@ -17,7 +17,7 @@ impl Lowering<'_> {
         if let [only] = parts[..] {
             return Ok(only);
         }
-        Ok(self.step(Op::Concat { axis: 0 }, &parts, DType::Int64, vec![Dim::Size(dims.len())]))
+        Ok(self.intermediate(Op::Concat { axis: 0 }, &parts, DType::Int64, vec![Dim::Size(dims.len())]))
     }
 
     /// One size as a vector of one 64-bit integer.
@@ -27,19 +27,22 @@ impl Lowering<'_> {
         }
         let value = match dim {
             Dim::Size(size) => self.int64s("size", &[*size as i64]),
-            Dim::Unknown => return Err(Reason::Baked("the size follows the inputs' sizes by no rule we know".into())),
+            Dim::Unknown => {
+                let problem = "the size depends on the inputs' sizes in a way we cannot express";
+                return Err(Reason::Baked(problem.into()));
+            }
             Dim::Formula(formula) => self.formula(formula)?,
         };
         self.sizes.insert(dim.clone(), value);
         Ok(value)
     }
 
-    /// A formula in arithmetic of the inputs' shapes. Divisions have no negative part, so that rounding towards 0 is
-    /// rounding down.
+    /// Computes a formula from the inputs' shapes. Dividends are never negative, so rounding towards 0 is rounding
+    /// down.
     fn formula(&mut self, formula: &Formula) -> Result<ValueId, Reason> {
         let one = || vec![Dim::Size(1)];
         let mut sum: Option<ValueId> = None;
-        // The constant last: one operand less where there is none.
+        // The constant comes last and is left out when it is 0.
         let terms = formula.terms().skip_while(|(factors, _)| factors.is_empty());
         let constant = formula.terms().find(|(factors, _)| factors.is_empty());
         for (factors, coefficient) in terms.chain(constant) {
@@ -50,11 +53,11 @@ impl Lowering<'_> {
                     Factor::Quotient(inner, divisor) => {
                         let inner = self.size(&Dim::Formula(inner.clone()))?;
                         let divisor = self.int64s("divisor", &[*divisor]);
-                        self.step(Plain::Div, &[inner, divisor], DType::Int64, one())
+                        self.intermediate(Plain::Div, &[inner, divisor], DType::Int64, one())
                     }
                 };
                 product = Some(match product {
-                    Some(product) => self.step(Plain::Mul, &[product, value], DType::Int64, one()),
+                    Some(product) => self.intermediate(Plain::Mul, &[product, value], DType::Int64, one()),
                     None => value,
                 });
             }
@@ -63,18 +66,18 @@ impl Lowering<'_> {
                 Some(product) if coefficient == 1 => product,
                 Some(product) => {
                     let coefficient = self.int64s("factor", &[coefficient]);
-                    self.step(Plain::Mul, &[product, coefficient], DType::Int64, one())
+                    self.intermediate(Plain::Mul, &[product, coefficient], DType::Int64, one())
                 }
             };
             sum = Some(match sum {
-                Some(sum) => self.step(Plain::Add, &[sum, term], DType::Int64, one()),
+                Some(sum) => self.intermediate(Plain::Add, &[sum, term], DType::Int64, one()),
                 None => term,
             });
         }
         Ok(sum.unwrap_or_else(|| self.int64s("size", &[0])))
     }
 
-    /// A symbol, from the shape of the first input that has it.
+    /// The size of a symbol, from the shape of the first input that has it.
     fn symbol(&mut self, symbol: &str) -> Result<ValueId, Reason> {
         let bare = Dim::symbol(symbol);
         if let Some(&value) = self.sizes.get(&bare) {
@@ -85,22 +88,22 @@ impl Lowering<'_> {
             value.dims.iter().position(|dim| *dim == bare).map(|axis| (input, axis, value.dims.len()))
         });
         let (input, axis, rank) = found.ok_or_else(|| Reason::Baked(format!("no input has an axis `{symbol}`")))?;
-        let shape = self.step(Plain::Shape, &[input], DType::Int64, vec![Dim::Size(rank)]);
+        let shape = self.intermediate(Plain::Shape, &[input], DType::Int64, vec![Dim::Size(rank)]);
         let index = self.int64s("axis", &[axis as i64]);
-        let value = self.step(Op::Gather { axis: 0 }, &[shape, index], DType::Int64, vec![Dim::Size(1)]);
+        let value = self.intermediate(Op::Gather { axis: 0 }, &[shape, index], DType::Int64, vec![Dim::Size(1)]);
         self.sizes.insert(bare, value);
         Ok(value)
     }
 
-    /// A number inside the current operation.
+    /// A number inside the current operation, fixed or dynamic.
     pub(crate) fn number(&self, field: &str, pick: impl Fn(&OperationIr) -> Option<i64>) -> Result<Fit, Reason> {
-        let follows = || Reason::Baked(format!("`{field}` follows the inputs' sizes by no rule we know"));
+        let follows = || Reason::Baked(format!("`{field}` depends on the inputs' sizes in a way we cannot express"));
         self.resolved.number(self.index, pick).ok_or_else(follows)
     }
 
-    /// Sizes of axes that must be fixed.
+    /// Sizes of axes that must be fixed, or an error that names `what` needs them.
     pub(crate) fn fixed(&self, what: &str, dims: &[Dim]) -> Result<Vec<usize>, Reason> {
-        let moving = |dim: &Dim| Reason::Baked(format!("{what} needs a fixed axis, this one is `{dim}`"));
+        let moving = |dim: &Dim| Reason::Baked(format!("{what} needs a fixed axis, but this one is `{dim}`"));
         dims.iter().map(|dim| dim.size().ok_or_else(|| moving(dim))).collect()
     }
 }

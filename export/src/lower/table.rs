@@ -1,11 +1,11 @@
-//! The macro behind the dispatch: one row gives both the arm of the `match` and the line of the public table, so that
-//! neither can be without the other.
+//! The macro behind the dispatch. Each row gives both the arm of the `match` and the line of the public table, so the
+//! two cannot disagree.
 
-/// Writes a function that lowers the operations of an enum, exhaustively, and the table of what they become.
+/// Writes the function that lowers the operations of an enum, exhaustively, and the table of what they become.
 ///
-/// Rows under `lowered` say `Kind(operation) [Operators] since N until M note TEXT => call`; without, they are for 17
-/// and all later sets, and do what Burn does. Rows under `refused` give a reason and a way out. What is listed under
-/// `backward` belongs to training.
+/// Rows under `lowered` are `Kind(operation) [Operators] since N until M note TEXT => call`. By default a row applies
+/// to all operator sets from 17 on and does exactly what Burn does. Rows under `refused` give a reason and a way out.
+/// Kinds under `backward` belong to training.
 macro_rules! dispatch {
     (
         $(#[$doc:meta])*
@@ -18,7 +18,7 @@ macro_rules! dispatch {
             $(OperationKind {
                 group: $group,
                 name: stringify!($kind),
-                fate: Fate::Lowered {
+                support: Support::Lowered {
                     onnx: &[$($onnx),*],
                     since: latest(&[17, $($since)?]),
                     until: given(&[$($until)?]),
@@ -28,9 +28,9 @@ macro_rules! dispatch {
             $($(OperationKind {
                 group: $group,
                 name: stringify!($refused),
-                fate: Fate::Refused { reason: $reason, way_out: $way_out },
+                support: Support::Refused { reason: $reason, way_out: $way_out },
             },)*)?
-            $($(OperationKind { group: $group, name: stringify!($backward), fate: Fate::Backward },)*)?
+            $($(OperationKind { group: $group, name: stringify!($backward), support: Support::Backward },)*)?
         ];
 
         $(#[$doc])*
@@ -46,7 +46,7 @@ macro_rules! dispatch {
 
 pub(super) use dispatch;
 
-/// What a row may say or leave out.
+/// The value of an optional part of a row.
 pub(super) const fn given<T: Copy>(list: &[T]) -> Option<T> {
     if let [value, ..] = list { Some(*value) } else { None }
 }

@@ -1,20 +1,21 @@
-//! Weighted sums along the spatial axes of `[batch, channels, ..]`: bins and kernels that are no window of one size.
+//! Weighted sums along the spatial axes of `[batch, channels, ..]`, for bins and kernels that are not windows of one
+//! size.
 
 use burn::backend::ir::TensorIr;
 use burn::tensor::DType as BurnType;
 use graph::{DType, Dim, Op, Plain, ValueId};
 
 use super::base::reshaped;
-use super::builder::{Lowered, Lowering, Reason, float_type};
+use super::builder::{Lowered, Lowering, Reason, onnx_type};
 use crate::resolve::Ramp;
 
-/// The weights of one axis: a row for each new element.
+/// The weights of one axis: one row per new element.
 pub(super) enum Weights {
-    /// Numbers, `[new][old]`.
+    /// Constants, `[new][old]`.
     Known(Vec<Vec<f64>>),
-    /// Those of [`Weights::bins`] over an axis whose size is known when the model runs.
+    /// The weights of [`Weights::bins`] on an axis whose size is known only when the model runs.
     Bins {
-        /// The axis.
+        /// Size of the axis.
         size: Dim,
         /// Number of bins.
         bins: usize,
@@ -22,7 +23,7 @@ pub(super) enum Weights {
 }
 
 impl Weights {
-    /// Means of adaptive pooling: bin `i` reaches from `floor(i·size/bins)` to before `ceil((i + 1)·size/bins)`.
+    /// The means of adaptive pooling: bin `i` covers `floor(i·size/bins)..ceil((i + 1)·size/bins)`.
     pub(super) fn bins(size: &Dim, bins: usize) -> Self {
         let Some(size) = size.size() else { return Self::Bins { size: size.clone(), bins } };
         let row = |bin: usize| {
@@ -47,7 +48,7 @@ impl Weights {
         })
     }
 
-    /// `[new, old]`, or `[old, new]` if transposed.
+    /// The weights as a matrix: `[new, old]`, or `[old, new]` if transposed.
     fn matrix(&self, l: &mut Lowering, dtype: BurnType, transposed: bool) -> Result<ValueId, Reason> {
         match self {
             Self::Known(rows) => {
@@ -56,13 +57,13 @@ impl Weights {
                 let (dims, values) = if transposed { ([old, new], across()) } else { ([new, old], rows.concat()) };
                 l.floats("weights", dtype, dims, values)
             }
-            Self::Bins { size, bins } => computed(l, size, *bins, float_type(dtype)?, transposed),
+            Self::Bins { size, bins } => computed(l, size, *bins, onnx_type(dtype)?, transposed),
         }
     }
 }
 
-/// The matrix of adaptive pooling, in arithmetic of the axis' size: which positions lie in which bin, divided by how
-/// many do.
+/// Computes the matrix of adaptive pooling from the size of the axis: 1 for each position inside a bin, divided by the
+/// number of positions in it.
 fn computed(l: &mut Lowering, size: &Dim, bins: usize, dtype: DType, transposed: bool) -> Result<ValueId, Reason> {
     let [column, row] = [[bins, 1], [1, bins]];
     let edges = if transposed { row } else { column };
@@ -72,34 +73,34 @@ fn computed(l: &mut Lowering, size: &Dim, bins: usize, dtype: DType, transposed:
     let mut place = l.ramp(Ramp { start: 0, step: 1 }, size, DType::Int64)?;
     if transposed {
         let last = l.int64s("axes", &[1]);
-        place = l.step(Plain::Unsqueeze, &[place, last], DType::Int64, vec![size.clone(), Dim::Size(1)]);
+        place = l.intermediate(Plain::Unsqueeze, &[place, last], DType::Int64, vec![size.clone(), Dim::Size(1)]);
     }
     let size = l.size(size)?;
     let bin = |first: usize| (first..first + bins).map(|bin| bin as i64).collect::<Vec<_>>();
     let divisor = l.int64s("bins", &[bins as i64]);
     let mut edge = |first: usize, round: i64| {
         let bin = l.int64_tensor("bin", edges, bin(first));
-        let mut edge = l.step(Plain::Mul, &[bin, size], DType::Int64, edge_dims.clone());
+        let mut edge = l.intermediate(Plain::Mul, &[bin, size], DType::Int64, edge_dims.clone());
         if round > 0 {
             let round = l.int64s("round_up", &[round]);
-            edge = l.like(Plain::Add, &[edge, round]);
+            edge = l.intermediate_like(Plain::Add, &[edge, round]);
         }
-        l.like(Plain::Div, &[edge, divisor])
+        l.intermediate_like(Plain::Div, &[edge, divisor])
     };
     let (start, end) = (edge(0, 0), edge(1, bins as i64 - 1));
-    let behind = l.step(Plain::GreaterOrEqual, &[place, start], DType::Bool, dims.clone());
-    let before = l.step(Plain::Less, &[place, end], DType::Bool, dims);
-    let inside = l.like(Plain::And, &[behind, before]);
+    let behind = l.intermediate(Plain::GreaterOrEqual, &[place, start], DType::Bool, dims.clone());
+    let before = l.intermediate(Plain::Less, &[place, end], DType::Bool, dims);
+    let inside = l.intermediate_like(Plain::And, &[behind, before]);
     let inside = l.cast(inside, dtype);
-    let count = l.like(Plain::Sub, &[end, start]);
+    let count = l.intermediate_like(Plain::Sub, &[end, start]);
     let count = l.cast(count, dtype);
-    Ok(l.like(Plain::Div, &[inside, count]))
+    Ok(l.intermediate_like(Plain::Div, &[inside, count]))
 }
 
-/// Sums along each spatial axis with that axis' weights -> a `MatMul` from the left for rows, from the right for
-/// columns; the depth of three axes is made the rows for a while.
+/// Sums along each spatial axis with its weights -> a `MatMul` from the left for rows and from the right for columns.
+/// With three axes, the depth is moved to the rows first.
 pub(super) fn weighted(l: &mut Lowering, input: ValueId, x: &TensorIr, weights: &[Weights], out: &TensorIr) -> Lowered {
-    let dtype = float_type(out.dtype)?;
+    let dtype = onnx_type(out.dtype)?;
     let mut value = input;
     let mut dims = l.dims(x);
     let rank = dims.len();
@@ -109,14 +110,14 @@ pub(super) fn weighted(l: &mut Lowering, input: ValueId, x: &TensorIr, weights: 
         value = reshaped(l, value, &flat)?;
         let left = depth.matrix(l, out.dtype, false)?;
         flat[2] = depth.after();
-        value = l.step(Plain::MatMul, &[left, value], dtype, flat);
+        value = l.intermediate(Plain::MatMul, &[left, value], dtype, flat);
         dims[2] = depth.after();
         value = reshaped(l, value, &dims)?;
     }
     if let [.., rows, _] = weights {
         let left = rows.matrix(l, out.dtype, false)?;
         dims[rank - 2] = rows.after();
-        value = l.step(Plain::MatMul, &[left, value], dtype, dims);
+        value = l.intermediate(Plain::MatMul, &[left, value], dtype, dims);
     }
     let Some(columns) = weights.last() else { return l.alias(value, out) };
     let right = columns.matrix(l, out.dtype, true)?;

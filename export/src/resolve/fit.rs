@@ -1,15 +1,15 @@
-//! What the numbers seen in the recordings are in terms of the symbols.
+//! Finds formulas of the symbols for numbers seen in the traces.
 
 use graph::{Dim, Formula};
 
 use crate::coverage::Coverage;
 
-/// What a number of the recordings is.
+/// A number inside an operation, as far as the traces tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fit {
-    /// The same everywhere.
+    /// Equal in all traces.
     Fixed(i64),
-    /// Follows symbols.
+    /// A function of the symbols.
     Dynamic(Dim),
 }
 
@@ -23,7 +23,7 @@ impl From<Formula> for Fit {
 }
 
 impl Coverage {
-    /// What a formula is in each recording.
+    /// The value of a formula in each trace.
     pub(crate) fn evaluate(&self, formula: &Formula) -> Option<Vec<i64>> {
         self.recorded()
             .iter()
@@ -41,8 +41,8 @@ impl Coverage {
         self.evaluate(formula).as_deref() == Some(numbers)
     }
 
-    /// The numbers one quantity had in the recordings -> what it is in terms of the symbols alone. `None` if no rule
-    /// of ours fits all recordings.
+    /// Finds a formula of the symbols for the values that one quantity had in the traces. `None` if no known rule fits
+    /// all of them.
     pub(crate) fn fit(&self, numbers: &[i64]) -> Option<Formula> {
         let base = *numbers.first()?;
         if numbers.iter().all(|&number| number == base) {
@@ -59,7 +59,7 @@ impl Coverage {
         candidate.filter(|formula| self.agrees(formula, numbers))
     }
 
-    /// `floor((n·symbol + b) / d)`, the smallest divisor that fits.
+    /// `floor((n·symbol + b) / d)` with the smallest divisor that fits.
     fn quotient(&self, symbol: usize, numbers: &[i64]) -> Option<Formula> {
         let runs = self.recorded();
         let points: Vec<(i64, i64)> = runs.iter().zip(numbers).map(|(run, &y)| (run[symbol] as i64, y)).collect();
@@ -107,14 +107,14 @@ impl Coverage {
     }
 }
 
-/// Largest divisor that is looked for.
+/// Largest divisor that is tried.
 const LARGEST_DIVISOR: i64 = 64;
 
-/// Fewest different points that show how something is rounded: fewer fit too many rules.
+/// Fewest distinct points that determine how a number is rounded; too many rules fit fewer points.
 const ROUNDED_POINTS: usize = 5;
 
-/// The rule through all points `(x, y)`: a line, a share `n·x / d` that is whole at every point, or, where there are
-/// enough points, `n·x / d` rounded down or up. The first that fits, in this order.
+/// The rule through all points `(x, y)`: a line; a quotient `n·x / d` that is exact at every point; or, with enough
+/// points, `n·x / d` rounded down or up. The first that fits, in this order.
 pub(super) fn floor_line(x: &Formula, points: &[(i64, i64)]) -> Option<Formula> {
     let &(x0, y0) = points.first()?;
     let &(x1, y1) = points.iter().max_by_key(|(x, _)| x.abs_diff(x0)).filter(|(x, _)| *x != x0)?;
@@ -133,7 +133,7 @@ pub(super) fn floor_line(x: &Formula, points: &[(i64, i64)]) -> Option<Formula> 
     different.sort_unstable();
     different.dedup();
     for d in 2..=LARGEST_DIVISOR {
-        // Rounding moves the end points by less than one each, so that the slope is near, not exact.
+        // Rounding moves each end point by less than one, so this numerator is near the right one, not exact.
         let near = rise.checked_mul(d)?.div_euclid(run);
         for n in [near, near.checked_add(1)?] {
             if points.iter().all(|&(x, y)| y.checked_mul(d).is_some_and(|dy| n.checked_mul(x) == Some(dy))) {
@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(text(&plan, &|s| s[0]), "batch");
         assert_eq!(text(&plan, &|s| 4 * s[0]), "4*batch");
         assert_eq!(text(&plan, &|s| s[0] + 1), "batch + 1");
-        // Three points fit too many ways to round.
+        // Several ways to round fit three points.
         assert_eq!(text(&plan, &|s| s[0] / 2), "none");
         assert_eq!(text(&plan, &|s| s[0] * s[0]), "none");
         assert_eq!(text(&plan, &|s| s[0].max(4)), "none");
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(text(&plan, &|s| 3 * s[1] / 4), "floor(3*height/4)");
         assert_eq!(text(&plan, &|s| s[1] - s[1] / 2), "floor((height + 1)/2)");
         assert_eq!(text(&plan, &|s| s[1].max(70)), "none");
-        // Where only multiples are taken, a share is whole.
+        // If only multiples are valid sizes, a quotient is exact.
         let mut multiples = plan.clone();
         multiples.more = multiples.joint()[1].clone();
         assert_eq!(text(&multiples, &|s| s[1] / 32), "floor(height/32)");
@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(text(&plan, &|s| s[0] * (s[1] + 1)), "batch + batch*height");
         assert_eq!(text(&plan, &|s| 2 * s[0] * s[1] * s[2]), "2*batch*height*width");
         assert_eq!(text(&plan, &|s| s[1] * s[2] / 3), "none");
-        // Rounded one way or the other, a sum is odd in some recording.
+        // In some trace a sum is odd, whichever two sizes are added.
         for (one, other) in [(0, 1), (0, 2), (1, 2)] {
             assert!(plan.recorded().iter().any(|run| (run[one] + run[other]) % 2 == 1));
         }

@@ -1,10 +1,11 @@
-//! What an operation does to sizes: the exact formula where Burn's rule is known, whatever sizes were recorded.
+//! How an operation changes sizes: the exact formula where Burn's rule is known, whatever sizes were recorded.
 
 use burn::backend::ir::{BaseOperationIr, ModuleOperationIr, NumericOperationIr, OperationIr};
 
 use graph::Formula;
 
-/// Formula of axis `axis` of the operation's first output. `input` tells that of an input's axis, if known.
+/// The formula of axis `axis` of the operation's first output. `input` returns the formula of an input's axis, if
+/// known.
 pub(super) fn infer(
     operation: &OperationIr,
     axis: usize,
@@ -16,7 +17,7 @@ pub(super) fn infer(
                 (0..op.tensors.len()).try_fold(Formula::constant(0), |sum, index| sum.plus(&input(index, axis)?))
             }
             BaseOperationIr::RepeatDim(op) if op.dim == axis => {
-                // The factor may follow a size itself: the numbers of all recordings decide.
+                // The factor may depend on a size itself: the numbers of all traces decide.
                 input(0, axis)?.times(&number(op.times)?)
             }
             BaseOperationIr::Unfold(op) if op.dim == axis => {
@@ -54,7 +55,7 @@ fn number(value: usize) -> Option<Formula> {
 struct Window {
     kernel: usize,
     stride: usize,
-    /// Of both sides together.
+    /// Sum of both sides.
     padding: usize,
     dilation: usize,
 }
@@ -62,7 +63,7 @@ struct Window {
 /// Size of a spatial axis after a convolution or pooling.
 fn window(operation: &ModuleOperationIr, axis: usize, size: Formula) -> Option<Formula> {
     use ModuleOperationIr as Op;
-    // The kernel of a convolution is the size of its weights.
+    // The kernel size of a convolution is that of its weights.
     macro_rules! conv {
         ($op:expr, $padding:expr) => {{
             let options = &$op.options;
@@ -89,7 +90,8 @@ fn window(operation: &ModuleOperationIr, axis: usize, size: Formula) -> Option<F
             let side = *$padding.get(axis)?;
             let mut padding = side.checked_mul(2)?;
             if $op.ceil_mode {
-                // A last window that would begin behind the input is left out: only where windows are that far apart.
+                // Burn drops a last window that begins behind the input, which happens only where windows are this far
+                // apart.
                 if side.checked_add(stride)? > kernel {
                     return None;
                 }

@@ -1,39 +1,38 @@
-//! How far two arrays may be apart, element by element.
+//! How far apart two arrays may be, element by element.
 
 use graph::DType;
 use graph::run::Array;
 use serde::{Deserialize, Serialize};
 
-/// How far ONNX Runtime and Burn may be apart. Integers and booleans must be equal; NaN and infinities must be the
-/// same on both sides. A float may be off by `channel` times the root mean square of its channel, plus `relative`
-/// times its own size.
+/// How far apart ONNX Runtime and Burn may be. Integers and booleans must be equal; NaN and infinities must be the same
+/// on both sides. A float may differ by `channel` times the root mean square of its channel, plus `relative` times its
+/// own size, plus `floor` times the root mean square of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Tolerance {
-    /// Share of the root mean square of the element's channel over all runs of a batch size. Channels are counted
-    /// along the second and along the last axis; the smaller one counts.
+    /// Share of the root mean square of the element's channel, over all runs at one batch size. Channels are taken
+    /// along the second and along the last axis; the smaller root mean square counts.
     pub channel: f64,
     /// Share of the element's own absolute value.
     pub relative: f64,
-    /// Share of the root mean square of the whole output: what is allowed in channels that are nearly zero.
+    /// Share of the root mean square of the whole output, for channels that are nearly zero.
     pub floor: f64,
     /// Smallest cosine of any row.
     pub min_cosine: f64,
 }
 
 impl Default for Tolerance {
-    /// What single precision gives for networks of some hundred layers with room to spare, and what a wrong weight
-    /// exceeds. Group and instance norms need the most: on a flat picture of 157×160 they divide by the deviation of
-    /// a nearly constant map, whose sum Burn and ONNX Runtime round differently, and are apart by 1.3e-4 of their
-    /// channel.
+    /// Room enough for f32 rounding in networks of some hundred layers, and too little for a wrong weight. Group and
+    /// instance norms need the most: on a flat picture of 157×160 they divide by the deviation of a nearly constant
+    /// map, whose sum Burn and ONNX Runtime round differently, and differ by 1.3e-4 of their channel.
     fn default() -> Self {
         Self { channel: 3e-4, relative: 1e-4, floor: 1e-6, min_cosine: 0.999_999 }
     }
 }
 
 impl Tolerance {
-    /// The stricter of two, number by number.
+    /// The stricter of two tolerances, number by number.
     pub(crate) fn capped(self, cap: Self) -> Self {
-        // Not `min`, which prefers a number to NaN: what is not a number allows nothing.
+        // Not `min`, which would drop a NaN from a file: NaN must allow nothing.
         let least = |own: f64, cap: f64| if own < cap { own.max(0.0) } else { cap };
         Self {
             channel: least(self.channel, cap.channel),
@@ -44,7 +43,7 @@ impl Tolerance {
     }
 }
 
-/// What values of an output are measured against, from all arrays that it gave at one batch size.
+/// What the differences of an output are measured against, from all its arrays at one batch size.
 #[derive(Debug)]
 pub(crate) struct Scale {
     /// Root mean square of all values.
@@ -54,7 +53,7 @@ pub(crate) struct Scale {
 }
 
 impl Scale {
-    /// From arrays of one rank; axes whose size changes from one to the next have no channels.
+    /// The scale of arrays of one rank. An axis whose size differs between arrays has no channels.
     pub(crate) fn of(arrays: &[&Array]) -> Self {
         let rank = arrays.first().map_or(0, |array| array.shape.len());
         let mut axes = vec![1, rank.saturating_sub(1)];
@@ -82,43 +81,42 @@ impl Scale {
         Self { whole, channels }
     }
 
-    /// What the element at `index` of an array of `shape`, which should be `expected`, may be off by.
+    /// The allowed difference of the element at `index` of an array of `shape`, expected to be `expected`.
     pub(crate) fn limit(&self, index: usize, shape: &[usize], expected: f64, tolerance: &Tolerance) -> f64 {
         let channel = self
             .channels
             .iter()
             .filter_map(|(axis, channels)| channels.get(index / inner(shape, *axis) % channels.len().max(1)).copied());
         let channel = channel.fold(self.whole, f64::min);
-        // The precision that floats have where they are smallest.
+        // Smaller numbers are subnormal and have fewer digits.
         let least = f64::from(f32::MIN_POSITIVE);
         tolerance.channel * channel + tolerance.relative * expected.abs() + tolerance.floor * self.whole + least
     }
 }
 
-/// Elements from one index of an axis to the next.
+/// Number of elements from one index of an axis to the next.
 fn inner(shape: &[usize], axis: usize) -> usize {
     shape.iter().skip(axis + 1).product::<usize>().max(1)
 }
 
-/// What was found worst.
+/// The worst element of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Worst {
     /// Largest difference; infinite where only one side is finite.
     pub difference: f64,
-    /// What is allowed where the difference is the largest share of what is allowed.
+    /// Allowed difference of the worst element: the one whose difference is the largest share of its limit.
     pub limit: f64,
-    /// That share; above 1 the arrays are apart.
+    /// That share; above 1 the arrays differ.
     pub share: f64,
 }
 
-/// Whether types are the same, as far as Burn says: its devices store integers without a type of their own in 32 or
-/// 64 bits.
+/// Whether types agree, as far as Burn tells: its devices store integers without a type of their own in 32 or 64 bits.
 pub(crate) fn same_type(a: DType, b: DType) -> bool {
     let free = |dtype: DType| matches!(dtype, DType::Int32 | DType::Int64);
     a == b || (free(a) && free(b))
 }
 
-/// Difference of two values: none where they are the same, be it NaN or an infinity.
+/// Difference of two values; 0 if they are the same, including NaN and infinities.
 pub(crate) fn apart(found: f64, expected: f64) -> f64 {
     if found == expected || (found.is_nan() && expected.is_nan()) {
         return 0.0;
@@ -127,7 +125,7 @@ pub(crate) fn apart(found: f64, expected: f64) -> f64 {
     if difference.is_nan() { f64::INFINITY } else { difference }
 }
 
-/// The worst of the elements that `indices` names, of arrays of one shape and type.
+/// The worst among the elements at `indices`, of arrays of equal shape and type.
 pub(crate) fn worst(
     found: &Array,
     expected: impl Iterator<Item = (usize, f64)>,
@@ -140,7 +138,7 @@ pub(crate) fn worst(
         let limit = if found.dtype.is_float() { scale.limit(index, &found.shape, expected, tolerance) } else { 0.0 };
         let share = match difference {
             0.0 => 0.0,
-            // Never NaN, which no comparison would see.
+            // Never NaN: every comparison with NaN is false.
             _ if limit > 0.0 && limit.is_finite() => difference / limit,
             _ => f64::INFINITY,
         };
@@ -152,7 +150,7 @@ pub(crate) fn worst(
     worst
 }
 
-/// Cosine of two rows, over the elements that are finite in both; rows that are both (nearly) zero point the same way.
+/// Cosine of two rows over the elements that are finite in both. Rows that are both (nearly) zero have cosine 1.
 pub(crate) fn cosine(a: &[f64], b: &[f64]) -> f64 {
     let (mut dot, mut aa, mut bb) = (0.0, 0.0, 0.0);
     for (x, y) in a.iter().zip(b).filter(|(x, y)| x.is_finite() && y.is_finite()) {
@@ -172,7 +170,7 @@ mod tests {
         Array { dtype, shape: shape.to_vec(), values }
     }
 
-    /// Share of what is allowed that `change` makes the worst element differ by.
+    /// Largest share of the allowed difference that `change` uses up.
     fn share(array: &Array, change: impl Fn(usize, f64) -> f64) -> f64 {
         let values = array.values.iter().enumerate().map(|(index, &value)| change(index, value)).collect();
         let found = Array { values, ..array.clone() };
@@ -180,7 +178,7 @@ mod tests {
         worst(&found, expected, &Scale::of(&[array]), &Tolerance::default()).share
     }
 
-    /// Four boxes of pixels and two scores a row, along either axis.
+    /// Four box coordinates in pixels and two scores per row, along either axis.
     fn detections(along_last: bool) -> Array {
         let (rows, anchors) = (8, 50);
         let value = |row: usize, anchor: usize, column: usize| match column {
@@ -203,7 +201,7 @@ mod tests {
         for along_last in [false, true] {
             let whole = detections(along_last);
             assert!(share(&whole, |_, value| if value <= 0.05 { 0.0 } else { value }) > 100.0);
-            assert!(share(&whole, |_, value| value * (1.0 + 1e-6)) < 0.1, "what rounding does");
+            assert!(share(&whole, |_, value| value * (1.0 + 1e-6)) < 0.1, "the size of rounding errors");
         }
     }
 

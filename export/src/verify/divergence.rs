@@ -1,4 +1,4 @@
-//! Where two computations of one network begin to differ: intermediate values are compared node by node.
+//! Finds the node where two computations of one network start to differ, by comparing intermediate values.
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,22 +14,22 @@ use crate::lower::Origin;
 use crate::model::ExportedModel;
 use crate::replay::Replay;
 
-/// A difference beyond what one operator of single precision rounds, as a share of the largest value.
+/// A relative difference beyond f32 rounding in a single operator, as a share of the largest value.
 const CLEAR: f64 = 1e-5;
 
-/// Growth of the difference within one node that rounding does not explain.
+/// Growth of the difference within one node that rounding cannot explain.
 const JUMP: f64 = 10.0;
 
-/// Largest values below this are taken for this: differences of numbers that cancel are not to be seen relatively.
+/// Largest values below this count as this value: after cancellation, relative differences mean nothing.
 const SMALL: f64 = 1e-4;
 
-/// Operators that compute nothing.
+/// Operators that only move values.
 const MOVING: [&str; 6] = ["Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"];
 
-/// Values fetched by one run: all of a large network at once would not fit into memory.
+/// Values fetched per run: all values of a large network would not fit into memory at once.
 const AT_ONCE: usize = 16;
 
-/// The first node of an encoded model whose value is not what the module computes on `inputs`.
+/// The first node of an encoded model whose value differs from what the module computes on `inputs`.
 pub(crate) fn from_burn(
     model: &ExportedModel,
     bytes: &[u8],
@@ -39,7 +39,7 @@ pub(crate) fn from_burn(
 ) -> Divergence {
     let search = || -> Result<Divergence, ExportError> {
         let data: Vec<TensorData> = inputs.iter().map(|(_, data)| data.clone()).collect();
-        let trace = model.subject().record(&data)?;
+        let trace = model.burn_module().record(&data)?;
         let graph = model.graph();
         let written = graph.producers();
         let mut seen = HashSet::new();
@@ -55,15 +55,15 @@ pub(crate) fn from_burn(
         let proto = ModelProto::decode(bytes).map_err(|error| ExportError::Undecodable(Box::new(error)))?;
         Search::new(&proto).run(runtime, bytes, beside, inputs, &values, &mut expected)
     };
-    // The replay knows fewer types than recordings may hold.
+    // The replay supports fewer types than traces may hold.
     match catch_unwind(AssertUnwindSafe(search)) {
         Ok(Ok(divergence)) => divergence,
         Ok(Err(error)) => Divergence::Unknown { cause: error.to_string() },
-        Err(_) => Divergence::Unknown { cause: "burn cannot compute the recording again".into() },
+        Err(_) => Divergence::Unknown { cause: "burn cannot compute the trace again".into() },
     }
 }
 
-/// The first node of a model file whose value is not that of the node with the same name in another, on `inputs`.
+/// The first node of a model file whose value on `inputs` differs from that of the node with the same name in another.
 pub(crate) fn from_model(
     (expected, expected_beside): (&[u8], Option<&Path>),
     (found, found_beside): (&[u8], Option<&Path>),
@@ -95,14 +95,14 @@ fn written(model: &ModelProto) -> impl Iterator<Item = String> {
     nodes.flat_map(|node| &node.output).filter(|name| !name.is_empty()).cloned()
 }
 
-/// Those values that are no outputs yet.
+/// The `values` that are not outputs already.
 fn intermediate(model: &ModelProto, values: &[String]) -> Vec<String> {
     let is_output =
         |name: &String| model.graph.iter().flat_map(|graph| &graph.output).any(|output| output.name == *name);
     values.iter().filter(|name| !is_output(name)).cloned().collect()
 }
 
-/// The search through one model.
+/// A search through one model.
 struct Search<'a> {
     model: &'a ModelProto,
     /// Index of the node that writes each value.
@@ -111,7 +111,7 @@ struct Search<'a> {
     differences: HashMap<&'a str, f64>,
 }
 
-/// A value that is further off than what its node reads.
+/// A value that differs more than the inputs of its node.
 struct Suspect {
     value: usize,
     growth: f64,
@@ -126,8 +126,8 @@ impl<'a> Search<'a> {
         Self { model, producers: producers.collect(), differences: HashMap::new() }
     }
 
-    /// Compares `values`, which are in topological order, with what is expected of each, until one is clearly off and
-    /// what its node reads is not. Without such a one, the node within which the difference grows most.
+    /// Compares `values`, which are in topological order, with their expected values until one clearly differs although
+    /// the inputs of its node agree. If there is none, returns the node within which the difference grows most.
     fn run(
         mut self,
         runtime: &Runtime,
@@ -167,7 +167,7 @@ impl<'a> Search<'a> {
 
     fn node(&self, value: &str, suspect: &Suspect) -> Divergence {
         let mut found = self.producer(value);
-        // What only moves values is not to blame for those it was given and nobody looked at.
+        // A node that only moves values is not to blame for inputs that were not compared.
         while let Some(node) = found.filter(|node| MOVING.contains(&node.op_type.as_str()))
             && let Some(source) = node.input.first().filter(|input| !self.differences.contains_key(input.as_str()))
             && let Some(before) = self.producer(source)
@@ -185,7 +185,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Largest difference among what the node that writes `value` reads, through nodes that were not compared.
+    /// Largest difference among the inputs of the node that writes `value`, looking through nodes that were not
+    /// compared.
     fn upstream(&self, value: &str) -> f64 {
         let mut worst = 0.0f64;
         let (mut seen, mut open) = (HashSet::new(), vec![value]);
@@ -202,8 +203,8 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Largest absolute difference, and the largest value expected. Infinities of one sign and NaN at one place agree
-/// here: masks are made of them.
+/// Largest absolute difference, and the largest expected value. Equal infinities, and NaN in the same position, agree,
+/// because masks are made of them.
 fn difference(found: &Array, expected: &Array) -> (f64, f64) {
     let finite = expected.values.iter().filter(|value| value.is_finite());
     let scale = finite.fold(0.0f64, |largest, value| largest.max(value.abs()));

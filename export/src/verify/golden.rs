@@ -1,4 +1,4 @@
-//! Known answers that a model carries for its self-test.
+//! Known answers stored with a model for its self-test.
 
 use std::collections::BTreeMap;
 
@@ -9,35 +9,35 @@ use crate::error::{ExportError, shape_text};
 use crate::io::Values;
 use crate::model::ExportedModel;
 
-/// Elements that golden vectors store of the largest output, about.
+/// Approximate number of elements that golden vectors store of the largest output.
 const GOLDEN_VALUES: usize = 256;
 
-/// Golden tolerance in units of the largest golden value. Runtimes and processors differ by some 1e-6 of it; a wrong
+/// Golden tolerance as a share of the largest golden value. Runtimes and processors differ by about 1e-6 of it, a wrong
 /// weight, colour order or filter by more than 1e-2.
 const GOLDEN_TOLERANCE: f32 = 1e-3;
 
-/// What golden values may differ by.
+/// Allowed absolute difference from golden values.
 pub(crate) fn golden_tolerance(stored: impl Iterator<Item = f32>) -> f32 {
     let scale = stored.fold(0.0f32, |largest, value| largest.max(value.abs()));
     GOLDEN_TOLERANCE * scale.max(f32::MIN_POSITIVE)
 }
 
 impl ExportedModel {
-    /// Known answers for a self-test, from Burn on what [`Golden::input`] says of the inputs `specs`; the tolerance
-    /// is 1e-3 of the largest stored value.
+    /// Known answers for a self-test: Burn's outputs on the inputs that [`Golden::input`] defines for `specs`. The
+    /// tolerance is 1e-3 of the largest stored value.
     ///
     /// # Errors
-    /// If an input does not take numbers of single precision, is a picture that blocks of `block` do not tile, or has
-    /// an axis without a fixed size besides the batch.
+    /// If an input is not of type f32, is a picture whose sides are not multiples of `block`, or has an axis of
+    /// variable size besides the batch.
     pub fn golden(&self, specs: &[InputSpec], seed: &str, batch: usize, block: usize) -> Result<Golden, ExportError> {
-        let sizes = self.recipe().coverage.at_batch(self.batch_symbol(), batch);
+        let sizes = self.provenance().coverage.at_batch(self.batch_symbol(), batch);
         let batch = self.batch_of(&sizes);
         let mut golden =
             Golden { seed: seed.to_owned(), batch, block, tolerance: 0.0, every: 1, output: BTreeMap::new() };
         let mut tensors = vec![];
-        for (at, input) in self.recipe().inputs.iter().enumerate() {
+        for (at, input) in self.provenance().inputs.iter().enumerate() {
             let drawn = specs.iter().find(|spec| spec.name == input.name).and_then(|spec| golden.input(spec));
-            let expected = self.recipe().coverage.shape(&input.axes, &sizes);
+            let expected = self.provenance().coverage.shape(&input.axes, &sizes);
             match drawn.filter(|(shape, _)| matches!(input.values, Values::Floats(_)) && *shape == expected) {
                 Some((shape, values)) => tensors.push(TensorData::new(values, shape)),
                 None => {

@@ -1,5 +1,5 @@
-//! Does the file compute what the module computed? The specification's rules first, then ONNX Runtime against Burn;
-//! where the two disagree, the node at which they begin to.
+//! Verifies that the file computes what the module computed: first the rules of the specification, then ONNX Runtime
+//! against Burn and, where the two disagree, a search for the node where they start to.
 
 pub(crate) mod closeness;
 pub(crate) mod divergence;
@@ -28,23 +28,23 @@ impl ExportedModel {
     /// dynamic axes, with the default [`Tolerance`].
     ///
     /// # Errors
-    /// If a rule of ONNX is broken, ONNX Runtime fails, or an output is too far off.
+    /// If a rule of ONNX is broken, ONNX Runtime fails, or an output differs too much.
     pub fn verify(&self, runtime: &Runtime) -> Result<Parity, ExportError> {
         self.verify_encoded(&self.encode(&[])?, runtime, Tolerance::default())
     }
 
-    /// [`Self::verify`] for the very bytes that are going to be written.
+    /// [`Self::verify`] for exactly the bytes that will be written.
     ///
     /// # Errors
-    /// As there; also if our own reader refuses them.
+    /// As for [`Self::verify`]; also if our own reader refuses the bytes.
     pub fn verify_bytes(&self, bytes: &[u8], runtime: &Runtime, tolerance: Tolerance) -> Result<Parity, ExportError> {
         self.verify_parts(bytes, None, runtime, tolerance).map(|comparison| comparison.parity)
     }
 
-    /// [`Self::verify_bytes`] for a model whose weights may be in a file of their own.
+    /// [`Self::verify_bytes`] for a model whose weights may be in a separate file.
     ///
     /// # Errors
-    /// As there.
+    /// As for [`Self::verify_bytes`].
     pub fn verify_encoded(
         &self,
         files: &Encoded,
@@ -54,7 +54,7 @@ impl ExportedModel {
         self.compare(files, runtime, tolerance).map(|comparison| comparison.parity)
     }
 
-    /// [`Self::verify_encoded`] with what is needed to repeat it.
+    /// [`Self::verify_encoded`] that also returns what is needed to repeat the comparison.
     pub(crate) fn compare(
         &self,
         files: &Encoded,
@@ -64,8 +64,8 @@ impl ExportedModel {
         self.verify_parts(&files.model, files.data.as_ref(), runtime, tolerance)
     }
 
-    /// Compares the model's values with Burn's node by node, on one input of two rows, and gives the first node that
-    /// differs. A failed verification has done so on the input it failed on.
+    /// Compares the model's values with Burn's node by node, on one input of two rows, and returns the first node that
+    /// differs. A failed verification has already done so on the failing input.
     pub fn divergence(&self, files: &Encoded, runtime: &Runtime) -> Divergence {
         let inputs = self.two_rows();
         divergence::from_burn(self, &files.model, files.data.as_ref().map(DataFile::folder), runtime, &inputs)

@@ -1,4 +1,4 @@
-//! ONNX Runtime against Burn on the same inputs.
+//! Compares ONNX Runtime with Burn on the same inputs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -21,11 +21,11 @@ pub struct OutputParity {
     pub output: String,
     /// Largest absolute difference.
     pub max_abs: f64,
-    /// Largest difference as a share of what the tolerance allows there.
+    /// Largest difference as a share of the allowed difference.
     pub of_limit: f64,
     /// Smallest cosine of a row.
     pub min_cosine: f64,
-    /// Largest absolute value in Burn: what the difference is to be seen against.
+    /// Largest absolute value in Burn, to judge the difference by.
     pub scale: f64,
 }
 
@@ -35,33 +35,34 @@ impl OutputParity {
     }
 }
 
-/// All outputs at one batch size.
+/// Parity of all outputs at one batch size.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BatchParity {
     /// Rows per run.
     pub batch: usize,
     /// Rows compared in all.
     pub rows: usize,
-    /// Per output.
+    /// One entry per output.
     pub output: Vec<OutputParity>,
 }
 
-/// The comparison, as it goes into the model card.
+/// The result of a comparison, printed in the model card.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Parity {
-    /// What was allowed.
+    /// Allowed differences.
     pub tolerance: Tolerance,
-    /// Per batch size.
+    /// One entry per batch size.
     pub batch: Vec<BatchParity>,
     /// Sizes that each dynamic axis was compared at, in ascending order.
     pub sizes: BTreeMap<String, BTreeSet<usize>>,
 }
 
 impl Parity {
-    /// As a Markdown table.
+    /// The result as a Markdown table.
     pub fn to_markdown(&self) -> String {
         let mut text = String::from(
-            "| output | batch | rows | max abs difference | of what is allowed | min cosine | largest value |\n|---|---:|---:|---:|---:|---:|---:|\n",
+            "| output | batch | rows | max abs difference | share of allowed | min cosine | largest value |\n\
+             |---|---:|---:|---:|---:|---:|---:|\n",
         );
         for batch in &self.batch {
             for output in &batch.output {
@@ -81,30 +82,31 @@ impl Parity {
     }
 }
 
-/// Some values of an output as Burn gave it.
+/// Some values of an output of Burn.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sampled {
     /// Name of the output.
     pub output: String,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// Stride of the stored elements.
+    /// Distance between stored elements, in elements.
     pub every: usize,
-    /// Elements 0, `every`, 2·`every` … of the row-major order; `null` is a value that is not finite.
+    /// Elements 0, `every`, 2·`every`, … in row-major order; `null` stands for a value that is not finite.
     pub values: Vec<Option<f32>>,
 }
 
-/// Elements stored of an output by the first run, about: all of an embedding, so that one wrong column is seen.
+/// Approximate number of elements stored of an output of the first run: all of an embedding, so that one wrong column
+/// shows.
 const FIRST_SAMPLES: usize = 1 << 14;
 
-/// The same of every other run.
+/// The same for every other run.
 const SAMPLES: usize = 64;
 
 impl Sampled {
     fn new(output: &str, array: &Array, samples: usize) -> Self {
         let every = match array.values.len() {
             count if count <= samples => 1,
-            // Odd, so that not one column is all that is seen.
+            // Odd, so that the stored elements are not all of one column.
             count => (count / samples) | 1,
         };
         let values = array.values.iter().step_by(every);
@@ -116,10 +118,13 @@ impl Sampled {
         }
     }
 
-    /// The worst difference of `found` from what is stored; an error says what is of another form.
+    /// The worst difference of `found` from the stored values. The error says what has another shape or type.
     pub(crate) fn compare(&self, found: &Array, scale: &Scale, tolerance: &Tolerance) -> Result<Worst, String> {
         if found.shape != self.shape {
-            return Err(format!("`{}` has shape {:?}, it had {:?}", self.output, found.shape, self.shape));
+            return Err(format!(
+                "`{}` has shape {:?}, but the stored shape is {:?}",
+                self.output, found.shape, self.shape
+            ));
         }
         let every = self.every.max(1);
         if found.values.len().div_ceil(every) != self.values.len() {
@@ -128,10 +133,10 @@ impl Sampled {
         let indexed = self.values.iter().enumerate().map(|(index, stored)| (index * every, stored));
         let (finite, others): (Vec<_>, Vec<_>) = indexed.partition(|(_, stored)| stored.is_some());
         if let Some((index, _)) = others.iter().find(|(index, _)| found.values[*index].is_finite()) {
-            return Err(format!("`{}` is finite at element {index}, it was not", self.output));
+            return Err(format!("`{}` is finite at element {index}, but the stored value is not", self.output));
         }
         if !found.dtype.is_float() {
-            // Stored in single precision: integers beyond 2²⁴ are compared as that has them.
+            // Stored as f32: integers beyond 2²⁴ are compared after rounding to f32.
             let other = finite.iter().find(|(index, stored)| Some(found.values[*index] as f32) != **stored);
             let share = if other.is_some() { f64::INFINITY } else { 0.0 };
             return Ok(Worst { difference: share, limit: 0.0, share });
@@ -141,7 +146,7 @@ impl Sampled {
     }
 }
 
-/// One run of the comparison, so that it can be repeated where the module is not.
+/// One run of a comparison, stored so that it can be repeated without the module.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// Rows.
@@ -152,14 +157,14 @@ pub struct Run {
     pub output: Vec<Sampled>,
 }
 
-/// A comparison that went well.
+/// A successful comparison.
 #[derive(Debug, Clone)]
 pub(crate) struct Comparison {
     pub parity: Parity,
     pub runs: Vec<Run>,
 }
 
-/// What one run of a group gave.
+/// The results of one run.
 struct Done {
     sizes: Assignment,
     drawn: Vec<Seeded>,
@@ -167,7 +172,7 @@ struct Done {
     found: Vec<Array>,
 }
 
-/// Compares encoded `bytes` with the module `model` was made from, at all sizes that its axes are to be compared at.
+/// Compares the encoded model with the module behind `model`, at all sizes of its axes that are to be compared.
 ///
 /// # Errors
 /// [`ExportError::Parity`] at the first batch size where an output is too far off, [`ExportError::OutputForm`] where
@@ -181,7 +186,7 @@ pub(crate) fn compare(
 ) -> Result<Comparison, ExportError> {
     let mut session = runtime.open(bytes, Opening { beside, ..Opening::plain(true) })?;
     let outputs: Vec<String> = model.output_names();
-    let coverage = &model.recipe().coverage;
+    let coverage = &model.provenance().coverage;
     let (mut table, mut recorded) = (vec![], vec![]);
     let mut sizes: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
     let mut sampler = Sampler::default();
@@ -230,7 +235,7 @@ pub(crate) fn compare(
     Ok(Comparison { parity: Parity { tolerance, batch: table, sizes }, runs: recorded })
 }
 
-/// Checks that there are as many outputs, of the same shapes and types.
+/// Checks that there are as many outputs as expected, with the same shapes and types.
 fn same_form(
     names: &[String],
     found: &[Array],
@@ -265,7 +270,7 @@ fn compare_output(
     sizes: String,
     tolerance: Tolerance,
 ) -> Result<(), ExportError> {
-    // Rows follow the inputs' rows where the first axis is the batch; else the tensor is one row.
+    // The inputs' rows are the tensor's rows if its first axis is the batch; else the tensor is one row.
     let rows = if expected.shape.first() == Some(&seeds.len()) { seeds.len().max(1) } else { 1 };
     let length = (expected.values.len() / rows).max(1);
     for (row, (a, b)) in found.values.chunks(length).zip(expected.values.chunks(length)).enumerate() {
@@ -277,7 +282,7 @@ fn compare_output(
         total.of_limit = total.of_limit.max(worst.share);
         let finite = b.iter().filter(|value| value.is_finite());
         total.scale = finite.fold(total.scale, |largest, value| largest.max(value.abs()));
-        // Not `cosine < …`: a cosine that is not a number must not pass.
+        // Not `cosine < …`: a NaN cosine must not pass.
         if !(worst.share <= 1.0 && cosine >= tolerance.min_cosine) {
             return Err(ExportError::Parity {
                 output: total.output.clone(),

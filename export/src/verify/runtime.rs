@@ -1,4 +1,4 @@
-//! Burn's arrays into ONNX Runtime and out of it.
+//! Converts Burn's arrays for ONNX Runtime, and back.
 
 use burn::tensor::TensorData;
 use graph::DType;
@@ -7,7 +7,7 @@ use graph::run::{Array, Session};
 use crate::error::ExportError;
 use crate::types::{dtype, tensor};
 
-/// Runs a session on named inputs and gives those outputs, in order.
+/// Runs a session on named inputs and returns the named outputs, in order.
 pub(crate) fn run(
     session: &mut Session,
     inputs: &[(String, TensorData)],
@@ -21,9 +21,9 @@ pub(crate) fn run(
     Ok(session.run(&feeds, outputs)?)
 }
 
-/// Burn's array in the form of ONNX Runtime's outputs.
+/// Burn's array in the type of ONNX Runtime's outputs.
 pub(crate) fn array(data: &TensorData) -> Array {
-    // Only quantised tensors have no type; the capture device holds none.
+    // Only quantised tensors have no ONNX type, and the capture device holds none.
     let dtype = dtype(data.dtype()).unwrap_or(DType::Float);
     Array { dtype, shape: data.shape().iter().copied().collect(), values: data.iter::<f64>().collect() }
 }

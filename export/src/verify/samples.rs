@@ -1,4 +1,4 @@
-//! Inputs to compare on: varied kinds, each reproducible from its name.
+//! Inputs for comparisons: varied kinds, each reproducible from its name.
 
 use burn::tensor::{BoolStore, DType as BurnType, TensorData};
 use contract::fill;
@@ -9,8 +9,8 @@ use crate::coverage::Assignment;
 use crate::io::Values;
 use crate::model::ExportedModel;
 
-/// Kinds of float rows, in the order they are dealt. Blocks tell samples apart where noise pools to the same vector;
-/// the others reach what pictures seldom do: no input, flat input, the ends of the normalised range, single pixels.
+/// Kinds of float rows, in the order they are used. Blocks give different embeddings where noise averages out; the
+/// others cover what pictures seldom hold: zeros, flat input, the ends of the range, single pixels.
 const KINDS: [&str; 9] =
     ["blocks16", "noise", "zeros", "blocks8", "constant", "ramp", "extremes", "sparse", "blocks32"];
 
@@ -29,7 +29,7 @@ pub enum Element {
     Bool,
 }
 
-/// An input that follows from names, so that it need not be stored.
+/// An input that is computed from names, so that it need not be stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Seeded {
     /// Name of the input.
@@ -38,22 +38,22 @@ pub struct Seeded {
     pub element: Element,
     /// Shape.
     pub shape: Vec<usize>,
-    /// The name of each row along the first axis, or one name for the whole.
+    /// The name of each row along the first axis, or one name for the whole tensor.
     pub seeds: Vec<String>,
-    /// Integers lie from the first to before the second.
+    /// Range of integers, the second excluded.
     pub integers: [i64; 2],
-    /// Floats lie from the first to the second; absent where they are those of normalised pictures.
+    /// Range of floats, both included; absent for the range of normalised pictures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floats: Option<[f32; 2]>,
 }
 
-/// Most elements of the inputs of a run that a certificate may ask for.
+/// Most elements of the inputs of one run that a certificate may declare.
 const MOST_ELEMENTS: usize = 1 << 28;
 
-/// Most elements of the inputs of all runs, one after another.
+/// Most elements of the inputs of all runs together.
 const MOST_IN_ALL: usize = 1 << 31;
 
-/// Refuses runs whose inputs would take more memory or time than any that we certify, before one is made.
+/// Refuses runs whose inputs would need more memory or time than any that we certify, before any is created.
 pub(crate) fn bounded<'a>(runs: impl IntoIterator<Item = &'a [Seeded]>) -> Result<(), String> {
     let mut all = 0usize;
     for inputs in runs {
@@ -62,20 +62,20 @@ pub(crate) fn bounded<'a>(runs: impl IntoIterator<Item = &'a [Seeded]>) -> Resul
         });
         let run = run.filter(|&run| run <= MOST_ELEMENTS);
         let run =
-            run.ok_or_else(|| format!("a run of it takes more than the {MOST_ELEMENTS} numbers that are allowed"))?;
+            run.ok_or_else(|| format!("a run of it declares more than {MOST_ELEMENTS} elements, the most that are allowed"))?;
         all = all.saturating_add(run);
     }
     if all <= MOST_IN_ALL {
         return Ok(());
     }
-    Err(format!("its runs take {all} numbers, {MOST_IN_ALL} are allowed"))
+    Err(format!("its runs declare {all} elements; {MOST_IN_ALL} are allowed"))
 }
 
 impl Seeded {
     /// The values.
     ///
     /// # Errors
-    /// What is wrong with shape or names, for they may come from a file.
+    /// A message about the shape or names, which may come from a file.
     pub fn data(&self) -> Result<TensorData, String> {
         let count = self.shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
         let count = count.filter(|&count| count <= MOST_ELEMENTS);
@@ -92,7 +92,7 @@ impl Seeded {
             let mut values = Vec::with_capacity(count);
             for seed in &self.seeds {
                 values.extend(
-                    float_row(seed, row, self.floats).ok_or_else(|| format!("seed `{seed}` is of no kind we know"))?,
+                    float_row(seed, row, self.floats).ok_or_else(|| format!("seed `{seed}` is of an unknown kind"))?,
                 );
             }
             TensorData::new(values, self.shape.clone())
@@ -113,14 +113,14 @@ impl Seeded {
     }
 }
 
-/// Deals rows of varied kinds.
+/// Draws rows of varied kinds in turn.
 #[derive(Debug, Default)]
 pub(crate) struct Sampler {
     dealt: usize,
 }
 
 impl Sampler {
-    /// An input of `shape` whose first axis has `rows` rows of their own, or which is one row.
+    /// An input of `shape` whose first axis has `rows` different rows, or which is one row.
     pub(crate) fn draw(&mut self, name: &str, values: Values, dtype: DType, rows: usize, shape: Vec<usize>) -> Seeded {
         let seeds = (0..rows).map(|_| {
             let number = self.dealt;
@@ -145,15 +145,14 @@ impl Sampler {
     }
 }
 
-/// The row called `name`; its kind is what follows the last dot. Without a range the values are those of normalised
-/// pictures.
+/// The row called `name`, whose kind follows the last dot. Without a range, values are those of normalised pictures.
 fn float_row(name: &str, row: &[usize], range: Option<[f32; 2]>) -> Option<Vec<f32>> {
     let (_, kind) = name.rsplit_once('.')?;
     let count: usize = row.iter().product();
     let [low, high] = range.unwrap_or([-EXTREME, EXTREME]);
-    // From -1 to 1 into the range.
+    // Maps -1 to 1 onto the range.
     let placed = |share: f32| match range {
-        // In double precision the middle of a wide range is found.
+        // In f64: the difference of the ends of a wide range overflows f32.
         Some([low, high]) => {
             let (low, high) = (f64::from(low), f64::from(high));
             (low + (high - low) * (f64::from(share) + 1.0) / 2.0).clamp(low, high) as f32
@@ -183,23 +182,23 @@ fn float_row(name: &str, row: &[usize], range: Option<[f32; 2]>) -> Option<Vec<f
     })
 }
 
-/// The drawn inputs' values.
+/// Names and values of the drawn inputs.
 pub(crate) fn arrays(drawn: &[Seeded]) -> Vec<(String, TensorData)> {
     let data = |input: &Seeded| input.data().expect("what was drawn here can be made");
     drawn.iter().map(|input| (input.input.clone(), data(input))).collect()
 }
 
 impl ExportedModel {
-    /// Names and values of a small input: of two rows, or of as many as the model takes. The same in every run.
+    /// Names and values of a small input, the same in every run: two rows, or as many as the model accepts.
     pub fn two_rows(&self) -> Vec<(String, TensorData)> {
-        arrays(&self.sample(&mut Sampler::default(), &self.recipe().coverage.recorded()[0]))
+        arrays(&self.sample(&mut Sampler::default(), &self.provenance().coverage.recorded()[0]))
     }
 
-    /// Inputs for one comparison, at these sizes of the symbols.
+    /// Inputs for one comparison at these sizes of the symbols.
     pub(crate) fn sample(&self, sampler: &mut Sampler, sizes: &Assignment) -> Vec<Seeded> {
-        let batch = self.recipe().inputs.first().and_then(|input| input.axes.first());
-        let drawn = self.recipe().inputs.iter().map(|input| {
-            let dims = self.recipe().coverage.shape(&input.axes, sizes);
+        let batch = self.provenance().inputs.first().and_then(|input| input.axes.first());
+        let drawn = self.provenance().inputs.iter().map(|input| {
+            let dims = self.provenance().coverage.shape(&input.axes, sizes);
             let rows = if batch.is_some() && input.axes.first() == batch { dims[0] } else { 1 };
             sampler.draw(&input.name, input.values, input.dtype, rows, dims)
         });

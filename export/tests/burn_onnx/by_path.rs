@@ -1,11 +1,11 @@
-//! A network's own weights, by the names that burn-onnx gives them.
+//! The weights of a network under the names that burn-onnx gives them.
 
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
 
-/// Parameters and statistics of floating point by their paths.
+/// Float parameters and statistics by their paths.
 pub fn weights_by_path<M: Module>(module: &M) -> BTreeMap<String, TensorData> {
     let mut found = Weights::default();
     module.visit(&mut found);

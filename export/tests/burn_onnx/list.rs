@@ -1,4 +1,4 @@
-//! Every network that is given to our exporter and to burn-onnx's, with what it takes.
+//! Every network that both our exporter and burn-onnx's are tried on, with its inputs.
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
@@ -28,15 +28,15 @@ use super::plain::{Arithmetic, Convolutional, Perceptron, Resized, Sound};
 pub struct Input {
     /// Its name.
     pub name: &'static str,
-    /// The other axes.
+    /// The axes after the batch.
     pub row: &'static [usize],
-    /// Integers below this, from 0; else floating point.
+    /// Upper bound of integers, excluded; floats if `None`.
     pub below: Option<i64>,
 }
 
-/// What is done with each network.
+/// A function applied to each network.
 pub trait Visitor {
-    /// Deals with the network that `new` makes, the same in every call, and that computes `forward`.
+    /// Visits the network that `new` builds, the same in every call, with its forward function.
     fn visit<M, I, O>(&mut self, name: &'static str, new: fn() -> M, inputs: &[Input], forward: fn(&M, I) -> O)
     where
         M: Module + 'static,
@@ -48,7 +48,7 @@ const fn floats(name: &'static str, row: &'static [usize]) -> Input {
     Input { name, row, below: None }
 }
 
-/// What users bring.
+/// Networks of typical users.
 pub fn others(visitor: &mut impl Visitor) {
     visitor.visit("convolutional", Convolutional::new, &[floats("image", &[3, 16, 24])], Convolutional::forward);
     visitor.visit("perceptron", Perceptron::new, &[floats("row", &[10])], Perceptron::forward);
@@ -73,7 +73,7 @@ pub fn others(visitor: &mut impl Visitor) {
     visitor.visit("norms", Norms::new, &[floats("image", &[3, 10, 12])], Norms::forward);
 }
 
-/// Persons: pieces of the networks, and whole ones.
+/// Re-identification: parts of the networks, and whole ones.
 pub fn persons(visitor: &mut impl Visitor) {
     let image = [floats("image", &[3, 32, 16])];
     visitor.visit("block", || block::Net::new(&Device::flex()), &image, block::Net::embed);
@@ -86,7 +86,7 @@ fn reid(model: &str) -> ReidNet {
     filled(ReidNet::new(&ReidNetConfig::new(model, 2, 16), 1, &Device::flex()).expect("a known name"))
 }
 
-/// Faces: frontal features, and pictures in a pose.
+/// Faces: SENet and ControlNet.
 pub fn faces(visitor: &mut impl Visitor) {
     let features = [floats("features", &[32]), floats("pose", &[3])];
     visitor.visit("senet_relu", || senet("relu"), &features, frontal);
@@ -136,7 +136,7 @@ fn controlnet(encoder: EncoderKind) -> ControlNet {
     filled(ControlNet::new(&config, 1, &Device::flex()))
 }
 
-/// Palms and veins: one backbone, and both with their fusion.
+/// Palms and veins: single backbones, and both with their fusion.
 pub fn palms(visitor: &mut impl Visitor) {
     let picture = [floats("palm", &[1, 64, 64])];
     visitor.visit("palm_vit", || backbone(Branch::VitPalm, Mixer::Global), &picture, Stage1Net::embed);

@@ -1,4 +1,4 @@
-//! Small networks of everyday layers, and one of the operations that are not layers.
+//! Small networks of common layers, and one of operations outside layers.
 
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv1d, Conv1dConfig, Conv2d};
@@ -61,7 +61,7 @@ impl Perceptron {
     }
 }
 
-/// Convolutions along one axis, as for sounds.
+/// 1-D convolutions, as used for audio.
 #[derive(Module, Debug)]
 pub struct Sound {
     conv1: Conv1d,
@@ -88,7 +88,7 @@ impl Sound {
     }
 }
 
-/// Pictures to half their size and back, by each kind of interpolation that they share.
+/// Pictures resized to half and back, by each interpolation that both exporters support.
 #[derive(Module, Debug)]
 pub struct Resized {
     down: Conv2d,
@@ -117,7 +117,7 @@ impl Resized {
     }
 }
 
-/// What is between layers: arithmetic, extremes, indices, parts.
+/// Operations outside layers: arithmetic, extremes, indices, slices.
 #[derive(Module, Debug)]
 pub struct Arithmetic {
     mix: Linear,
@@ -138,9 +138,9 @@ impl Arithmetic {
         let (largest, at) = x.clone().max_dim_with_indices(1);
         let (least, from) = x.clone().min_dim_with_indices(1);
         let x = (x - least) / (largest + 2.5);
-        // Every row adds to the places that it is told.
-        let places = Tensor::<2, Int>::zeros([batch, width], &device) + at.clone();
-        let raised = Tensor::zeros([batch, width], &device).scatter(1, places, x.clone(), IndexingUpdateOp::Add);
+        // Every row scatters into the columns that its indices name.
+        let targets = Tensor::<2, Int>::zeros([batch, width], &device) + at.clone();
+        let raised = Tensor::zeros([batch, width], &device).scatter(1, targets, x.clone(), IndexingUpdateOp::Add);
         let order = Tensor::<1, Int>::from_ints([5, 1, 3, 0], &device);
         let chosen = (raised + Tensor::ones([batch, width], &device)).select(1, order);
         let padded = chosen.pad([(1, 2)], PadMode::Constant(0.75)) * Tensor::full([batch, 7], 1.5, &device);

@@ -1,4 +1,4 @@
-//! What every whole network is put through.
+//! The checks that every whole network goes through.
 
 use burn::module::Module;
 use contract::Axis;
@@ -9,7 +9,8 @@ use ort::session::builder::GraphOptimizationLevel;
 
 use crate::{runtime, verified};
 
-/// Exports in all forms, compares each, and gives the simplified one of the default operator set.
+/// Exports with and without optimisation for several operator sets, compares each with Burn, and returns the optimised
+/// model of the default operator set.
 pub fn agrees<M, I, O>(exporter: &Exporter, net: &M, forward: fn(&M, I) -> O) -> ExportedModel
 where
     M: Module + 'static,
@@ -26,8 +27,8 @@ where
     model
 }
 
-/// ONNX Runtime takes every activation into the convolution before it that nobody else reads, on any processor: we
-/// leave both in the form that it knows.
+/// On any processor, ONNX Runtime fuses an activation with the convolution before it if nothing else reads that. We
+/// must leave both in the form that it recognises.
 fn fuses(model: &ExportedModel) {
     let graph = model.graph();
     let (producers, uses) = (graph.producers(), graph.uses());
@@ -55,7 +56,7 @@ fn fuses(model: &ExportedModel) {
     println!("{}: {fused} convolutions with their activation in ONNX Runtime", model.name());
 }
 
-/// `[batch, channels, height, width]`, all but the channels of any size.
+/// `[batch, channels, height, width]`, where all but the channels are dynamic.
 pub fn any_picture(channels: usize) -> [Axis; 4] {
     ["batch", "", "height", "width"].map(|name| match name {
         "" => Axis::Size(channels),

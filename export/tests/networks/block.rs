@@ -1,4 +1,4 @@
-//! A block with everything that OSNet's have, and heads like LMBN_n's.
+//! A block with all parts of OSNet's blocks, and heads like LMBN_n's.
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};

@@ -63,7 +63,7 @@ mod tests {
             .recorded_at("length", [4, 7, 24])
             .output("logits");
         let model = agrees(&exporter, &Gpt::new(), Gpt::forward);
-        // Positions and the mask are computed from the length.
+        // Positions and mask are computed from the length.
         assert!(operators(&model).contains(&"Range".to_owned()));
     }
 }

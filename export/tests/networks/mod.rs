@@ -1,7 +1,7 @@
-//! Whole networks that are not ours, with small widths: what users bring. Each is compared with Burn at several batch
-//! sizes, simplified and as recorded, at an early, the default and a late operator set.
+//! Whole third-party networks with small widths, as users bring them. Each is compared with Burn at several batch
+//! sizes, optimised and as recorded, at an early, the default and a late operator set.
 //!
-//! Nothing outside of tests knows our exporter: `ci/burn_onnx` compiles the same networks for another one.
+//! Only the tests in these files use our exporter: `ci/burn_onnx` compiles the same networks for another exporter.
 
 #[cfg(test)]
 mod agrees;
@@ -18,7 +18,7 @@ pub mod vit;
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 
-/// A square convolution that pads by half its kernel.
+/// A square convolution whose padding is half its kernel.
 pub fn conv([input, output]: [usize; 2], kernel: usize, stride: usize, groups: usize, bias: bool) -> Conv2d {
     let pad = kernel / 2;
     Conv2dConfig::new([input, output], [kernel, kernel])

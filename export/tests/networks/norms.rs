@@ -42,7 +42,7 @@ mod tests {
     use crate::networks::agrees::{agrees, any_picture};
     use crate::{batch_of, operators};
 
-    /// What is left of them: one node where every channel is a group, one between reshapes else.
+    /// The nodes that remain: one per norm where every channel is a group, else one between reshapes.
     const LEFT: [&str; 9] =
         ["Conv", "Reshape", "InstanceNormalization", "Reshape", "Mul", "Add", "Relu", "Conv", "InstanceNormalization"];
 

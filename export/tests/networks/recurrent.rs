@@ -59,7 +59,7 @@ mod tests {
         agrees(&exporter, &Recurrent::new(), Recurrent::all);
     }
 
-    /// Unrolled, a network has as many operations as the sequence has steps.
+    /// An unrolled network has as many operations as the sequence has steps.
     #[test]
     fn a_length_that_was_unrolled_is_not_baked() {
         let error = Exporter::new("recurrent")

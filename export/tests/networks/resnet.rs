@@ -1,4 +1,4 @@
-//! ResNet-18 and ResNet-50, He et al. 2015 (arXiv:1512.03385), an eighth as wide.
+//! ResNet-18 and ResNet-50, He et al. 2015 (arXiv:1512.03385), at an eighth of their width.
 
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
@@ -32,8 +32,8 @@ fn norm(channels: usize) -> BatchNorm {
 }
 
 impl Residual {
-    /// Kernels of the block: `[3, 3]` for the basic one, `[1, 3, 1]` for the bottleneck, whose last is four times as
-    /// wide.
+    /// Kernels of the block: `[3, 3]` for the basic block; `[1, 3, 1]` for the bottleneck, whose last convolution is
+    /// four times as wide.
     fn new(input: usize, width: usize, kernels: &[usize], stride: usize) -> Self {
         let output = width * if kernels.len() == 3 { 4 } else { 1 };
         let strided = kernels.iter().position(|&kernel| kernel == 3).expect("a 3×3 kernel");

@@ -1,5 +1,5 @@
-//! A U-Net, Ronneberger et al. 2015 (arXiv:1505.04597): down by pooling, up once by a transposed convolution and once
-//! by interpolation to the size of what it is joined with.
+//! A U-Net, Ronneberger et al. 2015 (arXiv:1505.04597): two poolings down, then up by a transposed convolution and by
+//! interpolation to the size of the skip connection.
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, ConvTranspose2d, ConvTranspose2dConfig};
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn unet_of_any_picture() {
-        // Two halvings and a transposed convolution that doubles: only multiples of 4 fit together.
+        // Two halvings and a doubling by transposed convolution fit together only for multiples of 4.
         let exporter = Exporter::new("unet-any")
             .input("image", any_picture(1))
             .recorded_at("height", [16, 24, 40])

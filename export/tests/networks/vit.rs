@@ -37,7 +37,7 @@ pub struct Vit {
 }
 
 impl Block {
-    /// A block as wide as asked for, with four heads.
+    /// A block of any width, with four heads.
     pub fn new(width: usize, gelu: Gelu) -> Self {
         let device = Device::flex();
         Self {
@@ -53,7 +53,7 @@ impl Block {
         }
     }
 
-    /// Residual attention, then a residual perceptron; `mask` is true where a token must not look.
+    /// Residual attention, then a residual perceptron; `mask` is true for tokens that must not be attended to.
     pub fn forward(&self, x: Tensor<3>, mask: Option<Tensor<3, burn::tensor::Bool>>) -> Tensor<3> {
         let attended = MhaInput::self_attn(self.norm1.forward(x.clone()));
         let attended = match mask {

@@ -85,7 +85,7 @@ pub fn cases() -> Vec<Case> {
         )
         .exact(),
     ];
-    // In double precision ONNX Runtime's CPU provider has no `Erf` and no `LeakyRelu`.
+    // ONNX Runtime's CPU provider has no `Erf` and no `LeakyRelu` for f64.
     for dtype in [FloatDType::F16, FloatDType::F64] {
         rows.push(
             case(format!("activations in {dtype:?}"), block(), move |x: F<3>| {

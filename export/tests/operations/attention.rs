@@ -10,7 +10,7 @@ fn tensors() -> [burn::tensor::TensorData; 3] {
     [noise("query", [2, 2, 3, 4]), noise("key", [2, 2, 5, 4]), noise("value", [2, 2, 5, 6])]
 }
 
-/// One row sees nothing, one everything.
+/// One row sees no key, one sees all.
 const MASK: [u8; 15] = [1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0];
 
 fn options(scale: Option<f64>, softcap: Option<f64>, is_causal: bool) -> Options {
@@ -28,7 +28,7 @@ pub fn cases() -> Vec<Case> {
     vec![
         plain("attention", options(None, None, false)),
         plain("attention with a scale and a soft cap", options(Some(2.0), Some(1.5), false)),
-        plain("attention with a scale of 0, which ONNX cannot say", options(Some(0.0), None, false)),
+        plain("attention with a scale of 0, which ONNX cannot express", options(Some(0.0), None, false)),
         plain("causal attention", options(None, None, true)),
         case(
             "causal attention of more queries than keys",

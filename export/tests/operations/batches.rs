@@ -1,5 +1,5 @@
-//! One small function per operation, Burn against ONNX Runtime, at an early, the default and a late operator set,
-//! simplified and as recorded.
+//! One small function per operation, compared between Burn and ONNX Runtime at an early, the default and a late
+//! operator set, optimised and as recorded.
 
 use burn::module::{Module, Param};
 use burn::tensor::module::{
@@ -14,7 +14,7 @@ use export::{Exporter, Outputs};
 
 use crate::{batch_of, known, verified};
 
-/// Some parameters, for the operations that want them.
+/// Parameters for the operations that need some.
 #[derive(Module, Debug)]
 struct Weights {
     kernel: Param<Tensor<4>>,
@@ -248,7 +248,7 @@ fn interpolation() {
         ("cubic", InterpolateMode::Bicubic, false),
     ];
     for (name, mode, corners) in modes {
-        // By factors, and by sizes where single precision cannot say them.
+        // Written with factors, and with sizes where factors are not exact in f32.
         for (way, size) in [("", [10, 9]), ("-sizes", [9, 10])] {
             let mode = mode.clone();
             let forward = move |_: &Weights, x: Tensor<4>| {

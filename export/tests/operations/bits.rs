@@ -1,4 +1,4 @@
-//! Truth values, bits, and casts between all types.
+//! Booleans, bits, and casts between all types.
 
 use burn::tensor::{FloatDType, IntDType};
 
@@ -30,8 +30,8 @@ pub fn cases() -> Vec<Case> {
                 a.not_equal(b),
             ]
         }),
-        case("truth as numbers", [truths([4], &[0, 1, 1, 0])], |x: B<1>| (x.clone().float(), x.int())),
-        case("numbers as truth", [edges(), integers([3], &[0, -2, 5])], |(x, i): (F<1>, I<1>)| (x.bool(), i.bool())),
+        case("booleans as numbers", [truths([4], &[0, 1, 1, 0])], |x: B<1>| (x.clone().float(), x.int())),
+        case("numbers as booleans", [edges(), integers([3], &[0, -2, 5])], |(x, i): (F<1>, I<1>)| (x.bool(), i.bool())),
         case("bits", bits(), |(a, b): (I<1>, I<1>)| {
             [
                 a.clone().bitwise_and(b.clone()),
@@ -58,7 +58,7 @@ pub fn cases() -> Vec<Case> {
             let a = a.cast(dtype);
             [a.clone().bitwise_and_scalar(0x55), a.bitwise_not()]
         }));
-        // ONNX Runtime's CPU provider has no `Where` of 16 bits.
+        // ONNX Runtime's CPU provider has no `Where` for 16 bits.
         if dtype != IntDType::I16 {
             rows.push(case(format!("shifts of {dtype:?}"), [integers([4], &[1, 100, 77, 127])], move |a: I<1>| {
                 let a = a.cast(dtype);
@@ -68,7 +68,7 @@ pub fn cases() -> Vec<Case> {
         let signed = !matches!(dtype, IntDType::U64 | IntDType::U32 | IntDType::U16 | IntDType::U8);
         let values = if signed { [0.0, 1.9, -1.9, 100.0] } else { [0.0, 1.9, 7.2, 100.0] };
         rows.push(case(format!("floats as {dtype:?}"), [floats([4], &values)], move |x: F<1>| x.cast(dtype)));
-        rows.push(case(format!("truth as {dtype:?}"), [truths([3], &[0, 1, 1])], move |x: B<1>| x.cast(dtype)));
+        rows.push(case(format!("booleans as {dtype:?}"), [truths([3], &[0, 1, 1])], move |x: B<1>| x.cast(dtype)));
         for other in WHOLE {
             rows.push(case(format!("{dtype:?} as {other:?}"), [integers([3], &[0, 1, 100])], move |x: I<1>| {
                 x.cast(dtype).cast(other)
@@ -81,7 +81,7 @@ pub fn cases() -> Vec<Case> {
         }
     }
     for from in BROKEN {
-        rows.push(case(format!("truth as {from:?}"), [truths([3], &[0, 1, 1])], move |x: B<1>| x.cast(from)));
+        rows.push(case(format!("booleans as {from:?}"), [truths([3], &[0, 1, 1])], move |x: B<1>| x.cast(from)));
         for to in BROKEN {
             let values = [0.0, 1.0 / 3.0, -2.5, 1000.7, f32::INFINITY, f32::NAN];
             rows.push(

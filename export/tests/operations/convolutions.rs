@@ -1,4 +1,4 @@
-//! Convolutions of one to three axes, forth, back and deformed, and patches as columns.
+//! Convolutions of one to three axes, transposed and deformable ones, and patches as columns.
 
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions, DeformConvOptions, UnfoldOptions};
 use burn::tensor::{FloatDType, module as m};
@@ -167,7 +167,7 @@ pub fn cases() -> Vec<Case> {
         })
         .exact(),
     ];
-    // In double precision ONNX Runtime's CPU provider has no `Conv`.
+    // ONNX Runtime's CPU provider has no `Conv` for f64.
     rows.push(
         case(
             "conv2d in half precision",

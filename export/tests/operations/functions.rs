@@ -1,10 +1,10 @@
-//! Elementary functions of floats, at their edges.
+//! Elementary functions of floats, including special values.
 
 use burn::tensor::{FloatDType, TensorData};
 
 use super::{Case, F, case, edges, floats, noise};
 
-/// Every pair of two signs, zeros, infinities and a NaN.
+/// Every pair of positive and negative numbers, zeros, infinities and a NaN.
 fn quarters() -> [TensorData; 2] {
     const ENDS: [f32; 8] = [0.0, -0.0, 1.0, -1.0, f32::INFINITY, f32::NEG_INFINITY, 3e-38, -2.5];
     let y: Vec<f32> = ENDS.iter().flat_map(|&y| [y; 8]).chain([f32::NAN, 1.0]).collect();

@@ -1,5 +1,5 @@
-//! Every kind of operation, by rows: the smallest function that uses it, on inputs that show its edges, in ONNX
-//! Runtime against Burn, at several operator sets, as recorded and simplified.
+//! A table of cases for every kind of operation: the smallest function that uses it, on inputs with its special cases,
+//! compared between ONNX Runtime and Burn at several operator sets, as recorded and optimised.
 
 mod activations;
 mod attention;
@@ -21,38 +21,38 @@ mod table;
 use burn::module::Module;
 use burn::tensor::{Bool, BoolStore, DType, Int, Tensor, TensorData};
 use contract::{Axis, fill};
-use export::{ExportError, ExportedModel, Exporter, Fate, Inputs, Kind, OPSETS, Outputs, operation_kinds};
+use export::{ExportError, ExportedModel, Exporter, Inputs, Kind, OPSETS, Outputs, Support, operation_kinds};
 
 type Export = Box<dyn Fn(u32, bool) -> Result<ExportedModel, ExportError>>;
 
-/// One row: a function, what it is given, and how close ONNX Runtime must come.
+/// One case: a function, its inputs, and how close ONNX Runtime must come.
 pub struct Case {
     name: String,
     inputs: Vec<TensorData>,
     export: Export,
     close: Close,
-    /// What must come out, where Burn's CPU backend cannot say.
+    /// The expected outputs, where Burn's CPU backend cannot compute them.
     expected: Option<Vec<TensorData>>,
-    /// First operator set that has this configuration, where it is later than its kinds'.
+    /// First operator set with this configuration, if it is later than that of its kind.
     since: Option<u32>,
 }
 
 /// How close numbers must be.
 #[derive(Clone, Copy)]
 enum Close {
-    /// Largest difference, in units of the larger of 1 and the number; NaN equals NaN, and infinities themselves.
+    /// Largest difference, in units of the larger of 1 and the number. NaN equals NaN, and an infinity equals itself.
     Within(f64),
-    /// The same, also the sign of zero.
+    /// Equal bit for bit, including the sign of zero.
     Exact,
 }
 
-/// A module without parameters: the rows' functions take everything as inputs.
+/// A module without parameters: all values of a case are inputs.
 #[derive(Module, Debug)]
 struct Nothing {
     unit: (),
 }
 
-/// A row whose numbers may differ by rounding.
+/// A case whose numbers may differ by rounding.
 pub fn case<I, O>(
     name: impl Into<String>,
     inputs: impl Into<Vec<TensorData>>,
@@ -82,31 +82,31 @@ where
 }
 
 impl Case {
-    /// Bit for bit, signs of zeros included.
+    /// Requires bit-for-bit equality, including signs of zeros.
     pub fn exact(self) -> Self {
         Self { close: Close::Exact, ..self }
     }
 
-    /// With another tolerance.
+    /// Sets another tolerance.
     pub fn within(self, tolerance: f64) -> Self {
         Self { close: Close::Within(tolerance), ..self }
     }
 
-    /// With what must come out, for what Burn's CPU backend cannot compute.
+    /// Sets the expected outputs, for functions that Burn's CPU backend cannot compute.
     pub fn expecting(self, outputs: impl Into<Vec<TensorData>>) -> Self {
         Self { expected: Some(outputs.into()), ..self }
     }
 
-    /// Refused before this operator set.
+    /// Expects a refusal before this operator set.
     pub fn since(self, opset: u32) -> Self {
         Self { since: Some(opset), ..self }
     }
 
-    /// First operator set the row is written for, by the public table.
+    /// First operator set of the case according to the public table.
     fn first_opset(&self, model: &ExportedModel) -> u32 {
         let since = |kind: String| {
-            operation_kinds().find(|known| known.to_string() == kind).map_or(0, |known| match known.fate {
-                Fate::Lowered { since, .. } => since,
+            operation_kinds().find(|known| known.to_string() == kind).map_or(0, |known| match known.support {
+                Support::Lowered { since, .. } => since,
                 _ => 0,
             })
         };
@@ -114,7 +114,7 @@ impl Case {
         kinds.chain(self.since).max().unwrap_or(*OPSETS.start())
     }
 
-    /// What is wrong with it, by operator set.
+    /// Failures of the case, by operator set.
     fn failures(&self) -> Vec<String> {
         let last = *OPSETS.end();
         let newest = match (self.export)(last, false) {
@@ -136,14 +136,14 @@ impl Case {
                         refusals.iter().all(|refusal| refusal.reason.contains(&format!("operator set {first}")));
                     (!named).then(|| format!("refused without naming operator set {first}: {refusals:?}"))
                 }
-                Ok(_) if opset < first => Some("written for an operator set that has it not".into()),
+                Ok(_) if opset < first => Some("exported for an operator set that lacks it".into()),
                 Err(error) => Some(error.to_string()),
                 Ok(model) => match session::run(&model, &self.inputs) {
                     Err(error) => Some(format!("ONNX Runtime: {error}")),
                     Ok(found) => self.difference(&expected, &found),
                 },
             };
-            let form = if optimise { "simplified" } else { "as recorded" };
+            let form = if optimise { "optimised" } else { "as recorded" };
             failures.extend(problem.map(|problem| format!("{} at {opset}, {form}: {problem}", self.name)));
         }
         failures
@@ -175,7 +175,7 @@ impl Case {
     }
 }
 
-/// Burn's devices store truth as they like, and integers without a type of their own in 32 or 64 bits.
+/// Burn's devices store booleans in several ways, and integers without a type of their own in 32 or 64 bits.
 fn same_type(a: DType, b: DType) -> bool {
     let free = |dtype: DType| match dtype {
         DType::Bool(_) => 1,
@@ -185,7 +185,7 @@ fn same_type(a: DType, b: DType) -> bool {
     a == b || (free(a) > 0 && free(a) == free(b))
 }
 
-/// Runs all rows and reports every one that fails.
+/// Runs all cases and reports every failing one.
 fn run(cases: Vec<Case>) {
     let failures: Vec<String> = cases.iter().flat_map(Case::failures).collect();
     assert!(failures.is_empty(), "{} of {} rows fail:\n{}", failures.len(), cases.len(), failures.join("\n"));
@@ -201,31 +201,31 @@ pub fn integers<const D: usize>(shape: [usize; D], values: &[i64]) -> TensorData
     TensorData::new(values.to_vec(), shape)
 }
 
-/// Truth values, one of 0 and 1 each.
+/// Booleans, each given as 0 or 1.
 pub fn truths<const D: usize>(shape: [usize; D], values: &[u8]) -> TensorData {
     let values: Vec<bool> = values.iter().map(|&value| value != 0).collect();
     TensorData::new(values, shape).convert_dtype(DType::Bool(BoolStore::Native))
 }
 
-/// Known values in [-1, 1), other ones for another name.
+/// Reproducible values in [-1, 1), different for each name.
 pub fn noise<const D: usize>(name: &str, shape: [usize; D]) -> TensorData {
     let values: Vec<f32> = fill::unit(name, shape.iter().product()).map(|u| (2.0 * u - 1.0) as f32).collect();
     TensorData::new(values, shape)
 }
 
-/// The numbers where arithmetic has its edges.
+/// Special values of arithmetic.
 pub fn edges() -> TensorData {
     const EDGES: [f32; 14] =
         [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 1.5, -2.5, 3e38, -1e-40, 7.25];
     floats([EDGES.len()], &EDGES)
 }
 
-/// Short names for the tensors of the rows.
+/// Short names for the tensors of the cases.
 type F<const D: usize> = Tensor<D>;
 type I<const D: usize> = Tensor<D, Int>;
 type B<const D: usize> = Tensor<D, Bool>;
 
-/// All rows, for the table's test.
+/// All cases, for the test of the public table.
 fn all() -> Vec<Case> {
     [
         activations::cases(),

@@ -1,4 +1,4 @@
-//! Shapes, slices, masks, joins, windows.
+//! Shapes, slices, masks, concatenation, windows.
 
 use burn::tensor::ops::PadMode;
 use burn::tensor::{FloatDType, IntDType, Tensor, s};
@@ -72,7 +72,7 @@ pub fn cases() -> Vec<Case> {
         }),
         case("writing a number", [noise("x", [3, 4])], |x: F<2>| x.slice_fill(s![1..3, 0..4;2], 7.5)),
         case(
-            "writing integers and truth",
+            "writing integers and booleans",
             [integers([2, 3], &[1, 2, 3, 4, 5, 6]), truths([2, 3], &[0, 1, 0, 1, 0, 1])],
             {
                 |(i, b): (I<2>, B<2>)| {
@@ -110,7 +110,7 @@ pub fn cases() -> Vec<Case> {
             |(x, y, m): (F<2>, F<2>, B<2>)| [x.clone().mask_where(m.clone(), y), x.mask_fill(m, f32::NEG_INFINITY)]
         }),
         case(
-            "masks of integers and truth",
+            "masks of integers and booleans",
             [integers([4], &[1, 2, 3, 4]), truths([4], &[0, 1, 0, 1])],
             |(i, m): (I<1>, B<1>)| {
                 (
@@ -134,7 +134,7 @@ pub fn cases() -> Vec<Case> {
             (x.clone().unfold::<4, _>(1, 2, 1), x.clone().unfold::<4, _>(2, 3, 2), x.unfold::<4, _>(0, 2, 5))
         })
         .exact(),
-        case("windows of integers and truth", [integers([5], &[1, 2, 3, 4, 5]), truths([5], &[0, 1, 1, 0, 1])], {
+        case("windows of integers and booleans", [integers([5], &[1, 2, 3, 4, 5]), truths([5], &[0, 1, 1, 0, 1])], {
             |(i, b): (I<1>, B<1>)| (i.unfold::<2, _>(0, 2, 2), b.unfold::<2, _>(0, 5, 1))
         }),
         case("squeeze and unsqueeze", [noise("x", [2, 1, 3])], |x: F<3>| {
@@ -157,7 +157,7 @@ pub fn cases() -> Vec<Case> {
                 x.expand([2, 2, 3]),
             )
         }),
-        case("shapes of truth", [truths([2, 3], &[0, 1, 1, 0, 0, 1])], |x: B<2>| {
+        case("shapes of booleans", [truths([2, 3], &[0, 1, 1, 0, 0, 1])], |x: B<2>| {
             (
                 [x.clone().transpose(), x.clone().flip([1]).reshape([3, 2]), x.clone().repeat_dim(1, 2)],
                 (x.clone().slice(s![.., 0..3;-2]), Tensor::cat(vec![x.clone(), x.clone()], 0)),

@@ -1,20 +1,20 @@
-//! Extremes, their places and orders of numbers with NaN among them: ONNX's specification says nothing of it, so that
-//! there is nothing to lower it to. What Burn and ONNX Runtime answer is pinned row by row; where they differ,
-//! `nan.txt` says how.
+//! Extremes, their indices, and orders of numbers that include NaN. ONNX's specification does not define them, so there
+//! is nothing to lower them to. The results of Burn and ONNX Runtime are pinned case by case; `nan.txt` lists where
+//! they differ.
 
 use std::collections::BTreeSet;
 
 use burn::tensor::TensorData;
-use export::{Fate, operation_kinds};
+use export::{Support, operation_kinds};
 
 use super::{Case, F, case, floats, session};
 
 const NAN: f32 = f32::NAN;
 
-/// NaN first, in between, last, and nothing else.
-const PLACES: [[f32; 3]; 4] = [[NAN, 2.0, 1.0], [2.0, NAN, 1.0], [2.0, 1.0, NAN], [NAN; 3]];
+/// NaN first, in between, last, and everywhere.
+const POSITIONS: [[f32; 3]; 4] = [[NAN, 2.0, 1.0], [2.0, NAN, 1.0], [2.0, 1.0, NAN], [NAN; 3]];
 
-/// A row for each kind, named by it.
+/// One case for each kind, named after it.
 fn rows(values: [f32; 3]) -> Vec<Case> {
     let x = || [floats([1, 3], &values)];
     vec![
@@ -36,7 +36,7 @@ fn rows(values: [f32; 3]) -> Vec<Case> {
             (x.clone().sort_with_indices(1), x.sort_descending_with_indices(1))
         }),
         case("Numeric::ArgSort", x(), |x: F<2>| [x.clone().argsort(1), x.argsort_descending(1)]),
-        // These have an answer, and give it.
+        // ONNX defines these, and they agree.
         case("Numeric::CumMax", x(), |x: F<2>| x.cummax(1)),
         case("Numeric::CumMin", x(), |x: F<2>| x.cummin(1)),
         case("Numeric::ClampMin", x(), |x: F<2>| x.clamp_min(1.5)),
@@ -54,7 +54,8 @@ fn nan_is_answered_as_listed() {
     let listed: BTreeSet<&str> =
         include_str!("nan.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
     let (mut found, mut kinds) = (BTreeSet::new(), BTreeSet::new());
-    for (values, row) in PLACES.into_iter().flat_map(|values| rows(values).into_iter().map(move |row| (values, row))) {
+    for (values, row) in POSITIONS.into_iter().flat_map(|values| rows(values).into_iter().map(move |row| (values, row)))
+    {
         for (opset, optimise) in [(17, false), (20, false), (20, true), (23, true)] {
             let model = (row.export)(opset, optimise).unwrap();
             assert!(model.operations().iter().any(|operation| operation.kind() == row.name), "{}", row.name);
@@ -72,12 +73,12 @@ fn nan_is_answered_as_listed() {
     let gone: Vec<_> = listed.difference(&found).copied().collect();
     assert!(
         new.is_empty() && gone.is_empty(),
-        "not listed:\n{}\nnot so any more:\n{}",
+        "missing from the list:\n{}\nno longer true:\n{}",
         new.join("\n"),
         gone.join("\n")
     );
-    // What the public table says of them.
+    // The notes in the public table.
     let noted = operation_kinds()
-        .filter(|kind| matches!(kind.fate, Fate::Lowered { note: Some(note), .. } if note.contains("NaN")));
+        .filter(|kind| matches!(kind.support, Support::Lowered { note: Some(note), .. } if note.contains("NaN")));
     assert_eq!(noted.map(ToString::to_string).collect::<BTreeSet<_>>(), kinds);
 }

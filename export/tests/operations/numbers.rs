@@ -1,4 +1,4 @@
-//! Arithmetic, comparisons, clamps: floats, integers, half and double precision.
+//! Arithmetic, comparisons and clamps of floats and integers, in half and double precision too.
 
 use burn::tensor::{FloatDType, IntDType};
 
@@ -8,7 +8,7 @@ use super::{Case, F, I, case, edges, floats, integers, noise};
 const DIVIDENDS: [i64; 8] = [7, -7, 7, -7, 6, -6, 0, 1];
 const DIVISORS: [i64; 8] = [3, 3, -3, -3, 3, -3, 5, -9];
 
-/// Pairs of floats, edges among them.
+/// Pairs of floats, including special values.
 const LEFT: [f32; 12] = [f32::NAN, f32::INFINITY, 1.0, 2.5, -2.5, -7.0, 0.0, -0.0, 1e30, 5.0, 1.0, -3.0];
 const RIGHT: [f32; 12] = [1.0, 1.0, f32::INFINITY, 2.5, 2.0, 2.0, 0.0, 3.0, 1e30, -3.0, f32::NAN, -0.5];
 
@@ -20,14 +20,14 @@ fn whole() -> [burn::tensor::TensorData; 2] {
     [integers([8], &DIVIDENDS), integers([8], &DIVISORS)]
 }
 
-/// The four operations on two tensors of a type.
+/// The four operations on two tensors of one type.
 macro_rules! arithmetic {
     ($tensor:ty) => {
         |(x, y): ($tensor, $tensor)| [x.clone() + y.clone(), x.clone() - y.clone(), x.clone() * y.clone(), x / y]
     };
 }
 
-/// Every comparison of two tensors of a kind.
+/// Every comparison of two tensors of one kind.
 macro_rules! comparisons {
     ($kind:ident) => {
         |(x, y): ($kind<1>, $kind<1>)| {
@@ -43,7 +43,7 @@ macro_rules! comparisons {
     };
 }
 
-/// Every comparison of a tensor of a kind with a number.
+/// Every comparison of a tensor with a number.
 macro_rules! comparisons_with {
     ($kind:ident, $number:expr) => {
         |x: $kind<1>| {
@@ -143,7 +143,7 @@ pub fn cases() -> Vec<Case> {
                 x.clone() + F::<2>::zeros([2, 3], &device),
                 x.clone() * F::<2>::ones([2, 3], &device),
                 x.clone() - F::<2>::full([2, 3], 2.5, &device),
-                // What an empty tensor holds is nobody's promise: every element is replaced.
+                // The content of an empty tensor is undefined, so every element is replaced.
                 empty.mask_where(x.clone().lower_elem(2.0), x),
             ];
             let integers =

@@ -1,11 +1,11 @@
-//! Poolings of one to three axes: padding counted or not, rounding up, positions, adaptive to any size.
+//! Pooling over one to three axes: counted and uncounted padding, rounding up, indices, adaptive to any size.
 
 use burn::tensor::module as m;
 use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
 
 use super::{Case, F, case, floats, noise};
 
-/// Kernel, stride, padding, dilation and size of the axis: windows that end before, at and behind the padding.
+/// Kernel, stride, padding, dilation and size of the axis, such that windows end before, at and behind the padding.
 const GEOMETRIES: [[usize; 5]; 7] = [
     [2, 2, 0, 1, 8],
     [2, 2, 0, 1, 7],
@@ -22,7 +22,8 @@ pub fn cases() -> Vec<Case> {
         for up in [false, true] {
             let name = |what: &str| {
                 format!(
-                    "{what}: kernel {kernel}, stride {stride}, padding {padding}, dilation {dilation}, size {size}, up {up}"
+                    "{what}: kernel {kernel}, stride {stride}, padding {padding}, dilation {dilation}, size {size}, \
+                     up {up}"
                 )
             };
             let max1 = move || {

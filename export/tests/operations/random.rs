@@ -1,4 +1,4 @@
-//! Random tensors: no run agrees with Burn's, so that bounds and means are looked at.
+//! Random tensors: no run agrees with Burn's, so bounds and means are compared.
 
 use burn::tensor::Distribution;
 use export::{OPSETS, Warning};
@@ -67,7 +67,7 @@ fn what_no_runtime_runs_is_refused_with_a_way_out() {
     for case in cases() {
         for opset in SETS[1] + 1..=*OPSETS.end() {
             let error = (case.export)(opset, true).unwrap_err().to_string();
-            let told = format!("up to operator set 21, this is {opset}; export for 21");
+            let told = format!("up to operator set 21, but this export is for {opset}; export for 21");
             assert!(error.contains("::Random`") || error.contains("::IntRandom`"), "{error}");
             assert!(error.contains(&told), "{}: {error}", case.name);
         }

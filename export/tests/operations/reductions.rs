@@ -1,10 +1,10 @@
-//! Sums, extremes and their positions, sorting, cumulating: ties, empty and single axes, every rank and type.
+//! Sums, extremes and their indices, sorting, cumulative functions: ties, empty and single axes, every rank and type.
 
 use burn::tensor::{FloatDType, IntDType, TensorData};
 
 use super::{B, Case, F, I, case, floats, integers, noise, truths};
 
-/// Equal values wherever one looks.
+/// Equal values along every axis.
 fn ties() -> [TensorData; 1] {
     [floats([2, 6], &[1.0, 3.0, 3.0, -1.0, 3.0, -1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])]
 }
@@ -120,7 +120,7 @@ pub fn cases() -> Vec<Case> {
             }
         }),
         case("variance", block(), |x: F<3>| [x.clone().var(2), x.var_bias(0)]),
-        // Extremes and orders of NaN are rows of `nan`.
+        // Extremes and orders with NaN are tested in `nan`.
         case("sums keep NaN and infinities", unusual(), |x: F<2>| {
             (
                 [x.clone().sum(), x.clone().mean(), x.clone().prod()],
@@ -130,7 +130,7 @@ pub fn cases() -> Vec<Case> {
         }),
         case("any and all see NaN", unusual(), |x: F<2>| ([x.clone().any(), x.clone().all()], x.any_dim(1))),
     ];
-    // Burn's CPU backend has no mean of narrow integers; it rounds towards zero where it has one.
+    // Burn's CPU backend has no mean of narrow integers; for other integers it rounds towards zero.
     let means = |x: I<2>| (x.clone().mean(), x.mean_dim(1));
     let values = || [integers([2, 3], &[3, 1, 4, 1, 5, 2])];
     rows.extend([
@@ -165,7 +165,7 @@ pub fn cases() -> Vec<Case> {
         rows.push(case(format!("means of {dtype:?}"), values(), move |x: I<2>| means(x.cast(dtype))));
     }
     for dtype in [IntDType::I64, IntDType::I32] {
-        rows.push(case(format!("places of {dtype:?}"), values(), move |x: I<2>| {
+        rows.push(case(format!("indices of {dtype:?}"), values(), move |x: I<2>| {
             let x = x.cast(dtype);
             (
                 [x.clone().argmax(1), x.clone().argmin(0), x.clone().argsort(1), x.clone().argtopk(2, 1)],
@@ -200,15 +200,14 @@ fn agree() {
     super::run(cases());
 }
 
-/// Burn records places in a tensor of narrow integers as such integers, and computes 64-bit ones: place 200 would be
-/// -56.
+/// Burn records indices of narrow integers as narrow integers but computes them in 64 bits: index 200 would become -56.
 #[test]
-fn places_that_would_be_counted_too_narrow_are_refused() {
+fn indices_in_too_narrow_types_are_refused() {
     let values = [integers([1, 300], &(0..300).map(|at| i64::from(at == 200)).collect::<Vec<_>>())];
     let places: [fn(I<2>) -> I<2>; 3] = [|x| x.argmax(1), |x| x.argsort(1), |x| x.argtopk(1, 1)];
     for (dtype, place) in [IntDType::I8, IntDType::U8, IntDType::I16].into_iter().zip(places) {
-        let row = case("narrow places", values.clone(), move |x: I<2>| place(x.cast(dtype)));
+        let row = case("narrow indices", values.clone(), move |x: I<2>| place(x.cast(dtype)));
         let error = (row.export)(20, true).unwrap_err().to_string();
-        assert!(error.contains("cast the tensor to integers of 32 bits before"), "{error}");
+        assert!(error.contains("cast the tensor to 32-bit integers first"), "{error}");
     }
 }

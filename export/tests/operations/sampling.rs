@@ -1,4 +1,4 @@
-//! Interpolation in every mode, and sampling at given places.
+//! Interpolation in every mode, and sampling at given coordinates.
 
 use burn::tensor::FloatDType;
 use burn::tensor::TensorData;
@@ -9,8 +9,7 @@ use burn::tensor::ops::{
 
 use super::{Case, F, case, noise};
 
-/// Heights and widths before and after: larger, smaller, one pixel, and those where single precision rounds the wrong
-/// way.
+/// Heights and widths before and after: larger, smaller, one pixel, and sizes where f32 rounds the wrong way.
 const SIZES: [([usize; 2], [usize; 2]); 9] = [
     ([4, 5], [8, 10]),
     ([5, 6], [10, 9]),
@@ -23,8 +22,7 @@ const SIZES: [([usize; 2], [usize; 2]); 9] = [
     ([49, 11], [27, 41]),
 ];
 
-/// What `NearestExact` gives by its definition, the pixel under the centre of the new one: Burn's CPU backend has it
-/// not.
+/// `NearestExact` by its definition, the pixel under the centre of the new one, because Burn's CPU backend lacks it.
 fn under_the_centre(x: &TensorData, [rows, columns]: [usize; 2]) -> TensorData {
     let &[batch, channels, height, width] = x.shape().iter().copied().collect::<Vec<_>>().as_slice() else { panic!() };
     let values: Vec<f32> = x.iter::<f32>().collect();
@@ -40,9 +38,8 @@ fn under_the_centre(x: &TensorData, [rows, columns]: [usize; 2]) -> TensorData {
     TensorData::new(out, [batch, channels, rows, columns])
 }
 
-/// What sampling by `Bicubic` gives by its definition, the sixteen pixels around the place weighed by Keys' cubic
-/// with a = -0.75, as PyTorch 2.15's `grid_sample` does: Burn's CPU backend has it not. Every grid value is
-/// multiplied by `reach` before.
+/// `Bicubic` sampling by its definition: the sixteen pixels around the point, weighted by Keys' cubic with a = -0.75,
+/// as in PyTorch 2.15's `grid_sample`. Burn's CPU backend lacks it. Every grid value is first multiplied by `reach`.
 fn cubic(x: &TensorData, grid: &TensorData, reach: f32, padding: Padding, corners: bool) -> TensorData {
     let sizes = |data: &TensorData| <[usize; 4]>::try_from(data.shape().iter().copied().collect::<Vec<_>>()).unwrap();
     let ([batch, channels, height, width], [_, rows, columns, _]) = (sizes(x), sizes(grid));
@@ -117,7 +114,7 @@ pub fn cases() -> Vec<Case> {
                 let options =
                     GridSampleOptions::new(mode.clone()).with_padding_mode(padding).with_align_corners(corners);
                 let name = format!("grid by {mode:?}, {padding:?}, corners {corners}");
-                // Beyond the border, and there by more than the picture is large.
+                // Points beyond the border, the furthest by more than the size of the picture.
                 for reach in [1.0, 1.7, 5.5] {
                     let inputs = [noise("x", [2, 3, 5, 4]), noise("grid", [2, 3, 6, 2])];
                     let expected = cubic(&inputs[0], &inputs[1], reach, padding, corners);

@@ -1,4 +1,4 @@
-//! Writing to indexed places, with every kind of update.
+//! Writing to indexed positions, with every kind of update.
 
 use burn::tensor::{FloatDType, IndexingUpdateOp as Update, IntDType};
 
@@ -18,7 +18,7 @@ pub fn cases() -> Vec<Case> {
             |(x, i, v): (F<2>, I<2>, F<2>)| x.scatter(1, i, v, Update::Add),
         ),
         case(
-            "selections of truth",
+            "selections of booleans",
             [truths([3, 2], &[0, 1, 0, 0, 1, 1]), integers([2], &[2, 0]), truths([2, 2], &[1, 0, 0, 0])],
             |(x, i, v): (B<2>, I<1>, B<2>)| x.select_assign(0, i, v, Update::Add),
         ),

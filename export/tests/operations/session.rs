@@ -1,4 +1,4 @@
-//! ONNX Runtime on arrays of any type: apart from the exporter's own, which compares in double precision.
+//! Runs ONNX Runtime on arrays of any type. Independent of the exporter's own comparison, which converts to f64.
 
 use burn::tensor::{BoolStore, DType, TensorData};
 use export::ExportedModel;
@@ -13,7 +13,7 @@ pub fn run(model: &ExportedModel, inputs: &[TensorData]) -> Result<Vec<TensorDat
     answers(&bytes, &names.zip(inputs.iter().cloned()).collect::<Vec<_>>(), &outputs)
 }
 
-/// Runs an encoded model on inputs by name and gives the outputs that are asked for.
+/// Runs an encoded model on named inputs and returns the requested outputs.
 pub fn answers(bytes: &[u8], inputs: &[(String, TensorData)], outputs: &[String]) -> Result<Vec<TensorData>, String> {
     let text = |error: ort::Error| error.to_string();
     let mut session = Session::builder(crate::runtime().environment())

@@ -1,17 +1,17 @@
-//! The public table of operations against the rows: what it promises is written, and nothing else is.
+//! Compares the public table of operations with the cases: each promise has a case, and each case a promise.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use export::{Fate, OPSETS, operation_kinds};
+use export::{OPSETS, Support, operation_kinds};
 
 use super::all;
 
-/// Burn 0.22.1 records these as comparisons and as a matrix product; their lowering is tested beside it.
+/// Burn 0.22.1 records these as comparisons and as a matrix product; tests next to their lowering cover them.
 const NEVER_RECORDED: [&str; 3] = ["Float::IsNan", "Float::IsInf", "Module::Linear"];
 
 #[test]
 fn the_table_tells_what_the_lowering_does() {
-    // What each kind became, over all rows and forms, and the first and last operator set at which it did.
+    // The operators that each kind became in any case and form, and the first and last operator set where it did.
     let mut seen: BTreeMap<String, (BTreeSet<String>, [u32; 2])> = BTreeMap::new();
     let cases = all();
     for opset in OPSETS {
@@ -27,10 +27,10 @@ fn the_table_tells_what_the_lowering_does() {
     let mut wrong = vec![];
     for kind in operation_kinds() {
         let (name, found) = (kind.to_string(), seen.remove(&kind.to_string()));
-        match (kind.fate, found) {
-            (Fate::Lowered { .. }, None) if NEVER_RECORDED.contains(&name.as_str()) => {}
-            (Fate::Lowered { .. }, None) => wrong.push(format!("{name}: no row records it")),
-            (Fate::Lowered { onnx, since, until, .. }, Some((found, sets))) => {
+        match (kind.support, found) {
+            (Support::Lowered { .. }, None) if NEVER_RECORDED.contains(&name.as_str()) => {}
+            (Support::Lowered { .. }, None) => wrong.push(format!("{name}: no row records it")),
+            (Support::Lowered { onnx, since, until, .. }, Some((found, sets))) => {
                 let told: BTreeSet<String> = onnx.iter().map(|&name| name.to_owned()).collect();
                 if told != found {
                     let extra: Vec<_> = found.difference(&told).collect();

@@ -1,9 +1,9 @@
-//! Multi-head attention in pieces, from `[batch, length, heads·width]` and back to it, becomes one `Attention`:
-//! twelve nodes for one. ONNX Runtime 1.31 fuses the pieces no further than the scale into a product; the operator
-//! has it transpose less.
+//! Multi-head attention in pieces, from `[batch, length, heads·width]` and back to it, becomes one `Attention`: one
+//! node for twelve. ONNX Runtime 1.31 fuses only the scale of the pieces, into a product; with the operator it
+//! transposes less.
 //!
-//! A mask that is added is taken along. One that replaces scores, by a number that is not minus infinity, is
-//! something else: it spreads over all keys where it hides all.
+//! An additive mask is kept. A mask that replaces scores by a number other than minus infinity is not: if it hides all
+//! keys of a row, it weighs them equally.
 
 use super::rewrite::beside;
 use super::wiring::{Wiring, each};
@@ -25,19 +25,19 @@ pub(super) fn run(graph: &mut Graph) -> bool {
     )
 }
 
-/// What the pieces are.
+/// The matched pieces of an attention.
 struct Attention {
-    /// Name of the softmax, for the module's.
+    /// Name of the softmax, from which the module's name is taken.
     softmax: String,
-    /// Heads of the query, and of keys and values.
+    /// Heads of the query, and heads of keys and values.
     heads: [i64; 2],
     scale: f32,
-    /// Query, key, value and perhaps a mask.
+    /// Query, key, value and optional mask.
     inputs: Vec<ValueId>,
 }
 
 impl Wiring<'_> {
-    /// The attention that ends with the reshape at `index`.
+    /// Matches the attention that ends with the reshape at `index`.
     fn attention(&self, index: usize) -> Option<Attention> {
         let last = &self.graph.nodes[index];
         if !last.is(Plain::Reshape) {
@@ -69,7 +69,7 @@ impl Wiring<'_> {
         Some(Attention { softmax: softmax.name.clone(), heads: [heads; 2], scale, inputs })
     }
 
-    /// Scores and the mask that is added to them, if one is.
+    /// Scores and the mask that is added to them, if any.
     fn masked(&self, value: ValueId) -> Option<(ValueId, Option<ValueId>)> {
         let node = self.inner_node(value)?;
         if !node.is(Plain::Add) {
@@ -82,11 +82,11 @@ impl Wiring<'_> {
         };
         let scores = sides.into_iter().find(is_score)?;
         let mask = sides.into_iter().find(|&side| side != scores)?;
-        // As large as the scores or broadcast to them.
+        // The mask must be as large as the scores or broadcast to them.
         (self.graph.value(mask).dims.len() <= 4).then_some((scores, Some(mask)))
     }
 
-    /// Scores and the number they are multiplied by.
+    /// Scores and their scale factor.
     fn scaled(&self, value: ValueId) -> Option<(ValueId, f32)> {
         let node = self.inner_node(value)?;
         if !(node.is(Plain::Div) || node.is(Plain::Mul)) {
@@ -94,11 +94,11 @@ impl Wiring<'_> {
         }
         let number = self.number(node.input(1)?)?;
         let scale = if node.is(Plain::Div) { 1.0 / number } else { number };
-        // The operator takes nought for no scale given.
+        // `Attention` reads scale 0 as "not given".
         (scale > 0.0 && scale.is_finite()).then_some((node.input(0)?, scale as f32))
     }
 
-    /// The tensor `[batch, length, heads·width]` behind one that was split into heads, and how many there are.
+    /// The tensor `[batch, length, heads·width]` that was split into heads, and the number of heads.
     fn split(&self, value: ValueId, order: [i64; 4]) -> Option<(ValueId, i64)> {
         let turned = self.node(value).filter(|node| node.op == (Op::Transpose { order: order.to_vec() }))?;
         let reshaped = turned.input(0)?;
@@ -129,7 +129,7 @@ mod tests {
         build.node(Op::Transpose { order: order.to_vec() }, &[y], &dims)
     }
 
-    /// Attention in pieces, with what `change` does to the scores.
+    /// Attention in pieces, where `change` modifies the scores.
     fn attention(change: impl Fn(&mut Build, ValueId) -> ValueId) -> (Build, ValueId) {
         let mut build = Build::new(&SHAPE);
         let query = heads(&mut build, [0, 2, 1, 3], [2, HEADS, 5, 4]);

@@ -1,7 +1,7 @@
-//! `BatchNormalization` after a `Conv`, `ConvTranspose`, `Gemm` or `MatMul` with constant weights goes into those
-//! weights, also through a `Reshape` that only drops axes of size 1. With the channel's scale s = γ / √(σ² + ε): W' =
-//! s·W, b' = s·(b - μ) + β, in double precision. Where it cannot and is reshaped again, it normalises before that
-//! `Reshape`: one shape less on the way.
+//! A `BatchNormalization` after a `Conv`, `ConvTranspose`, `Gemm` or `MatMul` with constant weights is folded into
+//! these weights, also through a `Reshape` that only drops axes of size 1. With the channel's scale s = γ / √(σ² + ε):
+//! W' = s·W, b' = s·(b - μ) + β, computed in f64. A norm that cannot be folded and stands between two reshapes moves
+//! before the first, which saves one of them.
 
 use super::wiring::{Wiring, each};
 use crate::dim::Dim;
@@ -13,7 +13,7 @@ pub(super) fn run(graph: &mut Graph) -> bool {
     each(graph, foldable, fold) || before_reshape(graph)
 }
 
-/// A norm between two reshapes, of which the first only drops axes of size 1, is a norm of what that one reads.
+/// Moves a norm between two reshapes, the first of which only drops axes of size 1, before the first.
 fn before_reshape(graph: &mut Graph) -> bool {
     let find = |wiring: &Wiring<'_>, index: usize| {
         let graph = wiring.graph;
@@ -22,7 +22,7 @@ fn before_reshape(graph: &mut Graph) -> bool {
         let Op::BatchNormalization { .. } = graph.nodes[norm].op else { return None };
         let dropped = graph.nodes[norm].input(0)?;
         let source = wiring.inner_node(dropped).filter(|node| node.is(Plain::Reshape))?.input(0)?;
-        // The last target may copy sizes: those of the axes that stay are where they were.
+        // The last target may copy sizes by 0; the remaining axes keep their indices, so that stays right.
         drops_ones(&graph.value(source).dims, &graph.value(dropped).dims).then_some((norm, source))
     };
     each(graph, find, |graph, last, (norm, source)| {
@@ -35,19 +35,19 @@ fn before_reshape(graph: &mut Graph) -> bool {
     })
 }
 
-/// A product with the norm after it taken in.
+/// A product with a norm folded into it.
 struct Folded {
     /// Index of the product.
     product: usize,
-    /// Index of the last node before the norm: the product, or a `Reshape` behind it.
+    /// Index of the last node before the norm: the product, or a `Reshape` after it.
     last: usize,
-    /// The constant that the weights were, and whether nobody else reads it; the new weights.
+    /// The old constant, whether nothing else reads it, and the new weights.
     weights: (ValueId, bool, Tensor),
-    /// The same for the bias, which need not have been there.
+    /// As `weights`, for the bias, which may be missing.
     shifts: (Option<(ValueId, bool)>, Tensor),
 }
 
-/// The product before the norm at `index`, if the norm can go into its weights.
+/// The product before the norm at `index`, if the norm can be folded into its weights.
 fn foldable(wiring: &Wiring<'_>, index: usize) -> Option<Folded> {
     let graph = wiring.graph;
     let norm = &graph.nodes[index];
@@ -71,7 +71,7 @@ fn foldable(wiring: &Wiring<'_>, index: usize) -> Option<Folded> {
     let channels = gamma.len();
     let dims = weight.dims().to_vec();
     let block: usize = dims.get(2..).map_or(1, |spatial| spatial.iter().product());
-    // Which channel an element of the weights belongs to.
+    // The channel that an element of the weights belongs to.
     let channel: Box<dyn Fn(usize) -> usize> = match &node.op {
         Op::Conv { .. } if dims.first() == Some(&channels) => {
             let length = dims[1..].iter().product::<usize>().max(1);
@@ -84,7 +84,7 @@ fn foldable(wiring: &Wiring<'_>, index: usize) -> Option<Folded> {
                 row / inputs * per_group + column
             })
         }
-        // On a matrix the channels are the columns, if the product is a matrix too.
+        // Columns are channels only if the product's input is a matrix.
         Op::Gemm { transpose_b: false } | Op::Plain(Plain::MatMul)
             if dims.len() == 2 && dims[1] == channels && graph.value(node.outputs[0]).dims.len() == 2 =>
         {
@@ -101,7 +101,7 @@ fn foldable(wiring: &Wiring<'_>, index: usize) -> Option<Folded> {
         return None;
     }
     let scale: Vec<f64> = gamma.iter().zip(&variance).map(|(g, v)| g / (v + f64::from(epsilon)).sqrt()).collect();
-    // A variance below zero is for the comparison with Burn to find, not for us to hide.
+    // Leave a negative variance in place so that verification reports it.
     if scale.iter().any(|value| !value.is_finite()) {
         return None;
     }
@@ -140,7 +140,7 @@ fn fold(graph: &mut Graph, index: usize, folded: Folded) {
     graph.nodes[last].outputs = norm.outputs;
 }
 
-/// Changes a constant in place if nobody else reads it, so that it keeps its name; else adds another.
+/// Changes a constant in place if nothing else reads it, so that it keeps its name; else adds a new one.
 fn replace(graph: &mut Graph, id: ValueId, alone: bool, tensor: Tensor) -> ValueId {
     if alone
         && let Some(constant) = graph.initialiser_mut(id)

@@ -1,4 +1,4 @@
-//! `Cast` of a `Cast` reads the first one's input, where the type in between holds every value of the input's type.
+//! A `Cast` of a `Cast` reads the first one's input, if the type in between holds every value of the input's type.
 
 use super::wiring::{Wiring, each};
 use crate::graph::{Graph, ValueId};
@@ -9,7 +9,7 @@ pub(super) fn run(graph: &mut Graph) -> bool {
     each(graph, find, |graph, index, source| graph.nodes[index].inputs = vec![Some(source)])
 }
 
-/// What the `Cast` at `index` can read instead of another `Cast`'s output.
+/// The value that the `Cast` at `index` can read instead of another `Cast`'s output.
 fn find(wiring: &Wiring<'_>, index: usize) -> Option<ValueId> {
     let node = &wiring.graph.nodes[index];
     let first = wiring.node(node.input(0)?)?;
@@ -19,13 +19,12 @@ fn find(wiring: &Wiring<'_>, index: usize) -> Option<ValueId> {
     (holds(*between, from) && !wraps_alone(from, *between, *to)).then_some(source)
 }
 
-/// Whether an integer that does not fit the last type wraps around only if it is cast directly: a float in between
-/// need not.
+/// Whether only a direct cast wraps an integer that does not fit the last type: a cast through a float may not.
 fn wraps_alone(from: DType, between: DType, to: DType) -> bool {
     between.is_float() && !from.is_float() && !to.is_float() && to != DType::Bool && !holds(to, from)
 }
 
-/// Whether every value of `narrow` is one of `wide`.
+/// Whether `wide` holds every value of `narrow`.
 fn holds(wide: DType, narrow: DType) -> bool {
     use DType::{Bfloat16, Bool, Double, Float, Float16, Int8, Int16, Int32, Int64, Uint8, Uint16, Uint32};
     wide == narrow

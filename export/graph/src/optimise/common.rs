@@ -1,4 +1,4 @@
-//! Two nodes with the same operator, attributes and inputs compute the same, unless they draw: the second is dropped.
+//! Of two nodes with the same operator, attributes and inputs the second is dropped, unless they draw random numbers.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -21,7 +21,7 @@ pub(super) fn run(graph: &mut Graph) -> bool {
         match seen.get(&key) {
             Some(&first) if bypass(graph, index, first) => {
                 changed = true;
-                // The first may have taken over the name of an output.
+                // The first node may have taken over the name of an output.
                 seen.clear();
                 index = 0;
             }
@@ -35,8 +35,8 @@ pub(super) fn run(graph: &mut Graph) -> bool {
     changed
 }
 
-/// Equal constants become one, under the shorter name: weights that several nodes share are folded for each on its
-/// own and come out equal. Reads all constants, so that it runs once, at the end.
+/// Merges equal constants, under the shorter name. Weights that several nodes share are folded separately for each and
+/// come out equal. Compares all constants, so it runs once, at the end.
 pub(super) fn constants(graph: &mut Graph) {
     let mut first: HashMap<(DType, &[usize], &[u8]), ValueId> = HashMap::new();
     let mut same = vec![];
@@ -54,7 +54,7 @@ pub(super) fn constants(graph: &mut Graph) {
             }
         }
     }
-    // Shapes and bounds stay where they are: they are small, and belong to their nodes.
+    // Shapes and bounds are not merged: they are small and belong to their nodes.
     for (a, b) in same {
         if graph.value(a).dtype == DType::Int64 {
             continue;

@@ -1,10 +1,10 @@
-//! Nodes whose inputs are all constants are computed now, in double precision.
+//! Nodes whose inputs are all constants are computed at export, in f64.
 
 use crate::graph::{Graph, Node};
 use crate::op::{Op, Plain};
 use crate::tensor::{DType, Tensor};
 
-/// Most elements a folded node may give: more would make the file larger than the work it saves.
+/// Most elements of a folded node: a larger constant would cost more file size than the saved work is worth.
 const LIMIT: usize = 1 << 20;
 
 pub(super) fn run(graph: &mut Graph) -> bool {
@@ -12,7 +12,7 @@ pub(super) fn run(graph: &mut Graph) -> bool {
     let mut index = 0;
     while index < graph.nodes.len() {
         let node = &graph.nodes[index];
-        // A constant output stays a node: initialisers that are outputs confuse runtimes.
+        // A constant output stays a node, because initialisers that are outputs confuse runtimes.
         let is_output = node.outputs.iter().any(|id| graph.outputs.contains(id));
         let Some(result) = (!is_output).then(|| fold(graph, node)).flatten() else {
             index += 1;
@@ -60,7 +60,7 @@ fn fold(graph: &Graph, node: &Node) -> Option<Tensor> {
                 Plain::Sub => |a, b| a - b,
                 Plain::Mul => |a, b| a * b,
                 Plain::Div if value.dtype.is_float() => |a, b| a / b,
-                // Integers round towards 0; a division by 0 is not ours to answer.
+                // Integers round towards 0. Division by 0 is undefined, so it is not folded.
                 Plain::Div => |a, b| if b == 0.0 { f64::NAN } else { (a / b).trunc() },
                 Plain::Less => |a, b| f64::from(u8::from(a < b)),
                 Plain::LessOrEqual => |a, b| f64::from(u8::from(a <= b)),
@@ -83,10 +83,10 @@ fn fold(graph: &Graph, node: &Node) -> Option<Tensor> {
     }
 }
 
-/// Largest integer that double precision holds with all below it.
+/// Largest number up to which f64 holds all integers.
 const EXACT: f64 = (1u64 << 53) as f64;
 
-/// Integers wrap around. What floats beyond an integer's range become, no rule says: that is left to the runtime.
+/// Integers wrap around. A float outside an integer's range is undefined in ONNX and left to the runtime.
 fn cast(from: &Tensor, to: DType, dims: Vec<usize>) -> Option<Tensor> {
     let values = from.to_f64s()?;
     let cast = Tensor::from_f64s(to, dims, &values)?;
@@ -114,7 +114,7 @@ fn unary(plain: Plain, input: &Tensor, dims: Vec<usize>) -> Option<Tensor> {
         Plain::Sqrt => f64::sqrt,
         Plain::Exp => f64::exp,
         Plain::Reciprocal => f64::recip,
-        // A learnt share between two branches.
+        // Gates with learnt weights are constants too.
         Plain::Sigmoid => |v| 1.0 / (1.0 + (-v).exp()),
         Plain::Tanh => f64::tanh,
         _ => return None,
@@ -123,7 +123,7 @@ fn unary(plain: Plain, input: &Tensor, dims: Vec<usize>) -> Option<Tensor> {
     Tensor::from_f64s(input.dtype(), dims, &values)
 }
 
-/// The values broadcast to `dims`.
+/// The values, broadcast to `dims`.
 fn spread(tensor: &Tensor, dims: &[usize]) -> Option<Vec<f64>> {
     let values = tensor.to_f64s()?;
     let offset = dims.len().checked_sub(tensor.dims().len())?;
@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(after.nodes.len(), 1);
     }
 
-    /// A share of one branch and the rest of the other.
+    /// A learnt share of one branch and the rest of the other.
     #[test]
     fn a_learnt_share_is_two_numbers() {
         let mut build = Build::new(&[2, 3]);
@@ -210,9 +210,9 @@ mod tests {
         assert_eq!(after.nodes.len(), 5);
     }
 
-    /// A causal mask: positions against positions.
+    /// A causal mask: positions compared with positions.
     #[test]
-    fn integers_and_truth_values_are_computed_too() {
+    fn integers_and_booleans_are_computed_too() {
         let mut build = Build::new(&[4, 4]);
         let x = build.x();
         let (row, column) = (build.int64s(&[0, 1, 2, 3]), build.int64s(&[0, 1, 2, 3]));

@@ -1,6 +1,6 @@
-//! GELU in pieces becomes one `Gelu`, by the error function `x/2·(1 + erf(x/√2))` or by the hyperbolic tangent
-//! `x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³)))`, whatever the order of the factors. ONNX Runtime 1.31 fuses the first
-//! form itself, the second not: eight nodes for one, and twice the time.
+//! GELU in pieces becomes one `Gelu`, either with the error function, `x/2·(1 + erf(x/√2))`, or with the hyperbolic
+//! tangent, `x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³)))`, whatever the order of the factors. ONNX Runtime 1.31 fuses the
+//! first form itself but not the second, whose eight nodes take twice the time.
 
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 
@@ -12,7 +12,7 @@ use crate::op::{Op, Plain};
 /// First operator set with `Gelu`.
 pub(super) const SINCE: u32 = 20;
 
-/// Largest relative difference of a factor from the formula's: rounding to single precision, with room.
+/// Largest relative difference of a factor from the formula's: rounding to f32, with some room.
 const ROUNDING: f64 = 1e-6;
 
 pub(super) fn run(graph: &mut Graph) -> bool {
@@ -28,7 +28,7 @@ pub(super) fn run(graph: &mut Graph) -> bool {
     })
 }
 
-/// A product: a number and what it multiplies.
+/// A product of a number and other values.
 struct Product {
     scale: f64,
     factors: Vec<ValueId>,
@@ -39,7 +39,7 @@ fn near(found: f64, wanted: f64) -> bool {
 }
 
 impl Wiring<'_> {
-    /// A value taken apart into its factors.
+    /// Splits a value into its factors.
     fn product(&self, value: ValueId) -> Product {
         let mut product = Product { scale: 1.0, factors: vec![] };
         let mut open = vec![value];
@@ -68,13 +68,13 @@ impl Wiring<'_> {
         product
     }
 
-    /// The two sides of a sum.
+    /// The two summands of a sum.
     fn sum(&self, value: ValueId) -> Option<[ValueId; 2]> {
         let node = self.node(value).filter(|node| node.is(Plain::Add))?;
         Some([node.input(0)?, node.input(1)?])
     }
 
-    /// The argument of GELU, and whether it is the form with the hyperbolic tangent.
+    /// The argument of a GELU, and whether it is the form with the hyperbolic tangent.
     fn gelu(&self, value: ValueId) -> Option<(ValueId, bool)> {
         let Product { scale, factors } = self.product(value);
         let &[a, b] = factors.as_slice() else { return None };
@@ -99,7 +99,7 @@ impl Wiring<'_> {
         })
     }
 
-    /// `x + 0.044715·x³`.
+    /// Whether a value is `x + 0.044715·x³`.
     fn is_cubic(&self, value: ValueId, x: ValueId) -> bool {
         let Some([a, b]) = self.sum(value) else { return false };
         let other = if a == x { b } else { a };

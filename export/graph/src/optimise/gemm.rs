@@ -1,5 +1,5 @@
-//! `MatMul` by a constant and `Add` of a constant become `Gemm`, where both are of rank 2: one kernel, and a place
-//! for a batch norm to go.
+//! `MatMul` by a constant and `Add` of a constant become `Gemm` if both have rank 2: one kernel, into which a batch
+//! norm can be folded.
 
 use super::wiring::{Wiring, each};
 use crate::graph::{Graph, ValueId};
@@ -7,7 +7,8 @@ use crate::op::{Op, Plain};
 
 pub(super) fn run(graph: &mut Graph) -> bool {
     each(graph, find, |graph, index, Product { multiply, inputs }| {
-        // The sum's place: there all three are written. Whichever of the two had the module's own name.
+        // The `Gemm` replaces the sum, where all its inputs are available. One of the two nodes had the module's own
+        // name.
         let name = graph.nodes[multiply].name.clone();
         let gemm = &mut graph.nodes[index];
         gemm.op = Op::Gemm { transpose_b: false };
@@ -19,7 +20,7 @@ pub(super) fn run(graph: &mut Graph) -> bool {
     })
 }
 
-/// A product of matrices and what is added to it.
+/// A matched matrix product with a sum.
 struct Product {
     /// Index of the `MatMul`.
     multiply: usize,
@@ -27,7 +28,7 @@ struct Product {
     inputs: [ValueId; 3],
 }
 
-/// The product before the `Add` at `index`.
+/// Matches the product before the `Add` at `index`.
 fn find(wiring: &Wiring<'_>, index: usize) -> Option<Product> {
     let node = &wiring.graph.nodes[index];
     if !node.is(Plain::Add) {
@@ -35,7 +36,7 @@ fn find(wiring: &Wiring<'_>, index: usize) -> Option<Product> {
     }
     [(0, 1), (1, 0)].into_iter().find_map(|(product, bias)| {
         let (product, bias) = (node.input(product)?, node.input(bias)?);
-        // The product must not be read elsewhere, and both factors be matrices, the second one fixed.
+        // Nothing else may read the product. Both factors must be matrices, and the second a constant.
         let multiply = wiring.inner(product).filter(|&first| wiring.graph.nodes[first].is(Plain::MatMul))?;
         let [x, weight] = [0, 1].map(|at| wiring.graph.nodes[multiply].input(at));
         let (x, weight) = (x?, weight?);

@@ -1,5 +1,5 @@
-//! Nodes that give their input back: `Identity`, `Reshape` and `Expand` to the same shape, `Transpose` in order,
-//! `Concat` of one, `Cast` to the same type.
+//! Drops nodes that return their input: `Identity`, `Reshape` and `Expand` to the same shape, `Transpose` in order,
+//! `Concat` of one tensor, `Cast` to the same type.
 
 use super::rewrite::bypass;
 use crate::graph::{Graph, Node, ValueId};

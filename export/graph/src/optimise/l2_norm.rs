@@ -1,5 +1,5 @@
-//! The length of a vector in pieces, `√Σx²`, becomes one `ReduceL2`; also where a floor stands under the root:
-//! `√max(Σx², c)` is `max(‖x‖, √c)`. A normalised embedding is then three nodes instead of five.
+//! The length of a vector in pieces, `√Σx²`, becomes one `ReduceL2`, also with a lower bound inside the root:
+//! `√max(Σx², c)` is `max(‖x‖, √c)`. A normalised embedding then takes three nodes instead of five.
 
 use super::rewrite::sibling;
 use super::wiring::{Wiring, each};
@@ -20,7 +20,7 @@ fn replace(graph: &mut Graph, root: usize, pieces: Pieces) {
     }
     graph.nodes[sum].inputs[0] = Some(x);
     match floor {
-        // The last node gives the value that was recorded; what is in between is another one than before.
+        // The last node writes the recorded value, but the value in between is a new one.
         Some(Floor { node, place, bound }) => {
             let (dtype, dims) = (graph.value(value).dtype, graph.value(value).dims.clone());
             let unbounded = graph.add_value(&format!("{name}/output"), dtype, dims);
@@ -44,13 +44,13 @@ struct Pieces {
 
 struct Floor {
     node: usize,
-    /// Which input is the number.
+    /// Index of the input that holds the bound.
     place: usize,
-    /// Its root.
+    /// Square root of the bound.
     bound: Tensor,
 }
 
-/// The pieces that end with the root at `index`.
+/// Matches the pieces that end with the root at `index`.
 fn find(wiring: &Wiring<'_>, index: usize) -> Option<Pieces> {
     let (graph, node) = (wiring.graph, &wiring.graph.nodes[index]);
     let below = wiring.inner(node.input(0).filter(|_| node.is(Plain::Sqrt))?)?;
@@ -62,7 +62,7 @@ fn find(wiring: &Wiring<'_>, index: usize) -> Option<Pieces> {
     let Op::Reduce { reduction: Reduction::Sum, .. } = graph.nodes[sum].op else { return None };
     let product = wiring.node(graph.nodes[sum].input(0)?)?;
     let x = product.input(0).filter(|_| product.is(Plain::Mul))?;
-    // Integers have no root here, and half precision would round elsewhere.
+    // Integers have no square root in ONNX, and f16 would round differently.
     let single = graph.value(x).dtype == DType::Float;
     (single && product.input(1) == Some(x)).then_some(Pieces { floor, sum, x })
 }
@@ -85,7 +85,8 @@ mod tests {
     use super::super::testing::{Build, Built};
     use crate::op::{Op, Plain, Reduction};
 
-    /// Rows of `x` by their length, which is at least the root of `floor`; with `other` the product is not a square.
+    /// Rows of `x` divided by their length, which is at least the root of `floor`. With `other` the product is not a
+    /// square.
     fn normalised(floor: Option<f64>, other: bool) -> Built {
         let mut build = Build::new(&[3, 5]);
         let x = build.x();
@@ -104,7 +105,7 @@ mod tests {
 
     #[test]
     fn lengths_are_one_node() {
-        // The last floor is above the rows' lengths.
+        // The last bound is larger than the lengths of the rows.
         for (floor, nodes) in [(None, 2), (Some(1e-24), 3), (Some(0.0), 3), (Some(9.0), 3)] {
             let after = normalised(floor, false).check(super::run);
             assert_eq!(after.nodes.len(), nodes, "{floor:?}");

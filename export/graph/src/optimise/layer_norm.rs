@@ -1,6 +1,6 @@
-//! A layer norm in pieces, `(x - mean) / √(variance + ε)` over the last axis, and the scale and shift after it,
-//! become one `LayerNormalization`: up to nine nodes for one. ONNX Runtime 1.31 recognises the pieces only with `Pow`
-//! for the square.
+//! A layer norm in pieces, `(x - mean) / √(variance + ε)` over the last axis, with its scale and shift, becomes one
+//! `LayerNormalization`: one node for up to nine. ONNX Runtime 1.31 recognises the pieces only if `Pow` computes the
+//! square.
 
 use super::rewrite::sibling;
 use super::wiring::{Wiring, each};
@@ -23,17 +23,17 @@ pub(super) fn run(graph: &mut Graph) -> bool {
     })
 }
 
-/// A norm in pieces.
+/// A matched layer norm.
 struct Norm {
-    /// Index of the last node that belongs to it.
+    /// Index of its last node.
     last: usize,
     x: ValueId,
     epsilon: f32,
-    /// Scale and perhaps shift, each with the constant that it was, if it was one.
+    /// Scale and optional shift, each with the constant that held it, if one did.
     parameters: Vec<(Option<ValueId>, Tensor)>,
 }
 
-/// The norm whose quotient is the node at `index`.
+/// Matches the norm whose quotient is the node at `index`.
 fn find(wiring: &Wiring<'_>, index: usize) -> Option<Norm> {
     let graph = wiring.graph;
     let (x, epsilon) = wiring.normalised(&graph.nodes[index])?;
@@ -51,8 +51,8 @@ fn find(wiring: &Wiring<'_>, index: usize) -> Option<Norm> {
 }
 
 impl Wiring<'_> {
-    /// The only reader of node `index`, if it is `operator` with a constant vector along the last axis, and that
-    /// constant.
+    /// The only reader of node `index` and its constant, if it is `operator` with a constant vector along the last
+    /// axis.
     fn affine(&self, index: usize, operator: Plain, width: usize) -> Option<(usize, ValueId)> {
         let &output = self.graph.nodes[index].outputs.first()?;
         let next = self.only_reader(index, output)?;
@@ -64,14 +64,14 @@ impl Wiring<'_> {
         (node.is(operator) && is_row && keeps_shape).then_some((next, other))
     }
 
-    /// What is averaged over the last axis.
+    /// The value whose mean over the last axis this is.
     fn averaged(&self, value: Option<ValueId>) -> Option<ValueId> {
         let node = self.node(value?)?;
         let source = node.input(0)?;
         let rank = self.graph.value(source).dims.len() as i64;
         match &node.op {
             Op::Reduce { reduction: Reduction::Mean, axes, keep_dims: true } if *axes == [rank - 1] => Some(source),
-            // A sum by the number of its terms.
+            // A sum divided by the number of its terms.
             Op::Plain(Plain::Div | Plain::Mul) => {
                 let sum = self.node(source)?;
                 let of = sum.input(0)?;
@@ -92,7 +92,7 @@ impl Wiring<'_> {
         (self.averaged(node.input(1)) == Some(x)).then_some(x)
     }
 
-    /// What is squared.
+    /// The value whose square this is.
     fn squared(&self, value: ValueId) -> Option<ValueId> {
         let node = self.node(value)?;
         let (a, b) = (node.input(0)?, node.input(1)?);

@@ -1,10 +1,10 @@
 //! Rewrites of the graph, repeated until none applies. Each has a pattern, a precondition and a replacement, and a test
 //! that runs the graph before and after in ONNX Runtime.
 //!
-//! What ONNX Runtime fuses itself is left in the form it looks for: `Conv` directly followed by its activation, `Add`
-//! of a residual after a `Conv`, `Sigmoid` and `Mul` apart (it makes them one). It has no better kernel for
-//! `HardSwish` and `Mish` than for their pieces, so that these stay pieces. Before operator set 23 attention stays
-//! `MatMul`, `Softmax`, `MatMul`: ONNX Runtime makes the scale part of the first.
+//! Patterns that ONNX Runtime fuses are kept in the form it looks for: `Conv` directly followed by its activation,
+//! `Add` of a residual after a `Conv`, `Sigmoid` and `Mul` as two nodes (it merges them). For `HardSwish` and `Mish`
+//! its kernels are no faster than the pieces, so the pieces stay. Before operator set 23 attention stays `MatMul`,
+//! `Softmax`, `MatMul`: ONNX Runtime fuses the scale into the first.
 
 mod attention;
 mod batch_norm;
@@ -31,10 +31,11 @@ mod testing;
 
 use crate::graph::Graph;
 
-/// A rewrite: `true` if it changed something.
+/// A rewrite; returns whether it changed the graph.
 type Pass = fn(&mut Graph) -> bool;
 
-/// All passes with their names and the first operator set that has what they write, in the order they are tried.
+/// All passes in the order they are tried, with their names and the first operator set that has the operators they
+/// write.
 pub const PASSES: [(&str, u32, Pass); 17] = [
     ("dead-code", 17, dead_code::run),
     ("identity", 17, identity::run),
@@ -50,16 +51,16 @@ pub const PASSES: [(&str, u32, Pass); 17] = [
     ("instance-norm", 17, instance_norm::run),
     ("l2-norm", 17, l2_norm::run),
     ("layer-norm", 17, layer_norm::run),
-    // After the norms, which are known by their means.
+    // After the norms, whose patterns contain means.
     ("global-pool", 17, global_pool::run),
     ("gelu", gelu::SINCE, gelu::run),
     ("attention", attention::SINCE, attention::run),
 ];
 
-/// Runs all passes that an operator set allows until none applies.
+/// Runs all passes that an operator set allows, until none applies.
 pub fn optimise(graph: &mut Graph, opset: u32) {
     let passes = || PASSES.iter().filter(|(_, since, _)| *since <= opset);
-    // Every pass removes nodes or turns them into a form it does not match, so that this ends.
+    // This ends, because every pass removes nodes or turns them into a form it does not match.
     let mut exhaust = |pass: Pass| {
         let mut changed = false;
         while pass(graph) {
@@ -77,7 +78,7 @@ mod tests {
     use super::testing::Build;
     use crate::op::{Op, Plain};
 
-    /// Passes that look through the whole graph again for every node they replace take minutes here.
+    /// Passes that search the whole graph again after every replacement take minutes here.
     #[test]
     fn a_graph_of_eighteen_thousand_nodes() {
         const BLOCKS: usize = 2000;

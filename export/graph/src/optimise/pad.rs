@@ -1,4 +1,4 @@
-//! `Pad` with zeros before a `Conv` becomes the convolution's own padding: one node less, and no padded copy.
+//! `Pad` with zeros before a `Conv` becomes the convolution's own padding, which saves a node and a padded copy.
 
 use super::wiring::{Wiring, each};
 use crate::graph::{Graph, ValueId};
@@ -11,7 +11,7 @@ pub(super) fn run(graph: &mut Graph) -> bool {
     })
 }
 
-/// The convolution at `index` with the border that a `Pad` gives its input, and what that one pads.
+/// Matches the `Pad` before the convolution at `index`: the convolution with its padding, and the unpadded input.
 fn find(wiring: &Wiring<'_>, index: usize) -> Option<(Op, ValueId)> {
     let node = &wiring.graph.nodes[index];
     let Op::Conv { window, group } = &node.op else { return None };
@@ -21,7 +21,7 @@ fn find(wiring: &Wiring<'_>, index: usize) -> Option<(Op, ValueId)> {
         return None;
     }
     let (source, pads) = (pad.input(0)?, wiring.graph.int64s(pad.input(1)?)?);
-    // All begins and then all ends; batch and channels first.
+    // `Pad` lists the padding before all axes, then that after them; batch and channels come first.
     let rank = window.pads.len() / 2 + 2;
     let spatial = pads.len() == 2 * rank
         && pads.iter().enumerate().all(|(at, &size)| if at % rank < 2 { size == 0 } else { size >= 0 });

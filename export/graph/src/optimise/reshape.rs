@@ -1,4 +1,4 @@
-//! `Reshape` of a `Reshape` reads the first one's input.
+//! A `Reshape` of a `Reshape` reads the first one's input.
 
 use super::wiring::{Wiring, each};
 use crate::dim::Dim;
@@ -14,17 +14,17 @@ pub(super) fn run(graph: &mut Graph) -> bool {
     })
 }
 
-/// What the `Reshape` before the one at `index` reads, and the target from there.
+/// Matches a pair of reshapes that ends at `index`: the input of the first, and the target shape from there.
 fn find(wiring: &Wiring<'_>, index: usize) -> Option<(ValueId, Vec<i64>)> {
     let graph = wiring.graph;
     let node = graph.nodes.get(index).filter(|node| node.is(Plain::Reshape))?;
     let source = wiring.node(node.input(0)?).filter(|first| first.is(Plain::Reshape))?.input(0)?;
-    // A 0 in the target means the axis of the shape in between: work the target out anew, or keep the pair.
+    // A 0 in the target copies a size of the shape in between: compute a new target, or else keep the pair.
     let target = target(&graph.value(source).dims, &graph.value(*node.outputs.first()?).dims)?;
     Some((source, target))
 }
 
-/// Target of a reshape: numbers, 0 for a dynamic axis in its place, -1 for one other.
+/// Target of a reshape: numbers, 0 for a dynamic axis that keeps its index, and at most one -1.
 fn target(from: &[Dim], to: &[Dim]) -> Option<Vec<i64>> {
     let mut free = 0;
     let target = to

@@ -1,5 +1,5 @@
-//! `Slice`s of one tensor that cut an axis into pieces, without gap or overlap, are one `Split`: queries, keys and
-//! values of attention are cut so.
+//! `Slice`s of one tensor that cut an axis into pieces, without gap or overlap, become one `Split`. Queries, keys and
+//! values of attention are often cut like this.
 
 use std::collections::BTreeMap;
 
@@ -28,17 +28,16 @@ pub(super) fn run(graph: &mut Graph) -> bool {
     false
 }
 
-/// What a `Slice` takes.
+/// The range that one `Slice` selects.
 struct Piece {
-    /// The node.
+    /// Index of the node.
     index: usize,
     start: i64,
-    /// Behind the last element.
+    /// One past the last element.
     end: i64,
 }
 
-/// The tensor, the axis and the part of it that a node takes, if it is a `Slice` of one axis by fixed numbers in
-/// steps of 1.
+/// The tensor, axis and range of a node, if it is a `Slice` of one axis with constant bounds and step 1.
 fn piece(graph: &Graph, index: usize, node: &Node) -> Option<(ValueId, usize, Piece)> {
     let source = node.input(0).filter(|_| node.is(Plain::Slice))?;
     let only = |input: usize| match graph.int64s(node.input(input)?)?.as_slice() {
@@ -46,7 +45,7 @@ fn piece(graph: &Graph, index: usize, node: &Node) -> Option<(ValueId, usize, Pi
         _ => None,
     };
     let value = graph.value(source);
-    // ONNX Runtime's `Split` has not every type.
+    // ONNX Runtime's `Split` does not support every type.
     let known = matches!(value.dtype, DType::Float | DType::Int32 | DType::Int64);
     if !known || (node.input(4).is_some() && only(4) != Some(1)) {
         return None;
@@ -58,7 +57,7 @@ fn piece(graph: &Graph, index: usize, node: &Node) -> Option<(ValueId, usize, Pi
     (start < end).then_some((source, axis, Piece { index, start, end }))
 }
 
-/// Puts the `Split` where the first piece was.
+/// Replaces the pieces by a `Split` in the place of the first one.
 fn replace(graph: &mut Graph, source: ValueId, axis: usize, pieces: &[Piece]) {
     let mut places: Vec<usize> = pieces.iter().map(|piece| piece.index).collect();
     places.sort_unstable();
@@ -78,7 +77,7 @@ mod tests {
     use super::super::testing::Build;
     use super::*;
 
-    /// The sum of slices of axis 1 of `[2, 6, 3]`, each multiplied by its number; all are 2 wide.
+    /// The sum of slices of axis 1 of `[2, 6, 3]`, each multiplied by its index; all are 2 wide.
     fn sliced(ranges: &[[i64; 2]]) -> super::super::testing::Built {
         let mut build = Build::new(&[2, 6, 3]);
         let x = build.x();

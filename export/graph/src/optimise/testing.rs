@@ -1,4 +1,4 @@
-//! Small graphs, run in ONNX Runtime before and after a pass.
+//! Small graphs for tests, run in ONNX Runtime before and after a pass.
 
 use crate::checker;
 use crate::dim::Dim;
@@ -8,15 +8,15 @@ use crate::op::Op;
 use crate::run::{Opening, Runtime};
 use crate::tensor::{DType, Tensor};
 
-/// Largest difference a pass may make: rounding of folded single-precision weights.
+/// Largest difference a pass may make: rounding of folded f32 weights.
 const TOLERANCE: f64 = 1e-5;
 
-/// Numbers between 0 and 1 without a pattern, others for another `seed`.
+/// Numbers between 0 and 1 without a pattern, different for each `seed`.
 fn noise(seed: usize, count: usize) -> impl Iterator<Item = f64> {
     (0..count).map(move |index| ((index as f64 * 12.9898 + seed as f64 * 78.233).sin() * 43_758.545_3).rem_euclid(1.0))
 }
 
-/// A graph with one input `x` in the making; weights are filled by their number.
+/// A graph under construction with one input `x`; weights are filled by their index.
 pub(super) struct Build {
     graph: Graph,
     x: ValueId,
@@ -91,7 +91,7 @@ impl Build {
         output
     }
 
-    /// Ends with an identity that gives the output its name.
+    /// Ends with an identity node that gives the output its name.
     pub(super) fn output(mut self, value: ValueId) -> Built {
         let dims = self.graph.value(value).dims.clone();
         let y = self.graph.add_value("y", DType::Float, dims);
@@ -107,12 +107,12 @@ impl Build {
 }
 
 impl Built {
-    /// As it was built.
+    /// The graph as it was built.
     pub(super) fn graph(self) -> Graph {
         self.graph
     }
 
-    /// For a later operator set than the default.
+    /// Sets a later operator set than the default.
     pub(super) fn at(self, opset: u32) -> Self {
         Self { opset, ..self }
     }
@@ -120,7 +120,7 @@ impl Built {
     fn run(&self, graph: &Graph) -> Vec<f64> {
         checker::check(graph, self.opset).unwrap();
         let bytes = encode(graph, self.opset, &[]).unwrap();
-        // As written: the runtime's own rewrites would hide ours.
+        // Run it as written: the runtime's own rewrites would hide ours.
         let runtime = Runtime::load().unwrap_or_else(|error| panic!("{error}"));
         let mut session = runtime.open(&bytes, Opening::plain(false)).unwrap();
         let values: Vec<f64> = noise(0, self.shape.iter().product()).map(|u| 2.0 * u - 1.0).collect();
@@ -128,7 +128,7 @@ impl Built {
         session.run(&[("x".into(), input)], &["y".into()]).unwrap().remove(0).values
     }
 
-    /// Applies a pass that must change the graph and not what it computes; gives the graph after it.
+    /// Applies a pass that must change the graph but not its results; returns the new graph.
     pub(super) fn check(self, pass: impl Fn(&mut Graph) -> bool) -> Graph {
         let mut after = self.graph.clone();
         assert!(pass(&mut after), "the pass did not apply");
@@ -140,7 +140,7 @@ impl Built {
         after
     }
 
-    /// Applies a pass that must decline.
+    /// Applies a pass that must not match.
     pub(super) fn unchanged(self, pass: impl Fn(&mut Graph) -> bool) {
         let mut after = self.graph.clone();
         assert!(!pass(&mut after), "the pass applied");

@@ -1,4 +1,4 @@
-//! `Transpose` of a `Transpose` becomes one; one in order is then dropped as an identity.
+//! Two successive `Transpose`s become one; if it keeps the order, it is dropped as an identity.
 
 use super::wiring::{Wiring, each};
 use crate::graph::{Graph, ValueId};
@@ -11,7 +11,7 @@ pub(super) fn run(graph: &mut Graph) -> bool {
     })
 }
 
-/// The `Transpose` at `index` as one of what the `Transpose` before it reads.
+/// Merges the `Transpose` at `index` with the one before it.
 fn find(wiring: &Wiring<'_>, index: usize) -> Option<(Op, Vec<Option<ValueId>>)> {
     let node = &wiring.graph.nodes[index];
     let first = wiring.node(node.input(0)?)?;

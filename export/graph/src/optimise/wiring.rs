@@ -1,16 +1,16 @@
-//! Who writes and who reads the values of a graph, for passes that look for a pattern. Passes that know more of their
-//! pattern add methods of their own.
+//! The writers and readers of a graph's values, for passes that match patterns. Passes add methods for their own
+//! patterns.
 
 use super::dead_code;
 use crate::graph::{Graph, Node, Producers, Uses, ValueId};
 
-/// A graph as it is when a pass begins to look.
+/// A graph as it was when a pass started to search.
 pub(super) struct Wiring<'a> {
     pub(super) graph: &'a Graph,
     tables: &'a Tables,
 }
 
-/// Writers and readers of a graph; out of date once it is changed.
+/// Writers and readers of a graph; out of date once the graph changes.
 struct Tables {
     producers: Producers,
     uses: Uses,
@@ -22,11 +22,12 @@ impl Tables {
     }
 }
 
-/// Looks for a pattern at every node in turn and replaces what it finds. `find` gets the index of a node and `replace`
-/// what it found there; it may remove nodes. `true` if anything was replaced: then there may be more to find.
+/// Searches for a pattern at every node in turn and replaces each match. `find` gets the index of a node, `replace`
+/// gets what was found there and may remove nodes. Returns `true` if anything was replaced: then there may be more
+/// matches.
 ///
-/// The tables are made anew for every replacement, not for every node that is looked at, and the search goes on where
-/// it was: a graph of 18,000 nodes with 4,000 patterns takes well under a second.
+/// The tables are rebuilt for every replacement, not for every node, and the search continues where it was: a graph of
+/// 18,000 nodes with 4,000 matches takes well under a second.
 pub(super) fn each<M>(
     graph: &mut Graph,
     find: impl Fn(&Wiring<'_>, usize) -> Option<M>,
@@ -44,29 +45,29 @@ pub(super) fn each<M>(
         index += 1;
     }
     if changed {
-        // What was replaced still reads its inputs, and they must count as read once where they are.
+        // Replaced nodes still read their inputs and would count as readers.
         dead_code::run(graph);
     }
     changed
 }
 
 impl<'a> Wiring<'a> {
-    /// Index of the node that writes a value; none for inputs and constants.
+    /// Index of the node that writes a value; `None` for inputs and constants.
     pub(super) fn writer(&self, value: ValueId) -> Option<usize> {
         self.tables.producers.of(value)
     }
 
-    /// Index of the node that writes a value which is read only once.
+    /// Index of the node that writes a value, if the value is read only once.
     pub(super) fn inner(&self, value: ValueId) -> Option<usize> {
         self.writer(value).filter(|_| self.is_read_once(value))
     }
 
-    /// Whether one input or output reads a value, and no other.
+    /// Whether a value has exactly one reader, which may be a graph output.
     pub(super) fn is_read_once(&self, value: ValueId) -> bool {
         self.tables.uses.count(value) == 1
     }
 
-    /// Index of the node that reads a value which is read only once, by a node behind `writer`.
+    /// Index of the only node that reads a value, searched after `writer`, if the value is read only once.
     pub(super) fn only_reader(&self, writer: usize, value: ValueId) -> Option<usize> {
         if !self.is_read_once(value) {
             return None;
@@ -80,12 +81,12 @@ impl<'a> Wiring<'a> {
         self.writer(value).map(|index| &self.graph.nodes[index])
     }
 
-    /// The node that writes a value which is read only once.
+    /// The node that writes a value, if the value is read only once.
     pub(super) fn inner_node(&self, value: ValueId) -> Option<&'a Node> {
         self.inner(value).map(|index| &self.graph.nodes[index])
     }
 
-    /// The number behind a constant of one element.
+    /// The value of a constant with one element.
     pub(super) fn number(&self, value: ValueId) -> Option<f64> {
         let tensor = self.graph.initialiser(value).filter(|tensor| tensor.count() == 1)?;
         tensor.to_f64s()?.first().copied()
