@@ -1,4 +1,4 @@
-//! A step of Adam in one pass over memory, in place where nobody else holds the weights.
+//! One step of Adam in a single pass over memory, in place if nothing else holds the weights.
 
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
@@ -9,33 +9,36 @@ use rayon::prelude::*;
 use super::loops::dispatch;
 use super::{OWN, Site, packed, values};
 
-/// Values of one thread's task.
+/// Values per task of a thread.
 const SHARE: usize = 1 << 15;
 
-/// Numbers of one step, the same for all weights.
+/// The numbers of one step, equal for all weights.
 #[derive(Debug, Clone, Copy)]
 pub struct AdamStep {
     /// L2 penalty, added to the gradient.
     pub penalty: f64,
-    /// Share of a weight that is kept before the step: decoupled decay.
+    /// Factor that keeps part of a weight before the step: decoupled weight decay.
     pub kept: f64,
     /// Decay of the first moment.
     pub beta1: f64,
     /// Decay of the second moment.
     pub beta2: f64,
-    /// Added to the root of the second moment.
+    /// Added to the square root of the second moment.
     pub epsilon: f64,
-    /// What the root of the second moment is divided by.
+    /// Divisor of the square root of the second moment.
     pub root: f64,
-    /// Factor of the direction.
+    /// Factor of the update.
     pub rate: f64,
 }
 
-/// Value, first and second moment after a step from value, both moments and gradient. Bits are those of the same
-/// arithmetic on whole tensors.
+/// One Adam step. The result is bit for bit that of the same arithmetic on whole tensors.
+///
+/// # Shapes
+/// - `tensors`: value, first moment, second moment and gradient, each `[values]`
+/// - returns: the new value, first moment and second moment, each `[values]`
 ///
 /// # Errors
-/// The four tensors, unchanged, where one is not on the CPU or own operations are off.
+/// Returns the four tensors unchanged if one of them is not on the CPU or `VITRINE_OPS=burn` is set.
 pub fn adam(tensors: [Tensor<1>; 4], step: &AdamStep) -> Result<[Tensor<1>; 3], Box<[Tensor<1>; 4]>> {
     if !*OWN {
         return Err(Box::new(tensors));
@@ -44,7 +47,7 @@ pub fn adam(tensors: [Tensor<1>; 4], step: &AdamStep) -> Result<[Tensor<1>; 3], 
     let [Some(value), Some(moment1), Some(moment2), Some(gradient)] = found else {
         return Err(Box::new(tensors));
     };
-    // They would count as other holders.
+    // Drop the handles, or `storage_mut` would have to copy.
     drop(tensors);
     let [mut value, mut moment1, mut moment2] = [value, moment1, moment2].map(whole);
     let gradient = packed(gradient);
@@ -60,7 +63,7 @@ pub fn adam(tensors: [Tensor<1>; 4], step: &AdamStep) -> Result<[Tensor<1>; 3], 
     Ok([value, moment1, moment2].map(Tensor::from_primitive::<Flex>))
 }
 
-/// The tensor with its values one after the other and nothing else in its memory.
+/// The tensor in memory of its own, with its values contiguous.
 fn whole(tensor: FlexTensor) -> FlexTensor {
     let alone = tensor.is_contiguous() && tensor.storage::<f32>().len() == tensor.layout().shape().num_elements();
     if alone { tensor } else { tensor.to_contiguous() }
@@ -77,7 +80,7 @@ struct Update<'a> {
 impl WithSimd for Update<'_> {
     type Output = ();
 
-    // A plain loop, which the compiler makes as wide as the processor this is compiled for.
+    // A plain loop, which the compiler vectorises for the processor it compiles for.
     #[inline(always)]
     fn with_simd<S: Simd>(self) {
         let Self { step, value, moment1, moment2, gradient } = self;

@@ -1,4 +1,4 @@
-//! Convolutions: which loops fit, and their place in Burn's graph.
+//! Convolutions: the choice of loops, and their node in Burn's autodiff graph.
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::NoCheckpointing};
 use burn::backend::autodiff::grads::Gradients;
@@ -13,19 +13,19 @@ use super::dense::{self, Geometry};
 use super::depthwise::{self, Plane};
 use super::{OWN, Site, Tracked, packed, tensor, values};
 
-/// The loops that do a convolution.
+/// The loops for a convolution.
 #[derive(Debug, Clone, Copy)]
 enum Method {
-    /// Over each channel alone.
+    /// Each channel alone.
     Depthwise(Plane),
-    /// Products of patches.
+    /// Matrix products of patches.
     Dense(Geometry),
-    /// One pixel, 1×1: a product of two matrices.
+    /// A 1×1 convolution of a single pixel: a product of two matrices.
     Single(Geometry),
 }
 
 impl Method {
-    /// `None` for what only Burn does: other groups, dilation, padding that differs by side.
+    /// `None` for convolutions that only Burn supports: other groups, dilation, padding that differs by side.
     fn of(conv: &Conv2d, [_, input, height, width]: [usize; 4]) -> Option<Self> {
         let padding = match conv.padding {
             PaddingConfig2d::Valid => [0, 0],
@@ -74,7 +74,14 @@ impl Method {
     }
 }
 
-/// A convolution layer: `[batch, input, height, width]` to `[batch, output, ..]`.
+/// The output of a convolution layer.
+///
+/// # Shapes
+/// - `input`: `[batch, input channels, height, width]`
+/// - returns: `[batch, output channels, output height, output width]`
+///
+/// # Panics
+/// As `Conv2d::forward`, if the channels do not fit the layer.
 pub fn conv2d(conv: &Conv2d, input: Tensor<4>) -> Tensor<4> {
     let Some(method) = OWN.then(|| Method::of(conv, input.dims())).flatten() else {
         return conv.forward(input);

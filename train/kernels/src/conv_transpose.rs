@@ -1,5 +1,5 @@
-//! Transposed convolutions as matrix products: every pixel's contributions at once, then each put where it belongs. The
-//! transposed convolution is the input gradient of a convolution, and its own gradients are that convolution's
+//! Transposed convolutions as matrix products: the contributions of all pixels at once, which are then added where they
+//! belong. A transposed convolution is the input gradient of a convolution; its own gradients are that convolution's
 //! forward pass and weight gradient.
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::NoCheckpointing};
@@ -13,7 +13,7 @@ use burn::tensor::Tensor;
 use super::dense::{self, Geometry};
 use super::{OWN, Site, Tracked, packed, tensor, values};
 
-/// The convolution from output to input of which `conv` is the transpose; `None` for what only Burn does: groups,
+/// The convolution from output to input whose transpose `conv` is. `None` for layers that only Burn supports: groups,
 /// dilation, extra rows at the far side, an output smaller than its padding.
 fn geometry(conv: &ConvTranspose2d, [_, input, height, width]: [usize; 4]) -> Option<Geometry> {
     let [_, output, ..] = conv.weight.dims();
@@ -31,7 +31,14 @@ fn geometry(conv: &ConvTranspose2d, [_, input, height, width]: [usize; 4]) -> Op
     })
 }
 
-/// A transposed convolution layer: `[batch, input, height, width]` to `[batch, output, ..]`.
+/// The output of a transposed convolution layer.
+///
+/// # Shapes
+/// - `input`: `[batch, input channels, height, width]`
+/// - returns: `[batch, output channels, output height, output width]`
+///
+/// # Panics
+/// As `ConvTranspose2d::forward`, if the channels do not fit the layer.
 pub fn conv_transpose2d(conv: &ConvTranspose2d, input: Tensor<4>) -> Tensor<4> {
     let Some(geometry) = OWN.then(|| geometry(conv, input.dims())).flatten() else {
         return conv.forward(input);

@@ -1,29 +1,29 @@
-//! Convolution without groups as matrix products. Patches are laid out while the product packs its operand, never as
-//! a whole.
+//! Convolution without groups as matrix products. Patches are written while the product packs its operand; the whole
+//! patch matrix never exists.
 
 use rayon::prelude::*;
 
 use super::loops::{Columns, Packed, outer_sum, product};
 
-/// Sizes of a convolution; kernel, stride and padding may differ by axis (rows first).
+/// Sizes of a convolution. Kernel, stride and padding may differ by axis (rows first).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Geometry {
     /// Input channels.
     pub input: usize,
     /// Output channels.
     pub output: usize,
-    /// Height and width before.
+    /// Height and width of the input.
     pub size: [usize; 2],
     /// Height and width of the kernel.
     pub kernel: [usize; 2],
     /// Steps of the kernel.
     pub stride: [usize; 2],
-    /// Zeros on either side.
+    /// Rows and columns of zeros on each side.
     pub padding: [usize; 2],
 }
 
 impl Geometry {
-    /// Height and width after.
+    /// Height and width of the output.
     pub fn out_size(&self) -> [usize; 2] {
         std::array::from_fn(|k| (self.size[k] + 2 * self.padding[k] - self.kernel[k]) / self.stride[k] + 1)
     }
@@ -40,13 +40,13 @@ impl Geometry {
         self.out_size().iter().product()
     }
 
-    /// Whether patches are the pixels as they are.
+    /// Whether the patches are the pixels themselves.
     fn is_plain(&self) -> bool {
         self.kernel == [1, 1] && self.stride == [1, 1] && self.padding == [0, 0]
     }
 }
 
-/// Matrix in memory, row after row.
+/// A matrix in memory, row by row.
 struct Plain<'a> {
     values: &'a [f32],
     width: usize,
@@ -59,12 +59,12 @@ impl Columns for Plain<'_> {
     }
 
     #[inline(always)]
-    fn lying(&self, row: usize, first: usize, count: usize) -> Option<&[f32]> {
+    fn contiguous(&self, row: usize, first: usize, count: usize) -> Option<&[f32]> {
         Some(&self.values[row * self.width + first..][..count])
     }
 }
 
-/// What the kernel's taps see: a row per channel and tap, a column per output pixel.
+/// The patches that the kernel sees: one row per channel and tap, one column per output pixel.
 struct Patches<'a> {
     image: &'a [f32],
     geometry: Geometry,
@@ -92,7 +92,7 @@ impl Columns for Patches<'_> {
     }
 }
 
-/// The output's gradient as the input sees it: a row per output channel and tap, a column per input pixel.
+/// The output gradient that the input sees: one row per output channel and tap, one column per input pixel.
 struct Spread<'a> {
     grad: &'a [f32],
     geometry: Geometry,
@@ -121,8 +121,7 @@ impl Columns for Spread<'_> {
     }
 }
 
-/// Cuts a run of pixels from `first` on into rows of `width`: calls `visit` with row, column and the row's part of
-/// `out`.
+/// Splits the pixels from `first` on into rows of `width`: calls `visit` with row, column and the row's part of `out`.
 fn for_rows(first: usize, mut out: &mut [f32], width: usize, mut visit: impl FnMut(usize, usize, &mut [f32])) {
     let (mut y, mut x) = (first / width, first % width);
     while !out.is_empty() {
@@ -144,7 +143,8 @@ fn copy_shifted(row: &[f32], start: isize, out: &mut [f32]) {
     out[before + count..].fill(0.0);
 }
 
-/// `[batch, input, height, width]` and weights `[output, input, kernel]` to `[batch, output, out_height, out_width]`.
+/// Forward pass: `[batch, input, height, width]` and weights `[output, input, kernel]` to `[batch, output, out_height,
+/// out_width]`.
 pub fn forward(input: &[f32], weight: &[f32], geometry: Geometry) -> Vec<f32> {
     let depth = geometry.input * geometry.taps();
     let left = Packed::new(geometry.output, depth, |row, k| weight[row * depth + k]);
@@ -159,7 +159,7 @@ pub fn forward(input: &[f32], weight: &[f32], geometry: Geometry) -> Vec<f32> {
     output
 }
 
-/// Gradient of the input, given that of the output.
+/// Gradient of the input from the output gradient.
 pub fn input_grad(weight: &[f32], grad: &[f32], geometry: Geometry) -> Vec<f32> {
     let taps = geometry.taps();
     let left = Packed::new(geometry.input, geometry.output * taps, |row, k| {
@@ -176,9 +176,9 @@ pub fn input_grad(weight: &[f32], grad: &[f32], geometry: Geometry) -> Vec<f32> 
     result
 }
 
-/// The transpose of [`forward`]: `[batch, output, out_height, out_width]` to `[batch, input, height, width]`. The
-/// same sums as [`input_grad`], by way of each output pixel's contributions: no products with the zeros that a stride
-/// leaves between pixels.
+/// The transpose of [`forward`]: `[batch, output, out_height, out_width]` to `[batch, input, height, width]`. Computes
+/// the same sums as [`input_grad`], but from the contributions of each output pixel, without multiplying the zeros that
+/// a stride puts between pixels.
 pub fn transposed(input: &[f32], weight: &[f32], geometry: Geometry) -> Vec<f32> {
     let rows = geometry.input * geometry.taps();
     let left = Packed::new(rows, geometry.output, |row, k| weight[k * rows + row]);
@@ -198,7 +198,7 @@ pub fn transposed(input: &[f32], weight: &[f32], geometry: Geometry) -> Vec<f32>
                 let row = (y * geometry.stride[0] + down).checked_sub(geometry.padding[0]).filter(|row| *row < height);
                 let Some(row) = row else { continue };
                 let (row, values) = (&mut plane[row * across..][..across], &values[y * out_width..][..out_width]);
-                // The first pixel whose contribution lies inside the row, and the place of that contribution.
+                // The first pixel whose contribution is inside the row, and the column of that contribution.
                 let stride = geometry.stride[1];
                 let first = geometry.padding[1].saturating_sub(right).div_ceil(stride);
                 let place = first * stride + right - geometry.padding[1];
@@ -212,7 +212,7 @@ pub fn transposed(input: &[f32], weight: &[f32], geometry: Geometry) -> Vec<f32>
     result
 }
 
-/// Gradient of the weight, given that of the output.
+/// Gradient of the weight from the output gradient.
 pub fn weight_grad(input: &[f32], grad: &[f32], geometry: Geometry) -> Vec<f32> {
     let depth = geometry.input * geometry.taps();
     let samples = input.chunks_exact(geometry.input * geometry.pixels());
@@ -226,14 +226,14 @@ pub fn weight_grad(input: &[f32], grad: &[f32], geometry: Geometry) -> Vec<f32> 
     }
 }
 
-/// The 1×1 convolution of single pixels: `[batch, input]` and weights `[output, input]` to `[batch, output]`. A row's
-/// bits do not depend on its batch.
+/// The 1×1 convolution of single pixels: `[batch, input]` and weights `[output, input]` to `[batch, output]`. The bits
+/// of a row do not depend on the other rows.
 pub fn single(input: &[f32], weight: &[f32], geometry: Geometry) -> Vec<f32> {
     let width = geometry.input;
     outer_sum(input, input.len() / width, &[Plain { values: weight, width }], geometry.output, width)
 }
 
-/// Gradients of [`single`]'s input and weight, given that of the output.
+/// Gradients of [`single`]'s input and weight from the output gradient.
 pub fn single_grads(input: &[f32], weight: &[f32], grad: &[f32], geometry: Geometry) -> (Vec<f32>, Vec<f32>) {
     let (width, outputs) = (geometry.input, geometry.output);
     let batch = input.len() / width;

@@ -1,17 +1,16 @@
-//! Depthwise convolution that keeps the size: 3×3 (also with stride 2), 5×5 and 7×7.
+//! Depthwise convolution with padding of half a kernel: 3×3 (also with stride 2), 5×5 and 7×7.
 //!
-//! A plane is copied into a frame of zeros, for stride 2 into four frames by parity of row and column. Row ends then
-//! run into the frame, so that a whole plane is one long vector loop whatever its width: `out[i] = Σ weight · frame[i
-//! + offset]`.
+//! A plane is copied into a frame of zeros; for stride 2 into four frames, by parity of row and column. Row ends then
+//! run into the frame, so a whole plane is one long vector loop of any width: `out[i] = Σ weight · frame[i + offset]`.
 
 use rayon::prelude::*;
 
 use super::loops::{Dots, VECTOR, WeightedSum, dispatch};
 
-/// Planes of one thread's task.
+/// Planes per task of a thread.
 const SHARE: usize = 16;
 
-/// Sizes of a plane before and after, and of its frames.
+/// Sizes of a plane before and after the convolution, and of its frames.
 #[derive(Debug, Clone, Copy)]
 pub struct Plane {
     height: usize,
@@ -26,7 +25,7 @@ pub struct Plane {
 }
 
 impl Plane {
-    /// For a `kernel`×`kernel` convolution with a padding of half a kernel; `None` if there are no loops for it.
+    /// The plane of a `kernel`×`kernel` convolution with padding of half a kernel; `None` if no loop supports it.
     pub fn new([height, width]: [usize; 2], kernel: usize, stride: usize) -> Option<Self> {
         let (out_height, out_width) = (height.div_ceil(stride), width.div_ceil(stride));
         let pitch = out_width + (kernel - 1) / stride;
@@ -54,7 +53,7 @@ impl Plane {
         (self.out_height * self.pitch).next_multiple_of(VECTOR)
     }
 
-    /// Rows and columns of a frame beyond those of the output.
+    /// Rows and columns of a frame in addition to those of the output.
     fn rim(&self) -> usize {
         (self.kernel - 1) / self.stride
     }
@@ -69,7 +68,7 @@ impl Plane {
         self.rim() * (self.pitch + 1)
     }
 
-    /// Frame and offset that a tap of the kernel reads at.
+    /// The frame that a tap of the kernel reads, and its offset there.
     fn tap(&self, tap: usize) -> (usize, usize) {
         let (y, x, s) = (tap / self.kernel, tap % self.kernel, self.stride);
         (y % s * s + x % s, y / s * self.pitch + x / s)
@@ -79,8 +78,8 @@ impl Plane {
         vec![vec![0.0; self.frame_length() + self.reach()]; self.stride * self.stride]
     }
 
-    /// Calls `visit` with frame, position there and position in the plane for runs of neighbours of one frame; the
-    /// plane's positions advance by the stride.
+    /// Calls `visit` for each run of neighbours in one frame, with the frame, the position in it and the position in
+    /// the plane, which advances by the stride.
     fn runs(&self, mut visit: impl FnMut(usize, usize, usize, usize)) {
         let (s, padding) = (self.stride, self.kernel / 2);
         for y in 0..self.height {
@@ -103,7 +102,7 @@ impl Plane {
         });
     }
 
-    /// The frames at `N` taps from `first` on, `length` values and more each.
+    /// The frames at `N` taps from `first` on, with at least `length` values each.
     fn taps<'a, const N: usize>(&self, frames: &'a [Vec<f32>], first: usize) -> [&'a [f32]; N] {
         std::array::from_fn(|tap| {
             let (frame, offset) = self.tap(first + tap);
@@ -143,7 +142,7 @@ fn forward_of<const N: usize>(input: &[f32], weight: &[f32], plane: Plane) -> Ve
     output
 }
 
-/// Gradients of input and weight, given that of the output.
+/// Gradients of input and weight from the output gradient.
 pub fn backward(input: &[f32], weight: &[f32], grad: &[f32], plane: Plane) -> (Vec<f32>, Vec<f32>) {
     match plane.kernel {
         3 => backward_of::<9, 9>(input, weight, grad, plane),
@@ -152,7 +151,7 @@ pub fn backward(input: &[f32], weight: &[f32], grad: &[f32], plane: Plane) -> (V
     }
 }
 
-/// [`backward`] with `N` taps, the gradients of `G` weights at a time.
+/// [`backward`] with `N` taps, computing the gradients of `G` weights at a time.
 fn backward_of<const N: usize, const G: usize>(
     input: &[f32],
     weight: &[f32],
@@ -162,7 +161,7 @@ fn backward_of<const N: usize, const G: usize>(
     let (weights, _) = weight.as_chunks::<N>();
     let planes = input.len() / plane.size();
     let mut input_grad = vec![0.0; input.len()];
-    // One row per plane, summed over the batch at the end: the order of that sum must not depend on threads.
+    // One row per plane, summed over the batch at the end, so that the order of the sum does not depend on threads.
     let mut partial = vec![0.0; planes * N];
     input_grad.par_chunks_mut(SHARE * plane.size()).zip(partial.par_chunks_mut(SHARE * N)).enumerate().for_each(
         |(share, (input_grad, partial))| {
@@ -200,7 +199,7 @@ fn backward_of<const N: usize, const G: usize>(
     (input_grad, weight_grad)
 }
 
-/// The framed output gradient to every input frame: each frame sums the taps that read it.
+/// Scatters the framed output gradient into all input frames: each frame sums the taps that read it.
 fn scatter<const N: usize>(plane: Plane, framed: &[f32], weights: &[f32; N], frames: &mut [Vec<f32>]) {
     let (lead, length) = (plane.reach(), plane.frame_length());
     for (frame, out) in frames.iter_mut().enumerate() {

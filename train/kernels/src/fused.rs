@@ -1,4 +1,4 @@
-//! What OSNet's blocks do between convolutions, each in one pass over memory.
+//! Operations between the convolutions of OSNet's blocks, each in one pass over memory.
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::NoCheckpointing};
 use burn::backend::autodiff::grads::Gradients;
@@ -14,13 +14,13 @@ use super::lanes::{AddRelu, First, Lanes, Map, Scaled, Sum, Times, WherePositive
 use super::loops::{WeightedSum, dispatch};
 use super::{OWN, Site, Tracked, packed, tensor, values};
 
-/// Values of one thread's task.
+/// Values per task of a thread.
 const SHARE: usize = 1 << 14;
 
 /// Streams of an OSNet block.
 pub const STREAMS: usize = 4;
 
-/// All of `inputs` on the CPU with gradients, and own operations on.
+/// The `inputs` if all are on the CPU with gradients and our kernels are on.
 fn tracked<const N: usize, const D: usize>(inputs: [&Tensor<D>; N]) -> Option<[Tracked; N]> {
     if !*OWN {
         return None;
@@ -40,12 +40,18 @@ fn map<F: Lanes>(function: F, a: &[f32], b: &[f32]) -> Vec<f32> {
     out
 }
 
-/// Planes of a task.
+/// Planes per task.
 fn planes(pixels: usize) -> usize {
     (SHARE / pixels).max(1)
 }
 
-/// max(left + right, 0), of equal shapes.
+/// `max(left + right, 0)`.
+///
+/// # Shapes
+/// - `left`, `right`, returns: `[batch, channels, height, width]`
+///
+/// # Panics
+/// If the shapes differ.
 pub fn add_relu(left: Tensor<4>, right: Tensor<4>) -> Tensor<4> {
     assert_eq!(left.dims(), right.dims(), "both sides of a residual have one shape");
     let Some([left, right]) = tracked([&left, &right]) else { return relu(left + right) };
@@ -74,7 +80,11 @@ impl Backward<Flex, 2> for Residual {
     }
 }
 
-/// Mean of each plane, `[batch, channels, height, width]` to `[batch, channels, 1, 1]`.
+/// Mean of each plane.
+///
+/// # Shapes
+/// - `input`: `[batch, channels, height, width]`
+/// - returns: `[batch, channels, 1, 1]`
 pub fn global_avg_pool(input: Tensor<4>) -> Tensor<4> {
     let Some([input]) = tracked([&input]) else { return adaptive_avg_pool2d(input, [1, 1]) };
     let node = input.node();
@@ -119,12 +129,12 @@ impl Backward<Flex, 1> for Pool {
     }
 }
 
-/// Σ stream · gate over the streams.
+/// Sum over the streams of `stream · gate`.
 ///
 /// # Shapes
 /// - `streams`: each `[batch, channels, height, width]`
 /// - `gates`: each `[batch, channels, 1, 1]`
-/// - returns: as a stream
+/// - returns: `[batch, channels, height, width]`
 pub fn gated_sum(streams: [Tensor<4>; STREAMS], gates: [Tensor<4>; STREAMS]) -> Tensor<4> {
     let (Some(own), Some(own_gates)) = (tracked(streams.each_ref()), tracked(gates.each_ref())) else {
         let gated = streams.into_iter().zip(gates).map(|(stream, gate)| stream * gate);

@@ -1,18 +1,18 @@
-//! Functions of pairs of values over slices.
+//! Functions of two values, applied to slices.
 
 use macerator::{ReduceAdd, Scalar, Simd, Vector, WithSimd};
 
 use super::loops::{load, store};
 
-/// A function of two vectors and of two numbers alike, for whole vectors and for what is left over at a plane's end.
+/// A function of two numbers that can also be applied to vectors; numbers remain at the end of a plane.
 pub trait Lanes: Copy + Sync {
-    /// Of vectors.
+    /// The function of vectors.
     fn vector<S: Simd>(self, a: Vector<S, f32>, b: Vector<S, f32>) -> Vector<S, f32>;
-    /// Of numbers.
+    /// The function of numbers.
     fn scalar(self, a: f32, b: f32) -> f32;
 }
 
-/// Σ f(a, b).
+/// The sum `Σ f(a, b)`.
 pub struct Sum<'a, F>(pub F, pub &'a [f32], pub &'a [f32]);
 
 impl<F: Lanes> WithSimd for Sum<'_, F> {
@@ -36,7 +36,7 @@ impl<F: Lanes> WithSimd for Sum<'_, F> {
     }
 }
 
-/// out = f(a, b).
+/// Writes `out = f(a, b)`.
 pub struct Map<'a, F>(pub F, pub &'a [f32], pub &'a [f32], pub &'a mut [f32]);
 
 impl<F: Lanes> WithSimd for Map<'_, F> {
@@ -54,7 +54,7 @@ impl<F: Lanes> WithSimd for Map<'_, F> {
     }
 }
 
-/// a.
+/// `a`.
 #[derive(Clone, Copy)]
 pub struct First;
 
@@ -69,7 +69,7 @@ impl Lanes for First {
     }
 }
 
-/// a · b.
+/// `a · b`.
 #[derive(Clone, Copy)]
 pub struct Times;
 
@@ -84,7 +84,7 @@ impl Lanes for Times {
     }
 }
 
-/// a times a number.
+/// `a` times a constant.
 #[derive(Clone, Copy)]
 pub struct Scaled(pub f32);
 
@@ -99,7 +99,7 @@ impl Lanes for Scaled {
     }
 }
 
-/// max(a + b, 0).
+/// `max(a + b, 0)`.
 #[derive(Clone, Copy)]
 pub struct AddRelu;
 
@@ -114,7 +114,7 @@ impl Lanes for AddRelu {
     }
 }
 
-/// b where a is positive, else 0.
+/// `b` where `a` is positive, else 0.
 #[derive(Clone, Copy)]
 pub struct WherePositive;
 

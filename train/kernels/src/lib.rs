@@ -1,11 +1,11 @@
 //! Layers that train faster on the CPU than Burn's.
 //!
 //! Burn 0.22 has no backward pass of its own for convolutions and batch norms on the CPU. Networks therefore call the
-//! functions here, which give the same results as Burn's layers: on the CPU, with or without autodiff, by the loops
-//! of this module; on any other device, capture for export included, by Burn's layer itself. So there is one
-//! definition of each network, and an export still sees a convolution where a network has one.
+//! functions here, which give the same results as Burn's layers. On the CPU, with or without autodiff, they use the
+//! loops of this crate. On any other device, including the capture device of an export, they call Burn's layer. So each
+//! network has a single definition, and an export still sees its convolutions.
 //!
-//! `VITRINE_OPS=burn` in the environment turns all of them off. Results have the same bits whatever the number of
+//! `VITRINE_OPS=burn` in the environment turns all of them off. Results are the same bit for bit with any number of
 //! threads.
 
 mod adam;
@@ -34,29 +34,29 @@ pub use conv_transpose::conv_transpose2d;
 pub use fused::{STREAMS, add_relu, gated_sum, global_avg_pool};
 pub use norm_op::{NormTrain, batch_norm_train};
 
-/// A tensor of the CPU that gradients are recorded for.
+/// A CPU tensor whose gradients are recorded.
 type Tracked = FloatTensor<Autodiff<Flex>>;
 
 static OWN: LazyLock<bool> = LazyLock::new(|| std::env::var_os("VITRINE_OPS").is_none_or(|value| value != "burn"));
 
-/// Whether it is the CPU, with or without autodiff.
+/// Whether `device` is the CPU, with or without autodiff.
 pub fn is_cpu(device: &Device) -> bool {
     let plain = if device.is_autodiff() { device.clone().without_autodiff() } else { device.clone() };
     plain == Device::flex()
 }
 
-/// Whose operations compute there: `own` or `burn`.
+/// Which kernels are used on `device`: `own` or `burn`.
 pub fn name(device: &Device) -> &'static str {
     if *OWN && is_cpu(device) { "own" } else { "burn" }
 }
 
-/// Where a tensor lies, as far as it matters here.
+/// Where a tensor is, as far as the kernels care.
 enum Site {
-    /// On the CPU, gradients recorded.
+    /// On the CPU, with gradients recorded.
     Tracked(Tracked),
-    /// On the CPU.
+    /// On the CPU, without gradients.
     Plain(FlexTensor),
-    /// Elsewhere, or of a type that has no loop here.
+    /// On another device, or of a type without kernels.
     Other,
 }
 
@@ -87,14 +87,14 @@ impl Site {
     }
 }
 
-/// The tensor with its values one after the other; a copy only where they are not.
+/// The tensor with contiguous values, copied only if necessary.
 fn packed(tensor: FlexTensor) -> FlexTensor {
     if tensor.as_slice::<f32>().is_some() { tensor } else { tensor.to_contiguous() }
 }
 
 /// The values of a [`packed`] tensor.
 fn values(tensor: &FlexTensor) -> &[f32] {
-    tensor.as_slice().expect("single-precision values one after the other")
+    tensor.as_slice().expect("contiguous f32 values")
 }
 
 fn tensor(values: Vec<f32>, shape: impl AsRef<[usize]>) -> FlexTensor {

@@ -1,5 +1,5 @@
-//! Loops over slices that the own operations are made of. Every result is summed in an order that shapes alone
-//! decide, so it has the same bits whatever the number of threads.
+//! The loops behind the kernels. The order of every sum depends only on shapes, so results have the same bits with any
+//! number of threads.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use bytemuck::{bytes_of, cast_slice, cast_slice_mut, pod_read_unaligned};
 use macerator::{AutoArch, ReduceAdd, Scalar, Simd, Vector, WithSimd};
 use rayon::prelude::*;
 
-/// Runs `operation` compiled for the widest vectors of this processor.
+/// Runs `operation`, compiled for the widest vectors of this processor.
 pub fn dispatch<O: WithSimd>(operation: O) -> O::Output {
     AutoArch::new().dispatch(operation)
 }
@@ -24,28 +24,29 @@ pub fn store<S: Simd>(vector: Vector<S, f32>, out: &mut [f32]) {
     cast_slice_mut(&mut out[..S::lanes32()]).copy_from_slice(bytes_of(&vector));
 }
 
-/// Rows of an output tile held in registers.
+/// Rows of an output tile, held in registers.
 const ROWS: usize = 6;
-/// Inner dimension of a block: with it two panels of a tile stay in the first cache.
+/// Inner dimension of a block, so that two panels of a tile stay in the first-level cache.
 const DEPTH: usize = 256;
-/// Columns packed at a time: with [`DEPTH`] rows they stay in the second cache.
+/// Columns packed at a time, so that with [`DEPTH`] rows they stay in the second-level cache.
 const COLUMNS: usize = 128;
-/// Pixels of a block of [`outer_sum`].
+/// Pixels per block of [`outer_sum`].
 const PIXELS: usize = 1024;
 
-/// The right-hand matrix of a product, given by its rows' parts. For a convolution, rows are kernel taps and columns
-/// pixels.
+/// The right-hand matrix of a product, which can write parts of its rows. For a convolution, rows are kernel taps and
+/// columns are pixels.
 pub trait Columns: Sync {
-    /// Writes row `row` from column `first` on into `out`.
+    /// Writes part of row `row`, from column `first` on, into `out`.
     fn fill(&self, row: usize, first: usize, out: &mut [f32]);
 
-    /// `count` values of row `row` from column `first` on, where they lie in memory as they are.
-    fn lying(&self, _row: usize, _first: usize, _count: usize) -> Option<&[f32]> {
+    /// `count` values of row `row` from column `first` on, if they are contiguous in memory.
+    fn contiguous(&self, _row: usize, _first: usize, _count: usize) -> Option<&[f32]> {
         None
     }
 }
 
-/// A left-hand matrix, packed for [`product`]: by blocks of [`DEPTH`] columns, within them by panels of [`ROWS`] rows.
+/// A left-hand matrix, packed for [`product`]: in blocks of [`DEPTH`] columns, and inside them in panels of [`ROWS`]
+/// rows.
 pub struct Packed {
     values: Vec<f32>,
     rows: usize,
@@ -79,7 +80,7 @@ impl Packed {
     }
 }
 
-/// `out[rows, width] = left · right`, for the panels of rows from `first_panel` on that `out` has room for.
+/// `out[rows, width] = left · right` for as many panels of rows, from `first_panel` on, as `out` has room for.
 struct Product<'a, C> {
     left: &'a Packed,
     right: &'a C,
@@ -104,8 +105,8 @@ impl<C: Columns> WithSimd for Product<'_, C> {
                 let depth = DEPTH.min(left.depth - start);
                 line[columns..].fill(0.0);
                 for k in 0..depth {
-                    let line = match right.lying(start + k, first, columns) {
-                        Some(lying) if columns.is_multiple_of(tile) => lying,
+                    let line = match right.contiguous(start + k, first, columns) {
+                        Some(values) if columns.is_multiple_of(tile) => values,
                         _ => {
                             right.fill(start + k, first, &mut line[..columns]);
                             &line
@@ -113,7 +114,7 @@ impl<C: Columns> WithSimd for Product<'_, C> {
                     };
                     for (t, part) in line.chunks_exact(tile).take(tiles).enumerate() {
                         let to = &mut packed[(t * depth + k) * tile..][..tile];
-                        // Two vectors, not a call of memcpy.
+                        // Two vector moves are faster than a call of memcpy.
                         store::<S>(load(part), to);
                         store::<S>(load(&part[S::lanes32()..]), &mut to[S::lanes32()..]);
                     }
@@ -154,7 +155,7 @@ fn tile_product<S: Simd>(left: &[f32], right: &[f32]) -> [[Vector<S, f32>; 2]; R
     sums
 }
 
-/// Stores as much of two vectors as `out` has room for, or adds it.
+/// Stores as much of two vectors as `out` has room for, or adds it to `out`.
 #[inline(always)]
 fn store_pair<S: Simd>(sum: &[Vector<S, f32>; 2], out: &mut [f32], add: bool) {
     let lanes = S::lanes32();
@@ -174,7 +175,7 @@ fn store_pair<S: Simd>(sum: &[Vector<S, f32>; 2], out: &mut [f32], add: bool) {
 pub fn product<C: Columns>(left: &Packed, right: &[C], width: usize, out: &mut [f32]) {
     let samples = right.len();
     let panels = left.rows.div_ceil(ROWS);
-    // Few samples: their rows are shared out, at the price of packing the right-hand side once per share.
+    // With few samples, threads share their rows; each share then packs the right-hand side again.
     let shares = if samples >= 4 { 1 } else { panels.min(4) };
     let share = panels.div_ceil(shares);
     let tasks: Vec<(usize, usize, &mut [f32])> = out
@@ -189,8 +190,8 @@ pub fn product<C: Columns>(left: &Packed, right: &[C], width: usize, out: &mut [
     });
 }
 
-/// Sums over samples and pixels of left row × right row: what a convolution's weight gradient is. `out` is
-/// `[left_rows, rows]`.
+/// Sums of left row × right row over samples and pixels: the weight gradient of a convolution. `out` is `[left_rows,
+/// rows]`.
 struct OuterSum<'a, C> {
     left: &'a [f32],
     left_rows: usize,
@@ -207,10 +208,10 @@ impl<C: Columns> WithSimd for OuterSum<'_, C> {
     fn with_simd<S: Simd>(self) {
         let Self { left, left_rows, right, rows, pixels, out } = self;
         let width = rows.len();
-        // Small samples are strung together: the sums at a block's end would cost as much as the block.
+        // Small samples are joined: otherwise the sums at the end of a block would cost as much as the block.
         let (step, samples) = (pixels.min(PIXELS), (PIXELS / pixels).max(1));
-        // Right rows are copied even where they lie in memory: a power of two apart, they push each other out of the
-        // cache.
+        // Right rows are copied even if they are contiguous: at distances of a power of two they evict each other from
+        // the cache.
         let (mut lines, mut quad) = (vec![0.0; width * step * samples], vec![0.0; 4 * step * samples]);
         for (group, right) in right.chunks(samples).enumerate() {
             for first in (0..pixels).step_by(step) {
@@ -307,7 +308,7 @@ pub fn outer_sum<C: Columns>(
     right_rows: usize,
     pixels: usize,
 ) -> Vec<f32> {
-    // How the rows are shared out changes no sum.
+    // How rows are shared among threads changes no sum.
     let share = right_rows.div_ceil(2 * rayon::current_num_threads()).next_multiple_of(3);
     let parts: Vec<Vec<f32>> = (0..right_rows)
         .into_par_iter()
@@ -331,15 +332,15 @@ pub fn outer_sum<C: Columns>(
 
 /// `out[i] = Σ_k weights[k] · taps[k][i]`.
 pub struct WeightedSum<'a, const N: usize> {
-    /// As long as `out` or longer.
+    /// Each at least as long as `out`.
     pub taps: [&'a [f32]; N],
     /// One factor per tap.
     pub weights: [f32; N],
-    /// Of any length.
+    /// Any length.
     pub out: &'a mut [f32],
 }
 
-/// What the lengths of scratch buffers are rounded up to: the widest vector there is.
+/// Multiple that lengths of scratch buffers are rounded up to: the widest vector of any processor.
 pub const VECTOR: usize = 16;
 
 impl<const N: usize> WithSimd for WeightedSum<'_, N> {
@@ -365,11 +366,11 @@ impl<const N: usize> WithSimd for WeightedSum<'_, N> {
     }
 }
 
-/// `Σ_i grad[i] · taps[k][i]` for each tap. The sums of up to nine fit into the registers.
+/// `Σ_i grad[i] · taps[k][i]` for each tap. The sums of up to nine taps fit into registers.
 pub struct Dots<'a, const N: usize> {
-    /// As long as `grad` or longer.
+    /// Each at least as long as `grad`.
     pub taps: [&'a [f32]; N],
-    /// A multiple of [`VECTOR`] long.
+    /// Its length is a multiple of [`VECTOR`].
     pub grad: &'a [f32],
 }
 

@@ -1,6 +1,6 @@
-//! Batch normalisation over a training batch, with a ReLU behind it where asked for.
+//! Batch normalisation over a training batch, with an optional ReLU.
 //!
-//! A channel is worked through at once, all its planes, so that its second and third reading come from the cache.
+//! A channel is processed as a whole, all its planes, so that the second and third pass read from the cache.
 
 use macerator::{Scalar, Simd, Vector};
 use rayon::prelude::*;
@@ -13,29 +13,29 @@ use super::loops::dispatch;
 pub struct Layout {
     /// Channels.
     pub channels: usize,
-    /// Values of a plane.
+    /// Values per plane.
     pub pixels: usize,
     /// Whether negative outputs become 0.
     pub relu: bool,
 }
 
-/// What a forward pass makes.
+/// Results of a forward pass.
 pub struct Normed {
-    /// As the input.
+    /// Same shape as the input.
     pub output: Vec<f32>,
-    /// Per channel.
+    /// One mean per channel.
     pub mean: Vec<f32>,
-    /// Per channel, biased.
+    /// One biased variance per channel.
     pub variance: Vec<f32>,
 }
 
-/// What a backward pass makes.
+/// Gradients from a backward pass.
 pub struct Grads {
-    /// As the input.
+    /// Same shape as the input.
     pub input: Vec<f32>,
-    /// Per channel.
+    /// One value per channel.
     pub scale: Vec<f32>,
-    /// Per channel.
+    /// One value per channel.
     pub shift: Vec<f32>,
 }
 
@@ -55,7 +55,7 @@ impl Lanes for Spread {
     }
 }
 
-/// The layer itself, one channel: (x − mean) · factor + shift.
+/// The layer on one channel: (x − mean) · factor + shift.
 #[derive(Clone, Copy)]
 struct Norm {
     mean: f32,
@@ -65,7 +65,7 @@ struct Norm {
 }
 
 impl Norm {
-    /// The gradient where the ReLU let the value through. The value is made again by the very operations of the
+    /// The gradient where the ReLU passed the value on. The value is recomputed by exactly the operations of the
     /// forward pass.
     #[inline(always)]
     fn masked<S: Simd>(self, x: Vector<S, f32>, grad: Vector<S, f32>) -> Vector<S, f32> {
@@ -95,7 +95,7 @@ impl Lanes for Norm {
     }
 }
 
-/// The gradient behind the ReLU.
+/// The gradient after the ReLU.
 #[derive(Clone, Copy)]
 struct Masked(Norm);
 
@@ -110,7 +110,7 @@ impl Lanes for Masked {
     }
 }
 
-/// That gradient times the centred input.
+/// The gradient after the ReLU, times the centred input.
 #[derive(Clone, Copy)]
 struct Projected(Norm);
 
@@ -147,7 +147,7 @@ impl Lanes for InputGrad {
     }
 }
 
-/// Planes of each channel.
+/// The planes of each channel.
 fn by_channel(values: &mut [f32], layout: Layout) -> Vec<Vec<&mut [f32]>> {
     let mut channels: Vec<Vec<_>> = (0..layout.channels).map(|_| Vec::new()).collect();
     for (k, plane) in values.chunks_exact_mut(layout.pixels).enumerate() {
@@ -156,7 +156,7 @@ fn by_channel(values: &mut [f32], layout: Layout) -> Vec<Vec<&mut [f32]>> {
     channels
 }
 
-/// Sum over a channel: planes in single precision, the batch in double.
+/// Sum over a channel: planes in f32, the batch in f64.
 fn total<F: Lanes>(function: F, planes: impl Iterator<Item = (usize, usize)>, a: &[f32], b: &[f32]) -> f64 {
     planes.map(|(from, to)| f64::from(dispatch(Sum(function, &a[from..to], &b[from..to])))).sum()
 }
@@ -172,7 +172,7 @@ fn inverse_std(variance: f32, epsilon: f64) -> f32 {
     (1.0 / (f64::from(variance) + epsilon).sqrt()) as f32
 }
 
-/// `input` is `[batch, channels, pixels]`; `scale` and `shift` have a value per channel.
+/// Forward pass. `input` is `[batch, channels, pixels]`; `scale` and `shift` have one value per channel.
 pub fn forward(input: &[f32], scale: &[f32], shift: &[f32], epsilon: f64, layout: Layout) -> Normed {
     let batch = input.len() / (layout.channels * layout.pixels);
     let count = (batch * layout.pixels) as f64;
@@ -196,21 +196,21 @@ pub fn forward(input: &[f32], scale: &[f32], shift: &[f32], epsilon: f64, layout
     Normed { output, mean, variance }
 }
 
-/// What [`backward`] needs of the forward pass.
+/// Values of the forward pass that [`backward`] needs.
 pub struct Saved<'a> {
-    /// Its input.
+    /// Input.
     pub input: &'a [f32],
-    /// Its scale.
+    /// Scale.
     pub scale: &'a [f32],
-    /// Its shift.
+    /// Shift.
     pub shift: &'a [f32],
-    /// Its mean.
+    /// Mean.
     pub mean: &'a [f32],
-    /// Its variance.
+    /// Biased variance.
     pub variance: &'a [f32],
 }
 
-/// Gradients, given that of the output.
+/// Gradients from the output gradient.
 pub fn backward(saved: &Saved<'_>, grad: &[f32], epsilon: f64, layout: Layout) -> Grads {
     let Saved { input, scale, shift, mean, variance } = *saved;
     let batch = input.len() / (layout.channels * layout.pixels);

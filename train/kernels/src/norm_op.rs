@@ -1,4 +1,4 @@
-//! Batch normalisation in Burn's graph.
+//! Batch normalisation in Burn's autodiff graph.
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::NoCheckpointing};
 use burn::backend::autodiff::grads::Gradients;
@@ -11,18 +11,23 @@ use burn::tensor::{Tensor, module};
 use super::norm::{self, Layout, Saved};
 use super::{OWN, Site, Tracked, packed, tensor, values};
 
-/// A normalised batch.
+/// A normalised batch with its statistics.
 pub struct NormTrain<const D: usize> {
-    /// As the input.
+    /// Same shape as the input.
     pub output: Tensor<D>,
-    /// Per channel, without gradient.
+    /// One mean per channel, without gradient.
     pub mean: Tensor<1>,
-    /// Per channel, biased, without gradient.
+    /// One biased variance per channel, without gradient.
     pub variance: Tensor<1>,
 }
 
-/// Normalises each channel of `[batch, channels, ..]` by the batch's own mean and biased variance, then scales,
-/// shifts and, with `activated`, sets negative values to 0.
+/// Normalises each channel by the batch's own mean and biased variance, then scales and shifts it and, if `activated`,
+/// applies a ReLU.
+///
+/// # Shapes
+/// - `input`: `[batch, channels, ..]`
+/// - `scale`, `shift`: `[channels]`
+/// - returns: output as `input`, mean and variance `[channels]`
 pub fn batch_norm_train<const D: usize>(
     input: Tensor<D>,
     scale: Tensor<1>,
@@ -83,7 +88,7 @@ impl Backward<Flex, 3> for BatchNorm {
     }
 }
 
-/// Output, mean and variance.
+/// Records the node. Returns `[batch, channels, ..]` and twice `[channels]`: output, mean and variance.
 fn record(input: Tracked, scale: Tracked, shift: Tracked, epsilon: f64, relu: bool) -> [Tracked; 3] {
     let nodes = [input.node(), scale.node(), shift.node()];
     let [input, scale, shift] = [input, scale, shift].map(|tracked| packed(tracked.into_primitive()));

@@ -1,4 +1,5 @@
-//! Against Burn's own layers and against finite differences, on shapes that leave rests everywhere.
+//! Compares the kernels with Burn's layers and with finite differences, on shapes that are no multiples of the block
+//! sizes.
 
 use burn::module::Param;
 use burn::nn::PaddingConfig2d;
@@ -9,7 +10,7 @@ use contract::fill::fill;
 
 use super::*;
 
-/// Two float32 sums of the same terms in another order, relative to the largest value: some hundred roundings.
+/// Two f32 sums of the same terms in another order, relative to the largest value: some hundred roundings.
 const SAME_TERMS: f32 = 2e-5;
 
 fn filled<const D: usize>(name: &str, shape: [usize; D], device: &Device) -> Tensor<D> {
@@ -22,7 +23,7 @@ fn data<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 
 fn assert_same(what: &str, ours: &[f32], burns: &[f32]) {
     assert_eq!(ours.len(), burns.len(), "{what}");
-    // Terms are of size 1 and may cancel: no value is asked to be better than theirs.
+    // Terms are of size 1 and may cancel, so no result can be more accurate than they are.
     let scale = burns.iter().fold(1e-2f32, |max, value| max.max(value.abs()));
     let off = ours.iter().zip(burns).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(off <= SAME_TERMS * scale, "{what}: off {off:.1e}, values to {scale:.1e}");
@@ -103,7 +104,7 @@ impl ConvCase {
         conv
     }
 
-    /// Output, then the gradients of input, weight and bias of Σ output · fixed numbers.
+    /// The output, then the gradients of input, weight and bias of Σ output · constants.
     fn run(&self, layer: impl Fn(&Conv2d, Tensor<4>) -> Tensor<4>) -> Vec<Vec<f32>> {
         let device = Device::flex().autodiff();
         let conv = self.layer(&device);
@@ -129,7 +130,7 @@ fn convolutions_match_burns() {
     }
 }
 
-/// The steps of this are ours: with strides and zeros around, a shared mistake of two implementations would show here.
+/// The reference differences are our own code: with strides and padding, a mistake shared with Burn would show here.
 #[test]
 fn convolution_gradients_match_finite_differences() {
     for case in conv_cases().iter().filter(|case| case.input.iter().product::<usize>() < 300) {
@@ -143,7 +144,7 @@ fn convolution_gradients_match_finite_differences() {
         };
         let input = fill("input", &case.input);
         let weight = data(conv.weight.val());
-        // The function is linear in each, so that the step may be large.
+        // The function is linear in each argument, so the step may be large.
         let step = 0.5f32;
         for at in (0..input.len()).step_by(7) {
             let moved = |by: f32| {
@@ -200,7 +201,7 @@ fn burns_norm<const D: usize>(
 
 type Norm<const D: usize> = fn(Tensor<D>, Tensor<1>, Tensor<1>, f64, bool) -> NormTrain<D>;
 
-/// Output, mean, variance, then the gradients of input, scale and shift.
+/// The output, mean and variance, then the gradients of input, scale and shift.
 fn run_norm<const D: usize>(layer: Norm<D>, shape: [usize; D], activated: bool) -> [Vec<f32>; 6] {
     let device = Device::flex().autodiff();
     let input = (filled("input", shape, &device) * 3.0 + 1.5).require_grad();
@@ -250,7 +251,7 @@ fn batch_norm_gradients_match_finite_differences() {
         let normed: NormTrain<4> = batch_norm_train(input, scale, shift, 1e-5, false);
         data(normed.output * filled("grad", shape, &device)).iter().map(|&value| f64::from(value)).sum()
     };
-    // Small against values of size 1, large against the roundings of a sum of 36: the error is about a thousandth.
+    // Small against values of size 1, large against rounding of a sum of 36: the error is about a thousandth.
     let step = 1e-2f32;
     for at in 0..input.len() {
         let moved = |by: f32| {
@@ -263,7 +264,7 @@ fn batch_norm_gradients_match_finite_differences() {
     }
 }
 
-/// A picture's embedding is the same whatever it is embedded with.
+/// The embedding of a picture does not depend on the rest of its batch.
 #[test]
 fn a_sample_does_not_depend_on_its_batch() {
     let device = Device::flex();
@@ -278,7 +279,7 @@ fn a_sample_does_not_depend_on_its_batch() {
     }
 }
 
-/// Checkpoints are resumed bit by bit, on machines with other numbers of processors too.
+/// Training is resumed bit for bit, also on a machine with another number of processors.
 #[test]
 fn results_do_not_depend_on_threads() {
     let run = |threads: usize| {
@@ -298,7 +299,7 @@ fn results_do_not_depend_on_threads() {
     assert_eq!(one, bits(run(1)));
 }
 
-/// Output and the gradients of all inputs, in order.
+/// The output and the gradients of all inputs, in order.
 fn run_fused(shapes: &[[usize; 4]], layer: impl Fn(Vec<Tensor<4>>) -> Tensor<4>) -> Vec<Vec<f32>> {
     let device = Device::flex().autodiff();
     let named = shapes.iter().enumerate().map(|(k, shape)| filled(&format!("input.{k}"), *shape, &device));

@@ -1,83 +1,83 @@
-//! Triplet loss that looks at poses: of each picture, the positive seen from the most different side and the most
-//! similar negative seen from nearly the same.
+//! A triplet loss that considers poses: for each picture, the positive seen from the most different side, and the most
+//! similar negative seen from nearly the same side.
 
 use burn::tensor::{Device, Int, Tensor, TensorData, assert_shape};
 
-/// Positives farther apart than this, in degrees, weigh `alpha` times as much.
+/// Positives further apart than this, in degrees, count `alpha` times.
 const FAR: f64 = 45.0;
 
-/// Negatives nearer than this, in degrees, weigh `beta` times as much.
+/// Negatives closer than this, in degrees, count `beta` times.
 const NEAR: f64 = 15.0;
 
-/// Added to every component of a difference before its length is taken, as PyTorch's pairwise distance does.
+/// Added to every component of a difference before its length is computed, as in PyTorch's pairwise distance.
 const OFFSET: f64 = 1e-6;
 
-/// Share of the reconstruction in the total.
+/// Weight of the reconstruction in the total.
 pub const RECONSTRUCTION: f64 = 0.1;
 
-/// The shortest length that a cosine divides by.
+/// Lower bound of lengths that a cosine is divided by.
 const SHORTEST: f64 = 1e-8;
 
 /// Angle-weighted triplet loss with a reconstruction term.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AngleTriplet {
-    /// In units of distance.
+    /// Margin in units of distance.
     pub margin: f64,
     /// Factor of triplets whose positive is more than 45 degrees away.
     pub alpha: f64,
     /// Factor of triplets whose negative is less than 15 degrees away.
     pub beta: f64,
-    /// Negatives within these degrees are chosen by similarity; if there are none, by angle.
+    /// Negatives within this angle, in degrees, are chosen by similarity; if there are none, by angle.
     pub angle_threshold: f64,
-    /// Differences of angles are taken the short way round, in (−180, 180].
+    /// Whether differences of angles are taken the short way round, in (−180, 180].
     pub wrap_angles: bool,
 }
 
 impl Default for AngleTriplet {
-    /// The command line's values.
+    /// The defaults of the command line.
     fn default() -> Self {
         Self { margin: 0.3, alpha: 2.0, beta: 1.0, angle_threshold: 30.0, wrap_angles: false }
     }
 }
 
-/// Rows of a batch, and what their triplet counts.
+/// The rows of a triplet, and its weight.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Triple {
-    /// Row.
+    /// Row of the anchor.
     pub anchor: usize,
-    /// Row of the same identity.
+    /// Row with the same identity.
     pub positive: usize,
-    /// Row of another.
+    /// Row with another identity.
     pub negative: usize,
-    /// Factor, at least 0.
+    /// Weight, at least 0.
     pub weight: f64,
 }
 
 /// The loss of a batch and its parts, each `[1]`.
 #[derive(Debug, Clone)]
 pub struct AngleTripletTerms {
-    /// Mean over triplets; 0 without any.
+    /// Mean over triplets; 0 if there are none.
     pub triplet: Tensor<1>,
-    /// One minus the mean cosine to the originals, times 0.1; 0 without a triplet.
+    /// One minus the mean cosine to the originals, times 0.1; 0 if there are no triplets.
     pub reconstruction: Tensor<1>,
-    /// Mean distances of positives and of negatives; 0 without a triplet. Without gradient.
+    /// Mean distances to positives and to negatives, without gradient; 0 if there are no triplets.
     pub distances: [Tensor<1>; 2],
-    /// The triplets, at most one for each row.
+    /// The triplets, at most one per row.
     pub triples: Vec<Triple>,
 }
 
 impl AngleTripletTerms {
-    /// Triplet and reconstruction.
+    /// Sum of triplet and reconstruction.
     pub fn total(&self) -> Tensor<1> {
         self.triplet.clone() + self.reconstruction.clone()
     }
 }
 
 impl AngleTriplet {
-    /// The triplets of a batch: `features` and `angles` row after row, an identity each. On ties the lowest row is
-    /// taken.
+    /// The triplets of a batch. `features` and `angles` hold its rows one after the other; each row has an identity.
+    /// The lowest row wins a tie.
     ///
-    /// # Panics
+    /// If `features` or `angles` do not have one row per identity.
     /// If there are not as many rows of each as identities.
     pub fn select(&self, features: &[f32], identities: &[i64], angles: &[f32]) -> Vec<Triple> {
         let rows = identities.len();
@@ -94,7 +94,7 @@ impl AngleTriplet {
             squares.sum::<f64>().sqrt()
         };
         let alike = |i: usize, j: usize| dot(feature(i), feature(j)) / (lengths[i] * lengths[j]);
-        // The first of the largest: a later one must be larger.
+        // The first of equal ones: a later one must be strictly larger.
         let largest = |rows: &mut dyn Iterator<Item = (usize, f64)>| {
             rows.fold(None, |best: Option<(usize, f64)>, next| match best {
                 Some(best) if best.1 >= next.1 => Some(best),
@@ -128,14 +128,16 @@ impl AngleTriplet {
         if self.wrap_angles { plain - 360.0 * (plain / 360.0).round() } else { plain }
     }
 
+    /// The loss of one batch.
+    ///
     /// # Shapes
     /// - `features`: `[batch, dim]`
     /// - `identities`: `[batch]`; rows with equal values are positives of each other
     /// - `angles`: `[batch × angles]`, row after row, in degrees
-    /// - `originals`: `[batch, dim]`, what the features should stay close to; without it there is no reconstruction
+    /// - `originals`: `[batch, dim]`, which the features should stay close to; without it there is no reconstruction
     ///
     /// # Batch
-    /// Rows without a partner, or without anybody else, give no triplet; without any triplet all terms are 0.
+    /// A row without a positive or without a negative gives no triplet. Without any triplet all terms are 0.
     ///
     /// # Panics
     /// If the batch sizes or widths differ.
@@ -151,7 +153,7 @@ impl AngleTriplet {
         let triples = self.select(values.as_slice().expect("converted to f32"), identities, angles);
         let device = features.device();
         if triples.is_empty() {
-            // Still a function of the features, so that a step without triplets has a gradient of zeros.
+            // Still a function of the features, so that a batch without triplets has a gradient of zeros.
             let zero = features.sum().mul_scalar(0.0);
             let distances = [zero.clone(), zero.clone()].map(super::pairs::constant);
             return AngleTripletTerms { triplet: zero.clone(), reconstruction: zero, distances, triples };
@@ -185,7 +187,7 @@ fn indices(rows: Vec<i64>, device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(rows, [count]), device)
 }
 
-/// Cosine of each row of `a` with the same row of `b`; lengths below 1e-8 count as that.
+/// Cosine of each row of `a` with the same row of `b`. Lengths below 1e-8 count as 1e-8.
 ///
 /// # Shapes
 /// - `a`, `b`: `[batch, dim]`
@@ -205,7 +207,8 @@ pub fn cosine(a: Tensor<2>, b: Tensor<2>) -> Tensor<1> {
 mod tests {
     use super::*;
 
-    /// Worked by hand: rows 0 and 1 are one person, 170 and −175 degrees: 345 degrees apart, or 15 the short way.
+    /// Worked by hand: rows 0 and 1 are one person at 170 and −175 degrees: 345 degrees apart, or 15 the short way
+    /// round.
     #[test]
     fn angles_may_be_wrapped() {
         let features = [1.0f32, 0.0, 0.8, 0.6, 0.6, 0.8, 0.0, 1.0];

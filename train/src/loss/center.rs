@@ -6,7 +6,7 @@ use contract::fill::splitmix64;
 use super::LossError;
 use super::pairs::constant;
 
-/// How the centres follow the features; both happen after the loss of the batch has been taken.
+/// How the centres follow the features. Both rules are applied after the loss of the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CenterRule {
@@ -18,7 +18,8 @@ pub enum CenterRule {
 }
 
 /// Centre loss, Wen et al. 2016 (doi:10.1007/978-3-319-46478-7_31): mean squared distance of each row to the centre of
-/// its class, without the factor ½. The reference keeps the centres fixed; here they follow [`CenterRule`].
+/// its class, without the factor ½. The reference implementation keeps the centres fixed; here they follow
+/// [`CenterRule`].
 #[derive(Debug, Clone)]
 pub struct CenterLoss {
     centers: Tensor<2>,
@@ -29,7 +30,7 @@ impl CenterLoss {
     /// Rate of both rules.
     const RATE: f64 = 0.5;
 
-    /// Centres drawn from N(0, 1) by `seed`, the same on every device.
+    /// Centres drawn from N(0, 1) with `seed`, equal on every device.
     pub fn new(num_classes: usize, feat_dim: usize, rule: CenterRule, seed: u64) -> Self {
         let unit = |k: u64| (splitmix64(seed.wrapping_add(k)) >> 11) as f64 / (1u64 << 53) as f64;
         let normal = |k: u64| {
@@ -41,32 +42,32 @@ impl CenterLoss {
         Self { centers: table(values, [num_classes, feat_dim]), rule }
     }
 
-    /// Continues with another rule.
+    /// Sets another rule.
     pub fn with_rule(mut self, rule: CenterRule) -> Self {
         self.rule = rule;
         self
     }
 
-    /// Loss of one batch; the centres carry no gradient and stay as they are.
+    /// Loss of one batch. The centres carry no gradient and do not move.
     ///
     /// # Shapes
     /// - `features`: `[batch, feat_dim]`
     /// - `classes`: `[batch]`, 0..`num_classes`
-    /// - returns: `[1]`, squared units of distance
+    /// - returns: `[1]`, squared distance
     ///
     /// # Panics
-    /// If the feature width is not that of the table, or the batch sizes differ.
+    /// If the feature width differs from the table's, or the batch sizes differ.
     pub fn forward(&self, features: Tensor<2>, classes: Tensor<1, Int>) -> Tensor<1> {
         let [num_classes, feat_dim] = self.centers.dims();
         let [batch] = classes.dims();
         assert_shape!(features, [batch, feat_dim]);
         let own = self.on(&features).select(0, classes);
         let square = (features - own).square().sum_dim(1);
-        // The reference clamps a masked matrix: every other class adds the floor.
+        // The reference clamps a masked matrix, so every other class adds the lower bound.
         square.clamp(1e-12, 1e12).mean().add_scalar((num_classes - 1) as f64 * 1e-12)
     }
 
-    /// Moves the centres by the features of one batch: every item of `features` has a row per element of `classes`.
+    /// Moves the centres by the features of one batch; each item of `features` has one row per element of `classes`.
     ///
     /// # Panics
     /// As [`CenterLoss::forward`].
@@ -92,15 +93,15 @@ impl CenterLoss {
         self.centers = (centers - step).inner();
     }
 
-    /// Values of the table, row-major, and its shape `[num_classes, feat_dim]`, for the checkpoint.
+    /// The table's values, row-major, and its shape `[num_classes, feat_dim]`, for a checkpoint.
     pub fn centers(&self) -> (Vec<f32>, [usize; 2]) {
         (self.centers.to_data_as::<f32>().iter::<f32>().collect(), self.centers.dims())
     }
 
-    /// Takes over a table from a checkpoint.
+    /// Restores a table from a checkpoint.
     ///
     /// # Errors
-    /// If it has another shape.
+    /// If its shape differs.
     pub fn set_centers(&mut self, values: Vec<f32>, shape: [usize; 2]) -> Result<(), LossError> {
         let wanted = self.centers.dims();
         if shape != wanted || values.len() != shape[0] * shape[1] {
@@ -110,7 +111,7 @@ impl CenterLoss {
         Ok(())
     }
 
-    /// The table where `features` are, as a constant.
+    /// The table on the device of `features`, as a constant.
     fn on(&self, features: &Tensor<2>) -> Tensor<2> {
         let centers = self.centers.clone().to_device(&features.device().inner());
         if features.is_autodiff() { centers.autodiff() } else { centers }

@@ -1,21 +1,21 @@
-//! Triplet loss on cosine distances, of triplets that the sampler has chosen or the hardest ones of a batch.
+//! Triplet loss on cosine distances, for triplets chosen by the sampler or for the hardest ones of a batch.
 
 use burn::tensor::{Int, Tensor, assert_shape};
 use serde::{Deserialize, Serialize};
 
 use super::pairs::{same_identity, unit};
 
-/// Over which triplets of a batch the mean is taken.
+/// The triplets of a batch that the mean is taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mining {
-    /// Those that violate the margin; 0 if none does. Values of two epochs then cannot be compared.
+    /// Those that violate the margin; 0 if none does. Values of different epochs are not comparable.
     #[default]
     Hard,
-    /// All.
+    /// All triplets.
     None,
-    /// The hardest of each picture: all pictures of a batch are compared, its farthest positive and its nearest
-    /// negative count; of these those that violate the margin.
+    /// The hardest triplet of each picture, from its furthest positive and its nearest negative in the batch, if it
+    /// violates the margin.
     BatchHard,
 }
 
@@ -23,18 +23,18 @@ pub enum Mining {
 /// the anchor than the negative by `margin`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CosineTriplet {
-    /// In units of cosine distance.
+    /// Margin in units of cosine distance.
     pub margin: f64,
-    /// Over which triplets the mean is taken.
+    /// The triplets that the mean is taken over.
     pub mining: Mining,
 }
 
-/// What a batch of triplets gives. All `[1]`; only the loss carries gradients that are meant.
+/// Results of a batch of triplets, each `[1]`. Only `loss` is meant for the backward pass.
 #[derive(Debug, Clone)]
 pub struct CosineTripletOutput {
-    /// Never negative.
+    /// The loss, never negative.
     pub loss: Tensor<1>,
-    /// Mean over all triplets, whatever the mining: comparable between epochs.
+    /// Mean over all triplets, whatever the mining; comparable between epochs.
     pub all: Tensor<1>,
     /// Share of triplets that violate the margin.
     pub violating: Tensor<1>,
@@ -45,7 +45,7 @@ pub struct CosineTripletOutput {
 }
 
 impl CosineTriplet {
-    /// Of triplets that the sampler has chosen.
+    /// The loss of triplets chosen by the sampler.
     ///
     /// # Shapes
     /// - `anchor`, `positive`, `negative`: `[batch, feat_dim]` each, any length
@@ -61,12 +61,12 @@ impl CosineTriplet {
         self.mean(distance(positive), distance(negative))
     }
 
-    /// Of each row's hardest triplet, Hermans et al. 2017 (arXiv:1703.07737): its farthest positive and its nearest
-    /// negative in the batch. A row without a partner is its own positive.
+    /// The loss of each row's hardest triplet, Hermans et al. 2017 (arXiv:1703.07737): its furthest positive and its
+    /// nearest negative in the batch. A row without a partner is its own positive.
     ///
     /// # Shapes
     /// - `features`: `[batch, feat_dim]`, any length
-    /// - `classes`: `[batch]`; rows with equal values are positives of each other, and two values occur at least
+    /// - `classes`: `[batch]`, with at least two different values; rows with equal values are positives of each other
     ///
     /// # Panics
     /// If the batch sizes differ.
@@ -76,13 +76,13 @@ impl CosineTriplet {
         let features = unit(features);
         let distance = features.clone().matmul(features.transpose()).neg().add_scalar(1.0);
         let same = same_identity(classes);
-        // No cosine distance is below 0 or above 2.
+        // Cosine distances are between 0 and 2.
         let farthest_positive = distance.clone().mask_fill(same.clone().bool_not(), -1.0).max_dim(1);
         let nearest_negative = distance.mask_fill(same, 3.0).min_dim(1);
         self.mean(farthest_positive, nearest_negative)
     }
 
-    /// Of distances `[batch, 1]` to positives and negatives.
+    /// The results for distances `[batch, 1]` to positives and negatives.
     fn mean(&self, near: Tensor<2>, far: Tensor<2>) -> CosineTripletOutput {
         let [batch, _] = near.dims();
         let hinge = (near.clone() - far.clone()).add_scalar(self.margin).clamp_min(0.0);

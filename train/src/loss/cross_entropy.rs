@@ -1,22 +1,24 @@
-//! Cross entropy over identity classes, plain and with smoothed labels.
+//! Cross entropy over identity classes, with optional label smoothing.
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor, assert_shape};
 
-/// Cross entropy of classifier scores, mean over the batch; with smoothing ε the target is
-/// (1 − ε)·onehot + ε/classes, Szegedy et al. 2016 (arXiv:1512.00567).
+/// Cross entropy of classifier scores, mean over the batch. With smoothing ε the target is (1 − ε)·onehot + ε/classes,
+/// Szegedy et al. 2016 (arXiv:1512.00567).
 #[derive(Debug, Clone, PartialEq)]
 pub struct CrossEntropy {
     /// Width of the scores.
     pub num_classes: usize,
-    /// ε, 0 for hard labels.
+    /// ε; 0 for hard labels.
     pub smoothing: f64,
 }
 
 impl CrossEntropy {
-    /// ε that the reference uses when smoothing is switched on.
+    /// ε of the reference implementation when smoothing is on.
     pub const SMOOTHING: f64 = 0.1;
 
+    /// The loss of one batch.
+    ///
     /// # Shapes
     /// - `scores`: `[batch, num_classes]`, logits
     /// - `classes`: `[batch]`, 0..`num_classes`

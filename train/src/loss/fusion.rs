@@ -1,5 +1,5 @@
-//! The loss of a head that fuses two modalities in two branches: classification, agreement of the branches, balance
-//! of the attention, class centres.
+//! The loss of a head that fuses two modalities in two branches: classification, agreement of the branches, balance of
+//! the attention, and class centres.
 
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
@@ -11,22 +11,22 @@ use super::pairs::unit;
 /// Divisor of the cosines in the consistency term.
 const TEMPERATURE: f64 = 0.07;
 
-/// Which terms count, and how much.
+/// Which terms count, and their weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum FusionMode {
     /// Classification.
     Simple,
-    /// And consistency 0.1.
+    /// `Simple`, and consistency with weight 0.1.
     #[default]
     Standard,
-    /// And attention 0.05.
+    /// `Standard`, and attention with weight 0.05.
     Full,
-    /// And centres 0.01.
+    /// `Full`, and centres with weight 0.01.
     Advanced,
 }
 
-/// Weights of the terms. A term of weight 0 is not computed.
+/// Weights of the terms. A term with weight 0 is not computed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FusionLoss {
     /// Cross entropy of the logits.
@@ -35,27 +35,27 @@ pub struct FusionLoss {
     pub consistency: f64,
     /// Balance of the attention between palm and vein.
     pub attention: f64,
-    /// Nearness to the class centre.
+    /// Distance to the class centre.
     pub center: f64,
     /// Label smoothing of the cross entropy.
     pub label_smoothing: f64,
 }
 
-/// What the loss reads; a term whose part is missing is left out.
+/// Inputs of the loss. A term whose input is missing is left out.
 #[derive(Debug, Clone)]
 pub struct FusionTerms {
     /// Logits, with margin in training, `[batch, classes]`.
     pub logits: Tensor<2>,
-    /// Fused features of the global and the local branch, `[batch, width]` of one width.
+    /// Fused features of the global and the local branch, each `[batch, width]`.
     pub branches: Option<[Tensor<2>; 2]>,
-    /// Attention weights of palm and vein, all values of a batch, one entry for each branch that has attention.
+    /// Attention weights of palm and vein, all values of a batch, one entry per branch with attention.
     pub attention: Vec<[Tensor<1>; 2]>,
-    /// Embeddings, `[batch, embedding]`, and class centres, `[classes, embedding]`, of any length.
+    /// Embeddings, `[batch, embedding]`, and class centres, `[classes, embedding]`, not necessarily of unit length.
     pub centers: Option<(Tensor<2>, Tensor<2>)>,
 }
 
 impl FusionLoss {
-    /// The weights of a mode, label smoothing 0.1.
+    /// The weights of a mode, with label smoothing 0.1.
     pub fn new(mode: FusionMode) -> Self {
         let (consistency, attention, center) = match mode {
             FusionMode::Simple => (0.0, 0.0, 0.0),
@@ -66,6 +66,8 @@ impl FusionLoss {
         Self { cls: 1.0, consistency, attention, center, label_smoothing: 0.1 }
     }
 
+    /// The loss of one batch.
+    ///
     /// # Shapes
     /// - `classes`: `[batch]`, 0..`classes`
     ///
@@ -98,8 +100,7 @@ impl FusionLoss {
 }
 
 /// InfoNCE, van den Oord et al. 2018 (arXiv:1807.03748), from global to local: each sample's global features must be
-/// nearer to its own local features than to those of the others, also where the others are of the same identity. 0
-/// for one sample.
+/// nearer to its own local features than to those of other samples, even of the same identity. 0 for a single sample.
 fn consistency(global: Tensor<2>, local: Tensor<2>) -> Tensor<1> {
     let [batch, width] = global.dims();
     let [_, other] = local.dims();
@@ -109,7 +110,7 @@ fn consistency(global: Tensor<2>, local: Tensor<2>) -> Tensor<1> {
     CrossEntropy { num_classes: batch, smoothing: 0.0 }.forward(scores, own)
 }
 
-/// Squared distance of both means from ½, and a tenth of exp(−variance), which rewards decided weights.
+/// Squared distance of both means from ½, plus a tenth of exp(−variance), which rewards decisive weights.
 fn balance(palm: Tensor<1>, vein: Tensor<1>) -> Tensor<1> {
     let term = |weights: Tensor<1>| {
         let [count] = weights.dims();
@@ -120,7 +121,7 @@ fn balance(palm: Tensor<1>, vein: Tensor<1>) -> Tensor<1> {
     term(palm) + term(vein)
 }
 
-/// Mean squared distance of each embedding to its class centre, both at length 1.
+/// Mean squared distance of each embedding to its class centre, both scaled to unit length.
 fn center(embedding: Tensor<2>, centers: Tensor<2>, classes: Tensor<1, Int>) -> Tensor<1> {
     let own = unit(centers).select(0, classes);
     (unit(embedding) - own).square().sum_dim(1).mean()

@@ -1,21 +1,21 @@
-//! Losses that hold a frontalised embedding to something: the dimensions that carry identity, the true frontal
-//! embedding, the true frontal pose.
+//! Losses that tie a frontalised embedding to the dimensions that carry identity, to the true frontal embedding, or to
+//! the true frontal pose.
 
 use burn::tensor::{Int, Tensor, TensorData, assert_shape};
 
 use super::angle_triplet::cosine;
 
-/// The dimensions the reference keeps. The first ten were measured, by the correlation of side and frontal
-/// embeddings; the others are regularly spaced.
+/// The dimensions that the reference preserves. The first ten were found by measuring the correlation of side and
+/// frontal embeddings; the others are regularly spaced.
 pub const IDENTITY_DIMS: [usize; 20] =
     [60, 312, 459, 217, 115, 74, 350, 113, 305, 149, 42, 88, 156, 201, 267, 298, 341, 378, 412, 445];
 
-/// Mean squared change of chosen dimensions.
+/// Mean squared change of the chosen dimensions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct IdentityPreserving {
-    /// Factor.
+    /// Weight of the loss.
     pub weight: f64,
-    /// Which dimensions; none gives 0.
+    /// Indices of the dimensions; the loss is 0 if there are none.
     pub dims: Vec<usize>,
 }
 
@@ -26,9 +26,11 @@ impl Default for IdentityPreserving {
 }
 
 impl IdentityPreserving {
+    /// The loss of one batch.
+    ///
     /// # Shapes
     /// - `front`: `[batch, dim]`, frontalised
-    /// - `side`: `[batch, dim]`, as they were
+    /// - `side`: `[batch, dim]`, before frontalisation
     /// - returns: `[1]`, never negative
     ///
     /// # Panics
@@ -47,7 +49,7 @@ impl IdentityPreserving {
     }
 }
 
-/// One minus the mean cosine of frontalised and true frontal embeddings: what the reference lacks.
+/// One minus the mean cosine of frontalised and true frontal embeddings. The reference has no such term.
 ///
 /// # Shapes
 /// - `front`, `target`: `[batch, dim]`
@@ -59,7 +61,7 @@ pub fn target_loss(front: Tensor<2>, target: Tensor<2>) -> Tensor<1> {
     cosine(front, target).mean().neg().add_scalar(1.0)
 }
 
-/// Mean squared error of the estimated frontal pose, in right angles.
+/// Mean squared error of the estimated frontal pose, in units of 90 degrees.
 ///
 /// # Shapes
 /// - `estimated`, `target`: `[batch, angles]`, in degrees

@@ -1,4 +1,4 @@
-//! Losses for identity networks, and the expression that weighs them; losses of generated pictures.
+//! Losses for identity networks with the expression that weights them, and losses of generated pictures.
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
@@ -41,29 +41,29 @@ pub use triplet::{Triplet, TripletSemihard};
 
 use burn::tensor::{Int, Tensor};
 
-/// Names an expression may use: the first two read the scores, the others the features.
+/// Names for loss expressions. The first two losses read scores, the others features.
 pub const NAMES: [&str; 6] = ["CrossEntropy", "Focal", "Triplet", "TripletSemihard", "MSLoss", "CenterLoss"];
 
-/// A loss expression or a saved table that does not fit.
+/// An invalid loss expression, or a saved table that does not fit.
 #[derive(Debug, thiserror::Error, PartialEq)]
 #[non_exhaustive]
 pub enum LossError {
-    /// Nothing between two `+`, or no expression at all.
+    /// An empty term, or an empty expression.
     #[error("empty term in loss `{expression}`; a term is `weight*name`, name one of {}", NAMES.join(", "))]
     Empty {
-        /// As typed.
+        /// The expression.
         expression: String,
     },
-    /// No weight in front of the name.
+    /// A term without `*`.
     #[error("no `*` in loss term `{term}`; a term is `weight*name`, name one of {}", NAMES.join(", "))]
     Star {
-        /// As typed.
+        /// The term.
         term: String,
     },
-    /// A weight that is no number, or not a finite one.
+    /// A weight that is not a finite number.
     #[error("weight `{weight}` in loss term `{term}` is not a finite number")]
     Weight {
-        /// As typed.
+        /// The term.
         term: String,
         /// The part before the `*`.
         weight: String,
@@ -71,12 +71,12 @@ pub enum LossError {
     /// A loss that does not exist.
     #[error("unknown loss `{name}` in term `{term}`; known: {}", NAMES.join(", "))]
     Unknown {
-        /// As typed.
+        /// The term.
         term: String,
         /// The part after the `*`.
         name: String,
     },
-    /// Two terms of one name could not be told apart in the log.
+    /// Two terms with the same name, which a log could not tell apart.
     #[error("loss `{name}` occurs twice; add the weights")]
     Twice {
         /// The name.
@@ -87,19 +87,19 @@ pub enum LossError {
     Centers {
         /// Saved `[num_classes, feat_dim]`.
         found: [usize; 2],
-        /// Saved numbers.
+        /// Number of saved values.
         values: usize,
         /// `[num_classes, feat_dim]` of this model.
         wanted: [usize; 2],
     },
 }
 
-/// What the losses need to know besides the expression.
+/// Parameters of the losses besides the expression.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LossParams {
     /// Width of every score tensor.
     pub num_classes: usize,
-    /// Cross entropy with ε = 0.1 instead of hard labels.
+    /// Whether cross entropy uses ε = 0.1 instead of hard labels.
     pub label_smoothing: bool,
     /// Margin of Triplet (0: soft margin), TripletSemihard and MSLoss.
     pub margin: f64,
@@ -109,26 +109,26 @@ pub struct LossParams {
     pub seed: u64,
 }
 
-/// Values of one batch.
+/// Losses of one batch.
 #[derive(Debug, Clone)]
 pub struct LossTerms {
-    /// `[1]`, what to call `backward` on.
+    /// The loss to call `backward` on, `[1]`.
     pub total: Tensor<1>,
-    /// Weighted terms `[1]` by name, in the order of the expression; they add up to the total.
+    /// Weighted terms, `[1]` each, by name and in the order of the expression; their sum is the total.
     pub terms: Vec<(String, Tensor<1>)>,
 }
 
 impl LossTerms {
-    /// Weighted terms and their sum.
+    /// Sums weighted terms.
     ///
     /// # Panics
-    /// If there is none.
+    /// If there are no terms.
     pub(crate) fn sum(terms: Vec<(String, Tensor<1>)>) -> Self {
         let total = terms.iter().map(|(_, term)| term.clone()).reduce(|sum, term| sum + term);
         Self { total: total.expect("every loss has a term"), terms }
     }
 
-    /// The total and the weighted terms as numbers; waits for the device once.
+    /// The total and the weighted terms as numbers. Synchronises with the device once.
     pub fn values(&self) -> (f64, Vec<(String, f64)>) {
         let all = std::iter::once(&self.total).chain(self.terms.iter().map(|(_, term)| term));
         let all = Tensor::cat(all.map(|value| value.clone().inner()).collect(), 0);
@@ -138,7 +138,7 @@ impl LossTerms {
     }
 }
 
-/// Weighted sum of losses, each summed over the score or feature tensors that a model returns in training.
+/// A weighted sum of losses, each summed over the score or feature tensors that a model returns in training.
 #[derive(Debug, Clone)]
 pub struct LossSum {
     terms: Vec<Term>,
@@ -162,10 +162,10 @@ enum Loss {
 }
 
 impl LossSum {
-    /// Reads `weight*name{+weight*name}`, such as `0.5*CrossEntropy+0.5*MSLoss`.
+    /// Parses `weight*name{+weight*name}`, such as `0.5*CrossEntropy+0.5*MSLoss`.
     ///
     /// # Errors
-    /// An unknown name, a missing `*`, a weight that is not a finite number, or a name given twice.
+    /// An unknown name, a missing `*`, a weight that is not a finite number, or a repeated name.
     pub fn new(expression: &str, params: &LossParams) -> Result<Self, LossError> {
         let build = |(name, weight)| {
             let LossParams { num_classes, margin, .. } = *params;
@@ -188,7 +188,7 @@ impl LossSum {
         Ok(Self { terms: parse(expression)?.into_iter().map(build).collect() })
     }
 
-    /// Lets class centres, if there are any, follow another rule than Wen's.
+    /// Sets the rule of class centres, if there are any; the default is Wen's.
     pub fn with_center_rule(mut self, rule: CenterRule) -> Self {
         for term in &mut self.terms {
             if let Loss::Center(center) = &mut term.loss {
@@ -198,23 +198,23 @@ impl LossSum {
         self
     }
 
-    /// Names in the order of the expression.
+    /// Names of the losses, in the order of the expression.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         self.terms.iter().map(|term| term.name)
     }
 
-    /// Loss of one training batch; class centres then move.
+    /// Loss of one training batch. Class centres are updated afterwards.
     ///
     /// # Shapes
     /// - `scores`: each `[batch, num_classes]`, logits
     /// - `features`: each `[batch, feat_dim]`, before any normalisation
-    /// - `classes`: `[batch]`, 0..`num_classes`, on the device of the others
+    /// - `classes`: `[batch]`, 0..`num_classes`, on the same device
     ///
     /// # Batch
-    /// See the losses: metric losses want at least two identities with two pictures each.
+    /// See the losses: metric losses need at least two identities with two pictures each.
     ///
     /// # Panics
-    /// If a shape is another, or a term finds no tensor to apply to.
+    /// If a shape does not fit, or no tensor is there for a term.
     pub fn forward(&mut self, scores: &[Tensor<2>], features: &[Tensor<2>], classes: Tensor<1, Int>) -> LossTerms {
         let terms = self.evaluate(scores, features, classes.clone());
         for term in &mut self.terms {
@@ -225,13 +225,13 @@ impl LossSum {
         terms
     }
 
-    /// As [`LossSum::forward`], but class centres stay where they are.
+    /// As [`LossSum::forward`], but without updating class centres.
     ///
     /// # Panics
     /// As [`LossSum::forward`].
     pub fn evaluate(&self, scores: &[Tensor<2>], features: &[Tensor<2>], classes: Tensor<1, Int>) -> LossTerms {
         let over = |items: &[Tensor<2>], loss: &dyn Fn(Tensor<2>, Tensor<1, Int>) -> Tensor<1>| {
-            // A selection drops pairs that compare with NaN; 0·NaN keeps a broken model visible in the value.
+            // A selection drops pairs that compare with NaN; adding 0·NaN keeps a broken model visible in the loss.
             let damage = |item: &Tensor<2>| pairs::constant(item.clone()).sum().mul_scalar(0.0);
             items.iter().map(|item| loss(item.clone(), classes.clone()) + damage(item)).reduce(|sum, item| sum + item)
         };
@@ -244,13 +244,13 @@ impl LossSum {
                 Loss::MultiSimilarity(loss) => over(features, &|x, y| loss.forward(x, y)),
                 Loss::Center(loss) => over(features, &|x, y| loss.forward(x, y)),
             };
-            let sum = sum.unwrap_or_else(|| panic!("the model returns nothing that {} applies to", term.name));
+            let sum = sum.unwrap_or_else(|| panic!("the model returns no tensor for {}", term.name));
             (term.name.to_owned(), sum.mul_scalar(term.weight))
         };
         LossTerms::sum(self.terms.iter().map(term).collect())
     }
 
-    /// The class centres, row-major, and their shape `[num_classes, feat_dim]`; part of a checkpoint.
+    /// The class centres, row-major, and their shape `[num_classes, feat_dim]`, for a checkpoint.
     pub fn centers(&self) -> Option<(Vec<f32>, [usize; 2])> {
         self.terms.iter().find_map(|term| match &term.loss {
             Loss::Center(center) => Some(center.centers()),
@@ -258,10 +258,10 @@ impl LossSum {
         })
     }
 
-    /// Takes over class centres from a checkpoint; without a CenterLoss there is nothing to do.
+    /// Restores class centres from a checkpoint. Does nothing without a CenterLoss.
     ///
     /// # Errors
-    /// If the table has another shape.
+    /// If the shape of the table differs.
     pub fn set_centers(&mut self, values: Vec<f32>, shape: [usize; 2]) -> Result<(), LossError> {
         for term in &mut self.terms {
             if let Loss::Center(center) = &mut term.loss {
@@ -272,7 +272,7 @@ impl LossSum {
     }
 }
 
-/// Terms of an expression as known name and weight.
+/// The terms of an expression as known names and weights.
 fn parse(expression: &str) -> Result<Vec<(&'static str, f64)>, LossError> {
     let mut terms: Vec<(&'static str, f64)> = Vec::new();
     for term in split(expression) {
@@ -299,7 +299,7 @@ fn parse(expression: &str) -> Result<Vec<(&'static str, f64)>, LossError> {
     Ok(terms)
 }
 
-/// Splits at `+`, except at a sign: that of an exponent (`1e+3*`) or of a weight (`+0.5*`).
+/// Splits at `+`, except where it is a sign: of an exponent (`1e+3*`) or of a weight (`+0.5*`).
 fn split(expression: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut start = 0;

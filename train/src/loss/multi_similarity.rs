@@ -4,27 +4,29 @@ use burn::tensor::{Int, Tensor, assert_shape};
 
 use super::pairs::{constant, cosine, same_identity};
 
-/// Multi-similarity loss, Wang et al. 2019 (arXiv:1904.06627): positives less alike than the hardest negative (plus
-/// margin) and negatives more alike than the hardest positive (minus margin) are weighted by how hard they are.
+/// Multi-similarity loss, Wang et al. 2019 (arXiv:1904.06627). Positives less similar than the hardest negative (plus
+/// margin) and negatives more similar than the hardest positive (minus margin) are weighted by difficulty.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MultiSimilarity {
-    /// How far beyond the hardest opposite a pair still counts, in cosine similarity; 0.1 in the paper, 0.7
+    /// How far beyond the hardest opposite a pair still counts, in cosine similarity: 0.1 in the paper, 0.7
     /// recommended.
     pub margin: f64,
     /// α, sharpness for positives.
     pub scale_positive: f64,
     /// β, sharpness for negatives.
     pub scale_negative: f64,
-    /// λ, the similarity that separates the two.
+    /// λ, the similarity that separates positives from negatives.
     pub threshold: f64,
 }
 
 impl MultiSimilarity {
-    /// The paper's α = 2, β = 40, and the reference's λ = 0.5.
+    /// The paper's α = 2 and β = 40, and the reference's λ = 0.5.
     pub fn new(margin: f64) -> Self {
         Self { margin, scale_positive: 2.0, scale_negative: 40.0, threshold: 0.5 }
     }
 
+    /// The loss of one batch.
+    ///
     /// # Shapes
     /// - `features`: `[batch, feat_dim]`, any scale
     /// - `classes`: `[batch]`; rows with equal values are positives of each other
@@ -32,7 +34,8 @@ impl MultiSimilarity {
     ///
     /// # Batch
     /// At least two identities with two pictures each. An anchor without positives, without negatives or without a
-    /// selected pair of either kind adds 0 and still counts in the mean. Pictures whose features coincide are no pair.
+    /// selected pair of either kind adds 0 and still counts in the mean. Pictures with equal features do not form a
+    /// pair.
     ///
     /// # Panics
     /// If the batch sizes differ.

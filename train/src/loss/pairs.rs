@@ -1,8 +1,8 @@
-//! What the metric losses share: distances and identities of all pairs of a batch.
+//! Helpers of the metric losses: distances and equality of identities for all pairs of a batch.
 
 use burn::tensor::{Bool, Int, Tensor};
 
-/// Euclidean distance of every pair of rows; features are not normalised.
+/// Euclidean distance of every pair of rows. Features are not normalised.
 ///
 /// # Shapes
 /// - `features`: `[batch, feat_dim]`
@@ -10,12 +10,12 @@ use burn::tensor::{Bool, Int, Tensor};
 pub(super) fn euclidean(features: Tensor<2>) -> Tensor<2> {
     let square = features.clone().square().sum_dim(1);
     let product = features.clone().matmul(features.transpose());
-    // The floor sits under the root: rows that coincide have a finite, zero gradient.
+    // The lower bound is inside the root: equal rows then have a finite gradient of zero.
     (square.clone() + square.transpose() - product.mul_scalar(2.0)).clamp_min(1e-12).sqrt()
 }
 
-/// Cosine similarity of every pair of rows. A row shorter than 1e-12 has no direction: its similarities are 0 and
-/// it receives no gradient (dividing by the floor would hand it 1e12 times the others').
+/// Cosine similarity of every pair of rows. A row shorter than 1e-12 has no direction: its similarities are 0 and it
+/// gets no gradient (dividing by the lower bound would make it 1e12 times the others').
 ///
 /// # Shapes
 /// - `features`: `[batch, feat_dim]`
@@ -25,11 +25,11 @@ pub(super) fn cosine(features: Tensor<2>) -> Tensor<2> {
     unit.clone().matmul(unit.transpose())
 }
 
-/// Each row at length 1; one shorter than 1e-12 becomes zero and receives no gradient.
+/// Each row scaled to unit length. A row shorter than 1e-12 becomes zero and gets no gradient.
 ///
 /// # Shapes
 /// - `features`: `[batch, feat_dim]`
-/// - returns: the same
+/// - returns: `[batch, feat_dim]`
 pub(super) fn unit(features: Tensor<2>) -> Tensor<2> {
     let dims = features.dims();
     let square = features.clone().square().sum_dim(1);
@@ -37,7 +37,7 @@ pub(super) fn unit(features: Tensor<2>) -> Tensor<2> {
     (features / square.clamp_min(1e-24).sqrt()).mask_fill(directionless, 0.0)
 }
 
-/// Which pairs of rows have the same identity; a row is one with itself.
+/// Whether two rows have the same identity; a row has the same identity as itself.
 ///
 /// # Shapes
 /// - `classes`: `[batch]`
@@ -49,7 +49,7 @@ pub(super) fn same_identity(classes: Tensor<1, Int>) -> Tensor<2, Bool> {
     column.equal(row)
 }
 
-/// The values without their history: what is computed from them carries no gradient.
+/// A copy without history: nothing computed from it has a gradient.
 pub(super) fn constant<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
     if tensor.is_autodiff() { tensor.inner().autodiff() } else { tensor }
 }

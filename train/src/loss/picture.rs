@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 
 use super::LossTerms;
 
-/// Weights of a picture's and a pose's errors.
+/// Weights of the errors of a picture and its pose.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PictureLoss {
     /// Weight of the mean squared difference; 0 leaves it out.
@@ -19,14 +19,14 @@ impl PictureLoss {
     /// Names of the terms: picture, pose.
     pub const TERMS: [&str; 2] = ["image_loss", "pose_loss"];
 
-    /// Weighted differences of pictures and of poses. A term of weight 0 is 0 and has no gradient.
+    /// Weighted errors of pictures and poses. A term of weight 0 is 0 and has no gradient.
     ///
     /// # Shapes
     /// - `image`, `wanted`: `[batch, channels, height, width]`
     /// - `pose`, `true_pose`: `[batch, angles]`, degrees
     ///
     /// # Panics
-    /// If shapes differ.
+    /// If the shapes differ.
     pub fn forward(&self, image: Tensor<4>, wanted: Tensor<4>, pose: Tensor<2>, true_pose: Tensor<2>) -> LossTerms {
         assert_eq!(image.dims(), wanted.dims(), "pictures to compare have one shape");
         assert_eq!(pose.dims(), true_pose.dims(), "poses to compare have one shape");

@@ -56,8 +56,8 @@ fn by_name(name: &str, num_classes: usize) -> Loss2 {
     }
 }
 
-/// Golden: `fixtures/reid_losses`. Single precision itself costs the reference `grad_noise`; sums in another order cost
-/// as much again, a few times over.
+/// Golden: `fixtures/reid_losses`. In f32 the reference itself is off by `grad_noise`; sums in another order add a few
+/// times as much.
 #[test]
 fn every_loss_and_its_gradient_match_the_reference() {
     let golden = Golden::load("reid_losses").unwrap();
@@ -95,12 +95,12 @@ fn centre_loss_its_gradient_and_both_updates_match_the_reference() {
             max_difference(&center.centers().0, &tensor(after)),
         );
         println!("{rule:?}: value, gradient, centres off {off:?}");
-        // The reference takes ‖x‖² + ‖c‖² − 2xc, whose rounding is that of the larger squares.
+        // The reference computes ‖x‖² + ‖c‖² − 2xc, which is rounded like the larger squares.
         assert!(off.0 <= 1e-5 && off.1 <= 5e-7 && off.2 <= 5e-7, "{rule:?}: {off:?}");
     }
 }
 
-/// Rows that coincide, rows of zeros, one identity, identities with one picture: a value and a gradient for all.
+/// Equal rows, rows of zeros, a single identity, identities with one picture: value and gradient must be finite.
 #[test]
 fn degenerate_batches_have_finite_values_and_gradients() {
     let row = |scale: f32| (0..8).map(move |k| scale * (k as f32 * 0.7 - 2.0));
@@ -137,7 +137,7 @@ fn degenerate_batches_have_finite_values_and_gradients() {
     }
 }
 
-/// Worked by hand: points 0, 1 of identity 0 and 3 of identity 1 on a line.
+/// Worked by hand: points 0 and 1 of identity 0, and 3 of identity 1, on a line.
 #[test]
 fn triplets_by_hand() {
     let points = || Tensor::<2>::from_floats([[0.0], [1.0], [3.0]], &device());
@@ -145,7 +145,7 @@ fn triplets_by_hand() {
     // Anchor 0: 1 − 3 + 2.5; anchor 1: 1 − 2 + 2.5; anchor 2 is its own positive: 0 − 2 + 2.5.
     let hard: f32 = Triplet { margin: 2.5 }.forward(points(), classes()).into_scalar();
     assert!((hard - (0.5 + 1.5 + 0.5) / 3.0).abs() < 1e-5, "{hard}");
-    // Pairs (0,1) and (1,0): the negative is farther than the positive in both.
+    // Pairs (0,1) and (1,0): in both, the negative is further than the positive.
     let semihard: f32 = TripletSemihard { margin: 2.5 }.forward(points(), classes()).into_scalar();
     assert!((semihard - (0.5 + 1.5) / 2.0).abs() < 1e-5, "{semihard}");
 }
@@ -232,7 +232,7 @@ fn expressions_parse_or_name_the_term() {
     }
 }
 
-/// Four rows on a circle, worked by hand: at 0° and 60° of one identity, at 90° and 180° of another.
+/// Four rows on a circle, worked by hand: 0° and 60° of one identity, 90° and 180° of another.
 #[test]
 fn the_hardest_of_a_batch_by_hand() {
     let rows = [0.0_f32, 60.0, 90.0, 180.0].map(f32::to_radians).map(|angle| [2.0 * angle.cos(), 2.0 * angle.sin()]);
@@ -251,7 +251,7 @@ fn the_hardest_of_a_batch_by_hand() {
     near(found.negative, (1.0 + thirty + thirty + 1.5) / 4.0);
     near(found.loss, (0.2 + (1.2 - thirty) + (1.7 - thirty) + 0.2) / 4.0);
     near(found.violating, 1.0);
-    // At margin 0.1 the first and the last row are far enough from their nearest negatives.
+    // With margin 0.1, the first and the last row are far enough from their nearest negatives.
     let found = batch_hard(0.1);
     near(found.violating, 0.5);
     near(found.loss, ((0.6 - thirty) + (1.1 - thirty)) / 2.0);

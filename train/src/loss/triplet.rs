@@ -1,18 +1,20 @@
-//! Triplet losses on Euclidean distances of features that are not normalised.
+//! Triplet losses on Euclidean distances of unnormalised features.
 
 use burn::tensor::{Int, Tensor, assert_shape};
 
 use super::pairs::{euclidean, same_identity};
 
-/// Batch-hard triplet loss, Hermans et al. 2017 (arXiv:1703.07737), mean over anchors: the farthest positive must be
-/// nearer than the nearest negative by `margin`. Margin 0 is the soft margin log(1 + exp(positive − negative)).
+/// Batch-hard triplet loss, Hermans et al. 2017 (arXiv:1703.07737), mean over anchors: the furthest positive must be
+/// nearer than the nearest negative by `margin`. Margin 0 is the soft margin, log(1 + exp(positive − negative)).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Triplet {
-    /// In units of distance; 0 for the soft margin.
+    /// Margin in units of distance; 0 for the soft margin.
     pub margin: f64,
 }
 
 impl Triplet {
+    /// The loss of one batch.
+    ///
     /// # Shapes
     /// - `features`: `[batch, feat_dim]`
     /// - `classes`: `[batch]`; rows with equal values are positives of each other
@@ -33,30 +35,32 @@ impl Triplet {
         let nearest_negative = distance.mask_fill(same, f32::INFINITY).min_dim(1);
         let violation = farthest_positive - nearest_negative;
         if self.margin == 0.0 {
-            // log(1 + exp(v)) without overflow: a large v is its own result.
+            // log(1 + exp(v)) without overflow: for a large v the result is v.
             return (violation.clone().clamp_min(0.0) + violation.abs().neg().exp().log1p()).mean();
         }
         violation.add_scalar(self.margin).clamp_min(0.0).mean()
     }
 }
 
-/// Semihard triplet loss, Schroff et al. 2015 (arXiv:1503.03832), mean over all ordered positive pairs: the negative of
-/// a pair is the nearest one that is farther than the positive; if there is none, the farthest negative.
+/// Semihard triplet loss, Schroff et al. 2015 (arXiv:1503.03832), mean over all ordered positive pairs. The negative of
+/// a pair is the nearest one that is further than the positive or, if there is none, the furthest negative.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TripletSemihard {
-    /// In units of distance.
+    /// Margin in units of distance.
     pub margin: f64,
 }
 
 impl TripletSemihard {
+    /// The loss of one batch.
+    ///
     /// # Shapes
     /// - `features`: `[batch, feat_dim]`
     /// - `classes`: `[batch]`; rows with equal values are positives of each other
     /// - returns: `[1]`, never negative
     ///
     /// # Batch
-    /// At least two identities, one with two pictures; without a pair or without negatives the loss is 0.
-    /// Needs `batch`³ numbers of memory.
+    /// At least two identities, one of them with two pictures; without a pair or without negatives the loss is 0. Needs
+    /// memory for `batch`³ numbers.
     ///
     /// # Panics
     /// If the batch sizes differ.
