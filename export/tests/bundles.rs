@@ -464,9 +464,9 @@ fn certificates_that_ask_for_too_much_are_refused_before_a_run() {
         std::fs::write(&path, certificate.to_json()).unwrap();
         failing(folder.path()).1
     };
-    assert!(with(&[&[1, 3, 1 << 20, 1 << 10]]).contains("more than the 268435456 numbers"));
-    assert!(with(&[&[usize::MAX, usize::MAX]]).contains("more than the 268435456 numbers"));
-    assert!(with(&[&[1, 1 << 28][..]; 9]).contains("its runs take 2415919104 numbers, 2147483648 are allowed"));
+    assert!(with(&[&[1, 3, 1 << 20, 1 << 10]]).contains("more than 268435456 elements"));
+    assert!(with(&[&[usize::MAX, usize::MAX]]).contains("more than 268435456 elements"));
+    assert!(with(&[&[1, 1 << 28][..]; 9]).contains("its runs declare 2415919104 elements; 2147483648 are allowed"));
     std::fs::write(&path, " ".repeat(9 << 20)).unwrap();
     let error = Bundle::open(folder.path()).unwrap_err();
     let cause = std::error::Error::source(&error).unwrap().to_string();

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::{Matrix, MetricsError, Rows};
 
-/// Rows of either side that one block holds: at 4096 values of f32, 32 rows are 512 KiB, about one L2 cache.
+/// Rows of each side per block: at 4096 f32 values, 32 rows are 512 KiB, about one L2 cache.
 pub(crate) const BLOCK: usize = 32;
 
 /// Cosine distance `1 - q.g` of every query to every gallery row.
@@ -12,7 +12,7 @@ pub(crate) const BLOCK: usize = 32;
 /// # Shapes
 /// - `query`: `[queries, embed_dim]`, rows of unit length (not checked: other lengths scale the result)
 /// - `gallery`: `[gallery, embed_dim]`, rows of unit length
-/// - returns: `[queries, gallery]`, 0 to 2; the same bits whatever the number of threads
+/// - returns: `[queries, gallery]`, 0 to 2; the same bits with any number of threads
 ///
 /// # Errors
 /// Different `embed_dim`, or a value that is not finite.
@@ -31,7 +31,7 @@ pub fn cosine_distance<'a>(query: impl Into<Rows<'a>>, gallery: impl Into<Rows<'
     Matrix::new(out, query.rows(), width)
 }
 
-/// Fails unless the rows of both sides have the same length and only finite values.
+/// Fails unless rows of both sides have the same length and only finite values.
 pub(crate) fn check_comparable(query: Rows<'_>, gallery: Rows<'_>) -> Result<(), MetricsError> {
     if query.cols() != gallery.cols() {
         return Err(MetricsError::Dimension { query: query.cols(), gallery: gallery.cols() });
@@ -63,7 +63,7 @@ pub fn products(left: Rows<'_>, right: Rows<'_>, out: &mut [f32]) {
     }
 }
 
-/// Fills `cols` of the `M` rows `out`, four columns at a time: a load of either side serves several products.
+/// Fills `cols` of the `M` rows `out`, four columns at a time, so that each loaded value serves several products.
 fn strip<const M: usize>(a: [&[f32]; M], right: Rows<'_>, cols: Range<usize>, mut out: [&mut [f32]; M]) {
     let mut col = cols.start;
     while col < cols.end {
@@ -81,18 +81,19 @@ fn strip<const M: usize>(a: [&[f32]; M], right: Rows<'_>, cols: Range<usize>, mu
 
 /// Dot product of two rows of equal length: the cosine similarity of rows of unit length.
 ///
-/// The workspace has no other. A similarity that is printed, one that is compared with a threshold and one that a
-/// threshold was calibrated on are the same bits, whether the pair was computed alone or in a block.
+/// The whole workspace uses this function. A similarity that is printed, one that is compared with a threshold and one
+/// that a threshold was calibrated on are therefore equal bit for bit, whether the pair was computed alone or in a
+/// block.
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     tile([a], [b])[0][0]
 }
 
 /// Dot products of `M` rows with `N` rows of the same length. Each product is summed in four lanes, then across them,
-/// then the tail: the order, and so the bits, never depend on the neighbours.
+/// then over the tail; this order, and so the bits, never depend on other rows.
 fn tile<const M: usize, const N: usize>(a: [&[f32]; M], b: [&[f32]; N]) -> [[f32; N]; M] {
     let (a, b) = (a.map(|row| row.as_chunks::<4>()), b.map(|row| row.as_chunks::<4>()));
     let chunks = a[0].0.len();
-    // Slices of one known length: the bounds are checked here and not in the loop.
+    // Slices of one known length move the bounds checks out of the loop.
     let (left, right) = (a.map(|row| &row.0[..chunks]), b.map(|row| &row.0[..chunks]));
     let mut sums = [[[0.0_f32; 4]; N]; M];
     for i in 0..chunks {

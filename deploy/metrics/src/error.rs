@@ -1,15 +1,15 @@
-/// What was wrong with the numbers handed in.
+/// Invalid input to a metric.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetricsError {
-    /// The data of a matrix does not fill its shape.
+    /// The data of a matrix does not match its shape.
     #[error("matrix of {rows} x {cols} needs {} values, found {found}", .rows.saturating_mul(*.cols))]
     Shape {
-        /// Rows asked for.
+        /// Rows of the shape.
         rows: usize,
-        /// Columns asked for.
+        /// Columns of the shape.
         cols: usize,
-        /// Values handed in.
+        /// Values in the data.
         found: usize,
     },
     /// Query and gallery embeddings have different lengths.
@@ -20,25 +20,28 @@ pub enum MetricsError {
         /// Columns of the gallery matrix.
         gallery: usize,
     },
-    /// The labels do not match the distance matrix.
-    #[error("distance matrix has {expected} {axis} {}, but {found} labels were given", if *.axis == "query" { "rows" } else { "columns" })]
+    /// The number of labels does not match the distance matrix.
+    #[error(
+        "distance matrix has {expected} {axis} {}, but {found} labels were given",
+        if *.axis == "query" { "rows" } else { "columns" }
+    )]
     Labels {
         /// `query` or `gallery`.
         axis: &'static str,
         /// Rows or columns of the distance matrix.
         expected: usize,
-        /// Labels handed in.
+        /// Number of labels.
         found: usize,
     },
-    /// Pictures of different sizes, or none.
-    #[error("a picture has {found} values, {wanted} are needed, and more than none")]
+    /// Pictures of different sizes, or without pixels.
+    #[error("a picture has {found} values, but {wanted} are needed, and at least one")]
     Pictures {
-        /// Values of one.
+        /// Values in one picture.
         found: usize,
-        /// Values of the other, or of its size.
+        /// Values in the other, or by its size.
         wanted: usize,
     },
-    /// A picture smaller than the window it is looked at through.
+    /// A picture smaller than the SSIM window.
     #[error("a picture of {height}×{width} is smaller than a window of 11×11")]
     Window {
         /// Rows.
@@ -46,10 +49,10 @@ pub enum MetricsError {
         /// Columns.
         width: usize,
     },
-    /// A NaN or an infinity, which has no place in a ranking.
+    /// A NaN or an infinity, which cannot be ranked.
     #[error("{what} row {row}, column {col} is {value}; only finite values can be ranked")]
     NotFinite {
-        /// Which input holds it.
+        /// The input that holds it.
         what: &'static str,
         /// Row, from 0.
         row: usize,
@@ -58,10 +61,10 @@ pub enum MetricsError {
         /// The value, as text because NaN does not equal itself.
         value: String,
     },
-    /// A row whose length is not 1, where cosine and Euclidean order would disagree.
+    /// A row that is not of unit length; cosine and Euclidean order would disagree.
     #[error("{what} row {row} has length {length:.4}; re-ranking needs rows of unit length")]
     NotUnit {
-        /// Which input holds it.
+        /// The input that holds it.
         what: &'static str,
         /// Row, from 0.
         row: usize,
@@ -73,12 +76,12 @@ pub enum MetricsError {
     Parameter {
         /// Name of the parameter.
         name: &'static str,
-        /// The value handed in, as text.
+        /// The value, as text.
         found: String,
-        /// The range, for people.
+        /// The allowed range, as text.
         allowed: &'static str,
     },
-    /// Nothing to measure.
+    /// There is nothing to measure.
     #[error("no {what}")]
     Empty {
         /// What is missing.

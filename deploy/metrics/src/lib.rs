@@ -1,9 +1,10 @@
-//! Numbers that say how well embeddings find people again: slices in, numbers out.
+//! Measures how well embeddings recognise people: slices in, numbers out.
 //!
-//! Features `->` [`cosine_distance`] or [`rerank`](fn@rerank) `->` [`rank`](fn@rank) `->` [`RankingReport`] (1:N
-//! identification); similarities of genuine and impostor pairs `->` [`verification::Roc`] (1:1); embeddings `->`
-//! [`spread`](fn@spread) (is the network alive?); a generated picture and the true one `->` [`picture::psnr`],
-//! [`picture::ssim`].
+//! - Features to [`cosine_distance`] or [`rerank`](fn@rerank) to [`rank`](fn@rank) to [`RankingReport`]:
+//!   identification, 1:N.
+//! - Similarities of genuine and impostor pairs to [`verification::Roc`]: verification, 1:1.
+//! - Embeddings to [`spread`](fn@spread): detects a collapsed network.
+//! - A generated and the true picture to [`picture::psnr`] and [`picture::ssim`].
 //!
 //! ```
 //! use metrics::{Label, Matrix, cosine_distance, rank};

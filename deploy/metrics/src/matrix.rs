@@ -46,8 +46,7 @@ impl Matrix {
     }
 }
 
-/// Borrowed row-major matrix of f32, `[rows, cols]`: what every function here reads, so that nobody has to copy a
-/// gallery.
+/// Borrowed row-major matrix of f32, `[rows, cols]`. All metrics read this type, so that nobody has to copy a gallery.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rows<'a> {
     data: &'a [f32],
@@ -88,16 +87,16 @@ impl<'a> Rows<'a> {
         self.data
     }
 
-    /// The rows of a range.
+    /// The rows in `rows`, borrowed.
     ///
     /// # Panics
-    /// If the range leaves the matrix.
+    /// If the range exceeds the matrix.
     pub fn slice(self, rows: Range<usize>) -> Self {
         assert!(rows.end <= self.rows, "rows {rows:?} of a matrix with {} rows", self.rows);
         Self { data: &self.data[rows.start * self.cols..rows.end * self.cols], rows: rows.len(), cols: self.cols }
     }
 
-    /// Fails at the first NaN or infinity.
+    /// Returns an error for the first NaN or infinity.
     pub(crate) fn check_finite(self, what: &'static str) -> Result<(), MetricsError> {
         match self.data.iter().position(|value| !value.is_finite()) {
             None => Ok(()),

@@ -1,18 +1,18 @@
-//! How close a generated picture is to the true one.
+//! Similarity of a generated picture to the true one.
 
 use crate::MetricsError;
 
-/// The value reported for pictures that are equal, in dB; also the most that is reported.
+/// PSNR in dB reported for equal pictures, and the largest reported value.
 pub const MAX_PSNR: f64 = 100.0;
 
-/// Edge of the window of [`ssim`]; a picture has to be as large.
+/// Side of the window of [`ssim`], in pixels; a picture must be at least as large.
 pub const SSIM_WINDOW: usize = 11;
 
-/// Peak signal-to-noise ratio in dB, of any number of values whose range is `range` (2 for values in [−1, 1]): 20
-/// log₁₀ of the range over the root of the mean squared difference, at most [`MAX_PSNR`].
+/// Peak signal-to-noise ratio in dB, at most [`MAX_PSNR`]: 20 log₁₀ of `range` over the root mean squared difference.
+/// `range` is that of the values, 2 for values in [−1, 1].
 ///
 /// # Errors
-/// If there are none, or not as many of one as of the other.
+/// If there are no values, or not the same number in both.
 pub fn psnr(found: &[f32], wanted: &[f32], range: f64) -> Result<f64, MetricsError> {
     if found.is_empty() || found.len() != wanted.len() {
         return Err(MetricsError::Pictures { found: found.len(), wanted: wanted.len() });
@@ -22,9 +22,9 @@ pub fn psnr(found: &[f32], wanted: &[f32], range: f64) -> Result<f64, MetricsErr
     Ok((20.0 * (range / mse.sqrt()).log10()).min(MAX_PSNR))
 }
 
-/// Structural similarity of two planes, Wang et al. 2004: 1 for equal ones, mean over all windows of 11×11 that lie
-/// inside, Gaussian weights of σ = 1.5, K₁ = 0.01, K₂ = 0.03, population covariance. `range` is that of the values (2
-/// for [−1, 1]).
+/// Structural similarity of two planes, Wang et al. 2004; 1 for equal planes. It is the mean over all 11×11 windows
+/// inside the planes, with Gaussian weights of σ = 1.5, K₁ = 0.01, K₂ = 0.03 and population covariance. `range` is that
+/// of the values, 2 for values in [−1, 1].
 ///
 /// # Errors
 /// If the planes do not have `height`·`width` values, or are smaller than a window.
@@ -42,7 +42,7 @@ pub fn ssim(found: &[f32], wanted: &[f32], [height, width]: [usize; 2], range: f
         let sum: f64 = (0..SSIM_WINDOW).map(weight).sum();
         std::array::from_fn(|k| weight(k) / sum)
     };
-    // The window is a product of a row and a column.
+    // The window is the product of a row and a column.
     let [rows, columns] = [height, width].map(|side| side - SSIM_WINDOW + 1);
     let smooth = |value: &dyn Fn(usize) -> f64| -> Vec<f64> {
         let mut across = vec![0.0; height * columns];
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn psnr_of_a_known_error() {
-        // An error of 0.1 in [0, 1] is 20 dB; the same on twice the range.
+        // An error of 0.1 in [0, 1] is 20 dB, as is an error of 0.2 in twice the range.
         assert!((psnr(&[0.6, 0.1], &[0.5, 0.2], 1.0).unwrap() - 20.0).abs() < 1e-5);
         assert!((psnr(&[0.2, -0.8], &[0.0, -0.6], 2.0).unwrap() - 20.0).abs() < 1e-5);
         assert_eq!(psnr(&[0.5], &[0.5], 1.0).unwrap(), MAX_PSNR);
@@ -80,8 +80,8 @@ mod tests {
         assert!(error.contains("1 values") && error.contains("0"), "{error}");
     }
 
-    /// Numbers by numpy from the definition, window by window (with the window's two axes at once, in double
-    /// precision): a ramp with waves, the second picture flatter, shifted and with a chequered noise.
+    /// Computed with numpy from the definition, window by window in f64: a ramp with waves; the second picture is
+    /// flatter, shifted and has chequered noise.
     #[test]
     fn ssim_is_that_of_the_definition() {
         let [height, width] = [14, 17];

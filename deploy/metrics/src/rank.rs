@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Matrix, MetricsError};
 
-/// Identity of junk pictures, which are neither right nor wrong.
+/// Identity of junk pictures, which count neither as right nor as wrong.
 pub const JUNK: i64 = -1;
 
 /// Length of a reported CMC curve.
 pub const MAX_RANK: usize = 50;
 
-/// Who is on a row and which camera saw it.
+/// Identity and camera of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Label {
-    /// Identity; [`JUNK`] is junk, 0 a distractor by the datasets' convention.
+    /// Identity; [`JUNK`] for junk and, by convention of the data sets, 0 for a distractor.
     pub identity: i64,
     /// Camera.
     pub camera: i64,
@@ -83,14 +83,14 @@ impl<'a> Ranks<'a> {
 pub struct RankingReport {
     /// Mean average precision, 0 to 1; 0 when no query is valid.
     pub map: f64,
-    /// `cmc[k - 1]`: share of valid queries with a match among the first `k`; always [`MAX_RANK`] long, the last value
-    /// repeated when the gallery is shorter, all 0 when no query is valid.
+    /// `cmc[k - 1]`: share of valid queries with a match among the first `k`. It is always [`MAX_RANK`] long; the last
+    /// value is repeated if the gallery is shorter, and all are 0 when no query is valid.
     pub cmc: Vec<f64>,
     /// Queries with at least one match left in the gallery: the divisor of both means.
     pub valid_queries: usize,
-    /// All queries.
+    /// Number of queries.
     pub queries: usize,
-    /// All gallery rows, junk included.
+    /// Number of gallery rows, including junk.
     pub gallery: usize,
 }
 
@@ -127,7 +127,7 @@ impl RankingReport {
 
 /// Ranks the gallery for each query and averages CMC and average precision (Zheng et al. 2015).
 ///
-/// Per query, junk and entries of the same identity *and* camera are taken out; a query without a remaining match is
+/// For each query, junk and entries of the same identity *and* camera are removed. A query without a remaining match is
 /// left out of both means, and so is a query that is junk itself. Equal distances rank by gallery index.
 ///
 /// # Shapes
@@ -135,7 +135,7 @@ impl RankingReport {
 /// - `query`: `[queries]`, `gallery`: `[gallery]`
 ///
 /// # Errors
-/// Labels that do not match the matrix, or a distance that is not finite. An empty gallery is no error: no query is
+/// The number of labels does not match the matrix, or a distance is not finite. An empty gallery is valid; no query is
 /// valid then.
 pub fn rank(distance: &Matrix, query: &[Label], gallery: &[Label]) -> Result<RankingReport, MetricsError> {
     for (axis, expected, found) in
@@ -193,7 +193,7 @@ mod tests {
         assert_eq!((report.valid_queries, report.queries, report.gallery), (1, 1, 4));
     }
 
-    /// The nearest two are junk and the query's own camera; without them the match is first.
+    /// The nearest two are junk and from the query's own camera; without them the match is first.
     #[test]
     fn junk_and_same_camera_are_taken_out() {
         let report = one_query(&[0.1, 0.2, 0.3, 0.4], &[label(-1, 1), label(1, 0), label(1, 1), label(2, 0)]);

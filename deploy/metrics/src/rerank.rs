@@ -8,20 +8,20 @@ use serde::{Deserialize, Serialize};
 use crate::distance::{BLOCK, check_comparable, dot, products};
 use crate::{Matrix, MetricsError, Rows};
 
-/// Rows may miss unit length by this much: half-precision embeddings do, raw features do not.
+/// Largest deviation from unit length: enough for half-precision embeddings, not for raw features.
 const UNIT_TOLERANCE: f32 = 1e-2;
 
-/// A row whose farthest neighbour is no farther than rounding has no order: its distances count as 0.
+/// If all neighbours of a row are within rounding, they have no order, and its distances count as 0.
 const ROUNDING: f32 = 1e-6;
 
-/// Parameters of [`rerank`](fn@rerank); the default is the paper's.
+/// Parameters of [`rerank`](fn@rerank); the defaults are the paper's.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Rerank {
-    /// Neighbours that may be reciprocal, at least 1.
+    /// Number of nearest neighbours that may be reciprocal, at least 1.
     pub k1: usize,
-    /// Neighbours whose encodings are averaged, 1 (none but its own) to `k1 + 1`.
+    /// Number of neighbours whose encodings are averaged: 1 (only the row itself) to `k1 + 1`.
     pub k2: usize,
-    /// Share of the original distance, 0 to 1; 1 keeps the order.
+    /// Weight of the original distance, 0 to 1; 1 keeps the order.
     pub lambda: f64,
 }
 
@@ -138,7 +138,7 @@ fn check_unit(matrix: Rows<'_>, what: &'static str) -> Result<(), MetricsError> 
     for row in 0..matrix.rows() {
         let square = dot(matrix.row(row), matrix.row(row));
         let length = square.sqrt();
-        // A picture without features has a row of zeros: at distance 2 from everyone, it is nobody's neighbour.
+        // A picture without features has a row of zeros: at distance 2 from every row, it is nobody's neighbour.
         if length != 0.0 && (length - 1.0).abs() > UNIT_TOLERANCE {
             return Err(MetricsError::NotUnit { what, row, length });
         }
@@ -146,20 +146,20 @@ fn check_unit(matrix: Rows<'_>, what: &'static str) -> Result<(), MetricsError> 
     Ok(())
 }
 
-/// The nearest rows of one row, and what its distances are divided by.
+/// The nearest rows of one row, and the divisor of its distances.
 struct Neighbours {
-    /// Nearest first, equal distances by index; `k1 + 1` of them or all there are.
+    /// Nearest first, equal distances by index; `k1 + 1` rows, or all if there are fewer.
     nearest: Vec<u32>,
     largest: f32,
 }
 
 impl Neighbours {
-    /// Normalised squared distance from a dot product.
+    /// Normalised squared distance for a dot product.
     fn distance(&self, product: f32) -> f32 {
         if self.largest > ROUNDING { (2.0 - 2.0 * product) / self.largest } else { 0.0 }
     }
 
-    /// The `k` nearest and, normally first, the row itself.
+    /// The `k` nearest rows and the row itself, which is normally first.
     fn within(&self, k: usize) -> &[u32] {
         &self.nearest[..self.nearest.len().min(k + 1)]
     }
@@ -177,7 +177,7 @@ fn neighbours(everyone: Rows<'_>, k1: usize) -> Vec<Neighbours> {
             products(everyone.slice(first..last), everyone, &mut similarities);
             let rank = |row: &[f32]| {
                 let largest = row.iter().fold(f32::MIN, |largest, product| largest.max(2.0 - 2.0 * product));
-                // Ascending distance is descending product.
+                // Ascending distance is descending dot product.
                 let closer = |a: &u32, b: &u32| {
                     row[*b as usize].partial_cmp(&row[*a as usize]).unwrap_or(Ordering::Equal).then(a.cmp(b))
                 };
@@ -196,17 +196,17 @@ fn neighbours(everyone: Rows<'_>, k1: usize) -> Vec<Neighbours> {
     blocks.into_iter().flatten().collect()
 }
 
-/// Rows that are among the `k` nearest of `i` and have `i` among theirs.
+/// Rows that are among the `k` nearest of `i` and have `i` among their own `k` nearest.
 fn reciprocal(neighbours: &[Neighbours], i: usize, k: usize) -> Vec<u32> {
     let mutual = |&&j: &&u32| neighbours[j as usize].within(k).contains(&(i as u32));
     neighbours[i].within(k).iter().filter(mutual).copied().collect()
 }
 
-/// A sparse row of `V`: members ascending, weights of sum 1.
+/// A sparse row of `V`: ascending members, weights with sum 1.
 type Encoding = Vec<(u32, f32)>;
 
 fn encode(everyone: Rows<'_>, neighbours: &[Neighbours], k1: usize) -> Vec<Encoding> {
-    // Half to even, as the reference's `np.around`.
+    // Half to even, as in the reference's `np.around`.
     let half = (k1 as f64 / 2.0).round_ties_even() as usize;
     let close: Vec<Vec<u32>> = (0..everyone.rows()).into_par_iter().map(|i| reciprocal(neighbours, i, half)).collect();
     let encode = |i: usize| {
@@ -215,7 +215,7 @@ fn encode(everyone: Rows<'_>, neighbours: &[Neighbours], k1: usize) -> Vec<Encod
         for &candidate in &core {
             let theirs = &close[candidate as usize];
             let common = theirs.iter().filter(|j| core.contains(j)).count();
-            // More than two thirds, in integers: 2/3 has no exact floating-point form.
+            // More than two thirds, in integers because 2/3 is not exact in floating point.
             if 3 * common > 2 * theirs.len() {
                 members.extend(theirs);
             }
@@ -233,7 +233,7 @@ fn encode(everyone: Rows<'_>, neighbours: &[Neighbours], k1: usize) -> Vec<Encod
     (0..everyone.rows()).into_par_iter().map(encode).collect()
 }
 
-/// Local query expansion: each row becomes the mean over its `k2` nearest.
+/// Local query expansion: each row becomes the mean over its `k2` nearest rows.
 fn expand_query(encodings: Vec<Encoding>, neighbours: &[Neighbours], k2: usize) -> Vec<Encoding> {
     if k2 == 1 {
         return encodings;
@@ -241,7 +241,7 @@ fn expand_query(encodings: Vec<Encoding>, neighbours: &[Neighbours], k2: usize) 
     let expand = |row: &Neighbours| {
         let nearest = row.within(k2 - 1);
         let mut all: Encoding = nearest.iter().flat_map(|&j| &encodings[j as usize]).copied().collect();
-        // Stable: members of equal index are added nearest neighbour first.
+        // A stable sort, so that equal members are added nearest neighbour first.
         all.sort_by_key(|&(member, _)| member);
         let mut mean: Encoding = Vec::with_capacity(all.len());
         for (member, weight) in all {
@@ -257,7 +257,7 @@ fn expand_query(encodings: Vec<Encoding>, neighbours: &[Neighbours], k2: usize) 
     neighbours.par_iter().map(expand).collect()
 }
 
-/// For each member, the gallery rows that hold it: `(gallery index, weight)`, ascending.
+/// For each member, the gallery rows that contain it: `(gallery index, weight)`, ascending.
 fn invert(encodings: &[Encoding], queries: usize) -> Vec<Encoding> {
     let mut holders: Vec<Encoding> = vec![Vec::new(); encodings.len()];
     for (j, encoding) in encodings[queries..].iter().enumerate() {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use crate::Rows;
 use crate::distance::dot;
 
-/// Rows looked at: 256 give 32,640 pairs, whose mean is stable to well below the distance to the limit.
+/// Largest number of sampled rows: 256 give 32,640 pairs, whose mean is far more stable than the margin to the limit.
 const SAMPLE: usize = 256;
 
 /// Mean cosine above which embeddings count as collapsed; see [`spread`](fn@spread).
@@ -15,9 +15,9 @@ const COLLAPSED: f64 = 0.99;
 pub struct Spread {
     /// Mean cosine similarity of the sampled pairs, -1 to 1; 0 without pairs.
     pub mean_similarity: f64,
-    /// Smallest of them; 0 without pairs.
+    /// Smallest cosine similarity of the sampled pairs, -1 to 1; 0 without pairs.
     pub min_similarity: f64,
-    /// Pairs looked at.
+    /// Number of sampled pairs.
     pub pairs: usize,
     /// Whether the embeddings are nearly identical.
     pub collapsed: bool,
@@ -29,24 +29,24 @@ impl Spread {
         let Self { mean_similarity, pairs, collapsed, .. } = self;
         collapsed.then(|| {
             format!(
-                "the embeddings are nearly identical (mean cosine {mean_similarity:.4} over {pairs} pairs of pictures): \
+                "the embeddings are nearly identical (mean cosine {mean_similarity:.4} over {pairs} pairs of \
+                 pictures): \
                  the network is untrained or its outputs have collapsed, and its ranking means little"
             )
         })
     }
 }
 
-/// Are the embeddings nearly identical, as those of an untrained or collapsed network are?
+/// Checks whether embeddings are nearly identical, as those of an untrained or collapsed network are.
 ///
-/// Looks at all pairs of up to 256 rows, evenly spaced over the matrix: no random choice, and in a gallery sorted by
-/// identity few pairs show the same person. Rows need not be of unit length. A row that is zero or not finite says
-/// nothing about its picture, so it counts as identical to all others.
+/// Compares all pairs of up to 256 rows, evenly spaced over the matrix: this involves no randomness, and in a gallery
+/// sorted by identity few pairs show the same person. Rows need not be of unit length. A row that is zero or not finite
+/// says nothing about its picture, so it counts as identical to all others.
 ///
-/// `collapsed` is a mean cosine above 0.99: the typical angle between two pictures, of whomever, is then below 8
-/// degrees. Random filters and global pooling answer mostly with the picture's mean, so a network fresh from
-/// initialisation tends to lie there; a metric loss with any success pushes other identities far below, because its
-/// margins on the cosine are tens of times wider than the 0.01 left.
-/// Fewer than two rows are never collapsed.
+/// `collapsed` means a mean cosine above 0.99: the typical angle between two pictures, of any persons, is then below 8
+/// degrees. Random filters with global pooling mostly return the picture's mean, so freshly initialised networks tend
+/// to be in this range. A metric loss that works at all pushes other identities far below it, because its margins on
+/// the cosine are tens of times wider than the remaining 0.01. Fewer than two rows are never collapsed.
 pub fn spread<'a>(embeddings: impl Into<Rows<'a>>) -> Spread {
     let embeddings = embeddings.into();
     let rows = embeddings.rows();
@@ -71,7 +71,7 @@ pub fn spread<'a>(embeddings: impl Into<Rows<'a>>) -> Spread {
     Spread { mean_similarity, min_similarity, pairs, collapsed: mean_similarity > COLLAPSED }
 }
 
-/// The row at unit length; empty when it has no direction.
+/// The row at unit length; empty if it has no direction.
 fn unit(row: &[f32]) -> Vec<f32> {
     let length = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
     if length.is_finite() && length > 0.0 {

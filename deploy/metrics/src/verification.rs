@@ -1,4 +1,4 @@
-//! Verification (1:1): how well a threshold on the similarity tells genuine pairs from impostor pairs.
+//! Verification, 1:1: how well a threshold on the similarity tells genuine pairs from impostor pairs.
 
 mod bootstrap;
 mod compare;
@@ -16,7 +16,7 @@ pub use groups::Impostors;
 pub use identification::Identification;
 pub use report::{Histogram, TarAtFar, Trials, VerificationOptions, VerificationReport, evaluate, interval_of_means};
 
-/// One threshold and what it does; a pair is accepted when its similarity is at least the threshold.
+/// A point of a ROC curve. A pair is accepted if its similarity is at least the threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Point {
     /// Smallest accepted similarity.
@@ -32,11 +32,11 @@ pub struct Point {
 pub struct EqualError {
     /// Rate at which false accepts and false rejects meet, 0 to 1.
     pub rate: f64,
-    /// Threshold at which they do.
+    /// Threshold at which they meet.
     pub threshold: f32,
 }
 
-/// What a threshold does.
+/// Rates at a given threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct AtThreshold {
     /// Smallest accepted similarity.
@@ -45,7 +45,7 @@ pub struct AtThreshold {
     pub far: f64,
     /// Share of genuine pairs rejected, 0 to 1.
     pub frr: f64,
-    /// Share of all pairs that are decided rightly, 0 to 1.
+    /// Share of all pairs that are classified correctly, 0 to 1.
     pub accuracy: f64,
 }
 
@@ -59,7 +59,7 @@ pub struct Roc {
 }
 
 impl Roc {
-    /// From similarities (larger is closer) of pairs of one identity and of pairs of two.
+    /// From similarities (larger is closer) of genuine pairs and of impostor pairs.
     ///
     /// # Errors
     /// No genuine or no impostor pair, or a similarity that is not finite.
@@ -76,8 +76,8 @@ impl Roc {
         Ok(Self::weighted(all.into_iter()))
     }
 
-    /// From similarities in descending order and how many impostor and genuine pairs have each. Equal ones are one
-    /// point: a threshold accepts all of them or none.
+    /// From similarities in descending order with the number of impostor and genuine pairs at each. Equal similarities
+    /// form one point, because a threshold accepts all or none of them.
     fn weighted(descending: impl Iterator<Item = (f32, [u64; 2])>) -> Self {
         let mut counts: Vec<(f32, [u64; 2])> = vec![(f32::INFINITY, [0, 0])];
         let mut so_far = [0, 0];
@@ -102,14 +102,15 @@ impl Roc {
         &self.points
     }
 
-    /// Area under the curve, 0 to 1: the chance that a genuine pair is more similar than an impostor pair, ties half.
+    /// Area under the curve, 0 to 1: the probability that a genuine pair is more similar than an impostor pair, where a
+    /// tie counts half.
     pub fn auc(&self) -> f64 {
         self.points.windows(2).map(|pair| (pair[1].far - pair[0].far) * (pair[1].tar + pair[0].tar) / 2.0).sum()
     }
 
-    /// Where the false accept rate meets the false reject rate, on the straight line between neighbouring points.
+    /// The point where false accept and false reject rate are equal, interpolated linearly between neighbouring points.
     pub fn eer(&self) -> EqualError {
-        // far + tar - 1 rises from -1 to 1, so one pair of neighbours holds the crossing.
+        // far + tar - 1 rises from -1 to 1, so exactly one pair of neighbours encloses the crossing.
         let excess = |point: &Point| point.far + point.tar - 1.0;
         let at = self.points.partition_point(|point| excess(point) < 0.0).max(1);
         let (before, after) = (&self.points[at - 1], &self.points[at]);
@@ -124,12 +125,12 @@ impl Roc {
         EqualError { rate, threshold }
     }
 
-    /// The point of highest true accept rate whose false accept rate is at most `far`, not interpolated: a threshold
-    /// promised to keep a rate has kept it on these pairs. A rate below one over the number of impostor pairs means
-    /// none was accepted, and says no more than that.
+    /// The point of highest true accept rate whose false accept rate is at most `far`, not interpolated: on these
+    /// pairs, its threshold keeps the rate. If `far` is below one over the number of impostor pairs, no impostor pair
+    /// was accepted, and nothing more precise can be said.
     ///
     /// # Errors
-    /// `far` outside 0 to 1.
+    /// `far` is outside 0 to 1.
     pub fn tar_at_far(&self, far: f64) -> Result<Point, MetricsError> {
         if !(0.0..=1.0).contains(&far) {
             return Err(MetricsError::Parameter { name: "far", found: far.to_string(), allowed: "0 to 1" });
@@ -138,7 +139,7 @@ impl Roc {
         Ok(self.points[at - 1])
     }
 
-    /// What accepting at `threshold` and above does.
+    /// Rates when similarities of at least `threshold` are accepted.
     pub fn at(&self, threshold: f32) -> AtThreshold {
         let at = self.points.partition_point(|point| point.threshold >= threshold).max(1);
         let Point { far, tar, .. } = self.points[at - 1];
@@ -147,9 +148,8 @@ impl Roc {
         AtThreshold { threshold, far, frr: 1.0 - tar, accuracy }
     }
 
-    /// The curve without the points that lie on straight lines between their neighbours, as scikit-learn drops them:
-    /// its area and its equal error rate are the same, but a rate read off a kept point may be lower than the full
-    /// curve's.
+    /// The curve without points on straight lines between their neighbours, as scikit-learn drops them. Area and equal
+    /// error rate stay the same, but a rate read off the remaining points may be lower than on the full curve.
     pub fn dropped(&self) -> Self {
         let counts = |point: &Point| {
             let count = |share: f64, of: u64| (share * of as f64).round() as i64;
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     /// Worked by hand. Descending: 0.9 g, 0.8 g, 0.7 i, 0.6 g, 0.5 i, 0.4 i, 0.3 g, 0.2 i.
-    /// Of the 16 pairs of pairs the genuine one is higher in 4 + 4 + 3 + 1 = 12: AUC 0.75.
+    /// Of the 16 combinations of a genuine and an impostor pair, the genuine is higher in 4 + 4 + 3 + 1 = 12: AUC 0.75.
     /// (far, tar): 0.7 (1/4, 2/4), 0.6 (1/4, 3/4): at 0.6 far = 1 - tar = 1/4, the EER.
     #[test]
     fn curve_by_hand() {
@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(roc.tar_at_far(1.0).unwrap().tar, 1.0);
     }
 
-    /// (far, tar): 0.8 (0, 1/2), 0.6 (1, 1/2), 0.4 (1, 1): crossing half-way between the first two.
+    /// (far, tar): 0.8 (0, 1/2), 0.6 (1, 1/2), 0.4 (1, 1): the crossing is half-way between the first two.
     #[test]
     fn equal_error_between_two_points() {
         let roc = Roc::new(&[0.8, 0.4], &[0.6]).unwrap();

@@ -3,7 +3,7 @@
 use fixtures::Golden;
 use metrics::{Label, Matrix, RankingReport, Rerank, cosine_distance, rank, rerank};
 
-/// One rounding of f32 near 1, a few times: sums of 64 products in another order.
+/// A few roundings of f32 near 1: sums of 64 products in another order.
 const F32_SUM: f32 = 5e-7;
 /// The reference's own noise is 1.3e-7; `exp` and two normalisations add a few roundings.
 const F32_RERANK: f32 = 1e-6;
@@ -81,7 +81,8 @@ fn distance_cmc_and_map_match_the_reference() {
     assert_eq!((report.queries, report.gallery), (40, 200));
 }
 
-/// The seed keeps same-camera entries; cameras that all differ reproduce its numbers, so the mistake is recognisable.
+/// The original code keeps same-camera entries. With all cameras different we reproduce its numbers, so the mistake is
+/// identified.
 #[test]
 fn the_camera_rule_is_what_parts_us_from_the_naive_numbers() {
     let mut evaluation = Evaluation::load();
@@ -127,7 +128,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
     assert_eq!(with(1), with(5));
 }
 
-/// Rates are counts; what is interpolated between two of them loses a few roundings of f64.
+/// Rates are counts; interpolation between two of them loses a few roundings of f64.
 const RATE: f64 = 1e-9;
 /// Similarities are f32.
 const THRESHOLD: f64 = 1e-6;
@@ -234,12 +235,12 @@ mod palmvein {
     }
 }
 
-/// The interval of a known error rate covers it about as often as it says, and drawing pairs instead would not.
+/// The interval covers a known error rate about as often as it claims; resampling pairs instead would not.
 #[test]
 fn intervals_by_identity_cover() {
     use metrics::verification::{VerificationOptions, evaluate};
     let of = |seed: u64| {
-        // 12 identities of four rows: a common direction per identity and noise.
+        // 12 identities of four rows: a common direction per identity, plus noise.
         let mut rows = Vec::new();
         for identity in 0..12 {
             let unit = |name: String| contract::fill::unit(&name, 8).map(|u| 2.0 * u as f32 - 1.0).collect::<Vec<_>>();

@@ -1,5 +1,5 @@
-//! Verification of a set of 20,000 rows stays far below the memory that its 200 million pairs would take. A program
-//! of its own: the peak is that of the process.
+//! Verification of 20,000 rows needs far less memory than storing its 200 million pairs. This test is a program of its
+//! own, because it measures the peak of the process.
 
 #![cfg(target_os = "linux")]
 

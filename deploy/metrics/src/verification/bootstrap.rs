@@ -1,4 +1,4 @@
-//! How sure the numbers are: identities are drawn anew, with replacement, and everything is measured again.
+//! Confidence intervals by bootstrap: identities are resampled with replacement and everything is measured again.
 
 use serde::Serialize;
 
@@ -7,45 +7,45 @@ use super::groups::Groups;
 use super::keys::Sorted;
 use crate::MetricsError;
 
-/// 95 % of the bootstrap's values lie between these, and no interval is tighter than so few identities allow; see
-/// [`evaluate`](super::evaluate).
+/// A 95 % interval: the central part of the bootstrap's values, but never tighter than the number of identities allows;
+/// see [`evaluate`](super::evaluate).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Interval {
-    /// 2.5 % lie below.
+    /// 2.5 % of the values are lower.
     pub low: f64,
-    /// 2.5 % lie above.
+    /// 2.5 % of the values are higher.
     pub high: f64,
 }
 
-/// What one bootstrap sample gave.
+/// Results of one bootstrap sample.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Drawn {
     /// Equal error rate.
     pub eer: f64,
     /// Area under the curve.
     pub auc: f64,
-    /// True accept rate at each false accept rate of the options.
+    /// True accept rate at each false accept rate in the options.
     pub tar: Vec<f64>,
-    /// Rank 1; 0 without identification.
+    /// Rank-1 rate; 0 without identification.
     pub rank1: f64,
 }
 
-/// How often each group is drawn in each sample, and the similarities at which the samples' curves are measured.
+/// How often each group occurs in each sample, and the similarities (edges) at which the samples' curves are measured.
 ///
-/// The curve of a sample is exact at genuine similarities: between two neighbours only impostors are counted. Of many
-/// genuine pairs, some are left out of these edges: those of the lowest 128 none, from there on neighbouring edges
-/// are 1/50 of their rank apart and no more than 1/512 of all, and the curve between them is a straight line.
+/// The curve of a sample is exact at genuine similarities, because between two neighbouring ones only impostors are
+/// counted. With many genuine pairs, not all are edges: all of the lowest 128 are; above, neighbouring edges are 1/50
+/// of their rank apart, at most 1/512 of all, and the curve between them is interpolated linearly.
 pub(super) struct Draws {
-    /// `[group][sample]`.
+    /// Counts, `[group][sample]`.
     times: Vec<u32>,
     samples: usize,
     edges: Sorted,
-    /// Most that a row can add to a bin of a sample.
+    /// Largest count that one row can add to a bin of a sample.
     heaviest: u64,
 }
 
 impl Draws {
-    /// Draws as many groups as there are, `samples` times.
+    /// Draws `samples` samples, each of as many groups as there are.
     pub(super) fn new(groups: &Groups<'_>, genuine: &Sorted, samples: usize, seed: u64) -> Option<Self> {
         if samples == 0 {
             return None;
@@ -73,13 +73,13 @@ impl Draws {
         &self.times[group * self.samples..][..self.samples]
     }
 
-    /// How often a sample holds a group.
+    /// How often a sample contains a group.
     #[cfg(test)]
     pub(super) fn times(&self, group: usize, sample: usize) -> u32 {
         self.of(group)[sample]
     }
 
-    /// A bin for each edge and one on each side of it.
+    /// Number of bins: one between any two edges and one on each side.
     fn bins(&self) -> usize {
         2 * self.edges.keys().len() + 1
     }
@@ -89,7 +89,7 @@ impl Draws {
         below + upto
     }
 
-    /// Nothing counted yet.
+    /// A count of nothing yet.
     pub(super) fn tally(&self) -> Tally<'_> {
         let (bins, cells) = (self.bins(), self.bins() * self.samples);
         Tally {
@@ -102,8 +102,8 @@ impl Draws {
         }
     }
 
-    /// Measures every sample in which there is something to measure. `rights` are the probes of each group that are
-    /// right at rank 1, and all of them.
+    /// Measures every sample that has something to measure. `rights` holds, for each group, the number of probes that
+    /// are right at rank 1, and the number of all its probes.
     pub(super) fn measure(
         &self,
         drawing: &Drawing,
@@ -114,7 +114,7 @@ impl Draws {
         for sample in 0..self.samples {
             let at = |bin: usize| drawing.counts.each_ref().map(|counts| counts[bin * self.samples + sample]);
             let roc = Roc::weighted((0..self.bins()).rev().map(|bin| (bin as f32, at(bin))));
-            // A sample of one identity many times, or of identities without a second row, measures nothing.
+            // A sample of a single identity, or of identities without a second row, measures nothing.
             if roc.genuine == 0 || roc.impostor == 0 {
                 continue;
             }
@@ -132,7 +132,7 @@ impl Draws {
     }
 }
 
-/// Keys of `sorted` at which curves are measured, ascending and each once.
+/// Keys of `sorted` at which curves are measured, ascending and distinct.
 fn edges(sorted: &[u32]) -> Vec<u32> {
     let mut edges = Vec::new();
     let mut at = 0;
@@ -145,15 +145,15 @@ fn edges(sorted: &[u32]) -> Vec<u32> {
     edges
 }
 
-/// Pairs in each bin of each sample: of impostors, of genuine ones.
+/// Pairs in each bin of each sample: impostors and genuine ones.
 pub(super) struct Drawing {
     counts: [Vec<u64>; 2],
 }
 
-/// One worker's count.
+/// Counts of one worker thread.
 pub(super) struct Tally<'a> {
     draws: &'a Draws,
-    /// Impostor pairs of the rows since the last [`flush`](Self::flush), weighted by the other side's draws alone.
+    /// Impostor pairs of the rows since the last [`flush`](Self::flush), weighted only by the counts of the other side.
     row: Vec<u32>,
     touched: Vec<bool>,
     pending: u64,
@@ -163,7 +163,7 @@ pub(super) struct Tally<'a> {
 }
 
 impl Tally<'_> {
-    /// Counts a pair of the unit's group and another one.
+    /// Counts a pair of the unit's group with another group.
     pub(super) fn impostor(&mut self, key: u32, other: usize) {
         let bin = self.draws.bin(key);
         self.touched[bin] = true;
@@ -171,12 +171,12 @@ impl Tally<'_> {
         cells.iter_mut().zip(self.draws.of(other)).for_each(|(sum, times)| *sum += times);
     }
 
-    /// Counts a pair of the unit's group.
+    /// Counts a pair inside the unit's group.
     pub(super) fn genuine(&mut self, key: u32) {
         self.own[self.draws.bin(key)] += 1;
     }
 
-    /// Ends a run of one row of `group`.
+    /// Ends the current row of `group`.
     pub(super) fn row_done(&mut self, group: usize) {
         self.pending += self.draws.heaviest;
         if self.pending + self.draws.heaviest > u64::from(u32::MAX) {
@@ -184,7 +184,7 @@ impl Tally<'_> {
         }
     }
 
-    /// Ends the unit of `group`.
+    /// Ends the current unit of `group`.
     pub(super) fn unit_done(&mut self, group: usize) {
         self.flush(group);
         let (samples, times) = (self.draws.samples, self.draws.of(group));
@@ -195,7 +195,7 @@ impl Tally<'_> {
         }
     }
 
-    /// Weighs what was counted by the draws of `group`, too.
+    /// Also applies the weights of `group` to the pairs counted so far.
     fn flush(&mut self, group: usize) {
         let (samples, times) = (self.draws.samples, self.draws.of(group));
         for (bin, touched) in self.touched.iter_mut().enumerate().filter(|(_, touched)| **touched) {
@@ -210,7 +210,7 @@ impl Tally<'_> {
         self.pending = 0;
     }
 
-    /// Adds another worker's counts.
+    /// Adds the counts of another worker.
     pub(super) fn add(&mut self, other: Self) {
         for (counts, more) in self.counts.iter_mut().zip(other.counts) {
             counts.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
@@ -223,7 +223,7 @@ impl Tally<'_> {
     }
 }
 
-/// Vigna's mixing function, to draw the same identities on every platform.
+/// Vigna's mixing function, so that the same identities are drawn on every platform.
 fn splitmix64(x: u64) -> u64 {
     let z = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -231,8 +231,7 @@ fn splitmix64(x: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The 95 % interval of a rate whose bootstrap gave `values`, measured on `identities`; see
-/// [`evaluate`](super::evaluate).
+/// The 95 % interval of a rate with bootstrap `values`, measured on `identities`; see [`evaluate`](super::evaluate).
 pub(super) fn interval(mut values: Vec<f64>, identities: usize) -> Option<Interval> {
     values.sort_by(f64::total_cmp);
     let quantile = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
@@ -240,8 +239,8 @@ pub(super) fn interval(mut values: Vec<f64>, identities: usize) -> Option<Interv
     (!values.is_empty()).then(|| Interval { low: quantile(0.025).min(1.0 - unseen), high: quantile(0.975).max(unseen) })
 }
 
-/// The rate of an event that may, at 97.5 % confidence, still exist when none of `trials` independent trials showed it
-/// (Clopper and Pearson 1934, exact); about 3.7 over the trials, the two-sided form of the rule of three.
+/// Upper 97.5 % confidence bound on the rate of an event that occurred in none of `trials` independent trials (Clopper
+/// and Pearson 1934, exact): about 3.7 / trials, the two-sided form of the rule of three.
 pub fn unseen(trials: usize) -> f64 {
     1.0 - 0.025_f64.powf(1.0 / trials.max(1) as f64)
 }

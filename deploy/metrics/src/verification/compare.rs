@@ -1,4 +1,4 @@
-//! All rows against all rows, in memory that grows with rows and threads and not with pairs.
+//! Compares all rows with all rows, in memory that grows with rows and threads, not with pairs.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,10 +10,10 @@ use super::groups::{Groups, Impostors, Unit};
 use super::keys::{BINS, FINE_BITS, Sorted, bin, key};
 use crate::distance::products;
 
-/// Rows on the right side that are compared at a time.
+/// Rows on the right side per comparison.
 const STRIP: usize = 4096;
 
-/// Similarities of a row to neighbouring rows of one group.
+/// Similarities of a row to consecutive rows of one group.
 struct Run<'a> {
     place: usize,
     group: usize,
@@ -21,7 +21,7 @@ struct Run<'a> {
     similarities: &'a [f32],
 }
 
-/// Tells `see` the similarities of a unit's rows to the rows at `right`.
+/// Calls `see` with the similarities of a unit's rows to the rows at `right`.
 fn runs(groups: &Groups<'_>, unit: &Unit, right: Range<usize>, buffer: &mut Vec<f32>, mut see: impl FnMut(Run<'_>)) {
     for first in right.clone().step_by(STRIP) {
         let strip = first..right.end.min(first + STRIP);
@@ -40,7 +40,7 @@ fn runs(groups: &Groups<'_>, unit: &Unit, right: Range<usize>, buffer: &mut Vec<
     }
 }
 
-/// Shares units among as many workers as there are threads; a worker's state is made once.
+/// Distributes units over one worker per thread; each worker's state is created once.
 fn share<T: Send>(units: &[Unit], state: impl Fn() -> T + Sync, work: impl Fn(&mut T, usize) + Sync) -> Vec<T> {
     let next = AtomicUsize::new(0);
     let workers = rayon::current_num_threads().min(units.len()).max(1);
@@ -60,16 +60,16 @@ fn share<T: Send>(units: &[Unit], state: impl Fn() -> T + Sync, work: impl Fn(&m
         .collect()
 }
 
-/// A row and its similarity to another one.
+/// A row with its similarity to another row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Near {
     pub(super) similarity: f32,
-    /// As the caller counts.
+    /// Row number of the caller.
     pub(super) row: usize,
 }
 
 impl Near {
-    /// Farther than every row.
+    /// Ranks behind every row.
     const NONE: Self = Self { similarity: f32::NEG_INFINITY, row: usize::MAX };
 
     /// Whether it ranks before `other`: by similarity, then by row.
@@ -84,18 +84,18 @@ impl Near {
     }
 }
 
-/// Pairs of one person.
+/// The genuine pairs.
 pub(super) struct Genuine {
-    /// All similarities; 4 bytes a pair are the only memory that grows with pairs.
+    /// All similarities. Only this grows with the number of pairs, by 4 bytes each.
     pub(super) sorted: Sorted,
     pub(super) mean: f64,
-    /// By place: similarity to the first row of the person.
+    /// By place: similarity to the person's first row.
     pub(super) first: Vec<f32>,
     /// By place: the nearest other row of the person.
     pub(super) nearest: Vec<Near>,
 }
 
-/// Compares each person's rows with each other.
+/// Compares the rows of each person with each other.
 pub(super) fn genuine(groups: &Groups<'_>) -> Genuine {
     let units = groups.units();
     let mut keys = vec![0_u32; groups.genuine() as usize];
@@ -136,26 +136,26 @@ pub(super) fn genuine(groups: &Groups<'_>) -> Genuine {
         });
         sum
     };
-    // Summed by unit and then in the order of the units, so that the mean does not depend on the threads.
+    // Sums in the order of the units, so that the mean does not depend on threads.
     let sums: Vec<f64> = parts.into_par_iter().map(compare).collect();
     let mean = sums.iter().sum::<f64>() / keys.len() as f64;
     keys.par_sort_unstable();
     Genuine { sorted: Sorted::new(keys), mean, first, nearest }
 }
 
-/// What a first look at the impostor pairs gives, exact but for the similarities within a coarse bin.
+/// The first pass over impostor pairs: exact except for the similarities inside a coarse bin.
 pub(super) struct Impostor {
     /// Pairs in each coarse bin.
     pub(super) coarse: Vec<u64>,
     pub(super) mean: f64,
-    /// Twice the genuine pairs above each impostor pair plus those equal to it, summed: the area under the curve as a
-    /// count.
+    /// The area under the curve as a count: for each impostor pair, twice the genuine pairs above it plus those equal
+    /// to it.
     pub(super) wins: u128,
-    /// By place: first rows of other groups that rank before the first row of its own.
+    /// By place: number of first rows of other groups that rank before the first row of its own group.
     pub(super) closer: Vec<u32>,
     /// By place: the nearest row of another group.
     pub(super) stranger: Vec<Near>,
-    /// What the bootstrap drew.
+    /// Results of the bootstrap.
     pub(super) drawing: Option<Drawing>,
 }
 
@@ -166,7 +166,7 @@ struct Seen<'a> {
     buffer: Vec<f32>,
 }
 
-/// Compares the rows of every two groups once; `impostors` says which pairs count, and identification takes all.
+/// Compares the rows of every two groups once. `impostors` selects the pairs that count; identification uses all.
 pub(super) fn impostors(
     groups: &Groups<'_>,
     genuine: &Genuine,
@@ -200,7 +200,7 @@ pub(super) fn impostors(
             for (place, &similarity) in run.places.clone().zip(run.similarities) {
                 found.stranger[run.place].offer(Near { similarity, row: groups.row_at[place] });
                 found.stranger[place].offer(Near { similarity, row: mine });
-                // The first row of each group is enrolled; of equal ones the earlier group's ranks first.
+                // The first row of each group is enrolled. Of equally similar ones, the earlier group's ranks first.
                 if run.place == own.start && place > theirs.start {
                     found.closer[place] += u32::from(similarity >= genuine.first[place]);
                 } else if run.place > own.start && place == theirs.start {
@@ -257,18 +257,18 @@ pub(super) fn impostors(
     found
 }
 
-/// What a second look gives: pairs by key in the coarse bins asked for, and bars of the histogram.
+/// The second pass over impostor pairs: pairs by key in selected coarse bins, and bars of the histogram.
 pub(super) struct Refined {
-    /// Coarse bins, ascending.
+    /// Selected coarse bins, ascending.
     pub(super) bins: Vec<usize>,
-    /// Pairs of each key in each of them.
+    /// Pairs with each key of each selected bin.
     counts: Vec<u64>,
     /// Pairs in each bar.
     pub(super) bars: Vec<u64>,
 }
 
 impl Refined {
-    /// Pairs of each key in a coarse bin, if it was asked for, ascending by key.
+    /// Pairs by key in a coarse bin, ascending; `None` if the bin was not selected.
     pub(super) fn keys(&self, bin: usize) -> Option<impl DoubleEndedIterator<Item = (u32, u64)>> {
         let slot = self.bins.binary_search(&bin).ok()?;
         let counts = &self.counts[slot << FINE_BITS..(slot + 1) << FINE_BITS];

@@ -1,4 +1,4 @@
-//! Which rows are compared with which.
+//! Decides which rows are compared with which.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -8,51 +8,50 @@ use serde::{Deserialize, Serialize};
 
 use crate::Rows;
 
-/// Which pairs of two identities count.
+/// Which pairs of different identities count as impostor pairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Impostors {
     /// Every pair of rows of two identities.
     #[default]
     Exhaustive,
-    /// Of each identity's first `samples` rows with those of the next `identities` identities, in order of first
-    /// appearance and without wrapping around.
+    /// Only each identity's first `samples` rows, with those of the next `identities` identities in order of first
+    /// appearance, without wrapping around.
     Neighbours {
-        /// M, how many identities follow.
+        /// M, the number of following identities.
         identities: usize,
-        /// k, how many rows of each.
+        /// k, the number of rows of each.
         samples: usize,
     },
 }
 
-/// Rows that are taken through the comparisons together: few enough that their products with all others stay in the
-/// cache.
+/// Rows that are compared together: few enough that their products with all other rows stay in the cache.
 const UNIT: usize = 32;
 
-/// Rows of one group, [`UNIT`] at most.
+/// Up to [`UNIT`] rows of one group.
 #[derive(Debug, Clone)]
 pub(super) struct Unit {
     pub(super) group: usize,
     pub(super) places: Range<usize>,
 }
 
-/// Embeddings sorted by whose they are. A group is a person, or one distractor: a row that is nobody's in particular.
-/// Groups and the rows of one keep the order of their first appearance. A *place* is a row's number in this order.
+/// Embeddings sorted by group. A group is a person, or a single distractor (a row that belongs to none of the persons).
+/// Groups, and rows inside a group, are in order of first appearance. A *place* is the index of a row in this order.
 pub(super) struct Groups<'a> {
     values: Cow<'a, [f32]>,
     cols: usize,
-    /// Number of the row at each place, as the caller counts.
+    /// Row number of the caller, by place.
     pub(super) row_at: Vec<usize>,
-    /// Group of each place.
+    /// Group, by place.
     pub(super) group_at: Vec<u32>,
-    /// First place of each group, and behind the last one the number of places.
+    /// First place of each group, followed by the number of places.
     starts: Vec<usize>,
-    /// Whether each group is a distractor.
+    /// Whether a group is a distractor.
     pub(super) distractor: Vec<bool>,
 }
 
 impl<'a> Groups<'a> {
-    /// Groups rows by label, which need not be contiguous; each row labelled `distractor` is a group of its own.
+    /// Groups rows by label; equal labels need not be adjacent. Each row labelled `distractor` is its own group.
     pub(super) fn of(embeddings: Rows<'a>, labels: &[i64], distractor: Option<i64>) -> Self {
         let mut numbers = HashMap::new();
         let (mut groups, mut kinds) = (Vec::<Vec<usize>>::new(), Vec::new());
@@ -90,13 +89,13 @@ impl<'a> Groups<'a> {
         self.starts[group]..self.starts[group + 1]
     }
 
-    /// Embeddings of some places.
+    /// Embeddings of a range of places.
     pub(super) fn rows(&self, places: Range<usize>) -> Rows<'_> {
         let (cols, all) = (self.cols, self.row_at.len());
         Rows::new(&self.values, all, cols).map_or_else(|_| unreachable!("whole rows"), |rows| rows.slice(places))
     }
 
-    /// All places, cut into units.
+    /// All places, split into units.
     pub(super) fn units(&self) -> Vec<Unit> {
         let units = |group: usize| {
             let places = self.places(group);
@@ -105,17 +104,17 @@ impl<'a> Groups<'a> {
         (0..self.len()).flat_map(units).collect()
     }
 
-    /// Persons.
+    /// Number of persons.
     pub(super) fn persons(&self) -> usize {
         self.distractor.iter().filter(|nobody| !**nobody).count()
     }
 
-    /// Pairs of two rows of one person.
+    /// Number of pairs of two rows of one person.
     pub(super) fn genuine(&self) -> u64 {
         (0..self.len()).map(|group| self.places(group).len() as u64).map(|rows| rows * (rows - 1) / 2).sum()
     }
 
-    /// Groups whose rows are compared with those of `group` and come after it: all whose pairs with it are counted.
+    /// The groups after `group` that its rows are compared with: all that count in any way.
     fn reach(&self, group: usize, impostors: Impostors) -> Range<usize> {
         let reach = match impostors {
             Impostors::Exhaustive => self.len(),
@@ -124,7 +123,7 @@ impl<'a> Groups<'a> {
         group + 1..self.len().min((group + 1).saturating_add(reach))
     }
 
-    /// The first rows of each group that count as impostors.
+    /// How many first rows of each group count in impostor pairs.
     pub(super) fn samples(impostors: Impostors) -> usize {
         match impostors {
             Impostors::Exhaustive => usize::MAX,
@@ -132,17 +131,17 @@ impl<'a> Groups<'a> {
         }
     }
 
-    /// Whether rows of two groups, the second after the first, are impostor pairs. Two distractors may be the same
-    /// person.
+    /// Whether rows of two groups, where `second` comes after `first`, are impostor pairs. Two distractors are not,
+    /// since they may be the same person.
     pub(super) fn are_impostors(&self, [first, second]: [usize; 2], impostors: Impostors) -> bool {
         self.reach(first, impostors).contains(&second) && !(self.distractor[first] && self.distractor[second])
     }
 
-    /// Impostor pairs: of groups, and of rows.
+    /// Number of impostor pairs: of groups, and of rows.
     pub(super) fn impostors(&self, impostors: Impostors) -> [u64; 2] {
         let samples = Self::samples(impostors);
         let sizes: Vec<u64> = (0..self.len()).map(|group| self.places(group).len().min(samples) as u64).collect();
-        // Sums up to each group, so that a group's partners need no loop: of all groups, and of distractors alone.
+        // Cumulative sums over all groups and over distractors alone, so that no loop over partners is needed.
         let sums = |of: &dyn Fn(usize) -> [u64; 2]| {
             let mut sum = [0, 0];
             let mut sums = vec![sum];
@@ -198,7 +197,7 @@ mod tests {
         let groups = groups(&labels, Some(0));
         assert_eq!((groups.len(), groups.persons(), groups.genuine()), (5, 3, 3 + 1));
         assert_eq!(groups.row_at, [0, 2, 7, 1, 4, 3, 5, 6]);
-        // Seven of the other five rows with each, less the pair of distractors.
+        // Each of the seven groups with the others, without the pair of distractors.
         assert_eq!(groups.impostors(Impostors::Exhaustive), [10 - 1, 8 * 7 / 2 - 4 - 1]);
     }
 }

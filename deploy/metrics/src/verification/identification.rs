@@ -1,31 +1,31 @@
-//! Closed-set identification with one enrolled row each, and leave-one-out.
+//! Closed-set identification with one enrolled row per identity, and leave-one-out identification.
 
 use serde::Serialize;
 
 use super::compare::{Genuine, Impostor};
 use super::groups::Groups;
 
-/// The first row of each identity is enrolled, the others ask who they are. Of rows that are equally similar the
-/// earlier one ranks first, as in [`rank`](crate::rank()): a network that gives every picture the same embedding is
-/// right by chance only.
+/// Identification with the first row of each identity enrolled and the others as probes. Of equally similar rows the
+/// earlier ranks first, as in [`rank`](crate::rank()), so a network that gives every picture the same embedding is
+/// right only by chance.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Identification {
-    /// Rows that ask.
+    /// Number of probes.
     pub probes: usize,
-    /// Enrolled rows, one of each identity, and all distractors.
+    /// Enrolled rows: one of each identity, and all distractors.
     pub gallery: usize,
     /// Share of probes whose own identity ranks first, 0 to 1.
     pub rank1: f64,
     /// `cmc[k - 1]`: share of probes with fewer than `k` entries before their own; as long as the gallery, at most 50.
     pub cmc: Vec<f64>,
-    /// Share of rows, of identities with two or more, whose nearest other row is of their identity.
+    /// Share of rows whose nearest other row has the same identity, among identities with at least two rows; 0 to 1.
     pub leave_one_out_rank1: f64,
-    /// Probes of each group that are right at rank 1, and all of them; for intervals.
+    /// For each group, the number of probes that are right at rank 1 and of all its probes; for intervals.
     #[serde(skip)]
     pub(super) rights: Vec<[u32; 2]>,
 }
 
-/// `None` where no identity has a second row to ask with.
+/// `None` if no identity has a second row to use as a probe.
 pub(super) fn identify(groups: &Groups<'_>, genuine: &Genuine, impostor: &Impostor) -> Option<Identification> {
     let mut cmc = vec![0.0; groups.len().min(crate::MAX_RANK)];
     let mut rights = vec![[0, 0]; groups.len()];

@@ -1,12 +1,12 @@
-//! Similarities as integers of the same order, and sorted lists of them that are searched fast.
+//! Similarities as integers in the same order, and sorted lists of them with fast search.
 
-/// Low bits of a key that its coarse bin leaves out: a bin is 1/2048 of an octave wide.
+/// Number of low bits of a key that its coarse bin ignores; a bin is 1/2048 of an octave wide.
 pub(super) const FINE_BITS: u32 = 12;
 
-/// Coarse bins.
+/// Number of coarse bins.
 pub(super) const BINS: usize = 1 << (32 - FINE_BITS);
 
-/// An integer that orders as the similarity does; 0 and -0 are one.
+/// An integer in the order of similarities; 0 and -0 have the same key.
 pub(super) fn key(similarity: f32) -> u32 {
     let bits = (similarity + 0.0).to_bits();
     if bits >> 31 == 0 { bits | 1 << 31 } else { !bits }
@@ -22,14 +22,14 @@ pub(super) fn bin(key: u32) -> usize {
     (key >> FINE_BITS) as usize
 }
 
-/// Keys in ascending order, with the place where each coarse bin begins.
+/// Keys in ascending order, with the index where each coarse bin starts.
 pub(super) struct Sorted {
     keys: Vec<u32>,
     starts: Vec<usize>,
 }
 
 impl Sorted {
-    /// Takes ascending keys.
+    /// Takes keys in ascending order.
     pub(super) fn new(keys: Vec<u32>) -> Self {
         let mut starts = Vec::with_capacity(BINS + 1);
         let mut at = 0;
@@ -50,7 +50,7 @@ impl Sorted {
         &self.keys[self.starts[bin]..self.starts[bin + 1]]
     }
 
-    /// How many keys are below `key`, and how many are not above it.
+    /// The number of keys below `key`, and of keys not above it.
     pub(super) fn rank(&self, key: u32) -> [usize; 2] {
         let start = self.starts[bin(key)];
         let near = self.in_bin(bin(key));

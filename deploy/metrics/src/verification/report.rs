@@ -1,4 +1,4 @@
-//! Embeddings and labels to everything that is said about a verifier, with intervals by identity.
+//! Computes the complete report on a verifier, with intervals by identity, from embeddings and labels.
 
 use std::collections::BTreeMap;
 
@@ -12,21 +12,21 @@ use super::keys::{BINS, FINE_BITS, similarity};
 use super::{AtThreshold, EqualError, Point, Roc};
 use crate::{MetricsError, Rows};
 
-/// What is measured, and how surely.
+/// Options of [`evaluate`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct VerificationOptions {
     /// Which pairs of two identities count.
     pub impostors: Impostors,
-    /// Label of rows that are nobody's in particular: they are impostors to every identity, and are not compared with
-    /// each other.
+    /// Label of distractors: rows that belong to none of the identities. They form impostor pairs with every identity,
+    /// but not with each other.
     pub distractor: Option<i64>,
-    /// False accept rates at which the true accept rate is told.
+    /// False accept rates at which the true accept rate is reported.
     pub fars: Vec<f64>,
-    /// Bootstrap samples of the identities; 0: no intervals.
+    /// Bootstrap samples of the identities; 0 for no intervals.
     pub resamples: usize,
     /// Seed of the bootstrap.
     pub seed: u64,
-    /// Bars of the histograms.
+    /// Bars per histogram.
     pub bins: usize,
 }
 
@@ -43,26 +43,26 @@ impl Default for VerificationOptions {
     }
 }
 
-/// True accept rate at a promised false accept rate.
+/// True accept rate at a required false accept rate.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TarAtFar {
-    /// The false accept rate asked for.
+    /// The required false accept rate.
     pub target: f64,
-    /// The last point of the curve that keeps this rate; its threshold is infinite where every impostor must be
-    /// refused.
+    /// The last point of the curve that keeps this rate; its threshold is infinite if every impostor pair must be
+    /// rejected.
     #[serde(flatten)]
     pub point: Point,
     /// 95 % interval of the true accept rate.
     pub interval: Option<Interval>,
-    /// Fewer pairs of identities than one over the target: it says no more than that none was accepted. Pairs of rows
-    /// do not count here, as those of the same two identities are not independent.
+    /// Whether there are fewer pairs of identities than one over the target; then it only means that no impostor pair
+    /// was accepted. Pairs of rows do not count, because those of the same two identities are not independent.
     pub below_resolution: bool,
 }
 
-/// What the numbers rest on, counted by identities: rows of one identity are not independent.
+/// Independent trials behind the rates, counted by identities, since rows of one identity are not independent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Trials {
-    /// Identities with two rows or more.
+    /// Identities with at least two rows.
     pub genuine: usize,
     /// Pairs of two identities, or of an identity and a distractor.
     pub impostor: u64,
@@ -84,17 +84,17 @@ pub struct Histogram {
 /// How well similarities tell genuine pairs from impostor pairs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct VerificationReport {
-    /// Rows.
+    /// Number of rows.
     pub samples: usize,
-    /// Identities.
+    /// Number of identities.
     pub identities: usize,
-    /// Rows that are nobody's in particular.
+    /// Number of distractors.
     pub distractors: usize,
-    /// What genuine and impostor rates rest on.
+    /// Independent trials behind genuine and impostor rates.
     pub trials: Trials,
-    /// Genuine pairs.
+    /// Number of genuine pairs.
     pub genuine: u64,
-    /// Impostor pairs.
+    /// Number of impostor pairs.
     pub impostor: u64,
     /// Equal error rate.
     pub eer: EqualError,
@@ -104,11 +104,11 @@ pub struct VerificationReport {
     pub auc: f64,
     /// 95 % interval of the area.
     pub auc_interval: Option<Interval>,
-    /// True accept rates at false accept rates.
+    /// True accept rates at the required false accept rates.
     pub tar: Vec<TarAtFar>,
-    /// What the threshold of the equal error rate does.
+    /// Rates at the threshold of the equal error rate.
     pub at_eer: AtThreshold,
-    /// Identification, where an identity has a second row.
+    /// Identification, if any identity has a second row.
     pub identification: Option<Identification>,
     /// 95 % interval of the identification's rank 1.
     pub rank1_interval: Option<Interval>,
@@ -118,18 +118,19 @@ pub struct VerificationReport {
     pub impostor_mean: f64,
     /// Similarities of both kinds of pairs.
     pub histogram: Histogram,
-    /// The curve, thinned to what an eye can tell apart.
+    /// The curve, thinned to points that are visibly different.
     pub curve: Vec<Point>,
-    /// What the bootstrap drew, for [`interval_of_means`].
+    /// Bootstrap samples, for [`interval_of_means`].
     #[serde(skip)]
     pub drawn: Vec<Drawn>,
 }
 
-/// Measures embeddings `[rows, embed_dim]` of unit length by cosine similarity; `labels` say whose each row is.
+/// Evaluates embeddings `[rows, embed_dim]` of unit length by cosine similarity; `labels` holds the identity of each
+/// row.
 ///
-/// Every pair is compared, in three rounds over the rows on all threads: genuine pairs, whose similarities are kept and
-/// sorted; impostor pairs, counted in coarse bins; impostor pairs again, by their exact similarity in the bins where
-/// the answers lie. All rates, areas, thresholds and ranks are exact. Memory is 4 bytes a genuine pair and some MiB a
+/// Compares every pair, in three rounds over the rows on all threads: genuine pairs, whose similarities are kept and
+/// sorted; impostor pairs, counted in coarse bins; impostor pairs again, by exact similarity in the bins that hold the
+/// answers. All rates, areas, thresholds and ranks are exact. Memory is 4 bytes per genuine pair and some MiB per
 /// thread, whatever the number of impostor pairs.
 ///
 /// # Ties
@@ -137,13 +138,14 @@ pub struct VerificationReport {
 /// half. Ranks go by similarity and then by row, as in [`rank`](crate::rank()).
 ///
 /// # Intervals
-/// They come from drawing the identities, not the pairs: pairs of one identity are not independent. The bootstrap
-/// cannot see what did not happen, so each interval reaches as far as the exact binomial bound for none in as many
-/// trials as identities have two rows (Clopper and Pearson 1934; the rule of three of Hanley and Lippman-Hand 1983):
-/// see [`unseen`](super::unseen).
+/// They come from resampling identities, not pairs, because pairs of one identity are not independent. The bootstrap
+/// cannot show events that did not occur. Each interval therefore reaches at least to the exact binomial bound for no
+/// event in as many trials as there are identities with two rows (Clopper and Pearson 1934; the rule of three of Hanley
+/// and Lippman-Hand 1983); see [`unseen`](super::unseen).
 ///
 /// # Errors
-/// Labels that are not one per row, no genuine or no impostor pair, a value that is not finite, a rate outside 0 to 1.
+/// The number of labels differs from the rows, there is no genuine or no impostor pair, a value is not finite, or a
+/// rate is outside 0 to 1.
 pub fn evaluate<'a>(
     embeddings: impl Into<Rows<'a>>,
     labels: &[i64],
@@ -215,14 +217,14 @@ pub fn evaluate<'a>(
     })
 }
 
-/// Coarse bins that hold a pair, from the most similar, with their impostor and genuine pairs.
+/// Coarse bins with at least one pair, from the most similar, with their impostor and genuine pairs.
 fn filled<'a>(genuine: &'a Genuine, impostor: &'a Impostor) -> impl Iterator<Item = (usize, [u64; 2])> + 'a {
     let counts = |bin: usize| (bin, [impostor.coarse[bin], genuine.sorted.in_bin(bin).len() as u64]);
     (0..BINS).rev().map(counts).filter(|(_, counts)| *counts != [0, 0])
 }
 
-/// Coarse bins in which an answer lies, ascending: where the equal error rate is crossed, where each false accept
-/// rate is exceeded, and before each of them the bin of the last similarities that still keep it.
+/// Coarse bins that hold an answer, ascending: where the equal error rate is crossed, where each false accept rate is
+/// exceeded, and before each of them the last bin that still keeps the rate.
 fn wanted_bins(genuine: &Genuine, impostor: &Impostor, fars: &[f64]) -> Vec<usize> {
     let impostors: u64 = impostor.coarse.iter().sum();
     let pairs = genuine.sorted.keys().len();
@@ -250,8 +252,8 @@ fn wanted_bins(genuine: &Genuine, impostor: &Impostor, fars: &[f64]) -> Vec<usiz
     wanted
 }
 
-/// Similarities in descending order with their impostor and genuine pairs: every one of a refined bin, and the lower
-/// edge of each other bin, from which the same pairs are accepted as from the least similarity in it.
+/// Similarities in descending order with their impostor and genuine pairs: each one of a refined bin, and the lower
+/// edge of every other bin, which accepts the same pairs as the least similarity in it.
 fn points<'a>(
     genuine: &'a Genuine,
     impostor: &'a Impostor,
@@ -272,8 +274,8 @@ fn points<'a>(
     })
 }
 
-/// 95 % interval of the mean `value` of several networks, measured on the same rows with the same options: a draw
-/// holds the same identities for each. None where nothing was drawn.
+/// 95 % interval of the mean of `value` over several networks, measured on the same rows with the same options, so that
+/// a bootstrap sample holds the same identities for each. `None` without samples.
 pub fn interval_of_means(reports: &[VerificationReport], value: impl Fn(&Drawn) -> f64) -> Option<Interval> {
     let draws = reports.iter().map(|report| report.drawn.len()).min()?;
     let mean = |draw: usize| reports.iter().map(|of| value(&of.drawn[draw])).sum::<f64>() / reports.len() as f64;
@@ -281,7 +283,7 @@ pub fn interval_of_means(reports: &[VerificationReport], value: impl Fn(&Drawn) 
 }
 
 impl VerificationReport {
-    /// Metrics by the names of logs, shares from 0 to 1: `EER`, `AUC`, `TAR@1%FAR` …, `rank1`, `GenuineMean`,
+    /// Metrics by their names in logs, as shares from 0 to 1: `EER`, `AUC`, `TAR@1%FAR`, …, `rank1`, `GenuineMean`,
     /// `ImpostorMean`.
     pub fn metrics(&self) -> BTreeMap<String, f64> {
         let mut metrics = BTreeMap::from([
@@ -299,7 +301,7 @@ impl VerificationReport {
     }
 }
 
-/// Bars of a histogram of equal width.
+/// Histogram bars of equal width.
 struct Bars {
     low: f32,
     high: f32,
@@ -307,7 +309,7 @@ struct Bars {
 }
 
 impl Bars {
-    /// From the least to the largest similarity; of impostors, to the ends of their coarse bins.
+    /// From the least to the largest similarity; for impostors, to the ends of their coarse bins.
     fn of(genuine: &Genuine, impostor: &Impostor, count: usize) -> Self {
         let keys = genuine.sorted.keys();
         let edge = |bin: usize, fine: u32| similarity((bin as u32) << FINE_BITS | fine);
@@ -333,8 +335,8 @@ impl Bars {
     }
 }
 
-/// Points that differ from the last one kept by what shows, on a linear and on a logarithmic axis; the first and the
-/// last.
+/// The first point, the last, and every point visibly different from the previous one kept, on a linear or logarithmic
+/// axis.
 fn thinned(points: &[Point]) -> Vec<Point> {
     let mut kept: Vec<Point> = Vec::new();
     for (at, point) in points.iter().enumerate() {
@@ -355,8 +357,8 @@ mod tests {
 
     #[test]
     fn means_of_networks_vary_with_the_same_identities() {
-        // Forty identities on a circle, two rows each, the second turned towards the next identity, by another amount
-        // in each network.
+        // Forty identities on a circle with two rows each; the second row is turned towards the next identity, by a
+        // different amount in each network.
         let measured = |turn: f64| {
             let row = |angle: f64| [angle.cos() as f32, angle.sin() as f32];
             let rows = (0..40).flat_map(|k| [row(0.15 * f64::from(k)), row((0.15 + turn) * f64::from(k))]);
@@ -374,7 +376,7 @@ mod tests {
         assert_eq!(eer(&[]), None);
     }
 
-    /// Rows of 3 values on a coarse grid, so that many similarities are equal; labels in no order, one of them a
+    /// Rows of 3 values on a coarse grid, with many equal similarities, and shuffled labels, one of which is a
     /// distractor's.
     fn crowd(rows: usize, people: i64) -> (Matrix, Vec<i64>) {
         let mut state = 7_u64;
@@ -390,7 +392,7 @@ mod tests {
         (Matrix::new(values.collect(), rows, 3).unwrap(), labels)
     }
 
-    /// Everything by its definition: all pairs in lists.
+    /// Everything by definition, from lists of all pairs.
     #[test]
     fn equals_the_plain_definitions() {
         let (matrix, labels) = crowd(90, 11);
@@ -407,7 +409,7 @@ mod tests {
                 }
             }
             let roc = Roc::new(&genuine, &impostor).unwrap();
-            assert!(roc.points().len() < (genuine.len() + impostor.len()) / 2, "ties are what this is about");
+            assert!(roc.points().len() < (genuine.len() + impostor.len()) / 2, "there must be ties");
             let fars = vec![0.0, 1e-4, 1e-3, 0.0101, 0.05, 0.1, 0.5, 0.9, 1.0];
             let options = VerificationOptions { fars, distractor, ..VerificationOptions::default() };
             let found = evaluate(&matrix, &labels, &options).unwrap();
@@ -429,7 +431,7 @@ mod tests {
             assert!((shares(&found.histogram.genuine) - 1.0).abs() < 1e-9);
             assert!((shares(&found.histogram.impostor) - 1.0).abs() < 1e-9);
 
-            // Leave one out, by a full sort of the others; two distractors are not compared.
+            // Leave-one-out by a full sort of the others; two distractors are not compared.
             let mut right = (0, 0);
             for a in 0..90 {
                 let own = |b: &usize| labels[*b] == labels[a];
@@ -442,7 +444,7 @@ mod tests {
             }
             let identification = found.identification.unwrap();
             assert_eq!(identification.leave_one_out_rank1, right.0 as f64 / right.1 as f64);
-            // The first of each is enrolled, and so is every distractor.
+            // The first row of each identity is enrolled, and so is every distractor.
             let first = |label: i64| labels.iter().position(|other| *other == label).unwrap();
             let enrolled = |row: &usize| Some(labels[*row]) == distractor || first(labels[*row]) == *row;
             let (gallery, probes): (Vec<usize>, Vec<usize>) = (0..90).partition(enrolled);
@@ -460,7 +462,7 @@ mod tests {
         }
     }
 
-    /// A bootstrap sample is the set with its identities repeated: measured so, it gives the same numbers.
+    /// A bootstrap sample is the set with identities repeated: evaluating such a set gives the same numbers.
     #[test]
     fn a_sample_is_a_set_with_repeated_identities() {
         let (matrix, labels) = crowd(40, 6);
@@ -500,7 +502,7 @@ mod tests {
         assert_eq!(with(1), with(5));
     }
 
-    /// One embedding for every picture: every rank is chance, whichever way it is counted.
+    /// One embedding for every picture: every rank is chance, however it is counted.
     #[test]
     fn a_collapsed_network_recognises_nobody() {
         let labels: Vec<i64> = (0..60).map(|row| row / 3).collect();
@@ -513,7 +515,7 @@ mod tests {
         assert!((identification.leave_one_out_rank1 - 1.0 / 20.0).abs() < 1e-12);
     }
 
-    /// Three identities that are told apart without an error say little about the fourth.
+    /// Three identities that are told apart without error say little about a fourth.
     #[test]
     fn no_interval_is_tighter_than_its_identities_allow() {
         let rows = [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [-1.0, 0.0], [-1.0, 0.0]].concat();
@@ -524,7 +526,7 @@ mod tests {
         assert_eq!(found.eer_interval, Some(Interval { low: 0.0, high: unseen }));
         let lower = Some(Interval { low: 1.0 - unseen, high: 1.0 });
         assert_eq!((found.auc_interval, found.rank1_interval, found.tar[0].interval), (lower, lower, lower));
-        assert!(found.tar.iter().all(|tar| tar.below_resolution), "3 pairs of identities tell no rate below 1/3");
+        assert!(found.tar.iter().all(|tar| tar.below_resolution), "3 pairs of identities cannot show rates below 1/3");
     }
 
     #[test]
