@@ -1,10 +1,10 @@
-"""Checks ONNX files with Python's `onnx`, an implementation of the specification that is not ours.
+"""Checks ONNX files with Python's `onnx`, an independent implementation of the specification.
 
 usage: "$(ci/venv check)" ci/check_onnx.py MODEL_OR_DIRECTORY...
 
-For each model: the checker with full_check, shape inference in strict mode, and a symbolic first axis
-of one name on every input and output (the batch; --fixed-batch leaves this out). A directory stands for
-all .onnx files below it. One line for each. Exit 0 all pass, 1 one fails, 2 nothing to check.
+For each model, runs the checker with full_check and shape inference in strict mode, and requires that the
+first axis of all inputs and outputs is the same symbol (the batch; not with --fixed-batch). A directory stands
+for all .onnx files below it. Prints one line per model. Exit code 0: all pass; 1: one fails; 2: nothing to check.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import onnx
 
 
 def batch_axis(values):
-    """The one symbol that is the first axis of all values."""
+    """The symbol on the first axis of all values."""
     names = set()
     for value in values:
         axes = value.type.tensor_type.shape.dim
@@ -24,7 +24,7 @@ def batch_axis(values):
             raise ValueError(f"first axis of `{value.name}` is not symbolic")
         names.add(axes[0].dim_param)
     if len(names) != 1:
-        raise ValueError(f"inputs and outputs name the batch differently: {', '.join(sorted(names))}")
+        raise ValueError(f"inputs and outputs have different names for the batch: {', '.join(sorted(names))}")
     return names.pop()
 
 
@@ -34,8 +34,8 @@ def shape(value):
 
 
 def check(path, fixed_batch):
-    """One line about a model that passes; an exception tells why it does not."""
-    # By path: it also checks external tensors, and is not limited to 2 GiB.
+    """One line about a model that passes; raises an exception for one that fails."""
+    # By path, which also checks external tensors and is not limited to 2 GiB.
     onnx.checker.check_model(str(path), full_check=True)
     model = onnx.load(path)
     inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
@@ -56,7 +56,7 @@ def check(path, fixed_batch):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", type=Path)
-    parser.add_argument("--fixed-batch", action="store_true", help="do not ask for a symbolic batch axis")
+    parser.add_argument("--fixed-batch", action="store_true", help="do not require a symbolic batch axis")
     arguments = parser.parse_args()
     models = [m for path in arguments.models for m in (sorted(path.rglob("*.onnx")) if path.is_dir() else [path])]
     if not models:
@@ -66,7 +66,7 @@ def main():
     for model in models:
         try:
             print(f"ok    {model}: {check(model, arguments.fixed_batch)}")
-        except Exception as error:  # Whatever a damaged file provokes in the checker is its answer.
+        except Exception as error:  # A damaged file may raise anything in the checker.
             failed += 1
             print(f"FAIL  {model}: {type(error).__name__}: {' '.join(str(error).split())}")
     print(f"onnx {onnx.__version__}: {len(models) - failed} of {len(models)} models pass")

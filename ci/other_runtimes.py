@@ -1,12 +1,12 @@
-"""The whole networks that the tests have left, in OpenCV's dnn and in OpenVINO: do they open them, and do they answer the same?
+"""Runs the whole networks that the tests keep in OpenCV's dnn and in OpenVINO, and compares their outputs.
 
 usage: "$(ci/venv runtimes)" ci/other_runtimes.py MODELS EXPECTED
 
-Below MODELS lies a folder per model in the layout of ONNX's own test data: `model.onnx` and `test_data_set_0`. Those of at
-least 40 nodes are run. EXPECTED is a folder with `opencv.txt` and `openvino.txt`, which list the models that the runtime is
-known not to run, or to run wrong (the reason then starts with `differs`), as `NAME: REASON`; a model that fails and is not
-listed is an error, and so is one that is listed and agrees, fails for another reason or is gone. Exit 0 all as expected, 1
-not, 2 nothing could be compared.
+MODELS has a folder per model in the layout of ONNX's own test data: `model.onnx` and `test_data_set_0`. Models of at
+least 40 nodes are run. EXPECTED is a folder with `opencv.txt` and `openvino.txt`, which list the models that the runtime
+is known to refuse, or to compute differently (the reason then starts with `differs`), as `NAME: REASON`. It is an error if
+a model fails that is not listed, or if a listed one agrees, fails for another reason or is missing. Exit code 0: all as
+expected; 1: not as expected; 2: nothing to compare.
 """
 
 import os
@@ -22,9 +22,9 @@ import numpy
 import onnx
 from onnx import numpy_helper
 
-# Models of single operations are rten's to judge.
+# Smaller models test single operations; ci/second-opinion runs them in rten.
 WHOLE = 40
-# Largest difference, absolute or as a share of the output's largest value: what `export` allows ONNX Runtime.
+# Largest difference, absolute or as a share of the output's largest value.
 TOLERANCE = 1e-4
 
 
@@ -57,7 +57,7 @@ def side(folder, name):
 
 
 def reason(error):
-    """The sentence of an error without what changes from one machine to the next: paths, lines, addresses."""
+    """The sentence of an error without parts that differ between machines: paths, lines, addresses."""
     lines = [line.strip(" >\t") for line in str(error).splitlines()]
     text = next((line for line in lines if line and "error:" not in line and not line.startswith("Exception from")), "")
     text = text or (lines[0].split("error: ")[-1] if lines else type(error).__name__)
@@ -65,7 +65,7 @@ def reason(error):
 
 
 def opinion(runtime, folder):
-    """`agrees`, `refuses` or `DIFFERS`, and why."""
+    """`agrees`, `refuses` or `DIFFERS`, with the reason."""
     data = folder / "test_data_set_0"
     inputs, outputs = side(data, "input"), side(data, "output")
     try:
@@ -78,7 +78,7 @@ def opinion(runtime, folder):
             return "DIFFERS", f"`{name}` has shape {list(answer.shape)} for {list(expected.shape)}"
         apart = numpy.abs(answer.astype(numpy.float64) - expected.astype(numpy.float64)).max(initial=0.0)
         limit = TOLERANCE * max(1.0, numpy.abs(expected.astype(numpy.float64)).max(initial=0.0))
-        # Not `apart > limit`: nothing that is not a number may pass.
+        # Not `apart > limit`: NaN must not pass.
         if not apart <= limit:
             return "DIFFERS", f"`{name}` is off by {apart:.1e}, {limit:.1e} allowed"
         worst = max(worst, apart)
@@ -86,7 +86,7 @@ def opinion(runtime, folder):
 
 
 def opinions(runtime, folders):
-    """One after the other in a process of their own; a runtime that takes its process down refuses the model."""
+    """Runs the models one by one in a separate process; a runtime that crashes its process counts as refusing the model."""
     pool = None
     for folder in folders:
         pool = pool or ProcessPoolExecutor(max_workers=1)
@@ -100,7 +100,7 @@ def opinions(runtime, folders):
 
 
 def read(path):
-    """Lines `NAME: REASON`; empty ones and those that start with # say nothing."""
+    """Reads lines `NAME: REASON`; empty lines and lines that start with # are ignored."""
     lines = [line.strip() for line in path.read_text().splitlines()]
     pairs = [line.split(": ", 1) for line in lines if line and not line.startswith("#")]
     expected = dict(pairs)
@@ -110,7 +110,7 @@ def read(path):
 
 
 def surprises(expected, found):
-    """Sentences about every model that does not do as expected."""
+    """A sentence for each model with an unexpected result."""
     for name, word, why in found:
         known = expected.get(name)
         if word == "agrees" and known is not None:
@@ -121,7 +121,7 @@ def surprises(expected, found):
             yield f"`{name}` is refused because of `{why}`, not of `{known}`"
         elif word == "DIFFERS" and not (known or "").startswith("differs"):
             yield f"`{name}` differs: {why}"
-    yield from (f"`{name}` is expected and was not found" for name in expected.keys() - {name for name, _, _ in found})
+    yield from (f"`{name}` is listed but missing" for name in expected.keys() - {name for name, _, _ in found})
 
 
 def self_test():
@@ -141,7 +141,7 @@ def main():
     folders = sorted(path.parent for path in models.glob("*/model.onnx"))
     folders = [folder for folder in folders if len(onnx.load(folder / "model.onnx").graph.node) >= WHOLE]
     if not folders:
-        print(f"error: no network below `{models}`; ci/test leaves them there", file=sys.stderr)
+        print(f"error: no network below `{models}`; ci/test writes them there", file=sys.stderr)
         return 2
     wrong = []
     for runtime in RUNTIMES:

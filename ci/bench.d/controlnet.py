@@ -1,5 +1,5 @@
-"""ImageControlNet with the small encoder for torch, written from the project's own description: the peer of ci/bench. `ci/bench twins`
-compares it with golden vectors."""
+"""ImageControlNet with the small encoder for torch, written from the project's own description, as the peer in ci/bench.
+`ci/bench twins` compares it with golden vectors."""
 
 import torch
 import torch.nn.functional as F
@@ -73,7 +73,7 @@ class Generator(nn.Module):
 
 
 class ControlNet(nn.Module):
-    """Pictures `[batch, 3, size, size]` and wanted poses `[batch, 3]` -> pictures; in training also the poses they were in."""
+    """Pictures `[batch, 3, size, size]` and requested poses `[batch, 3]` -> pictures; in training also the estimated source poses."""
 
     def __init__(self, size=112, dropout=0.1):
         super().__init__()
@@ -88,6 +88,6 @@ class ControlNet(nn.Module):
 
 
 def loss(outputs, wanted, pose):
-    """Squared error of the picture, and a tenth of the pose's."""
+    """Squared error of the picture, plus a tenth of that of the pose."""
     made, source = outputs
     return F.mse_loss(made, wanted) + 0.1 * F.mse_loss(source, pose)

@@ -1,9 +1,9 @@
-"""Pictures per second of `deploy embed` against Pillow, numpy and onnxruntime in Python, over a folder of JPEG
-pictures that is made here; and the peak memory of both over few and many pictures.
+"""Compares `deploy embed` with Pillow, numpy and onnxruntime in Python on a generated folder of JPEG pictures:
+pictures per second, and peak memory over few and over many pictures.
 
-Whole programs are timed, start to file written. Both embed each picture and its mirror image, and their rows
-must agree. The memory is that of the process, at its peak. With --memory-model a smaller network is used for
-the many pictures, because memory does not depend on how long one takes."""
+Times whole programs, from start to the written file. Both embed each picture and its mirror image, and their rows
+must agree. Memory is the peak of the process. --memory-model sets a smaller network for the many pictures, since
+memory does not depend on how long a picture takes."""
 
 import shutil
 import statistics
@@ -19,7 +19,7 @@ DISTINCT = 200
 
 
 def pictures(count, height=256, width=128):
-    """A folder of `count` JPEG files, `DISTINCT` of them different, the others links to them."""
+    """Makes a folder of `count` JPEG files: `DISTINCT` different ones, and links to them."""
     folder = CACHE / f"pictures-{count}"
     if folder.is_dir() and sum(1 for _ in folder.iterdir()) == count:
         return folder
@@ -39,12 +39,12 @@ def pictures(count, height=256, width=128):
 
 def main():
     arguments = parser(__doc__)
-    arguments.add_argument("--model", type=Path, default=CACHE / "ours/model.onnx", help="our model.onnx of LMBN_n (default: what `ci/bench export` made)")
+    arguments.add_argument("--model", type=Path, default=CACHE / "ours/model.onnx", help="our model.onnx of LMBN_n (default: the file of `ci/bench export`)")
     arguments.add_argument("--memory-model", type=Path, help="our model.onnx for the memory part (default: the same)")
-    arguments.add_argument("--pictures", type=int, default=400, help="pictures of a timed run (default 400)")
+    arguments.add_argument("--pictures", type=int, default=400, help="pictures per timed run (default 400)")
     arguments.add_argument("--memory-pictures", type=int, nargs=2, default=[100, 10_000], metavar=("FEW", "MANY"))
     arguments.add_argument("--batch", type=int, default=16)
-    arguments.add_argument("--no-flip", action="store_true", help="the model's contract does not ask for the mirror image")
+    arguments.add_argument("--no-flip", action="store_true", help="for a model whose contract does not include the mirror image")
     a = arguments.parse_args()
     if not a.model.is_file():
         arguments.error(f"no model at `{a.model}`; run `ci/bench export` first or name one with --model")

@@ -1,4 +1,4 @@
-"""The Python side of `ci/bench embed`: Pillow, numpy and onnxruntime, as one would write it. Prints {"pictures", "seconds"}."""
+"""The Python side of `ci/bench embed`: Pillow, numpy and onnxruntime, written in the usual way. Prints {"pictures", "seconds"}."""
 
 import argparse
 import json

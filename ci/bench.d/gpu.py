@@ -1,9 +1,9 @@
-"""One training step of LMBN_n, OSNet and ResNet50 on a GPU, in float32 and bfloat16, against PyTorch eager and compiled.
+"""Compares one training step of LMBN_n, OSNet and ResNet50 on a GPU, in float32 and bfloat16, with PyTorch eager and compiled.
 
-Needs ci/bench.d, a `train` built with the back end, and python with numpy; the peers run where torch sees the same GPU. A network
-that is fast and wrong is no result: the first loss must be the one that the same program computes on the CPU, to 1e-3 in float32
-and 3e-2 in bfloat16; and with --golden (and fixtures/) all networks, losses and steps are first compared with their references
-on the device. The roofline is that of ci/bench.d/roofline.py at the peaks given with --tflops and --terabytes."""
+Needs ci/bench.d, a `train` built with the back end, and python with numpy. The peers run if torch sees the same GPU. A wrong
+network must not count as fast: the first loss must equal that of the same program on the CPU, to 1e-3 in float32 and 3e-2
+in bfloat16. With --golden (and fixtures/), all networks, losses and steps are first compared with their references on the
+device. The roofline is that of ci/bench.d/roofline.py at the peaks given with --tflops and --terabytes."""
 
 import argparse
 import importlib.util
@@ -18,9 +18,9 @@ import threading
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-# Pictures in a batch, height and width: those that re-identification trains with.
+# Pictures per batch, height and width, as in the training of re-identification.
 SHAPES = {"LMBN_n": (48, 384, 128), "OSNet": (64, 256, 128), "ResNet50": (64, 256, 128)}
-# How far the first loss may be from the CPU's, as a part of it.
+# Largest relative difference of the first loss from that of the CPU.
 LIMITS = {"float32": 1e-3, "bfloat16": 3e-2}
 
 
@@ -32,7 +32,7 @@ def run(command, **options):
 
 
 class Memory:
-    """Largest memory in use on the first GPU while something runs, in MiB, by nvidia-smi; None where there is none."""
+    """Peak memory in use on the first GPU during a run, in MiB, from nvidia-smi; None without nvidia-smi."""
 
     def __enter__(self):
         self.most, self.done = None, threading.Event()
@@ -55,9 +55,9 @@ class Memory:
 
 
 def golden(program, device):
-    """The tests of networks, losses and steps against their references, on the device; their names and how they ended."""
+    """Runs the tests that compare networks, losses and steps with references on the device; returns names and outcomes."""
     place = {"VITRINE_TEST_DEVICE": device, "VITRINE_FIXTURES": str(HERE.parent.parent / "fixtures")}
-    # One at a time: a device has no memory for all of them.
+    # One at a time: all of them together do not fit into the memory of a device.
     command = [program, "golden::", "--test-threads=1"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=os.environ | place)
     lines = [line.removeprefix("test ").split(" ... ") for line in done.stdout.splitlines() if line.startswith("test golden::")]
@@ -77,8 +77,8 @@ def has_torch(device):
 
 
 def kernels(command):
-    """[name, milliseconds, launches] of each kernel in the last step, most first, from the log that Burn's GPU runtime keeps when its
-    settings ask for it. It then waits for every kernel, so that their sum is more than a step takes without."""
+    """[name, milliseconds, launches] of each kernel in the last step, longest first, from the profiling log of Burn's GPU runtime.
+    While it profiles, the runtime waits for every kernel, so their sum is more than the time of a normal step."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "kernels"
         Path(folder, "cubecl.toml").write_text(f'[profiling.logger]\nlevel = "basic"\nfile = "{log}"\n')
@@ -86,7 +86,7 @@ def kernels(command):
         lines = log.read_text().splitlines()
     tables, rows = [], None
     for line in lines:
-        # Names have bars of their own.
+        # Names may contain bars themselves.
         name, *cells = (cell.strip() for cell in line.strip().strip("|").rsplit("|", 3))
         if (name, cells[:1]) == ("Name", ["Duration"]):
             rows = []
@@ -95,7 +95,7 @@ def kernels(command):
             rows = None
         elif len(cells) == 3 and rows is not None:
             rows.append((name, milliseconds(cells[0]), int(cells[1])))
-    # `bench-step` waits for the device twice a step, and each time there is a table.
+    # `bench-step` waits for the device twice per step, and each wait logs a table.
     total = {}
     for name, duration, launches in itertools.chain(*tables[-2:]):
         before = total.get(name, (0.0, 0))
@@ -112,7 +112,7 @@ def milliseconds(text):
 
 
 def arguments():
-    """What was asked for."""
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     text = lambda name, default, help, **more: parser.add_argument(f"--{name}", default=default, help=f"{help} (default %(default)s)", **more)
     text("program", "target/release/train", "our program")
@@ -125,13 +125,13 @@ def arguments():
     text("tflops", (67.0, 989.0), "peaks of the GPU; an H200's", type=float, nargs=2, metavar=("F32", "BF16"))
     text("terabytes", 4.8, "a second that its memory moves; an H200's", type=float)
     parser.add_argument("--golden", metavar="PROGRAM", help="the test program of `ci/cuda-offline`, run first on each device")
-    parser.add_argument("--kernels", type=int, metavar="N", help="one more run of each network: the N kernels that take longest")
+    parser.add_argument("--kernels", type=int, metavar="N", help="run each network once more and list the N kernels that take longest")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every measured number there as well")
     return parser.parse_args()
 
 
 def measure(a, device, network, precision, torch_device):
-    """One network on one device in one precision: (what was measured, None where the device lacks the precision; what is wrong)."""
+    """Measures a network on a device in one precision. Returns (measurements or None if the device lacks the precision, errors)."""
     sizes = zip(("batch", "height", "width"), SHAPES[network])
     batch, height, width = (getattr(a, name) or default for name, default in sizes)
     shape = [f"--height={height}", f"--width={width}", f"--identities={a.identities}", f"--threads={a.threads}"]
@@ -183,7 +183,7 @@ def main():
     a = arguments()
     results, wrong, references = [], [], {}
     for device in a.device.split(","):
-        # Vulkan's peer is CUDA's: what PyTorch makes of the same GPU.
+        # The peer of Vulkan is CUDA: PyTorch on the same GPU.
         torch_device = "cpu" if device == "cpu" else "cuda"
         torch_device = torch_device if has_torch(torch_device) else None
         print(f"device {device}, program {a.program}" + ("" if torch_device else "; torch does not run on it: no peer"))

@@ -1,7 +1,7 @@
-"""LMBN_n for torch, written from the project's own description of the network: the peer of ci/bench.
+"""LMBN_n for torch, written from the project's own description of the network, as the peer in ci/bench.
 
-The names of its state dictionary are those of the published checkpoints, so it loads what Vitrine's
-training writes. Run as a program it verifies itself against golden vectors:
+The names in its state dictionary are those of the published checkpoints, so it loads the checkpoints of
+Vitrine's training. Run as a program, it verifies itself against golden vectors:
 
     "$(ci/venv bench)" ci/bench.d/lmbn_n.py GOLDEN.safetensors
 """
@@ -17,7 +17,7 @@ CHANNELS = (64, 256, 384, 512)
 
 
 class ConvLayer(nn.Module):
-    """Convolution, batch norm, ReLU (left out where `linear`)."""
+    """Convolution, batch norm and, unless `linear`, ReLU."""
 
     def __init__(self, inputs, outputs, kernel=1, stride=1, padding=0, linear=False):
         super().__init__()
@@ -55,7 +55,7 @@ class ChannelGate(nn.Module):
 
 
 class OSBlock(nn.Module):
-    """Four streams of one to four light convolutions, weighed by one shared gate."""
+    """Four streams of one to four light convolutions, weighted by one shared gate."""
 
     def __init__(self, inputs, outputs):
         super().__init__()
@@ -77,13 +77,13 @@ class OSBlock(nn.Module):
 
 
 class Head(nn.Module):
-    """BNNeck, with a 1x1 reduction in front where `inputs` is given. `[batch, C, 1, 1]` -> (after, score, before)."""
+    """BNNeck, after a 1x1 reduction if `inputs` is given. `[batch, C, 1, 1]` -> (after, score, before)."""
 
     def __init__(self, features, identities, inputs=None):
         super().__init__()
         self.reduction = nn.Conv2d(inputs, features, 1, bias=False) if inputs else None
         self.bn = nn.BatchNorm1d(features)
-        # The shift of the neck is a parameter that stays 0.
+        # The shift of the neck is a parameter that is never trained and stays 0.
         self.bn.bias.requires_grad_(False)
         self.classifier = nn.Linear(features, identities, bias=False)
 
@@ -94,7 +94,7 @@ class Head(nn.Module):
 
 
 class FeatureErase(nn.Module):
-    """A block, and a copy of its output without the third of the rows with the largest activation (training only)."""
+    """A block; in training also a copy of its output without the third of the rows with the largest activation."""
 
     def __init__(self, channels):
         super().__init__()
@@ -116,7 +116,7 @@ class FeatureErase(nn.Module):
 def branch():
     _, _, c2, c3 = CHANNELS
     rest = nn.Sequential()
-    # The names start at 1, as a slice of the trunk's third stage does.
+    # The names start at 1, because this is a slice of the trunk's third stage.
     rest.add_module("1", OSBlock(c2, c2))
     rest.add_module("2", nn.Sequential(ConvLayer(c2, c2), nn.AvgPool2d(2, 2)))
     return nn.Sequential(rest, nn.Sequential(OSBlock(c2, c3), OSBlock(c3, c3)), ConvLayer(c3, c3))
@@ -165,7 +165,7 @@ class LmbnN(nn.Module):
 
 
 def embedding(features):
-    """`[batch, F, parts]` -> unit rows `[batch, F * parts]`: each part by its own length, then the whole."""
+    """`[batch, F, parts]` -> unit rows `[batch, F * parts]`: each part is divided by its length, then the whole."""
     features = features / features.norm(dim=1, keepdim=True).clamp_min(1e-12)
     return features.flatten(1) / features.shape[2] ** 0.5
 
@@ -194,7 +194,7 @@ def loss(scores, features, identities, margin=0.7):
 
 
 def fill(name, shape, integer=False):
-    """Values that follow from a tensor's name alone: splitmix64 of FNV-1a 64 of the name plus the element's index."""
+    """Values computed from a tensor's name: splitmix64 of the 64-bit FNV-1a hash of the name plus the element's index."""
     if integer:
         return np.zeros(shape, np.int64)
     seed = 0xCBF29CE484222325
@@ -222,7 +222,7 @@ def fill(name, shape, integer=False):
 
 
 def fill_model(model):
-    """Gives every entry of the state dictionary the values that follow from its name."""
+    """Fills every entry of the state dictionary with the values of its name."""
     state = model.state_dict()
     filled = {n: torch.from_numpy(fill(n, tuple(t.shape), not t.is_floating_point())) for n, t in state.items()}
     model.load_state_dict(filled)
@@ -230,19 +230,19 @@ def fill_model(model):
 
 
 def blocks(batch, height, width, repeat):
-    """Pictures made of squares: `[batch, 3, height, width]`."""
+    """Pictures of random squares, `[batch, 3, height, width]`."""
     small = fill("input", (batch, 3, height // repeat, width // repeat))
     return torch.from_numpy(small.repeat(repeat, 2).repeat(repeat, 3))
 
 
 def load(path):
-    """A network with the weights of a safetensors checkpoint of ours; classes from the classifier's width."""
+    """A network with the weights of our safetensors checkpoint; the number of classes is the classifier's width."""
     from safetensors.torch import load_file
 
     state = load_file(path)
     identities, features = state["reduction_0.classifier.weight"].shape
     model = LmbnN(identities, features)
-    # Optional in PyTorch's own files too: a count that nothing reads when the momentum is a number.
+    # A counter that is optional in PyTorch's own files too; unused when the momentum is a number.
     for name, value in model.state_dict().items():
         if name.endswith("num_batches_tracked"):
             state.setdefault(name, value)
@@ -275,7 +275,7 @@ def verify(path):
             good &= compare(f"lmbn_n.train.logits.{index}", score, 5, 2e-3)
         for index, feature in enumerate(features):
             good &= compare(f"lmbn_n.train.features.{index}", feature, 3, 1e-3)
-    # The step that `ci/bench train` times: its loss and a gradient that rounding hardly moves.
+    # The step that `ci/bench train` times: its loss, and a gradient that rounding hardly changes.
     model = fill_model(LmbnN(751)).train()
     total = loss(*model(blocks(8, 128, 64, 16)), torch.arange(8) // 2)
     total.backward()

@@ -1,5 +1,5 @@
-"""The networks of ci/bench for torch, by the names that `train --model` takes; OSNet and ResNet50 written from the project's own
-description. Names of parameters are those of the published checkpoints, so that both sides fill them alike."""
+"""The networks of ci/bench for torch, by their names in `train --model`. OSNet and ResNet50 are written from the project's own
+description. Parameter names are those of the published checkpoints, so that both sides fill them with equal values."""
 
 import torch.nn.functional as F
 from torch import nn
@@ -47,7 +47,7 @@ class Bottleneck(nn.Module):
 
 
 class Backbone(nn.Module):
-    """ResNet-50 whose last stage keeps its size; `fc` is stored and never used."""
+    """ResNet-50 whose last stage has stride 1; `fc` is stored but never used."""
 
     def __init__(self):
         super().__init__()

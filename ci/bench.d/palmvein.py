@@ -1,5 +1,5 @@
-"""The palm-vein networks for torch, written from the project's own description: peers of ci/bench. Names of parameters are those of
-the reference's checkpoints; `ci/bench twins` compares them with golden vectors."""
+"""The palm-vein networks for torch, written from the project's own description, as peers in ci/bench. Parameter names are those
+of the reference's checkpoints. `ci/bench twins` compares the networks with golden vectors."""
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +34,7 @@ class FeedForward(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over all places of a map; each head owns a slab of queries, keys and values."""
+    """Self-attention over all positions of a map; each head has its own slice of queries, keys and values."""
 
     def __init__(self, channels, key=16, heads=4):
         super().__init__()
@@ -81,7 +81,7 @@ class PatchMerging(nn.Module):
 
 
 def around(channels):
-    """What stands before and after a merge."""
+    """The block before and after a merge."""
     return nn.Sequential(Residual(ConvBN(channels, channels, 3, 1, 1, channels)), Residual(FeedForward(channels)))
 
 
@@ -104,7 +104,7 @@ class EfficientVit(nn.Module):
 
 
 class ChannelNorm(nn.Module):
-    """Layer norm over the channels of each place."""
+    """Layer norm over the channels of each position."""
 
     def __init__(self, channels):
         super().__init__()
@@ -131,7 +131,7 @@ class ConvNextBlock(nn.Module):
 
 
 class ConvNext(nn.Module):
-    """`[batch, 1, height, width]` -> `[batch, 768, height / 32, width / 32]`, or `[batch, 768]` where it is pooled."""
+    """`[batch, 1, height, width]` -> `[batch, 768, height / 32, width / 32]`, or `[batch, 768]` if pooled."""
 
     def __init__(self, spatial=False):
         super().__init__()
@@ -151,7 +151,7 @@ class ConvNext(nn.Module):
 
 
 class Align(nn.Module):
-    """Pooled features to the head's width."""
+    """Projects pooled features to the head's width."""
 
     def __init__(self, inputs, outputs):
         super().__init__()
@@ -184,7 +184,7 @@ class ChannelAttention(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """A weight for each of two streams and each place."""
+    """A weight for each of two streams and each position."""
 
     def __init__(self, channels):
         super().__init__()
@@ -199,7 +199,7 @@ class SpatialAttention(nn.Module):
 
 
 class ArcFace(nn.Module):
-    """Logits of scale 64 with an angular margin of 0.5."""
+    """Logits with scale 64 and an angular margin of 0.5."""
 
     def __init__(self, width, classes):
         super().__init__()
@@ -216,7 +216,7 @@ class ArcFace(nn.Module):
 
 
 class Head(nn.Module):
-    """Global and local features of palm and vein -> unit rows `[batch, 512]`, and what the loss compares."""
+    """Global and local features of palm and vein -> unit rows `[batch, 512]`, and the branches that the loss compares."""
 
     def __init__(self, spatial, classes):
         super().__init__()
@@ -246,7 +246,7 @@ class PalmVein(nn.Module):
 
 
 def loss(arcface, fused, classes):
-    """Classification with margin and label smoothing, and a tenth of the agreement of the branches."""
+    """Classification with margin and label smoothing, plus a tenth of the consistency of the branches."""
     embedding, whole, local = fused
     entropy = F.cross_entropy(arcface(embedding, classes), classes, label_smoothing=0.1)
     likeness = F.normalize(whole) @ F.normalize(local).T / 0.07

@@ -1,8 +1,8 @@
-"""The least time that one training step of a network can take on a GPU: for each layer the larger of its arithmetic over the
-peak and its traffic over the memory's bandwidth (Williams, Waterman and Patterson 2009), summed, as layers follow each other.
+"""A lower bound on the time of one training step of a network on a GPU: the sum over layers of the larger of arithmetic over
+peak and traffic over memory bandwidth (Williams, Waterman and Patterson 2009), since layers run one after the other.
 
-Counted are convolutions, linear layers, norms and poolings, each reading its input and writing its output once in every one of
-its passes; activations, sums and losses are taken to cost nothing. So it is a bound that no implementation reaches, not a forecast."""
+It counts convolutions, linear layers, norms and poolings, each reading its input and writing its output once per pass.
+Activations, sums and losses count as free, so no implementation reaches the bound; it is not a forecast."""
 
 import torch
 from torch import nn
@@ -25,7 +25,7 @@ def passes(network, batch, height, width):
         if isinstance(layer, WEIGHTED):
             w = layer.weight.numel()
             operations = 2 * y * (w // layer.weight.shape[0])
-            # Forward, gradient of the input, gradient of the weights. The picture wants no gradient.
+            # Forward, gradient of the input, gradient of the weights. The picture needs no gradient.
             found.extend([(operations, x + w + y), (operations, x + w + y)])
             if inputs[0].requires_grad:
                 found.append((operations, x + w + y))
@@ -45,7 +45,7 @@ def passes(network, batch, height, width):
 
 
 def seconds(name, identities, batch, height, width, tflops, terabytes, bytes_of_a_value):
-    """Bound of one step, its part that is arithmetic alone, and its part that is memory alone; the optimiser is in float32."""
+    """The bound of one step, and the bounds by arithmetic alone and by memory alone; the optimiser runs in float32."""
     found, adam = passes(NETWORKS[name](identities), batch, height, width)
     arithmetic = [operations / (tflops * 1e12) for operations, _ in found]
     memory = [values * bytes_of_a_value / (terabytes * 1e12) for _, values in found]

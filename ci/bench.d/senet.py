@@ -1,5 +1,5 @@
-"""SENetTriplet for torch, written from the project's own description: the peer of ci/bench. `ci/bench twins` compares it with golden
-vectors."""
+"""SENetTriplet for torch, written from the project's own description, as the peer in ci/bench. `ci/bench twins` compares it with
+golden vectors."""
 
 import torch
 import torch.nn.functional as F
@@ -60,7 +60,7 @@ class SenetTriplet(nn.Module):
 
 
 def triplets(features, people, pose):
-    """Per anchor the positive of the most different pose and the most similar negative of nearly the same pose."""
+    """For each anchor, the positive with the most different pose and the most similar negative with nearly the same pose."""
     apart = torch.cdist(pose, pose, compute_mode="donot_use_mm_for_euclid_dist")
     alike = F.cosine_similarity(features[:, None], features[None], dim=2, eps=1e-8)
     found = []
@@ -82,7 +82,7 @@ def triplets(features, people, pose):
 
 
 def loss(outputs, features, people, pose):
-    """Angle-weighted triplets of margin 0.3, a tenth of the reconstruction, 0.3 of the identity dimensions."""
+    """Angle-weighted triplets with margin 0.3, plus 0.1 times the reconstruction and 0.3 times the identity dimensions."""
     front, identity, _ = outputs
     with torch.no_grad():
         found = triplets(identity, people, pose)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: running contestants in turns, ratios with their spread, facts about the machine."""
+"""Helpers of the benchmarks: running contestants in turns, ratios with their spread, facts about the machine."""
 
 import argparse
 import json
@@ -20,7 +20,7 @@ THREADS = 2
 def parser(doc):
     arguments = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--json", type=Path, metavar="FILE", help="write every measured number there as well")
-    arguments.add_argument("--rounds", type=int, default=3, help="turns of each contestant (default %(default)s)")
+    arguments.add_argument("--rounds", type=int, default=3, help="turns per contestant (default %(default)s)")
     return arguments
 
 
@@ -29,7 +29,7 @@ def program(name):
 
 
 def machine():
-    """CPU, cores, memory and versions: without them a number means nothing."""
+    """CPU, cores, memory and versions, without which a number means nothing."""
     cpu = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -53,7 +53,7 @@ def machine():
 
 
 def finished(process):
-    """Waits for a child; its exit code and its own peak resident memory in MiB."""
+    """Waits for a child process; returns its exit code and peak resident memory in MiB."""
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
@@ -61,7 +61,7 @@ def finished(process):
 
 
 def run(command):
-    """Runs a command to its end; {"output", "seconds", "peak_mib"}. Exits if it fails."""
+    """Runs a command and returns {"output", "seconds", "peak_mib"}. Exits if it fails."""
     start = time.perf_counter()
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     output = process.stdout.read()
@@ -79,7 +79,7 @@ def last_json(text):
 
 
 def interleave(rounds, **contestants):
-    """Calls the contestants in turns, so that a busy minute hits all; a list of results for each."""
+    """Calls the contestants in turns, so that a busy minute affects all; returns a list of results for each."""
     results = {name: [] for name in contestants}
     for turn in range(rounds):
         for name, call in contestants.items():
@@ -103,13 +103,13 @@ def show(label, value, unit=""):
 
 
 def report(title, facts, result, path):
-    """Prints machine and command around the numbers already shown, and writes the JSON file."""
+    """Prints the machine and the command below the numbers, and writes the JSON file."""
     print(f"\n{title} on {facts['cpu']}, {facts['cores']} cores, {facts['threads']} threads, load {facts['load']:.1f} at the start")
     names = ["torch", "onnxruntime", "onnx", "numpy", "pillow", "python"]
     print(f"versions: vitrine {facts['commit']}, " + ", ".join(f"{name} {facts[name]}" for name in names))
     print(f"command:  ci/bench {Path(sys.argv[0]).stem} {shlex.join(sys.argv[1:])}".rstrip())
     if facts["load"] > 0.5:
-        print("warning: the machine was not idle; the ratios say less than they should")
+        print("warning: the machine was not idle, so the ratios are less reliable")
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"title": title, "machine": facts, "command": sys.argv[1:], "result": result}, indent=2) + "\n")

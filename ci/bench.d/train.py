@@ -1,10 +1,10 @@
-"""One training step (forward, loss, backward, optimiser) against PyTorch eager, in turns: a re-ID network with the loss
-0.5*CrossEntropy+0.5*MSLoss and Adam, SENet or ControlNet with their default losses and AdamW, or stage 2 of palmvein with all four
-backbones training and Adam. Dropout and gradient clipping are left out on both sides.
+"""Compares one training step (forward, loss, backward, optimiser) with PyTorch eager, in turns: a re-ID network with the loss
+0.5*CrossEntropy+0.5*MSLoss and Adam, SENet or ControlNet with their default losses and AdamW, or stage 2 of palmvein with all
+four backbones trained and Adam. Dropout and gradient clipping are off on both sides.
 
-Both run as programs of their own with 2 threads, the same input, weights by the same rule; warm-up steps are not counted. Processor
-time hardly depends on what else the machine does. What re-ID's loader costs is measured on us alone: the same steps once more, with batches read from JPEG files of pedestrians (none
-kept decoded), against those on one batch that lies ready."""
+Both run as separate programs with 2 threads, the same input and weights by the same rule; warm-up steps are not counted.
+Processor time hardly depends on other work on the machine. The cost of re-ID's loader is measured only for Vitrine: the same
+steps with batches read from JPEG files of pedestrians (none kept decoded), against steps on one batch in memory."""
 
 import statistics
 import sys
@@ -14,7 +14,7 @@ from side_by_side import CACHE, ROOT, THREADS, interleave, last_json, machine, p
 PHASES = ("forward", "backward", "optimizer")
 PICTURES = CACHE / "pedestrians"
 REID = ("LMBN_n", "OSNet", "ResNet50")
-# With the batch that fits them.
+# Each with a suitable batch size.
 OTHERS = {"SENet": 32, "ControlNet": 8, "palmvein": 4}
 
 
@@ -37,7 +37,7 @@ def main():
         return {
             "seconds": statistics.median(answer["seconds"]),
             **{phase: statistics.median(answer[phase]) for phase in (*PHASES, "processor")},
-            # The mean: a wait for the loader comes in some steps only.
+            # The mean, because only some steps wait for the loader.
             "loader": statistics.mean(answer.get("loader", [0.0])),
             "loss": answer["losses"][0],
             "peak_mib": result["peak_mib"],

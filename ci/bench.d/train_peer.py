@@ -1,4 +1,4 @@
-"""The PyTorch side of `ci/bench train` and `ci/bench gpu`: prints seconds a step and by phase, processor time and the losses."""
+"""The PyTorch side of `ci/bench train` and `ci/bench gpu`: prints seconds per step and phase, processor time and the losses."""
 
 import argparse
 import json
@@ -69,7 +69,7 @@ trainable = [(name, p) for name, p in model.named_parameters() if p.requires_gra
 if adam is None:
     optimiser = torch.optim.AdamW([p for _, p in trainable], lr=1e-4, weight_decay=1e-5)
 elif a.model == "palmvein":
-    # The backbones learn a hundredth as fast as the head.
+    # The learning rate of the backbones is a hundredth of the head's.
     sides = ([p for name, p in trainable if name.startswith("fusion.") == head] for head in (True, False))
     optimiser = torch.optim.Adam([{"params": side, "lr": rate} for side, rate in zip(sides, (1e-3, 1e-5))])
 else:

@@ -1,4 +1,4 @@
-"""Compares the PyTorch networks of ci/bench with golden vectors: what is timed is what is meant. Exit 0 if all agree."""
+"""Compares the PyTorch networks of ci/bench with golden vectors, so that the right networks are timed. Exit code 0 if all agree."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ from side_by_side import ROOT
 
 
 class Golden:
-    """The golden tensors of a family; stored whole or as every n-th element."""
+    """The golden tensors of a family, stored whole or as every n-th element."""
 
     def __init__(self, name):
         folder = ROOT / "fixtures" / name
@@ -45,7 +45,7 @@ def drawn(name, shape, scale=1.0):
 
 
 def prefixed(module, prefix):
-    """Fills a part of a network as if it stood below `prefix`."""
+    """Fills a part of a network as if its names started with `prefix`."""
     state = module.state_dict()
     state = {n: torch.from_numpy(fill(prefix + n, tuple(t.shape), not t.is_floating_point())) for n, t in state.items()}
     module.load_state_dict(state)

@@ -342,7 +342,7 @@ dispatch! {
         Unfold4d(op) ["Gather", "Pad", "Transpose", "Reshape"] => conv::unfold4d(l, op),
     }
     refused {
-        CtcLoss => ("Burn records the operations it consists of instead", "call `burn::tensor::module::ctc_loss`, whose operations are lowered"),
+        CtcLoss => ("Burn records its parts instead", "call `burn::tensor::module::ctc_loss`, whose parts are lowered"),
     }
     backward {
         EmbeddingBackward,
