@@ -182,7 +182,7 @@ fn what_needs_a_fixed_axis_says_which_and_where() {
         .unwrap_err();
     let text = error.to_string();
     assert!(matches!(error, ExportError::Baked { .. }), "{text}");
-    for part in ["`Module::MaxPool2d` in `first`", "needs a fixed axis, this one is `height`"] {
+    for part in ["`Module::MaxPool2d` in `first`", "needs a fixed axis, but this one is `height`"] {
         assert!(text.contains(part), "{text}");
     }
 }
