@@ -23,24 +23,25 @@ pub struct Label {
 }
 
 impl Label {
-    /// Whether `entry` is right for a query with this label; `None` if the protocol takes it out: junk, and entries of
+    /// Whether `entry` is right for a query with this label. `None` if the protocol removes it: junk, and entries of
     /// the same identity *and* camera.
     pub fn judge(self, entry: Self) -> Option<bool> {
         (entry.identity != JUNK && entry != self).then_some(entry.identity == self.identity)
     }
 }
 
-/// Where the right entries stand among all that count, for one query whose gallery goes by in any order, or in parts.
+/// The ranks of the right entries of one query among all entries that count. The gallery may be passed in any order, or
+/// in parts.
 ///
-/// Entries stand by distance and then by row; entries that the protocol takes out are not shown to it.
+/// Entries are ordered by distance and then by row. Do not pass entries that the protocol removes.
 #[derive(Debug, Clone)]
 pub struct Ranks<'a> {
     right: &'a [(f32, usize)],
-    /// Wrong entries before each right one and behind the one before it.
+    /// For each right entry, the number of wrong entries between the previous right one and it.
     before: Vec<u32>,
 }
 
-/// Order of entries, `(distance, row)`. The distances are finite; 0 and -0 are equal, which `total_cmp` denies.
+/// Order of entries, `(distance, row)`. Distances are finite; 0 and -0 are equal, unlike in `total_cmp`.
 pub fn nearer(a: (f32, usize), b: (f32, usize)) -> Ordering {
     a.0.partial_cmp(&b.0).unwrap_or(Ordering::Equal).then(a.1.cmp(&b.1))
 }
@@ -55,19 +56,19 @@ impl<'a> Ranks<'a> {
     /// Counts a wrong entry.
     pub fn wrong(&mut self, distance: f32, row: usize) {
         let behind = |right: &(f32, usize)| nearer(*right, (distance, row)) == Ordering::Less;
-        // Most entries stand behind all right ones, and change nothing.
+        // Most wrong entries are behind all right ones and change nothing.
         if self.right.last().is_some_and(|last| !behind(last)) {
             self.before[self.right.partition_point(behind)] += 1;
         }
     }
 
-    /// Adds the wrong entries of another part of the gallery.
+    /// Adds the wrong entries counted on another part of the gallery.
     pub fn merge(mut self, other: Self) -> Self {
         self.before.iter_mut().zip(other.before).for_each(|(before, more)| *before += more);
         self
     }
 
-    /// Place of each right entry, from 1, ascending.
+    /// Rank of each right entry, from 1, ascending.
     pub fn places(&self) -> Vec<usize> {
         let mut wrong = 0;
         let place = |(right, before): (usize, &u32)| {
@@ -95,9 +96,9 @@ pub struct RankingReport {
 }
 
 impl RankingReport {
-    /// Averages over queries, of each of which the places of its right entries are given, from 1 and ascending (see
-    /// [`Ranks::places`]); a query without any is not valid. The average precision of a query is the mean of
-    /// `i / place` over its right entries, the sum form that published figures use (Zheng et al. 2015).
+    /// Averages over queries. Each query is given by the ranks of its right entries, from 1 and ascending (see
+    /// [`Ranks::places`]); a query without any is not valid. Its average precision is the mean of `i / rank` over its
+    /// right entries, the sum form that published figures use (Zheng et al. 2015).
     pub fn of(queries: &[Vec<usize>], gallery: usize) -> Self {
         let mut cmc = vec![0.0; MAX_RANK];
         let (mut map, mut valid_queries) = (0.0, 0);
@@ -115,7 +116,7 @@ impl RankingReport {
         Self { map, cmc, valid_queries, queries: queries.len(), gallery }
     }
 
-    /// CMC at rank `k`, from 1; ranks beyond the curve have its last value.
+    /// CMC at rank `k`, from 1. Ranks beyond the curve have its last value.
     ///
     /// # Panics
     /// If `k` is 0.
@@ -146,16 +147,16 @@ pub fn rank(distance: &Matrix, query: &[Label], gallery: &[Label]) -> Result<Ran
         }
     }
     distance.view().check_finite("distance")?;
-    // Added in query order, so the mean does not depend on the threads.
+    // Sums in query order, so that the mean does not depend on threads.
     let places: Vec<Vec<usize>> =
         (0..query.len()).into_par_iter().map(|i| places(distance.row(i), query[i], gallery)).collect();
     Ok(RankingReport::of(&places, gallery.len()))
 }
 
-/// Places of the right entries of one query, whose distances to the whole gallery are finite; none for junk.
+/// Ranks of the right entries of one query, whose distances to the whole gallery must be finite; none for a junk query.
 ///
 /// # Panics
-/// If there are not as many distances as entries.
+/// If the numbers of distances and entries differ.
 pub fn places(distance: &[f32], query: Label, gallery: &[Label]) -> Vec<usize> {
     assert_eq!(distance.len(), gallery.len(), "a distance for each entry");
     if query.identity == JUNK {
@@ -261,7 +262,7 @@ mod tests {
         );
     }
 
-    /// By a full sort, on distances of which many are equal; in one piece and in parts of any order.
+    /// Compared with a full sort, on distances with many ties, in one piece and in parts of any order.
     #[test]
     fn places_are_those_of_a_full_sort() {
         let random = |of: u64, at: usize| (at as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33 & (of - 1);

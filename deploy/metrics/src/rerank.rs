@@ -47,16 +47,16 @@ impl Rerank {
     }
 }
 
-/// k-reciprocal re-ranking of queries and a gallery, query by query: the distance of a query to a gallery row is
-/// `(1 - lambda) * Jaccard + lambda * D`, where `D` is the squared Euclidean distance over the largest one in the query's
-/// row and Jaccard compares the two rows' k-reciprocal neighbourhoods in the union of queries and gallery.
+/// k-reciprocal re-ranking of a gallery, query by query. The distance of a query to a gallery row is `(1 - lambda) *
+/// Jaccard + lambda * D`. `D` is the squared Euclidean distance divided by the largest one in the query's row. Jaccard
+/// compares the two rows' k-reciprocal neighbourhoods in the union of queries and gallery.
 ///
-/// Memory grows with `(queries + gallery) * (embed_dim + k1)`: neither the square matrix of all distances nor the result
-/// is held. Time grows with the square of `queries + gallery`.
+/// Memory grows with `(queries + gallery) * (embed_dim + k1)`: neither the square matrix of all distances nor the
+/// result is stored. Time grows with the square of `queries + gallery`.
 pub struct Reranking<'a> {
     query: Rows<'a>,
     gallery: Rows<'a>,
-    /// Of queries, then gallery.
+    /// Of the queries, followed by the gallery.
     neighbours: Vec<Neighbours>,
     encodings: Vec<Encoding>,
     holders: Vec<Encoding>,
@@ -64,7 +64,7 @@ pub struct Reranking<'a> {
 }
 
 impl<'a> Reranking<'a> {
-    /// Finds everyone's neighbours.
+    /// Finds the neighbours of all rows.
     ///
     /// # Shapes
     /// - `query`: `[queries, embed_dim]`, rows of unit length or zero
@@ -92,8 +92,7 @@ impl<'a> Reranking<'a> {
         Ok(Self { query, gallery, neighbours, encodings, holders, lambda: params.lambda as f32 })
     }
 
-    /// Distances of query `i` to every gallery row, 0 to 1 up to rounding; the same bits whatever the number of
-    /// threads.
+    /// Distances of query `i` to every gallery row, 0 to 1 up to rounding; the same bits with any number of threads.
     ///
     /// # Panics
     /// If there is no such query.
@@ -115,7 +114,7 @@ impl<'a> Reranking<'a> {
     }
 }
 
-/// [`Reranking`] of all queries, as a matrix `[queries, gallery]`.
+/// The distances of all queries, as a matrix `[queries, gallery]`; see [`Reranking`].
 ///
 /// # Errors
 /// As [`Reranking::new`].

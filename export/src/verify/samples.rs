@@ -61,8 +61,9 @@ pub(crate) fn bounded<'a>(runs: impl IntoIterator<Item = &'a [Seeded]>) -> Resul
             sum.checked_add(input.shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size))?)
         });
         let run = run.filter(|&run| run <= MOST_ELEMENTS);
-        let run =
-            run.ok_or_else(|| format!("a run of it declares more than {MOST_ELEMENTS} elements, the most that are allowed"))?;
+        let run = run.ok_or_else(|| {
+            format!("a run of it declares more than {MOST_ELEMENTS} elements, the most that are allowed")
+        })?;
         all = all.saturating_add(run);
     }
     if all <= MOST_IN_ALL {
