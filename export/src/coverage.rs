@@ -98,8 +98,8 @@ const BATCH_SIZES: [usize; 3] = [2, 3, 5];
 /// times.
 const OTHER_SIZES: [usize; 3] = [64, 96, 160];
 
-/// Sizes with different remainders, also when two are added: in one of the two joint rounds, every two of four
-/// neighbouring symbols are both odd.
+/// Sizes with different remainders. Their sums differ too: of any two of the first three symbols, the sum is odd in one
+/// of the two joint rounds.
 const ODD_SIZES: [usize; 4] = [77, 118, 93, 123];
 
 /// As [`ODD_SIZES`], for small ranges and as factors when sizes must be multiples of a number.

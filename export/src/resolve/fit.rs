@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(text(&plan, &|s| s[0] * (s[1] + 1)), "batch + batch*height");
         assert_eq!(text(&plan, &|s| 2 * s[0] * s[1] * s[2]), "2*batch*height*width");
         assert_eq!(text(&plan, &|s| s[1] * s[2] / 3), "none");
-        // In some trace a sum is odd, whichever two sizes are added.
+        // Whichever two sizes are added, the sum is odd in some trace, so that rounding up and down differ.
         for (one, other) in [(0, 1), (0, 2), (1, 2)] {
             assert!(plan.recorded().iter().any(|run| (run[one] + run[other]) % 2 == 1));
         }

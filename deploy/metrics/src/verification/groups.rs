@@ -197,7 +197,7 @@ mod tests {
         let groups = groups(&labels, Some(0));
         assert_eq!((groups.len(), groups.persons(), groups.genuine()), (5, 3, 3 + 1));
         assert_eq!(groups.row_at, [0, 2, 7, 1, 4, 3, 5, 6]);
-        // Each of the seven groups with the others, without the pair of distractors.
+        // All pairs of the 5 groups, and of the 8 rows, without the 4 genuine pairs and the pair of distractors.
         assert_eq!(groups.impostors(Impostors::Exhaustive), [10 - 1, 8 * 7 / 2 - 4 - 1]);
     }
 }
