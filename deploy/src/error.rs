@@ -163,15 +163,15 @@ pub enum DeployError {
         /// What is missing.
         problem: String,
     },
-    /// A picture is asked for in a form that is not written.
-    #[error("`{}` has an ending of another form; {allowed} can be written", path.display())]
+    /// A file name whose extension is that of a format that is not written.
+    #[error("the extension of `{}` is not that of a format that can be written: {allowed}", path.display())]
     Ending {
         /// The name.
         path: PathBuf,
         /// Endings that can be written.
         allowed: &'static str,
     },
-    /// A pose of another number of angles.
+    /// A pose with the wrong number of angles.
     #[error("a pose has {found} angles, the model needs {needed}")]
     Pose {
         /// Angles given.
@@ -185,8 +185,8 @@ pub enum DeployError {
         /// The picture.
         path: PathBuf,
     },
-    /// A batch has not the length its rows need.
-    #[error("a batch of {rows} rows has {found} values, {needed} needed")]
+    /// A batch whose length does not match its rows.
+    #[error("a batch of {rows} rows has {found} values, {needed} are needed")]
     Batch {
         /// Rows.
         rows: usize,
@@ -195,7 +195,7 @@ pub enum DeployError {
         /// Values needed.
         needed: usize,
     },
-    /// A model was given another number of inputs than it has.
+    /// A model was given the wrong number of inputs.
     #[error("`{}` takes {needed} inputs, {found} given", path.display())]
     Inputs {
         /// The model.
@@ -205,7 +205,7 @@ pub enum DeployError {
         /// Inputs it has.
         needed: usize,
     },
-    /// A row has not as many pictures as the model has inputs.
+    /// A row with more or fewer pictures than the model has inputs.
     #[error(
         "the model takes {} pictures a row ({}), `{}` comes with {found}; folders of pairs are read with `--pairs`",
         inputs.len(), inputs.join(", "), path.display()
@@ -218,10 +218,10 @@ pub enum DeployError {
         /// The model's inputs.
         inputs: Vec<String>,
     },
-    /// A picture for one of the model's inputs was not named, and the model does not bear that.
+    /// A picture is missing that the model needs.
     #[error(
         "the model needs a {missing} picture: name it with `--{missing} FILE` (only a model trained with --modality-dropout \
-         does without one)"
+         can do without)"
     )]
     MissingModality {
         /// The input.
@@ -275,11 +275,11 @@ pub enum DeployError {
     },
     /// The data are too few for any of the rates.
     #[error(
-        "{trials} pairs of people cannot tell a false accept rate of {}; give more people, or a larger --far",
+        "{trials} pairs of people are too few to measure a false accept rate of {}; use more people, or a larger --far",
         easiest(far)
     )]
     NoCalibration {
-        /// Pairs of two people; those of their pictures are not independent.
+        /// Pairs of two people; pairs of their pictures are not independent of each other.
         trials: u64,
         /// Rates asked for.
         far: Vec<f64>,
@@ -399,12 +399,12 @@ pub enum DeployError {
     /// Metrics cannot be computed.
     #[error(transparent)]
     Metrics(#[from] metrics::MetricsError),
-    /// A file cannot be written.
+    /// A file cannot be written, by the crate that replaces files whole.
     #[error(transparent)]
     Files(#[from] files::WriteError),
 }
 
-/// The largest of the rates, which is the easiest to tell.
+/// The largest of the rates, which needs the fewest people.
 fn easiest(rates: &[f64]) -> f64 {
     rates.iter().copied().fold(0.0, f64::max)
 }

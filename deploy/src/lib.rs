@@ -37,6 +37,8 @@ pub mod poses;
 pub mod report;
 pub mod runtime;
 pub mod search;
+pub mod stale;
+pub mod trained;
 pub mod twins;
 pub mod verify;
 

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    deploy::cli::run()
+    terminal::guarded(deploy::cli::run)
 }

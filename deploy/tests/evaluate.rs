@@ -1,5 +1,7 @@
 //! `deploy evaluate`.
 
+use contract::Training;
+use contract::trained::TrainedOn;
 use serde_json::Value;
 
 use crate::fixture::Fixture;
@@ -118,6 +120,55 @@ fn nothing_to_score_is_exit_code_1_and_no_number() {
     assert_eq!(table.code, 1);
     assert!(table.stdout.contains("no query has a match") && !table.stdout.contains("Rank-1"), "{}", table.stdout);
     assert!(!std::fs::read_to_string(fixture.path("page.html")).unwrap().contains("Rank-1"));
+}
+
+/// The model remembers one of the people who are tested, and one of the training folder.
+#[test]
+fn people_who_were_trained_on_are_counted() {
+    let fixture = Fixture::new();
+    for person in ["ada", "ben", "cleo", "dan"] {
+        (1..=3).for_each(|at| drop(fixture.picture(&format!("set/{person}/{at}.png"), person, 0.1 * at as f32)));
+    }
+    let model = |people: &[&str]| {
+        let pictures: Vec<_> = people.iter().map(|person| fixture.path(&format!("set/{person}/1.png"))).collect();
+        let people = TrainedOn::of("the first half", "print", pictures.iter().map(|path| [path.as_path()]));
+        let dataset_fingerprint = "print".to_owned();
+        let training =
+            Training { dataset: "folders".into(), dataset_fingerprint, people: Some(people), ..Default::default() };
+        let contract = contract::ModelContract { training, ..crate::fixture::contract() };
+        fixture.write_model("trained.onnx", &crate::fixture::with_contract(crate::fixture::graph(), &contract));
+    };
+    // Cleo and Dan are tested.
+    let line = "evaluate -m @trained.onnx --dataset folders --datadir @set --format json";
+    let overlap = |answer: crate::fixture::Answer| -> (Value, String) {
+        let (report, said): (Value, String) = (serde_json::from_str(&answer.stdout).unwrap(), answer.stderr.clone());
+        answer.done();
+        (report["people"].clone(), said)
+    };
+    model(&["ada", "cleo"]);
+    let counts =
+        |trained: usize, tested: usize| serde_json::json!({"tested": tested, "trained_on": trained, "unknown": 0});
+    let (found, said) = overlap(fixture.run(line));
+    assert_eq!(found, counts(1, 2));
+    assert!(said.contains("1 of the 2 people tested") && said.contains("the first half"), "{said}");
+    let calibrate = "calibrate -m @trained.onnx --datadir @set --far 0.4 --format json";
+    let (found, said) = overlap(fixture.run(calibrate));
+    assert_eq!(found, counts(2, 4));
+    assert!(said.contains("2 of the 4 people tested"), "{said}");
+    assert!(fixture.run("inspect @trained.onnx").done().contains("2 people; the first half"));
+    // Under another name, and when the first picture is gone.
+    std::fs::rename(fixture.path("set/cleo"), fixture.path("set/claire")).unwrap();
+    assert_eq!(overlap(fixture.run(line)).0, counts(1, 2));
+    model(&["ada", "ben"]);
+    let (found, said) = overlap(fixture.run(line));
+    assert_eq!((found, said.contains("people tested")), (counts(0, 2), false));
+    // Distractors are nobody.
+    let market = market();
+    std::fs::copy(fixture.path("trained.onnx"), market.path("trained.onnx")).unwrap();
+    let line = line.replace("folders --datadir @set", "market1501 --datadir @market");
+    assert_eq!(overlap(market.run(&line)).0, counts(0, 3));
+    // A model that does not say whom it was trained on.
+    assert_eq!(overlap(market.run(&line.replace("trained", "model"))).0, Value::Null);
 }
 
 #[test]

@@ -275,6 +275,27 @@ fn of_enroll_and_verify() {
 }
 
 #[test]
+fn of_remove() {
+    let fixture = set();
+    let embed = || fixture.run("embed @set --model @model.onnx --out @people --replace").done();
+    // Nobody is removed twice, so that each line has a gallery of its own.
+    for (line, code) in [
+        ("--gallery @people --identity ada", 0),
+        ("--gallery @people --identity ada --wait", 0),
+        ("--gallery @people --identity nobody", 2),
+        ("--gallery @people", 2),
+        ("--identity ada", 2),
+    ] {
+        embed();
+        assert_eq!(fixture.run(&format!("remove {line}")).code, code, "{line}");
+        assert_eq!(fixture.rows("people").1.len(), if code == 0 { 6 } else { 9 }, "{line}");
+    }
+    let help = fixture.run("remove --help").done();
+    let flags: BTreeSet<&str> = help.split_whitespace().filter(|word| word.starts_with("--")).collect();
+    assert_eq!(flags, ["--identity", "--gallery", "--wait", "--help"].into());
+}
+
+#[test]
 fn of_calibrate() {
     let own = [
         ("--model", Needed),

@@ -84,3 +84,79 @@ fn a_killed_enrolment_leaves_a_whole_gallery() {
         assert_eq!(fixture.files("people"), [".lock", "embeddings.json", "embeddings.npy", "rows.jsonl"]);
     }
 }
+
+/// The person's rows are in no file any more, and everybody else is found as before.
+#[test]
+fn who_is_removed_is_gone_from_the_files() {
+    let (fixture, names) = people();
+    fixture.picture("set/ben/1.png", "ben", 0.3);
+    fixture.run("embed @set -m @model.onnx -o @people").done();
+    let (before, rows) = fixture.rows("people");
+    let of = |name: &str| -> Vec<usize> { (0..rows.len()).filter(|row| rows[*row]["identity_name"] == name).collect() };
+    let bytes = |row: usize| -> Vec<u8> { before.row(row).iter().flat_map(|value| value.to_le_bytes()).collect() };
+    let holds = |what: &[u8]| {
+        let files = fixture.files("people");
+        let held = files.iter().map(|name| std::fs::read(fixture.path("people").join(name)).unwrap());
+        held.filter(|file| file.windows(what.len()).any(|window| window == what)).count()
+    };
+    assert_eq!((of("ben").len(), holds(&bytes(of("ben")[0])), holds(b"ben")), (2, 1, 1));
+    let said = fixture.run("remove --gallery @people --identity ben").done();
+    assert!(said.starts_with("ben removed, 2 rows; 3 rows left in "), "{said}");
+    for row in of("ben") {
+        assert_eq!(holds(&bytes(row)), 0);
+    }
+    assert_eq!(holds(b"ben"), 0);
+    assert_eq!(holds(&bytes(of("ada")[0])), 1);
+    let claim = |name: &str| {
+        format!(
+            "verify -m @model.onnx --gallery @people --threshold 0.999 --identity {name} --picture @set/{name}/0.png"
+        )
+    };
+    fixture.run(&claim("ben")).error(&["`ben` is not enrolled"]);
+    fixture.run(&claim("cleo")).done();
+    fixture.run("remove --gallery @people --identity ben").error(&["`ben` is not enrolled"]);
+    fixture.run("remove --gallery @set --identity ben").error(&["set/embeddings.json"]);
+    assert!(!fixture.path("set/.lock").exists(), "what is no gallery is left alone");
+    // Nobody is left, and somebody comes.
+    for name in names.iter().filter(|name| *name != "ben") {
+        fixture.run(&format!("remove --gallery @people --identity {name}")).done();
+    }
+    assert_eq!(fixture.run("search -m @model.onnx --gallery @people --query @set").code, 1);
+    assert!(enrol(&fixture, "ben", &[]).output().unwrap().status.success());
+    fixture.run(&claim("ben")).done();
+}
+
+/// A gallery in the folder of its pictures, which change.
+#[test]
+fn a_gallery_among_its_pictures_notices_what_happens_to_them() {
+    let (fixture, _) = people();
+    std::fs::write(fixture.path("set/ada/broken.png"), "no picture").unwrap();
+    fixture.run("embed @set -m @model.onnx -o @set").done();
+    let search = |gallery: &str| -> (serde_json::Value, String) {
+        let line = format!("search -m @model.onnx --gallery @{gallery} --query @set/ada/0.png --format json");
+        let answer = fixture.run(&line);
+        let (report, said): (serde_json::Value, String) =
+            (serde_json::from_str(&answer.stdout).unwrap(), answer.stderr.clone());
+        answer.done();
+        (report["stale"].clone(), said)
+    };
+    let (stale, said) = search("set");
+    assert!(stale.is_null() && !said.contains("embed again"), "nothing has happened: {said}");
+    fixture.picture("set/eve/0.png", "eve", 0.0);
+    fixture.picture("set/ben/0.png", "zoe", 0.0);
+    std::fs::remove_dir_all(fixture.path("set/cleo")).unwrap();
+    let (stale, said) = search("set");
+    assert_eq!(stale, serde_json::json!({"new": 1, "changed": 1, "gone": 1}));
+    assert!(said.contains("1 new, 1 changed, 1 gone; embed again"), "{said}");
+    // Somebody who is enrolled from elsewhere changes nothing of that.
+    fixture.picture("other/fay.png", "fay", 0.0);
+    fixture.run("enroll -m @model.onnx --gallery @set --identity fay --picture @other/fay.png").done();
+    std::fs::remove_file(fixture.path("other/fay.png")).unwrap();
+    assert_eq!(search("set").0, serde_json::json!({"new": 1, "changed": 1, "gone": 1}));
+    fixture.run("embed @set -m @model.onnx -o @set --replace").done();
+    assert!(search("set").0.is_null());
+    // A gallery elsewhere may outlive its pictures.
+    fixture.run("embed @set -m @model.onnx -o @elsewhere").done();
+    std::fs::remove_dir_all(fixture.path("set/eve")).unwrap();
+    assert!(search("elsewhere").0.is_null());
+}

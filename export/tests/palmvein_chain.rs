@@ -60,6 +60,13 @@ fn the_device_says_what_training_said() {
     near(&ours["impostor_mean"], &theirs["impostor_mean"], 1e-4);
     near(&ours["auc_interval"]["low"], &theirs["auc_interval"]["low"], 0.02);
 
+    // Nobody who is tested was trained on; of everybody, some were.
+    assert_eq!(deployed["people"], serde_json::json!({"tested": ours["identities"], "trained_on": 0, "unknown": 0}));
+    let all = json(&ends(at, "deploy evaluate -m bears --datadir palms --pairs --split all --format json", 0));
+    let trained = &all["people"];
+    let count = |name: &str| trained[name].as_u64().unwrap();
+    assert_eq!(count("tested") - count("trained_on"), ours["identities"].as_u64().unwrap(), "{trained}");
+
     // A model trained with modality dropout accepts a single modality.
     let contract = json(&std::fs::read_to_string(at.join("bears/contract.json")).unwrap());
     assert_eq!((&contract["input"][0]["absent"], &contract["input"][1]["absent"]), (&0.0.into(), &0.0.into()));

@@ -29,6 +29,7 @@ pub(crate) enum Command {
     Evaluate(EvaluateArgs),
     Generate(GenerateArgs),
     Enroll(EnrollArgs),
+    Remove(RemoveArgs),
     Verify(VerifyArgs),
     Calibrate(CalibrateArgs),
     Doctor(DoctorArgs),
@@ -37,8 +38,8 @@ pub(crate) enum Command {
 /// How the model is opened and run.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct RunArgs {
-    /// Execution provider: auto, cpu, cuda[:DEVICE] or tensorrt[:DEVICE]. One that is named and does not run is an
-    /// error; auto says what it took.
+    /// Execution provider: auto, cpu, cuda[:DEVICE] or tensorrt[:DEVICE]. A named provider that cannot run is
+    /// an error; auto reports its choice.
     #[arg(long, default_value_t = Provider::Auto, value_name = "NAME")]
     pub(crate) provider: Provider,
     /// Threads for decoding and the network together, at most 256 or one per core; 0 is one per core.
@@ -82,11 +83,11 @@ fn default_batch_size() -> NonZeroUsize {
     NonZeroUsize::new(embed::Options::BATCH_SIZE).unwrap_or(NonZeroUsize::MIN)
 }
 
-/// What says who is on a picture.
+/// What names the person on a picture.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct NamingArgs {
-    /// Who is on a picture is said by its folder or by its file name: folder or file [default: by the first folder
-    /// below the one that is listed, else by a file name such as 0002_c1_0451.jpg; probes as their gallery].
+    /// What names the person on a picture: folder or file [default: the first folder below the listed one, else a file
+    /// name such as 0002_c1_0451.jpg; probes are named as their gallery is].
     #[arg(long, value_name = "WHICH", conflicts_with = "pairs", conflicts_with_all = PAIRS)]
     pub(crate) identity_from: Option<Naming>,
 }
@@ -126,8 +127,8 @@ impl PairArgs {
     }
 }
 
-/// The pictures of one person, one for each input of the model; one alone for a model that was trained with
-/// --modality-dropout.
+/// The pictures of one person, one for each input of the model; a model trained with --modality-dropout accepts just
+/// one.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct PairFiles {
     /// Picture of the palm's lines, or the only picture of a model of one input [default: none].
@@ -153,7 +154,7 @@ pub(crate) struct OneArgs {
     pub(crate) gallery: PathBuf,
 }
 
-/// Add a person's picture, or pair of pictures, to a gallery; the gallery is made if it does not exist.
+/// Add a person's picture, or pair of pictures, to a gallery; the gallery is created if needed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct EnrollArgs {
     #[command(flatten)]
@@ -162,10 +163,24 @@ pub(crate) struct EnrollArgs {
     pub(crate) writing: WritingArgs,
 }
 
+/// Remove a person from a gallery: the files are written anew without the person's rows. What the file system keeps of
+/// the old ones is not overwritten.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RemoveArgs {
+    /// Who is removed.
+    #[arg(long, value_name = "NAME", value_parser = identity)]
+    pub(crate) identity: String,
+    /// Gallery: a folder that `deploy enroll` or `deploy embed` wrote.
+    #[arg(long, value_name = "EMBEDDINGS")]
+    pub(crate) gallery: PathBuf,
+    #[command(flatten)]
+    pub(crate) writing: WritingArgs,
+}
+
 /// How a gallery is changed.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct WritingArgs {
-    /// Wait while another program changes the gallery [default: that is an error].
+    /// Wait while another program changes the gallery [default: refuse].
     #[arg(long)]
     pub(crate) wait: bool,
 }
@@ -187,7 +202,7 @@ pub(crate) struct VerifyArgs {
     /// [default: none].
     #[arg(long, value_name = "DIR")]
     pub(crate) explain: Option<PathBuf>,
-    /// Form of the result.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = FactsFormat::Table)]
     pub(crate) format: FactsFormat,
 }
@@ -222,7 +237,7 @@ fn scope(text: &str) -> Result<Scope, String> {
 /// The result and its HTML page.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ReportArgs {
-    /// Form of the result.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
     /// Write a self-contained HTML page with the pictures [default: none].
@@ -233,7 +248,7 @@ pub(crate) struct ReportArgs {
     pub(crate) report_probes: usize,
 }
 
-/// Form of a result.
+/// Output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
     /// For people.
@@ -244,7 +259,7 @@ pub(crate) enum Format {
     Csv,
 }
 
-/// Form of a result that is no list.
+/// Output format of commands that print a single record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum FactsFormat {
     /// For people.
@@ -261,7 +276,7 @@ pub(crate) struct InspectArgs {
     pub(crate) model: PathBuf,
     #[command(flatten)]
     pub(crate) run: RunArgs,
-    /// Form of the result.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = FactsFormat::Table)]
     pub(crate) format: FactsFormat,
 }
@@ -280,10 +295,10 @@ pub(crate) struct EmbedArgs {
     pub(crate) one: PairFiles,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// Folder to write to; made if it does not exist.
+    /// Folder to write to; created if needed.
     #[arg(short, long, value_name = "OUT")]
     pub(crate) out: PathBuf,
-    /// Remove the embeddings that the folder holds, those of enrolled people among them [default: they are an error].
+    /// Replace the embeddings in the folder, including those of enrolled people [default: refuse].
     #[arg(long)]
     pub(crate) replace: bool,
     #[command(flatten)]
@@ -318,8 +333,8 @@ pub(crate) struct SearchArgs {
     pub(crate) min_similarity: Option<f32>,
     #[command(flatten)]
     pub(crate) rerank: RerankArgs,
-    /// Frontalise the probes with this model, an exported SENet, so that profile views find frontal ones [default:
-    /// they stay].
+    /// Frontalise the probes with this model, an exported SENet, so that profile views find frontal ones [default: no
+    /// model].
     #[arg(long, visible_alias = "frontalizer", value_name = "MODEL", requires = "poses")]
     pub(crate) frontalize: Option<PathBuf>,
     /// Poses of the probes in degrees: .npy, .csv with a header such as path,yaw,pitch,roll, .jsonl, or a face set's
@@ -389,10 +404,10 @@ pub(crate) struct EvaluateArgs {
         conflicts_with = "pairs"
     )]
     pub(crate) dataset: String,
-    /// Folder the dataset lies in.
+    /// Folder of the dataset.
     #[arg(long, visible_alias = "data-dir", value_name = "DIR")]
     pub(crate) datadir: PathBuf,
-    /// Dataset `folders`: identities that are for training, the others are searched [default: half].
+    /// Dataset `folders`: number of identities reserved for training; the others are tested [default: half].
     #[arg(long, value_name = "N", conflicts_with = "pairs")]
     pub(crate) train_identities: Option<usize>,
     /// Dataset `cuhk03`: the labelled boxes [default: the detected ones].
@@ -445,7 +460,7 @@ pub(crate) struct CalibrateArgs {
     pub(crate) pairs: PairArgs,
     #[command(flatten)]
     pub(crate) split: SplitArgs,
-    /// Form of the result.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = FactsFormat::Table)]
     pub(crate) format: FactsFormat,
     #[command(flatten)]
@@ -459,7 +474,7 @@ fn rate(text: &str) -> Result<f64, String> {
 /// Say which ONNX Runtime is found where and what it can run. Exits with 1 when none is usable.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DoctorArgs {
-    /// Form of the result.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = FactsFormat::Table)]
     pub(crate) format: FactsFormat,
 }

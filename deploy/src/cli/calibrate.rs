@@ -8,7 +8,7 @@ use metrics::verification::VerificationOptions;
 use serde_json::json;
 
 use super::args::{CalibrateArgs, FactsFormat};
-use super::shared::{compare, embed_options, list, open, print, print_json, test_pairs};
+use super::shared::{Compared, compare, embed_options, list, open, print, print_json, test_pairs};
 use crate::DeployError;
 use crate::report::aligned;
 
@@ -22,13 +22,14 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<ExitCode, DeployError> {
     };
     let model = open(&args.model, rows.len())?;
     let measured = VerificationOptions { fars: args.far.clone(), resamples: 0, ..VerificationOptions::default() };
-    let (report, _) = compare(&model, rows, "calibrate", &embed_options(&args.model, &args.reading), measured)?;
+    let Compared { report, people, .. } =
+        compare(&model, rows, "calibrate", &embed_options(&args.model, &args.reading), measured)?;
     let mut thresholds = Vec::new();
     for one in &report.tar {
         if one.below_resolution || !one.point.threshold.is_finite() {
             let pairs = report.trials.impostor;
             terminal::warn(&format!(
-                "{pairs} pairs of people cannot tell a false accept rate of {}: left out",
+                "{pairs} pairs of people are too few to measure a false accept rate of {}: left out",
                 one.target
             ));
             continue;
@@ -50,6 +51,7 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<ExitCode, DeployError> {
         FactsFormat::Json => print_json(&json!({
             "model": model.path,
             "written": written,
+            "people": people,
             "identities": report.identities,
             "distractors": report.distractors,
             "genuine": report.genuine,

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::args::EmbedArgs;
 use super::shared::{embed_options, facts, list, one_row, open, print, tell_skipped};
-use crate::gallery::{self, Exclusive, Writer};
+use crate::gallery::{self, Exclusive, Template, Writer};
 use crate::{DeployError, embed};
 
 pub(crate) fn run(args: &EmbedArgs) -> Result<ExitCode, DeployError> {
@@ -22,7 +22,9 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<ExitCode, DeployError> {
     let bar = terminal::progress(pictures.len() as u64, "embed", "pictures");
     let options = embed_options(&args.model, &args.reading);
     let done = |count| bar.inc(count as u64);
-    let skipped = embed::stream(&model, &pictures, &options, done, |picture, row| writer.row(&picture.into(), row));
+    let skipped = embed::stream(&model, &pictures, &options, done, |picture, row| {
+        writer.row(&Template::from(picture).stamped(), row)
+    });
     bar.finish_and_clear();
     let skipped = skipped?;
     let facts = writer.finish(facts(&model, spec, skipped.count))?;

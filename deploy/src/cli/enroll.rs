@@ -21,7 +21,7 @@ pub(crate) fn run(EnrollArgs { one, writing }: &EnrollArgs) -> Result<ExitCode, 
     };
     let mut writer = Writer::create(exclusive, spec.dim)?;
     let mut facts = facts(&model, spec, 0);
-    let mut template = new.templates[0].clone();
+    let mut template = new.templates[0].clone().stamped();
     if let Some((old, before)) = &old {
         if before.folder != facts.folder {
             // Relative paths of the gallery start in another folder than this one's.

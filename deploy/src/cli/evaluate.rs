@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use datasets::{Dataset, Options, Sample};
+use datasets::{DISTRACTOR, Dataset, Options, Sample};
 
 use super::args::{EvaluateArgs, Format};
-use super::shared::{collect, embed_options, open, print, print_json, ranked, say_left_out, warn_when_collapsed};
+use super::shared::{
+    collect, embed_options, open, overlap, print, print_json, ranked, say_left_out, warn_when_collapsed,
+};
 use crate::DeployError;
 use crate::identity::Identity;
 use crate::pictures::Input;
@@ -73,13 +75,17 @@ fn evaluate(
     args: &EvaluateArgs,
     page: Option<&Path>,
 ) -> Result<EvaluationReport, DeployError> {
-    let pictures = |samples: Vec<Sample>| samples.into_iter().map(of_dataset).collect::<Vec<_>>();
+    let numbered = dataset.name != "folders";
+    let pictures = |samples: Vec<Sample>| -> Vec<Input> {
+        samples.into_iter().map(|sample| of_dataset(sample, numbered)).collect()
+    };
     let (query, gallery) = (pictures(dataset.query), pictures(dataset.gallery));
     let options = embed_options(&args.model, &args.reading);
     let query = collect(model, &query, "query", &options)?;
     let gallery = collect(model, &gallery, "gallery", &options)?;
     let skipped = query.skipped.count + gallery.skipped.count;
     let (query, gallery) = (query.embeddings, gallery.embeddings);
+    let people = overlap(model, &[&query, &gallery]);
     let spread = metrics::spread(gallery.view()?);
     warn_when_collapsed(&spread);
 
@@ -107,12 +113,18 @@ fn evaluate(
         skipped,
         reranked: rerank.is_some(),
         rerank_top: report::rerank_top(&ask),
+        people,
         score,
         spread,
     })
 }
 
-/// A picture of a dataset, whose names and cameras are known, whatever says them.
-fn of_dataset(Sample { path, identity_name, camera, .. }: Sample) -> Input {
-    Input::new(path, Identity::by_file(identity_name), camera)
+/// A picture of a dataset, whose names and cameras are known, whatever says them. Identity 0 is a distractor, unless
+/// the dataset numbers its people by itself.
+fn of_dataset(Sample { path, identity, identity_name, camera }: Sample, numbered: bool) -> Input {
+    let identity = match identity {
+        DISTRACTOR if numbered => Identity::Distractor,
+        _ => Identity::by_file(identity_name),
+    };
+    Input::new(path, identity, camera)
 }

@@ -6,7 +6,7 @@ use metrics::verification::VerificationOptions;
 use serde_json::json;
 
 use super::args::{EvaluateArgs, Format};
-use super::shared::{compare, embed_options, open, print, print_json, test_pairs};
+use super::shared::{Compared, compare, embed_options, open, print, print_json, test_pairs};
 use crate::DeployError;
 use crate::report::ModelFacts;
 
@@ -14,7 +14,8 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<ExitCode, DeployError> {
     let (rows, name) = test_pairs(&args.datadir, &args.pairs, &args.split, args.reading.strict)?;
     let model = open(&args.model, rows.len())?;
     let options = embed_options(&args.model, &args.reading);
-    let (report, skipped) = compare(&model, rows, "pairs", &options, VerificationOptions::default())?;
+    let Compared { report, skipped, people } =
+        compare(&model, rows, "pairs", &options, VerificationOptions::default())?;
     let facts = ModelFacts::from(&model);
     let dataset = format!("{name} in {}", args.datadir.display());
     match args.report.format {
@@ -23,6 +24,7 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<ExitCode, DeployError> {
             "model": facts,
             "dataset": dataset,
             "skipped": skipped,
+            "people": people,
             "verification": report,
         }))?,
         Format::Csv => {
@@ -41,7 +43,7 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<ExitCode, DeployError> {
             ("Left out", format!("{skipped} pairs that cannot be read")),
         ];
         files::write(path, ::report::html("Verification", &facts, &report))?;
-        eprintln!("report in {}", path.display());
+        terminal::tell!("report in {}", path.display());
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -108,6 +108,9 @@ fn table(model: &Model) -> String {
     if !training.dataset.is_empty() || training.epoch > 0 {
         line("trained on", format!("{}, {} epochs", training.dataset, training.epoch));
     }
+    if let Some(people) = &training.people {
+        line("", format!("{} people; {}", people.people, people.split));
+    }
     let metrics = training.metrics.iter().map(|(name, value)| format!("{name} {value:.4}"));
     line("metrics", metrics.collect::<Vec<_>>().join(", "));
     line("command", training.command.clone());

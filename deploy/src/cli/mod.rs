@@ -10,6 +10,7 @@ mod evaluate_pairs;
 mod frontalize;
 mod generate;
 mod inspect;
+mod remove;
 mod search;
 mod shared;
 mod verify;
@@ -31,6 +32,7 @@ pub fn run() -> ExitCode {
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Enroll(args) => enroll::run(&args),
+        Command::Remove(args) => remove::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Doctor(args) => doctor::run(&args),

@@ -13,6 +13,7 @@ use crate::poses::Poses;
 use crate::report::SearchReport;
 use crate::runtime::Model;
 use crate::search::{Ask, Labels, Scope};
+use crate::stale::Stale;
 use crate::twins::Twins;
 
 /// Entries of each probe that are re-ranked where nobody says how many.
@@ -24,10 +25,24 @@ pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
     let model = open(&args.model, listed.len().max(searched.pictures()))?;
     let frontal = frontal_model(args)?;
     let frontalizer = frontal.as_ref().map(Frontalizer::new).transpose()?;
+    let frontal = match (frontalizer, &args.poses) {
+        (Some(frontalizer), Some(poses)) => {
+            let poses = Poses::read(poses, frontalizer.angles())?;
+            Some((frontalizer, poses))
+        }
+        _ => None,
+    };
 
     // The gallery first: a wrong one is refused before time is spent on the probes.
-    let (entries, skipped_entries) = searched.embeddings(args, &model)?;
-    let (probes, skipped_probes) = probes(args, &model, listed, &entries, frontalizer)?;
+    let (entries, skipped_entries, stale) = searched.embeddings(args, &model)?;
+    if let Some(Stale { new, changed, gone }) = stale {
+        terminal::warn(&format!(
+            "the gallery is not what the pictures in `{}` are: {new} new, {changed} changed, {gone} gone; embed again \
+             with `deploy embed --replace`",
+            args.gallery.display()
+        ));
+    }
+    let (probes, skipped_probes) = probes(args, &model, listed, &entries, frontal)?;
     warn_when_collapsed(&metrics::spread(entries.view()?));
 
     let ask = Ask {
@@ -48,7 +63,8 @@ pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
 
     let skipped = skipped_entries + skipped_probes;
     let name = args.gallery.display().to_string();
-    let report = SearchReport::of((&model).into(), name, [&probes, &entries], skipped, &ask, &found);
+    let mut report = SearchReport::of((&model).into(), name, [&probes, &entries], skipped, &ask, &found);
+    report.stale = stale;
     if let Some(path) = &args.report.report {
         files::write(path, report.html("Gallery search", args.report.report_probes))?;
         terminal::tell!("report in {}", path.display());
@@ -91,28 +107,31 @@ impl Searched {
         }
     }
 
-    /// The rows, and how many pictures cannot be used.
-    fn embeddings(self, args: &SearchArgs, model: &Model) -> Result<(Embeddings, usize), DeployError> {
+    /// The rows, how many pictures cannot be used, and what has happened to those of an embedded gallery.
+    fn embeddings(self, args: &SearchArgs, model: &Model) -> Result<(Embeddings, usize, Option<Stale>), DeployError> {
         match self {
             Self::Embedded => {
                 let (_, spec) = model.embedding()?;
-                Ok((gallery::open(&args.gallery, &model.path, &spec.contract_id, spec.dim)?.0, 0))
+                let folder = &args.gallery;
+                let (entries, facts) = gallery::open(folder, &model.path, &spec.contract_id, spec.dim)?;
+                let stale = Stale::of(folder, &entries, facts.skipped);
+                Ok((entries, 0, stale))
             }
             Self::Pictures(pictures) => {
                 let collected = collect(model, &pictures, "gallery", &embed_options(&args.model, &args.reading))?;
-                Ok((collected.embeddings, collected.skipped.count))
+                Ok((collected.embeddings, collected.skipped.count, None))
             }
         }
     }
 }
 
-/// The rows of the probes, frontal if a frontaliser is given, and how many pictures cannot be used.
+/// The rows of the probes, frontal if a frontaliser and poses are given, and how many pictures cannot be used.
 fn probes(
     args: &SearchArgs,
     model: &Model,
     mut pictures: Vec<Input>,
     entries: &Embeddings,
-    frontalizer: Option<Frontalizer<'_>>,
+    frontal: Option<(Frontalizer<'_>, Poses)>,
 ) -> Result<(Embeddings, usize), DeployError> {
     let naming = args.naming.identity_from;
     let named = pictures::naming(entries.templates.iter().map(|template| &template.identity));
@@ -122,14 +141,6 @@ fn probes(
         // Probes and gallery are named alike, whatever each of them would be named by alone.
         pictures = pictures::list(&args.query, Some(naming))?.pictures;
     }
-    // Wrong poses, too, are refused before the pictures are embedded.
-    let frontal = match (frontalizer, &args.poses) {
-        (Some(frontalizer), Some(poses)) => {
-            let poses = Poses::read(poses, frontalizer.angles())?;
-            Some((frontalizer, poses))
-        }
-        _ => None,
-    };
     let collected = collect(model, &pictures, "probes", &embed_options(&args.model, &args.reading))?;
     let mut probes = collected.embeddings;
     if let Some((frontalizer, poses)) = frontal {

@@ -15,6 +15,7 @@ use crate::identity::Identity;
 use crate::pictures::{self, Input};
 use crate::runtime::{Model, Options, Provider};
 use crate::search::{self, Ask, Labels, Ranked};
+use crate::trained::Overlap;
 use crate::twins::Twins;
 
 use super::args::{ModelArgs, OneArgs, PairArgs, PairFiles, PictureArgs, SplitArgs};
@@ -49,9 +50,9 @@ pub(super) fn open(ModelArgs { model, run }: &ModelArgs, pictures: usize) -> Res
     };
     let model = Model::open(model, &options)?;
     let asked = if run.provider == Provider::Auto { " (auto)" } else { "" };
-    eprintln!("{} on {}{asked}, self-test {}", model.contract.architecture, model.provider, model.self_test);
+    terminal::tell!("{} on {}{asked}, self-test {}", model.contract.architecture, model.provider, model.self_test);
     if let Some(note) = &model.provider_note {
-        eprintln!("note: {note}");
+        terminal::note(note);
     }
     Ok(model)
 }
@@ -207,7 +208,27 @@ pub(super) fn ranked(
     found
 }
 
-/// How well the model tells the people of `rows` apart, and how many rows cannot be used. Junk is left out, and
+/// How many of the people of these rows the model was trained on, if it says; a warning if it was on any.
+pub(super) fn overlap(model: &Model, tested: &[&Embeddings]) -> Option<Overlap> {
+    let training = &model.contract.training;
+    let overlap = Overlap::of(training, tested.iter().copied())?;
+    if let Some(warning) = overlap.warning(training) {
+        terminal::warn(&warning);
+    }
+    Some(overlap)
+}
+
+/// How well a model tells people apart.
+pub(super) struct Compared {
+    /// The numbers.
+    pub(super) report: VerificationReport,
+    /// Rows that cannot be used.
+    pub(super) skipped: usize,
+    /// How many of the people it was trained on, if it says.
+    pub(super) people: Option<Overlap>,
+}
+
+/// How well the model tells the people of `rows` apart. Junk is left out, and
 /// distractors are impostors to everybody and not compared with each other.
 pub(super) fn compare(
     model: &Model,
@@ -215,7 +236,7 @@ pub(super) fn compare(
     what: &str,
     options: &embed::Options,
     measured: VerificationOptions,
-) -> Result<(VerificationReport, usize), DeployError> {
+) -> Result<Compared, DeployError> {
     let all = rows.len();
     rows.retain(|row| row.identity != Identity::Junk);
     if rows.len() < all {
@@ -223,6 +244,7 @@ pub(super) fn compare(
         terminal::note(&format!("{junk} of {all} pictures are junk (identity -1) and are left out"));
     }
     let Collected { embeddings, skipped } = collect(model, &rows, what, options)?;
+    let people = overlap(model, &[&embeddings]);
     let rows = embeddings.view()?;
     warn_when_collapsed(&metrics::spread(rows));
     let identities = || embeddings.templates.iter().map(|template| &template.identity);
@@ -234,7 +256,8 @@ pub(super) fn compare(
     };
     let labels: Vec<i64> = identities().map(number).collect();
     let measured = VerificationOptions { distractor: Some(datasets::DISTRACTOR), ..measured };
-    Ok((verification::evaluate(rows, &labels, &measured)?, skipped.count))
+    let report = verification::evaluate(rows, &labels, &measured)?;
+    Ok(Compared { report, skipped: skipped.count, people })
 }
 
 pub(super) fn warn_when_collapsed(spread: &metrics::Spread) {

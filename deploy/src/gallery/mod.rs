@@ -17,7 +17,7 @@ use files::npy::Array;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use template::Template;
+pub use template::{Stamp, Template};
 pub use writer::{Exclusive, Writer};
 
 use crate::DeployError;

@@ -1,6 +1,6 @@
 //! The row of a gallery.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,12 +21,44 @@ pub struct Template {
     pub identity: Identity,
     /// Camera, from 0; 0 where nobody said.
     pub camera: i64,
+    /// What its files were like when they were embedded, where that was noted.
+    pub stamp: Option<Stamp>,
+}
+
+/// What tells that files have been replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Bytes of all together.
+    pub size: u64,
+    /// When the last of them was modified, in milliseconds since 1970.
+    pub modified: u64,
+}
+
+impl Stamp {
+    /// Of files as they are now; `None` if one is not there.
+    pub fn of(files: impl IntoIterator<Item = impl AsRef<Path>>) -> Option<Self> {
+        let mut stamp = Self { size: 0, modified: 0 };
+        for file in files {
+            let file = std::fs::metadata(file.as_ref()).ok().filter(std::fs::Metadata::is_file)?;
+            let since = file.modified().ok()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            let modified = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+            stamp = Self { size: stamp.size.saturating_add(file.len()), modified: stamp.modified.max(modified) };
+        }
+        Some(stamp)
+    }
 }
 
 impl Default for Template {
     /// Of nobody.
     fn default() -> Self {
-        Self { path: PathBuf::new(), others: Vec::new(), missing: Vec::new(), identity: Identity::Unnamed, camera: 0 }
+        Self {
+            path: PathBuf::new(),
+            others: Vec::new(),
+            missing: Vec::new(),
+            identity: Identity::Unnamed,
+            camera: 0,
+            stamp: None,
+        }
     }
 }
 
@@ -39,11 +71,18 @@ impl From<&Input> for Template {
             missing: missing.clone(),
             identity: identity.clone(),
             camera: *camera,
+            stamp: None,
         }
     }
 }
 
 impl Template {
+    /// With what its files, which start in the working folder, are like now.
+    #[must_use]
+    pub fn stamped(self) -> Self {
+        Self { stamp: Stamp::of(self.files()), ..self }
+    }
+
     /// Its files, the first one first.
     pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
         std::iter::once(&self.path).chain(&self.others)
@@ -62,18 +101,20 @@ struct Row {
     identity: i64,
     identity_name: String,
     camera: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stamp: Option<Stamp>,
 }
 
 impl From<Row> for Template {
-    fn from(Row { path, others, missing, identity, identity_name, camera }: Row) -> Self {
-        Self { path, others, missing, identity: Identity::from_parts(identity, identity_name), camera }
+    fn from(Row { path, others, missing, identity, identity_name, camera, stamp }: Row) -> Self {
+        Self { path, others, missing, identity: Identity::from_parts(identity, identity_name), camera, stamp }
     }
 }
 
 impl From<Template> for Row {
-    fn from(Template { path, others, missing, identity, camera }: Template) -> Self {
+    fn from(Template { path, others, missing, identity, camera, stamp }: Template) -> Self {
         let (number, text) = identity.to_parts();
         let (number, text) = (number, text.to_owned());
-        Self { path, others, missing, identity: number, identity_name: text, camera }
+        Self { path, others, missing, identity: number, identity_name: text, camera, stamp }
     }
 }

@@ -16,6 +16,8 @@ use crate::identity::{Identity, People};
 use crate::pictures::lossy;
 use crate::runtime::Model;
 use crate::search::{Ask, Match, Ranked, Scope};
+use crate::stale::Stale;
+use crate::trained::Overlap;
 
 /// The model behind the numbers.
 #[derive(Debug, Clone, Serialize)]
@@ -162,6 +164,9 @@ pub struct SearchReport {
     /// Entries of each probe that were re-ranked; absent where all were, or none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rerank_top: Option<usize>,
+    /// What has happened to the pictures of a gallery that lies among them; absent if nothing has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stale: Option<Stale>,
     /// Matches wanted per probe.
     pub top_k: usize,
     /// Similarity wanted.
@@ -190,6 +195,9 @@ pub struct EvaluationReport {
     /// Entries of each query that were re-ranked; absent where all were, or none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rerank_top: Option<usize>,
+    /// How many of the people tested the model was trained on; absent where it does not say whom.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub people: Option<Overlap>,
     /// CMC and mAP, or that there is nothing to score.
     #[serde(flatten)]
     pub score: Score,
@@ -223,6 +231,7 @@ impl SearchReport {
             skipped,
             reranked: ask.rerank.is_some(),
             rerank_top: rerank_top(ask),
+            stale: None,
             top_k: ask.k,
             min_similarity: ask.min_similarity,
             summary: (report.valid_queries > 0).then(|| report.into()),

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::trained::TrainedOn;
+
 /// Prefix of every metadata key of ours.
 pub const KEY_PREFIX: &str = "vitrine.";
 
@@ -341,6 +343,9 @@ pub struct Training {
     pub metrics: BTreeMap<String, f64>,
     /// Licence of data and weights, as far as known.
     pub licence: String,
+    /// The people it was trained on, as far as known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub people: Option<TrainedOn>,
 }
 
 /// What wrote the model file.
@@ -583,6 +588,12 @@ impl ModelContract {
                     return wrong(format!("threshold.{name}"), found.to_string(), &allowed);
                 }
             }
+        }
+        if let Some(people) = &self.training.people
+            && let Some(problem) = people.problem()
+        {
+            let found = format!("{} digits for {} people", people.fingerprints.len(), people.people);
+            return wrong("training.people.fingerprints".into(), found, problem);
         }
         if let Some(embedding) = &self.embedding {
             if !self.output.iter().any(|output| output.name == embedding.output) {

@@ -7,5 +7,6 @@ mod contract;
 pub mod embedding;
 pub mod fill;
 pub mod preprocess;
+pub mod trained;
 
 pub use contract::*;

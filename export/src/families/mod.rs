@@ -59,6 +59,7 @@ impl Options {
                 epoch: record.epoch,
                 metrics: record.metrics.clone(),
                 licence: self.licence.clone(),
+                people: record.people.clone(),
             },
             exporter: ExporterFacts { checkpoint_sha256: checkpoint.sha256()?, ..ExporterFacts::default() },
         })

@@ -19,9 +19,10 @@ mod name;
 pub mod paired;
 mod three_folders;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use contract::trained::TrainedOn;
 use sha2::{Digest, Sha256};
 
 pub use error::{DatasetError, NameError};
@@ -380,10 +381,28 @@ impl Dataset {
         hex::encode(hash.finalize())
     }
 
+    /// The people to train on, by their first pictures.
+    pub fn trained_on(&self) -> TrainedOn {
+        let mut pictures = BTreeMap::<i64, Vec<&Path>>::new();
+        for sample in &self.train {
+            pictures.entry(sample.identity).or_default().push(&sample.path);
+        }
+        let split = format!("{}: the {} identities of its training set", self.name, pictures.len());
+        TrainedOn::of(split, &self.fingerprint(), pictures.into_values().map(by_name))
+    }
+
     fn samples(&self) -> impl Iterator<Item = (&'static str, &Sample)> {
         let sets = [("train", &self.train), ("query", &self.query), ("gallery", &self.gallery)];
         sets.into_iter().flat_map(|(set, samples)| samples.iter().map(move |sample| (set, sample)))
     }
+}
+
+/// Pictures by the names of their files and then by their paths, in natural order: the first one is the same however
+/// the pictures are distributed over folders of sets.
+pub fn by_name(mut pictures: Vec<&Path>) -> Vec<&Path> {
+    let name = |path: &Path| PathBuf::from(path.file_name().unwrap_or_default());
+    pictures.sort_by(|a, b| natural(&name(a), &name(b)).then_with(|| natural(a, b)));
+    pictures
 }
 
 /// Published counts of the dataset called `name`; `None` for `folders` and combinations.

@@ -517,3 +517,27 @@ fn messages_name_the_way_out() {
     assert_eq!([msmt.train.len(), msmt.query.len(), msmt.gallery.len()], [1, 1, 1]);
     assert!(msmt.warnings[0].contains("list_val.txt"), "{:?}", msmt.warnings);
 }
+
+/// A person is remembered by the first of the training pictures by file name, and nobody who is tested is.
+#[test]
+fn people_who_train_are_remembered_by_their_first_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    for person in 1..=6 {
+        for frame in [2, 10] {
+            let path = folder.path().join(format!("s{person}/{frame}.jpg"));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, format!("{person} {frame}")).unwrap();
+        }
+    }
+    let options = Options { train_identities: Some(4), ..Options::default() };
+    let data = Dataset::open("folders", folder.path(), &options).unwrap();
+    let trained = data.trained_on();
+    assert_eq!((trained.people, trained.split.as_str()), (4, "folders: the 4 identities of its training set"));
+    for person in 1..=6 {
+        let held = |frame: usize| {
+            let path = folder.path().join(format!("s{person}/{frame}.jpg"));
+            trained.holds(&data.fingerprint(), &path).unwrap()
+        };
+        assert_eq!((held(2), held(10)), (Some(person <= 4), Some(false)), "{person}");
+    }
+}

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use contract::trained::TrainedOn;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -39,6 +40,9 @@ pub struct Record {
     pub dataset: String,
     /// Hash of its file list.
     pub dataset_fingerprint: String,
+    /// The people trained on, for families that recognise people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub people: Option<TrainedOn>,
     /// Finished epochs.
     pub epoch: usize,
     /// Finished batches of the epoch after those.
@@ -70,6 +74,7 @@ impl Default for Record {
             command: String::new(),
             dataset: String::new(),
             dataset_fingerprint: String::new(),
+            people: None,
             epoch: 0,
             step: 0,
             steps: 0,

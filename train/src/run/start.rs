@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use burn::tensor::Device;
+use contract::trained::TrainedOn;
 use files::lock::Lock;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -103,6 +104,8 @@ pub(crate) struct Opened<F: Family> {
     pub network: F::Network,
     /// The data's name and fingerprint.
     pub dataset: (String, String),
+    /// The people trained on, for families that recognise people.
+    pub people: Option<TrainedOn>,
     /// What the loop needs.
     pub settings: engine::Settings,
     /// The checkpoint gave its weights only: optimiser, log and epochs begin anew.
@@ -265,6 +268,7 @@ impl<F: Family> Plan<F> {
             network: serde_json::to_value(&opened.network)?,
             config: serde_json::to_value(&opened.config)?,
             command: directory::command_line(),
+            people: opened.people.clone(),
             ..Record::default()
         }
         .on(&opened.dataset.0, &opened.dataset.1);

@@ -16,6 +16,7 @@ mod split;
 
 use std::path::{Path, PathBuf};
 
+use contract::trained::TrainedOn;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -263,6 +264,19 @@ impl PairedDataset {
             self.val.len(),
             self.test.len()
         )
+    }
+
+    /// The people to train on, by the palm of their first pair, whichever set it is in.
+    pub fn trained_on(&self, options: &PairOptions) -> TrainedOn {
+        let mut pictures = vec![Vec::new(); self.num_classes];
+        for pair in self.all().filter(|pair| pair.class < self.num_classes) {
+            pictures[pair.class].push(pair.palm.as_path());
+        }
+        let [train, validation, test] = options.shares;
+        let split = SplitRule::NAMES.iter().find(|(_, rule)| *rule == options.split).map_or("", |(name, _)| name);
+        let split =
+            format!("{}: split by {split}, shares {train}/{validation}/{test}, seed {}", self.name, options.seed);
+        TrainedOn::of(split, &self.fingerprint(), pictures.into_iter().map(crate::by_name))
     }
 
     /// SHA-256 over the pairs' split, names relative to the set's folder, class and sizes in bytes: the same wherever

@@ -234,3 +234,32 @@ fn pairs_of_two_sizes_are_told_by_their_headers_and_pipes_are_not_opened() {
     let warning = of_two_sizes([pair("a.pgm", "b.pgm"), pair("a.pgm", "c.pgm")].iter()).unwrap();
     assert!(warning.starts_with("1 pair of pictures of two sizes") && warning.contains("a.pgm"), "{warning}");
 }
+
+/// Whatever the split and the seed, a person is remembered by the first pair, and nobody who is not trained on is.
+#[test]
+fn people_who_train_are_remembered_by_their_first_pair() {
+    let folder = tempfile::tempdir().unwrap();
+    for hand in 0..10 {
+        for n in 0..5 {
+            for side in ["palm", "vein"] {
+                let path = folder.path().join(format!("{side}/{hand:03}_l/{n}.png"));
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, format!("{side} {hand} {n}")).unwrap();
+            }
+        }
+    }
+    for split in [SplitRule::People, SplitRule::Pairs] {
+        for seed in [1, 2, 3] {
+            let options = PairOptions { split, seed, ..PairOptions::default() };
+            let data = PairedDataset::open(folder.path(), &options).unwrap();
+            let trained = data.trained_on(&options);
+            assert!(trained.split.contains(&format!("seed {seed}")), "{}", trained.split);
+            assert_eq!((trained.people, trained.problem()), (data.num_classes, None));
+            for (class, name) in data.classes.iter().enumerate() {
+                let first = folder.path().join(format!("palm/{name}/0.png"));
+                let held = trained.holds(&data.fingerprint(), &first).unwrap();
+                assert_eq!(held, Some(class < data.num_classes), "{split:?} {seed} {name}");
+            }
+        }
+    }
+}

@@ -114,7 +114,7 @@ impl Family for ControlnetRun {
         let parameters = StateDict::of(&net).parameters();
         terminal::tell!("{network}: {parameters} parameters, {} of them train", controlnet::trainable(&net));
         let dataset = (config.data_dir.clone(), task.fingerprint().to_owned());
-        Ok(Opened { config, task, net, network, dataset, settings, anew })
+        Ok(Opened { config, task, net, network, dataset, people: None, settings, anew })
     }
 
     /// The best network on the test people, and the run's page.

@@ -44,10 +44,10 @@ pub struct NamingArgs {
     #[arg(long)]
     layout: Option<PairLayout>,
     /// Folder or spectrum of the palm pictures, such as Red or WHT; the layout's without.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long = "palm-band", visible_alias = "palm", value_name = "NAME")]
     palm: Option<String>,
     /// Folder or spectrum of the vein pictures, such as NIR or 940; the layout's without.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long = "vein-band", visible_alias = "vein", value_name = "NAME")]
     vein: Option<String>,
     /// Regular expression over relative paths with the groups subject, hand, band, index and session; the layout's
     /// without.

@@ -107,6 +107,7 @@ impl Family for Stage1Run {
     fn open(&self, plan: &Plan<Self>, device: &Device) -> anyhow::Result<Opened<Self>> {
         let config = plan.config.clone();
         let task = Stage1Task::open(&config, device).map_err(anyhow::Error::from_boxed)?;
+        let split = config.common.pairs();
         let network = config.network(task.data().num_classes);
         let mut net = Stage1Net::new(&network, config.common.seed, device)?;
         terminal::tell!("{}", task.data().describe());
@@ -121,7 +122,8 @@ impl Family for Stage1Run {
         }
         let settings = config.settings(plan.keep);
         let dataset = (task.data().name.clone(), task.data().fingerprint());
-        Ok(Opened { config, task, net, network, dataset, settings, anew: false })
+        let people = Some(task.data().trained_on(&split));
+        Ok(Opened { config, task, net, network, dataset, people, settings, anew: false })
     }
 }
 
@@ -173,7 +175,8 @@ impl Family for Stage2Run {
         };
         let settings = config.settings(plan.keep);
         let dataset = (task.data().name.clone(), task.data().fingerprint());
-        Ok(Opened { config, task, net, network, dataset, settings, anew: false })
+        let people = Some(task.data().trained_on(&split));
+        Ok(Opened { config, task, net, network, dataset, people, settings, anew: false })
     }
 
     /// The best network on the test pairs, which took no part in choosing it.

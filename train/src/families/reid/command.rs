@@ -80,7 +80,8 @@ impl Family for ReidRun {
         }
         terminal::tell!("{}", task.describe_data());
         let dataset = (task.dataset_name().to_owned(), task.fingerprint());
-        Ok(Opened { config: task.config().clone(), task, net, network, dataset, settings, anew: false })
+        let people = Some(task.trained_on());
+        Ok(Opened { config: task.config().clone(), task, net, network, dataset, people, settings, anew: false })
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use contract::PictureSpec;
+use contract::trained::TrainedOn;
 use datasets::{Dataset, DatasetError, Options, Sample};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -185,6 +186,11 @@ impl ReidTask {
     /// Hash of the training set's file list.
     pub fn fingerprint(&self) -> String {
         self.dataset.fingerprint()
+    }
+
+    /// The people of the training set.
+    pub fn trained_on(&self) -> TrainedOn {
+        self.dataset.trained_on()
     }
 
     /// One line on the data, for people.

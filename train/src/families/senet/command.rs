@@ -86,7 +86,7 @@ impl Family for SenetRun {
         let parameters = StateDict::of(&net).parameters();
         terminal::tell!("{parameters} parameters, fusion weight {:.4}", net.fusion_weight());
         let dataset = (config.data_dir.clone(), task.fingerprint().to_owned());
-        Ok(Opened { config, task, net, network, dataset, settings, anew: false })
+        Ok(Opened { config, task, net, network, dataset, people: None, settings, anew: false })
     }
 
     /// The best network on the test people.

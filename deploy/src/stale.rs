@@ -1,0 +1,70 @@
+//! What has happened to the pictures of a gallery that lies among them.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::gallery::{Embeddings, Stamp};
+use crate::pictures;
+
+/// Pictures in a gallery's folder that are not as they were when they were embedded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Stale {
+    /// Pictures that are not in the gallery.
+    pub new: usize,
+    /// Rows whose picture has another size or time than it had.
+    pub changed: usize,
+    /// Rows whose picture is no more.
+    pub gone: usize,
+}
+
+impl Stale {
+    /// Looks at the pictures in `folder` if the gallery in it was made of any there: `None` if not, or if nothing has
+    /// happened. Rows of pictures elsewhere do not count, as they may be of a camera, or deleted on purpose. `skipped`
+    /// pictures could not be used, and are not new.
+    pub fn of(folder: &Path, gallery: &Embeddings, skipped: usize) -> Option<Self> {
+        let root = folder.canonicalize().ok()?;
+        let mut real = Real::default();
+        let mut known = HashSet::new();
+        let (mut changed, mut gone) = (0, 0);
+        for template in &gallery.templates {
+            let files: Vec<PathBuf> = template.files().map(|file| real.of(&gallery.file(file))).collect();
+            if !files.iter().any(|file| file.starts_with(&root)) {
+                continue;
+            }
+            match Stamp::of(&files) {
+                None => gone += 1,
+                now => changed += usize::from(template.stamp.is_some() && now != template.stamp),
+            }
+            known.extend(files);
+        }
+        if known.is_empty() {
+            return None;
+        }
+        let there = pictures::list(&[root], None).map(|listed| listed.pictures).unwrap_or_default();
+        let new = there.iter().filter(|picture| !known.contains(&real.of(picture.path()))).count();
+        let found = Self { new: new.saturating_sub(skipped), changed, gone };
+        (found != Self { new: 0, changed: 0, gone: 0 }).then_some(found)
+    }
+}
+
+/// Real paths; that of a file whose folder is gone starts at what is left of it.
+#[derive(Default)]
+struct Real(HashMap<PathBuf, PathBuf>);
+
+impl Real {
+    fn of(&mut self, file: &Path) -> PathBuf {
+        let (Some(folder), Some(name)) = (file.parent(), file.file_name()) else { return file.to_owned() };
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        if let Some(real) = self.0.get(folder) {
+            return real.join(name);
+        }
+        let real = match folder.canonicalize() {
+            Ok(real) => real,
+            Err(_) => self.of(folder),
+        };
+        self.0.insert(folder.to_owned(), real.clone());
+        real.join(name)
+    }
+}
