@@ -1,4 +1,4 @@
-//! What a model of palm and veins looks at: the attention weights it gives, over the two pictures.
+//! Shows what a model of palm and veins attends to: its attention weights over the two pictures.
 
 use std::path::Path;
 
@@ -51,7 +51,7 @@ pub fn explain(model: &Model, row: &Input, identity: &str, folder: &Path) -> Res
     let text = serde_json::to_string_pretty(&summaries)
         .map_err(|error| DeployError::Write { path: folder.join("summary.json"), source: error.into() })?;
     write("summary.json", text.into_bytes())?;
-    eprintln!("what palm and veins count is drawn in {}", folder.display());
+    terminal::tell!("attention to palm and veins is drawn in {}", folder.display());
     Ok(summaries)
 }
 

@@ -1,4 +1,4 @@
-//! Embeddings of any view and their poses to embeddings of the frontal view, by a model that `export` made of a SENet.
+//! Converts embeddings of any view, with their poses, to embeddings of the frontal view, by an exported SENet.
 
 use crate::DeployError;
 use crate::gallery::{Embeddings, Template};
@@ -14,7 +14,7 @@ const FRONT: &str = "front_features";
 /// What such a model does.
 const TASK: &str = "turn embeddings into frontal ones, as an exported SENet does";
 
-/// Rows in the network at a time.
+/// Rows per run of the network.
 const BATCH: usize = 256;
 
 /// A model that frontalises embeddings.
@@ -109,7 +109,7 @@ impl<'a> Frontalizer<'a> {
         let of_each = if poses.are_named() {
             poses.of(embeddings.templates.iter().map(|template| template.path.as_path()))?
         } else {
-            // Unusable pictures are left out, the order stays.
+            // Unusable pictures are missing; the order is the same.
             let all = poses.of(pictures.iter().map(Input::path))?;
             let mut listed = pictures.iter().zip(all.chunks_exact(self.angles));
             let pose = |of: &Template| listed.find(|(listed, _)| listed.path() == of.path).map(|(_, pose)| pose);

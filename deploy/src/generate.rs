@@ -1,4 +1,4 @@
-//! A picture and the poses wanted to pictures of the same face in those poses.
+//! Draws the face of a picture in other poses.
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use image::{Rgb, RgbImage};
 use crate::DeployError;
 use crate::runtime::Model;
 
-/// Poses in the network at a time.
+/// Poses per run of the network.
 const BATCH: usize = 16;
 
-/// Milliseconds that a picture of an animation stands.
+/// Milliseconds per picture of an animation.
 const FRAME_MS: u16 = 120;
 
 /// A model that draws.
@@ -109,7 +109,7 @@ impl<'a> Generator<'a> {
 /// If they cannot be compressed: there is none, or their sizes differ.
 pub fn animation(pictures: &[RgbImage]) -> Result<Vec<u8>, png::EncodingError> {
     let (width, height) = pictures.first().map_or((0, 0), RgbImage::dimensions);
-    // Back without the ends, which would otherwise stand still.
+    // The way back without both ends, which would otherwise be shown twice.
     let back = pictures.iter().rev().skip(1).take(pictures.len().saturating_sub(2));
     let frames: Vec<&RgbImage> = pictures.iter().chain(back).collect();
     let mut bytes = Vec::new();

@@ -1,4 +1,4 @@
-//! Who somebody is, and who of a search is known.
+//! Who a person is, and which identities of a search are known.
 
 use std::collections::HashMap;
 
@@ -8,44 +8,44 @@ use metrics::Label;
 /// Identities from here on are hashes of names, smaller ones are numbers in file names; see [`datasets::number_of`].
 const NAMED: i64 = 1 << 52;
 
-/// Who is on a picture, as far as anybody said.
+/// Who is on a picture, as far as known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
     /// Neither right nor wrong: left out of every number.
     Junk,
-    /// Somebody, but nobody in particular: wrong for everyone.
+    /// Somebody without an identity: a wrong match for everyone.
     Distractor,
     /// A person.
     Person(Name),
-    /// Nobody said: the picture's folder is no person.
+    /// Unknown: the name of the picture's folder is not that of a person.
     Unnamed,
 }
 
-/// What a person is called; two are the same person if their names are, letter by letter.
+/// Name of a person. Two persons are the same if their names are equal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name {
     /// As it is written, composed (NFC).
     pub text: String,
-    /// Who said so.
+    /// Where the name comes from.
     pub source: NameSource,
 }
 
-/// Who says what a person is called.
+/// Where a person's name comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameSource {
     /// The file name, which has Market-1501's form and names the camera, too.
     File,
-    /// The folder, a list of pairs, or somebody who enrolled the person by hand. A folder may be no person at all.
+    /// A folder, a list of pairs, or the command line. The name of a folder may not be that of a person.
     Given,
 }
 
 impl Identity {
-    /// A person whose name a folder, a list or somebody gave.
+    /// A person named by a folder, a list or the command line.
     pub fn given(text: impl Into<String>) -> Self {
         Self::Person(Name { text: text.into(), source: NameSource::Given })
     }
 
-    /// A person whom the file name names.
+    /// A person named by the file name.
     pub fn by_file(text: impl Into<String>) -> Self {
         Self::Person(Name { text: text.into(), source: NameSource::File })
     }
@@ -76,7 +76,7 @@ impl Identity {
         }
     }
 
-    /// The name, `-1` for junk and `0000` for a distractor, as Market-1501 writes them; empty if nobody said.
+    /// The name; `-1` for junk and `0000` for a distractor, as in Market-1501; empty if unknown.
     pub fn text(&self) -> &str {
         match self {
             Self::Junk => "-1",
@@ -86,7 +86,7 @@ impl Identity {
         }
     }
 
-    /// Whether both are one person; `None` where that is not known.
+    /// Whether both are the same person; `None` if unknown.
     pub fn same(&self, other: &Self) -> Option<bool> {
         match (self, other) {
             (Self::Person(one), Self::Person(other)) => Some(one.text == other.text),
@@ -97,22 +97,22 @@ impl Identity {
         }
     }
 
-    /// Whether a file name says who it is; only then it says which camera it was, too.
+    /// Whether the identity comes from a file name, which then also names the camera.
     pub fn is_by_file(&self) -> bool {
         matches!(self, Self::Person(Name { source: NameSource::File, .. }) | Self::Junk | Self::Distractor)
     }
 }
 
-/// Which names of a gallery really say who somebody is, and a number for each.
+/// The people of a gallery, and a number for each.
 ///
-/// A name that was [given](NameSource::Given) may be that of a folder of snapshots. It is taken for a person where the
-/// gallery holds at least two different ones, and for a probe where it is one of them.
+/// A name that was [given](NameSource::Given) may be that of a folder of snapshots. It counts as a person if the
+/// gallery has at least two different names, and for a probe only if it is one of them.
 #[derive(Debug)]
 pub struct People<'a> {
     numbers: HashMap<&'a str, i64>,
 }
 
-/// What a probe's camera is called that has none: no entry's camera, so that nothing is taken out for it.
+/// Camera of a probe without one. It equals no entry's camera, so the protocol excludes no entry for it.
 const NO_CAMERA: i64 = -2;
 
 impl<'a> People<'a> {
@@ -128,7 +128,7 @@ impl<'a> People<'a> {
         Self { numbers }
     }
 
-    /// An identity of the gallery, [`Identity::Unnamed`] if its name says nothing.
+    /// An identity of the gallery, or [`Identity::Unnamed`] if its name does not count as a person.
     fn entry<'b>(&self, identity: &'b Identity) -> &'b Identity {
         match identity {
             Identity::Person(Name { source: NameSource::Given, .. }) if self.numbers.len() < 2 => &Identity::Unnamed,
@@ -136,7 +136,7 @@ impl<'a> People<'a> {
         }
     }
 
-    /// An identity of a probe, [`Identity::Unnamed`] if its name says nothing.
+    /// An identity of a probe, or [`Identity::Unnamed`] if its name does not count as a person.
     pub fn probe<'b>(&self, identity: &'b Identity) -> &'b Identity {
         match identity {
             Identity::Person(Name { text, source: NameSource::Given })
@@ -148,12 +148,12 @@ impl<'a> People<'a> {
         }
     }
 
-    /// Whether a match is right; `None` where either identity is not known.
+    /// Whether a match is right; `None` if either identity is unknown.
     pub fn right(&self, probe: &Identity, entry: &Identity) -> Option<bool> {
         self.probe(probe).same(self.entry(entry))
     }
 
-    /// What the Market-1501 protocol knows of an entry.
+    /// Label of an entry for the Market-1501 protocol.
     pub fn entry_label(&self, identity: &Identity, camera: i64) -> Label {
         let identity = match self.entry(identity) {
             Identity::Person(name) => self.numbers[name.text.as_str()],
@@ -163,10 +163,10 @@ impl<'a> People<'a> {
         Label { identity, camera }
     }
 
-    /// What the Market-1501 protocol knows of a probe. Those that are nobody in particular are not scored.
+    /// Label of a probe for the Market-1501 protocol. Probes without an identity are junk, which is not scored.
     pub fn probe_label(&self, probe: &Identity, camera: i64) -> Label {
         let identity = match self.probe(probe) {
-            // Of somebody who is not in the gallery no entry is right.
+            // A number that no entry has: the person is not in the gallery.
             Identity::Person(name) => {
                 self.numbers.get(name.text.as_str()).copied().unwrap_or(DISTRACTOR + 1 + self.numbers.len() as i64)
             }

@@ -1,6 +1,6 @@
 //! Runs Vitrine's ONNX models: pictures to embeddings, embeddings to ranked matches.
 //!
-//! The path of the data is the list of modules: the [`runtime`] opens a model by the contract it carries and tests it,
+//! The modules follow the path of the data: the [`runtime`] opens a model by the contract it carries and tests it,
 //! [`pictures`] lists what can be embedded, [`embed`] turns it into unit-length rows, a [`gallery`] keeps rows on disk,
 //! an [`index`] finds the nearest ones, [`search`] turns them into ranked matches, and a [`report`] shows them. ONNX
 //! Runtime does the arithmetic; there is no Burn here and no Python.

@@ -19,7 +19,7 @@ pub struct Input {
     pub missing: Vec<String>,
     /// Who is on them.
     pub identity: Identity,
-    /// Camera, from 0; 0 where nobody said.
+    /// Camera, from 0; 0 if unknown.
     pub camera: i64,
 }
 
@@ -34,7 +34,7 @@ impl Input {
         &self.files[0]
     }
 
-    /// Its files in the order of the model's `inputs`, none for those it lacks.
+    /// Its files in the order of the model's `inputs`, `None` for missing ones.
     pub fn in_order<'a>(&'a self, inputs: &'a [InputSpec]) -> impl Iterator<Item = Option<&'a PathBuf>> {
         let mut given = self.files.iter();
         inputs.iter().map(move |input| if self.missing.contains(&input.name) { None } else { given.next() })
@@ -48,14 +48,14 @@ impl From<Sample> for Input {
     }
 }
 
-/// Pictures that can be embedded, and what lies among them.
+/// Pictures that can be embedded, and what was skipped.
 #[derive(Debug, Clone, Default)]
 pub struct Listed {
     /// The pictures.
     pub pictures: Vec<Input>,
-    /// What is not among them.
+    /// Files and folders that were skipped.
     pub left_out: LeftOut,
-    /// Where folders and file names contradict each other: which was taken.
+    /// Notes on pictures whose folder and file name disagree, and which of the two was used.
     pub notes: Vec<String>,
 }
 
@@ -79,8 +79,7 @@ pub fn list(places: &[PathBuf], naming: Option<Naming>) -> Result<Listed, Deploy
     Ok(all)
 }
 
-/// What says who is on pictures of these identities; none where it is the folder for some and the file name for
-/// others.
+/// Whether these identities come from folders or from file names; `None` if some come from each.
 pub fn naming<'a>(identities: impl IntoIterator<Item = &'a Identity>) -> Option<Naming> {
     let (mut by_file, mut given) = (false, false);
     identities.into_iter().for_each(|identity| if identity.is_by_file() { by_file = true } else { given = true });
@@ -102,7 +101,7 @@ pub fn of_pairs<'a>(pairs: impl Iterator<Item = &'a Pair>, classes: &[String]) -
     pairs.map(row).collect()
 }
 
-/// A path that is no Unicode keeps its row; it only cannot be opened again.
+/// A path that is not Unicode is stored approximately: its row is kept, but the file cannot be opened again.
 pub(crate) fn lossy<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&path.to_string_lossy())
 }

@@ -12,7 +12,7 @@ use crate::DeployError;
 /// Names of the angles of a pose, in the order of a model's input.
 pub const ANGLES: [&str; 3] = ["yaw", "pitch", "roll"];
 
-/// Largest angle that is one, in degrees.
+/// Largest angle, in degrees.
 const MAX_ANGLE: f32 = 360.0;
 
 /// Poses of pictures, by path or in the pictures' order.
@@ -22,11 +22,11 @@ pub struct Poses {
     angles: usize,
     /// Row-major, in degrees.
     values: Vec<f32>,
-    /// Row of each path, where rows name theirs.
+    /// Row of each path, if the rows have paths.
     paths: Option<HashMap<PathBuf, usize>>,
 }
 
-/// The picture, where rows name theirs, and its angles.
+/// A picture's path, if the row has one, and its angles.
 type Row = (Option<String>, Vec<f32>);
 
 /// A line of a JSON Lines file of poses.
@@ -44,7 +44,7 @@ struct Line {
     roll: Option<f32>,
 }
 
-/// What is read of a face set's metadata.
+/// The part of a face set's metadata that is read.
 #[derive(Deserialize)]
 struct Metadata {
     poses: Vec<Vec<f32>>,
@@ -116,7 +116,7 @@ impl Poses {
         Ok(poses)
     }
 
-    /// Whether rows name the pictures they are of.
+    /// Whether the rows have paths.
     pub fn are_named(&self) -> bool {
         self.paths.is_some()
     }
@@ -135,7 +135,7 @@ impl Poses {
         self.values.chunks_exact(self.angles)
     }
 
-    /// All poses in their order, `[rows, angles]`, for as many rows.
+    /// All poses in order, `[rows, angles]`; there must be `rows` of them.
     ///
     /// # Errors
     /// If there are more or fewer.
@@ -172,7 +172,8 @@ impl Poses {
         Ok(values)
     }
 
-    /// The row that is of `picture`. Only the ends of its path are looked up, whatever the number of rows.
+    /// The row of `picture`. Only suffixes of its path are looked up, so the time does not depend on the number of
+    /// rows.
     fn row(&self, paths: &HashMap<PathBuf, usize>, picture: &Path) -> Result<usize, DeployError> {
         let whole = plain(picture);
         if let Some(row) = paths.get(&whole) {

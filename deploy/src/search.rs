@@ -20,13 +20,13 @@ pub const MOST_RERANKED: usize = 4096;
 /// Most probes and entries that are re-ranked all together; each is compared with each.
 pub const MOST_RERANKED_TOGETHER: usize = 1 << 17;
 
-/// Right entries of the probes that go over the gallery together: their distances are held, 64 MiB.
+/// Most right entries of the probes in one pass over the gallery; their distances take 64 MiB.
 const RIGHT_ENTRIES: usize = 1 << 22;
 
-/// An entry as similar as that may be the probe itself. Batches of another size move a similarity by less.
+/// Entries with at least this similarity may be the probe itself. Other batch sizes change a similarity by less.
 const TWIN: f32 = 1.0 - 1e-4;
 
-/// Entries of a probe that are looked at for being the probe itself.
+/// Most entries of a probe that are checked for being the probe itself.
 const TWINS: usize = 64;
 
 /// A gallery entry found for a probe.
@@ -43,28 +43,28 @@ pub struct Match {
 /// What is re-ranked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// The nearest entries of each probe, among themselves: its answer does not depend on the other probes. The entries
-    /// behind keep their order. At most [`MOST_RERANKED`].
+    /// The nearest entries of each probe, with that probe alone, so that its answer does not depend on other probes.
+    /// The remaining entries keep their order. At most [`MOST_RERANKED`].
     Nearest(NonZeroUsize),
     /// All probes and entries together, as published. At most [`MOST_RERANKED_TOGETHER`].
     Everyone,
 }
 
-/// What is asked for.
+/// What to search for.
 #[derive(Debug, Clone)]
 pub struct Ask {
     /// Matches per probe.
     pub k: usize,
-    /// Least similarity of a match.
+    /// Lowest similarity of a match.
     pub min_similarity: Option<f32>,
     /// Order by k-reciprocal re-ranking instead of by cosine.
     pub rerank: Option<Scope>,
-    /// Leave out of the matches what the protocol takes out: junk, and the same person in the same camera.
+    /// Whether entries that the protocol excludes (junk, and the same person in the same camera) are no matches.
     pub counted_only: bool,
 }
 
 impl Ask {
-    /// Pairs of rows that are compared to answer.
+    /// Number of pairs of rows that are compared.
     pub fn comparisons(&self, probes: usize, rows: usize) -> u64 {
         let square = |rows: usize| (rows as u64).saturating_mul(rows as u64);
         let all = (probes as u64).saturating_mul(rows as u64);
@@ -76,7 +76,7 @@ impl Ask {
     }
 }
 
-/// Who probes and entries are, as the Market-1501 protocol counts them; [`metrics::JUNK`] for whom it does not.
+/// Labels of probes and entries for the Market-1501 protocol; [`metrics::JUNK`] for those that do not count.
 #[derive(Debug, Clone)]
 pub struct Labels {
     /// Of each probe.
@@ -86,7 +86,7 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// As far as names and folders tell; see [`People`].
+    /// From the identities of the rows; see [`People`].
     pub fn of(probes: &Embeddings, gallery: &Embeddings) -> Self {
         let people = People::of(gallery.templates.iter().map(|template| &template.identity));
         let probe = |of: &crate::gallery::Template| people.probe_label(&of.identity, of.camera);
@@ -109,8 +109,9 @@ pub struct Ranked {
     pub themselves: usize,
 }
 
-/// Per probe the best entries, and how well the gallery finds people again. `twins` know which entries are the probe
-/// itself: those are matches, and do not count. `compared` is told how many pairs of rows were, from any thread.
+/// Finds the best entries of each probe, and computes CMC and mAP. `twins` tell which entries are the probe itself:
+/// these are matches, but do not count in CMC and mAP. `compared` is called with numbers of compared pairs, from any
+/// thread.
 ///
 /// # Errors
 /// If the values do not make whole rows of one length, there is not a label for each, or more is to be re-ranked than
@@ -190,7 +191,7 @@ impl Search<'_> {
         rows.iter().copied().filter(move |row| label.judge(self.labels.gallery[*row]) == Some(true))
     }
 
-    /// Probes that go over the gallery together.
+    /// Groups of probes that share a pass over the gallery.
     fn chunks(&self) -> Vec<Range<usize>> {
         let (mut chunks, mut held) = (Vec::<Range<usize>>::new(), 0);
         for probe in 0..self.probes.rows() {
@@ -209,7 +210,7 @@ impl Search<'_> {
         chunks
     }
 
-    /// By cosine, and then the nearest ones by re-ranking if that is asked for.
+    /// By cosine, then the nearest entries by re-ranking if asked for.
     fn by_cosine(&self, compared: &(impl Fn(usize) + Sync)) -> Result<Vec<Found>, DeployError> {
         let nearest = match self.ask.rerank {
             Some(Scope::Nearest(n)) => Some(n.get()),
@@ -220,7 +221,7 @@ impl Search<'_> {
         }
         let mut found = Vec::with_capacity(self.probes.rows());
         for chunk in self.chunks() {
-            // The order of similarities is that of their negatives as distances, bit for bit.
+            // Negated similarities serve as distances: the order is exactly the same.
             let right: Vec<Vec<(f32, usize)>> = chunk
                 .clone()
                 .into_par_iter()
@@ -237,7 +238,7 @@ impl Search<'_> {
                 ranks: Ranks::of(&right[at]),
                 label: self.labels.probes[chunk.start + at],
                 gallery: &self.labels.gallery,
-                // Of re-ranked entries, those that are asked for are taken afterwards.
+                // For re-ranking, all nearest entries are needed; they are filtered afterwards.
                 min: self.ask.min_similarity.filter(|_| nearest.is_none()),
                 counted_only: self.ask.counted_only && nearest.is_none(),
             };
@@ -284,13 +285,13 @@ impl Search<'_> {
         let counted = reranked.iter().filter_map(|found| counts(found.row));
         let mut places: Vec<usize> =
             counted.enumerate().filter(|(_, right)| *right).map(|(before, _)| before + 1).collect();
-        // Right entries behind the re-ranked ones stay where they are.
+        // Right entries beyond the re-ranked ones keep their places.
         places.extend(left.filter(|(row, _)| !hits.iter().any(|hit| hit.row == *row)).map(|(_, place)| place));
         let matches = self.wanted(label, reranked.into_iter());
         Ok(Found { matches, places, is_there: !own.is_empty() })
     }
 
-    /// The entries of a probe, re-ranked among themselves.
+    /// The nearest entries of a probe, re-ranked with it alone.
     fn reranked(&self, probe: usize, hits: &[Hit]) -> Result<Vec<Match>, DeployError> {
         let values: Vec<f32> = hits.iter().flat_map(|hit| self.gallery.row(hit.row)).copied().collect();
         let entries = Matrix::new(values, hits.len(), self.gallery.cols())?;
@@ -306,14 +307,14 @@ impl Search<'_> {
         Ok(found)
     }
 
-    /// The first of re-ranked matches that are asked for.
+    /// The first `k` re-ranked matches that pass the filters.
     fn wanted(&self, label: Label, matches: impl Iterator<Item = Match>) -> Vec<Match> {
         let similar = |found: &Match| self.ask.min_similarity.is_none_or(|min| found.similarity >= min);
         let shown = |found: &Match| !self.ask.counted_only || label.judge(self.labels.gallery[found.row]).is_some();
         matches.filter(|found| similar(found) && shown(found)).take(self.ask.k).collect()
     }
 
-    /// Of `near` rows and those of the same path, the ones that are the probe itself.
+    /// Rows that are the probe itself: those of its path, and those of `near` with the same content.
     fn own(&self, probe: usize, near: impl Iterator<Item = usize>) -> Vec<usize> {
         let Some(twins) = self.twins else { return Vec::new() };
         let mut own: Vec<usize> = near.filter(|row| twins.are(probe, *row)).chain(twins.by_path(probe)).collect();
@@ -355,7 +356,7 @@ impl Search<'_> {
     }
 }
 
-/// What is kept of one probe's similarities.
+/// Collects what is needed of one probe's similarities.
 struct Look<'a> {
     best: Best,
     /// Entries that may be the probe itself.

@@ -1,4 +1,4 @@
-//! What has happened to the pictures of a gallery that lies among them.
+//! Notices changed pictures when a gallery is in the same folder as its pictures.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -8,21 +8,21 @@ use serde::Serialize;
 use crate::gallery::{Embeddings, Stamp};
 use crate::pictures;
 
-/// Pictures in a gallery's folder that are not as they were when they were embedded.
+/// Differences between a gallery and the pictures in its folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Stale {
     /// Pictures that are not in the gallery.
     pub new: usize,
-    /// Rows whose picture has another size or time than it had.
+    /// Rows whose picture has another size or time of modification.
     pub changed: usize,
-    /// Rows whose picture is no more.
+    /// Rows whose picture no longer exists.
     pub gone: usize,
 }
 
 impl Stale {
-    /// Looks at the pictures in `folder` if the gallery in it was made of any there: `None` if not, or if nothing has
-    /// happened. Rows of pictures elsewhere do not count, as they may be of a camera, or deleted on purpose. `skipped`
-    /// pictures could not be used, and are not new.
+    /// Compares the gallery in `folder` with the pictures there. `None` if no row was made from a picture in the
+    /// folder, or if nothing differs. Rows of pictures elsewhere do not count: these may have been deleted on purpose.
+    /// `skipped` is the number of pictures that could not be used; these are not new.
     pub fn of(folder: &Path, gallery: &Embeddings, skipped: usize) -> Option<Self> {
         let root = folder.canonicalize().ok()?;
         let mut real = Real::default();
@@ -49,7 +49,7 @@ impl Stale {
     }
 }
 
-/// Real paths; that of a file whose folder is gone starts at what is left of it.
+/// Canonical paths. If the folder of a file is gone, its nearest existing ancestor is made canonical.
 #[derive(Default)]
 struct Real(HashMap<PathBuf, PathBuf>);
 

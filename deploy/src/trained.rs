@@ -1,4 +1,4 @@
-//! Whether a model is tested on people that it was trained on.
+//! Checks whether a model is tested on people it was trained on.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,23 +9,22 @@ use serde::Serialize;
 use crate::gallery::Embeddings;
 use crate::identity::Identity;
 
-/// Pictures of each person that are looked up: training remembers the first one, which may have gone.
+/// Number of pictures per person that are looked up. Training stores the first one, which may be gone by now.
 const LOOKED_UP: usize = 4;
 
-/// How many of the people tested were trained on.
+/// How many of the tested people the model was trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Overlap {
-    /// People tested.
+    /// Tested people.
     pub tested: usize,
-    /// Those of them who were trained on.
+    /// Tested people the model was trained on.
     pub trained_on: usize,
-    /// Those of whom that is not known, because the model remembers only a part of its people.
+    /// Tested people for whom this is unknown, because the model stores only a part of its people.
     pub unknown: usize,
 }
 
 impl Overlap {
-    /// Looks the people of these rows up among those of the training, by their pictures; `None` if the model does not
-    /// say whom it was trained on.
+    /// Looks up the people of these rows by their pictures; `None` if the model does not store whom it was trained on.
     pub fn of<'a>(training: &Training, tested: impl IntoIterator<Item = &'a Embeddings>) -> Option<Self> {
         let known = training.people.as_ref()?;
         let mut people = BTreeMap::<&str, Vec<PathBuf>>::new();
@@ -50,15 +49,15 @@ impl Overlap {
         Some(overlap)
     }
 
-    /// What whoever reads the numbers should know, if anything.
+    /// A warning if any tested person was trained on.
     pub fn warning(&self, training: &Training) -> Option<String> {
         let Self { tested, trained_on, unknown } = self;
         let split = training.people.as_ref().map(|people| people.split.as_str()).unwrap_or_default();
         (*trained_on > 0).then(|| {
-            let more = if *unknown > 0 { format!(", of {unknown} others it is not known") } else { String::new() };
+            let more = if *unknown > 0 { format!(", and {unknown} more may be") } else { String::new() };
             format!(
-                "{trained_on} of the {tested} people tested are among those that the model was trained on ({split}){more}: \
-                 strangers are told apart less well than these numbers say"
+                "{trained_on} of the {tested} people tested are among those the model was trained on ({split}){more}: for \
+                 other people, the numbers will be worse"
             )
         })
     }

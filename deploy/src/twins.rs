@@ -1,4 +1,4 @@
-//! Which probes are in the gallery themselves: the same file, or another one with the same bytes.
+//! Finds probes that are in the gallery: as the same file, or as another file with the same bytes.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::gallery::Embeddings;
 
-/// Probes and the entries that were made of the same pictures.
+/// Entries that were made from the same pictures as the probes.
 pub struct Twins<'a> {
     probes: &'a Embeddings,
     gallery: &'a Embeddings,
@@ -15,7 +15,7 @@ pub struct Twins<'a> {
 }
 
 impl<'a> Twins<'a> {
-    /// Compares the paths: of entries whose file is called like a probe's, the real ones.
+    /// Compares canonical paths, of entries whose file name is that of a probe.
     pub fn of(probes: &'a Embeddings, gallery: &'a Embeddings) -> Self {
         let name = |path: &Path| path.file_name().map(OsStr::to_owned);
         let real =
@@ -36,7 +36,7 @@ impl<'a> Twins<'a> {
         Self { probes, gallery, by_path }
     }
 
-    /// Entries made of the file that the probe is.
+    /// Entries that were made from the probe's file.
     pub fn by_path(&self, probe: usize) -> impl Iterator<Item = usize> + '_ {
         self.by_path[probe].iter().copied()
     }
@@ -53,7 +53,7 @@ impl<'a> Twins<'a> {
     }
 }
 
-/// Whether both are there and equal. Only files of one size are read.
+/// Whether both files exist and have equal content. Files of different sizes are not read.
 fn same_bytes(one: &Path, other: &Path) -> bool {
     let size = |path: &Path| std::fs::metadata(path).ok().filter(|file| file.is_file()).map(|file| file.len());
     let (Some(one_size), Some(other_size)) = (size(one), size(other)) else { return false };

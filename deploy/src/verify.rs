@@ -1,10 +1,10 @@
-//! Is this the person it claims to be (1:1)?
+//! Verification (1:1): is this the claimed person?
 //!
 //! A person may have several templates. The similarity to the person is that to the most similar template, so a
 //! stranger has as many chances to be accepted as there are templates. A calibrated false accept rate is that of one
 //! comparison; by the union bound, the rate of `n` comparisons together is at most `n` times as large. [`threshold`]
-//! therefore takes a calibrated threshold whose rate is at most an `n`th of the one asked for. The bound holds however
-//! alike the templates are; where they are very alike it is stricter than it would have to be.
+//! therefore selects a calibrated threshold whose rate is at most one `n`th of the requested rate. The bound holds for
+//! any templates; for very similar ones it is stricter than necessary.
 
 use contract::Threshold;
 

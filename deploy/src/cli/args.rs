@@ -66,11 +66,11 @@ pub(crate) struct ModelArgs {
 /// How pictures are read.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PictureArgs {
-    /// Pictures in the network at a time, 1 to 65536; on the CPU the threads share them.
+    /// Pictures per run of the network, 1 to 65536; on the CPU the threads share them.
     #[arg(long, visible_alias = "batch", default_value_t = default_batch_size(), value_name = "N",
         value_parser = batch_size)]
     pub(crate) batch_size: NonZeroUsize,
-    /// Stop at the first picture that cannot be used, or whose format is not read [default: leave it out and say so].
+    /// Stop at the first picture that cannot be used, or whose format is not read [default: skip and report it].
     #[arg(long)]
     pub(crate) strict: bool,
 }
@@ -92,17 +92,17 @@ pub(crate) struct NamingArgs {
     pub(crate) identity_from: Option<Naming>,
 }
 
-/// Flags that say how --pairs are read. They name what they do not go with, too: clap does not miss a required flag
-/// that something else on the line excludes.
+/// Flags that say how --pairs are read. They also list the flags they conflict with: clap does not ask for a required
+/// flag that conflicts with another flag given.
 const PAIRS: [&str; 4] = ["layout", "palm_band", "vein_band", "pattern"];
 
-/// Likewise, flags that say which of --pairs are meant.
+/// The same for flags that select from --pairs.
 const SPLIT: [&str; 2] = ["split", "split_seed"];
 
 /// How folders of pairs are read.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct PairArgs {
-    /// Folders hold pairs of palm and vein pictures, two for each row [default: one picture a row].
+    /// Read the folders as pairs of palm and vein pictures, one pair per row [default: one picture per row].
     #[arg(long)]
     pub(crate) pairs: bool,
     /// Layout of --pairs: auto, plain, casia, polyu, tongji or manifest.
@@ -163,8 +163,8 @@ pub(crate) struct EnrollArgs {
     pub(crate) writing: WritingArgs,
 }
 
-/// Remove a person from a gallery: the files are written anew without the person's rows. What the file system keeps of
-/// the old ones is not overwritten.
+/// Remove a person from a gallery: the files are rewritten without the person's rows. The disk blocks of the old files
+/// are freed, not overwritten.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RemoveArgs {
     /// Who is removed.
@@ -194,12 +194,12 @@ pub(crate) struct VerifyArgs {
     /// calibrated one for --far].
     #[arg(long, visible_alias = "min-similarity", value_name = "COSINE", value_parser = cosine, allow_hyphen_values = true)]
     pub(crate) threshold: Option<f32>,
-    /// Highest rate at which strangers may be accepted, above 0 and below 1; a person with n templates is held to the
-    /// calibrated threshold for a rate of at most RATE / n.
+    /// Highest rate at which strangers may be accepted, above 0 and below 1. For a person with n templates, the
+    /// calibrated threshold for a rate of at most RATE / n is used.
     #[arg(long, value_name = "RATE", default_value_t = 0.001, value_parser = rate, conflicts_with = "threshold")]
     pub(crate) far: f64,
-    /// Draw what the model weighs in palm and veins into this folder; it must have been exported with --attention
-    /// [default: none].
+    /// Folder for drawings of the model's attention to palm and veins; the model must have been exported with
+    /// --attention [default: none].
     #[arg(long, value_name = "DIR")]
     pub(crate) explain: Option<PathBuf>,
     /// Output format.
@@ -220,7 +220,7 @@ pub(crate) struct RerankArgs {
 }
 
 impl RerankArgs {
-    /// What is re-ranked, if anything; `usual` where nobody said.
+    /// What is re-ranked, if anything; `usual` without --rerank-top.
     pub(crate) fn scope(&self, usual: Scope) -> Option<Scope> {
         self.rerank.then(|| self.rerank_top.unwrap_or(usual))
     }
@@ -268,7 +268,7 @@ pub(crate) enum FactsFormat {
     Json,
 }
 
-/// Show what a model is, promises and was trained on, and test it.
+/// Show a model's contract, graph and training, and run its self-test.
 #[derive(Debug, clap::Args)]
 pub(crate) struct InspectArgs {
     /// Model file, or bundle folder with a model.onnx.
@@ -288,7 +288,7 @@ pub(crate) struct InspectArgs {
     _ => arg,
 }))]
 pub(crate) struct EmbedArgs {
-    /// Folders (with all below them) or files; or one pair by --palm and --vein.
+    /// Folders, including subfolders, or files; or one pair by --palm and --vein.
     #[arg(required_unless_present_any = ["palm", "vein"], conflicts_with_all = ["palm", "vein"], value_name = "DIR_OR_FILE")]
     pub(crate) pictures: Vec<PathBuf>,
     #[command(flatten)]
@@ -319,7 +319,7 @@ pub(crate) struct SearchArgs {
     /// Gallery: a folder of pictures, or one that `deploy embed` wrote.
     #[arg(long, value_name = "DIR_OR_EMBEDDINGS")]
     pub(crate) gallery: PathBuf,
-    /// Probes: folders (with all below them) or files [default: the one pair of --palm and --vein].
+    /// Probes: folders, including subfolders, or files [default: the one pair of --palm and --vein].
     #[arg(long, required_unless_present_any = ["palm", "vein"], conflicts_with_all = ["palm", "vein"], num_args = 1..,
         value_name = "DIR_OR_FILE")]
     pub(crate) query: Vec<PathBuf>,
@@ -351,7 +351,7 @@ pub(crate) struct SearchArgs {
     pub(crate) reading: PictureArgs,
 }
 
-/// Turn face embeddings of any view into embeddings of the frontal view.
+/// Convert face embeddings of any view to embeddings of the frontal view.
 #[derive(Debug, clap::Args)]
 #[command(mut_args(|arg| match arg.get_id().as_str() {
     "strict" | "batch_size" => arg.requires("model"),
@@ -393,8 +393,8 @@ pub(crate) struct FrontalizeArgs {
 pub(crate) struct EvaluateArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// Dataset: market1501, dukemtmc, cuhk03, msmt17 or folders; several joined by +, each on its own [default: told by
-    /// the folders].
+    /// Dataset: market1501, dukemtmc, cuhk03, msmt17 or folders; several joined by + are evaluated one by one [default:
+    /// detected from the folders].
     #[arg(
         long,
         visible_alias = "data-test",
@@ -425,10 +425,10 @@ pub(crate) struct EvaluateArgs {
     pub(crate) reading: PictureArgs,
 }
 
-/// Which pairs of a set are meant.
+/// Which pairs of a set are used.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct SplitArgs {
-    /// Which of --pairs test the model: those that a split by people, session or pairs leaves to test with, or all.
+    /// Which of --pairs to use: the test set of a split by people, session or pairs, or all of them.
     #[arg(long, default_value = "people", value_name = "RULE", value_parser = ["people", "session", "pairs", "all"],
         requires = "pairs")]
     pub(crate) split: String,
@@ -437,8 +437,8 @@ pub(crate) struct SplitArgs {
     pub(crate) split_seed: Option<u64>,
 }
 
-/// Measure the similarities from which a model says yes at given false accept rates, and write them into its
-/// contract, where `verify` looks for them. Pictures say who is on them by their folder or name.
+/// Measure the similarity thresholds for given false accept rates and write them into the model's contract, where
+/// `verify` finds them. Folders or file names say who is on the pictures.
 #[derive(Debug, clap::Args)]
 #[command(mut_args(|arg| match arg.get_id().as_str() {
     id if SPLIT.contains(&id) => arg.conflicts_with("identity_from"),
@@ -447,7 +447,7 @@ pub(crate) struct SplitArgs {
 pub(crate) struct CalibrateArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// Folder of pictures, or with --pairs of pairs, of people who did not train.
+    /// Folder of pictures, or of pairs with --pairs, of people the model was not trained on.
     #[arg(long, visible_alias = "data-dir", value_name = "DIR")]
     pub(crate) datadir: PathBuf,
     /// False accept rates, above 0 and below 1.
@@ -471,7 +471,7 @@ fn rate(text: &str) -> Result<f64, String> {
     number(text, |value| *value > 0.0 && *value < 1.0, "a rate above 0 and below 1 is allowed")
 }
 
-/// Say which ONNX Runtime is found where and what it can run. Exits with 1 when none is usable.
+/// Show which ONNX Runtime libraries are found, and what they can run. Exits with 1 when none is usable.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DoctorArgs {
     /// Output format.
@@ -495,7 +495,7 @@ pub(crate) struct GenerateArgs {
     /// yaw,pitch,roll, .jsonl, or a face set's .json [default: none].
     #[arg(long, value_name = "FILE")]
     pub(crate) poses: Option<PathBuf>,
-    /// Turn the head from one side to the other: a strip of pictures in a .png, an animation in an .apng [default:
+    /// Turn the head from one side to the other, as a strip of pictures in a .png or an animation in an .apng [default:
     /// off].
     #[arg(long)]
     pub(crate) turntable: bool,

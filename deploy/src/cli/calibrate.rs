@@ -1,4 +1,4 @@
-//! `deploy calibrate`: the similarities from which a model says yes, into its contract.
+//! `deploy calibrate`: measures thresholds and writes them into the contract.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

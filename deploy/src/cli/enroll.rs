@@ -1,4 +1,4 @@
-//! `deploy enroll`: one more row in a gallery.
+//! `deploy enroll`: adds a row to a gallery.
 
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ pub(crate) fn run(EnrollArgs { one, writing }: &EnrollArgs) -> Result<ExitCode, 
     let (_, spec) = model.embedding()?;
     let folder = &one.gallery;
     let new = embed_row(&model, one, &row)?;
-    // From reading the old rows to writing the new ones nobody else may add any.
+    // Nobody else may add rows between reading the old ones and writing the new ones.
     let exclusive = Exclusive::take(folder, writing.wait)?;
     let old = match gallery::is_embeddings(folder) {
         true => Some(gallery::open(folder, &model.path, &spec.contract_id, spec.dim)?),
@@ -24,7 +24,7 @@ pub(crate) fn run(EnrollArgs { one, writing }: &EnrollArgs) -> Result<ExitCode, 
     let mut template = new.templates[0].clone().stamped();
     if let Some((old, before)) = &old {
         if before.folder != facts.folder {
-            // Relative paths of the gallery start in another folder than this one's.
+            // Relative paths in the gallery start in another folder than the working folder.
             for path in std::iter::once(&mut template.path).chain(&mut template.others) {
                 *path = facts.folder.join(&*path);
             }

@@ -11,7 +11,7 @@ use crate::DeployError;
 use crate::generate::{Generator, animation, strip};
 use crate::poses::Poses;
 
-/// Most poses of a table.
+/// Most poses in a table.
 const MAX_POSES: usize = 100_000;
 
 pub(crate) fn run(args: &GenerateArgs) -> Result<ExitCode, DeployError> {
@@ -55,11 +55,11 @@ enum Kind {
     Apng,
 }
 
-/// What the name asks for: an animated picture where it ends in `.apng`.
+/// The format that the file name asks for: animated if it ends in `.apng`.
 fn kind(args: &GenerateArgs) -> Result<Kind, DeployError> {
     let ending = args.out.extension().map(|ending| ending.to_string_lossy().to_lowercase());
     match ending.as_deref() {
-        // With --poses it is a folder, whatever its name.
+        // With --poses the output is a folder.
         _ if args.poses.is_some() => Ok(Kind::Png),
         None | Some("png") => Ok(Kind::Png),
         Some("apng") if args.turntable => Ok(Kind::Apng),

@@ -16,7 +16,7 @@ use crate::search::{Ask, Labels, Scope};
 use crate::stale::Stale;
 use crate::twins::Twins;
 
-/// Entries of each probe that are re-ranked where nobody says how many.
+/// Default number of entries of each probe that are re-ranked.
 const RERANK_TOP: NonZeroUsize = NonZeroUsize::new(200).unwrap();
 
 pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
@@ -33,12 +33,12 @@ pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
         _ => None,
     };
 
-    // The gallery first: a wrong one is refused before time is spent on the probes.
+    // Check the gallery first: a mismatch should fail before any probe is embedded.
     let (entries, skipped_entries, stale) = searched.embeddings(args, &model)?;
     if let Some(Stale { new, changed, gone }) = stale {
         terminal::warn(&format!(
-            "the gallery is not what the pictures in `{}` are: {new} new, {changed} changed, {gone} gone; embed again \
-             with `deploy embed --replace`",
+            "the pictures in `{}` differ from the gallery: {new} new, {changed} changed, {gone} gone; embed again with \
+             `deploy embed --replace`",
             args.gallery.display()
         ));
     }
@@ -107,7 +107,7 @@ impl Searched {
         }
     }
 
-    /// The rows, how many pictures cannot be used, and what has happened to those of an embedded gallery.
+    /// The rows, the number of unusable pictures, and how an embedded gallery differs from its pictures.
     fn embeddings(self, args: &SearchArgs, model: &Model) -> Result<(Embeddings, usize, Option<Stale>), DeployError> {
         match self {
             Self::Embedded => {
@@ -138,7 +138,7 @@ fn probes(
     if args.query.is_empty() {
         pictures.push(one_row(model, &args.one, naming)?);
     } else if let (None, false, Some(naming)) = (naming, args.pairs.pairs, named) {
-        // Probes and gallery are named alike, whatever each of them would be named by alone.
+        // Probes are named as the gallery is, whatever would name them otherwise.
         pictures = pictures::list(&args.query, Some(naming))?.pictures;
     }
     let collected = collect(model, &pictures, "probes", &embed_options(&args.model, &args.reading))?;

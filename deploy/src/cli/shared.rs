@@ -1,4 +1,4 @@
-//! What several verbs need.
+//! Shared by several commands.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
@@ -20,7 +20,7 @@ use crate::twins::Twins;
 
 use super::args::{ModelArgs, OneArgs, PairArgs, PairFiles, PictureArgs, SplitArgs};
 
-/// Writes a result to stdout. A reader that has seen enough (`| head`) is no error.
+/// Writes a result to stdout. A closed pipe (`| head`) is not an error.
 pub(super) fn print(text: &str) -> Result<(), DeployError> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -37,7 +37,7 @@ pub(super) fn print_json(value: &impl serde::Serialize) -> Result<(), DeployErro
     print(&(text + "\n"))
 }
 
-/// Opens the model for `pictures` pictures and says on stderr what it runs on.
+/// Opens the model for `pictures` pictures and reports on stderr what it runs on.
 pub(super) fn open(ModelArgs { model, run }: &ModelArgs, pictures: usize) -> Result<Model, DeployError> {
     terminal::note_threads(run.threads);
     let lanes = embed::Options { threads: run.threads, ..embed::Options::default() }.lanes(pictures);
@@ -57,7 +57,7 @@ pub(super) fn open(ModelArgs { model, run }: &ModelArgs, pictures: usize) -> Res
     Ok(model)
 }
 
-/// The pictures of `places`, or their pairs. What is left out is said, and an error if `strict`.
+/// The pictures of `places`, or their pairs. Skipped files are reported, and an error if `strict`.
 pub(super) fn list(
     places: &[PathBuf],
     pairs: &PairArgs,
@@ -83,7 +83,7 @@ pub(super) fn list(
     Ok(rows)
 }
 
-/// Warns of what lies among pictures and is not used, unless `said` names it already; an error if `strict`.
+/// Warns about skipped files and folders that are not in `said` yet; an error if `strict`.
 pub(super) fn say_left_out(left_out: &LeftOut, said: &[String], strict: bool) -> Result<(), DeployError> {
     let warnings = left_out.warnings();
     if strict && left_out.is_loss() {
@@ -93,7 +93,7 @@ pub(super) fn say_left_out(left_out: &LeftOut, said: &[String], strict: bool) ->
     Ok(())
 }
 
-/// The pairs below a folder that a split leaves to test with, or all of them; and how they are called.
+/// The test pairs of a split of a folder, or all pairs; and a name for them.
 pub(super) fn test_pairs(
     folder: &std::path::Path,
     pairs: &PairArgs,
@@ -101,7 +101,7 @@ pub(super) fn test_pairs(
     strict: bool,
 ) -> Result<(Vec<Input>, String), DeployError> {
     use datasets::paired::{PairOptions, PairedDataset, SplitRule};
-    // `all` is no rule.
+    // `all` is not a split.
     let rule = split.split.parse().ok();
     if split.split_seed.is_some() && matches!(rule, None | Some(SplitRule::Session)) {
         let why = format!("nothing is drawn with `--split {}`", split.split);
@@ -120,8 +120,7 @@ pub(super) fn test_pairs(
     Ok((rows, format!("{}, test split by {}", data.name, split.split)))
 }
 
-/// What an embeddings folder of the model says about itself; rows and their width are known when it is
-/// [finished](gallery::Writer).
+/// Metadata of an embeddings folder of the model; its [`Writer`](gallery::Writer) fills in the rows and their width.
 pub(super) fn facts(model: &Model, spec: &EmbeddingSpec, skipped: usize) -> Facts {
     Facts {
         version: 0,
@@ -138,8 +137,8 @@ pub(super) fn facts(model: &Model, spec: &EmbeddingSpec, skipped: usize) -> Fact
     }
 }
 
-/// The row of one person: a picture for each input of the model. One that is missing is an error, unless the model
-/// bears that and another is there. The identity is that of the first file's name or folder, as `naming` says.
+/// The row of one person: a picture for each input of the model. A missing one is an error, unless the model accepts
+/// that and there is another. The identity comes from the first file's name or folder, as `naming` says.
 pub(super) fn one_row(model: &Model, one: &PairFiles, naming: Option<Naming>) -> Result<Input, DeployError> {
     let missing = |name: &str| DeployError::MissingModality { missing: name.into() };
     let (mut files, mut absent) = (Vec::new(), Vec::new());
@@ -162,13 +161,13 @@ pub(super) fn one_row(model: &Model, one: &PairFiles, naming: Option<Naming>) ->
     Ok(row)
 }
 
-/// [`one_row`] of somebody who has a name.
+/// [`one_row`] of the named person.
 pub(super) fn named_row(model: &Model, one: &OneArgs) -> Result<Input, DeployError> {
     let row = one_row(model, &one.files, None)?;
     Ok(Input { identity: Identity::given(&one.identity), camera: 0, ..row })
 }
 
-/// Embeds that row, which must be usable.
+/// Embeds one row; an unusable picture is an error.
 pub(super) fn embed_row(model: &Model, one: &OneArgs, row: &Input) -> Result<Embeddings, DeployError> {
     let options = embed::Options { batch_size: 1, threads: one.model.run.threads, strict: true };
     Ok(embed::collect(model, std::slice::from_ref(row), &options)?.embeddings)
@@ -178,7 +177,7 @@ pub(super) fn embed_options(model: &ModelArgs, pictures: &PictureArgs) -> embed:
     embed::Options { batch_size: pictures.batch_size.get(), threads: model.run.threads, strict: pictures.strict }
 }
 
-/// Embeds into memory with a progress bar, and names on stderr what could not be used.
+/// Embeds into memory with a progress bar, and reports unusable pictures on stderr.
 pub(super) fn collect(
     model: &Model,
     pictures: &[Input],
@@ -208,7 +207,7 @@ pub(super) fn ranked(
     found
 }
 
-/// How many of the people of these rows the model was trained on, if it says; a warning if it was on any.
+/// How many of the people in these rows the model was trained on, if it stores that. Warns if there are any.
 pub(super) fn overlap(model: &Model, tested: &[&Embeddings]) -> Option<Overlap> {
     let training = &model.contract.training;
     let overlap = Overlap::of(training, tested.iter().copied())?;
@@ -218,18 +217,18 @@ pub(super) fn overlap(model: &Model, tested: &[&Embeddings]) -> Option<Overlap> 
     Some(overlap)
 }
 
-/// How well a model tells people apart.
+/// Verification of a model.
 pub(super) struct Compared {
-    /// The numbers.
+    /// The results.
     pub(super) report: VerificationReport,
-    /// Rows that cannot be used.
+    /// Number of unusable rows.
     pub(super) skipped: usize,
-    /// How many of the people it was trained on, if it says.
+    /// How many of the people it was trained on, if it stores that.
     pub(super) people: Option<Overlap>,
 }
 
-/// How well the model tells the people of `rows` apart. Junk is left out, and
-/// distractors are impostors to everybody and not compared with each other.
+/// Verification of the model on `rows`. Junk is skipped; distractors are impostors to everybody and not compared with
+/// each other.
 pub(super) fn compare(
     model: &Model,
     mut rows: Vec<Input>,

@@ -1,21 +1,21 @@
-//! Work shared among threads, its results in order.
+//! Parallel work with results in order.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use crate::DeployError;
 
-/// Results of a lane that wait to be taken; with the one it holds, a lane is at most three ahead.
+/// Results of a lane that may wait in its channel; with the one it is sending, a lane is at most three ahead.
 const WAITING: usize = 2;
 
 /// Does `work` for 0 to `count` on `lanes` threads and hands the results to `sink` in that order. Each lane has a
 /// `state` of its own.
 ///
-/// The order is by construction: lane `i` does `i`, `i + lanes`, and so on, and its results wait in a channel of its
-/// own, which is full when the lane is far enough ahead.
+/// The order is by construction: lane `i` does `i`, `i + lanes`, and so on, and sends its results to a channel of its
+/// own, which blocks when the lane is far enough ahead.
 ///
 /// # Errors
-/// The first of `work` or `sink` in order, after which nothing more is begun; a panic in `work` is one.
+/// The first error of `work` or `sink`, in order; the lanes then stop. A panic in `work` is an error.
 pub(super) fn in_order<S, T: Send>(
     count: usize,
     lanes: usize,
@@ -34,7 +34,7 @@ pub(super) fn in_order<S, T: Send>(
                     let done = catch_unwind(AssertUnwindSafe(|| work(&mut state, at)));
                     let done = done.unwrap_or_else(|panic| Err(DeployError::Panicked { message: message(&*panic) }));
                     let failed = done.is_err();
-                    // Nobody takes results after an error.
+                    // After an error nobody receives results.
                     if results.send(done).is_err() || failed {
                         return;
                     }
@@ -53,7 +53,7 @@ pub(super) fn in_order<S, T: Send>(
     })
 }
 
-/// What a panic said.
+/// Message of a panic.
 fn message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())

@@ -1,8 +1,8 @@
 //! Pictures to embeddings, as a stream: memory does not grow with their number.
 //!
-//! Each lane, a thread, takes every so many batches of pictures and decodes, resizes, normalises, runs and embeds
-//! them. Lanes share nothing but the list and, on a device, the session, so on the CPU no core waits for another, and
-//! on a device all but one lane decode while it computes. Rows come in the order of the pictures, and no lane runs more
+//! Each lane is a thread that decodes, resizes, normalises, runs and embeds its share of the batches of pictures. Lanes
+//! share only the list and, on a device, the session: on the CPU no core waits for another, and on a device the other
+//! lanes decode while it computes. Rows come in the order of the pictures, and no lane runs more
 //! than a few batches ahead.
 
 mod lanes;
@@ -18,13 +18,13 @@ use crate::gallery::{Embeddings, Template};
 use crate::pictures::Input;
 use crate::runtime::Model;
 
-/// Names of unusable pictures that are kept; the rest is only counted.
+/// Number of unusable pictures that are named; the rest are only counted.
 const NAMED: usize = 5;
 
 /// How pictures are embedded.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Pictures in the network at a time. On the CPU the lanes share them.
+    /// Pictures per run of the network. On the CPU the lanes share them.
     pub batch_size: usize,
     /// Threads; 0 is one per core.
     pub threads: usize,
@@ -36,13 +36,13 @@ impl Options {
     /// Default of [`Options::batch_size`].
     pub const BATCH_SIZE: usize = 16;
 
-    /// Batches at a time that pay for `pictures` pictures: as many as threads, but no more than there are batches.
+    /// Number of lanes worth starting for `pictures` pictures, at most one per thread.
     pub fn lanes(&self, pictures: usize) -> usize {
         let threads = match self.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
-        // Four pictures keep a lane busy for longer than its session takes to open.
+        // With four pictures, a lane saves more time than opening its session costs.
         threads.min(pictures.div_ceil(4)).max(1)
     }
 }
@@ -58,7 +58,7 @@ impl Default for Options {
 pub struct Skipped {
     /// How many.
     pub count: usize,
-    /// The first few, with what is wrong.
+    /// The first few of them, with the reason.
     pub named: Vec<PictureError>,
 }
 
@@ -67,7 +67,7 @@ pub struct Skipped {
 pub struct Collected {
     /// The rows.
     pub embeddings: Embeddings,
-    /// What is not among them.
+    /// Pictures that could not be used.
     pub skipped: Skipped,
 }
 
@@ -79,7 +79,7 @@ pub fn collect(model: &Model, pictures: &[Input], options: &Options) -> Result<C
     collect_with(model, pictures, options, |_| ())
 }
 
-/// As [`collect`], telling `done` how many pictures each finished batch had.
+/// As [`collect`]; calls `done` with the number of pictures of each finished batch.
 ///
 /// # Errors
 /// As [`stream`].
@@ -142,8 +142,8 @@ pub fn stream(
     }
     let inputs = inputs.as_slice();
     let lanes = options.lanes(pictures.len());
-    // The lanes share the batch, so that memory does not grow with the cores; and few pictures are shared out evenly
-    // instead of giving the first lane all of them.
+    // The lanes share the batch size, so that memory does not grow with the number of cores; and a few pictures are
+    // distributed evenly instead of all going to the first lane.
     let batch_size = options.batch_size.div_ceil(model.lanes).clamp(1, pictures.len().div_ceil(lanes).max(1));
     bounded(&model.contract, lanes, batch_size)?;
     let batches: Vec<&[Input]> = pictures.chunks(batch_size).collect();
@@ -176,7 +176,7 @@ pub fn stream(
     Ok(skipped)
 }
 
-/// One embedded batch; pictures by their place in it.
+/// One embedded batch; pictures by their index in it.
 struct Batch {
     rows: Vec<(usize, Vec<f32>)>,
     unusable: Vec<PictureError>,
@@ -211,7 +211,7 @@ fn run_batch(
         let mut loaded = files.map(|(((path, port), input), out)| load(path, port, input, out));
         match loaded.try_for_each(|loaded| loaded) {
             Ok(()) => usable.push(index),
-            // One picture that cannot be used takes its row with it.
+            // A row with one unusable picture is unusable.
             Err(error) => unusable.push(error),
         }
     }
@@ -248,20 +248,20 @@ fn run_batch(
     Ok(Batch { rows, unusable })
 }
 
-/// Fills an input from its file, or with what stands for a missing one.
+/// Fills an input from its file, or with the value for a missing one.
 fn load(path: Option<&PathBuf>, port: &InputSpec, picture: &PictureSpec, out: &mut [f32]) -> Result<(), PictureError> {
     let Some(path) = path else {
         out.fill(port.absent.unwrap_or_default());
         return Ok(());
     };
-    // A decoder that panics on a hostile file loses that file, not the run.
+    // If a decoder panics on a hostile file, only that file is lost.
     catch_unwind(AssertUnwindSafe(|| preprocess::load(path, picture, out))).unwrap_or_else(|_| {
         let source = std::io::Error::other("the decoder gave up on it");
         Err(PictureError::Read { path: path.clone(), source })
     })
 }
 
-/// What each of the model's inputs reads of one row: normalised pixels, one after the other.
+/// The normalised pixels of each of the model's inputs for one row.
 ///
 /// # Errors
 /// If a picture cannot be used, or the model takes something else.

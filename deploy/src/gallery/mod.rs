@@ -35,7 +35,7 @@ pub const FACTS: &str = "embeddings.json";
 /// Version of the folder's layout.
 const VERSION: u32 = 1;
 
-/// What an embeddings folder says about itself.
+/// Metadata of an embeddings folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     /// Version of the layout.
@@ -74,14 +74,14 @@ pub struct Checksums {
     pub rows: String,
 }
 
-/// Rows of unit length and what is known of each.
+/// Rows of unit length, with metadata for each.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embeddings {
     /// `[rows, dim]`, row-major, L2 norm 1.
     pub values: Vec<f32>,
     /// Values per row.
     pub dim: usize,
-    /// What each row is of.
+    /// Metadata of each row.
     pub templates: Vec<Template>,
     /// Where relative paths of the templates start; empty for the working folder.
     pub folder: PathBuf,
@@ -96,7 +96,7 @@ impl Embeddings {
         &self.values[row * self.dim..][..self.dim]
     }
 
-    /// Where a file that a template names is.
+    /// Full path of a file that a template names.
     pub fn file(&self, path: &Path) -> PathBuf {
         self.folder.join(path)
     }
@@ -120,7 +120,7 @@ pub fn is_embeddings(folder: &Path) -> bool {
 ///
 /// # Errors
 /// If a file is missing or damaged, the files do not belong together, a value is not finite, or the rows were made by
-/// another model, `model` being the one they are wanted for.
+/// another model than `model`.
 pub fn open(folder: &Path, model: &Path, contract_id: &str, dim: usize) -> Result<(Embeddings, Facts), DeployError> {
     read_if(folder, |facts| {
         if facts.contract_id != contract_id {
@@ -139,7 +139,7 @@ pub fn open(folder: &Path, model: &Path, contract_id: &str, dim: usize) -> Resul
     })
 }
 
-/// Reads a gallery of whatever model.
+/// Reads a gallery of any model.
 ///
 /// # Errors
 /// As [`open`].
@@ -147,15 +147,15 @@ pub fn read(folder: &Path) -> Result<(Embeddings, Facts), DeployError> {
     read_if(folder, |_| Ok(()))
 }
 
-/// What a gallery says about itself.
+/// Reads the metadata of a gallery.
 ///
 /// # Errors
-/// If there is none, or it is of another layout.
+/// If the folder holds no gallery, or one of another layout.
 pub fn facts(folder: &Path) -> Result<Facts, DeployError> {
     parse_facts(folder, &read_facts(folder)?)
 }
 
-/// States that a reader meets before it gives up: each try needs a writer that finished meanwhile.
+/// Attempts of a reader; each failed one means that a writer finished in between.
 const TRIES: usize = 100;
 
 fn read_if(
@@ -223,13 +223,13 @@ fn read_state(folder: &Path, facts: &Facts) -> Result<Embeddings, DeployError> {
     Ok(Embeddings { values, dim, templates, folder: facts.folder.clone() })
 }
 
-/// Where a file waits for the rename of the facts.
+/// Name of a new file until the facts are renamed.
 fn pending(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{name}.new"))
 }
 
-/// The content of that `sha256`: of the file that is still to take its place, or of the one in place. In this order,
-/// since a writer may move it meanwhile.
+/// The content with this `sha256`, from the pending file or else from the file in place. In this order, since a writer
+/// may rename the pending one in between.
 fn read_file(folder: &Path, name: &str, sha256: Option<&String>) -> Result<Vec<u8>, DeployError> {
     let Some(sha256) = sha256 else {
         let path = folder.join(name);

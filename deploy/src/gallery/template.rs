@@ -1,4 +1,4 @@
-//! The row of a gallery.
+//! Metadata of a row of a gallery.
 
 use std::path::{Path, PathBuf};
 
@@ -19,23 +19,23 @@ pub struct Template {
     pub missing: Vec<String>,
     /// Who it is.
     pub identity: Identity,
-    /// Camera, from 0; 0 where nobody said.
+    /// Camera, from 0; 0 if unknown.
     pub camera: i64,
-    /// What its files were like when they were embedded, where that was noted.
+    /// Size and time of its files when they were embedded; `None` in older galleries.
     pub stamp: Option<Stamp>,
 }
 
-/// What tells that files have been replaced.
+/// Size and time of files, which change when a file is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
-    /// Bytes of all together.
+    /// Size of all files together, in bytes.
     pub size: u64,
-    /// When the last of them was modified, in milliseconds since 1970.
+    /// Latest time of modification, in milliseconds since 1970.
     pub modified: u64,
 }
 
 impl Stamp {
-    /// Of files as they are now; `None` if one is not there.
+    /// Reads them from the files; `None` if one does not exist.
     pub fn of(files: impl IntoIterator<Item = impl AsRef<Path>>) -> Option<Self> {
         let mut stamp = Self { size: 0, modified: 0 };
         for file in files {
@@ -49,7 +49,7 @@ impl Stamp {
 }
 
 impl Default for Template {
-    /// Of nobody.
+    /// A template of nobody.
     fn default() -> Self {
         Self {
             path: PathBuf::new(),
@@ -77,7 +77,7 @@ impl From<&Input> for Template {
 }
 
 impl Template {
-    /// With what its files, which start in the working folder, are like now.
+    /// The same with the stamp of its files, relative to the working folder.
     #[must_use]
     pub fn stamped(self) -> Self {
         Self { stamp: Stamp::of(self.files()), ..self }

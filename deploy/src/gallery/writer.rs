@@ -15,8 +15,8 @@ use crate::DeployError;
 pub struct Exclusive(Lock);
 
 impl Exclusive {
-    /// Locks the gallery at `folder`, which is made if it does not exist, and clears up after a writer that crashed. If
-    /// another process changes it, `wait` waits for that one.
+    /// Locks the gallery at `folder`, which is created if needed, and cleans up after a writer that crashed. With
+    /// `wait`, waits for another process that holds the lock.
     ///
     /// # Errors
     /// If another process changes the gallery and `wait` is not set, or the folder cannot be written to.
@@ -37,7 +37,7 @@ fn failed(path: &Path) -> impl Fn(std::io::Error) -> DeployError {
     |source| DeployError::Write { path: path.to_owned(), source }
 }
 
-/// Finishes a change that a crash interrupted after its rename, and removes what one before its rename left.
+/// Completes a change that crashed after its rename, and removes the files of one that crashed before.
 fn clear_up(folder: &Path) -> std::io::Result<()> {
     let facts = std::fs::read(folder.join(FACTS)).ok().and_then(|bytes| parse_facts(folder, &bytes).ok());
     let sums = facts.and_then(|facts| facts.sha256);
@@ -67,7 +67,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts a state of rows of `dim` values.
+    /// Starts a new state with `dim` values per row.
     ///
     /// # Errors
     /// If the folder cannot be written to.
@@ -92,8 +92,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes the new state the gallery; `facts` without what is known here: version, rows, dim, generation and
-    /// checksums.
+    /// Replaces the gallery by the new state. Version, rows, dim, generation and checksums of `facts` are filled in
+    /// here.
     ///
     /// # Errors
     /// If a file cannot be written; the gallery is then as it was.
@@ -122,8 +122,8 @@ impl Writer {
             Ok(facts)
         };
         let facts = change().map_err(failed(&folder))?;
-        // The gallery has changed. What fails from here on is done by the next one who changes it, and readers find
-        // the files under either name.
+        // The gallery has changed. If one of the next steps fails, the next writer completes it, and readers find the
+        // files under either name.
         let _ = sync_folder(&folder);
         for name in [VALUES, ROWS] {
             let _ = std::fs::rename(pending(&folder, name), folder.join(name));
@@ -135,7 +135,7 @@ impl Writer {
 }
 
 impl Drop for Writer {
-    /// Removes what was not finished. What [`Writer::finish`] could not complete is left to the next writer, who
+    /// Removes the files of an unfinished state. After a failed [`Writer::finish`] that is up to the next writer, who
     /// knows whether the gallery changed.
     fn drop(&mut self) {
         if self.values.is_some() {
@@ -146,8 +146,8 @@ impl Drop for Writer {
     }
 }
 
-/// A new file that waits under its [`pending`] name, private like a template has to be, or as open as the file that
-/// it replaces.
+/// A new file under its [`pending`] name. It is private, as templates must be, or has the mode of the file that it
+/// replaces.
 fn create(folder: &Path, name: &str) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
@@ -168,12 +168,12 @@ fn create(folder: &Path, name: &str) -> std::io::Result<File> {
     Ok(file)
 }
 
-/// A rename is safe on the disk once its folder is.
+/// Syncs the folder, which makes a rename durable.
 fn sync_folder(folder: &Path) -> std::io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
-/// Where the tests end the process, as a crash does.
+/// The tests end the process here, as a crash would.
 fn step() {
     #[cfg(test)]
     tests::crash_here();

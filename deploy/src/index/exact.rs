@@ -34,12 +34,12 @@ impl Ord for Worst {
     }
 }
 
-/// What becomes of the similarities of one probe.
+/// Collects the similarities of one probe.
 pub trait Collect: Send {
-    /// Takes the similarity of a row. Rows come in no order, each once.
+    /// Takes the similarity of a row. Rows come in any order, each once.
     fn take(&mut self, row: usize, similarity: f32);
 
-    /// Adds what was taken of other rows.
+    /// Adds what was collected from other rows.
     fn merge(self, other: Self) -> Self;
 }
 
@@ -51,7 +51,7 @@ pub struct Best {
 }
 
 impl Best {
-    /// Nothing yet of `k` hits.
+    /// Holds `k` hits at most.
     pub fn new(k: usize) -> Self {
         Self { heap: BinaryHeap::new(), k }
     }
@@ -82,8 +82,8 @@ impl Best {
 /// Probes that are compared with a block at a time.
 const PROBES: usize = 32;
 
-/// Compares every probe with every row and hands each similarity to the probe's collector, of which `start` makes one
-/// for a probe on each thread. `compared` is told how many pairs were, from any thread.
+/// Compares every probe with every row and passes each similarity to a collector of the probe. `start` makes the
+/// collectors, one per probe and thread. `compared` is called with numbers of compared pairs, from any thread.
 ///
 /// # Shapes
 /// - `probes`: `[probes, dim]`, `gallery`: `[rows, dim]`, both of unit length and finite
@@ -122,7 +122,7 @@ pub fn scan<C: Collect>(
         .reduce(empty, |a, b| a.into_iter().zip(b).map(|(a, b)| a.merge(b)).collect())
 }
 
-/// [`Best`] of at least some similarity.
+/// [`Best`] with a lowest similarity.
 struct AtLeast {
     best: Best,
     min: Option<f32>,

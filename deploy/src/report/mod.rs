@@ -19,7 +19,7 @@ use crate::search::{Ask, Match, Ranked, Scope};
 use crate::stale::Stale;
 use crate::trained::Overlap;
 
-/// The model behind the numbers.
+/// The model that was evaluated.
 #[derive(Debug, Clone, Serialize)]
 pub struct ModelFacts {
     /// The file.
@@ -113,7 +113,7 @@ pub struct ProbeResult {
     /// The picture, as it was named.
     #[serde(serialize_with = "lossy")]
     pub path: PathBuf,
-    /// Where it is.
+    /// Its full path.
     #[serde(skip)]
     pub file: PathBuf,
     /// Identity, where it is known.
@@ -132,7 +132,7 @@ pub struct MatchResult {
     /// The picture, as it was named.
     #[serde(serialize_with = "lossy")]
     pub path: PathBuf,
-    /// Where it is.
+    /// Its full path.
     #[serde(skip)]
     pub file: PathBuf,
     /// Identity as its folder or file name has it.
@@ -164,12 +164,12 @@ pub struct SearchReport {
     /// Entries of each probe that were re-ranked; absent where all were, or none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rerank_top: Option<usize>,
-    /// What has happened to the pictures of a gallery that lies among them; absent if nothing has.
+    /// How a gallery differs from the pictures in its folder; absent if it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale: Option<Stale>,
-    /// Matches wanted per probe.
+    /// Most matches per probe.
     pub top_k: usize,
-    /// Similarity wanted.
+    /// Lowest similarity of a match.
     pub min_similarity: Option<f32>,
     /// CMC and mAP, where identities are known.
     pub summary: Option<Summary>,
@@ -195,7 +195,7 @@ pub struct EvaluationReport {
     /// Entries of each query that were re-ranked; absent where all were, or none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rerank_top: Option<usize>,
-    /// How many of the people tested the model was trained on; absent where it does not say whom.
+    /// How many of the tested people the model was trained on; absent if it does not store that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub people: Option<Overlap>,
     /// CMC and mAP, or that there is nothing to score.
@@ -205,7 +205,7 @@ pub struct EvaluationReport {
     pub spread: Spread,
 }
 
-/// How many entries of each probe are re-ranked, where that is a number.
+/// Number of entries of each probe that are re-ranked; `None` for all or none.
 pub(crate) fn rerank_top(ask: &Ask) -> Option<usize> {
     match ask.rerank {
         Some(Scope::Nearest(n)) => Some(n.get()),
@@ -214,7 +214,7 @@ pub(crate) fn rerank_top(ask: &Ask) -> Option<usize> {
 }
 
 impl SearchReport {
-    /// What was found for `probes` among `entries`, called `gallery`.
+    /// Report of a search for `probes` among `entries`, which are called `gallery`.
     pub fn of(
         model: ModelFacts,
         gallery: String,
@@ -241,7 +241,7 @@ impl SearchReport {
     }
 }
 
-/// Joins matches with the pictures they are of.
+/// Joins matches with their pictures.
 fn results(probes: &Embeddings, entries: &Embeddings, matches: &[Vec<Match>]) -> Vec<ProbeResult> {
     let people = People::of(entries.templates.iter().map(|template| &template.identity));
     let camera = |of: &Template| of.identity.is_by_file().then_some(of.camera);
