@@ -41,7 +41,10 @@ pub enum SamplerError {
         images: usize,
     },
     /// Fewer pictures than a batch wants.
-    #[error("a batch wants {batch} pictures, the training set has {found}")]
+    #[error(
+        "a batch wants {batch} pictures, the training set has {found}: a smaller batch is needed (--batchid and \
+         --batchimage, or --batch-size)"
+    )]
     TooFewPictures {
         /// Pictures in a batch.
         batch: usize,

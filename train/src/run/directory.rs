@@ -87,11 +87,8 @@ pub(crate) fn find(named: &Path, runs: &Path) -> anyhow::Result<Source> {
     bail!("no run to resume at {}", places.join(" nor at "))
 }
 
-/// The error, with the newest other checkpoint of the run that is whole, if the checkpoint itself is damaged.
-pub(crate) fn with_way_out(error: anyhow::Error, checkpoint: &Checkpoint) -> anyhow::Error {
-    if checkpoint.is_whole() {
-        return error;
-    }
+/// The error, with the newest other checkpoint of the run that is whole.
+pub(crate) fn with_whole_one(error: anyhow::Error, checkpoint: &Checkpoint) -> anyhow::Error {
     let dir = checkpoint.path.parent().map(Path::to_owned).unwrap_or_default();
     with_whole(error, &dir, &checkpoint.path)
 }
@@ -104,6 +101,38 @@ fn with_whole(error: anyhow::Error, dir: &Path, damaged: &Path) -> anyhow::Error
         }
         None => error,
     }
+}
+
+/// What to do when a network has diverged.
+pub(crate) fn after_divergence(dir: &Path) -> String {
+    match checkpoint::newest_whole(dir, Path::new("")) {
+        Some(whole) => {
+            format!("training has diverged; lower --lr, and continue with --resume {}", whole.path.display())
+        }
+        None => "training has diverged before the first checkpoint; start again with a lower --lr".to_owned(),
+    }
+}
+
+/// Lets a run that was started elsewhere find its data: a relative folder that is not here is looked for where the run
+/// was started. Returns that place if the data are there.
+pub(crate) fn follow(folder: &mut String, run: &Path) -> Option<PathBuf> {
+    let path = Path::new(folder.as_str());
+    if path.is_absolute() || path.exists() {
+        return None;
+    }
+    let started = Facts::read(run)?.folder;
+    let data = started.join(path);
+    if !data.exists() {
+        return None;
+    }
+    terminal::note(&format!("data in `{}`, relative to where the run was started", data.display()));
+    *folder = data.display().to_string();
+    Some(started)
+}
+
+/// [`follow`] of the settings of a checkpoint that is evaluated.
+pub(crate) fn follow_of(folder: &mut String, checkpoint: &Checkpoint) {
+    let _ = follow(folder, checkpoint.path.parent().unwrap_or(Path::new("")));
 }
 
 /// A file of a run in a directory, which a new run there would delete or replace.

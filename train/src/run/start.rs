@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 use crate::device;
 use crate::run::amp;
 use crate::run::checkpoint::{self, Checkpoint, CheckpointError, Record};
-use crate::run::directory::{self, FACTS, Facts, Source};
-use crate::run::engine::{self, Outcome, Resume, Task};
+use crate::run::directory::{self, FACTS, Source};
+use crate::run::engine::{self, Outcome, Resume, Task, TrainError};
 use crate::run::epoch::EpochRecord;
 use crate::run::flags::RunArgs;
 use crate::run::history::History;
@@ -42,6 +42,8 @@ pub(crate) trait Family {
     const METRIC: &'static str;
     /// Folder below which `--resume` looks for a run by its name.
     const RUNS: &'static str;
+    /// The flag that starts a new run from the weights of another, where there is one.
+    const WEIGHTS: Option<&'static str> = Some("--pre-train");
 
     /// The run directory of these settings without `--save-dir`.
     fn place(config: &Self::Config) -> PathBuf;
@@ -124,6 +126,8 @@ pub(crate) struct Plan<F: Family> {
     pub keep: usize,
     device: Device,
     overwrite: bool,
+    /// Where the run was started, if not here.
+    started: Option<PathBuf>,
     history: Vec<EpochRecord>,
     _folder: Option<files::TemporaryFolder>,
 }
@@ -178,9 +182,8 @@ impl<F: Family> Plan<F> {
             }
             return Ok(None);
         }
-        if let Some(source) = &source {
-            follow_data::<F>(&mut config, &source.dir);
-        }
+        // Older checkpoints of the run name their data relative to this place.
+        let started = source.as_ref().and_then(|source| directory::follow(F::data_folder(&mut config), &source.dir));
         let device = device::open(args.device)?;
         let dir = match (&args.save_dir, &source) {
             (Some(dir), _) => dir.clone(),
@@ -194,6 +197,7 @@ impl<F: Family> Plan<F> {
             keep: args.keep_checkpoints,
             device,
             overwrite: args.overwrite,
+            started,
             history,
             _folder: folder,
         };
@@ -216,7 +220,8 @@ impl<F: Family> Plan<F> {
             }
             _ => None,
         };
-        Ok(Self { config, dir, source, keep: 1, device, overwrite, history: Vec::new(), _folder: None })
+        let (started, history) = (None, Vec::new());
+        Ok(Self { config, dir, source, keep: 1, device, overwrite, started, history, _folder: None })
     }
 
     /// Whether the run directory holds the end of a run with these very settings.
@@ -260,7 +265,7 @@ impl<F: Family> Plan<F> {
         let lock = self.reserve()?;
         let opened = self.open(family);
         let (opened, resume) = match (opened, self.checkpoint()) {
-            (Err(error), Some(checkpoint)) => return Err(directory::with_way_out(error, checkpoint)),
+            (Err(error), Some(checkpoint)) => return Err(with_way_out::<F>(error, checkpoint)),
             (opened, _) => opened?,
         };
         let record = Record {
@@ -290,17 +295,19 @@ impl<F: Family> Plan<F> {
     }
 }
 
-/// Lets a run that was started elsewhere find its data: a relative folder that is not here is looked for where the run
-/// was started.
-fn follow_data<F: Family>(config: &mut F::Config, run: &Path) {
-    let folder = F::data_folder(config);
-    let path = Path::new(folder.as_str());
-    if path.is_absolute() || path.exists() {
-        return;
+/// What to do where a checkpoint cannot be continued: another checkpoint, or a new run from its weights.
+fn with_way_out<F: Family>(error: anyhow::Error, checkpoint: &Checkpoint) -> anyhow::Error {
+    if !checkpoint.is_whole() {
+        return directory::with_whole_one(error, checkpoint);
     }
-    if let Some(started) = Facts::read(run).map(|facts| facts.folder.join(path)).filter(|there| there.exists()) {
-        terminal::note(&format!("data in `{}`, relative to where the run was started", started.display()));
-        *folder = started.display().to_string();
+    let other = matches!(error.downcast_ref(), Some(CheckpointError::Other { .. }))
+        || matches!(error.downcast_ref(), Some(TrainError::Optimizer(_)));
+    match F::WEIGHTS.filter(|_| other) {
+        Some(flag) => error.context(format!(
+            "the run cannot go on with these settings; without --resume, {flag} {} starts a new one from its weights",
+            checkpoint.path.display()
+        )),
+        None => error,
     }
 }
 
@@ -369,7 +376,7 @@ fn write_facts<F: Family>(plan: &Plan<F>, record: &Record, source: Option<&Sourc
     }
     let facts = json!({
         "command": record.command,
-        "folder": std::env::current_dir().unwrap_or_default(),
+        "folder": plan.started.clone().or_else(|| std::env::current_dir().ok()),
         "config": record.config,
         "network": record.network,
         "seed": F::seed(&plan.config),
@@ -420,7 +427,12 @@ impl<F: Family> Claimed<F> {
         let Self { plan, opened, record, resume, _lock } = self;
         let Opened { config, mut task, net, network, settings, .. } = opened;
         let stop = engine::watch_interrupts();
-        let (last, outcome) = engine::train(&mut task, net, &settings, &plan.dir, record, resume, stop)?;
+        let (last, outcome) =
+            engine::train(&mut task, net, &settings, &plan.dir, record, resume, stop).map_err(|error| {
+                let diverged = error.is_divergence();
+                let error = anyhow::Error::from(error);
+                if diverged { error.context(directory::after_divergence(&plan.dir)) } else { error }
+            })?;
         if let Outcome::Finished { .. } = outcome {
             let device = plan.device.clone().autodiff();
             let (config, dir) = (&config, plan.dir.as_path());

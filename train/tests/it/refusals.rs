@@ -71,6 +71,18 @@ fn unreadable_pictures_are_replaced_and_counted_or_refused() {
     assert!(table.contains("1 unreadable pictures left out"), "{table}");
     train(at, &["eval", "runs/reid/test", "--strict"]).refused(&["id2/0.png", "--strict"]);
     train(at, &small(&["--strict", "--save", "strict"])).refused(&["id0/1.png", "--strict"]);
+    // Files of another kind are lost as well: said by both verbs, an error for both with --strict.
+    for path in ["id0/1.png", "id2/0.png"] {
+        std::fs::copy(data.join("id1/0.png"), data.join(path)).unwrap();
+    }
+    for number in 0..3 {
+        std::fs::write(data.join(format!("id1/{number}.tif")), b"II*").unwrap();
+    }
+    for words in [&["eval", "runs/reid/test"][..], &small(&["--save", "again", "--epochs", "0", "--overwrite"])] {
+        let told = train(at, words).ok().stderr;
+        assert!(told.contains(".tif"), "{words:?}: {told}");
+        train(at, &[words, &["--strict"]].concat()).refused(&[".tif"]);
+    }
 }
 
 #[test]
@@ -82,7 +94,13 @@ fn a_loss_that_is_no_number_stops_the_run_and_overwrites_nothing() {
     let run = at.join("runs/reid/test");
     let before = files(&run);
     let mad = ["reid", "--resume", "test", "--epochs", "3", "--lr", "1e30"];
-    let ended = train(at, &mad).refused(&["epoch 2, batch", "data/id", ".png", "CrossEntropy"]);
+    let ended = train(at, &mad).refused(&[
+        "epoch 2, batch",
+        "data/id",
+        ".png",
+        "CrossEntropy",
+        "training has diverged; lower --lr, and continue with --resume runs/reid/test/checkpoint_epoch_1.safetensors",
+    ]);
     println!("{}", ended.stderr);
     let after = files(&run);
     // The run had begun: its facts are those of the new settings.
@@ -98,7 +116,13 @@ fn a_loss_that_is_no_number_stops_the_run_and_overwrites_nothing() {
     train(at, &small(&["--overwrite", "--batchid", "60"])).refused(&["60 different identities"]);
     train(at, &small(&["--overwrite", "--pre_train", "missing.pth"])).refused(&["cannot read weights `missing.pth`"]);
     assert!(files(&run) == before);
-    train(at, &["reid", "--resume", "test", "--feats", "32"]).refused(&["LMBN_n with 16 features", "with 32 features"]);
+    train(at, &["reid", "--resume", "test", "--feats", "32"]).refused(&[
+        "LMBN_n with 16 features",
+        "with 32 features",
+        "--pre-train runs/reid/test/checkpoint_epoch_2.safetensors starts a new one",
+    ]);
+    let mad = small(&["--save", "mad", "--lr", "1e30", "--epochs", "1"]);
+    train(at, &mad).refused(&["diverged before the first checkpoint", "lower --lr"]);
     train(at, &small(&["--overwrite", "--epochs", "0"])).ok();
     assert_eq!(files(&run).len(), 3, "of the old run nothing is left: {:?}", files(&run).keys());
 }

@@ -159,6 +159,8 @@ fn a_run_is_found_by_name_or_path_from_anywhere() {
     std::fs::create_dir(&elsewhere).unwrap();
     let ended = train(&elsewhere, &["reid", "--resume", "../runs/reid/test", "--epochs", "3"]).ok();
     assert!(ended.stderr.contains("relative to where the run was started"), "{}", ended.stderr);
+    let there = train(&elsewhere, &["eval", "../runs/reid/test", "--format", "json"]).ok().stdout;
+    assert_eq!(there, train(at, &["eval", "runs/reid/test", "--format", "json"]).ok().stdout);
     // A run that was killed before its first checkpoint.
     let killed = at.join("runs/reid/killed");
     std::fs::create_dir(&killed).unwrap();

@@ -19,6 +19,7 @@ use crate::families::controlnet::settings::{ControlnetConfig, EncoderChoice};
 use crate::families::controlnet::task::{self as controlnet, ControlnetTask};
 use crate::families::faces::reference;
 use crate::run::checkpoint::Checkpoint;
+use crate::run::directory;
 use crate::run::engine::Task;
 use crate::run::flags::EvalArgs;
 use crate::run::history::History;
@@ -210,6 +211,7 @@ impl TestFigures {
 pub fn eval(args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode> {
     let network: ControlNetConfig = checkpoint.network(controlnet::FAMILY)?;
     let mut config: ControlnetConfig = checkpoint.settings()?;
+    directory::follow_of(&mut config.data_dir, checkpoint);
     if let Some(data) = &args.datadir {
         (config.data_dir, config.image_dir) = (data.display().to_string(), String::new());
     }

@@ -10,6 +10,7 @@ use crate::families::palmvein::net::{PalmVeinNet, PalmVeinNetConfig, Stage1Net, 
 use crate::families::palmvein::runs::{Stage2Run, stage1};
 use crate::families::palmvein::{Common, FAMILY, STAGE1_FAMILY, Stage1Config, Stage2Config, test_branch, test_pairs};
 use crate::run::checkpoint::Checkpoint;
+use crate::run::directory;
 use crate::run::flags::EvalArgs;
 use crate::run::start;
 
@@ -27,8 +28,11 @@ pub fn palmvein(args: &PalmveinArgs) -> anyhow::Result<ExitCode> {
 
 /// `train eval` of a checkpoint of either stage.
 pub fn eval(args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode> {
-    let asked = |common: Common| Common {
-        datadir: args.datadir.as_ref().map_or(common.datadir, |datadir| datadir.display().to_string()),
+    let asked = |mut common: Common| Common {
+        datadir: {
+            directory::follow_of(&mut common.datadir, checkpoint);
+            args.datadir.as_ref().map_or(common.datadir, |datadir| datadir.display().to_string())
+        },
         batchtest: args.batch(),
         n_thread: args.threads(),
         strict: args.strict,

@@ -16,6 +16,7 @@ use crate::families::reid::net::{ReidNet, ReidNetConfig};
 use crate::families::reid::settings::ReidConfig;
 use crate::families::reid::task::{self as reid, ReidTask};
 use crate::run::checkpoint::Checkpoint;
+use crate::run::directory;
 use crate::run::flags::{EvalArgs, Format};
 use crate::run::settings::resolve;
 use crate::run::start::{self, Family, Opened, Plan};
@@ -99,6 +100,7 @@ fn name(save: &str) -> String {
 pub fn eval(args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode> {
     let network: ReidNetConfig = checkpoint.network(reid::FAMILY)?;
     let mut config: ReidConfig = checkpoint.settings()?;
+    directory::follow_of(&mut config.datadir, checkpoint);
     if let Some(datadir) = &args.datadir {
         config.datadir = datadir.display().to_string();
     }

@@ -66,6 +66,15 @@ pub fn test_sets(config: &ReidConfig) -> Result<Vec<Dataset>, DatasetError> {
     Dataset::open_each(&config.data_test, Path::new(&config.datadir), &options(config))
 }
 
+/// Says what a set leaves out; pictures that are lost are an error where that was asked for.
+fn heed(set: &Dataset, strict: bool) -> Result<(), DatasetError> {
+    if strict && set.left_out.is_loss() {
+        return Err(DatasetError::LeftOut { warning: set.left_out.losses().join("; ") });
+    }
+    set.all_warnings().iter().for_each(|warning| terminal::warn(warning));
+    Ok(())
+}
+
 /// Evaluates a network on a device without autodiff on the sets that `config` names.
 ///
 /// # Errors
@@ -78,6 +87,7 @@ pub fn evaluate(
 ) -> Result<Vec<EvalReport>, TaskError> {
     let input = picture_spec(config);
     let sets = test_sets(config)?;
+    sets.iter().try_for_each(|set| heed(set, reading.strict))?;
     sets.iter().map(|set| evaluate::evaluate(net, set, &input, reading, rerank)).collect()
 }
 
@@ -137,8 +147,9 @@ impl ReidTask {
     /// Data that cannot be listed or sampled, or a loss expression that cannot be read.
     pub fn open(config: &ReidConfig, device: &Device) -> Result<Self, TaskError> {
         let dataset = Dataset::open(&config.data_train, Path::new(&config.datadir), &options(config))?;
-        dataset.all_warnings().iter().for_each(|warning| terminal::warn(warning));
+        heed(&dataset, config.strict)?;
         let test = test_sets(config)?;
+        test.iter().filter(|set| set.name != dataset.name).try_for_each(|set| heed(set, config.strict))?;
         warn_of_test_sets(&dataset, &test);
         let classes = dataset.classes().len();
         let pictures = Arc::new(Pictures::training(&dataset, picture_spec(config), config.cache_mb));

@@ -19,6 +19,7 @@ use crate::families::senet::net::{SenetNetConfig, SenetTripletNetwork, load};
 use crate::families::senet::settings::SenetConfig;
 use crate::families::senet::task::{self as senet, SenetTask};
 use crate::run::checkpoint::Checkpoint;
+use crate::run::directory;
 use crate::run::flags::{EvalArgs, Format};
 use crate::run::start::{self, Adopted, Family, Finished, Opened, Plan};
 use crate::weights::StateDict;
@@ -49,6 +50,7 @@ impl Family for SenetRun {
     const VERB: &'static str = "senet";
     const METRIC: &'static str = "validation loss";
     const RUNS: &'static str = ".";
+    const WEIGHTS: Option<&'static str> = None;
 
     fn place(_: &SenetConfig) -> PathBuf {
         PLACE.into()
@@ -140,6 +142,7 @@ impl TestFigures {
 pub fn eval(args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode> {
     let network: SenetNetConfig = checkpoint.network(senet::FAMILY)?;
     let mut config: SenetConfig = checkpoint.settings()?;
+    directory::follow_of(&mut config.data_dir, checkpoint);
     if let Some(data) = &args.datadir {
         config.data_dir = data.display().to_string();
     }

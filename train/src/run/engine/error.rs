@@ -1,5 +1,7 @@
 //! Why a run ends early.
 
+use metrics::MetricsError;
+
 use crate::run::checkpoint::CheckpointError;
 use crate::run::history::HistoryError;
 use crate::run::optim::OptimError;
@@ -46,9 +48,7 @@ pub enum TrainError {
         epoch: usize,
     },
     /// A weight is NaN or infinite, though the losses so far were finite.
-    #[error(
-        "`{parameter}` is not finite after epoch {epoch} and {step} more steps; lower --lr, and continue with --resume what was saved before, which is intact"
-    )]
+    #[error("`{parameter}` is not finite after epoch {epoch} and {step} more steps")]
     Weights {
         /// The first such parameter.
         parameter: String,
@@ -83,4 +83,15 @@ pub enum TrainError {
     /// The optimiser's settings or saved state.
     #[error(transparent)]
     Optimizer(#[from] OptimError),
+}
+
+impl TrainError {
+    /// Whether numbers of the training itself have become NaN or infinite.
+    pub fn is_divergence(&self) -> bool {
+        match self {
+            Self::Loss { .. } | Self::Gradients { .. } | Self::Weights { .. } | Self::AllSkipped { .. } => true,
+            Self::Task(error) => matches!(error.downcast_ref(), Some(MetricsError::NotFinite { .. })),
+            _ => false,
+        }
+    }
 }
