@@ -221,7 +221,7 @@ impl Exporter {
             operations,
             origins,
         };
-        let burn_module = Box::new(Network { module, device, forward, signature: PhantomData });
+        let burn_module = Box::new(ModuleWithForward { module, device, forward, signature: PhantomData });
         Ok(ExportedModel::new(provenance, graph, burn_module, warnings))
     }
 
@@ -301,14 +301,14 @@ impl Exporter {
 }
 
 /// The exported module with its forward function.
-struct Network<M, I, O, F> {
+struct ModuleWithForward<M, I, O, F> {
     module: M,
     device: Device,
     forward: F,
     signature: PhantomData<fn(I) -> O>,
 }
 
-impl<M, I, O, F> Reference for Network<M, I, O, F>
+impl<M, I, O, F> Reference for ModuleWithForward<M, I, O, F>
 where
     M: Module,
     I: Inputs,

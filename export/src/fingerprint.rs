@@ -62,7 +62,7 @@ impl ExportedModel {
 
 /// Hash of everything that `output` is computed from.
 fn fingerprint(trace: &Trace, output: TensorId) -> String {
-    let live = live(trace, output);
+    let contributing = contributing(trace, output);
     let mut wires: HashMap<TensorId, String> = HashMap::new();
     for (index, id) in trace.inputs.iter().enumerate() {
         wires.insert(*id, format!("input {index}"));
@@ -75,8 +75,8 @@ fn fingerprint(trace: &Trace, output: TensorId) -> String {
         hex::encode(hash.finalize())
     };
     let mut hash = Sha256::new();
-    let live = trace.operations.iter().zip(live).filter(|(_, live)| *live);
-    for (number, (operation, _)) in live.enumerate() {
+    let contributing = trace.operations.iter().zip(contributing).filter(|(_, contributing)| *contributing);
+    for (number, (operation, _)) in contributing.enumerate() {
         for tensor in operation.inputs() {
             wires.entry(tensor.id).or_insert_with(|| constant(&tensor.id));
         }
@@ -99,22 +99,22 @@ fn fingerprint(trace: &Trace, output: TensorId) -> String {
 }
 
 /// For each operation, whether `output` depends on it.
-fn live(trace: &Trace, output: TensorId) -> Vec<bool> {
+fn contributing(trace: &Trace, output: TensorId) -> Vec<bool> {
     let mut needed: HashSet<TensorId> = [output].into();
-    let mut live: Vec<bool> = trace
+    let mut contributing: Vec<bool> = trace
         .operations
         .iter()
         .rev()
         .map(|operation: &OperationIr| {
-            let live = operation.outputs().any(|tensor| needed.contains(&tensor.id));
-            if live {
+            let contributing = operation.outputs().any(|tensor| needed.contains(&tensor.id));
+            if contributing {
                 needed.extend(operation.inputs().map(|tensor| tensor.id));
             }
-            live
+            contributing
         })
         .collect();
-    live.reverse();
-    live
+    contributing.reverse();
+    contributing
 }
 
 /// Reindexs the ids of tensors, which differ from trace to trace, by where the tensors come from; drops lifetimes.

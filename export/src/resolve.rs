@@ -273,8 +273,8 @@ impl Alignment {
                     self.shapes.entry(our.id).or_default().push(sizes(their));
                 }
             }
-            let followed = if self.strict { BTreeSet::new() } else { followed(left) };
-            if let Some(detail) = difference(left, right, &followed) {
+            let dynamic_fields = if self.strict { BTreeSet::new() } else { dynamic_fields(left) };
+            if let Some(detail) = difference(left, right, &dynamic_fields) {
                 return Err(baked(detail));
             }
             self.aligned[index].push(right.clone());
@@ -416,7 +416,7 @@ impl std::fmt::Write for VariantName {
 }
 
 /// Fields whose numbers the lowering reads through [`Resolved::number`] or from the output's shape.
-fn followed(operation: &OperationIr) -> BTreeSet<&'static str> {
+fn dynamic_fields(operation: &OperationIr) -> BTreeSet<&'static str> {
     let fields: &[&'static str] = match operation {
         OperationIr::BaseFloat(inner) | OperationIr::BaseInt(inner) | OperationIr::BaseBool(inner) => match inner {
             // The step is not among them: it must be the same at all sizes.
@@ -431,12 +431,12 @@ fn followed(operation: &OperationIr) -> BTreeSet<&'static str> {
 }
 
 /// The first number in an operation, tensors aside, that differs between two recordings.
-fn difference(left: &OperationIr, right: &OperationIr, followed: &BTreeSet<&'static str>) -> Option<String> {
+fn difference(left: &OperationIr, right: &OperationIr, dynamic_fields: &BTreeSet<&'static str>) -> Option<String> {
     if left == right {
         return None;
     }
     let (left_json, right_json) = (serde_json::to_value(left).ok()?, serde_json::to_value(right).ok()?);
-    compare(&left_json, &right_json, "", followed)
+    compare(&left_json, &right_json, "", dynamic_fields)
 }
 
 fn compare(left: &Json, right: &Json, path: &str, skip: &BTreeSet<&'static str>) -> Option<String> {

@@ -72,7 +72,7 @@ pub enum MetricsError {
         length: f32,
     },
     /// A parameter out of its range.
-    #[error("{name} is {found}, allowed is {allowed}")]
+    #[error("{name} is {found}; allowed: {allowed}")]
     Parameter {
         /// Name of the parameter.
         name: &'static str,

@@ -312,9 +312,9 @@ mod tests {
     fn bad_parameters_and_rows_are_named() {
         let (q, g) = (circle(&[0.0]), circle(&[5.0]));
         let with = |k1, k2, lambda| rerank(&q, &g, &Rerank { k1, k2, lambda }).unwrap_err().to_string();
-        assert_eq!(with(0, 1, 0.3), "k1 is 0, allowed is 1 or more");
-        assert_eq!(with(3, 5, 0.3), "k2 is 5, allowed is 1 to k1 + 1");
-        assert_eq!(with(3, 3, f64::NAN), "lambda is NaN, allowed is 0 to 1");
+        assert_eq!(with(0, 1, 0.3), "k1 is 0; allowed: 1 or more");
+        assert_eq!(with(3, 5, 0.3), "k2 is 5; allowed: 1 to k1 + 1");
+        assert_eq!(with(3, 3, f64::NAN), "lambda is NaN; allowed: 0 to 1");
         let long = Matrix::new(vec![2.0, 0.0], 1, 2).unwrap();
         assert_eq!(
             rerank(&q, &long, &Rerank::default()).unwrap_err().to_string(),

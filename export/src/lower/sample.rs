@@ -19,10 +19,14 @@ pub(super) fn interpolate(l: &mut Lowering, op: &InterpolateOpIr) -> Lowered {
     let corners = if align { Coordinates::AlignCorners } else { Coordinates::HalfPixel };
     let input = l.input(&op.x)?;
     let (from, to) = (l.dims(&op.x), l.dims(&op.out));
-    let axes: Option<Vec<Axis>> =
-        from.iter().zip(&to).skip(2).map(|(from, to)| Some(Axis { from: from.size()?, to: to.size()? })).collect();
+    let axes: Option<Vec<Resampling>> = from
+        .iter()
+        .zip(&to)
+        .skip(2)
+        .map(|(from, to)| Some(Resampling { from: from.size()?, to: to.size()? }))
+        .collect();
     let known = to.iter().all(|dim| dim.size().is_some());
-    let scales = axes.as_ref().filter(|_| !known).and_then(|axes| axes.iter().map(Axis::scale).collect());
+    let scales = axes.as_ref().filter(|_| !known).and_then(|axes| axes.iter().map(Resampling::scale).collect());
     let (mode, coordinates) = match op.options.mode {
         Mode::Nearest => {
             if !from.iter().zip(&to).skip(2).all(|(from, to)| rounds_alike(from, to)) {
@@ -59,7 +63,7 @@ pub(super) fn interpolate(l: &mut Lowering, op: &InterpolateOpIr) -> Lowered {
 /// Whether ONNX Runtime picks the same pixels along an axis as Burn, at every size that the axis may have.
 fn rounds_alike(from: &Dim, to: &Dim) -> bool {
     match (from.size(), to.size()) {
-        (Some(from), Some(to)) => Axis { from, to }.rounds_alike(),
+        (Some(from), Some(to)) => Resampling { from, to }.rounds_alike(),
         _ => factor(from, to).is_some_and(whole_factor_rounds_alike),
     }
 }
@@ -82,12 +86,12 @@ fn whole_factor_rounds_alike(factor: i64) -> bool {
 }
 
 /// Sizes of one axis before and after.
-struct Axis {
+struct Resampling {
     from: usize,
     to: usize,
 }
 
-impl Axis {
+impl Resampling {
     /// The input pixel that Burn picks for each output pixel, in f64.
     fn nearest(&self) -> Vec<usize> {
         let ratio = self.from as f64 / self.to as f64;
@@ -149,7 +153,7 @@ fn nearest(l: &mut Lowering, input: ValueId, mut dims: Vec<Dim>, to: &[Dim], out
 /// The input pixel that Burn picks for each output pixel: a constant, or computed in f64 as Burn does.
 fn pixels(l: &mut Lowering, from: &Dim, to: &Dim) -> Result<ValueId, Reason> {
     if let (Some(from), Some(to)) = (from.size(), to.size()) {
-        let pixels: Vec<i64> = Axis { from, to }.nearest().into_iter().map(|pixel| pixel as i64).collect();
+        let pixels: Vec<i64> = Resampling { from, to }.nearest().into_iter().map(|pixel| pixel as i64).collect();
         return Ok(l.int64s("pixels", &pixels));
     }
     let (old, new) = (l.size(from)?, l.size(to)?);
@@ -196,7 +200,7 @@ mod tests {
         assert_eq!(wrong, [49]);
         for factor in (1..=LARGEST_FACTOR as usize).filter(|&factor| whole_factor_rounds_alike(factor as i64)) {
             for from in (1..100).chain([127, 128, 129, 255, 256, 257, 511, 513]) {
-                let pixels = Axis { from, to: from * factor }.nearest();
+                let pixels = Resampling { from, to: from * factor }.nearest();
                 assert!(pixels.iter().enumerate().all(|(at, pixel)| at / factor == *pixel), "{from} times {factor}");
             }
         }
@@ -208,7 +212,7 @@ mod tests {
 
     #[test]
     fn factors_give_the_size_back_or_are_not_used() {
-        let scale = |from, to| Axis { from, to }.scale();
+        let scale = |from, to| Resampling { from, to }.scale();
         assert_eq!([scale(3, 6), scale(6, 9), scale(8, 2)], [Some(2.0), Some(1.5), Some(0.25)]);
         // Rounded up in f32 and in f64.
         assert_eq!(scale(9, 12), Some(f64::from(4.0f32 / 3.0)));

@@ -52,7 +52,7 @@ fn number(value: usize) -> Option<Formula> {
 }
 
 /// Geometry of one spatial axis.
-struct Window {
+struct SlidingWindow {
     kernel: usize,
     stride: usize,
     /// Sum of both sides.
@@ -69,7 +69,7 @@ fn window(operation: &ModuleOperationIr, axis: usize, size: Formula) -> Option<F
             let options = &$op.options;
             let kernel = $op.weight.shape.iter().nth(axis + 2).copied()?;
             let (stride, dilation) = (*options.stride.get(axis)?, *options.dilation.get(axis)?);
-            slide(size, &Window { kernel, stride, padding: $padding(options.padding.get(axis)?)?, dilation })
+            slide(size, &SlidingWindow { kernel, stride, padding: $padding(options.padding.get(axis)?)?, dilation })
         }};
     }
     macro_rules! transposed {
@@ -97,7 +97,7 @@ fn window(operation: &ModuleOperationIr, axis: usize, size: Formula) -> Option<F
                 }
                 padding = padding.checked_add(stride.checked_sub(1)?)?;
             }
-            slide(size, &Window { kernel, stride, padding, dilation })
+            slide(size, &SlidingWindow { kernel, stride, padding, dilation })
         }};
     }
     let both = |&(begin, end): &(usize, usize)| begin.checked_add(end);
@@ -120,7 +120,7 @@ fn window(operation: &ModuleOperationIr, axis: usize, size: Formula) -> Option<F
 }
 
 /// `floor((size + padding - dilation·(kernel - 1) - 1) / stride) + 1`.
-fn slide(size: Formula, window: &Window) -> Option<Formula> {
+fn slide(size: Formula, window: &SlidingWindow) -> Option<Formula> {
     let reach = window.dilation.checked_mul(window.kernel.checked_sub(1)?)?.checked_add(1)?;
     let room = i64::try_from(window.padding).ok()?.checked_sub(i64::try_from(reach).ok()?)?;
     let steps = size.plus(&Formula::constant(room))?.over(i64::try_from(window.stride).ok()?)?;

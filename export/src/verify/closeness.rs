@@ -67,7 +67,7 @@ impl Scale {
         for (axis, size) in fixed {
             let mut sums = vec![(0.0, 0usize); size];
             for array in arrays {
-                let inner = inner(&array.shape, axis);
+                let inner = elements_per_index(&array.shape, axis);
                 for (index, value) in array.values.iter().enumerate().filter(|(_, value)| value.is_finite()) {
                     let (sum, count) = &mut sums[index / inner % size];
                     *sum += value * value;
@@ -83,10 +83,9 @@ impl Scale {
 
     /// The allowed difference of the element at `index` of an array of `shape`, expected to be `expected`.
     pub(crate) fn limit(&self, index: usize, shape: &[usize], expected: f64, tolerance: &Tolerance) -> f64 {
-        let channel = self
-            .channels
-            .iter()
-            .filter_map(|(axis, channels)| channels.get(index / inner(shape, *axis) % channels.len().max(1)).copied());
+        let channel = self.channels.iter().filter_map(|(axis, channels)| {
+            channels.get(index / elements_per_index(shape, *axis) % channels.len().max(1)).copied()
+        });
         let channel = channel.fold(self.whole, f64::min);
         // Smaller numbers are subnormal and have fewer digits.
         let least = f64::from(f32::MIN_POSITIVE);
@@ -95,7 +94,7 @@ impl Scale {
 }
 
 /// Number of elements from one index of an axis to the next.
-fn inner(shape: &[usize], axis: usize) -> usize {
+fn elements_per_index(shape: &[usize], axis: usize) -> usize {
     shape.iter().skip(axis + 1).product::<usize>().max(1)
 }
 

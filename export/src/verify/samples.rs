@@ -11,7 +11,7 @@ use crate::model::ExportedModel;
 
 /// Kinds of float rows, in the order they are used. Blocks give different embeddings where noise averages out; the
 /// others cover what pictures seldom hold: zeros, flat input, the ends of the range, single pixels.
-const KINDS: [&str; 9] =
+const ROW_KINDS: [&str; 9] =
     ["blocks16", "noise", "zeros", "blocks8", "constant", "ramp", "extremes", "sparse", "blocks32"];
 
 /// Largest value of a normalised picture, rounded up: white, (1 - 0.406) / 0.225.
@@ -126,7 +126,8 @@ impl Sampler {
         let seeds = (0..rows).map(|_| {
             let number = self.dealt;
             self.dealt += 1;
-            let kind = if matches!(values, Values::Floats(_)) { KINDS[number % KINDS.len()] } else { "integers" };
+            let kind =
+                if matches!(values, Values::Floats(_)) { ROW_KINDS[number % ROW_KINDS.len()] } else { "integers" };
             format!("input.parity.{number}.{kind}")
         });
         let seeds = seeds.collect();

@@ -7,7 +7,7 @@ use macerator::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::loops::dispatch;
-use super::{OWN, Site, packed, values};
+use super::{Site, USE_OUR_KERNELS, packed, values};
 
 /// Values per task of a thread.
 const SHARE: usize = 1 << 15;
@@ -40,7 +40,7 @@ pub struct AdamStep {
 /// # Errors
 /// Returns the four tensors unchanged if one of them is not on the CPU or `VITRINE_OPS=burn` is set.
 pub fn adam(tensors: [Tensor<1>; 4], step: &AdamStep) -> Result<[Tensor<1>; 3], Box<[Tensor<1>; 4]>> {
-    if !*OWN {
+    if !*USE_OUR_KERNELS {
         return Err(Box::new(tensors));
     }
     let found = tensors.each_ref().map(Site::plain);

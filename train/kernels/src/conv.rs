@@ -11,7 +11,7 @@ use burn::tensor::Tensor;
 
 use super::dense::{self, Geometry};
 use super::depthwise::{self, Plane};
-use super::{OWN, Site, Tracked, packed, tensor, values};
+use super::{Site, Tracked, USE_OUR_KERNELS, packed, tensor, values};
 
 /// The loops for a convolution.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +83,7 @@ impl Method {
 /// # Panics
 /// As `Conv2d::forward`, if the channels do not fit the layer.
 pub fn conv2d(conv: &Conv2d, input: Tensor<4>) -> Tensor<4> {
-    let Some(method) = OWN.then(|| Method::of(conv, input.dims())).flatten() else {
+    let Some(method) = USE_OUR_KERNELS.then(|| Method::of(conv, input.dims())).flatten() else {
         return conv.forward(input);
     };
     own(conv, method, &input).unwrap_or_else(|| conv.forward(input))

@@ -11,7 +11,7 @@ use burn::nn::conv::ConvTranspose2d;
 use burn::tensor::Tensor;
 
 use super::dense::{self, Geometry};
-use super::{OWN, Site, Tracked, packed, tensor, values};
+use super::{Site, Tracked, USE_OUR_KERNELS, packed, tensor, values};
 
 /// The convolution from output to input whose transpose `conv` is. `None` for layers that only Burn supports: groups,
 /// dilation, extra rows at the far side, an output smaller than its padding.
@@ -40,7 +40,7 @@ fn geometry(conv: &ConvTranspose2d, [_, input, height, width]: [usize; 4]) -> Op
 /// # Panics
 /// As `ConvTranspose2d::forward`, if the channels do not fit the layer.
 pub fn conv_transpose2d(conv: &ConvTranspose2d, input: Tensor<4>) -> Tensor<4> {
-    let Some(geometry) = OWN.then(|| geometry(conv, input.dims())).flatten() else {
+    let Some(geometry) = USE_OUR_KERNELS.then(|| geometry(conv, input.dims())).flatten() else {
         return conv.forward(input);
     };
     own(conv, geometry, &input).unwrap_or_else(|| conv.forward(input))

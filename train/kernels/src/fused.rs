@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::lanes::{AddRelu, First, Lanes, Map, Scaled, Sum, Times, WherePositive};
 use super::loops::{WeightedSum, dispatch};
-use super::{OWN, Site, Tracked, packed, tensor, values};
+use super::{Site, Tracked, USE_OUR_KERNELS, packed, tensor, values};
 
 /// Values per task of a thread.
 const SHARE: usize = 1 << 14;
@@ -22,7 +22,7 @@ pub const STREAMS: usize = 4;
 
 /// The `inputs` if all are on the CPU with gradients and our kernels are on.
 fn tracked<const N: usize, const D: usize>(inputs: [&Tensor<D>; N]) -> Option<[Tracked; N]> {
-    if !*OWN {
+    if !*USE_OUR_KERNELS {
         return None;
     }
     let found: Option<Vec<Tracked>> = inputs.into_iter().map(Site::tracked).collect();

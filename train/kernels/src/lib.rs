@@ -37,7 +37,8 @@ pub use norm_op::{NormTrain, batch_norm_train};
 /// A CPU tensor whose gradients are recorded.
 type Tracked = FloatTensor<Autodiff<Flex>>;
 
-static OWN: LazyLock<bool> = LazyLock::new(|| std::env::var_os("VITRINE_OPS").is_none_or(|value| value != "burn"));
+static USE_OUR_KERNELS: LazyLock<bool> =
+    LazyLock::new(|| std::env::var_os("VITRINE_OPS").is_none_or(|value| value != "burn"));
 
 /// Whether `device` is the CPU, with or without autodiff.
 pub fn is_cpu(device: &Device) -> bool {
@@ -47,7 +48,7 @@ pub fn is_cpu(device: &Device) -> bool {
 
 /// Which kernels are used on `device`: `own` or `burn`.
 pub fn name(device: &Device) -> &'static str {
-    if *OWN && is_cpu(device) { "own" } else { "burn" }
+    if *USE_OUR_KERNELS && is_cpu(device) { "own" } else { "burn" }
 }
 
 /// Where a tensor is, as far as the kernels care.

@@ -9,7 +9,7 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Tensor, module};
 
 use super::norm::{self, Layout, Saved};
-use super::{OWN, Site, Tracked, packed, tensor, values};
+use super::{Site, Tracked, USE_OUR_KERNELS, packed, tensor, values};
 
 /// A normalised batch with its statistics.
 pub struct NormTrain<const D: usize> {
@@ -35,7 +35,9 @@ pub fn batch_norm_train<const D: usize>(
     epsilon: f64,
     activated: bool,
 ) -> NormTrain<D> {
-    let tracked = OWN.then(|| Some((Site::tracked(&input)?, Site::tracked(&scale)?, Site::tracked(&shift)?))).flatten();
+    let tracked = USE_OUR_KERNELS
+        .then(|| Some((Site::tracked(&input)?, Site::tracked(&scale)?, Site::tracked(&shift)?)))
+        .flatten();
     if let Some((input, scale, shift)) = tracked {
         let [output, mean, variance] = record(input, scale, shift, epsilon, activated);
         return NormTrain {
