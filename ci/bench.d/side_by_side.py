@@ -10,11 +10,14 @@ import subprocess
 import sys
 import time
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "bench"
 THREADS = 2
+# Packages that are imported by another name.
+MODULES = {"pillow": "PIL", "faiss-cpu": "faiss"}
 
 
 def parser(doc):
@@ -38,7 +41,7 @@ def machine():
         cpu += " (AVX-512)" if "avx512f" in flags else " (AVX2)" if "avx2" in flags else ""
     except (OSError, StopIteration):
         pass
-    packages = ["torch", "onnx", "onnxruntime", "numpy", "pillow"]
+    packages = ["torch", "onnx", "onnxruntime", "numpy", "pillow", "faiss-cpu"]
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
     return {
         "cpu": cpu,
@@ -48,7 +51,7 @@ def machine():
         "threads": THREADS,
         "commit": commit.stdout.strip(),
         "python": platform.python_version(),
-        **{name: version(name) for name in packages},
+        **{name: version(name) for name in packages if find_spec(MODULES.get(name, name))},
     }
 
 

@@ -2,8 +2,8 @@
 //! network: rows of unit length in, ids and similarities out.
 //!
 //! Catalogue and segments (what is stored) `->` scan (which rows are nearest) `->` store (a folder that processes
-//! share) `->` [`Engine`] and [`Snapshot`] (what programs use). [`Memory`] is the same without a file and in the plainest way:
-//! what every other engine is compared with.
+//! share) `->` [`Engine`] and [`Snapshot`] (what programs use). [`Memory`] is the same without a file and in the
+//! plainest way: what every other engine is compared with.
 //!
 //! ```
 //! use gallery::{Ask, Engine, Model, NewTemplate, Rows, Selection, Snapshot, Store};

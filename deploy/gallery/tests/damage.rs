@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use gallery::{Ask, Engine, Filter, GalleryError, Hit, Layout, Rows, Selection, Store, Template};
 
-use crate::support::{Dice, enrol, model, named, row_of, unit_rows};
+use crate::support::{Dice, enrol, model, named, row_of, scratch, unit_rows};
 
 const DIM: usize = 8;
 
@@ -53,7 +53,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn a_flipped_bit_is_an_error_or_changes_nothing() {
-    let scratch = tempfile::tempdir().unwrap();
+    let scratch = scratch();
     let folder = scratch.path().join("g");
     gallery(&folder);
     let right = answers(&folder).unwrap();
@@ -94,7 +94,7 @@ fn a_flipped_bit_is_an_error_or_changes_nothing() {
 
 #[test]
 fn files_that_are_cut_missing_or_of_another_gallery_are_named() {
-    let scratch = tempfile::tempdir().unwrap();
+    let scratch = scratch();
     let (folder, other) = (scratch.path().join("g"), scratch.path().join("h"));
     gallery(&folder);
     gallery(&other);
@@ -127,7 +127,7 @@ fn files_that_are_cut_missing_or_of_another_gallery_are_named() {
 /// Rows that change places have right checksums for another place.
 #[test]
 fn rows_that_changed_places_are_noticed() {
-    let scratch = tempfile::tempdir().unwrap();
+    let scratch = scratch();
     let folder = scratch.path().join("g");
     let store = Store::create(&folder, &model(DIM)).unwrap();
     enrol(&store, &["a", "b"], DIM).unwrap();

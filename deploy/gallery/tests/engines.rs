@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use gallery::{Engine, Layout, Memory, Model, Store};
 
 use crate::suite;
+use crate::support::scratch;
 
 #[test]
 fn memory_keeps_every_promise() {
@@ -12,14 +13,14 @@ fn memory_keeps_every_promise() {
 
 #[test]
 fn the_store_keeps_every_promise() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = scratch();
     suite::all(&|model| Box::new(Store::create(&next(folder.path()), model).unwrap()));
 }
 
 /// Rows that lie in many segments must not be told from rows in one.
 #[test]
 fn the_store_keeps_every_promise_in_tiny_segments() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = scratch();
     suite::all(&|model: &Model| -> Box<dyn Engine> {
         let layout = Layout { segment_bytes: 3 * 4 * model.dim, ..Layout::default() };
         Box::new(Store::create_with(&next(folder.path()), model, layout).unwrap())

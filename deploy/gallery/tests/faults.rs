@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gallery::{Disk, Engine, GalleryError, Layout, Selection, Store, System, traces};
 
-use crate::support::{enrol, model, names, row_of};
+use crate::support::{enrol, model, names, row_of, scratch};
 
 const DIM: usize = 16;
 
@@ -137,7 +137,7 @@ fn a_failing_call_fails_one_change_and_no_other() {
     for fault in [Fault::Fail, Fault::Tear] {
         let mut turns = 0;
         for turn in 0.. {
-            let folder = tempfile::tempdir().unwrap();
+            let folder = scratch();
             let folder = folder.path().join("g");
             new(&folder);
             let at = format!("{fault:?} at call {turn}");
@@ -182,7 +182,7 @@ fn a_failing_call_fails_one_change_and_no_other() {
 fn a_process_that_dies_at_any_call_leaves_the_old_gallery_or_the_new_one() {
     let mut turns = 0;
     for turn in 0.. {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = scratch();
         let folder = folder.path().join("g");
         new(&folder);
         let at = format!("dead at call {turn}");
@@ -217,7 +217,7 @@ fn a_process_that_dies_at_any_call_leaves_the_old_gallery_or_the_new_one() {
 fn recovery_that_is_interrupted_is_done_again() {
     let mut turns = 0;
     for turn in 0.. {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = scratch();
         let folder = folder.path().join("g");
         new(&folder);
         // A removal whose overwriting was torn, and an enrolment that died behind the committed rows.
@@ -245,7 +245,7 @@ fn recovery_that_is_interrupted_is_done_again() {
 
 #[test]
 fn a_creation_that_is_interrupted_can_be_repeated() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = scratch();
     let folder = folder.path().join("g");
     let layout = Layout { disk: Faulty::new(Fault::Die, 0), ..Layout::default() };
     Store::create_with(&folder, &model(DIM), layout).unwrap_err();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use gallery::{Engine, Filter, Layout, Selection, Store, traces};
 
-use crate::support::{Dice, enrol, model, names, row_of};
+use crate::support::{Dice, enrol, model, names, row_of, scratch};
 
 const DIM: usize = 64;
 const FOLDER: &str = "VITRINE_TEST_GALLERY";
@@ -60,7 +60,7 @@ fn writer_that_is_killed() {
 #[test]
 fn a_killed_writer_loses_nothing_and_mixes_nothing_up() {
     let kills = std::env::var("VITRINE_TEST_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
-    let scratch = tempfile::tempdir().unwrap();
+    let scratch = scratch();
     let folder = scratch.path().join("g");
     let layout = Layout { segment_bytes: 100 * DIM * 4, ..Layout::default() };
     drop(Store::create_with(&folder, &model(DIM), layout).unwrap());

@@ -2,7 +2,7 @@
 
 use gallery::{Ask, Engine, Filter, Layout, Memory, NewTemplate, Rows, Selection, Snapshot, Store, TemplateId};
 
-use crate::support::{Dice, model, unit_rows};
+use crate::support::{Dice, model, scratch, unit_rows};
 
 const DIM: usize = 12;
 
@@ -15,7 +15,7 @@ fn whatever_is_done_the_store_is_the_plain_gallery() {
 
 fn run(seed: u64) {
     let mut dice = Dice(seed);
-    let folder = tempfile::tempdir().unwrap();
+    let folder = scratch();
     let folder = folder.path().join("g");
     let layout = Layout { segment_bytes: (1 + dice.below(40)) * DIM * 4, ..Layout::default() };
     let mut store = Store::create_with(&folder, &model(DIM), layout).unwrap();

@@ -2,7 +2,7 @@
 
 use gallery::{Ask, Engine, Filter, Layout, Memory, NewTemplate, Rows, Selection, Store};
 
-use crate::support::{Dice, model, unit_rows};
+use crate::support::{Dice, model, scratch, unit_rows};
 
 /// (rows, probes, dim, k, rows of a segment, removed rows): every way through tiles, groups and tails.
 const CASES: [(usize, usize, usize, usize, usize, usize); 14] = [
@@ -33,7 +33,7 @@ fn ids_and_similarities_are_those_of_the_plain_scan() {
 fn compare((rows, probes, dim, k, segment, removed): (usize, usize, usize, usize, usize, usize), threads: usize) {
     let case = format!("{rows} rows x {dim}, {probes} probes, k {k}, segments of {segment}, {threads} threads");
     let mut dice = Dice((rows * 31 + probes * 7 + dim) as u64);
-    let folder = tempfile::tempdir().unwrap();
+    let folder = scratch();
     let layout = Layout { segment_bytes: segment * dim * 4, ..Layout::default() };
     let store = Store::create_with(&folder.path().join("g"), &model(dim), layout).unwrap();
     let memory = Memory::new(model(dim));
@@ -64,7 +64,7 @@ fn compare((rows, probes, dim, k, segment, removed): (usize, usize, usize, usize
 
 #[test]
 fn a_gallery_of_equal_rows_is_searched_exactly() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = scratch();
     let store = Store::create(&folder.path().join("g"), &model(8)).unwrap();
     let values = vec![1.0 / 8.0_f32.sqrt(); 8 * 3000];
     let ids = store.enrol(&vec![NewTemplate::default(); 3000], Rows::new(&values, 3000, 8).unwrap()).unwrap();

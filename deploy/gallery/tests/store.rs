@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use gallery::{Ask, Engine, Filter, GalleryError, Layout, NewTemplate, Rows, Selection, Snapshot, Store, traces};
 
-use crate::support::{Dice, enrol, model, names, row_of, unit_rows};
+use crate::support::{Dice, enrol, model, names, row_of, scratch, unit_rows};
 
 const DIM: usize = 8;
 const FOLDER: &str = "VITRINE_TEST_READ_GALLERY";
@@ -19,7 +19,7 @@ fn new(folder: &Path) -> Store {
 
 #[test]
 fn what_was_enrolled_is_there_again() {
-    let scratch = tempfile::tempdir().unwrap();
+    let scratch = scratch();
     let folder = scratch.path().join("new/g");
     let ids = {
         let store = Store::create(&folder, &model(DIM)).unwrap();
@@ -35,7 +35,7 @@ fn what_was_enrolled_is_there_again() {
 
 #[test]
 fn the_second_writer_is_told_who_the_first_is_or_waits() {
-    let scratch = tempfile::tempdir().unwrap();
+    let scratch = scratch();
     let folder = scratch.path().join("g");
     let first = new(&folder);
     let error = Store::write(&folder, false).unwrap_err();
@@ -81,7 +81,7 @@ fn reader_beside_a_writer() {
 
 #[test]
 fn readers_in_other_processes_see_whole_states() {
-    let scratch = tempfile::tempdir().unwrap();
+    let scratch = scratch();
     let folder = scratch.path().join("g");
     let layout = Layout { segment_bytes: 40 * DIM * 4, ..Layout::default() };
     let store = Store::create_with(&folder, &model(DIM), layout).unwrap();
@@ -123,7 +123,7 @@ fn readers_in_other_processes_see_whole_states() {
 
 #[test]
 fn an_old_snapshot_outlives_removal_and_compaction() {
-    let scratch = tempfile::tempdir().unwrap();
+    let scratch = scratch();
     let store = Store::create(&scratch.path().join("g"), &model(DIM)).unwrap();
     let all: Vec<String> = (0..300).map(|number| format!("p{number}")).collect();
     enrol(&store, &all.iter().map(String::as_str).collect::<Vec<_>>(), DIM).unwrap();
@@ -145,7 +145,7 @@ fn an_old_snapshot_outlives_removal_and_compaction() {
 
 #[test]
 fn removed_rows_are_overwritten_in_every_file() {
-    let scratch = tempfile::tempdir().unwrap();
+    let scratch = scratch();
     let folder = scratch.path().join("g");
     let store = new(&folder);
     let row = row_of("anna", DIM);
@@ -175,7 +175,7 @@ fn removed_rows_are_overwritten_in_every_file() {
 
 #[test]
 fn rows_take_little_more_than_their_values() {
-    let scratch = tempfile::tempdir().unwrap();
+    let scratch = scratch();
     let (rows, dim) = (5000, 512);
     let store = Store::create(&scratch.path().join("g"), &model(dim)).unwrap();
     let values = unit_rows(&mut Dice(2), rows, dim);
@@ -196,7 +196,7 @@ fn rows_take_little_more_than_their_values() {
 
 #[test]
 fn what_is_no_gallery_is_refused_and_left_alone() {
-    let scratch = tempfile::tempdir().unwrap();
+    let scratch = scratch();
     let folder = scratch.path();
     for (folder, problem) in [(folder.join("none"), "no gallery.db"), (folder.to_owned(), "no gallery.db")] {
         for error in [Store::open(&folder).unwrap_err(), Store::write(&folder, false).unwrap_err()] {
@@ -237,7 +237,7 @@ fn what_is_no_gallery_is_refused_and_left_alone() {
 #[test]
 fn every_file_is_private() {
     use std::os::unix::fs::PermissionsExt;
-    let scratch = tempfile::tempdir().unwrap();
+    let scratch = scratch();
     let folder = scratch.path().join("g");
     let store = new(&folder);
     let _reader = store.snapshot().unwrap();

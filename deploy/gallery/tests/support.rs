@@ -2,6 +2,12 @@
 
 use gallery::{Engine, Filter, Model, NewTemplate, Rows, Snapshot, TemplateId};
 
+/// A folder in memory where there is one: a process that is killed leaves the same on any disk, and waiting for a real
+/// one thousands of times takes minutes.
+pub fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// Numbers that look random.
 #[derive(Debug, Clone)]
 pub struct Dice(pub u64);

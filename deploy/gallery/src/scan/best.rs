@@ -31,9 +31,6 @@ pub(super) struct Best {
     candidates: Vec<Candidate>,
 }
 
-/// Similarities that are compared with the floor at once.
-const CHUNK: usize = 32;
-
 impl Best {
     pub(super) fn new(k: usize, error: f32, min_similarity: Option<f32>) -> Self {
         let floor = min_similarity.map_or(f32::NEG_INFINITY, |min| below(min, error));
@@ -45,24 +42,15 @@ impl Best {
         self.k.saturating_mul(4).max(128)
     }
 
-    /// Offers the rows of a tile with their similarities; `place` gives part and row. `exact` gives exact similarities,
-    /// for the case that too many rows are as good as the best: equal pictures, for example.
+    /// Takes a row that reached the floor. `exact` gives exact similarities, for the case that too many rows are as
+    /// good as the best: equal pictures, for example.
     pub(super) fn offer<E>(
         &mut self,
-        similarities: &[f32],
-        place: impl Fn(usize) -> (u32, u32),
+        candidate: Candidate,
         exact: impl Fn((u32, u32)) -> Result<f32, E>,
     ) -> Result<(), E> {
-        for (chunk, values) in similarities.chunks(CHUNK).enumerate() {
-            // Nearly every chunk has none: one comparison of all its values says so.
-            let floor = self.floor;
-            if !values.iter().fold(false, |any, value| any | (*value >= floor)) {
-                continue;
-            }
-            for (at, &similarity) in values.iter().enumerate().filter(|(_, value)| **value >= floor) {
-                let (part, row) = place(chunk * CHUNK + at);
-                self.candidates.push(Candidate { similarity, part, row });
-            }
+        if candidate.similarity >= self.floor {
+            self.candidates.push(candidate);
             if self.candidates.len() > self.limit() {
                 self.thin_out(&exact)?;
             }
@@ -143,8 +131,12 @@ mod tests {
         let mut halves = [Best::new(k, error, min), Best::new(k, error, min)];
         let middle = exact.len() / 2;
         // The later half first: the order in which threads finish must not matter.
-        halves[1].offer(&offered[middle..], |at| (0, (at + middle) as u32), truth).unwrap();
-        halves[0].offer(&offered[..middle], |at| (0, at as u32), truth).unwrap();
+        for (half, rows) in [(1, middle..exact.len()), (0, 0..middle)] {
+            for row in rows {
+                let candidate = Candidate { similarity: offered[row], part: 0, row: row as u32 };
+                halves[half].offer(candidate, truth).unwrap();
+            }
+        }
         let [first, mut second] = halves;
         second.merge(first, truth).unwrap();
         let found = second.finish(min, truth).unwrap();
@@ -168,9 +160,9 @@ mod tests {
     #[test]
     fn equal_rows_take_no_memory() {
         let mut best = Best::new(5, 1e-4, None);
-        for tile in 0..100 {
-            let place = |at: usize| (0, (tile * 1000 + at) as u32);
-            best.offer(&[0.5; 1000], place, |_| Ok::<_, Never>(0.5)).unwrap();
+        for row in 0..10_000 {
+            let candidate = Candidate { similarity: 0.5, part: 0, row };
+            best.offer(candidate, |_| Ok::<_, Never>(0.5)).unwrap();
             assert!(best.candidates.capacity() < 1000, "{}", best.candidates.capacity());
         }
         let found = best.finish(None, |_| Ok::<_, Never>(0.5)).unwrap();

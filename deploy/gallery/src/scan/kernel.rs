@@ -1,12 +1,22 @@
 //! Products of probes and rows, fast and about right: how they are rounded depends on the processor.
 
-use bytemuck::{cast_slice, pod_read_unaligned};
+use std::ops::Range;
+
+use bytemuck::{bytes_of, cast_slice, cast_slice_mut, pod_read_unaligned};
 use macerator::{AutoArch, ReduceAdd, Scalar, Simd, Vector, WithSimd};
 use metrics::Rows;
-use ndarray::{ArrayView2, ArrayViewMut2, linalg::general_mat_mul};
 
-/// Probes from which a matrix product is faster than one probe after another.
-const FEW: usize = 4;
+/// Probes up to which they are compared one after the other.
+const FEW: usize = 3;
+
+/// Rows of a block: with [`DEPTH`] values of each they stay in the second cache.
+pub(super) const BLOCK: usize = 128;
+
+/// Values of a row that are multiplied before the next ones: with 256 probes they are 512 KiB of the second cache.
+const DEPTH: usize = 512;
+
+/// Vectors of probes in a panel.
+const WIDTH: usize = 3;
 
 /// How far a product computed here, or [`metrics::dot`], may be from the other for rows of about unit length.
 ///
@@ -19,52 +29,140 @@ pub(super) fn error(dim: usize) -> f32 {
     (2.0 * terms / (1.0 - terms) * lengths) as f32 * 1.001
 }
 
-/// Similarities of all probes and all rows: `out` is `[probes, rows]`.
-pub(super) fn products(probes: Rows<'_>, rows: Rows<'_>, out: &mut [f32]) {
-    if probes.rows() < FEW {
-        for (probe, out) in out.chunks_exact_mut(rows.rows().max(1)).enumerate() {
-            AutoArch::new().dispatch(Dots { probe: probes.row(probe), rows, out });
+/// Probes, packed for the products.
+pub(super) struct Probes<'a> {
+    probes: Rows<'a>,
+    /// For each depth of [`DEPTH`] values and each panel of vectors: for each value the vectors of all its probes.
+    /// Empty for [`FEW`] probes.
+    panels: Vec<f32>,
+    /// Probes in a vector.
+    lanes: usize,
+    /// Probes with those that fill the last vector.
+    width: usize,
+}
+
+/// A product that reaches the floor of its probe.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Passed {
+    pub(super) row: u32,
+    pub(super) probe: u32,
+    pub(super) product: f32,
+}
+
+impl<'a> Probes<'a> {
+    pub(super) fn new(probes: Rows<'a>) -> Self {
+        let lanes = AutoArch::new().dispatch(Lanes);
+        if probes.rows() <= FEW {
+            return Self { probes, panels: Vec::new(), lanes, width: probes.rows() };
         }
-        return;
+        let width = probes.rows().next_multiple_of(lanes);
+        let mut panels = Vec::with_capacity(width * probes.cols());
+        for depth in depths(probes.cols()) {
+            for panel in self::panels(width, lanes) {
+                for at in depth.clone() {
+                    let value = |probe: usize| if probe < probes.rows() { probes.row(probe)[at] } else { 0.0 };
+                    panels.extend(panel.clone().map(value));
+                }
+            }
+        }
+        Self { probes, panels, lanes, width }
     }
-    let view = |rows: Rows<'_>| -> (usize, usize) { (rows.rows(), rows.cols()) };
-    let shape = (probes.rows(), rows.rows());
-    let probes = ArrayView2::from_shape(view(probes), probes.data()).expect("rows fill their shape");
-    let rows = ArrayView2::from_shape(view(rows), rows.data()).expect("rows fill their shape");
-    let mut out = ArrayViewMut2::from_shape(shape, out).expect("as many products");
-    general_mat_mul(1.0, &probes, &rows.t(), 0.0, &mut out);
+
+    /// Products that one row needs room for.
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Compares at most [`BLOCK`] rows with all probes and adds the products that are not below the floor of their
+    /// probe to `passed`, by rows. `floors` has a number for each of [`Probes::width`]; `products` is room for them all.
+    pub(super) fn compare(&self, rows: Rows<'_>, floors: &[f32], products: &mut [f32], passed: &mut Vec<Passed>) {
+        assert!(rows.rows() <= BLOCK && rows.cols() == self.probes.cols() && floors.len() == self.width);
+        let products = &mut products[..rows.rows() * self.width];
+        AutoArch::new().dispatch(Compare { probes: self, rows, floors, products, passed });
+    }
 }
 
-/// Products of one probe with every row: as fast as the rows come out of memory.
-struct Dots<'a> {
-    probe: &'a [f32],
-    rows: Rows<'a>,
-    out: &'a mut [f32],
+/// Ranges of a row's values.
+fn depths(dim: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..dim).step_by(DEPTH).map(move |at| at..dim.min(at + DEPTH))
 }
 
-/// Rows at a time: they share the loads of the probe, and their sums do not wait for each other.
-const TOGETHER: usize = 4;
+/// Ranges of probes.
+fn panels(width: usize, lanes: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..width).step_by(WIDTH * lanes).map(move |at| at..width.min(at + WIDTH * lanes))
+}
 
-impl WithSimd for Dots<'_> {
+struct Lanes;
+
+impl WithSimd for Lanes {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self) -> usize {
+        S::lanes32()
+    }
+}
+
+struct Compare<'a, 'b> {
+    probes: &'b Probes<'a>,
+    rows: Rows<'b>,
+    floors: &'b [f32],
+    products: &'b mut [f32],
+    passed: &'b mut Vec<Passed>,
+}
+
+impl WithSimd for Compare<'_, '_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self) {
-        let Self { probe, rows, out } = self;
-        let mut row = 0;
-        while row + TOGETHER <= rows.rows() {
-            let some = std::array::from_fn(|k| rows.row(row + k));
-            out[row..row + TOGETHER].copy_from_slice(&dots::<S, TOGETHER>(probe, some));
-            row += TOGETHER;
+        let Self { probes, rows, floors, products, passed } = self;
+        if probes.panels.is_empty() {
+            for probe in 0..probes.width {
+                dots::<S>(probes.probes.row(probe), rows, products, probe, probes.width);
+            }
+        } else if S::lanes32() == 16 || cfg!(target_arch = "aarch64") {
+            // 32 registers hold the products of eight rows.
+            multiply::<S, 8>(probes, rows, products);
+        } else {
+            multiply::<S, 4>(probes, rows, products);
         }
-        for (row, out) in out.iter_mut().enumerate().skip(row) {
-            [*out] = dots::<S, 1>(probe, [rows.row(row)]);
+        for (row, products) in products.chunks_exact(probes.width.max(1)).enumerate() {
+            for (at, (products, floors)) in products.chunks(16).zip(floors.chunks(16)).enumerate() {
+                // Nearly every chunk has none that passes.
+                if !products.iter().zip(floors).fold(false, |any, (product, floor)| any | (product >= floor)) {
+                    continue;
+                }
+                for (lane, (&product, floor)) in products.iter().zip(floors).enumerate() {
+                    if product >= *floor {
+                        passed.push(Passed { row: row as u32, probe: (at * 16 + lane) as u32, product });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Products of one probe with every row, to every `width`-th place of `out`: as fast as rows come out of memory.
+#[inline(always)]
+fn dots<S: Simd>(probe: &[f32], rows: Rows<'_>, out: &mut [f32], first: usize, width: usize) {
+    /// Rows at a time: they share the loads of the probe, and their sums do not wait for each other.
+    const TOGETHER: usize = 4;
+    let mut row = 0;
+    while row < rows.rows() {
+        if row + TOGETHER <= rows.rows() {
+            let products = dot_each::<S, TOGETHER>(probe, std::array::from_fn(|k| rows.row(row + k)));
+            (0..TOGETHER).for_each(|k| out[(row + k) * width + first] = products[k]);
+            row += TOGETHER;
+        } else {
+            [out[row * width + first]] = dot_each::<S, 1>(probe, [rows.row(row)]);
+            row += 1;
         }
     }
 }
 
 #[inline(always)]
-fn dots<S: Simd, const N: usize>(probe: &[f32], rows: [&[f32]; N]) -> [f32; N] {
+fn dot_each<S: Simd, const N: usize>(probe: &[f32], rows: [&[f32]; N]) -> [f32; N] {
     let lanes = S::lanes32();
     let whole = probe.len() / lanes * lanes;
     let mut sums = [0.0.splat::<S>(); N];
@@ -80,6 +178,68 @@ fn dots<S: Simd, const N: usize>(probe: &[f32], rows: [&[f32]; N]) -> [f32; N] {
     })
 }
 
+/// Products of all probes with every row, `[rows, width]`; `M` rows at a time. The rows are read where they are: only
+/// the probes are packed, once for all rows.
+#[inline(always)]
+fn multiply<S: Simd, const M: usize>(probes: &Probes<'_>, rows: Rows<'_>, products: &mut [f32]) {
+    let (lanes, width) = (S::lanes32(), probes.width);
+    debug_assert_eq!(lanes, probes.lanes);
+    for depth in depths(rows.cols()) {
+        let (begun, all) = (depth.start > 0, &probes.panels[depth.start * width..depth.end * width]);
+        for first in (0..rows.rows()).step_by(M) {
+            // The last rows are multiplied with the ones before them a second time, or, if there are fewer, repeated.
+            let row = |k: usize| &rows.row((first + k).min(rows.rows() - 1))[depth.clone()];
+            let some: [&[f32]; M] = std::array::from_fn(row);
+            let count = M.min(rows.rows() - first);
+            let out = &mut products[first * width..(first + count) * width];
+            let mut start = 0;
+            for panel in panels(width, lanes) {
+                let packed = &all[start..start + panel.len() * depth.len()];
+                start += packed.len();
+                match panel.len() / lanes {
+                    1 => tile::<S, M, 1>(some, packed, out, panel.start, width, begun),
+                    2 => tile::<S, M, 2>(some, packed, out, panel.start, width, begun),
+                    _ => tile::<S, M, 3>(some, packed, out, panel.start, width, begun),
+                }
+            }
+        }
+    }
+}
+
+/// Products of `M` rows with the `N` vectors of a panel, added to what is in `out` where the rows have `begun`.
+#[inline(always)]
+fn tile<S: Simd, const M: usize, const N: usize>(
+    rows: [&[f32]; M],
+    packed: &[f32],
+    out: &mut [f32],
+    column: usize,
+    width: usize,
+    begun: bool,
+) {
+    let lanes = S::lanes32();
+    let depth = rows[0].len();
+    let rows = rows.map(|row| &row[..depth]);
+    let packed = &packed[..depth * N * lanes];
+    let mut sums = [[0.0.splat::<S>(); N]; M];
+    for at in 0..depth {
+        let values = &packed[at * N * lanes..(at + 1) * N * lanes];
+        let probes: [Vector<S, f32>; N] = std::array::from_fn(|n| load::<S>(&values[n * lanes..]));
+        for (sums, row) in sums.iter_mut().zip(&rows) {
+            let value = row[at].splat::<S>();
+            for (sum, probe) in sums.iter_mut().zip(&probes) {
+                *sum = value.mul_add(*probe, *sum);
+            }
+        }
+    }
+    for (sums, out) in sums.iter().zip(out.chunks_exact_mut(width)) {
+        for (n, sum) in sums.iter().enumerate() {
+            let out = &mut out[column + n * lanes..][..lanes];
+            let sum = if begun { *sum + load::<S>(out) } else { *sum };
+            cast_slice_mut(out).copy_from_slice(bytes_of(&sum));
+        }
+    }
+}
+
 #[inline(always)]
 fn load<S: Simd>(values: &[f32]) -> Vector<S, f32> {
     pod_read_unaligned(cast_slice(&values[..S::lanes32()]))
@@ -89,25 +249,64 @@ fn load<S: Simd>(values: &[f32]) -> Vector<S, f32> {
 mod tests {
     use super::*;
 
+    struct Narrow<'a>(&'a Probes<'a>, Rows<'a>, &'a mut [f32]);
+
+    impl WithSimd for Narrow<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self) {
+            multiply::<S, 4>(self.0, self.1, self.2);
+        }
+    }
+
+    fn unit(rows: usize, dim: usize, phase: f32) -> Vec<f32> {
+        let mut values: Vec<f32> = (0..rows * dim).map(|at| (at as f32 * 0.7 + phase).sin() + 0.1).collect();
+        for row in values.chunks_exact_mut(dim) {
+            let length = metrics::dot(row, row).sqrt();
+            row.iter_mut().for_each(|value| *value /= length);
+        }
+        values
+    }
+
     #[test]
-    fn products_are_within_their_error() {
-        for (probes, rows, dim) in [(1, 9, 1), (2, 33, 7), (3, 5, 64), (4, 100, 100), (17, 65, 512), (9, 30, 3584)] {
-            let unit = |rows: usize, phase: f32| -> Vec<f32> {
-                let mut values: Vec<f32> = (0..rows * dim).map(|at| (at as f32 * 0.7 + phase).sin() + 0.1).collect();
-                for row in values.chunks_exact_mut(dim) {
-                    let length = metrics::dot(row, row).sqrt();
-                    row.iter_mut().for_each(|value| *value /= length);
-                }
-                values
-            };
-            let (a, b) = (unit(probes, 0.0), unit(rows, 1.0));
+    fn products_are_within_their_error_and_none_is_missing() {
+        let cases = [
+            (1, 9, 1),
+            (2, 33, 7),
+            (3, 5, 64),
+            (4, 100, 100),
+            (17, 65, 513),
+            (49, 128, 20),
+            (9, 30, 3584),
+            (200, 127, 40),
+        ];
+        for (probes, rows, dim) in cases {
+            let (a, b) = (unit(probes, dim, 0.0), unit(rows, dim, 1.0));
             let (a, b) = (Rows::new(&a, probes, dim).unwrap(), Rows::new(&b, rows, dim).unwrap());
-            let mut out = vec![f32::NAN; probes * rows];
-            products(a, b, &mut out);
-            for (at, found) in out.into_iter().enumerate() {
-                let wanted = metrics::dot(a.row(at / rows), b.row(at % rows));
-                assert!((found - wanted).abs() <= error(dim), "{probes}x{rows}x{dim} at {at}: {found} and {wanted}");
+            let packed = Probes::new(a);
+            let mut products = vec![f32::NAN; BLOCK * packed.width()];
+            let mut passed = Vec::new();
+            let mut floors = vec![f32::NEG_INFINITY; packed.width()];
+            floors[probes..].fill(f32::INFINITY);
+            packed.compare(b, &floors, &mut products, &mut passed);
+            assert_eq!(passed.len(), probes * rows, "{probes}x{rows}x{dim}");
+            for found in &passed {
+                let wanted = metrics::dot(a.row(found.probe as usize), b.row(found.row as usize));
+                assert!((found.product - wanted).abs() <= error(dim), "{probes}x{rows}x{dim}: {found:?}, {wanted}");
             }
+            // As processors with fewer registers do it.
+            if probes > FEW {
+                let (wide, all) = (products.clone(), rows * packed.width());
+                products.fill(f32::NAN);
+                AutoArch::new().dispatch(Narrow(&packed, b, &mut products[..all]));
+                assert_eq!(products[..all], wide[..all]);
+            }
+            // The same once more, for those that reach a floor.
+            let all = std::mem::take(&mut passed);
+            floors[..probes].fill(0.3);
+            packed.compare(b, &floors, &mut products, &mut passed);
+            assert_eq!(passed, all.into_iter().filter(|found| found.product >= 0.3).collect::<Vec<_>>());
         }
     }
 }

@@ -10,6 +10,7 @@ use metrics::Rows;
 use rayon::prelude::*;
 
 use best::{Best, Candidate};
+use kernel::{Passed, Probes};
 
 /// Rows that are searched in one piece of memory.
 #[derive(Debug)]
@@ -40,10 +41,10 @@ pub(crate) struct Found {
     pub(crate) similarity: f32,
 }
 
-/// Rows of a tile. With [`PROBES`] it makes 1 MiB of products, which stay in the second cache.
+/// Rows of a tile: what a thread takes at a time.
 const TILE: usize = 1024;
 
-/// Probes that are compared with a tile at a time.
+/// Probes that a thread compares at a time: packed, they stay in the second cache.
 const PROBES: usize = 256;
 
 /// Probes a thread has to have for itself to be worth it.
@@ -158,11 +159,14 @@ fn search_tiles<S: Source>(
     min_similarity: Option<f32>,
 ) -> Result<Vec<Best>, S::Error> {
     let dim = probes.cols();
+    let packed = Probes::new(probes);
     let mut best = vec![Best::new(k, kernel::error(dim), min_similarity); probes.rows()];
-    let mut products = vec![0.0; probes.rows() * tiles.iter().map(|tile| tile.rows).max().unwrap_or(0)];
-    let mut gathered = Vec::new();
+    // The probes that fill the last vector find nothing.
+    let mut floors = vec![f32::INFINITY; packed.width()];
+    floors.iter_mut().zip(&best).for_each(|(floor, best)| *floor = best.floor);
+    let mut products = vec![0.0; kernel::BLOCK * packed.width()];
+    let (mut gathered, mut passed) = (Vec::new(), Vec::new());
     for tile in tiles {
-        let products = &mut products[..probes.rows() * tile.rows];
         for (part, rows) in &tile.pieces {
             source.touch(*part as usize, rows.clone())?;
         }
@@ -176,9 +180,17 @@ fn search_tiles<S: Source>(
                 Rows::new(&gathered, tile.rows, dim).expect("as many rows")
             }
         };
-        kernel::products(probes, values, products);
-        for (at, (best, products)) in best.iter_mut().zip(products.chunks_exact(tile.rows)).enumerate() {
-            best.offer(products, |row| tile.place(row), |place| exact(source, probes.row(at), place))?;
+        for first in (0..tile.rows).step_by(kernel::BLOCK) {
+            let block = values.slice(first..tile.rows.min(first + kernel::BLOCK));
+            passed.clear();
+            packed.compare(block, &floors, &mut products, &mut passed);
+            for Passed { row, probe, product: similarity } in passed.drain(..) {
+                let at = probe as usize;
+                let (part, row) = tile.place(first + row as usize);
+                let candidate = Candidate { similarity, part, row };
+                best[at].offer(candidate, |place| exact(source, probes.row(at), place))?;
+                floors[at] = best[at].floor;
+            }
         }
     }
     Ok(best)

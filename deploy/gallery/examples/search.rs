@@ -1,0 +1,130 @@
+//! The side of Vitrine in `ci/bench search`: opens a gallery and does what standard input says, line by line, so that
+//! its turns can be taken between those of others. Each answer is a line of JSON on standard output.
+//!
+//! usage: search GALLERY ROWS.npy PROBES.npy
+//!
+//! ```text
+//! enrol [N]     makes the gallery from N rows (default all) in one enrolment      seconds
+//! open          opens it and takes a snapshot                                     seconds
+//! batch K       the K nearest to all probes                                       seconds
+//! one K N       the K nearest to each of N probes, one after the other            seconds
+//! product       the bare matrix product of probes and rows, kept nowhere          seconds
+//! read          every byte of the rows, once                                      seconds
+//! ids K         the ids of the K nearest to all probes                            ids, [probes, K]
+//! ```
+
+use std::error::Error;
+use std::io::BufRead;
+use std::path::Path;
+use std::time::Instant;
+
+use gallery::{Ask, Engine, Model, NewTemplate, Rows, Snapshot, Store};
+use macerator::{AutoArch, Simd, WithSimd};
+use ndarray::{ArrayView2, ArrayViewMut2, linalg::general_mat_mul};
+use rayon::prelude::*;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [folder, rows, probes] = &arguments[..] else {
+        return Err("usage: search GALLERY ROWS.npy PROBES.npy".into());
+    };
+    let folder = Path::new(folder);
+    let (values, count, dim) = files::npy::Array::decode(&std::fs::read(rows)?)?.into_matrix()?;
+    let rows = Rows::new(&values, count, dim)?;
+    let (values, count, _) = files::npy::Array::decode(&std::fs::read(probes)?)?.into_matrix()?;
+    let probes = Rows::new(&values, count, dim)?;
+    let mut now: Option<Box<dyn Snapshot>> = None;
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let number = |at: usize, default: usize| words.get(at).map_or(Ok(default), |word| word.parse());
+        let start = Instant::now();
+        let opened = |now: &'_ Option<Box<dyn Snapshot>>| if now.is_some() { Ok(()) } else { Err("not open yet") };
+        match words.first().copied().unwrap_or_default() {
+            "enrol" => {
+                let count = number(1, rows.rows())?.min(rows.rows());
+                let name = |row: usize| format!("{:06}_c1s1_{row:06}_01.jpg", row / 4);
+                let template = |row| NewTemplate { source: name(row), ..NewTemplate::default() };
+                let templates: Vec<NewTemplate> = (0..count).map(template).collect();
+                let model = Model { contract_id: "bench".into(), dim, ..Model::default() };
+                let gallery = if folder.join("gallery.db").exists() {
+                    Store::write(folder, true)?
+                } else {
+                    Store::create(folder, &model)?
+                };
+                let start = Instant::now();
+                gallery.enrol(&templates, rows.slice(0..count))?;
+                println!("{}", start.elapsed().as_secs_f64());
+                continue;
+            }
+            "open" => now = Some(Store::open(folder)?.snapshot()?),
+            "batch" => {
+                opened(&now)?;
+                let ask = Ask::nearest(number(1, 10)?);
+                now.as_ref().expect("open").search(probes, &ask)?;
+            }
+            "one" => {
+                opened(&now)?;
+                let ask = Ask::nearest(number(1, 10)?);
+                for probe in 0..number(2, 10)?.min(probes.rows()) {
+                    now.as_ref().expect("open").search(probes.slice(probe..probe + 1), &ask)?;
+                }
+            }
+            "ids" => {
+                opened(&now)?;
+                let found = now.as_ref().expect("open").search(probes, &Ask::nearest(number(1, 10)?))?;
+                let ids: Vec<Vec<u64>> =
+                    found.iter().map(|hits| hits.iter().map(|hit| hit.id.0 - 1).collect()).collect();
+                println!("{}", serde_json::to_string(&ids)?);
+                continue;
+            }
+            "product" => product(probes, rows),
+            "read" => read(rows),
+            other => return Err(format!("`{other}`: enrol, open, batch, one, product, read or ids").into()),
+        }
+        println!("{}", start.elapsed().as_secs_f64());
+    }
+    Ok(())
+}
+
+/// The product of all probes and rows with the library that the search uses, in its tiles and threads: what a search
+/// cannot be faster than without computing less.
+fn product(probes: Rows<'_>, rows: Rows<'_>) {
+    let groups = probes.rows().div_ceil(256).next_multiple_of(rayon::current_num_threads());
+    let size = probes.rows().div_ceil(groups);
+    (0..groups).into_par_iter().for_each(|group| {
+        let probes = probes.slice((group * size).min(probes.rows())..probes.rows().min((group + 1) * size));
+        let left = ArrayView2::from_shape((probes.rows(), probes.cols()), probes.data()).expect("its shape");
+        let mut out = vec![0.0; probes.rows() * 1024];
+        for start in (0..rows.rows()).step_by(1024) {
+            let rows = rows.slice(start..rows.rows().min(start + 1024));
+            let right = ArrayView2::from_shape((rows.rows(), rows.cols()), rows.data()).expect("its shape");
+            let out = &mut out[..probes.rows() * rows.rows()];
+            let mut out = ArrayViewMut2::from_shape((probes.rows(), rows.rows()), out).expect("its shape");
+            general_mat_mul(1.0, &left, &right.t(), 0.0, &mut out);
+        }
+        std::hint::black_box(&out);
+    });
+}
+
+/// Reads every value: what one probe's search cannot be faster than.
+fn read(rows: Rows<'_>) {
+    let sums = rows.data().par_chunks(1 << 18).map(|values| AutoArch::new().dispatch(Read(values)));
+    std::hint::black_box(sums.sum::<f32>());
+}
+
+struct Read<'a>(&'a [f32]);
+
+impl WithSimd for Read<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self) -> f32 {
+        let mut sums = [0.0; 128];
+        let (chunks, _) = self.0.as_chunks::<128>();
+        for chunk in chunks {
+            sums.iter_mut().zip(chunk).for_each(|(sum, value)| *sum += value);
+        }
+        sums.iter().sum()
+    }
+}
