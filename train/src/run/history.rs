@@ -253,7 +253,7 @@ impl History {
     }
 
     fn write_curves(&self, name: &str) -> Result<(), HistoryError> {
-        let picture = curves::png(&self.records, &self.log.panels).map_err(HistoryError::Picture)?;
+        let picture = curves::picture(&self.records, &self.log.panels).map_err(HistoryError::Picture)?;
         Ok(files::write(&self.folder.join(name), picture)?)
     }
 }

@@ -1,0 +1,63 @@
+//! One page for everything that is written for a browser: one style sheet, light and dark, nothing loaded.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use crate::chart;
+
+/// Style of every page.
+const STYLE: &str = include_str!("page.css");
+
+/// A page of its own: style and pictures inside, so that it opens without a network. `body` comes below the title.
+pub fn page(title: &str, body: &Markup) -> String {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) }
+                style { (PreEscaped(chart::style())) (PreEscaped(STYLE)) }
+            }
+            body { h1 { (title) } (body) }
+        }
+    }
+    .into_string()
+}
+
+/// Lines of name and value.
+pub fn rows<N: AsRef<str>>(lines: &[(N, String)]) -> Markup {
+    html! {
+        div.scroll {
+            table { @for (name, value) in lines { tr { th scope="row" { (name.as_ref()) } td { (value) } } } }
+        }
+    }
+}
+
+/// A picture inside a page, as a `data:` URI; `kind` is `png` or `jpeg`.
+pub fn data_uri(kind: &str, bytes: &[u8]) -> String {
+    format!("data:image/{kind};base64,{}", STANDARD.encode(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_cannot_become_markup() {
+        let hostile = "<script>alert('x')</script>\"&";
+        let page = page(hostile, &rows(&[(hostile, hostile.to_owned())]));
+        assert!(!page.contains("<script") && page.matches("&lt;script&gt;").count() == 4, "{page}");
+        assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>"));
+    }
+
+    #[test]
+    fn a_page_loads_nothing() {
+        let page = page("Title", &html! { p { "text" } });
+        for outside in ["http", "//", "src=", "href=", "@import", "url("] {
+            assert!(!page.contains(outside), "{outside} in {page}");
+        }
+    }
+}
