@@ -236,6 +236,19 @@ pub enum DeployError {
         /// The model file.
         path: PathBuf,
     },
+    /// Attention weights that do not belong together.
+    #[error(
+        "`{}` gives {} values in output `{}` and {} in `{}`; both need the same number, at least 1",
+        path.display(), found[0], outputs[0], found[1], outputs[1]
+    )]
+    AttentionValues {
+        /// The model file.
+        path: PathBuf,
+        /// Its outputs for palm and vein.
+        outputs: [String; 2],
+        /// How many values each has.
+        found: [usize; 2],
+    },
     /// A drawing cannot be encoded.
     #[error("cannot encode `{}`", path.display())]
     Draw {

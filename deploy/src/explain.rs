@@ -37,6 +37,14 @@ pub fn explain(model: &Model, row: &Input, identity: &str, folder: &Path) -> Res
     for (branch, names) in halves {
         let [palm_weights, vein_weights] =
             names.map(|name| outputs.remove(name).map(|(_, values)| values).unwrap_or_default());
+        // Shares of nothing cannot be drawn, and two halves of one network weigh the same places.
+        if palm_weights.is_empty() || palm_weights.len() != vein_weights.len() {
+            return Err(DeployError::AttentionValues {
+                path: model.path.clone(),
+                outputs: names.map(str::to_owned),
+                found: [palm_weights.len(), vein_weights.len()],
+            });
+        }
         // A contract may say anything.
         let fits = |width: &usize| *width > 0 && palm_weights.len().is_multiple_of(*width);
         let columns = output(names[0]).and_then(|output| output.map).map(|[_, width]| width).filter(fits);

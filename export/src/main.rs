@@ -96,6 +96,10 @@ fn batch(text: &str) -> Result<Axis, String> {
 }
 
 fn main() -> ExitCode {
+    terminal::guarded(run)
+}
+
+fn run() -> ExitCode {
     let cli = Cli::parse_from(terminal::arguments());
     export::hide_expected_panics();
     let done = match (&cli.command, &cli.args.onnx) {

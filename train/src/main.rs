@@ -6,5 +6,5 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     heap::keep();
-    train::main()
+    terminal::guarded(train::main)
 }

@@ -29,6 +29,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode, DeployError> {
                 "library": library.to_string_lossy(),
                 "found_by": found_by,
                 "threads": threads,
+                "tf32": onnxruntime::tf32(),
                 "providers": providers.iter().map(state).collect::<Vec<_>>(),
             }))?;
         }
@@ -39,6 +40,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode, DeployError> {
                 vec!["library".into(), library.display().to_string()],
                 vec!["found by".into(), found_by.into()],
                 vec!["threads".into(), threads.to_string()],
+                vec!["TensorFloat-32".into(), if onnxruntime::tf32() { "on" } else { "off" }.into()],
             ];
             for (name, problem) in &providers {
                 let problem = problem.as_ref().map(|problem| format!("does not run: {problem}"));

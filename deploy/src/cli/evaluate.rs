@@ -101,8 +101,7 @@ fn evaluate(
         ));
     }
     if let Some(path) = page {
-        let name = format!("{} in {}", dataset.name, args.datadir.display());
-        let report = SearchReport::of(model.into(), name, [&query, &gallery], skipped, &ask, &found);
+        let report = SearchReport::of(model.into(), dataset.name.clone(), [&query, &gallery], skipped, &ask, &found);
         files::write(path, report.html("Evaluation", args.report.report_probes))?;
         terminal::tell!("report in {}", path.display());
     }

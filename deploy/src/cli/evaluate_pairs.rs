@@ -37,9 +37,9 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<ExitCode, DeployError> {
     }
     if let Some(path) = &args.report.report {
         let facts = [
-            ("Model", format!("{} · {}", facts.architecture, facts.path.display())),
+            ("Model", facts.summary()),
             ("Contract", facts.contract_id.clone()),
-            ("Data", dataset),
+            ("Data", name),
             ("Left out", format!("{skipped} pairs that cannot be read")),
         ];
         files::write(path, ::report::html("Verification", &facts, &report))?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use files::npy::{Array, encode};
+use files::table::Writer;
 
 use super::args::{FrontalizeArgs, ModelArgs, PairArgs, RunArgs};
 use super::shared::{collect, embed_options, list, open, print};
@@ -19,11 +20,11 @@ pub(crate) fn run(args: &FrontalizeArgs) -> Result<ExitCode, DeployError> {
     let frontalizer = open(&frontalizer, 1)?;
     let frontalizer = Frontalizer::new(&frontalizer)?;
     let poses = Poses::read(&args.poses, frontalizer.angles())?;
-    let (before, after) = match &args.model {
+    let (before, after, pictures) = match &args.model {
         None => {
             let values = read(&args.input, frontalizer.dim())?;
             let after = frontalizer.apply(&values, poses.all(values.len() / frontalizer.dim())?)?;
-            (values, after)
+            (values, after, None)
         }
         Some(model) => {
             let pictures = list(&args.input, &PairArgs::default(), None, args.reading.strict)?;
@@ -33,11 +34,19 @@ pub(crate) fn run(args: &FrontalizeArgs) -> Result<ExitCode, DeployError> {
             let mut embeddings = collect(&embedder, &pictures, "embed", &options)?.embeddings;
             let before = embeddings.values.clone();
             frontalizer.apply_to(&mut embeddings, &pictures, &poses)?;
-            (before, embeddings.values)
+            (before, embeddings.values, Some(embeddings.templates))
         }
     };
     let rows = after.len() / frontalizer.dim();
-    files::write(&args.out, encode(&[rows, frontalizer.dim()], &after))?;
+    files::write_private(&args.out, encode(&[rows, frontalizer.dim()], &after))?;
+    if let Some(templates) = &pictures {
+        // Pictures that cannot be used have no row, so the number of a row does not say whose it is.
+        let mut table = Writer::for_people(&["row", "picture"]);
+        for (row, template) in templates.iter().enumerate() {
+            table.row([row.to_string(), template.path.to_string_lossy().into_owned()]);
+        }
+        files::write_private(&args.out.with_extension("csv"), table.finish())?;
+    }
     let cosine = |(a, b): (&[f32], &[f32])| {
         let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
         dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(1e-12)

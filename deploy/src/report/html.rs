@@ -1,57 +1,51 @@
-//! One self-contained page: style and pictures inside, nothing loaded from elsewhere.
+//! A search as a page: probes and their matches with pictures, nothing loaded from elsewhere.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use ::report::escaped;
+use ::report::page;
+use maud::{Markup, html};
 use rayon::prelude::*;
 
 use super::thumbnail::data_uri;
 use super::{MatchResult, ProbeResult, SearchReport, Summary};
 
-/// Style of the page.
-const STYLE: &str = include_str!("page.css");
-
 impl SearchReport {
-    /// The page. At most `limit` probes are shown, the first ones.
+    /// The page. At most `limit` probes are shown, the first ones. Pictures, gallery and model go by their names alone:
+    /// a page is passed on, and the folders of the machine that made it are nobody's business.
     pub fn html(&self, title: &str, limit: usize) -> String {
         let shown = &self.probes[..limit.min(self.probes.len())];
         let thumbnails = Thumbnails::of(shown);
-        let mut body = String::new();
-        for probe in shown {
-            probe_row(&mut body, probe, &thumbnails);
-        }
-        if shown.len() < self.probes.len() {
-            let _ = write!(
-                body,
-                "<p class=\"note\">The first {} of {} probes are shown; all count in the numbers above.</p>",
-                shown.len(),
-                self.probes.len()
-            );
-        }
-        format!(
-            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-             <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
-             <header>\n<h1>{title}</h1>\n{facts}{tiles}{warning}</header>\n{legend}<main>\n{body}</main>\n</body>\n</html>\n",
-            title = escaped(title),
-            facts = self.facts(),
-            tiles = self.summary.as_ref().map(tiles).unwrap_or_default(),
-            warning = if self.spread.collapsed { self.collapsed() } else { String::new() },
-            legend = LEGEND,
-        )
+        let body = html! {
+            (self.facts())
+            @if let Some(summary) = &self.summary { (tiles(summary)) }
+            @if self.spread.collapsed {
+                p.warning {
+                    "The gallery's embeddings are nearly identical (mean cosine similarity "
+                    (format!("{:.4}", self.spread.mean_similarity))
+                    "): the network is untrained or has collapsed, and its ranking means little."
+                }
+            }
+            p.legend {
+                span.key.right { "✓ same identity" } " "
+                span.key.wrong { "✗ another identity" } " "
+                span.key.unknown { "? identity not known" }
+            }
+            main {
+                @for probe in shown { (row(probe, &thumbnails)) }
+                @if shown.len() < self.probes.len() {
+                    p.note {
+                        "The first " (shown.len()) " of " (self.probes.len())
+                        " probes are shown; all count in the numbers above."
+                    }
+                }
+            }
+        };
+        page(title, &body)
     }
 
-    fn collapsed(&self) -> String {
-        format!(
-            "<p class=\"warning\">The gallery's embeddings are nearly identical (mean cosine similarity {:.4}): the network \
-             is untrained or has collapsed, and its ranking means little.</p>\n",
-            self.spread.mean_similarity
-        )
-    }
-
-    fn facts(&self) -> String {
+    fn facts(&self) -> Markup {
         let model = &self.model;
         let trained = match (model.trained_on.as_str(), model.epoch) {
             ("", 0) => "not known".to_owned(),
@@ -59,89 +53,85 @@ impl SearchReport {
         };
         let threshold = self.min_similarity.map_or_else(|| "none".to_owned(), |min| format!("similarity ≥ {min}"));
         let order = if self.reranked { "k-reciprocal re-ranking" } else { "cosine similarity" };
+        let probes = match self.skipped {
+            0 => self.probes.len().to_string(),
+            skipped => format!("{} ({skipped} pictures could not be used)", self.probes.len()),
+        };
+        let gallery = name(Path::new(&self.gallery));
         let facts = [
-            ("Model", format!("{} · {}", model.architecture, model.path.display())),
+            ("Model", model.summary()),
             ("Contract", model.contract_id.clone()),
             ("Trained on", trained),
             ("Ran on", model.provider.clone()),
-            ("Gallery", format!("{} · {} entries", self.gallery, self.gallery_entries)),
-            ("Probes", format!("{}{}", self.probes.len(), skipped(self.skipped))),
+            ("Gallery", format!("{gallery} · {} entries", self.gallery_entries)),
+            ("Probes", probes),
             ("Order", format!("{order}, first {}", self.top_k)),
             ("Threshold", threshold),
         ];
-        let rows = facts.iter().map(|(name, value)| format!("<div><dt>{name}</dt><dd>{}</dd></div>\n", escaped(value)));
-        format!("<dl class=\"facts\">\n{}</dl>\n", rows.collect::<String>())
+        html! { dl.facts { @for (name, value) in &facts { div { dt { (name) } dd { (value) } } } } }
     }
 }
 
-const LEGEND: &str = "<p class=\"legend\"><span class=\"key right\">✓ same identity</span> \
-    <span class=\"key wrong\">✗ another identity</span> <span class=\"key unknown\">? identity not known</span></p>\n";
-
-fn skipped(count: usize) -> String {
-    if count == 0 { String::new() } else { format!(" ({count} pictures could not be used)") }
+/// The last part of a path: what the picture or folder is called.
+fn name(path: &Path) -> Cow<'_, str> {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy()
 }
 
-fn tiles(summary: &Summary) -> String {
-    let tile = |name: &str, share: f64| {
-        format!("<div class=\"tile\"><b>{:.1}<small> %</small></b>{name}</div>\n", 100.0 * share)
-    };
-    format!(
-        "<div class=\"tiles\">\n{}{}{}{}<p>{} of {} probes have a counterpart in the gallery; Market-1501 protocol</p></div>\n",
-        tile("Rank-1", summary.rank1),
-        tile("Rank-5", summary.rank5),
-        tile("Rank-10", summary.rank10),
-        tile("mAP", summary.map),
-        summary.valid_queries,
-        summary.queries
-    )
-}
-
-fn probe_row(out: &mut String, probe: &ProbeResult, thumbnails: &Thumbnails) {
-    let identity = probe.identity.as_deref().map_or_else(|| "identity not known".to_owned(), escaped);
-    let _ = write!(
-        out,
-        "<section>\n<figure class=\"probe\">{}<figcaption><b>Probe</b> {identity}{}<span>{}</span></figcaption></figure>\n\
-         <div class=\"matches\">\n",
-        thumbnails.image(&probe.file, &probe.path),
-        camera(probe.camera),
-        file_name(&probe.path)
-    );
-    for found in &probe.matches {
-        match_card(out, found, thumbnails);
+fn tiles(summary: &Summary) -> Markup {
+    let Summary { rank1, rank5, rank10, map, valid_queries, queries, .. } = summary;
+    html! {
+        div.tiles {
+            @for (name, share) in [("Rank-1", rank1), ("Rank-5", rank5), ("Rank-10", rank10), ("mAP", map)] {
+                div.tile { b { (format!("{:.1}", 100.0 * share)) small { " %" } } (name) }
+            }
+            p { (valid_queries) " of " (queries) " probes have a counterpart in the gallery; Market-1501 protocol" }
+        }
     }
-    if probe.matches.is_empty() {
-        out.push_str("<p class=\"none\">No match at or above the threshold</p>\n");
-    }
-    out.push_str("</div>\n</section>\n");
 }
 
-fn match_card(out: &mut String, found: &MatchResult, thumbnails: &Thumbnails) {
+fn row(probe: &ProbeResult, thumbnails: &Thumbnails) -> Markup {
+    html! {
+        section {
+            figure.probe {
+                (thumbnails.image(&probe.file))
+                figcaption {
+                    b { "Probe" } " " (probe.identity.as_deref().unwrap_or("identity not known"))
+                    (camera(probe.camera))
+                    span { (name(&probe.path)) }
+                }
+            }
+            div.matches {
+                @for found in &probe.matches { (card(found, thumbnails)) }
+                @if probe.matches.is_empty() { p.none { "No match at or above the threshold" } }
+            }
+        }
+    }
+}
+
+fn card(found: &MatchResult, thumbnails: &Thumbnails) -> Markup {
     let (class, sign) = match found.correct {
         Some(true) => ("right", "✓"),
         Some(false) => ("wrong", "✗"),
         None => ("unknown", "?"),
     };
-    let reranked = found.reranked_distance.map(|distance| format!("<i>distance {distance:.3}</i>")).unwrap_or_default();
-    let _ = writeln!(
-        out,
-        "<figure class=\"match {class}\">{}<figcaption><b>{:.3}</b> <em>{sign} #{}</em>{reranked}<span>{}{}</span></figcaption></figure>",
-        thumbnails.image(&found.file, &found.path),
-        found.similarity,
-        found.rank,
-        escaped(&found.identity),
-        camera(found.camera),
-    );
+    html! {
+        figure.match.(class) {
+            (thumbnails.image(&found.file))
+            figcaption {
+                b { (format!("{:.3}", found.similarity)) } " "
+                em { (sign) " #" (found.rank) }
+                @if let Some(distance) = found.reranked_distance { i { "distance " (format!("{distance:.3}")) } }
+                span { (found.identity) (camera(found.camera)) }
+            }
+        }
+    }
 }
 
 fn camera(camera: Option<i64>) -> String {
     camera.map(|camera| format!(" · cam {}", camera + 1)).unwrap_or_default()
 }
 
-fn file_name(path: &Path) -> String {
-    escaped(&path.file_name().unwrap_or_default().to_string_lossy())
-}
-
-/// Every picture of the page once.
+/// Every picture of the page once, as a `data:` URI.
 struct Thumbnails(HashMap<PathBuf, String>);
 
 impl Thumbnails {
@@ -157,12 +147,13 @@ impl Thumbnails {
         Self(paths.par_iter().filter_map(load).collect())
     }
 
-    /// The picture in `file`, which the reader knows as `path`.
-    fn image(&self, file: &Path, path: &Path) -> String {
-        let name = escaped(&path.display().to_string());
-        match self.0.get(file) {
-            Some(uri) => format!("<img src=\"{uri}\" alt=\"{name}\" title=\"{name}\">"),
-            None => format!("<div class=\"missing\" title=\"{name}\">picture not found</div>"),
+    fn image(&self, file: &Path) -> Markup {
+        let name = name(file);
+        html! {
+            @match self.0.get(file) {
+                Some(uri) => { img src=(uri) alt=(name) title=(name); }
+                None => { div.missing title=(name) { "picture not found" } }
+            }
         }
     }
 }

@@ -39,6 +39,13 @@ pub struct ModelFacts {
     pub epoch: usize,
 }
 
+impl ModelFacts {
+    /// Architecture and the start of the hash: which model it is, without the folders it is kept in.
+    pub(crate) fn summary(&self) -> String {
+        format!("{} · sha256 {}", self.architecture, self.sha256.get(..12).unwrap_or(&self.sha256))
+    }
+}
+
 impl From<&Model> for ModelFacts {
     fn from(model: &Model) -> Self {
         let contract = &model.contract;

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-mod telemetry;
+mod environment;
 
 /// Environment variable that names the library file.
 pub const VARIABLE: &str = "ORT_DYLIB_PATH";
@@ -121,6 +121,12 @@ fn symbol_version(library: &[u8]) -> Option<String> {
     let at = library.windows(MARKER.len()).position(|window| window == MARKER)?;
     let version = library[at + 5..].iter().take(16).take_while(|byte| byte.is_ascii_digit() || **byte == b'.');
     Some(version.map(|byte| char::from(*byte)).collect())
+}
+
+/// Whether NVIDIA's libraries may compute in TensorFloat-32, which changes embeddings in the third digit: never, unless
+/// something changed the environment after the program started.
+pub fn tf32() -> bool {
+    std::env::var(environment::TF32).as_deref() != Ok("0")
 }
 
 /// The sentence for a library that cannot be loaded.

@@ -53,7 +53,7 @@ impl Options {
             golden: None,
             precision: "fp32".into(),
             training: Training {
-                command: without_paths(&record.command),
+                command: record.published_command(),
                 dataset: record.dataset.clone(),
                 dataset_fingerprint: record.dataset_fingerprint.clone(),
                 epoch: record.epoch,
@@ -164,53 +164,9 @@ pub fn nothing_scored(checkpoint: &Checkpoint) -> Option<String> {
     })
 }
 
-/// A command line without paths of the machine it ran on: a path that starts at the root or the home folder is reduced
-/// to its last part.
-fn without_paths(command: &str) -> String {
-    let part = |word: &str| {
-        let start = word.find(['/', '~', '\\']).unwrap_or(word.len());
-        let before = &word[..start];
-        let private = start < word.len()
-            && (before.is_empty() || before.ends_with(['=', '\'', '"', ':']))
-            && !before.ends_with("http:")
-            && !before.ends_with("https:");
-        if !private {
-            return word.to_owned();
-        }
-        let quote = before.chars().last().filter(|c| ['\'', '"'].contains(c));
-        let last = word.trim_end_matches(['\'', '"', '/', '\\']);
-        let last = last.rsplit(['/', '\\']).next().unwrap_or_default();
-        format!("{before}…/{last}{}", quote.map(String::from).unwrap_or_default())
-    };
-    command.split(' ').map(part).collect::<Vec<_>>().join(" ")
-}
-
 /// Default name of the model: the run directory's name, else the file's.
 pub fn name(checkpoint: &Path) -> String {
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
     let in_run = checkpoint.parent().filter(|folder| folder.join("run.json").exists());
     in_run.and_then(name).or_else(|| name(&checkpoint.with_extension(""))).unwrap_or_else(|| "model".into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn command_lines_are_published_without_paths() {
-        let table = [
-            ("train reid --datadir /home/anna/Market-1501/ --lr 1e-3", "train reid --datadir …/Market-1501 --lr 1e-3"),
-            ("/opt/vitrine/train reid --save=/srv/runs/a", "…/train reid --save=…/a"),
-            ("train reid --datadir '/home/anna/my/set'", "train reid --datadir '…/set'"),
-            ("train reid --datadir ~/sets/duke", "train reid --datadir …/duke"),
-            ("train reid --datadir C:\\Users\\anna\\set", "train reid --datadir C:…/set"),
-            (
-                "train reid --datadir sets/duke --from https://example.org/a",
-                "train reid --datadir sets/duke --from https://example.org/a",
-            ),
-        ];
-        for (command, published) in table {
-            assert_eq!(without_paths(command), published);
-        }
-    }
 }

@@ -89,10 +89,37 @@ impl Default for Record {
 }
 
 impl Record {
+    /// The command that made the network, for files that are published: of paths that start at the root or at home
+    /// the last part is left.
+    pub fn published_command(&self) -> String {
+        let words = shlex::split(&self.command)
+            .unwrap_or_else(|| self.command.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        let words = words.iter().map(|word| {
+            let word = without_path(word);
+            if word.contains(' ') { format!("'{word}'") } else { word }
+        });
+        words.collect::<Vec<_>>().join(" ")
+    }
+
     /// The same of a run on `dataset`, by its name and the hash of its file list.
     pub fn on(self, dataset: impl Into<String>, fingerprint: impl Into<String>) -> Self {
         Self { dataset: dataset.into(), dataset_fingerprint: fingerprint.into(), ..self }
     }
+}
+
+/// A word of a command line without a path of the machine it ran on.
+fn without_path(word: &str) -> String {
+    let start = word.find(['/', '~', '\\']).unwrap_or(word.len());
+    let before = &word[..start];
+    let private = start < word.len()
+        && (before.is_empty() || before.ends_with(['=', ':']))
+        && !before.ends_with("http:")
+        && !before.ends_with("https:");
+    if !private {
+        return word.to_owned();
+    }
+    let last = word.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or_default();
+    format!("{before}…/{last}")
 }
 
 /// Why a checkpoint cannot be used.
@@ -484,4 +511,28 @@ fn read_header(path: &Path) -> Result<BTreeMap<String, String>, CheckpointError>
     Ok(entries
         .map(|entries| entries.iter().filter_map(|(key, value)| Some((key.clone(), text(value)?))).collect())
         .unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_lines_are_published_without_paths() {
+        let table = [
+            ("train reid --datadir /home/anna/Market-1501/ --lr 1e-3", "train reid --datadir …/Market-1501 --lr 1e-3"),
+            ("/opt/vitrine/train reid --save=/srv/runs/a", "…/train reid --save=…/a"),
+            ("train reid --datadir '/home/anna/my sets/duke'", "train reid --datadir …/duke"),
+            ("train reid --datadir '/home/anna/my sets'", "train reid --datadir '…/my sets'"),
+            ("train reid --datadir ~/sets/duke", "train reid --datadir …/duke"),
+            ("train reid --datadir 'C:\\Users\\anna\\set'", "train reid --datadir C:…/set"),
+            (
+                "train reid --datadir sets/duke --from https://example.org/a",
+                "train reid --datadir sets/duke --from https://example.org/a",
+            ),
+        ];
+        for (command, published) in table {
+            assert_eq!(Record { command: command.into(), ..Record::default() }.published_command(), published);
+        }
+    }
 }

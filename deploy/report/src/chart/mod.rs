@@ -272,7 +272,7 @@ impl Chart {
             let (at, text) = ([plot.left, GAP + 1.2 * LETTER], self.title.clone());
             marks.0.push(Mark::Text { kind: Kind::Title, at, anchor: Anchor::Start, up: false, text });
         }
-        let labels = plot.bottom + GAP / 2.0 + LETTER;
+        let labels = plot.bottom + GAP + LETTER;
         for (position, label) in &x.0 {
             let at = plot.across(*position);
             marks.line(Kind::Grid, &[[at, plot.top], [at, plot.bottom]]);

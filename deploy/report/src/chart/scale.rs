@@ -72,8 +72,8 @@ impl Scale {
             Self::Linear { .. } => round_numbers(low, high, count, unit == Unit::Whole),
             Self::Log { .. } => {
                 let [first, last] = [low, high].map(|end| end.log10().round() as i32);
-                let every = ((last - first) / DECADES + 1) as usize;
-                (first..=last).rev().step_by(every).map(|power| 10_f64.powi(power)).rev().collect()
+                let every = (last - first) / DECADES + 1;
+                (first..=last).filter(|power| (last - power) % every == 0).map(|power| 10_f64.powi(power)).collect()
             }
             Self::Probit { .. } => PROBIT_TICKS.into_iter().filter(|tick| (low..=high).contains(tick)).collect(),
         }

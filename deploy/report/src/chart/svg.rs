@@ -97,7 +97,8 @@ mod tests {
         assert!(svg.contains(">a &lt; b<") && !svg.contains("NaN") && !svg.contains("inf"), "{svg}");
         let style = style();
         for class in svg.split(" class=\"").skip(1).filter_map(|rest| rest.split('"').next()) {
-            let styled = |name: &str| ["label", "dot"].contains(&name) || style.contains(&format!(".{name} {{"));
+            let styled =
+                |name: &str| ["chart", "label", "dot"].contains(&name) || style.contains(&format!(".{name} {{"));
             assert!(class.split(' ').all(styled), "{class}");
         }
         // An eleventh series has the colour of the third.

@@ -32,9 +32,6 @@ const PLACE: &str = "checkpoints_image";
 /// File of the figures at the end in a run directory.
 const TEST: &str = "test_metrics.json";
 
-/// File of the run's curves.
-const CURVES: &str = "final_training_curves.png";
-
 /// File of the run's report.
 const REPORT: &str = "report.html";
 
@@ -127,9 +124,10 @@ impl Family for ControlnetRun {
         let figures = test(run.task, &net, &best)?;
         files::write(&run.dir.join(TEST), serde_json::to_string_pretty(&figures.parts)?)?;
         terminal::tell!("{}", figures.table().trim_end());
-        let history = History::open(run.dir, run.task.log(), run.settings.log_dir.as_deref())?;
-        let curves = std::fs::read(run.dir.join(CURVES)).ok();
-        let epochs = page::Epochs { curves, records: history.records() };
+        let log = run.task.log();
+        let panels = log.panels.clone();
+        let history = History::open(run.dir, log, run.settings.log_dir.as_deref())?;
+        let epochs = page::Epochs { panels: &panels, records: history.records() };
         page::write(&run.dir.join(REPORT), run.task, &net, &best, &figures.parts, Some(epochs))
     }
 }

@@ -1,35 +1,32 @@
 //! The report of a network that draws: one page with everything in it.
 
-use std::fmt::Write;
 use std::io::Cursor;
 use std::path::Path;
 
 use anyhow::Context;
 use image::{ImageFormat, RgbImage};
-use report::data_uri;
+use maud::{Markup, html};
+use report::chart::{Axis, Chart, Scale, Series, Shape, Unit};
+use report::{data_uri, page};
 
 use crate::families::controlnet::net::{ControlNet, ControlNetConfig};
 use crate::families::controlnet::scores::{Score, Scores};
 use crate::families::controlnet::task::{ControlnetTask, FAMILY, Poses};
 use crate::run::checkpoint::Checkpoint;
-use crate::run::history::EpochRecord;
+use crate::run::curves;
+use crate::run::epoch::EpochRecord;
+use crate::run::log::Panel;
 
 /// How training went.
 pub struct Epochs<'a> {
-    /// The run's curves as a PNG file.
-    pub curves: Option<Vec<u8>>,
+    /// The panels of its curves.
+    pub panels: &'a [Panel],
     /// Its epochs.
     pub records: &'a [EpochRecord],
 }
 
-const HEAD: &str = "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>ImageControlNet</title>\n<style>
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; margin: 1rem 0 } th, td { padding: .25rem .8rem; text-align: right }
-th:first-child, td:first-child { text-align: left } tr + tr { border-top: 1px solid #ddd }
-.rows { display: flex; gap: .8rem; align-items: stretch } .rows img { flex: 1; min-width: 0; image-rendering: pixelated }
-.rows div { display: flex; flex-direction: column; justify-content: space-around; font-weight: 600 }
-img { max-width: 100% } code { overflow-wrap: anywhere } .best { font-weight: 600 }
-</style>\n";
+/// Numbers of an epoch that have a column, by the name of the metric.
+const COLUMNS: [&str; 5] = ["total_loss", "image_loss", "pose_loss", "psnr", "ssim"];
 
 /// Writes the page: numbers, sample pictures of people nobody trained on, the curves and a table of the epochs where
 /// they are known.
@@ -57,90 +54,133 @@ fn html(
     samples.write_to(&mut png, ImageFormat::Png).context("cannot compress the sample pictures")?;
     let network: ControlNetConfig = checkpoint.network(FAMILY)?;
     let record = &checkpoint.record;
-    let mut page = String::from(HEAD);
-    let network = escaped(&network.to_string());
-    writeln!(page, "<h1>ImageControlNet</h1>\n<p>{network}. Network after epoch {}.</p>", record.epoch)?;
-    writeln!(page, "<p><code>{}</code></p>", escaped(&record.command))?;
-    writeln!(
-        page,
-        "<h2>At the end</h2>\n<table><tr><th>PSNR in dB, SSIM<th>pairs<th>network<th>copy source<th>mean picture"
-    )?;
-    for Scores { part, pairs, network, copy_source, mean_picture } in scores {
+    let body = html! {
+        p { (network.to_string()) ". Network after epoch " (record.epoch) "." }
+        p { code { (record.published_command()) } }
+        h2 { "At the end" }
+        (score_table(scores))
+        h2 { "People that nobody trained on" }
+        div.scroll {
+            div.samples {
+                div { span { "source" } span { "truth" } span { "drawn" } }
+                img alt="sources, true pictures and drawn ones" src=(data_uri("png", png.get_ref()));
+            }
+        }
+        h2 { "Poses" }
+        p { "How the angles are spread over the test pairs: of targets, of sources, and as the network reads sources." }
+        div.charts { @for chart in pose_charts(poses) { (chart) } }
+        @if let Some(Epochs { panels, records }) = epochs {
+            h2 { "Curves" }
+            div.charts { @for chart in curves::charts(records, panels) { (chart) } }
+            h2 { "Epochs" }
+            (epoch_table(records))
+        }
+    };
+    Ok(page("ImageControlNet", &body))
+}
+
+/// The network beside two ways that need none; the best of each row stands out.
+fn score_table(scores: &[Scores]) -> Markup {
+    let row = |Scores { part, pairs, network, copy_source, mean_picture }: &Scores| {
         let ways = [network, copy_source, mean_picture];
         let best = ways.iter().map(|score| score.psnr).fold(f64::MIN, f64::max);
-        let cell = |Score { psnr, ssim, .. }: &Score| {
-            let class = if *psnr == best { " class=\"best\"" } else { "" };
-            format!("<td{class}>{psnr:.2}, {ssim:.3}")
+        html! {
+            tr {
+                td { (part) } td { (pairs) }
+                @for Score { psnr, ssim, .. } in ways {
+                    td.best[*psnr == best] { (format!("{psnr:.2}, {ssim:.3}")) }
+                }
+            }
+        }
+    };
+    html! {
+        div.scroll {
+            table.numbers {
+                thead {
+                    tr {
+                        th { "PSNR in dB, SSIM" } th { "pairs" } th { "network" } th { "copy source" }
+                        th { "mean picture" }
+                    }
+                }
+                tbody { @for scores in scores { (row(scores)) } }
+            }
+        }
+    }
+}
+
+fn epoch_table(records: &[EpochRecord]) -> Markup {
+    html! {
+        div.scroll {
+            table.numbers {
+                thead {
+                    tr {
+                        th { "epoch" } th { "learning rate" } th { "training loss" }
+                        @for column in COLUMNS { th { (column.replace('_', " ")) } }
+                    }
+                }
+                tbody {
+                    @for epoch in records {
+                        tr {
+                            td { (epoch.epoch) } td { (format!("{:.2e}", epoch.lr)) }
+                            td { (format!("{:.4}", epoch.total)) }
+                            @for column in COLUMNS {
+                                td { @if let Some(value) = epoch.metrics.get(column) { (format!("{value:.4}")) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A chart for each angle: how targets, sources, and what the network reads of the sources are spread.
+fn pose_charts(Poses { target, source, read }: &Poses) -> Vec<Chart> {
+    let chart = |angle: usize| {
+        let column = |rows: &[Vec<f32>]| rows.iter().map(|row| row[angle]).filter(|value| value.is_finite()).collect();
+        let columns: [Vec<f32>; 3] = [target, source, read].map(|rows| column(rows));
+        let reach = columns.iter().flatten().map(|value| value.abs()).fold(1.0, f32::max);
+        let reach = f64::from((reach / 5.0).ceil() * 5.0);
+        let names = ["targets", "sources", "sources as they are read"];
+        let series = |(colour, (name, values)): (usize, (&str, &Vec<f32>))| {
+            Series::new(name, colour, Shape::Line, shares(values, reach))
         };
-        writeln!(page, "<tr><td>{}<td>{pairs}{}", escaped(part), ways.map(cell).concat())?;
-    }
-    writeln!(page, "</table>\n<h2>People that nobody trained on</h2>")?;
-    writeln!(
-        page,
-        "<div class=\"rows\"><div><span>source</span><span>truth</span><span>drawn</span></div>\
-         <img alt=\"sources, true pictures and drawn ones\" src=\"{}\"></div>",
-        data_uri("png", png.get_ref())
-    )?;
-    page += &pose_table(poses);
-    if let Some(Epochs { curves, records }) = epochs {
-        if let Some(curves) = curves {
-            writeln!(page, "<h2>Curves</h2>\n<img alt=\"curves\" src=\"{}\">", data_uri("png", &curves))?;
+        let series: Vec<Series> = names.into_iter().zip(&columns).enumerate().map(series).collect();
+        let most = series.iter().flat_map(|series| &series.points).map(|[_, share]| *share).fold(1e-6, f64::max);
+        Chart {
+            title: ["yaw", "pitch", "roll"].get(angle).copied().unwrap_or("angle").to_owned(),
+            size: [420.0, 170.0],
+            x: Axis::new("degrees", Scale::Linear { low: -reach, high: reach }, Unit::Number),
+            y: Axis::new("share of pairs", Scale::Linear { low: 0.0, high: 1.04 * most }, Unit::Percent),
+            right: None,
+            series,
+            guides: vec![],
         }
-        let columns = ["total_loss", "image_loss", "pose_loss", "psnr", "ssim"];
-        let heads = columns.map(|column| format!("<th>{}", column.replace('_', " "))).concat();
-        writeln!(page, "<h2>Epochs</h2>\n<table><tr><th>epoch<th>learning rate<th>training loss{heads}")?;
-        for epoch in records {
-            let value = |column: &str| epoch.metrics.get(column).map_or(String::new(), |value| format!("{value:.4}"));
-            let cells = columns.map(|column| format!("<td>{}", value(column))).concat();
-            writeln!(page, "<tr><td>{}<td>{:.2e}<td>{:.4}{cells}", epoch.epoch, epoch.lr, epoch.total)?;
-        }
-        page.push_str("</table>\n");
-    }
-    page.push_str("</html>\n");
-    Ok(page)
+    };
+    (0..target.first().map_or(0, Vec::len)).map(chart).collect()
 }
 
-/// A row for each angle: how targets, sources, and what the network reads of the sources are spread.
-fn pose_table(Poses { target, source, read }: &Poses) -> String {
-    let mut table =
-        String::from("<h2>Poses in degrees</h2>\n<table><tr><th><th>targets<th>sources<th>sources as they are read\n");
-    for angle in 0..target.first().map_or(0, Vec::len) {
-        let column = |rows: &[Vec<f32>]| rows.iter().map(|row| row[angle]).collect::<Vec<_>>();
-        let columns = [target, source, read].map(|rows| column(rows));
-        let reach =
-            columns.iter().flatten().map(|value| value.abs()).filter(|value| value.is_finite()).fold(1.0, f32::max);
-        let name = ["yaw", "pitch", "roll"].get(angle).copied().unwrap_or("angle");
-        let cells = columns.map(|values| format!("<td>{}", histogram(&values, (reach / 5.0).ceil() * 5.0))).concat();
-        table += &format!("<tr><td>{name}{cells}\n");
-    }
-    table + "</table>\n"
-}
-
-/// How many values lie where between −`reach` and `reach`.
-fn histogram(values: &[f32], reach: f32) -> String {
+/// Which share of the values is in each of equal bins between −`reach` and `reach`, at the bin's middle.
+fn shares(values: &[f32], reach: f64) -> Vec<[f64; 2]> {
     const BINS: usize = 24;
-    const WIDTH: usize = 240;
-    const HEIGHT: f32 = 60.0;
     let mut counts = [0_usize; BINS];
-    for value in values.iter().filter(|value| value.is_finite()) {
-        let at = (value / reach + 1.0) / 2.0 * BINS as f32;
+    for value in values {
+        let at = (f64::from(*value) / reach + 1.0) / 2.0 * BINS as f64;
         counts[(at as usize).min(BINS - 1)] += 1;
     }
-    let most = counts.iter().copied().max().unwrap_or(0).max(1);
-    let mut svg = format!("<svg width=\"{WIDTH}\" height=\"80\" font-size=\"11\" fill=\"#555\" role=\"img\">");
-    for (bin, count) in counts.into_iter().enumerate().filter(|(_, count)| *count > 0) {
-        let (width, height) = (WIDTH / BINS, HEIGHT * count as f32 / most as f32);
-        let (left, top) = (bin * width, HEIGHT - height);
-        svg += &format!(
-            "<rect x=\"{left}\" y=\"{top:.1}\" width=\"{}\" height=\"{height:.1}\" fill=\"#1f6fb4\"/>",
-            width - 1
-        );
-    }
-    svg += &format!("<path d=\"M0 {HEIGHT}H{WIDTH}\" stroke=\"#999\"/><text y=\"75\">{:.0}</text>", -reach);
-    svg += &format!("<text x=\"{}\" y=\"75\" text-anchor=\"middle\">0</text>", WIDTH / 2);
-    svg + &format!("<text x=\"{WIDTH}\" y=\"75\" text-anchor=\"end\">{reach:.0}</text></svg>")
+    let middle = |bin: usize| reach * (2.0 * (bin as f64 + 0.5) / BINS as f64 - 1.0);
+    let share = |count: usize| count as f64 / values.len().max(1) as f64;
+    counts.into_iter().enumerate().map(|(bin, count)| [middle(bin), share(count)]).collect()
 }
 
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+#[cfg(test)]
+mod tests {
+    use super::shares;
+
+    #[test]
+    fn angles_are_counted_in_their_bin() {
+        let found = shares(&[-30.0, 29.9, 30.0, 0.1], 30.0);
+        assert_eq!(found.len(), 24);
+        assert_eq!((found[0], found[23], found[12]), ([-28.75, 0.25], [28.75, 0.5], [1.25, 0.25]));
+    }
 }

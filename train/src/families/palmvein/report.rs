@@ -87,12 +87,13 @@ impl TestReport {
     }
 }
 
-/// The data of these settings, and their name.
+/// The data of these settings, and their name: of the folder its last part, for the report is passed on.
 fn split(common: &Common) -> Result<(PairedDataset, String), TaskError> {
     let data = PairedDataset::open(Path::new(&common.datadir), &common.pairs())?;
     data.warnings.iter().for_each(|warning| terminal::warn(warning));
     let rule = SplitRule::NAMES.iter().find(|(_, rule)| *rule == common.split).map_or("", |(name, _)| *name);
-    let name = format!("{}, test split by {rule} in {}", data.name, common.datadir);
+    let folder = Path::new(&common.datadir).file_name().unwrap_or_default().to_string_lossy();
+    let name = format!("{} in {folder}, test split by {rule}", data.name);
     Ok((data, name))
 }
 
