@@ -73,6 +73,8 @@ fn the_page_leaves_out_what_the_protocol_does() {
     let page = std::fs::read_to_string(fixture.path("page.html")).unwrap();
     assert_eq!(page.matches("<section>").count(), 2);
     assert!(!page.contains("-1_c3s1"), "junk");
+    let here = fixture.path("market");
+    assert!(!page.contains(&*here.parent().unwrap().to_string_lossy()), "a path of this machine in {page}");
     let of_second = page.split("<section>").nth(2).unwrap();
     assert!(!of_second.contains("0002_c1s1_000002_00"), "the same person in the same camera");
     assert!(page.contains("0000_c3s1"), "distractors stay");

@@ -119,6 +119,18 @@ fn embeddings_and_pictures_become_frontal() {
     let answer = fixture.run(line);
     assert!(answer.stderr.contains("broken.png"), "{}", answer.stderr);
     answer.done();
+    // The broken picture has no row, and the list beside the rows says which ones have.
+    let list = std::fs::read_to_string(fixture.path("front.csv")).unwrap();
+    let lines: Vec<&str> = list.lines().collect();
+    assert!(lines.len() == 3 && lines[1].starts_with("0,") && lines[1].ends_with("a.png"), "{list}");
+    assert!(lines[2].starts_with("1,") && lines[2].ends_with("b.png"), "{list}");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |name: &str| std::fs::metadata(fixture.path(name)).unwrap().permissions().mode() & 0o777;
+        // What was there keeps its mode; what is new is the owner's alone.
+        assert_eq!(["front.npy", "front.csv"].map(mode), [0o600; 2]);
+    }
     let embeddings = pictures.map(|path| reference_embedding(&path));
     let wanted = [expected(&embeddings[0], &[-60.0, 0.0, 1.0]), expected(&embeddings[1], &[70.0, 5.0, 0.0])].concat();
     close(&written(&fixture), &wanted);

@@ -315,6 +315,9 @@ fn the_page_holds_pictures_and_frames() {
     assert!(page.contains("Rank-1") && page.contains("mAP") && page.contains("Tiny"));
     assert!(!page.contains("<b>snapshot") && page.contains("&lt;b&gt;snapshot"), "names are text");
     assert!(!page.contains("http"), "nothing is loaded from elsewhere");
+    // Every file was named by its absolute path.
+    let here = fixture.path("gallery");
+    assert!(!page.contains(&*here.parent().unwrap().to_string_lossy()), "a path of this machine in {page}");
     fixture.run(&format!("{line} --report-probes 2")).done();
     let page = std::fs::read_to_string(fixture.path("page/search.html")).unwrap();
     assert!(page.contains("first 2 of 5 probes"));

@@ -166,7 +166,6 @@ mod tests {
     #[test]
     fn the_page_is_whole_and_loads_nothing() {
         let page = html("Verification", &[], &report());
-        std::fs::write("/tmp/r2page.html", &page).unwrap(); // TEMP
         assert_eq!(page.matches("<svg").count(), 3);
         assert!(!page.contains("http") && !page.contains("NaN") && !page.contains("inf"), "{page}");
         for text in [">ROC<", ">DET<", ">cosine similarity<", ">genuine pairs<", ">threshold at the EER<", ">100 %<"] {

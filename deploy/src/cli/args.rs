@@ -373,7 +373,8 @@ pub(crate) struct FrontalizeArgs {
     pub(crate) model: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) run: RunArgs,
-    /// File to write: float32 rows of unit length.
+    /// File to write: float32 rows of unit length; with --model also a list of the pictures that have a row, beside it
+    /// as OUT.csv.
     #[arg(short, long, value_name = "OUT.npy")]
     pub(crate) out: PathBuf,
     #[command(flatten)]
