@@ -141,6 +141,20 @@ pub enum DeployError {
         /// Allowed difference.
         tolerance: f32,
     },
+    /// A model file of a newer format than the library reads.
+    #[error(
+        "model `{}` needs {wanted}, this ONNX Runtime reads at most {available}: export it again with an older operator \
+         set (`export --opset`), or install a newer ONNX Runtime",
+        path.display()
+    )]
+    TooNew {
+        /// The model file.
+        path: PathBuf,
+        /// The version it has.
+        wanted: String,
+        /// The newest version that the library reads.
+        available: String,
+    },
     /// The golden vectors do not fit the model.
     #[error("model `{}`: its golden vectors {problem}", path.display())]
     Golden {

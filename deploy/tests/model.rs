@@ -276,3 +276,20 @@ fn a_model_that_does_not_embed_is_shown_but_not_searched_with() {
     fixture.picture("one.png", "ada", 0.0);
     fixture.run("embed @one.png -m @model.onnx -o @out").error(&["does not embed", "family reid"]);
 }
+
+/// Case 28.
+#[test]
+fn models_of_a_newer_format_are_named_with_a_way_out() {
+    let fixture = Fixture::new();
+    let mut newer = crate::fixture::graph();
+    newer.ir_version = 99;
+    fixture.write_model("ir.onnx", &crate::fixture::with_contract(newer, &crate::fixture::contract()));
+    let mut newer = crate::fixture::graph();
+    newer.opset_import[0].version = 99;
+    fixture.write_model("opset.onnx", &crate::fixture::with_contract(newer, &crate::fixture::contract()));
+    for (name, wanted) in [("ir.onnx", "IR version 99"), ("opset.onnx", "operator set 99")] {
+        let answer = fixture.run(&format!("inspect @{name}"));
+        assert!(!answer.stderr.contains("::") && answer.stderr.lines().count() == 1, "{}", answer.stderr);
+        answer.error(&[name, wanted, "at most", "--opset", "newer ONNX Runtime"]);
+    }
+}

@@ -346,7 +346,25 @@ fn open_session(
         Source::File(path) => builder.commit_from_file(path),
         Source::Bytes(_, bytes) => builder.commit_from_memory(bytes),
     }
-    .map_err(failed)
+    .map_err(|source| match too_new(&source.to_string()) {
+        Some((wanted, available)) => DeployError::TooNew { path: path.to_owned(), wanted, available },
+        None => failed(source),
+    })
+}
+
+/// The version that a model has and the newest one allowed, where ONNX Runtime's message says that it is too new; as
+/// the library puts it, the message names its own source files.
+fn too_new(message: &str) -> Option<(String, String)> {
+    let after = |mark: &str| {
+        let rest = &message[message.find(mark)? + mark.len()..];
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        (!digits.is_empty()).then_some(digits)
+    };
+    let version = |name: &str, [wanted, available]: [&str; 2]| {
+        Some((format!("{name} {}", after(wanted)?), format!("{name} {}", after(available)?)))
+    };
+    version("IR version", ["Unsupported model IR version: ", "max supported IR version: "])
+        .or_else(|| version("operator set", ["Opset ", "is till opset "]))
 }
 
 /// The model's own contract, or the one given for a foreign model.
