@@ -281,15 +281,50 @@ fn a_model_that_does_not_embed_is_shown_but_not_searched_with() {
 #[test]
 fn models_of_a_newer_format_are_named_with_a_way_out() {
     let fixture = Fixture::new();
-    let mut newer = crate::fixture::graph();
+    let mut newer = graph();
     newer.ir_version = 99;
-    fixture.write_model("ir.onnx", &crate::fixture::with_contract(newer, &crate::fixture::contract()));
-    let mut newer = crate::fixture::graph();
+    fixture.write_model("ir.onnx", &with_contract(newer, &contract()));
+    let mut newer = graph();
     newer.opset_import[0].version = 99;
-    fixture.write_model("opset.onnx", &crate::fixture::with_contract(newer, &crate::fixture::contract()));
+    fixture.write_model("opset.onnx", &with_contract(newer, &contract()));
     for (name, wanted) in [("ir.onnx", "IR version 99"), ("opset.onnx", "operator set 99")] {
         let answer = fixture.run(&format!("inspect @{name}"));
         assert!(!answer.stderr.contains("::") && answer.stderr.lines().count() == 1, "{}", answer.stderr);
         answer.error(&[name, wanted, "at most", "--opset", "newer ONNX Runtime"]);
     }
+}
+
+/// Case 27: a graph that opens, and cannot run for any batch but one of three.
+#[test]
+fn inspect_runs_a_model_without_golden_vectors() {
+    let fixture = Fixture::new();
+    let none = ModelContract { golden: None, ..contract() };
+    fixture.write_model("plain.onnx", &with_contract(graph(), &none));
+    fixture.run("inspect @plain.onnx").done();
+    let mut broken = graph();
+    let parts = broken.graph.as_mut().unwrap();
+    parts.node.last_mut().unwrap().output[0] = "flat".into();
+    parts.node.push(node("Reshape", &["flat", "sizes"], "features", vec![]));
+    let mut sizes = tensor("sizes", &[2], &[]);
+    sizes.data_type = onnx::DataType::Int64 as i32;
+    sizes.raw_data = [3, DIM as i64].iter().flat_map(|size| size.to_le_bytes()).collect();
+    parts.initializer.push(sizes);
+    fixture.write_model("broken.onnx", &with_contract(broken, &none));
+    fixture.run("inspect @broken.onnx").error(&["broken.onnx", "Reshape"]);
+}
+
+/// Case 8: the graph has a fixed batch, the contract a free one.
+#[test]
+fn a_fixed_batch_is_named_with_what_to_write() {
+    let fixture = Fixture::new();
+    let mut fixed = graph();
+    for port in [0, 1] {
+        let parts = fixed.graph.as_mut().unwrap();
+        let value = if port == 0 { &mut parts.input[0] } else { &mut parts.output[0] };
+        let shape = value.r#type.as_mut().unwrap().tensor_type.as_mut().unwrap().shape.as_mut().unwrap();
+        shape.dim[0].value = Some(onnx::Dimension::Value(1));
+    }
+    let free = ModelContract { golden: None, ..contract() };
+    fixture.write_model("fixed.onnx", &with_contract(fixed, &free));
+    fixture.run("inspect @fixed.onnx").error(&["[1, ", "write 1 for the first axis of `image`"]);
 }

@@ -10,7 +10,7 @@ use super::doctor::providers;
 use super::shared::{print, print_json};
 use crate::DeployError;
 use crate::report::aligned;
-use crate::runtime::{Model, ModelFile, Options, Port};
+use crate::runtime::{Model, ModelFile, Options, Port, SelfTest};
 
 pub(crate) fn run(args: &InspectArgs) -> Result<ExitCode, DeployError> {
     terminal::note_threads(args.run.threads);
@@ -22,11 +22,24 @@ pub(crate) fn run(args: &InspectArgs) -> Result<ExitCode, DeployError> {
         self_test: !args.run.skip_self_test,
     };
     let model = Model::open(&args.model, &options)?;
+    let trial = trial(&model);
     match args.format {
         FactsFormat::Json => print_json(&facts(&model))?,
         FactsFormat::Table => print(&table(&model))?,
     }
-    Ok(ExitCode::SUCCESS)
+    trial.map(|()| ExitCode::SUCCESS)
+}
+
+/// Runs a model without golden vectors once on zeros: some graphs open and fail at the first picture.
+fn trial(model: &Model) -> Result<(), DeployError> {
+    let rows = model.contract.input.iter().map(|input| input.row());
+    match rows.collect::<Option<Vec<_>>>() {
+        Some(rows) if model.self_test == SelfTest::NoGolden => {
+            let zeros: Vec<Vec<f32>> = rows.iter().map(|row| vec![0.0; row.iter().product()]).collect();
+            model.run(&zeros.iter().map(Vec::as_slice).collect::<Vec<_>>(), 1, None).map(drop)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn available(model: &Model) -> Vec<String> {

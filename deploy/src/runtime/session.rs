@@ -273,7 +273,15 @@ impl Model {
                 Axis::Symbol(_) => *found == -1,
             };
             if shape.len() != found.len() || !shape.iter().zip(found.iter()).all(fits) {
-                return Err(disagree("the shape of ", axes(shape), format!("[{}]", port(outlet).shape.join(", "))));
+                let mut has = format!("[{}]", port(outlet).shape.join(", "));
+                // The usual mistake with foreign models: a graph made for one batch size.
+                if let (Some(Axis::Symbol(_)), Some(size @ 0..)) = (shape.first(), found.first())
+                    && shape.len() == found.len()
+                    && shape.iter().zip(found.iter()).skip(1).all(fits)
+                {
+                    has += &format!(" (write {size} for the first axis of `{name}` in the contract)");
+                }
+                return Err(disagree("the shape of ", axes(shape), has));
             }
         }
         if inputs.len() != self.contract.input.len() {

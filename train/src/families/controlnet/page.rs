@@ -168,7 +168,7 @@ fn shares(values: &[f32], reach: f64) -> Vec<[f64; 2]> {
         let at = (f64::from(*value) / reach + 1.0) / 2.0 * BINS as f64;
         counts[(at as usize).min(BINS - 1)] += 1;
     }
-    let middle = |bin: usize| reach * (2.0 * (bin as f64 + 0.5) / BINS as f64 - 1.0);
+    let middle = |bin: usize| reach * (2.0 * bin as f64 + 1.0 - BINS as f64) / BINS as f64;
     let share = |count: usize| count as f64 / values.len().max(1) as f64;
     counts.into_iter().enumerate().map(|(bin, count)| [middle(bin), share(count)]).collect()
 }
