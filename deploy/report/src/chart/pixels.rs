@@ -229,6 +229,6 @@ mod tests {
         let row = |y: u32| picture.enumerate_pixels().filter(|(_, v, p)| *v == y && p.0[0] < 40).count();
         let middle = 2 * (34 + 130);
         assert!(row(middle - 1) > 500 && row(middle) > 500, "{} {}", row(middle - 1), row(middle));
-        assert!(row(middle - 4) == 0 && row(middle + 4) < 50, "{} {}", row(middle - 4), row(middle + 4));
+        assert!(row(middle - 4) < 50 && row(middle + 4) < 50, "{} {}", row(middle - 4), row(middle + 4));
     }
 }
