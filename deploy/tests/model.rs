@@ -122,6 +122,11 @@ fn a_model_in_a_hub_cache_is_opened_and_embeds() {
         symlink(to, snapshot.join("model.onnx.data")).unwrap();
         fixture.run("inspect @models--a--b/snapshots/rev")
     };
+    let elsewhere = fixture.path("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    symlink(fixture.path("model.onnx"), elsewhere.join("model.onnx")).unwrap();
+    fixture.run("inspect @elsewhere").error(&["model.onnx", "outside of its folder"]);
+    fixture.run("inspect @elsewhere/model.onnx").done();
     replace("../../blobs/none").error(&["`model.onnx.data`", "a link to `../../blobs/none`, where nothing is"]);
     replace("../../../one.png").error(&["`model.onnx.data`", "outside of its folder", "a copy in place of the link"]);
 }
@@ -154,6 +159,8 @@ fn threads_and_batches_beyond_their_range_are_refused() {
     fixture.picture("one.png", "ada", 0.0);
     let answer = fixture.run("embed @one.png -m @model.onnx -o @out --batch-size 65537");
     answer.error(&["--batch-size", "whole numbers from 1 to 65536 are allowed"]);
+    let answer = fixture.run("search -m @model.onnx --gallery @out --query @one.png --top-k 99999999999");
+    answer.error(&["--top-k", "whole numbers from 1 to 1000000 are allowed"]);
     let many = fixture.run(&format!("inspect @model.onnx --threads {most}"));
     assert!(many.stderr.contains(&format!("{most} threads on")), "{}", many.stderr);
     many.done();

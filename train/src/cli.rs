@@ -1,7 +1,6 @@
 //! The command line: the verbs of the program, and how their flags read.
 
 use std::any::TypeId;
-use std::str::FromStr;
 
 use clap::{ArgMatches, Args, Command};
 use serde_json::{Map, Value};
@@ -60,9 +59,10 @@ fn with_ranges(command: Command) -> Command {
     let command = command.allow_negative_numbers(true).mut_args(|arg| {
         let kind = arg.get_value_parser().type_id();
         if kind == TypeId::of::<usize>() {
-            arg.value_parser(whole::<usize>)
+            let most = most(arg.get_id().as_str());
+            arg.value_parser(move |text: &str| terminal::whole(text, 0, most))
         } else if kind == TypeId::of::<u64>() {
-            arg.value_parser(whole::<u64>)
+            arg.value_parser(seed)
         } else {
             arg
         }
@@ -70,7 +70,18 @@ fn with_ranges(command: Command) -> Command {
     command.mut_subcommands(with_ranges)
 }
 
-fn whole<T: FromStr>(text: &str) -> Result<T, String> {
+/// Largest value of a flag that counts something, so that a slip of the finger does not fill the memory. What a network
+/// or data set allows is checked with the settings.
+fn most(flag: &str) -> usize {
+    match flag {
+        "batch" | "batchtest" | "batch_size" => 1 << 16,
+        "height" | "width" | "img_size" | "image_size" | "feats" => 1 << 14,
+        "num_classes" | "identities" | "steps" | "warmup" | "sample" | "top" | "pairs" => 1_000_000,
+        _ => 1_000_000_000,
+    }
+}
+
+fn seed(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("whole numbers from 0 to {} are allowed", u64::MAX))
 }
 

@@ -79,6 +79,10 @@ fn batch_size(text: &str) -> Result<NonZeroUsize, String> {
     terminal::whole(text, 1, 1 << 16).map(|size| NonZeroUsize::new(size).unwrap_or(NonZeroUsize::MIN))
 }
 
+fn count(text: &str) -> Result<NonZeroUsize, String> {
+    terminal::whole(text, 1, 1_000_000).map(|count| NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN))
+}
+
 fn default_batch_size() -> NonZeroUsize {
     NonZeroUsize::new(embed::Options::BATCH_SIZE).unwrap_or(NonZeroUsize::MIN)
 }
@@ -244,7 +248,8 @@ pub(crate) struct ReportArgs {
     #[arg(long, value_name = "FILE.html")]
     pub(crate) report: Option<PathBuf>,
     /// Probes shown on the page of --report, the first ones.
-    #[arg(long, default_value_t = 100, value_name = "N", requires = "report")]
+    #[arg(long, default_value_t = 100, value_name = "N", requires = "report",
+        value_parser = |text: &str| terminal::whole(text, 0, 1_000_000))]
     pub(crate) report_probes: usize,
 }
 
@@ -326,7 +331,8 @@ pub(crate) struct SearchArgs {
     #[command(flatten)]
     pub(crate) one: PairFiles,
     /// Matches per probe, best first.
-    #[arg(short = 'k', long, default_value_t = NonZeroUsize::MIN.saturating_add(9), value_name = "N")]
+    #[arg(short = 'k', long, default_value_t = NonZeroUsize::MIN.saturating_add(9), value_name = "N",
+        value_parser = count)]
     pub(crate) top_k: NonZeroUsize,
     /// Leave out matches below this cosine similarity (-1 to 1) [default: none are left out].
     #[arg(long, visible_alias = "threshold", value_name = "COSINE", value_parser = cosine, allow_hyphen_values = true)]
@@ -502,6 +508,7 @@ pub(crate) struct GenerateArgs {
     pub(crate) turntable: bool,
     /// Pictures of the --turntable.
     #[arg(long, default_value_t = NonZeroUsize::MIN.saturating_add(8), value_name = "N",
+        value_parser = count,
         conflicts_with_all = ["pose", "poses"])]
     pub(crate) steps: NonZeroUsize,
     /// Yaw at the ends of the --turntable, in degrees (0 to 180).

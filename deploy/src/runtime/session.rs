@@ -90,7 +90,14 @@ impl Model {
     /// # Errors
     /// See [`DeployError`]; a provider that was asked for and does not run is an error.
     pub fn open(path: &Path, options: &Options) -> Result<Self, DeployError> {
-        let path = if path.is_dir() { path.join("model.onnx") } else { path.to_owned() };
+        let path = if path.is_dir() {
+            let path = path.join("model.onnx");
+            // A folder from elsewhere must not lead to other files; a file that is named may be any.
+            files::resolve_inside(&path).map_err(|source| DeployError::Read { path: path.clone(), source })?;
+            path
+        } else {
+            path.to_owned()
+        };
         let (file, bytes) = onnx::read(&path, &onnx::Limits::default())?;
         let files = model_files(&path, &bytes, &onnx::data_files(&file))?;
         let sha256 = identity(&files);

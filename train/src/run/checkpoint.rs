@@ -308,12 +308,13 @@ impl Checkpoint {
         let Some(expected) = &self.record.state_sha256 else {
             return Err(wrong("was not saved: this file holds weights only".into()));
         };
-        let bytes = std::fs::read(&state).map_err(|error| wrong(error.to_string()));
+        let read = |path: &Path| files::read_limited(path, files::LARGEST_ARRAY);
+        let bytes = read(&state).map_err(|error| wrong(error.to_string()));
         if let Some(bytes) = bytes.as_ref().ok().filter(|bytes| sha256(bytes) == *expected) {
             return Ok(bytes.clone());
         }
         // A crash while it was replaced.
-        if let Some(bytes) = std::fs::read(aside_path(&self.path)).ok().filter(|bytes| sha256(bytes) == *expected) {
+        if let Some(bytes) = read(&aside_path(&self.path)).ok().filter(|bytes| sha256(bytes) == *expected) {
             return Ok(bytes);
         }
         let found = sha256(&bytes?);
@@ -330,9 +331,9 @@ impl Checkpoint {
     /// # Errors
     /// If it cannot be read.
     pub fn sha256(&self) -> Result<String, CheckpointError> {
-        let bytes =
-            std::fs::read(&self.path).map_err(|source| WeightsError::Read { path: self.path.clone(), source })?;
-        Ok(sha256(&bytes))
+        let (sha256, _) =
+            files::sha256(&self.path).map_err(|source| WeightsError::Read { path: self.path.clone(), source })?;
+        Ok(sha256)
     }
 }
 
@@ -492,7 +493,7 @@ fn read_header(path: &Path) -> Result<BTreeMap<String, String>, CheckpointError>
     const MAX_HEADER: u64 = 100_000_000;
     let unreadable = |source| WeightsError::Read { path: path.to_owned(), source };
     let format = |reason: &str| WeightsError::Format { path: path.to_owned(), reason: reason.into() };
-    let mut file = std::fs::File::open(path).map_err(unreadable)?;
+    let mut file = files::open_regular(path).map_err(unreadable)?;
     let mut length = [0; 8];
     file.read_exact(&mut length).map_err(|_| format("it is shorter than a header"))?;
     let length = u64::from_le_bytes(length);
@@ -505,12 +506,15 @@ fn read_header(path: &Path) -> Result<BTreeMap<String, String>, CheckpointError>
     if header.len() as u64 != length {
         return Err(format("its header is truncated").into());
     }
-    let header: serde_json::Value = serde_json::from_slice(&header).map_err(|_| format("its header is not JSON"))?;
-    let entries = header.get("__metadata__").and_then(|entries| entries.as_object());
-    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
-    Ok(entries
-        .map(|entries| entries.iter().filter_map(|(key, value)| Some((key.clone(), text(value)?))).collect())
-        .unwrap_or_default())
+    // The tensors are stepped over: as values they would take many times their text.
+    #[derive(serde::Deserialize)]
+    struct Header {
+        #[serde(default, rename = "__metadata__")]
+        metadata: BTreeMap<String, String>,
+    }
+    let header: Header =
+        serde_json::from_slice(&header).map_err(|_| format("its header is not JSON, or its metadata no texts"))?;
+    Ok(header.metadata)
 }
 
 #[cfg(test)]

@@ -220,12 +220,23 @@ fn nothing_is_left_in_an_empty_home() {
 }
 
 #[test]
-fn threads_beyond_their_range_are_refused() {
+fn numbers_beyond_their_range_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let most = format!("from 1 to {} are allowed", terminal::most_threads());
     for threads in ["0", "99999999", "18446744073709551616"] {
         train(folder.path(), &["eval", "run", "--n-thread", threads]).refused(&["--n-thread", &most]);
         train(folder.path(), &["bench-step", "--threads", threads]).refused(&["--threads", &most]);
+    }
+    for (verb, flag, most) in [
+        ("bench-step", "--batch", 65_536),
+        ("bench-step", "--identities", 1_000_000),
+        ("bench-step", "--steps", 1_000_000),
+        ("import", "--feats", 16_384),
+        ("import", "--height", 16_384),
+        ("reid", "--keep-checkpoints", 1_000_000_000),
+    ] {
+        let most = format!("whole numbers from 0 to {most} are allowed");
+        train(folder.path(), &[verb, flag, "99999999999"]).refused(&[flag, &most]);
     }
     let most = format!("1 to {}", terminal::most_threads());
     train(folder.path(), &["reid", "--n-thread", "99999999"]).refused(&["n-thread", &most]);
