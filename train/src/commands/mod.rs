@@ -78,6 +78,7 @@ fn of_network(verb: Verb, model: &str) -> anyhow::Result<(&'static dyn Product, 
 
 fn eval(flags: &ArgMatches) -> anyhow::Result<ExitCode> {
     let args = EvalArgs::from_arg_matches(flags)?;
+    terminal::note_threads(args.threads());
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     let product = of_checkpoint(&checkpoint)?;
     refuse_unread::<EvalArgs>(Verb::Eval, product, &checkpoint.record.family, flags)?;

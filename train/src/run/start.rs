@@ -182,6 +182,10 @@ impl<F: Family> Plan<F> {
             }
             return Ok(None);
         }
+        // Families name it as the scripts do that people come from.
+        let fields = settings::fields(&config);
+        let threads = ["n_thread", "num_workers"].iter().find_map(|name| fields.get(*name)?.as_u64());
+        terminal::note_threads(threads.map_or(0, |threads| threads as usize));
         // Older checkpoints of the run name their data relative to this place.
         let started = source.as_ref().and_then(|source| directory::follow(F::data_folder(&mut config), &source.dir));
         let device = device::open(args.device)?;

@@ -218,14 +218,24 @@ impl Container<'_> {
             if mark != *b"PK\x01\x02" {
                 return Ok(None);
             }
-            let mut copy = files::temporary_file(&std::env::temp_dir())?;
-            file.rewind()?;
-            io::copy(file, copy.as_file_mut())?;
-            // 65,535 entries: more than the record can count.
-            copy.seek(SeekFrom::Start(at + 8))?;
-            copy.write_all(&[0xff; 4])?;
-            copy.flush()?;
-            Ok(Some(copy))
+            let folder = std::env::temp_dir();
+            let mut write = || -> io::Result<NamedTempFile> {
+                let mut copy = files::temporary_file(&folder)?;
+                file.rewind()?;
+                io::copy(file, copy.as_file_mut())?;
+                // 65,535 entries: more than the record can count.
+                copy.seek(SeekFrom::Start(at + 8))?;
+                copy.write_all(&[0xff; 4])?;
+                copy.flush()?;
+                Ok(copy)
+            };
+            let why = |error| {
+                let folder = folder.display();
+                format!(
+                    "it is read from a copy of {size} bytes, which cannot be written to `{folder}` (TMPDIR): {error}"
+                )
+            };
+            write().map(Some).map_err(|error| io::Error::new(error.kind(), why(error)))
         };
         attempt(file).map_err(|error| self.unreadable(error))
     }

@@ -240,6 +240,10 @@ fn numbers_beyond_their_range_are_refused() {
     }
     let most = format!("1 to {}", terminal::most_threads());
     train(folder.path(), &["reid", "--n-thread", "99999999"]).refused(&["n-thread", &most]);
+    let many = terminal::most_threads().to_string();
+    let noted = [&format!("note: {many} threads on"), "does not exist"];
+    train(folder.path(), &["reid", "--n-thread", &many, "--datadir", "nowhere"]).refused(&noted);
+    train(folder.path(), &["eval", "nowhere", "--n-thread", &many]).refused(&noted[..1]);
     let most = format!("0 to {}", terminal::most_threads());
     train(folder.path(), &["controlnet", "--num-workers", "99999999"]).refused(&["num-workers", &most]);
 }
