@@ -357,8 +357,7 @@ fn import_makes_a_checkpoint_that_others_open() {
     train(at, &["eval", "weights.pth"]).refused(&["weights.pth` carries no record", "train import"]);
     let other = train::run::checkpoint::Record { family: "palm".into(), ..Default::default() };
     train::run::checkpoint::save_weights(&at.join("palm.safetensors"), &StateDict::of(&source), &other).unwrap();
-    train(at, &["eval", "palm.safetensors"])
-        .refused(&["palm.safetensors` is a checkpoint of the family `palm`", "`reid`"]);
+    train(at, &["eval", "palm.safetensors"]).refused(&["palm.safetensors` is of the family `palm`", "knows reid"]);
     train(
         at,
         &[
