@@ -103,8 +103,8 @@ impl Kind {
 }
 
 /// At most this many bytes are taken by decoding `model`, beside its texts and raw data, which are no more than the
-/// file, and the room that growing lists take, which is at most twice as much. It stops as soon as there are more than `limit`, and where the bytes are no
-/// message: the decoder stops there too.
+/// file, and the room that growing lists take, which is at most twice as much. It stops as soon as there are more than
+/// `limit`, and where the bytes are no message: the decoder stops there too.
 pub(crate) fn decoded(model: &[u8], limit: u64) -> u64 {
     let mut count = Count { bytes: 0, limit };
     count.message(Kind::Model, model, 0);

@@ -115,8 +115,8 @@ fn calibrated(folder: &Path, contract: &ModelContract) -> (Option<Vec<Threshold>
 }
 
 /// Writes a model file at `path`, after the data file that it may have beside it has been moved there, and removes
-/// those that the replaced model named and no other model of the folder names. After a crash the old model or the new one is there, each with the weights it
-/// names.
+/// those that the replaced model named and no other model of the folder names. After a crash the old model or the new
+/// one is there, each with the weights it names.
 ///
 /// # Errors
 /// If a file cannot be written; an old data file that cannot be removed is left.
