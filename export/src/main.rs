@@ -106,8 +106,8 @@ fn run() -> ExitCode {
         (Some(Command::Verify(args)), _) => verify::run(args),
         (None, Some(checkpoint)) => export(checkpoint, &cli.args).map(|()| ExitCode::SUCCESS),
         (None, None) => {
-            print!("{}", ops::report(cli.args.format));
-            Ok(ExitCode::SUCCESS)
+            let shown = terminal::show!("{}", ops::report(cli.args.format).trim_end());
+            shown.map(|()| ExitCode::SUCCESS).map_err(anyhow::Error::from)
         }
     };
     done.unwrap_or_else(|error| terminal::fail(error.as_ref()))

@@ -217,6 +217,16 @@ fn no_flag_is_ignored() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_behind_stdout_is_an_error() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_export")).arg("--ops").stdout(full).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("cannot write the results to stdout") && !text.contains("panicked"), "{text}");
+}
+
 #[test]
 fn flags_out_of_range_name_what_is_allowed() {
     let folder = tempfile::tempdir().unwrap();
