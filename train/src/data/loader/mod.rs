@@ -292,8 +292,8 @@ impl Loader {
     pub fn new(pictures: Arc<Pictures>, batches: Vec<Vec<usize>>, options: LoaderOptions) -> Result<Self, LoaderError> {
         assert!(batches.iter().flatten().all(|index| *index < pictures.len()), "numbers of these pictures");
         let (count, start, workers) = (batches.len(), options.start_batch, options.workers);
-        let recipe = Recipe { places: places(&batches), pictures, batches, options };
-        Self::made_by(count, start, workers, move |number, stopped| recipe.make(number, stopped))
+        let builder = BatchBuilder { starts: starts(&batches), pictures, batches, options };
+        Self::made_by(count, start, workers, move |number, stopped| builder.make(number, stopped))
     }
 
     /// All pictures in order, `batch` at a time, as evaluation and the device see them.
@@ -316,7 +316,7 @@ impl Loader {
 }
 
 /// Place in the epoch of each batch's first row.
-pub(crate) fn places<T>(batches: &[Vec<T>]) -> Vec<usize> {
+pub(crate) fn starts<T>(batches: &[Vec<T>]) -> Vec<usize> {
     let place = |place: &mut usize, batch: &Vec<T>| {
         let first = *place;
         *place += batch.len();
@@ -327,14 +327,14 @@ pub(crate) fn places<T>(batches: &[Vec<T>]) -> Vec<usize> {
 
 /// What the threads need to make a batch.
 #[derive(Debug)]
-struct Recipe {
+struct BatchBuilder {
     pictures: Arc<Pictures>,
     batches: Vec<Vec<usize>>,
-    places: Vec<usize>,
+    starts: Vec<usize>,
     options: LoaderOptions,
 }
 
-impl Recipe {
+impl BatchBuilder {
     fn make(&self, number: usize, stopped: &AtomicBool) -> Result<PictureBatch, LoaderError> {
         let planned = &self.batches[number];
         let input = &self.pictures.input;
@@ -369,7 +369,7 @@ impl Recipe {
             let out = &mut batch.pixels[batch.indices.len() * size..][..size];
             match &self.options.transforms {
                 Some((transforms, epoch)) => {
-                    transforms.apply(picture, input, *epoch, self.places[number] + row, out);
+                    transforms.apply(picture, input, *epoch, self.starts[number] + row, out);
                 }
                 None => normalise(&picture, input, out),
             }

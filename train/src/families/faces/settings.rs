@@ -11,7 +11,7 @@ const FLOOR: f64 = 1e-6;
 const CLIP: f64 = 1.0;
 
 /// How both face manuals train: AdamW along half a cosine, gradients clipped, a batch whose loss is no number left out.
-pub(crate) fn face_recipe(epochs: usize, lr: f64, weight_decay: f64) -> Settings {
+pub(crate) fn face_settings(epochs: usize, lr: f64, weight_decay: f64) -> Settings {
     let optimizer = OptimizerConfig { kind: OptimizerKind::AdamW, weight_decay, ..OptimizerConfig::default() };
     let schedule = Schedule::cosine(lr, FLOOR, epochs);
     Settings { clip_norm: Some(CLIP), on_bad_loss: BadLoss::Skip, ..Settings::new(epochs, schedule, optimizer) }

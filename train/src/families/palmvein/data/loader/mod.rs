@@ -9,7 +9,7 @@ use contract::preprocess::{PictureError, grey, normalise_grey};
 use datasets::paired::{Modality, Pair};
 use image::GrayImage;
 
-use crate::data::loader::{Batch, Batches, LoaderError, LoaderOptions, Pictures, Skipped, places};
+use crate::data::loader::{Batch, Batches, LoaderError, LoaderOptions, Pictures, Skipped, starts};
 
 use super::sampler::{Triplet, View};
 use super::{PairTransforms, picture_spec};
@@ -178,10 +178,10 @@ pub fn pair_batches(
 ) -> Result<PairLoader, LoaderError> {
     assert!(batches.iter().flatten().all(|index| *index < pictures.len()), "numbers of these pairs");
     let (count, start, workers) = (batches.len(), options.start_batch, options.workers);
-    let (places, pictures) = (places(&batches), pictures.clone());
+    let (starts, pictures) = (starts(&batches), pictures.clone());
     PairLoader::made_by(count, start, workers, move |number, stopped| {
         let maker = Maker { pictures: &pictures, options: &options, stopped };
-        maker.pairs(number, &batches[number], places[number])
+        maker.pairs(number, &batches[number], starts[number])
     })
 }
 
@@ -200,10 +200,10 @@ pub fn triplet_batches(
     let numbers = batches.iter().flatten().flat_map(|one| [one.anchor, one.positive, one.negative]);
     assert!(numbers.map(|view| view.index).all(|index| index < pictures.len()), "numbers of these pairs");
     let (count, start, workers) = (batches.len(), options.start_batch, options.workers);
-    let (places, pictures) = (places(&batches), pictures.clone());
+    let (starts, pictures) = (starts(&batches), pictures.clone());
     TripletLoader::made_by(count, start, workers, move |number, stopped| {
         let maker = Maker { pictures: &pictures, options: &options, stopped };
-        maker.triplets(number, &batches[number], places[number])
+        maker.triplets(number, &batches[number], starts[number])
     })
 }
 
