@@ -130,7 +130,7 @@ fn export(checkpoint: &Path, args: &Args) -> anyhow::Result<()> {
         licence: args.licence.clone(),
     };
     let folder = args.output.clone().unwrap_or_else(|| Path::new("models-onnx").join(&options.name));
-    eprintln!("exporting {} as {}, operator set {}", checkpoint.path.display(), options.name, args.opset);
+    terminal::tell!("exporting {} as {}, operator set {}", checkpoint.path.display(), options.name, args.opset);
     families::refuse_unused(&checkpoint, &options, args.branch)?;
     let network = Network::open(&checkpoint, args.branch)?;
     let loaded = start.elapsed();
@@ -170,11 +170,11 @@ fn export(checkpoint: &Path, args: &Args) -> anyhow::Result<()> {
                 "contract_id": written.contract.embedding.map(|e| e.contract_id),
                 "seconds": seconds,
             });
-            println!("{facts}");
+            terminal::show!("{facts}")?;
         }
         Format::Table => {
-            println!("{}", written.parity.to_markdown());
-            println!("{}  {count} nodes  {:.1} MB", written.model.display(), written.bytes as f64 / 1e6);
+            terminal::show!("{}", written.parity.to_markdown())?;
+            terminal::show!("{}  {count} nodes  {:.1} MB", written.model.display(), written.bytes as f64 / 1e6)?;
         }
     }
     Ok(())

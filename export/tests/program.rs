@@ -76,6 +76,37 @@ fn a_checkpoint_becomes_a_bundle_named_after_it() {
     assert_ne!(fixed.embedding.unwrap().contract_id, embedding.contract_id);
 }
 
+/// A limit on the size of files stands in for a full disk: the bundle that is to be replaced stays whole.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_leaves_the_old_bundle() {
+    let folder = tempfile::tempdir().unwrap();
+    for seed in [1, 2] {
+        seeded_checkpoint(&folder.path().join(format!("{seed}.safetensors")), seed, |_| {});
+    }
+    assert!(export(folder.path(), &["--onnx", "1.safetensors", "-o", "out"]).status.success());
+    let bundle = folder.path().join("out");
+    let files = || {
+        let mut files = std::collections::BTreeMap::new();
+        for entry in std::fs::read_dir(&bundle).unwrap().flatten() {
+            files.insert(entry.file_name(), std::fs::read(entry.path()).unwrap());
+        }
+        files.remove(std::ffi::OsStr::new(".lock"));
+        files
+    };
+    let (before, model) = (files(), std::fs::metadata(bundle.join("model.onnx")).unwrap().len());
+    let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" --onnx 2.safetensors -o out", model / 2048);
+    let output = Command::new("bash")
+        .args(["-c", &script, env!("CARGO_BIN_EXE_export")])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && text.contains("out/model.onnx"), "{text}");
+    assert!(files() == before, "{:?}", files().keys());
+    assert!(export(folder.path(), &["verify", "out"]).status.success());
+}
+
 /// Whichever ends last, its model, certificate and contract belong together.
 #[test]
 fn two_exports_into_one_folder_leave_one_whole_bundle() {
@@ -96,6 +127,29 @@ fn two_exports_into_one_folder_leave_one_whole_bundle() {
         });
         let verified = export(folder.path(), &["verify", "both"]);
         assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+    }
+}
+
+/// Progress that cannot be written is lost, results that cannot be written are an error; neither is a panic.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_that_is_gone_or_full_is_no_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    checkpoint(&folder.path().join("small.safetensors"), |_| {});
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let closed = || std::io::pipe().unwrap().1;
+    let start = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_export"));
+        command.args(arguments).current_dir(folder.path());
+        command
+    };
+    let export = ["--onnx", "small.safetensors", "-o", "out"];
+    assert_eq!(start(&export).stderr(full()).output().unwrap().status.code(), Some(0));
+    for words in [&export[..], &["verify", "out"], &["--ops"]] {
+        let output = start(words).stdout(full()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("cannot write the results"), "{words:?}");
+        assert_eq!(start(words).stdout(closed()).output().unwrap().status.code(), Some(0), "{words:?}");
     }
 }
 
@@ -215,16 +269,6 @@ fn no_flag_is_ignored() {
             assert_eq!(output.status.code(), Some(2), "--ops with {flag}");
         }
     }
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_full_disk_behind_stdout_is_an_error() {
-    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_export")).arg("--ops").stdout(full).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{text}");
-    assert!(text.contains("cannot write the results to stdout") && !text.contains("panicked"), "{text}");
 }
 
 #[test]

@@ -93,11 +93,17 @@ pub fn write(
     }
     let bytes = files.bytes();
     let json = serde_json::to_string_pretty(&contract).expect("a contract is plain data") + "\n";
-    files::write(&folder.join("contract.json"), json)?;
-    files::write(&folder.join("CARD.md"), card(model, &contract, &parity, bytes))?;
-    files::write(&folder.join(certificate::FILE), certificate.to_json())?;
+    // All files are complete before the first takes its name: a full disk leaves the old bundle whole. The model has
+    // its contract inside, so that it is right by itself whatever a crash between two renames leaves beside it; `export
+    // verify` tells.
+    let beside = [
+        files::stage(&folder.join("contract.json"), json.as_bytes())?,
+        files::stage(&folder.join("CARD.md"), card(model, &contract, &parity, bytes).as_bytes())?,
+        files::stage(&folder.join(certificate::FILE), certificate.to_json().as_bytes())?,
+    ];
     let path = folder.join("model.onnx");
     write_model(&path, files)?;
+    beside.into_iter().try_for_each(files::Staged::commit)?;
     Ok(Written { folder: folder.to_owned(), model: path, contract, parity, bytes, thresholds })
 }
 
@@ -127,7 +133,15 @@ pub fn write_model(path: &Path, model: Encoded) -> Result<(), WriteError> {
     if let Some(data) = &model.data {
         files::move_to(&data.path(), &path.with_file_name(&data.name))?;
     }
-    files::write(path, &model.model)?;
+    if let Err(error) = files::write(path, &model.model) {
+        // New weights that no model names.
+        if let Some(data) = model.data.as_ref().filter(|data| !before.contains(&data.name))
+            && named_by_others(path).is_some_and(|others| !others.contains(&data.name))
+        {
+            let _ = std::fs::remove_file(path.with_file_name(&data.name));
+        }
+        return Err(error);
+    }
     let kept = model.data.as_ref().map(|data| data.name.as_str());
     let mut old =
         before.iter().filter(|name| files::promised_sha256(name).is_some() && Some(name.as_str()) != kept).peekable();

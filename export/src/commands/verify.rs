@@ -28,7 +28,7 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let runtime = Runtime::load()?;
     let bundle = Bundle::open(&args.bundle)?;
     let certificate = bundle.certificate();
-    eprintln!("checking {}, made by Vitrine {}", args.bundle.display(), certificate.tools.vitrine);
+    terminal::tell!("checking {}, made by Vitrine {}", args.bundle.display(), certificate.tools.vitrine);
     let mut checks = bundle.check(&runtime);
     checks.push(match &args.checkpoint {
         Some(given) => against(&bundle, given, &runtime)?,
@@ -41,7 +41,7 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
                 "bundle": args.bundle, "passed": passed, "checks": checks, "onnx_runtime": runtime.version(),
                 "certified_with": certificate.tools,
             });
-            println!("{report}");
+            terminal::show!("{report}")?;
         }
         Format::Table => {
             for Check { name, outcome } in &checks {
@@ -50,7 +50,7 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
                     Outcome::Failed(detail) => ("FAILS", detail),
                     Outcome::NotRun(detail) => ("not run", detail),
                 };
-                println!("{name:<17} {word:<8} {detail}");
+                terminal::show!("{name:<17} {word:<8} {detail}")?;
             }
         }
     }
@@ -87,7 +87,7 @@ fn against(bundle: &Bundle, checkpoint: &Path, runtime: &Runtime) -> anyhow::Res
         external_data: if certificate.model.data.is_some() { 0 } else { MAX_INLINE_WEIGHTS },
         licence: contract.training.licence.clone(),
     };
-    eprintln!("making the model again from {}", checkpoint.path.display());
+    terminal::tell!("making the model again from {}", checkpoint.path.display());
     let branch = Branch::ALL.into_iter().find(|branch| branch.name() == contract.architecture);
     let (model, _) = Network::open(&checkpoint, branch)?.export(&checkpoint, &options)?;
     Ok(bundle.check_against(&model, runtime))
