@@ -74,7 +74,8 @@ impl<'a> Probes<'a> {
     }
 
     /// Compares at most [`BLOCK`] rows with all probes and adds the products that are not below the floor of their
-    /// probe to `passed`, by rows. `floors` has a number for each of [`Probes::width`]; `products` is room for them all.
+    /// probe to `passed`, by rows. `floors` has a number for each of [`Probes::width`]; `products` has room for all of
+    /// them.
     pub(super) fn compare(&self, rows: Rows<'_>, floors: &[f32], products: &mut [f32], passed: &mut Vec<Passed>) {
         assert!(rows.rows() <= BLOCK && rows.cols() == self.probes.cols() && floors.len() == self.width);
         let products = &mut products[..rows.rows() * self.width];
