@@ -310,7 +310,8 @@ fn inspect_runs_a_model_without_golden_vectors() {
     fixture.run("inspect @plain.onnx").done();
     let mut broken = graph();
     let parts = broken.graph.as_mut().unwrap();
-    parts.node.last_mut().unwrap().output[0] = "flat".into();
+    let last = parts.node.last_mut().unwrap();
+    (last.name, last.output[0]) = ("flat".into(), "flat".into());
     parts.node.push(node("Reshape", &["flat", "sizes"], "features", vec![]));
     let mut sizes = tensor("sizes", &[2], &[]);
     sizes.data_type = onnx::DataType::Int64 as i32;
