@@ -39,6 +39,7 @@ pub use error::GalleryError;
 pub use id::TemplateId;
 pub use memory::Memory;
 pub use metrics::Rows;
+pub use scan::{Near, nearest_rows};
 pub use segment::{Disk, System};
 pub use store::{Compacted, Layout, Problem, Store, Trace, traces};
 pub use template::{MAX_CAMERA, MAX_DIM, MAX_TAGS, NewTemplate, Template};

@@ -1,6 +1,6 @@
 //! The store's search against the plain scan of [`Memory`]: the same ids and the same bits.
 
-use gallery::{Ask, Engine, Filter, Layout, Memory, NewTemplate, Rows, Selection, Store};
+use gallery::{Ask, Engine, Filter, Layout, Memory, NewTemplate, Rows, Selection, Store, nearest_rows};
 
 use crate::support::{Dice, model, scratch, unit_rows};
 
@@ -58,6 +58,33 @@ fn compare((rows, probes, dim, k, segment, removed): (usize, usize, usize, usize
         for min_similarity in [None, Some(0.2)] {
             let ask = Ask { k, min_similarity, filter: filter.clone() };
             assert_eq!(found.search(wanted, &ask).unwrap(), plain.search(wanted, &ask).unwrap(), "{case}, {ask:?}");
+        }
+    }
+}
+
+/// Rows in memory need no gallery; rows of zeros are what older galleries stored for pictures without features.
+#[test]
+fn rows_in_memory_are_searched_alike() {
+    for (rows, probes, dim, k) in [(0, 2, 4, 3), (1, 0, 4, 3), (5, 2, 1, 9), (3000, 1, 33, 10), (2500, 150, 20, 7)] {
+        let mut dice = Dice(rows as u64);
+        let mut values = unit_rows(&mut dice, rows, dim);
+        if rows > 1 {
+            values[dim..2 * dim].fill(0.0);
+        }
+        let wanted = unit_rows(&mut dice, probes, dim);
+        let (values, wanted) = (Rows::new(&values, rows, dim).unwrap(), Rows::new(&wanted, probes, dim).unwrap());
+        for min in [None, Some(0.1)] {
+            let found = nearest_rows(values, wanted, k, min);
+            assert_eq!(found.len(), probes);
+            for (probe, found) in found.iter().enumerate() {
+                let similarity = |row: usize| metrics::dot(wanted.row(probe), values.row(row));
+                let mut plain: Vec<(usize, f32)> = (0..rows).map(|row| (row, similarity(row))).collect();
+                plain.retain(|(_, similarity)| min.is_none_or(|min| *similarity >= min));
+                plain.sort_by(|a, b| (b.1 + 0.0).total_cmp(&(a.1 + 0.0)).then(a.0.cmp(&b.0)));
+                plain.truncate(k);
+                let found: Vec<(usize, f32)> = found.iter().map(|near| (near.row, near.similarity)).collect();
+                assert_eq!(found, plain, "{rows}x{dim}, {probes} probes, k {k}, min {min:?}");
+            }
         }
     }
 }

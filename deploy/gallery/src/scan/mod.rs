@@ -9,6 +9,8 @@ use std::ops::Range;
 use metrics::Rows;
 use rayon::prelude::*;
 
+use std::convert::Infallible;
+
 use best::{Best, Candidate};
 use kernel::{Passed, Probes};
 
@@ -39,6 +41,48 @@ pub(crate) struct Found {
     pub(crate) part: usize,
     pub(crate) row: usize,
     pub(crate) similarity: f32,
+}
+
+/// A row of a matrix that is near a probe.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Near {
+    /// Its number, from 0.
+    pub row: usize,
+    /// Cosine similarity to the probe, -1 to 1: the bits of [`metrics::dot`].
+    pub similarity: f32,
+}
+
+/// The `k` rows nearest to each probe, for rows in memory: of pictures that were just embedded, or of an older gallery.
+/// Best first, equal ones in their order. Answers do not depend on the processor or the number of threads.
+///
+/// # Shapes
+/// - `rows`: `[rows, dim]`, `probes`: `[probes, dim]`, finite, none longer than 1.001 (not checked: of longer rows one
+///   of the nearest may be missing)
+/// - returns: for each probe at most `k` rows with a similarity of at least `min_similarity`
+///
+/// # Panics
+/// If the rows of the two differ in length, or there are more than 2^32.
+pub fn nearest_rows(rows: Rows<'_>, probes: Rows<'_>, k: usize, min_similarity: Option<f32>) -> Vec<Vec<Near>> {
+    struct Plain<'a>(Rows<'a>);
+
+    impl Source for Plain<'_> {
+        type Error = Infallible;
+
+        fn touch(&self, _: usize, _: Range<usize>) -> Result<(), Infallible> {
+            Ok(())
+        }
+
+        fn similarity(&self, probe: &[f32], _: usize, row: usize) -> Result<f32, Infallible> {
+            Ok(metrics::dot(probe, self.0.row(row)))
+        }
+    }
+
+    assert!(probes.cols() == rows.cols(), "probes of {} values, rows of {}", probes.cols(), rows.cols());
+    assert!(u32::try_from(rows.rows()).is_ok(), "{} rows", rows.rows());
+    let part = Part { values: rows, runs: Vec::from_iter((rows.rows() > 0).then_some(0..rows.rows())) };
+    let Ok(found) = nearest(&Plain(rows), &[part], probes, k, min_similarity);
+    let near = |found: Found| Near { row: found.row, similarity: found.similarity };
+    found.into_iter().map(|found| found.into_iter().map(near).collect()).collect()
 }
 
 /// Rows of a tile: what a thread takes at a time.
