@@ -1,7 +1,7 @@
 //! Opening models: good ones, damaged ones, hostile ones, other people's.
 
 use contract::{Axis, ModelContract};
-use onnx::{DataLocation, Message, StringStringEntryProto};
+use onnx::{AttributeProto, AttributeType, DataLocation, Message, StringStringEntryProto};
 
 use crate::fixture::{DIM, Fixture, contract, graph, model, node, tensor, with_contract};
 
@@ -312,13 +312,22 @@ fn inspect_runs_a_model_without_golden_vectors() {
     let parts = broken.graph.as_mut().unwrap();
     let last = parts.node.last_mut().unwrap();
     (last.name, last.output[0]) = ("flat".into(), "flat".into());
-    parts.node.push(node("Reshape", &["flat", "sizes"], "features", vec![]));
-    let mut sizes = tensor("sizes", &[2], &[]);
-    sizes.data_type = onnx::DataType::Int64 as i32;
-    sizes.raw_data = [3, DIM as i64].iter().flat_map(|size| size.to_le_bytes()).collect();
-    parts.initializer.push(sizes);
+    // A row far behind the last of a table: which one follows from the picture, so that nothing is known before a run.
+    let int = |name: &str, value: i64| AttributeProto {
+        name: name.into(),
+        r#type: AttributeType::Int as i32,
+        i: Some(value),
+        ..Default::default()
+    };
+    parts.node.push(node("ArgMax", &["flat"], "best", vec![int("axis", 1), int("keepdims", 0)]));
+    parts.node.push(node("Add", &["best", "far"], "index", vec![]));
+    parts.node.push(node("Gather", &["rows", "index"], "features", vec![]));
+    let mut far = tensor("far", &[1], &[]);
+    far.data_type = onnx::DataType::Int64 as i32;
+    far.raw_data = 1000_i64.to_le_bytes().into();
+    parts.initializer.extend([far, tensor("rows", &[1, DIM as i64], &[1.0; DIM])]);
     fixture.write_model("broken.onnx", &with_contract(broken, &none));
-    fixture.run("inspect @broken.onnx").error(&["broken.onnx", "Reshape"]);
+    fixture.run("inspect @broken.onnx").error(&["broken.onnx", "Gather"]);
 }
 
 /// Case 8: the graph has a fixed batch, the contract a free one.
