@@ -182,9 +182,11 @@ impl<F: Family> Plan<F> {
             }
             return Ok(None);
         }
-        // Families name it as the scripts do that people come from.
+        // Families name it as the scripts do that people come from. The default is no advice against itself.
         let fields = settings::fields(&config);
-        let threads = ["n_thread", "num_workers"].iter().find_map(|name| fields.get(*name)?.as_u64());
+        let asked =
+            ["n_thread", "num_workers"].into_iter().find(|name| origins.get(*name).is_some_and(|at| at != "default"));
+        let threads = asked.and_then(|name| fields.get(name)?.as_u64());
         terminal::note_threads(threads.map_or(0, |threads| threads as usize));
         // Older checkpoints of the run name their data relative to this place.
         let started = source.as_ref().and_then(|source| directory::follow(F::data_folder(&mut config), &source.dir));
