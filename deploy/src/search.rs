@@ -143,13 +143,13 @@ pub fn rank(
         Some(Scope::Everyone) => search.reranked_together(&compared)?,
         _ => search.by_cosine(&compared)?,
     };
-    let (mut matches, mut places, mut themselves) = (Vec::new(), Vec::new(), 0);
+    let (mut matches, mut ranks, mut themselves) = (Vec::new(), Vec::new(), 0);
     for one in found {
         matches.push(one.matches);
-        places.push(one.places);
+        ranks.push(one.ranks);
         themselves += usize::from(one.is_there);
     }
-    Ok(Ranked { matches, report: RankingReport::of(&places, labels.gallery.len()), themselves })
+    Ok(Ranked { matches, report: RankingReport::of(&ranks, labels.gallery.len()), themselves })
 }
 
 /// Rows of each identity that counts.
@@ -164,8 +164,8 @@ fn rows_of(gallery: &[Label]) -> HashMap<i64, Vec<usize>> {
 /// What was found for a probe.
 struct Found {
     matches: Vec<Match>,
-    /// Places of its right entries, from 1; none if it is not scored.
-    places: Vec<usize>,
+    /// Ranks of its right entries, from 1; none if it is not scored.
+    ranks: Vec<usize>,
     /// Whether it is in the gallery itself.
     is_there: bool,
 }
@@ -270,25 +270,25 @@ impl Search<'_> {
             .map(|row| (-self.similarity(probe, *row), *row))
             .collect();
         let hits = best.ranked();
-        let place = |(entry, place): (&(f32, usize), usize)| {
+        let moved_up = |(entry, rank): (&(f32, usize), usize)| {
             let before = taken_out.iter().filter(|out| nearer(**out, *entry).is_lt()).count();
-            (entry.1, place - before)
+            (entry.1, rank - before)
         };
-        let left = right.iter().zip(ranks.places()).filter(|(entry, _)| !own.contains(&entry.1)).map(place);
+        let left = right.iter().zip(ranks.right_ranks()).filter(|(entry, _)| !own.contains(&entry.1)).map(moved_up);
         if !rerank {
-            let places = left.map(|(_, place)| place).collect();
+            let ranks = left.map(|(_, rank)| rank).collect();
             let matches = hits.into_iter().map(|Hit { row, similarity }| Match { row, similarity, reranked: None });
-            return Ok(Found { matches: matches.collect(), places, is_there: !own.is_empty() });
+            return Ok(Found { matches: matches.collect(), ranks, is_there: !own.is_empty() });
         }
         let reranked = self.reranked(probe, &hits)?;
         compared(hits.len() * hits.len());
         let counted = reranked.iter().filter_map(|found| counts(found.row));
-        let mut places: Vec<usize> =
+        let mut ranks: Vec<usize> =
             counted.enumerate().filter(|(_, right)| *right).map(|(before, _)| before + 1).collect();
-        // Right entries beyond the re-ranked ones keep their places.
-        places.extend(left.filter(|(row, _)| !hits.iter().any(|hit| hit.row == *row)).map(|(_, place)| place));
+        // Right entries beyond the re-ranked ones keep their ranks.
+        ranks.extend(left.filter(|(row, _)| !hits.iter().any(|hit| hit.row == *row)).map(|(_, rank)| rank));
         let matches = self.wanted(label, reranked.into_iter());
-        Ok(Found { matches, places, is_there: !own.is_empty() })
+        Ok(Found { matches, ranks, is_there: !own.is_empty() })
     }
 
     /// The nearest entries of a probe, re-ranked with it alone.
@@ -350,7 +350,7 @@ impl Search<'_> {
             let found =
                 |row: usize| Match { row, similarity: self.similarity(probe, row), reranked: Some(distances[row]) };
             let matches = self.wanted(label, order.into_iter().map(found));
-            Found { matches, places: ranks.places(), is_there: !own.is_empty() }
+            Found { matches, ranks: ranks.right_ranks(), is_there: !own.is_empty() }
         };
         Ok((0..probes).into_par_iter().map(one).collect())
     }
@@ -489,7 +489,7 @@ mod tests {
         for n in [1, 2, 30, 200, 500] {
             let nearest = Ask { rerank: Some(Scope::Nearest(NonZeroUsize::new(n).unwrap())), ..ask(500) };
             let found = rank(&probes, &gallery, &labels, &nearest, None, |_| ()).unwrap();
-            let mut places = Vec::new();
+            let mut ranks = Vec::new();
             for (probe, plain) in plain.iter().enumerate() {
                 let n = n.min(200);
                 let values: Vec<f32> = plain[..n].iter().flat_map(|row| gallery.row(*row)).copied().collect();
@@ -501,9 +501,9 @@ mod tests {
                 let counts = |row: &usize| labels.probes[probe].judge(labels.gallery[*row]);
                 let counted = order.iter().filter_map(counts).enumerate();
                 let right = counted.filter(|(_, right)| *right && labels.probes[probe].identity != JUNK);
-                places.push(right.map(|(before, _)| before + 1).collect());
+                ranks.push(right.map(|(before, _)| before + 1).collect());
             }
-            assert_eq!(found.report, RankingReport::of(&places, 200), "{n}");
+            assert_eq!(found.report, RankingReport::of(&ranks, 200), "{n}");
             let moved = rows(&found.matches).iter().zip(&plain).any(|(found, plain)| found[..] != plain[..found.len()]);
             assert_eq!(moved, n > 2, "re-ranking changes the order");
         }

@@ -33,6 +33,6 @@ pub mod verification;
 pub use distance::{cosine_distance, dot, products};
 pub use error::MetricsError;
 pub use matrix::{Matrix, Rows};
-pub use rank::{JUNK, Label, MAX_RANK, RankingReport, Ranks, nearer, places, rank};
+pub use rank::{JUNK, Label, MAX_RANK, RankingReport, Ranks, nearer, rank};
 pub use rerank::{Rerank, Reranking, rerank};
 pub use spread::{Spread, spread};

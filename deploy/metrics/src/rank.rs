@@ -69,13 +69,13 @@ impl<'a> Ranks<'a> {
     }
 
     /// Rank of each right entry, from 1, ascending.
-    pub fn places(&self) -> Vec<usize> {
+    pub fn right_ranks(&self) -> Vec<usize> {
         let mut wrong = 0;
-        let place = |(right, before): (usize, &u32)| {
+        let rank = |(right, before): (usize, &u32)| {
             wrong += *before as usize;
             right + 1 + wrong
         };
-        self.before.iter().enumerate().map(place).collect()
+        self.before.iter().enumerate().map(rank).collect()
     }
 }
 
@@ -97,16 +97,16 @@ pub struct RankingReport {
 
 impl RankingReport {
     /// Averages over queries. Each query is given by the ranks of its right entries, from 1 and ascending (see
-    /// [`Ranks::places`]); a query without any is not valid. Its average precision is the mean of `i / rank` over its
+    /// [`Ranks::right_ranks`]); a query without any is not valid. Its average precision is the mean of `i / rank` over its
     /// right entries, the sum form that published figures use (Zheng et al. 2015).
     pub fn of(queries: &[Vec<usize>], gallery: usize) -> Self {
         let mut cmc = vec![0.0; MAX_RANK];
         let (mut map, mut valid_queries) = (0.0, 0);
-        for places in queries {
-            let Some(first) = places.first() else { continue };
+        for ranks in queries {
+            let Some(first) = ranks.first() else { continue };
             valid_queries += 1;
-            let precisions = places.iter().enumerate().map(|(right, place)| (right + 1) as f64 / *place as f64);
-            map += precisions.sum::<f64>() / places.len() as f64;
+            let precisions = ranks.iter().enumerate().map(|(right, rank)| (right + 1) as f64 / *rank as f64);
+            map += precisions.sum::<f64>() / ranks.len() as f64;
             cmc.iter_mut().skip(first - 1).for_each(|hits| *hits += 1.0);
         }
         if valid_queries > 0 {
@@ -148,16 +148,16 @@ pub fn rank(distance: &Matrix, query: &[Label], gallery: &[Label]) -> Result<Ran
     }
     distance.view().check_finite("distance")?;
     // Sums in query order, so that the mean does not depend on threads.
-    let places: Vec<Vec<usize>> =
-        (0..query.len()).into_par_iter().map(|i| places(distance.row(i), query[i], gallery)).collect();
-    Ok(RankingReport::of(&places, gallery.len()))
+    let ranks: Vec<Vec<usize>> =
+        (0..query.len()).into_par_iter().map(|i| right_ranks(distance.row(i), query[i], gallery)).collect();
+    Ok(RankingReport::of(&ranks, gallery.len()))
 }
 
 /// Ranks of the right entries of one query, whose distances to the whole gallery must be finite; none for a junk query.
 ///
 /// # Panics
 /// If the numbers of distances and entries differ.
-pub fn places(distance: &[f32], query: Label, gallery: &[Label]) -> Vec<usize> {
+fn right_ranks(distance: &[f32], query: Label, gallery: &[Label]) -> Vec<usize> {
     assert_eq!(distance.len(), gallery.len(), "a distance for each entry");
     if query.identity == JUNK {
         return Vec::new();
@@ -170,7 +170,7 @@ pub fn places(distance: &[f32], query: Label, gallery: &[Label]) -> Vec<usize> {
     right.sort_unstable_by(|a, b| nearer(*a, *b));
     let mut ranks = Ranks::of(&right);
     judged(false).for_each(|(distance, row)| ranks.wrong(distance, row));
-    ranks.places()
+    ranks.right_ranks()
 }
 
 #[cfg(test)]
@@ -264,7 +264,7 @@ mod tests {
 
     /// Compared with a full sort, on distances with many ties, in one piece and in parts of any order.
     #[test]
-    fn places_are_those_of_a_full_sort() {
+    fn ranks_are_those_of_a_full_sort() {
         let random = |of: u64, at: usize| (at as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33 & (of - 1);
         for size in [1, 2, 7, 64, 300] {
             let distance: Vec<f32> = (0..size).map(|at| random(16, at) as f32 / 8.0 - 1.0).collect();
@@ -275,7 +275,7 @@ mod tests {
                 kept.sort_by(|a, b| distance[*a].partial_cmp(&distance[*b]).unwrap());
                 let right = |row: &usize| query.identity != JUNK && gallery[*row].identity == query.identity;
                 let wanted: Vec<usize> = (0..kept.len()).filter(|at| right(&kept[*at])).map(|at| at + 1).collect();
-                assert_eq!(places(&distance, query, &gallery), wanted, "{size} {query:?}");
+                assert_eq!(right_ranks(&distance, query, &gallery), wanted, "{size} {query:?}");
 
                 let mut right: Vec<(f32, usize)> = kept.iter().map(|row| (distance[*row], *row)).collect();
                 right.retain(|(_, row)| query.judge(gallery[*row]) == Some(true));
@@ -285,7 +285,7 @@ mod tests {
                     parts[row % 2].wrong(distance[row], row);
                 }
                 let [one, other] = parts;
-                assert!(query.identity == JUNK || one.merge(other).places() == wanted);
+                assert!(query.identity == JUNK || one.merge(other).right_ranks() == wanted);
             }
         }
     }

@@ -62,7 +62,7 @@ impl Draws {
         }
         let mut rows = vec![0_u64; samples];
         for group in 0..count {
-            let size = groups.places(group).len() as u64;
+            let size = groups.indices(group).len() as u64;
             rows.iter_mut().zip(&times[group * samples..]).for_each(|(rows, times)| *rows += u64::from(*times) * size);
         }
         let heaviest = rows.into_iter().max().unwrap_or(0);

@@ -15,9 +15,9 @@ const STRIP: usize = 4096;
 
 /// Similarities of a row to consecutive rows of one group.
 struct Run<'a> {
-    place: usize,
+    index: usize,
     group: usize,
-    places: Range<usize>,
+    indices: Range<usize>,
     similarities: &'a [f32],
 }
 
@@ -25,16 +25,16 @@ struct Run<'a> {
 fn runs(groups: &Groups<'_>, unit: &Unit, right: Range<usize>, buffer: &mut Vec<f32>, mut see: impl FnMut(Run<'_>)) {
     for first in right.clone().step_by(STRIP) {
         let strip = first..right.end.min(first + STRIP);
-        buffer.resize(unit.places.len() * strip.len(), 0.0);
-        products(groups.rows(unit.places.clone()), groups.rows(strip.clone()), buffer);
-        for (place, row) in unit.places.clone().zip(buffer.chunks(strip.len())) {
+        buffer.resize(unit.indices.len() * strip.len(), 0.0);
+        products(groups.rows(unit.indices.clone()), groups.rows(strip.clone()), buffer);
+        for (index, row) in unit.indices.clone().zip(buffer.chunks(strip.len())) {
             let mut at = strip.start;
             while at < strip.end {
                 let group = groups.group_at[at] as usize;
-                let places = at..strip.end.min(groups.places(group).end);
-                let similarities = &row[places.start - strip.start..places.end - strip.start];
-                at = places.end;
-                see(Run { place, group, places, similarities });
+                let indices = at..strip.end.min(groups.indices(group).end);
+                let similarities = &row[indices.start - strip.start..indices.end - strip.start];
+                at = indices.end;
+                see(Run { index, group, indices, similarities });
             }
         }
     }
@@ -89,9 +89,9 @@ pub(super) struct Genuine {
     /// All similarities. Only this grows with the number of pairs, by 4 bytes each.
     pub(super) sorted: Sorted,
     pub(super) mean: f64,
-    /// By place: similarity to the person's first row.
+    /// By index: similarity to the person's first row.
     pub(super) first: Vec<f32>,
-    /// By place: the nearest other row of the person.
+    /// By index: the nearest other row of the person.
     pub(super) nearest: Vec<Near>,
 }
 
@@ -104,30 +104,30 @@ pub(super) fn genuine(groups: &Groups<'_>) -> Genuine {
     let mut parts = Vec::with_capacity(units.len());
     let (mut key_rest, mut first_rest, mut near_rest) = (&mut keys[..], &mut first[..], &mut nearest[..]);
     for unit in &units {
-        let end = groups.places(unit.group).end;
-        let pairs = unit.places.clone().map(|place| end - place - 1).sum();
+        let end = groups.indices(unit.group).end;
+        let pairs = unit.indices.clone().map(|index| end - index - 1).sum();
         let (key_part, rest) = std::mem::take(&mut key_rest).split_at_mut(pairs);
         key_rest = rest;
-        let (first_part, rest) = std::mem::take(&mut first_rest).split_at_mut(unit.places.len());
+        let (first_part, rest) = std::mem::take(&mut first_rest).split_at_mut(unit.indices.len());
         first_rest = rest;
-        let (near_part, rest) = std::mem::take(&mut near_rest).split_at_mut(unit.places.len());
+        let (near_part, rest) = std::mem::take(&mut near_rest).split_at_mut(unit.indices.len());
         near_rest = rest;
         parts.push((unit, key_part, first_part, near_part));
     }
     let compare = |(unit, keys, first, nearest): (&Unit, &mut [u32], &mut [f32], &mut [Near])| {
         let (mut sum, mut at) = (0.0, 0);
-        let places = groups.places(unit.group);
+        let indices = groups.indices(unit.group);
         let mut buffer = Vec::new();
-        runs(groups, unit, places.clone(), &mut buffer, |run| {
-            let mine = run.place - unit.places.start;
-            if run.places.start == places.start {
+        runs(groups, unit, indices.clone(), &mut buffer, |run| {
+            let mine = run.index - unit.indices.start;
+            if run.indices.start == indices.start {
                 first[mine] = run.similarities[0];
             }
-            for (place, &similarity) in run.places.zip(run.similarities) {
-                if place != run.place {
-                    nearest[mine].offer(Near { similarity, row: groups.row_at[place] });
+            for (index, &similarity) in run.indices.zip(run.similarities) {
+                if index != run.index {
+                    nearest[mine].offer(Near { similarity, row: groups.row_at[index] });
                 }
-                if place > run.place {
+                if index > run.index {
                     keys[at] = key(similarity);
                     at += 1;
                     sum += f64::from(similarity);
@@ -151,9 +151,9 @@ pub(super) struct Impostor {
     /// The area under the curve as a count: for each impostor pair, twice the genuine pairs above it plus those equal
     /// to it.
     pub(super) wins: u128,
-    /// By place: number of first rows of other groups that rank before the first row of its own group.
+    /// By index: number of first rows of other groups that rank before the first row of its own group.
     pub(super) closer: Vec<u32>,
-    /// By place: the nearest row of another group.
+    /// By index: the nearest row of another group.
     pub(super) stranger: Vec<Near>,
     /// Results of the bootstrap.
     pub(super) drawing: Option<Drawing>,
@@ -189,28 +189,29 @@ pub(super) fn impostors(
     };
     let work = |Seen { found, drawing, sums, buffer }: &mut Seen<'_>, number: usize| {
         let unit = &units[number];
-        let (left, own) = (unit.group, groups.places(unit.group));
+        let (left, own) = (unit.group, groups.indices(unit.group));
         let mut sum = 0.0;
         runs(groups, unit, own.end..rows, buffer, |run| {
             if groups.distractor[left] && groups.distractor[run.group] {
                 return;
             }
-            let theirs = groups.places(run.group);
-            let mine = groups.row_at[run.place];
-            for (place, &similarity) in run.places.clone().zip(run.similarities) {
-                found.stranger[run.place].offer(Near { similarity, row: groups.row_at[place] });
-                found.stranger[place].offer(Near { similarity, row: mine });
+            let theirs = groups.indices(run.group);
+            let mine = groups.row_at[run.index];
+            for (index, &similarity) in run.indices.clone().zip(run.similarities) {
+                found.stranger[run.index].offer(Near { similarity, row: groups.row_at[index] });
+                found.stranger[index].offer(Near { similarity, row: mine });
                 // The first row of each group is enrolled. Of equally similar ones, the earlier group's ranks first.
-                if run.place == own.start && place > theirs.start {
-                    found.closer[place] += u32::from(similarity >= genuine.first[place]);
-                } else if run.place > own.start && place == theirs.start {
-                    found.closer[run.place] += u32::from(similarity > genuine.first[run.place]);
+                if run.index == own.start && index > theirs.start {
+                    found.closer[index] += u32::from(similarity >= genuine.first[index]);
+                } else if run.index > own.start && index == theirs.start {
+                    found.closer[run.index] += u32::from(similarity > genuine.first[run.index]);
                 }
             }
-            if run.place - own.start >= samples || !groups.are_impostors([left, run.group], impostors) {
+            if run.index - own.start >= samples || !groups.are_impostors([left, run.group], impostors) {
                 return;
             }
-            for (_, &similarity) in run.places.zip(run.similarities).take_while(|(at, _)| at - theirs.start < samples) {
+            for (_, &similarity) in run.indices.zip(run.similarities).take_while(|(at, _)| at - theirs.start < samples)
+            {
                 let key = key(similarity);
                 found.coarse[bin(key)] += 1;
                 sum += f64::from(similarity);
@@ -227,9 +228,9 @@ pub(super) fn impostors(
         });
         sums.push((number, sum));
         if let Some(drawing) = drawing {
-            runs(groups, unit, unit.places.start..own.end, buffer, |run| {
-                for (place, &similarity) in run.places.zip(run.similarities) {
-                    if place > run.place {
+            runs(groups, unit, unit.indices.start..own.end, buffer, |run| {
+                for (index, &similarity) in run.indices.zip(run.similarities) {
+                    if index > run.index {
                         drawing.genuine(key(similarity));
                     }
                 }
@@ -298,13 +299,14 @@ pub(super) fn refine(
     let start = || (vec![0_u64; bins.len() << FINE_BITS], vec![0_u64; bars], Vec::new());
     let work = |(counts, bars, buffer): &mut (Vec<u64>, Vec<u64>, Vec<f32>), number: usize| {
         let unit = &units[number];
-        let own = groups.places(unit.group);
+        let own = groups.indices(unit.group);
         runs(groups, unit, own.end..groups.row_at.len(), buffer, |run| {
-            if run.place - own.start >= samples || !groups.are_impostors([unit.group, run.group], impostors) {
+            if run.index - own.start >= samples || !groups.are_impostors([unit.group, run.group], impostors) {
                 return;
             }
-            let theirs = groups.places(run.group);
-            for (_, &similarity) in run.places.zip(run.similarities).take_while(|(at, _)| at - theirs.start < samples) {
+            let theirs = groups.indices(run.group);
+            for (_, &similarity) in run.indices.zip(run.similarities).take_while(|(at, _)| at - theirs.start < samples)
+            {
                 let key = key(similarity);
                 let slot = slots[bin(key)];
                 if slot != NOT_ASKED {

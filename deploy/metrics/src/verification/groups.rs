@@ -32,19 +32,19 @@ const UNIT: usize = 32;
 #[derive(Debug, Clone)]
 pub(super) struct Unit {
     pub(super) group: usize,
-    pub(super) places: Range<usize>,
+    pub(super) indices: Range<usize>,
 }
 
 /// Embeddings sorted by group. A group is a person, or a single distractor (a row that belongs to none of the persons).
-/// Groups, and rows inside a group, are in order of first appearance. A *place* is the index of a row in this order.
+/// Groups, and rows inside a group, are in order of first appearance, and an *index* here is a row's index in this order.
 pub(super) struct Groups<'a> {
     values: Cow<'a, [f32]>,
     cols: usize,
-    /// Row number of the caller, by place.
+    /// The caller's row number, by index.
     pub(super) row_at: Vec<usize>,
-    /// Group, by place.
+    /// Group, by index.
     pub(super) group_at: Vec<u32>,
-    /// First place of each group, followed by the number of places.
+    /// First index of each group, followed by the number of rows.
     starts: Vec<usize>,
     /// Whether a group is a distractor.
     pub(super) distractor: Vec<bool>,
@@ -84,22 +84,25 @@ impl<'a> Groups<'a> {
         self.distractor.len()
     }
 
-    /// Places of a group.
-    pub(super) fn places(&self, group: usize) -> Range<usize> {
+    /// Indices of a group's rows.
+    pub(super) fn indices(&self, group: usize) -> Range<usize> {
         self.starts[group]..self.starts[group + 1]
     }
 
-    /// Embeddings of a range of places.
-    pub(super) fn rows(&self, places: Range<usize>) -> Rows<'_> {
+    /// Embeddings of a range of indices.
+    pub(super) fn rows(&self, indices: Range<usize>) -> Rows<'_> {
         let (cols, all) = (self.cols, self.row_at.len());
-        Rows::new(&self.values, all, cols).map_or_else(|_| unreachable!("whole rows"), |rows| rows.slice(places))
+        Rows::new(&self.values, all, cols).map_or_else(|_| unreachable!("whole rows"), |rows| rows.slice(indices))
     }
 
-    /// All places, split into units.
+    /// All rows, split into units.
     pub(super) fn units(&self) -> Vec<Unit> {
         let units = |group: usize| {
-            let places = self.places(group);
-            places.clone().step_by(UNIT).map(move |first| Unit { group, places: first..places.end.min(first + UNIT) })
+            let indices = self.indices(group);
+            indices
+                .clone()
+                .step_by(UNIT)
+                .map(move |first| Unit { group, indices: first..indices.end.min(first + UNIT) })
         };
         (0..self.len()).flat_map(units).collect()
     }
@@ -111,7 +114,7 @@ impl<'a> Groups<'a> {
 
     /// Number of pairs of two rows of one person.
     pub(super) fn genuine(&self) -> u64 {
-        (0..self.len()).map(|group| self.places(group).len() as u64).map(|rows| rows * (rows - 1) / 2).sum()
+        (0..self.len()).map(|group| self.indices(group).len() as u64).map(|rows| rows * (rows - 1) / 2).sum()
     }
 
     /// The groups after `group` that its rows are compared with: all that count in any way.
@@ -140,7 +143,7 @@ impl<'a> Groups<'a> {
     /// Number of impostor pairs: of groups, and of rows.
     pub(super) fn impostors(&self, impostors: Impostors) -> [u64; 2] {
         let samples = Self::samples(impostors);
-        let sizes: Vec<u64> = (0..self.len()).map(|group| self.places(group).len().min(samples) as u64).collect();
+        let sizes: Vec<u64> = (0..self.len()).map(|group| self.indices(group).len().min(samples) as u64).collect();
         // Cumulative sums over all groups and over distractors alone, so that no loop over partners is needed.
         let sums = |of: &dyn Fn(usize) -> [u64; 2]| {
             let mut sum = [0, 0];
@@ -187,7 +190,7 @@ mod tests {
                 for second in first + 1..groups.len() {
                     if groups.are_impostors([first, second], impostors) {
                         let samples = Groups::samples(impostors);
-                        let [a, b] = [first, second].map(|group| groups.places(group).len().min(samples) as u64);
+                        let [a, b] = [first, second].map(|group| groups.indices(group).len().min(samples) as u64);
                         counted = [counted[0] + 1, counted[1] + a * b];
                     }
                 }

@@ -31,16 +31,16 @@ pub(super) fn identify(groups: &Groups<'_>, genuine: &Genuine, impostor: &Impost
     let mut rights = vec![[0, 0]; groups.len()];
     let (mut probes, mut alone, mut nearest) = (0_usize, 0_usize, 0_usize);
     for (group, rights) in rights.iter_mut().enumerate() {
-        let places = groups.places(group);
-        for place in places.clone().skip(1) {
-            let closer = impostor.closer[place];
+        let indices = groups.indices(group);
+        for index in indices.clone().skip(1) {
+            let closer = impostor.closer[index];
             cmc.iter_mut().skip(closer as usize).for_each(|hits| *hits += 1.0);
             rights[0] += u32::from(closer == 0);
             rights[1] += 1;
             probes += 1;
         }
-        for place in places.clone().filter(|_| places.len() > 1) {
-            nearest += usize::from(genuine.nearest[place].before(impostor.stranger[place]));
+        for index in indices.clone().filter(|_| indices.len() > 1) {
+            nearest += usize::from(genuine.nearest[index].before(impostor.stranger[index]));
             alone += 1;
         }
     }

@@ -180,7 +180,7 @@ pub fn evaluate<'a>(
         }
         _ => Vec::new(),
     };
-    let with_pairs = (0..groups.len()).filter(|group| groups.places(*group).len() > 1).count();
+    let with_pairs = (0..groups.len()).filter(|group| groups.indices(*group).len() > 1).count();
     let interval = |value: &dyn Fn(&Drawn) -> f64| interval(drawn.iter().map(value).collect(), with_pairs);
     let tar_at = |(at, target): (usize, &f64)| {
         let point = roc.tar_at_far(*target)?;
@@ -477,7 +477,7 @@ mod tests {
             let (mut same, mut other) = (vec![], vec![]);
             for a in 0..40 {
                 for b in a + 1..40 {
-                    let [x, y] = [a, b].map(|place| groups.group_at[place] as usize);
+                    let [x, y] = [a, b].map(|index| groups.group_at[index] as usize);
                     let similarity = dot(matrix.row(groups.row_at[a]), matrix.row(groups.row_at[b]));
                     let count = if x == y { times[x] } else { times[x] * times[y] };
                     let list = if x == y { &mut same } else { &mut other };
