@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use contract::InputSpec;
 use datasets::paired::Pair;
-use datasets::{LeftOut, Naming, Sample};
+use datasets::{LeftOut, Naming, Note, Sample};
 
 use crate::DeployError;
 use crate::identity::Identity;
@@ -55,8 +55,8 @@ pub struct Listed {
     pub pictures: Vec<Input>,
     /// Files and folders that were skipped.
     pub left_out: LeftOut,
-    /// Notes on pictures whose folder and file name disagree, and which of the two was used.
-    pub notes: Vec<String>,
+    /// Which of the two was used for pictures whose folder and file name disagree.
+    pub notes: Vec<Note>,
 }
 
 /// The pictures of files and folders, in the order given and natural order within. Who is on them is decided as in
@@ -65,18 +65,13 @@ pub struct Listed {
 /// # Errors
 /// If one does not exist or holds no picture.
 pub fn list(places: &[PathBuf], naming: Option<Naming>) -> Result<Listed, DeployError> {
-    let mut all = Listed::default();
-    for place in places {
-        if !place.exists() {
-            let source = std::io::Error::from(std::io::ErrorKind::NotFound);
-            return Err(DeployError::Read { path: place.clone(), source });
-        }
-        let list = datasets::list_pictures(place, naming)?;
-        all.pictures.extend(list.samples.into_iter().map(Input::from));
-        all.left_out.extend(list.left_out);
-        all.notes.extend(list.note);
+    if let Some(missing) = places.iter().find(|place| !place.exists()) {
+        let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+        return Err(DeployError::Read { path: missing.clone(), source });
     }
-    Ok(all)
+    let list = datasets::list_pictures(places, naming)?;
+    let pictures = list.samples.into_iter().map(Input::from).collect();
+    Ok(Listed { pictures, left_out: list.left_out, notes: list.notes })
 }
 
 /// Whether these identities come from folders or from file names; `None` if some come from each.

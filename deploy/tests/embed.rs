@@ -197,12 +197,13 @@ fn pictures_whose_embedding_is_no_direction_are_left_out_and_counted() {
 }
 
 #[test]
-fn identities_are_composed_and_have_no_control_characters() {
+fn identities_are_composed_and_have_no_unseen_characters() {
     let fixture = Fixture::new();
     fixture.picture("ada.png", "ada", 0.0);
     let at = "-m @model.onnx --gallery @gallery --picture @ada.png --identity";
     fixture.run(&format!("enroll {at} Mu\u{308}ller")).done();
     fixture.run(&format!("verify {at} M\u{fc}ller --threshold 0.9")).done();
-    fixture.run(&format!("enroll {at} \u{1b}[31m")).error(&["control characters", "\\u{1b}"]);
+    fixture.run(&format!("enroll {at} \u{1b}[31m")).error(&["characters that are not shown", "\\u{1b}"]);
+    fixture.run(&format!("enroll {at} ad\u{200b}a")).error(&["characters that are not shown", "\\u{200b}"]);
     fixture.run(&format!("enroll {at}=")).error(&["not empty"]);
 }

@@ -112,7 +112,8 @@ fn nothing_to_score_is_exit_code_1_and_no_number() {
     let line = "evaluate -m @model.onnx --dataset market1501 --datadir @market";
     let answer = fixture.run(&format!("{line} --format json"));
     assert_eq!(answer.code, 1, "{}", answer.stderr);
-    assert!(answer.stderr.contains("none of the 2 queries of market1501"), "{}", answer.stderr);
+    let reason = "identities of 1 queries are in the gallery only from the query's own camera";
+    assert!(answer.stderr.contains("market1501") && answer.stderr.contains(reason), "{}", answer.stderr);
     let report: Value = serde_json::from_str(&answer.stdout).unwrap();
     assert_eq!((&report["queries"], &report["valid_queries"]), (&2.into(), &0.into()));
     assert!(report.get("map").is_none() && report.get("rank1").is_none(), "{report}");
@@ -120,8 +121,15 @@ fn nothing_to_score_is_exit_code_1_and_no_number() {
     assert_eq!((csv.code, csv.stdout.lines().nth(1)), (1, Some("market1501,2,0,3,false,,,,,")), "{}", csv.stdout);
     let table = fixture.run(&format!("{line} --report @page.html"));
     assert_eq!(table.code, 1);
-    assert!(table.stdout.contains("no query has a match") && !table.stdout.contains("Rank-1"), "{}", table.stdout);
+    assert!(table.stdout.contains(reason) && !table.stdout.contains("Rank-1"), "{}", table.stdout);
     assert!(!std::fs::read_to_string(fixture.path("page.html")).unwrap().contains("Rank-1"));
+    // Now everybody stays in one camera, or nobody is enrolled.
+    std::fs::remove_file(fixture.path(&format!("{root}/query/0001_c1s1_000001_00.png"))).unwrap();
+    let one_camera = fixture.run(line);
+    assert!(one_camera.stdout.contains("identity of every query is in the gallery only from"), "{}", one_camera.stdout);
+    std::fs::remove_file(fixture.path(&format!("{root}/bounding_box_test/0002_c1s1_000002_00.png"))).unwrap();
+    let nobody = fixture.run(line);
+    assert!(nobody.stdout.contains("identity of no query is in the gallery"), "{}", nobody.stdout);
 }
 
 /// The model remembers one of the people who are tested, and one of the training folder.

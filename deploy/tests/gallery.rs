@@ -1,5 +1,6 @@
 //! Galleries that several processes change, and that die while they do.
 
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -63,6 +64,23 @@ fn enrolments_that_wait_all_happen() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
     holds(&fixture, &names.iter().collect::<Vec<_>>());
+}
+
+/// Whoever waits is told for whom.
+#[test]
+fn who_waits_says_for_whom() {
+    let (fixture, names) = people();
+    assert!(enrol(&fixture, &names[0], &[]).status().unwrap().success());
+    let lock = files::lock::Lock::wait(&fixture.path("people")).unwrap();
+    let mut waiting = enrol(&fixture, &names[1], &["--wait"]).spawn().unwrap();
+    let lines = BufReader::new(waiting.stderr.take().unwrap()).lines();
+    let wanted = format!("process {} is writing to", std::process::id());
+    let said = lines.map(Result::unwrap).find(|line| line.contains("is writing to")).expect("it says so and waits");
+    assert!(said.starts_with("note: ") && said.contains(&wanted) && said.contains("waiting"), "{said}");
+    assert!(waiting.try_wait().unwrap().is_none());
+    drop(lock);
+    assert!(waiting.wait().unwrap().success());
+    holds(&fixture, &names[..2].iter().collect::<Vec<_>>());
 }
 
 /// Killed at any moment, `enroll` leaves a gallery that opens and can be enrolled into.

@@ -358,6 +358,18 @@ fn folders_say_who_it_is_in_every_verb() {
     assert_eq!(search("--gallery @rows"), ("ada".into(), true.into()));
     let (_, correct) = search("--gallery @set --identity-from file");
     assert_eq!(correct, Value::Bool(false), "frame numbers");
+    // Listing the people's own folders is listing the folder above them.
+    let answer = fixture.run("embed @set/ada @set/ben @set/cleo -m @model.onnx -o @own");
+    assert!(answer.stderr.contains("folders name the people") && answer.stderr.contains("`--identity-from file`"));
+    answer.done();
+    let names = |folder: &str| fixture.rows(folder).1.iter().map(|row| row["identity"].clone()).collect::<Vec<_>>();
+    assert_eq!(names("own"), names("rows"));
+    assert_eq!(search("--gallery @own"), ("ada".into(), true.into()));
+    // One folder may hold many people; which rule was taken is said.
+    let answer = fixture.run("embed @set/ada -m @model.onnx -o @one");
+    assert!(answer.stderr.contains("file names name the people on 3 of 3"), "{}", answer.stderr);
+    assert!(answer.stderr.contains("`--identity-from folder` takes the folder"), "{}", answer.stderr);
+    answer.done();
     let evaluated = fixture.run("evaluate -m @model.onnx --dataset folders --datadir @set --train-identities 1").done();
     assert!(evaluated.contains("Rank-1 100.00 %"), "{evaluated}");
 }

@@ -71,7 +71,8 @@ struct Args {
     no_optimise: bool,
     /// Bytes of weights above which they are stored in a separate file beside the model [default: 2 GiB, the limit
     /// of an ONNX file].
-    #[arg(long, value_name = "BYTES", default_value_t = MAX_INLINE_WEIGHTS, hide_default_value = true)]
+    #[arg(long, value_name = "BYTES", default_value_t = MAX_INLINE_WEIGHTS, hide_default_value = true,
+        value_parser = terminal::seed)]
     external_data: u64,
     /// Licence of weights and data, named in the model card.
     #[arg(long, value_name = "TEXT", default_value = "")]
@@ -82,9 +83,8 @@ struct Args {
 }
 
 fn opset(text: &str) -> Result<u32, String> {
-    let found = text.parse().map_err(|_| "a number is needed".to_owned())?;
-    let (first, last) = (OPSETS.start(), OPSETS.end());
-    if OPSETS.contains(&found) { Ok(found) } else { Err(format!("{first} to {last} can be written")) }
+    let found = text.parse().ok().filter(|opset| OPSETS.contains(opset));
+    found.ok_or_else(|| format!("{} to {} can be written", OPSETS.start(), OPSETS.end()))
 }
 
 fn batch(text: &str) -> Result<Axis, String> {
@@ -100,7 +100,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> ExitCode {
-    let cli = Cli::parse_from(terminal::arguments());
+    let cli = terminal::parse::<Cli>();
     export::hide_expected_panics();
     let done = match (&cli.command, &cli.args.onnx) {
         (Some(Command::Verify(args)), _) => verify::run(args),

@@ -62,7 +62,7 @@ fn with_ranges(command: Command) -> Command {
             let most = most(arg.get_id().as_str());
             arg.value_parser(move |text: &str| terminal::whole(text, 0, most))
         } else if kind == TypeId::of::<u64>() {
-            arg.value_parser(seed)
+            arg.value_parser(terminal::seed)
         } else {
             arg
         }
@@ -79,10 +79,6 @@ fn most(flag: &str) -> usize {
         "num_classes" | "identities" | "steps" | "warmup" | "sample" | "top" | "pairs" => 1_000_000,
         _ => 1_000_000_000,
     }
-}
-
-fn seed(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| format!("whole numbers from 0 to {} are allowed", u64::MAX))
 }
 
 /// Adds to the help of each flag that is a setting the setting's default.

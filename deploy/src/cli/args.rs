@@ -90,8 +90,9 @@ fn default_batch_size() -> NonZeroUsize {
 /// What names the person on a picture.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct NamingArgs {
-    /// What names the person on a picture: folder or file [default: the first folder below the listed one, else a file
-    /// name such as 0002_c1_0451.jpg; probes are named as their gallery is].
+    /// What names the person on a picture: folder or file [default: the first folder below the listed one, else the
+    /// listed folders if they are several, else a file name such as 0002_c1_0451.jpg; probes are named as their gallery
+    /// is].
     #[arg(long, value_name = "WHICH", conflicts_with = "pairs", conflicts_with_all = PAIRS)]
     pub(crate) identity_from: Option<Naming>,
 }
@@ -415,7 +416,8 @@ pub(crate) struct EvaluateArgs {
     #[arg(long, visible_alias = "data-dir", value_name = "DIR")]
     pub(crate) datadir: PathBuf,
     /// Dataset `folders`: number of identities reserved for training; the others are tested [default: half].
-    #[arg(long, value_name = "N", conflicts_with = "pairs")]
+    #[arg(long, value_name = "N", conflicts_with = "pairs",
+        value_parser = |text: &str| terminal::whole(text, 1, 1_000_000_000))]
     pub(crate) train_identities: Option<usize>,
     /// Dataset `cuhk03`: the labelled boxes [default: the detected ones].
     #[arg(long, conflicts_with = "pairs")]
@@ -440,7 +442,7 @@ pub(crate) struct SplitArgs {
         requires = "pairs")]
     pub(crate) split: String,
     /// Seed of the split by people or pairs, as in training [default: 42].
-    #[arg(long, value_name = "N", requires = "pairs")]
+    #[arg(long, value_name = "N", requires = "pairs", value_parser = terminal::seed)]
     pub(crate) split_seed: Option<u64>,
 }
 

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use super::args::EmbedArgs;
-use super::shared::{embed_options, facts, list, one_row, open, print, tell_skipped};
-use crate::gallery::{self, Exclusive, Template, Writer};
+use super::shared::{embed_options, exclusive, facts, list, one_row, open, print, say_naming, tell_skipped};
+use crate::gallery::{self, Template, Writer};
 use crate::{DeployError, embed};
 
 pub(crate) fn run(args: &EmbedArgs) -> Result<ExitCode, DeployError> {
@@ -12,10 +12,12 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<ExitCode, DeployError> {
     let mut pictures = list(&args.pictures, &args.pairs, args.naming.identity_from, args.reading.strict)?;
     let model = open(&args.model, pictures.len())?;
     if args.pictures.is_empty() {
-        pictures.push(one_row(&model, &args.one, args.naming.identity_from)?);
+        let (row, notes) = one_row(&model, &args.one, args.naming.identity_from)?;
+        say_naming(&notes);
+        pictures.push(row);
     }
     let (_, spec) = model.embedding()?;
-    let exclusive = Exclusive::take(&args.out, args.writing.wait)?;
+    let exclusive = exclusive(&args.out, args.writing.wait)?;
     // Somebody may have enrolled meanwhile.
     vacant(args)?;
     let mut writer = Writer::create(exclusive, spec.dim)?;

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use super::args::EnrollArgs;
-use super::shared::{embed_row, facts, named_row, open, print};
+use super::shared::{embed_row, exclusive, facts, named_row, open, print};
 use crate::DeployError;
-use crate::gallery::{self, Exclusive, Writer};
+use crate::gallery::{self, Writer};
 
 pub(crate) fn run(EnrollArgs { one, writing }: &EnrollArgs) -> Result<ExitCode, DeployError> {
     let model = open(&one.model, 1)?;
@@ -14,7 +14,7 @@ pub(crate) fn run(EnrollArgs { one, writing }: &EnrollArgs) -> Result<ExitCode, 
     let folder = &one.gallery;
     let new = embed_row(&model, one, &row)?;
     // Nobody else may add rows between reading the old ones and writing the new ones.
-    let exclusive = Exclusive::take(folder, writing.wait)?;
+    let exclusive = exclusive(folder, writing.wait)?;
     let old = match gallery::is_embeddings(folder) {
         true => Some(gallery::open(folder, &model.path, &spec.contract_id, spec.dim)?),
         false => None,

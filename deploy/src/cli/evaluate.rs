@@ -92,13 +92,11 @@ fn evaluate(
     let rerank = args.rerank.scope(Scope::Everyone);
     // What the protocol takes out is not shown either.
     let ask = Ask { k: if page.is_some() { SHOWN } else { 0 }, min_similarity: None, rerank, counted_only: true };
-    let found = ranked(&query, &gallery, &Labels::of(&query, &gallery), &ask, None)?;
-    let score = Score::from(&found.report);
-    if let Score::Nothing { queries, .. } = score {
-        terminal::warn(&format!(
-            "none of the {queries} queries of {} has a match from another camera in the gallery: there is nothing to score",
-            dataset.name
-        ));
+    let labels = Labels::of(&query, &gallery);
+    let found = ranked(&query, &gallery, &labels, &ask, None)?;
+    let score = Score::of(&found.report, &labels);
+    if let Score::Nothing { reason, .. } = &score {
+        terminal::warn(&format!("nothing to score on {}: {reason}", dataset.name));
     }
     if let Some(path) = page {
         let report = SearchReport::of(model.into(), dataset.name.clone(), [&query, &gallery], skipped, &ask, &found);

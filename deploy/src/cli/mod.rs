@@ -17,14 +17,13 @@ mod verify;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use terminal::{arguments, fail};
+use terminal::fail;
 
 use args::{Command, DeployArgs};
 
 /// Parses the command line and does what it says.
 pub fn run() -> ExitCode {
-    let done = match DeployArgs::parse_from(arguments()).command {
+    let done = match terminal::parse::<DeployArgs>().command {
         Command::Inspect(args) => inspect::run(&args),
         Command::Embed(args) => embed::run(&args),
         Command::Search(args) => search::run(&args),

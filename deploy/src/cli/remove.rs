@@ -3,15 +3,15 @@
 use std::process::ExitCode;
 
 use super::args::RemoveArgs;
-use super::shared::print;
+use super::shared::{exclusive, print};
 use crate::DeployError;
-use crate::gallery::{self, Exclusive, Writer};
+use crate::gallery::{self, Writer};
 use crate::identity::Identity;
 
 pub(crate) fn run(RemoveArgs { gallery: folder, identity, writing }: &RemoveArgs) -> Result<ExitCode, DeployError> {
     // Before a folder is made or locked.
     gallery::facts(folder)?;
-    let exclusive = Exclusive::take(folder, writing.wait)?;
+    let exclusive = exclusive(folder, writing.wait)?;
     let (old, facts) = gallery::read(folder)?;
     let person = Identity::given(identity);
     let stays = |row: &usize| old.templates[*row].identity.same(&person) != Some(true);

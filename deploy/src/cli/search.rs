@@ -3,12 +3,17 @@
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
+use datasets::Note;
+
 use super::args::{Format, ModelArgs, RunArgs, SearchArgs};
-use super::shared::{collect, embed_options, list, one_row, open, print, print_json, ranked, warn_when_collapsed};
+use super::shared::{
+    collect, embed_options, list, list_with_notes, one_row, open, print, print_json, ranked, say_naming,
+    warn_when_collapsed,
+};
 use crate::DeployError;
 use crate::frontalize::Frontalizer;
 use crate::gallery::{self, Embeddings};
-use crate::pictures::{self, Input};
+use crate::pictures::{self, Input, Listed};
 use crate::poses::Poses;
 use crate::report::SearchReport;
 use crate::runtime::Model;
@@ -21,8 +26,8 @@ const RERANK_TOP: NonZeroUsize = NonZeroUsize::new(200).unwrap();
 
 pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
     let searched = Searched::list(args)?;
-    let listed = list(&args.query, &args.pairs, args.naming.identity_from, args.reading.strict)?;
-    let model = open(&args.model, listed.len().max(searched.pictures()))?;
+    let listed = list_with_notes(&args.query, &args.pairs, args.naming.identity_from, args.reading.strict)?;
+    let model = open(&args.model, listed.0.len().max(searched.pictures()))?;
     let frontal = frontal_model(args)?;
     let frontalizer = frontal.as_ref().map(Frontalizer::new).transpose()?;
     let frontal = match (frontalizer, &args.poses) {
@@ -129,18 +134,21 @@ impl Searched {
 fn probes(
     args: &SearchArgs,
     model: &Model,
-    mut pictures: Vec<Input>,
+    (mut pictures, mut notes): (Vec<Input>, Vec<Note>),
     entries: &Embeddings,
     frontal: Option<(Frontalizer<'_>, Poses)>,
 ) -> Result<(Embeddings, usize), DeployError> {
     let naming = args.naming.identity_from;
     let named = pictures::naming(entries.templates.iter().map(|template| &template.identity));
     if args.query.is_empty() {
-        pictures.push(one_row(model, &args.one, naming)?);
+        let row;
+        (row, notes) = one_row(model, &args.one, naming)?;
+        pictures.push(row);
     } else if let (None, false, Some(naming)) = (naming, args.pairs.pairs, named) {
         // Probes are named as the gallery is, whatever would name them otherwise.
-        pictures = pictures::list(&args.query, Some(naming))?.pictures;
+        Listed { pictures, notes, .. } = pictures::list(&args.query, Some(naming))?;
     }
+    say_naming(&notes);
     let collected = collect(model, &pictures, "probes", &embed_options(&args.model, &args.reading))?;
     let mut probes = collected.embeddings;
     if let Some((frontalizer, poses)) = frontal {

@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use contract::EmbeddingSpec;
-use datasets::{DatasetError, LeftOut, Naming};
+use datasets::{DatasetError, LeftOut, Naming, Note};
 use metrics::verification::{self, VerificationOptions, VerificationReport};
 
 use crate::DeployError;
 use crate::embed::{self, Collected, Skipped};
-use crate::gallery::{Embeddings, Facts};
+use crate::gallery::{Embeddings, Exclusive, Facts};
 use crate::identity::Identity;
 use crate::pictures::{self, Input};
 use crate::runtime::{Model, Options, Provider};
@@ -57,20 +57,41 @@ pub(super) fn open(ModelArgs { model, run }: &ModelArgs, pictures: usize) -> Res
     Ok(model)
 }
 
-/// The pictures of `places`, or their pairs. Skipped files are reported, and an error if `strict`.
+/// The pictures of `places`, or their pairs. Skipped files are reported, and an error if `strict`; so is what names the
+/// people where folders and file names contradict each other.
 pub(super) fn list(
     places: &[PathBuf],
     pairs: &PairArgs,
     naming: Option<Naming>,
     strict: bool,
 ) -> Result<Vec<Input>, DeployError> {
+    let (rows, notes) = list_with_notes(places, pairs, naming, strict)?;
+    say_naming(&notes);
+    Ok(rows)
+}
+
+/// Says what names the people.
+pub(super) fn say_naming(notes: &[Note]) {
+    for Note { text, other } in notes {
+        let what = match other {
+            Naming::File => "the file names",
+            Naming::Folder => "the folder",
+        };
+        terminal::note(&format!("{text}; `--identity-from {other}` takes {what}"));
+    }
+}
+
+/// [`list`], with what is to be said once it is known that nothing else names the people.
+pub(super) fn list_with_notes(
+    places: &[PathBuf],
+    pairs: &PairArgs,
+    naming: Option<Naming>,
+    strict: bool,
+) -> Result<(Vec<Input>, Vec<Note>), DeployError> {
     if !pairs.pairs {
         let listed = pictures::list(places, naming)?;
         say_left_out(&listed.left_out, &[], strict)?;
-        for note in listed.notes {
-            terminal::note(&format!("{note}; --identity-from file takes those"));
-        }
-        return Ok(listed.pictures);
+        return Ok((listed.pictures, listed.notes));
     }
     let mut rows = Vec::new();
     for place in places {
@@ -80,7 +101,7 @@ pub(super) fn list(
         say_left_out(&list.left_out, &list.warnings, strict)?;
         rows.extend(pictures::of_pairs(list.pairs.iter(), &list.classes));
     }
-    Ok(rows)
+    Ok((rows, Vec::new()))
 }
 
 /// Warns about skipped files and folders that are not in `said` yet; an error if `strict`.
@@ -95,7 +116,7 @@ pub(super) fn say_left_out(left_out: &LeftOut, said: &[String], strict: bool) ->
 
 /// The test pairs of a split of a folder, or all pairs; and a name for them.
 pub(super) fn test_pairs(
-    folder: &std::path::Path,
+    folder: &Path,
     pairs: &PairArgs,
     split: &SplitArgs,
     strict: bool,
@@ -120,6 +141,17 @@ pub(super) fn test_pairs(
     Ok((rows, format!("{}, test split by {}", data.name, split.split)))
 }
 
+/// The exclusive right to change the gallery at `folder`. With `wait`, says whom it waits for.
+pub(super) fn exclusive(folder: &Path, wait: bool) -> Result<Exclusive, DeployError> {
+    match Exclusive::take(folder, false) {
+        Err(DeployError::Locked(held)) if wait => {
+            terminal::note(&format!("{held}; waiting until it is done"));
+            Exclusive::take(folder, true)
+        }
+        taken => taken,
+    }
+}
+
 /// Metadata of an embeddings folder of the model; its [`Writer`](gallery::Writer) fills in the rows and their width.
 pub(super) fn facts(model: &Model, spec: &EmbeddingSpec, skipped: usize) -> Facts {
     Facts {
@@ -138,8 +170,13 @@ pub(super) fn facts(model: &Model, spec: &EmbeddingSpec, skipped: usize) -> Fact
 }
 
 /// The row of one person: a picture for each input of the model. A missing one is an error, unless the model accepts
-/// that and there is another. The identity comes from the first file's name or folder, as `naming` says.
-pub(super) fn one_row(model: &Model, one: &PairFiles, naming: Option<Naming>) -> Result<Input, DeployError> {
+/// that and there is another. The identity comes from the first file's name or folder, as `naming` says; and what is to
+/// be said about that.
+pub(super) fn one_row(
+    model: &Model,
+    one: &PairFiles,
+    naming: Option<Naming>,
+) -> Result<(Input, Vec<Note>), DeployError> {
     let missing = |name: &str| DeployError::MissingModality { missing: name.into() };
     let (mut files, mut absent) = (Vec::new(), Vec::new());
     if let [_] = model.contract.input.as_slice() {
@@ -156,14 +193,15 @@ pub(super) fn one_row(model: &Model, one: &PairFiles, naming: Option<Naming>) ->
     let Some(first) = files.first() else {
         return Err(missing(absent.first().map_or("picture", String::as_str)));
     };
-    let mut row = pictures::list(std::slice::from_ref(first), naming)?.pictures.swap_remove(0);
+    let mut listed = pictures::list(std::slice::from_ref(first), naming)?;
+    let mut row = listed.pictures.swap_remove(0);
     (row.files, row.missing) = (files, absent);
-    Ok(row)
+    Ok((row, listed.notes))
 }
 
 /// [`one_row`] of the named person.
 pub(super) fn named_row(model: &Model, one: &OneArgs) -> Result<Input, DeployError> {
-    let row = one_row(model, &one.files, None)?;
+    let (row, _) = one_row(model, &one.files, None)?;
     Ok(Input { identity: Identity::given(&one.identity), camera: 0, ..row })
 }
 

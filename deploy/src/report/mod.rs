@@ -6,16 +6,17 @@ mod thumbnail;
 
 pub(crate) use text::aligned;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
-use metrics::{RankingReport, Spread};
+use metrics::{Label, RankingReport, Spread};
 use serde::Serialize;
 
 use crate::gallery::{Embeddings, Template};
 use crate::identity::{Identity, People};
 use crate::pictures::lossy;
 use crate::runtime::Model;
-use crate::search::{Ask, Match, Ranked, Scope};
+use crate::search::{Ask, Labels, Match, Ranked, Scope};
 use crate::stale::Stale;
 use crate::trained::Overlap;
 
@@ -102,14 +103,33 @@ pub enum Score {
         queries: usize,
         /// None.
         valid_queries: usize,
+        /// Why, as a sentence.
+        reason: String,
     },
 }
 
-impl From<&RankingReport> for Score {
-    fn from(report: &RankingReport) -> Self {
+impl Score {
+    /// The score of queries and a gallery with these labels.
+    pub fn of(report: &RankingReport, labels: &Labels) -> Self {
         match report.valid_queries {
-            0 => Self::Nothing { queries: report.queries, valid_queries: 0 },
+            0 => Self::Nothing { queries: report.queries, valid_queries: 0, reason: unscored(labels) },
             _ => Self::Measured(report.into()),
+        }
+    }
+}
+
+/// Why none of the queries has a match that counts.
+fn unscored(labels: &Labels) -> String {
+    let enrolled: HashSet<i64> = labels.gallery.iter().map(|entry| entry.identity).collect();
+    let queries = labels.probes.iter().filter(|query| query.identity != metrics::JUNK);
+    let (own, strange): (Vec<&Label>, Vec<_>) = queries.partition(|query| enrolled.contains(&query.identity));
+    let own_camera = "in the gallery only from the query's own camera, which the Market-1501 protocol leaves out";
+    match (own.len(), strange.len()) {
+        (0, 0) => "no query has an identity".to_owned(),
+        (0, _) => "the identity of no query is in the gallery".to_owned(),
+        (_, 0) => format!("the identity of every query is {own_camera}"),
+        (own, strange) => {
+            format!("the identities of {own} queries are {own_camera}, those of {strange} are not in it at all")
         }
     }
 }

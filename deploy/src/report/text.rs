@@ -87,7 +87,7 @@ impl EvaluationReport {
         );
         match &self.score {
             Score::Measured(summary) => head + &summary.line(),
-            Score::Nothing { .. } => head + "no query has a match in the gallery\n",
+            Score::Nothing { reason, .. } => format!("{head}nothing to score: {reason}\n"),
         }
     }
 

@@ -210,8 +210,9 @@ pub enum NameError {
     /// Nothing, or only spaces.
     #[error("an identity needs a name that is not empty")]
     Empty,
-    /// Line breaks, escape sequences and the like would change what a terminal or a table shows.
-    #[error("`{}` cannot be the name of an identity: it has control characters", name.escape_debug())]
+    /// Line breaks, escape sequences, marks of direction and characters of no width would change what a terminal or a
+    /// table shows, or make two names look like one.
+    #[error("`{}` cannot be the name of an identity: it has characters that are not shown", name.escape_debug())]
     Control {
         /// The name.
         name: String,

@@ -1,10 +1,13 @@
 //! Who is on a picture: the folder or the file name decides, by one rule for every program.
 //!
 //! Below a listed folder, the first folder on the way to the picture says who it is. Folders named like sets (`train`,
-//! `query`, `bounding_box_test`, …) say nothing, nor does what is above them. A picture in the listed folder itself,
-//! in a set's folder, or listed alone is named by its file name if that has Market-1501's form,
-//! `<identity>_c<camera>`, and else by the folder it lies in. [`Naming`] makes either decide everywhere.
+//! `query`, `bounding_box_test`, …) say nothing, nor does what is above them. Pictures without such a folder, in the
+//! listed folder itself or listed alone, are named by the folders they lie in if those are two or more and not sets:
+//! `people/*` names whom `people` names. Pictures of one folder, and those in a set's folder, are named by their file
+//! names where these have Market-1501's form, `<identity>_c<camera>`, and else by the folder they lie in. [`Naming`]
+//! makes either decide everywhere, and a [`Note`] says which was taken where the two contradict each other.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -58,31 +61,63 @@ impl FromStr for Naming {
     }
 }
 
-/// Pictures of a place, in natural order, and what was left out.
+impl std::fmt::Display for Naming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::File => "file",
+            Self::Folder => "folder",
+        })
+    }
+}
+
+/// Both folder and file name seem to say who is on a picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// Which was taken, and for how many pictures.
+    pub text: String,
+    /// What was not taken.
+    pub other: Naming,
+}
+
+/// Pictures of some places, in natural order, and what was left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PictureList {
     /// The pictures.
     pub samples: Vec<Sample>,
     /// What lies among them and is not used.
     pub left_out: LeftOut,
-    /// Where both folder and file name seem to say who is on a picture: which was taken, and how to take the other.
-    pub note: Option<String>,
+    /// Where folders and file names contradict each other: which was taken.
+    pub notes: Vec<Note>,
 }
 
 /// The name of an identity as it is kept and compared: composed (NFC), because systems spell `ü` in two ways.
 ///
 /// # Errors
-/// If it is empty or has control characters.
+/// If it is empty, or has characters that nobody sees: controls, marks of direction, spaces of no width.
 pub fn identity_name(text: &str) -> Result<String, NameError> {
     let name: String = text.nfc().collect();
-    let control = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}');
     if name.trim().is_empty() {
         Err(NameError::Empty)
-    } else if name.contains(control) {
+    } else if has_unseen(&name) {
         Err(NameError::Control { name })
     } else {
         Ok(name)
     }
+}
+
+/// Whether two names may look alike, or a table may look different, because of a character that is not shown.
+fn has_unseen(name: &str) -> bool {
+    // Within words of scripts whose letters join, from Arabic to Mongolian, the joiners are spelling.
+    let joins = |c: Option<&char>| c.is_some_and(|c| ('\u{600}'..='\u{18af}').contains(c));
+    let characters: Vec<char> = name.chars().collect();
+    characters.iter().enumerate().any(|(at, c)| match c {
+        '\u{200c}' | '\u{200d}' => {
+            !(joins(at.checked_sub(1).map(|at| &characters[at])) && joins(characters.get(at + 1)))
+        }
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' => true,
+        '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}' => true,
+        c => c.is_control(),
+    })
 }
 
 /// A file's or folder's name as composed text. Bytes that are no text are written `\xff`, so that two such names stay
@@ -110,15 +145,74 @@ pub fn number_of(name: &str) -> i64 {
     (hash >> 12 | 1 << 52) as i64
 }
 
-/// The pictures in `place`, a folder with all below it or a single file, in natural order; who is on them is decided
-/// by the rule of this crate, or by `naming`.
+/// The pictures in `places`, folders with all below them or single files, in the order given and in natural order
+/// within a folder; who is on them is decided by the rule of this crate, or by `naming`.
 ///
 /// Identity and camera come from a file name of Market-1501's form; junk ([`crate::JUNK`]) is listed too. Where the
 /// folder decides, the identity's number is [`number_of`] its name, and the camera is 0.
 ///
 /// # Errors
-/// See [`DatasetError`]; no picture at all is one.
-pub fn list_pictures(place: &Path, naming: Option<Naming>) -> Result<PictureList, DatasetError> {
+/// See [`DatasetError`]; a place without any picture is one.
+pub fn list_pictures<P: AsRef<Path>>(places: &[P], naming: Option<Naming>) -> Result<PictureList, DatasetError> {
+    let mut all = PictureList::default();
+    let mut found = Vec::new();
+    for place in places.iter().map(AsRef::as_ref) {
+        let listing = pictures_in(place)?;
+        all.left_out.extend(listing.left_out);
+        found.extend(listing.pictures.into_iter().map(|path| (folder_below(place, &path), path)));
+    }
+    let alone = found.iter().filter(|(below, _)| below.is_none()).map(|(_, path)| own_folder(path));
+    let alone: BTreeSet<PathBuf> = alone.filter(|folder| !folder.file_name().is_some_and(is_set)).collect();
+    let (mut by_folder, mut by_file) = (Vec::new(), Vec::new());
+    for (below, path) in found {
+        let own = own_folder(&path);
+        let below = below.or_else(|| Some(own.clone()).filter(|own| alone.len() > 1 && alone.contains(own)));
+        let takes_file = match naming {
+            Some(naming) => naming == Naming::File,
+            None => below.is_none(),
+        };
+        let parsed = name::parse(&path).map(|(number, text, camera)| (number, text.to_owned(), camera));
+        let folder = below.unwrap_or(own);
+        let contradicts = |(_, text, _): &(i64, String, i64)| {
+            naming.is_none() && Some(text.as_str()) != folder.file_name().map(text_of).as_deref()
+        };
+        if parsed.as_ref().is_some_and(contradicts) {
+            match takes_file {
+                true if alone.contains(&folder) => by_file.push(path.clone()),
+                true => {}
+                false => by_folder.push(path.clone()),
+            }
+        }
+        if let Some((identity, identity_name, camera)) = parsed.filter(|_| takes_file) {
+            all.samples.push(Sample { path, identity, identity_name, camera });
+            continue;
+        }
+        let identity_name = folder_name(&folder)?;
+        all.samples.push(Sample { identity: number_of(&identity_name), identity_name, camera: 0, path });
+    }
+    let count = all.samples.len();
+    let named = |pictures: &[PathBuf]| first(pictures.iter().map(PathBuf::as_path));
+    if !by_folder.is_empty() {
+        let text = format!(
+            "folders name the people on the pictures, although {} of {count} file names contain another identity: {}",
+            by_folder.len(),
+            named(&by_folder)
+        );
+        all.notes.push(Note { text, other: Naming::File });
+    }
+    if !by_file.is_empty() {
+        let text = format!(
+            "file names name the people on {} of {count} pictures, not the folder these lie in: {}",
+            by_file.len(),
+            named(&by_file)
+        );
+        all.notes.push(Note { text, other: Naming::Folder });
+    }
+    Ok(all)
+}
+
+/// The pictures of one place; none is an error.
+fn pictures_in(place: &Path) -> Result<Listing, DatasetError> {
     let listing = if place.is_dir() {
         Listing::recursive(place)?
     } else if place.is_file() {
@@ -135,35 +229,7 @@ pub fn list_pictures(place: &Path, naming: Option<Naming>) -> Result<PictureList
             allowed: format!("at least one file that ends in {}", contract::preprocess::EXTENSIONS.join(", ")),
         });
     }
-    let (mut samples, mut contradicted) = (Vec::with_capacity(listing.pictures.len()), Vec::new());
-    for path in listing.pictures {
-        let parsed = name::parse(&path).map(|(number, text, camera)| (number, text.to_owned(), camera));
-        let below = folder_below(place, &path);
-        let by_file = match naming {
-            Some(Naming::File) => true,
-            Some(Naming::Folder) => false,
-            None => below.is_none(),
-        };
-        if let Some((identity, identity_name, camera)) = parsed.clone().filter(|_| by_file) {
-            samples.push(Sample { path, identity, identity_name, camera });
-            continue;
-        }
-        let folder = below.unwrap_or_else(|| own_folder(&path));
-        let identity_name = folder_name(&folder)?;
-        if naming.is_none() && parsed.is_some_and(|(_, text, _)| text != identity_name) {
-            contradicted.push(path.clone());
-        }
-        samples.push(Sample { identity: number_of(&identity_name), identity_name, camera: 0, path });
-    }
-    let note = (!contradicted.is_empty()).then(|| {
-        format!(
-            "folders name the people on the pictures, although {} of {} file names contain another identity: {}",
-            contradicted.len(),
-            samples.len(),
-            first(contradicted.iter().map(PathBuf::as_path))
-        )
-    });
-    Ok(PictureList { samples, left_out: listing.left_out, note })
+    Ok(listing)
 }
 
 /// The folder that says who is on a picture: the first one below `place`, or below the last set on the way.
@@ -204,12 +270,22 @@ mod tests {
         for empty in ["", " ", "\u{a0}"] {
             assert_eq!(identity_name(empty), Err(NameError::Empty));
         }
-        for control in ["a\nb", "\u{1b}[31mred", "a\0", "a\u{2028}b", "abc\u{202e}gnp"] {
+        for control in ["a\nb", "\u{1b}[31mred", "a\0", "a\u{2028}b", "abc\u{202e}gnp", "an\u{200b}na", "anna\u{feff}"]
+            .into_iter()
+            .chain(["\u{2067}anna\u{2069}", "an\u{200d}na", "anna\u{200c}", "an\u{ad}na", "an\u{e0041}na"])
+        {
             let error = identity_name(control).unwrap_err();
             assert!(matches!(error, NameError::Control { .. }));
             assert!(!error.to_string().contains(|c: char| c.is_control()), "{error:?}");
         }
-        assert_eq!(identity_name("=1+1, \"Smith\" <b>").unwrap(), "=1+1, \"Smith\" <b>");
+        // Joiners are spelling in Persian and Hindi.
+        for name in [
+            "=1+1, \"Smith\" <b>",
+            "\u{639}\u{644}\u{6cc}\u{200c}\u{631}\u{636}\u{627}",
+            "\u{915}\u{94d}\u{200d}\u{937}",
+        ] {
+            assert_eq!(identity_name(name).unwrap(), name);
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ use contract::trained::TrainedOn;
 use sha2::{Digest, Sha256};
 
 pub use error::{DatasetError, NameError};
-pub use identity::{Naming, PictureList, identity_name, list_pictures, number_of};
+pub use identity::{Naming, Note, PictureList, identity_name, list_pictures, number_of};
 pub use listing::LeftOut;
 pub use name::{natural, parse};
 

@@ -236,23 +236,23 @@ fn pictures_of_any_folder() {
     let files = ["b/amy/2.jpg", "b/amy/10.png", "a/amy/1.jpg", "a/0007_c2s1.jpg", "a/-1_c1s1.jpg", "a/notes.txt"];
     touch(folder.path(), files.map(String::from));
     touch(folder.path(), ["a/._0007_c2s1.jpg".to_owned(), ".cache/0001_c1.jpg".to_owned()]);
-    let list = list_pictures(folder.path(), None).unwrap();
+    let list = list_pictures(&[folder.path()], None).unwrap();
     let hidden = [folder.path().join(".cache"), folder.path().join("a/._0007_c2s1.jpg")];
     assert_eq!(list.left_out, LeftOut { hidden: hidden.into(), ..LeftOut::default() });
-    let pictures = list_pictures(folder.path(), Some(Naming::File)).unwrap().samples;
+    let pictures = list_pictures(&[folder.path()], Some(Naming::File)).unwrap().samples;
     let facts: Vec<_> = pictures.iter().map(|sample| (sample.identity_name.as_str(), sample.camera)).collect();
     assert_eq!(facts, [("-1", 0), ("0007", 1), ("a", 0), ("b", 0), ("b", 0)]);
     assert_eq!([pictures[0].identity, pictures[1].identity], [JUNK, 7]);
     assert!(pictures[4].path.ends_with("b/amy/10.png"));
-    let alone = list_pictures(&folder.path().join("b/amy/2.jpg"), None).unwrap().samples;
+    let alone = list_pictures(&[folder.path().join("b/amy/2.jpg")], None).unwrap().samples;
     assert_eq!(alone[0].identity_name, "amy");
-    let amy = list_pictures(&folder.path().join("a"), None).unwrap().samples;
+    let amy = list_pictures(&[folder.path().join("a")], None).unwrap().samples;
     assert_eq!(alone[0].identity, amy[2].identity, "one name, one number, whatever is listed");
     assert!((1 << 52..1 << 53).contains(&alone[0].identity));
-    let message = list_pictures(&folder.path().join(".cache/none"), None).unwrap_err().to_string();
+    let message = list_pictures(&[folder.path().join(".cache/none")], None).unwrap_err().to_string();
     assert!(message.contains("none"), "{message}");
     fs::create_dir(folder.path().join("c")).unwrap();
-    let message = list_pictures(&folder.path().join("c"), None).unwrap_err().to_string();
+    let message = list_pictures(&[folder.path().join("c")], None).unwrap_err().to_string();
     assert!(message.contains("found nothing") && message.contains("jpg"), "{message}");
 }
 
@@ -275,7 +275,7 @@ fn links_in_circles_and_names_that_are_no_text() {
         fs::File::create(odd.join(std::ffi::OsStr::from_bytes(b"\xff_0003_c2.jpg"))).unwrap();
         fs::File::create(odd.join("2.jpg")).unwrap();
     }
-    let pictures = list_pictures(root, None).unwrap().samples;
+    let pictures = list_pictures(&[root], None).unwrap().samples;
     assert_eq!(pictures.len(), 5 + if odd_names { 2 } else { 0 }, "{pictures:?}");
     if odd_names {
         assert_eq!(pictures.iter().filter(|sample| sample.identity_name == "c\\xff\\xfe").count(), 2);
@@ -299,14 +299,15 @@ fn the_folder_says_who_it_is_wherever_there_is_one() {
     let root = folder.path();
     let frames = ["anna", "bob"].into_iter().flat_map(|who| (1..=2).map(move |n| format!("{who}/{n:04}_c2.jpg")));
     touch(root, frames);
-    let list = list_pictures(root, None).unwrap();
+    let list = list_pictures(&[root], None).unwrap();
     let names: Vec<_> = list.samples.iter().map(|sample| sample.identity_name.as_str()).collect();
     assert_eq!(names, ["anna", "anna", "bob", "bob"]);
-    let note = list.note.unwrap();
-    assert!(note.contains("4 of 4") && note.contains("0001_c2.jpg"), "{note}");
+    let [note] = list.notes.as_slice() else { panic!("{:?}", list.notes) };
+    assert!(note.text.contains("4 of 4") && note.text.contains("0001_c2.jpg"), "{note:?}");
+    assert_eq!(note.other, Naming::File);
     // As `folders` does.
     assert_eq!(open("folders", root).unwrap().train[0].identity_name, "anna");
-    let named = |place: &Path, naming| list_pictures(place, naming).unwrap().samples[0].identity_name.clone();
+    let named = |place: &Path, naming| list_pictures(&[place], naming).unwrap().samples[0].identity_name.clone();
     assert_eq!(named(root, Some(Naming::File)), "0001");
     let alone = root.join("anna/0001_c2.jpg");
     assert_eq!([named(&alone, None), named(&alone, Some(Naming::Folder))], ["0001", "anna"]);
@@ -315,11 +316,36 @@ fn the_folder_says_who_it_is_wherever_there_is_one() {
     let market = root.join("Market-1501-v15.09.15");
     small(&market, "jpg");
     for place in [&market, &market.join("bounding_box_test"), root] {
-        let list = list_pictures(place, None).unwrap();
+        let list = list_pictures(&[place], None).unwrap();
         let gallery = |sample: &&Sample| sample.path.ends_with("bounding_box_test/0007_c2s1_01.jpg");
         let found = list.samples.iter().find(gallery).unwrap();
         assert_eq!((found.identity, found.identity_name.as_str(), found.camera), (7, "0007", 1));
     }
+}
+
+/// `set/*` names whom `set` names, and what is taken where names contradict each other is said.
+#[test]
+fn listed_folders_are_people_if_they_are_several() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let frames = ["anna", "bob"].into_iter().flat_map(|who| (1..=2).map(move |n| format!("{who}/{n:04}_c2.jpg")));
+    touch(root, frames.chain(["query/0007_c1.jpg", "gallery/0007_c2.jpg", "ada/1.jpg"].map(String::from)));
+    let listed = |places: &[&str], naming| {
+        let places: Vec<_> = places.iter().map(|place| root.join(place)).collect();
+        let list = list_pictures(&places, naming).unwrap();
+        let names = list.samples.iter().map(|sample| sample.identity_name.clone()).collect::<Vec<_>>().join(" ");
+        (names, list.notes.iter().map(|note| note.other).collect::<Vec<_>>())
+    };
+    let several = [Naming::File];
+    assert_eq!(listed(&["anna", "bob"], None), ("anna anna bob bob".into(), several.to_vec()));
+    assert_eq!(listed(&["bob/0002_c2.jpg", "anna/0001_c2.jpg"], None), ("bob anna".into(), several.to_vec()));
+    assert_eq!(listed(&["query", "anna", "bob"], None), ("0007 anna anna bob bob".into(), several.to_vec()));
+    assert_eq!(listed(&["query", "gallery"], None), ("0007 0007".into(), vec![]), "sets are nobody");
+    assert_eq!(listed(&["anna"], None), ("0001 0002".into(), vec![Naming::Folder]), "one folder may be of many");
+    assert_eq!(listed(&["anna/0001_c2.jpg", "anna/0002_c2.jpg"], None), ("0001 0002".into(), vec![Naming::Folder]));
+    assert_eq!(listed(&["anna", "bob"], Some(Naming::File)), ("0001 0002 0001 0002".into(), vec![]));
+    assert_eq!(listed(&["anna"], Some(Naming::Folder)), ("anna anna".into(), vec![]));
+    assert_eq!(listed(&["ada"], None), ("ada".into(), vec![]), "nothing contradicts the folder");
 }
 
 #[test]
@@ -327,13 +353,13 @@ fn one_name_is_one_identity_however_it_is_spelt_and_no_name_is_none() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     touch(root, ["Mu\u{308}ller/1.jpg", "M\u{fc}ller/2.jpg", "zoe/1.jpg", "zoe/2.jpg"].map(String::from));
-    let list = list_pictures(root, None).unwrap().samples;
+    let list = list_pictures(&[root], None).unwrap().samples;
     let names: BTreeSet<_> = list.iter().map(|sample| (sample.identity, sample.identity_name.as_str())).collect();
     assert_eq!(names.len(), 2, "{names:?}");
     assert!(names.iter().any(|(_, name)| *name == "M\u{fc}ller"));
     assert_eq!(open("folders", root).unwrap().train.len(), 2, "both folders are one identity");
     touch(root, ["\u{1b}[2J/1.jpg".to_owned()]);
-    for error in [list_pictures(root, None).unwrap_err(), open("folders", root).unwrap_err()] {
+    for error in [list_pictures(&[root], None).unwrap_err(), open("folders", root).unwrap_err()] {
         assert!(matches!(&error, DatasetError::IdentityName { .. }), "{error}");
     }
 }
@@ -355,7 +381,7 @@ fn junk_folders_are_nobody() {
         "amy/._0.jpg",
     ];
     touch(root, people.chain(junk.map(String::from)));
-    let list = list_pictures(root, None).unwrap();
+    let list = list_pictures(&[root], None).unwrap();
     assert_eq!(list.samples.len(), 4, "{:?}", list.samples);
     assert_eq!([list.left_out.junk.len(), list.left_out.hidden.len()], [6, 3]);
     assert!(!list.left_out.is_loss());
@@ -377,7 +403,7 @@ fn formats_that_are_not_read_are_counted_by_ending() {
     let root = folder.path();
     let files = ["a/1.jpg", "a/2.JFIF", "a/3.webp", "a/4.WebP", "a/5.tiff", "b/1.jpg", "b/6.gif", "b/notes.txt"];
     touch(root, files.map(String::from));
-    let list = list_pictures(root, None).unwrap();
+    let list = list_pictures(&[root], None).unwrap();
     assert_eq!(list.samples.len(), 3);
     assert!(list.left_out.is_loss());
     let said = list.left_out.warnings().join("\n");
@@ -404,7 +430,7 @@ fn only_regular_files_are_pictures() {
     let pipe = root.join("a/pipe.jpg");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     std::os::unix::fs::symlink("/dev/zero", root.join("a/zero.jpg")).unwrap();
-    let list = list_pictures(root, None).unwrap();
+    let list = list_pictures(&[root], None).unwrap();
     assert_eq!(list.samples.len(), 1);
     assert_eq!(list.left_out.special, [pipe.clone(), root.join("a/zero.jpg")]);
     assert!(list.left_out.is_loss());
@@ -426,7 +452,7 @@ fn a_folder_that_cannot_be_read_is_left_out_and_said() {
     lock(0);
     // Nothing is locked for root.
     if fs::read_dir(root.join("b")).is_err() {
-        let list = list_pictures(root, None).unwrap();
+        let list = list_pictures(&[root], None).unwrap();
         assert_eq!((list.samples.len(), list.left_out.unreadable.len()), (3, 2));
         assert!(list.left_out.is_loss());
         assert!(list.left_out.warnings().join("\n").contains("`"), "{:?}", list.left_out.warnings());
@@ -465,7 +491,7 @@ fn sets_with_a_folder_per_identity_are_recognised() {
         let message = error(name, root);
         assert!(message.contains("gallery, query, val") && message.contains("`train` and `test`, or"), "{message}");
     }
-    let pictures = list_pictures(root, None).unwrap().samples;
+    let pictures = list_pictures(&[root], None).unwrap().samples;
     assert!(pictures.iter().all(|sample| sample.identity_name.starts_with('p')), "{pictures:?}");
 }
 
