@@ -321,6 +321,9 @@ pub enum DeployError {
         /// The first.
         source: PictureError,
     },
+    /// The one picture that is asked about is unreadable.
+    #[error(transparent)]
+    Picture(#[from] PictureError),
     /// Not one picture could be read.
     #[error("none of the {of} pictures can be used")]
     NoneReadable {

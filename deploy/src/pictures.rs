@@ -1,5 +1,6 @@
 //! What can be embedded: pictures and pairs of pictures, listed from files and folders.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use contract::InputSpec;
@@ -96,7 +97,35 @@ pub fn of_pairs<'a>(pairs: impl Iterator<Item = &'a Pair>, classes: &[String]) -
     pairs.map(row).collect()
 }
 
-/// A path that is not Unicode is stored approximately: its row is kept, but the file cannot be opened again.
+/// [`path_text`], in JSON.
 pub(crate) fn lossy<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&path.to_string_lossy())
+    serializer.serialize_str(&path_text(path))
+}
+
+/// The path as text. Bytes that are no Unicode are written `\xff`: two such paths stay two, but the file cannot be
+/// opened again.
+pub(crate) fn path_text(path: &Path) -> Cow<'_, str> {
+    if let Some(text) = path.to_str() {
+        return Cow::Borrowed(text);
+    }
+    let mut text = String::new();
+    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
+    }
+    Cow::Owned(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn paths_that_are_no_unicode_stay_two() {
+        use std::os::unix::ffi::OsStrExt;
+        let text = |bytes: &'static [u8]| path_text(Path::new(std::ffi::OsStr::from_bytes(bytes)));
+        assert_eq!([text(b"a/\xff.jpg"), text(b"a/\xfe.jpg")], ["a/\\xff.jpg", "a/\\xfe.jpg"]);
+        assert_eq!(text("m\u{fc}.jpg".as_bytes()), "m\u{fc}.jpg");
+    }
 }

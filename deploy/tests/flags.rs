@@ -135,6 +135,25 @@ fn hands() -> Fixture {
     fixture
 }
 
+/// More threads than cores wait for each other: what is more is not used, which is said. A negative number is out of
+/// the range and no flag.
+#[test]
+fn threads_have_a_range_and_cores_an_end() {
+    let fixture = set();
+    let line = "embed @set -m @model.onnx -o @out --replace --threads";
+    let cores = std::thread::available_parallelism().unwrap().get();
+    if cores < 256 {
+        let answer = fixture.run(&format!("{line} 256"));
+        assert!(answer.stderr.contains(&format!("{cores} are used")), "{}", answer.stderr);
+        answer.done();
+    }
+    fixture.run(&format!("{line} -1")).error(&["--threads", "whole numbers from 0 to"]);
+    let evaluate = "evaluate -m @model.onnx --datadir @set --dataset folders --train-identities";
+    fixture.run(&format!("{evaluate} -1")).error(&["--train-identities", "whole numbers from 1 to"]);
+    let search = "search -m @model.onnx --gallery @set --query @set -k";
+    fixture.run(&format!("{search} -1")).error(&["--top-k", "whole numbers from 1 to"]);
+}
+
 #[test]
 fn of_embed() {
     let own = [

@@ -1,9 +1,9 @@
 //! Opening models: good ones, damaged ones, hostile ones, other people's.
 
 use contract::{Axis, ModelContract};
-use onnx::{AttributeProto, AttributeType, DataLocation, Message, StringStringEntryProto};
+use onnx::{AttributeProto, AttributeType, DataLocation, DataType, Message, NodeProto, StringStringEntryProto};
 
-use crate::fixture::{DIM, Fixture, contract, graph, model, node, tensor, with_contract};
+use crate::fixture::{DIM, Fixture, SIZE, contract, graph, ints, model, node, tensor, with_contract};
 
 #[test]
 fn inspect_shows_contract_graph_and_self_test() {
@@ -294,10 +294,52 @@ fn models_of_a_newer_format_are_named_with_a_way_out() {
     let mut newer = graph();
     newer.opset_import[0].version = 99;
     fixture.write_model("opset.onnx", &with_contract(newer, &contract()));
-    for (name, wanted) in [("ir.onnx", "IR version 99"), ("opset.onnx", "operator set 99")] {
+    let mut newer = graph();
+    newer.opset_import.push(onnx::OperatorSetIdProto { domain: "ai.onnx.ml".into(), version: 99 });
+    fixture.write_model("ml.onnx", &with_contract(newer, &contract()));
+    for (name, wanted) in
+        [("ir.onnx", "IR version 99"), ("opset.onnx", "operator set 99"), ("ml.onnx", "operator set `ai.onnx.ml` 99")]
+    {
         let answer = fixture.run(&format!("inspect @{name}"));
         assert!(!answer.stderr.contains("::") && answer.stderr.lines().count() == 1, "{}", answer.stderr);
         answer.error(&[name, wanted, "at most", "--opset", "newer ONNX Runtime"]);
+    }
+}
+
+/// Cases 21 and 22: what to do with graphs of other types and layouts.
+#[test]
+fn other_types_and_layouts_are_named_with_a_way_out() {
+    let fixture = Fixture::new();
+    let none = ModelContract { golden: None, ..contract() };
+    let [height, width] = SIZE.map(|size| size as i64);
+    // The graph's own input, as it is named inside, comes from `first`.
+    let behind = |first: NodeProto, ty: DataType, shape: &[i64]| {
+        let mut model = graph();
+        let parts = model.graph.as_mut().unwrap();
+        parts.node[0].input[0] = first.output[0].clone();
+        parts.node.insert(0, first);
+        let tensor = parts.input[0].r#type.as_mut().unwrap().tensor_type.as_mut().unwrap();
+        tensor.elem_type = ty as i32;
+        for (dim, size) in tensor.shape.as_mut().unwrap().dim.iter_mut().skip(1).zip(shape) {
+            dim.value = Some(onnx::Dimension::Value(*size));
+        }
+        model
+    };
+    let to_float = AttributeProto {
+        name: "to".into(),
+        r#type: AttributeType::Int as i32,
+        i: Some(DataType::Float as i64),
+        ..Default::default()
+    };
+    let cast = || node("Cast", &["image"], "float", vec![to_float.clone()]);
+    let transpose = node("Transpose", &["image"], "planes", vec![ints("perm", &[0, 3, 1, 2])]);
+    for (name, model, words) in [
+        ("half", behind(cast(), DataType::Float16, &[3, height, width]), ["float16", "keep_io_types=True"]),
+        ("bytes", behind(cast(), DataType::Uint8, &[3, height, width]), ["uint8", "put a Cast from float32"]),
+        ("last", behind(transpose, DataType::Float, &[height, width, 3]), ["channels are last", "perm 0, 2, 3, 1"]),
+    ] {
+        fixture.write_model(&format!("{name}.onnx"), &with_contract(model, &none));
+        fixture.run(&format!("inspect @{name}.onnx")).error(&words);
     }
 }
 
@@ -323,7 +365,7 @@ fn inspect_runs_a_model_without_golden_vectors() {
     parts.node.push(node("Add", &["best", "far"], "index", vec![]));
     parts.node.push(node("Gather", &["rows", "index"], "features", vec![]));
     let mut far = tensor("far", &[1], &[]);
-    far.data_type = onnx::DataType::Int64 as i32;
+    far.data_type = DataType::Int64 as i32;
     far.raw_data = 1000_i64.to_le_bytes().into();
     parts.initializer.extend([far, tensor("rows", &[1, DIM as i64], &[1.0; DIM])]);
     fixture.write_model("broken.onnx", &with_contract(broken, &none));

@@ -42,7 +42,7 @@ pub(crate) struct RunArgs {
     /// an error; auto reports its choice.
     #[arg(long, default_value_t = Provider::Auto, value_name = "NAME")]
     pub(crate) provider: Provider,
-    /// Threads for decoding and the network together, at most 256 or one per core; 0 is one per core.
+    /// Threads for decoding and the network together, of which at most one per core is used; 0 is one per core.
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = terminal::threads_or_cores)]
     pub(crate) threads: usize,
     /// Contract of a foreign model that carries none, as JSON [default: the model's own].
@@ -51,6 +51,13 @@ pub(crate) struct RunArgs {
     /// Open the model without running its golden vectors [default: they are run].
     #[arg(long)]
     pub(crate) skip_self_test: bool,
+}
+
+impl RunArgs {
+    /// Threads that are used, at least 1.
+    pub(crate) fn threads(&self) -> usize {
+        terminal::at_most_cores(self.threads)
+    }
 }
 
 /// The model, and how it is opened and run.

@@ -13,10 +13,10 @@ use crate::report::aligned;
 use crate::runtime::{Model, ModelFile, Options, Port, SelfTest};
 
 pub(crate) fn run(args: &InspectArgs) -> Result<ExitCode, DeployError> {
-    terminal::note_threads(args.run.threads);
+    terminal::note_fewer_threads(args.run.threads);
     let options = Options {
         provider: args.run.provider,
-        threads: args.run.threads,
+        threads: args.run.threads(),
         lanes: 1,
         contract: args.run.contract.clone(),
         self_test: !args.run.skip_self_test,

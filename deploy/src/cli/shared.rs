@@ -39,11 +39,11 @@ pub(super) fn print_json(value: &impl serde::Serialize) -> Result<(), DeployErro
 
 /// Opens the model for `pictures` pictures and reports on stderr what it runs on.
 pub(super) fn open(ModelArgs { model, run }: &ModelArgs, pictures: usize) -> Result<Model, DeployError> {
-    terminal::note_threads(run.threads);
-    let lanes = embed::Options { threads: run.threads, ..embed::Options::default() }.lanes(pictures);
+    terminal::note_fewer_threads(run.threads);
+    let lanes = embed::Options { threads: run.threads(), ..embed::Options::default() }.lanes(pictures);
     let options = Options {
         provider: run.provider,
-        threads: run.threads,
+        threads: run.threads(),
         lanes,
         contract: run.contract.clone(),
         self_test: !run.skip_self_test,
@@ -207,12 +207,16 @@ pub(super) fn named_row(model: &Model, one: &OneArgs) -> Result<Input, DeployErr
 
 /// Embeds one row; an unusable picture is an error.
 pub(super) fn embed_row(model: &Model, one: &OneArgs, row: &Input) -> Result<Embeddings, DeployError> {
-    let options = embed::Options { batch_size: 1, threads: one.model.run.threads, strict: true };
-    Ok(embed::collect(model, std::slice::from_ref(row), &options)?.embeddings)
+    let options = embed::Options { batch_size: 1, threads: one.model.run.threads(), strict: true };
+    match embed::collect(model, std::slice::from_ref(row), &options) {
+        // Nobody asked for --strict: a single picture has to be usable.
+        Err(DeployError::Strict { source, .. }) => Err(source.into()),
+        collected => Ok(collected?.embeddings),
+    }
 }
 
 pub(super) fn embed_options(model: &ModelArgs, pictures: &PictureArgs) -> embed::Options {
-    embed::Options { batch_size: pictures.batch_size.get(), threads: model.run.threads, strict: pictures.strict }
+    embed::Options { batch_size: pictures.batch_size.get(), threads: model.run.threads(), strict: pictures.strict }
 }
 
 /// Embeds into memory with a progress bar, and reports unusable pictures on stderr.

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use files::table::Writer;
 
+use crate::pictures::path_text;
+
 use super::{EvaluationReport, Score, SearchReport, Summary};
 
 impl SearchReport {
@@ -12,7 +14,7 @@ impl SearchReport {
         let mut lines =
             vec![["probe", "rank", "similarity", "match", "identity", "correct"].map(str::to_owned).to_vec()];
         for probe in &self.probes {
-            let name = probe.path.display().to_string();
+            let name = path_text(&probe.path).into_owned();
             if probe.matches.is_empty() {
                 lines.push(vec![name.clone(), "-".into(), "-".into(), "no match".into(), String::new(), String::new()]);
             }
@@ -21,7 +23,7 @@ impl SearchReport {
                     name.clone(),
                     found.rank.to_string(),
                     format!("{:.4}", found.similarity),
-                    found.path.display().to_string(),
+                    path_text(&found.path).into_owned(),
                     found.identity.clone(),
                     match found.correct {
                         Some(true) => "yes",
@@ -54,7 +56,7 @@ impl SearchReport {
             "correct",
         ]);
         for probe in &self.probes {
-            let path = probe.path.to_string_lossy();
+            let path = path_text(&probe.path);
             let start = [path.as_ref(), probe.identity.as_deref().unwrap_or_default()];
             if probe.matches.is_empty() {
                 table.row(start.into_iter().chain([""; 7]));
@@ -64,7 +66,7 @@ impl SearchReport {
                     found.rank.to_string(),
                     found.similarity.to_string(),
                     found.reranked_distance.map(|distance| distance.to_string()).unwrap_or_default(),
-                    found.path.to_string_lossy().into_owned(),
+                    path_text(&found.path).into_owned(),
                     found.identity.clone(),
                     found.camera.map(|camera| camera.to_string()).unwrap_or_default(),
                     found.correct.map(|correct| correct.to_string()).unwrap_or_default(),

@@ -2,6 +2,7 @@
 
 mod facts;
 mod library;
+mod newest;
 mod pool;
 mod provider;
 mod self_test;

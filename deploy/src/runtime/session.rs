@@ -10,6 +10,7 @@ use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
 use super::facts::{GraphFacts, ModelFile, axes, facts, identity, model_files, port};
 use super::library::{self, Runtime};
+use super::newest::too_new;
 use super::pool::{Outputs, Pool};
 use super::provider::{Provider, choose};
 use super::self_test::{SelfTest, self_test};
@@ -114,7 +115,7 @@ impl Model {
         // The checked bytes themselves, unless weights lie beside the file: then the runtime must know the folder.
         let source = if files.len() > 1 { Source::File(&path) } else { Source::Bytes(&path, &bytes) };
         let open = || open_session(&runtime, source, provider, (threads / lanes).max(1));
-        let first = open()?;
+        let first = open().map_err(|error| too_new(&runtime, &path, &file).unwrap_or(error))?;
         let ports = |outlets: &[Outlet]| outlets.iter().map(port).collect::<Vec<_>>();
         let file_bytes = files.iter().map(|file| file.bytes).sum();
         let graph = facts(&file, file_bytes, ports(first.inputs()), ports(first.outputs()));
@@ -272,7 +273,8 @@ impl Model {
                 return Err(disagree("the type of ", "a tensor".into(), format!("{:?}", outlet.dtype())));
             };
             if *ty != TensorElementType::Float32 {
-                return Err(disagree("the element type of ", "float32".into(), format!("{ty:?}")));
+                let found = format!("{ty:?}").to_lowercase();
+                return Err(disagree("the element type of ", "float32".into(), found + other_type(kind, *ty)));
             }
             // -1 is an axis the graph leaves open, which a fixed size of the contract may narrow.
             let fits = |(declared, found): (&Axis, &i64)| match declared {
@@ -287,6 +289,9 @@ impl Model {
                     && shape.iter().zip(found.iter()).skip(1).all(fits)
                 {
                     has += &format!(" (write {size} for the first axis of `{name}` in the contract)");
+                }
+                if kind == "input" && is_channels_last(shape, found) {
+                    has += CHANNELS_LAST;
                 }
                 return Err(disagree("the shape of ", axes(shape), has));
             }
@@ -318,6 +323,35 @@ impl Model {
         }
         Ok(())
     }
+}
+
+/// What to do with a graph whose input or output is not float32.
+fn other_type(kind: &str, ty: TensorElementType) -> &'static str {
+    match (kind, ty) {
+        (_, TensorElementType::Float16 | TensorElementType::Bfloat16) => {
+            " (convert the weights alone: `convert_float_to_float16(model, keep_io_types=True)` of the Python package \
+             onnxconverter-common leaves inputs and outputs float32)"
+        }
+        ("input", _) => {
+            " (put a Cast from float32 in front of it, and what it expects of its values into the contract)"
+        }
+        _ => " (put a Cast to float32 behind it)",
+    }
+}
+
+/// Advice for a graph that takes `[batch, height, width, channels]`.
+const CHANNELS_LAST: &str = " (the channels are last: put a Transpose with perm 0, 2, 3, 1 in front of the graph, so \
+                             that it takes [batch, channels, height, width])";
+
+/// Whether the graph has the contract's channels behind its height and width.
+fn is_channels_last(declared: &[Axis], found: &[i64]) -> bool {
+    let ([_, Axis::Size(channels), Axis::Size(height), Axis::Size(width)], [_, rest @ ..]) = (declared, found) else {
+        return false;
+    };
+    let last = [height, width, channels];
+    channels != width
+        && rest.len() == 3
+        && rest.iter().zip(last).all(|(found, size)| *found == -1 || *found == *size as i64)
 }
 
 fn missing(name: &str, model: &Model) -> DeployError {
@@ -361,25 +395,7 @@ fn open_session(
         Source::File(path) => builder.commit_from_file(path),
         Source::Bytes(_, bytes) => builder.commit_from_memory(bytes),
     }
-    .map_err(|source| match too_new(&source.to_string()) {
-        Some((wanted, available)) => DeployError::TooNew { path: path.to_owned(), wanted, available },
-        None => failed(source),
-    })
-}
-
-/// The version that a model has and the newest one allowed, where ONNX Runtime's message says that it is too new; as
-/// the library puts it, the message names its own source files.
-fn too_new(message: &str) -> Option<(String, String)> {
-    let after = |mark: &str| {
-        let rest = &message[message.find(mark)? + mark.len()..];
-        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-        (!digits.is_empty()).then_some(digits)
-    };
-    let version = |name: &str, [wanted, available]: [&str; 2]| {
-        Some((format!("{name} {}", after(wanted)?), format!("{name} {}", after(available)?)))
-    };
-    version("IR version", ["Unsupported model IR version: ", "max supported IR version: "])
-        .or_else(|| version("operator set", ["Opset ", "is till opset "]))
+    .map_err(failed)
 }
 
 /// The model's own contract, or the one given for a foreign model.

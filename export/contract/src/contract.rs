@@ -523,7 +523,11 @@ impl ModelContract {
             };
             let channels = picture.colour.channels();
             if picture.layout != "NCHW" {
-                return wrong(field("layout"), picture.layout.clone(), "`NCHW` is known");
+                return wrong(
+                    field("layout"),
+                    picture.layout.clone(),
+                    "`NCHW` is known; a graph of another layout needs a Transpose behind its input",
+                );
             }
             let [black, white] = picture.range;
             let width = white - black;

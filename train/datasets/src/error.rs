@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+/// The way out of every layout of pairs.
+const MANIFEST: &str = "a manifest.csv with the columns palm, vein and identity";
+
 /// Why a dataset cannot be used. Messages name the folder or file, what was found and what is allowed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -37,6 +40,23 @@ pub enum DatasetError {
         found: String,
         /// What would be taken.
         allowed: String,
+    },
+    /// Pictures, and none of palm and veins by any layout.
+    #[error(
+        "no layout of palm and vein pictures fits `{}`: found {found}, such as `{}`; {layouts} are read; \
+         `--palm-band` and `--vein-band` name other folders, `--pattern` other file names, and {} lists pairs of any \
+         names",
+        root.display(), example.display(), MANIFEST
+    )]
+    NoPairs {
+        /// The folder.
+        root: PathBuf,
+        /// What is there.
+        found: String,
+        /// A picture, relative to the folder.
+        example: PathBuf,
+        /// What would be taken.
+        layouts: String,
     },
     /// No name was given, and the folders match several datasets.
     #[error("`{}` holds several datasets: name one of {}", root.display(), found.join(", "))]
@@ -152,8 +172,9 @@ pub enum DatasetError {
     },
     /// There are only palm pictures, or only vein pictures.
     #[error(
-        "`{}` has {count} {there} {} by the layout `{layout}` and no {missing} picture; bands there are {bands}",
-        root.display(), if *count == 1 { "picture" } else { "pictures" }
+        "`{}` has {count} {there} {} by the layout `{layout}` and no {missing} picture; bands there are {bands}; \
+         `--{missing}-band` names another, and {} lists pairs of any names",
+        root.display(), if *count == 1 { "picture" } else { "pictures" }, MANIFEST
     )]
     OneModality {
         /// The folder.

@@ -394,7 +394,7 @@ fn junk_folders_are_nobody() {
     assert_eq!((own.classes().len(), own.train.len() + own.query.len() + own.gallery.len()), (1, 4));
     assert_eq!([own.left_out.junk.len(), own.left_out.hidden.len()], [6, 3]);
     // Asked for by name, a folder is what it is.
-    assert_eq!(list_pictures(&root.join("lost+found"), None).unwrap().samples.len(), 1);
+    assert_eq!(list_pictures(&[root.join("lost+found")], None).unwrap().samples.len(), 1);
 }
 
 #[test]
@@ -417,7 +417,7 @@ fn formats_that_are_not_read_are_counted_by_ending() {
     touch(root, ["b/2.jpg".to_owned()]);
     assert_eq!(open("folders", root).unwrap().left_out, list.left_out);
     touch(&root.join("c"), ["1.webp".to_owned()]);
-    let message = list_pictures(&root.join("c"), None).unwrap_err().to_string();
+    let message = list_pictures(&[root.join("c")], None).unwrap_err().to_string();
     assert!(message.contains("1 picture of a format that is not read"), "{message}");
 }
 
@@ -434,7 +434,7 @@ fn only_regular_files_are_pictures() {
     assert_eq!(list.samples.len(), 1);
     assert_eq!(list.left_out.special, [pipe.clone(), root.join("a/zero.jpg")]);
     assert!(list.left_out.is_loss());
-    assert!(matches!(list_pictures(&pipe, None), Err(DatasetError::NotRegular { .. })));
+    assert!(matches!(list_pictures(&[&pipe], None), Err(DatasetError::NotRegular { .. })));
 }
 
 #[cfg(unix)]
@@ -457,7 +457,7 @@ fn a_folder_that_cannot_be_read_is_left_out_and_said() {
         assert!(list.left_out.is_loss());
         assert!(list.left_out.warnings().join("\n").contains("`"), "{:?}", list.left_out.warnings());
         assert_eq!(open("folders", root).unwrap().left_out.unreadable.len(), 2);
-        assert!(matches!(list_pictures(&root.join("b"), None), Err(DatasetError::Read { .. })));
+        assert!(matches!(list_pictures(&[root.join("b")], None), Err(DatasetError::Read { .. })));
     }
     lock(0o755);
 }

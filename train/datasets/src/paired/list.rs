@@ -46,9 +46,9 @@ pub(super) fn list(root: &Path, options: &PairOptions, least: usize) -> Result<P
         warnings.extend(files.left_out.warnings());
         return number(layout.name(), pairs, least, (files.left_out, warnings), root);
     }
-    let allowed = "palm/<identity>/<n>.png and vein/<identity>/<n>.png, names such as 001_l_940_01.jpg (CASIA), \
+    let layouts = "palm/<identity>/<n>.png and vein/<identity>/<n>.png, names such as 001_l_940_01.jpg (CASIA), \
                    Red/<palm>/<n> and NIR/<palm>/<n> (PolyU), palmprint/session1/<n> and palmvein/session1/<n> \
-                   (Tongji), or manifest.csv";
+                   (Tongji)";
     if let Some((layout, bands)) = nearest {
         let (there, missing) = match bands.palm.is_empty() {
             true => ("vein", "palm"),
@@ -64,15 +64,17 @@ pub(super) fn list(root: &Path, options: &PairOptions, least: usize) -> Result<P
             bands: bands.names.into_iter().collect::<Vec<_>>().join(", "),
         });
     }
-    Err(DatasetError::NotFound {
-        name: options.layout.name().into(),
-        root: root.to_owned(),
-        found: files.found(),
-        allowed: match options.layout {
-            PairLayout::Auto => allowed.to_owned(),
-            layout => format!("names such as `{}`", Scheme::of(layout, options)?.example),
-        },
-    })
+    let (root, found) = (root.to_owned(), files.found());
+    let Some(example) = files.pictures.first() else {
+        let allowed = format!("at least one file that ends in {}", contract::preprocess::EXTENSIONS.join(", "));
+        return Err(DatasetError::Empty { folder: root, found, allowed });
+    };
+    let example = example.strip_prefix(&root).unwrap_or(example).to_owned();
+    let layouts = match options.layout {
+        PairLayout::Auto => layouts.to_owned(),
+        layout => format!("names such as `{}` (layout `{}`)", Scheme::of(layout, options)?.example, layout.name()),
+    };
+    Err(DatasetError::NoPairs { root, found, example, layouts })
 }
 
 /// The pictures of one layout, by modality.

@@ -43,8 +43,8 @@ const POLYU: &str = concat!(
     r"(?:s?(?<session>[12])[-_/])?(?<index>[^/_]+)\.[a-z]+$"
 );
 
-/// `<band>/session<1|2>/<n>`, ten consecutive pictures of each palm: Tongji's.
-const TONGJI: &str = r"(?i)^(?:.*/)?(?<band>[^/]+)/(?:session|s)_?(?<session>[12])/(?<index>\d+)\.[a-z]+$";
+/// `<band>/session<1|2>/<n>`, ten consecutive pictures of each palm: Tongji's, also with its own folder `ROI` between.
+const TONGJI: &str = r"(?i)^(?:.*?/)??(?<band>[^/]+)/(?:roi/)?(?:session|s)_?(?<session>[12])/(?<index>\d+)\.[a-z]+$";
 
 /// `<band>/<identity>/…/<n>`.
 const PLAIN: &str = r"^(?<band>[^/]+)/(?<subject>[^/]+)/(?<index>.+)\.[A-Za-z]+$";
@@ -140,6 +140,8 @@ mod tests {
             (PairLayout::PolyU, "NIR_Multispectral/0500/s2_4.jpg", named("0500", "nir", "2/4", 2)),
             (PairLayout::Tongji, "palmvein/session2/00011.bmp", named("0002", "palmvein", "2/00011", 2)),
             (PairLayout::Tongji, "palmprint/session1/00010.bmp", named("0001", "palmprint", "1/00010", 1)),
+            (PairLayout::Tongji, "sets/palmprint/ROI/session1/00010.bmp", named("0001", "palmprint", "1/00010", 1)),
+            (PairLayout::Tongji, "ROI/session1/00010.bmp", named("0001", "roi", "1/00010", 1)),
             (PairLayout::Plain, "palm/007/x/2.png", named("007", "palm", "1/x/2", 1)),
             (PairLayout::Plain, "palm/2.png", None),
         ];

@@ -198,8 +198,20 @@ fn what_cannot_be_used_is_named() {
     let auto = PairOptions::default();
     let empty = message(&["palm/1/a.png", "palm/2/a.png"], &auto);
     assert!(empty.contains("2 palm pictures") && empty.contains("no vein picture"), "{empty}");
+    assert!(empty.contains("`--vein-band`") && empty.contains("manifest.csv"), "{empty}");
     let nothing = message(&["readme.txt"], &auto);
-    assert!(nothing.contains("1 other file") && nothing.contains("manifest.csv"), "{nothing}");
+    assert!(nothing.contains("1 other file") && nothing.contains("jpg"), "{nothing}");
+    let unread = message(&["palm/1/a.tiff", "vein/1/a.tiff"], &auto);
+    assert!(unread.contains("2 pictures of formats that are not read") && unread.contains("png"), "{unread}");
+    for files in [["PolyU_Red/0001_1.jpg", "PolyU_NIR/0001_1.jpg"], ["palm_1_1.jpg", "vein_1_1.jpg"]] {
+        let other = message(&files, &auto);
+        assert!(!other.contains("auto") && other.contains("such as `p") || other.contains("such as `P"), "{other}");
+        for way_out in ["CASIA", "--palm-band", "--pattern", "manifest.csv with the columns palm, vein and identity"] {
+            assert!(other.contains(way_out), "{other}");
+        }
+    }
+    let casia = message(&["palm_1_1.jpg"], &PairOptions { layout: PairLayout::Casia, ..auto.clone() });
+    assert!(casia.contains("001_l_940_01.jpg") && casia.contains("`casia`") && !casia.contains("Tongji"), "{casia}");
     let pair = ["palm/1/a.png", "palm/1/b.png", "vein/1/a.png", "vein/1/b.png"];
     let one = message(&pair, &auto);
     assert!(one.contains("1 identity with two") && one.contains("at least 4"), "{one}");
