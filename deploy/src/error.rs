@@ -221,8 +221,13 @@ pub enum DeployError {
     },
     /// A row with more or fewer pictures than the model has inputs.
     #[error(
-        "the model takes {} pictures a row ({}), `{}` comes with {found}; folders of pairs are read with `--pairs`",
-        inputs.len(), inputs.join(", "), path.display()
+        "the model takes {} a row ({}), `{}` comes with {found}; {}",
+        if inputs.len() == 1 { "1 picture".to_owned() } else { format!("{} pictures", inputs.len()) },
+        inputs.join(", "), path.display(),
+        match inputs.len() {
+            1 => "without `--pairs`, a folder of single pictures is read",
+            _ => "folders of pairs are read with `--pairs`",
+        }
     )]
     Modalities {
         /// The row's first picture.

@@ -213,7 +213,11 @@ fn evaluation_of_pairs_says_how_well_people_are_told_apart() {
 fn bad_pairs_are_named() {
     let fixture = fixture();
     fixture.run("embed @set/palm -m @pair.onnx -o @rows").error(&["2 pictures a row (palm, vein)", "--pairs"]);
-    fixture.run("embed @set -m @model.onnx -o @rows --pairs").error(&["takes 1 pictures a row", "comes with 2"]);
+    fixture.run("embed @set -m @model.onnx -o @rows --pairs").error(&[
+        "takes 1 picture a row",
+        "comes with 2",
+        "without `--pairs`",
+    ]);
     fixture.picture("half/palm/7/1.png", "someone", 0.0);
     fixture.run("embed @half -m @pair.onnx -o @rows --pairs").error(&["1 palm picture", "no vein picture"]);
     std::fs::remove_file(fixture.path("set/vein/001_l/2.png")).unwrap();

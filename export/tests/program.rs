@@ -274,7 +274,12 @@ fn no_flag_is_ignored() {
 #[test]
 fn flags_out_of_range_name_what_is_allowed() {
     let folder = tempfile::tempdir().unwrap();
-    assert!(refused(folder.path(), &["--onnx", "x", "--opset", "12"]).contains("17 to 23"));
+    for opset in ["12", "-1", "many"] {
+        assert!(refused(folder.path(), &["--onnx", "x", "--opset", opset]).contains("17 to 23"));
+    }
+    for bytes in ["-1", "5G"] {
+        assert!(refused(folder.path(), &["--onnx", "x", "--external-data", bytes]).contains("whole numbers from 0"));
+    }
     assert!(refused(folder.path(), &["--onnx", "x", "--batch", "many"]).contains("dynamic"));
 }
 
