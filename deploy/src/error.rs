@@ -225,7 +225,7 @@ pub enum DeployError {
         if inputs.len() == 1 { "1 picture".to_owned() } else { format!("{} pictures", inputs.len()) },
         inputs.join(", "), path.display(),
         match inputs.len() {
-            1 => "without `--pairs`, a folder of single pictures is read",
+            1 => "give one picture, or a folder of single pictures without `--pairs`",
             _ => "folders of pairs are read with `--pairs`",
         }
     )]

@@ -276,7 +276,7 @@ fn of_enroll_and_verify() {
     let one = [
         ("--model", Needed),
         ("--palm", Needed),
-        ("--vein @set/ada/0002_c2.png", Refused("takes 1 pictures a row")),
+        ("--vein @set/ada/0002_c2.png", Refused("takes 1 picture a row")),
         ("--identity", Needed),
         ("--gallery", Needed),
     ];
