@@ -87,4 +87,15 @@ pub enum MetricsError {
         /// What is missing.
         what: &'static str,
     },
+    /// A gallery size that the data cannot stand for.
+    #[error(
+        "a gallery of {gallery} subjects cannot be measured on {subjects} enrolled people; 1 to {} can, and {gallery} need {}",
+        .subjects.saturating_sub(1), .gallery.saturating_add(1)
+    )]
+    Gallery {
+        /// Subjects in the gallery asked for.
+        gallery: usize,
+        /// People who can be enrolled.
+        subjects: usize,
+    },
 }

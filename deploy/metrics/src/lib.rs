@@ -3,6 +3,7 @@
 //! - Features to [`cosine_distance`] or [`rerank`](fn@rerank) to [`rank`](fn@rank) to [`RankingReport`]:
 //!   identification, 1:N.
 //! - Similarities of genuine and impostor pairs to [`verification::Roc`]: verification, 1:1.
+//! - Embeddings and gallery sizes to [`open_set::OpenSetReport`]: open-set identification, FPIR and FNIR.
 //! - Embeddings to [`spread`](fn@spread): detects a collapsed network.
 //! - A generated and the true picture to [`picture::psnr`] and [`picture::ssim`].
 //!
@@ -24,6 +25,7 @@
 mod distance;
 mod error;
 mod matrix;
+pub mod open_set;
 pub mod picture;
 mod rank;
 mod rerank;

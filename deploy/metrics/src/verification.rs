@@ -1,8 +1,8 @@
 //! Verification, 1:1: how well a threshold on the similarity tells genuine pairs from impostor pairs.
 
-mod bootstrap;
+pub(crate) mod bootstrap;
 mod compare;
-mod groups;
+pub(crate) mod groups;
 mod identification;
 mod keys;
 mod report;

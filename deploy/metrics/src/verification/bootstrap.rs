@@ -224,7 +224,7 @@ impl Tally<'_> {
 }
 
 /// Vigna's mixing function, so that the same identities are drawn on every platform.
-fn splitmix64(x: u64) -> u64 {
+pub(crate) fn splitmix64(x: u64) -> u64 {
     let z = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -232,7 +232,7 @@ fn splitmix64(x: u64) -> u64 {
 }
 
 /// The 95 % interval of a rate with bootstrap `values`, measured on `identities`; see [`evaluate`](super::evaluate).
-pub(super) fn interval(mut values: Vec<f64>, identities: usize) -> Option<Interval> {
+pub(crate) fn interval(mut values: Vec<f64>, identities: usize) -> Option<Interval> {
     values.sort_by(f64::total_cmp);
     let quantile = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
     let unseen = unseen(identities);

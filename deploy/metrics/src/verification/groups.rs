@@ -30,29 +30,29 @@ const UNIT: usize = 32;
 
 /// Up to [`UNIT`] rows of one group.
 #[derive(Debug, Clone)]
-pub(super) struct Unit {
-    pub(super) group: usize,
-    pub(super) indices: Range<usize>,
+pub(crate) struct Unit {
+    pub(crate) group: usize,
+    pub(crate) indices: Range<usize>,
 }
 
 /// Embeddings sorted by group. A group is a person, or a single distractor (a row that belongs to none of the persons).
 /// Groups, and rows inside a group, are in order of first appearance, and an *index* here is a row's index in this order.
-pub(super) struct Groups<'a> {
+pub(crate) struct Groups<'a> {
     values: Cow<'a, [f32]>,
     cols: usize,
     /// The caller's row number, by index.
-    pub(super) row_at: Vec<usize>,
+    pub(crate) row_at: Vec<usize>,
     /// Group, by index.
-    pub(super) group_at: Vec<u32>,
+    pub(crate) group_at: Vec<u32>,
     /// First index of each group, followed by the number of rows.
     starts: Vec<usize>,
     /// Whether a group is a distractor.
-    pub(super) distractor: Vec<bool>,
+    pub(crate) distractor: Vec<bool>,
 }
 
 impl<'a> Groups<'a> {
     /// Groups rows by label; equal labels need not be adjacent. Each row labelled `distractor` is its own group.
-    pub(super) fn of(embeddings: Rows<'a>, labels: &[i64], distractor: Option<i64>) -> Self {
+    pub(crate) fn of(embeddings: Rows<'a>, labels: &[i64], distractor: Option<i64>) -> Self {
         let mut numbers = HashMap::new();
         let (mut groups, mut kinds) = (Vec::<Vec<usize>>::new(), Vec::new());
         for (row, label) in labels.iter().enumerate() {
@@ -80,23 +80,23 @@ impl<'a> Groups<'a> {
     }
 
     /// Number of groups.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.distractor.len()
     }
 
     /// Indices of a group's rows.
-    pub(super) fn indices(&self, group: usize) -> Range<usize> {
+    pub(crate) fn indices(&self, group: usize) -> Range<usize> {
         self.starts[group]..self.starts[group + 1]
     }
 
     /// Embeddings of a range of indices.
-    pub(super) fn rows(&self, indices: Range<usize>) -> Rows<'_> {
+    pub(crate) fn rows(&self, indices: Range<usize>) -> Rows<'_> {
         let (cols, all) = (self.cols, self.row_at.len());
         Rows::new(&self.values, all, cols).map_or_else(|_| unreachable!("whole rows"), |rows| rows.slice(indices))
     }
 
     /// All rows, split into units.
-    pub(super) fn units(&self) -> Vec<Unit> {
+    pub(crate) fn units(&self) -> Vec<Unit> {
         let units = |group: usize| {
             let indices = self.indices(group);
             indices
@@ -108,12 +108,12 @@ impl<'a> Groups<'a> {
     }
 
     /// Number of persons.
-    pub(super) fn persons(&self) -> usize {
+    pub(crate) fn persons(&self) -> usize {
         self.distractor.iter().filter(|nobody| !**nobody).count()
     }
 
     /// Number of pairs of two rows of one person.
-    pub(super) fn genuine(&self) -> u64 {
+    pub(crate) fn genuine(&self) -> u64 {
         (0..self.len()).map(|group| self.indices(group).len() as u64).map(|rows| rows * (rows - 1) / 2).sum()
     }
 
@@ -127,7 +127,7 @@ impl<'a> Groups<'a> {
     }
 
     /// How many first rows of each group count in impostor pairs.
-    pub(super) fn samples(impostors: Impostors) -> usize {
+    pub(crate) fn samples(impostors: Impostors) -> usize {
         match impostors {
             Impostors::Exhaustive => usize::MAX,
             Impostors::Neighbours { samples, .. } => samples,
@@ -136,12 +136,12 @@ impl<'a> Groups<'a> {
 
     /// Whether rows of two groups, where `second` comes after `first`, are impostor pairs. Two distractors are not,
     /// since they may be the same person.
-    pub(super) fn are_impostors(&self, [first, second]: [usize; 2], impostors: Impostors) -> bool {
+    pub(crate) fn are_impostors(&self, [first, second]: [usize; 2], impostors: Impostors) -> bool {
         self.reach(first, impostors).contains(&second) && !(self.distractor[first] && self.distractor[second])
     }
 
     /// Number of impostor pairs: of groups, and of rows.
-    pub(super) fn impostors(&self, impostors: Impostors) -> [u64; 2] {
+    pub(crate) fn impostors(&self, impostors: Impostors) -> [u64; 2] {
         let samples = Self::samples(impostors);
         let sizes: Vec<u64> = (0..self.len()).map(|group| self.indices(group).len().min(samples) as u64).collect();
         // Cumulative sums over all groups and over distractors alone, so that no loop over partners is needed.
