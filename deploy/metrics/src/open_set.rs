@@ -4,8 +4,8 @@
 //! - **FPIR**: share of probes of people who are not in the gallery that find anybody at or above the threshold;
 //! - **FNIR**: share of probes of people who are in the gallery whose own entry is not first, or below the threshold.
 //!
-//! A threshold that keeps an FPIR depends on N: a stranger has N chances to be found. It also depends on how a subject's
-//! templates become one score ([`Fusion`]) and on how many there are.
+//! A threshold that keeps an FPIR depends on N: a stranger has N chances to be found. It also depends on how many
+//! templates a subject has, and on how they become one score ([`Fusion`]).
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -50,7 +50,7 @@ pub struct OpenSetOptions {
     pub fpirs: Vec<f64>,
     /// Gallery sizes N, in subjects.
     pub galleries: Vec<usize>,
-    /// Templates per subject: the first rows of each person. People with fewer rows are not enrolled; all their rows are
+    /// Templates per subject: the first rows of each person. People with fewer rows are not enrolled; their rows are
     /// probes of strangers.
     pub templates: usize,
     /// How a subject's templates become one score.
@@ -464,8 +464,8 @@ mod tests {
         let rows: Vec<f32> = [0.0, 20.0, 60.0, 100.0, 120.0].iter().flat_map(|degrees| at(*degrees)).collect();
         let rows = Matrix::new(rows, 5, 2).unwrap();
         let labels = [1, 1, 2, 2, 3];
-        // Strangers: of the first probe at 40 and 100 degrees, of the second at 20 and 100. In a gallery of one stranger
-        // each is found half of the time; at cos 30 degrees only the one at 20 is, so 1 of 4 searches.
+        // Strangers: of the first probe at 40 and 100 degrees, of the second at 20 and 100. Each is half of the galleries
+        // of one; at cos 30 degrees only the one at 20 is, so 1 of 4 searches.
         let mut asked = options(&[0.25, 1.0], &[1, 2]);
         asked.resamples = 0;
         let report = evaluate(&rows, &labels, &asked).unwrap();
