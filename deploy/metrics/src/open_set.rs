@@ -464,8 +464,8 @@ mod tests {
         let rows: Vec<f32> = [0.0, 20.0, 60.0, 100.0, 120.0].iter().flat_map(|degrees| at(*degrees)).collect();
         let rows = Matrix::new(rows, 5, 2).unwrap();
         let labels = [1, 1, 2, 2, 3];
-        // Strangers: of the first probe at 40 and 100 degrees, of the second at 20 and 100. Each is half of the galleries
-        // of one; at cos 30 degrees only the one at 20 is, so 1 of 4 searches.
+        // Strangers are at 40 and 100 degrees from the first probe, at 20 and 100 from the second. Each is half of the
+        // galleries of one; at cos 30 degrees only the one at 20 is found, so 1 of 4 searches.
         let mut asked = options(&[0.25, 1.0], &[1, 2]);
         asked.resamples = 0;
         let report = evaluate(&rows, &labels, &asked).unwrap();
