@@ -283,6 +283,20 @@ fn flags_out_of_range_name_what_is_allowed() {
     assert!(refused(folder.path(), &["--onnx", "x", "--batch", "many"]).contains("dynamic"));
 }
 
+#[test]
+fn a_library_that_does_not_load_is_named_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = folder.path().join("broken.so");
+    std::fs::write(&library, "").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_export"));
+    let output = command.args(["--onnx", "x"]).env("ORT_DYLIB_PATH", &library).output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    for word in ["broken.so", "or newer is needed", "ORT_DYLIB_PATH", "failed to load"] {
+        assert!(message.contains(word), "`{word}` is not in: {message}");
+    }
+}
+
 /// A weights file with an empty header, as other programs write it.
 fn safetensors_without_record() -> Vec<u8> {
     let header = br#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;

@@ -36,7 +36,7 @@ pub enum Error {
     ),
     /// ONNX Runtime cannot be found or loaded.
     #[cfg(feature = "run")]
-    #[error("{}", onnxruntime::advice(path))]
+    #[error("{}: {cause}", onnxruntime::advice(path))]
     RuntimeMissing {
         /// Library that was tried.
         path: std::path::PathBuf,
