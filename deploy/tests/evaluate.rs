@@ -112,7 +112,7 @@ fn nothing_to_score_is_exit_code_1_and_no_number() {
     let line = "evaluate -m @model.onnx --dataset market1501 --datadir @market";
     let answer = fixture.run(&format!("{line} --format json"));
     assert_eq!(answer.code, 1, "{}", answer.stderr);
-    let reason = "identities of 1 queries are in the gallery only from the query's own camera";
+    let reason = "identity of 1 query is in the gallery only from the query's own camera";
     assert!(answer.stderr.contains("market1501") && answer.stderr.contains(reason), "{}", answer.stderr);
     let report: Value = serde_json::from_str(&answer.stdout).unwrap();
     assert_eq!((&report["queries"], &report["valid_queries"]), (&2.into(), &0.into()));

@@ -31,6 +31,7 @@ fn lines(report: &VerificationReport) -> Vec<[String; 2]> {
     line("AUC", percent(report.auc, report.auc_interval));
     for TarAtFar { target, point, interval, below_resolution } in &report.tar {
         let at = match (below_resolution, point.threshold.is_finite()) {
+            (true, _) if trials.impostor == 1 => "; 1 pair of identities cannot tell such a rate".to_owned(),
             (true, _) => format!("; {} pairs of identities cannot tell such a rate", trials.impostor),
             (false, true) => format!(", at similarity {:.4}", point.threshold),
             (false, false) => "; the most similar pair is an impostor's".to_owned(),

@@ -124,12 +124,14 @@ fn unscored(labels: &Labels) -> String {
     let queries = labels.probes.iter().filter(|query| query.identity != metrics::JUNK);
     let (own, strange): (Vec<&Label>, Vec<_>) = queries.partition(|query| enrolled.contains(&query.identity));
     let own_camera = "in the gallery only from the query's own camera, which the Market-1501 protocol leaves out";
+    let queries = |count: usize| if count == 1 { "1 query".to_owned() } else { format!("{count} queries") };
     match (own.len(), strange.len()) {
         (0, 0) => "no query has an identity".to_owned(),
         (0, _) => "the identity of no query is in the gallery".to_owned(),
         (_, 0) => format!("the identity of every query is {own_camera}"),
         (own, strange) => {
-            format!("the identities of {own} queries are {own_camera}, those of {strange} are not in it at all")
+            let (own, strange) = (queries(own), queries(strange));
+            format!("the identity of {own} is {own_camera}; that of {strange} is not in it at all")
         }
     }
 }

@@ -239,7 +239,7 @@ impl PairedDataset {
     /// See [`DatasetError`]: also too few identities, and shares that do not add up to 1.
     pub fn open(root: &Path, options: &PairOptions) -> Result<Self, DatasetError> {
         let PairList { layout, classes, pairs, left_out, warnings } = list::list(root, options, 2)?;
-        let mut data = split::split(layout, classes, pairs, options)?;
+        let mut data = split::split(root, layout, classes, pairs, options)?;
         (data.left_out, data.warnings) = (left_out, warnings);
         data.base = root.to_owned();
         Ok(data)

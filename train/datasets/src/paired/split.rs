@@ -1,5 +1,7 @@
 //! Splits pairs into training, validation and test.
 
+use std::path::Path;
+
 use super::{Pair, PairOptions, PairedDataset, SplitRule};
 use crate::DatasetError;
 use contract::fill::splitmix64;
@@ -9,6 +11,7 @@ const STREAM: u64 = 0x7061_6972_7370_6c74;
 
 /// Distributes pairs, whose classes are indices into `names`, and renumbers the classes: those that train come first.
 pub(super) fn split(
+    root: &Path,
     name: &str,
     names: Vec<String>,
     pairs: Vec<Pair>,
@@ -38,7 +41,7 @@ pub(super) fn split(
     };
     if names.len() < unseen + 2 {
         return Err(DatasetError::Identities {
-            folder: name.into(),
+            folder: root.to_owned(),
             found: format!("{} with two pairs or more", super::list::identities(names.len())),
             allowed: match options.split {
                 SplitRule::People => "at least 4 are needed, two to train on and two others to test".into(),

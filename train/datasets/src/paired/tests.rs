@@ -214,7 +214,7 @@ fn what_cannot_be_used_is_named() {
     assert!(casia.contains("001_l_940_01.jpg") && casia.contains("`casia`") && !casia.contains("Tongji"), "{casia}");
     let pair = ["palm/1/a.png", "palm/1/b.png", "vein/1/a.png", "vein/1/b.png"];
     let one = message(&pair, &auto);
-    assert!(one.contains("1 identity with two") && one.contains("at least 4"), "{one}");
+    assert!(one.contains("1 identity with two") && one.contains("at least 4") && !one.contains("`plain`"), "{one}");
     let closed = message(&pair, &PairOptions { split: SplitRule::Pairs, ..auto.clone() });
     assert!(closed.contains("at least 2"), "{closed}");
     let shares = message(&pair, &PairOptions { shares: [0.5, 0.1, 0.1], ..auto.clone() });
