@@ -31,7 +31,7 @@ pub(crate) struct Catalogue {
     unsure: Cell<bool>,
 }
 
-/// What never changes.
+/// What only changes when the gallery is made anew.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Facts {
     pub(crate) gallery: GalleryId,
@@ -93,6 +93,7 @@ impl Catalogue {
             set("model_sha256", &model.sha256)?;
             set("made_by", &concat!("vitrine ", env!("CARGO_PKG_VERSION")))?;
             set("segment_rows", &(segment_rows as i64))?;
+            set("about", &"")?;
             change.execute("INSERT INTO facts VALUES ('gallery', randomblob(16))", [])?;
             change.pragma_update(None, "application_id", APPLICATION)?;
             change.pragma_update(None, "user_version", VERSION)?;
@@ -237,6 +238,11 @@ impl Catalogue {
         Ok(facts)
     }
 
+    /// What the program that fills the gallery notes about it.
+    pub(crate) fn about(&self) -> Result<String, GalleryError> {
+        self.read("read", |connection| fact(connection, "about"))
+    }
+
     pub(crate) fn state(&self) -> Result<State, GalleryError> {
         self.read("read", state)
     }
@@ -318,25 +324,22 @@ impl Catalogue {
         })
     }
 
-    /// Numbers of those of the names that are enrolled. They are looked up in the index and in the table: a name that
-    /// only one of them has is damage, and not somebody who is not enrolled.
-    pub(crate) fn subject_numbers(&self, names: &[String]) -> Result<Vec<u32>, GalleryError> {
+    /// The numbers of names; none for those that are not enrolled. They are looked up in the index and in the table: a
+    /// name that only one of them has is damage, and not somebody who is not enrolled.
+    pub(crate) fn subject_numbers(&self, names: &[String]) -> Result<Vec<Option<u32>>, GalleryError> {
         let (indexed, listed) = self.read("read", |connection| {
             let mut query = connection.prepare_cached("SELECT number FROM subjects WHERE name = ?1")?;
-            let numbers = names.iter().map(|name| query.query_row([name], |row| row.get(0)).optional());
-            let mut indexed = numbers.filter_map(Sql::transpose).collect::<Sql<Vec<u32>>>()?;
+            let indexed = names.iter().map(|name| query.query_row([name], |row| row.get(0)).optional());
+            let indexed = indexed.collect::<Sql<Vec<Option<u32>>>>()?;
             let mut all = connection.prepare_cached("SELECT number, name FROM subjects NOT INDEXED")?;
-            let wanted: BTreeSet<&str> = names.iter().map(String::as_str).collect();
-            let mut listed: Vec<u32> = Vec::new();
+            let mut wanted: BTreeMap<&str, Option<u32>> = names.iter().map(|name| (&name[..], None)).collect();
             let mut rows = all.query([])?;
             while let Some(row) = rows.next()? {
-                if wanted.contains(row.get_ref(1)?.as_str()?) {
-                    listed.push(row.get(0)?);
+                if let Some(number) = wanted.get_mut(row.get_ref(1)?.as_str()?) {
+                    *number = Some(row.get(0)?);
                 }
             }
-            indexed.sort_unstable();
-            indexed.dedup();
-            listed.sort_unstable();
+            let listed: Vec<Option<u32>> = names.iter().map(|name| wanted[&name[..]]).collect();
             Ok((indexed, listed))
         })?;
         let problem = "its index of subjects is not what its table of subjects says";
@@ -386,6 +389,27 @@ impl Change<'_> {
 
     pub(crate) fn segments(&self) -> Result<Vec<Extent>, GalleryError> {
         self.run(segments)
+    }
+
+    /// Takes everything out and makes it a gallery of `model`; returns how many templates there were.
+    pub(crate) fn clear(&self, model: &Model, segment_rows: usize) -> Result<u64, GalleryError> {
+        self.run(|connection| {
+            let templates = connection.query_row("SELECT count(*) FROM templates", [], |row| row.get::<_, i64>(0))?;
+            connection.execute_batch(
+                "DELETE FROM templates; DELETE FROM subjects; DELETE FROM tags; DELETE FROM segments;
+                 DELETE FROM removed;",
+            )?;
+            set_fact(connection, "contract_id", &model.contract_id)?;
+            set_fact(connection, "dim", &(model.dim as i64))?;
+            set_fact(connection, "architecture", &model.architecture)?;
+            set_fact(connection, "model_sha256", &model.sha256)?;
+            set_fact(connection, "segment_rows", &(segment_rows as i64))?;
+            Ok(unsigned(templates))
+        })
+    }
+
+    pub(crate) fn describe(&self, about: &str) -> Result<(), GalleryError> {
+        self.run(|connection| set_fact(connection, "about", &about))
     }
 
     /// A segment of a new number for ids from `first` on, with no rows yet.
@@ -551,6 +575,10 @@ fn failed(what: &'static str, path: &Path, error: rusqlite::Error) -> GalleryErr
 
 fn fact<T: rusqlite::types::FromSql>(connection: &Connection, key: &str) -> Sql<T> {
     connection.prepare_cached("SELECT value FROM facts WHERE key = ?1")?.query_row([key], |row| row.get(0))
+}
+
+fn set_fact(connection: &Connection, key: &str, value: &dyn rusqlite::ToSql) -> Sql<()> {
+    connection.execute("UPDATE facts SET value = ?2 WHERE key = ?1", params![key, value]).map(drop)
 }
 
 fn state(connection: &Connection) -> Sql<State> {

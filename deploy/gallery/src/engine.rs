@@ -62,6 +62,55 @@ pub trait Snapshot: Send + Sync {
     /// If the gallery cannot be read.
     fn select(&self, filter: &Filter) -> Result<Vec<TemplateId>, GalleryError>;
 
+    /// For each probe and each of its `marks`, which are templates with their similarities, best first: how many of the
+    /// templates that are `counted` for the probe come before it and after the mark before. What CMC and average
+    /// precision are made of.
+    ///
+    /// # Errors
+    /// As [`Snapshot::search`].
+    ///
+    /// # Panics
+    /// If there are not as many lists of marks as probes.
+    fn nearer(
+        &self,
+        probes: Rows<'_>,
+        marks: &[Vec<Hit>],
+        counted: &(dyn Fn(usize, TemplateId) -> bool + Sync),
+    ) -> Result<Vec<Vec<u64>>, GalleryError> {
+        assert!(marks.len() == probes.rows(), "{} lists of marks for {} probes", marks.len(), probes.rows());
+        let k = usize::try_from(self.count(&Filter::default())?).unwrap_or(usize::MAX);
+        let mut counts: Vec<Vec<u64>> = marks.iter().map(|marks| vec![0; marks.len()]).collect();
+        for (probe, marks) in marks.iter().enumerate() {
+            let Some(last) = marks.last() else { continue };
+            let ask = Ask { min_similarity: Some(last.similarity), ..Ask::nearest(k) };
+            for hit in self.search(probes.slice(probe..probe + 1), &ask)?.iter().flatten() {
+                let at = marks.partition_point(|mark| best_first(mark, hit).is_lt());
+                if at < marks.len() && counted(probe, hit.id) {
+                    counts[probe][at] += 1;
+                }
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Number of subjects that have a template.
+    ///
+    /// # Errors
+    /// If the gallery cannot be read.
+    fn subjects(&self) -> Result<u64, GalleryError>;
+
+    /// The numbers that stand for subjects in [`Columns`], in the order asked for; none for names that are not enrolled.
+    ///
+    /// # Errors
+    /// If the gallery cannot be read.
+    fn numbers(&self, names: &[String]) -> Result<Vec<Option<u32>>, GalleryError>;
+
+    /// Hands out what is said in numbers about each template that passes the filter, in order of their ids.
+    ///
+    /// # Errors
+    /// If the gallery cannot be read.
+    fn columns(&self, filter: &Filter, each: &mut dyn FnMut(Columns)) -> Result<(), GalleryError>;
+
     /// Templates by their ids, in the order asked for.
     ///
     /// # Errors
@@ -120,6 +169,19 @@ impl Filter {
             && self.until.is_none_or(|until| template.taken.is_some_and(|taken| taken < until))
             && self.tags.iter().all(|tag| template.tags.contains(tag))
     }
+}
+
+/// What is said in numbers about a template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Columns {
+    /// Which.
+    pub id: TemplateId,
+    /// Number of the subject; see [`Snapshot::numbers`].
+    pub subject: Option<u32>,
+    /// Which camera saw it.
+    pub camera: Option<u32>,
+    /// When, in milliseconds since 1970.
+    pub taken: Option<i64>,
 }
 
 /// A template that was found.

@@ -41,9 +41,23 @@ pub enum GalleryError {
         /// What is missing.
         problem: String,
     },
-    /// A gallery is made where there is something already.
-    #[error("`{}` is not empty; a gallery is made in a new or an empty folder", path.display())]
+    /// A gallery is made where there is one already, or where its own folder is in use.
+    #[error("`{}` has {found} already; a gallery is made where there is none", path.display())]
     Occupied {
+        /// The folder.
+        path: PathBuf,
+        /// What is there.
+        found: &'static str,
+    },
+    /// The gallery was made anew, of another model perhaps, since it was opened.
+    #[error("`{}` was made anew since it was opened; open it again", path.display())]
+    Renewed {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A part of a change failed, so that nothing of it happened.
+    #[error("nothing is changed in `{}`: a part of the change failed", path.display())]
+    GivenUp {
         /// The folder.
         path: PathBuf,
     },

@@ -34,12 +34,12 @@ mod segment;
 mod store;
 mod template;
 
-pub use engine::{Ask, Engine, Filter, Hit, Info, Model, Selection, Snapshot};
+pub use engine::{Ask, Columns, Engine, Filter, Hit, Info, Model, Selection, Snapshot};
 pub use error::GalleryError;
 pub use id::TemplateId;
 pub use memory::Memory;
 pub use metrics::Rows;
-pub use scan::{Near, nearest_rows};
+pub use scan::{Near, nearer_rows, nearest_rows};
 pub use segment::{Disk, System};
-pub use store::{Compacted, Layout, Problem, Store, Trace, traces};
+pub use store::{Changes, Compacted, Layout, Problem, Store, Trace, traces};
 pub use template::{MAX_CAMERA, MAX_DIM, MAX_TAGS, NewTemplate, Template};

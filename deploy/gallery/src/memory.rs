@@ -8,7 +8,8 @@ use metrics::Rows;
 use crate::engine::best_first;
 use crate::template::{MAX_TAGS, check_rows};
 use crate::{
-    Ask, Engine, Filter, GalleryError, Hit, Info, Model, NewTemplate, Selection, Snapshot, Template, TemplateId,
+    Ask, Columns, Engine, Filter, GalleryError, Hit, Info, Model, NewTemplate, Selection, Snapshot, Template,
+    TemplateId,
 };
 
 /// A gallery in memory, searched row by row. For tests of the others, and for galleries that need no file.
@@ -119,6 +120,12 @@ impl Moment {
         self.rows.iter().find(|row| row.template.id == id).ok_or(GalleryError::NoTemplate { id })
     }
 
+    /// Names of all subjects.
+    fn names(&self) -> Vec<String> {
+        let names: BTreeSet<&String> = self.rows.iter().filter_map(|row| row.template.about.subject.as_ref()).collect();
+        names.into_iter().cloned().collect()
+    }
+
     fn passing<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Row> {
         self.rows.iter().filter(|row| filter.passes(&row.template.about))
     }
@@ -144,6 +151,27 @@ impl Snapshot for Moment {
 
     fn select(&self, filter: &Filter) -> Result<Vec<TemplateId>, GalleryError> {
         Ok(self.passing(filter).map(|row| row.template.id).collect())
+    }
+
+    fn subjects(&self) -> Result<u64, GalleryError> {
+        Ok(self.names().len() as u64)
+    }
+
+    fn numbers(&self, names: &[String]) -> Result<Vec<Option<u32>>, GalleryError> {
+        let all = self.names();
+        let number = |name: &String| all.iter().position(|other| other == name).map(|at| at as u32 + 1);
+        Ok(names.iter().map(number).collect())
+    }
+
+    fn columns(&self, filter: &Filter, each: &mut dyn FnMut(Columns)) -> Result<(), GalleryError> {
+        let all = self.names();
+        for row in self.passing(filter) {
+            let NewTemplate { subject, camera, taken, .. } = &row.template.about;
+            let number = all.iter().position(|name| Some(name) == subject.as_ref());
+            let subject = number.map(|at| at as u32 + 1);
+            each(Columns { id: row.template.id, subject, camera: *camera, taken: *taken });
+        }
+        Ok(())
     }
 
     fn templates(&self, ids: &[TemplateId]) -> Result<Vec<Template>, GalleryError> {

@@ -1,6 +1,8 @@
 //! The store's search against the plain scan of [`Memory`]: the same ids and the same bits.
 
-use gallery::{Ask, Engine, Filter, Layout, Memory, NewTemplate, Rows, Selection, Store, nearest_rows};
+use gallery::{
+    Ask, Engine, Filter, Layout, Memory, NewTemplate, Rows, Selection, Store, TemplateId, nearer_rows, nearest_rows,
+};
 
 use crate::support::{Dice, model, scratch, unit_rows};
 
@@ -60,6 +62,19 @@ fn compare((rows, probes, dim, k, segment, removed): (usize, usize, usize, usize
             assert_eq!(found.search(wanted, &ask).unwrap(), plain.search(wanted, &ask).unwrap(), "{case}, {ask:?}");
         }
     }
+    // Every seventh hit of every other probe is a mark, and so is the last one.
+    let mut marks = plain.search(wanted, &Ask::nearest(rows)).unwrap();
+    for (probe, marks) in marks.iter_mut().enumerate() {
+        let mut at = 0;
+        marks.retain(|_| {
+            at += 1;
+            probe.is_multiple_of(2) && (at % 7 == 1 || at == rows)
+        });
+    }
+    let counted = |probe: usize, id: TemplateId| !(id.0 as usize + probe).is_multiple_of(3);
+    let counts = found.nearer(wanted, &marks, &counted).unwrap();
+    assert_eq!(counts, plain.nearer(wanted, &marks, &counted).unwrap(), "{case}");
+    assert!(counts.iter().zip(&marks).all(|(counts, marks)| counts.len() == marks.len()));
 }
 
 /// Rows in memory need no gallery; rows of zeros are what older galleries stored for pictures without features.
@@ -85,6 +100,21 @@ fn rows_in_memory_are_searched_alike() {
                 let found: Vec<(usize, f32)> = found.iter().map(|near| (near.row, near.similarity)).collect();
                 assert_eq!(found, plain, "{rows}x{dim}, {probes} probes, k {k}, min {min:?}");
             }
+        }
+        // Between marks, of which the first is the third nearest, lie all rows that count and are no marks.
+        let all = nearest_rows(values, wanted, rows, None);
+        let marks: Vec<Vec<_>> = all.iter().map(|all| all.iter().skip(2).step_by(5).copied().collect()).collect();
+        let counted =
+            |probe: usize, row: usize| !row.is_multiple_of(4) && marks[probe].iter().all(|mark| mark.row != row);
+        let counts = nearer_rows(values, wanted, &marks, counted);
+        for (probe, counts) in counts.iter().enumerate() {
+            let mut plain = vec![0; marks[probe].len()];
+            for (at, near) in all[probe].iter().enumerate().filter(|(_, near)| counted(probe, near.row)) {
+                let mark = at.saturating_sub(2).div_ceil(5);
+                plain.get_mut(mark).into_iter().for_each(|count| *count += 1);
+                assert!(near.row < rows);
+            }
+            assert_eq!(*counts, plain, "{rows}x{dim}, probe {probe}");
         }
     }
 }

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use gallery::{Ask, Engine, Filter, GalleryError, Layout, NewTemplate, Rows, Selection, Snapshot, Store, traces};
+use gallery::{
+    Ask, Engine, Filter, GalleryError, Layout, Model, NewTemplate, Rows, Selection, Snapshot, Store, traces,
+};
 
-use crate::support::{Dice, enrol, model, names, row_of, scratch, unit_rows};
+use crate::support::{Dice, enrol, model, named, names, row_of, scratch, unit_rows};
 
 const DIM: usize = 8;
 const FOLDER: &str = "VITRINE_TEST_READ_GALLERY";
@@ -204,9 +206,13 @@ fn what_is_no_gallery_is_refused_and_left_alone() {
         }
     }
     assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0);
-    std::fs::write(folder.join("holiday.jpg"), "x").unwrap();
-    let error = Store::create(folder, &model(DIM)).unwrap_err();
-    assert!(matches!(error, GalleryError::Occupied { .. }), "{error}");
+    // Somebody's pictures, in a folder that happens to have the name of ours.
+    let pictures = folder.join("pictures");
+    std::fs::create_dir_all(pictures.join("segments")).unwrap();
+    std::fs::write(pictures.join("segments/1.jpg"), "x").unwrap();
+    let error = Store::create(&pictures, &model(DIM)).unwrap_err();
+    assert!(matches!(error, GalleryError::Occupied { found: "files", .. }), "{error}");
+    assert!(!pictures.join("gallery.db").exists());
     std::fs::write(folder.join("gallery.db"), "no database, but long enough to be looked at as one".repeat(100))
         .unwrap();
     let error = Store::open(folder).unwrap_err();
@@ -231,6 +237,103 @@ fn what_is_no_gallery_is_refused_and_left_alone() {
     for error in [Store::open(&existing).unwrap_err(), Store::write(&existing, false).unwrap_err()] {
         assert!(error.to_string().contains("layout version 2, this program reads 1"), "{error}");
     }
+}
+
+/// A gallery may lie among the pictures it was made of.
+#[test]
+fn other_files_of_the_folder_are_left_alone() {
+    let scratch = scratch();
+    let folder = scratch.path();
+    std::fs::write(folder.join("holiday.jpg"), "x").unwrap();
+    drop(new(folder));
+    std::fs::write(folder.join("segments/holiday.jpg"), "x").unwrap();
+    std::fs::write(folder.join("segments/00000007.values"), "of nobody").unwrap();
+    let store = Store::write(folder, false).unwrap();
+    store.remove(&Selection::Subject("anna".into())).unwrap();
+    store.compact().unwrap();
+    assert!(folder.join("holiday.jpg").exists() && folder.join("segments/holiday.jpg").exists());
+    assert!(!folder.join("segments/00000007.values").exists());
+}
+
+#[test]
+fn several_changes_are_one() {
+    let scratch = scratch();
+    let folder = scratch.path().join("g");
+    let store = new(&folder);
+    let before = store.info().unwrap();
+    let now = || names(&*store.snapshot().unwrap(), DIM);
+    let row = |name: &str| row_of(name, DIM);
+    let (carl, dora) = (row("carl"), row("dora"));
+    fn one(row: &[f32]) -> Rows<'_> {
+        Rows::new(row, 1, DIM).unwrap()
+    }
+    let done: Result<_, GalleryError> = store.change(|changes| {
+        changes.enrol(&[named("carl")], one(&carl))?;
+        changes.remove(&Selection::Subject("anna".into()))?;
+        changes.describe("two of them")?;
+        assert_eq!(now(), ["anna", "bob"], "others see nothing yet");
+        changes.enrol(&[named("dora")], one(&dora))
+    });
+    assert_eq!(done.unwrap().len(), 1);
+    assert_eq!(
+        (now(), store.about().unwrap()),
+        (vec!["bob".into(), "carl".into(), "dora".into()], "two of them".into())
+    );
+    assert_eq!(store.info().unwrap().generation, before.generation + 2, "the change, and that the row is erased");
+    assert_eq!(traces(&folder, &row("anna")).unwrap(), []);
+
+    // Nothing of a change that fails, and nothing of one whose failure nobody looked at.
+    let fails: Result<(), GalleryError> = store.change(|changes| {
+        changes.enrol(&[named("eve")], one(&row("eve")))?;
+        changes.remove(&Selection::Subject("nobody".into())).map(drop)
+    });
+    assert!(matches!(fails, Err(GalleryError::NoSubject { .. })));
+    let ignored: Result<(), GalleryError> = store.change(|changes| {
+        changes.remove(&Selection::Subject("bob".into()))?;
+        let _ = changes
+            .enrol(&[named("eve"), named("\n")], Rows::new(&[carl.clone(), dora.clone()].concat(), 2, DIM).unwrap());
+        Ok(())
+    });
+    assert!(matches!(ignored, Err(GalleryError::GivenUp { .. })), "{ignored:?}");
+    assert_eq!(now(), ["bob", "carl", "dora"]);
+    enrol(&store, &["fay"], DIM).unwrap();
+    assert_eq!(now(), ["bob", "carl", "dora", "fay"]);
+    drop(store);
+    assert_eq!(Store::write(&folder, false).unwrap().check().unwrap(), []);
+}
+
+#[test]
+fn a_gallery_is_made_anew_in_one_change() {
+    let scratch = scratch();
+    let folder = scratch.path().join("g");
+    let store = new(&folder);
+    let reader = Store::open(&folder).unwrap();
+    let before = reader.snapshot().unwrap();
+    let other = Model { contract_id: "fedcba9876543210".into(), ..model(DIM + 3) };
+    let fails: Result<(Store, ()), GalleryError> = store.renew(&other, |changes| {
+        changes.enrol(&[named("carl")], Rows::new(&row_of("carl", DIM + 3), 1, DIM + 3).unwrap())?;
+        changes.enrol(&[named("")], Rows::new(&row_of("dora", DIM + 3), 1, DIM + 3).unwrap()).map(drop)
+    });
+    assert!(matches!(fails, Err(GalleryError::Field { .. })));
+    assert_eq!(names(&*reader.snapshot().unwrap(), DIM), ["anna", "bob"]);
+    let store = Store::write(&folder, false).unwrap();
+    assert_eq!(store.model(), &model(DIM));
+    let renewed: Result<_, GalleryError> = store.renew(&other, |changes| {
+        changes.enrol(&[named("carl")], Rows::new(&row_of("carl", DIM + 3), 1, DIM + 3).unwrap())
+    });
+    let (store, ids) = renewed.unwrap();
+    assert!(ids[0].0 > 2, "ids are never used again");
+    assert_eq!((store.model(), names(&*store.snapshot().unwrap(), DIM + 3)), (&other, vec!["carl".into()]));
+    assert_eq!(store.check().unwrap(), []);
+    assert_eq!(traces(&folder, &row_of("anna", DIM)).unwrap(), []);
+    // Who had it open is told, and what was seen before stays.
+    assert!(matches!(reader.snapshot(), Err(GalleryError::Renewed { .. })));
+    assert!(matches!(reader.info(), Err(GalleryError::Renewed { .. })));
+    assert_eq!(before.search(Rows::new(&row_of("bob", DIM), 1, DIM).unwrap(), &Ask::nearest(1)).unwrap()[0][0].id.0, 2);
+    drop(store);
+    assert_eq!(Store::write_or_create(&folder, &model(DIM), false).unwrap().model(), &other, "what is there stays");
+    let new = Store::write_or_create(&scratch.path().join("new"), &model(DIM), false).unwrap();
+    assert_eq!((new.model(), new.info().unwrap().templates), (&model(DIM), 0));
 }
 
 #[cfg(unix)]

@@ -15,6 +15,7 @@ pub fn all(make: Make<'_>) {
     snapshots_see_nothing_of_what_comes_later(make);
     filters_choose_before_the_search(make);
     tags_are_limited_and_give_their_place_back(make);
+    columns_say_in_numbers_what_templates_say(make);
 }
 
 fn one(values: &[f32]) -> Rows<'_> {
@@ -222,4 +223,29 @@ fn tags_are_limited_and_give_their_place_back(make: Make<'_>) {
     assert_eq!((with("t59"), with("t60"), with("t73")), (vec![ids[1]], vec![], new.clone()));
     let tags = &now.templates(&[ids[1], new[0]]).unwrap();
     assert_eq!((tags[0].about.tags.len(), tags[1].about.tags.len()), (60, 4));
+}
+
+fn columns_say_in_numbers_what_templates_say(make: Make<'_>) {
+    let engine = make(&model(4));
+    let about = |name: &str, camera, taken| NewTemplate { camera, taken, ..named(name) };
+    let nobody = NewTemplate { camera: Some(0), ..NewTemplate::default() };
+    let templates =
+        [about("anna", Some(0), None), nobody, about("bob", None, Some(-5)), about("anna", Some(3), Some(0))];
+    let values: Vec<f32> = (0..4).flat_map(|at| row_of(&format!("r{at}"), 4)).collect();
+    let ids = engine.enrol(&templates, Rows::new(&values, 4, 4).unwrap()).unwrap();
+    engine.remove(&Selection::Templates(vec![ids[0]])).unwrap();
+    let now = engine.snapshot().unwrap();
+    let asked = ["bob", "carl", "anna", "bob"].map(str::to_owned);
+    let [bob, carl, anna, again] = now.numbers(&asked).unwrap()[..] else { panic!("a number for each name") };
+    assert!(bob.is_some() && anna.is_some() && bob != anna && bob == again && carl.is_none());
+    assert_eq!(now.subjects().unwrap(), 2);
+    let columns = |filter: &Filter| {
+        let mut all = Vec::new();
+        now.columns(filter, &mut |own| all.push((own.id, own.subject, own.camera, own.taken))).unwrap();
+        all
+    };
+    let [nobody, second, third] =
+        [(ids[1], None, Some(0), None), (ids[2], bob, None, Some(-5)), (ids[3], anna, Some(3), Some(0))];
+    assert_eq!(columns(&Filter::default()), [nobody, second, third]);
+    assert_eq!(columns(&Filter { subjects: Some(asked[1..3].to_vec()), ..Filter::default() }), [third]);
 }

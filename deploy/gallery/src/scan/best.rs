@@ -113,7 +113,7 @@ impl Best {
 }
 
 /// `value - error`, and not a rounding more.
-fn below(value: f32, error: f32) -> f32 {
+pub(super) fn below(value: f32, error: f32) -> f32 {
     (value - error).next_down()
 }
 

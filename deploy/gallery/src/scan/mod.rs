@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use std::convert::Infallible;
 
-use best::{Best, Candidate};
+use best::{Best, Candidate, below};
 use kernel::{Passed, Probes};
 
 /// Rows that are searched in one piece of memory.
@@ -63,26 +63,52 @@ pub struct Near {
 /// # Panics
 /// If the rows of the two differ in length, or there are more than 2^32.
 pub fn nearest_rows(rows: Rows<'_>, probes: Rows<'_>, k: usize, min_similarity: Option<f32>) -> Vec<Vec<Near>> {
-    struct Plain<'a>(Rows<'a>);
-
-    impl Source for Plain<'_> {
-        type Error = Infallible;
-
-        fn touch(&self, _: usize, _: Range<usize>) -> Result<(), Infallible> {
-            Ok(())
-        }
-
-        fn similarity(&self, probe: &[f32], _: usize, row: usize) -> Result<f32, Infallible> {
-            Ok(metrics::dot(probe, self.0.row(row)))
-        }
-    }
-
-    assert!(probes.cols() == rows.cols(), "probes of {} values, rows of {}", probes.cols(), rows.cols());
-    assert!(u32::try_from(rows.rows()).is_ok(), "{} rows", rows.rows());
-    let part = Part { values: rows, runs: Vec::from_iter((rows.rows() > 0).then_some(0..rows.rows())) };
-    let Ok(found) = nearest(&Plain(rows), &[part], probes, k, min_similarity);
+    let Ok(found) = nearest(&Plain(rows), &[Plain(rows).part(probes)], probes, k, min_similarity);
     let near = |found: Found| Near { row: found.row, similarity: found.similarity };
     found.into_iter().map(|found| found.into_iter().map(near).collect()).collect()
+}
+
+/// For each probe and each of its `marks`, which are rows with their similarities, best first: how many of the rows that
+/// are `counted` for the probe come before it and after the mark before. What CMC and average precision are made of.
+///
+/// # Panics
+/// As [`nearest_rows`]; if there are not as many lists of marks as probes.
+pub fn nearer_rows(
+    rows: Rows<'_>,
+    probes: Rows<'_>,
+    marks: &[Vec<Near>],
+    counted: impl Fn(usize, usize) -> bool + Sync,
+) -> Vec<Vec<u64>> {
+    assert!(marks.len() == probes.rows(), "{} lists of marks for {} probes", marks.len(), probes.rows());
+    let mark = |near: &Near| (near.similarity, near.row as u64);
+    let marks: Vec<Vec<(f32, u64)>> = marks.iter().map(|marks| marks.iter().map(mark).collect()).collect();
+    let key = |probe, _, row| Ok(counted(probe, row).then_some(row as u64));
+    let Ok(counts) = nearer(&Plain(rows), &[Plain(rows).part(probes)], probes, &marks, key);
+    counts
+}
+
+/// Rows in memory, which do not change.
+struct Plain<'a>(Rows<'a>);
+
+impl<'a> Plain<'a> {
+    fn part(&self, probes: Rows<'_>) -> Part<'a> {
+        let rows = self.0;
+        assert!(probes.cols() == rows.cols(), "probes of {} values, rows of {}", probes.cols(), rows.cols());
+        assert!(u32::try_from(rows.rows()).is_ok(), "{} rows", rows.rows());
+        Part { values: rows, runs: Vec::from_iter((rows.rows() > 0).then_some(0..rows.rows())) }
+    }
+}
+
+impl Source for Plain<'_> {
+    type Error = Infallible;
+
+    fn touch(&self, _: usize, _: Range<usize>) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn similarity(&self, probe: &[f32], _: usize, row: usize) -> Result<f32, Infallible> {
+        Ok(metrics::dot(probe, self.0.row(row)))
+    }
 }
 
 /// Rows of a tile: what a thread takes at a time.
@@ -145,6 +171,106 @@ pub(crate) fn nearest<S: Source>(
     if k == 0 || probes.rows() == 0 {
         return Ok(vec![Vec::new(); probes.rows()]);
     }
+    let start = |_| Best::new(k, kernel::error(probes.cols()), min_similarity);
+    let best = compare(source, parts, probes, &tiles, start)?;
+    let finish = |(probe, best): (usize, Best)| {
+        let found = best.finish(min_similarity, |place| exact(source, probes.row(probe), place))?;
+        let found = found.iter().map(|&Candidate { part, row, similarity }| Found {
+            part: part as usize,
+            row: row as usize,
+            similarity,
+        });
+        Ok(found.collect())
+    };
+    best.into_par_iter().enumerate().map(finish).collect()
+}
+
+/// For each mark of each probe the number of rows between the mark before it, or the best there is, and itself: by
+/// similarity, equal ones by key. Marks are similarities with keys, in this order; rows without a key do not count.
+pub(crate) fn nearer<S: Source>(
+    source: &S,
+    parts: &[Part<'_>],
+    probes: Rows<'_>,
+    marks: &[Vec<(f32, u64)>],
+    key: impl Fn(usize, usize, usize) -> Result<Option<u64>, S::Error> + Sync,
+) -> Result<Vec<Vec<u64>>, S::Error> {
+    let (tiles, key) = (tiles(parts), &key);
+    let start = |probe: usize| {
+        let marks = &marks[probe][..];
+        let key = move |(part, row): (u32, u32)| key(probe, part as usize, row as usize);
+        Counts { marks, before: vec![0; marks.len()], error: kernel::error(probes.cols()), key }
+    };
+    let counts = compare(source, parts, probes, &tiles, start)?;
+    Ok(counts.into_iter().map(|counts| counts.before).collect())
+}
+
+/// What is wanted of the rows that may be similar enough to one probe.
+trait Collect<E>: Send + Sized {
+    /// Rows that seem less similar than this are not wanted.
+    fn floor(&self) -> f32;
+
+    /// Takes a row that reached the floor; `exact` gives exact similarities.
+    fn take(&mut self, one: Candidate, exact: &dyn Fn((u32, u32)) -> Result<f32, E>) -> Result<(), E>;
+
+    /// Adds what was taken of other rows.
+    fn add(&mut self, other: Self, exact: &dyn Fn((u32, u32)) -> Result<f32, E>) -> Result<(), E>;
+}
+
+impl<E> Collect<E> for Best {
+    fn floor(&self) -> f32 {
+        self.floor
+    }
+
+    fn take(&mut self, one: Candidate, exact: &dyn Fn((u32, u32)) -> Result<f32, E>) -> Result<(), E> {
+        self.offer(one, exact)
+    }
+
+    fn add(&mut self, other: Self, exact: &dyn Fn((u32, u32)) -> Result<f32, E>) -> Result<(), E> {
+        self.merge(other, exact)
+    }
+}
+
+/// Counts the rows between marks.
+struct Counts<'a, K> {
+    marks: &'a [(f32, u64)],
+    before: Vec<u64>,
+    error: f32,
+    key: K,
+}
+
+impl<E, K: Fn((u32, u32)) -> Result<Option<u64>, E> + Send> Collect<E> for Counts<'_, K> {
+    fn floor(&self) -> f32 {
+        self.marks.last().map_or(f32::INFINITY, |(last, _)| below(*last, self.error))
+    }
+
+    fn take(&mut self, one: Candidate, exact: &dyn Fn((u32, u32)) -> Result<f32, E>) -> Result<(), E> {
+        let Some(key) = (self.key)(one.place())? else { return Ok(()) };
+        let similarity = exact(one.place())?;
+        let ahead = |mark: &(f32, u64)| mark.0 > similarity || (mark.0 == similarity && mark.1 < key);
+        let at = self.marks.partition_point(ahead);
+        if let Some(before) = self.before.get_mut(at) {
+            *before += 1;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, other: Self, _: &dyn Fn((u32, u32)) -> Result<f32, E>) -> Result<(), E> {
+        self.before.iter_mut().zip(other.before).for_each(|(own, more)| *own += more);
+        Ok(())
+    }
+}
+
+/// Compares all probes with all rows. `start` makes the collectors: one for each probe and task.
+fn compare<S: Source, C: Collect<S::Error>>(
+    source: &S,
+    parts: &[Part<'_>],
+    probes: Rows<'_>,
+    tiles: &[Tile],
+    start: impl Fn(usize) -> C + Sync,
+) -> Result<Vec<C>, S::Error> {
+    if tiles.is_empty() || probes.rows() == 0 {
+        return Ok((0..probes.rows()).map(start).collect());
+    }
     // Probes are split first: their floors rise as they see more rows. Rows are split where the probes are too few.
     let threads = rayon::current_num_threads();
     let mut groups = probes.rows().div_ceil(PROBES);
@@ -158,56 +284,47 @@ pub(crate) fn nearest<S: Source>(
     let groups = probes.rows().div_ceil(group_size);
     let split_size = tiles.len().div_ceil(splits);
     let search = |group: usize, split: usize| {
-        let probes = probes.slice(group * group_size..probes.rows().min((group + 1) * group_size));
+        let first = group * group_size;
+        let probes = probes.slice(first..probes.rows().min(first + group_size));
         let tiles = &tiles[(split * split_size).min(tiles.len())..tiles.len().min((split + 1) * split_size)];
-        search_tiles(source, parts, probes, tiles, k, min_similarity)
+        let collectors = (first..first + probes.rows()).map(&start).collect();
+        compare_tiles(source, parts, probes, tiles, collectors)
     };
     let tasks: Vec<(usize, usize)> =
         (0..groups).flat_map(|group| (0..splits).map(move |split| (group, split))).collect();
     let found = tasks.into_par_iter().map(|(group, split)| search(group, split));
     let mut found = found.collect::<Result<Vec<_>, _>>()?.into_iter();
-    let mut best = Vec::with_capacity(probes.rows());
+    let mut all = Vec::with_capacity(probes.rows());
     for _ in 0..groups {
         let mut own = found.next().expect("a task for each split");
         for _ in 1..splits {
             for (probe, (own, other)) in own.iter_mut().zip(found.next().expect("as many")).enumerate() {
-                let probe = probes.row(best.len() + probe);
-                own.merge(other, |place| exact(source, probe, place))?;
+                let probe = probes.row(all.len() + probe);
+                own.add(other, &|place| exact(source, probe, place))?;
             }
         }
-        best.extend(own);
+        all.extend(own);
     }
-    let finish = |(probe, best): (usize, Best)| {
-        let found = best.finish(min_similarity, |place| exact(source, probes.row(probe), place))?;
-        let found = found.iter().map(|&Candidate { part, row, similarity }| Found {
-            part: part as usize,
-            row: row as usize,
-            similarity,
-        });
-        Ok(found.collect())
-    };
-    best.into_par_iter().enumerate().map(finish).collect()
+    Ok(all)
 }
 
 fn exact<S: Source>(source: &S, probe: &[f32], (part, row): (u32, u32)) -> Result<f32, S::Error> {
     source.similarity(probe, part as usize, row as usize)
 }
 
-/// The candidates of a few probes among the rows of some tiles.
-fn search_tiles<S: Source>(
+/// Compares a few probes with the rows of some tiles.
+fn compare_tiles<S: Source, C: Collect<S::Error>>(
     source: &S,
     parts: &[Part<'_>],
     probes: Rows<'_>,
     tiles: &[Tile],
-    k: usize,
-    min_similarity: Option<f32>,
-) -> Result<Vec<Best>, S::Error> {
+    mut collectors: Vec<C>,
+) -> Result<Vec<C>, S::Error> {
     let dim = probes.cols();
     let packed = Probes::new(probes);
-    let mut best = vec![Best::new(k, kernel::error(dim), min_similarity); probes.rows()];
     // The probes that fill the last vector find nothing.
     let mut floors = vec![f32::INFINITY; packed.width()];
-    floors.iter_mut().zip(&best).for_each(|(floor, best)| *floor = best.floor);
+    floors.iter_mut().zip(&collectors).for_each(|(floor, collector)| *floor = collector.floor());
     let mut products = vec![0.0; kernel::BLOCK * packed.width()];
     let (mut gathered, mut passed) = (Vec::new(), Vec::new());
     for tile in tiles {
@@ -232,12 +349,12 @@ fn search_tiles<S: Source>(
                 let at = probe as usize;
                 let (part, row) = tile.place(first + row as usize);
                 let candidate = Candidate { similarity, part, row };
-                best[at].offer(candidate, |place| exact(source, probes.row(at), place))?;
-                floors[at] = best[at].floor;
+                collectors[at].take(candidate, &|place| exact(source, probes.row(at), place))?;
+                floors[at] = collectors[at].floor();
             }
         }
     }
-    Ok(best)
+    Ok(collectors)
 }
 
 impl Tile {

@@ -99,13 +99,15 @@ impl Writer {
         Ok(())
     }
 
-    /// Removes every file of the folder that is of none of `segments`, and returns how many there were.
+    /// Removes every file of the folder that has the name of a segment and is of none of `segments`, and returns how many
+    /// there were. What else somebody put there is theirs.
     pub(crate) fn sweep(&self, segments: &[u64]) -> Result<usize, GalleryError> {
         let known: Vec<PathBuf> = segments.iter().flat_map(|number| paths_of(&self.folder, *number)).collect();
         let mut swept = 0;
         for entry in std::fs::read_dir(&self.folder).map_err(GalleryError::io("read", &self.folder))? {
             let path = entry.map_err(GalleryError::io("read", &self.folder))?.path();
-            if !known.contains(&path) && path.is_file() {
+            let ours = path.extension().is_some_and(|ending| KINDS.iter().any(|kind| ending == kind.ending()));
+            if ours && !known.contains(&path) && path.is_file() {
                 self.disk.remove(&path).map_err(GalleryError::io("remove", &path))?;
                 swept += 1;
             }

@@ -26,8 +26,7 @@ impl Store {
     /// # Errors
     /// If something cannot be read at all.
     pub fn check(&self) -> Result<Vec<Problem>, GalleryError> {
-        let catalogue = Catalogue::open(&self.folder, false)?;
-        catalogue.hold()?;
+        let catalogue = self.catalogue()?;
         let file = self.folder.join(catalogue::FILE);
         let mut problems: Vec<Problem> = Vec::new();
         for problem in catalogue.problems()? {

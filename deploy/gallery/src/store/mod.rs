@@ -13,6 +13,7 @@
 //! writing. Files of rows are never shortened below committed rows and never replaced under their name, so that readers
 //! in any process keep what they have mapped.
 
+mod changes;
 mod check;
 mod moment;
 mod traces;
@@ -21,15 +22,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use files::lock::{self, Lock};
+use files::lock::Lock;
 use metrics::Rows;
 
+pub use changes::Changes;
 pub use check::Problem;
 pub use traces::{Trace, traces};
 
-use crate::catalogue::{self, Catalogue, Change, Extent, Facts, Numbers};
+use crate::catalogue::{self, Catalogue, Extent, Facts};
 use crate::segment::{Disk, Header, Record, Segment, System, Writer, paths_of};
-use crate::template::check_rows;
 use crate::{Engine, GalleryError, Info, MAX_DIM, Model, NewTemplate, Selection, Snapshot, TemplateId};
 use moment::Moment;
 
@@ -85,10 +86,11 @@ pub struct Compacted {
 }
 
 impl Store {
-    /// Makes an empty gallery for embeddings of `model` in a new or an empty folder, and opens it for writing.
+    /// Makes an empty gallery for embeddings of `model` in a folder, which is made if needed, and opens it for writing.
+    /// Other files of the folder, pictures for example, are left alone.
     ///
     /// # Errors
-    /// If the folder has anything in it, or cannot be written to.
+    /// If the folder has a gallery, or something else where its segments go, or cannot be written to.
     pub fn create(folder: &Path, model: &Model) -> Result<Self, GalleryError> {
         Self::create_with(folder, model, Layout::default())
     }
@@ -98,27 +100,45 @@ impl Store {
     /// # Errors
     /// As there.
     pub fn create_with(folder: &Path, model: &Model, layout: Layout) -> Result<Self, GalleryError> {
-        if !(1..=MAX_DIM).contains(&model.dim) {
-            let problem = format!("a row has 1 to {MAX_DIM} values");
-            return Err(GalleryError::Field { what: "dim", value: model.dim.to_string(), problem });
+        match Self::locked(folder, model, layout, false)? {
+            (store, true) => Ok(store),
+            (_, false) => Err(GalleryError::Occupied { path: folder.to_owned(), found: "a gallery" }),
         }
+    }
+
+    /// Opens a gallery for writing as [`Store::write`] does, or makes one for embeddings of `model` as [`Store::create`]
+    /// does. One that was there may be of another model.
+    ///
+    /// # Errors
+    /// As either.
+    pub fn write_or_create(folder: &Path, model: &Model, wait: bool) -> Result<Self, GalleryError> {
+        Self::locked(folder, model, Layout::default(), wait).map(|(store, _)| store)
+    }
+
+    /// The gallery in a folder, and whether it is new.
+    fn locked(folder: &Path, model: &Model, layout: Layout, wait: bool) -> Result<(Self, bool), GalleryError> {
+        check_dim(model)?;
         std::fs::create_dir_all(folder).map_err(GalleryError::io("create", folder))?;
         local(folder)?;
-        let lock = Lock::take(folder)?;
-        let entries = std::fs::read_dir(folder).map_err(GalleryError::io("read", folder))?;
-        let names = entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()));
-        let names = names.collect::<Result<Vec<_>, _>>().map_err(GalleryError::io("read", folder))?;
-        // What a creation that was interrupted leaves does not count.
-        let own = |name: &String| [lock::FILE, SEGMENTS].contains(&&name[..]) || name.starts_with(catalogue::FILE);
-        if !names.iter().all(own) || Catalogue::exists(folder)? {
-            return Err(GalleryError::Occupied { path: folder.to_owned() });
+        let lock = if wait { Lock::wait(folder)? } else { Lock::take(folder)? };
+        if Catalogue::exists(folder)? {
+            let catalogue = Catalogue::open(folder, true)?;
+            return Ok((Self::exclusive(folder, catalogue, lock, layout.disk)?, false));
         }
         let segments = folder.join(SEGMENTS);
         private_folder(&segments).map_err(GalleryError::io("create", &segments))?;
-        let segment_rows = (layout.segment_bytes / (model.dim * size_of::<f32>())).max(1);
-        let catalogue = Catalogue::create(folder, model, segment_rows)?;
+        // A creation that was interrupted leaves it empty.
+        if std::fs::read_dir(&segments).map_err(GalleryError::io("read", &segments))?.next().is_some() {
+            return Err(GalleryError::Occupied { path: segments, found: "files" });
+        }
+        let catalogue = Catalogue::create(folder, model, segment_rows(layout.segment_bytes, model.dim))?;
         layout.disk.sync_folder(folder).map_err(GalleryError::io("sync", folder))?;
-        Self::exclusive(folder, catalogue, lock, layout.disk)
+        Ok((Self::exclusive(folder, catalogue, lock, layout.disk)?, true))
+    }
+
+    /// Whether a folder has a gallery, or a part of one whose creation was interrupted.
+    pub fn is_at(folder: &Path) -> bool {
+        folder.join(catalogue::FILE).is_file()
     }
 
     /// Opens a gallery for reading.
@@ -176,6 +196,22 @@ impl Store {
     /// Whose embeddings the gallery holds.
     pub fn model(&self) -> &Model {
         &self.facts.model
+    }
+
+    /// What was noted about the gallery; see [`Changes::describe`].
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn about(&self) -> Result<String, GalleryError> {
+        self.catalogue()?.about()
+    }
+
+    /// The catalogue as it is now.
+    fn catalogue(&self) -> Result<Catalogue, GalleryError> {
+        let catalogue = Catalogue::open(&self.folder, false)?;
+        catalogue.hold()?;
+        let renewed = || GalleryError::Renewed { path: self.folder.clone() };
+        (catalogue.facts()? == self.facts).then_some(catalogue).ok_or_else(renewed)
     }
 
     fn writer(&self) -> Result<MutexGuard<'_, Exclusive>, GalleryError> {
@@ -319,52 +355,11 @@ impl Store {
         segments.sweep(&left).map(drop)
     }
 
-    fn append(
-        &self,
-        segments: &Writer,
-        change: &Change<'_>,
-        templates: &[NewTemplate],
-        numbers: &[Numbers],
-        values: Rows<'_>,
-    ) -> Result<(), GalleryError> {
-        let mut last = change.segments()?.pop();
-        let mut at = 0;
-        while at < numbers.len() {
-            let mut extent = match last.take().filter(|extent| extent.rows < self.facts.segment_rows) {
-                Some(extent) => extent,
-                None => {
-                    let extent = change.add_segment(numbers[at].id)?;
-                    segments.create(self.header(extent.segment))?;
-                    extent
-                }
-            };
-            let end = numbers.len().min(at + self.facts.segment_rows - extent.rows);
-            let some = values.slice(at..end);
-            let record = |(row, numbers): (usize, &Numbers)| Record {
-                id: numbers.id,
-                subject: numbers.subject.unwrap_or(0),
-                camera: numbers.camera.unwrap_or(Record::NO_CAMERA),
-                taken: numbers.taken.unwrap_or(Record::NO_TIME),
-                tags: numbers.tags,
-                erased: false,
-                values: Record::checksum(&self.facts.gallery, numbers.id, bytemuck::cast_slice(some.row(row))),
-                about: templates[at + row].checksum(&self.facts.gallery, numbers.id),
-            };
-            let records: Vec<Record> = numbers[at..end].iter().enumerate().map(record).collect();
-            segments.append(self.header(extent.segment), extent.rows, some.data(), &records)?;
-            extent.rows += records.len();
-            change.set_rows(extent)?;
-            at = end;
-        }
-        Ok(())
-    }
-
     /// The catalogue as it is now, with the segments it names.
     fn moment(&self) -> Result<Moment, GalleryError> {
         let mut tries = 0;
         loop {
-            let catalogue = Catalogue::open(&self.folder, false)?;
-            catalogue.hold()?;
+            let catalogue = self.catalogue()?;
             let extents = catalogue.segments()?;
             self.mapped
                 .lock()
@@ -403,34 +398,11 @@ impl Store {
 
 impl Engine for Store {
     fn enrol(&self, templates: &[NewTemplate], values: Rows<'_>) -> Result<Vec<TemplateId>, GalleryError> {
-        assert_eq!(templates.len(), values.rows(), "one template for each row");
-        check_rows(values, self.facts.model.dim)?;
-        templates.iter().try_for_each(NewTemplate::check)?;
-        let mut writer = self.writer()?;
-        if templates.is_empty() {
-            return Ok(Vec::new());
-        }
-        let Exclusive { catalogue, segments, .. } = &mut *writer;
-        let change = catalogue.change()?;
-        let templates: Vec<NewTemplate> = templates.iter().map(NewTemplate::tidied).collect();
-        let numbers = change.enrol(&templates)?;
-        self.append(segments, &change, &templates, &numbers, values)?;
-        change.commit()?;
-        Ok(numbers.iter().map(|numbers| numbers.id).collect())
+        self.change(|changes| changes.enrol(templates, values))
     }
 
     fn remove(&self, what: &Selection) -> Result<u64, GalleryError> {
-        let mut writer = self.writer()?;
-        let change = writer.catalogue.change()?;
-        let templates = change.remove(what)?.len() as u64;
-        if templates == 0 {
-            return Ok(0);
-        }
-        change.commit()?;
-        match self.erase(&mut writer) {
-            Ok(()) => Ok(templates),
-            Err(source) => Err(GalleryError::NotErased { templates, source: Box::new(source) }),
-        }
+        self.change(|changes| changes.remove(what))
     }
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, GalleryError> {
@@ -438,8 +410,7 @@ impl Engine for Store {
     }
 
     fn info(&self) -> Result<Info, GalleryError> {
-        let catalogue = Catalogue::open(&self.folder, false)?;
-        catalogue.hold()?;
+        let catalogue = self.catalogue()?;
         let (templates, subjects, removed) = catalogue.counts()?;
         let generation = catalogue.state()?.generation;
         let bytes = files_of(&self.folder).map_err(GalleryError::io("read", &self.folder))?;
@@ -459,6 +430,19 @@ fn files_of(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
+}
+
+fn check_dim(model: &Model) -> Result<(), GalleryError> {
+    if (1..=MAX_DIM).contains(&model.dim) {
+        return Ok(());
+    }
+    let problem = format!("a row has 1 to {MAX_DIM} values");
+    Err(GalleryError::Field { what: "dim", value: model.dim.to_string(), problem })
+}
+
+/// Rows of a segment of so many bytes of values.
+fn segment_rows(bytes: usize, dim: usize) -> usize {
+    (bytes / (dim * size_of::<f32>())).max(1)
 }
 
 fn private_folder(path: &Path) -> std::io::Result<()> {

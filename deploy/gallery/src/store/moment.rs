@@ -10,7 +10,7 @@ use crate::catalogue::{Catalogue, Facts};
 use crate::scan::{self, Source};
 use crate::segment::{BadRow, Record, Segment};
 use crate::template::check_rows;
-use crate::{Ask, Filter, GalleryError, Hit, Snapshot, Template, TemplateId};
+use crate::{Ask, Columns, Filter, GalleryError, Hit, Snapshot, Template, TemplateId};
 
 /// A store at one moment: a read transaction of the catalogue and the rows that it names.
 #[derive(Debug)]
@@ -126,6 +126,18 @@ impl Moment {
         })
     }
 
+    /// The rows that are searched. One that others removed since has values of no meaning until its checksum says so.
+    fn scanned<'a>(&'a self, filter: &Filter) -> Result<Vec<scan::Part<'a>>, GalleryError> {
+        let runs = self.runs(filter)?;
+        let part = |(part, runs): (&'a Part, Vec<Range<usize>>)| scan::Part { values: part.segment.values(), runs };
+        Ok(self.parts.iter().zip(runs).map(part).collect())
+    }
+
+    /// The template of a row.
+    fn id(&self, part: usize, row: usize) -> Result<TemplateId, Bad> {
+        self.parts[part].segment.record(row).map(|record| record.id).map_err(|row| Bad { part, row })
+    }
+
     /// The filter in numbers: none if nobody can pass, none inside if everybody does.
     fn numbers(&self, filter: &Filter) -> Result<Option<Option<Numbers>>, GalleryError> {
         if *filter == Filter::default() {
@@ -136,7 +148,9 @@ impl Moment {
             list.sort_unstable();
             list
         };
-        let subjects = filter.subjects.as_ref().map(|names| catalogue.subject_numbers(names)).transpose()?;
+        let numbers = |names: &Vec<String>| catalogue.subject_numbers(names);
+        let subjects = filter.subjects.as_ref().map(numbers).transpose()?;
+        let subjects = subjects.map(|numbers| numbers.into_iter().flatten().collect());
         let known = catalogue.tags()?;
         let mut tags = 0;
         for tag in &filter.tags {
@@ -230,11 +244,7 @@ impl Snapshot for Moment {
     fn search(&self, probes: Rows<'_>, ask: &Ask) -> Result<Vec<Vec<Hit>>, GalleryError> {
         check_rows(probes, self.facts.model.dim)?;
         loop {
-            let runs = self.runs(&ask.filter)?;
-            // A row that others removed since has values of no meaning until its checksum says so.
-            let parts = self.parts.iter().zip(&runs);
-            let parts: Vec<scan::Part<'_>> =
-                parts.map(|(part, runs)| scan::Part { values: part.segment.values(), runs: runs.clone() }).collect();
+            let parts = self.scanned(&ask.filter)?;
             let found = match scan::nearest(self, &parts, probes, ask.k, ask.min_similarity) {
                 Ok(found) => found,
                 Err(bad) => {
@@ -243,9 +253,7 @@ impl Snapshot for Moment {
                 }
             };
             let hit = |found: &scan::Found| -> Result<Hit, Bad> {
-                let bad = |row| Bad { part: found.part, row };
-                let id = self.parts[found.part].segment.record(found.row).map_err(bad)?.id;
-                Ok(Hit { id, similarity: found.similarity })
+                Ok(Hit { id: self.id(found.part, found.row)?, similarity: found.similarity })
             };
             let hits = found.iter().map(|found| found.iter().map(hit).collect()).collect();
             match hits {
@@ -253,6 +261,62 @@ impl Snapshot for Moment {
                 Err(bad) => self.note(bad)?,
             }
         }
+    }
+
+    fn nearer(
+        &self,
+        probes: Rows<'_>,
+        marks: &[Vec<Hit>],
+        counted: &(dyn Fn(usize, TemplateId) -> bool + Sync),
+    ) -> Result<Vec<Vec<u64>>, GalleryError> {
+        check_rows(probes, self.facts.model.dim)?;
+        assert!(marks.len() == probes.rows(), "{} lists of marks for {} probes", marks.len(), probes.rows());
+        let mark = |hit: &Hit| (hit.similarity, hit.id.0);
+        let marks: Vec<Vec<(f32, u64)>> = marks.iter().map(|marks| marks.iter().map(mark).collect()).collect();
+        loop {
+            let parts = self.scanned(&Filter::default())?;
+            let key = |probe: usize, part: usize, row: usize| {
+                let id = self.id(part, row)?;
+                Ok(counted(probe, id).then_some(id.0))
+            };
+            match scan::nearer(self, &parts, probes, &marks, key) {
+                Ok(counts) => return Ok(counts),
+                Err(bad) => self.note(bad)?,
+            }
+        }
+    }
+
+    fn subjects(&self) -> Result<u64, GalleryError> {
+        Ok(self.catalogue().counts()?.1)
+    }
+
+    fn numbers(&self, names: &[String]) -> Result<Vec<Option<u32>>, GalleryError> {
+        self.catalogue().subject_numbers(names)
+    }
+
+    fn columns(&self, filter: &Filter, each: &mut dyn FnMut(Columns)) -> Result<(), GalleryError> {
+        for (at, (part, runs)) in self.parts.iter().zip(self.runs(filter)?).enumerate() {
+            for row in runs.into_iter().flatten() {
+                let record = match part.segment.record(row) {
+                    Ok(record) => record,
+                    Err(row) => {
+                        self.note(Bad { part: at, row })?;
+                        continue;
+                    }
+                };
+                // One that was removed since.
+                if record.erased {
+                    continue;
+                }
+                each(Columns {
+                    id: record.id,
+                    subject: (record.subject != 0).then_some(record.subject),
+                    camera: (record.camera != Record::NO_CAMERA).then_some(record.camera),
+                    taken: (record.taken != Record::NO_TIME).then_some(record.taken),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn count(&self, filter: &Filter) -> Result<u64, GalleryError> {
