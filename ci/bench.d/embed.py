@@ -62,7 +62,9 @@ def main():
     folder = pictures(a.pictures)
     turns = interleave(a.rounds, vitrine=lambda: ours(folder, a.model), python=lambda: peer(folder, a.model))
     speed = {name: [a.pictures / turn["seconds"] for turn in results] for name, results in turns.items()}
-    rows = [np.load(CACHE / name) for name in ("ours/embeddings.npy", "peer.npy")]
+    shutil.rmtree(CACHE / "rows", ignore_errors=True)
+    run([program("deploy"), "gallery", "export", str(CACHE / "ours"), "-o", str(CACHE / "rows")])
+    rows = [np.load(CACHE / name) for name in ("rows/embeddings.npy", "peer.npy")]
     cosine = (rows[0] * rows[1]).sum(1) / np.linalg.norm(rows[0], axis=1) / np.linalg.norm(rows[1], axis=1)
     result = {"pictures_per_second": speed, "ratio": ratio(speed["vitrine"], speed["python"]), "least_cosine": float(cosine.min())}
     print(f"{a.pictures} JPEG pictures of 256x128, batch {a.batch}, {a.rounds} rounds, start of the program to file written")

@@ -416,8 +416,35 @@ pub enum DeployError {
         /// Its rows, as far as they can be read.
         rows: String,
     },
+    /// A gallery cannot do what it was asked for.
+    #[error(transparent)]
+    Gallery(::gallery::GalleryError),
+    /// The gallery is of the older layout and was to be changed.
+    #[error(
+        "`{0}` is a gallery of the older layout (embeddings.npy), which is only read; `deploy gallery import {0}` \
+         converts it",
+        path.display()
+    )]
+    Older {
+        /// The gallery.
+        path: PathBuf,
+    },
+    /// Files are written where some are already.
+    #[error("`{}` is not empty; a new or an empty folder is needed", path.display())]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Something is missing on the command line.
+    #[error("`{flag}` is needed: {why}")]
+    Needed {
+        /// The flag.
+        flag: &'static str,
+        /// What for.
+        why: String,
+    },
     /// The gallery was embedded by another model.
-    #[error("gallery `{}` was embedded by another model: its contract id is `{gallery}`, that of `{}` is `{model}`; embed it again with this model", path.display(), model_path.display())]
+    #[error("gallery `{}` was embedded by another model: its contract id is `{gallery}`, that of `{}` is `{model}`; embed its pictures again with this model and `--replace`", path.display(), model_path.display())]
     OtherModel {
         /// The gallery.
         path: PathBuf,
@@ -442,6 +469,15 @@ pub enum DeployError {
 /// The largest of the rates, which needs the fewest people.
 fn easiest(rates: &[f64]) -> f64 {
     rates.iter().copied().fold(0.0, f64::max)
+}
+
+impl From<::gallery::GalleryError> for DeployError {
+    fn from(error: ::gallery::GalleryError) -> Self {
+        match error {
+            ::gallery::GalleryError::Locked(error) => error.into(),
+            other => Self::Gallery(other),
+        }
+    }
 }
 
 impl From<files::lock::LockError> for DeployError {

@@ -108,30 +108,55 @@ impl Identity {
 /// A name that was [given](NameSource::Given) may be that of a folder of snapshots. It counts as a person if the
 /// gallery has at least two different names, and for a probe only if it is one of them.
 #[derive(Debug)]
-pub struct People<'a> {
-    numbers: HashMap<&'a str, i64>,
+pub struct People {
+    /// Whether the gallery has at least two names.
+    several: bool,
+    /// Of those names of the gallery that are asked about.
+    numbers: HashMap<String, i64>,
 }
 
 /// Camera of a probe without one. It equals no entry's camera, so the protocol excludes no entry for it.
 const NO_CAMERA: i64 = -2;
 
-impl<'a> People<'a> {
+/// Camera of an entry without one. It equals no probe's camera.
+const NO_ENTRY_CAMERA: i64 = -3;
+
+/// Identity of a probe whose person is not in the gallery.
+const NOBODY_HERE: i64 = i64::MAX;
+
+impl People {
+    /// The people of a gallery with at least two names or not, and those of its names that are asked about, with the
+    /// number above [`DISTRACTOR`] that its entries of that name have.
+    pub fn known(several: bool, numbers: impl IntoIterator<Item = (String, i64)>) -> Self {
+        Self { several, numbers: numbers.into_iter().collect() }
+    }
+
     /// Looks at the identities of a gallery.
-    pub fn of(gallery: impl IntoIterator<Item = &'a Identity>) -> Self {
+    pub fn of<'a>(gallery: impl IntoIterator<Item = &'a Identity>) -> Self {
         let mut numbers = HashMap::new();
         for identity in gallery {
             if let Identity::Person(name) = identity {
                 let next = DISTRACTOR + 1 + numbers.len() as i64;
-                numbers.entry(name.text.as_str()).or_insert(next);
+                numbers.entry(name.text.clone()).or_insert(next);
             }
         }
-        Self { numbers }
+        Self { several: numbers.len() > 1, numbers }
+    }
+
+    /// Whether the gallery has at least two names.
+    pub fn are_several(&self) -> bool {
+        self.several
+    }
+
+    /// Whether a probe's person is in the gallery.
+    pub fn has(&self, probe: &Identity) -> bool {
+        matches!(self.probe(probe), Identity::Person(name) if self.numbers.contains_key(&name.text))
     }
 
     /// An identity of the gallery, or [`Identity::Unnamed`] if its name does not count as a person.
     fn entry<'b>(&self, identity: &'b Identity) -> &'b Identity {
         match identity {
-            Identity::Person(Name { source: NameSource::Given, .. }) if self.numbers.len() < 2 => &Identity::Unnamed,
+            Identity::Person(Name { source: NameSource::Given, .. }) if !self.several => &Identity::Unnamed,
             known => known,
         }
     }
@@ -140,7 +165,7 @@ impl<'a> People<'a> {
     pub fn probe<'b>(&self, identity: &'b Identity) -> &'b Identity {
         match identity {
             Identity::Person(Name { text, source: NameSource::Given })
-                if self.numbers.len() < 2 || !self.numbers.contains_key(text.as_str()) =>
+                if !self.several || !self.numbers.contains_key(text.as_str()) =>
             {
                 &Identity::Unnamed
             }
@@ -153,26 +178,29 @@ impl<'a> People<'a> {
         self.probe(probe).same(self.entry(entry))
     }
 
-    /// Label of an entry for the Market-1501 protocol.
-    pub fn entry_label(&self, identity: &Identity, camera: i64) -> Label {
-        let identity = match self.entry(identity) {
-            Identity::Person(name) => self.numbers[name.text.as_str()],
-            Identity::Distractor => DISTRACTOR,
-            Identity::Junk | Identity::Unnamed => metrics::JUNK,
+    /// Label of an entry for the Market-1501 protocol; one whose name was not asked about is like one of nobody.
+    pub fn entry_label(&self, identity: &Identity, camera: Option<u32>) -> Label {
+        let number = match self.entry(identity) {
+            Identity::Person(name) => self.numbers.get(&name.text).copied(),
+            Identity::Distractor => Some(DISTRACTOR),
+            Identity::Junk | Identity::Unnamed => None,
         };
-        Label { identity, camera }
+        Self::label(number, camera)
+    }
+
+    /// Label of an entry with this number, or of nobody.
+    pub fn label(number: Option<i64>, camera: Option<u32>) -> Label {
+        Label { identity: number.unwrap_or(metrics::JUNK), camera: camera.map_or(NO_ENTRY_CAMERA, i64::from) }
     }
 
     /// Label of a probe for the Market-1501 protocol. Probes without an identity are junk, which is not scored.
-    pub fn probe_label(&self, probe: &Identity, camera: i64) -> Label {
+    pub fn probe_label(&self, probe: &Identity, camera: Option<u32>) -> Label {
         let identity = match self.probe(probe) {
-            // A number that no entry has: the person is not in the gallery.
-            Identity::Person(name) => {
-                self.numbers.get(name.text.as_str()).copied().unwrap_or(DISTRACTOR + 1 + self.numbers.len() as i64)
-            }
+            Identity::Person(name) => self.numbers.get(&name.text).copied().unwrap_or(NOBODY_HERE),
             Identity::Distractor | Identity::Junk | Identity::Unnamed => metrics::JUNK,
         };
-        Label { identity, camera: if probe.is_by_file() { camera } else { NO_CAMERA } }
+        let camera = camera.filter(|_| probe.is_by_file());
+        Label { identity, camera: camera.map_or(NO_CAMERA, i64::from) }
     }
 }
 
@@ -218,7 +246,7 @@ mod tests {
         assert_eq!(people.right(&file("0001"), &given("0001")), Some(true));
         assert_eq!(people.right(&given("0001"), &file("0001")), Some(true));
         assert_eq!(people.right(&file("0002"), &given("0001")), Some(false));
-        let labels: Vec<i64> = gallery.iter().map(|identity| people.entry_label(identity, 0).identity).collect();
+        let labels: Vec<i64> = gallery.iter().map(|identity| people.entry_label(identity, None).identity).collect();
         assert_eq!(labels, [1, 1, 2]);
     }
 
@@ -226,12 +254,12 @@ mod tests {
     fn labels_of_the_protocol() {
         let gallery = [given("ada"), given("ben"), Identity::Distractor, Identity::Junk, Identity::Unnamed];
         let people = People::of(&gallery);
-        let labels: Vec<i64> = gallery.iter().map(|identity| people.entry_label(identity, 0).identity).collect();
+        let labels: Vec<i64> = gallery.iter().map(|identity| people.entry_label(identity, None).identity).collect();
         assert_eq!(labels, [1, 2, DISTRACTOR, metrics::JUNK, metrics::JUNK]);
-        let probe = |identity: Identity| people.probe_label(&identity, 3);
+        let probe = |identity: Identity| people.probe_label(&identity, Some(3));
         assert_eq!(probe(given("ben")), Label { identity: 2, camera: NO_CAMERA });
         assert_eq!(probe(file("ben")), Label { identity: 2, camera: 3 });
-        assert_eq!(probe(file("dan")).identity, 3, "known, and not in the gallery");
+        assert_eq!(probe(file("dan")).identity, NOBODY_HERE, "known, and not in the gallery");
         for nobody in [given("dan"), Identity::Distractor, Identity::Junk, Identity::Unnamed] {
             assert_eq!(probe(nobody).identity, metrics::JUNK);
         }

@@ -20,13 +20,13 @@ pub struct Input {
     pub missing: Vec<String>,
     /// Who is on them.
     pub identity: Identity,
-    /// Camera, from 0; 0 if unknown.
-    pub camera: i64,
+    /// Camera, from 0, where it is known.
+    pub camera: Option<u32>,
 }
 
 impl Input {
     /// A picture.
-    pub fn new(file: PathBuf, identity: Identity, camera: i64) -> Self {
+    pub fn new(file: PathBuf, identity: Identity, camera: Option<u32>) -> Self {
         Self { files: vec![file], missing: Vec::new(), identity, camera }
     }
 
@@ -45,7 +45,10 @@ impl Input {
 impl From<Sample> for Input {
     /// A picture from a listing.
     fn from(Sample { path, identity, identity_name, camera }: Sample) -> Self {
-        Self::new(path, Identity::from_parts(identity, identity_name), camera)
+        let identity = Identity::from_parts(identity, identity_name);
+        // A folder says nothing about the camera.
+        let camera = u32::try_from(camera).ok().filter(|_| identity.is_by_file());
+        Self::new(path, identity, camera)
     }
 }
 
@@ -92,7 +95,7 @@ pub fn of_pairs<'a>(pairs: impl Iterator<Item = &'a Pair>, classes: &[String]) -
         files: vec![pair.palm.clone(), pair.vein.clone()],
         missing: Vec::new(),
         identity: Identity::given(&classes[pair.class]),
-        camera: i64::from(pair.session) - 1,
+        camera: None,
     };
     pairs.map(row).collect()
 }

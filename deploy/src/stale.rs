@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::gallery::{Embeddings, Stamp};
+use crate::DeployError;
+use crate::gallery::{Gallery, Stamp};
 use crate::pictures;
 
 /// Differences between a gallery and the pictures in its folder.
@@ -22,32 +23,49 @@ pub struct Stale {
 impl Stale {
     /// Compares the gallery in `folder` with the pictures there. `None` if no row was made from a picture in the
     /// folder, or if nothing differs. Rows of pictures elsewhere do not count: these may have been deleted on purpose.
-    /// `skipped` is the number of pictures that could not be used; these are not new.
-    pub fn of(folder: &Path, gallery: &Embeddings, skipped: usize) -> Option<Self> {
-        let root = folder.canonicalize().ok()?;
+    ///
+    /// # Errors
+    /// If the gallery cannot be read.
+    pub fn of(folder: &Path, gallery: &Gallery) -> Result<Option<Self>, DeployError> {
+        let Ok(root) = folder.canonicalize() else { return Ok(None) };
+        // Most galleries are in a folder of their own, and their templates need not be looked at.
+        let there = pictures::list(std::slice::from_ref(&root), None).map(|listed| listed.pictures).unwrap_or_default();
+        let has_folders = std::fs::read_dir(&root).is_ok_and(|mut entries| {
+            entries.any(|entry| entry.is_ok_and(|entry| entry.path().is_dir() && entry.file_name() != SEGMENTS))
+        });
+        if there.is_empty() && !has_folders {
+            return Ok(None);
+        }
         let mut real = Real::default();
         let mut known = HashSet::new();
         let (mut changed, mut gone) = (0, 0);
-        for template in &gallery.templates {
-            let files: Vec<PathBuf> = template.files().map(|file| real.of(&gallery.file(file))).collect();
-            if !files.iter().any(|file| file.starts_with(&root)) {
-                continue;
+        for rows in gallery.rows()?.chunks(ROWS) {
+            for template in gallery.templates(rows)? {
+                let files: Vec<PathBuf> = template.files().map(|file| real.of(&gallery.file(file))).collect();
+                if !files.iter().any(|file| file.starts_with(&root)) {
+                    continue;
+                }
+                match Stamp::of(&files) {
+                    None => gone += 1,
+                    now => changed += usize::from(template.stamp.is_some() && now != template.stamp),
+                }
+                known.extend(files);
             }
-            match Stamp::of(&files) {
-                None => gone += 1,
-                now => changed += usize::from(template.stamp.is_some() && now != template.stamp),
-            }
-            known.extend(files);
         }
         if known.is_empty() {
-            return None;
+            return Ok(None);
         }
-        let there = pictures::list(&[root], None).map(|listed| listed.pictures).unwrap_or_default();
         let new = there.iter().filter(|picture| !known.contains(&real.of(picture.path()))).count();
-        let found = Self { new: new.saturating_sub(skipped), changed, gone };
-        (found != Self { new: 0, changed: 0, gone: 0 }).then_some(found)
+        let found = Self { new: new.saturating_sub(gallery.about().skipped), changed, gone };
+        Ok((found != Self { new: 0, changed: 0, gone: 0 }).then_some(found))
     }
 }
+
+/// The folder of a gallery that is no folder of pictures.
+const SEGMENTS: &str = "segments";
+
+/// Templates that are read at a time.
+const ROWS: usize = 4096;
 
 /// Canonical paths. If the folder of a file is gone, its nearest existing ancestor is made canonical.
 #[derive(Default)]

@@ -30,11 +30,10 @@ fn rows_are_the_references_in_natural_order() {
         assert!(worst <= TOLERANCE, "row {index} differs by {worst}");
     }
     assert_eq!((&rows[0]["identity_name"], &rows[0]["camera"]), (&"ada".into(), &0.into()));
-    let facts: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string(fixture.path("out/embeddings.json")).unwrap()).unwrap();
-    assert_eq!((&facts["rows"], &facts["dim"], &facts["skipped"]), (&10.into(), &DIM.into(), &0.into()));
-    assert_eq!(facts["contract_id"], crate::fixture::contract().embedding.unwrap().contract_id);
-    assert_eq!(fixture.files("out"), [".lock", "embeddings.json", "embeddings.npy", "rows.jsonl"]);
+    let gallery = deploy::gallery::Gallery::open(&fixture.path("out")).unwrap();
+    assert_eq!((gallery.model().dim, gallery.about().skipped), (DIM, 0));
+    assert_eq!(gallery.model().contract_id, crate::fixture::contract().embedding.unwrap().contract_id);
+    assert_eq!(fixture.gallery_files("out"), [".lock", "gallery.db", "segments"]);
 }
 
 #[test]
@@ -43,12 +42,12 @@ fn the_same_bits_twice_and_the_same_rows_in_any_batch() {
     people(&fixture);
     let embed = |flags: &str| {
         fixture.run(&format!("embed @people -m @model.onnx -o @out --replace {flags}")).done();
-        (std::fs::read(fixture.path("out/embeddings.npy")).unwrap(), fixture.rows("out").0)
+        fixture.rows("out").0
     };
-    let (bytes, rows) = embed("");
-    assert_eq!(embed("").0, bytes, "the same command gives the same bits");
+    let rows = embed("");
+    assert_eq!(embed(""), rows, "the same command gives the same bits");
     for flags in ["--batch-size 1", "--batch-size 3 --threads 3", "--batch-size 64 --threads 1"] {
-        let (_, others) = embed(flags);
+        let others = embed(flags);
         let worst = (&rows - &others).iter().fold(0.0f32, |worst, value| worst.max(value.abs()));
         assert!(worst <= TOLERANCE, "{flags}: {worst}");
     }
@@ -121,7 +120,7 @@ fn strict_makes_a_broken_picture_an_error_and_keeps_the_old_rows() {
     std::fs::write(fixture.path("people/ben/3.png"), "not a picture").unwrap();
     fixture.run("embed @people -m @model.onnx -o @out --replace --strict").error(&["--strict", "ben/3.png"]);
     assert_eq!(fixture.rows("out").0.nrows(), 10);
-    assert_eq!(fixture.files("out"), [".lock", "embeddings.json", "embeddings.npy", "rows.jsonl"]);
+    assert_eq!(fixture.gallery_files("out"), [".lock", "gallery.db", "segments"]);
     let none = fixture.run("embed @people/ben/3.png -m @model.onnx -o @none");
     none.error(&["none of the 1 pictures", "ben/3.png"]);
 }

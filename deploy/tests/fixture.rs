@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use contract::{Axis, EmbeddingSpec, Exporter, Golden, InputSpec, ModelContract, OutputSpec, PictureSpec, Training};
-use files::npy;
 use image::RgbImage;
 use onnx::{
     AttributeProto, AttributeType, DataType, Dimension, DimensionProto, GraphProto, Message, ModelProto, NodeProto,
@@ -104,13 +103,18 @@ impl Fixture {
         names
     }
 
-    /// Rows of an embeddings folder.
+    /// Names of the files in the folder of a gallery, but for those of SQLite's log, which readers leave.
+    pub(crate) fn gallery_files(&self, folder: &str) -> Vec<String> {
+        let mut names = self.files(folder);
+        names.retain(|name| !["gallery.db-shm", "gallery.db-wal"].contains(&&name[..]));
+        names
+    }
+
+    /// Rows of a gallery, and what is said about each.
     pub(crate) fn rows(&self, folder: &str) -> (ndarray::Array2<f32>, Vec<serde_json::Value>) {
-        let bytes = std::fs::read(self.path(folder).join("embeddings.npy")).unwrap();
-        let (values, rows, dim) = npy::Array::decode(&bytes).unwrap().into_matrix().unwrap();
-        let array = ndarray::Array2::from_shape_vec((rows, dim), values).unwrap();
-        let lines = std::fs::read_to_string(self.path(folder).join("rows.jsonl")).unwrap();
-        (array, lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+        let all = deploy::gallery::Gallery::open(&self.path(folder)).unwrap().load().unwrap();
+        let array = ndarray::Array2::from_shape_vec((all.templates.len(), all.dim), all.values).unwrap();
+        (array, all.templates.iter().map(|template| serde_json::to_value(template).unwrap()).collect())
     }
 
     /// Writes a model of one's own.

@@ -50,7 +50,8 @@ const READING: [Row; 2] = [
 /// Holds `line` with each flag of its command against the line without; `out` is what the command may write.
 fn walk(fixture: &Fixture, line: &str, out: &[&str], rows: &[&[Row]]) {
     std::fs::write(fixture.path("contract.json"), serde_json::to_string(&crate::fixture::contract()).unwrap()).unwrap();
-    let verb = line.split(' ').next().unwrap();
+    let verb: Vec<&str> = line.split(' ').take(if line.starts_with("gallery ") { 2 } else { 1 }).collect();
+    let verb = verb.join(" ");
     let rows: Vec<Row> = rows.iter().flat_map(|rows| rows.iter().copied()).collect();
     let help = fixture.run(&format!("{verb} --help")).done();
     // Prose that begins with a flag is indented further.
@@ -96,8 +97,14 @@ fn clear(path: &Path) {
     let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
 }
 
-/// Names and bytes of a file or of all below a folder.
+/// Names and bytes of a file or of all below a folder; of a gallery, what is enrolled.
 fn content(path: &Path) -> Vec<(String, Vec<u8>)> {
+    if path.join("gallery.db").is_file() {
+        let rows = deploy::gallery::Gallery::open(path).unwrap().load().unwrap();
+        let line = |row| serde_json::to_string(&rows.templates[row]).unwrap();
+        let bytes = |row| rows.row(row).iter().flat_map(|value| value.to_le_bytes()).collect();
+        return (0..rows.templates.len()).map(|row| (line(row), bytes(row))).collect();
+    }
     if path.is_dir() {
         let mut entries: Vec<_> = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
         entries.retain(|path| !path.ends_with(".lock"));
@@ -183,6 +190,14 @@ fn of_search() {
         ("--model", Needed),
         ("--top-k 1", Changes),
         ("--min-similarity 0.9", Changes),
+        ("--subject cleo", Changes),
+        ("--camera 1", Changes),
+        ("--since 2026-11-28", Changes),
+        ("--until 2026-11-28", Changes),
+        ("--tag gate", Changes),
+        ("--by subject", Changes),
+        ("--fusion mean", Refused("--by subject")),
+        ("--expand 3", Changes),
         ("--rerank", ShownBy("search::re_ranking_changes_the_answer")),
         ("--rerank-top 5", Refused("--rerank")),
         ("--frontalize @frontal.onnx", Refused("--poses")),
@@ -312,6 +327,27 @@ fn of_remove() {
     let help = fixture.run("remove --help").done();
     let flags: BTreeSet<&str> = help.split_whitespace().filter(|word| word.starts_with("--")).collect();
     assert_eq!(flags, ["--identity", "--gallery", "--wait", "--help"].into());
+}
+
+#[test]
+fn of_gallery() {
+    let fixture = set();
+    fixture.run("embed @set --model @model.onnx --out @people").done();
+    let format = [("--format json", Changes), ("--help", Changes)];
+    walk(&fixture, "gallery info @people", &[], &[&format]);
+    walk(&fixture, "gallery check @people", &[], &[&format]);
+    let wait = [("--wait", ShownBy("gallery::enrolments_that_wait_all_happen")), ("--help", Changes)];
+    walk(&fixture, "gallery compact @people", &[], &[&wait]);
+    let own = [("--out", Needed), ("--format faiss", Changes), ("--help", Changes)];
+    walk(&fixture, "gallery export @people --out @rows", &["rows", "rows.jsonl"], &[&own]);
+    let own = [
+        ("--out", Needed),
+        ("--rows @none.jsonl", Refused("--rows")),
+        ("--model @none.onnx", Refused("--model")),
+        ("--contract @contract.json", Refused("--contract")),
+    ];
+    fixture.run("gallery export @people --out @rows").done();
+    walk(&fixture, "gallery import @rows --out @imported", &["imported"], &[&own, &wait]);
 }
 
 #[test]

@@ -99,7 +99,8 @@ fn a_killed_enrolment_leaves_a_whole_gallery() {
         assert!(after.status.success(), "{}", String::from_utf8_lossy(&after.stderr));
         let rows = fixture.rows("people").1.len();
         assert!(rows == before + 1 || rows == before + 2, "{before} rows became {rows}");
-        assert_eq!(fixture.files("people"), [".lock", "embeddings.json", "embeddings.npy", "rows.jsonl"]);
+        assert_eq!(fixture.gallery_files("people"), [".lock", "gallery.db", "segments"]);
+        assert_eq!(fixture.run("gallery check @people").code, 0);
     }
 }
 
@@ -113,8 +114,11 @@ fn who_is_removed_is_gone_from_the_files() {
     let of = |name: &str| -> Vec<usize> { (0..rows.len()).filter(|row| rows[*row]["identity_name"] == name).collect() };
     let bytes = |row: usize| -> Vec<u8> { before.row(row).iter().flat_map(|value| value.to_le_bytes()).collect() };
     let holds = |what: &[u8]| {
-        let files = fixture.files("people");
-        let held = files.iter().map(|name| std::fs::read(fixture.path("people").join(name)).unwrap());
+        let names = |folder: &str| -> Vec<_> {
+            fixture.files(folder).into_iter().map(|name| fixture.path(folder).join(name)).collect()
+        };
+        let files = [names("people"), names("people/segments")].concat();
+        let held = files.iter().filter_map(|path| std::fs::read(path).ok());
         held.filter(|file| file.windows(what.len()).any(|window| window == what)).count()
     };
     assert_eq!((of("ben").len(), holds(&bytes(of("ben")[0])), holds(b"ben")), (2, 1, 1));
@@ -133,7 +137,7 @@ fn who_is_removed_is_gone_from_the_files() {
     fixture.run(&claim("ben")).error(&["`ben` is not enrolled"]);
     fixture.run(&claim("cleo")).done();
     fixture.run("remove --gallery @people --identity ben").error(&["`ben` is not enrolled"]);
-    fixture.run("remove --gallery @set --identity ben").error(&["set/embeddings.json"]);
+    fixture.run("remove --gallery @set --identity ben").error(&["set", "no gallery.db"]);
     assert!(!fixture.path("set/.lock").exists(), "what is no gallery is left alone");
     // Nobody is left, and somebody comes.
     for name in names.iter().filter(|name| *name != "ben") {
@@ -177,4 +181,111 @@ fn a_gallery_among_its_pictures_notices_what_happens_to_them() {
     fixture.run("embed @set -m @model.onnx -o @elsewhere").done();
     std::fs::remove_dir_all(fixture.path("set/eve")).unwrap();
     assert!(search("elsewhere").0.is_null());
+}
+
+/// Rows that go out as numpy's and FAISS's files, and come back with what is said about them.
+#[test]
+fn rows_go_out_and_come_back() {
+    let (fixture, _) = people();
+    fixture.picture("set2/0002_c3s1_000001_00.png", "eve", 0.0);
+    fixture.picture("set2/-1_c3s1_000001_00.png", "fay", 0.0);
+    fixture.picture("set2/0000_c4s1_000001_00.png", "gus", 0.0);
+    fixture.run("embed @set @set2 -m @model.onnx -o @people --identity-from file").done();
+    let wanted = fixture.rows("people");
+    let told = fixture.run("gallery info @people --format json").done();
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((&told["templates"], &told["model"]["dim"]), (&7.into(), &crate::fixture::DIM.into()));
+
+    fixture.run("gallery export @people -o @rows").done();
+    assert_eq!(fixture.files("rows"), ["embeddings.json", "embeddings.npy", "rows.jsonl"]);
+    fixture.run("gallery export @people -o @rows").error(&["rows", "not empty"]);
+    assert_eq!(fixture.rows("rows"), wanted, "it is a gallery of the older layout");
+    fixture.run("gallery export @people -o @rows.index --format faiss").done();
+    #[cfg(unix)]
+    for file in ["rows/embeddings.npy", "rows/rows.jsonl", "rows/embeddings.json", "rows.index", "rows.jsonl"] {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(fixture.path(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+
+    let import = |line: &str, to: &str| {
+        assert!(fixture.run(&format!("gallery import {line}")).done().contains("7 templates"), "{line}");
+        assert_eq!(fixture.rows(to), wanted, "{line}");
+        fixture.run(&format!("gallery check @{to}")).done();
+    };
+    import("@rows -o @one", "one");
+    import("@people -o @two", "two");
+    import("@rows.index -o @three -m @model.onnx", "three");
+    import("@rows/embeddings.npy -o @four -m @model.onnx --rows @rows/rows.jsonl", "four");
+    fixture.run("gallery import @rows -o @one").error(&["one", "7 rows", "already"]);
+    fixture.run("gallery import @rows.index -o @five").error(&["--model", "pinned"]);
+    fixture.run("gallery import @rows.index -m @model.onnx").error(&["--out"]);
+    fixture.run("gallery import @people").error(&["--out", "older layout"]);
+    std::fs::write(fixture.path("few.jsonl"), "").unwrap();
+    let few = "gallery import @rows.index -o @five -m @model.onnx --rows @few.jsonl";
+    fixture.run(few).error(&["few.jsonl", "0 lines", "7 rows"]);
+    std::fs::write(fixture.path("bad.index"), "IxFI").unwrap();
+    fixture.run("gallery import @bad.index -o @five -m @model.onnx").error(&["bad.index", "too few"]);
+    assert!(!fixture.path("five").exists());
+}
+
+/// Galleries of earlier versions are searched as they are, changed only after they are converted, and then have all
+/// that they had.
+#[test]
+fn a_gallery_of_the_older_layout_is_read_and_converted() {
+    let (fixture, names) = people();
+    fixture.run("embed @set -m @model.onnx -o @made").done();
+    fixture.run("gallery export @made -o @people").done();
+    let search = || {
+        let line = "search -m @model.onnx --gallery @people --query @set --format json";
+        let report: serde_json::Value = serde_json::from_str(&fixture.run(line).done()).unwrap();
+        let found = |probe: &serde_json::Value| -> Vec<(String, f64)> {
+            let matches = probe["matches"].as_array().unwrap();
+            let one = |found: &serde_json::Value| {
+                (found["path"].as_str().unwrap().to_owned(), found["similarity"].as_f64().unwrap())
+            };
+            matches.iter().map(one).collect()
+        };
+        (report["probes"].as_array().unwrap().iter().map(found).collect::<Vec<_>>(), report["summary"].clone())
+    };
+    let before = search();
+    holds(&fixture, &names.iter().collect::<Vec<_>>());
+    let refused = enrol(&fixture, &names[0], &[]).output().unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(said.contains("older layout") && said.contains("deploy gallery import"), "{said}");
+    fixture.run("remove --gallery @people --identity ada").error(&["older layout"]);
+    fixture.run("gallery compact @people").error(&["older layout"]);
+    fixture.run("embed @set -m @model.onnx -o @people").error(&["--replace", "4 rows"]);
+    fixture.run("gallery import @people").done();
+    assert_eq!(fixture.gallery_files("people"), [".lock", "gallery.db", "segments"]);
+    assert_eq!(search(), before);
+    assert!(enrol(&fixture, &names[0], &[]).output().unwrap().status.success());
+    assert_eq!(fixture.rows("people").1.len(), 5);
+    // And one that is replaced.
+    fixture.run("gallery export @people -o @again").done();
+    fixture.run("embed @set -m @model.onnx -o @again --replace").done();
+    assert_eq!(fixture.gallery_files("again"), [".lock", "gallery.db", "segments"]);
+    assert_eq!(fixture.rows("again").1.len(), 4);
+}
+
+/// A gallery of one model becomes one of another, as a whole.
+#[test]
+fn replacing_takes_another_model_and_leaves_nothing_of_the_first() {
+    let (fixture, _) = people();
+    fixture.run("embed @set -m @model.onnx -o @people").done();
+    let before = fixture.rows("people");
+    let mut other = crate::fixture::contract();
+    other.embedding.as_mut().unwrap().contract_id = "fedcba9876543210".into();
+    fixture.write_model("other.onnx", &crate::fixture::with_contract(crate::fixture::graph(), &other));
+    fixture
+        .run("enroll -m @other.onnx --gallery @people --identity ada --picture @set/ada/0.png")
+        .error(&["other.onnx"]);
+    std::fs::write(fixture.path("set/ada/broken.png"), "no picture").unwrap();
+    fixture.run("embed @set -m @other.onnx -o @people --replace --strict").error(&["broken.png"]);
+    assert_eq!(fixture.rows("people"), before, "nothing is replaced by a part");
+    fixture.run("embed @set -m @other.onnx -o @people --replace").done();
+    fixture.run("search -m @other.onnx --gallery @people --query @set").done();
+    fixture.run("search -m @model.onnx --gallery @people --query @set").error(&["fedcba9876543210"]);
+    fixture.run("gallery check @people").done();
 }

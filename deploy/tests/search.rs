@@ -73,9 +73,13 @@ fn a_gallery_of_another_model_is_refused() {
 }
 
 #[test]
-fn damaged_galleries_are_refused() {
+fn damaged_galleries_of_the_older_layout_are_refused() {
     let fixture = town();
-    let embed = || fixture.run("embed @gallery -m @model.onnx -o @out --replace").done();
+    fixture.run("embed @gallery -m @model.onnx -o @made").done();
+    let embed = || {
+        let _ = std::fs::remove_dir_all(fixture.path("out"));
+        fixture.run("gallery export @made -o @out").done()
+    };
     let refused = |words: &[&str]| {
         fixture.run("search -m @model.onnx --gallery @out --query @probes").error(words);
     };
@@ -106,6 +110,33 @@ fn damaged_galleries_are_refused() {
     refused(&["rows.jsonl"]);
     std::fs::remove_file(fixture.path("out/embeddings.json")).unwrap();
     refused(&["embeddings.json"]);
+}
+
+#[test]
+fn damaged_galleries_are_refused_and_checked() {
+    let fixture = town();
+    let search = || fixture.run("search -m @model.onnx --gallery @out --query @probes");
+    let embed = || fixture.run("embed @gallery -m @model.onnx -o @out --replace").done();
+    embed();
+    assert!(fixture.run("gallery check @out").done().contains("12 templates"));
+    let segment = fixture.files("out/segments").into_iter().find(|name| name.ends_with(".values")).unwrap();
+    let path = fixture.path("out/segments").join(segment);
+    let whole = std::fs::read(&path).unwrap();
+    // The last value changes its sign: the row keeps its length.
+    let mut bytes = whole.clone();
+    *bytes.last_mut().unwrap() ^= 0x80;
+    std::fs::write(&path, &bytes).unwrap();
+    search().error(&["damaged", "row 11", ".values"]);
+    let checked = fixture.run("gallery check @out --format json");
+    assert_eq!(checked.code, 1, "{}", checked.stderr);
+    let report: Value = serde_json::from_str(&checked.stdout).unwrap();
+    assert_eq!(report["problems"].as_array().unwrap().len(), 1, "{report}");
+    std::fs::write(&path, &whole[..whole.len() - 4]).unwrap();
+    search().error(&["too short"]);
+    std::fs::write(&path, &whole).unwrap();
+    search().done();
+    std::fs::write(fixture.path("out/gallery.db"), "no database").unwrap();
+    search().error(&["gallery.db"]);
 }
 
 #[test]

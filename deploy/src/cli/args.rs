@@ -8,6 +8,7 @@ use datasets::Naming;
 use datasets::paired::{PairLayout, PairOptions};
 
 use crate::embed;
+use crate::gallery::OWN;
 use crate::runtime::Provider;
 use crate::search::{MOST_RERANKED, Scope};
 
@@ -30,13 +31,14 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     Enroll(EnrollArgs),
     Remove(RemoveArgs),
+    Gallery(GalleryArgs),
     Verify(VerifyArgs),
     Calibrate(CalibrateArgs),
     Doctor(DoctorArgs),
 }
 
 /// How the model is opened and run.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct RunArgs {
     /// Execution provider: auto, cpu, cuda[:DEVICE] or tensorrt[:DEVICE]. A named provider that cannot run is
     /// an error; auto reports its choice.
@@ -175,8 +177,7 @@ pub(crate) struct EnrollArgs {
     pub(crate) writing: WritingArgs,
 }
 
-/// Remove a person from a gallery: the files are rewritten without the person's rows. The disk blocks of the old files
-/// are freed, not overwritten.
+/// Remove a person from a gallery: the values of the person's rows are overwritten.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RemoveArgs {
     /// Who is removed.
@@ -185,6 +186,101 @@ pub(crate) struct RemoveArgs {
     /// Gallery: a folder that `deploy enroll` or `deploy embed` wrote.
     #[arg(long, value_name = "EMBEDDINGS")]
     pub(crate) gallery: PathBuf,
+    #[command(flatten)]
+    pub(crate) writing: WritingArgs,
+}
+
+/// Look after a gallery.
+#[derive(Debug, clap::Args)]
+pub(crate) struct GalleryArgs {
+    #[command(subcommand)]
+    pub(crate) command: GalleryCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum GalleryCommand {
+    Info(GalleryInfoArgs),
+    Check(GalleryCheckArgs),
+    Compact(GalleryCompactArgs),
+    Export(GalleryExportArgs),
+    Import(GalleryImportArgs),
+}
+
+/// Say what is in a gallery: templates, people, model, bytes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct GalleryInfoArgs {
+    /// Gallery.
+    #[arg(value_name = "GALLERY")]
+    pub(crate) gallery: PathBuf,
+    /// Output format.
+    #[arg(long, value_enum, default_value_t = FactsFormat::Table)]
+    pub(crate) format: FactsFormat,
+}
+
+/// Read everything in a gallery and compare its checksums. Exits with 1 if anything is not as it was written.
+#[derive(Debug, clap::Args)]
+pub(crate) struct GalleryCheckArgs {
+    /// Gallery.
+    #[arg(value_name = "GALLERY")]
+    pub(crate) gallery: PathBuf,
+    /// Output format.
+    #[arg(long, value_enum, default_value_t = FactsFormat::Table)]
+    pub(crate) format: FactsFormat,
+}
+
+/// Give back the disk space of removed rows. Programs that search meanwhile are not disturbed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct GalleryCompactArgs {
+    /// Gallery.
+    #[arg(value_name = "GALLERY")]
+    pub(crate) gallery: PathBuf,
+    #[command(flatten)]
+    pub(crate) writing: WritingArgs,
+}
+
+/// Write a gallery's rows for other programs.
+#[derive(Debug, clap::Args)]
+pub(crate) struct GalleryExportArgs {
+    /// Gallery.
+    #[arg(value_name = "GALLERY")]
+    pub(crate) gallery: PathBuf,
+    /// What to write: with npy a new folder of embeddings.npy, rows.jsonl and embeddings.json; with faiss a file, and
+    /// what is said about its rows beside it as OUT.jsonl.
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) out: PathBuf,
+    /// Format.
+    #[arg(long, value_enum, default_value_t = ExportFormat::Npy)]
+    pub(crate) format: ExportFormat,
+}
+
+/// Format of exported rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// numpy's: float32, [rows, values].
+    Npy,
+    /// A flat index of FAISS (IndexFlatIP).
+    Faiss,
+}
+
+/// Make a gallery from one of the older layout, from another gallery, or from a file of rows.
+#[derive(Debug, clap::Args)]
+pub(crate) struct GalleryImportArgs {
+    /// A gallery; or a file of rows of unit length: a .npy, or a flat index of FAISS (IndexFlatIP).
+    #[arg(value_name = "FROM")]
+    pub(crate) from: PathBuf,
+    /// Folder of the new gallery [default: FROM itself, which must be a gallery of the older layout].
+    #[arg(short, long, value_name = "GALLERY")]
+    pub(crate) out: Option<PathBuf>,
+    /// What is said about the rows of a file: a line of JSON for each, as in rows.jsonl [default: FROM with the ending
+    /// .jsonl, if there is one].
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(crate) rows: Option<PathBuf>,
+    /// Model whose embeddings a file holds [default: none, a gallery names its model].
+    #[arg(short, long, value_name = "MODEL")]
+    pub(crate) model: Option<PathBuf>,
+    /// Contract of a foreign model that carries none, as JSON [default: the model's own].
+    #[arg(long, value_name = "FILE.json", requires = "model")]
+    pub(crate) contract: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) writing: WritingArgs,
 }
@@ -294,7 +390,7 @@ pub(crate) struct InspectArgs {
     pub(crate) format: FactsFormat,
 }
 
-/// Write the embeddings of pictures: embeddings.npy, rows.jsonl and embeddings.json, a gallery to search.
+/// Write the embeddings of pictures: a gallery to search. `deploy gallery export` makes .npy files of it.
 #[derive(Debug, clap::Args)]
 #[command(mut_args(|arg| match arg.get_id().as_str() {
     id if id == "pairs" || PAIRS.contains(&id) => arg.conflicts_with_all(["palm", "vein"]),
@@ -324,6 +420,94 @@ pub(crate) struct EmbedArgs {
     pub(crate) reading: PictureArgs,
 }
 
+/// Which entries are searched.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct FilterArgs {
+    /// Search only this person; may be repeated [default: everybody].
+    #[arg(long, value_name = "NAME", value_parser = identity)]
+    pub(crate) subject: Vec<String>,
+    /// Search only this camera, from 0, as results name it (0 is c1 of a file name); may be repeated [default: all].
+    #[arg(long, value_name = "N")]
+    pub(crate) camera: Vec<u32>,
+    /// Search only what was taken at this time or later: 2026-11-28, 2026-11-28T14:03 or 2026-11-28T14:03:05, in UTC
+    /// [default: any time, and none].
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) since: Option<i64>,
+    /// Search only what was taken before this time [default: any time, and none].
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) until: Option<i64>,
+    /// Search only what has this tag; may be repeated for entries that have all [default: any].
+    #[arg(long, value_name = "WORD", value_parser = tag)]
+    pub(crate) tag: Vec<String>,
+}
+
+impl FilterArgs {
+    pub(crate) fn filter(&self) -> gallery::Filter {
+        gallery::Filter {
+            subjects: Some(self.subject.clone()).filter(|names| !names.is_empty()),
+            cameras: Some(self.camera.clone()).filter(|cameras| !cameras.is_empty()),
+            from: self.since,
+            until: self.until,
+            tags: self.tag.clone(),
+        }
+    }
+}
+
+/// A word to filter by. Some are ours.
+pub(crate) fn tag(text: &str) -> Result<String, String> {
+    let plain = !text.trim().is_empty() && !text.starts_with(OWN) && !text.chars().any(char::is_control);
+    plain.then(|| text.to_owned()).ok_or_else(|| format!("a word is allowed that does not begin with {OWN}"))
+}
+
+/// Milliseconds since 1970 of a time in UTC.
+pub(crate) fn time(text: &str) -> Result<i64, String> {
+    let wrong = || format!("`{text}` is no time; 2026-11-28, 2026-11-28T14:03 and 2026-11-28T14:03:05 are, in UTC");
+    let (date, clock) = text.trim_end_matches('Z').split_once(['T', ' ']).unwrap_or((text, "00:00"));
+    let numbers = |text: &str, separator: char, widths: &[usize]| -> Option<Vec<i64>> {
+        let words: Vec<&str> = text.split(separator).collect();
+        let digits = |(word, width): (&&str, &usize)| {
+            let plain = word.len() == *width && word.bytes().all(|byte| byte.is_ascii_digit());
+            plain.then(|| word.parse().ok()).flatten()
+        };
+        (words.len() <= widths.len()).then(|| words.iter().zip(widths).map(digits).collect()).flatten()
+    };
+    let Some(&[year, month, day]) = numbers(date, '-', &[4, 2, 2]).as_deref() else { return Err(wrong()) };
+    let (hour, minute, second) = match numbers(clock, ':', &[2, 2, 2]).as_deref() {
+        Some(&[hour, minute]) => (hour, minute, 0),
+        Some(&[hour, minute, second]) => (hour, minute, second),
+        _ => return Err(wrong()),
+    };
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let lengths = [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let length = usize::try_from(month - 1).ok().and_then(|month| lengths.get(month));
+    if !length.is_some_and(|length| (1..=*length).contains(&day)) || hour > 23 || minute > 59 || second > 59 {
+        return Err(wrong());
+    }
+    // Days from 1970 to the first of January of the year, each fourth a day longer, but for most centuries.
+    let before = year - 1;
+    let years = 365 * (year - 1970) + (before / 4 - before / 100 + before / 400) - (1969 / 4 - 1969 / 100 + 1969 / 400);
+    let days = years + lengths[..(month - 1) as usize].iter().sum::<i64>() + day - 1;
+    Ok((((days * 24 + hour) * 60 + minute) * 60 + second) * 1000)
+}
+
+/// What a match is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ByArg {
+    /// A person.
+    Subject,
+    /// A template: an entry of the gallery.
+    Template,
+}
+
+/// How similarities are fused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum FusionArg {
+    /// The largest.
+    Max,
+    /// The mean.
+    Mean,
+}
+
 /// Find the gallery entries most similar to each probe. Exits with 1 when no probe has a match.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SearchArgs {
@@ -332,7 +516,8 @@ pub(crate) struct SearchArgs {
     /// Gallery: a folder of pictures, or one that `deploy embed` wrote.
     #[arg(long, value_name = "DIR_OR_EMBEDDINGS")]
     pub(crate) gallery: PathBuf,
-    /// Probes: folders, including subfolders, or files [default: the one pair of --palm and --vein].
+    /// Probes: folders, including subfolders, or files; a .npy of embeddings, one a row; - for a list of paths, one a
+    /// line, on standard input [default: the one pair of --palm and --vein].
     #[arg(long, required_unless_present_any = ["palm", "vein"], conflicts_with_all = ["palm", "vein"], num_args = 1..,
         value_name = "DIR_OR_FILE")]
     pub(crate) query: Vec<PathBuf>,
@@ -345,6 +530,17 @@ pub(crate) struct SearchArgs {
     /// Leave out matches below this cosine similarity (-1 to 1) [default: none are left out].
     #[arg(long, visible_alias = "threshold", value_name = "COSINE", value_parser = cosine, allow_hyphen_values = true)]
     pub(crate) min_similarity: Option<f32>,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// What a match is: a template, or a person, whose similarity is that of all templates fused.
+    #[arg(long, value_enum, default_value_t = ByArg::Template, conflicts_with = "rerank", value_name = "WHAT")]
+    pub(crate) by: ByArg,
+    /// How the similarities of a person's templates become one: the largest, as in `verify`, or their mean.
+    #[arg(long, value_enum, default_value_t = FusionArg::Max, value_name = "RULE")]
+    pub(crate) fusion: FusionArg,
+    /// Search with the mean of each probe and its N nearest entries (average query expansion), 0 to 1000; 0 is off.
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = |text: &str| terminal::whole(text, 0, 1000))]
+    pub(crate) expand: usize,
     #[command(flatten)]
     pub(crate) rerank: RerankArgs,
     /// Frontalise the probes with this model, an exported SENet, so that profile views find frontal ones [default: no
@@ -581,6 +777,24 @@ mod tests {
             }
         }
         assert!(silent.is_empty(), "{}", silent.join("\n"));
+    }
+
+    #[test]
+    fn times_are_counted_from_1970() {
+        for (text, seconds) in [
+            ("1970-01-01", 0),
+            ("2000-03-01T00:00:01", 951_868_801),
+            ("2026-11-28T14:03Z", 1_795_874_580),
+            ("1969-12-31 23:59:59", -1),
+            ("2024-02-29", 1_709_164_800),
+        ] {
+            assert_eq!(time(text), Ok(seconds * 1000), "{text}");
+        }
+        for text in
+            ["", "2023-02-29", "2026-13-01", "2026-00-01", "2026-1-1", "2026-11-28T24:00", "28.11.2026", "T", "-1-1-1"]
+        {
+            assert!(time(text).unwrap_err().contains("2026-11-28T14:03"), "{text}");
+        }
     }
 
     #[test]

@@ -1,10 +1,13 @@
-//! `deploy embed`: pictures to an embeddings folder.
+//! `deploy embed`: pictures to a gallery.
 
+use std::path::Path;
 use std::process::ExitCode;
 
+use ::gallery::{Changes, GalleryError, Store};
+
 use super::args::EmbedArgs;
-use super::shared::{embed_options, exclusive, facts, list, one_row, open, print, say_naming, tell_skipped};
-use crate::gallery::{self, Template, Writer};
+use super::shared::{embed_options, list, one_row, open, pin, print, say_naming, tell_skipped, writing};
+use crate::gallery::{self, About, Enrolment, Gallery, Template};
 use crate::{DeployError, embed};
 
 pub(crate) fn run(args: &EmbedArgs) -> Result<ExitCode, DeployError> {
@@ -17,29 +20,69 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<ExitCode, DeployError> {
         pictures.push(row);
     }
     let (_, spec) = model.embedding()?;
-    let exclusive = exclusive(&args.out, args.writing.wait)?;
-    // Somebody may have enrolled meanwhile.
-    vacant(args)?;
-    let mut writer = Writer::create(exclusive, spec.dim)?;
+    let target = writing(args.writing.wait, |wait| Target::open(args, &pin(&model, spec), wait))?;
     let bar = terminal::progress(pictures.len() as u64, "embed", "pictures");
     let options = embed_options(&args.model, &args.reading);
     let done = |count| bar.inc(count as u64);
-    let skipped = embed::stream(&model, &pictures, &options, done, |picture, row| {
-        writer.row(&Template::from(picture).stamped(), row)
+    let dim = spec.dim;
+    let written = target.fill(&pin(&model, spec), |changes| {
+        let mut rows = Enrolment::new(changes, dim);
+        let skipped = embed::stream(&model, &pictures, &options, done, |picture, row| {
+            rows.row(Template::from(picture).stamped(), row)
+        })?;
+        let count = rows.finish()?;
+        changes.describe(&About::here(skipped.count).text())?;
+        Ok((count, skipped))
     });
     bar.finish_and_clear();
-    let skipped = skipped?;
-    let facts = writer.finish(facts(&model, spec, skipped.count))?;
+    let (rows, skipped) = written?;
     tell_skipped(&skipped, pictures.len());
-    print(&format!("{} embeddings of {} values in {}\n", facts.rows, facts.dim, args.out.display()))?;
+    print(&format!("{rows} embeddings of {dim} values in {}\n", args.out.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// An error if the folder to write to holds embeddings that are not to be replaced.
 fn vacant(args: &EmbedArgs) -> Result<(), DeployError> {
-    if args.replace || !gallery::is_embeddings(&args.out) {
+    if args.replace || !gallery::is_gallery(&args.out) {
         return Ok(());
     }
-    let rows = gallery::facts(&args.out).map_or_else(|_| "unknown".to_owned(), |facts| facts.rows.to_string());
-    Err(DeployError::Occupied { path: args.out.clone(), rows })
+    match Gallery::open(&args.out).and_then(|gallery| gallery.count()) {
+        Ok(0) => Ok(()),
+        // A gallery whose creation was interrupted.
+        Err(DeployError::Gallery(GalleryError::NoGallery { .. })) => Ok(()),
+        rows => {
+            let rows = rows.map_or_else(|_| "unknown".to_owned(), |rows| rows.to_string());
+            Err(DeployError::Occupied { path: args.out.clone(), rows })
+        }
+    }
+}
+
+/// The folder that is written to, which no other program changes meanwhile.
+struct Target<'a> {
+    store: Store,
+    folder: &'a Path,
+    /// A gallery of the older layout is there, which is to be replaced.
+    older: bool,
+}
+
+impl<'a> Target<'a> {
+    fn open(args: &'a EmbedArgs, model: &::gallery::Model, wait: bool) -> Result<Self, DeployError> {
+        let store = Store::write_or_create(&args.out, model, wait)?;
+        // Somebody may have enrolled meanwhile.
+        vacant(args)?;
+        Ok(Self { store, folder: &args.out, older: gallery::is_older(&args.out) })
+    }
+
+    /// Replaces what is there by what `work` enrols, in one change.
+    fn fill<T>(
+        self,
+        model: &::gallery::Model,
+        work: impl FnOnce(&mut Changes<'_>) -> Result<T, DeployError>,
+    ) -> Result<T, DeployError> {
+        let (_store, done) = self.store.renew(model, work)?;
+        if self.older {
+            gallery::older::remove(self.folder)?;
+        }
+        Ok(done)
+    }
 }

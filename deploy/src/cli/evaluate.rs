@@ -10,11 +10,12 @@ use super::shared::{
     collect, embed_options, open, overlap, print, print_json, ranked, say_left_out, warn_when_collapsed,
 };
 use crate::DeployError;
+use crate::gallery::Gallery;
 use crate::identity::Identity;
 use crate::pictures::Input;
 use crate::report::{self, EvaluationReport, Score, SearchReport};
 use crate::runtime::Model;
-use crate::search::{Ask, Labels, Scope};
+use crate::search::{Ask, Scope};
 
 /// Matches shown per query on the page.
 const SHOWN: usize = 10;
@@ -86,27 +87,27 @@ fn evaluate(
     let skipped = query.skipped.count + gallery.skipped.count;
     let (query, gallery) = (query.embeddings, gallery.embeddings);
     let people = overlap(model, &[&query, &gallery]);
-    let spread = metrics::spread(gallery.view()?);
+    let gallery = Gallery::of(gallery);
+    let spread = gallery.spread()?;
     warn_when_collapsed(&spread);
 
     let rerank = args.rerank.scope(Scope::Everyone);
     // What the protocol takes out is not shown either.
-    let ask = Ask { k: if page.is_some() { SHOWN } else { 0 }, min_similarity: None, rerank, counted_only: true };
-    let labels = Labels::of(&query, &gallery);
-    let found = ranked(&query, &gallery, &labels, &ask, None)?;
-    let score = Score::of(&found.report, &labels);
+    let ask = Ask { k: if page.is_some() { SHOWN } else { 0 }, rerank, counted_only: true, ..Ask::default() };
+    let found = ranked(&query, &gallery, &ask, false)?;
+    let score = Score::of(&found.report, &found.labels);
     if let Score::Nothing { reason, .. } = &score {
         terminal::warn(&format!("nothing to score on {}: {reason}", dataset.name));
     }
     if let Some(path) = page {
-        let report = SearchReport::of(model.into(), dataset.name.clone(), [&query, &gallery], skipped, &ask, &found);
+        let report = SearchReport::of(model.into(), dataset.name.clone(), &query, &gallery, skipped, &ask, &found)?;
         files::write(path, report.html("Evaluation", args.report.report_probes))?;
         terminal::tell!("report in {}", path.display());
     }
     Ok(EvaluationReport {
         model: model.into(),
         dataset: dataset.name,
-        gallery_entries: gallery.templates.len(),
+        gallery_entries: gallery.count()?,
         skipped,
         reranked: rerank.is_some(),
         rerank_top: report::rerank_top(&ask),
@@ -123,5 +124,5 @@ fn of_dataset(Sample { path, identity, identity_name, camera }: Sample, numbered
         DISTRACTOR if numbered => Identity::Distractor,
         _ => Identity::by_file(identity_name),
     };
-    Input::new(path, identity, camera)
+    Input::new(path, identity, u32::try_from(camera).ok())
 }

@@ -10,7 +10,7 @@ use super::args::{FrontalizeArgs, ModelArgs, PairArgs, RunArgs};
 use super::shared::{collect, embed_options, list, open, print};
 use crate::DeployError;
 use crate::frontalize::Frontalizer;
-use crate::gallery;
+use crate::gallery::{self, Embeddings, Gallery};
 use crate::poses::Poses;
 
 pub(crate) fn run(args: &FrontalizeArgs) -> Result<ExitCode, DeployError> {
@@ -65,9 +65,9 @@ pub(crate) fn run(args: &FrontalizeArgs) -> Result<ExitCode, DeployError> {
 fn read(input: &[PathBuf], dim: usize) -> Result<Vec<f32>, DeployError> {
     let [path] = input else { return Err(DeployError::OneInput { found: input.len() }) };
     let wrong = |problem: String| DeployError::Features { path: path.clone(), problem };
-    let (values, rows, found) = if gallery::is_embeddings(path) {
-        let (embeddings, facts) = gallery::read(path)?;
-        (embeddings.values, facts.rows, facts.dim)
+    let (values, rows, found) = if gallery::is_gallery(path) {
+        let Embeddings { values, templates, dim, .. } = Gallery::open(path)?.load()?;
+        (values, templates.len(), dim)
     } else {
         let bytes = files::read_limited(path, files::LARGEST_ARRAY);
         let bytes = bytes.map_err(|source| DeployError::Read { path: path.clone(), source })?;

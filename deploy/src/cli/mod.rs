@@ -8,6 +8,7 @@ mod enroll;
 mod evaluate;
 mod evaluate_pairs;
 mod frontalize;
+mod gallery;
 mod generate;
 mod inspect;
 mod remove;
@@ -32,6 +33,7 @@ pub fn run() -> ExitCode {
         Command::Generate(args) => generate::run(&args),
         Command::Enroll(args) => enroll::run(&args),
         Command::Remove(args) => remove::run(&args),
+        Command::Gallery(args) => gallery::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Doctor(args) => doctor::run(&args),

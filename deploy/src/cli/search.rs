@@ -1,32 +1,44 @@
 //! `deploy search`: probes against a gallery.
 
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use datasets::Note;
 
-use super::args::{Format, ModelArgs, RunArgs, SearchArgs};
+use super::args::{ByArg, Format, FusionArg, ModelArgs, RunArgs, SearchArgs};
 use super::shared::{
-    collect, embed_options, list, list_with_notes, one_row, open, print, print_json, ranked, say_naming,
+    collect, embed_options, list, list_with_notes, one_row, open, pin, print, print_json, ranked, say_naming,
     warn_when_collapsed,
 };
 use crate::DeployError;
 use crate::frontalize::Frontalizer;
-use crate::gallery::{self, Embeddings};
+use crate::gallery::{self, Embeddings, Gallery, Template};
 use crate::pictures::{self, Input, Listed};
 use crate::poses::Poses;
 use crate::report::SearchReport;
 use crate::runtime::Model;
-use crate::search::{Ask, Labels, Scope};
+use crate::search::{Ask, By, Fusion, Scope};
 use crate::stale::Stale;
-use crate::twins::Twins;
 
 /// Default number of entries of each probe that are re-ranked.
 const RERANK_TOP: NonZeroUsize = NonZeroUsize::new(200).unwrap();
 
 pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
+    if args.fusion == FusionArg::Mean && args.by == ByArg::Template {
+        let why = "a template has one similarity; `--by subject` fuses those of a person".to_owned();
+        return Err(DeployError::Unused { flag: "--fusion", why });
+    }
     let searched = Searched::list(args)?;
-    let listed = list_with_notes(&args.query, &args.pairs, args.naming.identity_from, args.reading.strict)?;
+    let asked = Asked::of(&args.query)?;
+    if !asked.arrays.is_empty() && args.frontalize.is_some() {
+        let why = "poses are those of pictures; `deploy frontalize` takes embeddings".to_owned();
+        return Err(DeployError::Unused { flag: "--frontalize", why });
+    }
+    let listed = match asked.pictures.is_empty() {
+        true => (Vec::new(), Vec::new()),
+        false => list_with_notes(&asked.pictures, &args.pairs, args.naming.identity_from, args.reading.strict)?,
+    };
     let model = open(&args.model, listed.0.len().max(searched.pictures()))?;
     let frontal = frontal_model(args)?;
     let frontalizer = frontal.as_ref().map(Frontalizer::new).transpose()?;
@@ -39,7 +51,8 @@ pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
     };
 
     // Check the gallery first: a mismatch should fail before any probe is embedded.
-    let (entries, skipped_entries, stale) = searched.embeddings(args, &model)?;
+    let (gallery, skipped_entries, stale) = searched.open(args, &model)?;
+    let gallery = gallery.filtered(args.filter.filter())?;
     if let Some(Stale { new, changed, gone }) = stale {
         terminal::warn(&format!(
             "the pictures in `{}` differ from the gallery: {new} new, {changed} changed, {gone} gone; embed again with \
@@ -47,17 +60,22 @@ pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
             args.gallery.display()
         ));
     }
-    let (probes, skipped_probes) = probes(args, &model, listed, &entries, frontal)?;
-    warn_when_collapsed(&metrics::spread(entries.view()?));
+    let (probes, skipped_probes) = probes(args, &model, &asked, listed, &gallery, frontal)?;
+    warn_when_collapsed(&gallery.spread()?);
 
     let ask = Ask {
         k: args.top_k.get(),
         min_similarity: args.min_similarity,
         rerank: args.rerank.scope(Scope::Nearest(RERANK_TOP)),
-        counted_only: false,
+        by: match (args.by, args.fusion) {
+            (ByArg::Template, _) => By::Template,
+            (ByArg::Subject, FusionArg::Max) => By::Subject(Fusion::Max),
+            (ByArg::Subject, FusionArg::Mean) => By::Subject(Fusion::Mean),
+        },
+        expand: args.expand,
+        ..Ask::default()
     };
-    let twins = Twins::of(&probes, &entries);
-    let found = ranked(&probes, &entries, &Labels::of(&probes, &entries), &ask, Some(&twins))?;
+    let found = ranked(&probes, &gallery, &ask, true)?;
     if found.themselves > 0 {
         let who = match found.themselves {
             1 => "1 probe is in the gallery: it matches itself".to_owned(),
@@ -68,7 +86,7 @@ pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
 
     let skipped = skipped_entries + skipped_probes;
     let name = args.gallery.display().to_string();
-    let mut report = SearchReport::of((&model).into(), name, [&probes, &entries], skipped, &ask, &found);
+    let mut report = SearchReport::of((&model).into(), name, &probes, &gallery, skipped, &ask, &found)?;
     report.stale = stale;
     if let Some(path) = &args.report.report {
         files::write(path, report.html("Gallery search", args.report.report_probes))?;
@@ -93,7 +111,7 @@ enum Searched {
 
 impl Searched {
     fn list(args: &SearchArgs) -> Result<Self, DeployError> {
-        if !gallery::is_embeddings(&args.gallery) {
+        if !gallery::is_gallery(&args.gallery) {
             let folder = std::slice::from_ref(&args.gallery);
             return Ok(Self::Pictures(list(folder, &args.pairs, args.naming.identity_from, args.reading.strict)?));
         }
@@ -112,19 +130,18 @@ impl Searched {
         }
     }
 
-    /// The rows, the number of unusable pictures, and how an embedded gallery differs from its pictures.
-    fn embeddings(self, args: &SearchArgs, model: &Model) -> Result<(Embeddings, usize, Option<Stale>), DeployError> {
+    /// The gallery, the number of unusable pictures, and how an embedded gallery differs from its pictures.
+    fn open(self, args: &SearchArgs, model: &Model) -> Result<(Gallery, usize, Option<Stale>), DeployError> {
         match self {
             Self::Embedded => {
                 let (_, spec) = model.embedding()?;
-                let folder = &args.gallery;
-                let (entries, facts) = gallery::open(folder, &model.path, &spec.contract_id, spec.dim)?;
-                let stale = Stale::of(folder, &entries, facts.skipped);
-                Ok((entries, 0, stale))
+                let gallery = Gallery::open_for(&args.gallery, &pin(model, spec), &model.path)?;
+                let stale = Stale::of(&args.gallery, &gallery)?;
+                Ok((gallery, 0, stale))
             }
             Self::Pictures(pictures) => {
                 let collected = collect(model, &pictures, "gallery", &embed_options(&args.model, &args.reading))?;
-                Ok((collected.embeddings, collected.skipped.count, None))
+                Ok((Gallery::of(collected.embeddings), collected.skipped.count, None))
             }
         }
     }
@@ -134,27 +151,79 @@ impl Searched {
 fn probes(
     args: &SearchArgs,
     model: &Model,
+    asked: &Asked,
     (mut pictures, mut notes): (Vec<Input>, Vec<Note>),
-    entries: &Embeddings,
+    gallery: &Gallery,
     frontal: Option<(Frontalizer<'_>, Poses)>,
 ) -> Result<(Embeddings, usize), DeployError> {
     let naming = args.naming.identity_from;
-    let named = pictures::naming(entries.templates.iter().map(|template| &template.identity));
+    let named = gallery.naming()?;
     if args.query.is_empty() {
         let row;
         (row, notes) = one_row(model, &args.one, naming)?;
         pictures.push(row);
     } else if let (None, false, Some(naming)) = (naming, args.pairs.pairs, named) {
         // Probes are named as the gallery is, whatever would name them otherwise.
-        Listed { pictures, notes, .. } = pictures::list(&args.query, Some(naming))?;
+        if !asked.pictures.is_empty() {
+            Listed { pictures, notes, .. } = pictures::list(&asked.pictures, Some(naming))?;
+        }
     }
     say_naming(&notes);
-    let collected = collect(model, &pictures, "probes", &embed_options(&args.model, &args.reading))?;
-    let mut probes = collected.embeddings;
+    let (mut probes, mut skipped) = (empty(gallery.model().dim), 0);
+    if !pictures.is_empty() || asked.arrays.is_empty() {
+        let collected = collect(model, &pictures, "probes", &embed_options(&args.model, &args.reading))?;
+        (probes, skipped) = (collected.embeddings, collected.skipped.count);
+    }
+    for path in &asked.arrays {
+        let rows = array(path, probes.dim)?;
+        probes.values.extend(rows.values);
+        probes.templates.extend(rows.templates);
+    }
     if let Some((frontalizer, poses)) = frontal {
         frontalizer.apply_to(&mut probes, &pictures, &poses)?;
     }
-    Ok((probes, collected.skipped.count))
+    Ok((probes, skipped))
+}
+
+/// What is asked for.
+struct Asked {
+    /// Files and folders.
+    pictures: Vec<PathBuf>,
+    /// Files of embeddings.
+    arrays: Vec<PathBuf>,
+}
+
+impl Asked {
+    fn of(query: &[PathBuf]) -> Result<Self, DeployError> {
+        let mut asked = Self { pictures: Vec::new(), arrays: Vec::new() };
+        for path in query {
+            if path.as_os_str() == "-" {
+                let failed = |source| DeployError::Read { path: "standard input".into(), source };
+                let lines = std::io::stdin().lines().collect::<Result<Vec<_>, _>>().map_err(failed)?;
+                let named = lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty());
+                asked.pictures.extend(named.map(PathBuf::from));
+            } else if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npy")) {
+                asked.arrays.push(path.clone());
+            } else {
+                asked.pictures.push(path.clone());
+            }
+        }
+        match query.is_empty() || !asked.pictures.is_empty() || !asked.arrays.is_empty() {
+            true => Ok(asked),
+            false => Err(DeployError::NoPictures),
+        }
+    }
+}
+
+fn empty(dim: usize) -> Embeddings {
+    Embeddings { values: Vec::new(), dim, templates: Vec::new(), folder: PathBuf::new() }
+}
+
+/// The rows of a `.npy` as probes of nobody known.
+fn array(path: &Path, dim: usize) -> Result<Embeddings, DeployError> {
+    let rows = gallery::array(path, dim)?;
+    let template = |row| Template { path: format!("{}#{row}", path.display()).into(), ..Template::default() };
+    Ok(Embeddings { templates: (0..rows.len() / dim.max(1)).map(template).collect(), values: rows, ..empty(dim) })
 }
 
 /// The model that frontalises the probes, which carries its own contract.

@@ -10,13 +10,12 @@ use metrics::verification::{self, VerificationOptions, VerificationReport};
 
 use crate::DeployError;
 use crate::embed::{self, Collected, Skipped};
-use crate::gallery::{Embeddings, Exclusive, Facts};
+use crate::gallery::{Embeddings, Gallery};
 use crate::identity::Identity;
 use crate::pictures::{self, Input};
 use crate::runtime::{Model, Options, Provider};
-use crate::search::{self, Ask, Labels, Ranked};
+use crate::search::{self, Ask, Ranked};
 use crate::trained::Overlap;
-use crate::twins::Twins;
 
 use super::args::{ModelArgs, OneArgs, PairArgs, PairFiles, PictureArgs, SplitArgs};
 
@@ -141,31 +140,24 @@ pub(super) fn test_pairs(
     Ok((rows, format!("{}, test split by {}", data.name, split.split)))
 }
 
-/// The exclusive right to change the gallery at `folder`. With `wait`, says whom it waits for.
-pub(super) fn exclusive(folder: &Path, wait: bool) -> Result<Exclusive, DeployError> {
-    match Exclusive::take(folder, false) {
+/// Opens a gallery to change it. With `wait`, says whom it waits for.
+pub(super) fn writing<T>(wait: bool, open: impl Fn(bool) -> Result<T, DeployError>) -> Result<T, DeployError> {
+    match open(false) {
         Err(DeployError::Locked(held)) if wait => {
             terminal::note(&format!("{held}; waiting until it is done"));
-            Exclusive::take(folder, true)
+            open(true)
         }
-        taken => taken,
+        opened => opened,
     }
 }
 
-/// Metadata of an embeddings folder of the model; its [`Writer`](gallery::Writer) fills in the rows and their width.
-pub(super) fn facts(model: &Model, spec: &EmbeddingSpec, skipped: usize) -> Facts {
-    Facts {
-        version: 0,
+/// What galleries of the model are pinned to.
+pub(super) fn pin(model: &Model, spec: &EmbeddingSpec) -> ::gallery::Model {
+    ::gallery::Model {
         contract_id: spec.contract_id.clone(),
+        dim: spec.dim,
         architecture: model.contract.architecture.clone(),
-        model_sha256: model.sha256.clone(),
-        dim: 0,
-        rows: 0,
-        generation: 0,
-        sha256: None,
-        skipped,
-        folder: std::env::current_dir().unwrap_or_default(),
-        made_by: format!("deploy {}", env!("CARGO_PKG_VERSION")),
+        sha256: model.sha256.clone(),
     }
 }
 
@@ -202,7 +194,7 @@ pub(super) fn one_row(
 /// [`one_row`] of the named person.
 pub(super) fn named_row(model: &Model, one: &OneArgs) -> Result<Input, DeployError> {
     let (row, _) = one_row(model, &one.files, None)?;
-    Ok(Input { identity: Identity::given(&one.identity), camera: 0, ..row })
+    Ok(Input { identity: Identity::given(&one.identity), camera: None, ..row })
 }
 
 /// Embeds one row; an unusable picture is an error.
@@ -235,16 +227,10 @@ pub(super) fn collect(
 }
 
 /// Ranks with a progress bar.
-pub(super) fn ranked(
-    probes: &Embeddings,
-    entries: &Embeddings,
-    labels: &Labels,
-    ask: &Ask,
-    twins: Option<&Twins<'_>>,
-) -> Result<Ranked, DeployError> {
-    let total = ask.comparisons(probes.templates.len(), entries.templates.len());
+pub(super) fn ranked(probes: &Embeddings, gallery: &Gallery, ask: &Ask, twins: bool) -> Result<Ranked, DeployError> {
+    let total = ask.comparisons(probes.templates.len(), gallery.count()?);
     let bar = terminal::progress(total, "compare", "pairs");
-    let found = search::rank(probes, entries, labels, ask, twins, |count| bar.inc(count as u64));
+    let found = search::rank(probes, gallery, ask, twins, |count| bar.inc(count as u64));
     bar.finish_and_clear();
     found
 }

@@ -5,22 +5,22 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::args::{FactsFormat, VerifyArgs};
-use super::shared::{embed_row, named_row, open, print, print_json};
+use super::shared::{embed_row, named_row, open, pin, print, print_json};
 use crate::explain::explain;
-use crate::{DeployError, gallery, verify};
+use crate::gallery::Gallery;
+use crate::{DeployError, verify};
 
 pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode, DeployError> {
     let model = open(&args.one.model, 1)?;
     let row = named_row(&model, &args.one)?;
     let (_, spec) = model.embedding()?;
-    let (enrolled, _) = gallery::open(&args.one.gallery, &model.path, &spec.contract_id, spec.dim)?;
-    let theirs: Vec<usize> = (0..enrolled.templates.len())
-        .filter(|at| enrolled.templates[*at].identity.same(&row.identity) == Some(true))
-        .collect();
+    let enrolled = Gallery::open_for(&args.one.gallery, &pin(&model, spec), &model.path)?;
+    let theirs = enrolled.of_person(&args.one.identity)?;
     if theirs.is_empty() {
         let (identity, gallery) = (args.one.identity.clone(), args.one.gallery.clone());
         return Err(DeployError::NotEnrolled { identity, gallery });
     }
+    let values = enrolled.vectors(&theirs)?;
     let calibrated = || {
         let thresholds = model.contract.threshold.as_deref().unwrap_or_default();
         let chosen = verify::threshold(thresholds, args.far, theirs.len()).map(|one| one.similarity);
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode, DeployError> {
     let explained =
         args.explain.as_ref().map(|folder| explain(&model, &row, &args.one.identity, folder)).transpose()?;
     let probe = embed_row(&model, &args.one, &row)?;
-    let similarity = verify::similarity(probe.row(0), theirs.iter().map(|at| enrolled.row(*at))).unwrap_or(f32::MIN);
+    let similarity = verify::similarity(probe.row(0), values.chunks_exact(spec.dim)).unwrap_or(f32::MIN);
     let matches = f64::from(similarity) >= threshold;
     match args.format {
         FactsFormat::Json => print_json(&json!({

@@ -1,25 +1,18 @@
-//! Embeddings on disk: a folder of `embeddings.npy`, `rows.jsonl` and `embeddings.json`, pinned to the contract id of
-//! the model that made it. No ONNX Runtime here.
+//! The older layout, which is only read: a folder of `embeddings.npy`, `rows.jsonl` and `embeddings.json`.
 //!
-//! `embeddings.json` holds the SHA-256 of the other two files and is replaced by one rename: that rename is the change.
-//! A new state is written as `embeddings.npy.new` and `rows.jsonl.new` before it, and these take the places of the old
-//! files after it. [`open`] takes the files that `embeddings.json` describes, under either name, so that readers need
-//! no lock and a crash leaves the old state or the new one. Who changes a gallery holds its lock ([`Exclusive`]) from
-//! reading to the rename.
-
-mod template;
-mod writer;
+//! `embeddings.json` holds the SHA-256 of the other two files. A change of it was one rename: the new state was written
+//! as `embeddings.npy.new` and `rows.jsonl.new` before, and these took the places of the old files after it. A program
+//! that crashed may have left either.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use files::npy::Array;
+use ::gallery::Model;
+use files::npy::{Array, encode};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use template::{Stamp, Template};
-pub use writer::{Exclusive, Writer};
-
+use super::{About, BATCH, Embeddings, Gallery, Template};
 use crate::DeployError;
 use crate::pictures::lossy;
 
@@ -30,146 +23,123 @@ pub const VALUES: &str = "embeddings.npy";
 pub const ROWS: &str = "rows.jsonl";
 
 /// File of the facts.
-pub const FACTS: &str = "embeddings.json";
+const FACTS: &str = "embeddings.json";
 
 /// Version of the folder's layout.
 const VERSION: u32 = 1;
 
-/// Metadata of an embeddings folder.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Facts {
-    /// Version of the layout.
-    pub version: u32,
-    /// Contract id of the model.
-    pub contract_id: String,
-    /// Network of the model.
-    pub architecture: String,
-    /// SHA-256 of the model file.
-    pub model_sha256: String,
-    /// Values per row.
-    pub dim: usize,
-    /// Rows.
-    pub rows: usize,
-    /// Grows by one with every change, so that a reader notices a change back to what was there before.
+/// What [`FACTS`] says.
+#[derive(Debug, Serialize, Deserialize)]
+struct Facts {
+    version: u32,
+    contract_id: String,
+    architecture: String,
+    model_sha256: String,
+    dim: usize,
+    rows: usize,
     #[serde(default)]
-    pub generation: u64,
-    /// SHA-256 of the values' and the rows' files; galleries made before it was stored have none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<Checksums>,
-    /// Pictures that could not be used.
-    pub skipped: usize,
-    /// Working folder when the rows were made; relative paths of rows start there.
+    sha256: Option<Checksums>,
+    skipped: usize,
     #[serde(serialize_with = "lossy")]
-    pub folder: PathBuf,
-    /// Program and version.
-    pub made_by: String,
+    folder: PathBuf,
+    made_by: String,
 }
 
-/// SHA-256 of the files of a gallery, in hexadecimal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Checksums {
-    /// Of [`VALUES`].
-    pub values: String,
-    /// Of [`ROWS`].
-    pub rows: String,
+/// SHA-256 of the files, in hexadecimal.
+#[derive(Debug, Serialize, Deserialize)]
+struct Checksums {
+    values: String,
+    rows: String,
 }
 
-/// Rows of unit length, with metadata for each.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Embeddings {
-    /// `[rows, dim]`, row-major, L2 norm 1.
-    pub values: Vec<f32>,
-    /// Values per row.
-    pub dim: usize,
-    /// Metadata of each row.
-    pub templates: Vec<Template>,
-    /// Where relative paths of the templates start; empty for the working folder.
-    pub folder: PathBuf,
+/// Whether the folder holds a gallery of the older layout, which counts until it is removed.
+pub fn is_at(folder: &Path) -> bool {
+    folder.join(FACTS).is_file() || (folder.join(VALUES).is_file() && !::gallery::Store::is_at(folder))
 }
 
-impl Embeddings {
-    /// Values of a row.
-    ///
-    /// # Panics
-    /// If there is no such row.
-    pub fn row(&self, row: usize) -> &[f32] {
-        &self.values[row * self.dim..][..self.dim]
-    }
-
-    /// Full path of a file that a template names.
-    pub fn file(&self, path: &Path) -> PathBuf {
-        self.folder.join(path)
-    }
-
-    /// All rows, borrowed.
-    ///
-    /// # Errors
-    /// If the values do not make whole rows.
-    pub fn view(&self) -> Result<metrics::Rows<'_>, DeployError> {
-        Ok(metrics::Rows::new(&self.values, self.templates.len(), self.dim)?)
-    }
-}
-
-/// Whether the folder holds embeddings and not pictures.
-pub fn is_embeddings(folder: &Path) -> bool {
-    folder.join(FACTS).is_file() || folder.join(VALUES).is_file()
-}
-
-/// Reads a gallery made with the model of `contract_id`. It may be read while another process changes it: the state
-/// before the change or the one after it is returned.
-///
-/// # Errors
-/// If a file is missing or damaged, the files do not belong together, a value is not finite, or the rows were made by
-/// another model than `model`.
-pub fn open(folder: &Path, model: &Path, contract_id: &str, dim: usize) -> Result<(Embeddings, Facts), DeployError> {
-    read_if(folder, |facts| {
-        if facts.contract_id != contract_id {
-            return Err(DeployError::OtherModel {
-                path: folder.to_owned(),
-                gallery: facts.contract_id.clone(),
-                model: contract_id.to_owned(),
-                model_path: model.to_owned(),
-            });
+/// Removes it, the file that makes it a gallery first.
+pub fn remove(folder: &Path) -> Result<(), DeployError> {
+    let pending = [FACTS, VALUES, ROWS].map(|name| pending(folder, name));
+    for path in [FACTS, VALUES, ROWS].map(|name| folder.join(name)).into_iter().chain(pending) {
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != ErrorKind::NotFound => return Err(DeployError::Write { path, source }),
+            _ => {}
         }
-        if facts.dim != dim {
-            let problem = format!("{FACTS} says {} values a row, the model's rows have {dim}", facts.dim);
-            return Err(DeployError::Embeddings { path: folder.to_owned(), problem });
-        }
-        Ok(())
-    })
-}
-
-/// Reads a gallery of any model.
-///
-/// # Errors
-/// As [`open`].
-pub fn read(folder: &Path) -> Result<(Embeddings, Facts), DeployError> {
-    read_if(folder, |_| Ok(()))
-}
-
-/// Reads the metadata of a gallery.
-///
-/// # Errors
-/// If the folder holds no gallery, or one of another layout.
-pub fn facts(folder: &Path) -> Result<Facts, DeployError> {
-    parse_facts(folder, &read_facts(folder)?)
+    }
+    Ok(())
 }
 
 /// Attempts of a reader; each failed one means that a writer finished in between.
 const TRIES: usize = 100;
 
-fn read_if(
+/// Writes a gallery in this layout, which numpy and other programs read, in a new or an empty folder.
+///
+/// # Errors
+/// If there is anything in the folder, or it cannot be written to.
+pub fn write(folder: &Path, gallery: &Gallery) -> Result<(), DeployError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| DeployError::Write { path, source }
+    };
+    std::fs::create_dir_all(folder).map_err(failed(folder))?;
+    if std::fs::read_dir(folder).map_err(failed(folder))?.next().is_some() {
+        return Err(DeployError::NotEmpty { path: folder.to_owned() });
+    }
+    let rows = gallery.rows()?;
+    let (mut lines, mut values) = (Vec::new(), Vec::with_capacity(rows.len() * gallery.model().dim));
+    for rows in rows.chunks(BATCH) {
+        values.extend(gallery.vectors(rows)?);
+        for template in gallery.templates(rows)? {
+            serde_json::to_writer(&mut lines, &template)
+                .map_err(|source| DeployError::Json { path: folder.join(ROWS), source })?;
+            lines.push(b'\n');
+        }
+    }
+    let values = encode(&[rows.len(), gallery.model().dim], &values);
+    let sum = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
+    let model = gallery.model();
+    let facts = Facts {
+        version: VERSION,
+        contract_id: model.contract_id.clone(),
+        architecture: model.architecture.clone(),
+        model_sha256: model.sha256.clone(),
+        dim: model.dim,
+        rows: rows.len(),
+        sha256: Some(Checksums { values: sum(&values), rows: sum(&lines) }),
+        skipped: gallery.about().skipped,
+        folder: gallery.about().folder.clone(),
+        made_by: format!("deploy {}", env!("CARGO_PKG_VERSION")),
+    };
+    files::write_private(&folder.join(VALUES), values)?;
+    files::write_private(&folder.join(ROWS), lines)?;
+    let facts = serde_json::to_string_pretty(&facts)
+        .map_err(|source| DeployError::Json { path: folder.join(FACTS), source })?;
+    Ok(files::write_private(&folder.join(FACTS), facts + "\n")?)
+}
+
+/// Reads it; `check` sees the model before the rows are read.
+///
+/// # Errors
+/// If a file is missing or damaged, the files do not belong together, or a row is not of unit length.
+pub(super) fn read(
     folder: &Path,
-    check: impl Fn(&Facts) -> Result<(), DeployError>,
-) -> Result<(Embeddings, Facts), DeployError> {
+    check: impl Fn(&Model) -> Result<(), DeployError>,
+) -> Result<(Embeddings, Model, About), DeployError> {
     let mut bytes = read_facts(folder)?;
     for _ in 0..TRIES {
         let facts = parse_facts(folder, &bytes)?;
-        check(&facts)?;
+        let model = Model {
+            contract_id: facts.contract_id.clone(),
+            dim: facts.dim,
+            architecture: facts.architecture.clone(),
+            sha256: facts.model_sha256.clone(),
+        };
+        check(&model)?;
         let state = read_state(folder, &facts);
         let now = read_facts(folder)?;
         if now == bytes {
-            return state.map(|embeddings| (embeddings, facts));
+            let about = About { folder: facts.folder, skipped: facts.skipped };
+            return state.map(|embeddings| (embeddings, model, about));
         }
         bytes = now;
     }

@@ -1,17 +1,18 @@
-//! Metadata of a row of a gallery.
+//! What is stored beside an embedding.
 
 use std::path::{Path, PathBuf};
 
+use ::gallery::NewTemplate;
 use serde::{Deserialize, Serialize};
 
-use crate::identity::Identity;
+use crate::identity::{Identity, Name, NameSource};
 use crate::pictures::{Input, lossy};
 
 /// What is stored beside an embedding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Row", into = "Row")]
 pub struct Template {
-    /// The first file, as it was named; see [`Embeddings::file`](super::Embeddings::file).
+    /// The first file, as it was named; see [`Gallery::file`](super::Gallery::file).
     pub path: PathBuf,
     /// Files for the model's further inputs, in its order: the veins of a palm.
     pub others: Vec<PathBuf>,
@@ -19,8 +20,12 @@ pub struct Template {
     pub missing: Vec<String>,
     /// Who it is.
     pub identity: Identity,
-    /// Camera, from 0; 0 if unknown.
-    pub camera: i64,
+    /// Camera, from 0, where it is known.
+    pub camera: Option<u32>,
+    /// When it was taken, in milliseconds since 1970, where it is known.
+    pub taken: Option<i64>,
+    /// Words to filter by.
+    pub tags: Vec<String>,
     /// Size and time of its files when they were embedded; `None` in older galleries.
     pub stamp: Option<Stamp>,
 }
@@ -56,7 +61,9 @@ impl Default for Template {
             others: Vec::new(),
             missing: Vec::new(),
             identity: Identity::Unnamed,
-            camera: 0,
+            camera: None,
+            taken: None,
+            tags: Vec::new(),
             stamp: None,
         }
     }
@@ -71,7 +78,7 @@ impl From<&Input> for Template {
             missing: missing.clone(),
             identity: identity.clone(),
             camera: *camera,
-            stamp: None,
+            ..Self::default()
         }
     }
 }
@@ -89,6 +96,74 @@ impl Template {
     }
 }
 
+/// Tags that say who somebody is where a name does not; words that people choose do not begin like these.
+pub const OWN: char = '~';
+
+/// Tag of [`Identity::Junk`].
+pub const JUNK: &str = "~junk";
+
+/// Tag of [`Identity::Distractor`].
+pub const DISTRACTOR: &str = "~distractor";
+
+/// Tag of people who are named by [the file name](NameSource::File).
+pub const BY_FILE: &str = "~by-file";
+
+/// The picture of a stored template.
+#[derive(Serialize, Deserialize)]
+struct Source {
+    #[serde(serialize_with = "lossy")]
+    path: PathBuf,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    others: Vec<PathBuf>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<String>,
+    /// Size and time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stamp: Option<[u64; 2]>,
+}
+
+impl Template {
+    /// As galleries store it.
+    pub fn to_stored(&self) -> NewTemplate {
+        let Self { path, others, missing, identity, camera, taken, tags, stamp } = self;
+        let (subject, mark) = match identity {
+            Identity::Person(Name { text, source: NameSource::File }) => (Some(text.clone()), Some(BY_FILE)),
+            Identity::Person(Name { text, source: NameSource::Given }) => (Some(text.clone()), None),
+            Identity::Junk => (None, Some(JUNK)),
+            Identity::Distractor => (None, Some(DISTRACTOR)),
+            Identity::Unnamed => (None, None),
+        };
+        let stamp = stamp.map(|Stamp { size, modified }| [size, modified]);
+        let source = Source { path: path.clone(), others: others.clone(), missing: missing.clone(), stamp };
+        NewTemplate {
+            subject,
+            camera: *camera,
+            taken: *taken,
+            tags: tags.iter().cloned().chain(mark.map(str::to_owned)).collect(),
+            source: serde_json::to_string(&source).unwrap_or_default(),
+        }
+    }
+}
+
+impl From<NewTemplate> for Template {
+    fn from(NewTemplate { subject, camera, taken, mut tags, source }: NewTemplate) -> Self {
+        let marked = |mark: &str| tags.iter().any(|tag| tag == mark);
+        let identity = match subject {
+            Some(text) if marked(BY_FILE) => Identity::by_file(text),
+            Some(text) => Identity::given(text),
+            None if marked(JUNK) => Identity::Junk,
+            None if marked(DISTRACTOR) => Identity::Distractor,
+            None => Identity::Unnamed,
+        };
+        tags.retain(|tag| !tag.starts_with(OWN));
+        // Other programs may store a path and nothing else.
+        let plain = |_| Source { path: PathBuf::from(&source), others: vec![], missing: vec![], stamp: None };
+        let Source { path, others, missing, stamp } = serde_json::from_str(&source).unwrap_or_else(plain);
+        let stamp = stamp.map(|[size, modified]| Stamp { size, modified });
+        Self { path, others, missing, identity, camera, taken, tags, stamp }
+    }
+}
+
 /// A line of `rows.jsonl`.
 #[derive(Serialize, Deserialize)]
 struct Row {
@@ -100,21 +175,66 @@ struct Row {
     missing: Vec<String>,
     identity: i64,
     identity_name: String,
+    /// 0 if unknown.
     camera: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    taken: Option<i64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stamp: Option<Stamp>,
 }
 
 impl From<Row> for Template {
-    fn from(Row { path, others, missing, identity, identity_name, camera, stamp }: Row) -> Self {
-        Self { path, others, missing, identity: Identity::from_parts(identity, identity_name), camera, stamp }
+    fn from(row: Row) -> Self {
+        let Row { path, others, missing, identity, identity_name, camera, taken, tags, stamp } = row;
+        let identity = Identity::from_parts(identity, identity_name);
+        let camera = u32::try_from(camera).ok().filter(|camera| *camera > 0 || identity.is_by_file());
+        Self { path, others, missing, identity, camera, taken, tags, stamp }
     }
 }
 
 impl From<Template> for Row {
-    fn from(Template { path, others, missing, identity, camera, stamp }: Template) -> Self {
+    fn from(Template { path, others, missing, identity, camera, taken, tags, stamp }: Template) -> Self {
         let (number, text) = identity.to_parts();
         let (number, text) = (number, text.to_owned());
-        Self { path, others, missing, identity: number, identity_name: text, camera, stamp }
+        let camera = camera.map_or(0, i64::from);
+        Self { path, others, missing, identity: number, identity_name: text, camera, taken, tags, stamp }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_galleries_store_comes_back() {
+        let identities = [
+            Identity::Junk,
+            Identity::Distractor,
+            Identity::Unnamed,
+            Identity::by_file("0007"),
+            Identity::given("0007"),
+            Identity::given("M\u{fc}ller, \"A\""),
+        ];
+        for identity in identities {
+            let template = Template {
+                path: "a/b \u{1}.jpg".into(),
+                others: vec!["v.png".into()],
+                missing: vec!["vein".into()],
+                identity,
+                camera: Some(3),
+                taken: Some(-7),
+                tags: vec!["gate".into()],
+                stamp: Some(Stamp { size: 12, modified: 34 }),
+            };
+            assert_eq!(Template::from(template.to_stored()), template);
+            let line = serde_json::to_string(&template).unwrap();
+            assert_eq!(serde_json::from_str::<Template>(&line).unwrap(), template);
+        }
+        let foreign = NewTemplate { source: "C:\\x.jpg".into(), ..NewTemplate::default() };
+        assert_eq!(Template::from(foreign).path, PathBuf::from("C:\\x.jpg"));
+        let old = r#"{"path":"a.jpg","identity":4503599627370500,"identity_name":"ada","camera":0}"#;
+        assert_eq!(serde_json::from_str::<Template>(old).unwrap().camera, None, "0 stood for none");
     }
 }

@@ -127,7 +127,7 @@ fn card(found: &MatchResult, thumbnails: &Thumbnails) -> Markup {
     }
 }
 
-fn camera(camera: Option<i64>) -> String {
+fn camera(camera: Option<u32>) -> String {
     camera.map(|camera| format!(" · cam {}", camera + 1)).unwrap_or_default()
 }
 

@@ -12,11 +12,12 @@ use std::path::PathBuf;
 use metrics::{Label, RankingReport, Spread};
 use serde::Serialize;
 
-use crate::gallery::{Embeddings, Template};
-use crate::identity::{Identity, People};
+use crate::DeployError;
+use crate::gallery::{Embeddings, Gallery, Template};
+use crate::identity::Identity;
 use crate::pictures::lossy;
 use crate::runtime::Model;
-use crate::search::{Ask, Labels, Match, Ranked, Scope};
+use crate::search::{Ask, By, Fusion, Labels, Match, Ranked, Scope};
 use crate::stale::Stale;
 use crate::trained::Overlap;
 
@@ -120,7 +121,7 @@ impl Score {
 
 /// Why none of the queries has a match that counts.
 fn unscored(labels: &Labels) -> String {
-    let enrolled: HashSet<i64> = labels.gallery.iter().map(|entry| entry.identity).collect();
+    let enrolled: HashSet<i64> = labels.entries.iter().map(|entry| entry.identity).collect();
     let queries = labels.probes.iter().filter(|query| query.identity != metrics::JUNK);
     let (own, strange): (Vec<&Label>, Vec<_>) = queries.partition(|query| enrolled.contains(&query.identity));
     let own_camera = "in the gallery only from the query's own camera, which the Market-1501 protocol leaves out";
@@ -147,8 +148,8 @@ pub struct ProbeResult {
     pub file: PathBuf,
     /// Identity, where it is known.
     pub identity: Option<String>,
-    /// Camera, where the file name tells.
-    pub camera: Option<i64>,
+    /// Camera, from 0, where it is known.
+    pub camera: Option<u32>,
     /// Matches, best first.
     pub matches: Vec<MatchResult>,
 }
@@ -166,13 +167,16 @@ pub struct MatchResult {
     pub file: PathBuf,
     /// Identity as its folder or file name has it.
     pub identity: String,
-    /// Camera, where the file name tells.
-    pub camera: Option<i64>,
+    /// Camera, from 0, where it is known.
+    pub camera: Option<u32>,
     /// Cosine similarity, -1 to 1.
     pub similarity: f32,
     /// Distance after re-ranking, where the order is by it; smaller is closer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reranked_distance: Option<f32>,
+    /// Templates whose similarities were fused; absent for the similarity of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub templates: Option<usize>,
     /// Whether probe and entry are of one identity; absent where that is not known.
     pub correct: Option<bool>,
 }
@@ -196,6 +200,12 @@ pub struct SearchReport {
     /// How a gallery differs from the pictures in its folder; absent if it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale: Option<Stale>,
+    /// What was fused where matches are people: `max` or `mean` of the similarities of a person's templates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fusion: Option<&'static str>,
+    /// Entries by which each probe was expanded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expanded: Option<usize>,
     /// Most matches per probe.
     pub top_k: usize,
     /// Lowest similarity of a match.
@@ -243,62 +253,70 @@ pub(crate) fn rerank_top(ask: &Ask) -> Option<usize> {
 }
 
 impl SearchReport {
-    /// Report of a search for `probes` among `entries`, which are called `gallery`.
+    /// Report of a search for `probes` in a gallery, which is called `name`.
+    ///
+    /// # Errors
+    /// If the gallery cannot be read.
     pub fn of(
         model: ModelFacts,
-        gallery: String,
-        [probes, entries]: [&Embeddings; 2],
+        name: String,
+        probes: &Embeddings,
+        gallery: &Gallery,
         skipped: usize,
         ask: &Ask,
         found: &Ranked,
-    ) -> Self {
+    ) -> Result<Self, DeployError> {
         let report = &found.report;
-        Self {
+        Ok(Self {
             model,
-            gallery,
-            gallery_entries: entries.templates.len(),
+            gallery: name,
+            gallery_entries: gallery.count()?,
             skipped,
             reranked: ask.rerank.is_some(),
             rerank_top: rerank_top(ask),
             stale: None,
+            fusion: match ask.by {
+                By::Template => None,
+                By::Subject(Fusion::Max) => Some("max"),
+                By::Subject(Fusion::Mean) => Some("mean"),
+            },
+            expanded: Some(ask.expand).filter(|k| *k > 0),
             top_k: ask.k,
             min_similarity: ask.min_similarity,
             summary: (report.valid_queries > 0).then(|| report.into()),
-            spread: metrics::spread(entries.view().unwrap_or_else(|_| unreachable!("they were searched"))),
-            probes: results(probes, entries, &found.matches),
-        }
+            spread: gallery.spread()?,
+            probes: results(probes, gallery, found)?,
+        })
     }
 }
 
 /// Joins matches with their pictures.
-fn results(probes: &Embeddings, entries: &Embeddings, matches: &[Vec<Match>]) -> Vec<ProbeResult> {
-    let people = People::of(entries.templates.iter().map(|template| &template.identity));
-    let camera = |of: &Template| of.identity.is_by_file().then_some(of.camera);
+fn results(probes: &Embeddings, gallery: &Gallery, ranked: &Ranked) -> Result<Vec<ProbeResult>, DeployError> {
+    let people = &ranked.people;
     let of_probe = |(probe, found): (&Template, &Vec<Match>)| {
-        let entry = |(index, found): (usize, &Match)| {
-            let template = &entries.templates[found.row];
-            MatchResult {
-                rank: index + 1,
-                path: template.path.clone(),
-                file: entries.file(&template.path),
-                identity: template.identity.text().to_owned(),
-                camera: camera(template),
-                similarity: found.similarity,
-                reranked_distance: found.reranked,
-                correct: people.right(&probe.identity, &template.identity),
-            }
+        let rows: Vec<usize> = found.iter().map(|found| found.row).collect();
+        let entry = |(index, (found, template)): (usize, (&Match, Template))| MatchResult {
+            rank: index + 1,
+            file: gallery.file(&template.path),
+            identity: template.identity.text().to_owned(),
+            camera: template.camera,
+            similarity: found.similarity,
+            reranked_distance: found.reranked,
+            templates: found.templates,
+            correct: people.right(&probe.identity, &template.identity),
+            path: template.path,
         };
         let identity = match people.probe(&probe.identity) {
             Identity::Person(name) => Some(name.text.clone()),
             Identity::Junk | Identity::Distractor | Identity::Unnamed => None,
         };
-        ProbeResult {
+        Ok(ProbeResult {
             path: probe.path.clone(),
             file: probes.file(&probe.path),
             identity,
-            camera: camera(probe),
-            matches: found.iter().enumerate().map(entry).collect(),
-        }
+            camera: probe.camera,
+            matches: found.iter().zip(gallery.templates(&rows)?).enumerate().map(entry).collect(),
+        })
     };
-    probes.templates.iter().zip(matches).map(of_probe).collect()
+    probes.templates.iter().zip(&ranked.matches).map(of_probe).collect()
 }

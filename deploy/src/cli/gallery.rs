@@ -1,0 +1,187 @@
+//! `deploy gallery`: looks after a gallery.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use ::gallery::{Engine, Store};
+use serde_json::json;
+
+use super::args::{
+    ExportFormat, FactsFormat, GalleryArgs, GalleryCheckArgs, GalleryCommand, GalleryCompactArgs, GalleryExportArgs,
+    GalleryImportArgs, GalleryInfoArgs, ModelArgs, RunArgs,
+};
+use super::shared::{self, open, pin, print, print_json};
+use crate::DeployError;
+use crate::gallery::{self, About, Embeddings, Gallery, Template, faiss, older};
+use crate::report::aligned;
+
+pub(crate) fn run(GalleryArgs { command }: &GalleryArgs) -> Result<ExitCode, DeployError> {
+    match command {
+        GalleryCommand::Info(args) => info(args),
+        GalleryCommand::Check(args) => check(args),
+        GalleryCommand::Compact(args) => compact(args),
+        GalleryCommand::Export(args) => export(args),
+        GalleryCommand::Import(args) => import(args),
+    }
+}
+
+fn info(GalleryInfoArgs { gallery: folder, format }: &GalleryInfoArgs) -> Result<ExitCode, DeployError> {
+    let gallery = Gallery::open(folder)?;
+    let (model, about) = (gallery.model(), gallery.about());
+    let older = gallery::is_older(folder);
+    let stored = if older { None } else { Some(Store::open(folder)?.info()?) };
+    let templates = gallery.count()?;
+    match format {
+        FactsFormat::Json => print_json(&json!({
+            "layout": if older { "embeddings.npy" } else { "gallery.db" },
+            "templates": templates,
+            "subjects": stored.as_ref().map(|info| info.subjects),
+            "removed": stored.as_ref().map(|info| info.removed),
+            "bytes": stored.as_ref().map(|info| info.bytes),
+            "generation": stored.as_ref().map(|info| info.generation),
+            "model": model,
+            "folder": about.folder.to_string_lossy(),
+            "skipped": about.skipped,
+        }))?,
+        FactsFormat::Table => {
+            let mut lines = vec![vec!["gallery".to_owned(), folder.display().to_string()]];
+            let mut line = |name: &str, value: String| lines.push(vec![name.to_owned(), value]);
+            line("templates", templates.to_string());
+            match &stored {
+                None => line("layout", "older (embeddings.npy), only read; `deploy gallery import` converts it".into()),
+                Some(info) => {
+                    line("subjects", info.subjects.to_string());
+                    line("removed", format!("{} rows, until `deploy gallery compact`", info.removed));
+                    line("bytes", info.bytes.to_string());
+                    line("generation", info.generation.to_string());
+                }
+            }
+            line("network", model.architecture.clone());
+            line("contract id", model.contract_id.clone());
+            line("values a row", model.dim.to_string());
+            line("paths start in", about.folder.display().to_string());
+            print(&aligned(&lines))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(GalleryCheckArgs { gallery: folder, format }: &GalleryCheckArgs) -> Result<ExitCode, DeployError> {
+    if gallery::is_older(folder) {
+        return Err(DeployError::Older { path: folder.clone() });
+    }
+    let store = Store::open(folder)?;
+    let (templates, problems) = (store.info()?.templates, store.check()?);
+    match format {
+        FactsFormat::Json => print_json(&json!({"templates": templates, "problems": problems}))?,
+        FactsFormat::Table if problems.is_empty() => print(&format!("{templates} templates, all as written\n"))?,
+        FactsFormat::Table => {
+            let line = |problem: &::gallery::Problem| {
+                let template = problem.template.map(|id| id.0.to_string()).unwrap_or_default();
+                vec![problem.file.display().to_string(), template, problem.problem.clone()]
+            };
+            let mut lines = vec![["file", "template lost", "problem"].map(str::to_owned).to_vec()];
+            lines.extend(problems.iter().map(line));
+            print(&aligned(&lines))?;
+        }
+    }
+    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(terminal::EXIT_NO) })
+}
+
+fn compact(GalleryCompactArgs { gallery: folder, writing }: &GalleryCompactArgs) -> Result<ExitCode, DeployError> {
+    let store = shared::writing(writing.wait, |wait| gallery::write(folder, wait))?;
+    let before = store.info()?.bytes;
+    let done = store.compact()?;
+    let after = store.info()?.bytes;
+    print(&format!("{} removed rows taken out; {before} bytes became {after}\n", done.rows))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// File of what is said about the rows of another.
+fn beside(path: &Path) -> PathBuf {
+    path.with_extension("jsonl")
+}
+
+fn export(args: &GalleryExportArgs) -> Result<ExitCode, DeployError> {
+    let gallery = Gallery::open(&args.gallery)?;
+    match args.format {
+        ExportFormat::Npy => older::write(&args.out, &gallery)?,
+        ExportFormat::Faiss => {
+            let Embeddings { values, dim, templates, .. } = gallery.load()?;
+            let json = |source| DeployError::Json { path: beside(&args.out), source };
+            let lines = templates.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>().map_err(json)?;
+            files::write_private(&args.out, faiss::encode(&values, templates.len(), dim))?;
+            files::write_private(&beside(&args.out), lines.join("\n") + "\n")?;
+        }
+    }
+    print(&format!("{} templates in {}\n", gallery.count()?, args.out.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn import(args: &GalleryImportArgs) -> Result<ExitCode, DeployError> {
+    let wait = args.writing.wait;
+    let (store, folder) = if args.from.is_dir() {
+        let unused = |flag, given: bool| match given {
+            true => Err(DeployError::Unused { flag, why: "a gallery says these things itself".into() }),
+            false => Ok(()),
+        };
+        unused("--rows", args.rows.is_some())?;
+        unused("--model", args.model.is_some())?;
+        match &args.out {
+            None if gallery::is_older(&args.from) => {
+                (shared::writing(wait, |wait| gallery::convert(&args.from, wait))?, &args.from)
+            }
+            None => {
+                let why = "only a gallery of the older layout is imported in its own folder".to_owned();
+                return Err(DeployError::Needed { flag: "--out", why });
+            }
+            Some(out) => {
+                let from = Gallery::open(&args.from)?;
+                let mut rows = from.load()?;
+                gallery::without_zeros(&mut rows);
+                let make = |wait| gallery::make(out, from.model(), from.about(), &rows, wait);
+                (shared::writing(wait, make)?, out)
+            }
+        }
+    } else {
+        let Some(out) = &args.out else {
+            return Err(DeployError::Needed { flag: "--out", why: "a file of rows is no folder of a gallery".into() });
+        };
+        let Some(model) = &args.model else {
+            let why = "a gallery is pinned to the model whose embeddings it holds, which a file of rows does not name";
+            return Err(DeployError::Needed { flag: "--model", why: why.into() });
+        };
+        let embeddings = rows_of(&args.from, args.rows.as_deref())?;
+        let run = RunArgs { contract: args.contract.clone(), skip_self_test: true, ..RunArgs::default() };
+        let model = open(&ModelArgs { model: model.clone(), run }, 1)?;
+        let (_, spec) = model.embedding()?;
+        if embeddings.dim != spec.dim {
+            let problem = format!("its rows have {} values, those of the model {}", embeddings.dim, spec.dim);
+            return Err(DeployError::Features { path: args.from.clone(), problem });
+        }
+        let make = |wait| gallery::make(out, &pin(&model, spec), &About::here(0), &embeddings, wait);
+        (shared::writing(wait, make)?, out)
+    };
+    print(&format!("{} templates in {}\n", store.info()?.templates, folder.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Rows of numpy's or FAISS's file, and what a file of lines, that is named or lies beside it, says about them.
+fn rows_of(path: &Path, lines: Option<&Path>) -> Result<Embeddings, DeployError> {
+    let (values, rows, dim) = faiss::read(path)?;
+    let lines = lines.map(Path::to_owned).or_else(|| Some(beside(path)).filter(|path| path.is_file()));
+    let templates: Vec<Template> = match &lines {
+        None => vec![Template::default(); rows],
+        Some(lines) => {
+            let text = files::read_text_limited(lines, files::LARGEST_TABLE);
+            let text = text.map_err(|source| DeployError::Read { path: lines.clone(), source })?;
+            let json = |source| DeployError::Json { path: lines.clone(), source };
+            text.lines().map(serde_json::from_str).collect::<Result<_, _>>().map_err(json)?
+        }
+    };
+    if templates.len() != rows {
+        let problem = format!("it has {} lines for the {rows} rows of `{}`", templates.len(), path.display());
+        return Err(DeployError::Features { path: lines.unwrap_or_default(), problem });
+    }
+    Ok(Embeddings { values, dim, templates, folder: PathBuf::new() })
+}

@@ -1,0 +1,613 @@
+//! Templates of people and who they are: galleries on disk, which the crate [`gallery`](::gallery) keeps, galleries of
+//! the older layout, and pictures that were just embedded. No ONNX Runtime here.
+
+pub mod faiss;
+pub mod older;
+mod template;
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use ::gallery::{Engine, Filter, Model, Near, Rows, Selection, Snapshot, Store, TemplateId};
+use datasets::Naming;
+use metrics::{Label, Spread};
+use serde::{Deserialize, Serialize};
+
+pub use template::{BY_FILE, DISTRACTOR, JUNK, OWN, Stamp, Template};
+
+use crate::DeployError;
+use crate::identity::{Identity, People};
+use crate::pictures::{self, lossy};
+
+/// What is noted about a gallery.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct About {
+    /// Working folder when it was made; relative paths of its templates start there.
+    #[serde(serialize_with = "lossy")]
+    pub folder: PathBuf,
+    /// Pictures that could not be used.
+    pub skipped: usize,
+}
+
+impl About {
+    /// Of a gallery that is made here and now.
+    pub fn here(skipped: usize) -> Self {
+        Self { folder: std::env::current_dir().unwrap_or_default(), skipped }
+    }
+
+    /// As it is stored.
+    pub fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// What other programs note is not ours to read.
+    fn of(text: &str) -> Self {
+        serde_json::from_str(text).unwrap_or_default()
+    }
+}
+
+/// Rows of unit length, with metadata for each.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embeddings {
+    /// `[rows, dim]`, row-major, L2 norm 1.
+    pub values: Vec<f32>,
+    /// Values per row.
+    pub dim: usize,
+    /// Metadata of each row.
+    pub templates: Vec<Template>,
+    /// Where relative paths of the templates start; empty for the working folder.
+    pub folder: PathBuf,
+}
+
+impl Embeddings {
+    /// Values of a row.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn row(&self, row: usize) -> &[f32] {
+        &self.values[row * self.dim..][..self.dim]
+    }
+
+    /// Full path of a file that a template names.
+    pub fn file(&self, path: &Path) -> PathBuf {
+        self.folder.join(path)
+    }
+
+    /// All rows, borrowed.
+    ///
+    /// # Errors
+    /// If the values do not make whole rows.
+    pub fn view(&self) -> Result<Rows<'_>, DeployError> {
+        Ok(Rows::new(&self.values, self.templates.len(), self.dim)?)
+    }
+}
+
+/// Whether the folder holds a gallery, and not only pictures.
+pub fn is_gallery(folder: &Path) -> bool {
+    older::is_at(folder) || Store::is_at(folder)
+}
+
+/// Whether the folder holds a gallery of the older layout, which is only read.
+pub fn is_older(folder: &Path) -> bool {
+    older::is_at(folder)
+}
+
+/// Opens a gallery to change it.
+///
+/// # Errors
+/// If there is none, it is of the older layout, or another program changes it and `wait` is not set.
+pub fn write(folder: &Path, wait: bool) -> Result<Store, DeployError> {
+    changeable(folder)?;
+    Ok(Store::write(folder, wait)?)
+}
+
+/// Opens a gallery to change it, or makes one for embeddings of `model`.
+///
+/// # Errors
+/// As [`write`]; if it holds embeddings of another model than `model`, which is the file at `path`.
+pub fn write_or_create(folder: &Path, model: &Model, path: &Path, wait: bool) -> Result<Store, DeployError> {
+    changeable(folder)?;
+    let store = Store::write_or_create(folder, model, wait)?;
+    pinned(folder, store.model(), model, path)?;
+    Ok(store)
+}
+
+fn changeable(folder: &Path) -> Result<(), DeployError> {
+    if older::is_at(folder) { Err(DeployError::Older { path: folder.to_owned() }) } else { Ok(()) }
+}
+
+/// An error if a gallery of `found` is not one of `model`, which is the file at `path`.
+fn pinned(folder: &Path, found: &Model, model: &Model, path: &Path) -> Result<(), DeployError> {
+    if found.contract_id != model.contract_id {
+        return Err(DeployError::OtherModel {
+            path: folder.to_owned(),
+            gallery: found.contract_id.clone(),
+            model: model.contract_id.clone(),
+            model_path: path.to_owned(),
+        });
+    }
+    if found.dim != model.dim {
+        let problem = format!("its rows have {} values, those of the model {}", found.dim, model.dim);
+        return Err(DeployError::Embeddings { path: folder.to_owned(), problem });
+    }
+    Ok(())
+}
+
+/// Replaces a gallery of the older layout by one of the present layout, in its folder. A crash leaves one or the other.
+///
+/// # Errors
+/// If it cannot be read, or has a row that is no embedding, or the folder cannot be written to; it is then as it was.
+pub fn convert(folder: &Path, wait: bool) -> Result<Store, DeployError> {
+    let (mut embeddings, model, about) = older::read(folder, |_| Ok(()))?;
+    without_zeros(&mut embeddings);
+    // What an attempt that was interrupted left is no gallery of its own yet.
+    let store = Store::write_or_create(folder, &model, wait)?;
+    // Another program may have done it while this one waited.
+    if !older::is_at(folder) {
+        return Ok(store);
+    }
+    let (store, _) = store.renew(&model, |changes| {
+        changes.describe(&about.text())?;
+        enrol(changes, &embeddings)
+    })?;
+    older::remove(folder)?;
+    Ok(store)
+}
+
+/// Makes a gallery of rows that come from elsewhere, in a folder that has none.
+///
+/// # Errors
+/// If there is a gallery, a row is no embedding, or the folder cannot be written to.
+pub fn make(folder: &Path, model: &Model, about: &About, rows: &Embeddings, wait: bool) -> Result<Store, DeployError> {
+    let occupied = |rows: u64| DeployError::Occupied { path: folder.to_owned(), rows: rows.to_string() };
+    if older::is_at(folder) {
+        return Err(occupied(older::read(folder, |_| Ok(()))?.0.templates.len() as u64));
+    }
+    let store = Store::write_or_create(folder, model, wait)?;
+    match store.info()?.templates {
+        0 => {}
+        rows => return Err(occupied(rows)),
+    }
+    let (store, _) = store.renew(model, |changes| {
+        changes.describe(&about.text())?;
+        enrol(changes, rows)
+    })?;
+    Ok(store)
+}
+
+/// Removes rows of zeros, which older versions stored for pictures without features.
+pub fn without_zeros(embeddings: &mut Embeddings) {
+    let kept = |row: &usize| embeddings.row(*row).iter().any(|value| *value != 0.0);
+    let kept: Vec<usize> = (0..embeddings.templates.len()).filter(kept).collect();
+    if kept.len() < embeddings.templates.len() {
+        embeddings.values = kept.iter().flat_map(|row| embeddings.row(*row)).copied().collect();
+        embeddings.templates = kept.iter().map(|row| embeddings.templates[*row].clone()).collect();
+    }
+}
+
+/// Rows that are enrolled at a time.
+const BATCH: usize = 1024;
+
+/// Enrols all rows and returns their numbers.
+///
+/// # Errors
+/// As [`Changes::enrol`](::gallery::Changes::enrol).
+pub fn enrol(changes: &mut ::gallery::Changes<'_>, embeddings: &Embeddings) -> Result<Vec<TemplateId>, DeployError> {
+    let values = embeddings.view()?;
+    let mut ids = Vec::with_capacity(embeddings.templates.len());
+    for (at, templates) in embeddings.templates.chunks(BATCH).enumerate() {
+        let first = at * BATCH;
+        let new: Vec<_> = templates.iter().map(Template::to_stored).collect();
+        ids.extend(changes.enrol(&new, values.slice(first..first + templates.len()))?);
+    }
+    Ok(ids)
+}
+
+/// Enrols rows that were made here and now, all of them or none, and returns their numbers. Relative paths start in the
+/// folder of the gallery, which for a new one is the working folder.
+///
+/// # Errors
+/// As [`Engine::enrol`].
+pub fn add(store: &Store, mut embeddings: Embeddings) -> Result<Vec<TemplateId>, DeployError> {
+    let (here, about) = (About::here(0), store.about()?);
+    if !about.is_empty() && About::of(&about).folder != here.folder {
+        for template in &mut embeddings.templates {
+            for path in std::iter::once(&mut template.path).chain(&mut template.others) {
+                *path = here.folder.join(&*path);
+            }
+        }
+    }
+    store.change(|changes| {
+        if about.is_empty() {
+            changes.describe(&here.text())?;
+        }
+        enrol(changes, &embeddings)
+    })
+}
+
+/// Enrols rows as they come, some at a time.
+pub struct Enrolment<'a, 'b> {
+    changes: &'a mut ::gallery::Changes<'b>,
+    rows: Embeddings,
+    count: usize,
+}
+
+impl<'a, 'b> Enrolment<'a, 'b> {
+    /// Rows of `dim` values.
+    pub fn new(changes: &'a mut ::gallery::Changes<'b>, dim: usize) -> Self {
+        let rows = Embeddings { values: Vec::new(), dim, templates: Vec::new(), folder: PathBuf::new() };
+        Self { changes, rows, count: 0 }
+    }
+
+    /// Takes a row.
+    ///
+    /// # Errors
+    /// As [`enrol`].
+    pub fn row(&mut self, template: Template, values: &[f32]) -> Result<(), DeployError> {
+        self.rows.templates.push(template);
+        self.rows.values.extend_from_slice(values);
+        self.count += 1;
+        if self.rows.templates.len() == BATCH { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), DeployError> {
+        enrol(self.changes, &self.rows)?;
+        self.rows.templates.clear();
+        self.rows.values.clear();
+        Ok(())
+    }
+
+    /// Enrols the rows that are left and returns how many there were in all.
+    ///
+    /// # Errors
+    /// As [`enrol`].
+    pub fn finish(mut self) -> Result<usize, DeployError> {
+        self.flush()?;
+        Ok(self.count)
+    }
+}
+
+/// The rows of a file of numpy's or FAISS's, made to unit length: `[rows, dim]`.
+///
+/// # Errors
+/// If it cannot be read, its rows are none of `dim` values, or one has no direction.
+pub fn array(path: &Path, dim: usize) -> Result<Vec<f32>, DeployError> {
+    let (mut values, rows, found) = faiss::read(path)?;
+    let wrong = |problem: String| DeployError::Features { path: path.to_owned(), problem };
+    if found != dim || rows == 0 {
+        return Err(wrong(format!("shape [{rows}, {found}]; [rows, {dim}] with at least one row is needed")));
+    }
+    for (at, row) in values.chunks_exact_mut(dim).enumerate() {
+        let length = row.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+        if !length.is_finite() || length == 0.0 {
+            return Err(wrong(format!("row {at} has length {length}; an embedding has a direction")));
+        }
+        // Rows of unit length keep their bits.
+        if (length - 1.0).abs() > 1e-6 {
+            row.iter_mut().for_each(|value| *value = (f64::from(*value) / length) as f32);
+        }
+    }
+    Ok(values)
+}
+
+/// Who is to be removed.
+pub fn person(name: &str) -> Selection {
+    Selection::Subject(name.to_owned())
+}
+
+/// A gallery that is open for reading. Rows are named by numbers: those of a gallery on disk by the ids of their
+/// templates, which stay, others by their places.
+pub struct Gallery {
+    rows: Held,
+    model: Model,
+    about: About,
+    filter: Filter,
+    spread: OnceLock<Spread>,
+}
+
+enum Held {
+    /// On disk, mapped and not read whole.
+    Stored(Box<dyn Snapshot>),
+    /// In memory.
+    Here(Embeddings),
+}
+
+/// Rows that [`Gallery::spread`] looks at.
+const SAMPLE: usize = 256;
+
+impl Gallery {
+    /// Opens a gallery of either layout, of any model.
+    ///
+    /// # Errors
+    /// If there is none, or it is damaged.
+    pub fn open(folder: &Path) -> Result<Self, DeployError> {
+        Self::open_if(folder, |_| Ok(()))
+    }
+
+    /// Opens a gallery of embeddings of `model`, which is the file at `path`.
+    ///
+    /// # Errors
+    /// As [`Gallery::open`]; if it holds embeddings of another model.
+    pub fn open_for(folder: &Path, model: &Model, path: &Path) -> Result<Self, DeployError> {
+        Self::open_if(folder, |found| pinned(folder, found, model, path))
+    }
+
+    fn open_if(folder: &Path, check: impl Fn(&Model) -> Result<(), DeployError>) -> Result<Self, DeployError> {
+        if older::is_at(folder) {
+            let (embeddings, model, about) = older::read(folder, check)?;
+            return Ok(Self { model, about, ..Self::of(embeddings) });
+        }
+        let store = Store::open(folder)?;
+        check(store.model())?;
+        let (rows, about) = (Held::Stored(store.snapshot()?), About::of(&store.about()?));
+        Ok(Self { rows, model: store.model().clone(), about, filter: Filter::default(), spread: OnceLock::new() })
+    }
+
+    /// Pictures that were just embedded.
+    pub fn of(embeddings: Embeddings) -> Self {
+        let model = Model { dim: embeddings.dim, ..Model::default() };
+        let about = About { folder: embeddings.folder.clone(), skipped: 0 };
+        Self { rows: Held::Here(embeddings), model, about, filter: Filter::default(), spread: OnceLock::new() }
+    }
+
+    /// Only the templates that pass from here on.
+    ///
+    /// # Errors
+    /// If the gallery cannot be read.
+    pub fn filtered(mut self, filter: Filter) -> Result<Self, DeployError> {
+        if filter == Filter::default() {
+            return Ok(self);
+        }
+        match &mut self.rows {
+            Held::Stored(_) => self.filter = filter,
+            Held::Here(all) => {
+                let passes = |row: &usize| filter.passes(&all.templates[*row].to_stored());
+                let kept: Vec<usize> = (0..all.templates.len()).filter(passes).collect();
+                let values = kept.iter().flat_map(|row| all.row(*row)).copied().collect();
+                let templates = kept.iter().map(|row| all.templates[*row].clone()).collect();
+                *all = Embeddings { values, templates, dim: all.dim, folder: std::mem::take(&mut all.folder) };
+            }
+        }
+        Ok(self)
+    }
+
+    /// The model whose embeddings it holds; of pictures that were just embedded only the width is known.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// What is noted about it.
+    pub fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// Full path of a file that a template names.
+    pub fn file(&self, path: &Path) -> PathBuf {
+        self.about.folder.join(path)
+    }
+
+    /// Number of rows.
+    ///
+    /// # Errors
+    /// If the gallery cannot be read; so for all of these.
+    pub fn count(&self) -> Result<usize, DeployError> {
+        Ok(match &self.rows {
+            Held::Stored(now) => usize::try_from(now.count(&self.filter)?).unwrap_or(usize::MAX),
+            Held::Here(all) => all.templates.len(),
+        })
+    }
+
+    /// All rows, in order.
+    ///
+    /// # Errors
+    /// As [`Gallery::count`].
+    pub fn rows(&self) -> Result<Vec<usize>, DeployError> {
+        self.select(Filter::default())
+    }
+
+    /// The rows that pass another filter, too.
+    ///
+    /// # Errors
+    /// As [`Gallery::count`].
+    pub fn select(&self, more: Filter) -> Result<Vec<usize>, DeployError> {
+        Ok(match &self.rows {
+            Held::Stored(now) => now.select(&both(&self.filter, more))?.into_iter().map(|id| id.0 as usize).collect(),
+            Held::Here(all) => {
+                let passes = |row: &usize| more == Filter::default() || more.passes(&all.templates[*row].to_stored());
+                (0..all.templates.len()).filter(passes).collect()
+            }
+        })
+    }
+
+    /// The rows nearest to each probe: best first, equal ones in their order.
+    ///
+    /// # Errors
+    /// As [`Snapshot::search`].
+    pub fn nearest(&self, probes: Rows<'_>, k: usize, min: Option<f32>) -> Result<Vec<Vec<Near>>, DeployError> {
+        Ok(match &self.rows {
+            Held::Stored(now) => {
+                let ask = ::gallery::Ask { k, min_similarity: min, filter: self.filter.clone() };
+                let near = |hit: &::gallery::Hit| Near { row: hit.id.0 as usize, similarity: hit.similarity };
+                now.search(probes, &ask)?.iter().map(|hits| hits.iter().map(near).collect()).collect()
+            }
+            Held::Here(all) => ::gallery::nearest_rows(all.view()?, probes, k, min),
+        })
+    }
+
+    /// For each probe and each of its marks: how many counted rows come before it and after the mark before; see
+    /// [`Snapshot::nearer`].
+    ///
+    /// # Errors
+    /// As [`Snapshot::search`].
+    pub fn nearer(
+        &self,
+        probes: Rows<'_>,
+        marks: &[Vec<Near>],
+        counted: impl Fn(usize, usize) -> bool + Sync,
+    ) -> Result<Vec<Vec<u64>>, DeployError> {
+        Ok(match &self.rows {
+            Held::Stored(now) => {
+                let hit = |near: &Near| ::gallery::Hit { id: TemplateId(near.row as u64), similarity: near.similarity };
+                let marks: Vec<Vec<_>> = marks.iter().map(|marks| marks.iter().map(hit).collect()).collect();
+                now.nearer(probes, &marks, &|probe, id| counted(probe, id.0 as usize))?
+            }
+            Held::Here(all) => ::gallery::nearer_rows(all.view()?, probes, marks, counted),
+        })
+    }
+
+    /// Values of rows, `[rows, dim]`.
+    ///
+    /// # Errors
+    /// If one of them is not there.
+    pub fn vectors(&self, rows: &[usize]) -> Result<Vec<f32>, DeployError> {
+        Ok(match &self.rows {
+            // The embedded engine does not keep them to itself.
+            Held::Stored(now) => now.vectors(&ids(rows))?.unwrap_or_default(),
+            Held::Here(all) => rows.iter().flat_map(|row| all.row(*row)).copied().collect(),
+        })
+    }
+
+    /// Templates of rows.
+    ///
+    /// # Errors
+    /// If one of them is not there.
+    pub fn templates(&self, rows: &[usize]) -> Result<Vec<Template>, DeployError> {
+        Ok(match &self.rows {
+            Held::Stored(now) => now.templates(&ids(rows))?.into_iter().map(|one| Template::from(one.about)).collect(),
+            Held::Here(all) => rows.iter().map(|row| all.templates[*row].clone()).collect(),
+        })
+    }
+
+    /// The rows of a person.
+    ///
+    /// # Errors
+    /// As [`Gallery::count`].
+    pub fn of_person(&self, name: &str) -> Result<Vec<usize>, DeployError> {
+        self.select(Filter { subjects: Some(vec![name.to_owned()]), ..Filter::default() })
+    }
+
+    /// How far apart the embeddings are, by some of them.
+    ///
+    /// # Errors
+    /// As [`Gallery::vectors`].
+    pub fn spread(&self) -> Result<Spread, DeployError> {
+        if let Some(spread) = self.spread.get() {
+            return Ok(*spread);
+        }
+        let rows = self.rows()?;
+        let count = rows.len().min(SAMPLE);
+        let some: Vec<usize> = (0..count).map(|at| rows[at * rows.len() / count]).collect();
+        let spread = metrics::spread(Rows::new(&self.vectors(&some)?, count, self.model.dim)?);
+        Ok(*self.spread.get_or_init(|| spread))
+    }
+
+    /// Everything, in memory.
+    ///
+    /// # Errors
+    /// As [`Gallery::vectors`].
+    pub fn load(&self) -> Result<Embeddings, DeployError> {
+        let rows = self.rows()?;
+        let (values, templates) = (self.vectors(&rows)?, self.templates(&rows)?);
+        Ok(Embeddings { values, templates, dim: self.model.dim, folder: self.about.folder.clone() })
+    }
+
+    /// Whether its people are named by folders or by file names; `None` if some are by each.
+    ///
+    /// # Errors
+    /// As [`Gallery::count`].
+    pub fn naming(&self) -> Result<Option<Naming>, DeployError> {
+        let now = match &self.rows {
+            Held::Here(all) => return Ok(pictures::naming(all.templates.iter().map(|template| &template.identity))),
+            Held::Stored(now) => now,
+        };
+        let with = |tag: &str| now.count(&Filter { tags: vec![tag.to_owned()], ..self.filter.clone() });
+        let by_file = with(BY_FILE)? + with(JUNK)? + with(DISTRACTOR)?;
+        Ok(match (by_file, now.count(&self.filter)?) {
+            (_, 0) => None,
+            (0, _) => Some(Naming::Folder),
+            (by_file, all) => (by_file == all).then_some(Naming::File),
+        })
+    }
+
+    /// Who of the probes' people is in the gallery.
+    ///
+    /// # Errors
+    /// As [`Gallery::count`].
+    pub fn people(&self, probes: &[Template]) -> Result<People, DeployError> {
+        let now = match &self.rows {
+            Held::Here(all) => return Ok(People::of(all.templates.iter().map(|template| &template.identity))),
+            Held::Stored(now) => now,
+        };
+        let name = |probe: &Template| match &probe.identity {
+            Identity::Person(name) => Some(name.text.clone()),
+            _ => None,
+        };
+        let names: BTreeSet<String> = probes.iter().filter_map(name).collect();
+        let names: Vec<String> = names.into_iter().collect();
+        let numbers = names.iter().cloned().zip(now.numbers(&names)?);
+        let known = numbers.filter_map(|(name, number)| Some((name, i64::from(number?))));
+        Ok(People::known(now.subjects()? > 1, known))
+    }
+
+    /// Rows and their labels for the Market-1501 protocol, in order.
+    ///
+    /// # Errors
+    /// As [`Gallery::count`].
+    pub fn labels(&self, people: &People) -> Result<Vec<(usize, Label)>, DeployError> {
+        let now = match &self.rows {
+            Held::Here(all) => {
+                let label = |of: &Template| people.entry_label(&of.identity, of.camera);
+                return Ok(all.templates.iter().map(label).enumerate().collect());
+            }
+            Held::Stored(now) => now,
+        };
+        let tagged = |tag: &str| self.select(Filter { tags: vec![tag.to_owned()], ..Filter::default() });
+        let distractors = tagged(DISTRACTOR)?;
+        // A single name of a folder may be none.
+        let by_file = (!people.are_several()).then(|| tagged(BY_FILE)).transpose()?;
+        let mut labels = Vec::new();
+        now.columns(&self.filter, &mut |own| {
+            let row = own.id.0 as usize;
+            let among = |rows: &Vec<usize>| rows.binary_search(&row).is_ok();
+            let number = match own.subject {
+                Some(number) => Some(i64::from(number)).filter(|_| by_file.as_ref().is_none_or(among)),
+                None => among(&distractors).then_some(datasets::DISTRACTOR),
+            };
+            labels.push((row, People::label(number, own.camera)));
+        })?;
+        Ok(labels)
+    }
+
+    /// As [`Gallery::vectors`], of all rows, and without a copy where they are in memory.
+    pub(crate) fn values(&self, all: &[usize]) -> Result<Cow<'_, [f32]>, DeployError> {
+        match &self.rows {
+            Held::Here(here) => Ok(Cow::Borrowed(&here.values)),
+            Held::Stored(_) => self.vectors(all).map(Cow::Owned),
+        }
+    }
+}
+
+fn ids(rows: &[usize]) -> Vec<TemplateId> {
+    rows.iter().map(|row| TemplateId(*row as u64)).collect()
+}
+
+/// The filter that passes what both pass.
+fn both(one: &Filter, other: Filter) -> Filter {
+    fn shared<T: PartialEq + Clone>(one: &Option<Vec<T>>, other: Option<Vec<T>>) -> Option<Vec<T>> {
+        match (one, other) {
+            (Some(one), Some(other)) => Some(one.iter().filter(|own| other.contains(own)).cloned().collect()),
+            (one, other) => other.or_else(|| one.clone()),
+        }
+    }
+    let later = |one: Option<i64>, other: Option<i64>| one.max(other);
+    Filter {
+        subjects: shared(&one.subjects, other.subjects),
+        cameras: shared(&one.cameras, other.cameras),
+        from: later(one.from, other.from),
+        until: [one.until, other.until].into_iter().flatten().min(),
+        tags: one.tags.iter().cloned().chain(other.tags).collect(),
+    }
+}
