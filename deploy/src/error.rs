@@ -429,6 +429,14 @@ pub enum DeployError {
         /// The gallery.
         path: PathBuf,
     },
+    /// A table of pictures that is malformed.
+    #[error("table `{}`: {problem}", path.display())]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
     /// Files are written where some are already.
     #[error("`{}` is not empty; a new or an empty folder is needed", path.display())]
     NotEmpty {

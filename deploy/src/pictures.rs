@@ -22,12 +22,16 @@ pub struct Input {
     pub identity: Identity,
     /// Camera, from 0, where it is known.
     pub camera: Option<u32>,
+    /// When it was taken, in milliseconds since 1970, where it is known.
+    pub taken: Option<i64>,
+    /// Words to filter by.
+    pub tags: Vec<String>,
 }
 
 impl Input {
     /// A picture.
     pub fn new(file: PathBuf, identity: Identity, camera: Option<u32>) -> Self {
-        Self { files: vec![file], missing: Vec::new(), identity, camera }
+        Self { files: vec![file], missing: Vec::new(), identity, camera, taken: None, tags: Vec::new() }
     }
 
     /// The first file.
@@ -96,6 +100,8 @@ pub fn of_pairs<'a>(pairs: impl Iterator<Item = &'a Pair>, classes: &[String]) -
         missing: Vec::new(),
         identity: Identity::given(&classes[pair.class]),
         camera: None,
+        taken: None,
+        tags: Vec::new(),
     };
     pairs.map(row).collect()
 }

@@ -1,4 +1,4 @@
-//! Notices changed pictures when a gallery is in the same folder as its pictures.
+//! Notices what happens to the pictures of a gallery.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::DeployError;
 use crate::gallery::{Gallery, Stamp};
-use crate::pictures;
+use crate::pictures::{self, Input};
 
 /// Differences between a gallery and the pictures in its folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -36,28 +36,64 @@ impl Stale {
         if there.is_empty() && !has_folders {
             return Ok(None);
         }
+        let Difference { new, changed, gone, known } = Difference::of(gallery, &[root], there)?;
+        // What could not be used then is not new.
+        let new = new.len().saturating_sub(gallery.about().skipped);
+        let found = Self { new, changed: changed.len(), gone: gone.len() };
+        Ok((known > 0 && found != Self { new: 0, changed: 0, gone: 0 }).then_some(found))
+    }
+}
+
+/// What has happened to the pictures of a gallery since they were embedded.
+#[derive(Debug, Default)]
+pub struct Difference {
+    /// Pictures that are not in the gallery.
+    pub new: Vec<Input>,
+    /// Rows whose picture has another size or time of modification, with the picture.
+    pub changed: Vec<(usize, Input)>,
+    /// Rows whose picture no longer exists.
+    pub gone: Vec<usize>,
+    /// Rows that were made from a picture in the folders.
+    pub known: usize,
+}
+
+impl Difference {
+    /// Compares the rows that were made from pictures below `roots` with the pictures that are `there` now. Other rows
+    /// do not count.
+    ///
+    /// # Errors
+    /// If the gallery cannot be read.
+    pub fn of(gallery: &Gallery, roots: &[PathBuf], there: Vec<Input>) -> Result<Self, DeployError> {
         let mut real = Real::default();
+        let roots: Vec<PathBuf> =
+            roots.iter().map(|root| root.canonicalize().unwrap_or_else(|_| root.clone())).collect();
+        let mut difference = Self::default();
+        let mut now: HashMap<PathBuf, Input> =
+            there.into_iter().map(|picture| (real.of(picture.path()), picture)).collect();
         let mut known = HashSet::new();
-        let (mut changed, mut gone) = (0, 0);
         for rows in gallery.rows()?.chunks(ROWS) {
-            for template in gallery.templates(rows)? {
+            for (row, template) in rows.iter().zip(gallery.templates(rows)?) {
                 let files: Vec<PathBuf> = template.files().map(|file| real.of(&gallery.file(file))).collect();
-                if !files.iter().any(|file| file.starts_with(&root)) {
+                if !files.iter().any(|file| roots.iter().any(|root| file.starts_with(root))) {
                     continue;
                 }
-                match Stamp::of(&files) {
-                    None => gone += 1,
-                    now => changed += usize::from(template.stamp.is_some() && now != template.stamp),
+                difference.known += 1;
+                let stamp = Stamp::of(&files);
+                let is_changed = stamp != template.stamp && template.stamp.is_some();
+                match (stamp, now.get(&files[0])) {
+                    (None, _) => difference.gone.push(*row),
+                    (Some(_), Some(picture)) if is_changed => difference.changed.push((*row, picture.clone())),
+                    // It exists, and is not listed: of a format that is not read any more, or hidden.
+                    (Some(_), None) if is_changed => difference.gone.push(*row),
+                    _ => {}
                 }
                 known.extend(files);
             }
         }
-        if known.is_empty() {
-            return Ok(None);
-        }
-        let new = there.iter().filter(|picture| !known.contains(&real.of(picture.path()))).count();
-        let found = Self { new: new.saturating_sub(gallery.about().skipped), changed, gone };
-        Ok((found != Self { new: 0, changed: 0, gone: 0 }).then_some(found))
+        now.retain(|path, _| !known.contains(path));
+        difference.new = now.into_values().collect();
+        difference.new.sort_by(|a, b| datasets::natural(a.path(), b.path()));
+        Ok(difference)
     }
 }
 

@@ -295,7 +295,23 @@ fn of_enroll_and_verify() {
         ("--identity", Needed),
         ("--gallery", Needed),
     ];
-    let own = [("--wait", ShownBy("gallery::enrolments_that_wait_all_happen"))];
+    let own = [
+        ("--wait", ShownBy("gallery::enrolments_that_wait_all_happen")),
+        ("--camera 3", Changes),
+        ("--taken 2026-11-28", Changes),
+        ("--tag gate", Changes),
+        ("--similar 0.1", ShownBy("enroll::what_is_worth_a_look_is_reported_or_left_out")),
+        ("--selective", ShownBy("enroll::what_is_worth_a_look_is_reported_or_left_out")),
+        ("--format json", Changes),
+        ("--identity-from file", Refused("--identity")),
+        ("--pairs", Refused("--palm")),
+        ("--layout plain", Refused("--palm")),
+        ("--palm-band palm", Refused("--palm")),
+        ("--vein-band vein", Refused("--palm")),
+        ("--pattern x", Refused("--palm")),
+        ("--batch-size 1", ShownBy("embed::the_same_bits_twice_and_the_same_rows_in_any_batch")),
+        ("--strict", ShownBy("enroll::all_or_nobody_is_enrolled")),
+    ];
     let about = "--model @model.onnx --palm @set/ada/0001_c2.png --identity ada --gallery";
     walk(&fixture, &format!("enroll {about} @people"), &["people"], &[&one, &own, &RUN]);
     fixture.run(&format!("enroll {about} @people")).done();
@@ -324,9 +340,23 @@ fn of_remove() {
         assert_eq!(fixture.run(&format!("remove {line}")).code, code, "{line}");
         assert_eq!(fixture.rows("people").1.len(), if code == 0 { 6 } else { 9 }, "{line}");
     }
+    std::fs::remove_dir_all(fixture.path("people")).unwrap();
+    embed();
+    for (line, code, left) in [
+        ("--template 2", 0, 8),
+        ("--template 2", 2, 8),
+        ("--template 1 --template 3", 0, 6),
+        ("--template 4 --identity ada", 2, 6),
+        ("--identity ben --verify", 0, 3),
+    ] {
+        let answer = fixture.run(&format!("remove --gallery @people {line}"));
+        assert_eq!((answer.code, fixture.rows("people").1.len()), (code, left), "{line}: {}", answer.stderr);
+        assert_eq!(answer.stdout.contains("no byte of them is left"), line.ends_with("--verify"), "{}", answer.stdout);
+    }
     let help = fixture.run("remove --help").done();
     let flags: BTreeSet<&str> = help.split_whitespace().filter(|word| word.starts_with("--")).collect();
-    assert_eq!(flags, ["--identity", "--gallery", "--wait", "--help"].into());
+    let flags: BTreeSet<&str> = flags.iter().map(|flag| flag.trim_end_matches([']', ',', '.'])).collect();
+    assert_eq!(flags, ["--identity", "--template", "--gallery", "--verify", "--wait", "--format", "--help"].into());
 }
 
 #[test]
@@ -338,6 +368,13 @@ fn of_gallery() {
     walk(&fixture, "gallery check @people", &[], &[&format]);
     let wait = [("--wait", ShownBy("gallery::enrolments_that_wait_all_happen")), ("--help", Changes)];
     walk(&fixture, "gallery compact @people", &[], &[&wait]);
+    let own = [
+        ("--model", Needed),
+        ("--folder @set/ben", Changes),
+        ("--dry-run", Changes),
+        ("--wait", ShownBy("gallery::enrolments_that_wait_all_happen")),
+    ];
+    walk(&fixture, "gallery sync @people --model @model.onnx", &[], &[&own, &RUN, &READING]);
     let own = [("--out", Needed), ("--format faiss", Changes), ("--help", Changes)];
     walk(&fixture, "gallery export @people --out @rows", &["rows", "rows.jsonl"], &[&own]);
     let own = [

@@ -163,13 +163,13 @@ fn a_gallery_among_its_pictures_notices_what_happens_to_them() {
         (report["stale"].clone(), said)
     };
     let (stale, said) = search("set");
-    assert!(stale.is_null() && !said.contains("embed again"), "nothing has happened: {said}");
+    assert!(stale.is_null() && !said.contains("gallery sync"), "nothing has happened: {said}");
     fixture.picture("set/eve/0.png", "eve", 0.0);
     fixture.picture("set/ben/0.png", "zoe", 0.0);
     std::fs::remove_dir_all(fixture.path("set/cleo")).unwrap();
     let (stale, said) = search("set");
     assert_eq!(stale, serde_json::json!({"new": 1, "changed": 1, "gone": 1}));
-    assert!(said.contains("1 new, 1 changed, 1 gone; embed again"), "{said}");
+    assert!(said.contains("1 new, 1 changed, 1 gone; `deploy gallery sync`"), "{said}");
     // Somebody who is enrolled from elsewhere changes nothing of that.
     fixture.picture("other/fay.png", "fay", 0.0);
     fixture.run("enroll -m @model.onnx --gallery @set --identity fay --picture @other/fay.png").done();
@@ -288,4 +288,47 @@ fn replacing_takes_another_model_and_leaves_nothing_of_the_first() {
     fixture.run("search -m @other.onnx --gallery @people --query @set").done();
     fixture.run("search -m @model.onnx --gallery @people --query @set").error(&["fedcba9876543210"]);
     fixture.run("gallery check @people").done();
+}
+
+/// The gallery follows its folder, wherever either is, and leaves alone who was enrolled from elsewhere.
+#[test]
+fn sync_follows_the_folder() {
+    let (fixture, _) = people();
+    std::fs::write(fixture.path("set/ada/broken.png"), "no picture").unwrap();
+    fixture.run("embed @set -m @model.onnx -o @people").done();
+    fixture.picture("other/fay.png", "fay", 0.0);
+    fixture.run("enroll -m @model.onnx --gallery @people --identity fay --picture @other/fay.png").done();
+    let sync = |more: &str| fixture.run(&format!("gallery sync @people -m @model.onnx {more}"));
+    let answer = sync("");
+    assert!(answer.stderr.contains("none of the 1 new and changed pictures"), "{}", answer.stderr);
+    assert!(answer.stdout.starts_with("1 new, 0 changed, 0 gone; 5 templates in "), "{}", answer.stdout);
+    fixture.picture("set/eve/0.png", "eve", 0.0);
+    fixture.picture("set/ben/0.png", "zoe", 0.0);
+    std::fs::remove_dir_all(fixture.path("set/cleo")).unwrap();
+    std::fs::remove_file(fixture.path("set/ada/broken.png")).unwrap();
+    let before = fixture.rows("people");
+    assert!(sync("--dry-run").done().contains("1 new, 1 changed, 1 gone; 5 templates"));
+    assert_eq!(fixture.rows("people"), before);
+    assert!(sync("").done().starts_with("1 new, 1 changed, 1 gone; 5 templates in "));
+    assert!(sync("").done().starts_with("0 new, 0 changed, 0 gone; 5 templates in "));
+    fixture.run("embed @set -m @model.onnx -o @wanted").done();
+    let rows = |folder: &str| {
+        let (values, rows) = fixture.rows(folder);
+        let of = |(row, values): (&serde_json::Value, ndarray::ArrayView1<'_, f32>)| {
+            (row["identity_name"].as_str().unwrap().to_owned(), row["path"].to_string(), values.to_vec())
+        };
+        let mut rows: Vec<_> = rows.iter().zip(values.rows()).map(of).collect();
+        rows.retain(|(name, ..)| name != "fay");
+        rows.sort_by(|a, b| a.1.cmp(&b.1));
+        rows
+    };
+    assert_eq!(rows("people"), rows("wanted"));
+    // A disk that is not there is no reason to forget anybody.
+    std::fs::rename(fixture.path("set"), fixture.path("moved")).unwrap();
+    sync("").error(&["set"]);
+    assert_eq!(fixture.rows("people").1.len(), 5);
+    fixture.run("enroll -m @model.onnx --gallery @new --identity fay --picture @other/fay.png").done();
+    fixture.run("gallery sync @new -m @model.onnx").error(&["--folder", "not embedded from a folder"]);
+    fixture.run("gallery sync @new -m @model.onnx --folder @moved").done();
+    assert_eq!(fixture.rows("new").1.len(), 5);
 }

@@ -3,6 +3,7 @@
 //! ONNX Runtime must be there; without it these tests fail with the command that installs it.
 
 mod embed;
+mod enroll;
 mod evaluate;
 mod fixture;
 mod flags;

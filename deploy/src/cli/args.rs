@@ -11,6 +11,7 @@ use crate::embed;
 use crate::gallery::OWN;
 use crate::runtime::Provider;
 use crate::search::{MOST_RERANKED, Scope};
+use crate::time;
 
 /// Runs exported models: embeddings, gallery search, evaluation. Results go to stdout, progress to stderr; the exit
 /// code is 0 when done, 1 when the answer is no, 2 on errors.
@@ -168,24 +169,79 @@ pub(crate) struct OneArgs {
     pub(crate) gallery: PathBuf,
 }
 
-/// Add a person's picture, or pair of pictures, to a gallery; the gallery is created if needed.
+/// Add people to a gallery, which is created if needed: all of them, or none if anything fails. Duplicates, pictures
+/// that look like somebody else's, and pictures that are tiny, dark or blurred are reported.
 #[derive(Debug, clap::Args)]
+#[command(mut_args(|arg| match arg.get_id().as_str() {
+    id if id == "pairs" || PAIRS.contains(&id) => arg.conflicts_with_all(["palm", "vein"]),
+    _ => arg,
+}))]
 pub(crate) struct EnrollArgs {
+    /// Folders, including subfolders, and files: pictures; tables (.csv with columns path, vein, subject, camera, taken,
+    /// tags); lists of paths (.txt, or - for standard input); rows of embeddings (.npy, with a table of as many rows
+    /// beside it as .csv). Or the picture of --picture.
+    #[arg(required_unless_present_any = ["palm", "vein"], conflicts_with_all = ["palm", "vein"],
+        value_name = "DIR_OR_FILE")]
+    pub(crate) pictures: Vec<PathBuf>,
     #[command(flatten)]
-    pub(crate) one: OneArgs,
+    pub(crate) files: PairFiles,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Who is on all of the pictures [default: what folders, file names or tables say].
+    #[arg(long, value_name = "NAME", value_parser = identity, required_unless_present = "pictures",
+        conflicts_with = "identity_from")]
+    pub(crate) identity: Option<String>,
+    /// Gallery.
+    #[arg(long, value_name = "GALLERY")]
+    pub(crate) gallery: PathBuf,
+    /// Camera of all of the pictures, from 0 [default: what file names or tables say].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..i64::from(::gallery::MAX_CAMERA)))]
+    pub(crate) camera: Option<u32>,
+    /// When all of the pictures were taken: 2026-11-28, 2026-11-28T14:03 or 2026-11-28T14:03:05, in UTC [default: what
+    /// tables say].
+    #[arg(long, value_name = "TIME", value_parser = time::read)]
+    pub(crate) taken: Option<i64>,
+    /// Tag for all of the pictures, a word to filter by; may be repeated [default: those of tables].
+    #[arg(long, value_name = "WORD", value_parser = tag)]
+    pub(crate) tag: Vec<String>,
+    /// Cosine similarity from which on somebody else's template is reported [default: the model's calibrated threshold
+    /// for the lowest rate, or 0.9].
+    #[arg(long, value_name = "COSINE", value_parser = cosine, allow_hyphen_values = true)]
+    pub(crate) similar: Option<f32>,
+    /// Leave out duplicates, and pictures that are tiny, dark or blurred [default: enrol and report them].
+    #[arg(long)]
+    pub(crate) selective: bool,
+    /// Output format.
+    #[arg(long, value_enum, default_value_t = FactsFormat::Table)]
+    pub(crate) format: FactsFormat,
     #[command(flatten)]
     pub(crate) writing: WritingArgs,
+    #[command(flatten)]
+    pub(crate) naming: NamingArgs,
+    #[command(flatten)]
+    pub(crate) pairs: PairArgs,
+    #[command(flatten)]
+    pub(crate) reading: PictureArgs,
 }
 
-/// Remove a person from a gallery: the values of the person's rows are overwritten.
+/// Remove a person, or single templates, from a gallery: their values are overwritten.
 #[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("whom").required(true).args(["identity", "template"])))]
 pub(crate) struct RemoveArgs {
-    /// Who is removed.
+    /// Who is removed [default: nobody, but the --template].
     #[arg(long, value_name = "NAME", value_parser = identity)]
-    pub(crate) identity: String,
+    pub(crate) identity: Option<String>,
+    /// Template that is removed, by the number that `search --format json` prints; may be repeated [default: those of
+    /// --identity].
+    #[arg(long, value_name = "N")]
+    pub(crate) template: Vec<u64>,
     /// Gallery: a folder that `deploy enroll` or `deploy embed` wrote.
-    #[arg(long, value_name = "EMBEDDINGS")]
+    #[arg(long, value_name = "GALLERY")]
     pub(crate) gallery: PathBuf,
+    /// Look through every byte of every file of the gallery for what was removed; exits with 1 if any of it is left
+    /// [default: it is overwritten and not looked for].
+    #[arg(long)]
+    pub(crate) verify: bool,
     #[command(flatten)]
     pub(crate) writing: WritingArgs,
 }
@@ -202,6 +258,7 @@ pub(crate) enum GalleryCommand {
     Info(GalleryInfoArgs),
     Check(GalleryCheckArgs),
     Compact(GalleryCompactArgs),
+    Sync(GallerySyncArgs),
     Export(GalleryExportArgs),
     Import(GalleryImportArgs),
 }
@@ -236,6 +293,27 @@ pub(crate) struct GalleryCompactArgs {
     pub(crate) gallery: PathBuf,
     #[command(flatten)]
     pub(crate) writing: WritingArgs,
+}
+
+/// Follow the folders that a gallery was embedded from: new pictures are enrolled, changed ones are embedded again, and
+/// the templates of those that are gone are removed, all in one change. Templates of other pictures stay.
+#[derive(Debug, clap::Args)]
+pub(crate) struct GallerySyncArgs {
+    /// Gallery.
+    #[arg(value_name = "GALLERY")]
+    pub(crate) gallery: PathBuf,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Folder that is followed; may be repeated [default: those that `deploy embed` was called with].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) folder: Vec<PathBuf>,
+    /// Say what would be done, and do nothing [default: it is done].
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) writing: WritingArgs,
+    #[command(flatten)]
+    pub(crate) reading: PictureArgs,
 }
 
 /// Write a gallery's rows for other programs.
@@ -431,10 +509,10 @@ pub(crate) struct FilterArgs {
     pub(crate) camera: Vec<u32>,
     /// Search only what was taken at this time or later: 2026-11-28, 2026-11-28T14:03 or 2026-11-28T14:03:05, in UTC
     /// [default: any time, and none].
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = time::read)]
     pub(crate) since: Option<i64>,
     /// Search only what was taken before this time [default: any time, and none].
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = time::read)]
     pub(crate) until: Option<i64>,
     /// Search only what has this tag; may be repeated for entries that have all [default: any].
     #[arg(long, value_name = "WORD", value_parser = tag)]
@@ -457,37 +535,6 @@ impl FilterArgs {
 pub(crate) fn tag(text: &str) -> Result<String, String> {
     let plain = !text.trim().is_empty() && !text.starts_with(OWN) && !text.chars().any(char::is_control);
     plain.then(|| text.to_owned()).ok_or_else(|| format!("a word is allowed that does not begin with {OWN}"))
-}
-
-/// Milliseconds since 1970 of a time in UTC.
-pub(crate) fn time(text: &str) -> Result<i64, String> {
-    let wrong = || format!("`{text}` is no time; 2026-11-28, 2026-11-28T14:03 and 2026-11-28T14:03:05 are, in UTC");
-    let (date, clock) = text.trim_end_matches('Z').split_once(['T', ' ']).unwrap_or((text, "00:00"));
-    let numbers = |text: &str, separator: char, widths: &[usize]| -> Option<Vec<i64>> {
-        let words: Vec<&str> = text.split(separator).collect();
-        let digits = |(word, width): (&&str, &usize)| {
-            let plain = word.len() == *width && word.bytes().all(|byte| byte.is_ascii_digit());
-            plain.then(|| word.parse().ok()).flatten()
-        };
-        (words.len() <= widths.len()).then(|| words.iter().zip(widths).map(digits).collect()).flatten()
-    };
-    let Some(&[year, month, day]) = numbers(date, '-', &[4, 2, 2]).as_deref() else { return Err(wrong()) };
-    let (hour, minute, second) = match numbers(clock, ':', &[2, 2, 2]).as_deref() {
-        Some(&[hour, minute]) => (hour, minute, 0),
-        Some(&[hour, minute, second]) => (hour, minute, second),
-        _ => return Err(wrong()),
-    };
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let lengths = [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let length = usize::try_from(month - 1).ok().and_then(|month| lengths.get(month));
-    if !length.is_some_and(|length| (1..=*length).contains(&day)) || hour > 23 || minute > 59 || second > 59 {
-        return Err(wrong());
-    }
-    // Days from 1970 to the first of January of the year, each fourth a day longer, but for most centuries.
-    let before = year - 1;
-    let years = 365 * (year - 1970) + (before / 4 - before / 100 + before / 400) - (1969 / 4 - 1969 / 100 + 1969 / 400);
-    let days = years + lengths[..(month - 1) as usize].iter().sum::<i64>() + day - 1;
-    Ok((((days * 24 + hour) * 60 + minute) * 60 + second) * 1000)
 }
 
 /// What a match is.
@@ -777,24 +824,6 @@ mod tests {
             }
         }
         assert!(silent.is_empty(), "{}", silent.join("\n"));
-    }
-
-    #[test]
-    fn times_are_counted_from_1970() {
-        for (text, seconds) in [
-            ("1970-01-01", 0),
-            ("2000-03-01T00:00:01", 951_868_801),
-            ("2026-11-28T14:03Z", 1_795_874_580),
-            ("1969-12-31 23:59:59", -1),
-            ("2024-02-29", 1_709_164_800),
-        ] {
-            assert_eq!(time(text), Ok(seconds * 1000), "{text}");
-        }
-        for text in
-            ["", "2023-02-29", "2026-13-01", "2026-00-01", "2026-1-1", "2026-11-28T24:00", "28.11.2026", "T", "-1-1-1"]
-        {
-            assert!(time(text).unwrap_err().contains("2026-11-28T14:03"), "{text}");
-        }
     }
 
     #[test]

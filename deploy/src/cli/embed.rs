@@ -31,7 +31,10 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<ExitCode, DeployError> {
             rows.row(Template::from(picture).stamped(), row)
         })?;
         let count = rows.finish()?;
-        changes.describe(&About::here(skipped.count).text())?;
+        let followed = if args.pairs.pairs { Vec::new() } else { args.pictures.clone() };
+        let identity_from = args.naming.identity_from.map(|naming| naming.to_string());
+        let about = About { places: followed, identity_from, ..About::here(skipped.count) };
+        changes.describe(&about.text())?;
         Ok((count, skipped))
     });
     bar.finish_and_clear();

@@ -3,23 +3,26 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use ::gallery::{Engine, Store};
+use ::gallery::{Engine, Selection, Store, TemplateId};
 use serde_json::json;
 
 use super::args::{
     ExportFormat, FactsFormat, GalleryArgs, GalleryCheckArgs, GalleryCommand, GalleryCompactArgs, GalleryExportArgs,
-    GalleryImportArgs, GalleryInfoArgs, ModelArgs, RunArgs,
+    GalleryImportArgs, GalleryInfoArgs, GallerySyncArgs, ModelArgs, PairArgs, RunArgs,
 };
-use super::shared::{self, open, pin, print, print_json};
+use super::shared::{self, collect, embed_options, list, open, pin, print, print_json};
 use crate::DeployError;
 use crate::gallery::{self, About, Embeddings, Gallery, Template, faiss, older};
+use crate::pictures::Input;
 use crate::report::aligned;
+use crate::stale::Difference;
 
 pub(crate) fn run(GalleryArgs { command }: &GalleryArgs) -> Result<ExitCode, DeployError> {
     match command {
         GalleryCommand::Info(args) => info(args),
         GalleryCommand::Check(args) => check(args),
         GalleryCommand::Compact(args) => compact(args),
+        GalleryCommand::Sync(args) => sync(args),
         GalleryCommand::Export(args) => export(args),
         GalleryCommand::Import(args) => import(args),
     }
@@ -94,6 +97,64 @@ fn compact(GalleryCompactArgs { gallery: folder, writing }: &GalleryCompactArgs)
     let done = store.compact()?;
     let after = store.info()?.bytes;
     print(&format!("{} removed rows taken out; {before} bytes became {after}\n", done.rows))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn sync(args: &GallerySyncArgs) -> Result<ExitCode, DeployError> {
+    let folder = &args.gallery;
+    // From here on nobody else changes it.
+    let store = shared::writing(args.writing.wait, |wait| gallery::write(folder, wait))?;
+    let now = Gallery::open(folder)?;
+    let about = now.about().clone();
+    let places = match &args.folder[..] {
+        [] => about.places.iter().map(|place| about.folder.join(place)).collect(),
+        given => given.to_vec(),
+    };
+    if places.is_empty() {
+        let why = "the gallery was not embedded from a folder of pictures".to_owned();
+        return Err(DeployError::Needed { flag: "--folder", why });
+    }
+    let naming = about.identity_from.as_deref().and_then(|naming| naming.parse().ok());
+    // A folder that is gone may be a disk that is not mounted: nobody is removed for that.
+    let listed = list(&places, &PairArgs::default(), naming, args.reading.strict)?;
+    let Difference { new, changed, gone, .. } = Difference::of(&now, &places, listed)?;
+    let told = format!("{} new, {} changed, {} gone", new.len(), changed.len(), gone.len());
+    if args.dry_run || (new.is_empty() && changed.is_empty() && gone.is_empty()) {
+        let all = now.count()?;
+        print(&format!(
+            "{told}; {all} templates in {}{}\n",
+            folder.display(),
+            if args.dry_run { ", as before" } else { "" }
+        ))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut removed: Vec<TemplateId> = gone.iter().map(|row| TemplateId(*row as u64)).collect();
+    removed.extend(changed.iter().map(|(row, _)| TemplateId(*row as u64)));
+    let pictures: Vec<Input> = new.into_iter().chain(changed.into_iter().map(|(_, picture)| picture)).collect();
+    let mut rows = None;
+    if !pictures.is_empty() {
+        let model = open(&args.model, pictures.len())?;
+        let (_, spec) = model.embedding()?;
+        gallery::pinned(folder, store.model(), &pin(&model, spec), &model.path)?;
+        // Pictures that cannot be used may be all there are.
+        match collect(&model, &pictures, "embed", &embed_options(&args.model, &args.reading)) {
+            Ok(collected) => rows = Some(collected.embeddings),
+            Err(DeployError::NoneReadable { of, .. }) => {
+                terminal::warn(&format!("none of the {of} new and changed pictures can be used"));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    store.change(|changes| {
+        changes.remove(&Selection::Templates(removed))?;
+        if let Some(rows) = rows {
+            let templates = rows.templates.into_iter().map(Template::stamped);
+            let templates = templates.map(|template| gallery::named_from(&about, template)).collect();
+            gallery::enrol(changes, &Embeddings { templates, ..rows })?;
+        }
+        Ok::<_, DeployError>(())
+    })?;
+    print(&format!("{told}; {} templates in {}\n", store.info()?.templates, folder.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -55,8 +55,8 @@ pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
     let gallery = gallery.filtered(args.filter.filter())?;
     if let Some(Stale { new, changed, gone }) = stale {
         terminal::warn(&format!(
-            "the pictures in `{}` differ from the gallery: {new} new, {changed} changed, {gone} gone; embed again with \
-             `deploy embed --replace`",
+            "the pictures in `{}` differ from the gallery: {new} new, {changed} changed, {gone} gone; `deploy \
+             gallery sync` follows them, or embed again with `deploy embed --replace`",
             args.gallery.display()
         ));
     }

@@ -198,8 +198,8 @@ pub(super) fn named_row(model: &Model, one: &OneArgs) -> Result<Input, DeployErr
 }
 
 /// Embeds one row; an unusable picture is an error.
-pub(super) fn embed_row(model: &Model, one: &OneArgs, row: &Input) -> Result<Embeddings, DeployError> {
-    let options = embed::Options { batch_size: 1, threads: one.model.run.threads(), strict: true };
+pub(super) fn embed_row(model: &Model, run: &ModelArgs, row: &Input) -> Result<Embeddings, DeployError> {
+    let options = embed::Options { batch_size: 1, threads: run.run.threads(), strict: true };
     match embed::collect(model, std::slice::from_ref(row), &options) {
         // Nobody asked for --strict: a single picture has to be usable.
         Err(DeployError::Strict { source, .. }) => Err(source.into()),

@@ -29,7 +29,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode, DeployError> {
     let threshold = args.threshold.map(f64::from).map_or_else(calibrated, Ok)?;
     let explained =
         args.explain.as_ref().map(|folder| explain(&model, &row, &args.one.identity, folder)).transpose()?;
-    let probe = embed_row(&model, &args.one, &row)?;
+    let probe = embed_row(&model, &args.one.model, &row)?;
     let similarity = verify::similarity(probe.row(0), values.chunks_exact(spec.dim)).unwrap_or(f32::MIN);
     let matches = f64::from(similarity) >= threshold;
     match args.format {

@@ -30,12 +30,16 @@ pub struct About {
     pub folder: PathBuf,
     /// Pictures that could not be used.
     pub skipped: usize,
+    /// Folders and files whose pictures were embedded, as they were named.
+    pub places: Vec<PathBuf>,
+    /// What was to name the people, if not the usual rule: folder or file.
+    pub identity_from: Option<String>,
 }
 
 impl About {
     /// Of a gallery that is made here and now.
     pub fn here(skipped: usize) -> Self {
-        Self { folder: std::env::current_dir().unwrap_or_default(), skipped }
+        Self { folder: std::env::current_dir().unwrap_or_default(), skipped, ..Self::default() }
     }
 
     /// As it is stored.
@@ -44,7 +48,7 @@ impl About {
     }
 
     /// What other programs note is not ours to read.
-    fn of(text: &str) -> Self {
+    pub fn of(text: &str) -> Self {
         serde_json::from_str(text).unwrap_or_default()
     }
 }
@@ -119,8 +123,11 @@ fn changeable(folder: &Path) -> Result<(), DeployError> {
     if older::is_at(folder) { Err(DeployError::Older { path: folder.to_owned() }) } else { Ok(()) }
 }
 
-/// An error if a gallery of `found` is not one of `model`, which is the file at `path`.
-fn pinned(folder: &Path, found: &Model, model: &Model, path: &Path) -> Result<(), DeployError> {
+/// Fails unless a gallery of `found` is one of `model`, which is the file at `path`.
+///
+/// # Errors
+/// If it is not.
+pub fn pinned(folder: &Path, found: &Model, model: &Model, path: &Path) -> Result<(), DeployError> {
     if found.contract_id != model.contract_id {
         return Err(DeployError::OtherModel {
             path: folder.to_owned(),
@@ -206,6 +213,17 @@ pub fn enrol(changes: &mut ::gallery::Changes<'_>, embeddings: &Embeddings) -> R
     Ok(ids)
 }
 
+/// A template that was made here, for a gallery whose relative paths start in another folder perhaps.
+pub fn named_from(about: &About, mut template: Template) -> Template {
+    let here = std::env::current_dir().unwrap_or_default();
+    if about.folder != here {
+        for path in std::iter::once(&mut template.path).chain(&mut template.others) {
+            *path = here.join(&*path);
+        }
+    }
+    template
+}
+
 /// Enrols rows that were made here and now, all of them or none, and returns their numbers. Relative paths start in the
 /// folder of the gallery, which for a new one is the working folder.
 ///
@@ -213,12 +231,9 @@ pub fn enrol(changes: &mut ::gallery::Changes<'_>, embeddings: &Embeddings) -> R
 /// As [`Engine::enrol`].
 pub fn add(store: &Store, mut embeddings: Embeddings) -> Result<Vec<TemplateId>, DeployError> {
     let (here, about) = (About::here(0), store.about()?);
-    if !about.is_empty() && About::of(&about).folder != here.folder {
-        for template in &mut embeddings.templates {
-            for path in std::iter::once(&mut template.path).chain(&mut template.others) {
-                *path = here.folder.join(&*path);
-            }
-        }
+    if !about.is_empty() {
+        let own = About::of(&about);
+        embeddings.templates = embeddings.templates.into_iter().map(|template| named_from(&own, template)).collect();
     }
     store.change(|changes| {
         if about.is_empty() {
@@ -349,7 +364,7 @@ impl Gallery {
     /// Pictures that were just embedded.
     pub fn of(embeddings: Embeddings) -> Self {
         let model = Model { dim: embeddings.dim, ..Model::default() };
-        let about = About { folder: embeddings.folder.clone(), skipped: 0 };
+        let about = About { folder: embeddings.folder.clone(), ..About::default() };
         Self { rows: Held::Here(embeddings), model, about, filter: Filter::default(), spread: OnceLock::new() }
     }
 
@@ -372,6 +387,11 @@ impl Gallery {
             }
         }
         Ok(self)
+    }
+
+    /// Whether its rows have numbers that stay.
+    pub fn is_stored(&self) -> bool {
+        matches!(self.rows, Held::Stored(_))
     }
 
     /// The model whose embeddings it holds; of pictures that were just embedded only the width is known.

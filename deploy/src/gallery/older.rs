@@ -138,7 +138,7 @@ pub(super) fn read(
         let state = read_state(folder, &facts);
         let now = read_facts(folder)?;
         if now == bytes {
-            let about = About { folder: facts.folder, skipped: facts.skipped };
+            let about = About { folder: facts.folder, skipped: facts.skipped, ..About::default() };
             return state.map(|embeddings| (embeddings, model, about));
         }
         bytes = now;

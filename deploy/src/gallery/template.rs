@@ -71,14 +71,16 @@ impl Default for Template {
 
 impl From<&Input> for Template {
     fn from(input: &Input) -> Self {
-        let Input { files, missing, identity, camera } = input;
+        let Input { files, missing, identity, camera, taken, tags } = input;
         Self {
             path: files[0].clone(),
             others: files[1..].to_vec(),
             missing: missing.clone(),
             identity: identity.clone(),
             camera: *camera,
-            ..Self::default()
+            taken: *taken,
+            tags: tags.clone(),
+            stamp: None,
         }
     }
 }

@@ -159,6 +159,9 @@ pub struct ProbeResult {
 pub struct MatchResult {
     /// Rank, from 1.
     pub rank: usize,
+    /// Number of the template in its gallery, by which `remove` finds it; absent for pictures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<usize>,
     /// The picture, as it was named.
     #[serde(serialize_with = "lossy")]
     pub path: PathBuf,
@@ -297,6 +300,7 @@ fn results(probes: &Embeddings, gallery: &Gallery, ranked: &Ranked) -> Result<Ve
         let rows: Vec<usize> = found.iter().map(|found| found.row).collect();
         let entry = |(index, (found, template)): (usize, (&Match, Template))| MatchResult {
             rank: index + 1,
+            template: gallery.is_stored().then_some(found.row),
             file: gallery.file(&template.path),
             identity: template.identity.text().to_owned(),
             camera: template.camera,
