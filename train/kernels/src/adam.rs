@@ -39,7 +39,15 @@ pub struct AdamStep {
 ///
 /// # Errors
 /// Returns the four tensors unchanged if one of them is not on the CPU or `VITRINE_OPS=burn` is set.
+///
+/// # Panics
+/// If the four do not have the same number of values.
 pub fn adam(tensors: [Tensor<1>; 4], step: &AdamStep) -> Result<[Tensor<1>; 3], Box<[Tensor<1>; 4]>> {
+    let [value, rest @ ..] = tensors.each_ref().map(Tensor::dims);
+    assert!(
+        rest == [value; 3],
+        "adam: a value {value:?} with moments and gradient {rest:?}; all four must have the same number of values"
+    );
     if !*USE_OUR_KERNELS {
         return Err(Box::new(tensors));
     }

@@ -81,8 +81,16 @@ impl Method {
 /// - returns: `[batch, output channels, output height, output width]`
 ///
 /// # Panics
-/// As `Conv2d::forward`, if the channels do not fit the layer.
+/// If the number of input channels is not the layer's.
 pub fn conv2d(conv: &Conv2d, input: Tensor<4>) -> Tensor<4> {
+    let (weight, found) = (conv.weight.dims(), input.dims());
+    let wanted = weight[1] * conv.groups;
+    assert!(
+        found[1] == wanted,
+        "conv2d: the weight {weight:?} in {} groups takes {wanted} input channels, the input {found:?} has {}",
+        conv.groups,
+        found[1]
+    );
     let Some(method) = USE_OUR_KERNELS.then(|| Method::of(conv, input.dims())).flatten() else {
         return conv.forward(input);
     };

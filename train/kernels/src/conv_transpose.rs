@@ -38,8 +38,15 @@ fn geometry(conv: &ConvTranspose2d, [_, input, height, width]: [usize; 4]) -> Op
 /// - returns: `[batch, output channels, output height, output width]`
 ///
 /// # Panics
-/// As `ConvTranspose2d::forward`, if the channels do not fit the layer.
+/// If the number of input channels is not the layer's.
 pub fn conv_transpose2d(conv: &ConvTranspose2d, input: Tensor<4>) -> Tensor<4> {
+    let (weight, found) = (conv.weight.dims(), input.dims());
+    assert!(
+        found[1] == weight[0],
+        "conv_transpose2d: the weight {weight:?} takes {} input channels, the input {found:?} has {}",
+        weight[0],
+        found[1]
+    );
     let Some(geometry) = USE_OUR_KERNELS.then(|| geometry(conv, input.dims())).flatten() else {
         return conv.forward(input);
     };

@@ -48,12 +48,14 @@ fn planes(pixels: usize) -> usize {
 /// `max(left + right, 0)`.
 ///
 /// # Shapes
-/// - `left`, `right`, returns: `[batch, channels, height, width]`
+/// - `left`, `right`: `[batch, channels, height, width]`
+/// - returns: the same
 ///
 /// # Panics
 /// If the shapes differ.
 pub fn add_relu(left: Tensor<4>, right: Tensor<4>) -> Tensor<4> {
-    assert_eq!(left.dims(), right.dims(), "both sides of a residual have one shape");
+    let (a, b) = (left.dims(), right.dims());
+    assert!(a == b, "add_relu: the left side {a:?} and the right side {b:?} must have one shape");
     let Some([left, right]) = tracked([&left, &right]) else { return relu(left + right) };
     let nodes = [left.node(), right.node()];
     let [left, right] = [left, right].map(|side| packed(side.into_primitive()));
@@ -135,7 +137,20 @@ impl Backward<Flex, 1> for Pool {
 /// - `streams`: each `[batch, channels, height, width]`
 /// - `gates`: each `[batch, channels, 1, 1]`
 /// - returns: `[batch, channels, height, width]`
+///
+/// # Panics
+/// If a stream has another shape than the first, or a gate does not have one value per sample and channel.
 pub fn gated_sum(streams: [Tensor<4>; STREAMS], gates: [Tensor<4>; STREAMS]) -> Tensor<4> {
+    let shape = streams[0].dims();
+    let [batch, channels, ..] = shape;
+    for (stream, gate) in streams.iter().zip(&gates) {
+        let (stream, gate) = (stream.dims(), gate.dims());
+        assert!(
+            stream == shape && gate == [batch, channels, 1, 1],
+            "gated_sum: a stream {stream:?} with the gate {gate:?}, where the first stream is {shape:?}; a gate is \
+             [batch, channels, 1, 1]"
+        );
+    }
     let (Some(own), Some(own_gates)) = (tracked(streams.each_ref()), tracked(gates.each_ref())) else {
         let gated = streams.into_iter().zip(gates).map(|(stream, gate)| stream * gate);
         return gated.reduce(|sum, stream| sum + stream).expect("there are streams");

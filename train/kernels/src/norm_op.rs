@@ -13,11 +13,11 @@ use super::{Site, Tracked, USE_OUR_KERNELS, packed, tensor, values};
 
 /// A normalised batch with its statistics.
 pub struct NormTrain<const D: usize> {
-    /// Same shape as the input.
+    /// `[batch, channels, ..]`, as the input.
     pub output: Tensor<D>,
-    /// One mean per channel, without gradient.
+    /// Mean of each channel, `[channels]`, without gradient.
     pub mean: Tensor<1>,
-    /// One biased variance per channel, without gradient.
+    /// Biased variance of each channel, `[channels]`, without gradient.
     pub variance: Tensor<1>,
 }
 
@@ -28,6 +28,9 @@ pub struct NormTrain<const D: usize> {
 /// - `input`: `[batch, channels, ..]`
 /// - `scale`, `shift`: `[channels]`
 /// - returns: output as `input`, mean and variance `[channels]`
+///
+/// # Panics
+/// If `scale` or `shift` does not have one value per channel.
 pub fn batch_norm_train<const D: usize>(
     input: Tensor<D>,
     scale: Tensor<1>,
@@ -35,6 +38,13 @@ pub fn batch_norm_train<const D: usize>(
     epsilon: f64,
     activated: bool,
 ) -> NormTrain<D> {
+    let shape = input.dims();
+    for (name, found) in [("scale", scale.dims()), ("shift", shift.dims())] {
+        assert!(
+            found == [shape[1]],
+            "batch_norm_train: the {name} {found:?} does not have one value per channel of the input {shape:?}"
+        );
+    }
     let tracked = USE_OUR_KERNELS
         .then(|| Some((Site::tracked(&input)?, Site::tracked(&scale)?, Site::tracked(&shift)?)))
         .flatten();

@@ -391,3 +391,61 @@ fn transposed_convolutions_match_burns() {
         assert_eq!(data(plain), ours[0], "without autodiff");
     }
 }
+
+/// The message of the panic in `run`.
+fn refused<T>(run: impl FnOnce() -> T) -> String {
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).err().expect("shapes do not fit");
+    panic.downcast_ref::<String>().expect("a message with the shapes").clone()
+}
+
+/// On every device: without autodiff, with it, and where Burn's layers run instead.
+#[test]
+fn shapes_that_do_not_fit_are_named() {
+    for device in [Device::flex(), Device::flex().autodiff()] {
+        let ones = |shape: [usize; 4]| Tensor::<4>::ones(shape, &device);
+        let row = |length: usize| Tensor::<1>::ones([length], &device);
+        // Dense, pointwise on one pixel, depthwise, and one in groups that Burn's layer runs.
+        for (kernel, groups, input, channels, weight) in [
+            (3, 1, [2, 5, 6, 6], 4, "[6, 4, 3, 3]"),
+            (1, 1, [2, 3, 1, 1], 4, "[6, 4, 1, 1]"),
+            (3, 6, [2, 7, 6, 6], 6, "[6, 1, 3, 3]"),
+            (3, 2, [2, 5, 6, 6], 4, "[6, 2, 3, 3]"),
+        ] {
+            let pad = PaddingConfig2d::Explicit(kernel / 2, kernel / 2, kernel / 2, kernel / 2);
+            let config = Conv2dConfig::new([channels, 6], [kernel, kernel]).with_groups(groups).with_padding(pad);
+            let message = refused(|| conv2d(&config.init(&device), ones(input)));
+            let wanted = format!(
+                "conv2d: the weight {weight} in {groups} groups takes {channels} input channels, the input {input:?} \
+                 has {}",
+                input[1]
+            );
+            assert_eq!(message, wanted);
+        }
+        let conv = ConvTranspose2dConfig::new([4, 3], [4, 4]).init(&device);
+        assert_eq!(
+            refused(|| conv_transpose2d(&conv, ones([2, 5, 3, 3]))),
+            "conv_transpose2d: the weight [4, 3, 4, 4] takes 4 input channels, the input [2, 5, 3, 3] has 5"
+        );
+        for (scale, shift, text) in [(3, 4, "scale [3]"), (4, 5, "shift [5]")] {
+            let message = refused(|| batch_norm_train(ones([2, 4, 3, 3]), row(scale), row(shift), 1e-5, false).mean);
+            let wanted =
+                format!("batch_norm_train: the {text} does not have one value per channel of the input [2, 4, 3, 3]");
+            assert_eq!(message, wanted);
+        }
+        // Shapes that Burn's sum would broadcast.
+        assert_eq!(
+            refused(|| add_relu(ones([2, 4, 3, 3]), ones([2, 4, 1, 3]))),
+            "add_relu: the left side [2, 4, 3, 3] and the right side [2, 4, 1, 3] must have one shape"
+        );
+        let four = |shape: [usize; 4]| std::array::from_fn::<_, STREAMS, _>(|_| ones(shape));
+        let mut streams = four([2, 4, 3, 3]);
+        streams[2] = ones([2, 4, 3, 1]);
+        let message = refused(|| gated_sum(streams, four([2, 4, 1, 1])));
+        assert!(message.starts_with("gated_sum: a stream [2, 4, 3, 1] with the gate [2, 4, 1, 1]"), "{message}");
+        let message = refused(|| gated_sum(four([2, 4, 3, 3]), four([1, 4, 1, 1])));
+        assert!(message.starts_with("gated_sum: a stream [2, 4, 3, 3] with the gate [1, 4, 1, 1]"), "{message}");
+        let step = AdamStep { penalty: 0.0, kept: 1.0, beta1: 0.9, beta2: 0.99, epsilon: 1e-8, root: 1.0, rate: 1e-3 };
+        let message = refused(|| adam([row(4), row(4), row(3), row(4)], &step));
+        assert!(message.starts_with("adam: a value [4] with moments and gradient [[4], [3], [4]]"), "{message}");
+    }
+}
