@@ -3,6 +3,8 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData, assert_shape};
 
+use crate::nn::vector::cosine;
+
 /// Positives further apart than this, in degrees, count `alpha` times.
 const FAR: f64 = 45.0;
 
@@ -15,7 +17,7 @@ const OFFSET: f64 = 1e-6;
 /// Weight of the reconstruction in the total.
 pub const RECONSTRUCTION: f64 = 0.1;
 
-/// Lower bound of lengths that a cosine is divided by.
+/// Lower bound of the lengths that a cosine is divided by when negatives are chosen.
 const SHORTEST: f64 = 1e-8;
 
 /// Angle-weighted triplet loss with a reconstruction term.
@@ -53,7 +55,7 @@ pub struct Triple {
     pub weight: f64,
 }
 
-/// The loss of a batch and its parts, each `[1]`.
+/// The parts of a batch's loss, each `[1]`.
 #[derive(Debug, Clone)]
 pub struct AngleTripletTerms {
     /// Mean over triplets; 0 if there are none.
@@ -74,11 +76,15 @@ impl AngleTripletTerms {
 }
 
 impl AngleTriplet {
-    /// The triplets of a batch. `features` and `angles` hold its rows one after the other; each row has an identity.
-    /// The lowest row wins a tie.
+    /// The triplets of a batch. The lowest row wins a tie.
     ///
-    /// If `features` or `angles` do not have one row per identity.
-    /// If there are not as many rows of each as identities.
+    /// # Shapes
+    /// - `features`: `[batch × dim]`, row after row
+    /// - `identities`: `[batch]`
+    /// - `angles`: `[batch × angles]`, row after row, in degrees
+    ///
+    /// # Panics
+    /// If `features` or `angles` cannot be cut into one row per identity.
     pub fn select(&self, features: &[f32], identities: &[i64], angles: &[f32]) -> Vec<Triple> {
         let rows = identities.len();
         if rows == 0 {
@@ -135,6 +141,7 @@ impl AngleTriplet {
     /// - `identities`: `[batch]`; rows with equal values are positives of each other
     /// - `angles`: `[batch × angles]`, row after row, in degrees
     /// - `originals`: `[batch, dim]`, which the features should stay close to; without it there is no reconstruction
+    /// - returns: `[1]` each
     ///
     /// # Batch
     /// A row without a positive or without a negative gives no triplet. Without any triplet all terms are 0.
@@ -185,22 +192,6 @@ impl AngleTriplet {
 fn indices(rows: Vec<i64>, device: &Device) -> Tensor<1, Int> {
     let count = rows.len();
     Tensor::from_data(TensorData::new(rows, [count]), device)
-}
-
-/// Cosine of each row of `a` with the same row of `b`. Lengths below 1e-8 count as 1e-8.
-///
-/// # Shapes
-/// - `a`, `b`: `[batch, dim]`
-/// - returns: `[batch]`
-///
-/// # Panics
-/// If the shapes differ.
-pub fn cosine(a: Tensor<2>, b: Tensor<2>) -> Tensor<1> {
-    let [batch, dim] = a.dims();
-    assert_shape!(b, [batch, dim]);
-    let length = |rows: Tensor<2>| rows.square().sum_dim(1).clamp_min(SHORTEST * SHORTEST).sqrt();
-    let product = (a.clone() * b.clone()).sum_dim(1);
-    (product / (length(a) * length(b))).squeeze_dim::<1>(1)
 }
 
 #[cfg(test)]

@@ -67,7 +67,11 @@ impl CenterLoss {
         square.clamp(1e-12, 1e12).mean().add_scalar((num_classes - 1) as f64 * 1e-12)
     }
 
-    /// Moves the centres by the features of one batch; each item of `features` has one row per element of `classes`.
+    /// Moves the centres by the features of one batch.
+    ///
+    /// # Shapes
+    /// - `features`: each `[batch, feat_dim]`
+    /// - `classes`: `[batch]`, 0..`num_classes`
     ///
     /// # Panics
     /// As [`CenterLoss::forward`].

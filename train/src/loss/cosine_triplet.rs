@@ -3,7 +3,8 @@
 use burn::tensor::{Int, Tensor, assert_shape};
 use serde::{Deserialize, Serialize};
 
-use super::pairs::{same_identity, unit};
+use super::pairs::same_identity;
+use crate::nn::vector::unit_or_zero;
 
 /// The triplets of a batch that the mean is taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -48,7 +49,8 @@ impl CosineTriplet {
     /// The loss of triplets chosen by the sampler.
     ///
     /// # Shapes
-    /// - `anchor`, `positive`, `negative`: `[batch, feat_dim]` each, any length
+    /// - `anchor`, `positive`, `negative`: `[batch, feat_dim]`, any length
+    /// - returns: `[1]` each
     ///
     /// # Panics
     /// If the shapes differ.
@@ -56,8 +58,8 @@ impl CosineTriplet {
         let [batch, feat_dim] = anchor.dims();
         assert_shape!(positive, [batch, feat_dim]);
         assert_shape!(negative, [batch, feat_dim]);
-        let anchor = unit(anchor);
-        let distance = |other: Tensor<2>| (anchor.clone() * unit(other)).sum_dim(1).neg().add_scalar(1.0);
+        let anchor = unit_or_zero(anchor);
+        let distance = |other: Tensor<2>| (anchor.clone() * unit_or_zero(other)).sum_dim(1).neg().add_scalar(1.0);
         self.mean(distance(positive), distance(negative))
     }
 
@@ -67,13 +69,14 @@ impl CosineTriplet {
     /// # Shapes
     /// - `features`: `[batch, feat_dim]`, any length
     /// - `classes`: `[batch]`, with at least two different values; rows with equal values are positives of each other
+    /// - returns: `[1]` each
     ///
     /// # Panics
     /// If the batch sizes differ.
     pub fn forward_batch(&self, features: Tensor<2>, classes: Tensor<1, Int>) -> CosineTripletOutput {
         let [batch] = classes.dims();
         assert_shape!(features, [batch, _]);
-        let features = unit(features);
+        let features = unit_or_zero(features);
         let distance = features.clone().matmul(features.transpose()).neg().add_scalar(1.0);
         let same = same_identity(classes);
         // Cosine distances are between 0 and 2.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LossTerms;
 use super::cross_entropy::CrossEntropy;
-use super::pairs::unit;
+use crate::nn::vector::unit_or_zero;
 
 /// Divisor of the cosines in the consistency term.
 const TEMPERATURE: f64 = 0.07;
@@ -48,7 +48,7 @@ pub struct FusionTerms {
     pub logits: Tensor<2>,
     /// Fused features of the global and the local branch, each `[batch, width]`.
     pub branches: Option<[Tensor<2>; 2]>,
-    /// Attention weights of palm and vein, all values of a batch, one entry per branch with attention.
+    /// Attention weights of palm and vein, all values of a batch, `[values]`; one entry per branch with attention.
     pub attention: Vec<[Tensor<1>; 2]>,
     /// Embeddings, `[batch, embedding]`, and class centres, `[classes, embedding]`, not necessarily of unit length.
     pub centers: Option<(Tensor<2>, Tensor<2>)>,
@@ -69,7 +69,9 @@ impl FusionLoss {
     /// The loss of one batch.
     ///
     /// # Shapes
+    /// - `terms`: see [`FusionTerms`]
     /// - `classes`: `[batch]`, 0..`classes`
+    /// - returns: `[1]` each
     ///
     /// # Panics
     /// If the batch sizes differ, or the branches' widths when consistency counts.
@@ -101,11 +103,12 @@ impl FusionLoss {
 
 /// InfoNCE, van den Oord et al. 2018 (arXiv:1807.03748), from global to local: each sample's global features must be
 /// nearer to its own local features than to those of other samples, even of the same identity. 0 for a single sample.
+/// Both are `[batch, width]`.
 fn consistency(global: Tensor<2>, local: Tensor<2>) -> Tensor<1> {
     let [batch, width] = global.dims();
     let [_, other] = local.dims();
     assert_eq!(width, other, "consistency compares branches of one width");
-    let scores = unit(global).matmul(unit(local).transpose()).div_scalar(TEMPERATURE);
+    let scores = unit_or_zero(global).matmul(unit_or_zero(local).transpose()).div_scalar(TEMPERATURE);
     let own = Tensor::arange(0..batch as i64, &scores.device());
     CrossEntropy { num_classes: batch, smoothing: 0.0 }.forward(scores, own)
 }
@@ -123,6 +126,6 @@ fn balance(palm: Tensor<1>, vein: Tensor<1>) -> Tensor<1> {
 
 /// Mean squared distance of each embedding to its class centre, both scaled to unit length.
 fn center(embedding: Tensor<2>, centers: Tensor<2>, classes: Tensor<1, Int>) -> Tensor<1> {
-    let own = unit(centers).select(0, classes);
-    (unit(embedding) - own).square().sum_dim(1).mean()
+    let own = unit_or_zero(centers).select(0, classes);
+    (unit_or_zero(embedding) - own).square().sum_dim(1).mean()
 }

@@ -3,7 +3,7 @@
 
 use burn::tensor::{Int, Tensor, TensorData, assert_shape};
 
-use super::angle_triplet::cosine;
+use crate::nn::vector::cosine;
 
 /// The dimensions that the reference preserves. The first ten were found by measuring the correlation of side and
 /// frontal embeddings; the others are regularly spaced.

@@ -28,7 +28,7 @@ mod pairs;
 mod picture;
 mod triplet;
 
-pub use angle_triplet::{AngleTriplet, AngleTripletTerms, RECONSTRUCTION, Triple, cosine};
+pub use angle_triplet::{AngleTriplet, AngleTripletTerms, RECONSTRUCTION, Triple};
 pub use center::{CenterLoss, CenterRule};
 pub use cosine_triplet::{CosineTriplet, CosineTripletOutput, Mining};
 pub use cross_entropy::CrossEntropy;
@@ -209,6 +209,7 @@ impl LossSum {
     /// - `scores`: each `[batch, num_classes]`, logits
     /// - `features`: each `[batch, feat_dim]`, before any normalisation
     /// - `classes`: `[batch]`, 0..`num_classes`, on the same device
+    /// - returns: `[1]` each
     ///
     /// # Batch
     /// See the losses: metric losses need at least two identities with two pictures each.

@@ -2,7 +2,8 @@
 
 use burn::tensor::{Int, Tensor, assert_shape};
 
-use super::pairs::{constant, cosine, same_identity};
+use super::pairs::{constant, same_identity};
+use crate::nn::vector::unit_or_zero;
 
 /// Multi-similarity loss, Wang et al. 2019 (arXiv:1904.06627). Positives less similar than the hardest negative (plus
 /// margin) and negatives more similar than the hardest positive (minus margin) are weighted by difficulty.
@@ -42,7 +43,8 @@ impl MultiSimilarity {
     pub fn forward(&self, features: Tensor<2>, classes: Tensor<1, Int>) -> Tensor<1> {
         let [batch] = classes.dims();
         assert_shape!(features, [batch, _]);
-        let similarity = cosine(features);
+        let unit = unit_or_zero(features);
+        let similarity = unit.clone().matmul(unit.transpose());
         let same = same_identity(classes);
 
         // The selection is a constant of the step.

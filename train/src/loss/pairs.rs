@@ -14,29 +14,6 @@ pub(super) fn euclidean(features: Tensor<2>) -> Tensor<2> {
     (square.clone() + square.transpose() - product.mul_scalar(2.0)).clamp_min(1e-12).sqrt()
 }
 
-/// Cosine similarity of every pair of rows. A row shorter than 1e-12 has no direction: its similarities are 0 and it
-/// gets no gradient (dividing by the lower bound would make it 1e12 times the others').
-///
-/// # Shapes
-/// - `features`: `[batch, feat_dim]`
-/// - returns: `[batch, batch]`, in [-1, 1] up to rounding
-pub(super) fn cosine(features: Tensor<2>) -> Tensor<2> {
-    let unit = unit(features);
-    unit.clone().matmul(unit.transpose())
-}
-
-/// Each row scaled to unit length. A row shorter than 1e-12 becomes zero and gets no gradient.
-///
-/// # Shapes
-/// - `features`: `[batch, feat_dim]`
-/// - returns: `[batch, feat_dim]`
-pub(super) fn unit(features: Tensor<2>) -> Tensor<2> {
-    let dims = features.dims();
-    let square = features.clone().square().sum_dim(1);
-    let directionless = square.clone().lower_scalar(1e-24).expand(dims);
-    (features / square.clamp_min(1e-24).sqrt()).mask_fill(directionless, 0.0)
-}
-
 /// Whether two rows have the same identity; a row has the same identity as itself.
 ///
 /// # Shapes

@@ -24,6 +24,7 @@ impl PictureLoss {
     /// # Shapes
     /// - `image`, `wanted`: `[batch, channels, height, width]`
     /// - `pose`, `true_pose`: `[batch, angles]`, degrees
+    /// - returns: `[1]` each
     ///
     /// # Panics
     /// If the shapes differ.

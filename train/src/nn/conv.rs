@@ -5,7 +5,7 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::tensor::Device;
 
-/// A square convolution without bias.
+/// A square convolution without bias, padded by half its kernel: stride 1 keeps the size of a map.
 pub fn conv(input: usize, output: usize, kernel: usize, stride: usize, groups: usize, device: &Device) -> Conv2d {
     let pad = kernel / 2;
     Conv2dConfig::new([input, output], [kernel, kernel])
@@ -16,7 +16,7 @@ pub fn conv(input: usize, output: usize, kernel: usize, stride: usize, groups: u
         .init(device)
 }
 
-/// The 3×3 maximum that halves the size after a network's first convolution.
+/// The 3×3 maximum after a network's first convolution. It halves height and width, rounding up.
 pub fn halving_max_pool() -> MaxPool2d {
     let padding = PaddingConfig2d::Explicit(1, 1, 1, 1);
     MaxPool2dConfig::new([3, 3]).with_strides([2, 2]).with_padding(padding).init()

@@ -1,4 +1,4 @@
-//! Dropout and stochastic depth whose masks follow from keys instead of a device's generator: a resumed run drops
+//! Dropout and stochastic depth. Masks are drawn from keys instead of a device's generator, so that a resumed run drops
 //! what the uninterrupted run would have dropped, on any device.
 
 use burn::module::Module;
@@ -16,13 +16,13 @@ impl Masks {
         Self(None)
     }
 
-    /// The masks of these keys, such as `[seed, epoch, step]`, one after another.
+    /// Masks drawn one after another by a generator with these keys, such as `[seed, epoch, step]`.
     pub fn of(keys: &[u64]) -> Self {
         Self(Some(Rng::new(keys)))
     }
 
-    /// The input times the next mask of this shape, which is broadcast: 0 with probability `rate`, otherwise what
-    /// keeps the mean. Unchanged in evaluation and at rate 0.
+    /// The input times the next mask, which has this shape and is broadcast. Its values are 0 with probability `rate`
+    /// and otherwise 1 / (1 - rate), which keeps the mean. In evaluation and at rate 0 the input is returned as it is.
     fn apply<const D: usize>(&mut self, input: Tensor<D>, shape: impl Into<Shape>, rate: f64) -> Tensor<D> {
         let (Some(rng), true) = (&mut self.0, rate > 0.0) else { return input };
         let shape = shape.into();
@@ -35,7 +35,8 @@ impl Masks {
     }
 }
 
-/// Inverted dropout (Srivastava et al. 2014): values become 0 at a rate, the others grow so that the mean stays.
+/// Inverted dropout (Srivastava et al. 2014): a share of the values becomes 0, and the others are scaled up so that the
+/// mean stays.
 #[derive(Module, Debug)]
 pub struct Dropout {
     #[module(skip)]
@@ -48,7 +49,11 @@ impl Dropout {
         Self { rate }
     }
 
-    /// The input with the next mask on it.
+    /// The input times the next mask.
+    ///
+    /// # Shapes
+    /// - `input`: any
+    /// - returns: the same
     pub fn forward<const D: usize>(&self, input: Tensor<D>, masks: &mut Masks) -> Tensor<D> {
         let shape = input.shape();
         masks.apply(input, shape, self.rate)
@@ -69,7 +74,11 @@ impl DropPath {
         Self { rate }
     }
 
-    /// The branch `[batch, channels, height, width]` with the next mask on it, one value per sample.
+    /// The branch times the next mask, which has one value per sample.
+    ///
+    /// # Shapes
+    /// - `branch`: `[batch, channels, height, width]`
+    /// - returns: the same
     pub fn forward(&self, branch: Tensor<4>, masks: &mut Masks) -> Tensor<4> {
         let [batch, _, _, _] = branch.dims();
         masks.apply(branch, [batch, 1, 1, 1], self.rate)

@@ -1,16 +1,18 @@
 //! Initial weights: a pure function of seed and parameter name, so that they are the same on every machine and in
 //! whatever order a network is built.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::f64::consts::TAU;
 
 use burn::module::Module;
+use burn::store::{BurnToPyTorchAdapter, ModuleSnapshot, PathFilter};
 use burn::tensor::TensorData;
 use contract::fill::unit;
 
 use crate::weights::StateDict;
 
-/// Distribution of a weight with two axes or more.
+/// Distribution of the weights of a layer. Norms start at 1 and 0 whatever it is, but for [`Init::Constant`] and
+/// [`Init::NormalAroundOne`], which hold for any parameter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Init {
     /// Normal, standard deviation given.
@@ -18,7 +20,7 @@ pub enum Init {
         /// Standard deviation.
         std: f64,
     },
-    /// Normal around 1, for the scale of a norm.
+    /// Normal around 1, for any parameter.
     NormalAroundOne {
         /// Standard deviation.
         std: f64,
@@ -36,13 +38,45 @@ pub enum Init {
         /// Gain of the activation behind.
         gain: f64,
     },
-    /// Uniform within ±bound, whatever the key is called.
-    Uniform {
-        /// Largest absolute value.
-        bound: f64,
-    },
-    /// One value, whatever the key is called.
+    /// One value, for any parameter.
     Constant(f32),
+}
+
+/// What a parameter or a statistic is to the layer that has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Scale or running variance of a norm.
+    Scale,
+    /// Shift or running mean of a norm.
+    Shift,
+    /// Bias of another layer.
+    Bias,
+    /// Anything else.
+    Weight,
+}
+
+impl Role {
+    /// The role of a key, given whether its layer is a norm.
+    fn of(key: &str, in_norm: bool) -> Self {
+        match (in_norm, key.rsplit('.').next()) {
+            (true, Some("weight" | "running_var")) => Self::Scale,
+            (true, _) => Self::Shift,
+            (false, Some("bias")) => Self::Bias,
+            (false, _) => Self::Weight,
+        }
+    }
+}
+
+/// Keys of the tensors whose layer is a norm, by the layer's type: what it is called in a network does not matter.
+fn in_norms<M: Module>(net: &M) -> BTreeSet<String> {
+    /// `layers` are the types from the network down to the layer.
+    fn is_norm(_: &str, layers: &str) -> bool {
+        let layer = layers.rsplit('.').next().and_then(|layer| layer.strip_prefix("Struct:"));
+        layer.is_some_and(|layer| ["UnbiasedBatchNorm", "LayerNorm"].contains(&layer))
+    }
+    let filter = PathFilter::from_predicate(is_norm);
+    let tensors = net.valid().collect(Some(filter), Some(Box::new(BurnToPyTorchAdapter)), true);
+    tensors.into_iter().map(|tensor| tensor.name).collect()
 }
 
 /// Fills a network with the initial weights of `seed`; `source` says for each key where its numbers come from.
@@ -53,6 +87,7 @@ pub fn initialise<M: Module>(net: &mut M, source: impl Fn(&str) -> Source, seed:
         .filter(|(_, data)| data.shape().len() > 1)
         .filter_map(|(key, data)| Some((key.strip_suffix(".weight")?, data.shape()[1..].iter().product())))
         .collect();
+    let norms = in_norms(net);
     let initial = empty.iter().map(|(key, data)| {
         // Integers a network computes itself.
         if data.as_slice::<f32>().is_err() {
@@ -60,7 +95,8 @@ pub fn initialise<M: Module>(net: &mut M, source: impl Fn(&str) -> Source, seed:
         }
         let module = key.rsplit_once('.').map_or("", |(module, _)| module);
         let fan_in = fan_ins.get(module).copied().unwrap_or(1);
-        (key.to_owned(), source(key).draw(key, data.shape(), fan_in, seed))
+        let role = Role::of(key, norms.contains(key));
+        (key.to_owned(), source(key).draw(role, data.shape(), fan_in, seed))
     });
     let initial: StateDict = initial.collect();
     let report = initial.load_into(net);
@@ -77,47 +113,38 @@ pub struct Source {
 }
 
 impl Source {
-    /// Start value of the parameter whose key is `key`. Norms (one axis, `weight` and `bias`, with running statistics
-    /// beside them) start at 1 and 0.
-    pub fn draw(&self, key: &str, shape: &[usize], fan_in: usize, seed: u64) -> TensorData {
+    /// Start values of a parameter.
+    ///
+    /// # Shapes
+    /// - `shape`: `[outputs, inputs, ..]` of a weight, one axis of a norm's or a bias's values
+    /// - returns: `shape`
+    ///
+    /// # Panics
+    /// If a weight has one axis and no distribution that holds for any parameter: no rule says how it starts.
+    pub fn draw(&self, role: Role, shape: &[usize], fan_in: usize, seed: u64) -> TensorData {
         let count: usize = shape.iter().product();
         let uniform = || unit(&format!("init.{seed}.{}", self.name), 2 * count);
-        let constant = |value: f32| vec![value; count];
         let within = |bound: f64| uniform().take(count).map(|u| ((2.0 * u - 1.0) * bound) as f32).collect();
-        let values = if let Init::Constant(value) = self.init {
-            constant(value)
-        } else if let Init::Uniform { bound } = self.init {
-            within(bound)
-        } else if let Init::NormalAroundOne { std } = self.init {
-            normal(uniform(), std).into_iter().map(|value| 1.0 + value).collect()
-        } else if key.ends_with(".running_var") || (shape.len() == 1 && key.ends_with(".weight")) {
-            constant(1.0)
-        } else if key.ends_with(".running_mean") {
-            constant(0.0)
-        } else {
-            match self.init {
-                _ if is_norm_bias(key) => constant(0.0),
-                Init::UniformFanIn => within(1.0 / (fan_in as f64).sqrt()),
-                Init::Zero => constant(0.0),
-                _ if shape.len() == 1 => constant(0.0),
-                Init::Normal { std } => normal(uniform(), std),
-                Init::NormalFanIn { gain } => normal(uniform(), gain / (fan_in as f64).sqrt()),
-                Init::XavierUniform => within((6.0 / (shape[0] + shape[1]) as f64).sqrt()),
-                Init::Constant(_) | Init::Uniform { .. } | Init::NormalAroundOne { .. } => unreachable!("done above"),
-                Init::NormalFanOut => {
-                    let fan_out = shape[0] * shape[2..].iter().product::<usize>();
-                    normal(uniform(), (2.0 / fan_out as f64).sqrt())
-                }
+        let values = match (self.init, role) {
+            (Init::Constant(value), _) => vec![value; count],
+            (Init::NormalAroundOne { std }, _) => normal(uniform(), std).into_iter().map(|value| 1.0 + value).collect(),
+            (_, Role::Scale) => vec![1.0; count],
+            (_, Role::Shift) => vec![0.0; count],
+            (Init::UniformFanIn, _) => within(1.0 / (fan_in as f64).sqrt()),
+            (Init::Zero, _) | (_, Role::Bias) => vec![0.0; count],
+            _ if shape.len() < 2 => {
+                panic!("`{}` {shape:?} is neither a norm's nor a bias: no rule says how it starts", self.name)
+            }
+            (Init::Normal { std }, _) => normal(uniform(), std),
+            (Init::NormalFanIn { gain }, _) => normal(uniform(), gain / (fan_in as f64).sqrt()),
+            (Init::XavierUniform, _) => within((6.0 / (shape[0] + shape[1]) as f64).sqrt()),
+            (Init::NormalFanOut, _) => {
+                let fan_out = shape[0] * shape[2..].iter().product::<usize>();
+                normal(uniform(), (2.0 / fan_out as f64).sqrt())
             }
         };
         TensorData::new(values, shape.to_vec())
     }
-}
-
-/// Whether the key is the shift of a norm; in every network here norms are called `bn…`, or follow a convolution by
-/// number.
-fn is_norm_bias(key: &str) -> bool {
-    key.ends_with(".bias") && !key.contains(".fc")
 }
 
 /// Box–Muller, one value per pair.
@@ -132,28 +159,78 @@ fn normal(mut uniform: impl Iterator<Item = f64>, std: f64) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
+    use burn::nn::conv::{Conv2d, Conv2dConfig};
+    use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
+    use burn::tensor::Device;
+
     use super::*;
+    use crate::nn::batch_norm::UnbiasedBatchNorm;
 
     #[test]
     fn distributions_have_their_moments() {
-        let draw = |key: &str, init, shape: &[usize], fan_in| {
-            let source = Source { name: key.into(), init };
-            source.draw(key, shape, fan_in, 7).try_to_vec::<f32>().unwrap()
+        let draw = |role, init, shape: &[usize], fan_in| {
+            let source = Source { name: "some".into(), init };
+            source.draw(role, shape, fan_in, 7).try_to_vec::<f32>().unwrap()
         };
         let std = |values: &[f32]| (values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32).sqrt();
-        let weights = draw("conv.weight", Init::NormalFanOut, &[64, 32, 3, 3], 288);
+        let weights = draw(Role::Weight, Init::NormalFanOut, &[64, 32, 3, 3], 288);
         assert!((std(&weights) / (2.0f32 / 576.0).sqrt() - 1.0).abs() < 0.02);
-        let weights = draw("conv.weight", Init::UniformFanIn, &[64, 32, 3, 3], 288);
+        let weights = draw(Role::Weight, Init::UniformFanIn, &[64, 32, 3, 3], 288);
         let bound = 1.0 / 288f32.sqrt();
         assert!(weights.iter().all(|v| v.abs() <= bound) && (std(&weights) * 3f32.sqrt() / bound - 1.0).abs() < 0.02);
-        let weights = draw("linear.weight", Init::XavierUniform, &[64, 32], 32);
+        let weights = draw(Role::Weight, Init::XavierUniform, &[64, 32], 32);
         let bound = (6.0f32 / 96.0).sqrt();
         assert!(weights.iter().all(|v| v.abs() <= bound) && (std(&weights) * 3f32.sqrt() / bound - 1.0).abs() < 0.03);
-        assert_eq!(draw("linear.bias", Init::XavierUniform, &[4], 1), [0.0; 4]);
-        assert_eq!(draw("conv.weight", Init::Zero, &[2, 1, 1], 1), [0.0; 2]);
-        assert_eq!(draw("bn.weight", Init::UniformFanIn, &[4], 1), [1.0; 4]);
-        assert_eq!(draw("bn.bias", Init::UniformFanIn, &[4], 1), [0.0; 4]);
-        assert_ne!(draw("gate.fc1.bias", Init::UniformFanIn, &[4], 16), [0.0; 4]);
-        assert_eq!(draw("gate.fc1.bias", Init::NormalFanOut, &[4], 16), [0.0; 4]);
+        assert_eq!(draw(Role::Bias, Init::XavierUniform, &[4], 1), [0.0; 4]);
+        assert_eq!(draw(Role::Weight, Init::Zero, &[2, 1, 1], 1), [0.0; 2]);
+        for init in [Init::UniformFanIn, Init::NormalFanOut, Init::XavierUniform, Init::Zero] {
+            assert_eq!(draw(Role::Scale, init, &[4], 1), [1.0; 4]);
+            assert_eq!(draw(Role::Shift, init, &[4], 1), [0.0; 4]);
+        }
+        assert_ne!(draw(Role::Bias, Init::UniformFanIn, &[4], 16), [0.0; 4]);
+        assert_eq!(draw(Role::Bias, Init::NormalFanOut, &[4], 16), [0.0; 4]);
+    }
+
+    /// Layers under names that say nothing, or the wrong thing.
+    #[derive(Module, Debug)]
+    struct Odd {
+        fc: (UnbiasedBatchNorm, LayerNorm),
+        bn: Linear,
+        head: Vec<Conv2d>,
+    }
+
+    #[test]
+    fn a_layers_type_decides_what_its_parameters_are() {
+        let device = Device::flex();
+        let mut net = Odd {
+            fc: (UnbiasedBatchNorm::new(6, &device), LayerNormConfig::new(6).init(&device)),
+            bn: LinearConfig::new(6, 6).init(&device),
+            head: vec![Conv2dConfig::new([6, 6], [1, 1]).init(&device)],
+        };
+        initialise(&mut net, |key| Source { name: key.to_owned(), init: Init::UniformFanIn }, 3);
+        let state = StateDict::of(&net);
+        let values = |key: &str| state.get(key).unwrap().try_to_vec::<f32>().unwrap();
+        for (key, start) in [
+            ("fc.0.weight", 1.0),
+            ("fc.0.running_var", 1.0),
+            ("fc.0.bias", 0.0),
+            ("fc.0.running_mean", 0.0),
+            ("fc.1.weight", 1.0),
+            ("fc.1.bias", 0.0),
+        ] {
+            assert_eq!(values(key), [start; 6], "{key}");
+        }
+        for key in ["bn.weight", "bn.bias", "head.0.weight", "head.0.bias"] {
+            let values = values(key);
+            let bound = 1.0 / 6f32.sqrt();
+            assert!(values.iter().all(|value| value.abs() <= bound && *value != 0.0), "{key}: {values:?}");
+        }
+    }
+
+    /// A layer scale is neither a norm's nor a bias: it must not become 0 or 1 without anybody saying so.
+    #[test]
+    #[should_panic(expected = "`gamma` [4] is neither a norm's nor a bias")]
+    fn a_parameter_without_a_rule_is_refused() {
+        Source { name: "gamma".into(), init: Init::Normal { std: 0.02 } }.draw(Role::Weight, &[4], 1, 7);
     }
 }

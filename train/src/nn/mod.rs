@@ -6,3 +6,4 @@ pub(crate) mod conv;
 pub mod dropout;
 pub(crate) mod init;
 pub mod resnet;
+pub mod vector;

@@ -47,7 +47,11 @@ impl Bottleneck {
         }
     }
 
-    /// `[batch, input, height, width]` to `[batch, 4 · width, height / stride, width / stride]`.
+    /// The output of the block.
+    ///
+    /// # Shapes
+    /// - `input`: `[batch, input, height, width]`
+    /// - returns: `[batch, 4 · width, height / stride, width / stride]`, sizes rounded up
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         let map = self.bn1.forward_relu(kernels::conv2d(&self.conv1, input.clone()));
         let map = self.bn2.forward_relu(kernels::conv2d(&self.conv2, map));
@@ -97,13 +101,16 @@ impl ResNet50 {
         }
     }
 
-    /// The trunk with a classifier beside it that nothing reads: for its place in state dictionaries.
+    /// The trunk with a classifier that nothing reads, so that state dictionaries with one can be loaded and saved.
     pub(crate) fn with_classifier(self, classes: usize, device: &Device) -> Self {
         Self { fc: Some(LinearConfig::new(RESNET50_FEATURES, classes).init(device)), ..self }
     }
 
-    /// `[batch, 3, height, width]` to `[batch, 2048, height / 32, width / 32]`, sizes rounded up; with a last stride
-    /// of 1, sixteenths.
+    /// The map of the last stage.
+    ///
+    /// # Shapes
+    /// - `images`: `[batch, 3, height, width]`
+    /// - returns: `[batch, 2048, height / 32, width / 32]`, or sixteenths if the last stride is 1; sizes rounded up
     ///
     /// # Panics
     /// If the second axis is not 3.

@@ -3,6 +3,7 @@
 mod controlnet_runs;
 mod face_sets;
 mod golden;
+mod initial_weights;
 mod palmvein_runs;
 mod reference_lines;
 mod refusals;

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::families::faces;
 use crate::families::senet::net::{SenetOutput, SenetTripletNetwork};
 use crate::nn::dropout::Masks;
+use crate::nn::vector::unit_values;
 
 use super::data::FacePairs;
 
@@ -100,6 +101,10 @@ pub fn identify(
 }
 
 fn compare(probes: &[f32], of_probe: &[usize], entries: &[f32], of_entry: &[usize]) -> Result<Way, MetricsError> {
+    let unit = |values: &[f32], rows: usize| {
+        let dim = (values.len() / rows).max(1);
+        Matrix::new(unit_values(values, dim), rows, dim)
+    };
     let distance = metrics::cosine_distance(&unit(probes, of_probe.len())?, &unit(entries, of_entry.len())?)?;
     let (mut genuine, mut impostor) = (Vec::new(), Vec::new());
     for (probe, person) in of_probe.iter().enumerate() {
@@ -115,14 +120,4 @@ fn compare(probes: &[f32], of_probe: &[usize], entries: &[f32], of_entry: &[usiz
         rank1: metrics::rank(&distance, &probes, &entries)?.rank(1),
         tar: Roc::new(&genuine, &impostor)?.tar_at_far(FAR)?.tar,
     })
-}
-
-/// The rows with length 1; rows of zeros stay.
-fn unit(values: &[f32], rows: usize) -> Result<Matrix, MetricsError> {
-    let width = (values.len() / rows).max(1);
-    let scaled = values.chunks_exact(width).flat_map(|row| {
-        let length = row.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-12);
-        row.iter().map(move |value| value / length)
-    });
-    Matrix::new(scaled.collect(), rows, width)
 }

@@ -12,10 +12,10 @@ use crate::families::faces::split::{self, Order, Split};
 use crate::families::senet::net::{SenetNetConfig, SenetOutput, SenetTripletNetwork};
 use crate::families::senet::settings::SenetConfig;
 use crate::loss::{
-    AngleTriplet, AngleTripletTerms, IdentityPreserving, LossTerms, RECONSTRUCTION, cosine, front_pose_loss,
-    target_loss,
+    AngleTriplet, AngleTripletTerms, IdentityPreserving, LossTerms, RECONSTRUCTION, front_pose_loss, target_loss,
 };
 use crate::nn::dropout::Masks;
+use crate::nn::vector::cosine;
 use crate::rng::Step;
 use crate::run::amp;
 use crate::run::engine::{Decisive, Epoch, Settings, Task, TaskError};

@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor};
 use crate::nn::dropout::Masks;
 use crate::nn::init::{Init, Source};
 use crate::nn::resnet::{RESNET50_FEATURES, ResNet50};
+use crate::nn::vector::unit;
 
 use super::sequence::{self, Maps, Rows, conv_norm_relu};
 use super::{EMBEDDING, EncoderKind};
@@ -97,8 +98,7 @@ impl Encoder {
     /// Embeddings `[batch, 512]`, each divided by its length, to `[batch, features]`. A row of zeros stays zeros.
     pub(crate) fn of_embeddings(&self, embeddings: Tensor<2>) -> Tensor<2> {
         let Self::Embedding(net) = self else { panic!("this network reads pictures, not embeddings") };
-        let length = embeddings.clone().square().sum_dim(1).clamp_min(1e-24).sqrt();
-        let unit = embeddings / length;
+        let unit = unit(embeddings);
         match &net.feature_proj {
             Some(projection) => sequence::rows(projection, unit, &mut Masks::none()),
             None => unit,

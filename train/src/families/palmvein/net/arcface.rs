@@ -4,8 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, assert_shape};
 use serde::{Deserialize, Serialize};
 
-/// Smallest squared length that a row is divided by the root of: 1e-12 as a length.
-const SHORTEST: f64 = 1e-24;
+use crate::nn::vector::unit;
 
 /// Floor of sin² under the root: where a row lies on its class, or opposite to it, the root has no finite slope.
 const LEAST_SINE: f64 = 1e-9;
@@ -36,16 +35,6 @@ pub struct ArcMarginProduct {
     config: ArcFaceConfig,
 }
 
-/// Rows divided by their length; a row of zeros stays zero, and its gradient finite.
-///
-/// # Shapes
-/// - `rows`: `[rows, features]`
-/// - returns: the same, L2 norm 1
-pub fn normalise(rows: Tensor<2>) -> Tensor<2> {
-    let length = rows.clone().square().sum_dim(1).clamp_min(SHORTEST).sqrt();
-    rows / length
-}
-
 impl ArcMarginProduct {
     /// Not yet initialised.
     pub fn new(features: usize, classes: usize, config: ArcFaceConfig, device: &Device) -> Self {
@@ -58,7 +47,7 @@ impl ArcMarginProduct {
     /// - `features`: `[batch, features]`, any length
     /// - returns: `[batch, classes]`
     pub fn cosine(&self, features: Tensor<2>) -> Tensor<2> {
-        normalise(features).matmul(normalise(self.weight.val()).transpose())
+        unit(features).matmul(unit(self.weight.val()).transpose())
     }
 
     /// Logits without margin, which need no label: for prediction and accuracy.

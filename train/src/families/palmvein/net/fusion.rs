@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::nn::batch_norm::UnbiasedBatchNorm;
 use crate::nn::dropout::Dropout;
 use crate::nn::init::Init;
+use crate::nn::vector::unit;
 
 use super::PalmVeinError;
-use super::arcface::{ArcFaceConfig, ArcMarginProduct, normalise};
+use super::arcface::{ArcFaceConfig, ArcMarginProduct};
 
 /// What the head is made of: the whole, or an ablation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -289,14 +290,10 @@ pub struct SpatialAttentionFusion {
     conv: (Conv2d, UnbiasedBatchNorm, Relu, Conv2d),
 }
 
-/// Channels inside a spatial attention of `channels`: a sixteenth, at least 8.
-fn spatial_hidden(channels: usize) -> usize {
-    (channels / 16).max(8)
-}
-
 impl SpatialAttentionFusion {
+    /// Channels inside are a sixteenth, at least 8.
     fn new(channels: usize, device: &Device) -> Self {
-        let hidden = spatial_hidden(channels);
+        let hidden = (channels / 16).max(8);
         let conv = |input, output, bias| Conv2dConfig::new([input, output], [1, 1]).with_bias(bias).init(device);
         let norm = UnbiasedBatchNorm::new(hidden, device);
         Self { conv: (conv(2 * channels, hidden, false), norm, Relu::new(), conv(hidden, 2, true)) }
@@ -406,7 +403,7 @@ impl Fusion {
             [Some(only), None] | [None, Some(only)] => only,
             [None, None] => unreachable!("every kind of head has a branch"),
         };
-        let embedding = if self.final_l2norm { normalise(fused) } else { fused };
+        let embedding = if self.final_l2norm { unit(fused) } else { fused };
         Details { global, local, embedding }
     }
 
@@ -450,13 +447,10 @@ impl Fusion {
     }
 
     /// How the parameter at `key` starts.
-    pub(crate) fn init(config: &FusionConfig, key: &str) -> Init {
-        let spatial = key.starts_with("l_fuse.conv.");
+    pub(crate) fn init(key: &str) -> Init {
         if key == "arcface.weight" {
             Init::XavierUniform
-        } else if key == "l_fuse.conv.3.bias" {
-            Init::Uniform { bound: 1.0 / (spatial_hidden(config.out_dim_local) as f64).sqrt() }
-        } else if spatial {
+        } else if key.starts_with("l_fuse.conv.") {
             Init::UniformFanIn
         } else {
             Init::NormalFanIn { gain: if key.contains(".mlp.") { std::f64::consts::SQRT_2 } else { 1.0 } }

@@ -13,7 +13,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-pub use arcface::{ArcFaceConfig, ArcMarginProduct, normalise};
+pub use arcface::{ArcFaceConfig, ArcMarginProduct};
 pub use cascaded::{CascadedAttention, LocalWindow, bias_columns};
 pub use convnext::{ConvNext, ConvNextConfig};
 pub use efficientvit::{BlockSteps, EfficientVit, EfficientVitConfig, Mixer};
@@ -22,6 +22,7 @@ pub use load::{LoadError, load_backbone, load_network, load_single, load_whole, 
 
 use crate::nn::dropout::Masks;
 use crate::nn::init::{Init, Source, initialise};
+use crate::nn::vector::unit;
 use crate::weights::StateDict;
 
 /// Sizes that make no network.
@@ -171,7 +172,7 @@ impl CosineHead {
     /// Scores of `[batch, features]` rows, `[batch, classes]`: scale · cosine, each class direction taken at length
     /// 1. The reference divides by the length over classes instead, which is no cosine.
     pub fn forward(&self, features: Tensor<2>) -> Tensor<2> {
-        normalise(features).matmul(normalise(self.weight.val()).transpose()).mul_scalar(COSINE_SCALE)
+        unit(features).matmul(unit(self.weight.val()).transpose()).mul_scalar(COSINE_SCALE)
     }
 }
 
@@ -233,9 +234,9 @@ impl Stage1Net {
         let name = config.branch.name();
         let source = |key: &str| match (key.strip_prefix("model."), config.identity) {
             (Some(key), _) => config.backbone.source(name, key),
-            (None, Some(IdentityKind::Cosine)) => Source { name: format!("{name}.{key}"), init: Init::XavierUniform },
-            (None, _) => {
-                let init = Init::Uniform { bound: 1.0 / (features as f64).sqrt() };
+            (None, identity) => {
+                let cosine = identity == Some(IdentityKind::Cosine);
+                let init = if cosine { Init::XavierUniform } else { Init::UniformFanIn };
                 Source { name: format!("{name}.{key}"), init }
             }
         };
@@ -248,7 +249,7 @@ impl Stage1Net {
     /// # Panics
     /// As [`Backbone::forward`].
     pub fn embed(&self, images: Tensor<4>) -> Tensor<2> {
-        normalise(self.model.forward(images, &mut Masks::none()))
+        unit(self.model.forward(images, &mut Masks::none()))
     }
 }
 
@@ -371,7 +372,7 @@ impl PalmVeinNet {
             });
             let own = || {
                 let init = match key.strip_prefix("fusion.") {
-                    Some(key) => Fusion::init(&head, key),
+                    Some(key) => Fusion::init(key),
                     None => Init::XavierUniform,
                 };
                 Source { name: key.to_owned(), init }

@@ -17,6 +17,7 @@ use crate::nn::angles::{scale_in_words, scaled};
 use crate::nn::batch_norm::UnbiasedBatchNorm;
 use crate::nn::dropout::{Dropout, Masks};
 use crate::nn::init::{Init, Source, initialise};
+use crate::nn::vector::unit;
 use crate::weights::{LoadReport, StateDict, WeightsError};
 
 use dual_branch::{INNER_DROPOUT, NormedBottleneck, bottleneck, stored_alpha};
@@ -212,7 +213,7 @@ impl SenetTripletNetwork {
         let front_pose = scaled(front_pose, 1.0 / self.pose_scale);
         let (first, norm, relu, dropout, second, outer) = &self.identity_head;
         let head = bottleneck((first, norm, relu, dropout, second), front_features.clone(), masks);
-        let identity_features = unit_length(outer.forward(head));
+        let identity_features = unit(outer.forward(head));
         SenetOutput { front_features, identity_features, front_pose, branches }
     }
 
@@ -237,13 +238,6 @@ impl SenetTripletNetwork {
         let (linear, norm, relu, _) = &self.front_feature_projection;
         self.dual_branch.gates(relu.forward(norm.forward(linear.forward(fused))))
     }
-}
-
-/// Rows divided by their lengths; a row of zeros stays, and has no gradient but a finite one.
-fn unit_length(rows: Tensor<2>) -> Tensor<2> {
-    // The floor of 1e-12 sits under the root.
-    let length = rows.clone().square().sum_dim(1).clamp_min(1e-24).sqrt();
-    rows / length
 }
 
 /// Fills a network from weights of ours or of the reference.
