@@ -112,6 +112,11 @@ fn bench_step(flags: &ArgMatches) -> anyhow::Result<ExitCode> {
     let (product, name) = of_network(Verb::BenchStep, &args.model)?;
     refuse_unread::<BenchStepArgs>(Verb::BenchStep, product, name, flags)?;
     name.clone_into(&mut args.model);
+    for (flag, found, least) in [("batch", args.batch, 2), ("identities", args.identities, 1)] {
+        if found < least {
+            anyhow::bail!("--{flag} is {found}; {least} or more are allowed");
+        }
+    }
     // Before anything touches the pool: it is made once.
     rayon::ThreadPoolBuilder::new().num_threads(args.threads.get()).build_global()?;
     let facts = product.bench_step(&args, &device::open(args.device)?)?;

@@ -6,13 +6,13 @@ use burn::tensor::module::batch_norm;
 use burn::tensor::{DType, Device, FloatDType, Tensor};
 use kernels::batch_norm_train;
 
-/// Batch normalisation whose running variance takes the unbiased batch variance, as PyTorch's does (the normalisation
-/// itself takes the biased one in both). Burn 0.22's own layer accumulates the biased one, so that a run continued from
-/// a PyTorch checkpoint drifts. Parameter names are PyTorch's.
+/// Batch normalisation whose running variance is a mean of unbiased batch variances, as in PyTorch; the normalisation
+/// itself uses the biased variance in both. The layer of Burn 0.22 averages biased variances, so that a run continued
+/// from a PyTorch checkpoint would drift. Parameters have PyTorch's names.
 ///
-/// Statistics of the batch are used on an autodiff device, the running ones otherwise: `module.valid()` is
-/// evaluation. A layer that was frozen (`module.freeze()`) uses the running ones everywhere and leaves them as they
-/// are. It computes in single precision and answers in that of its input.
+/// On an autodiff device the layer uses the statistics of the batch, otherwise the running ones: `module.valid()` is
+/// for evaluation. A frozen layer (`module.freeze()`) always uses the running ones and does not change them. The layer
+/// computes in single precision and returns the precision of its input.
 #[derive(Module, Debug)]
 pub struct UnbiasedBatchNorm {
     /// Scale γ, `[channels]`.
@@ -45,7 +45,7 @@ impl UnbiasedBatchNorm {
         }
     }
 
-    /// The same with β fixed: it is stored, but gets no gradient (the re-ID necks).
+    /// As [`UnbiasedBatchNorm::new`], with a β that is stored but gets no gradient, for the necks of re-identification.
     pub fn with_fixed_bias(channels: usize, device: &Device) -> Self {
         let norm = Self::new(channels, device);
         Self { bias: norm.bias.set_require_grad(false), ..norm }
@@ -58,12 +58,16 @@ impl UnbiasedBatchNorm {
     /// - returns: the same
     ///
     /// # Panics
-    /// If the second axis is not `channels`.
+    /// If the second axis is not `channels`, or if the statistics of a batch with one value per channel are asked for:
+    /// its variance is 0 and the output would be the shift whatever the input is. PyTorch refuses this as well.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
         self.normalise(input, false)
     }
 
-    /// The same with a ReLU behind it.
+    /// As [`UnbiasedBatchNorm::forward`], then a ReLU.
+    ///
+    /// # Panics
+    /// As [`UnbiasedBatchNorm::forward`].
     pub fn forward_relu<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
         self.normalise(input, true)
     }
@@ -82,16 +86,16 @@ impl UnbiasedBatchNorm {
             return if activated { relu(normed) } else { normed };
         }
         let dims = input.dims();
-        let count = (dims.iter().product::<usize>() / dims[1]) as f64;
+        let count = dims.iter().product::<usize>() / dims[1];
+        assert!(count > 1, "batch normalisation in training needs more than one value per channel: input {dims:?}");
+        let count = count as f64;
         let batch = batch_norm_train(input, self.weight.val(), self.bias.val(), EPSILON, activated);
-        // One value per channel has no unbiased variance; PyTorch refuses, we keep the biased one.
-        let unbias = if count > 1.0 { count / (count - 1.0) } else { 1.0 };
         let follow = |state: &RunningState<Tensor<1>>, value: Tensor<1>, scale: f64| {
             let old = state.value_sync().mul_scalar(1.0 - MOMENTUM);
             state.update((old + value.detach().mul_scalar(MOMENTUM * scale)).detach());
         };
         follow(&self.running_mean, batch.mean, 1.0);
-        follow(&self.running_var, batch.variance, unbias);
+        follow(&self.running_var, batch.variance, count / (count - 1.0));
         batch.output
     }
 }
@@ -110,6 +114,22 @@ mod tests {
         let value = |state: &RunningState<Tensor<1>>| state.value().into_scalar::<f32>();
         assert!((value(&eval.running_mean) - 0.2).abs() < 1e-6);
         assert!((value(&eval.running_var) - 1.3).abs() < 1e-6);
+    }
+
+    #[test]
+    #[should_panic(expected = "needs more than one value per channel: input [1, 3]")]
+    fn one_value_per_channel_is_refused_in_training() {
+        let device = Device::flex().autodiff();
+        UnbiasedBatchNorm::new(3, &device).forward(Tensor::<2>::ones([1, 3], &device));
+    }
+
+    /// A map has more values per channel than rows, and evaluation reads no statistics of the batch.
+    #[test]
+    fn one_row_is_enough_on_maps_and_in_evaluation() {
+        let device = Device::flex().autodiff();
+        let norm = UnbiasedBatchNorm::new(3, &device);
+        norm.forward(Tensor::<4>::ones([1, 3, 2, 1], &device));
+        norm.valid().forward(Tensor::<2>::ones([1, 3], &device.inner()));
     }
 
     /// A copy made by `valid()` must not move with the original (Burn shares statistics between clones).

@@ -199,7 +199,7 @@ pub struct BenchStepArgs {
     /// palmvein (stage 2, all four backbones train) at their default sizes.
     #[arg(long, default_value = "LMBN_n")]
     pub model: String,
-    /// Pictures in a batch.
+    /// Pictures in a batch, at least 2.
     #[arg(long, default_value_t = 8)]
     pub batch: usize,
     /// Height in pixels (re-ID).
@@ -208,7 +208,7 @@ pub struct BenchStepArgs {
     /// Width in pixels (re-ID).
     #[arg(long, default_value_t = 128)]
     pub width: usize,
-    /// Training identities (re-ID, palmvein).
+    /// Training identities (re-ID, palmvein), at least 1.
     #[arg(long, default_value_t = 751)]
     pub identities: usize,
     /// Steps that are timed.

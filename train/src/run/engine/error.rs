@@ -57,6 +57,21 @@ pub enum TrainError {
         /// Finished steps after them.
         step: usize,
     },
+    /// Pictures were left out of a batch until one row remained.
+    #[error(
+        "batch {step} of {steps} of epoch {epoch} has one row left ({pictures}), and batch normalisation needs two: \
+         too many of its pictures cannot be read"
+    )]
+    SingleRow {
+        /// Epoch, from 1.
+        epoch: usize,
+        /// Batch, from 1.
+        step: usize,
+        /// Batches in the epoch.
+        steps: usize,
+        /// The pictures of the batch.
+        pictures: String,
+    },
     /// The epoch has no batch.
     #[error("epoch {epoch} has no batch: there are fewer pictures or identities than one batch wants")]
     Empty {

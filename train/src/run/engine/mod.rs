@@ -47,6 +47,11 @@ pub trait Task {
     /// Pictures in a batch.
     fn pictures(&self, batch: &Self::Batch) -> usize;
 
+    /// Rows that a batch norm of the network sees in a batch.
+    fn rows(&self, batch: &Self::Batch) -> usize {
+        self.pictures(batch)
+    }
+
     /// Which pictures a batch holds, for the message when its loss is not a number.
     fn describe(&self, batch: &Self::Batch) -> String;
 
@@ -436,6 +441,9 @@ impl Run<'_> {
             let waiting = clock.elapsed().as_secs_f64();
             let pictures = task.pictures(&batch);
             let step = self.record.step + 1;
+            if task.rows(&batch) < 2 {
+                return Err(TrainError::SingleRow { epoch, step, steps, pictures: task.describe(&batch) });
+            }
             let low = amp.then(|| amp::lower(net.clone()));
             let loss = task.loss(low.as_ref().unwrap_or(&net), &batch, Step { epoch, batch: step - 1 });
             let (total, terms) = loss.values();

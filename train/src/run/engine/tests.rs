@@ -22,6 +22,8 @@ struct Toy {
     stop: Arc<AtomicBool>,
     /// Gives a loss that is no number in this call; `usize::MAX`: in all.
     breaks_at: Option<usize>,
+    /// One value is left of this batch of every epoch.
+    single: Option<usize>,
     metric: &'static str,
     better: Better,
     /// Factor of the learning rate.
@@ -40,6 +42,7 @@ impl Default for Toy {
             stops_at: None,
             stop: Arc::default(),
             breaks_at: None,
+            single: None,
             metric: "score",
             better: Better::Higher,
             rate: 1.0,
@@ -56,9 +59,11 @@ impl Task for Toy {
     type Batch = (usize, Vec<f32>);
 
     fn epoch(&self, epoch: usize, done: usize) -> Result<Epoch<Self::Batch>, TaskError> {
+        let single = self.single;
         let batch = move |step: usize| {
             let mut rng = Rng::new(&[epoch as u64, step as u64]);
-            Ok((step, (0..3).map(|_| rng.uniform(-1.0, 1.0) as f32).collect()))
+            let rows = if single == Some(step) { 1 } else { 3 };
+            Ok((step, (0..rows).map(|_| rng.uniform(-1.0, 1.0) as f32).collect()))
         };
         Ok(Epoch { steps: STEPS, batches: Box::new((done..STEPS).map(batch)) })
     }
@@ -261,6 +266,20 @@ fn an_epoch_without_one_finite_loss_ends_the_run() {
     let mut toy = Toy { breaks_at: Some(usize::MAX), ..Toy::default() };
     let error = run(&mut toy, &settings, dir.path(), None).unwrap_err().to_string();
     assert_eq!(error, "no batch of epoch 1 had a finite loss");
+}
+
+#[test]
+fn a_batch_of_one_row_is_refused_before_its_step() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut toy = Toy { single: Some(2), ..Toy::default() };
+    let error = run(&mut toy, &settings(2), dir.path(), None).unwrap_err();
+    assert!(!error.is_divergence());
+    assert_eq!(
+        error.to_string(),
+        "batch 3 of 3 of epoch 1 has one row left (a2.png), and batch normalisation needs two: too many of its \
+         pictures cannot be read"
+    );
+    assert_eq!(toy.calls, 2);
 }
 
 #[test]

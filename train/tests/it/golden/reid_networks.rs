@@ -106,7 +106,7 @@ fn options_of_resnet50_take_effect() {
     // Everything erased leaves the metric losses nothing.
     let autodiff = device.clone().autodiff();
     let dropped = ReidNetConfig { drop_block: Some([1.0, 1.0]), ..neck() };
-    let output = net(dropped.clone(), &autodiff).forward(image(&autodiff));
+    let output = net(dropped.clone(), &autodiff).forward(image(&autodiff).repeat_dim(0, 2));
     assert!(values(output.features[0].clone()).iter().all(|value| *value == 0.0));
     let pooled = embed(ReidNetConfig { before_neck: true, ..dropped });
     let larger = pooled.iter().zip(&before).filter(|(largest, mean)| largest >= mean).count();
