@@ -1,14 +1,16 @@
 //! Pairs of a frontal picture and a video frame of the same person, with the poses of both.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use contract::preprocess::PictureError;
+use contract::preprocess::{self, PictureError, normalise};
 use contract::{Filter, PictureSpec};
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use crate::data::loader::{Loader, LoaderOptions, PictureBatch, Pictures};
+use crate::data::loader::{Batch, Batches, LoaderError, Pictures, Skipped};
 use crate::families::controlnet::settings::{ControlnetConfig, PoseSource};
 use crate::families::faces::{
     Metadata, Person, Side, local_path, normalised_keypoints, pairing, pose, read_features, read_keypoints,
@@ -92,21 +94,34 @@ pub struct HeadPairs {
     pub pairs: Vec<Pair>,
     /// Names of the people with pairs.
     pub people: Vec<String>,
-    /// Pictures that were missing or unreadable.
+    /// Pictures that are missing, or whose header cannot be read.
     pub missing: usize,
     /// Hash of names, paths and poses.
     pub fingerprint: String,
     poses: [Vec<Vec<f32>>; 2],
     places: [BTreeMap<usize, Place>; 2],
-    pictures: Arc<Pictures>,
+    pictures: Pictures,
     embeddings: Option<crate::families::faces::Matrix>,
     size: usize,
+    /// Whether a picture that cannot be read is grey instead of taking its pairs with it.
+    grey: bool,
+    /// Damaged pictures that were warned of: once, not in each epoch.
+    warned: Mutex<BTreeSet<PathBuf>>,
+}
+
+/// Which pictures of a pair are decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// Targets alone; sources are empty.
+    Targets,
+    /// Sources and targets.
+    Both,
 }
 
 /// Pictures and poses of some pairs.
 #[derive(Debug, Clone)]
 pub struct HeadBatch {
-    /// Numbers of the pairs.
+    /// Numbers of the pairs, without those whose pictures turned out to be damaged.
     pub pairs: Vec<usize>,
     /// Sources, then targets, each `[pairs, 3, size, size]`, values in [−1, 1].
     pub pixels: [Vec<f32>; 2],
@@ -114,6 +129,18 @@ pub struct HeadBatch {
     pub poses: [Vec<f32>; 2],
     /// Embeddings of the sources, where the encoder reads them, `[pairs, 512]`.
     pub embeddings: Vec<f32>,
+    /// Pictures that turned out to be damaged.
+    pub skipped: Vec<Skipped>,
+}
+
+impl Batch for HeadBatch {
+    fn rows(&self) -> usize {
+        self.pairs.len()
+    }
+
+    fn skipped(&mut self) -> &mut Vec<Skipped> {
+        &mut self.skipped
+    }
 }
 
 /// How pictures enter the network: stretched by OpenCV's rule, values in [−1, 1].
@@ -154,7 +181,8 @@ fn poses(
 }
 
 impl HeadPairs {
-    /// Reads metadata, keypoints and every picture that a pair needs.
+    /// Reads metadata, keypoints and the header of every picture that a pair needs. A picture whose header is right is
+    /// decoded when a batch needs it, and reported then if it is damaged.
     ///
     /// # Errors
     /// A file that is missing or malformed, no pair, or too few pictures.
@@ -219,6 +247,8 @@ impl HeadPairs {
             pictures: found.pictures,
             embeddings,
             size: config.image_size,
+            grey: config.allow_missing,
+            warned: Mutex::default(),
         })
     }
 
@@ -236,56 +266,90 @@ impl HeadPairs {
         self.embeddings.as_ref().map(crate::families::faces::Matrix::width)
     }
 
-    /// Batches of these pairs, decoded ahead by `workers` threads; the first `done` are left out.
+    /// Pictures that turned out to be damaged so far.
+    pub fn unreadable(&self) -> usize {
+        self.pictures.unreadable().len()
+    }
+
+    /// Batches of these pairs, decoded ahead by `workers` threads; the first `done` are left out. Damaged pictures are
+    /// warned of.
     ///
     /// # Errors
     /// If no thread can be started.
     pub fn load(
         self: &Arc<Self>,
         batches: Vec<Vec<usize>>,
+        reads: Reads,
         done: usize,
         workers: usize,
     ) -> Result<impl Iterator<Item = Result<HeadBatch, TaskError>> + use<>, TaskError> {
-        let data = self.clone();
-        let read: Vec<Vec<usize>> =
-            batches.iter().map(|pairs| data.sources_and_targets(pairs).flatten().collect()).collect();
-        let mut loader = Loader::new(
-            self.pictures.clone(),
-            read,
-            LoaderOptions { transforms: None, workers: workers.max(1), start_batch: done, strict: true },
-        )?;
-        let pairs = batches.into_iter().skip(done);
-        // A batch whose pictures are all grey has nothing to read, and the loader skips it.
-        Ok(pairs.map(move |pairs| {
-            let nothing = data.sources_and_targets(&pairs).all(|place| place.is_none());
-            let read = if nothing { None } else { loader.next().transpose()? };
-            Ok(data.assemble(pairs, read))
-        }))
+        let (data, warn) = (self.clone(), self.clone());
+        let batches = Batches::made_by(batches.len(), done, workers, move |number, stopped| {
+            Ok::<_, LoaderError>(data.batch(&batches[number], reads, stopped))
+        })?;
+        Ok(batches.map(move |batch| Ok(batch.inspect(|batch| warn.warn_of(&batch.skipped))?)))
     }
 
-    fn sources_and_targets<'a>(&'a self, pairs: &'a [usize]) -> impl Iterator<Item = Place> + 'a {
-        let place = |side: usize, row: usize| self.places[side][&row];
-        let sources = pairs.iter().map(move |at| place(0, self.pairs[*at].front));
-        sources.chain(pairs.iter().map(move |at| place(1, self.pairs[*at].video)))
-    }
-
-    fn assemble(&self, pairs: Vec<usize>, read: Option<PictureBatch>) -> HeadBatch {
-        let length = 3 * self.size * self.size;
-        let mut rows = read.iter().flat_map(|batch| batch.pixels.chunks_exact(length));
-        let mut all = vec![0.0; 2 * pairs.len() * length];
-        for (place, out) in self.sources_and_targets(&pairs).zip(all.chunks_exact_mut(length)) {
-            if place.is_some() {
-                out.copy_from_slice(rows.next().expect("every picture of the batch was read"));
+    fn warn_of(&self, skipped: &[Skipped]) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        for Skipped { path, error, .. } in skipped {
+            if warned.insert(path.clone()) {
+                let place = if self.grey { "a grey one takes its place" } else { "its pairs are left out" };
+                terminal::tell!("warning: {error}: {place}");
             }
         }
-        let targets = all.split_off(pairs.len() * length);
-        let row = |side: usize, row: usize| self.poses[side][row].iter().copied();
-        let poses = [
-            pairs.iter().flat_map(|at| row(0, self.pairs[*at].front)).collect(),
-            pairs.iter().flat_map(|at| row(1, self.pairs[*at].video)).collect(),
-        ];
-        let embeddings = self.embeddings.as_ref().map(|all| all.gather(pairs.iter().map(|at| self.pairs[*at].front)));
-        HeadBatch { pixels: [all, targets], poses, embeddings: embeddings.unwrap_or_default(), pairs }
+    }
+
+    fn batch(&self, pairs: &[usize], reads: Reads, stopped: &AtomicBool) -> HeadBatch {
+        let length = 3 * self.size * self.size;
+        let mut batch = HeadBatch {
+            pairs: Vec::with_capacity(pairs.len()),
+            pixels: Default::default(),
+            poses: Default::default(),
+            embeddings: Vec::new(),
+            skipped: Vec::new(),
+        };
+        let sides = if reads == Reads::Both { &[0, 1][..] } else { &[1] };
+        sides.iter().for_each(|side| batch.pixels[*side].reserve_exact(pairs.len() * length));
+        let mut picture = vec![0.0; length];
+        for at in pairs {
+            if stopped.load(Ordering::Relaxed) {
+                break;
+            }
+            let Pair { front, video, .. } = self.pairs[*at];
+            let mut whole = true;
+            for side in sides {
+                if let Err(skipped) = self.decode(*side, [front, video][*side], &mut picture) {
+                    batch.skipped.push(skipped);
+                    picture.fill(0.0);
+                    whole &= self.grey;
+                }
+                batch.pixels[*side].extend_from_slice(&picture);
+            }
+            if whole {
+                batch.pairs.push(*at);
+                batch.poses[0].extend_from_slice(&self.poses[0][front]);
+                batch.poses[1].extend_from_slice(&self.poses[1][video]);
+            } else {
+                sides.iter().for_each(|side| batch.pixels[*side].truncate(batch.pairs.len() * length));
+            }
+        }
+        if let Some(all) = &self.embeddings {
+            batch.embeddings = all.gather(batch.pairs.iter().map(|at| self.pairs[*at].front));
+        }
+        batch
+    }
+
+    /// Writes the values of a picture; grey where it is missing.
+    fn decode(&self, side: usize, row: usize, out: &mut [f32]) -> Result<(), Skipped> {
+        let Some(index) = self.places[side][&row] else {
+            out.fill(0.0);
+            return Ok(());
+        };
+        let damaged = |error| Skipped { path: self.pictures.path(index).to_owned(), error, replaced_by: None };
+        let picture = self.pictures.get(index).map_err(damaged)?;
+        normalise(&picture, self.pictures.input(), out);
+        Ok(())
     }
 }
 
@@ -308,13 +372,13 @@ fn candidate_pairs(people: &[Person], poses: &[Vec<Vec<f32>>; 2], config: &Contr
 
 struct FoundPictures {
     places: [BTreeMap<usize, Place>; 2],
-    pictures: Arc<Pictures>,
+    pictures: Pictures,
     count: usize,
     missing: usize,
     first: String,
 }
 
-/// Finds and decodes the pictures that pairs need.
+/// Finds the pictures that pairs need, and reads their headers.
 fn find_pictures(
     pairs: &[Pair],
     metadata: &[Metadata; 2],
@@ -347,26 +411,20 @@ fn find_pictures(
             }
         }
     }
-    let classes = vec![0; paths.len()];
-    let pictures = Pictures::new(paths, classes, picture_spec(config.image_size), config.cache_mb).with_crops(crops);
-    pictures.read_all();
-    let unreadable: BTreeMap<PathBuf, Arc<PictureError>> =
-        pictures.unreadable().into_iter().map(|(path, error)| (path.to_owned(), error)).collect();
-    for places in &mut places {
-        for place in places.values_mut() {
-            if place.is_some_and(|at| unreadable.contains_key(pictures.path(at))) {
-                *place = None;
-            }
-        }
+    let headers: Vec<Option<PictureError>> = paths.par_iter().map(|path| preprocess::dimensions(path).err()).collect();
+    for place in places.iter_mut().flat_map(BTreeMap::values_mut) {
+        *place = place.filter(|at| headers[*at].is_none());
     }
     let first = first.or_else(|| {
-        let (_, error) = unreadable.iter().next()?;
-        let cause = std::error::Error::source(&**error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        let error = headers.iter().flatten().next()?;
+        let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
         Some(format!("{error}{cause}"))
     });
     let count = places.iter().map(BTreeMap::len).sum();
     let missing = places.iter().flat_map(BTreeMap::values).filter(|place| place.is_none()).count();
-    Ok(FoundPictures { places, pictures: Arc::new(pictures), count, missing, first: first.unwrap_or_default() })
+    let classes = vec![0; paths.len()];
+    let pictures = Pictures::new(paths, classes, picture_spec(config.image_size), config.cache_mb).with_crops(crops);
+    Ok(FoundPictures { places, pictures, count, missing, first: first.unwrap_or_default() })
 }
 
 /// A box with a share of its size added on each side.
@@ -407,7 +465,7 @@ mod tests {
         let error = HeadPairs::read(&none, false).err().unwrap().to_string();
         assert!(error.contains("3 people") && error.contains("89.9"), "{error}");
 
-        let batches: Vec<_> = data.load(vec![vec![3, 0], vec![1, 2, 4]], 1, 2).unwrap().collect();
+        let batches: Vec<_> = data.load(vec![vec![3, 0], vec![1, 2, 4]], Reads::Both, 1, 2).unwrap().collect();
         assert_eq!(batches.len(), 1);
         let batch = batches.into_iter().next().unwrap().unwrap();
         assert_eq!((batch.pairs.len(), batch.pixels[0].len()), (3, 3 * 3 * 256));
@@ -430,12 +488,60 @@ mod tests {
         let data = Arc::new(HeadPairs::read(&allowed, false).unwrap());
         assert_eq!(data.pairs.len(), pairs);
         let grey = data.pairs.iter().position(|pair| pair.video == 6).unwrap();
-        let batch = data.load(vec![vec![grey]], 0, 1).unwrap().next().unwrap().unwrap();
+        let batch = data.load(vec![vec![grey]], Reads::Both, 0, 1).unwrap().next().unwrap().unwrap();
         assert!(batch.pixels[1].iter().all(|value| *value == 0.0) && batch.pixels[0].iter().any(|value| *value != 0.0));
 
         std::fs::remove_dir_all(folder.path().join("frames")).unwrap();
         let error = HeadPairs::read(&config(folder.path()), false).err().unwrap().to_string();
         assert!(error.contains("10 of 13") && error.contains("frames/head_0000/00000.png"), "{error}");
+    }
+
+    /// Right headers and no pixels behind them: nothing is decoded before a batch needs it, and then the damage is told
+    /// and costs its pairs alone.
+    #[test]
+    fn pictures_are_decoded_when_a_batch_needs_them() {
+        let folder = set(3);
+        let path = |video: usize| folder.path().join(format!("frames/head_{:04}/{:05}.png", video / 4, video % 4));
+        let whole = HeadPairs::read(&config(folder.path()), false).unwrap();
+        let cut = |path: PathBuf| {
+            let bytes = std::fs::read(&path).unwrap();
+            std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+            assert!(preprocess::dimensions(&path).is_ok() && preprocess::decode(&path).is_err());
+        };
+        let damaged = whole.pairs[1].video;
+        cut(path(damaged));
+        let data = Arc::new(HeadPairs::read(&config(folder.path()), false).unwrap());
+        assert_eq!((&data.pairs, data.missing, data.unreadable()), (&whole.pairs, 0, 0));
+        assert_eq!(data.fingerprint, whole.fingerprint);
+        let load = |data: &Arc<HeadPairs>, batches, reads| -> Vec<HeadBatch> {
+            data.load(batches, reads, 0, 1).unwrap().map(Result::unwrap).collect()
+        };
+        let batches = load(&data, vec![vec![0, 1, 2], vec![1], vec![3]], Reads::Both);
+        let left: Vec<&[usize]> = batches.iter().map(|batch| batch.pairs.as_slice()).collect();
+        assert_eq!(left, [&[0, 2][..], &[3]], "a batch of nothing else is left out");
+        assert_eq!(batches[0].skipped[0].path, path(damaged));
+        assert_eq!(data.unreadable(), 1);
+        // What is left is as without the damage.
+        let alone = load(&data, vec![vec![0], vec![2]], Reads::Both);
+        for side in 0..2 {
+            assert_eq!(batches[0].pixels[side], [alone[0].pixels[side].as_slice(), &alone[1].pixels[side]].concat());
+            assert_eq!(batches[0].poses[side], [alone[0].poses[side].as_slice(), &alone[1].poses[side]].concat());
+        }
+        let allowed = ControlnetConfig { allow_missing: true, ..config(folder.path()) };
+        let grey = Arc::new(HeadPairs::read(&allowed, false).unwrap());
+        let batch = load(&grey, vec![vec![1]], Reads::Both).remove(0);
+        assert!(batch.pairs == [1] && batch.pixels[1].iter().all(|value| *value == 0.0));
+
+        // Targets alone: sources are not decoded.
+        for person in 0..3 {
+            cut(folder.path().join(format!("faces/head_{person:04}.png")));
+        }
+        let data = Arc::new(HeadPairs::read(&config(folder.path()), false).unwrap());
+        let targets = load(&data, vec![vec![0, 2]], Reads::Targets).remove(0);
+        assert!(targets.pixels[0].is_empty() && targets.pixels[1] == batches[0].pixels[1]);
+        assert_eq!(data.unreadable(), 0);
+        let error = data.load(vec![vec![0], vec![1, 2]], Reads::Both, 0, 2).unwrap().next().unwrap().unwrap_err();
+        assert!(error.to_string().contains("can be read"), "{error}");
     }
 
     #[test]
@@ -452,7 +558,8 @@ mod tests {
         let whole = Arc::new(HeadPairs::read(&config(folder.path()), false).unwrap());
         let cut = ControlnetConfig { face_crop: true, crop_margin: 0.0, ..config(folder.path()) };
         let cut = Arc::new(HeadPairs::read(&cut, false).unwrap());
-        let first = |data: &Arc<HeadPairs>| data.load(vec![vec![0]], 0, 1).unwrap().next().unwrap().unwrap();
+        let first =
+            |data: &Arc<HeadPairs>| data.load(vec![vec![0]], Reads::Both, 0, 1).unwrap().next().unwrap().unwrap();
         assert_ne!(first(&whole).pixels[0], first(&cut).pixels[0]);
     }
 }

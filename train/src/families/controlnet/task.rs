@@ -17,7 +17,7 @@ use crate::run::engine::{Decisive, Epoch, Settings, Task, TaskError};
 use crate::run::log::{Line, Log, Panel, Summary, named};
 use crate::run::tensorboard::Reporter;
 
-use super::data::{HeadBatch, HeadPairs, Pair};
+use super::data::{HeadBatch, HeadPairs, Pair, Reads};
 use super::panels::{self, Panels};
 use super::scores::{self, Scores};
 
@@ -181,11 +181,11 @@ impl ControlnetTask {
     /// # Errors
     /// If pictures cannot be read.
     pub fn test(&self, net: &ControlNet) -> Result<Vec<Scores>, TaskError> {
-        let mean = scores::mean_target(self.load(&self.split.samples[0])?)?;
+        let mean = scores::mean_target(self.load(&self.split.samples[0], Reads::Targets)?)?;
         let parts = [("unseen people", &self.split.samples[2]), ("seen people, poses held out", &self.held_out)];
         let device = self.device.clone().inner();
         let score = |(name, pairs): (&str, &Vec<usize>)| {
-            scores::score(name, self.load(pairs)?, &mean, self.network.size, |batch| {
+            scores::score(name, self.load(pairs, Reads::Both)?, &mean, self.network.size, |batch| {
                 self.forward(net, batch, &device, &mut Masks::none())
                     .image
                     .into_data()
@@ -223,7 +223,7 @@ impl ControlnetTask {
         let pairs = &self.split.samples[2];
         let device = self.device.clone().inner();
         let mut poses = Poses::default();
-        for batch in self.load(&pairs[..pairs.len().min(MOST_POSES)])? {
+        for batch in self.load(&pairs[..pairs.len().min(MOST_POSES)], Reads::Both)? {
             let batch = batch?;
             let read = self.forward(net, &batch, &device, &mut Masks::none()).source_pose.into_data();
             let [source, target] = batch.poses;
@@ -236,13 +236,17 @@ impl ControlnetTask {
     }
 
     fn drawn(&self, net: &ControlNet, pairs: Vec<usize>) -> Result<Panels, TaskError> {
-        let batch = self.data.load(vec![pairs], 0, 1)?.next().ok_or("no pair to draw")??;
+        let batch = self.data.load(vec![pairs], Reads::Both, 0, 1)?.next().ok_or("no pair to draw")??;
         let made = self.forward(net, &batch, &self.device.clone().inner(), &mut Masks::none());
         Ok(Panels::new(&batch, made, self.network.size))
     }
 
-    fn load(&self, pairs: &[usize]) -> Result<impl Iterator<Item = Result<HeadBatch, TaskError>> + use<>, TaskError> {
-        self.data.load(self.in_order(pairs), 0, self.config.num_workers)
+    fn load(
+        &self,
+        pairs: &[usize],
+        reads: Reads,
+    ) -> Result<impl Iterator<Item = Result<HeadBatch, TaskError>> + use<>, TaskError> {
+        self.data.load(self.in_order(pairs), reads, 0, self.config.num_workers)
     }
 }
 
@@ -253,7 +257,7 @@ impl Task for ControlnetTask {
     fn epoch(&self, epoch: usize, done: usize) -> Result<Epoch<HeadBatch>, TaskError> {
         let batches = self.batches(epoch);
         let steps = batches.len();
-        let batches = self.data.load(batches, done, self.config.num_workers)?;
+        let batches = self.data.load(batches, Reads::Both, done, self.config.num_workers)?;
         Ok(Epoch { steps, batches: Box::new(batches) })
     }
 
@@ -280,7 +284,7 @@ impl Task for ControlnetTask {
         let device = self.device.clone().inner();
         let mut sums = BTreeMap::<String, f64>::new();
         let mut count = 0.0;
-        for batch in self.load(&self.split.samples[1])? {
+        for batch in self.load(&self.split.samples[1], Reads::Both)? {
             let batch = batch?;
             let weight = batch.pairs.len() as f64;
             let made = self.forward(net, &batch, &device, &mut Masks::none());
@@ -354,6 +358,10 @@ impl Task for ControlnetTask {
                 args: settings,
             }),
         }
+    }
+
+    fn unreadable(&self) -> usize {
+        self.data.unreadable()
     }
 
     fn report(&self, net: &ControlNet, epoch: usize, out: &mut Reporter) -> Result<(), TaskError> {
