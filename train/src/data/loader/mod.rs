@@ -31,6 +31,7 @@
 //! # }
 //! ```
 
+mod classes;
 mod prefetch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,9 +43,9 @@ use contract::preprocess::{self, PictureError, normalise, resize};
 use contract::{PictureSpec, Resize};
 use datasets::{Dataset, Sample};
 use image::RgbImage;
-use rayon::prelude::*;
 
 use crate::data::augment::Transforms;
+pub(crate) use classes::Classes;
 pub use prefetch::{Batch, Batches};
 
 /// Why there is no batch.
@@ -77,8 +78,7 @@ pub enum LoaderError {
 #[derive(Debug)]
 pub struct Pictures {
     paths: Vec<PathBuf>,
-    classes: Vec<i64>,
-    of_class: BTreeMap<i64, Vec<usize>>,
+    classes: Classes,
     input: PictureSpec,
     /// Part of each picture that is used, as x1, y1, x2, y2 in pixels; empty: all of all.
     crops: Vec<Option<[f64; 4]>>,
@@ -95,14 +95,10 @@ impl Pictures {
     /// If there are not as many classes as paths.
     pub fn new(paths: Vec<PathBuf>, classes: Vec<i64>, input: PictureSpec, cache_mb: usize) -> Self {
         assert_eq!(paths.len(), classes.len(), "a class per picture");
-        let mut of_class = BTreeMap::<i64, Vec<usize>>::new();
-        for (index, class) in classes.iter().enumerate() {
-            of_class.entry(*class).or_default().push(index);
-        }
         let decoded = paths.iter().map(|_| OnceLock::new()).collect();
         let room = AtomicUsize::new(cache_mb.saturating_mul(1 << 20));
-        let crops = Vec::new();
-        Self { paths, classes, of_class, input, crops, decoded, room, unreadable: Mutex::default() }
+        let (classes, crops) = (Classes::new(classes), Vec::new());
+        Self { paths, classes, input, crops, decoded, room, unreadable: Mutex::default() }
     }
 
     /// The training pictures of a dataset, each with its class.
@@ -127,12 +123,6 @@ impl Pictures {
         Self { crops, ..self }
     }
 
-    /// Reads every picture once, on all processors: those that cannot be read are known from then on, the others kept
-    /// as far as memory allows.
-    pub fn read_all(&self) {
-        (0..self.len()).into_par_iter().for_each(|index| drop(self.get(index)));
-    }
-
     /// How many there are.
     pub fn len(&self) -> usize {
         self.paths.len()
@@ -153,7 +143,7 @@ impl Pictures {
 
     /// The class of each.
     pub fn classes(&self) -> &[i64] {
-        &self.classes
+        self.classes.of_row()
     }
 
     /// The form they are brought to.
@@ -198,15 +188,6 @@ impl Pictures {
             self.room.fetch_add(picture.as_raw().len(), Ordering::Relaxed);
         }
         Ok(picture)
-    }
-
-    /// A picture of the same class that can be read: the next one in order that is not `taken`, or else the next one.
-    fn instead_of(&self, index: usize, taken: &BTreeSet<usize>) -> Option<(usize, RgbImage)> {
-        let class = &self.of_class[&self.classes[index]];
-        let at = class.partition_point(|one| *one <= index);
-        let others = || class[at..].iter().chain(&class[..at]).copied().filter(|one| *one != index);
-        let readable = |one| self.get(one).ok().map(|picture| (one, picture));
-        others().filter(|one| !taken.contains(one)).find_map(readable).or_else(|| others().find_map(readable))
     }
 }
 
@@ -309,10 +290,17 @@ impl Loader {
         workers: usize,
         strict: bool,
     ) -> Result<Self, LoaderError> {
-        let order: Vec<usize> = (0..pictures.len()).collect();
-        let batches = order.chunks(batch).map(<[usize]>::to_vec).collect();
+        let batches = in_order(pictures.len(), batch);
         Self::new(pictures, batches, LoaderOptions { transforms: None, workers, start_batch: 0, strict })
     }
+}
+
+/// All of `count` rows in order, `batch` at a time.
+///
+/// # Panics
+/// If `batch` is 0.
+pub(crate) fn in_order(count: usize, batch: usize) -> Vec<Vec<usize>> {
+    (0..count).step_by(batch).map(|first| (first..count.min(first + batch)).collect()).collect()
 }
 
 /// Place in the epoch of each batch's first row.
@@ -358,7 +346,8 @@ impl BatchBuilder {
                 Err(source) if self.options.strict => return Err(LoaderError::Unreadable { source }),
                 Err(error) => {
                     let training = self.options.transforms.is_some();
-                    let instead = if training { self.pictures.instead_of(*index, &taken) } else { None };
+                    let read = |one| self.pictures.get(one).ok();
+                    let instead = training.then(|| self.pictures.classes.instead_of(*index, &taken, read)).flatten();
                     let replaced_by = instead.as_ref().map(|(other, _)| *other);
                     batch.skipped.push(Skipped { path: self.pictures.paths[*index].clone(), error, replaced_by });
                     let Some((other, picture)) = instead else { continue };
@@ -373,7 +362,7 @@ impl BatchBuilder {
                 }
                 None => normalise(&picture, input, out),
             }
-            batch.classes.push(self.pictures.classes[index]);
+            batch.classes.push(self.pictures.classes()[index]);
             batch.indices.push(index);
         }
         batch.shape[0] = batch.indices.len();

@@ -27,7 +27,7 @@ use crate::families::palmvein::data::{PairLoaderOptions, PairPictures};
 use crate::run::engine::TaskError;
 
 pub use data::Missing;
-pub use embed::{Classified, Embedded, classify_branch, classify_pairs, embed_branch, embed_pairs, verify};
+pub use embed::{Classified, Embedded, embed_pairs, examine_branch, examine_pairs, verify};
 pub use report::{Accuracy, Alone, TestReport, test_branch, test_pairs};
 pub use settings::{Common, FusionKind, Stage1Config, Stage1Loss, Stage2Config};
 pub use stage1::Stage1Task;

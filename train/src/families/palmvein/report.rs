@@ -1,18 +1,20 @@
 //! What the test pairs say about a network of either stage: people it has never seen, unless the split is another.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::module::Module;
-use datasets::paired::{Pair, PairedDataset, SplitRule};
+use datasets::paired::{PairedDataset, SplitRule};
 use metrics::verification::{EqualError, Interval, VerificationOptions, VerificationReport};
 use serde::Serialize;
 
+use crate::families::palmvein::data::PairPictures;
 use crate::families::palmvein::net::{PalmVeinNet, Stage1Net};
 use crate::families::reid::evaluate::warn_when_collapsed;
 use crate::run::engine::TaskError;
 
 use super::data::Missing;
-use super::embed::{Classified, Embedded, classify_branch, classify_pairs, embed_branch, embed_pairs, verify};
+use super::embed::{Classified, Embedded, embed_pairs, examine_branch, examine_pairs, verify};
 use super::pictures;
 use super::settings::{Common, Stage1Config, Stage2Config};
 
@@ -97,12 +99,22 @@ fn split(common: &Common) -> Result<(PairedDataset, String), TaskError> {
     Ok((data, name))
 }
 
-/// Whose people trained: the test pairs, or else those that validated.
-fn known(data: &PairedDataset) -> (&'static str, &[Pair]) {
-    match data.test.iter().all(|pair| pair.class < data.num_classes) {
-        true => ("test", &data.test),
-        false => ("validation", &data.val),
-    }
+/// Embeddings of the `test` pairs, and how well the people are known who trained: of the test pairs, or else of those
+/// that validated. `examine` runs the network over some pairs and, if it is to, classifies them.
+fn examined(
+    data: &PairedDataset,
+    test: &Arc<PairPictures>,
+    common: &Common,
+    examine: impl Fn(&Arc<PairPictures>, bool) -> Result<(Embedded, Option<Classified>), TaskError>,
+) -> Result<(Embedded, Option<Accuracy>), TaskError> {
+    // A person who did not train has no class.
+    let known = data.test.iter().all(|pair| pair.class < data.num_classes);
+    let (embedded, found) = examine(test, known)?;
+    let (of, found) = match known {
+        true => ("test", found),
+        false => ("validation", examine(&pictures(&data.val, common), true)?.1),
+    };
+    Ok((embedded, found.map(|found| Accuracy { of, found })))
 }
 
 fn compared(embedded: &Embedded) -> Result<VerificationReport, TaskError> {
@@ -119,7 +131,8 @@ pub fn test_pairs(net: &PalmVeinNet, name: &str, config: &Stage2Config) -> Resul
     let common = &config.common;
     let (data, dataset) = split(common)?;
     let test = pictures(&data.test, common);
-    let embedded = embed_pairs(net, &test, common, None)?;
+    let examine = |pairs: &Arc<PairPictures>, classify| examine_pairs(net, pairs, common, classify);
+    let (embedded, accuracy) = examined(&data, &test, common, examine)?;
     let mut alone = Vec::new();
     if config.modality_dropout > 0.0 {
         for (present, missing) in [("palm", Missing::Vein), ("vein", Missing::Palm)] {
@@ -128,13 +141,11 @@ pub fn test_pairs(net: &PalmVeinNet, name: &str, config: &Stage2Config) -> Resul
             alone.push(Alone { present, eer, eer_interval });
         }
     }
-    let (of, pairs) = known(&data);
-    let found = classify_pairs(net, &pictures(pairs, common), common)?;
     Ok(TestReport {
         network: name.to_owned(),
         dataset,
         skipped: test.len() - embedded.1.len(),
-        accuracy: found.map(|found| Accuracy { of, found }),
+        accuracy,
         alone,
         verification: compared(&embedded)?,
     })
@@ -148,14 +159,13 @@ pub fn test_branch(net: &Stage1Net, config: &Stage1Config) -> Result<TestReport,
     let (common, branch) = (&config.common, config.branch);
     let (data, dataset) = split(common)?;
     let test = pictures(&data.test, common);
-    let embedded = embed_branch(net, branch, &test, common)?;
-    let (of, pairs) = known(&data);
-    let found = classify_branch(net, branch, &pictures(pairs, common), common)?;
+    let examine = |pairs: &Arc<PairPictures>, classify| examine_branch(net, branch, pairs, common, classify);
+    let (embedded, accuracy) = examined(&data, &test, common, examine)?;
     Ok(TestReport {
         network: format!("{branch}, {} parameters", net.model.num_params()),
         dataset,
         skipped: test.len() - embedded.1.len(),
-        accuracy: found.map(|found| Accuracy { of, found }),
+        accuracy,
         alone: Vec::new(),
         verification: compared(&embedded)?,
     })

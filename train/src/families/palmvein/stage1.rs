@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::tensor::{Device, Int, Tensor};
 use datasets::paired::{Modality, PairedDataset};
 
-use crate::families::palmvein::data::{TripletBatch, triplet_batches, triplets};
+use crate::families::palmvein::data::{Reads, TripletBatch, triplet_batches, triplets};
 use crate::families::palmvein::net::Stage1Net;
 use crate::loss::{CosineTriplet, CosineTripletOutput, CrossEntropy, LossTerms, Mining};
 use crate::nn::dropout::Masks;
@@ -13,7 +13,7 @@ use crate::rng::Step;
 use crate::run::engine::{Decisive, Epoch, Task, TaskError};
 use crate::run::log::{Log, named};
 
-use super::embed::{embed_branch, images, labels, verify};
+use super::embed::{examine_branch, images, labels, verify};
 use super::settings::{Stage1Config, Stage1Loss};
 use super::{DROP_PATH, Data, reading};
 
@@ -42,6 +42,11 @@ impl Stage1Task {
 
     fn modality(&self) -> Modality {
         if self.config.branch.is_palm() { Modality::Palm } else { Modality::Vein }
+    }
+
+    /// A softmax loss classifies the anchors and compares nothing.
+    fn reads(&self) -> Reads {
+        if self.config.loss == Stage1Loss::Softmax { Reads::Anchors } else { Reads::All }
     }
 
     /// Keeps the figures of a triplet loss, and gives the loss.
@@ -89,11 +94,15 @@ impl Task for Stage1Task {
         let classes = self.data.train.classes();
         let batches = triplets(classes, self.modality(), *cross_modal, *batch, common.seed, epoch)?;
         let steps = batches.len();
-        Ok(Epoch::new(steps, triplet_batches(&self.data.train, batches, reading(common, epoch, done))?))
+        Ok(Epoch::new(steps, triplet_batches(&self.data.train, batches, self.reads(), reading(common, epoch, done))?))
     }
 
     fn pictures(&self, batch: &TripletBatch) -> usize {
-        3 * batch.classes.len()
+        if self.reads() == Reads::All { 3 * batch.classes.len() } else { batch.classes.len() }
+    }
+
+    fn rows(&self, batch: &TripletBatch) -> usize {
+        batch.classes.len()
     }
 
     fn describe(&self, batch: &TripletBatch) -> String {
@@ -128,7 +137,8 @@ impl Task for Stage1Task {
     }
 
     fn evaluate(&self, net: &Stage1Net) -> Result<BTreeMap<String, f64>, TaskError> {
-        let embedded = embed_branch(net, self.config.branch, &self.data.val, &self.config.common)?;
+        let Stage1Config { branch, common, .. } = &self.config;
+        let (embedded, _) = examine_branch(net, *branch, &self.data.val, common, false)?;
         Ok(verify(&embedded, 0)?.map(|found| found.metrics()).unwrap_or_default())
     }
 

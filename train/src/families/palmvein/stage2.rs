@@ -18,7 +18,7 @@ use crate::run::engine::{Decisive, Epoch, Task, TaskError};
 use crate::run::log::{Log, named};
 
 use super::data::Missing;
-use super::embed::{classify_pairs, correct, embed_pairs, images, labels, verify};
+use super::embed::{correct, embed_pairs, examine_pairs, images, labels, verify};
 use super::settings::Stage2Config;
 use super::{DROP_PATH, Data, reading};
 
@@ -169,6 +169,10 @@ impl Task for Stage2Task {
         2 * batch.classes.len()
     }
 
+    fn rows(&self, batch: &PairBatch) -> usize {
+        batch.classes.len()
+    }
+
     fn describe(&self, batch: &PairBatch) -> String {
         let name = |&index: &usize| self.data.train.pairs()[index].palm.display().to_string();
         batch.indices.iter().map(name).collect::<Vec<_>>().join(", ")
@@ -199,11 +203,10 @@ impl Task for Stage2Task {
 
     fn evaluate(&self, net: &PalmVeinNet) -> Result<BTreeMap<String, f64>, TaskError> {
         let common = &self.config.common;
-        let Some(found) = verify(&embed_pairs(net, &self.data.val, common, None)?, 0)? else {
-            return Ok(BTreeMap::new());
-        };
+        let (embedded, classified) = examine_pairs(net, &self.data.val, common, true)?;
+        let Some(found) = verify(&embedded, 0)? else { return Ok(BTreeMap::new()) };
         let mut all = found.metrics();
-        if let Some(found) = classify_pairs(net, &self.data.val, common)? {
+        if let Some(found) = classified {
             all.extend([("accuracy".to_owned(), found.accuracy), ("loss".to_owned(), found.loss)]);
         }
         if self.config.modality_dropout > 0.0 {

@@ -29,7 +29,7 @@ mod transforms;
 use contract::{Colour, PictureSpec};
 
 pub use loader::{
-    PairBatch, PairLoader, PairLoaderOptions, PairPictures, TripletBatch, TripletLoader, evaluation_batches,
+    PairBatch, PairLoader, PairLoaderOptions, PairPictures, Reads, TripletBatch, TripletLoader, evaluation_batches,
     pair_batches, triplet_batches,
 };
 pub use sampler::{Triplet, View, shuffled, triplets};

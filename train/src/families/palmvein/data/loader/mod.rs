@@ -1,6 +1,6 @@
 //! Pairs and triplets ready for the networks, decoded in threads; the order is fixed whatever the threads do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use contract::preprocess::{PictureError, grey, normalise_grey};
 use datasets::paired::{Modality, Pair};
 use image::GrayImage;
 
-use crate::data::loader::{Batch, Batches, LoaderError, LoaderOptions, Pictures, Skipped, starts};
+use crate::data::loader::{Batch, Batches, Classes, LoaderError, LoaderOptions, Pictures, Skipped, in_order, starts};
 
 use super::sampler::{Triplet, View};
 use super::{PairTransforms, picture_spec};
@@ -18,8 +18,7 @@ use super::{PairTransforms, picture_spec};
 #[derive(Debug)]
 pub struct PairPictures {
     pairs: Vec<Pair>,
-    classes: Vec<i64>,
-    of_class: BTreeMap<i64, Vec<usize>>,
+    classes: Classes,
     /// Palms, then veins.
     pictures: Pictures,
 }
@@ -28,13 +27,9 @@ impl PairPictures {
     /// The pictures of `pairs`, to be brought to `[height, width]`. Up to `cache_mb`·2²⁰ bytes are kept decoded.
     pub fn new(pairs: &[Pair], size: [usize; 2], cache_mb: usize) -> Self {
         let classes: Vec<i64> = pairs.iter().map(|pair| pair.class as i64).collect();
-        let mut of_class = BTreeMap::<i64, Vec<usize>>::new();
-        for (index, class) in classes.iter().enumerate() {
-            of_class.entry(*class).or_default().push(index);
-        }
         let paths = Modality::BOTH.iter().flat_map(|side| pairs.iter().map(|pair| pair.path(*side).to_owned()));
         let pictures = Pictures::new(paths.collect(), classes.repeat(2), picture_spec(size), cache_mb);
-        Self { pairs: pairs.to_vec(), classes, of_class, pictures }
+        Self { pairs: pairs.to_vec(), classes: Classes::new(classes), pictures }
     }
 
     /// How many pairs there are.
@@ -49,7 +44,7 @@ impl PairPictures {
 
     /// The class of each pair.
     pub fn classes(&self) -> &[i64] {
-        &self.classes
+        self.classes.of_row()
     }
 
     /// The pairs.
@@ -79,21 +74,6 @@ impl PairPictures {
     /// The pictures of one row, each of `modalities` of pair `index`.
     fn row(&self, index: usize, modalities: &[Modality]) -> Result<Vec<GrayImage>, (PathBuf, Arc<PictureError>)> {
         modalities.iter().map(|modality| self.get(View { modality: *modality, index })).collect()
-    }
-
-    /// [`Self::row`] of another pair of the same class: the next one in order that is not `taken`, or else the next
-    /// one.
-    fn instead_of(
-        &self,
-        index: usize,
-        modalities: &[Modality],
-        taken: &BTreeSet<usize>,
-    ) -> Option<(usize, Vec<GrayImage>)> {
-        let class = &self.of_class[&self.classes[index]];
-        let at = class.partition_point(|one| *one <= index);
-        let others = || class[at..].iter().chain(&class[..at]).copied().filter(|one| *one != index);
-        let readable = |one| self.row(one, modalities).ok().map(|row| (one, row));
-        others().filter(|one| !taken.contains(one)).find_map(readable).or_else(|| others().find_map(readable))
     }
 }
 
@@ -134,7 +114,8 @@ impl Batch for PairBatch {
 pub struct TripletBatch {
     /// Number of the batch, from 0.
     pub number: usize,
-    /// Anchors, positives and negatives, -1 to 1, row-major, in the form of [`TripletBatch::shape`].
+    /// Anchors, positives and negatives, -1 to 1, row-major, in the form of [`TripletBatch::shape`]; empty where they
+    /// were not asked for.
     pub pixels: [Vec<f32>; 3],
     /// `[triplets, 1, height, width]`.
     pub shape: [usize; 4],
@@ -185,6 +166,15 @@ pub fn pair_batches(
     })
 }
 
+/// Which pictures of a triplet are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// The anchors alone, for a loss that compares nothing.
+    Anchors,
+    /// All three.
+    All,
+}
+
 /// Starts making batches of triplets.
 ///
 /// # Errors
@@ -195,6 +185,7 @@ pub fn pair_batches(
 pub fn triplet_batches(
     pictures: &Arc<PairPictures>,
     batches: Vec<Vec<Triplet>>,
+    reads: Reads,
     options: PairLoaderOptions,
 ) -> Result<TripletLoader, LoaderError> {
     let numbers = batches.iter().flatten().flat_map(|one| [one.anchor, one.positive, one.negative]);
@@ -203,7 +194,7 @@ pub fn triplet_batches(
     let (starts, pictures) = (starts(&batches), pictures.clone());
     TripletLoader::made_by(count, start, workers, move |number, stopped| {
         let maker = Maker { pictures: &pictures, options: &options, stopped };
-        maker.triplets(number, &batches[number], starts[number])
+        maker.triplets(number, &batches[number], reads, starts[number])
     })
 }
 
@@ -220,8 +211,7 @@ pub fn evaluation_batches(
     workers: usize,
     strict: bool,
 ) -> Result<PairLoader, LoaderError> {
-    let order: Vec<usize> = (0..pictures.len()).collect();
-    let batches = order.chunks(batch).map(<[usize]>::to_vec).collect();
+    let batches = in_order(pictures.len(), batch);
     pair_batches(pictures, batches, PairLoaderOptions { transforms: None, workers, start_batch: 0, strict })
 }
 
@@ -246,7 +236,8 @@ impl Maker<'_> {
             Err((_, source)) if self.options.strict => Err(LoaderError::Unreadable { source }),
             Err((path, error)) => {
                 let training = self.options.transforms.is_some();
-                let instead = if training { self.pictures.instead_of(index, modalities, taken) } else { None };
+                let read = |one| self.pictures.row(one, modalities).ok();
+                let instead = training.then(|| self.pictures.classes.instead_of(index, taken, read)).flatten();
                 skipped.push(Skipped { path, error, replaced_by: instead.as_ref().map(|(other, _)| *other) });
                 taken.extend(instead.as_ref().map(|(other, _)| *other));
                 Ok(instead)
@@ -285,34 +276,45 @@ impl Maker<'_> {
             };
             self.write(&row_pictures[0], first + row, 0, &mut batch.palm);
             self.write(&row_pictures[1], first + row, 1, &mut batch.vein);
-            batch.classes.push(self.pictures.classes[index]);
+            batch.classes.push(self.pictures.classes()[index]);
             batch.indices.push(index);
         }
         batch.shape = self.shape(batch.indices.len());
         Ok(batch)
     }
 
-    fn triplets(&self, number: usize, planned: &[Triplet], first: usize) -> Result<TripletBatch, LoaderError> {
+    fn triplets(
+        &self,
+        number: usize,
+        planned: &[Triplet],
+        reads: Reads,
+        first: usize,
+    ) -> Result<TripletBatch, LoaderError> {
         let (pixels, classes, negatives, indices, skipped) = Default::default();
         let mut batch = TripletBatch { number, pixels, shape: [0; 4], classes, negatives, indices, skipped };
         for (row, Triplet { anchor, positive, negative }) in planned.iter().enumerate() {
             if self.stopped.load(Ordering::Relaxed) {
                 break;
             }
-            let mut views = Vec::with_capacity(3);
-            for view in [anchor, positive, negative] {
+            let all = [anchor, positive, negative];
+            let read = if reads == Reads::All { &all[..] } else { &all[..1] };
+            let mut views: Vec<(usize, Vec<GrayImage>)> = Vec::with_capacity(3);
+            for view in read {
                 // The positive must not become the anchor while there is another.
                 let mut taken = BTreeSet::from([anchor.index, positive.index]);
                 views.extend(self.row(view.index, &[view.modality], &mut taken, &mut batch.skipped)?);
             }
-            let Ok(views) = <[(usize, Vec<GrayImage>); 3]>::try_from(views) else { continue };
+            if views.len() < read.len() {
+                continue;
+            }
             for (part, ((_, pictures), out)) in views.iter().zip(&mut batch.pixels).enumerate() {
                 // Each of the three lies its own way: only pictures of one pair share their geometry.
                 self.write(&pictures[0], 3 * (first + row) + part, 0, out);
             }
-            batch.indices.push([0, 1, 2].map(|part| views[part].0));
-            batch.classes.push(self.pictures.classes[views[0].0]);
-            batch.negatives.push(self.pictures.classes[views[2].0]);
+            let indices = [0, 1, 2].map(|part| views.get(part).map_or(all[part].index, |(index, _)| *index));
+            batch.indices.push(indices);
+            batch.classes.push(self.pictures.classes()[indices[0]]);
+            batch.negatives.push(self.pictures.classes()[indices[2]]);
         }
         batch.shape = self.shape(batch.indices.len());
         Ok(batch)

@@ -98,7 +98,7 @@ fn triplets_are_three_views() {
     let pictures = Arc::new(PairPictures::new(&data.train, [16, 16], 1));
     let plan = triplets(pictures.classes(), Modality::Vein, false, 4, 1, 1).unwrap();
     let batches: Vec<TripletBatch> =
-        triplet_batches(&pictures, plan.clone(), options(None, 2)).unwrap().map(Result::unwrap).collect();
+        triplet_batches(&pictures, plan.clone(), Reads::All, options(None, 2)).unwrap().map(Result::unwrap).collect();
     assert_eq!(batches.len(), 3);
     let batch = &batches[0];
     assert_eq!(batch.shape, [4, 1, 16, 16]);
@@ -110,4 +110,38 @@ fn triplets_are_three_views() {
         }
         assert_ne!(batch.classes[row], batch.negatives[row]);
     }
+}
+
+/// The same anchors and labels as with all three views, and no other picture is opened.
+#[test]
+fn anchors_alone_are_read_where_nothing_else_is_asked_for() {
+    let (_folder, data) = set();
+    let plan = |pictures: &PairPictures| triplets(pictures.classes(), Modality::Vein, false, 4, 1, 1).unwrap();
+    let batches = |reads| -> Vec<TripletBatch> {
+        let pictures = Arc::new(PairPictures::new(&data.train, [16, 16], 1));
+        let batches = triplet_batches(&pictures, plan(&pictures), reads, options(Some(3), 2)).unwrap();
+        batches.map(Result::unwrap).collect()
+    };
+    let (all, anchors) = (batches(Reads::All), batches(Reads::Anchors));
+    assert_eq!(all.len(), anchors.len());
+    for (all, anchors) in all.iter().zip(&anchors) {
+        assert_eq!(anchors.pixels[0], all.pixels[0]);
+        assert!(anchors.pixels[1].is_empty() && anchors.pixels[2].is_empty());
+        assert_eq!(anchors.shape, all.shape);
+        assert_eq!((&anchors.classes, &anchors.negatives), (&all.classes, &all.negatives));
+        assert_eq!(anchors.indices, all.indices);
+    }
+    // Every picture but the anchors of the first batch is broken: it goes through all the same.
+    let pictures = Arc::new(PairPictures::new(&data.train, [16, 16], 1));
+    let first = plan(&pictures).swap_remove(0);
+    let anchors: Vec<usize> = first.iter().map(|triplet| triplet.anchor.index).collect();
+    for (index, pair) in data.train.iter().enumerate() {
+        if !anchors.contains(&index) {
+            std::fs::write(&pair.vein, "no picture").unwrap();
+        }
+    }
+    let strict = PairLoaderOptions { strict: true, ..options(Some(3), 1) };
+    let batch = triplet_batches(&pictures, vec![first], Reads::Anchors, strict).unwrap().next().unwrap().unwrap();
+    assert_eq!(batch.indices.len(), 4);
+    assert!(pictures.unreadable().is_empty());
 }
