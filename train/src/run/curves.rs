@@ -145,7 +145,11 @@ fn points(records: &[EpochRecord], name: &str) -> Vec<[f64; 2]> {
 
 /// A number to four digits or so.
 fn precise(value: f64) -> String {
-    if (1e-2..1e4).contains(&value.abs()) { format!("{value:.4}") } else { format!("{value:.2e}") }
+    match value.abs() {
+        0.0 => "0".to_owned(),
+        size if (1e-2..1e4).contains(&size) => format!("{value:.4}"),
+        _ => format!("{value:.2e}"),
+    }
 }
 
 #[cfg(test)]
@@ -179,6 +183,12 @@ mod tests {
         let flat: Vec<_> = (1..=4).map(EpochRecord::new).collect();
         let [blank, one, all] = [&flat[..0], &flat[..1], &flat[..]].map(drawn);
         assert!(blank.width() == 1600 && blank != one && one != all);
+    }
+
+    #[test]
+    fn numbers_are_short_and_zero_is_0() {
+        let numbers = [0.0, -0.0, 0.25, -12.5, 6e-5, 20_000.0].map(precise);
+        assert_eq!(numbers, ["0", "0", "0.2500", "-12.5000", "6.00e-5", "2.00e4"]);
     }
 
     /// A family's own panels: lines of both axes, the range and the dashed guide.

@@ -146,7 +146,8 @@ pub(crate) fn history_of(dir: &Path) -> anyhow::Result<Vec<(&'static str, Vec<u8
     for name in [History::FILE, History::RECORDS] {
         let path = dir.join(name);
         if path.is_file() {
-            taken.push((name, std::fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?));
+            let bytes = files::read_limited(&path, files::LARGEST_TABLE);
+            taken.push((name, bytes.with_context(|| format!("cannot read `{}`", path.display()))?));
         }
     }
     Ok(taken)
@@ -164,7 +165,9 @@ pub(crate) enum Best {
 
 /// The best network up to the checkpoint, counted in batches: an evaluation right behind it is of the same weights.
 pub(crate) fn best_of(source: &Source) -> anyhow::Result<Best> {
-    let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()));
+    let read = |path: &Path| {
+        files::read_limited(path, files::LARGEST_ARRAY).with_context(|| format!("cannot read `{}`", path.display()))
+    };
     let record = &source.checkpoint.record;
     if !source.adopted
         && let Some(best) = Checkpoint::best(&source.dir)?

@@ -112,7 +112,7 @@ impl History {
     /// A file that is there but is no history: it is never overwritten.
     pub fn open(folder: &Path, log: Log, log_dir: Option<&Path>) -> Result<Self, HistoryError> {
         let path = folder.join(if log.summary.is_some() { Self::RECORDS } else { Self::FILE });
-        let text = match std::fs::read(&path) {
+        let text = match files::read_limited(&path, files::LARGEST_TABLE) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => b"[]".to_vec(),
             Err(source) => return Err(HistoryError::Read { path, source }),
@@ -465,6 +465,12 @@ pub(crate) mod tests {
             let error = open(folder.path()).unwrap_err().to_string();
             assert!(error.contains("training_history.json` is not a training history"), "{error}");
         }
+        // All zeros, and no longer on the disk than a line.
+        std::fs::File::create(&path).unwrap().set_len(files::LARGEST_TABLE + 1).unwrap();
+        let error = open(folder.path()).unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains("it has 1073741825 bytes or more, 1073741824 are allowed"), "{error}: {cause}");
+        std::fs::remove_file(&path).unwrap();
         let swapped: Vec<_> = run(2).into_iter().rev().collect();
         std::fs::write(&path, serde_json::to_string(&swapped).unwrap()).unwrap();
         let error = open(folder.path()).unwrap_err().to_string();

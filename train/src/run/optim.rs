@@ -227,19 +227,20 @@ impl Optimizer {
     /// If a parameter is too large for the format.
     pub fn to_bytes(&self) -> Result<Vec<u8>, OptimError> {
         let mut parameters = BTreeMap::new();
-        let mut tensors: Vec<(String, Vec<u8>)> = Vec::new();
+        let mut tensors: Vec<(String, TensorData)> = Vec::new();
         for (path, state) in &self.states {
             parameters.insert(path.clone(), (state.time, state.momenta.to_bits()));
             for (slot, tensor) in self.slots().iter().zip(&state.slots) {
-                let values = tensor.to_data_as::<f32>();
-                tensors.push((format!("{path}/{slot}"), values.iter::<f32>().flat_map(f32::to_le_bytes).collect()));
+                tensors.push((format!("{path}/{slot}"), tensor.to_data_as::<f32>()));
             }
         }
         let description = serde_json::to_string(&Description { rule: self.rule(), parameters });
         let description = description.map_err(|source| OptimError::Description { source: Some(source) })?;
         let views = tensors
             .iter()
-            .map(|(name, bytes)| Ok((name.as_str(), TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes)?)))
+            .map(|(name, data)| {
+                Ok((name.as_str(), TensorView::new(Dtype::F32, data.shape().to_vec(), data.as_bytes())?))
+            })
             .collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
         let metadata = HashMap::from([(DESCRIPTION.to_owned(), description)]);
         views

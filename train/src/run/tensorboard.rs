@@ -154,6 +154,10 @@ pub(crate) struct EventFile {
     first_epoch: usize,
 }
 
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    files::read_limited(path, files::LARGEST_ARRAY)
+}
+
 impl EventFile {
     /// The file of a run in `folder`: the run directory's own, or that of `run` in a folder for several. `batch_tags`
     /// are those that only batches have.
@@ -163,7 +167,7 @@ impl EventFile {
     pub fn open(folder: &Path, run: &str, batch_tags: &[&str], first_epoch: usize) -> std::io::Result<Self> {
         let suffix = if run.is_empty() { SUFFIX.to_owned() } else { format!(".{run}{SUFFIX}") };
         let path = find(folder, &suffix);
-        let bytes = path.as_ref().map(std::fs::read).transpose()?.unwrap_or_default();
+        let bytes = path.as_deref().map(read).transpose()?.unwrap_or_default();
         let mut file = Self {
             folder: folder.to_owned(),
             suffix,
@@ -203,7 +207,7 @@ impl EventFile {
         };
         let failed = |source| WriteError { path: path.clone(), source };
         self.flush()?;
-        let old = std::fs::read(&path).map_err(failed)?;
+        let old = read(&path).map_err(failed)?;
         let (mut bytes, mut index, mut at) = (Vec::new(), Vec::new(), 0);
         for (stamp, end) in std::mem::take(&mut self.index) {
             if stays(stamp) {

@@ -338,8 +338,8 @@ impl Task for ReidTask {
 
     fn state(&self) -> Vec<u8> {
         let Some((centers, shape)) = self.loss.centers() else { return Vec::new() };
-        let bytes: Vec<u8> = centers.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let view = TensorView::new(Dtype::F32, shape.to_vec(), &bytes).expect("four bytes a value");
+        let bytes = bytemuck::cast_slice(&centers);
+        let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes).expect("four bytes a value");
         safetensors::serialize([("centers", view)], None).expect("one small tensor")
     }
 
