@@ -38,6 +38,20 @@ pub enum DeployError {
         /// The cause.
         source: ort::Error,
     },
+    /// The execution provider that was asked for leaves nodes to others.
+    #[error(
+        "execution provider `{provider}` does not run {missed} of model `{}`; ask for `auto`, which may leave nodes to \
+         the CPU, or for `cpu`",
+        path.display()
+    )]
+    Placement {
+        /// The model file.
+        path: PathBuf,
+        /// The provider.
+        provider: String,
+        /// How many nodes it leaves, of how many, and the first of them.
+        missed: String,
+    },
     /// The model file was refused before ONNX Runtime saw it.
     #[error(transparent)]
     ModelFile(#[from] onnx::ModelFileError),

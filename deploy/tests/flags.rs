@@ -413,7 +413,13 @@ fn of_calibrate() {
 fn of_inspect_and_doctor() {
     let fixture = Fixture::new();
     walk(&fixture, "inspect @model.onnx", &[], &[&[("--format json", Changes)], &RUN]);
-    walk(&fixture, "doctor", &[], &[&[("--format json", Changes), ("--help", Changes)]]);
+    let own = [
+        ("--model @model.onnx", Changes),
+        ("--contract @contract.json", Refused("--model")),
+        ("--format json", Changes),
+        ("--help", Changes),
+    ];
+    walk(&fixture, "doctor", &[], &[&own]);
 }
 
 #[test]

@@ -370,6 +370,33 @@ fn inspect_runs_a_model_without_golden_vectors() {
     fixture.run("inspect @broken.onnx").error(&["broken.onnx", "Gather"]);
 }
 
+/// Case 29: features that are compared with the mean of their batch.
+#[test]
+fn inspect_tells_when_rows_of_a_batch_see_each_other() {
+    let fixture = Fixture::new();
+    let independent = fixture.run("inspect @model.onnx");
+    assert!(!independent.stderr.contains("beside it"), "{}", independent.stderr);
+    assert!(independent.done().contains("a row gives the same alone and beside another"));
+    let mut mixing = graph();
+    let parts = mixing.graph.as_mut().unwrap();
+    let last = parts.node.last_mut().unwrap();
+    (last.name, last.output[0]) = ("flat".into(), "flat".into());
+    let mut axis = tensor("axis", &[1], &[]);
+    axis.data_type = onnx::DataType::Int64 as i32;
+    axis.raw_data = 0_i64.to_le_bytes().into();
+    parts.initializer.push(axis);
+    parts.node.push(node("ReduceMean", &["flat", "axis"], "mean", vec![]));
+    parts.node.push(node("Sub", &["flat", "mean"], "features", vec![]));
+    fixture.write_model("mixing.onnx", &with_contract(mixing, &ModelContract { golden: None, ..contract() }));
+    let answer = fixture.run("inspect @mixing.onnx --format json");
+    for word in ["`features`", "differs by up to", "--batch-size 1"] {
+        assert!(answer.stderr.contains(word), "`{word}` is not in: {}", answer.stderr);
+    }
+    let json: serde_json::Value = serde_json::from_str(&answer.done()).unwrap();
+    assert_eq!(json["batch"]["rows_are_independent"], false);
+    assert!(json["batch"]["difference"].as_f64().unwrap() > 0.01, "{}", json["batch"]);
+}
+
 /// Case 8: the graph has a fixed batch, the contract a free one.
 #[test]
 fn a_fixed_batch_is_named_with_what_to_write() {

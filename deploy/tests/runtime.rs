@@ -36,6 +36,33 @@ fn doctor_says_what_runs_and_a_provider_that_does_not_is_an_error() {
     fixture.run("inspect @model.onnx --provider gpu").error(&["cuda[:DEVICE]"]);
 }
 
+/// Pooling and what ONNX Runtime puts around it for speed is its own; that all of it is the CPU's is ours.
+#[test]
+fn nodes_are_counted_by_provider() {
+    let fixture = Fixture::new();
+    let count = |value: &serde_json::Value| value["cpu"].as_u64().unwrap();
+    let read = |line: &str| -> serde_json::Value { serde_json::from_str(&fixture.run(line).done()).unwrap() };
+    let inspected = read("inspect @model.onnx --provider cpu --format json");
+    let nodes = count(&inspected["runtime"]["nodes"]);
+    assert!(nodes >= 3, "{inspected}");
+    assert_eq!(inspected["runtime"]["nodes_of_shapes"], 0);
+    assert_eq!(inspected["runtime"]["nodes"].as_object().unwrap().len(), 1);
+    assert!(fixture.run("inspect @model.onnx --provider cpu").done().contains(&format!("cpu runs {nodes} nodes")));
+    let told = read("doctor --model @model.onnx --format json");
+    assert_eq!(count(&told["providers"][0]["nodes"]), nodes);
+    let table = fixture.run("doctor -m @model.onnx").done();
+    assert!(table.contains(&format!("runs; of the model, cpu runs {nodes} nodes")), "{table}");
+    fixture.run("doctor -m @nothing.onnx").error(&["nothing.onnx"]);
+    fixture.picture("one.png", "ada", 0.0);
+    let answer = fixture.run("embed @one.png -m @model.onnx -o @out");
+    assert!(
+        answer.stderr.contains("cpu (auto), which runs all nodes") || answer.stderr.contains("cuda runs"),
+        "{}",
+        answer.stderr
+    );
+    answer.done();
+}
+
 /// ONNX Runtime's wheels leave a device id in the home folder as long as their telemetry is on. `ci/private` looks at
 /// sockets as well.
 #[test]

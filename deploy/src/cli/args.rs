@@ -41,8 +41,8 @@ pub(crate) enum Command {
 /// How the model is opened and run.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct RunArgs {
-    /// Execution provider: auto, cpu, cuda[:DEVICE] or tensorrt[:DEVICE]. A named provider that cannot run is
-    /// an error; auto reports its choice.
+    /// Execution provider: auto, cpu, cuda[:DEVICE] or tensorrt[:DEVICE]. A named provider that cannot run is an error,
+    /// and so is one that leaves nodes to the CPU, except those that only compute with shapes; auto reports its choice.
     #[arg(long, default_value_t = Provider::Auto, value_name = "NAME")]
     pub(crate) provider: Provider,
     /// Threads for decoding and the network together, of which at most one per core is used; 0 is one per core.
@@ -733,6 +733,12 @@ fn rate(text: &str) -> Result<f64, String> {
 /// Show which ONNX Runtime libraries are found, and what they can run. Exits with 1 when none is usable.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DoctorArgs {
+    /// Model file or bundle folder: show how many of its nodes each provider runs [default: none].
+    #[arg(short, long, value_name = "MODEL")]
+    pub(crate) model: Option<PathBuf>,
+    /// Contract of a foreign --model that carries none, as JSON [default: the model's own].
+    #[arg(long, value_name = "FILE.json", requires = "model")]
+    pub(crate) contract: Option<PathBuf>,
     /// Output format.
     #[arg(long, value_enum, default_value_t = FactsFormat::Table)]
     pub(crate) format: FactsFormat,

@@ -1,5 +1,7 @@
 //! `deploy doctor`: which ONNX Runtime there is and what it can run.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -8,7 +10,7 @@ use super::args::{DoctorArgs, FactsFormat};
 use super::shared::{print, print_json};
 use crate::DeployError;
 use crate::report::aligned;
-use crate::runtime::{Provider, Runtime, load};
+use crate::runtime::{Model, Options, Placement, Provider, Runtime, load};
 
 pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode, DeployError> {
     let runtime = match load() {
@@ -21,9 +23,23 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode, DeployError> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let (version, library, found_by) = (runtime.version(), runtime.file(), found_by(&runtime));
     let providers = providers(&runtime);
+    // A model that cannot be opened anywhere is an error, not a fact about providers.
+    let nodes = match &args.model {
+        Some(model) => Some(nodes(model, args.contract.as_ref(), &providers)?),
+        None => None,
+    };
+    let of = |name: &str| nodes.as_ref().and_then(|nodes| nodes.get(name));
     match args.format {
         FactsFormat::Json => {
-            let state = |(name, problem): &(String, Option<String>)| json!({"name": name, "runs": problem.is_none(), "problem": problem});
+            let state = |(name, problem): &(String, Option<String>)| {
+                let mut state = json!({"name": name, "runs": problem.is_none(), "problem": problem});
+                match of(name) {
+                    Some(Ok(placement)) => state["nodes"] = json!(placement.counts()),
+                    Some(Err(problem)) => state["model_problem"] = problem.as_str().into(),
+                    None => {}
+                }
+                state
+            };
             print_json(&json!({
                 "version": version,
                 "library": library.to_string_lossy(),
@@ -44,7 +60,11 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode, DeployError> {
             ];
             for (name, problem) in &providers {
                 let problem = problem.as_ref().map(|problem| format!("does not run: {problem}"));
-                lines.push(vec![name.clone(), problem.unwrap_or_else(|| "runs".into())]);
+                let nodes = of(name).map(|nodes| match nodes {
+                    Ok(placement) => format!("runs; of the model, {placement}"),
+                    Err(problem) => format!("runs, but not the model: {problem}"),
+                });
+                lines.push(vec![name.clone(), problem.or(nodes).unwrap_or_else(|| "runs".into())]);
             }
             print(&aligned(&lines))?;
         }
@@ -53,15 +73,42 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode, DeployError> {
     Ok(ExitCode::from(if usable { 0 } else { terminal::EXIT_NO }))
 }
 
+/// Who runs which of the model's nodes with each provider that runs, or why it does not run the model.
+fn nodes(
+    model: &Path,
+    contract: Option<&PathBuf>,
+    providers: &[(String, Option<String>)],
+) -> Result<BTreeMap<String, Result<Placement, String>>, DeployError> {
+    let mut all = BTreeMap::new();
+    for (name, provider) in KNOWN.iter().filter(|(name, _)| providers.iter().any(|(of, no)| of == name && no.is_none()))
+    {
+        let contract = contract.cloned();
+        let options = Options { provider: *provider, contract, self_test: false, ..Options::default() };
+        let placement = Model::open(model, &options).and_then(|model| match &model.placed {
+            Some(placed) => Ok(placed.clone()),
+            None => model.placement(),
+        });
+        let placement = match placement {
+            Err(error @ DeployError::Placement { .. }) => Err(error.to_string()),
+            other => Ok(other?),
+        };
+        all.insert((*name).to_owned(), placement);
+    }
+    Ok(all)
+}
+
+/// Providers that we know, by name.
+const KNOWN: [(&str, Provider); 3] =
+    [("cpu", Provider::Cpu), ("cuda", Provider::Cuda(0)), ("tensorrt", Provider::TensorRt(0))];
+
 /// Every provider we know, and why it does not run. Only registering tells: a library that was built with CUDA claims
 /// to have it whether or not a driver is there.
 pub(crate) fn providers(runtime: &Runtime) -> Vec<(String, Option<String>)> {
-    let known = [("cpu", Provider::Cpu), ("cuda", Provider::Cuda(0)), ("tensorrt", Provider::TensorRt(0))];
     let state = |(name, provider): (&str, Provider)| {
         let problem = provider.probe(runtime).err().map(|error| error.to_string().trim().replace('\n', " "));
         (name.to_owned(), problem)
     };
-    known.map(state).to_vec()
+    KNOWN.map(state).to_vec()
 }
 
 fn found_by(runtime: &Runtime) -> &'static str {

@@ -10,7 +10,7 @@ use super::doctor::providers;
 use super::shared::{print, print_json};
 use crate::DeployError;
 use crate::report::aligned;
-use crate::runtime::{Model, ModelFile, Options, Port, SelfTest};
+use crate::runtime::{Mixed, Model, ModelFile, Options, Placement, Port, mixed};
 
 pub(crate) fn run(args: &InspectArgs) -> Result<ExitCode, DeployError> {
     terminal::note_fewer_threads(args.run.threads);
@@ -22,24 +22,27 @@ pub(crate) fn run(args: &InspectArgs) -> Result<ExitCode, DeployError> {
         self_test: !args.run.skip_self_test,
     };
     let model = Model::open(&args.model, &options)?;
-    let trial = trial(&model);
+    let trial = if args.run.skip_self_test { Ok(None) } else { trial(&model).map(Some) };
+    let told = trial.as_ref().ok().and_then(Option::as_ref);
     match args.format {
-        FactsFormat::Json => print_json(&facts(&model))?,
-        FactsFormat::Table => print(&table(&model))?,
+        FactsFormat::Json => print_json(&facts(&model, told))?,
+        FactsFormat::Table => print(&table(&model, told))?,
     }
-    trial.map(|()| ExitCode::SUCCESS)
+    if let Some(mixed) = told.and_then(|trial| trial.mixed.as_ref()) {
+        terminal::warn(&mixed.to_string());
+    }
+    trial.map(|_| ExitCode::SUCCESS)
 }
 
-/// Runs a model without golden vectors once on zeros: some graphs open and fail at the first picture.
-fn trial(model: &Model) -> Result<(), DeployError> {
-    let rows = model.contract.input.iter().map(|input| input.row());
-    match rows.collect::<Option<Vec<_>>>() {
-        Some(rows) if model.self_test == SelfTest::NoGolden => {
-            let zeros: Vec<Vec<f32>> = rows.iter().map(|row| vec![0.0; row.iter().product()]).collect();
-            model.run(&zeros.iter().map(Vec::as_slice).collect::<Vec<_>>(), 1, None).map(drop)
-        }
-        _ => Ok(()),
-    }
+/// What runs of the model tell.
+struct Trial {
+    placement: Placement,
+    mixed: Option<Mixed>,
+}
+
+/// Runs the model on one row of zeros and on two rows: some graphs open and fail at the first picture.
+fn trial(model: &Model) -> Result<Trial, DeployError> {
+    Ok(Trial { placement: model.placement()?, mixed: mixed(model)? })
 }
 
 fn available(model: &Model) -> Vec<String> {
@@ -47,7 +50,7 @@ fn available(model: &Model) -> Vec<String> {
     runs.map(|(name, _)| name).collect()
 }
 
-fn facts(model: &Model) -> serde_json::Value {
+fn facts(model: &Model, trial: Option<&Trial>) -> serde_json::Value {
     let port = |port: &Port| json!({"name": port.name, "element": port.element, "shape": port.shape});
     let file = |file: &ModelFile| json!({"name": file.name, "sha256": file.sha256, "bytes": file.bytes});
     let graph = &model.graph;
@@ -67,13 +70,26 @@ fn facts(model: &Model) -> serde_json::Value {
             "version": model.runtime.version(),
             "provider": model.provider.to_string(),
             "available": available(model),
+            "nodes": trial.map(|trial| trial.placement.counts()),
+            "nodes_of_shapes": trial.map(|trial| trial.placement.of_shapes()),
         },
+        "batch": trial.map(batch),
         "self_test": model.self_test.to_string(),
         "contract": model.contract,
     })
 }
 
-fn table(model: &Model) -> String {
+/// Whether rows of a batch see each other.
+fn batch(trial: &Trial) -> serde_json::Value {
+    match &trial.mixed {
+        None => json!({"rows_are_independent": true}),
+        Some(Mixed { output, difference, largest }) => json!({
+            "rows_are_independent": false, "output": output, "difference": difference, "largest": largest,
+        }),
+    }
+}
+
+fn table(model: &Model, trial: Option<&Trial>) -> String {
     let (contract, graph) = (&model.contract, &model.graph);
     let mut lines: Vec<Vec<String>> = Vec::new();
     let mut line = |name: &str, value: String| {
@@ -138,6 +154,11 @@ fn table(model: &Model) -> String {
         "runs on",
         format!("{} with ONNX Runtime {version}; available: {}", model.provider, available(model).join(", ")),
     );
+    if let Some(Trial { placement, mixed }) = trial {
+        line("", placement.to_string());
+        let alike = || "a row gives the same alone and beside another".to_owned();
+        line("batch", mixed.as_ref().map_or_else(alike, |mixed| mixed.to_string()));
+    }
     line("self-test", model.self_test.to_string());
     aligned(&lines)
 }

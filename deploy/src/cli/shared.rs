@@ -48,10 +48,17 @@ pub(super) fn open(ModelArgs { model, run }: &ModelArgs, pictures: usize) -> Res
         self_test: !run.skip_self_test,
     };
     let model = Model::open(model, &options)?;
-    let asked = if run.provider == Provider::Auto { " (auto)" } else { "" };
+    let asked = match (run.provider, model.provider) {
+        (Provider::Auto, Provider::Cpu) => " (auto), which runs all nodes",
+        (Provider::Auto, _) => " (auto)",
+        _ => "",
+    };
     terminal::tell!("{} on {}{asked}, self-test {}", model.contract.architecture, model.provider, model.self_test);
     if let Some(note) = &model.provider_note {
         terminal::note(note);
+    }
+    if let Some(placed) = &model.placed {
+        terminal::note(&placed.to_string());
     }
     Ok(model)
 }

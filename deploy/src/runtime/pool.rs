@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use ort::session::{Session, SessionInputs};
+use ort::session::{RunOptions, Session, SessionInputs};
 
 /// Output values by name, each with its shape.
 pub type Outputs = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
@@ -42,8 +42,9 @@ impl Taken<'_> {
     pub(super) fn run<'s, 'i, 'v: 'i, const N: usize>(
         &'s mut self,
         inputs: impl Into<SessionInputs<'i, 'v, N>>,
+        options: &'s RunOptions,
     ) -> ort::Result<ort::session::SessionOutputs<'s>> {
-        self.session.as_mut().expect("present until dropped").run(inputs)
+        self.session.as_mut().expect("present until dropped").run_with_options(inputs, options)
     }
 }
 

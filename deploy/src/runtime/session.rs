@@ -3,14 +3,15 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use contract::{Axis, ContractError, EmbeddingSpec, ModelContract, PictureSpec};
+use contract::{Axis, ContractError, EmbeddingSpec, InputSpec, ModelContract, PictureSpec};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use ort::session::{Session, SessionInputValue};
+use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
 use super::facts::{GraphFacts, ModelFile, axes, facts, identity, model_files, port};
 use super::library::{self, Runtime};
 use super::newest::too_new;
+use super::placement::Placement;
 use super::pool::{Outputs, Pool};
 use super::provider::{Provider, choose};
 use super::self_test::{SelfTest, self_test};
@@ -62,6 +63,8 @@ pub struct Model {
     pub provider: Provider,
     /// Why `auto` did not take a faster provider, where it tried one.
     pub provider_note: Option<String>,
+    /// Who runs which nodes; none on the CPU, which runs all. See [`Model::placement`].
+    pub placed: Option<Placement>,
     /// What the self-test said.
     pub self_test: SelfTest,
     /// Facts about the graph.
@@ -89,7 +92,8 @@ impl Model {
     /// contract is compared with the graph, and the golden vectors are run.
     ///
     /// # Errors
-    /// See [`DeployError`]; a provider that was asked for and does not run is an error.
+    /// See [`DeployError`]. A provider that was asked for by name is one if it does not run, or leaves nodes to the CPU
+    /// that do more than compute with shapes.
     pub fn open(path: &Path, options: &Options) -> Result<Self, DeployError> {
         let path = if path.is_dir() {
             let path = path.join("model.onnx");
@@ -127,6 +131,7 @@ impl Model {
             files,
             provider,
             provider_note,
+            placed: None,
             self_test: SelfTest::Skipped,
             graph,
             runtime: runtime.clone(),
@@ -135,6 +140,11 @@ impl Model {
         };
         model.agree(first.inputs(), first.outputs())?;
         model.sessions.put(first);
+        let placed = if provider == Provider::Cpu { None } else { Some(model.placement()?) };
+        if let Some(missed) = placed.as_ref().and_then(|placed| placed.missed(options.provider)) {
+            let provider = options.provider.to_string();
+            return Err(DeployError::Placement { path, provider, missed });
+        }
         let run = |inputs: &[&[f32]], rows: usize| model.run(inputs, rows, None);
         let self_test =
             if options.self_test { self_test(&model.path, &model.contract, run)? } else { SelfTest::Skipped };
@@ -144,7 +154,7 @@ impl Model {
             joined.collect::<Result<Vec<_>, _>>()
         })?;
         more.into_iter().for_each(|session| model.sessions.put(session));
-        Ok(Model { self_test, ..model })
+        Ok(Model { placed, self_test, ..model })
     }
 
     /// The error of a model that does something else than the `task`.
@@ -190,6 +200,37 @@ impl Model {
     /// # Errors
     /// If a length does not fit, an output is missing or ONNX Runtime fails.
     pub fn run(&self, inputs: &[&[f32]], rows: usize, only: Option<&str>) -> Result<Outputs, DeployError> {
+        let plain = RunOptions::new().map_err(|source| self.failed(source))?;
+        self.run_with(inputs, rows, only, &plain)
+    }
+
+    /// Who runs which nodes, told by a run on one row of zeros.
+    ///
+    /// # Errors
+    /// As [`Model::run`], and if the profile of the run cannot be written to the folder for temporary files.
+    pub fn placement(&self) -> Result<Placement, DeployError> {
+        let zeros = |input: &InputSpec| vec![0.0; input.row().map_or(0, |row| row.iter().product())];
+        let zeros: Vec<Vec<f32>> = self.contract.input.iter().map(zeros).collect();
+        let zeros: Vec<&[f32]> = zeros.iter().map(Vec::as_slice).collect();
+        let unwritten = |source| DeployError::Write { path: std::env::temp_dir(), source };
+        let folder = tempfile::tempdir().map_err(unwritten)?;
+        let mut profiled = RunOptions::new().map_err(|source| self.failed(source))?;
+        profiled.enable_profiling(folder.path().join("run")).map_err(|source| self.failed(source))?;
+        self.run_with(&zeros, 1, None, &profiled)?;
+        Placement::in_folder(folder.path()).map_err(unwritten)
+    }
+
+    fn failed(&self, source: ort::Error) -> DeployError {
+        DeployError::Runtime { what: format!("run model `{}`", self.path.display()), source }
+    }
+
+    fn run_with(
+        &self,
+        inputs: &[&[f32]],
+        rows: usize,
+        only: Option<&str>,
+        options: &RunOptions,
+    ) -> Result<Outputs, DeployError> {
         let mut row = Vec::with_capacity(inputs.len());
         for (spec, values) in self.contract.input.iter().zip(inputs) {
             let size = spec.row().map_or(0, |row| row.iter().product());
@@ -204,7 +245,7 @@ impl Model {
         }
         let fixed = match self.contract.input[0].shape.first() {
             Some(Axis::Size(size)) if *size != rows => *size,
-            _ => return self.run_batch(inputs, rows, only),
+            _ => return self.run_batch(inputs, rows, only, options),
         };
         // A graph of a fixed batch is fed in portions, the last one padded with zeros.
         let mut all = Outputs::new();
@@ -217,7 +258,7 @@ impl Model {
             });
             let portion: Vec<_> = portion.collect();
             let portion: Vec<_> = portion.iter().map(Vec::as_slice).collect();
-            for (name, (mut shape, mut values)) in self.run_batch(&portion, fixed, only)? {
+            for (name, (mut shape, mut values)) in self.run_batch(&portion, fixed, only, options)? {
                 values.truncate(values.len() / fixed * used);
                 if let Some(first) = shape.first_mut() {
                     *first = rows;
@@ -229,8 +270,14 @@ impl Model {
     }
 
     /// Runs one session of the pool on lengths that are known to fit.
-    fn run_batch(&self, inputs: &[&[f32]], rows: usize, only: Option<&str>) -> Result<Outputs, DeployError> {
-        let failed = |source| DeployError::Runtime { what: format!("run model `{}`", self.path.display()), source };
+    fn run_batch(
+        &self,
+        inputs: &[&[f32]],
+        rows: usize,
+        only: Option<&str>,
+        options: &RunOptions,
+    ) -> Result<Outputs, DeployError> {
+        let failed = |source| self.failed(source);
         let mut named = Vec::with_capacity(inputs.len());
         for (spec, values) in self.contract.input.iter().zip(inputs) {
             let shape: Vec<usize> = std::iter::once(rows).chain(spec.row().unwrap_or_default()).collect();
@@ -238,7 +285,7 @@ impl Model {
             named.push((spec.name.as_str(), SessionInputValue::from(tensor)));
         }
         let mut session = self.sessions.take();
-        let outputs = session.run(named).map_err(failed)?;
+        let outputs = session.run(named, options).map_err(failed)?;
         let mut all = Outputs::new();
         for output in self.contract.output.iter().filter(|output| only.is_none_or(|only| only == output.name)) {
             let Some(value) = outputs.get(&output.name) else { return Err(missing(&output.name, self)) };
