@@ -76,8 +76,18 @@ pub struct Model {
     sessions: Pool,
 }
 
-/// Most sessions opened side by side: each has its own copy of the weights.
+/// Most sessions opened side by side.
 const MAX_LANES: usize = 8;
+
+/// Most bytes of weights in all sessions together: each has a copy. A larger model has one session, whose runs use all
+/// threads.
+const LARGEST_SESSIONS: u64 = 1 << 30;
+
+/// Sessions to open for `lanes` batches at a time of a model of `bytes`.
+fn sessions(lanes: usize, threads: usize, bytes: u64) -> usize {
+    let fit = usize::try_from(LARGEST_SESSIONS / bytes.max(1)).unwrap_or(MAX_LANES);
+    lanes.min(threads).min(MAX_LANES).min(fit).max(1)
+}
 
 impl fmt::Debug for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -109,19 +119,16 @@ impl Model {
         let contract = read_contract(&path, &file, &sha256, options)?;
         let runtime = library::load()?;
 
-        let (threads, mut lanes) = (options.threads(), options.lanes.max(1));
+        let threads = options.threads();
         let (provider, provider_note) = choose(options.provider, &runtime)?;
-        if provider != Provider::Cpu {
-            // A device runs one batch at a time best; the threads decode meanwhile.
-            lanes = 1;
-        }
-        let lanes = lanes.min(threads).min(MAX_LANES);
+        let file_bytes = files.iter().map(|file| file.bytes).sum();
+        // A device runs one batch at a time best; the threads decode meanwhile.
+        let lanes = if provider == Provider::Cpu { sessions(options.lanes, threads, file_bytes) } else { 1 };
         // The checked bytes themselves, unless weights lie beside the file: then the runtime must know the folder.
         let source = if files.len() > 1 { Source::File(&path) } else { Source::Bytes(&path, &bytes) };
         let open = || open_session(&runtime, source, provider, (threads / lanes).max(1));
         let first = open().map_err(|error| too_new(&runtime, &path, &file).unwrap_or(error))?;
         let ports = |outlets: &[Outlet]| outlets.iter().map(port).collect::<Vec<_>>();
-        let file_bytes = files.iter().map(|file| file.bytes).sum();
         let graph = facts(&file, file_bytes, ports(first.inputs()), ports(first.outputs()));
         drop(file);
         let model = Model {
@@ -476,4 +483,16 @@ fn read_contract(
         }
     }
     Ok(contract)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sessions;
+
+    #[test]
+    fn sessions_share_a_bound_on_copies_of_the_weights() {
+        let mb = |megabytes: u64| megabytes << 20;
+        assert_eq!([0, 10, 128, 129, 300, 600, 5000].map(|size| sessions(16, 16, mb(size))), [8, 8, 8, 7, 3, 1, 1]);
+        assert_eq!((sessions(3, 16, mb(10)), sessions(16, 2, mb(10)), sessions(0, 0, mb(10))), (3, 2, 1));
+    }
 }

@@ -3,6 +3,7 @@
 //! A leaf crate that anyone may import: the [`ModelContract`] a model file carries, the one copy of deterministic
 //! [`preprocess`]ing, how features become an [`embedding`], and the rule that [`fill`]s tensors with known numbers.
 
+mod budget;
 mod contract;
 pub mod embedding;
 pub mod fill;

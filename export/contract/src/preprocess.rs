@@ -9,8 +9,9 @@ use fast_image_resize as fir;
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8x3;
 use image::metadata::Orientation;
-use image::{DynamicImage, GrayImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
+use image::{ColorType, DynamicImage, GrayImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 
+use crate::budget::{Budget, Held};
 use crate::{Colour, Filter, PictureSpec, Resize};
 
 /// Longest edge of a picture we decode, in pixels.
@@ -21,6 +22,12 @@ pub const MAX_PIXELS: u64 = 1 << 26;
 
 /// Most bytes of memory for one decoded picture: 16 bits a channel and an alpha channel are eight bytes a pixel.
 const MAX_BYTES: u64 = MAX_PIXELS * 8;
+
+/// Memory for all pictures that are decoded at a time, in bytes, whatever the number of threads: who would take more
+/// waits. A picture that needs more by itself is decoded alone.
+pub const MEMORY: u64 = 1 << 30;
+
+static DECODING: Budget = Budget::new(MEMORY);
 
 /// Largest picture file we read, in bytes: the largest picture without compression, and room for its headers.
 pub const MAX_FILE: u64 = MAX_BYTES + (1 << 20);
@@ -181,7 +188,8 @@ pub fn dimensions(path: &Path) -> Result<(u32, u32), PictureError> {
 }
 
 /// Decodes a picture to 8-bit RGB, turned and mirrored as its EXIF orientation says. The file is read once, its format
-/// told by the content, and its size checked before anything is decoded.
+/// told by the content, and its size checked before anything is decoded. Where many threads decode large pictures, it
+/// waits until there is memory for this one; see [`MEMORY`].
 ///
 /// Every reader of pictures goes through here, so that training, evaluation, thumbnails and regions of interest see the
 /// same picture.
@@ -190,8 +198,34 @@ pub fn dimensions(path: &Path) -> Result<(u32, u32), PictureError> {
 /// See [`PictureError`]. A JPEG without its end marker is damaged, as for Pillow and OpenCV; bytes behind the marker
 /// are ignored, as there.
 pub fn decode(path: &Path) -> Result<RgbImage, PictureError> {
+    decode_held(path).map(|(picture, _)| picture)
+}
+
+/// As [`decode`], with the memory it has taken.
+fn decode_held(path: &Path) -> Result<(RgbImage, Held<'static>), PictureError> {
+    let mut held = DECODING.take(open(path)?.1);
     let bytes = content(path)?;
-    let (format, mut decoder) = decoder(path, Cursor::new(bytes.as_slice()))?;
+    let (needed, turn, decoder) = header(path, &bytes)?;
+    if held.grow(needed) {
+        return Ok((pixels(path, turn, decoder)?, held));
+    }
+    drop(decoder);
+    // Waiting with the file in memory, several could wait for each other.
+    drop((bytes, held));
+    let held = DECODING.take(needed);
+    let bytes = content(path)?;
+    let (now, turn, decoder) = header(path, &bytes)?;
+    if now > needed {
+        let source = std::io::Error::other("the file was replaced while it was read");
+        return Err(PictureError::Read { path: path.to_owned(), source });
+    }
+    Ok((pixels(path, turn, decoder)?, held))
+}
+
+/// What a file's header says: the bytes of memory that decoding takes with the file's content, the orientation, and the
+/// decoder.
+fn header<'a>(path: &Path, bytes: &'a [u8]) -> Result<(u64, Orientation, impl ImageDecoder + use<'a>), PictureError> {
+    let (format, mut decoder) = decoder(path, Cursor::new(bytes))?;
     let (width, height) = decoder.dimensions();
     if width == 0 || height == 0 {
         return Err(PictureError::Empty { path: path.to_owned(), width, height });
@@ -199,11 +233,31 @@ pub fn decode(path: &Path) -> Result<RgbImage, PictureError> {
     if width > MAX_EDGE || height > MAX_EDGE || u64::from(width) * u64::from(height) > MAX_PIXELS {
         return Err(PictureError::TooLarge { path: path.to_owned(), width, height });
     }
-    if format == Some(ImageFormat::Jpeg) && !jpeg_is_whole(&bytes) {
-        return Err(PictureError::CutOff { path: path.to_owned() });
+    let mut inside = 0;
+    let rgb = u64::from(width) * u64::from(height) * 3;
+    match format {
+        Some(ImageFormat::Jpeg) => {
+            let Jpeg { whole, progressive } = jpeg(bytes);
+            if !whole {
+                return Err(PictureError::CutOff { path: path.to_owned() });
+            }
+            // The decoder has a copy of the file; of a progressive one, coefficients of 16 bits as well.
+            inside = bytes.len() as u64 + if progressive { 2 * rgb } else { 0 };
+        }
+        // It is read into a buffer of its own first.
+        Some(ImageFormat::Pnm) => inside = decoder.total_bytes(),
+        _ => {}
     }
     // Where the orientation cannot be told, the picture is taken to be upright.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    // Other kinds of pixels are there beside the RGB, and that beside its turned copy.
+    let plain = decoder.color_type() == ColorType::Rgb8;
+    let decoded = decoder.total_bytes() + inside + if plain { 0 } else { rgb };
+    let turned = if orientation == Orientation::NoTransforms { 0 } else { 2 * rgb };
+    Ok((bytes.len() as u64 + decoded.max(turned), orientation, decoder))
+}
+
+fn pixels(path: &Path, orientation: Orientation, decoder: impl ImageDecoder) -> Result<RgbImage, PictureError> {
     let picture =
         DynamicImage::from_decoder(decoder).map_err(|source| PictureError::Decode { path: path.to_owned(), source })?;
     let mut picture = DynamicImage::ImageRgb8(picture.into_rgb8());
@@ -211,30 +265,41 @@ pub fn decode(path: &Path) -> Result<RgbImage, PictureError> {
     Ok(picture.into_rgb8())
 }
 
-/// Whether a JPEG's end marker is there. The decoder fills what is missing of a picture with grey and says nothing.
+/// What the markers of a JPEG say.
+struct Jpeg {
+    /// Whether its end marker is there. The decoder fills what is missing of a picture with grey and says nothing.
+    whole: bool,
+    /// Whether its picture comes in several scans, which are kept until the last one.
+    progressive: bool,
+}
+
+/// Reads the markers of a JPEG.
 ///
-/// Segments are stepped over by their lengths, because thumbnails inside them have end markers of their own.
-fn jpeg_is_whole(bytes: &[u8]) -> bool {
+/// Segments are stepped over by their lengths, because thumbnails inside them have markers of their own.
+fn jpeg(bytes: &[u8]) -> Jpeg {
     const FILL: u8 = 0xff;
     const END: u8 = 0xd9;
+    const PROGRESSIVE: [u8; 4] = [0xc2, 0xc6, 0xca, 0xce];
     // Bytes of compressed data that begin like a marker and are none: a stuffed 0xff, and the restarts.
     let in_data = |kind: u8| kind == 0 || (0xd0..=0xd7).contains(&kind);
     let mut rest = bytes;
+    let mut found = Jpeg { whole: false, progressive: false };
     loop {
         // To the next marker, over compressed data and over whatever else lies between segments.
         let Some(at) = rest.windows(2).position(|pair| pair[0] == FILL && pair[1] != FILL && !in_data(pair[1])) else {
-            return false;
+            return found;
         };
         let kind = rest[at + 1];
         rest = &rest[at + 2..];
+        found.progressive |= PROGRESSIVE.contains(&kind);
         match kind {
-            END => return true,
+            END => return Jpeg { whole: true, ..found },
             // Start of the picture, and a marker without a segment.
             0xd8 | 0x01 => {}
             _ => {
-                let Some(&[high, low]) = rest.first_chunk() else { return false };
+                let Some(&[high, low]) = rest.first_chunk() else { return found };
                 let Some(behind) = rest.get(usize::from(u16::from_be_bytes([high, low])).max(2)..) else {
-                    return false;
+                    return found;
                 };
                 rest = behind;
             }
@@ -387,7 +452,11 @@ pub fn normalise_grey(picture: &GrayImage, input: &PictureSpec, out: &mut [f32])
 /// See [`PictureError`].
 pub fn load(path: &Path, input: &PictureSpec, out: &mut [f32]) -> Result<(), PictureError> {
     let Resize::Stretch = input.resize;
-    normalise(&resize(&decode(path)?, input.size, input.filter), input, out);
+    let (picture, held) = decode_held(path)?;
+    let resized = resize(&picture, input.size, input.filter);
+    drop(picture);
+    drop(held);
+    normalise(&resized, input, out);
     Ok(())
 }
 
