@@ -300,9 +300,10 @@ pub enum DeployError {
     },
     /// There is no threshold to decide by.
     #[error(
-        "the model's contract has no threshold for a false accept rate of {rate} or less{}; measure it with `deploy \
+        "the model's contract has no threshold for a false accept rate of {rate} or less{}{}; measure it with `deploy \
          calibrate --far {rate}`, or give one with `--threshold`",
         if *templates > 1 { format!(" ({far} over the {templates} templates)") } else { String::new() },
+        if *unfit > 0 { format!(", and {unfit} measured for another decision") } else { String::new() },
         rate = far / *templates as f64
     )]
     NoThreshold {
@@ -310,6 +311,8 @@ pub enum DeployError {
         far: f64,
         /// Templates of the person.
         templates: usize,
+        /// Thresholds that are for another decision, and do not count.
+        unfit: usize,
     },
     /// A flag was given that changes nothing.
     #[error("`{flag}` changes nothing here: {why}; leave it out")]

@@ -1,6 +1,6 @@
 //! `deploy verify`, and `deploy calibrate` on pictures, whose thresholds it takes.
 
-use contract::{ModelContract, Threshold};
+use contract::{Fusion, Measured, ModelContract, Rate, Threshold};
 use serde_json::Value;
 
 use crate::fixture::{Fixture, contract, graph, model, with_contract};
@@ -8,7 +8,7 @@ use crate::fixture::{Fixture, contract, graph, model, with_contract};
 /// A fixture whose model is calibrated at two rates.
 fn calibrated() -> Fixture {
     let fixture = Fixture::new();
-    let one = |similarity, far| Threshold { similarity, far, tar: 0.9 };
+    let one = |similarity, far| Threshold { similarity, far, tar: 0.9, measured: None };
     let threshold = Some(vec![one(0.5, 0.1), one(0.75, 0.01)]);
     fixture.write_model("calibrated.onnx", &with_contract(graph(), &ModelContract { threshold, ..contract() }));
     fixture
@@ -41,6 +41,35 @@ fn more_templates_need_a_lower_rate() {
         fixture.run(&format!("{claim} --far={far}")).error(&["--far", "a rate above 0 and below 1"]);
     }
     fixture.run(&format!("{claim} --far 0.1 --threshold 0.3")).error(&["--far", "--threshold"]);
+}
+
+/// A record says for which decision a threshold was measured; those of models from before have none.
+#[test]
+fn thresholds_of_another_decision_do_not_count() {
+    let fixture = Fixture::new();
+    let write = |rate, fusion, templates| {
+        let (identities, pairs, far_interval, tar_interval) = (100, 4950, [0.005, 0.02], [0.8, 1.0]);
+        let measured = Measured { rate, fusion, templates, identities, pairs, far_interval, tar_interval };
+        let one = Threshold { similarity: 0.5, far: 0.01, tar: 0.9, measured: Some(measured) };
+        let contract = ModelContract { threshold: Some(vec![one]), ..contract() };
+        fixture.write_model("calibrated.onnx", &with_contract(graph(), &contract));
+    };
+    write(Rate::Fmr, Fusion::Max, 3);
+    for count in 1..=4 {
+        let picture = fixture.picture("ada.png", "ada", 0.02 * count as f32);
+        let enroll = "enroll -m @calibrated.onnx --gallery @people --identity ada --picture";
+        fixture.run(&format!("{enroll} {}", picture.display())).done();
+    }
+    let claim = "verify -m @calibrated.onnx --gallery @people --identity ada --picture @ada.png";
+    fixture.run(&format!("{claim} --far 0.01")).error(&["0.0025", "0.01 over the 4 templates"]);
+    fixture.run(&format!("{claim} --far 0.02")).done();
+    let told = fixture.run("inspect @calibrated.onnx").done();
+    assert!(told.contains("largest similarity to 3 templates") && told.contains("4950 pairs"), "{told}");
+    for (rate, fusion) in [(Rate::Fmr, Fusion::Mean), (Rate::Fpir { gallery: 1000 }, Fusion::Max)] {
+        write(rate, fusion, 3);
+        fixture.run("inspect @calibrated.onnx").done();
+        fixture.run(&format!("{claim} --far 0.9")).error(&["1 measured for another decision", "--threshold"]);
+    }
 }
 
 /// Junk is left out, and a distractor is nobody's partner, although all of either have one number.
@@ -90,7 +119,12 @@ fn the_file_that_is_written_is_named() {
     assert!(told.contains("by_hand.json") && !told.contains("foreign.onnx"), "{told}");
     assert_eq!(std::fs::read(fixture.path("foreign.onnx")).unwrap(), before);
     let written = ModelContract::from_json(&std::fs::read_to_string(fixture.path("by_hand.json")).unwrap()).unwrap();
-    assert_eq!(written.threshold.map(|thresholds| thresholds.len()), Some(1));
+    let [threshold] = written.threshold.as_deref().unwrap() else { panic!("{:?}", written.threshold) };
+    let measured = threshold.measured.as_ref().unwrap();
+    assert_eq!((measured.rate, measured.fusion, measured.templates), (Rate::Fmr, Fusion::Max, 1));
+    assert_eq!((measured.identities, measured.pairs), (3, 3), "by identities, not by pictures");
+    let [low, high] = measured.far_interval;
+    assert!(low <= threshold.far && high >= 0.7, "3 pairs of people bound no rate below 0.7: {measured:?}");
     fixture.write_model("alone.onnx", &model());
     let told = fixture.run("calibrate -m @alone.onnx --datadir @set --far 0.4").done();
     assert!(told.trim_end().ends_with("alone.onnx"), "{told}");

@@ -168,7 +168,7 @@ fn a_bundle_is_what_its_certificate_says() {
 #[test]
 fn thresholds_are_kept_while_embeddings_are_the_same() {
     let folder = tempfile::tempdir().unwrap();
-    let thresholds = vec![contract::Threshold { similarity: 0.5, far: 0.01, tar: 0.9 }];
+    let thresholds = vec![contract::Threshold { similarity: 0.5, far: 0.01, tar: 0.9, measured: None }];
     let calibrated = ModelContract { threshold: Some(thresholds.clone()), ..contract() };
     bundle::write(folder.path(), &blocks::export(true), calibrated, &runtime()).unwrap();
     let again = bundle::write(folder.path(), &blocks::export(false), contract(), &runtime()).unwrap();

@@ -29,7 +29,7 @@ fn lines(report: &VerificationReport) -> Vec<[String; 2]> {
     let percent = |share: f64, interval| format!("{:.2} %{}", 100.0 * share, between(interval));
     line("EER", format!("{}, at similarity {:.4}", percent(eer.rate, report.eer_interval), eer.threshold));
     line("AUC", percent(report.auc, report.auc_interval));
-    for TarAtFar { target, point, interval, below_resolution } in &report.tar {
+    for TarAtFar { target, point, interval, below_resolution, .. } in &report.tar {
         let at = match (below_resolution, point.threshold.is_finite()) {
             (true, _) if trials.impostor == 1 => "; 1 pair of identities cannot tell such a rate".to_owned(),
             (true, _) => format!("; {} pairs of identities cannot tell such a rate", trials.impostor),

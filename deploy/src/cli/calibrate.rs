@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use contract::{KEY_PREFIX, ModelContract, Threshold};
-use metrics::verification::VerificationOptions;
+use contract::{Fusion, KEY_PREFIX, Measured, ModelContract, Rate, Threshold};
+use metrics::verification::{Interval, Trials, VerificationOptions};
 use serde_json::json;
 
 use super::args::{CalibrateArgs, FactsFormat};
@@ -21,7 +21,8 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<ExitCode, DeployError> {
         }
     };
     let model = open(&args.model, rows.len())?;
-    let measured = VerificationOptions { fars: args.far.clone(), resamples: 0, ..VerificationOptions::default() };
+    let measured =
+        VerificationOptions { fars: args.far.clone(), far_intervals: true, ..VerificationOptions::default() };
     let Compared { report, people, .. } =
         compare(&model, rows, "calibrate", &embed_options(&args.model, &args.reading), measured)?;
     let mut thresholds = Vec::new();
@@ -34,8 +35,20 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<ExitCode, DeployError> {
             ));
             continue;
         }
+        let interval = |interval: Option<Interval>, rate: f64| interval.map_or([rate; 2], |of| [of.low, of.high]);
+        let (far, tar) = (one.point.far, one.point.tar);
+        let measured = Measured {
+            // Every pair of pictures is a comparison of a probe with a person of one template.
+            rate: Rate::Fmr,
+            fusion: Fusion::Max,
+            templates: 1,
+            identities: report.trials.genuine,
+            pairs: report.trials.impostor,
+            far_interval: interval(one.far_interval, far),
+            tar_interval: interval(one.interval, tar),
+        };
         let similarity = f64::from(one.point.threshold);
-        thresholds.push(Threshold { similarity, far: one.point.far, tar: one.point.tar });
+        thresholds.push(Threshold { similarity, far, tar, measured: Some(measured) });
     }
     if thresholds.is_empty() {
         return Err(DeployError::NoCalibration { trials: report.trials.impostor, far: args.far.clone() });
@@ -59,12 +72,23 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<ExitCode, DeployError> {
             "threshold": thresholds,
         }))?,
         FactsFormat::Table => {
-            let mut lines = vec![["similarity from", "FAR", "TAR"].map(str::to_owned).to_vec()];
-            lines.extend(thresholds.iter().map(|Threshold { similarity, far, tar }| {
-                vec![format!("{similarity:.4}"), format!("{:.4} %", 100.0 * far), format!("{:.2} %", 100.0 * tar)]
-            }));
+            let head = ["similarity from", "FAR", "95 % interval", "TAR", "95 % interval"];
+            let mut lines = vec![head.map(str::to_owned).to_vec()];
+            for Threshold { similarity, far, tar, measured } in &thresholds {
+                let percent = |rate: f64, digits: usize| format!("{:.digits$} %", 100.0 * rate);
+                let interval = |of: [f64; 2], digits: usize| of.map(|rate| percent(rate, digits)).join(" to ");
+                let interval = |of: fn(&Measured) -> [f64; 2], digits: usize| {
+                    measured.as_ref().map_or_else(String::new, |measured| interval(of(measured), digits))
+                };
+                let (of_far, of_tar) = (interval(|of| of.far_interval, 4), interval(|of| of.tar_interval, 2));
+                lines.push(vec![format!("{similarity:.4}"), percent(*far, 4), of_far, percent(*tar, 2), of_tar]);
+            }
+            let Trials { genuine, impostor } = report.trials;
+            let on = format!(
+                "one comparison with one template; {genuine} identities with two pictures, {impostor} pairs of identities"
+            );
             let written: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
-            print(&format!("{}in {}\n", aligned(&lines), written.join(" and ")))?;
+            print(&format!("{}{on}\nin {}\n", aligned(&lines), written.join(" and ")))?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use contract::{Axis, PictureSpec};
+use contract::{Axis, Fusion, Measured, PictureSpec, Rate};
 use serde_json::json;
 
 use super::args::{FactsFormat, InspectArgs};
@@ -132,6 +132,9 @@ fn table(model: &Model, trial: Option<&Trial>) -> String {
     for threshold in contract.threshold.iter().flatten() {
         let shares = format!("TAR {:.4} at FAR {:.1e}", threshold.tar, threshold.far);
         line("threshold", format!("similarity {:.4}: {shares}", threshold.similarity));
+        if let Some(measured) = &threshold.measured {
+            line("", decision(measured));
+        }
     }
     let training = &contract.training;
     if !training.dataset.is_empty() || training.epoch > 0 {
@@ -161,6 +164,26 @@ fn table(model: &Model, trial: Option<&Trial>) -> String {
     }
     line("self-test", model.self_test.to_string());
     aligned(&lines)
+}
+
+/// What a threshold's rates are rates of, and on how much they were measured.
+fn decision(measured: &Measured) -> String {
+    let rate = match measured.rate {
+        Rate::Fmr => "comparison with a person".to_owned(),
+        Rate::Fpir { gallery } => format!("search in a gallery of {gallery} people"),
+    };
+    let fusion = match measured.fusion {
+        Fusion::Max => "largest",
+        Fusion::Mean => "mean",
+    };
+    let [[low_far, high_far], [low_tar, high_tar]] = [measured.far_interval, measured.tar_interval];
+    format!(
+        "per {rate}, {fusion} similarity to {}; TAR {low_tar:.4} to {high_tar:.4}, FAR {low_far:.1e} to {high_far:.1e} by {} \
+         identities and {} pairs of them",
+        if measured.templates == 1 { "1 template".to_owned() } else { format!("{} templates", measured.templates) },
+        measured.identities,
+        measured.pairs
+    )
 }
 
 fn shape(axes: &[Axis]) -> String {

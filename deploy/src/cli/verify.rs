@@ -24,7 +24,8 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode, DeployError> {
     let calibrated = || {
         let thresholds = model.contract.threshold.as_deref().unwrap_or_default();
         let chosen = verify::threshold(thresholds, args.far, theirs.len()).map(|one| one.similarity);
-        chosen.ok_or(DeployError::NoThreshold { far: args.far, templates: theirs.len() })
+        let unfit = thresholds.iter().filter(|one| verify::sets(one, theirs.len()).is_none()).count();
+        chosen.ok_or(DeployError::NoThreshold { far: args.far, templates: theirs.len(), unfit })
     };
     let threshold = args.threshold.map(f64::from).map_or_else(calibrated, Ok)?;
     let explained =

@@ -280,6 +280,54 @@ pub struct Threshold {
     pub far: f64,
     /// True accept rate at it.
     pub tar: f64,
+    /// The decision it was measured for, and on how much. Absent in models calibrated before this was stored: their
+    /// rates are those of comparisons with one template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<Measured>,
+}
+
+/// What a threshold's rates are rates of, and on how much they were measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measured {
+    /// What is counted.
+    pub rate: Rate,
+    /// How the similarities to the templates of a person become one.
+    pub fusion: Fusion,
+    /// Templates of a person.
+    pub templates: u32,
+    /// Identities with at least two pictures: independent trials of the true accept rate.
+    pub identities: usize,
+    /// Pairs of two identities: independent trials of the false accept rate. Pairs of their pictures are not.
+    pub pairs: u64,
+    /// 95 % interval of the false accept rate.
+    pub far_interval: [f64; 2],
+    /// 95 % interval of the true accept rate.
+    pub tar_interval: [f64; 2],
+}
+
+/// What a false accept rate counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rate {
+    /// False match rate, 1:1: strangers accepted among comparisons of a probe with one person.
+    Fmr,
+    /// False positive identification rate, 1:N: probes of strangers with a match in a gallery. It grows with the
+    /// gallery.
+    Fpir {
+        /// People in the gallery.
+        gallery: u64,
+    },
+}
+
+/// How the similarities of a probe to the templates of a person become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fusion {
+    /// The largest.
+    Max,
+    /// The mean.
+    Mean,
 }
 
 /// Known outputs for known inputs, for the self-test. [`Golden::input`] makes the inputs. Of each output, the row-major
@@ -592,6 +640,17 @@ impl ModelContract {
                     return wrong(format!("threshold.{name}"), found.to_string(), &allowed);
                 }
             }
+            let Some(measured) = &threshold.measured else { continue };
+            if measured.templates == 0 {
+                return wrong("threshold.measured.templates".into(), "0".into(), "1 or more are allowed");
+            }
+            let intervals = [("far_interval", measured.far_interval), ("tar_interval", measured.tar_interval)];
+            for (name, [low, high]) in intervals {
+                if !(0.0..=high).contains(&low) || high > 1.0 {
+                    let allowed = "two rates from 0 to 1, the smaller first, are allowed";
+                    return wrong(format!("threshold.measured.{name}"), format!("{low} to {high}"), allowed);
+                }
+            }
         }
         if let Some(people) = &self.training.people
             && let Some(problem) = people.problem()
@@ -768,6 +827,20 @@ mod tests {
         };
         let threshold =
             |similarity: f64, far: f64| serde_json::json!([{ "similarity": similarity, "far": far, "tar": 1 }]);
+        let measured = |fusion: &str, templates: u32, far_interval: [f64; 2]| {
+            let mut threshold = threshold(0.5, 0.05);
+            threshold[0]["measured"] = serde_json::json!({
+                "rate": "fmr", "fusion": fusion, "templates": templates, "identities": 100, "pairs": 4950,
+                "far_interval": far_interval, "tar_interval": [0.9, 1],
+            });
+            threshold
+        };
+        // Models of before have no record.
+        for (value, has) in [(threshold(0.5, 0.1), false), (measured("mean", 4, [0.0, 1.0]), true)] {
+            let contract = document("/threshold", value).unwrap();
+            let again = ModelContract::from_json(&serde_json::to_string(&contract).unwrap()).unwrap();
+            assert_eq!((&again, again.threshold.as_ref().unwrap()[0].measured.is_some()), (&contract, has));
+        }
         let cases = [
             ("/sizes", 3.into(), ["sizes", "3", "architecture"]),
             ("/input/0/picture/sizes", 3.into(), ["input[0].picture.sizes", "3", "colour"]),
@@ -780,6 +853,10 @@ mod tests {
             ("/input/0/picture/orientation", "none".into(), ["picture.orientation", "none", "exif"]),
             ("/threshold", threshold(5.0, 0.1), ["threshold.similarity", "5", "-1 to 1"]),
             ("/threshold", threshold(0.5, -0.1), ["threshold.far", "-0.1", "0 to 1"]),
+            ("/threshold", measured("median", 1, [0.0, 0.1]), ["threshold[0].measured.fusion", "median", "`max`"]),
+            ("/threshold", measured("max", 0, [0.0, 0.1]), ["threshold.measured.templates", "0", "1 or more"]),
+            ("/threshold", measured("max", 1, [0.2, 0.1]), ["measured.far_interval", "0.2 to 0.1", "smaller first"]),
+            ("/threshold", measured("max", 1, [0.0, 1.1]), ["measured.far_interval", "0 to 1.1", "0 to 1"]),
         ];
         for (pointer, value, expected) in cases {
             let error = document(pointer, value).unwrap_err();

@@ -1,5 +1,5 @@
-//! Threads that decode large pictures at the same time stay within one bound. This test is a program of its own, because
-//! it measures the peak of the process.
+//! Threads that decode large pictures at the same time stay within one bound. This test is a program of its own,
+//! because it measures the peak of the process.
 
 #![cfg(target_os = "linux")]
 

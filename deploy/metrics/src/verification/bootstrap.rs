@@ -69,6 +69,25 @@ impl Draws {
         Some(Self { times, samples, edges: Sorted::new(edges(genuine.keys())), heaviest })
     }
 
+    /// The same samples, counted at these edges, ascending and distinct.
+    pub(super) fn at(&self, edges: Vec<u32>) -> Self {
+        Self { times: self.times.clone(), edges: Sorted::new(edges), ..*self }
+    }
+
+    /// For each edge, the share of the impostor pairs that are at least as similar, in every sample that has any.
+    pub(super) fn accepted(&self, drawing: &Drawing) -> Vec<Vec<f64>> {
+        let above = |first: usize, sample: usize| -> u64 {
+            (first..self.bins()).map(|bin| drawing.counts[0][bin * self.samples + sample]).sum()
+        };
+        let share = |first: usize, sample: usize| match above(0, sample) {
+            0 => None,
+            all => Some(above(first, sample) as f64 / all as f64),
+        };
+        // Similarities equal to an edge have a bin of their own.
+        let of_edge = |edge: usize| (0..self.samples).filter_map(|sample| share(2 * edge + 1, sample)).collect();
+        (0..self.edges.keys().len()).map(of_edge).collect()
+    }
+
     fn of(&self, group: usize) -> &[u32] {
         &self.times[group * self.samples..][..self.samples]
     }

@@ -258,6 +258,32 @@ pub(super) fn impostors(
     found
 }
 
+/// Counts impostor pairs in every sample of `draws`, at its edges.
+pub(super) fn count(groups: &Groups<'_>, draws: &Draws, impostors: Impostors) -> Drawing {
+    let (units, samples) = (groups.units(), Groups::samples(impostors));
+    let work = |(tally, buffer): &mut (super::bootstrap::Tally<'_>, Vec<f32>), number: usize| {
+        let unit = &units[number];
+        let own = groups.indices(unit.group);
+        runs(groups, unit, own.end..groups.row_at.len(), buffer, |run| {
+            if run.index - own.start >= samples || !groups.are_impostors([unit.group, run.group], impostors) {
+                return;
+            }
+            let theirs = groups.indices(run.group);
+            for (_, &similarity) in run.indices.zip(run.similarities).take_while(|(at, _)| at - theirs.start < samples)
+            {
+                tally.impostor(key(similarity), run.group);
+            }
+            tally.row_done(unit.group);
+        });
+        tally.unit_done(unit.group);
+    };
+    let mut tally = draws.tally();
+    for (other, _) in share(&units, || (draws.tally(), Vec::new()), work) {
+        tally.add(other);
+    }
+    tally.finish()
+}
+
 /// The second pass over impostor pairs: pairs by key in selected coarse bins, and bars of the histogram.
 pub(super) struct Refined {
     /// Selected coarse bins, ascending.

@@ -8,7 +8,7 @@ use super::bootstrap::{Drawn, Draws, Interval, interval};
 use super::compare::{self, Genuine, Impostor, Refined};
 use super::groups::{Groups, Impostors};
 use super::identification::{Identification, identify};
-use super::keys::{BINS, FINE_BITS, similarity};
+use super::keys::{BINS, FINE_BITS, key, similarity};
 use super::{AtThreshold, EqualError, Point, Roc};
 use crate::{MetricsError, Rows};
 
@@ -26,6 +26,8 @@ pub struct VerificationOptions {
     pub resamples: usize,
     /// Seed of the bootstrap.
     pub seed: u64,
+    /// Whether false accept rates get intervals as well, which takes another round over the impostor pairs.
+    pub far_intervals: bool,
     /// Bars per histogram.
     pub bins: usize,
 }
@@ -38,6 +40,7 @@ impl Default for VerificationOptions {
             fars: vec![1e-1, 1e-2, 1e-3, 1e-4],
             resamples: 200,
             seed: 42,
+            far_intervals: false,
             bins: 50,
         }
     }
@@ -54,6 +57,9 @@ pub struct TarAtFar {
     pub point: Point,
     /// 95 % interval of the true accept rate.
     pub interval: Option<Interval>,
+    /// 95 % interval of the false accept rate at this threshold; see [`VerificationOptions::far_intervals`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub far_interval: Option<Interval>,
     /// Whether there are fewer pairs of identities than one over the target; then it only means that no impostor pair
     /// was accepted. Pairs of rows do not count, because those of the same two identities are not independent.
     pub below_resolution: bool,
@@ -141,7 +147,7 @@ pub struct VerificationReport {
 /// They come from resampling identities, not pairs, because pairs of one identity are not independent. The bootstrap
 /// cannot show events that did not occur. Each interval therefore reaches at least to the exact binomial bound for no
 /// event in as many trials as there are identities with two rows (Clopper and Pearson 1934; the rule of three of Hanley
-/// and Lippman-Hand 1983); see [`unseen`](super::unseen).
+/// and Lippman-Hand 1983); see [`unseen`](super::unseen). For a false accept rate the trials are pairs of identities.
 ///
 /// # Errors
 /// The number of labels differs from the rows, there is no genuine or no impostor pair, a value is not finite, or a
@@ -182,10 +188,15 @@ pub fn evaluate<'a>(
     };
     let with_pairs = (0..groups.len()).filter(|group| groups.indices(*group).len() > 1).count();
     let interval = |value: &dyn Fn(&Drawn) -> f64| interval(drawn.iter().map(value).collect(), with_pairs);
+    let fars = match &draws {
+        Some(draws) if options.far_intervals => far_intervals(&groups, draws, &roc, options, trials)?,
+        _ => vec![None; options.fars.len()],
+    };
     let tar_at = |(at, target): (usize, &f64)| {
         let point = roc.tar_at_far(*target)?;
         let below_resolution = *target * (trials as f64) < 1.0;
-        Ok(TarAtFar { target: *target, point, interval: interval(&|drawn| drawn.tar[at]), below_resolution })
+        let interval = interval(&|drawn| drawn.tar[at]);
+        Ok(TarAtFar { target: *target, point, interval, far_interval: fars[at], below_resolution })
     };
     let eer = roc.eer();
     let histogram = Histogram {
@@ -215,6 +226,26 @@ pub fn evaluate<'a>(
         curve: thinned(roc.dropped().points()),
         drawn,
     })
+}
+
+/// Intervals of the false accept rates at the thresholds for the options' rates.
+fn far_intervals(
+    groups: &Groups<'_>,
+    draws: &Draws,
+    roc: &Roc,
+    options: &VerificationOptions,
+    trials: u64,
+) -> Result<Vec<Option<Interval>>, MetricsError> {
+    let thresholds = options.fars.iter().map(|far| Ok(key(roc.tar_at_far(*far)?.threshold)));
+    let thresholds: Vec<u32> = thresholds.collect::<Result<_, MetricsError>>()?;
+    let mut edges = thresholds.clone();
+    edges.sort_unstable();
+    edges.dedup();
+    let draws = draws.at(edges.clone());
+    let accepted = draws.accepted(&compare::count(groups, &draws, options.impostors));
+    let trials = usize::try_from(trials).unwrap_or(usize::MAX);
+    let of = |threshold: &u32| interval(accepted[edges.partition_point(|edge| edge < threshold)].clone(), trials);
+    Ok(thresholds.iter().map(of).collect())
 }
 
 /// Coarse bins with at least one pair, from the most similar, with their impostor and genuine pairs.
@@ -490,6 +521,38 @@ mod tests {
                 assert_eq!(*tar, roc.tar_at_far(*far).unwrap().tar);
             }
         }
+    }
+
+    /// The share of accepted pairs in each set with repeated identities, at the threshold of the whole set.
+    #[test]
+    fn intervals_of_false_accept_rates_are_those_of_repeated_sets() {
+        let (matrix, labels) = crowd(40, 6);
+        let fars = vec![0.5, 0.1, 0.02];
+        let options =
+            VerificationOptions { fars, resamples: 40, far_intervals: true, ..VerificationOptions::default() };
+        let found = evaluate(&matrix, &labels, &options).unwrap();
+        let groups = Groups::of(matrix.view(), &labels, None);
+        let genuine = compare::genuine(&groups);
+        let draws = Draws::new(&groups, &genuine.sorted, 40, options.seed).unwrap();
+        for tar in &found.tar {
+            let of_sample = |sample: usize| {
+                let (mut accepted, mut all) = (0, 0);
+                for (a, b) in (0..40).flat_map(|a| (a + 1..40).map(move |b| (a, b))) {
+                    let [x, y] = [a, b].map(|index| groups.group_at[index] as usize);
+                    let count = if x == y { 0 } else { draws.times(x, sample) * draws.times(y, sample) };
+                    let similarity = dot(matrix.row(groups.row_at[a]), matrix.row(groups.row_at[b]));
+                    all += count;
+                    accepted += if similarity >= tar.point.threshold { count } else { 0 };
+                }
+                (all > 0).then(|| f64::from(accepted) / f64::from(all))
+            };
+            let shares: Vec<f64> = (0..40).filter_map(of_sample).collect();
+            assert_eq!(tar.far_interval, interval(shares, 15), "15 pairs of 6 identities");
+            let Interval { low, high } = tar.far_interval.unwrap();
+            assert!(low <= tar.point.far && tar.point.far <= high, "{tar:?}");
+        }
+        let without = VerificationOptions { far_intervals: false, ..options };
+        assert!(evaluate(&matrix, &labels, &without).unwrap().tar.iter().all(|tar| tar.far_interval.is_none()));
     }
 
     #[test]
