@@ -3,7 +3,7 @@
 use contract::{Axis, InputSpec, ModelContract, OutputSpec};
 use onnx::{AttributeProto, AttributeType, ModelProto, NodeProto, ValueInfoProto};
 
-use crate::fixture::{DIM, Fixture, SIZE, TOLERANCE, contract, graph, reference, with_contract};
+use crate::fixture::{DIM, Fixture, SIZE, TOLERANCE, contract, graph, node, reference, tensor, value, with_contract};
 
 /// Both pictures through the tiny network, one after the other.
 pub(crate) fn model() -> ModelProto {
@@ -189,6 +189,50 @@ fn calibrated_thresholds_decide() {
     fixture.run(&format!("{line} --far 0.001")).error(&["3 pairs of people", "larger --far"]);
     fixture.run(&format!("{line} --far 2")).error(&["above 0 and below 1"]);
     fixture.run(&format!("{claim} --threshold 0 --explain @drawn")).error(&["no attention weights", "--attention"]);
+}
+
+/// The two halves weigh the same places; a model that gives no values or unequal numbers of them draws nothing.
+#[test]
+fn attention_is_drawn_from_as_many_weights_for_palm_as_for_vein() {
+    let fixture = fixture();
+    let palm = "--palm @set/palm/001_l/1.png --vein @set/vein/001_l/1.png";
+    fixture.run(&format!("enroll -m @pair.onnx --gallery @people --identity anna {palm}")).done();
+    // `weights` of the features of each half are outputs of their own.
+    let explain = |folder: &str, weights: [usize; 2]| {
+        let mut graph = graph_of_two();
+        let mut contract = pair_contract();
+        let parts = graph.graph.as_mut().unwrap();
+        for (side, count) in ["palm", "vein"].into_iter().zip(weights) {
+            let name = format!("global_weight_{side}");
+            for (bound, at) in [("from", 0), ("to", count as i64), ("axis", 1)] {
+                let mut number = tensor(&format!("{name}.{bound}"), &[1], &[]);
+                number.data_type = onnx::DataType::Int64 as i32;
+                number.raw_data = at.to_le_bytes().into();
+                parts.initializer.push(number);
+            }
+            let inputs = ["from", "to", "axis"].map(|bound| format!("{name}.{bound}"));
+            let inputs = [format!("{side}.features"), inputs[0].clone(), inputs[1].clone(), inputs[2].clone()];
+            parts.node.push(node("Slice", &inputs.each_ref().map(String::as_str), &name, vec![]));
+            parts.output.push(value(&name, &[count]));
+            let shape = vec![Axis::Symbol("batch".into()), Axis::Size(count)];
+            contract.output.push(OutputSpec { name, shape, metric: String::new(), ..contract.output[0].clone() });
+        }
+        fixture.write_model("explains.onnx", &with_contract(graph, &contract));
+        let claim = "verify -m @explains.onnx --gallery @people --identity anna --threshold 0";
+        fixture.run(&format!("{claim} {palm} --explain @{folder}"))
+    };
+    explain("drawn", [4, 4]).done();
+    assert_eq!(fixture.files("drawn"), ["global.png", "summary.json", "weights.csv"]);
+    explain("none", [0, 0]).error(&[
+        "gives 0 values",
+        "`global_weight_palm`",
+        "0 in `global_weight_vein`",
+        "at least 1",
+    ]);
+    explain("unequal", [4, 3]).error(&["gives 4 values", "3 in `global_weight_vein`", "the same number"]);
+    for folder in ["none", "unequal"] {
+        assert!(!fixture.path(folder).join("global.png").exists());
+    }
 }
 
 #[test]
