@@ -1,6 +1,5 @@
 //! A search as a page: probes and their matches with pictures, nothing loaded from elsewhere.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +9,7 @@ use rayon::prelude::*;
 
 use super::thumbnail::data_uri;
 use super::{MatchResult, ProbeResult, SearchReport, Summary};
+use crate::pictures::path_text;
 
 impl SearchReport {
     /// The page. At most `limit` probes are shown, the first ones. Pictures, gallery and model go by their names alone:
@@ -72,9 +72,10 @@ impl SearchReport {
     }
 }
 
-/// The last part of a path: what the picture or folder is called.
-fn name(path: &Path) -> Cow<'_, str> {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy()
+/// The last part of a path: what the picture or folder is called. Marks of direction would show it as something else.
+fn name(path: &Path) -> String {
+    let last = path_text(Path::new(path.file_name().unwrap_or(path.as_os_str())));
+    terminal::printable(&last).into_owned()
 }
 
 fn tiles(summary: &Summary) -> Markup {
