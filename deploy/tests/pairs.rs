@@ -176,6 +176,7 @@ fn calibrated_thresholds_decide() {
     assert!(threshold["far"].as_f64().unwrap() <= 0.4 && threshold["tar"].as_f64().unwrap() > 0.0, "{threshold}");
     let copy = ModelContract::from_json(&std::fs::read_to_string(fixture.path("contract.json")).unwrap()).unwrap();
     assert_eq!(copy.threshold.unwrap()[0].similarity, threshold["similarity"].as_f64().unwrap());
+    assert!(!fixture.files("").iter().any(|name| name.starts_with(".pair.onnx.")), "{:?}", fixture.files(""));
     let claim = "verify -m @pair.onnx --gallery @people --identity anna --palm @set/palm/001_l/1.png --vein @set/vein/001_l/1.png";
     let yes = fixture.run(&format!("{claim} --far 0.4 --format json")).done();
     let yes: serde_json::Value = serde_json::from_str(&yes).unwrap();

@@ -72,6 +72,29 @@ impl fmt::Display for Divergence {
     }
 }
 
+/// What is wrong with a certificate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CertificateProblem {
+    /// Another layout.
+    #[error("it has version {found}, this program reads {read}")]
+    Version {
+        /// Version in the file.
+        found: u64,
+        /// The version that is read.
+        read: u32,
+    },
+    /// No layout is named.
+    #[error("it has no `version`")]
+    NoVersion,
+    /// It is not JSON, or a field is absent or of another form.
+    #[error("{0}")]
+    Malformed(
+        /// The cause.
+        serde_json::Error,
+    ),
+}
+
 /// Why a module was not exported.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -303,7 +326,7 @@ pub enum ExportError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        problem: String,
+        problem: CertificateProblem,
     },
     /// A file of a bundle cannot be read.
     #[error("cannot read `{}`", path.display())]

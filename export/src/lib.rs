@@ -170,7 +170,7 @@ pub mod verify;
 
 pub use bundle::{Bundle, Certificate, Check, Outcome};
 pub use coverage::Sizes;
-pub use error::{Divergence, ExportError, Refusal};
+pub use error::{CertificateProblem, Divergence, ExportError, Refusal};
 pub use exporter::Exporter;
 pub use graph;
 pub use graph::encode::{DataFile, Encoded, MAX_INLINE_WEIGHTS};

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use burn::tensor::Device;
+use burn::module::Module;
+use burn::nn::{Embedding, EmbeddingConfig};
+use burn::tensor::{Device, Int, Tensor};
 use contract::{Axis, EmbeddingSpec, InputSpec, ModelContract, OutputSpec, PictureSpec, Training};
-use export::{Bundle, Certificate, Check, ExportError, ExportedModel, Outcome, bundle};
+use export::{Bundle, Certificate, CertificateProblem, Check, ExportError, ExportedModel, Exporter, Outcome, bundle};
 use onnx::{Dimension, GraphProto, Message, TensorProto};
 
 use crate::{batch_of, blocks, runtime};
@@ -61,8 +63,12 @@ fn the_bundle_is_complete_and_reads_back() {
     assert!(inside.golden.is_some_and(|golden| !golden.output["features"].is_empty()));
     assert_eq!(inside.exporter.opset, 20);
     let card = std::fs::read_to_string(folder.path().join("CARD.md")).unwrap();
-    for part in ["`image` | [batch, 3, 32, 16]", "`features` | [batch, 6, 5]", "Licence: MIT", "| features | 32 | 32 |"]
-    {
+    for part in [
+        "`image` | [batch, 3, 32, 16] | rgb picture, 32×16 (height × width), bilinear resize, range [0.0, 1.0]",
+        "`features` | [batch, 6, 5]",
+        "Licence: MIT",
+        "| features | 32 | 32 |",
+    ] {
         assert!(card.contains(part), "`{part}` is missing in:\n{card}");
     }
 }
@@ -91,7 +97,10 @@ fn a_contract_of_another_model_is_refused() {
     let mut other = contract();
     other.output[0].shape[1] = Axis::Size(7);
     let error = bundle::write(folder.path(), &model, other, &runtime()).unwrap_err();
-    assert!(error.to_string().contains("features [batch, 7, 5]"), "{error}");
+    assert!(
+        matches!(&error, ExportError::Contract { problem } if problem.contains("features [batch, 7, 5]")),
+        "{error}"
+    );
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
@@ -196,6 +205,59 @@ fn a_certificate_that_allows_anything_is_capped_and_named() {
     edit(folder.path(), |graph| weight(graph, "light.1.conv2.weight").raw_data[4 * 5 + 3] ^= 0x80);
     let (failed, text) = failing(folder.path());
     assert!(failed.contains(&"recorded outputs"), "{text}");
+}
+
+/// What a check said.
+fn said(folder: &Path, name: &str) -> Outcome {
+    let checks = Bundle::open(folder).unwrap().check(&runtime());
+    checks.into_iter().find(|check| check.name == name).unwrap().outcome
+}
+
+/// Golden vectors bring a tolerance of their own, which anyone can edit too.
+#[test]
+fn golden_vectors_that_allow_anything_are_capped_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &blocks::export(true));
+    let path = folder.path().join("model.onnx");
+    let mut contract = Bundle::open(folder.path()).unwrap().contract().unwrap();
+    contract.golden.as_mut().unwrap().tolerance = 1e9;
+    let metadata = contract.to_metadata();
+    let (key, value) = metadata.iter().find(|(key, _)| key.ends_with("golden")).unwrap();
+    std::fs::write(&path, onnx::with_metadata(&std::fs::read(&path).unwrap(), key, value).unwrap()).unwrap();
+    let kept = said(folder.path(), "golden vectors");
+    assert!(matches!(&kept, Outcome::Passed(text) if text.contains("the contract would allow more")), "{kept:?}");
+    edit(folder.path(), |graph| weight(graph, "light.1.conv2.weight").raw_data[4 * 5 + 3] ^= 0x80);
+    let changed = said(folder.path(), "golden vectors");
+    assert!(matches!(changed, Outcome::Failed(_)), "{changed:?}");
+}
+
+#[derive(Module, Debug)]
+struct Table {
+    rows: Embedding,
+}
+
+/// Indices have no golden values. A model without a self-test says so.
+#[test]
+fn a_model_without_golden_vectors_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = Table { rows: EmbeddingConfig::new(8, 4).init(&Device::flex()) };
+    let model = Exporter::new("table")
+        .integers("index", batch_of(&[2]), 0, 8)
+        .output("rows")
+        .export(&table, |table: &Table, index: Tensor<2, Int>| table.rows.forward(index))
+        .unwrap();
+    let contract = ModelContract {
+        input: vec![InputSpec::numbers("index", Axis::Symbol("batch".into()), 2, "which rows")],
+        output: vec![OutputSpec { name: "rows".into(), shape: batch_of(&[2, 4]), ..contract().output.remove(0) }],
+        embedding: None,
+        ..contract()
+    };
+    let written = bundle::write(folder.path(), &model, contract, &runtime()).unwrap();
+    assert_eq!(written.contract.golden, None);
+    let card = std::fs::read_to_string(folder.path().join("CARD.md")).unwrap();
+    assert!(card.contains("the model has no self-test"), "{card}");
+    assert!(matches!(said(folder.path(), "golden vectors"), Outcome::NotRun(_)));
+    assert_eq!(failing(folder.path()).0, [""; 0]);
 }
 
 /// Two models may be in one folder, each with its own file of weights.
@@ -348,7 +410,8 @@ fn a_recorded_value_that_was_changed_is_seen() {
     assert!(failing(folder.path()).1.contains("an unknown kind"));
     std::fs::write(&path, "{\"version\": 7}").unwrap();
     let error = Bundle::open(folder.path()).unwrap_err();
-    assert!(error.to_string().contains("version 7"), "{error}");
+    let ExportError::Certificate { problem, .. } = &error else { panic!("{error}") };
+    assert!(matches!(problem, CertificateProblem::Version { found: 7, .. }), "{error}");
 }
 
 #[test]
@@ -423,6 +486,77 @@ fn weights_that_another_model_names_stay() {
     assert_eq!(data(), None, "the last model that named it is gone");
 }
 
+const FOLDER: &str = "VITRINE_TEST_BUNDLE";
+const APART: &str = "VITRINE_TEST_APART";
+const TURN: &str = "VITRINE_TEST_TURN";
+
+/// The export that is killed before its change number `TURN`; alone it does nothing.
+#[test]
+fn an_export_that_is_killed() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static LEFT: AtomicUsize = AtomicUsize::new(0);
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        LEFT.store(std::env::var(TURN).unwrap().parse().unwrap(), Ordering::SeqCst);
+        let model = if std::env::var_os(APART).is_some() { apart() } else { blocks::export(true) };
+        files::hook::set(|| {
+            if LEFT.fetch_sub(1, Ordering::SeqCst) == 0 {
+                std::process::abort();
+            }
+        });
+        write(folder.as_ref(), &model);
+    }
+}
+
+/// Every file that a program of ours reads is of one export, wherever the last one was killed; and the next one leaves
+/// nothing of it.
+#[test]
+fn a_killed_export_leaves_the_old_bundle_or_the_new_one() {
+    let sizes = [blocks::export(true), apart()].map(|model| model.encode(&[]).unwrap().data.is_some());
+    assert_eq!(sizes, [false, true]);
+    for new_apart in [true, false] {
+        let (mut old, mut new) = (0, 0);
+        for turn in 0.. {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("notes.txt"), "of the user").unwrap();
+            write(folder.path(), &if new_apart { blocks::export(true) } else { apart() });
+            let before = std::fs::read(folder.path().join("model.onnx")).unwrap();
+            let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+            command.args(["--exact", "bundles::an_export_that_is_killed", "--nocapture"]);
+            command.env(FOLDER, folder.path()).env(TURN, turn.to_string());
+            if new_apart {
+                command.env(APART, "1");
+            }
+            let output = command.output().unwrap();
+            let at = format!("weights apart: {new_apart}; killed before change {turn}");
+
+            let opened = deploy::runtime::Model::open(folder.path(), &deploy::runtime::Options::default());
+            let opened = opened.unwrap_or_else(|error| panic!("{at}: {error}"));
+            assert!(matches!(opened.self_test, deploy::runtime::SelfTest::Passed { .. }), "{at}");
+            let bundle = Bundle::open(folder.path()).unwrap();
+            let checks = bundle.check(&runtime());
+            assert!(checks.iter().all(|check| matches!(check.outcome, Outcome::Passed(_))), "{at}: {checks:?}");
+            let is_new = bundle.certificate().model.data.is_some() == new_apart;
+            assert_eq!(bundle.bytes() == before, !is_new, "{at}");
+            if is_new {
+                new += 1
+            } else {
+                old += 1
+            }
+            if output.status.success() {
+                assert!(is_new, "{}", String::from_utf8_lossy(&output.stderr));
+                break;
+            }
+            // Another process would sweep by itself.
+            files::sweep(folder.path());
+            write(folder.path(), &blocks::export(true));
+            let left: Vec<String> = files(folder.path()).into_keys().filter(|name| !name.ends_with(".data")).collect();
+            let bundle = [".lock", "CARD.md", "certificate.json", "contract.json", "model.onnx", "notes.txt"];
+            assert_eq!(left, bundle, "{at}");
+        }
+        assert!(old > 5 && new > 4, "{old} times the old one, {new} times the new one");
+    }
+}
+
 /// A bundle from elsewhere whose files are none: it must not be waited for, and not lead to other files.
 #[cfg(unix)]
 #[test]
@@ -469,6 +603,7 @@ fn certificates_that_ask_for_too_much_are_refused_before_a_run() {
     assert!(with(&[&[1, 1 << 28][..]; 9]).contains("its runs declare 2415919104 elements; 2147483648 are allowed"));
     std::fs::write(&path, " ".repeat(9 << 20)).unwrap();
     let error = Bundle::open(folder.path()).unwrap_err();
-    let cause = std::error::Error::source(&error).unwrap().to_string();
-    assert!(cause.contains("8388608 are allowed"), "{cause}");
+    let ExportError::Read { source, .. } = &error else { panic!("{error}") };
+    let refused = source.get_ref().and_then(|cause| cause.downcast_ref::<files::Refused>());
+    assert_eq!(refused, Some(&files::Refused::TooLarge { found: 9 << 20, allowed: 8 << 20 }));
 }

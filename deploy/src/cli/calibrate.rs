@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use contract::{Fusion, KEY_PREFIX, Measured, ModelContract, Rate, Threshold};
+use contract::{BESIDE, Fusion, KEY_PREFIX, Measured, ModelContract, Rate, Threshold};
+use files::lock::Lock;
+use files::together;
 use metrics::verification::{Interval, Trials, VerificationOptions};
 use serde_json::json;
 
@@ -105,9 +107,12 @@ fn write_given(path: &Path, thresholds: &[Threshold]) -> Result<Vec<PathBuf>, De
     Ok(vec![path.to_owned()])
 }
 
-/// Puts the thresholds into the model file, whose other bytes stay, and into the copy of its contract beside it.
-/// Returns the files written.
+/// Puts the thresholds into the model file, whose other bytes stay, and into the copy of its contract beside it, both
+/// as one. Returns the files written.
 fn write(path: &Path, contract: &ModelContract) -> Result<Vec<PathBuf>, DeployError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let _lock = Lock::wait(folder)?;
+    together::settle(path, &BESIDE)?;
     let bytes = onnx::read_bytes(path, &onnx::Limits::default())?;
     let key = format!("{KEY_PREFIX}threshold");
     let metadata = contract.to_metadata();
@@ -116,12 +121,13 @@ fn write(path: &Path, contract: &ModelContract) -> Result<Vec<PathBuf>, DeployEr
         let found = bytes.len() as u64;
         DeployError::from(onnx::ModelFileError::Malformed { path: path.to_owned(), found, source })
     })?;
-    files::write(path, changed)?;
-    let copy = path.with_file_name("contract.json");
-    if copy.is_file() {
-        let json = |source| DeployError::Json { path: copy.clone(), source };
-        files::write(&copy, serde_json::to_string_pretty(contract).map_err(json)? + "\n")?;
-        return Ok(vec![path.to_owned(), copy]);
+    let copy = path.with_file_name(BESIDE[0]);
+    if !copy.is_file() {
+        files::write(path, changed)?;
+        return Ok(vec![path.to_owned()]);
     }
-    Ok(vec![path.to_owned()])
+    let json =
+        serde_json::to_string_pretty(contract).map_err(|source| DeployError::Json { path: copy.clone(), source });
+    together::replace(path, &changed, &[(BESIDE[0], (json? + "\n").as_bytes())])?;
+    Ok(vec![path.to_owned(), copy])
 }

@@ -70,19 +70,34 @@ impl TrainedOn {
     }
 
     /// What is wrong with it, if anything.
-    pub fn problem(&self) -> Option<&'static str> {
+    pub fn problem(&self) -> Option<TrainedProblem> {
         let digits = self.fingerprints.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit));
         let count = self.fingerprints.len() / DIGITS;
         if !digits || !self.fingerprints.len().is_multiple_of(DIGITS) {
-            Some("12 hexadecimal digits for each person are needed")
+            Some(TrainedProblem::Digits)
         } else if count != self.people.min(MOST) {
-            Some("one for each person is needed, or 4096 of more people")
+            Some(TrainedProblem::Count)
         } else if !self.kept().is_sorted() {
-            Some("ascending ones are needed")
+            Some(TrainedProblem::Order)
         } else {
             None
         }
     }
+}
+
+/// What is wrong with fingerprints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainedProblem {
+    /// Other characters, or a part of a fingerprint.
+    #[error("{DIGITS} hexadecimal digits for each person are needed")]
+    Digits,
+    /// Too few or too many.
+    #[error("one for each person is needed, or {MOST} of more people")]
+    Count,
+    /// Not in ascending order.
+    #[error("ascending ones are needed")]
+    Order,
 }
 
 fn fingerprint(dataset: &str, picture: &Path) -> std::io::Result<String> {
@@ -160,9 +175,9 @@ mod tests {
         let with =
             |people, fingerprints: &str| TrainedOn { split: String::new(), people, fingerprints: fingerprints.into() };
         assert_eq!(with(0, "").problem(), None);
-        assert!(with(1, "0123").problem().unwrap().contains("12 hexadecimal"));
-        assert!(with(1, "01234567890g").problem().unwrap().contains("12 hexadecimal"));
-        assert!(with(2, "0123456789ab").problem().unwrap().contains("one for each"));
-        assert!(with(2, "0123456789ab000000000000").problem().unwrap().contains("ascending"));
+        assert_eq!(with(1, "0123").problem(), Some(TrainedProblem::Digits));
+        assert_eq!(with(1, "01234567890g").problem(), Some(TrainedProblem::Digits));
+        assert_eq!(with(2, "0123456789ab").problem(), Some(TrainedProblem::Count));
+        assert_eq!(with(2, "0123456789ab000000000000").problem(), Some(TrainedProblem::Order));
     }
 }

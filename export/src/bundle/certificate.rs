@@ -12,7 +12,7 @@ use onnx::ModelProto;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::error::ExportError;
+use crate::error::{CertificateProblem, ExportError};
 use crate::model::ExportedModel;
 use crate::verify::{Comparison, Parity, Run};
 
@@ -20,7 +20,7 @@ use crate::verify::{Comparison, Parity, Run};
 pub const VERSION: u32 = 2;
 
 /// Name of the file in the bundle.
-pub const FILE: &str = "certificate.json";
+pub const FILE: &str = contract::BESIDE[2];
 
 /// Largest certificate in bytes. That of a network with two inputs and 20 runs has 200 kB.
 pub const LARGEST: u64 = 8 << 20;
@@ -115,7 +115,7 @@ impl Certificate {
     ) -> Result<Self, ExportError> {
         let proto = files.parse()?;
         let folder = files.data.as_ref().map(DataFile::folder).unwrap_or(Path::new(""));
-        let path = folder.join("model.onnx");
+        let path = folder.join(super::MODEL);
         let weights =
             weights_sha256(&proto, &path).map_err(|source| ExportError::Read { path: folder.to_owned(), source })?;
         let data = files.data.as_ref().map(|data| DataFacts {
@@ -159,14 +159,15 @@ impl Certificate {
     /// # Errors
     /// [`ExportError::Certificate`] if it is of another version or malformed; `path` is for the message.
     pub fn from_json(text: &str, path: &Path) -> Result<Self, ExportError> {
-        let refuse = |problem: String| ExportError::Certificate { path: path.to_owned(), problem };
-        let value: serde_json::Value = serde_json::from_str(text).map_err(|error| refuse(error.to_string()))?;
+        let refuse = |problem: CertificateProblem| ExportError::Certificate { path: path.to_owned(), problem };
+        let malformed = |error| refuse(CertificateProblem::Malformed(error));
+        let value: serde_json::Value = serde_json::from_str(text).map_err(malformed)?;
         match value.get("version").and_then(serde_json::Value::as_u64) {
             Some(version) if version == u64::from(VERSION) => {}
-            Some(version) => return Err(refuse(format!("it has version {version}, this program reads {VERSION}"))),
-            None => return Err(refuse("it has no `version`".into())),
+            Some(found) => return Err(refuse(CertificateProblem::Version { found, read: VERSION })),
+            None => return Err(refuse(CertificateProblem::NoVersion)),
         }
-        serde_json::from_value(value).map_err(|error| refuse(error.to_string()))
+        serde_json::from_value(value).map_err(malformed)
     }
 }
 
@@ -213,10 +214,15 @@ mod tests {
 
     #[test]
     fn other_versions_are_refused() {
-        let refused = |text: &str| Certificate::from_json(text, Path::new("certificate.json")).unwrap_err().to_string();
-        assert!(refused("{\"version\": 1}").contains("it has version 1, this program reads 2"));
-        assert!(refused("{}").contains("no `version`"));
-        assert!(refused("{\"version\": 2}").contains("missing field `name`"));
-        assert!(refused("[").contains("certificate.json"));
+        let refused = |text: &str| match Certificate::from_json(text, Path::new(FILE)) {
+            Err(ExportError::Certificate { path, problem }) if path == Path::new(FILE) => problem,
+            other => panic!("{other:?}"),
+        };
+        assert!(matches!(refused("{\"version\": 1}"), CertificateProblem::Version { found: 1, read: VERSION }));
+        assert!(matches!(refused("{}"), CertificateProblem::NoVersion));
+        assert!(matches!(refused("{\"version\": 2}"), CertificateProblem::Malformed(error) if error.is_data()));
+        assert!(matches!(refused("["), CertificateProblem::Malformed(error) if error.is_eof()));
+        let text = Certificate::from_json("{\"version\": 1}", Path::new(FILE)).unwrap_err().to_string();
+        assert_eq!(text, "the certificate `certificate.json` is refused: it has version 1, this program reads 2");
     }
 }

@@ -1,14 +1,17 @@
-//! The folder that leaves the exporter: `models-onnx/<name>/` with `contract.json`, `CARD.md`, `certificate.json`
-//! and, last, `model.onnx`.
+//! The folder that leaves the exporter: `models-onnx/<name>/` with `model.onnx` and, beside it, `contract.json`,
+//! `CARD.md` and `certificate.json`. It is replaced as one: whenever an export is killed, the old bundle is there or
+//! the new one.
 
 mod card;
 pub mod certificate;
 mod recheck;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use contract::{Axis, KEY_PREFIX, ModelContract, Threshold};
+use contract::{Axis, ContractError, KEY_PREFIX, ModelContract, Threshold};
 use files::WriteError;
+use files::together;
 use graph::encode::Encoded;
 use graph::run::Runtime;
 
@@ -48,6 +51,9 @@ pub enum Thresholds {
     Dropped,
 }
 
+/// The model file of a bundle.
+pub(crate) const MODEL: &str = "model.onnx";
+
 /// Rows of the golden vectors.
 const GOLDEN_BATCH: usize = 2;
 
@@ -55,8 +61,9 @@ const GOLDEN_BATCH: usize = 2;
 const GOLDEN_BLOCKS: [usize; 6] = [16, 8, 32, 4, 2, 1];
 
 /// Completes the contract (golden vectors, contract id, exporter), verifies the encoded model and writes the bundle.
-/// Nothing is written, and nothing that was there is touched, unless verification passes. Each file is replaced as a
-/// whole, the model last: a folder with a new model has its new contract too.
+/// Nothing is written, and nothing that was there is touched, unless verification passes. The model has its contract
+/// inside and decides which bundle is there: it takes its name by one rename, and the files beside it wait for it
+/// (see [`files::together`]). Other files of the folder stay.
 ///
 /// The caller fills in what only it knows: family, input and output meaning, embedding, training.
 /// `exporter.checkpoint_sha256` is kept. Nothing that is written names a path of this machine.
@@ -79,9 +86,11 @@ pub fn write(
 
     let unwritable = |source| files::WriteError { path: folder.to_owned(), source };
     std::fs::create_dir_all(folder).map_err(unwritable)?;
-    // Two exports into one folder: one after the other, so that all files are of one of them.
+    // Two exports into one folder: one after the other.
     let _lock = files::lock::Lock::wait(folder)?;
-    let (kept, thresholds) = calibrated(folder, &contract);
+    let path = folder.join(MODEL);
+    together::settle(&path, &contract::BESIDE)?;
+    let (kept, thresholds) = calibrated(&path, &contract);
     if let Some(kept) = kept {
         contract.threshold = Some(kept);
         // After certifying: thresholds are no part of what is certified.
@@ -93,31 +102,29 @@ pub fn write(
     }
     let bytes = files.bytes();
     let json = serde_json::to_string_pretty(&contract).expect("a contract is plain data") + "\n";
-    // All files are complete before the first takes its name: a full disk leaves the old bundle whole. The model has
-    // its contract inside, so that it is right by itself whatever a crash between two renames leaves beside it; `export
-    // verify` tells.
-    let beside = [
-        files::stage(&folder.join("contract.json"), json.as_bytes())?,
-        files::stage(&folder.join("CARD.md"), card(model, &contract, &parity, bytes).as_bytes())?,
-        files::stage(&folder.join(certificate::FILE), certificate.to_json().as_bytes())?,
-    ];
-    let path = folder.join("model.onnx");
-    write_model(&path, files)?;
-    beside.into_iter().try_for_each(files::Staged::commit)?;
+    let (card, certificate) = (card(model, &contract, &parity, bytes), certificate.to_json());
+    let beside = contract::BESIDE.into_iter().zip([json.as_bytes(), card.as_bytes(), certificate.as_bytes()]);
+    replace(&path, files, &beside.collect::<Vec<_>>())?;
     Ok(Written { folder: folder.to_owned(), model: path, contract, parity, bytes, thresholds })
 }
 
-/// The thresholds of the bundle that is to be replaced, where they hold for the new one.
-fn calibrated(folder: &Path, contract: &ModelContract) -> (Option<Vec<Threshold>>, Thresholds) {
+/// The thresholds of the model that is to be replaced, where they hold for the new one.
+fn calibrated(path: &Path, contract: &ModelContract) -> (Option<Vec<Threshold>>, Thresholds) {
     let id = |contract: &ModelContract| contract.embedding.as_ref().map(|embedding| embedding.contract_id.clone());
-    let before = files::read_text_limited(&folder.join("contract.json"), contract::LARGEST_FILE).ok();
-    let before = before.and_then(|text| ModelContract::from_json(&text).ok());
+    let before = onnx::read(path, &onnx::Limits::default()).ok();
+    let before = before.and_then(|(model, _)| contract_of(&model).ok());
     match before.as_ref().and_then(|before| Some((before, before.threshold.clone()?))) {
         _ if contract.threshold.is_some() => (None, Thresholds::None),
         None => (None, Thresholds::None),
         Some((before, thresholds)) if id(before) == id(contract) => (Some(thresholds), Thresholds::Kept),
         Some(_) => (None, Thresholds::Dropped),
     }
+}
+
+/// The contract inside a model.
+fn contract_of(model: &onnx::ModelProto) -> Result<ModelContract, ContractError> {
+    let entries = model.metadata_props.iter().map(|entry| (entry.key.as_str(), entry.value.as_str()));
+    ModelContract::from_metadata(entries)
 }
 
 /// Writes a model file at `path`, after the data file that it may have beside it has been moved there, and removes
@@ -127,18 +134,23 @@ fn calibrated(folder: &Path, contract: &ModelContract) -> (Option<Vec<Threshold>
 /// # Errors
 /// If a file cannot be written; an old data file that cannot be removed is left.
 pub fn write_model(path: &Path, model: Encoded) -> Result<(), WriteError> {
+    replace(path, model, &[])
+}
+
+/// [`write_model`] with the files `beside` it, each a name and its content.
+fn replace(path: &Path, model: Encoded, beside: &[(&str, &[u8])]) -> Result<(), WriteError> {
     // Only what the replaced model named: other models may lie in the same folder.
     let before =
         onnx::read(path, &onnx::Limits::default()).map(|(model, _)| onnx::data_files(&model)).unwrap_or_default();
     if let Some(data) = &model.data {
         files::move_to(&data.path(), &path.with_file_name(&data.name))?;
     }
-    if let Err(error) = files::write(path, &model.model) {
-        // New weights that no model names.
-        if let Some(data) = model.data.as_ref().filter(|data| !before.contains(&data.name))
-            && named_by_others(path).is_some_and(|others| !others.contains(&data.name))
+    if let Err(error) = together::replace(path, &model.model, beside) {
+        // New weights that no model names. The new model may be in place, and only a file beside it not.
+        if let Some(data) = &model.data
+            && named_by_models(path, None).is_some_and(|names| !names.contains(&data.name))
         {
-            let _ = std::fs::remove_file(path.with_file_name(&data.name));
+            let _ = files::remove(&path.with_file_name(&data.name));
         }
         return Err(error);
     }
@@ -149,22 +161,23 @@ pub fn write_model(path: &Path, model: Encoded) -> Result<(), WriteError> {
         return Ok(());
     }
     // Equal weights have the same name, so that two models of a folder may share them.
-    let Some(others) = named_by_others(path) else { return Ok(()) };
+    let Some(others) = named_by_models(path, path.file_name()) else { return Ok(()) };
     for name in old.filter(|name| !others.contains(name)) {
         // What is left over is litter, not an error.
-        let _ = std::fs::remove_file(path.with_file_name(name));
+        let _ = files::remove(&path.with_file_name(name));
     }
     Ok(())
 }
 
-/// Data files that the other models beside `path` name; none where that cannot be told of one of them.
-fn named_by_others(path: &Path) -> Option<Vec<String>> {
+/// Data files that models in the folder of `path` name, without the model called `except`; none where that cannot be
+/// told of one of them.
+fn named_by_models(path: &Path, except: Option<&OsStr>) -> Option<Vec<String>> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut names = vec![];
     for entry in std::fs::read_dir(folder).ok()? {
         let other = entry.ok()?.path();
         let is_model = other.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
-        if is_model && other.file_name() != path.file_name() {
+        if is_model && (except.is_none() || other.file_name() != except) {
             // Not checked whole: its data may be missing, and it names it all the same.
             let bytes = onnx::read_bytes(&other, &onnx::Limits::default()).ok()?;
             names.extend(onnx::named_files(&bytes, &onnx::Limits::default()).ok()?);

@@ -3,12 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use contract::{Axis, KEY_PREFIX, ModelContract};
+use files::together;
 use graph::checker;
 use graph::encode::DataFile;
 use graph::run::{Array, Opening, Runtime};
 use onnx::{Dimension, ModelFileError, ModelProto, ValueInfoProto};
 use serde::Serialize;
+use terminal::sentence;
 
+use super::MODEL;
 use super::certificate::{self, Certificate, DataFacts, ModelFacts};
 use crate::error::{Divergence, ExportError};
 use crate::model::ExportedModel;
@@ -59,35 +62,36 @@ pub struct Bundle {
     folder: PathBuf,
     certificate: Certificate,
     bytes: Vec<u8>,
+    sha256: String,
     model: Result<ModelProto, ModelFileError>,
 }
 
 impl Bundle {
-    /// Reads the bundle in `folder`. A model that is damaged is for [`Self::check`] to tell.
+    /// Reads the bundle in `folder`. A model that is damaged is for [`Self::check`] to tell. Where an export was killed
+    /// after its model was in place, the files beside it are read where they wait.
     ///
     /// # Errors
     /// If `model.onnx` or `certificate.json` cannot be read, or the latter is of another version or malformed.
     pub fn open(folder: &Path) -> Result<Self, ExportError> {
-        let unreadable = |path: &Path| {
-            let path = path.to_owned();
-            move |source| ExportError::Read { path, source }
-        };
-        let path = inside(folder, certificate::FILE)?;
-        let text = files::read_text_limited(&path, certificate::LARGEST).map_err(unreadable(&path))?;
-        let certificate = Certificate::from_json(&text, &path)?;
         let limits = onnx::Limits::default();
+        let model = folder.join(MODEL);
         // The link, where it is one: the weights are beside it, not beside what it leads to.
-        inside(folder, "model.onnx")?;
-        let path = folder.join("model.onnx");
-        let (bytes, model) = match onnx::read_bytes(&path, &limits) {
+        inside(&model)?;
+        let (bytes, parsed) = match onnx::read_bytes(&model, &limits) {
             Ok(bytes) => {
-                let model = onnx::parse(&bytes, &path, &limits);
-                (bytes, model)
+                let parsed = onnx::parse(&bytes, &model, &limits);
+                (bytes, parsed)
             }
             Err(ModelFileError::Read { path, source }) => return Err(ExportError::Read { path, source }),
             Err(error) => (vec![], Err(error)),
         };
-        Ok(Self { folder: folder.to_owned(), certificate, bytes, model })
+        // Which files beside it belong to it depends on what it is.
+        let sha256 = certificate::sha256(&bytes);
+        let path = inside(&together::beside(&model, &sha256, certificate::FILE))?;
+        let text = files::read_text_limited(&path, certificate::LARGEST);
+        let text = text.map_err(|source| ExportError::Read { path: path.clone(), source })?;
+        let certificate = Certificate::from_json(&text, &path)?;
+        Ok(Self { folder: folder.to_owned(), certificate, bytes, sha256, model: parsed })
     }
 
     /// What is certified.
@@ -101,8 +105,17 @@ impl Bundle {
     /// A sentence that says what is wrong with it, or with the model.
     pub fn contract(&self) -> Result<ModelContract, String> {
         let model = self.model.as_ref().map_err(ToString::to_string)?;
-        let entries = model.metadata_props.iter().map(|entry| (entry.key.as_str(), entry.value.as_str()));
-        ModelContract::from_metadata(entries).map_err(|error| sentence(&error))
+        super::contract_of(model).map_err(|error| sentence(&error))
+    }
+
+    /// The folder where files still wait to be put beside the model, because an export was killed; the next export into
+    /// the bundle does it.
+    pub fn unfinished(&self) -> Option<PathBuf> {
+        let place = |name| together::beside(&self.folder.join(MODEL), &self.sha256, name);
+        contract::BESIDE.iter().find_map(|name| {
+            let folder = place(name).parent().map(Path::to_owned)?;
+            (folder != self.folder).then_some(folder)
+        })
     }
 
     /// The model file as it is, for other runtimes.
@@ -173,8 +186,8 @@ impl Bundle {
 
     fn hashes(&self) -> Result<String, String> {
         let certified = &self.certificate.model;
-        let found = certificate::sha256(&self.bytes);
-        if found != certified.sha256 {
+        let found = &self.sha256;
+        if *found != certified.sha256 {
             // Thresholds are measured later, on data of whoever uses the model; nothing else may be added.
             let bare = onnx::without_metadata(&self.bytes, &format!("{KEY_PREFIX}threshold"));
             if !bare.is_ok_and(|bare| certificate::sha256(&bare) == certified.sha256) {
@@ -200,7 +213,8 @@ impl Bundle {
 
     fn contract_holds(&self, model: &ModelProto) -> Result<String, String> {
         let inside = self.contract()?;
-        let path = files::resolve_inside(&self.folder.join("contract.json"));
+        let path = together::beside(&self.folder.join(MODEL), &self.sha256, contract::BESIDE[0]);
+        let path = files::resolve_inside(&path);
         let text = path.and_then(|path| files::read_text_limited(&path, contract::LARGEST_FILE));
         let text = text.map_err(|error| format!("`contract.json` cannot be read: {error}"))?;
         let copy = ModelContract::from_json(&text).map_err(|error| format!("`contract.json`: {}", sentence(&error)))?;
@@ -230,7 +244,7 @@ impl Bundle {
 
     fn counts(&self, model: &ModelProto) -> Result<String, String> {
         let certified = &self.certificate.model;
-        let path = self.folder.join("model.onnx");
+        let path = self.folder.join(MODEL);
         let weights = certificate::weights_sha256(model, &path);
         let weights = weights.map_err(|error| format!("weights cannot be read: {error}"))?;
         let found = ModelFacts::new(&self.bytes, model, certified.data.clone(), weights, certified.optimised);
@@ -282,7 +296,7 @@ impl Bundle {
             for run in runs {
                 let mut inputs = vec![];
                 for input in &run.input {
-                    inputs.push((input.input.clone(), input.data()?));
+                    inputs.push((input.input.clone(), input.data().map_err(|error| error.to_string())?));
                 }
                 let names: Vec<String> = run.output.iter().map(|output| output.output.clone()).collect();
                 done.push((run, compute(&inputs, &names)?));
@@ -292,7 +306,8 @@ impl Bundle {
                     let same = |(_, found): &(_, Vec<Array>)| found.get(index).map(|array| array.shape.len());
                     let all = done.iter().filter(|other| same(other) == Some(found.shape.len()));
                     let scale = Scale::of(&all.map(|(_, found)| &found[index]).collect::<Vec<_>>());
-                    let Worst { difference, limit, share } = stored.compare(found, &scale, &tolerance)?;
+                    let compared = stored.compare(found, &scale, &tolerance);
+                    let Worst { difference, limit, share } = compared.map_err(|error| error.to_string())?;
                     if share > 1.0 {
                         let seeds = run.input.first().and_then(|input| input.seeds.first());
                         return Err(format!(
@@ -357,20 +372,8 @@ impl Bundle {
 }
 
 /// A file of the bundle: a link must not lead to other files of whoever checks it.
-fn inside(folder: &Path, name: &str) -> Result<PathBuf, ExportError> {
-    let path = folder.join(name);
-    files::resolve_inside(&path).map_err(|source| ExportError::Read { path, source })
-}
-
-/// An error with its causes.
-fn sentence(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
+fn inside(path: &Path) -> Result<PathBuf, ExportError> {
+    files::resolve_inside(path).map_err(|source| ExportError::Read { path: path.to_owned(), source })
 }
 
 /// Name and shape as the graph has them; an axis nobody knows is `?`.

@@ -29,6 +29,13 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let bundle = Bundle::open(&args.bundle)?;
     let certificate = bundle.certificate();
     terminal::tell!("checking {}, made by Vitrine {}", args.bundle.display(), certificate.tools.vitrine);
+    if let Some(folder) = bundle.unfinished() {
+        terminal::note(&format!(
+            "an export was killed before its last step: files beside the model are read from `{}`; the next export into \
+             this folder puts them in place",
+            folder.display()
+        ));
+    }
     let mut checks = bundle.check(&runtime);
     checks.push(match &args.checkpoint {
         Some(given) => against(&bundle, given, &runtime)?,

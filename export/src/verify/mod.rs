@@ -21,7 +21,7 @@ pub(crate) use golden::golden_tolerance;
 pub(crate) use parity::Comparison;
 pub use parity::{BatchParity, OutputParity, Parity, Run, Sampled};
 pub(crate) use samples::bounded;
-pub use samples::{Element, Seeded};
+pub use samples::{Element, Seeded, StoredError};
 
 impl ExportedModel {
     /// Checks the graph, encodes it and compares ONNX Runtime with Burn on varied inputs at several sizes of all

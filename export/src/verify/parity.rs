@@ -7,7 +7,7 @@ use graph::run::{Array, Opening, Runtime};
 use serde::{Deserialize, Serialize};
 
 use super::closeness::{Scale, Tolerance, Worst, cosine, same_type, worst};
-use super::samples::{Sampler, Seeded, arrays};
+use super::samples::{Sampler, Seeded, StoredError, arrays};
 use super::{divergence, runtime};
 use crate::coverage::{Assignment, Group};
 use crate::error::ExportError;
@@ -119,21 +119,19 @@ impl Sampled {
     }
 
     /// The worst difference of `found` from the stored values. The error says what has another shape or type.
-    pub(crate) fn compare(&self, found: &Array, scale: &Scale, tolerance: &Tolerance) -> Result<Worst, String> {
+    pub(crate) fn compare(&self, found: &Array, scale: &Scale, tolerance: &Tolerance) -> Result<Worst, StoredError> {
         if found.shape != self.shape {
-            return Err(format!(
-                "`{}` has shape {:?}, but the stored shape is {:?}",
-                self.output, found.shape, self.shape
-            ));
+            let (output, found, stored) = (self.output.clone(), found.shape.clone(), self.shape.clone());
+            return Err(StoredError::Shape { output, found, stored });
         }
         let every = self.every.max(1);
         if found.values.len().div_ceil(every) != self.values.len() {
-            return Err(format!("the stored values of `{}` do not fit its shape {:?}", self.output, self.shape));
+            return Err(StoredError::Values { output: self.output.clone(), shape: self.shape.clone() });
         }
         let indexed = self.values.iter().enumerate().map(|(index, stored)| (index * every, stored));
         let (finite, others): (Vec<_>, Vec<_>) = indexed.partition(|(_, stored)| stored.is_some());
         if let Some((index, _)) = others.iter().find(|(index, _)| found.values[*index].is_finite()) {
-            return Err(format!("`{}` is finite at element {index}, but the stored value is not", self.output));
+            return Err(StoredError::Finite { output: self.output.clone(), index: *index });
         }
         if !found.dtype.is_float() {
             // Stored as f32: integers beyond 2²⁴ are compared after rounding to f32.
@@ -313,14 +311,21 @@ mod tests {
     fn outputs_of_another_number_shape_or_type_are_refused() {
         let names = ["a".to_owned(), "b".to_owned()];
         let one = || array(&[2], vec![1.0, 2.0]);
-        let refused = |found: &[Array], expected: &[Array]| {
-            same_form(&names, found, expected, &|| "batch 2".into()).unwrap_err().to_string()
+        let refused = |given: &[Array], wanted: &[Array]| match same_form(&names, given, wanted, &|| "batch 2".into())
+            .unwrap_err()
+        {
+            ExportError::OutputForm { output, found, expected, sizes } => {
+                assert_eq!(sizes, "batch 2");
+                [output, found, expected]
+            }
+            error => panic!("{error}"),
         };
         same_form(&names, &[one(), one()], &[one(), one()], &|| String::new()).unwrap();
-        assert!(refused(&[one(), one()], &[one(), one(), one()]).contains("3 of 2 in Burn, at batch 2"));
-        assert!(refused(&[one(), array(&[1, 2], vec![1.0, 2.0])], &[one(), one()]).contains("`b` is Float [1, 2]"));
+        assert_eq!(refused(&[one(), one()], &[one(), one(), one()]), ["a`, `b", "2 of 2", "3 of 2"]);
+        let turned = array(&[1, 2], vec![1.0, 2.0]);
+        assert_eq!(refused(&[one(), turned], &[one(), one()]), ["b", "Float [1, 2]", "Float [2]"]);
         let double = Array { dtype: DType::Double, ..one() };
-        assert!(refused(&[double, one()], &[one(), one()]).contains("Double"));
+        assert_eq!(refused(&[double, one()], &[one(), one()]), ["a", "Double [2]", "Float [2]"]);
     }
 
     #[test]
@@ -340,6 +345,7 @@ mod tests {
         let stored = Sampled::new("embedding", &infinite, FIRST_SAMPLES);
         assert_eq!(stored.values[7], None);
         assert!(stored.compare(&infinite, &scale, &tolerance).unwrap().share < 1e-2);
-        assert!(stored.compare(&whole, &scale, &tolerance).unwrap_err().contains("finite at element 7"));
+        let finite = StoredError::Finite { output: "embedding".into(), index: 7 };
+        assert_eq!(stored.compare(&whole, &scale, &tolerance).unwrap_err(), finite);
     }
 }

@@ -47,6 +47,71 @@ pub struct Seeded {
     pub floats: Option<[f32; 2]>,
 }
 
+/// Why a stored run cannot be repeated or compared.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoredError {
+    /// An input is larger than any that we certify.
+    #[error("shape {shape:?} of input `{input}` is too large")]
+    InputTooLarge {
+        /// The input.
+        input: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// The inputs of a run are larger together than any that we certify.
+    #[error("a run of it declares more than {MOST_ELEMENTS} elements, the most that are allowed")]
+    RunTooLarge,
+    /// All runs together are larger than any that we certify.
+    #[error("its runs declare {found} elements; {MOST_IN_ALL} are allowed")]
+    RunsTooLarge {
+        /// Elements of all inputs.
+        found: usize,
+    },
+    /// Neither one seed nor one for each row.
+    #[error("{found} seeds for shape {shape:?} of input `{input}`")]
+    Seeds {
+        /// Number of seeds.
+        found: usize,
+        /// The input.
+        input: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// A seed whose kind this program does not know.
+    #[error("seed `{seed}` is of an unknown kind")]
+    Kind {
+        /// The seed.
+        seed: String,
+    },
+    /// The model gives an output of another shape.
+    #[error("`{output}` has shape {found:?}, but the stored shape is {stored:?}")]
+    Shape {
+        /// The output.
+        output: String,
+        /// What the model gives.
+        found: Vec<usize>,
+        /// What is stored.
+        stored: Vec<usize>,
+    },
+    /// Too few or too many stored values.
+    #[error("the stored values of `{output}` do not fit its shape {shape:?}")]
+    Values {
+        /// The output.
+        output: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// A number where NaN or an infinity is stored.
+    #[error("`{output}` is finite at element {index}, but the stored value is not")]
+    Finite {
+        /// The output.
+        output: String,
+        /// Row-major index of the element.
+        index: usize,
+    },
+}
+
 /// Most elements of the inputs of one run that a certificate may declare.
 const MOST_ELEMENTS: usize = 1 << 28;
 
@@ -54,47 +119,43 @@ const MOST_ELEMENTS: usize = 1 << 28;
 const MOST_IN_ALL: usize = 1 << 31;
 
 /// Refuses runs whose inputs would need more memory or time than any that we certify, before any is created.
-pub(crate) fn bounded<'a>(runs: impl IntoIterator<Item = &'a [Seeded]>) -> Result<(), String> {
+pub(crate) fn bounded<'a>(runs: impl IntoIterator<Item = &'a [Seeded]>) -> Result<(), StoredError> {
     let mut all = 0usize;
     for inputs in runs {
         let run = inputs.iter().try_fold(0usize, |sum, input| {
             sum.checked_add(input.shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size))?)
         });
-        let run = run.filter(|&run| run <= MOST_ELEMENTS);
-        let run = run.ok_or_else(|| {
-            format!("a run of it declares more than {MOST_ELEMENTS} elements, the most that are allowed")
-        })?;
+        let run = run.filter(|&run| run <= MOST_ELEMENTS).ok_or(StoredError::RunTooLarge)?;
         all = all.saturating_add(run);
     }
-    if all <= MOST_IN_ALL {
-        return Ok(());
-    }
-    Err(format!("its runs declare {all} elements; {MOST_IN_ALL} are allowed"))
+    if all <= MOST_IN_ALL { Ok(()) } else { Err(StoredError::RunsTooLarge { found: all }) }
 }
 
 impl Seeded {
     /// The values.
     ///
     /// # Errors
-    /// A message about the shape or names, which may come from a file.
-    pub fn data(&self) -> Result<TensorData, String> {
+    /// If shape and names, which may come from a file, do not fit.
+    pub fn data(&self) -> Result<TensorData, StoredError> {
+        let (input, shape) = (&self.input, &self.shape);
         let count = self.shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
         let count = count.filter(|&count| count <= MOST_ELEMENTS);
-        let count = count.ok_or_else(|| format!("shape {:?} of input `{}` is too large", self.shape, self.input))?;
+        let too_large = || StoredError::InputTooLarge { input: input.clone(), shape: shape.clone() };
+        let count = count.ok_or_else(too_large)?;
         let row = match self.shape.first() {
             Some(&rows) if rows == self.seeds.len() => &self.shape[1..],
             _ if self.seeds.len() == 1 => self.shape.as_slice(),
             _ => {
-                return Err(format!("{} seeds for shape {:?} of input `{}`", self.seeds.len(), self.shape, self.input));
+                let found = self.seeds.len();
+                return Err(StoredError::Seeds { found, input: input.clone(), shape: shape.clone() });
             }
         };
         let float = matches!(self.element, Element::Float32 | Element::Float64);
         let data = if float {
             let mut values = Vec::with_capacity(count);
             for seed in &self.seeds {
-                values.extend(
-                    float_row(seed, row, self.floats).ok_or_else(|| format!("seed `{seed}` is of an unknown kind"))?,
-                );
+                let unknown = || StoredError::Kind { seed: seed.clone() };
+                values.extend(float_row(seed, row, self.floats).ok_or_else(unknown)?);
             }
             TensorData::new(values, self.shape.clone())
         } else {
@@ -247,10 +308,14 @@ mod tests {
             edit(&mut seeded);
             seeded.data().unwrap_err()
         };
-        assert!(refused(&|s| s.shape = vec![usize::MAX, 2]).contains("too large"));
-        assert!(refused(&|s| s.shape = vec![9, 1 << 20, 1 << 20]).contains("too large"));
-        assert!(refused(&|s| s.shape = vec![4, 3]).contains("9 seeds for shape [4, 3]"));
-        assert!(refused(&|s| s.seeds[3] = "input.parity.3.poem".into()).contains("`input.parity.3.poem`"));
+        for shape in [vec![usize::MAX, 2], vec![9, 1 << 20, 1 << 20]] {
+            let error = refused(&|s| s.shape = shape.clone());
+            assert_eq!(error, StoredError::InputTooLarge { input: "x".into(), shape });
+        }
+        let seeds = StoredError::Seeds { found: 9, input: "x".into(), shape: vec![4, 3] };
+        assert_eq!(refused(&|s| s.shape = vec![4, 3]), seeds);
+        let poem = "input.parity.3.poem";
+        assert_eq!(refused(&|s| s.seeds[3] = poem.into()), StoredError::Kind { seed: poem.into() });
         let mut reversed = pictures();
         (reversed.element, reversed.integers) = (Element::Int64, [i64::MAX, i64::MIN]);
         assert_eq!(reversed.data().unwrap().iter::<i64>().next(), Some(i64::MAX));
