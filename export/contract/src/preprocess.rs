@@ -634,7 +634,7 @@ mod tests {
         let path = folder.path().join("bomb.ppm");
         std::fs::write(&path, "P6 60000 60000 255\n").unwrap();
         let error = decode(&path).unwrap_err();
-        assert!(error.to_string().contains("60000×60000"), "{error}");
+        assert!(matches!(error, PictureError::TooLarge { width: 60000, height: 60000, .. }), "{error}");
         std::fs::write(&path, "not a picture").unwrap();
         assert!(matches!(decode(&path), Err(PictureError::Decode { .. })));
         std::fs::write(&path, "P6 4 4 255\n123").unwrap();

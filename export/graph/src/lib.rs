@@ -16,7 +16,7 @@ mod types;
 use std::ops::RangeInclusive;
 
 pub use dim::{Dim, Factor, Formula};
-pub use error::Error;
+pub use error::{Error, Rule};
 pub use graph::{Graph, Node, Producers, Uses, Value, ValueId};
 pub use op::{Attribute, Coordinates, Op, PadMode, Plain, Reduction, ResizeMode, Schema, Update, Window};
 pub use tensor::{DType, Tensor};

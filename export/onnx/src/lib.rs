@@ -12,8 +12,8 @@ mod untrusted;
 pub use messages::*;
 pub use metadata::{with_metadata, without_metadata};
 pub use untrusted::{
-    Limits, ModelFileError, data_files, external_range, named_files, parse, parse_with_data, read, read_bytes,
-    tensor_bytes,
+    DataProblem, Limits, ModelFileError, ShapeProblem, data_files, external_range, named_files, parse, parse_with_data,
+    read, read_bytes, tensor_bytes,
 };
 
 /// Field numbers are the schema's; a test of `export` checks files written with them against Python `onnx`.

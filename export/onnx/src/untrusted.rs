@@ -32,6 +32,90 @@ impl Default for Limits {
     }
 }
 
+/// What is wrong with the external data of a tensor.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataProblem {
+    /// Of two entries with one key runtimes may take either.
+    #[error("`{key}` is given twice")]
+    Twice {
+        /// `location`, `offset` or `length`.
+        key: &'static str,
+    },
+    /// An offset or a length that is no number.
+    #[error("{key} `{text}` is not a number")]
+    NotANumber {
+        /// `offset` or `length`.
+        key: &'static str,
+        /// As written in the file.
+        text: String,
+    },
+    /// Another length than the shape needs.
+    #[error("{found} bytes for shape {dims:?}, which needs {needed}")]
+    Length {
+        /// Bytes as written in the file.
+        found: u64,
+        /// Bytes of the shape.
+        needed: u64,
+        /// The shape.
+        dims: Vec<i64>,
+    },
+    /// The file is shorter than that.
+    #[error("bytes {offset}..+{length} of a file of {size} bytes")]
+    Beyond {
+        /// First byte.
+        offset: u64,
+        /// Number of bytes.
+        length: u64,
+        /// Bytes of the file.
+        size: u64,
+    },
+    /// There is no such file.
+    #[error("there is no such file beside the model")]
+    Missing,
+    /// The file cannot be opened, or is a link out of the folder.
+    #[error("{0}")]
+    Unreadable(
+        /// The cause.
+        std::io::Error,
+    ),
+    /// A model that is not written yet comes with another file.
+    #[error("only `{there}` is there")]
+    OtherFile {
+        /// The file it comes with.
+        there: String,
+    },
+}
+
+/// What is wrong with the shape of a tensor.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShapeProblem {
+    /// A negative size, or too many elements.
+    #[error("sizes must be 0 or more and their product below 2^64")]
+    Uncountable,
+    /// Another number of bytes.
+    #[error("{found} bytes of data ({width} per element)")]
+    Bytes {
+        /// Bytes in the file.
+        found: u64,
+        /// Bytes of an element.
+        width: u64,
+    },
+    /// Another number of values in the type's own field.
+    #[error("{found} values")]
+    Values {
+        /// Values in the file.
+        found: u64,
+    },
+    /// Another number of texts.
+    #[error("{found} texts")]
+    Texts {
+        /// Texts in the file.
+        found: u64,
+    },
+}
+
 /// Why a model file was refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -111,7 +195,7 @@ pub enum ModelFileError {
         /// The location as written in the file.
         location: String,
         /// What is wrong with it.
-        problem: String,
+        problem: DataProblem,
     },
     /// A tensor's shape is negative, overflows, or does not match its data.
     #[error("model `{}`: tensor `{tensor}` has shape {dims:?} but {problem}", path.display())]
@@ -123,7 +207,7 @@ pub enum ModelFileError {
         /// The shape as written.
         dims: Vec<i64>,
         /// What is wrong with it.
-        problem: String,
+        problem: ShapeProblem,
     },
     /// Subgraphs nested deeper than [`Limits::graph_depth`].
     #[error("model `{}` nests subgraphs deeper than {allowed} levels", path.display())]
@@ -175,7 +259,8 @@ pub fn parse(bytes: &[u8], path: &Path, limits: &Limits) -> Result<ModelProto, M
 /// # Errors
 /// See [`ModelFileError`].
 pub fn parse_with_data(bytes: &[u8], limits: &Limits, name: &str, size: u64) -> Result<ModelProto, ModelFileError> {
-    let size = |wanted: &str| if wanted == name { Ok(size) } else { Err(format!("only `{name}` is there")) };
+    let other = || DataProblem::OtherFile { there: name.to_owned() };
+    let size = |wanted: &str| if wanted == name { Ok(size) } else { Err(other()) };
     Check { path: Path::new("model.onnx"), limits, size: &size }.model(bytes)
 }
 
@@ -313,12 +398,12 @@ fn entries<'a>(tensor: &'a TensorProto, key: &'a str) -> impl Iterator<Item = &'
 }
 
 /// Size of a file in the folder of the model, or of one that a link leads to in the same cache of a model hub.
-fn size_beside(path: &Path, name: &str) -> Result<u64, String> {
+fn size_beside(path: &Path, name: &str) -> Result<u64, DataProblem> {
     let beside = path.with_file_name(name);
     let size = files::resolve_inside(&beside).and_then(|file| Ok(file.metadata()?.len()));
     size.map_err(|error| match error.get_ref() {
-        None if error.kind() == std::io::ErrorKind::NotFound => "there is no such file beside the model".into(),
-        _ => error.to_string(),
+        None if error.kind() == std::io::ErrorKind::NotFound => DataProblem::Missing,
+        _ => DataProblem::Unreadable(error),
     })
 }
 
@@ -326,7 +411,7 @@ struct Check<'a> {
     path: &'a Path,
     limits: &'a Limits,
     /// Bytes of an external file, or why it cannot be one.
-    size: &'a dyn Fn(&str) -> Result<u64, String>,
+    size: &'a dyn Fn(&str) -> Result<u64, DataProblem>,
 }
 
 impl Check<'_> {
@@ -359,7 +444,7 @@ impl Check<'_> {
     }
 
     fn tensor(&self, tensor: &TensorProto) -> Result<(), ModelFileError> {
-        let bad = |problem: String| ModelFileError::TensorShape {
+        let bad = |problem: ShapeProblem| ModelFileError::TensorShape {
             path: self.path.to_owned(),
             tensor: tensor.name.clone(),
             dims: tensor.dims.clone(),
@@ -369,7 +454,7 @@ impl Check<'_> {
             .dims
             .iter()
             .try_fold(1u64, |product, &size| product.checked_mul(u64::try_from(size).ok()?))
-            .ok_or_else(|| bad("sizes must be 0 or more and their product below 2^64".into()))?;
+            .ok_or_else(|| bad(ShapeProblem::Uncountable))?;
         if tensor.data_location == DataLocation::External as i32 {
             return self
                 .external(tensor, element_bytes(tensor.data_type).and_then(|width| elements.checked_mul(width)));
@@ -377,17 +462,17 @@ impl Check<'_> {
         let Some(width) = element_bytes(tensor.data_type) else {
             return match tensor.string_data.len() as u64 {
                 found if tensor.data_type == DataType::String as i32 && found != elements => {
-                    Err(bad(format!("{found} texts")))
+                    Err(bad(ShapeProblem::Texts { found }))
                 }
                 _ => Ok(()),
             };
         };
         let raw = tensor.raw_data.len() as u64;
         if raw > 0 && elements.checked_mul(width) != Some(raw) {
-            return Err(bad(format!("{raw} bytes of data ({width} per element)")));
+            return Err(bad(ShapeProblem::Bytes { found: raw, width }));
         }
         match typed_elements(tensor) {
-            Some(found) if raw == 0 && found != elements => Err(bad(format!("{found} values"))),
+            Some(found) if raw == 0 && found != elements => Err(bad(ShapeProblem::Values { found })),
             _ => Ok(()),
         }
     }
@@ -395,7 +480,7 @@ impl Check<'_> {
     /// Checks a tensor whose values, `needed` bytes where that is known, lie in another file.
     fn external(&self, tensor: &TensorProto, needed: Option<u64>) -> Result<(), ModelFileError> {
         let location = entries(tensor, "location").next().unwrap_or_default();
-        let bad = |problem: String| ModelFileError::ExternalData {
+        let bad = |problem: DataProblem| ModelFileError::ExternalData {
             path: self.path.to_owned(),
             tensor: tensor.name.clone(),
             location: location.to_owned(),
@@ -404,7 +489,7 @@ impl Check<'_> {
         // Of two entries with one key runtimes may take the one that was not looked at.
         for key in ["location", "offset", "length"] {
             if entries(tensor, key).count() > 1 {
-                return Err(bad(format!("`{key}` is given twice")));
+                return Err(bad(DataProblem::Twice { key }));
             }
         }
         let mut components = Path::new(location).components();
@@ -417,21 +502,23 @@ impl Check<'_> {
                 location: location.to_owned(),
             });
         }
-        let number = |key: &str| match entries(tensor, key).next() {
+        let number = |key: &'static str| match entries(tensor, key).next() {
             None => Ok(None),
-            Some(text) => text.parse::<u64>().map(Some).map_err(|_| bad(format!("{key} `{text}` is not a number"))),
+            Some(text) => {
+                text.parse::<u64>().map(Some).map_err(|_| bad(DataProblem::NotANumber { key, text: text.to_owned() }))
+            }
         };
         let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?);
         let size = (self.size)(location).map_err(&bad)?;
         if let (Some(needed), Some(length)) = (needed, length)
             && needed != length
         {
-            return Err(bad(format!("{length} bytes for shape {:?}, which needs {needed}", tensor.dims)));
+            return Err(bad(DataProblem::Length { found: length, needed, dims: tensor.dims.clone() }));
         }
         let length = length.or(needed).unwrap_or(0);
         match offset.checked_add(length) {
             Some(end) if end <= size => Ok(()),
-            _ => Err(bad(format!("bytes {offset}..+{length} of a file of {size} bytes"))),
+            _ => Err(bad(DataProblem::Beyond { offset, length, size })),
         }
     }
 }
@@ -508,21 +595,24 @@ mod tests {
         std::fs::write(folder.path().join("w.bin"), [0u8; 8]).unwrap();
         parse(&model(external("w.bin")), &path, &Limits::default()).unwrap();
         std::fs::write(folder.path().join("w.bin"), [0u8; 7]).unwrap();
-        let error = parse(&model(external("w.bin")), &path, &Limits::default()).unwrap_err();
-        assert!(error.to_string().contains("file of 7 bytes"), "{error}");
+        let problem = |location: &str| match parse(&model(external(location)), &path, &Limits::default()) {
+            Err(ModelFileError::ExternalData { problem, .. }) => problem,
+            other => panic!("{location}: {other:?}"),
+        };
+        let short = problem("w.bin");
+        assert!(matches!(short, DataProblem::Beyond { offset: 0, length: 8, size: 7 }), "{short}");
         #[cfg(unix)]
-        {
-            std::os::unix::fs::symlink("/etc/hostname", folder.path().join("link.bin")).unwrap();
-            let error = parse(&model(external("link.bin")), &path, &Limits::default()).unwrap_err();
-            assert!(error.to_string().contains("outside of its folder"), "{error}");
-            std::os::unix::fs::symlink("nowhere", folder.path().join("dangling.bin")).unwrap();
-            let error = parse(&model(external("dangling.bin")), &path, &Limits::default()).unwrap_err();
-            assert!(error.to_string().contains("a link to `nowhere`, where nothing is"), "{error}");
+        for (link, to, kind) in [
+            ("link.bin", "/etc/hostname", std::io::ErrorKind::PermissionDenied),
+            ("dangling.bin", "nowhere", std::io::ErrorKind::NotFound),
+        ] {
+            std::os::unix::fs::symlink(to, folder.path().join(link)).unwrap();
+            let unreadable = problem(link);
+            assert!(matches!(&unreadable, DataProblem::Unreadable(cause) if cause.kind() == kind), "{unreadable}");
         }
-        let error = parse(&model(external("none.bin")), &path, &Limits::default()).unwrap_err();
-        assert!(error.to_string().contains("no such file beside the model"), "{error}");
+        assert!(matches!(problem("none.bin"), DataProblem::Missing));
         let error = parse(&model(external("sub/w.bin")), &path, &Limits::default()).unwrap_err().to_string();
-        assert!(error.contains("save_as_external_data=True"), "{error}");
+        assert!(error.contains("save_as_external_data=True"), "the way out: {error}");
     }
 
     /// Hugging Face's cache: names are links to files called by their hashes.
@@ -551,8 +641,9 @@ mod tests {
         let path = folder.path().join("model.onnx");
         assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
         let error = read(&path, &Limits::default()).unwrap_err();
-        let cause = std::error::Error::source(&error).unwrap().to_string();
-        assert!(matches!(error, ModelFileError::Read { .. }) && cause.contains("a pipe"), "{cause}");
+        let ModelFileError::Read { source, .. } = &error else { panic!("{error}") };
+        let refused = source.get_ref().and_then(|cause| cause.downcast_ref::<files::Refused>());
+        assert!(matches!(refused, Some(files::Refused::Kind { .. })), "{source}");
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, [0; 11]).unwrap();
         let error = read(&path, &Limits { file_bytes: 10, ..Limits::default() }).unwrap_err();
@@ -630,31 +721,37 @@ mod tests {
         let refused = |edit: &dyn Fn(&mut TensorProto)| {
             let mut tensor = external("w.bin");
             edit(&mut tensor);
-            parse_with_data(&model(tensor), &Limits::default(), "w.bin", 8).unwrap_err().to_string()
+            parse_with_data(&model(tensor), &Limits::default(), "w.bin", 8).unwrap_err()
+        };
+        let problem = |edit: &dyn Fn(&mut TensorProto)| match refused(edit) {
+            ModelFileError::ExternalData { problem, .. } => problem,
+            other => panic!("{other}"),
         };
         let entry = |key: &str, value: &str| StringStringEntryProto { key: key.into(), value: value.into() };
+        let with = |key: &'static str, value: &str| {
+            let entry = entry(key, value);
+            problem(&move |tensor| tensor.external_data.push(entry.clone()))
+        };
         parse_with_data(&model(external("w.bin")), &Limits::default(), "w.bin", 8).unwrap();
-        assert!(
-            refused(&|tensor| tensor.external_data.push(entry("location", "../x")))
-                .contains("`location` is given twice")
-        );
-        assert!(refused(&|tensor| tensor.external_data.push(entry("length", "4"))).contains("`length` is given twice"));
-        assert!(refused(&|tensor| tensor.external_data.push(entry("offset", "1"))).contains("bytes 1..+8"));
-        assert!(
-            refused(&|tensor| tensor.external_data.push(entry("offset", &u64::MAX.to_string())))
-                .contains("of a file of 8")
-        );
-        assert!(refused(&|tensor| tensor.external_data.push(entry("offset", "-1"))).contains("not a number"));
-        assert!(refused(&|tensor| tensor.dims = vec![1 << 40]).contains("which needs 4398046511104"));
-        assert!(refused(&|tensor| tensor.dims = vec![i64::MAX, 4]).contains("below 2^64"));
-        assert!(
-            refused(&|tensor| {
-                tensor.dims = vec![1 << 40];
-                tensor.external_data.pop();
-            })
-            .contains("of a file of 8 bytes")
-        );
-        assert!(refused(&|tensor| tensor.external_data[0].value = "v.bin".into()).contains("only `w.bin` is there"));
+        assert!(matches!(with("location", "../x"), DataProblem::Twice { key: "location" }));
+        assert!(matches!(with("length", "4"), DataProblem::Twice { key: "length" }));
+        assert!(matches!(with("offset", "1"), DataProblem::Beyond { offset: 1, length: 8, size: 8 }));
+        assert!(matches!(with("offset", &u64::MAX.to_string()), DataProblem::Beyond { offset: u64::MAX, .. }));
+        assert!(matches!(with("offset", "-1"), DataProblem::NotANumber { key: "offset", text } if text == "-1"));
+        let large = problem(&|tensor| tensor.dims = vec![1 << 40]);
+        assert!(matches!(large, DataProblem::Length { found: 8, needed: 4_398_046_511_104, .. }), "{large}");
+        let endless = refused(&|tensor| tensor.dims = vec![i64::MAX, 4]);
+        let uncountable = |error: &ModelFileError| {
+            matches!(error, ModelFileError::TensorShape { problem: ShapeProblem::Uncountable, .. })
+        };
+        assert!(uncountable(&endless), "{endless}");
+        let unsaid = problem(&|tensor| {
+            tensor.dims = vec![1 << 40];
+            tensor.external_data.pop();
+        });
+        assert!(matches!(unsaid, DataProblem::Beyond { length: 4_398_046_511_104, size: 8, .. }), "{unsaid}");
+        let other = problem(&|tensor| tensor.external_data[0].value = "v.bin".into());
+        assert!(matches!(&other, DataProblem::OtherFile { there } if there == "w.bin"), "{other}");
     }
 
     #[test]
@@ -716,8 +813,11 @@ mod tests {
         for dims in [vec![3], vec![-1], vec![i64::MAX, i64::MAX]] {
             let tensor =
                 TensorProto { name: "w".into(), dims, data_type: 1, raw_data: vec![0; 8], ..Default::default() };
+            let negative = tensor.dims != [3];
             let error = parse(&model(tensor), path, &Limits::default()).unwrap_err();
-            assert!(matches!(error, ModelFileError::TensorShape { .. }), "{error}");
+            let ModelFileError::TensorShape { problem, .. } = &error else { panic!("{error}") };
+            let wanted = ShapeProblem::Bytes { found: 8, width: 4 };
+            assert_eq!(*problem, if negative { ShapeProblem::Uncountable } else { wanted });
         }
         let typed = |data_type: DataType, dims: Vec<i64>| {
             let tensor = TensorProto {
