@@ -198,9 +198,13 @@ fn what_is_no_checkpoint_of_ours_is_refused() {
     let weights = safetensors_without_record();
     std::fs::write(path.join("foreign.safetensors"), weights).unwrap();
     assert!(refused(path, &["--onnx", "foreign.safetensors"]).contains("train import"));
-    checkpoint(&path.join("palm.safetensors"), |record| record.family = "palm".into());
-    let text = refused(path, &["--onnx", "palm.safetensors"]);
-    assert!(text.contains("`palm`") && text.contains("`reid`"), "{text}");
+    checkpoint(&path.join("gait.safetensors"), |record| record.family = "gait".into());
+    let text = refused(path, &["--onnx", "gait.safetensors"]);
+    assert!(text.contains("`gait`"), "{text}");
+    use train::families::{controlnet, palmvein, reid, senet};
+    let families =
+        [reid::task::FAMILY, senet::task::FAMILY, controlnet::task::FAMILY, palmvein::FAMILY, palmvein::STAGE1_FAMILY];
+    assert!(families.iter().all(|family| text.contains(&format!("`{family}`"))), "{text}");
     checkpoint(&path.join("other.safetensors"), |record| record.network["model"] = "SomeNet".into());
     let text = refused(path, &["--onnx", "other.safetensors"]);
     assert!(text.contains("unknown network `SomeNet`; known: LMBN_n"), "{text}");
@@ -228,10 +232,8 @@ fn no_flag_is_ignored() {
     }
 
     let help = String::from_utf8(export(path, &["--help"]).stdout).unwrap();
-    let words = help.lines().filter(|line| line.trim_start().starts_with('-')).flat_map(str::split_whitespace);
-    let flags: std::collections::BTreeSet<&str> =
-        words.filter(|word| word.starts_with("--")).map(|word| word.trim_end_matches(',')).collect();
-    // The flag, its values, and whether it changes the bundle (`None`: it is refused).
+    // The flag, its values, and whether it changes the bundle (`None`: it is refused; `palmvein` shows that networks of
+    // palm and veins read it).
     type Row = (&'static str, &'static [&'static str], Option<bool>);
     let rows: [Row; 10] = [
         ("--attention", &[], None),
@@ -247,7 +249,7 @@ fn no_flag_is_ignored() {
     ];
     let known = rows.iter().map(|(flag, ..)| *flag).chain(["--onnx", "--ops", "--help", "--version"]);
     let known: std::collections::BTreeSet<&str> = known.collect();
-    assert_eq!(flags, known, "a flag without a row");
+    assert_eq!(flags_of(&help), known, "a flag without a row");
     for (flag, values, changes) in rows {
         let folder = if flag == "--output" { "elsewhere/small".into() } else { format!("{}/small", &flag[2..]) };
         let place = ["-o", folder.as_str()];
@@ -269,6 +271,33 @@ fn no_flag_is_ignored() {
             assert_eq!(output.status.code(), Some(2), "--ops with {flag}");
         }
     }
+}
+
+/// Every flag of `export verify` changes what is said or how.
+#[test]
+fn no_flag_of_verify_is_ignored() {
+    let folder = tempfile::tempdir().unwrap();
+    checkpoint(&folder.path().join("small.safetensors"), |_| {});
+    assert!(export(folder.path(), &["--onnx", "small.safetensors", "-o", "out"]).status.success());
+    let help = String::from_utf8(export(folder.path(), &["verify", "--help"]).stdout).unwrap();
+    let rows = [("--checkpoint", "small.safetensors"), ("--format", "json")];
+    let known: Vec<&str> = rows.iter().map(|(flag, _)| *flag).chain(["--help"]).collect();
+    assert_eq!(flags_of(&help).into_iter().collect::<Vec<_>>(), known, "a flag without a row");
+    let usual = export(folder.path(), &["verify", "out"]);
+    assert!(usual.status.success());
+    for (flag, value) in rows {
+        let output = export(folder.path(), &["verify", "out", flag, value]);
+        assert!(output.status.success(), "{flag}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_ne!(output.stdout, usual.stdout, "{flag} changes nothing");
+    }
+    let none = export(folder.path(), &["verify", "nowhere"]);
+    assert!(none.status.code() == Some(2) && none.stdout.is_empty());
+}
+
+/// The flags that a help text lists.
+fn flags_of(help: &str) -> std::collections::BTreeSet<&str> {
+    let words = help.lines().filter(|line| line.trim_start().starts_with('-')).flat_map(str::split_whitespace);
+    words.filter(|word| word.starts_with("--")).map(|word| word.trim_end_matches(',')).collect()
 }
 
 #[test]

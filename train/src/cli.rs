@@ -116,4 +116,83 @@ mod tests {
             }
         }
     }
+
+    /// Settings that are taken and change nothing, by product, with the reason.
+    const UNREAD: [(&str, &str, &str); 2] = [
+        ("reid", "pcb_different_lr", "refused, as the network it is for is not built in"),
+        ("senet", "num_workers", "the manual's command lines have it, and its help says that embeddings are in memory"),
+    ];
+
+    /// The code of a file, line by line: without comments, texts, tests, and the functions that only check settings.
+    fn code(text: &str) -> Vec<String> {
+        let (mut lines, mut checks) = (vec![], false);
+        for line in text.split("#[cfg(test)]\nmod ").next().unwrap_or_default().lines() {
+            let start = line.trim_start().trim_start_matches("pub ");
+            checks |= start.starts_with("fn check(") || start.starts_with("fn unused(");
+            if !checks && !start.starts_with("//") {
+                lines.push(line.split('"').step_by(2).collect());
+            }
+            checks &= !["}", "    }"].contains(&line);
+        }
+        lines
+    }
+
+    /// Whether a line of code names `setting`, other than to declare it or to give it a value.
+    fn reads(line: &str, setting: &str) -> bool {
+        let part = |c: char| c.is_alphanumeric() || c == '_';
+        line.match_indices(setting).any(|(at, _)| {
+            let (before, after) = (&line[..at], line[at + setting.len()..].trim_start());
+            !before.ends_with(part) && !line[at + setting.len()..].starts_with(part) && !is_declared(after)
+        })
+    }
+
+    fn is_declared(after: &str) -> bool {
+        after.starts_with(':') && !after.starts_with("::")
+    }
+
+    fn sources(folder: &std::path::Path, found: &mut Vec<(std::path::PathBuf, Vec<String>)>) {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                sources(&path, found);
+            } else if !["cli.rs", "flags.rs"].iter().any(|name| path.ends_with(name)) {
+                found.push((path.clone(), code(&std::fs::read_to_string(&path).unwrap())));
+            }
+        }
+    }
+
+    /// Somewhere outside of its declaration, its default and its range, each setting is read: a flag that is added and
+    /// forgotten fails here.
+    #[test]
+    fn every_setting_is_read() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut files = vec![];
+        sources(&root, &mut files);
+        let families = root.join("families");
+        for product in PRODUCTS {
+            let command = product.command();
+            let name = command.get_name();
+            let own = |path: &std::path::Path| {
+                [name, "faces"].iter().any(|folder| path.starts_with(families.join(folder)))
+                    || !path.starts_with(&families)
+            };
+            for key in product.defaults().iter().flat_map(|(_, settings)| settings.keys()) {
+                let mut lines = files.iter().filter(|(path, _)| own(path)).flat_map(|(_, lines)| lines);
+                let read = lines.any(|line| reads(line, key));
+                let known = UNREAD.iter().any(|(product, setting, _)| (*product, *setting) == (name, key.as_str()));
+                assert_eq!(read, !known, "{name}: `{key}` is read or not, and UNREAD says otherwise");
+            }
+        }
+    }
+
+    #[test]
+    fn a_setting_that_is_only_declared_and_checked_is_not_read() {
+        let text = "pub struct A {\n    /// The number of parts.\n    pub parts: usize,\n}\n\nimpl A {\n    pub fn check(&self) {\n        \
+            whole(\"parts\", self.parts);\n    }\n\n    fn new() -> Self {\n        Self { parts: 3 }\n    }\n}\n";
+        let read = |text: &str, setting: &str| code(text).iter().any(|line| reads(line, setting));
+        assert!(!read(text, "parts"));
+        for more in ["let n = self.parts;", "let A { parts, .. } = self;", "B { parts: a.parts }"] {
+            assert!(read(&format!("{text}{more}\n"), "parts"), "{more}");
+            assert!(!read(&format!("{text}{more}\n"), "part") && !read(&format!("// {more}\n"), "parts"), "{more}");
+        }
+    }
 }

@@ -12,6 +12,15 @@ use export::{ExportedModel, Exporter};
 use train::families::palmvein::net::Branch;
 use train::run::checkpoint::{Checkpoint, CheckpointError};
 
+/// Families of checkpoints that [`Network::open`] reads.
+const FAMILIES: [&str; 5] = [
+    train::families::reid::task::FAMILY,
+    train::families::senet::task::FAMILY,
+    train::families::controlnet::task::FAMILY,
+    train::families::palmvein::FAMILY,
+    train::families::palmvein::STAGE1_FAMILY,
+];
+
 /// Options from the command line, for any family.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -101,17 +110,9 @@ impl Network {
             }
             family => {
                 let (path, found) = (checkpoint.path.clone(), format!("the family `{family}`"));
-                Err(CheckpointError::Other {
-                    path,
-                    found,
-                    allowed: format!(
-                        "`{}`, `{}` or `{}`",
-                        train::families::reid::task::FAMILY,
-                        train::families::senet::task::FAMILY,
-                        train::families::controlnet::task::FAMILY
-                    ),
-                }
-                .into())
+                let [others @ .., last] = FAMILIES.map(|family| format!("`{family}`"));
+                let allowed = format!("{} or {last}", others.join(", "));
+                Err(CheckpointError::Other { path, found, allowed }.into())
             }
         }
     }
