@@ -13,6 +13,11 @@ pub(super) fn axes_text(axes: &[Axis]) -> String {
     format!("[{}]", axes.iter().map(axis).collect::<Vec<_>>().join(", "))
 }
 
+/// A choice of the contract in the contract's own word: `rgb`.
+fn word(choice: &impl serde::Serialize) -> String {
+    serde_json::to_value(choice).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
 pub(super) fn card(model: &ExportedModel, contract: &ModelContract, parity: &Parity, bytes: u64) -> String {
     let known = |text: &str| if text.is_empty() { "not known".to_owned() } else { text.to_owned() };
     let training = &contract.training;
@@ -40,11 +45,13 @@ pub(super) fn card(model: &ExportedModel, contract: &ModelContract, parity: &Par
         let [height, width] = picture.size;
         let meaning = if input.meaning.is_empty() { String::new() } else { format!("{}: ", input.meaning) };
         text.push_str(&format!(
-            "| input | `{}` | {} | {meaning}{:?} picture, {height}×{width} (height × width), {:?} resize, mean {:?}, std {:?} |\n",
+            "| input | `{}` | {} | {meaning}{} picture, {height}×{width} (height × width), {} resize, range {:?}, \
+             mean {:?}, std {:?} |\n",
             input.name,
             axes_text(&input.shape),
-            picture.colour,
-            picture.filter,
+            word(&picture.colour),
+            word(&picture.filter),
+            picture.range,
             picture.mean,
             picture.std
         ));
@@ -54,7 +61,7 @@ pub(super) fn card(model: &ExportedModel, contract: &ModelContract, parity: &Par
         let metric = if output.metric.is_empty() { String::new() } else { format!(", compared by {}", output.metric) };
         let picture = output.picture.as_ref().map(|picture| {
             let [black, white] = picture.range;
-            format!(", {:?} picture, black {black}, white {white}", picture.colour)
+            format!(", {} picture, black {black}, white {white}", word(&picture.colour))
         });
         text.push_str(&format!(
             "| output | `{}` | {} | {}{metric}{unit}{} |\n",
