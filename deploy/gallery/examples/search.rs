@@ -5,14 +5,21 @@
 //!
 //! ```text
 //! enrol [N]     makes the gallery from N rows (default all) in one enrolment      seconds
+//! reduce        makes the copy in eight bits, for the snapshots after it          seconds
+//! index         makes the graph of neighbours (feature `ann`)                     seconds
 //! open          opens it and takes a snapshot                                     seconds
 //! batch K       the K nearest to all probes                                       seconds
 //! one K N       the K nearest to each of N probes, one after the other            seconds
+//! ids K         the ids of the K nearest to all probes                            ids, [probes, K]
+//! effort N      opens it for approximate searches with this effort                seconds
 //! product       the bare matrix product of probes and rows, kept nowhere          seconds
 //! read          every byte of the rows, once                                      seconds
-//! ids K         the ids of the K nearest to all probes                            ids, [probes, K]
+//! memory        the most memory that this process has had                         bytes
 //! ```
+//!
+//! The file of rows is read by `enrol`, `product` and `read` only.
 
+use std::cell::OnceCell;
 use std::error::Error;
 use std::io::BufRead;
 use std::path::Path;
@@ -29,19 +36,32 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: search GALLERY ROWS.npy PROBES.npy".into());
     };
     let folder = Path::new(folder);
-    let (values, count, dim) = files::npy::Array::decode(&std::fs::read(rows)?)?.into_matrix()?;
-    let rows = Rows::new(&values, count, dim)?;
-    let (values, count, _) = files::npy::Array::decode(&std::fs::read(probes)?)?.into_matrix()?;
+    let matrix = |path: &str| -> Result<(Vec<f32>, usize, usize), Box<dyn Error>> {
+        Ok(files::npy::Array::decode(&std::fs::read(path)?)?.into_matrix()?)
+    };
+    let (values, count, dim) = matrix(probes)?;
     let probes = Rows::new(&values, count, dim)?;
+    let all: OnceCell<Vec<f32>> = OnceCell::new();
+    let rows = || -> Result<Rows<'_>, Box<dyn Error>> {
+        if all.get().is_none() {
+            let _ = all.set(matrix(rows)?.0);
+        }
+        let values = all.get().expect("just set");
+        Ok(Rows::new(values, values.len() / dim, dim)?)
+    };
     let mut now: Option<Box<dyn Snapshot>> = None;
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let words: Vec<&str> = line.split_whitespace().collect();
         let number = |at: usize, default: usize| words.get(at).map_or(Ok(default), |word| word.parse());
+        if ["enrol", "product", "read"].iter().any(|word| line.starts_with(word)) {
+            rows()?;
+        }
         let start = Instant::now();
         let opened = |now: &'_ Option<Box<dyn Snapshot>>| if now.is_some() { Ok(()) } else { Err("not open yet") };
         match words.first().copied().unwrap_or_default() {
             "enrol" => {
+                let rows = rows()?;
                 let count = number(1, rows.rows())?.min(rows.rows());
                 let name = |row: usize| format!("{:06}_c1s1_{row:06}_01.jpg", row / 4);
                 let template = |row| NewTemplate { source: name(row), ..NewTemplate::default() };
@@ -55,6 +75,20 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let start = Instant::now();
                 gallery.enrol(&templates, rows.slice(0..count))?;
                 println!("{}", start.elapsed().as_secs_f64());
+                continue;
+            }
+            "reduce" => drop(Store::write(folder, true)?.reduce()?),
+            #[cfg(feature = "ann")]
+            "index" => drop(gallery::Approximate::new(Store::write(folder, true)?, 0).index()?),
+            #[cfg(feature = "ann")]
+            "effort" => {
+                let effort = number(1, 128)?;
+                now = Some(gallery::Approximate::new(Store::open(folder)?, effort).snapshot()?);
+            }
+            "memory" => {
+                let status = std::fs::read_to_string("/proc/self/status")?;
+                let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next());
+                println!("{}", most.ok_or("no VmHWM")?.parse::<u64>()? * 1024);
                 continue;
             }
             "open" => now = Some(Store::open(folder)?.snapshot()?),
@@ -78,9 +112,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                 println!("{}", serde_json::to_string(&ids)?);
                 continue;
             }
-            "product" => product(probes, rows),
-            "read" => read(rows),
-            other => return Err(format!("`{other}`: enrol, open, batch, one, product, read or ids").into()),
+            "product" => product(probes, rows()?),
+            "read" => read(rows()?),
+            other => return Err(format!("`{other}`: not a command").into()),
         }
         println!("{}", start.elapsed().as_secs_f64());
     }

@@ -41,5 +41,7 @@ pub use memory::Memory;
 pub use metrics::Rows;
 pub use scan::{Near, nearer_rows, nearest_rows};
 pub use segment::{Disk, System};
+#[cfg(feature = "ann")]
+pub use store::Approximate;
 pub use store::{Changes, Compacted, Layout, Problem, Store, Trace, traces};
 pub use template::{MAX_CAMERA, MAX_DIM, MAX_TAGS, NewTemplate, Template};

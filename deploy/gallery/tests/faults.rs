@@ -85,17 +85,19 @@ struct Step {
     after: fn(&mut Vec<&'static str>),
 }
 
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 8] = [
     Step {
         work: |store| enrol(store, &["d", "e", "f", "g", "h", "i"], DIM).map(drop),
         after: |names| names.extend(["d", "e", "f", "g", "h", "i"]),
     },
+    Step { work: |store| store.reduce().map(drop), after: |_| () },
     Step {
         work: |store| store.remove(&Selection::Subject("b".into())).map(drop),
         after: |names| names.retain(|name| *name != "b"),
     },
     Step { work: |store| store.compact().map(drop), after: |_| () },
     Step { work: |store| enrol(store, &["j"], DIM).map(drop), after: |names| names.push("j") },
+    Step { work: |store| store.reduce().map(drop), after: |_| () },
     Step {
         work: |store| store.remove(&Selection::Subject("j".into())).map(drop),
         after: |names| names.retain(|name| *name != "j"),

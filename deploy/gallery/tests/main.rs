@@ -1,10 +1,13 @@
 //! One suite for every engine, and what only the store promises: nothing lost, nothing mixed up, whatever happens.
 
+#[cfg(feature = "ann")]
+mod approximate;
 mod damage;
 mod engines;
 mod faults;
 mod kill;
 mod random;
+mod reduced;
 mod scan;
 mod store;
 mod suite;

@@ -23,7 +23,7 @@ fn run(seed: u64) {
     let mut ids: Vec<TemplateId> = Vec::new();
     for step in 0..60 {
         let at = format!("seed {seed}, step {step}");
-        match dice.below(10) {
+        match dice.below(11) {
             0..4 => {
                 let count = 1 + dice.below(25);
                 let templates: Vec<NewTemplate> = (0..count).map(|_| template(&mut dice)).collect();
@@ -44,6 +44,10 @@ fn run(seed: u64) {
                 assert_eq!(store.info().unwrap().removed, 0, "{at}");
             }
             8 => {
+                store.reduce().unwrap();
+                assert_eq!(store.reduce().unwrap(), 0, "{at}");
+            }
+            9 => {
                 drop(store);
                 store = Store::write(&folder, true).unwrap();
             }

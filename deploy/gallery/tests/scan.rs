@@ -53,13 +53,20 @@ fn compare((rows, probes, dim, k, segment, removed): (usize, usize, usize, usize
     let mut wanted = unit_rows(&mut dice, probes, dim);
     wanted[..dim].copy_from_slice(values.row(rows / 2));
     let wanted = Rows::new(&wanted, probes, dim).unwrap();
-    let (found, plain) = (store.snapshot().unwrap(), memory.snapshot().unwrap());
+    let plain = memory.snapshot().unwrap();
     let one_camera = Filter { cameras: Some(vec![3]), ..Filter::default() };
     let most = Filter { cameras: Some((1..10).collect()), ..Filter::default() };
-    for filter in [Filter::default(), one_camera, most] {
-        for min_similarity in [None, Some(0.2)] {
-            let ask = Ask { k, min_similarity, filter: filter.clone() };
-            assert_eq!(found.search(wanted, &ask).unwrap(), plain.search(wanted, &ask).unwrap(), "{case}, {ask:?}");
+    for reduced in [false, true] {
+        if reduced {
+            assert_eq!(store.reduce().unwrap(), rows as u64);
+        }
+        let found = store.snapshot().unwrap();
+        for filter in [Filter::default(), one_camera.clone(), most.clone()] {
+            for min_similarity in [None, Some(0.2)] {
+                let ask = Ask { k, min_similarity, filter: filter.clone() };
+                let (found, plain) = (found.search(wanted, &ask).unwrap(), plain.search(wanted, &ask).unwrap());
+                assert_eq!(found, plain, "{case}, reduced {reduced}, {ask:?}");
+            }
         }
     }
     // Every seventh hit of every other probe is a mark, and so is the last one.
@@ -72,7 +79,7 @@ fn compare((rows, probes, dim, k, segment, removed): (usize, usize, usize, usize
         });
     }
     let counted = |probe: usize, id: TemplateId| !(id.0 as usize + probe).is_multiple_of(3);
-    let counts = found.nearer(wanted, &marks, &counted).unwrap();
+    let counts = store.snapshot().unwrap().nearer(wanted, &marks, &counted).unwrap();
     assert_eq!(counts, plain.nearer(wanted, &marks, &counted).unwrap(), "{case}");
     assert!(counts.iter().zip(&marks).all(|(counts, marks)| counts.len() == marks.len()));
 }

@@ -1,9 +1,10 @@
 use std::cmp::Ordering;
 
-/// A row and about how similar it is.
+/// A row, about how similar it is, and by how much that may be off: by nothing where it is the similarity that counts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Candidate {
     pub(super) similarity: f32,
+    pub(super) error: f32,
     pub(super) part: u32,
     pub(super) row: u32,
 }
@@ -18,40 +19,48 @@ impl Candidate {
         // `+ 0.0` makes one zero of two, which `total_cmp` tells apart.
         (other.similarity + 0.0).total_cmp(&(self.similarity + 0.0)).then(self.place().cmp(&other.place()))
     }
+
+    /// It is not less similar than this.
+    fn least(&self) -> f32 {
+        if self.error == 0.0 { self.similarity } else { (self.similarity - self.error).next_down() }
+    }
+
+    /// It is not more similar than this.
+    fn most(&self) -> f32 {
+        if self.error == 0.0 { self.similarity } else { (self.similarity + self.error).next_up() }
+    }
 }
 
-/// The candidates for the `k` rows nearest to a probe. Similarities offered may be off by `error`; every row that may
-/// be one of the `k` nearest stays until the exact similarities decide.
+/// The candidates for the `k` rows nearest to a probe. Every row that may be one of the `k` nearest stays until the
+/// exact similarities decide.
 #[derive(Debug, Clone)]
 pub(super) struct Best {
     k: usize,
-    error: f32,
-    /// Rows that seem less similar than this are none of the `k` nearest.
+    /// Candidates that are kept before they are looked through again.
+    limit: usize,
+    /// Rows that cannot be this similar are none of the `k` nearest.
     pub(super) floor: f32,
     candidates: Vec<Candidate>,
 }
 
 impl Best {
-    pub(super) fn new(k: usize, error: f32, min_similarity: Option<f32>) -> Self {
-        let floor = min_similarity.map_or(f32::NEG_INFINITY, |min| below(min, error));
-        Self { k, error, floor, candidates: Vec::new() }
+    /// `room`: candidates for each of the `k` that are kept before they are looked through again. The larger the errors
+    /// the more are worth it.
+    pub(super) fn new(k: usize, room: usize, min_similarity: Option<f32>) -> Self {
+        let floor = min_similarity.unwrap_or(f32::NEG_INFINITY);
+        Self { k, limit: k.saturating_mul(room).max(32 * room), floor, candidates: Vec::new() }
     }
 
-    /// Candidates that are kept before they are looked through again.
-    fn limit(&self) -> usize {
-        self.k.saturating_mul(4).max(128)
-    }
-
-    /// Takes a row that reached the floor. `exact` gives exact similarities, for the case that too many rows are as
+    /// Takes a row that may reach the floor. `exact` gives exact similarities, for the case that too many rows are as
     /// good as the best: equal pictures, for example.
     pub(super) fn offer<E>(
         &mut self,
         candidate: Candidate,
         exact: impl Fn((u32, u32)) -> Result<f32, E>,
     ) -> Result<(), E> {
-        if candidate.similarity >= self.floor {
+        if candidate.most() >= self.floor {
             self.candidates.push(candidate);
-            if self.candidates.len() > self.limit() {
+            if self.candidates.len() > self.limit {
                 self.thin_out(&exact)?;
             }
         }
@@ -62,13 +71,13 @@ impl Best {
     pub(super) fn merge<E>(&mut self, other: Self, exact: impl Fn((u32, u32)) -> Result<f32, E>) -> Result<(), E> {
         self.floor = self.floor.max(other.floor);
         self.candidates.extend(other.candidates);
-        if self.candidates.len() > self.limit() { self.thin_out(&exact) } else { Ok(()) }
+        if self.candidates.len() > self.limit { self.thin_out(&exact) } else { Ok(()) }
     }
 
     fn thin_out<E>(&mut self, exact: &impl Fn((u32, u32)) -> Result<f32, E>) -> Result<(), E> {
         self.raise_floor();
         // Rows that cannot be told apart: only the exact similarities thin them out.
-        if self.candidates.len() > self.limit() / 2 {
+        if self.candidates.len() > self.limit / 2 {
             self.decide(exact)?;
         }
         Ok(())
@@ -77,25 +86,25 @@ impl Best {
     /// Drops those that `k` others beat, whatever the errors are.
     fn raise_floor(&mut self) {
         if self.candidates.len() >= self.k && self.k > 0 {
-            let (_, last, _) = self.candidates.select_nth_unstable_by(self.k - 1, Candidate::best_first);
-            self.floor = self.floor.max(below(last.similarity, 2.0 * self.error));
+            let by_least = |a: &Candidate, b: &Candidate| b.least().total_cmp(&a.least());
+            let (_, last, _) = self.candidates.select_nth_unstable_by(self.k - 1, by_least);
+            self.floor = self.floor.max(last.least());
         }
         let floor = self.floor;
-        self.candidates.retain(|candidate| candidate.similarity >= floor);
+        self.candidates.retain(|candidate| candidate.most() >= floor);
     }
 
     /// Keeps the `k` best by their exact similarities, in order.
     fn decide<E>(&mut self, exact: &impl Fn((u32, u32)) -> Result<f32, E>) -> Result<(), E> {
-        let mut known = Vec::with_capacity(self.candidates.len());
-        for candidate in &self.candidates {
-            known.push(Candidate { similarity: exact(candidate.place())?, ..*candidate });
+        for candidate in self.candidates.iter_mut().filter(|candidate| candidate.error != 0.0) {
+            candidate.similarity = exact(candidate.place())?;
+            candidate.error = 0.0;
         }
-        known.sort_unstable_by(Candidate::best_first);
-        known.truncate(self.k);
-        if let Some(last) = known.last().filter(|_| known.len() == self.k) {
-            self.floor = self.floor.max(below(last.similarity, self.error));
+        self.candidates.sort_unstable_by(Candidate::best_first);
+        self.candidates.truncate(self.k);
+        if let Some(last) = self.candidates.last().filter(|_| self.candidates.len() == self.k) {
+            self.floor = self.floor.max(last.similarity);
         }
-        self.candidates = known;
         Ok(())
     }
 
@@ -112,11 +121,6 @@ impl Best {
     }
 }
 
-/// `value - error`, and not a rounding more.
-pub(super) fn below(value: f32, error: f32) -> f32 {
-    (value - error).next_down()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,12 +132,14 @@ mod tests {
         let offered = |at: usize| exact[at] + error * (at as f32 * 1.7).sin();
         let offered: Vec<f32> = (0..exact.len()).map(offered).collect();
         let truth = |(_, row): (u32, u32)| Ok::<_, Never>(exact[row as usize]);
-        let mut halves = [Best::new(k, error, min), Best::new(k, error, min)];
+        let mut halves = [Best::new(k, 4, min), Best::new(k, 16, min)];
         let middle = exact.len() / 2;
         // The later half first: the order in which threads finish must not matter.
         for (half, rows) in [(1, middle..exact.len()), (0, 0..middle)] {
             for row in rows {
-                let candidate = Candidate { similarity: offered[row], part: 0, row: row as u32 };
+                // Some are known better than others.
+                let error = error * (1.0 + (row % 3) as f32);
+                let candidate = Candidate { similarity: offered[row], error, part: 0, row: row as u32 };
                 halves[half].offer(candidate, truth).unwrap();
             }
         }
@@ -159,9 +165,9 @@ mod tests {
 
     #[test]
     fn equal_rows_take_no_memory() {
-        let mut best = Best::new(5, 1e-4, None);
+        let mut best = Best::new(5, 4, None);
         for row in 0..10_000 {
-            let candidate = Candidate { similarity: 0.5, part: 0, row };
+            let candidate = Candidate { similarity: 0.5, error: 1e-4, part: 0, row };
             best.offer(candidate, |_| Ok::<_, Never>(0.5)).unwrap();
             assert!(best.candidates.capacity() < 1000, "{}", best.candidates.capacity());
         }

@@ -47,6 +47,8 @@ pub(super) struct Passed {
     pub(super) row: u32,
     pub(super) probe: u32,
     pub(super) product: f32,
+    /// How far it may be from the similarity that counts.
+    pub(super) error: f32,
 }
 
 impl<'a> Probes<'a> {
@@ -118,6 +120,7 @@ impl WithSimd for Compare<'_, '_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self) {
         let Self { probes, rows, floors, products, passed } = self;
+        let error = error(rows.cols());
         if probes.panels.is_empty() {
             for probe in 0..probes.width {
                 dots::<S>(probes.probes.row(probe), rows, products, probe, probes.width);
@@ -136,7 +139,7 @@ impl WithSimd for Compare<'_, '_> {
                 }
                 for (lane, (&product, floor)) in products.iter().zip(floors).enumerate() {
                     if product >= *floor {
-                        passed.push(Passed { row: row as u32, probe: (at * 16 + lane) as u32, product });
+                        passed.push(Passed { row: row as u32, probe: (at * 16 + lane) as u32, product, error });
                     }
                 }
             }

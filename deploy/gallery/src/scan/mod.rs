@@ -3,6 +3,9 @@
 
 mod best;
 mod kernel;
+mod reduced;
+#[cfg(feature = "ann")]
+mod walk;
 
 use std::ops::Range;
 
@@ -11,8 +14,13 @@ use rayon::prelude::*;
 
 use std::convert::Infallible;
 
-use best::{Best, Candidate, below};
+use best::{Best, Candidate};
 use kernel::{Passed, Probes};
+
+#[cfg(feature = "ann")]
+pub(crate) use walk::walk;
+
+use crate::segment::Codes;
 
 /// Rows that are searched in one piece of memory.
 #[derive(Debug)]
@@ -30,6 +38,11 @@ pub(crate) trait Source: Sync {
 
     /// Called before rows of a part are read for the first time in a search.
     fn touch(&self, part: usize, rows: Range<usize>) -> Result<(), Self::Error>;
+
+    /// The same rows in eight bits, where they can be relied on: then they are read instead.
+    fn codes(&self, _part: usize, _rows: Range<usize>) -> Option<Codes<'_>> {
+        None
+    }
 
     /// The similarity that counts.
     fn similarity(&self, probe: &[f32], part: usize, row: usize) -> Result<f32, Self::Error>;
@@ -171,11 +184,12 @@ pub(crate) fn nearest<S: Source>(
     if k == 0 || probes.rows() == 0 {
         return Ok(vec![Vec::new(); probes.rows()]);
     }
-    let start = |_| Best::new(k, kernel::error(probes.cols()), min_similarity);
+    let room = if reduced::worth_it(probes.rows()) { 16 } else { 4 };
+    let start = |_| Best::new(k, room, min_similarity);
     let best = compare(source, parts, probes, &tiles, start)?;
     let finish = |(probe, best): (usize, Best)| {
         let found = best.finish(min_similarity, |place| exact(source, probes.row(probe), place))?;
-        let found = found.iter().map(|&Candidate { part, row, similarity }| Found {
+        let found = found.iter().map(|&Candidate { part, row, similarity, .. }| Found {
             part: part as usize,
             row: row as usize,
             similarity,
@@ -198,7 +212,7 @@ pub(crate) fn nearer<S: Source>(
     let start = |probe: usize| {
         let marks = &marks[probe][..];
         let key = move |(part, row): (u32, u32)| key(probe, part as usize, row as usize);
-        Counts { marks, before: vec![0; marks.len()], error: kernel::error(probes.cols()), key }
+        Counts { marks, before: vec![0; marks.len()], key }
     };
     let counts = compare(source, parts, probes, &tiles, start)?;
     Ok(counts.into_iter().map(|counts| counts.before).collect())
@@ -206,7 +220,10 @@ pub(crate) fn nearer<S: Source>(
 
 /// What is wanted of the rows that may be similar enough to one probe.
 trait Collect<E>: Send + Sized {
-    /// Rows that seem less similar than this are not wanted.
+    /// Whether rows of eight bits are worth reading: what they let pass is looked at in full.
+    const WITH_CODES: bool;
+
+    /// Rows that cannot be this similar are not wanted.
     fn floor(&self) -> f32;
 
     /// Takes a row that reached the floor; `exact` gives exact similarities.
@@ -217,6 +234,8 @@ trait Collect<E>: Send + Sized {
 }
 
 impl<E> Collect<E> for Best {
+    const WITH_CODES: bool = true;
+
     fn floor(&self) -> f32 {
         self.floor
     }
@@ -234,13 +253,14 @@ impl<E> Collect<E> for Best {
 struct Counts<'a, K> {
     marks: &'a [(f32, u64)],
     before: Vec<u64>,
-    error: f32,
     key: K,
 }
 
 impl<E, K: Fn((u32, u32)) -> Result<Option<u64>, E> + Send> Collect<E> for Counts<'_, K> {
+    const WITH_CODES: bool = false;
+
     fn floor(&self) -> f32 {
-        self.marks.last().map_or(f32::INFINITY, |(last, _)| below(*last, self.error))
+        self.marks.last().map_or(f32::INFINITY, |(last, _)| *last)
     }
 
     fn take(&mut self, one: Candidate, exact: &dyn Fn((u32, u32)) -> Result<f32, E>) -> Result<(), E> {
@@ -321,43 +341,85 @@ fn compare_tiles<S: Source, C: Collect<S::Error>>(
     mut collectors: Vec<C>,
 ) -> Result<Vec<C>, S::Error> {
     let dim = probes.cols();
-    let packed = Probes::new(probes);
-    // The probes that fill the last vector find nothing.
-    let mut floors = vec![f32::INFINITY; packed.width()];
-    floors.iter_mut().zip(&collectors).for_each(|(floor, collector)| *floor = collector.floor());
-    let mut products = vec![0.0; kernel::BLOCK * packed.width()];
-    let (mut gathered, mut passed) = (Vec::new(), Vec::new());
-    for tile in tiles {
-        for (part, rows) in &tile.pieces {
-            source.touch(*part as usize, rows.clone())?;
+    let with_codes = C::WITH_CODES && reduced::worth_it(probes.rows());
+    let (mut floats, mut bytes, mut sums) = (None, None, reduced::Sums::new());
+    let mut floors: Vec<f32> = collectors.iter().map(C::floor).collect();
+    let (mut gathered, mut gathered_bytes, mut passed) = (Vec::new(), Vec::new(), Vec::new());
+    let mut take = |tile: &Tile, first: usize, passed: &mut Vec<Passed>, floors: &mut [f32]| {
+        for Passed { row, probe, product: similarity, error } in passed.drain(..) {
+            let at = probe as usize;
+            let (part, row) = tile.place(first + row as usize);
+            let candidate = Candidate { similarity, error, part, row };
+            collectors[at].take(candidate, &|place| exact(source, probes.row(at), place))?;
+            floors[at] = collectors[at].floor();
         }
-        let values = match &tile.pieces[..] {
-            [(part, rows)] => parts[*part as usize].values.slice(rows.clone()),
-            pieces => {
-                gathered.clear();
-                for (part, rows) in pieces {
-                    gathered.extend_from_slice(parts[*part as usize].values.slice(rows.clone()).data());
-                }
-                Rows::new(&gathered, tile.rows, dim).expect("as many rows")
+        Ok::<(), S::Error>(())
+    };
+    for tile in tiles {
+        if with_codes && let Some(codes) = tile.codes(source, dim, &mut gathered_bytes) {
+            let packed = bytes.get_or_insert_with(|| reduced::Probes::new(probes));
+            for first in (0..tile.rows).step_by(kernel::BLOCK) {
+                let block = codes.slice(first..tile.rows.min(first + kernel::BLOCK));
+                packed.compare(block, &floors, &mut sums, &mut passed);
+                take(tile, first, &mut passed, &mut floors)?;
             }
-        };
+            continue;
+        }
+        let values = tile.values(source, parts, dim, &mut gathered)?;
+        let (packed, lowered, products) = floats.get_or_insert_with(|| {
+            let packed = Probes::new(probes);
+            // The probes that fill the last vector find nothing.
+            let lowered = vec![f32::INFINITY; packed.width()];
+            let products = vec![0.0; kernel::BLOCK * packed.width()];
+            (packed, lowered, products)
+        });
         for first in (0..tile.rows).step_by(kernel::BLOCK) {
             let block = values.slice(first..tile.rows.min(first + kernel::BLOCK));
-            passed.clear();
-            packed.compare(block, &floors, &mut products, &mut passed);
-            for Passed { row, probe, product: similarity } in passed.drain(..) {
-                let at = probe as usize;
-                let (part, row) = tile.place(first + row as usize);
-                let candidate = Candidate { similarity, part, row };
-                collectors[at].take(candidate, &|place| exact(source, probes.row(at), place))?;
-                floors[at] = collectors[at].floor();
-            }
+            let error = kernel::error(dim);
+            lowered.iter_mut().zip(&floors).for_each(|(lowered, floor)| *lowered = (floor - error).next_down());
+            packed.compare(block, lowered, products, &mut passed);
+            take(tile, first, &mut passed, &mut floors)?;
         }
     }
     Ok(collectors)
 }
 
 impl Tile {
+    /// Its rows, `[rows, dim]`.
+    fn values<'a, S: Source>(
+        &self,
+        source: &S,
+        parts: &'a [Part<'_>],
+        dim: usize,
+        gathered: &'a mut Vec<f32>,
+    ) -> Result<Rows<'a>, S::Error> {
+        for (part, rows) in &self.pieces {
+            source.touch(*part as usize, rows.clone())?;
+        }
+        Ok(match &self.pieces[..] {
+            [(part, rows)] => parts[*part as usize].values.slice(rows.clone()),
+            pieces => {
+                gathered.clear();
+                for (part, rows) in pieces {
+                    gathered.extend_from_slice(parts[*part as usize].values.slice(rows.clone()).data());
+                }
+                Rows::new(gathered, self.rows, dim).expect("as many rows")
+            }
+        })
+    }
+
+    /// Its rows in eight bits, if all can be relied on.
+    fn codes<'a, S: Source>(&self, source: &'a S, dim: usize, gathered: &'a mut Vec<u8>) -> Option<Codes<'a>> {
+        if let [(part, rows)] = &self.pieces[..] {
+            return source.codes(*part as usize, rows.clone());
+        }
+        gathered.clear();
+        for (part, rows) in &self.pieces {
+            gathered.extend_from_slice(source.codes(*part as usize, rows.clone())?.bytes());
+        }
+        Some(Codes::new(gathered, dim))
+    }
+
     /// Part and row of a row of the tile.
     fn place(&self, mut at: usize) -> (u32, u32) {
         for (part, rows) in &self.pieces {

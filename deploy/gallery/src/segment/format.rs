@@ -1,7 +1,7 @@
 //! The bytes of a segment's two files.
 //!
 //! `N.values` is a header of one page and rows of `dim` float32, `N.rows` the same header and a [`Record`] for each
-//! row. The header's 48 bytes, numbers little-endian: what the file is (8 letters), version (4), the machine's byte
+//! row. `N.int8` is derived from them, see [`super::reduced`]. The header's 48 bytes, numbers little-endian: what the file is (8 letters), version (4), the machine's byte
 //! order (4), id of the gallery (16), number of the segment (8), dim (4), CRC-32 of these 44 (4).
 
 use crate::TemplateId;
@@ -21,11 +21,15 @@ const BYTE_ORDER: u32 = 0x0102_0304;
 /// Identifies a gallery: its segments and no others fit its catalogue.
 pub(crate) type GalleryId = [u8; 16];
 
-/// Which of the two files.
+/// Which of the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Values,
     Rows,
+    /// Derived from the two.
+    Reduced,
+    /// Derived from them.
+    Graph,
 }
 
 impl Kind {
@@ -33,6 +37,8 @@ impl Kind {
         match self {
             Self::Values => b"vitrvals",
             Self::Rows => b"vitrrows",
+            Self::Reduced => b"vitrint8",
+            Self::Graph => b"vitrgrph",
         }
     }
 
@@ -41,6 +47,8 @@ impl Kind {
         match self {
             Self::Values => "values",
             Self::Rows => "rows",
+            Self::Reduced => "int8",
+            Self::Graph => "graph",
         }
     }
 
@@ -49,6 +57,8 @@ impl Kind {
         match self {
             Self::Values => dim * size_of::<f32>(),
             Self::Rows => RECORD,
+            Self::Reduced => dim + super::reduced::TAIL,
+            Self::Graph => unreachable!("the width of a graph is its own"),
         }
     }
 }
@@ -107,7 +117,7 @@ impl Header {
     }
 }
 
-fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+pub(super) fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes[at..at + N].try_into().expect("a slice of N bytes")
 }
 

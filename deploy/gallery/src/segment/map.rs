@@ -20,7 +20,7 @@ impl Map {
         //   mapped: `Segment::cut` removes what lies behind them, compaction unlinks whole files, which stay mapped.
         //   Somebody else who truncates the file ends this process with SIGBUS: it dies, it reads nothing wrong.
         // - Removal overwrites committed rows with zeros while other processes have them mapped. Bytes read here become
-        //   float32 (every pattern is one) and the numbers of records, which are copied out, checked against their
+        //   float32 or int8 (every pattern is one) and the numbers of records, which are copied out, checked against their
         //   CRC-32 and only then used. No length, index or pointer is taken from the mapping without that, so a value
         //   that changes between two reads changes a number and never what memory is touched.
         unsafe { memmap2::MmapOptions::new().len(length).map(file) }.map(Self)

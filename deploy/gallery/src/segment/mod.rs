@@ -1,8 +1,12 @@
-//! Rows on disk: two files that only grow, whose removed rows are overwritten with zeros.
+//! Rows on disk: two files that only grow, whose removed rows are overwritten with zeros, and a smaller copy derived
+//! from them.
 
 mod disk;
 mod format;
+#[cfg(feature = "ann")]
+mod graph;
 mod map;
+mod reduced;
 mod writer;
 
 use std::fs::File;
@@ -15,6 +19,9 @@ use metrics::Rows;
 
 pub use disk::{Disk, System};
 pub(crate) use format::{GalleryId, Header, Kind, Misfit, Record, VERSION};
+#[cfg(feature = "ann")]
+pub(crate) use graph::{Graph, NONE};
+pub(crate) use reduced::{Codes, Reduced, encode, quantised};
 pub(crate) use writer::{Writer, paths_of};
 
 use crate::{GalleryError, TemplateId};
@@ -171,6 +178,6 @@ impl Segment {
 }
 
 /// The file of a segment.
-fn path_of(folder: &Path, segment: u64, kind: Kind) -> PathBuf {
+pub(crate) fn path_of(folder: &Path, segment: u64, kind: Kind) -> PathBuf {
     folder.join(format!("{segment:08}.{}", kind.ending()))
 }

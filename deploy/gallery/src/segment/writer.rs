@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::format::HEADER;
-use super::{Disk, Header, Kind, Record, path_of};
+use super::{Disk, Header, Kind, Record, Reduced, path_of};
 use crate::GalleryError;
 
 /// Writes the files of segments. What is written behind the rows that the catalogue knows does not exist for anybody.
@@ -27,13 +27,66 @@ impl Writer {
 
     /// Makes an empty segment.
     pub(crate) fn create(&self, header: Header) -> Result<(), GalleryError> {
-        for kind in KINDS {
-            let path = path_of(&self.folder, header.segment, kind);
-            let file = self.disk.create(&path).map_err(GalleryError::io("create", &path))?;
-            self.disk.write(&file, 0, &header.encode(kind)).map_err(GalleryError::io("write", &path))?;
-            self.disk.sync(&file).map_err(GalleryError::io("sync", &path))?;
-        }
+        KINDS.into_iter().try_for_each(|kind| self.create_file(header, kind))?;
         self.disk.sync_folder(&self.folder).map_err(GalleryError::io("sync", &self.folder))
+    }
+
+    fn create_file(&self, header: Header, kind: Kind) -> Result<(), GalleryError> {
+        let path = path_of(&self.folder, header.segment, kind);
+        let file = self.disk.create(&path).map_err(GalleryError::io("create", &path))?;
+        self.disk.write(&file, 0, &header.encode(kind)).map_err(GalleryError::io("write", &path))?;
+        self.disk.sync(&file).map_err(GalleryError::io("sync", &path))
+    }
+
+    /// Makes an empty reduced copy of a segment. One that is there and does not fit is removed, and not emptied: others
+    /// may have it mapped.
+    pub(crate) fn create_reduced(&self, header: Header) -> Result<(), GalleryError> {
+        self.remove_reduced(header.segment)?;
+        self.create_file(header, Kind::Reduced)?;
+        self.disk.sync_folder(&self.folder).map_err(GalleryError::io("sync", &self.folder))
+    }
+
+    /// Removes the reduced copy of a segment, if there is one, and returns whether there was.
+    pub(crate) fn remove_reduced(&self, segment: u64) -> Result<bool, GalleryError> {
+        let path = Reduced::path(&self.folder, segment);
+        match self.disk.remove(&path) {
+            Ok(()) => {
+                self.disk.sync_folder(&self.folder).map_err(GalleryError::io("sync", &self.folder)).map(|()| true)
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(GalleryError::Io { what: "remove", path, source }),
+        }
+    }
+
+    /// Writes the graph of a segment: its header last, so that a part of one fits nothing.
+    #[cfg(feature = "ann")]
+    pub(crate) fn write_graph(&self, header: Header, start: &[u8], neighbours: &[u32]) -> Result<(), GalleryError> {
+        let path = path_of(&self.folder, header.segment, Kind::Graph);
+        // Others may have an older one mapped.
+        match self.disk.remove(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(GalleryError::Io { what: "remove", path, source });
+            }
+            _ => {}
+        }
+        let file = self.disk.create(&path).map_err(GalleryError::io("create", &path))?;
+        let neighbours = bytemuck::cast_slice(neighbours);
+        self.disk.write(&file, start.len() as u64, neighbours).map_err(GalleryError::io("write", &path))?;
+        self.disk.sync(&file).map_err(GalleryError::io("sync", &path))?;
+        self.disk.write(&file, 0, start).map_err(GalleryError::io("write", &path))?;
+        self.disk.sync(&file).map_err(GalleryError::io("sync", &path))?;
+        self.disk.sync_folder(&self.folder).map_err(GalleryError::io("sync", &self.folder))
+    }
+
+    /// Writes the reduced copies of the rows from `at` on.
+    pub(crate) fn write_reduced(&self, header: Header, at: usize, bytes: &[u8]) -> Result<(), GalleryError> {
+        self.overwrite(header, Kind::Reduced, |write| write(at, bytes))
+    }
+
+    /// Overwrites the reduced copies of rows with zeros.
+    pub(crate) fn erase_reduced(&self, header: Header, rows: &[usize]) -> Result<(), GalleryError> {
+        let zeros = vec![0; Kind::Reduced.stride(header.dim)];
+        self.overwrite(header, Kind::Reduced, |write| rows.iter().try_for_each(|row| write(*row, &zeros)))
     }
 
     /// Writes rows behind the first `at` rows.
@@ -102,7 +155,11 @@ impl Writer {
     /// Removes every file of the folder that has the name of a segment and is of none of `segments`, and returns how many
     /// there were. What else somebody put there is theirs.
     pub(crate) fn sweep(&self, segments: &[u64]) -> Result<usize, GalleryError> {
-        let known: Vec<PathBuf> = segments.iter().flat_map(|number| paths_of(&self.folder, *number)).collect();
+        let files = |number: &u64| {
+            KINDS.into_iter().chain([Kind::Reduced, Kind::Graph]).map(|kind| (*number, kind)).collect::<Vec<_>>()
+        };
+        let files = segments.iter().flat_map(files);
+        let known: Vec<PathBuf> = files.map(|(number, kind)| path_of(&self.folder, number, kind)).collect();
         let mut swept = 0;
         for entry in std::fs::read_dir(&self.folder).map_err(GalleryError::io("read", &self.folder))? {
             let path = entry.map_err(GalleryError::io("read", &self.folder))?.path();

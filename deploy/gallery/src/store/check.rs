@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{SEGMENTS, Store, files_of};
 use crate::catalogue::{self, Catalogue, Numbers};
-use crate::segment::{Record, Segment, paths_of};
+use crate::segment::{Kind, Record, Reduced, Segment, path_of, paths_of};
 use crate::{GalleryError, TemplateId};
 
 /// Something wrong with a gallery.
@@ -43,7 +43,9 @@ impl Store {
         let mut before = None;
         for extent in &extents {
             let paths = paths_of(&self.folder.join(SEGMENTS), extent.segment);
-            known.extend(paths.clone());
+            let copy = Reduced::path(&self.folder.join(SEGMENTS), extent.segment);
+            let graph = path_of(&self.folder.join(SEGMENTS), extent.segment, Kind::Graph);
+            known.extend(paths.iter().chain([&copy, &graph]).cloned());
             let segment = match Segment::open(&self.folder.join(SEGMENTS), self.header(extent.segment), extent.rows) {
                 Ok(segment) => segment,
                 Err(error) => {
@@ -51,10 +53,12 @@ impl Store {
                     continue;
                 }
             };
+            let reduced = Reduced::open(&self.folder.join(SEGMENTS), self.header(extent.segment), extent.rows);
+            if reduced.is_none() && copy.is_file() {
+                let problem = "it is no copy of this segment and is not used".into();
+                problems.push(Problem { file: copy.clone(), template: None, problem });
+            }
             for row in 0..extent.rows {
-                let mut tell = |template, problem: String| {
-                    problems.push(Problem { file: paths[1].clone(), template, problem });
-                };
                 let record = match segment.check_row(row) {
                     Ok(record) => record,
                     Err(bad) => {
@@ -67,6 +71,14 @@ impl Store {
                         problems.push(Problem { file, template, problem: chain(&bad.error) });
                         continue;
                     }
+                };
+                let reduced = reduced.as_ref().filter(|reduced| !record.erased && row < reduced.rows());
+                if reduced.is_some_and(|reduced| !reduced.fits(row, &record)) {
+                    let problem = format!("row {row} is no copy of its template and is not used");
+                    problems.push(Problem { file: copy.clone(), template: None, problem });
+                }
+                let mut tell = |template, problem: String| {
+                    problems.push(Problem { file: paths[1].clone(), template, problem });
                 };
                 let (id, row) = (record.id, format!("row {row}, template {}", record.id.0));
                 if before.is_some_and(|before| before >= id) || id < extent.first {

@@ -5,6 +5,8 @@
 //!         gallery.db         what is enrolled (and gallery.db-wal, gallery.db-shm while it is open)
 //!         segments/N.values  rows of float32
 //!         segments/N.rows    id, subject, camera, time, tags and checksums of each row
+//!         segments/N.int8    the rows in eight bits, derived: see [`Store::reduce`]
+//!         segments/N.graph   which rows are near each other, derived, with feature `ann`
 //! ```
 //!
 //! Enrolling writes rows behind those that the catalogue knows, waits for the disk and then commits them in the
@@ -13,9 +15,12 @@
 //! writing. Files of rows are never shortened below committed rows and never replaced under their name, so that readers
 //! in any process keep what they have mapped.
 
+#[cfg(feature = "ann")]
+mod approximate;
 mod changes;
 mod check;
 mod moment;
+mod reduce;
 mod traces;
 
 use std::collections::BTreeMap;
@@ -25,14 +30,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use files::lock::Lock;
 use metrics::Rows;
 
+#[cfg(feature = "ann")]
+pub use approximate::Approximate;
 pub use changes::Changes;
 pub use check::Problem;
 pub use traces::{Trace, traces};
 
 use crate::catalogue::{self, Catalogue, Extent, Facts};
-use crate::segment::{Disk, Header, Record, Segment, System, Writer, paths_of};
+use crate::segment::{Disk, Header, Record, Reduced, Segment, System, Writer, paths_of};
 use crate::{Engine, GalleryError, Info, MAX_DIM, Model, NewTemplate, Selection, Snapshot, TemplateId};
-use moment::Moment;
+use moment::{Moment, RowsOf};
 
 /// Folder of the segments.
 const SEGMENTS: &str = "segments";
@@ -50,6 +57,7 @@ pub struct Store {
     facts: Facts,
     writer: Option<Mutex<Exclusive>>,
     mapped: Mutex<BTreeMap<u64, Arc<Segment>>>,
+    reduced: Mutex<BTreeMap<u64, Arc<Reduced>>>,
 }
 
 /// What only the one who changes the gallery has.
@@ -150,7 +158,7 @@ impl Store {
         let catalogue = Catalogue::open(folder, false)?;
         catalogue.hold()?;
         let facts = catalogue.facts()?;
-        Ok(Self { folder: folder.to_owned(), facts, writer: None, mapped: Mutex::default() })
+        Ok(Self { folder: folder.to_owned(), facts, writer: None, mapped: Mutex::default(), reduced: Mutex::default() })
     }
 
     /// Opens a gallery for writing, and clears up after a writer that crashed. If another process has it open for
@@ -183,6 +191,7 @@ impl Store {
             facts,
             writer: Some(Mutex::new(Exclusive { catalogue, segments, _lock: lock })),
             mapped: Mutex::default(),
+            reduced: Mutex::default(),
         };
         store.recover()?;
         Ok(store)
@@ -256,6 +265,8 @@ impl Store {
                 segment.find(*id).map(|row| (row, record)).ok_or_else(lost)
             };
             let rows = ids.iter().map(row).collect::<Result<Vec<_>, _>>()?;
+            // The copy first: what is erased in the segment would not be looked for again.
+            self.erase_reduced(writer, extent, &rows.iter().map(|(row, _)| *row).collect::<Vec<_>>())?;
             writer.segments.erase(self.header(extent.segment), &rows)?;
         }
         let change = writer.catalogue.change()?;
@@ -327,9 +338,11 @@ impl Store {
 
     fn compact_segment(&self, writer: &mut Exclusive, extent: Extent, dead: &[TemplateId]) -> Result<(), GalleryError> {
         let old = self.map(extent)?;
+        let reduced = self.reduced(&old).is_some();
         let Exclusive { catalogue, segments, .. } = writer;
         let change = catalogue.change()?;
         change.drop_segment(extent.segment)?;
+        let mut copied = None;
         if extent.rows > dead.len() {
             let mut new = change.add_segment(extent.first)?;
             let header = self.header(new.segment);
@@ -347,12 +360,15 @@ impl Store {
                 new.rows += records.len();
             }
             change.set_rows(new)?;
+            copied = Some(new).filter(|_| reduced);
         }
         change.forget(dead)?;
         change.commit()?;
         self.mapped.lock().unwrap_or_else(PoisonError::into_inner).remove(&extent.segment);
+        self.reduced.lock().unwrap_or_else(PoisonError::into_inner).remove(&extent.segment);
         let left: Vec<u64> = catalogue.segments()?.iter().map(|extent| extent.segment).collect();
-        segments.sweep(&left).map(drop)
+        segments.sweep(&left)?;
+        copied.map_or(Ok(0), |new| self.reduce_segment(writer, new)).map(drop)
     }
 
     /// The catalogue as it is now, with the segments it names.
@@ -365,11 +381,17 @@ impl Store {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .retain(|segment, _| extents.iter().any(|extent| extent.segment == *segment));
+            self.reduced
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .retain(|segment, _| extents.iter().any(|extent| extent.segment == *segment));
             let removed: Vec<TemplateId> = catalogue.removed()?.into_iter().map(|(id, _)| id).collect();
             let dead = self.in_extents(&extents, &removed)?;
             let open = |extent: &Extent| {
                 let dead = dead.iter().find(|(other, _)| other == extent).map_or(&[][..], |(_, ids)| ids);
-                Ok((self.map(*extent)?, dead))
+                let segment = self.map(*extent)?;
+                let reduced = self.reduced(&segment);
+                Ok(RowsOf { segment, reduced, dead })
             };
             match extents.iter().map(open).collect::<Result<Vec<_>, _>>() {
                 Ok(parts) => return Moment::new(self.folder.clone(), self.facts.clone(), catalogue, &parts),

@@ -7,8 +7,12 @@ use metrics::Rows;
 use rayon::prelude::*;
 
 use crate::catalogue::{Catalogue, Facts};
+#[cfg(feature = "ann")]
+use crate::engine::best_first;
 use crate::scan::{self, Source};
-use crate::segment::{BadRow, Record, Segment};
+#[cfg(feature = "ann")]
+use crate::segment::Graph;
+use crate::segment::{BadRow, Codes, Record, Reduced, Segment};
 use crate::template::check_rows;
 use crate::{Ask, Columns, Filter, GalleryError, Hit, Snapshot, Template, TemplateId};
 
@@ -24,9 +28,19 @@ pub(super) struct Moment {
     gone: Mutex<BTreeSet<(usize, usize)>>,
 }
 
+/// What a segment has for a snapshot.
+pub(super) struct RowsOf<'a> {
+    pub(super) segment: Arc<Segment>,
+    pub(super) reduced: Option<Arc<Reduced>>,
+    /// Templates of it that are removed, in order.
+    pub(super) dead: &'a [TemplateId],
+}
+
 #[derive(Debug)]
 struct Part {
     segment: Arc<Segment>,
+    /// Its copy in eight bits, which may be shorter.
+    reduced: Option<Arc<Reduced>>,
     /// Rows of templates that were removed before, in order.
     dead: Vec<usize>,
 }
@@ -64,18 +78,18 @@ impl Moment {
         folder: PathBuf,
         facts: Facts,
         catalogue: Catalogue,
-        parts: &[(Arc<Segment>, &[TemplateId])],
+        rows: &[RowsOf<'_>],
     ) -> Result<Self, GalleryError> {
-        let part = |(segment, dead): &(Arc<Segment>, &[TemplateId])| {
+        let part = |RowsOf { segment, reduced, dead }: &RowsOf<'_>| {
             let find = |id: &TemplateId| {
                 let lost =
                     || GalleryError::damaged(&folder, format!("removed template {} is in none of its rows", id.0));
                 segment.find(*id).ok_or_else(lost)
             };
             let dead = dead.iter().map(find).collect::<Result<_, _>>()?;
-            Ok(Part { segment: Arc::clone(segment), dead })
+            Ok(Part { segment: Arc::clone(segment), reduced: reduced.clone(), dead })
         };
-        let parts = parts.iter().map(part).collect::<Result<_, GalleryError>>()?;
+        let parts = rows.iter().map(part).collect::<Result<_, GalleryError>>()?;
         Ok(Self { folder, facts, catalogue: Mutex::new(catalogue), parts, gone: Mutex::default() })
     }
 
@@ -127,10 +141,9 @@ impl Moment {
     }
 
     /// The rows that are searched. One that others removed since has values of no meaning until its checksum says so.
-    fn scanned<'a>(&'a self, filter: &Filter) -> Result<Vec<scan::Part<'a>>, GalleryError> {
-        let runs = self.runs(filter)?;
-        let part = |(part, runs): (&'a Part, Vec<Range<usize>>)| scan::Part { values: part.segment.values(), runs };
-        Ok(self.parts.iter().zip(runs).map(part).collect())
+    fn scanned(&self, runs: &[Vec<Range<usize>>]) -> Vec<scan::Part<'_>> {
+        let parts = self.parts.iter().zip(runs);
+        parts.map(|(part, runs)| scan::Part { values: part.segment.values(), runs: runs.clone() }).collect()
     }
 
     /// The template of a row.
@@ -166,6 +179,13 @@ impl Moment {
         Ok(Some(Some(Numbers { subjects: subjects.map(sorted), cameras, from, until, tags })))
     }
 
+    /// The nearest of some rows of each part.
+    fn nearest(&self, runs: &[Vec<Range<usize>>], probes: Rows<'_>, ask: &Ask) -> Result<Vec<Vec<Hit>>, Bad> {
+        let found = scan::nearest(self, &self.scanned(runs), probes, ask.k, ask.min_similarity)?;
+        let hit = |found: &scan::Found| Ok(Hit { id: self.id(found.part, found.row)?, similarity: found.similarity });
+        found.iter().map(|found| found.iter().map(hit).collect()).collect()
+    }
+
     /// Part and row of a template.
     fn find(&self, id: TemplateId) -> Option<(usize, usize)> {
         let found = |(at, part): (usize, &Part)| part.segment.find(id).map(|row| (at, row));
@@ -183,6 +203,84 @@ impl Moment {
             return Err(Bad { part, row: BadRow { row, id, error } });
         }
         Ok(values)
+    }
+}
+
+/// What an approximate search needs.
+#[cfg(feature = "ann")]
+impl Moment {
+    pub(super) fn dim(&self) -> usize {
+        self.facts.model.dim
+    }
+
+    pub(super) fn segments(&self) -> impl Iterator<Item = (&Segment, Option<&Reduced>)> {
+        self.parts.iter().map(|part| (&*part.segment, part.reduced.as_deref()))
+    }
+
+    /// Hits along the graphs of the parts, and exact ones among the rows that are in none.
+    pub(super) fn approximate(
+        &self,
+        graphs: &[Option<Arc<Graph>>],
+        probes: Rows<'_>,
+        ask: &Ask,
+        effort: usize,
+    ) -> Result<Vec<Vec<Hit>>, GalleryError> {
+        loop {
+            let runs = self.runs(&ask.filter)?;
+            match self.walk(graphs, &runs, probes, ask, effort) {
+                Ok(hits) => return Ok(hits),
+                Err(bad) => self.note(bad)?,
+            }
+        }
+    }
+
+    fn walk(
+        &self,
+        graphs: &[Option<Arc<Graph>>],
+        runs: &[Vec<Range<usize>>],
+        probes: Rows<'_>,
+        ask: &Ask,
+        effort: usize,
+    ) -> Result<Vec<Vec<Hit>>, Bad> {
+        let rest = |(graph, runs): (&Option<Arc<Graph>>, &Vec<Range<usize>>)| {
+            let start = graph.as_ref().map_or(0, |graph| graph.rows());
+            let rest = runs.iter().map(|run| run.start.max(start)..run.end);
+            rest.filter(|run| !run.is_empty()).collect::<Vec<_>>()
+        };
+        let rest: Vec<Vec<Range<usize>>> = graphs.iter().zip(runs).map(rest).collect();
+        let mut found = self.nearest(&rest, probes, ask)?;
+        let walk = |(probe, found): (usize, &mut Vec<Hit>)| -> Result<(), Bad> {
+            let probe = probes.slice(probe..probe + 1);
+            for (at, (part, graph)) in self.parts.iter().zip(graphs).enumerate() {
+                let Some(graph) = graph else { continue };
+                let codes = |row| part.reduced.as_ref()?.trusted(&part.segment, row..row + 1);
+                let passes = |row: u32| {
+                    let run = runs[at].partition_point(|run| run.end <= row as usize);
+                    runs[at].get(run).is_some_and(|run| run.contains(&(row as usize)))
+                };
+                let steps = scan::walk(graph, probe, effort, codes, passes);
+                let passing: usize =
+                    runs[at].iter().map(|run| run.end.min(graph.rows()).saturating_sub(run.start)).sum();
+                // A copy that cannot be relied on, or a graph that does not lead anywhere.
+                let Some(steps) = steps.filter(|steps| steps.len() >= ask.k.min(passing)) else {
+                    *found = self.nearest(runs, probe, ask)?.pop().unwrap_or_default();
+                    return Ok(());
+                };
+                // A few more than are asked for: the order is about right.
+                for step in steps.iter().take(ask.k * 2 + 16) {
+                    let row = step.row as usize;
+                    let similarity = self.similarity(probe.row(0), at, row)?;
+                    if ask.min_similarity.is_none_or(|min| similarity >= min) {
+                        found.push(Hit { id: self.id(at, row)?, similarity });
+                    }
+                }
+            }
+            found.sort_unstable_by(best_first);
+            found.truncate(ask.k);
+            Ok(())
+        };
+        found.par_iter_mut().enumerate().try_for_each(walk)?;
+        Ok(found)
     }
 }
 
@@ -235,6 +333,11 @@ impl Source for Moment {
         self.parts[part].segment.check(rows).map_err(|row| Bad { part, row })
     }
 
+    fn codes(&self, part: usize, rows: Range<usize>) -> Option<Codes<'_>> {
+        let Part { segment, reduced, .. } = &self.parts[part];
+        reduced.as_ref()?.trusted(segment, rows)
+    }
+
     fn similarity(&self, probe: &[f32], part: usize, row: usize) -> Result<f32, Bad> {
         Ok(metrics::dot(probe, &self.row(part, row)?))
     }
@@ -244,19 +347,8 @@ impl Snapshot for Moment {
     fn search(&self, probes: Rows<'_>, ask: &Ask) -> Result<Vec<Vec<Hit>>, GalleryError> {
         check_rows(probes, self.facts.model.dim)?;
         loop {
-            let parts = self.scanned(&ask.filter)?;
-            let found = match scan::nearest(self, &parts, probes, ask.k, ask.min_similarity) {
-                Ok(found) => found,
-                Err(bad) => {
-                    self.note(bad)?;
-                    continue;
-                }
-            };
-            let hit = |found: &scan::Found| -> Result<Hit, Bad> {
-                Ok(Hit { id: self.id(found.part, found.row)?, similarity: found.similarity })
-            };
-            let hits = found.iter().map(|found| found.iter().map(hit).collect()).collect();
-            match hits {
+            let runs = self.runs(&ask.filter)?;
+            match self.nearest(&runs, probes, ask) {
                 Ok(hits) => return Ok(hits),
                 Err(bad) => self.note(bad)?,
             }
@@ -274,7 +366,7 @@ impl Snapshot for Moment {
         let mark = |hit: &Hit| (hit.similarity, hit.id.0);
         let marks: Vec<Vec<(f32, u64)>> = marks.iter().map(|marks| marks.iter().map(mark).collect()).collect();
         loop {
-            let parts = self.scanned(&Filter::default())?;
+            let parts = self.scanned(&self.runs(&Filter::default())?);
             let key = |probe: usize, part: usize, row: usize| {
                 let id = self.id(part, row)?;
                 Ok(counted(probe, id).then_some(id.0))

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::files_of;
 use crate::GalleryError;
+use crate::segment::quantised;
 
 /// A piece of a vector that was found in a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -26,17 +27,35 @@ const ENOUGH: usize = 100;
 /// Bytes that are read at a time.
 const CHUNK: usize = 1 << 20;
 
+/// Integers of a reduced copy that are looked for together, and how many of them are not zero at least: fewer say
+/// little, another vector may have them as well.
+const CODES: usize = 128;
+const TELLING: usize = 64;
+
+/// Pieces of the reduced copy of a vector: integers in a row or, where those say little, the whole row with its scale
+/// and its error.
+fn reduced(vector: &[f32]) -> Vec<Vec<u8>> {
+    let row = quantised(vector);
+    let telling = |piece: &&[u8]| piece.iter().filter(|byte| **byte != 0).count() >= TELLING;
+    let pieces: Vec<Vec<u8>> = row[..vector.len()].chunks_exact(CODES).filter(telling).map(<[u8]>::to_vec).collect();
+    if pieces.is_empty() { vec![row] } else { pieces }
+}
+
 /// Looks through every byte of every file below `folder`, whatever it is, for pieces of `vector`: eight values in a
-/// row, at any offset. Proves that a removed template is nowhere. Pieces of zeros only are not looked for.
+/// row, or 128 of its reduced copy, at any offset. Proves that a removed template is nowhere. Pieces of zeros only are
+/// not looked for.
 ///
 /// # Errors
 /// If a file cannot be read: then nothing is proved.
 pub fn traces(folder: &Path, vector: &[f32]) -> Result<Vec<Trace>, GalleryError> {
     let bytes: &[u8] = bytemuck::cast_slice(vector);
     let length = (PIECE * size_of::<f32>()).min(bytes.len());
-    let mut pieces: HashMap<[u8; 4], Vec<&[u8]>> = HashMap::new();
     let starts = (0..=bytes.len() - length).step_by(length.max(1));
-    for piece in starts.map(|start| &bytes[start..start + length]).filter(|piece| piece.iter().any(|byte| *byte != 0)) {
+    let exact = starts.map(|start| bytes[start..start + length].to_vec());
+    let all: Vec<Vec<u8>> = exact.chain(reduced(vector)).filter(|piece| piece.iter().any(|byte| *byte != 0)).collect();
+    let length = all.iter().map(Vec::len).max().unwrap_or_default();
+    let mut pieces: HashMap<[u8; 4], Vec<&[u8]>> = HashMap::new();
+    for piece in &all {
         pieces.entry(piece[..4].try_into().expect("four bytes")).or_default().push(piece);
     }
     // Most windows of four bytes begin no piece: two of them say so without a look at the table.
@@ -58,10 +77,10 @@ pub fn traces(folder: &Path, vector: &[f32]) -> Result<Vec<Trace>, GalleryError>
             if before == window.len() {
                 break;
             }
-            for at in 0..(window.len() + 1).saturating_sub(length) {
+            for at in 0..window.len().saturating_sub(3) {
                 if begins[usize::from(u16::from_le_bytes([window[at + 2], window[at + 3]]))]
                     && let Some(pieces) = pieces.get(&window[at..at + 4])
-                    && pieces.contains(&&window[at..at + length])
+                    && pieces.iter().any(|piece| window[at..].starts_with(piece) && at + piece.len() > before)
                     && here < ENOUGH
                 {
                     found.push(Trace { file: path.clone(), offset: start + at as u64 });
