@@ -81,8 +81,9 @@ pub fn nearest_rows(rows: Rows<'_>, probes: Rows<'_>, k: usize, min_similarity: 
     found.into_iter().map(|found| found.into_iter().map(near).collect()).collect()
 }
 
-/// For each probe and each of its `marks`, which are rows with their similarities, best first: how many of the rows that
-/// are `counted` for the probe come before it and after the mark before. What CMC and average precision are made of.
+/// For each probe and each of its `marks`, which are rows with their similarities, best first: how many of the rows
+/// that are `counted` for the probe come before it and after the mark before. What CMC and average precision are made
+/// of.
 ///
 /// # Panics
 /// As [`nearest_rows`]; if there are not as many lists of marks as probes.

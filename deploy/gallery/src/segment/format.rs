@@ -1,8 +1,9 @@
 //! The bytes of a segment's two files.
 //!
 //! `N.values` is a header of one page and rows of `dim` float32, `N.rows` the same header and a [`Record`] for each
-//! row. `N.int8` is derived from them, see [`super::reduced`]. The header's 48 bytes, numbers little-endian: what the file is (8 letters), version (4), the machine's byte
-//! order (4), id of the gallery (16), number of the segment (8), dim (4), CRC-32 of these 44 (4).
+//! row. `N.int8` is derived from them, see [`super::reduced`]. The header's 48 bytes, numbers little-endian: what the
+//! file is (8 letters), version (4), the machine's byte order (4), id of the gallery (16), number of the segment (8),
+//! dim (4), CRC-32 of these 44 (4).
 
 use crate::TemplateId;
 

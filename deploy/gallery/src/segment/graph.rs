@@ -1,6 +1,6 @@
-//! Which rows of a segment are near each other: what an approximate search walks along. The file has numbers of rows and
-//! no values of any. Rows keep their numbers for as long as the segment is there, so it stays right; it can be deleted
-//! and made again at will.
+//! Which rows of a segment are near each other: what an approximate search walks along. The file has numbers of rows
+//! and no values of any. Rows keep their numbers for as long as the segment is there, so it stays right; it can be
+//! deleted and made again at will.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -20,9 +20,11 @@ impl Map {
         //   mapped: `Segment::cut` removes what lies behind them, compaction unlinks whole files, which stay mapped.
         //   Somebody else who truncates the file ends this process with SIGBUS: it dies, it reads nothing wrong.
         // - Removal overwrites committed rows with zeros while other processes have them mapped. Bytes read here become
-        //   float32 or int8 (every pattern is one) and the numbers of records, which are copied out, checked against their
-        //   CRC-32 and only then used. No length, index or pointer is taken from the mapping without that, so a value
-        //   that changes between two reads changes a number and never what memory is touched.
+        //   float32 or int8 (every pattern is one), the numbers of records, which are copied out, checked against their
+        //   CRC-32 and only then used, and numbers of rows in a graph, each copied out and compared with the number of
+        //   rows. No length, index or pointer is taken from the mapping without that, so a value that changes between
+        //   two reads changes a number and never what memory is touched.
+        // - Files that are derived are never shortened either: they are overwritten in whole rows, or unlinked.
         unsafe { memmap2::MmapOptions::new().len(length).map(file) }.map(Self)
     }
 

@@ -18,14 +18,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use metrics::Rows;
 
 pub use disk::{Disk, System};
-pub(crate) use format::{GalleryId, Header, Kind, Misfit, Record, VERSION};
+pub(crate) use format::{GalleryId, HEADER, Header, Kind, Misfit, Record, VERSION};
 #[cfg(feature = "ann")]
 pub(crate) use graph::{Graph, NONE};
 pub(crate) use reduced::{Codes, Reduced, encode, quantised};
 pub(crate) use writer::{Writer, paths_of};
 
 use crate::{GalleryError, TemplateId};
-use format::HEADER;
 use map::Map;
 
 /// Rows whose checksums are compared together, when one of them is first read.

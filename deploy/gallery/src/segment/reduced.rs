@@ -1,6 +1,6 @@
 //! Rows once more in a quarter of their bytes, with how far each is off: what a search reads first. A copy can be
-//! deleted and made again at will. It counts only where its own checksum is right and the checksum of the values that it
-//! was made from is the one in the row's record; other rows are read as float32.
+//! deleted and made again at will. It counts only where its own checksum is right and the checksum of the values that
+//! it was made from is the one in the row's record; other rows are read as float32.
 
 use std::fs::File;
 use std::ops::Range;
@@ -72,8 +72,7 @@ impl<'a> Codes<'a> {
     }
 }
 
-/// The bytes of a row's copy. `record`, if any, is the one of the row that has these values; without one the copy counts
-/// for nothing.
+/// The bytes of a row's copy. `record` is the one of the row that has these values.
 pub(crate) fn encode(header: &Header, values: &[f32], record: &Record) -> Vec<u8> {
     let mut bytes = quantised(values);
     bytes.extend_from_slice(&record.values.to_le_bytes());

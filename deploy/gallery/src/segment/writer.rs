@@ -15,6 +15,9 @@ pub(crate) struct Writer {
 
 const KINDS: [Kind; 2] = [Kind::Values, Kind::Rows];
 
+/// The same and what is derived from them.
+const ALL: [Kind; 4] = [Kind::Values, Kind::Rows, Kind::Reduced, Kind::Graph];
+
 /// The files of a segment.
 pub(crate) fn paths_of(folder: &Path, segment: u64) -> [PathBuf; 2] {
     KINDS.map(|kind| path_of(folder, segment, kind))
@@ -152,18 +155,15 @@ impl Writer {
         Ok(())
     }
 
-    /// Removes every file of the folder that has the name of a segment and is of none of `segments`, and returns how many
-    /// there were. What else somebody put there is theirs.
+    /// Removes every file of the folder that has the name of a segment and is of none of `segments`, and returns how
+    /// many there were. What else somebody put there is theirs.
     pub(crate) fn sweep(&self, segments: &[u64]) -> Result<usize, GalleryError> {
-        let files = |number: &u64| {
-            KINDS.into_iter().chain([Kind::Reduced, Kind::Graph]).map(|kind| (*number, kind)).collect::<Vec<_>>()
-        };
-        let files = segments.iter().flat_map(files);
-        let known: Vec<PathBuf> = files.map(|(number, kind)| path_of(&self.folder, number, kind)).collect();
+        let files = |number: &u64| ALL.map(|kind| path_of(&self.folder, *number, kind));
+        let known: Vec<PathBuf> = segments.iter().flat_map(files).collect();
         let mut swept = 0;
         for entry in std::fs::read_dir(&self.folder).map_err(GalleryError::io("read", &self.folder))? {
             let path = entry.map_err(GalleryError::io("read", &self.folder))?.path();
-            let ours = path.extension().is_some_and(|ending| KINDS.iter().any(|kind| ending == kind.ending()));
+            let ours = path.extension().is_some_and(|ending| ALL.iter().any(|kind| ending == kind.ending()));
             if ours && !known.contains(&path) && path.is_file() {
                 self.disk.remove(&path).map_err(GalleryError::io("remove", &path))?;
                 swept += 1;

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{SEGMENTS, Store, files_of};
 use crate::catalogue::{self, Catalogue, Numbers};
-use crate::segment::{Kind, Record, Reduced, Segment, path_of, paths_of};
+use crate::segment::{HEADER, Kind, Record, Reduced, Segment, path_of, paths_of};
 use crate::{GalleryError, TemplateId};
 
 /// Something wrong with a gallery.
@@ -54,7 +54,8 @@ impl Store {
                 }
             };
             let reduced = Reduced::open(&self.folder.join(SEGMENTS), self.header(extent.segment), extent.rows);
-            if reduced.is_none() && copy.is_file() {
+            // One that was only begun has no rows.
+            if reduced.is_none() && copy.metadata().is_ok_and(|facts| facts.len() >= HEADER as u64) {
                 let problem = "it is no copy of this segment and is not used".into();
                 problems.push(Problem { file: copy.clone(), template: None, problem });
             }

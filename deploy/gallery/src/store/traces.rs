@@ -35,6 +35,9 @@ const TELLING: usize = 64;
 /// Pieces of the reduced copy of a vector: integers in a row or, where those say little, the whole row with its scale
 /// and its error.
 fn reduced(vector: &[f32]) -> Vec<Vec<u8>> {
+    if vector.iter().all(|value| *value == 0.0) {
+        return Vec::new();
+    }
     let row = quantised(vector);
     let telling = |piece: &&[u8]| piece.iter().filter(|byte| **byte != 0).count() >= TELLING;
     let pieces: Vec<Vec<u8>> = row[..vector.len()].chunks_exact(CODES).filter(telling).map(<[u8]>::to_vec).collect();
@@ -53,7 +56,7 @@ pub fn traces(folder: &Path, vector: &[f32]) -> Result<Vec<Trace>, GalleryError>
     let starts = (0..=bytes.len() - length).step_by(length.max(1));
     let exact = starts.map(|start| bytes[start..start + length].to_vec());
     let all: Vec<Vec<u8>> = exact.chain(reduced(vector)).filter(|piece| piece.iter().any(|byte| *byte != 0)).collect();
-    let length = all.iter().map(Vec::len).max().unwrap_or_default();
+    let length = all.iter().map(Vec::len).max().unwrap_or(1);
     let mut pieces: HashMap<[u8; 4], Vec<&[u8]>> = HashMap::new();
     for piece in &all {
         pieces.entry(piece[..4].try_into().expect("four bytes")).or_default().push(piece);
