@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 use contract::Axis;
 use export::{DEFAULT_OPSET, MAX_INLINE_WEIGHTS, OPSETS, Runtime, bundle};
 use train::families::palmvein::net::Branch;
 use train::run::checkpoint::Checkpoint;
+use train::words::Word;
 
 use commands::format::Format;
 use commands::{ops, verify};
@@ -64,7 +66,7 @@ struct Args {
     #[arg(long)]
     attention: bool,
     /// Palm and veins: export only this backbone.
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = branch())]
     branch: Option<Branch>,
     /// Write the graph as it was recorded, without optimising it.
     #[arg(long)]
@@ -80,6 +82,11 @@ struct Args {
     /// Format of the results on stdout.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
+}
+
+/// The names of backbones.
+fn branch() -> impl TypedValueParser<Value = Branch> {
+    PossibleValuesParser::new(Branch::WORDS.iter().copied()).try_map(|word| word.parse::<Branch>())
 }
 
 fn opset(text: &str) -> Result<u32, String> {

@@ -4,14 +4,14 @@
 
 use burn::tensor::{Device, Tensor};
 use export::Exporter;
-use train::families::reid::net::{ReidNet, ReidNetConfig};
+use train::families::reid::net::{Network, ReidNet, ReidNetConfig, ResNet50Settings};
 
 use crate::{batch_of, operators, verified};
 
 #[test]
 fn lmbn_n_agrees_with_burn() {
-    let config = ReidNetConfig::new("LMBN_n", 10, 512);
-    let net = ReidNet::new(&config, 1, &Device::flex()).unwrap();
+    let config = ReidNetConfig::new("LMBN_n", 10, 512).unwrap();
+    let net = ReidNet::new(&config, 1, &Device::flex());
     let start = std::time::Instant::now();
     let model = Exporter::new("LMBN_n")
         .input("image", batch_of(&[3, 384, 128]))
@@ -30,13 +30,15 @@ fn lmbn_n_agrees_with_burn() {
 
 #[test]
 fn osnet_and_resnet50_agree_with_burn() {
-    for (config, convolutions) in [
-        (ReidNetConfig::new("OSNet", 10, 512), 187),
-        (ReidNetConfig { bnneck: true, ..ReidNetConfig::new("ResNet50", 10, 512) }, 53),
-        (ReidNetConfig { drop_block: Some([0.3, 1.0]), ..ReidNetConfig::new("ResNet50", 10, 64) }, 53),
+    let block = ResNet50Settings { drop_block: Some([0.3, 1.0]), ..ResNet50Settings::default() };
+    for (net, convolutions) in [
+        (Network::named("OSNet").unwrap(), 187),
+        (Network::ResNet50(ResNet50Settings::with_neck()), 53),
+        (Network::ResNet50(block).with("feats", 64).unwrap(), 53),
     ] {
-        let net = ReidNet::new(&config, 1, &Device::flex()).unwrap();
-        let model = Exporter::new(format!("{}-{}", config.model, config.width()))
+        let config = ReidNetConfig { classes: 10, net };
+        let net = ReidNet::new(&config, 1, &Device::flex());
+        let model = Exporter::new(format!("{}-{}", config.net.name(), config.net.features()))
             .input("image", batch_of(&[3, 128, 64]))
             .output("features")
             .export(&net, |net: &ReidNet, images: Tensor<4>| net.embed(images))

@@ -59,8 +59,8 @@ fn with_ranges(command: Command) -> Command {
     let command = command.allow_negative_numbers(true).mut_args(|arg| {
         let kind = arg.get_value_parser().type_id();
         if kind == TypeId::of::<usize>() {
-            let most = most(arg.get_id().as_str());
-            arg.value_parser(move |text: &str| terminal::whole(text, 0, most))
+            let (least, most) = bounds(arg.get_id().as_str());
+            arg.value_parser(move |text: &str| terminal::whole(text, least, most))
         } else if kind == TypeId::of::<u64>() {
             arg.value_parser(terminal::seed)
         } else {
@@ -70,14 +70,16 @@ fn with_ranges(command: Command) -> Command {
     command.mut_subcommands(with_ranges)
 }
 
-/// Largest value of a flag that counts something, so that a slip of the finger does not fill the memory. What a network
-/// or data set allows is checked with the settings.
-fn most(flag: &str) -> usize {
+/// Least and largest value of a flag that counts something, so that a slip of the finger does not fill the memory. What
+/// a network or data set allows is checked with the settings.
+fn bounds(flag: &str) -> (usize, usize) {
     match flag {
-        "batch" | "batchtest" | "batch_size" => 1 << 16,
-        "height" | "width" | "img_size" | "image_size" | "feats" => 1 << 14,
-        "num_classes" | "identities" | "steps" | "warmup" | "sample" | "top" | "pairs" => 1_000_000,
-        _ => 1_000_000_000,
+        "n_thread" => (1, terminal::most_threads()),
+        "num_workers" => (0, terminal::most_threads()),
+        "batch" | "batchtest" | "batch_size" => (0, 1 << 16),
+        "height" | "width" | "img_size" | "image_size" | "feats" => (0, 1 << 14),
+        "num_classes" | "identities" | "steps" | "warmup" | "sample" | "top" | "pairs" => (0, 1_000_000),
+        _ => (0, 1_000_000_000),
     }
 }
 
@@ -118,10 +120,11 @@ mod tests {
     }
 
     /// Settings that are taken and change nothing, by product, with the reason.
-    const UNREAD: [(&str, &str, &str); 2] = [
-        ("reid", "pcb_different_lr", "refused, as the network it is for is not built in"),
-        ("senet", "num_workers", "the manual's command lines have it, and its help says that embeddings are in memory"),
-    ];
+    const UNREAD: [(&str, &str, &str); 1] = [(
+        "senet",
+        "num_workers",
+        "the manual's command lines have it, and its help says that embeddings are in memory",
+    )];
 
     /// The code of a file, line by line: without comments, texts, tests, and the functions that only check settings.
     fn code(text: &str) -> Vec<String> {

@@ -31,7 +31,7 @@ pub enum DeviceName {
     Wgpu,
 }
 
-/// Why there is no such device.
+/// Why a device cannot be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
@@ -51,8 +51,11 @@ pub enum DeviceError {
         /// The feature of the train crate.
         feature: &'static str,
     },
-    /// The back end finds no such device.
-    #[error("there is no device `{device}` here: {} of its kind found", if *found == 0 { "none".to_owned() } else { found.to_string() })]
+    /// The back end found no device of this number.
+    #[error(
+        "there is no device `{device}` here: {} of its kind found",
+        if *found == 0 { "none".to_owned() } else { found.to_string() }
+    )]
     Absent {
         /// What was asked for.
         device: DeviceName,

@@ -33,7 +33,7 @@
 //! config.check()?;
 //! let device = Device::flex().autodiff();
 //! let mut task = ReidTask::open(&config, &device)?;
-//! let mut net = ReidNet::new(&task.network(), config.seed, &device)?;
+//! let mut net = ReidNet::new(&task.network(), config.seed, &device);
 //! let settings = reid::settings(&config, 2)?;
 //! let mut optimizer = Optimizer::new(&settings.optimizer)?;
 //!

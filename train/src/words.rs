@@ -1,6 +1,7 @@
-//! Enums that files and flags write as words.
+//! Enums that files and flags write as words: one table each, from which reading, writing and the help of the command
+//! line are made.
 
-/// A word none of the known ones.
+/// A word that the enum does not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{word}` is not known; {} are", known.join(", "))]
 pub struct UnknownWord {
@@ -11,30 +12,50 @@ pub struct UnknownWord {
 }
 
 /// An enum that is read and written as words, in any case.
+pub trait Word: std::str::FromStr<Err = UnknownWord> + std::fmt::Display {
+    /// Every word, in the order of the enum.
+    const WORDS: &'static [&'static str];
+    /// What each of them means.
+    const MEANINGS: &'static [&'static str];
+}
+
+/// Makes an enum a [`Word`], which `serde` reads and writes as one. A variant in parentheses is the default.
 macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, ::serde::Serialize, ::serde::Deserialize)]
+    (
+        $(#[doc = $doc:literal])+
+        $name:ident $(($default:ident))? {
+            $($(#[doc = $meaning:literal])+ $variant:ident = $word:literal),+ $(,)?
+        }
+    ) => {
+        $(#[doc = $doc])+
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ::serde::Serialize, ::serde::Deserialize)]
         #[serde(into = "String", try_from = "String")]
         pub enum $name {
-            $($(#[$variant_doc])* $variant),+
+            $($(#[doc = $meaning])+ $variant),+
+        }
+
+        impl $crate::words::Word for $name {
+            const WORDS: &'static [&'static str] = &[$($word),+];
+            const MEANINGS: &'static [&'static str] = &[$(concat!($($meaning),+)),+];
         }
 
         impl $name {
-            /// Every word.
-            pub const WORDS: &'static [&'static str] = &[$($word),+];
-
             /// The word.
             pub fn word(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
             }
         }
 
+        $(impl Default for $name {
+            fn default() -> Self { Self::$default }
+        })?
+
         impl ::std::str::FromStr for $name {
             type Err = $crate::words::UnknownWord;
             fn from_str(word: &str) -> Result<Self, $crate::words::UnknownWord> {
                 $(if word.eq_ignore_ascii_case($word) { return Ok(Self::$variant); })+
-                Err($crate::words::UnknownWord { word: word.to_owned(), known: Self::WORDS })
+                let known = <Self as $crate::words::Word>::WORDS;
+                Err($crate::words::UnknownWord { word: word.to_owned(), known })
             }
         }
 
@@ -54,3 +75,31 @@ macro_rules! words {
 }
 
 pub(crate) use words;
+
+#[cfg(test)]
+mod tests {
+    use super::Word;
+
+    words! {
+        /// A colour.
+        Colour (Blue) {
+            /// That of blood.
+            Red = "red",
+            /// That of the sky,
+            /// by day.
+            Blue = "light-blue",
+        }
+    }
+
+    #[test]
+    fn a_word_is_read_in_any_case_and_written_in_one() {
+        assert_eq!("Light-BLUE".parse(), Ok(Colour::Blue));
+        assert_eq!(Colour::default().to_string(), "light-blue");
+        assert_eq!(serde_json::to_string(&Colour::Red).unwrap(), r#""red""#);
+        assert_eq!(serde_json::from_str::<Colour>(r#""RED""#).unwrap(), Colour::Red);
+        let error = "green".parse::<Colour>().unwrap_err();
+        assert_eq!((error.word.as_str(), error.known), ("green", Colour::WORDS));
+        assert_eq!(error.to_string(), "`green` is not known; red, light-blue are");
+        assert_eq!(Colour::MEANINGS, [" That of blood.", " That of the sky, by day."]);
+    }
+}

@@ -152,17 +152,10 @@ pub fn refuse_unused(checkpoint: &Checkpoint, options: &Options, branch: Option<
     }
 }
 
-/// A warning if training could score nothing, which makes its best checkpoint an arbitrary one.
+/// A warning if training could score nothing, so that no epoch is known to be the best.
 pub fn nothing_scored(checkpoint: &Checkpoint) -> Option<String> {
-    let metrics = &checkpoint.record.metrics;
-    let zero = metrics.get("mAP").is_some_and(|value| *value == 0.0);
-    (zero && metrics.iter().filter(|(name, _)| name.starts_with("rank")).all(|(_, value)| *value == 0.0)).then(|| {
-        format!(
-            "mAP was 0 after epoch {}: no query had a match from another camera, so the best epoch is unknown and \
-             an arbitrary one is exported",
-            checkpoint.record.epoch
-        )
-    })
+    let warning = checkpoint.record.queries.as_ref()?.warning()?;
+    Some(format!("{warning}; epoch {} is exported, and nothing says how good it is", checkpoint.record.epoch))
 }
 
 /// Default name of the model: the run directory's name, else the file's.

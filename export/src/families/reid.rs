@@ -33,14 +33,10 @@ pub fn export(
         .output("features")
         .export(net, |net: &ReidNet, images: Tensor<4>| net.embed(images))?;
 
-    let (channels, parts) = (network.width(), net.parts());
+    let (channels, parts) = (network.net.features(), net.parts());
     let features = OutputSpec {
         name: "features".into(),
-        meaning: match network.before_neck {
-            true => "features before the batch-norm neck",
-            false => "features after the last batch norm, one column for each part",
-        }
-        .into(),
+        meaning: network.net.compared().into(),
         shape: vec![options.batch.clone(), Axis::Size(channels), Axis::Size(parts)],
         unit_length: false,
         metric: "cosine".into(),
@@ -59,7 +55,7 @@ pub fn export(
         input: vec![input],
         output: vec![features],
         embedding: Some(embedding),
-        ..options.contract(checkpoint, &config.model)?
+        ..options.contract(checkpoint, network.net.name())?
     };
     Ok((model, contract))
 }
@@ -69,7 +65,7 @@ pub fn open(checkpoint: &Checkpoint) -> anyhow::Result<Reid> {
     let network: ReidNetConfig = checkpoint.network(reid::FAMILY)?;
     let config: ReidConfig = serde_json::from_value(checkpoint.record.config.clone())
         .with_context(|| format!("the settings in `{}` are malformed", checkpoint.path.display()))?;
-    let mut net = ReidNet::new(&network, config.seed, &Device::flex())?;
-    StateDict::load_file(&checkpoint.path, &mut net, &network.model, Partial::Nothing)?;
+    let mut net = ReidNet::new(&network, config.seed, &Device::flex());
+    StateDict::load_file(&checkpoint.path, &mut net, network.net.name(), Partial::Nothing)?;
     Ok(Reid { net: net.valid(), network, config })
 }

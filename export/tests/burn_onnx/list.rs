@@ -83,7 +83,7 @@ pub fn persons(visitor: &mut impl Visitor) {
 }
 
 fn reid(model: &str) -> ReidNet {
-    filled(ReidNet::new(&ReidNetConfig::new(model, 2, 16), 1, &Device::flex()).expect("a known name"))
+    filled(ReidNet::new(&ReidNetConfig::new(model, 2, 16).expect("a known name"), 1, &Device::flex()))
 }
 
 /// Faces: SENet and ControlNet.

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use contract::preprocess::is_unread_picture;
 use serde::Deserialize;
 
 use super::three_folders::{self, Rules};
@@ -40,14 +41,17 @@ pub(super) fn open(base: &Path, boxes: &str, rules: &Rules) -> Result<Parts, Dat
         allowed: "train, query and gallery with entries of path, identity and camera".into(),
     };
     let split = splits.into_iter().next().ok_or_else(empty)?;
-    let samples = |entries: Vec<(String, i64, i64)>| -> Result<Vec<Sample>, DatasetError> {
-        let sample = |(path, identity, camera): (String, i64, i64)| {
+    let mut left_out = LeftOut::default();
+    let mut samples = |entries: Vec<(String, i64, i64)>| -> Result<Vec<Sample>, DatasetError> {
+        let mut samples = Vec::with_capacity(entries.len());
+        for (path, identity, camera) in entries {
             let name = path.rsplit(['/', '\\']).next().unwrap_or_default();
             let sample = Sample { path: folder.join(name), identity, identity_name: identity.to_string(), camera };
-            three_folders::check(&sample, rules).map(|()| sample)
-        };
-        if entries.is_empty() { Err(empty()) } else { entries.into_iter().map(sample).collect() }
+            three_folders::check(&sample, rules)?;
+            if is_unread_picture(&sample.path) { left_out.unread.push(sample.path) } else { samples.push(sample) }
+        }
+        if samples.is_empty() { Err(empty()) } else { Ok(samples) }
     };
     let samples = [samples(split.train)?, samples(split.query)?, samples(split.gallery)?];
-    Ok(Parts { samples, left_out: LeftOut::default(), warnings: vec![] })
+    Ok(Parts { samples, left_out, warnings: vec![] })
 }

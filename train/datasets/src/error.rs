@@ -187,7 +187,7 @@ pub enum DatasetError {
         count: usize,
         /// The missing modality.
         missing: &'static str,
-        /// Folders or spectra that were found.
+        /// Folders or spectra that were found, and pictures of formats that are not read.
         bands: String,
     },
     /// A name pattern is not a regular expression with the right groups.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::identity::{folder_name, is_set};
-use super::listing::{LeftOut, Listing};
+use super::listing::{LeftOut, Listing, unread};
 use super::{DatasetError, JUNK, Options, Parts, Sample, name};
 
 const ALLOWED: &str = "a folder per identity with pictures in it (`<root>/<identity>/*.jpg`), or such folders below \
@@ -54,7 +54,7 @@ pub(super) fn open(root: &Path, options: &Options) -> Result<Parts, DatasetError
         return Err(DatasetError::Sets { root: root.to_owned(), found });
     } else {
         let (mut all, left_out) = identities(root)?;
-        let training = training_share(root, all.len(), options)?;
+        let training = training_share(root, all.len(), &left_out, options)?;
         let test = all.split_off(training);
         (all, test, left_out)
     };
@@ -87,15 +87,18 @@ pub(super) fn open(root: &Path, options: &Options) -> Result<Parts, DatasetError
 }
 
 /// How many of `count` identities train.
-fn training_share(root: &Path, count: usize, options: &Options) -> Result<usize, DatasetError> {
+fn training_share(root: &Path, count: usize, left_out: &LeftOut, options: &Options) -> Result<usize, DatasetError> {
     let training = options.train_identities.unwrap_or(count / 2);
     if count >= 2 && (1..count).contains(&training) {
         return Ok(training);
     }
-    let found = match count {
+    let mut found = match count {
         1 => "1 identity".to_owned(),
         _ => format!("{count} identities"),
     };
+    if !left_out.unread.is_empty() {
+        found = format!("{found}; {}", unread(&left_out.unread));
+    }
     let allowed = match options.train_identities {
         Some(training) if count >= 2 => format!("{training} were asked for training, 1 to {} are allowed", count - 1),
         _ => "at least 2 are needed, one to train and one to test".to_owned(),

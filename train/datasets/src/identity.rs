@@ -84,7 +84,7 @@ pub struct Note {
 pub struct PictureList {
     /// The pictures.
     pub samples: Vec<Sample>,
-    /// What lies among them and is not used.
+    /// Files and folders among them that are not used.
     pub left_out: LeftOut,
     /// Where folders and file names contradict each other: which was taken.
     pub notes: Vec<Note>,
@@ -252,7 +252,7 @@ pub(super) fn is_set(name: &OsStr) -> bool {
     SETS.contains(&name.to_string_lossy().to_lowercase().as_str())
 }
 
-/// The folder a picture lies in. `.` and `..` have no name of their own.
+/// A picture's own folder. `.` and `..` have no name, so they are resolved.
 fn own_folder(picture: &Path) -> PathBuf {
     let parent = picture.parent().unwrap_or(Path::new(""));
     let real = if parent.file_name().is_none() { Path::new(".").join(parent).canonicalize().ok() } else { None };

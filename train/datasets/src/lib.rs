@@ -87,7 +87,7 @@ pub struct Dataset {
     pub query: Vec<Sample>,
     /// Pictures searched.
     pub gallery: Vec<Sample>,
-    /// What lies among them and is not used.
+    /// Files and folders among them that are not used.
     pub left_out: LeftOut,
     /// What else its owner should know, one sentence each.
     pub warnings: Vec<String>,
@@ -163,7 +163,17 @@ impl Kind {
             Self::Cuhk03Detected => {
                 &["cuhk03/CUHK03_detected", "CUHK03/CUHK03_detected", "CUHK03_detected", "cuhk03", "CUHK03"]
             }
-            Self::Msmt17 => &["msmt17/MSMT17", "MSMT17", "MSMT17_V1", "msmt17/MSMT17_V1", "MSMT17/MSMT17_V1", "msmt17"],
+            Self::Msmt17 => &[
+                "msmt17/MSMT17",
+                "MSMT17",
+                "MSMT17_V1",
+                "MSMT17_V2",
+                "msmt17/MSMT17_V1",
+                "msmt17/MSMT17_V2",
+                "MSMT17/MSMT17_V1",
+                "MSMT17/MSMT17_V2",
+                "msmt17",
+            ],
             Self::Folders => &[],
         }
     }
@@ -213,7 +223,7 @@ impl Kind {
     }
 
     fn not_found(self, root: &Path) -> DatasetError {
-        let found = Listing::of(root).map_or_else(|error| error.to_string(), |listing| listing.found());
+        let found = Listing::found_below(root).unwrap_or_else(|error| error.to_string());
         let places: Vec<_> = self.places().iter().map(|place| format!("`{place}`")).collect();
         let mut allowed = format!("{}, there or in {}", three_folders::FOLDERS.join(", "), places.join(", "));
         if self == Self::Msmt17 {
@@ -250,7 +260,7 @@ impl Kind {
             [] => Err(DatasetError::NotFound {
                 name: "(not named)".into(),
                 root: root.to_owned(),
-                found: Listing::of(root)?.found(),
+                found: Listing::found_below(root)?,
                 allowed: format!("the folder of one of {}", NAMES.join(", ")),
             }),
             _ => Err(DatasetError::Ambiguous {
@@ -364,7 +374,7 @@ impl Dataset {
     }
 
     /// SHA-256 over the pictures' set, name relative to the dataset's folder, identity, camera and size in bytes: the
-    /// same wherever the dataset lies, another when a picture is added, removed, renamed or replaced by one of
+    /// same wherever the dataset is, another when a picture is added, removed, renamed or replaced by one of
     /// another size.
     pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();

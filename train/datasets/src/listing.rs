@@ -25,7 +25,7 @@ const JUNK_FOLDERS: [&str; 11] = [
 /// Names listed in a warning before it only counts.
 const NAMED: usize = 5;
 
-/// What lies among the pictures of a data set and is none of its pictures.
+/// Files and folders among the pictures of a data set that are not used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LeftOut {
     /// Pictures of formats that are not read, told by their endings.
@@ -73,14 +73,8 @@ impl LeftOut {
     pub fn losses(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if !self.unread.is_empty() {
-            let mut endings = BTreeMap::<String, usize>::new();
-            for path in &self.unread {
-                let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-                *endings.entry(ending).or_default() += 1;
-            }
-            let endings: Vec<_> = endings.iter().map(|(ending, count)| format!("{count} .{ending}")).collect();
             let readable = contract::preprocess::EXTENSIONS.join(", ");
-            let why = format!("because only {readable} can be read ({})", endings.join(", "));
+            let why = format!("because only {readable} can be read ({})", endings(&self.unread));
             warnings.push(counted(&self.unread, "picture", "pictures", &why));
         }
         if !self.special.is_empty() {
@@ -94,6 +88,26 @@ impl LeftOut {
         }
         warnings
     }
+}
+
+/// How many files have each ending.
+fn endings(paths: &[PathBuf]) -> String {
+    let mut endings = BTreeMap::<String, usize>::new();
+    for path in paths {
+        let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        *endings.entry(ending).or_default() += 1;
+    }
+    endings.iter().map(|(ending, count)| format!("{count} .{ending}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Pictures of formats that are not read, for messages; empty if there are none.
+pub(super) fn unread(paths: &[PathBuf]) -> String {
+    let what = match paths.len() {
+        0 => return String::new(),
+        1 => "1 picture of a format that is not read".to_owned(),
+        count => format!("{count} pictures of formats that are not read"),
+    };
+    format!("{what} ({})", endings(paths))
 }
 
 fn counted(paths: &[PathBuf], one: &str, many: &str, why: &str) -> String {
@@ -195,6 +209,19 @@ impl Listing {
         Ok(all)
     }
 
+    /// What is there, in words, with what the folders of sets and identities below hold but nobody can read.
+    pub(super) fn found_below(root: &Path) -> Result<String, DatasetError> {
+        let mut listing = Self::of(root)?;
+        let mut level = listing.folders.clone();
+        for _ in 0..2 {
+            // A folder below that cannot be read is no reason here.
+            let inner: Vec<Self> = level.iter().filter_map(|folder| Self::of(folder).ok()).collect();
+            level = inner.iter().flat_map(|inner| inner.folders.iter().cloned()).collect();
+            inner.into_iter().for_each(|inner| listing.left_out.unread.extend(inner.left_out.unread));
+        }
+        Ok(listing.found())
+    }
+
     /// In words, for messages.
     pub(super) fn found(&self) -> String {
         let mut words = Vec::new();
@@ -205,12 +232,9 @@ impl Listing {
         };
         count(self.pictures.len(), "picture", "pictures");
         count(self.folders.len(), "folder", "folders");
-        count(
-            self.left_out.unread.len(),
-            "picture of a format that is not read",
-            "pictures of formats that are not read",
-        );
         count(self.others, "other file", "other files");
+        let unread = unread(&self.left_out.unread);
+        words.extend((!unread.is_empty()).then_some(unread));
         let mut text = if words.is_empty() { "nothing".to_owned() } else { words.join(", ") };
         if !self.folders.is_empty() {
             let names = self.folders.iter().take(NAMED).filter_map(|folder| folder.file_name());

@@ -2,37 +2,48 @@
 
 use std::path::Path;
 
+use contract::preprocess::is_unread_picture;
+
+use super::listing::unread;
 use super::three_folders::{self, Rules};
 use super::{DatasetError, LeftOut, Parts, Sample};
 
 /// What is needed, for messages.
-pub(super) const ALLOWED: &str = "`train`, `test`, list_train.txt, list_query.txt, list_gallery.txt, optionally \
-                                  list_val.txt (MSMT17_V2's `mask_train_v2` and `mask_test_v2` renamed to `train` and \
-                                  `test`)";
+pub(super) const ALLOWED: &str = "`train` and `test` (in MSMT17_V2 `mask_train_v2` and `mask_test_v2`), \
+                                  list_train.txt, list_query.txt, list_gallery.txt, optionally list_val.txt";
 
 const LISTS: [&str; 4] = ["list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt"];
 
-/// Whether the lists are there.
+/// Folders of the pictures that train and test, in the first version and in the second.
+const FOLDERS: [[&str; 2]; 2] = [["train", "test"], ["mask_train_v2", "mask_test_v2"]];
+
+fn folders(base: &Path) -> Option<[&'static str; 2]> {
+    FOLDERS.into_iter().find(|[train, _]| base.join(train).is_dir())
+}
+
+/// Whether list and pictures are there.
 pub(super) fn fits(base: &Path) -> bool {
-    base.join(LISTS[0]).is_file() && base.join("train").is_dir()
+    base.join(LISTS[0]).is_file() && folders(base).is_some()
 }
 
 /// Training (validation included, as in the published numbers), query and gallery pictures.
 pub(super) fn open(base: &Path, rules: &Rules) -> Result<Parts, DatasetError> {
-    let read = |list: &str, folder: &str| read(&base.join(list), &base.join(folder), rules);
-    let mut train = read(LISTS[0], "train")?;
+    let [training, testing] = folders(base).unwrap_or(FOLDERS[0]);
+    let mut left_out = LeftOut::default();
+    let mut read = |list: &str, folder: &str| read(&base.join(list), &base.join(folder), rules, &mut left_out);
+    let mut train = read(LISTS[0], training)?;
     let mut warnings = Vec::new();
     // Copies without a validation list, or with an empty one, go around; the published numbers include it.
     match std::fs::metadata(base.join(LISTS[1])) {
-        Ok(list) if list.len() > 0 => train.extend(read(LISTS[1], "train")?),
+        Ok(list) if list.len() > 0 => train.extend(read(LISTS[1], training)?),
         _ => warnings.push(format!("`{}` is missing or empty: nothing is added to the training set", LISTS[1])),
     }
-    let samples = [train, read(LISTS[2], "test")?, read(LISTS[3], "test")?];
-    Ok(Parts { samples, left_out: LeftOut::default(), warnings })
+    let samples = [train, read(LISTS[2], testing)?, read(LISTS[3], testing)?];
+    Ok(Parts { samples, left_out, warnings })
 }
 
 /// One list. The camera is the third field of the file name, from 1: `0000_000_01_0303morning_0008_0.jpg` is camera 0.
-fn read(list: &Path, folder: &Path, rules: &Rules) -> Result<Vec<Sample>, DatasetError> {
+fn read(list: &Path, folder: &Path, rules: &Rules, left_out: &mut LeftOut) -> Result<Vec<Sample>, DatasetError> {
     let text = files::read_text_limited(list, files::LARGEST_TABLE);
     let text = text.map_err(|source| DatasetError::Read { path: list.to_owned(), source })?;
     let mut samples = Vec::new();
@@ -58,11 +69,13 @@ fn read(list: &Path, folder: &Path, rules: &Rules) -> Result<Vec<Sample>, Datase
             camera: camera.checked_sub(1).ok_or_else(wrong)?,
         };
         three_folders::check(&sample, rules)?;
-        samples.push(sample);
+        if is_unread_picture(&sample.path) { left_out.unread.push(sample.path) } else { samples.push(sample) }
     }
     if samples.is_empty() {
-        let allowed = "at least one `<path> <identity>` line".into();
-        return Err(DatasetError::Empty { folder: list.to_owned(), found: "an empty list".into(), allowed });
+        let unread = unread(&left_out.unread);
+        let found = if unread.is_empty() { "an empty list".into() } else { unread };
+        let allowed = "at least one `<path> <identity>` line of a picture that is read".into();
+        return Err(DatasetError::Empty { folder: list.to_owned(), found, allowed });
     }
     Ok(samples)
 }

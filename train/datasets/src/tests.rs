@@ -418,7 +418,21 @@ fn formats_that_are_not_read_are_counted_by_ending() {
     assert_eq!(open("folders", root).unwrap().left_out, list.left_out);
     touch(&root.join("c"), ["1.webp".to_owned()]);
     let message = list_pictures(&[root.join("c")], None).unwrap_err().to_string();
-    assert!(message.contains("1 picture of a format that is not read"), "{message}");
+    assert!(message.contains("1 picture of a format that is not read (1 .webp)"), "{message}");
+    // Too few identities are left: that is why.
+    fs::remove_file(root.join("b/1.jpg")).unwrap();
+    fs::remove_file(root.join("b/2.jpg")).unwrap();
+    let message = error("folders", root);
+    assert!(message.contains("1 identity; 5 pictures of formats that are not read"), "{message}");
+    // Nothing can be read at all, and no layout is found.
+    for sets in [&["p/1.webp", "q/2.tif"][..], &["train/p/1.webp", "test/q/2.tif"]] {
+        let folder = tempfile::tempdir().unwrap();
+        touch(folder.path(), sets.iter().map(|name| (*name).to_owned()));
+        for name in ["", "market1501", "folders"] {
+            let message = error(name, folder.path());
+            assert!(message.contains("not read") && message.contains("1 .webp"), "{name}: {message}");
+        }
+    }
 }
 
 #[cfg(unix)]
@@ -538,10 +552,22 @@ fn messages_name_the_way_out() {
     {
         fs::write(root.join(format!("list_{list}.txt")), line).unwrap();
     }
-    fs::rename(root.join("mask_train_v2"), root.join("train")).unwrap();
+    // The folders of the second version, without a name as well, and those of the first.
+    for (folders, name) in [(["mask_train_v2", "mask_test_v2"], ""), (["train", "test"], "msmt17")] {
+        let msmt = open(name, root).unwrap();
+        assert_eq!([msmt.train.len(), msmt.query.len(), msmt.gallery.len()], [1, 1, 1]);
+        assert!(msmt.warnings[0].contains("list_val.txt"), "{:?}", msmt.warnings);
+        assert_eq!(msmt.train[0].path, root.join(folders[0]).join("0000/0000_000_01_x.jpg"));
+        assert_eq!(msmt.query[0].path, root.join(folders[1]).join("1/1_0_2_x.jpg"));
+        fs::rename(root.join("mask_train_v2"), root.join("train")).ok();
+    }
+    // Pictures of a list that nobody can read are lost, as those of a folder are.
+    fs::write(root.join("list_gallery.txt"), "1/1_1_3_x.jpg 1\n1/1_2_3_x.webp 1\n").unwrap();
     let msmt = open("msmt17", root).unwrap();
-    assert_eq!([msmt.train.len(), msmt.query.len(), msmt.gallery.len()], [1, 1, 1]);
-    assert!(msmt.warnings[0].contains("list_val.txt"), "{:?}", msmt.warnings);
+    assert_eq!((msmt.gallery.len(), msmt.left_out.unread.len()), (1, 1));
+    fs::write(root.join("list_gallery.txt"), "1/1_2_3_x.webp 1\n").unwrap();
+    let message = error("msmt17", root);
+    assert!(message.contains("list_gallery.txt") && message.contains("1 .webp"), "{message}");
 }
 
 /// A person is remembered by the first of the training pictures by file name, and nobody who is tested is.

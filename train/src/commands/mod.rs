@@ -1,4 +1,4 @@
-//! What the verbs do that products share. Which product is meant, a checkpoint's family or `--model` says.
+//! The verbs that products share. The checkpoint's family or `--model` tells which product is meant.
 
 mod inspect;
 
@@ -12,7 +12,7 @@ use crate::families::{PRODUCTS, Product, Verb};
 use crate::run::checkpoint::Checkpoint;
 use crate::run::flags::{BenchStepArgs, EvalArgs, ForeignFlag, Format, ImportArgs, InspectArgs, given};
 
-/// Does what was asked.
+/// Runs the verb of the command line.
 pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let (verb, flags) = matches.subcommand().expect("clap asks for a verb");
     match verb {
@@ -195,9 +195,12 @@ mod tests {
         );
         let program = crate::cli::command();
         let import = program.find_subcommand("import").unwrap();
-        for (id, value) in
-            [("feats", reid.feats), ("height", reid.height), ("width", reid.width), ("img_size", palm.common.img_size)]
-        {
+        for (id, value) in [
+            ("feats", reid.net.features()),
+            ("height", reid.height),
+            ("width", reid.width),
+            ("img_size", palm.common.img_size),
+        ] {
             let help = import.get_arguments().find(|arg| arg.get_id() == id).unwrap().get_help().unwrap().to_string();
             assert!(help.ends_with(&format!("[default: {value}]")), "{id}: {help}");
         }

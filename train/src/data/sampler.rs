@@ -12,7 +12,10 @@ const STREAM: u64 = 0x7361_6d70_6c65_7200;
 #[non_exhaustive]
 pub enum SamplerError {
     /// One identity, or none at all.
-    #[error("the training set has {}; telling identities apart needs at least 2", match found { 0 => "no identity", _ => "one identity only" })]
+    #[error(
+        "the training set has {}; telling identities apart needs at least 2",
+        match found { 0 => "no identity", _ => "one identity only" }
+    )]
     OneIdentity {
         /// How many there are.
         found: usize,

@@ -1,23 +1,23 @@
 //! Triplet loss on cosine distances, for triplets chosen by the sampler or for the hardest ones of a batch.
 
 use burn::tensor::{Int, Tensor, assert_shape};
-use serde::{Deserialize, Serialize};
+
+use crate::words::words;
 
 use super::pairs::same_identity;
 use crate::nn::vector::unit_or_zero;
 
-/// The triplets of a batch that the mean is taken over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mining {
-    /// Those that violate the margin; 0 if none does. Values of different epochs are not comparable.
-    #[default]
-    Hard,
-    /// All triplets.
-    None,
-    /// The hardest triplet of each picture, from its furthest positive and its nearest negative in the batch, if it
-    /// violates the margin.
-    BatchHard,
+words! {
+    /// The triplets of a batch that the mean is taken over.
+    Mining (Hard) {
+        /// Those that violate the margin; 0 if none does. Values of different epochs are not comparable.
+        Hard = "hard",
+        /// All triplets.
+        None = "none",
+        /// The hardest triplet of each picture, from its furthest positive and its nearest negative in the batch, if it
+        /// violates the margin.
+        BatchHard = "batch-hard",
+    }
 }
 
 /// Triplet loss, Schroff et al. 2015 (arXiv:1503.03832), on cosine distances 1 − cos: the positive must be nearer to

@@ -2,7 +2,8 @@
 //! the attention, and class centres.
 
 use burn::tensor::{Int, Tensor};
-use serde::{Deserialize, Serialize};
+
+use crate::words::words;
 
 use super::LossTerms;
 use super::cross_entropy::CrossEntropy;
@@ -11,19 +12,18 @@ use crate::nn::vector::unit_or_zero;
 /// Divisor of the cosines in the consistency term.
 const TEMPERATURE: f64 = 0.07;
 
-/// Which terms count, and their weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum FusionMode {
-    /// Classification.
-    Simple,
-    /// `Simple`, and consistency with weight 0.1.
-    #[default]
-    Standard,
-    /// `Standard`, and attention with weight 0.05.
-    Full,
-    /// `Full`, and centres with weight 0.01.
-    Advanced,
+words! {
+    /// Which terms count, and their weights.
+    FusionMode (Standard) {
+        /// Classification.
+        Simple = "simple",
+        /// `Simple`, and consistency with weight 0.1.
+        Standard = "standard",
+        /// `Standard`, and attention with weight 0.05.
+        Full = "full",
+        /// `Full`, and centres with weight 0.01.
+        Advanced = "advanced",
+    }
 }
 
 /// Weights of the terms. A term with weight 0 is not computed.

@@ -43,6 +43,9 @@ pub struct Record {
     /// The people trained on, for families that recognise people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub people: Option<TrainedOn>,
+    /// Queries of the set that decides, for families that rank a gallery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queries: Option<Queries>,
     /// Finished epochs.
     pub epoch: usize,
     /// Finished batches of the epoch after those.
@@ -64,6 +67,30 @@ pub struct Record {
     pub version: String,
 }
 
+/// How many queries of a test set can be scored: those with a match from another camera in the gallery.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queries {
+    /// Name of the set.
+    pub dataset: String,
+    /// All of them.
+    pub all: usize,
+    /// Those that can be scored.
+    pub scored: usize,
+}
+
+impl Queries {
+    /// What to say of scores that are all 0.
+    pub fn warning(&self) -> Option<String> {
+        let Self { dataset, all, scored } = self;
+        (*scored == 0).then(|| {
+            format!(
+                "{dataset}: 0 of {all} queries could be scored, because none has a match from another camera in the \
+                 gallery"
+            )
+        })
+    }
+}
+
 impl Default for Record {
     /// A record of nothing yet, by this version.
     fn default() -> Self {
@@ -75,6 +102,7 @@ impl Default for Record {
             dataset: String::new(),
             dataset_fingerprint: String::new(),
             people: None,
+            queries: None,
             epoch: 0,
             step: 0,
             steps: 0,
@@ -136,7 +164,10 @@ pub enum CheckpointError {
         path: PathBuf,
     },
     /// Weights of others, or of an older Vitrine.
-    #[error("`{}` carries no record of a Vitrine run; `train import` makes a checkpoint of foreign weights", path.display())]
+    #[error(
+        "`{}` carries no record of a Vitrine run; `train import` makes a checkpoint of foreign weights",
+        path.display()
+    )]
     NoRecord {
         /// The file.
         path: PathBuf,

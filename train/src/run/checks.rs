@@ -30,11 +30,11 @@ pub enum ConfigError {
 /// What becomes of a setting that only the reference has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// It is the setting of this name.
+    /// It is another name for this setting.
     Renamed(&'static str),
-    /// It does nothing here, for this reason, which is said.
+    /// It does nothing here; a note gives the reason.
     Ignored(&'static str),
-    /// One of these values, in lower case, asks for nothing; any other is refused for this reason.
+    /// These values, in lower case, have no effect and are accepted; any other is refused for this reason.
     Only(&'static [&'static str], &'static str),
 }
 
@@ -64,12 +64,12 @@ pub(crate) fn not_negative<const N: usize>(values: [(&'static str, f64); N]) -> 
     all(values, |value| value >= 0.0, "numbers from 0")
 }
 
-/// Probabilities that are not 1, and decays.
+/// Probabilities and decays: 0 to less than 1.
 pub(crate) fn below_one<const N: usize>(values: [(&'static str, f64); N]) -> Result<(), ConfigError> {
     all(values, |value| (0.0..1.0).contains(&value), "0 to less than 1")
 }
 
-/// Shares that leave something to others.
+/// Shares between 0 and 1, both excluded.
 pub(crate) fn shares<const N: usize>(values: [(&'static str, f64); N]) -> Result<(), ConfigError> {
     all(values, |value| value > 0.0 && value < 1.0, "numbers between 0 and 1")
 }
@@ -79,11 +79,11 @@ pub(crate) fn between(flag: &'static str, value: f64, [from, to]: [f64; 2]) -> R
     all([(flag, value)], |value| (from..=to).contains(&value), &format!("{from} to {to}"))
 }
 
-/// Whole numbers, each with the least and the most that is allowed; `usize::MAX` is no bound.
+/// Whole numbers, each with its smallest and largest allowed value; `usize::MAX` means no upper bound.
 pub(crate) fn counts<const N: usize>(values: [(&'static str, usize, usize, usize); N]) -> Result<(), ConfigError> {
     match values.into_iter().find(|(_, value, from, to)| !(from..=to).contains(&value)) {
         Some((flag, value, from, usize::MAX)) => Err(range(flag, value, format!("whole numbers from {from}"))),
-        Some((flag, value, from, to)) => Err(range(flag, value, format!("{from} to {to}"))),
+        Some((flag, value, from, to)) => Err(range(flag, value, format!("whole numbers from {from} to {to}"))),
         None => Ok(()),
     }
 }
@@ -110,17 +110,22 @@ pub(crate) fn face_set(folder: &str, [train_ratio, val_ratio]: [f64; 2]) -> Resu
 pub(crate) mod tests {
     use super::*;
 
-    /// A flag, a word of the error it should give, and what is set wrong.
+    /// A flag with its dashes, a word of its value, of what is allowed, or of the flag it excludes, and what is set
+    /// wrong.
     pub type Wrong<'a, C> = (&'a str, &'a str, fn(&mut C));
 
-    /// That each change of settings that pass is refused, by an error that begins with its flag and holds its word.
+    /// That each change to settings that pass is refused, for this flag.
     pub fn refused<C: Clone>(good: &C, check: fn(&C) -> Result<(), ConfigError>, cases: &[Wrong<'_, C>]) {
         check(good).unwrap();
         for (flag, word, change) in cases {
             let mut config = good.clone();
             change(&mut config);
-            let error = check(&config).unwrap_err().to_string();
-            assert!(error.starts_with(flag) && error.contains(word), "{flag} {word}: {error}");
+            let (found, details) = match check(&config).unwrap_err() {
+                ConfigError::Range { flag, value, allowed } => (flag, [value, allowed]),
+                ConfigError::Conflict { flag, other, why } => (flag, [other.to_owned(), why.to_owned()]),
+            };
+            assert_eq!(format!("--{found}"), *flag, "{word}");
+            assert!(details.iter().any(|detail| detail.contains(word)), "{flag} {word}: {details:?}");
         }
     }
 
@@ -132,7 +137,7 @@ pub(crate) mod tests {
         assert_eq!(text(below_one([("a", 1.0)])), "--a is 1; 0 to less than 1 are allowed");
         assert_eq!(text(shares([("a", 0.0)])), "--a is 0; numbers between 0 and 1 are allowed");
         assert_eq!(text(between("a", 2.5, [0.0, 2.0])), "--a is 2.5; 0 to 2 are allowed");
-        assert_eq!(text(counts([("a", 1, 1, 2), ("b", 3, 1, 2)])), "--b is 3; 1 to 2 are allowed");
+        assert_eq!(text(counts([("a", 1, 1, 2), ("b", 3, 1, 2)])), "--b is 3; whole numbers from 1 to 2 are allowed");
         assert_eq!(text(counts([("a", 0, 1, usize::MAX)])), "--a is 0; whole numbers from 1 are allowed");
         assert_eq!(text(from("a", 1.0, ("b", 2.0))), "--a is 1; numbers from --b are allowed");
         assert!(text(face_set("faces", [0.9, 0.2])).contains("more than everybody"));

@@ -21,7 +21,7 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// Of a run directory; none where there is no such file, or one of an earlier version.
+    /// Reads a run directory's facts; `None` without the file, or if an earlier version wrote it.
     pub fn read(run: &Path) -> Option<Self> {
         const MOST: u64 = 1 << 20;
         let text = files::read_text_limited(&run.join(FACTS), MOST).ok()?;
@@ -63,7 +63,7 @@ pub(crate) fn find(named: &Path, runs: &Path) -> anyhow::Result<Source> {
         let dir = file.parent().map(Path::to_owned).unwrap_or_default();
         return Ok(source(&dir, Checkpoint::open(&file)?));
     }
-    // A folder of that name may have nothing to do with the run of that name.
+    // A folder here may have the name of a run by chance.
     let below = runs.join(named);
     let mut looked = vec![named.to_owned()];
     looked.extend((below != named).then_some(below));

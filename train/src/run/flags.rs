@@ -1,21 +1,26 @@
 //! Flags that all families share.
 
+use std::ffi::OsStr;
+use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, ValueEnum};
+use clap::{Arg, ArgMatches, Args, Command};
 use serde::Serialize;
 
 use crate::device::DeviceName;
+use crate::words::{Word, words};
 
-/// Form of the results on stdout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people.
-    Table,
-    /// For programs.
-    Json,
+words! {
+    /// Form of the results on stdout.
+    Format {
+        /// For people.
+        Table = "table",
+        /// For programs.
+        Json = "json",
+    }
 }
 
 impl Format {
@@ -92,7 +97,7 @@ pub struct EvalArgs {
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: DeviceName,
     /// Form of the results on stdout.
-    #[arg(long, value_enum, default_value_t = Format::Table)]
+    #[arg(long, value_parser = word::<Format>(), default_value_t = Format::Table)]
     pub format: Format,
 }
 
@@ -110,7 +115,7 @@ pub struct ForeignFlag {
 
 /// Flags of a verb that were given on the command line, by their ids.
 pub(crate) fn given<A: Args>(matches: &ArgMatches) -> Vec<String> {
-    let verb = A::augment_args(clap::Command::new("verb"));
+    let verb = A::augment_args(Command::new("verb"));
     let ids = verb.get_arguments().map(|arg| arg.get_id().to_string());
     ids.filter(|id| matches.value_source(id) == Some(ValueSource::CommandLine)).collect()
 }
@@ -188,7 +193,7 @@ pub struct InspectArgs {
     #[arg(long, value_name = "N", default_value_t = 8, requires = "attention")]
     pub pairs: usize,
     /// Form of the results on stdout.
-    #[arg(long, value_enum, default_value_t = Format::Table)]
+    #[arg(long, value_parser = word::<Format>(), default_value_t = Format::Table)]
     pub format: Format,
 }
 
@@ -234,8 +239,37 @@ pub struct BenchStepArgs {
     #[arg(long, default_value = "2", value_name = "N", value_parser = terminal::threads)]
     pub threads: NonZeroUsize,
     /// Form of the results on stdout.
-    #[arg(long, value_enum, default_value_t = Format::Table)]
+    #[arg(long, value_parser = word::<Format>(), default_value_t = Format::Table)]
     pub format: Format,
+}
+
+/// Reads one of the words of an enum, in any case; the help lists them with what they mean.
+pub(crate) fn word<W: Word + Clone + Send + Sync + 'static>() -> impl TypedValueParser<Value = W> {
+    Words(PhantomData)
+}
+
+#[derive(Clone)]
+struct Words<W>(PhantomData<W>);
+
+impl<W: Word> Words<W> {
+    fn all() -> impl Iterator<Item = PossibleValue> {
+        let meanings = W::MEANINGS.iter().map(|meaning| meaning.trim());
+        W::WORDS.iter().zip(meanings).map(|(word, meaning)| PossibleValue::new(*word).help(meaning))
+    }
+}
+
+impl<W: Word + Clone + Send + Sync + 'static> TypedValueParser for Words<W> {
+    type Value = W;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<W, clap::Error> {
+        let known = W::WORDS.iter().find(|word| value.eq_ignore_ascii_case(word));
+        let parser = PossibleValuesParser::new(Self::all()).try_map(|word| word.parse::<W>());
+        parser.parse_ref(command, arg, known.map_or(value, OsStr::new))
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(Self::all()))
+    }
 }
 
 /// PyTorch scripts write `True` and `False`.

@@ -62,7 +62,7 @@ pub enum HistoryError {
         /// The earlier record.
         before: usize,
     },
-    /// A number that is none.
+    /// A number that is NaN or infinite.
     #[error("epoch {epoch}: {name} is {value}")]
     NotFinite {
         /// Of the record.
@@ -109,7 +109,7 @@ impl History {
     /// where several runs may have theirs, or else in the run directory.
     ///
     /// # Errors
-    /// A file that is there but is no history: it is never overwritten.
+    /// The file exists but is not a history. It is never overwritten.
     pub fn open(folder: &Path, log: Log, log_dir: Option<&Path>) -> Result<Self, HistoryError> {
         let path = folder.join(if log.summary.is_some() { Self::RECORDS } else { Self::FILE });
         let text = match files::read_limited(&path, files::LARGEST_TABLE) {
@@ -199,7 +199,7 @@ impl History {
         }
     }
 
-    /// Adds what was reported on `epoch`.
+    /// Adds an epoch's record.
     pub fn attach(&mut self, epoch: usize, reporter: Reporter) {
         let now = self.records.last().map_or(0.0, |record| record.finished);
         self.events.report(Stamp::Epoch(epoch), now, reporter);
@@ -236,7 +236,7 @@ impl History {
         self.write_curves(CURVES)
     }
 
-    /// Draws the curves as they are after `epoch`, if the log wants figures.
+    /// Draws the curves up to `epoch`, if the log has figures.
     ///
     /// # Errors
     /// If the picture cannot be written.

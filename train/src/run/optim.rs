@@ -204,13 +204,13 @@ impl Optimizer {
         Ok(Self { config: config.clone(), states: BTreeMap::new() })
     }
 
-    /// Takes one step with rate `lr`; parameters without a gradient stay as they are.
+    /// Takes one step with rate `lr`; parameters without a gradient do not change.
     pub fn step<M: Module>(&mut self, lr: f64, module: M, gradients: GradientsParams) -> M {
         self.step_scaled(lr, |_| 1.0, module, gradients)
     }
 
     /// As [`Optimizer::step`], with the rate multiplied by `factor` of the parameter's path (`layer1.conv.weight`).
-    /// One of factor 0 is frozen: it stays as it is, its state too.
+    /// A parameter with factor 0 is frozen: neither it nor its state changes.
     pub fn step_scaled<M: Module>(
         &mut self,
         lr: f64,
@@ -342,7 +342,7 @@ impl Optimizer {
         self.update_by_tensors(lr, path, value, gradient)
     }
 
-    /// The same by operations on whole tensors, wherever they lie.
+    /// The same with tensor operations, on any device.
     fn update_by_tensors(&mut self, lr: f64, path: &str, value: Tensor<1>, gradient: Tensor<1>) -> Tensor<1> {
         let c = &self.config;
         let device = value.device();

@@ -58,7 +58,7 @@ pub enum Decay {
     },
 }
 
-/// A schedule as typed: flags that may contradict each other, of which the first that is set wins.
+/// A schedule as typed. The flags may contradict each other; the first one set wins.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScheduleFlags {
     /// Highest rate.
@@ -100,7 +100,7 @@ impl Schedule {
     /// What the flags of a command line ask for.
     ///
     /// # Errors
-    /// A rate or factor that is none.
+    /// A rate or factor that is not finite or out of range.
     pub fn from_flags(flags: &ScheduleFlags) -> Result<Self, ScheduleError> {
         let &ScheduleFlags { lr, gamma, epochs, warmup_epochs, .. } = flags;
         if !(lr.is_finite() && lr > 0.0) {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::run::checks::{ConfigError, Effect};
 
-/// Settings of a family: plain data that owns its defaults.
+/// A family's settings: plain data with its defaults.
 pub trait Settings: Default + Serialize + DeserializeOwned {
     /// Whether every value is in range and none excludes another.
     ///
@@ -17,9 +17,14 @@ pub trait Settings: Default + Serialize + DeserializeOwned {
     /// The first that is not, with its flag.
     fn check(&self) -> Result<(), ConfigError>;
 
+    /// Every setting by name with its default, those included that hang on a choice that is not the default.
+    fn defaults() -> Map<String, Value> {
+        fields(&Self::default())
+    }
+
     /// Settings that these settings leave without effect, each with what would use it. One that was given with
     /// another value than its default is refused.
-    fn unused(&self) -> Vec<(&'static str, &'static str)> {
+    fn unused(&self) -> Vec<(String, String)> {
         Vec::new()
     }
 
@@ -63,7 +68,7 @@ pub enum SettingsError {
         /// The setting.
         key: String,
         /// What uses it.
-        user: &'static str,
+        user: String,
     },
     /// A setting was given twice in one place.
     #[error("{origin}: `{key}` is given twice")]
@@ -89,6 +94,24 @@ fn word(value: &Value) -> String {
     }
 }
 
+/// Of rows of settings, whether they have an effect, and what they are for: the settings that have none.
+pub(crate) fn idle(rows: &[(bool, &[&str], &str)]) -> Vec<(String, String)> {
+    let idle = rows.iter().filter(|(used, ..)| !used);
+    idle.flat_map(|(_, keys, user)| keys.iter().map(|key| ((*key).to_owned(), (*user).to_owned()))).collect()
+}
+
+/// Whether two values of a setting are one: words in any case, numbers however they are written.
+fn same(left: &Value, right: &Value) -> bool {
+    match (left, right) {
+        (Value::String(left), Value::String(right)) => left.eq_ignore_ascii_case(right),
+        (Value::Array(left), Value::Array(right)) => {
+            left.len() == right.len() && left.iter().zip(right).all(|(left, right)| same(left, right))
+        }
+        _ if left.is_number() => left.as_f64() == right.as_f64(),
+        _ => left == right,
+    }
+}
+
 /// A setting's value and where it came from.
 pub type Origins = Map<String, Value>;
 
@@ -110,7 +133,21 @@ pub fn resolve<S: Settings>(
     file: Option<&Path>,
     base: Option<&Value>,
 ) -> Result<(S, Origins), SettingsError> {
-    let mut values = fields(&S::default());
+    resolve_with(flags, file, base, &[])
+}
+
+/// [`resolve`] where settings with these names are never without effect: other runs of the same command use them.
+///
+/// # Errors
+/// See [`SettingsError`].
+pub fn resolve_with<S: Settings>(
+    flags: &impl Serialize,
+    file: Option<&Path>,
+    base: Option<&Value>,
+    shared: &[&str],
+) -> Result<(S, Origins), SettingsError> {
+    let defaults = S::defaults();
+    let mut values = defaults.clone();
     let mut origins: Origins = values.keys().map(|key| (key.clone(), "default".into())).collect();
     let mut lay = |layer: Map<String, Value>, origin: &str| {
         let mut seen = BTreeSet::new();
@@ -119,12 +156,13 @@ pub fn resolve<S: Settings>(
             match S::REFERENCE_ONLY.iter().find(|(name, _)| *name == key).map(|(_, effect)| *effect) {
                 Some(Effect::Renamed(name)) => name.clone_into(&mut key),
                 Some(Effect::Ignored(reason)) => {
-                    // The next settings file may be of the reference as well: a checkpoint holds none of these.
+                    // Only a note: the reference's own settings files have all of these.
                     terminal::note(&format!("{origin}: `{key}` is ignored: {reason}"));
                     continue;
                 }
                 Some(Effect::Only(nothing, reason)) => {
-                    if !value.is_null() && !nothing.contains(&word(&value).as_str()) {
+                    // A checkpoint of an earlier version holds what had no effect then.
+                    if origin != CHECKPOINT && !value.is_null() && !nothing.contains(&word(&value).as_str()) {
                         let problem = format!("`{key}` is {}: {reason}", word(&value));
                         return Err(SettingsError::Value { origin: origin.to_owned(), problem });
                     }
@@ -163,15 +201,15 @@ pub fn resolve<S: Settings>(
         return Err(SettingsError::Value { origin: "command line".into(), problem });
     }
     lay(fields(flags).into_iter().filter(|(_, value)| !value.is_null()).collect(), "command line")?;
-    let settings: S = serde_json::from_value(Value::Object(values)).expect("the last layer was checked");
+    let settings: S = serde_json::from_value(Value::Object(values.clone())).expect("the last layer was checked");
     settings.check()?;
-    let (defaults, resolved) = (fields(&S::default()), fields(&settings));
-    for (key, user) in settings.unused() {
-        let origin = origins[key].as_str().unwrap_or_default();
-        if !["default", CHECKPOINT].contains(&origin) && resolved[key] != defaults[key] {
-            return Err(SettingsError::Unused { origin: origin.to_owned(), key: key.to_owned(), user });
+    for (key, user) in settings.unused().into_iter().filter(|(key, _)| !shared.contains(&key.as_str())) {
+        let origin = origins[&key].as_str().unwrap_or_default();
+        if !["default", CHECKPOINT].contains(&origin) && !same(&values[&key], &defaults[&key]) {
+            return Err(SettingsError::Unused { origin: origin.to_owned(), key, user });
         }
     }
+    let resolved = fields(&settings);
     let start = |settings: &Map<String, Value>| settings.get("pre_train").cloned().filter(|path| path != "");
     if let Some(Value::Object(base)) = base
         && start(&resolved).is_some()
@@ -262,8 +300,8 @@ mod tests {
         assert!(problem("epoch: 7").contains("unknown setting `epoch`"));
         assert!(problem("epochs: many").contains("a.yaml"));
         assert!(problem("- 1").contains("by name"));
-        let error = reid(&["--optimizer", "lion"]).unwrap_err().to_string();
-        assert!(error.contains("lion") && error.contains("ADAM"), "{error}");
+        let error = problem("optimizer: lion");
+        assert!(error.contains("`optimizer` is lion") && error.contains("ADAM"), "{error}");
         for number in ["NaN", "inf"] {
             let error = reid(&["--margin", number]).unwrap_err().to_string();
             assert!(error.contains("--margin is not a finite number"), "{error}");
@@ -272,44 +310,47 @@ mod tests {
 
     #[test]
     fn what_the_chosen_network_does_not_use_is_refused_by_name() {
-        let unused = |arguments: &[&str]| match reid(arguments) {
+        let unused = |line: &str| match reid(&line.split(' ').collect::<Vec<_>>()) {
             Err(SettingsError::Unused { key, user, .. }) => Some((key, user)),
             Err(error) => panic!("{error}"),
             Ok(_) => None,
         };
-        let resnet50 = "the network ResNet50";
-        for (arguments, key, user) in [
-            (&["--model", "LMBN_n", "--bnneck"][..], "bnneck", resnet50),
-            (&["--model", "OSNet", "--drop-block"], "drop_block", resnet50),
-            (
-                &["--model", "ResNet50", "--feat-inference", "before"],
-                "feat_inference",
-                "the network ResNet50 with --bnneck",
-            ),
-            (&["--model", "ResNet50", "--h-ratio", "0.9"], "h_ratio", "the network ResNet50 with --drop-block"),
-            (
-                &["--model", "ResNet50", "--bnneck", "--feats", "64"],
-                "feats",
-                "networks without --bnneck, whose embedding has the map's channels",
-            ),
-            (&["--parts", "4"], "parts", "the network PCB, which is not built in"),
-            (&["--pcb_different_lr", "False"], "pcb_different_lr", "the network PCB, which is not built in"),
-            (&["--pool", "max"], "pool", "the network MGN, which is not built in"),
-            (&["--num_classes", "5"], "num_classes", "nothing: identities are counted from the training set"),
-            (&["--momentum", "0.5"], "momentum", "the optimisers SGD and RMSprop"),
-            (&["--nesterov", "--optimizer", "ADAMW"], "nesterov", "the optimiser SGD"),
+        let all = "LMBN_n, OSNet, OSNet_x0_75, OSNet_x0_5, OSNet_x0_25, ResNet50";
+        for (line, key, user) in [
+            ("--model LMBN_n --bnneck", "bnneck", "ResNet50; this is LMBN_n"),
+            ("--model osnet_x0_25 --drop-block", "drop_block", "ResNet50; this is OSNet_x0_25"),
+            ("--model ResNet50 --feat-inference before", "feat_inference", "ResNet50 with --bnneck; this is ResNet50"),
+            ("--model ResNet50 --h-ratio 0.9", "h_ratio", "ResNet50 with --drop-block; this is ResNet50"),
+            ("--model OSNet --w-ratio 0.5", "w_ratio", "ResNet50 with --drop-block; this is OSNet"),
+            ("--model ResNet50 --bnneck --feats 64", "feats", &format!("{all}; this is ResNet50 with --bnneck")),
+            ("--num-classes 5", "num_classes", "nothing: identities are counted from the training set"),
+            ("--momentum 0.5", "momentum", "the optimisers SGD and RMSprop"),
+            ("--nesterov --optimizer ADAMW", "nesterov", "the optimiser SGD"),
         ] {
-            let arguments: Vec<String> = arguments.iter().map(|word| respelled(word)).collect();
-            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-            assert_eq!(unused(&arguments), Some((key.to_owned(), user)), "{arguments:?}");
+            assert_eq!(unused(line), Some((key.to_owned(), user.to_owned())), "{line}");
         }
         // What asks for nothing is no reason to stop: scripts and files name every setting.
-        assert_eq!(unused(&["--bnneck", "False", "--parts", "6", "--pool", "avg", "--momentum", "0.9"]), None);
-        assert_eq!(unused(&["--model", "ResNet50", "--bnneck", "--feat-inference", "before"]), None);
+        assert_eq!(
+            unused("--bnneck False --parts 6 --pool AVG --momentum 0.9 --w-ratio 1 --feat-inference After"),
+            None
+        );
+        assert_eq!(unused("--model ResNet50 --bnneck --feat-inference before"), None);
+        // Those of networks that are not built in have no default to fall back on.
+        for (line, network) in [("--parts 4", "PCB"), ("--pcb-different-lr False", "PCB"), ("--pool max", "MGN")] {
+            let error = reid(&line.split(' ').collect::<Vec<_>>()).unwrap_err();
+            assert!(matches!(&error, SettingsError::Value { problem, .. } if problem.contains(network)), "{error}");
+        }
     }
 
-    fn respelled(word: &str) -> String {
-        if word.starts_with("--") { word.replace('_', "-") } else { word.to_owned() }
+    #[test]
+    fn a_checkpoint_of_an_earlier_version_names_settings_of_other_networks() {
+        let base = serde_json::json!({
+            "model": "OSNet", "feats": 64, "bnneck": true, "feat_inference": "before", "drop_block": true,
+            "h_ratio": 0.5, "w_ratio": 1.0, "parts": 4, "pool": "max", "pcb_different_lr": false, "epochs": 3,
+        });
+        let (config, _) = resolve::<ReidConfig>(&flags(&[]), None, Some(&base)).unwrap();
+        assert_eq!((config.net.to_string(), config.net.features(), config.epochs), ("OSNet".into(), 64, 3));
+        assert_eq!(serde_json::from_value::<ReidConfig>(base).unwrap(), config);
     }
 
     #[test]
@@ -320,7 +361,8 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             reid(&["--config", path.to_str().unwrap()])
         };
-        let file = "T: 1\nact: relu\nnThread: 3\nnGPU: 1\nnep_name: x.ji/mcmp\nwandb: false\ntest_only: false\nload: ''\nreset: false\n";
+        let file = "T: 1\nact: relu\nnThread: 3\nnGPU: 1\nnep_name: x.ji/mcmp\nwandb: false\ntest_only: false\n\
+                    load: ''\nreset: false\n";
         assert_eq!(read(file).unwrap().0, ReidConfig { n_thread: 3, ..ReidConfig::default() });
         for (text, word) in
             [("activation_map: true", "not built in"), ("load: test", "--resume"), ("test_only: true", "--test-only")]

@@ -110,7 +110,7 @@ pub(crate) struct Opened<F: Family> {
     pub people: Option<TrainedOn>,
     /// What the loop needs.
     pub settings: engine::Settings,
-    /// The checkpoint gave its weights only: optimiser, log and epochs begin anew.
+    /// Only the weights come from the checkpoint: optimiser, log and epochs start afresh.
     pub anew: bool,
 }
 
@@ -138,10 +138,11 @@ impl<F: Family> Plan<F> {
     /// # Errors
     /// Settings that are wrong, a run to continue that is not there, a directory that holds another.
     pub fn resolve(family: &F, args: &RunArgs, flags: &impl Serialize) -> anyhow::Result<Option<Self>> {
-        Self::resolve_from(family, args, flags, None)
+        Self::resolve_from(family, args, flags, None, &[])
     }
 
     /// [`Self::resolve`] with other settings than the defaults below file and flags, for a run that continues none.
+    /// Settings that are `shared` are for other runs of the command, too, and may be without effect on this one.
     ///
     /// # Errors
     /// As [`Self::resolve`].
@@ -150,6 +151,7 @@ impl<F: Family> Plan<F> {
         args: &RunArgs,
         flags: &impl Serialize,
         defaults: Option<&Value>,
+        shared: &[&str],
     ) -> anyhow::Result<Option<Self>> {
         if args.overwrite && args.resume.is_some() && args.save_dir.is_none() {
             bail!(
@@ -174,7 +176,7 @@ impl<F: Family> Plan<F> {
             }
         }
         let base = source.as_ref().map(|source| &source.checkpoint.record.config).or(defaults);
-        let (mut config, origins) = settings::resolve::<F::Config>(flags, args.config.as_deref(), base)?;
+        let (mut config, origins) = settings::resolve_with::<F::Config>(flags, args.config.as_deref(), base, shared)?;
         if args.print_config {
             for (key, value) in settings::fields(&config) {
                 let value = value.to_string();
@@ -182,7 +184,7 @@ impl<F: Family> Plan<F> {
             }
             return Ok(None);
         }
-        // Families name it as the scripts do that people come from. The default is no advice against itself.
+        // The setting is called as in each family's reference script. Nobody asked for the default, so it gets no note.
         let fields = settings::fields(&config);
         let asked =
             ["n_thread", "num_workers"].into_iter().find(|name| origins.get(*name).is_some_and(|at| at != "default"));
@@ -280,6 +282,7 @@ impl<F: Family> Plan<F> {
             config: serde_json::to_value(&opened.config)?,
             command: directory::command_line(),
             people: opened.people.clone(),
+            queries: opened.task.queries(),
             ..Record::default()
         }
         .on(&opened.dataset.0, &opened.dataset.1);
@@ -292,7 +295,7 @@ impl<F: Family> Plan<F> {
     fn open(&self, family: &F) -> anyhow::Result<(Opened<F>, Option<Resume>)> {
         let mut opened = family.open(self, &self.device.clone().autodiff())?;
         let Some(source) = self.source.as_ref().filter(|_| !opened.anew) else { return Ok((opened, None)) };
-        // Of the directory the checkpoint is from: the new one takes the log along.
+        // The log of the checkpoint's directory, which a run in a new directory takes along.
         if !source.adopted {
             History::open(&source.dir, opened.task.log(), opened.settings.log_dir.as_deref())?;
         }
@@ -390,6 +393,7 @@ fn write_facts<F: Family>(plan: &Plan<F>, record: &Record, source: Option<&Sourc
         "precision": precision,
         "dataset": record.dataset,
         "dataset_fingerprint": record.dataset_fingerprint,
+        "queries": record.queries,
         "resumed_from": source.map(Source::path),
         "versions": { "vitrine": env!("CARGO_PKG_VERSION"), "burn": crate::BURN_VERSION },
     });
@@ -428,7 +432,7 @@ impl<F: Family> Claimed<F> {
     /// Trains to the end, or until the user stops it.
     ///
     /// # Errors
-    /// See [`engine::TrainError`]; what was saved before stays.
+    /// See [`engine::TrainError`]; checkpoints that were saved before stay.
     pub fn train(self, family: &F) -> anyhow::Result<Outcome> {
         let Self { plan, opened, record, resume, _lock } = self;
         let Opened { config, mut task, net, network, settings, .. } = opened;
@@ -456,7 +460,7 @@ impl<F: Family> Claimed<F> {
     }
 }
 
-/// Does what the command line asks for, from its flags to the last line. Returns the exit code and the run directory.
+/// Runs a training command, from its flags to its last line of output.
 ///
 /// # Errors
 /// Whatever keeps the run from beginning or ends it early.
@@ -465,7 +469,7 @@ pub(crate) fn train<F: Family>(family: &F, args: &RunArgs, flags: &impl Serializ
     run(family, plan)
 }
 
-/// [`train`] of a plan that is made.
+/// [`train`] from a plan.
 ///
 /// # Errors
 /// As [`train`].

@@ -197,7 +197,7 @@ impl EventFile {
     /// Takes out what `stays` does not want.
     ///
     /// # Errors
-    /// If the file cannot be written anew.
+    /// If the file cannot be rewritten.
     pub fn retain(&mut self, stays: impl Fn(Stamp) -> bool) -> Result<(), WriteError> {
         if !self.torn && self.index.iter().all(|(stamp, _)| stays(*stamp)) {
             return Ok(());
@@ -232,7 +232,7 @@ impl EventFile {
         self.push(stamp, [began, now], numbers.into_iter().map(value).collect());
     }
 
-    /// Adds what was reported on an epoch.
+    /// Adds an epoch's record.
     pub fn report(&mut self, stamp: Stamp, now: f64, reporter: Reporter) {
         self.push(stamp, [now, now], reporter.values);
     }
@@ -256,7 +256,7 @@ impl EventFile {
         self.index.push((stamp, self.written + self.pending.len()));
     }
 
-    /// Appends what was added to the file.
+    /// Writes the added events to the end of the file.
     ///
     /// # Errors
     /// If it cannot be written.

@@ -67,7 +67,8 @@ pub enum WeightsError {
     },
     /// A TorchScript archive: a program with weights, not a state dictionary.
     #[error(
-        "`{}` is a TorchScript archive; in PyTorch, `torch.save(torch.jit.load(\"{0}\").state_dict(), \"weights.pth\")` \
+        "`{}` is a TorchScript archive; in PyTorch, \
+         `torch.save(torch.jit.load(\"{0}\").state_dict(), \"weights.pth\")` \
          saves its weights alone",
         path.display()
     )]
@@ -133,7 +134,7 @@ pub enum Partial {
     Classifiers,
 }
 
-/// Whether the key is that of a layer whose width is the number of classes. What lies around it may have the same name.
+/// Whether the key is that of a layer whose width is the number of classes. Modules around it may have the same name.
 fn is_classifier(key: &str) -> bool {
     let layer = key.rsplit_once('.').map_or("", |(layer, _)| layer);
     let layer = layer.strip_suffix(".0").unwrap_or(layer);

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-/// Largest pickle, in bytes: keys and shapes only, the tensors lie beside it.
+/// Largest pickle, in bytes: keys and shapes only, the tensors are in files beside it.
 pub(super) const MAX_PICKLE: u64 = 64 << 20;
 
 /// Most objects that a pickle may number for later use. A tensor needs about ten.
@@ -95,7 +95,7 @@ pub(super) enum Problem {
         /// Whether it holds a `torch.nn.Module`.
         network: bool,
     },
-    /// It ends before it should, or an operation is none.
+    /// It ends too early, or holds a byte that is no operation.
     #[error("its pickle ends too early, or is damaged")]
     Damaged,
     /// It has more bytes than [`MAX_PICKLE`].
@@ -127,7 +127,7 @@ impl Seen {
     }
 }
 
-/// A walk over pickles one after another, and over what lies between them. Memory is bounded by [`MAX_MEMO`], whatever
+/// A walk over a sequence of pickles and the bytes between them. Memory is bounded by [`MAX_MEMO`], whatever
 /// the bytes are.
 pub(super) struct Walk<'a> {
     rest: &'a [u8],
@@ -166,7 +166,7 @@ impl<'a> Walk<'a> {
     /// # Errors
     /// The first class or function that no state dictionary needs; or why the end was not reached.
     pub(super) fn pickle(&mut self) -> Result<Seen, Problem> {
-        // Numbers begin anew with each pickle.
+        // Each pickle numbers its memo from 0.
         self.memo.clear();
         self.recent = [None, None];
         let (mut seen, mut refused, mut network) = (Seen::default(), None, false);

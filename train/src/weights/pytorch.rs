@@ -262,7 +262,7 @@ fn storages(walk: &mut Walk<'_>) -> Result<(), Problem> {
 fn tensors(walk: &mut Walk<'_>) -> Result<(), Problem> {
     for _ in 0..walk.pickle()?.count()? {
         walk.pickle()?;
-        // Eight bytes, of which four count.
+        // A number of eight bytes; the upper four are zero.
         let axes = walk.fixed()? & u64::from(u32::MAX);
         walk.skip(axes.checked_mul(16).and_then(|bytes| bytes.checked_add(8)).ok_or(Problem::Damaged)?)?;
     }

@@ -119,7 +119,7 @@ fn stages_begin_anew_and_runs_go_on() {
     // The second stage: other parameters train, so only the weights are taken over, under the manual's name of the
     // file.
     let ended = run("--epochs 2 --lr 5e-5 --resume one/best_model.pth --save-dir two").ok();
-    assert!(ended.stderr.contains("begin anew"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("start afresh"), "{}", ended.stderr);
     let history = json(&at.join("two/training_history.json"));
     assert_eq!(history["train_metrics"].as_array().unwrap().len(), 2);
     let run_json: Value = json(&at.join("two/run.json"));
@@ -209,7 +209,7 @@ fn a_checkpoint_of_the_reference_is_imported_and_resumed() {
     // A first stage of theirs, a second of ours: other parameters train, so its weights are all that is taken.
     foreign(&at.join("old/best_model.pth"), true);
     let ended = run("--resume old/best_model.pth --epochs 1 --lr 5e-5 --save_dir two").ok();
-    assert!(ended.stderr.contains("generator frozen") && ended.stderr.contains("begin anew"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("generator frozen") && ended.stderr.contains("start afresh"), "{}", ended.stderr);
     let history = json(&at.join("two/training_history.json"));
     assert_eq!(history["train_metrics"].as_array().unwrap().len(), 1);
     run("--resume old/best_model.pth --epochs 1 --save_dir two").refused(&["already holds a run"]);

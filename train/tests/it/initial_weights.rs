@@ -8,8 +8,10 @@ use train::families::palmvein::net::{
     BackboneConfig, Branch, ConvNextConfig, EfficientVitConfig, FusionConfig, IdentityKind, Mixer, PalmVeinNet,
     PalmVeinNetConfig, Parts, Stage1Net, Stage1NetConfig,
 };
-use train::families::reid::net::{ReidNet, ReidNetConfig};
-use train::families::senet::net::{DualBranchConfig, DualBranchSenet, SeBlock, SenetNetConfig, SenetTripletNetwork};
+use train::families::reid::net::{Network, ReidNet, ReidNetConfig, ResNet50Settings};
+use train::families::senet::net::{
+    ActivationKind, DualBranchConfig, DualBranchSenet, SeBlock, SenetNetConfig, SenetTripletNetwork,
+};
 use train::weights::StateDict;
 
 const SEED: u64 = 11;
@@ -34,13 +36,15 @@ fn every_network_starts_as_it_always_did() {
     let device = Device::flex();
     let mut found = Vec::new();
     let mut note = |name: String, digest: String| found.push((name, digest));
-    let reid = |model: &str| ReidNetConfig::new(model, 5, 32);
-    let options = ReidNetConfig { bnneck: true, drop_block: Some([0.3, 1.0]), ..reid("ResNet50") };
+    let reid = |model: &str| ReidNetConfig::new(model, 5, 32).unwrap();
+    let options = ResNet50Settings { drop_block: Some([0.3, 1.0]), ..ResNet50Settings::with_neck() };
+    let options = ReidNetConfig { classes: 5, net: Network::ResNet50(options) };
     for config in [reid("LMBN_n"), reid("OSNet_x0_25"), reid("ResNet50"), options] {
-        note(config.to_string(), digest(&ReidNet::new(&config, SEED, &device).unwrap()));
+        note(config.to_string(), digest(&ReidNet::new(&config, SEED, &device)));
     }
     let senet = SenetNetConfig { image_dim: 32, hidden_dim: 24, identity_dim: 32, ..SenetNetConfig::default() };
-    let fixed = SenetNetConfig { learnable_fusion: false, num_layers: 1, activation: "gelu".into(), ..senet.clone() };
+    let activation = ActivationKind::Gelu;
+    let fixed = SenetNetConfig { learnable_fusion: false, num_layers: 1, activation, ..senet.clone() };
     for config in [senet, fixed] {
         note(config.to_string(), digest(&SenetTripletNetwork::new(&config, SEED, &device)));
     }

@@ -12,8 +12,9 @@ use train::weights::StateDict;
 
 use crate::support::{Ended, Python, json, tensors, train, write_pth};
 
-const SIZES: &str = "--img-size 32 --vit-dims 8,8,16 --vit-depths 1,1,1 --vit-heads 2,2,2 --vit-key-dims 4,4,4 \
-    --cnn-dims 4,8,8,16 --cnn-depths 1,1,1,1 --layer-scale 1";
+const VIT: &str = "--img-size 32 --vit-dims 8,8,16 --vit-depths 1,1,1 --vit-heads 2,2,2 --vit-key-dims 4,4,4";
+
+const CNN: &str = "--img-size 32 --cnn-dims 4,8,8,16 --cnn-depths 1,1,1,1 --layer-scale 1";
 
 /// Drawn palms of ten people below `at`, small.
 fn draw(at: &Path) {
@@ -22,7 +23,12 @@ fn draw(at: &Path) {
 
 /// `train palmvein <stage>` with toy sizes and these flags.
 fn run(at: &Path, stage: &str, more: &str) -> Ended {
-    let fixed = format!("palmvein {stage} --datadir palms --n-thread 2 --patience 0 {SIZES} {more}");
+    let sizes = match stage {
+        "stage1" if more.contains("--branch cnn") => CNN.to_owned(),
+        "stage1" if !more.contains("--branch all") => VIT.to_owned(),
+        _ => format!("{VIT} {CNN}"),
+    };
+    let fixed = format!("palmvein {stage} --datadir palms --n-thread 2 --patience 0 {sizes} {more}");
     train(at, &fixed.split_whitespace().collect::<Vec<_>>())
 }
 
@@ -102,6 +108,9 @@ fn a_list_given_again_replaces_the_first() {
     let value = |stage: &str, more: &str, setting: &str| {
         let shown = run(folder.path(), stage, &format!("{more} --print-config")).ok().stdout;
         let line = shown.lines().find(|line| line.split_whitespace().next() == Some(setting));
+        // Name, value and origin are columns.
+        assert!(shown.lines().all(|line| line.as_bytes()[24] == b' '), "{shown}");
+        assert!(shown.lines().any(|line| line.starts_with("seed ") && &line[58..] == "default"), "{shown}");
         line.unwrap_or_else(|| panic!("{setting} in {shown}")).split_whitespace().nth(1).unwrap().to_owned()
     };
     assert_eq!(value("stage1", "", "vit_dims"), "[8,8,16]");
@@ -122,8 +131,16 @@ fn stage_2_names_what_is_wrong_with_its_start() {
     run(at, "stage2", "--arcface-m 4").refused(&["ArcFace margin is 4", "3.14159"]);
     run(at, "stage2", "--out-dim-local 64").refused(&["--out-dim-global", "--out-dim-local"]);
     run(at, "stage2", "--vit-dims 8,8").refused(&["command line", "3"]);
+    run(at, "stage1", "--cnn-dims 8,8,8,8").refused(&["`cnn_dims` has no effect here", "cnn-palm and cnn-vein"]);
+    run(at, "stage1", "--loss softmax --margin 0.2").refused(&["`margin` has no effect here", "triplet"]);
+    run(at, "stage2", "--backbone-lr 1e-4").refused(&["`backbone_lr` has no effect here", "--freeze-stage1"]);
     run(at, "stage1", "--img-size 16").refused(&["--img-size is 16", "32"]);
     run(at, "stage1", "--branch all --epochs 0").ok();
+    // What is finished stays, what is missing is made; flags of both backbones are for some branch.
+    std::fs::remove_dir_all(at.join("runs/palmvein/test/stage1/cnn_vein")).unwrap();
+    let again = run(at, "stage1", "--branch all --epochs 0 --resume test").ok().stderr;
+    assert_eq!(again.matches("is finished").count(), 3, "{again}");
+    assert!(at.join("runs/palmvein/test/stage1/cnn_vein/final_model.safetensors").is_file(), "{again}");
     // Of other sizes, of the other kind, and of another design.
     let start = "--stage1 runs/palmvein/test/stage1";
     run(at, "stage2", &format!("{start} --vit-dims 16,16,16")).refused(&["vit_palm", "another shape"]);
@@ -223,6 +240,7 @@ fn ablations_make_one_table() {
     run(at, "ablate", &format!("{flags} --ablation concat --lr 0.5")).refused(&["`table/concat-42` already holds"]);
     run(at, "ablate", "--from-scratch --freeze-stage1 false --ablation channels").refused(&["`channels`", "channel"]);
     run(at, "ablate", "--ablation concat").refused(&["no stage-1 weights"]);
+    run(at, "ablate", "--ablation concat --mode vector").refused(&["--mode is what is compared", "--ablation"]);
 }
 
 /// Whole hands to palms that train: cut upright, listed with their identities, drawn on a sheet; what is no hand is
@@ -252,7 +270,7 @@ fn palms_are_cut_out_of_whole_hands() {
     assert!([(10, 10), (53, 10), (10, 53), (53, 53)].iter().all(|(x, y)| palm.get_pixel(*x, *y).0[0] > 40));
     roi("").refused(&["`cut` holds files already", "--overwrite"]);
     roi("--overwrite --from-vein").ok();
-    let epochs = format!("palmvein stage1 --branch cnn-palm --datadir cut --split pairs --epochs 0 {SIZES}");
+    let epochs = format!("palmvein stage1 --branch cnn-palm --datadir cut --split pairs --epochs 0 {CNN}");
     train(at, &epochs.split_whitespace().collect::<Vec<_>>()).ok();
 }
 

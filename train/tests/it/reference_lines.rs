@@ -82,12 +82,15 @@ fn a_set_of_one_camera_is_named_and_its_last_network_is_the_best() {
     market(at, 1);
     let words: Vec<&str> = LINE.split_whitespace().chain(["--epochs", "3", "--save", "one"]).collect();
     let ended = train(at, &words).ok();
-    assert!(ended.stderr.contains("no query has a match from another camera"), "{}", ended.stderr);
+    let words = " queries could be scored, because none has a match from another camera";
+    assert!(ended.stderr.contains("market1501: 0 of ") && ended.stderr.contains(words), "{}", ended.stderr);
     let best = Checkpoint::best(&at.join("runs/reid/one")).unwrap().unwrap();
     assert_eq!(best.record.epoch, 3);
+    assert_eq!(best.record.queries.unwrap().scored, 0, "for the exporter");
+    assert_eq!(json(&at.join("runs/reid/one/run.json"))["queries"]["scored"], 0);
     let asked = train(at, &["eval", "runs/reid/one"]);
     assert_eq!(asked.code, Some(1));
-    assert!(asked.stderr.contains("no query has a match from another camera"), "{}", asked.stderr);
+    assert!(asked.stderr.contains(words), "{}", asked.stderr);
 }
 
 /// A log on a full disk and one whose reader has gone cost nothing; results that cannot be written are an error, but

@@ -33,7 +33,7 @@ fn settings_that_make_no_sense_are_named() {
     let run = |more: &[&str]| train(at, &[&["reid"], more].concat());
     run(&["--epochs", "many"]).refused(&["many", "--epochs"]);
     run(&["--sampler", "maybe"]).refused(&["maybe", "True or False"]);
-    run(&["--optimizer", "LAMB"]).refused(&["command line", "`LAMB`", "RMSprop"]);
+    run(&["--optimizer", "LAMB"]).refused(&["--optimizer", "'LAMB'", "RMSprop"]);
     run(&["--batchid", "1"]).refused(&["--batchid is 1", "2 to"]);
     run(&["--decay-type", "step_70_40"]).refused(&["--decay-type", "step_40_70"]);
     run(&["--learning-rate", "1"]).refused(&["--learning-rate"]);

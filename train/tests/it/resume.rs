@@ -60,9 +60,10 @@ fn controlnet_repeats_with_everything_random() {
     three_ways(folder.path(), flags, "--dropout 0.4 --holdout_poses 0.2", |name| format!("runs/{name}"));
 }
 
-const SIZES: &str = "--datadir palms --img-size 32 --vit-dims 8,8,16 --vit-depths 1,1,1 --vit-heads 2,2,2 \
-    --vit-key-dims 4,4,4 --cnn-dims 4,8,8,16 --cnn-depths 2,1,1,1 --layer-scale 1 --n-thread 2 --patience 0 --epochs 2 --batch 6 \
-    --rotation 0 --translation 0 --brightness 0 --contrast 0";
+const VIT: &str = "--vit-dims 8,8,16 --vit-depths 1,1,1 --vit-heads 2,2,2 --vit-key-dims 4,4,4";
+
+const CNN: &str = "--datadir palms --img-size 32 --cnn-dims 4,8,8,16 --cnn-depths 2,1,1,1 --layer-scale 1 --n-thread 2 \
+    --patience 0 --epochs 2 --batch 6 --rotation 0 --translation 0 --brightness 0 --contrast 0";
 
 const MOVED: &str = "--rotation 15 --translation 0.1 --brightness 0.3 --contrast 0.3 --shared-geometry false";
 
@@ -77,7 +78,8 @@ fn palmvein_stage_1_repeats_with_everything_random() {
     draw(folder.path());
     for mining in ["none", "batch-hard"] {
         let flags = format!(
-            "palmvein stage1 --branch cnn-palm --loss triplet+identity --cross-modal --mining {mining} {SIZES} {MOVED} --drop-path 0"
+            "palmvein stage1 --branch cnn-palm --loss triplet+identity --cross-modal --mining {mining} {CNN} {MOVED} \
+             --drop-path 0"
         );
         three_ways(folder.path(), &flags, "--drop-path 0.5", |name| format!("runs/{mining}/{name}"));
     }
@@ -89,8 +91,8 @@ fn palmvein_stage_2_repeats_with_everything_random() {
     draw(folder.path());
     for mode in ["spatial", "vector"] {
         let flags = format!(
-            "palmvein stage2 --from-scratch --freeze-stage1 false --out-dim-global 16 --out-dim-local 16 --lr 0.01 --mode {mode} {SIZES} \
-             --drop-path 0"
+            "palmvein stage2 --from-scratch --freeze-stage1 false --out-dim-global 16 --out-dim-local 16 --lr 0.01 \
+             --mode {mode} {VIT} {CNN} --drop-path 0"
         );
         let random = format!("{MOVED} --modality-dropout 0.3 --drop-path 0.5");
         three_ways(folder.path(), &flags, &random, |name| format!("runs/{mode}/{name}"));

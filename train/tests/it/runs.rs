@@ -204,6 +204,12 @@ fn inspection_shows_the_run() {
 }
 
 #[test]
+fn flags_that_hang_on_another_are_refused_without_it() {
+    train(straight(), &["inspect", "runs/reid/straight", "--pairs", "3"]).refused(&["--attention"]);
+    train(straight(), &["inspect", "runs/reid/straight", "--sample", "3"]).refused(&["--channels"]);
+}
+
+#[test]
 fn only_the_checkpoints_asked_for_are_kept() {
     let arguments = small(&["--epochs", "3", "--test-every", "0", "--keep-checkpoints", "1", "--save", "one"]);
     train(straight(), &arguments).ok();

@@ -121,8 +121,8 @@ pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 /// A small LMBN_n for four identities.
 pub fn network(seed: u64) -> ReidNet {
     static MADE: Mutex<BTreeMap<u64, ReidNet>> = Mutex::new(BTreeMap::new());
-    let config = ReidNetConfig::new("LMBN_n", 4, 16);
-    let make = || ReidNet::new(&config, seed, &Device::flex()).unwrap();
+    let config = ReidNetConfig::new("LMBN_n", 4, 16).unwrap();
+    let make = || ReidNet::new(&config, seed, &Device::flex());
     // A clone would share its running statistics.
     MADE.lock().unwrap().entry(seed).or_insert_with(make).valid()
 }

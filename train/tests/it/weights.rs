@@ -226,6 +226,8 @@ fn numbers_beyond_their_range_are_refused() {
     for threads in ["0", "99999999", "18446744073709551616"] {
         train(folder.path(), &["eval", "run", "--n-thread", threads]).refused(&["--n-thread", &most]);
         train(folder.path(), &["bench-step", "--threads", threads]).refused(&["--threads", &most]);
+        train(folder.path(), &["reid", "--n-thread", threads]).refused(&["--n-thread", &most]);
+        train(folder.path(), &["palmvein", "stage1", "--n-thread", threads]).refused(&["--n-thread", &most]);
     }
     for (verb, flag, most) in [
         ("bench-step", "--batch", 65_536),
@@ -238,14 +240,18 @@ fn numbers_beyond_their_range_are_refused() {
         let most = format!("whole numbers from 0 to {most} are allowed");
         train(folder.path(), &[verb, flag, "99999999999"]).refused(&[flag, &most]);
     }
-    let most = format!("1 to {}", terminal::most_threads());
-    train(folder.path(), &["reid", "--n-thread", "99999999"]).refused(&["n-thread", &most]);
     let many = terminal::most_threads().to_string();
     let noted = [&format!("note: {many} threads on"), "does not exist"];
     train(folder.path(), &["reid", "--n-thread", &many, "--datadir", "nowhere"]).refused(&noted);
     train(folder.path(), &["eval", "nowhere", "--n-thread", &many]).refused(&noted[..1]);
-    let most = format!("0 to {}", terminal::most_threads());
-    train(folder.path(), &["controlnet", "--num-workers", "99999999"]).refused(&["num-workers", &most]);
+    let most = format!("whole numbers from 0 to {} are allowed", terminal::most_threads());
+    for verb in ["controlnet", "senet"] {
+        train(folder.path(), &[verb, "--num-workers", "99999999"]).refused(&["--num-workers", &most]);
+    }
+    // In a file, too.
+    std::fs::write(folder.path().join("a.yaml"), "n_thread: 99999999\n").unwrap();
+    let most = format!("--n-thread is 99999999; whole numbers from 1 to {} are allowed", terminal::most_threads());
+    train(folder.path(), &["reid", "--config", "a.yaml"]).refused(&[&most]);
 }
 
 /// A pickle of 1.5 MiB that recalls one string for ever, beside entries that nobody loads, took all memory.

@@ -6,8 +6,9 @@ use std::path::{Component, Path, PathBuf};
 use super::names::{Named, Scheme};
 use super::{Pair, PairLayout, PairList, PairOptions};
 use crate::identity::identity_name;
-use crate::listing::{LeftOut, Listing, first};
+use crate::listing::{LeftOut, Listing, first, unread};
 use crate::{DatasetError, natural};
+use contract::preprocess::is_unread_picture;
 use files::table::Table;
 
 /// File of the manifest layout.
@@ -23,7 +24,9 @@ pub(super) fn list(root: &Path, options: &PairOptions, least: usize) -> Result<P
     }
     let manifest = root.join(MANIFEST);
     if options.layout == PairLayout::Manifest || (options.layout == PairLayout::Auto && manifest.is_file()) {
-        return number("manifest", from_manifest(root, &manifest)?, least, (LeftOut::default(), vec![]), root);
+        let (pairs, left_out) = from_manifest(root, &manifest)?;
+        let warnings = left_out.warnings();
+        return number("manifest", pairs, least, (left_out, warnings), root);
     }
     let files = Listing::recursive(root)?;
     let layouts = match options.layout {
@@ -61,7 +64,11 @@ pub(super) fn list(root: &Path, options: &PairOptions, least: usize) -> Result<P
             there,
             count,
             missing,
-            bands: bands.names.into_iter().collect::<Vec<_>>().join(", "),
+            bands: [bands.names.into_iter().collect::<Vec<_>>().join(", "), unread(&files.left_out.unread)]
+                .into_iter()
+                .filter(|words| !words.is_empty())
+                .collect::<Vec<_>>()
+                .join("; "),
         });
     }
     let (root, found) = (root.to_owned(), files.found());
@@ -226,7 +233,10 @@ fn number(
         return Err(DatasetError::Identities {
             folder: root.to_owned(),
             found: format!("no identity with {least} pairs"),
-            allowed: "palm and vein pictures are paired by identity and name".into(),
+            allowed: match unread(&left_out.unread) {
+                unread if unread.is_empty() => "palm and vein pictures are paired by identity and name".into(),
+                unread => format!("palm and vein pictures are paired by identity and name; {unread}"),
+            },
         });
     }
     let mut all = Vec::new();
@@ -244,7 +254,7 @@ pub(super) fn identities(count: usize) -> String {
 }
 
 /// Rows of palm, vein, identity and, if there, session, in columns of these names; paths relative to `root`.
-fn from_manifest(root: &Path, path: &Path) -> Result<Vec<(String, Pair)>, DatasetError> {
+fn from_manifest(root: &Path, path: &Path) -> Result<(Vec<(String, Pair)>, LeftOut), DatasetError> {
     let bytes = files::read_limited(path, files::LARGEST_TABLE);
     let bytes = bytes.map_err(|source| DatasetError::Read { path: path.to_owned(), source })?;
     let table = Table::read(&bytes).map_err(|source| DatasetError::Table { path: path.to_owned(), source })?;
@@ -261,7 +271,7 @@ fn from_manifest(root: &Path, path: &Path) -> Result<Vec<(String, Pair)>, Datase
     };
     let session = table.column("session");
     let mut pairs = Vec::with_capacity(table.rows().len());
-    let (mut people, mut seen) = (BTreeMap::new(), BTreeSet::new());
+    let (mut people, mut seen, mut left_out) = (BTreeMap::new(), BTreeSet::new(), LeftOut::default());
     for row in table.rows() {
         let wrong = |allowed| malformed(row.line, &row.cells.join(","), allowed);
         let [palm, vein, identity] = [palm, vein, identity].map(|column| row.cells[column].as_str());
@@ -282,10 +292,15 @@ fn from_manifest(root: &Path, path: &Path) -> Result<Vec<(String, Pair)>, Datase
         if !seen.insert((palm.clone(), vein.clone())) {
             return Err(wrong("each pair once"));
         }
+        let lost: Vec<_> = [&palm, &vein].into_iter().filter(|picture| is_unread_picture(picture)).cloned().collect();
+        if !lost.is_empty() {
+            left_out.unread.extend(lost);
+            continue;
+        }
         let name = palm.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         pairs.push((identity.to_owned(), Pair { palm, vein, class: 0, session, name }));
     }
-    Ok(pairs)
+    Ok((pairs, left_out))
 }
 
 /// A path of a manifest below its folder; none for one that leads out of it: a manifest is data from elsewhere.

@@ -81,7 +81,8 @@ pub enum PairLayout {
     Plain,
     /// `<subject>_<l|r>_<spectrum>_<nn>.jpg`, CASIA's multispectral palms: palm WHT, else 460; vein 940, else 850.
     Casia,
-    /// `<Red|NIR>/<palm>/<n>.bmp`, PolyU's multispectral palms; samples 1 to 6 are session 1.
+    /// `<Red|NIR>/<palm>/<n>.bmp`, PolyU's multispectral palms, where samples 1 to 6 are session 1; or as distributed,
+    /// `Multispectral_<R|I>/<palm>/<session>_<n>_s.bmp`.
     PolyU,
     /// `<palmprint|palmvein>/session<1|2>/<n>.bmp`, Tongji's: ten consecutive pictures of each palm.
     Tongji,
@@ -191,7 +192,7 @@ pub struct PairList {
     pub classes: Vec<String>,
     /// The pairs, by class.
     pub pairs: Vec<Pair>,
-    /// What lies among the pictures and is not used; the warnings name it.
+    /// Files and folders among the pictures that are not used; the warnings name them.
     pub left_out: LeftOut,
     /// What was left out, and why; for stderr.
     pub warnings: Vec<String>,
@@ -212,7 +213,7 @@ pub struct PairedDataset {
     pub val: Vec<Pair>,
     /// Pairs to test with; with [`SplitRule::People`] of classes from `num_classes` on.
     pub test: Vec<Pair>,
-    /// What lies among the pictures and is not used; the warnings name it.
+    /// Files and folders among the pictures that are not used; the warnings name them.
     pub left_out: LeftOut,
     /// What was left out, and why; for stderr.
     pub warnings: Vec<String>,

@@ -37,10 +37,11 @@ pub(super) struct Scheme {
 /// `<subject>_<l|r>_<band>_<index>`: CASIA's multispectral palms, in whatever folders.
 const CASIA: &str = r"(?i)(?:^|/)(?<subject>\d+)_(?<hand>[lr])_(?<band>[a-z0-9]+)_(?<index>\d+)\.[a-z]+$";
 
-/// `<band>/<palm>/<session>_<index>` and its relatives, `<palm>_<session>_<index>` below a folder of the band: PolyU's.
+/// `<band>/<palm>/<session>_<index>` and its relatives: PolyU's, which is distributed as
+/// `Multispectral_<R|G|B|I>/<palm>/<session>_<index>_s.bmp`.
 const POLYU: &str = concat!(
-    r"(?i)^(?:.*/)?(?<band>red|green|blue|nir)(?:_?multispectral)?/(?:(?<subject>[^/]+)/)",
-    r"(?:s?(?<session>[12])[-_/])?(?<index>[^/_]+)\.[a-z]+$"
+    r"(?i)^(?:.*/)?(?<band>red|green|blue|nir|multispectral_[rgbi])(?:_?multispectral)?/(?:(?<subject>[^/]+)/)",
+    r"(?:s?(?<session>[12])[-_/])?(?<index>[^/_]+)(?:_s)?\.[a-z]+$"
 );
 
 /// `<band>/session<1|2>/<n>`, ten consecutive pictures of each palm: Tongji's, also with its own folder `ROI` between.
@@ -56,7 +57,9 @@ impl Scheme {
     pub(super) fn of(layout: PairLayout, options: &PairOptions) -> Result<Self, DatasetError> {
         let (pattern, first_session, palm, vein, example): (&str, _, &[&str], &[&str], _) = match layout {
             PairLayout::Casia => (CASIA, Some(3), &["wht", "460"], &["940", "850"], "001_l_940_01.jpg"),
-            PairLayout::PolyU => (POLYU, Some(6), &["red"], &["nir"], "Red/0001/1.bmp"),
+            PairLayout::PolyU => {
+                (POLYU, Some(6), &["red", "multispectral_r"], &["nir", "multispectral_i"], "Red/0001/1.bmp")
+            }
             PairLayout::Tongji => {
                 (TONGJI, None, &["palmprint", "palm", "roi"], &["palmvein", "vein"], "palmvein/session1/00001.bmp")
             }
@@ -138,6 +141,8 @@ mod tests {
             (PairLayout::PolyU, "Red/0001/1_3.bmp", named("0001", "red", "1/3", 1)),
             (PairLayout::PolyU, "PolyU/NIR/0500/12.jpg", named("0500", "nir", "2/12", 2)),
             (PairLayout::PolyU, "NIR_Multispectral/0500/s2_4.jpg", named("0500", "nir", "2/4", 2)),
+            (PairLayout::PolyU, "Multispectral_I/001/2_01_s.bmp", named("001", "multispectral_i", "2/01", 2)),
+            (PairLayout::PolyU, "PolyU/Multispectral_R/001/1_06_s.bmp", named("001", "multispectral_r", "1/06", 1)),
             (PairLayout::Tongji, "palmvein/session2/00011.bmp", named("0002", "palmvein", "2/00011", 2)),
             (PairLayout::Tongji, "palmprint/session1/00010.bmp", named("0001", "palmprint", "1/00010", 1)),
             (PairLayout::Tongji, "sets/palmprint/ROI/session1/00010.bmp", named("0001", "palmprint", "1/00010", 1)),

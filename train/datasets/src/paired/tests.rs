@@ -187,6 +187,12 @@ fn what_lies_among_pairs_is_said() {
     assert!(list.left_out.is_loss());
     let said = list.warnings.join("\n");
     assert!(said.contains(".webp") && said.contains("@eaDir") && said.contains(".hidden"), "{said}");
+    // Of a manifest, too.
+    let table = "palm,vein,identity\npalm/1/a.png,vein/1/a.png,1\npalm/1/b.webp,vein/1/a.png,1\n";
+    std::fs::write(folder.path().join("manifest.csv"), table).unwrap();
+    let list = list_pairs(folder.path(), &PairOptions::default()).unwrap();
+    assert_eq!((list.pairs.len(), list.left_out.unread.len()), (1, 1));
+    assert!(list.warnings[0].contains("1 .webp"), "{:?}", list.warnings);
 }
 
 #[test]
@@ -199,6 +205,8 @@ fn what_cannot_be_used_is_named() {
     let empty = message(&["palm/1/a.png", "palm/2/a.png"], &auto);
     assert!(empty.contains("2 palm pictures") && empty.contains("no vein picture"), "{empty}");
     assert!(empty.contains("`--vein-band`") && empty.contains("manifest.csv"), "{empty}");
+    let half = message(&["palm/1/a.png", "palm/2/a.png", "vein/1/a.tif", "vein/2/a.tif"], &auto);
+    assert!(half.contains("2 pictures of formats that are not read (2 .tif)"), "{half}");
     let nothing = message(&["readme.txt"], &auto);
     assert!(nothing.contains("1 other file") && nothing.contains("jpg"), "{nothing}");
     let unread = message(&["palm/1/a.tiff", "vein/1/a.tiff"], &auto);

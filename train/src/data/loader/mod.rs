@@ -48,7 +48,7 @@ use crate::data::augment::Transforms;
 pub(crate) use classes::Classes;
 pub use prefetch::{Batch, Batches};
 
-/// Why there is no batch.
+/// Errors of the loader.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoaderError {

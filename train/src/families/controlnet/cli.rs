@@ -5,8 +5,9 @@ use std::ffi::OsString;
 use clap::Args;
 use serde::Serialize;
 
+use crate::families::controlnet::settings::{EncoderChoice, PictureLossKind, PoseSource, PoseTarget};
 use crate::families::faces::flags::FaceArgs;
-use crate::run::flags::{RunArgs, boolean};
+use crate::run::flags::{RunArgs, boolean, word};
 
 /// Flags of `train controlnet`. Each is a field of [`train::families::controlnet::settings::ControlnetConfig`], which
 /// owns the defaults.
@@ -34,15 +35,14 @@ pub struct ControlnetArgs {
     /// Layers of the control branch.
     #[arg(long, value_name = "N")]
     num_control_layers: Option<usize>,
-    /// What reads the source: auto (as --resume or --pre-train has it, else conv), conv, resnet50, insightface
-    /// (front_feature.npy).
-    #[arg(long)]
-    encoder: Option<String>,
-    /// Keep ResNet-50 as it is.
+    /// What reads the source picture.
+    #[arg(long, value_parser = word::<EncoderChoice>())]
+    encoder: Option<EncoderChoice>,
+    /// Freeze ResNet-50.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     freeze_backbone: Option<bool>,
-    /// Keep the generator as it is (first of two stages). A run that goes on in another directory trains what is not
-    /// named again.
+    /// Freeze the generator (first of two stages). A run that continues in another directory unfreezes whatever its
+    /// command line does not freeze again.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     pub freeze_generator: Option<bool>,
     /// Weights to start from (.pth, .pt, .safetensors): of the network, or of an ImageNet ResNet-50.
@@ -51,21 +51,21 @@ pub struct ControlnetArgs {
     /// Weight of the pose's squared error, in the square of the pose's unit.
     #[arg(long)]
     pose_loss_weight: Option<f64>,
-    /// What the pose read from the source picture should be: source, or target as in the reference.
-    #[arg(long)]
-    pose_target: Option<String>,
-    /// How pictures are compared: mse, l1, combined.
-    #[arg(long)]
-    loss_type: Option<String>,
+    /// What the pose read from the source picture should be.
+    #[arg(long, value_parser = word::<PoseTarget>())]
+    pose_target: Option<PoseTarget>,
+    /// How pictures are compared.
+    #[arg(long, value_parser = word::<PictureLossKind>())]
+    loss_type: Option<PictureLossKind>,
     /// Weight of the squared difference in combined.
     #[arg(long)]
     mse_weight: Option<f64>,
     /// Weight of the absolute difference in combined.
     #[arg(long)]
     l1_weight: Option<f64>,
-    /// Where poses come from: keypoints (the reference's rule), metadata.
-    #[arg(long)]
-    pose_source: Option<String>,
+    /// Where poses come from.
+    #[arg(long, value_parser = word::<PoseSource>())]
+    pose_source: Option<PoseSource>,
     /// Pairs whose poses are nearer than this are left out, in degrees.
     #[arg(long, value_name = "DEGREES")]
     min_angle: Option<f64>,

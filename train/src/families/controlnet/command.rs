@@ -91,7 +91,8 @@ impl Family for ControlnetRun {
                     bail!("`{path}` {why}, which begins a new run; give it a directory of its own with --save-dir");
                 }
                 terminal::tell!(
-                    "taking the weights of {path} only, as it {why}: optimiser, learning rate, log and epochs begin anew"
+                    "taking only the weights of {path}, as it {why}: optimiser, learning rate, log and epochs \
+                     start afresh"
                 );
                 anew = true;
             }

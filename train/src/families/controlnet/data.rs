@@ -43,7 +43,8 @@ pub enum ControlnetDataError {
     },
     /// No two poses of a person in the wanted distance.
     #[error(
-        "no pair in `{data}`: {people} people have pictures on both sides, and no frame of theirs is {min} to {max} degrees from a frontal pose"
+        "no pair in `{data}`: {people} people have pictures on both sides, and none of their frames is {min} to {max} \
+         degrees from a frontal pose"
     )]
     NoPair {
         /// The folder.
@@ -57,8 +58,8 @@ pub enum ControlnetDataError {
     },
     /// Most pictures are not there.
     #[error(
-        "{missing} of {pictures} pictures are missing or unreadable, which leaves {left} of {pairs} pairs; at least half are needed (--image-dir says where they are, \
-         --allow-missing takes grey ones instead); the first: {first}"
+        "{missing} of {pictures} pictures are missing or unreadable, which leaves {left} of {pairs} pairs; at least \
+         half are needed (--image-dir says where they are, --allow-missing takes grey ones instead); the first: {first}"
     )]
     Missing {
         /// Pictures that are not there.
@@ -148,7 +149,7 @@ pub fn picture_spec(size: usize) -> PictureSpec {
     PictureSpec { mean: vec![0.5; 3], std: vec![0.5; 3], filter: Filter::Opencv, ..PictureSpec::imagenet([size, size]) }
 }
 
-/// Where a stored path may lie, in this order.
+/// Where a stored path is looked for, in this order.
 fn candidates(stored: &str, image_dir: &Path, data_dir: &Path) -> Vec<PathBuf> {
     let path = local_path(stored);
     if path.is_absolute() {
@@ -198,9 +199,7 @@ impl HeadPairs {
         }
         let embeddings = embeddings.then(|| read_features(folder, Side::Front, &metadata[0])).transpose()?;
         let met = pairing(&metadata[0], &metadata[1]);
-        for name in &met.without_video {
-            terminal::tell!("warning: {name} has no video frame and is left out");
-        }
+        met.warnings().iter().for_each(|warning| terminal::warn(warning));
         let mut pairs = candidate_pairs(&met.met, &poses, config);
         if pairs.is_empty() {
             let (data, people) = (config.data_dir.clone(), met.met.len());
@@ -223,7 +222,7 @@ impl HeadPairs {
                 found.count
             );
         }
-        // People are numbered anew: those whose pairs are all gone are gone.
+        // People are numbered again, without those who have no pair left.
         let mut people: Vec<String> = Vec::new();
         let mut numbers = BTreeMap::new();
         let mut hash = Sha256::new();

@@ -26,7 +26,7 @@ pub struct Scores {
     pub pairs: usize,
     /// The network.
     pub network: Score,
-    /// The source picture as it is.
+    /// The source picture, unchanged.
     pub copy_source: Score,
     /// The mean of the training targets.
     pub mean_picture: Score,

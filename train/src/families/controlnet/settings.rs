@@ -5,15 +5,15 @@ use serde::{Deserialize, Serialize};
 use crate::families::faces::pose::PoseUnit;
 use crate::run::checks::ConfigError;
 use crate::run::checks::{below_one, counts, face_set, from, not_negative, positive, range};
-use crate::run::settings::Settings;
+use crate::run::settings::{Settings, idle};
 use crate::words::words;
 
 words! {
     /// What reads the source picture.
     EncoderChoice {
-        /// As the checkpoint or --pre_train has it, else `conv`.
+        /// As the checkpoint or --pre-train has it, else conv.
         Auto = "auto",
-        /// Face embeddings computed elsewhere, beside the pictures.
+        /// Face embeddings computed elsewhere, in front_feature.npy beside the pictures.
         Insightface = "insightface",
         /// ResNet-50.
         Resnet50 = "resnet50",
@@ -80,9 +80,9 @@ pub struct ControlnetConfig {
     pub dropout: f64,
     /// Encoder.
     pub encoder: EncoderChoice,
-    /// Whether ResNet-50 stays as it is.
+    /// Whether ResNet-50 is frozen.
     pub freeze_backbone: bool,
-    /// Whether the generator stays as it is.
+    /// Whether the generator is frozen.
     pub freeze_generator: bool,
     /// Weights to start from: of the network, or of an ImageNet ResNet-50; empty: none.
     pub pre_train: String,
@@ -231,6 +231,17 @@ impl Settings for ControlnetConfig {
     fn check(&self) -> Result<(), ConfigError> {
         Self::check(self)
     }
+
+    fn unused(&self) -> Vec<(String, String)> {
+        let combined = self.loss_type == PictureLossKind::Combined;
+        // What `auto` is, the checkpoint decides.
+        let resnet50 = matches!(self.encoder, EncoderChoice::Auto | EncoderChoice::Resnet50);
+        idle(&[
+            (combined, &["mse_weight", "l1_weight"], "--loss-type combined"),
+            (resnet50, &["freeze_backbone"], "the encoder resnet50"),
+            (self.face_crop, &["crop_margin"], "--face-crop"),
+        ])
+    }
 }
 
 #[cfg(test)]
@@ -257,5 +268,14 @@ mod tests {
             ("--train-ratio", "val-ratio", |c| c.train_ratio = 0.9),
         ];
         refused(&good, ControlnetConfig::check, wrong);
+    }
+
+    #[test]
+    fn what_a_choice_does_not_use_is_known() {
+        let keys = |config: ControlnetConfig| config.unused().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+        assert_eq!(keys(ControlnetConfig::default()), ["mse_weight", "l1_weight", "crop_margin"]);
+        let (loss_type, encoder) = (PictureLossKind::Combined, EncoderChoice::Conv);
+        let other = ControlnetConfig { loss_type, encoder, face_crop: true, ..ControlnetConfig::default() };
+        assert_eq!(keys(other), ["freeze_backbone"]);
     }
 }

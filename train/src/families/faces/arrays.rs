@@ -107,7 +107,7 @@ pub fn read_keypoints(
 
 /// The keypoints a network sees: each face about its own centre, or with `own_centre` off about that of the standard,
 /// times the standard's scale. From `landmarks_3d_original` where the metadata has them, else from the `stored` rows,
-/// which are then taken as they are. Without a standard the scale is 1.
+/// which are then used unchanged. Without a standard the scale is 1.
 ///
 /// # Panics
 /// If `stored` has not a row for each picture.
@@ -207,7 +207,7 @@ mod tests {
         let stored = read_keypoints(folder.path(), Side::Front, &metadata).unwrap();
         assert_eq!(stored[1][4], [27.0, 28.0, 29.0]);
         let standard = Standard { centre: [1.0, 0.0, 0.0], scale: 0.5 };
-        // Without landmarks the rows are taken as they are.
+        // Without landmarks the rows are used unchanged.
         assert_eq!(normalised_keypoints(&metadata, &stored, Some(&standard), true)[1][4], [27.0, 28.0, 29.0]);
         metadata.landmarks_3d = stored.clone();
         assert_eq!(normalised_keypoints(&metadata, &stored, Some(&standard), true)[0][0], [-3.0, -3.0, -3.0]);

@@ -3,7 +3,8 @@
 use clap::Args;
 use serde::Serialize;
 
-use crate::run::flags::boolean;
+use crate::families::faces::pose::PoseUnit;
+use crate::run::flags::{boolean, word};
 
 /// Flags of `train senet` and `train controlnet` alike. Each is a field of both families' settings, which own the
 /// defaults.
@@ -24,8 +25,8 @@ pub struct FaceArgs {
     pose_dim: Option<usize>,
     /// Unit of angles inside the network: degrees, as in the reference, or right-angles, with which embeddings and
     /// pictures count as much as the pose and are learned much sooner.
-    #[arg(long, value_name = "UNIT")]
-    pose_unit: Option<String>,
+    #[arg(long, value_name = "UNIT", value_parser = word::<PoseUnit>())]
+    pose_unit: Option<PoseUnit>,
     /// Share of values dropped in training, 0 to below 1.
     #[arg(long)]
     dropout: Option<f64>,

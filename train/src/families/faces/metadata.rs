@@ -175,8 +175,30 @@ pub struct People {
     pub met: Vec<Person>,
     /// Names with a frontal picture and no video frame.
     pub without_video: Vec<String>,
-    /// How many names have video frames and no frontal picture.
-    pub without_front: usize,
+    /// Names with video frames and no frontal picture.
+    pub without_front: Vec<String>,
+    /// Their frames.
+    pub frames_without_front: usize,
+}
+
+impl People {
+    /// Who is left out, one sentence for each side that they lack.
+    pub fn warnings(&self) -> Vec<String> {
+        const NAMED: usize = 5;
+        let sentence = |names: &[String], lack: &str, what: String| {
+            let named = names.iter().take(NAMED).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            let more = if names.len() > NAMED { ", …" } else { "" };
+            let people = if names.len() == 1 { "1 person has".into() } else { format!("{} people have", names.len()) };
+            (!names.is_empty()).then(|| format!("{people} no {lack} and {what} left out: {named}{more}"))
+        };
+        let one = self.without_video.len() == 1;
+        let frames = match self.frames_without_front {
+            1 => "their 1 video frame is".to_owned(),
+            count => format!("their {count} video frames are"),
+        };
+        let lonely = sentence(&self.without_video, "video frame", if one { "is" } else { "are" }.into());
+        [lonely, sentence(&self.without_front, "frontal picture", frames)].into_iter().flatten().collect()
+    }
 }
 
 /// Brings the two sides together by name.
@@ -202,7 +224,8 @@ pub fn pairing(front: &Metadata, video: &Metadata) -> People {
             None => people.without_video.push(name),
         }
     }
-    people.without_front = frames.len();
+    people.frames_without_front = frames.values().map(Vec::len).sum();
+    people.without_front = frames.into_keys().collect();
     people
 }
 
@@ -230,8 +253,9 @@ mod tests {
 
     #[test]
     fn lists_must_fit_and_the_error_names_the_field() {
-        let good = read(br#"{"num_samples": 1, "metadata": [{"person_name": "a", "image_path": "x\\y.jpg"}], "poses": [[1, 2, 3]]}"#);
-        let good = good.unwrap();
+        let text = br#"{"num_samples": 1, "metadata": [{"person_name": "a", "image_path": "x\\y.jpg"}],
+                        "poses": [[1, 2, 3]]}"#;
+        let good = read(text).unwrap();
         assert_eq!((good.person(0), good.poses[0].clone()), ("a".into(), vec![1.0, 2.0, 3.0]));
         assert_eq!(local_path(good.pictures[0].image_path.as_deref().unwrap()), Path::new("x/y.jpg"));
         for (text, word) in [
@@ -270,14 +294,20 @@ mod tests {
             let names: Vec<_> = names.iter().map(|name| format!("{{\"person_name\": \"{name}\"}}")).collect();
             read(format!("[{}]", names.join(",")).as_bytes()).unwrap()
         };
-        let people = pairing(&side(&["c", "a", "c", "lonely"]), &side(&["a", "c", "stranger", "a"]));
+        let people = pairing(&side(&["c", "a", "c", "lonely"]), &side(&["a", "c", "stranger", "a", "stranger"]));
         let person = |name: &str, front: &[usize], video: &[usize]| Person {
             name: name.into(),
             front: front.to_vec(),
             video: video.to_vec(),
         };
         assert_eq!(people.met, [person("c", &[0, 2], &[1]), person("a", &[1], &[0, 3])]);
-        assert_eq!((people.without_video, people.without_front), (vec!["lonely".to_owned()], 1));
+        assert_eq!(
+            people.warnings(),
+            [
+                "1 person has no video frame and is left out: `lonely`",
+                "1 person has no frontal picture and their 2 video frames are left out: `stranger`",
+            ]
+        );
     }
 
     #[test]

@@ -92,7 +92,7 @@ pub enum FacesError {
         /// What is wrong with it.
         problem: String,
     },
-    /// An array file that is no such file.
+    /// A file that is not an array file.
     #[error("`{}`", path.display())]
     Npy {
         /// The file.
@@ -110,7 +110,7 @@ pub enum FacesError {
         /// The shape that is needed, and why.
         wanted: String,
     },
-    /// Embeddings without a direction, which no length can be 1 of.
+    /// Embeddings of length 0, which have no direction.
     #[error("row {row} of `{}` is only zeros, and {more} more rows are; an embedding has a direction", path.display())]
     Zero {
         /// The file.
@@ -120,7 +120,7 @@ pub enum FacesError {
         /// Further ones.
         more: usize,
     },
-    /// Values that are no numbers.
+    /// Values that are NaN or infinite.
     #[error("row {row} of `{}` is not finite, and {more} more rows are not", path.display())]
     NotFinite {
         /// The file.

@@ -29,7 +29,7 @@ pub trait Reference: Settings {
     /// Settings that the reference does not write down: its own.
     fn reference_defaults() -> Self;
 
-    /// These settings with what the tensors show, which beats what was written down.
+    /// These settings, corrected by what the tensors show.
     ///
     /// # Errors
     /// What tensors are missing or cannot be trained with these settings.
@@ -94,7 +94,7 @@ pub fn adopt<S: Reference>(path: &Path) -> anyhow::Result<Option<Adopted>> {
     checkpoint::save_weights(&ours, &weights, &record)?;
     terminal::tell!(
         "{}: a PyTorch checkpoint after epoch {}; its weights, settings and history are taken over, its optimiser's \
-         moments and its best value are not: they start anew",
+         moments and its best value are not: they start afresh",
         path.display(),
         foreign.epoch
     );
@@ -159,7 +159,7 @@ fn history(names: &Names, train: &Value, validation: &Value) -> Vec<EpochRecord>
     list(train).into_iter().enumerate().map(record).collect()
 }
 
-/// Numbers, texts, lists and dictionaries of a pickle; what is none of them is null.
+/// Numbers, texts, lists and dictionaries of a pickle; anything else is null.
 fn plain(value: PickleValue) -> Value {
     match value {
         PickleValue::Bool(value) => value.into(),

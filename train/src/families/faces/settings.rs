@@ -10,7 +10,7 @@ const FLOOR: f64 = 1e-6;
 /// Global norm of the gradients there, at most.
 const CLIP: f64 = 1.0;
 
-/// How both face manuals train: AdamW along half a cosine, gradients clipped, a batch whose loss is no number left out.
+/// How both face manuals train: AdamW along half a cosine, gradients clipped, a batch whose loss is not finite skipped.
 pub(crate) fn face_settings(epochs: usize, lr: f64, weight_decay: f64) -> Settings {
     let optimizer = OptimizerConfig { kind: OptimizerKind::AdamW, weight_decay, ..OptimizerConfig::default() };
     let schedule = Schedule::cosine(lr, FLOOR, epochs);

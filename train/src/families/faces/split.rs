@@ -102,8 +102,8 @@ pub struct Split {
 /// A part of a split has no sample.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error(
-    "nobody is left to {part}: of {people} people {train} train and {validation} validate, rounded down; more people are needed, \
-     or other --train-ratio and --val-ratio"
+    "nobody is left to {part}: of {people} people {train} train and {validation} validate, rounded down; more people \
+     are needed, or other --train-ratio and --val-ratio"
 )]
 pub struct EmptyPart {
     /// What they would do.

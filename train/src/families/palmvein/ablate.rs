@@ -63,7 +63,10 @@ pub fn ablate(args: &AblateArgs) -> anyhow::Result<ExitCode> {
     if args.seeds == 0 {
         bail!("--seeds is 0; 1 and more are allowed");
     }
-    let (config, _) = resolve::<Stage2Config>(&args.flags, args.config.as_deref(), None)?;
+    let (config, origins) = resolve::<Stage2Config>(&args.flags, args.config.as_deref(), None)?;
+    if let Some(compared) = ["parts", "mode"].into_iter().find(|setting| origins[*setting] != "default") {
+        bail!("--{compared} is what is compared here; --ablation chooses from {}", known.join(", "));
+    }
     if !config.from_scratch {
         // Looked for first: the last head may want what the first did not.
         for branch in config.network(1).branches() {
@@ -134,7 +137,8 @@ pub fn ablate(args: &AblateArgs) -> anyhow::Result<ExitCode> {
         });
     }
     let table = markdown(&rows);
-    let document = json!({ "command": crate::run::directory::command_line(), "config": config, "resamples": RESAMPLES, "rows": rows });
+    let command = crate::run::directory::command_line();
+    let document = json!({ "command": command, "config": config, "resamples": RESAMPLES, "rows": rows });
     files::write(&args.output.join("table.md"), &table)?;
     files::write(&args.output.join("table.csv"), csv(&rows))?;
     files::write(&args.output.join("table.json"), serde_json::to_string_pretty(&document)?)?;

@@ -18,7 +18,7 @@ use crate::run::checkpoint::Checkpoint;
 /// Draws the weights of the first `count` test pairs into `folder`, and sums up those of all of them.
 ///
 /// # Errors
-/// If the checkpoint is no palm-vein network with attention, or the pairs cannot be read.
+/// If the checkpoint is not a palm-vein network with attention, or the pairs cannot be read.
 pub fn draw(
     checkpoint: &Checkpoint,
     datadir: Option<&Path>,

@@ -2,16 +2,17 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Subcommand};
 use datasets::paired::{PairLayout, PairOptions, SplitRule};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::device::DeviceName;
 use crate::families::palmvein::data::roi::Hang;
 use crate::families::palmvein::net::{Branch, Mixer, Parts};
 use crate::families::palmvein::{FusionKind, Stage1Loss};
 use crate::loss::{FusionMode, Mining};
-use crate::run::flags::{Format, RunArgs, boolean};
+use crate::run::flags::{Format, RunArgs, boolean, word};
+use crate::words::words;
 
 /// The steps of palm-vein recognition.
 #[derive(Debug, Args)]
@@ -27,7 +28,7 @@ pub enum PalmveinCommand {
     /// Train backbones, each by itself on its own modality.
     #[command(args_override_self = true)]
     Stage1(Box<Stage1Args>),
-    /// Train the head on the backbones of stage 1, which stay as they are or train along.
+    /// Train the head on the backbones of stage 1, which are frozen or train along.
     #[command(args_override_self = true)]
     Stage2(Box<Stage2Args>),
     /// Train the head with parts left out, and compare on the test pairs.
@@ -98,7 +99,7 @@ pub struct CommonArgs {
     #[arg(long, action = ArgAction::Set, value_delimiter = ',', value_name = "A,B,C")]
     vit_key_dims: Option<Vec<usize>>,
     /// Mixer of the EfficientViT.
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = word::<Mixer>())]
     mixer: Option<Mixer>,
     /// Channels of the ConvNeXt's stages.
     #[arg(long, action = ArgAction::Set, value_delimiter = ',', value_name = "A,B,C,D")]
@@ -148,7 +149,7 @@ pub struct CommonArgs {
     /// Memory for decoded pictures, in MB; 0: none are kept.
     #[arg(long, value_name = "MB")]
     cache_mb: Option<usize>,
-    /// Name of the run: it lies below runs/palmvein.
+    /// Name of the run: its directory is runs/palmvein/<save>.
     #[arg(long, value_name = "NAME")]
     save: Option<String>,
     /// Epochs; 0: the untrained network is evaluated and saved.
@@ -171,20 +172,20 @@ pub struct CommonArgs {
     min_delta: Option<f64>,
 }
 
-/// Which branches stage 1 trains.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Branches {
-    /// Global, palm.
-    VitPalm,
-    /// Global, vein.
-    VitVein,
-    /// Local, palm.
-    CnnPalm,
-    /// Local, vein.
-    CnnVein,
-    /// The four, one after the other.
-    All,
+words! {
+    /// Which branches stage 1 trains.
+    Branches {
+        /// Global, palm.
+        VitPalm = "vit-palm",
+        /// Global, vein.
+        VitVein = "vit-vein",
+        /// Local, palm.
+        CnnPalm = "cnn-palm",
+        /// Local, vein.
+        CnnVein = "cnn-vein",
+        /// The four, one after the other.
+        All = "all",
+    }
 }
 
 impl From<Branch> for Branches {
@@ -206,22 +207,22 @@ pub struct Stage1Args {
     #[command(flatten)]
     #[serde(skip)]
     pub run: RunArgs,
-    /// The branch to train; each lies below the run as vit_palm, vit_vein, cnn_palm, cnn_vein.
-    #[arg(long, value_enum)]
+    /// The branch to train, in a folder of its own below the run: vit_palm, vit_vein, cnn_palm, cnn_vein.
+    #[arg(long, value_parser = word::<Branches>())]
     pub branch: Option<Branches>,
     /// What both stages share.
     #[command(flatten)]
     #[serde(flatten)]
     common: CommonArgs,
     /// Loss; the reference's is triplet with --mining hard, which collapses on small data.
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = word::<Stage1Loss>())]
     loss: Option<Stage1Loss>,
     /// Margin of the triplets, in cosine distance.
     #[arg(long)]
     margin: Option<f64>,
     /// Triplets the mean is taken over: those drawn that violate the margin (hard), all drawn (none), or of every
     /// picture in the batch the hardest, with an identity term of every picture (batch-hard).
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = word::<Mining>())]
     mining: Option<Mining>,
     /// Weight of the identity term in triplet+identity.
     #[arg(long, value_name = "WEIGHT")]
@@ -267,13 +268,13 @@ pub struct Stage2Flags {
     #[arg(long, value_name = "N")]
     unfreeze_epoch: Option<usize>,
     /// Local fusion: per channel of vectors (up to about 5,000 pictures), or per place of maps.
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = word::<FusionKind>())]
     mode: Option<FusionKind>,
     /// The whole head, or an ablation.
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = word::<Parts>())]
     parts: Option<Parts>,
     /// Terms of the loss: simple, +0.1 consistency, +0.05 attention, +0.01 centres.
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = word::<FusionMode>())]
     loss_mode: Option<FusionMode>,
     /// Palm and vein through the same backbones.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
@@ -335,14 +336,14 @@ pub struct AblateArgs {
     /// Runs of each head, by seeds that follow one another.
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub seeds: u64,
-    /// Replace a comparison that lies there.
+    /// Replace the comparison in --output.
     #[arg(long)]
     pub overwrite: bool,
     /// Where to compute: cpu, auto (a GPU if there is one), cuda:0, wgpu. A GPU's back end must be compiled in.
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: DeviceName,
     /// Form of the results on stdout.
-    #[arg(long, value_enum, default_value_t = Format::Table)]
+    #[arg(long, value_parser = word::<Format>(), default_value_t = Format::Table)]
     pub format: Format,
 }
 
@@ -374,7 +375,7 @@ pub struct RoiArgs {
     #[arg(long)]
     pub overwrite: bool,
     /// Form of the results on stdout.
-    #[arg(long, value_enum, default_value_t = Format::Table)]
+    #[arg(long, value_parser = word::<Format>(), default_value_t = Format::Table)]
     pub format: Format,
 }
 

@@ -53,6 +53,6 @@ pub fn import_branch(args: &ImportArgs, branch: Branch) -> anyhow::Result<ExitCo
     config.check()?;
     let record = record(STAGE1_FAMILY, &network, &config)?;
     checkpoint::save_weights(&args.output, &StateDict::of(&net), &record)?;
-    terminal::show!("{}: {branch}, {report}", args.output.display())?;
+    terminal::show!("{}: {}, {report}", args.output.display(), branch.name())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use burn::tensor::Device;
-use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
+use clap::{ArgMatches, Args, FromArgMatches};
 use serde_json::{Map, Value};
 
 use crate::families::palmvein::cli::PalmveinArgs;
@@ -15,12 +15,10 @@ use crate::families::{Product, Verb};
 use crate::run::checkpoint::Checkpoint;
 use crate::run::flags::{BenchStepArgs, EvalArgs, Format, ImportArgs, InspectArgs};
 use crate::run::settings::fields;
+use crate::words::Word;
 
 /// Palm-vein recognition.
 pub(crate) struct Palmvein;
-
-/// `--model` of a backbone alone.
-const BRANCHES: [&str; 4] = ["vit-palm", "vit-vein", "cnn-palm", "cnn-vein"];
 
 impl Product for Palmvein {
     fn command(&self) -> clap::Command {
@@ -42,7 +40,7 @@ impl Product for Palmvein {
     }
 
     fn networks(&self, verb: Verb) -> Vec<&'static str> {
-        let branches = if verb == Verb::Import { &BRANCHES[..] } else { &[] };
+        let branches = if verb == Verb::Import { Branch::WORDS } else { &[] };
         [&[FAMILY], branches].concat()
     }
 
@@ -60,7 +58,7 @@ impl Product for Palmvein {
     }
 
     fn import(&self, args: &ImportArgs) -> anyhow::Result<ExitCode> {
-        match Branch::from_str(&args.model, false) {
+        match args.model.parse() {
             Ok(branch) => import::import_branch(args, branch),
             Err(_) => import::import_pair_network(args),
         }

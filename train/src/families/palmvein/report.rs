@@ -162,7 +162,7 @@ pub fn test_branch(net: &Stage1Net, config: &Stage1Config) -> Result<TestReport,
     let examine = |pairs: &Arc<PairPictures>, classify| examine_branch(net, branch, pairs, common, classify);
     let (embedded, accuracy) = examined(&data, &test, common, examine)?;
     Ok(TestReport {
-        network: format!("{branch}, {} parameters", net.model.num_params()),
+        network: format!("{}, {} parameters", branch.name(), net.model.num_params()),
         dataset,
         skipped: test.len() - embedded.1.len(),
         accuracy,

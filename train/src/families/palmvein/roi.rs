@@ -97,7 +97,7 @@ impl Cut {
         let (at, path) = if args.from_vein { (1, &pair.vein) } else { (0, &pair.palm) };
         let hang = Hang { side: args.side, offset: args.offset };
         let square = find(&pictures[at], hang).with_context(|| format!("no palm is found on `{}`", path.display()))?;
-        // One square for both pictures, which lie on each other: the other one may be larger.
+        // One square for both pictures, which show the same scene: the other one may have more pixels.
         let base = pictures[at].dimensions();
         let palms = pictures.each_ref().map(|picture| {
             let scale = [picture.width() as f32 / base.0 as f32, picture.height() as f32 / base.1 as f32];

@@ -13,13 +13,14 @@ use crate::families::palmvein::cli::{Branches, Stage1Args};
 use crate::families::palmvein::net::{
     Branch, PalmVeinNet, PalmVeinNetConfig, Stage1Net, Stage1NetConfig, load_backbone, load_whole, read_backbone,
 };
+use crate::families::palmvein::settings::BACKBONES;
 use crate::families::palmvein::{
     FAMILY, STAGE1_FAMILY, Stage1Config, Stage1Task, Stage2Config, Stage2Task, stage1_weights, test_pairs,
 };
 use crate::run::checkpoint::Checkpoint;
 use crate::run::start::{self, Family, Finished, Opened, Plan};
 
-/// Folder below which runs lie.
+/// Folder of all runs.
 const RUNS: &str = "runs/palmvein";
 
 /// A network in full: two of one name differ in any of their sizes.
@@ -32,7 +33,7 @@ pub fn stage1(args: &Stage1Args) -> anyhow::Result<ExitCode> {
     if args.branch == Some(Branches::All) { every_branch(args) } else { start::train(&Stage1Run, &args.run, args) }
 }
 
-/// One branch after the other. With `--resume` those that are finished are left as they are, and the others go on or
+/// One branch after the other. With `--resume` finished branches are skipped, and the others go on or
 /// begin with the settings of the first.
 fn every_branch(args: &Stage1Args) -> anyhow::Result<ExitCode> {
     let root = args.run.resume.as_deref().map(branches_of).transpose()?;
@@ -49,8 +50,8 @@ fn every_branch(args: &Stage1Args) -> anyhow::Result<ExitCode> {
                 args.run.save_dir = Some(dir);
             }
         }
-        terminal::tell!("{next}");
-        let Some(plan) = Plan::resolve_from(&Stage1Run, &args.run, &args, base.as_ref())? else {
+        terminal::tell!("{name}");
+        let Some(plan) = Plan::resolve_from(&Stage1Run, &args.run, &args, base.as_ref(), &BACKBONES.concat())? else {
             continue;
         };
         base.get_or_insert(serde_json::to_value(&plan.config)?);
@@ -206,7 +207,7 @@ fn begin(config: &Stage2Config, network: &PalmVeinNetConfig, device: &Device) ->
     for branch in network.branches() {
         let path = stage1_weights(config, branch).map_err(anyhow::Error::from_boxed)?;
         let report = net.load_branch(&path, branch)?;
-        terminal::tell!("{branch} from {}: {report}", path.display());
+        terminal::tell!("{} from {}: {report}", branch.name(), path.display());
     }
     Ok(net)
 }

@@ -14,6 +14,8 @@ use crate::run::checks::{below_one, between, counts, not_negative, positive, ran
 use crate::run::engine::{Patience, Settings};
 use crate::run::optim::OptimizerConfig;
 use crate::run::schedule::Schedule;
+use crate::run::settings::{self, idle};
+use crate::words::words;
 
 /// What both stages share: data, augmentation, sizes of the backbones, the run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -232,22 +234,16 @@ impl Common {
     }
 }
 
-/// What stage 1 learns from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
-pub enum Stage1Loss {
-    /// Anchor, positive, negative.
-    #[default]
-    #[serde(rename = "triplet")]
-    #[value(name = "triplet")]
-    Triplet,
-    /// Cross entropy of a linear classifier, which is thrown away afterwards.
-    #[serde(rename = "softmax")]
-    #[value(name = "softmax")]
-    Softmax,
-    /// Both, the classifier on scaled cosines.
-    #[serde(rename = "triplet+identity")]
-    #[value(name = "triplet+identity")]
-    TripletIdentity,
+words! {
+    /// What stage 1 learns from.
+    Stage1Loss (Triplet) {
+        /// Anchor, positive, negative.
+        Triplet = "triplet",
+        /// Cross entropy of a linear classifier, which is thrown away afterwards.
+        Softmax = "softmax",
+        /// Both, the classifier on scaled cosines.
+        TripletIdentity = "triplet+identity",
+    }
 }
 
 /// Settings of `train palmvein stage1`.
@@ -347,15 +343,14 @@ impl Stage1Config {
     }
 }
 
-/// How the local branch weighs palm against vein.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum FusionKind {
-    /// Per channel of the pooled vectors: for up to about 5,000 pictures.
-    Vector,
-    /// Per place of the maps.
-    #[default]
-    Spatial,
+words! {
+    /// How the local branch weighs palm against vein.
+    FusionKind (Spatial) {
+        /// Per channel of the pooled vectors: for up to about 5,000 pictures.
+        Vector = "vector",
+        /// Per place of the maps.
+        Spatial = "spatial",
+    }
 }
 
 /// Settings of `train palmvein stage2`.
@@ -520,14 +515,88 @@ impl Stage2Config {
     }
 }
 
-impl crate::run::settings::Settings for Stage1Config {
+/// Settings of the EfficientViT and of the ConvNeXt.
+pub(super) const BACKBONES: [&[&str]; 2] = [
+    &["vit_dims", "vit_depths", "vit_heads", "vit_key_dims", "mixer"],
+    &["cnn_dims", "cnn_depths", "drop_path", "layer_scale"],
+];
+
+impl settings::Settings for Stage1Config {
     fn check(&self) -> Result<(), ConfigError> {
         Self::check(self)
     }
+
+    fn unused(&self) -> Vec<(String, String)> {
+        let (vit, softmax) = (self.branch.is_vit(), self.loss == Stage1Loss::Softmax);
+        let triplets = "the losses triplet and triplet+identity";
+        idle(&[
+            (vit, BACKBONES[0], "the branches vit-palm and vit-vein"),
+            (!vit, BACKBONES[1], "the branches cnn-palm and cnn-vein"),
+            (!softmax, &["margin", "mining", "cross_modal"], triplets),
+            (self.loss == Stage1Loss::TripletIdentity, &["identity_weight"], "the loss triplet+identity"),
+            (self.patience > 0, &["min_delta"], "runs with --patience"),
+        ])
+    }
 }
 
-impl crate::run::settings::Settings for Stage2Config {
+impl settings::Settings for Stage2Config {
     fn check(&self) -> Result<(), ConfigError> {
         Self::check(self)
+    }
+
+    fn unused(&self) -> Vec<(String, String)> {
+        let (global, local) = (self.parts.global(), self.parts.local());
+        let own: Vec<Branch> = self.network(1).branches().collect();
+        let thaws = !self.freeze_stage1 || self.unfreeze_epoch > 0;
+        let (with_global, with_local) = ("--parts with a global branch", "--parts with a local branch");
+        let weights = |branch: Branch| !self.from_scratch && own.contains(&branch);
+        let files = "branches that this network has and that start from stage 1";
+        idle(&[
+            (global, BACKBONES[0], with_global),
+            (local, BACKBONES[1], with_local),
+            (global, &["out_dim_global"], with_global),
+            (local, &["out_dim_local", "mode"], with_local),
+            (thaws, &["drop_path"], "backbones that train: --freeze-stage1 false or --unfreeze-epoch"),
+            (thaws, &["backbone_lr"], "backbones that train: --freeze-stage1 false or --unfreeze-epoch"),
+            (self.freeze_stage1, &["unfreeze_epoch"], "frozen backbones"),
+            (weights(Branch::VitPalm), &["vit_palm"], files),
+            (weights(Branch::VitVein), &["vit_vein"], files),
+            (weights(Branch::CnnPalm), &["cnn_palm"], files),
+            (weights(Branch::CnnVein), &["cnn_vein"], files),
+            (self.patience > 0, &["min_delta"], "runs with --patience"),
+        ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::settings::Settings as _;
+
+    fn keys(unused: Vec<(String, String)>) -> Vec<String> {
+        unused.into_iter().map(|(key, _)| key).collect()
+    }
+
+    #[test]
+    fn what_a_branch_or_loss_does_not_use_is_known() {
+        let stage1 = |branch, loss| keys(Stage1Config { branch, loss, ..Stage1Config::default() }.unused());
+        assert_eq!(stage1(Branch::VitPalm, Stage1Loss::TripletIdentity), BACKBONES[1]);
+        assert_eq!(stage1(Branch::CnnVein, Stage1Loss::TripletIdentity), BACKBONES[0]);
+        let softmax = stage1(Branch::CnnVein, Stage1Loss::Softmax);
+        assert_eq!(softmax, [BACKBONES[0], &["margin", "mining", "cross_modal", "identity_weight"]].concat());
+        assert!(stage1(Branch::VitPalm, Stage1Loss::Triplet).contains(&"identity_weight".into()));
+
+        let stage2 = |change: fn(&mut Stage2Config)| {
+            let mut config = Stage2Config::default();
+            change(&mut config);
+            keys(config.unused())
+        };
+        assert_eq!(stage2(|_| {}), ["drop_path", "backbone_lr"]);
+        assert_eq!(stage2(|config| config.unfreeze_epoch = 3), [""; 0]);
+        assert_eq!(stage2(|config| config.freeze_stage1 = false), ["unfreeze_epoch"]);
+        let local = stage2(|config| (config.parts, config.unfreeze_epoch) = (Parts::LocalOnly, 3));
+        assert_eq!(local, [BACKBONES[0], &["out_dim_global", "vit_palm", "vit_vein"]].concat());
+        let palm = stage2(|config| (config.parts, config.unfreeze_epoch) = (Parts::PalmOnly, 3));
+        assert_eq!(palm, ["vit_vein", "cnn_vein"]);
     }
 }

@@ -147,7 +147,7 @@ impl Task for Stage1Task {
     }
 
     fn log(&self) -> Log {
-        let tag = |what: &str| format!("Phase1_{}/{what}", self.config.branch);
+        let tag = |what: &str| format!("Phase1_{}/{what}", self.config.branch.name());
         let (batch, epoch, eer) = (tag("BatchLoss"), tag("EpochLoss"), tag("EER"));
         Log {
             batch: named([("loss/total", batch.as_str())]),

@@ -35,7 +35,7 @@ pub struct Stage2Task {
     accuracy: f64,
 }
 
-/// Where the stage-1 weights of a branch lie: the file given for it, or below the folder of stage 1 the run's best
+/// The stage-1 weights of a branch: the file given for it, or below the folder of stage 1 the run's best
 /// network (`<branch>/best_model.safetensors`) or the reference's `<branch>_phase1_best.pth`.
 ///
 /// # Errors
@@ -45,24 +45,25 @@ pub fn stage1_weights(config: &Stage2Config, branch: Branch) -> Result<PathBuf, 
     if !given.is_empty() {
         return Ok(given.into());
     }
-    let flag = branch.name().replace('_', "-");
+    let name = branch.name();
     if config.stage1.is_empty() {
         let message = format!(
-            "no stage-1 weights for {branch}: give --stage1 DIR or --{flag} FILE, or --from-scratch to start from random ones"
+            "no stage-1 weights for {name}: give --stage1 DIR or --{branch} FILE, or --from-scratch to start from \
+             random ones"
         );
         return Err(message.into());
     }
     let folder = Path::new(&config.stage1);
-    if let Some(best) = Checkpoint::best(&folder.join(branch.name()))? {
+    if let Some(best) = Checkpoint::best(&folder.join(name))? {
         return Ok(best.path);
     }
-    let published = folder.join(format!("{branch}_phase1_best.pth"));
+    let published = folder.join(format!("{name}_phase1_best.pth"));
     if published.is_file() {
         return Ok(published);
     }
-    let run = folder.join(branch.name());
+    let run = folder.join(name);
     let message = format!(
-        "no stage-1 weights for {branch}: neither a best network in `{}` nor `{}`",
+        "no stage-1 weights for {name}: neither a best network in `{}` nor `{}`",
         run.display(),
         published.display()
     );
@@ -99,7 +100,7 @@ impl Stage2Task {
         self.config.network(self.data.pairs.num_classes)
     }
 
-    /// Whether the backbones stay as they are in the epoch that runs.
+    /// Whether the backbones are frozen in the current epoch.
     fn frozen(&self) -> bool {
         let Stage2Config { freeze_stage1, unfreeze_epoch, .. } = self.config;
         freeze_stage1 && (unfreeze_epoch == 0 || self.epoch.get() < unfreeze_epoch)

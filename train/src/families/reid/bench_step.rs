@@ -10,7 +10,7 @@ use datasets::{Dataset, Options};
 use serde_json::{Value, json};
 
 use crate::data::loader::{Loader, LoaderError, LoaderOptions, PictureBatch, Pictures};
-use crate::families::reid::net::{ReidNet, ReidNetConfig};
+use crate::families::reid::net::{Network, ReidNet, ReidNetConfig};
 use crate::families::reid::settings::ReidConfig;
 use crate::families::reid::task as reid;
 use crate::loss::{LossParams, LossSum};
@@ -25,14 +25,18 @@ const BLOCK: usize = 16;
 /// `0.5*CrossEntropy+0.5*MSLoss` and Adam on pictures made of squares.
 pub fn step(args: &BenchStepArgs, plain: &Device) -> anyhow::Result<Value> {
     let device = plain.clone().autodiff();
-    let network = ReidNetConfig { bnneck: args.bnneck, ..ReidNetConfig::new(&args.model, args.identities, 512) };
-    let mut net = ReidNet::new(&network, 1, &device)?;
+    let mut chosen = Network::named(&args.model)?;
+    if args.bnneck {
+        chosen = chosen.with("bnneck", true)?;
+    }
+    let network = ReidNetConfig { classes: args.identities, net: chosen };
+    let mut net = ReidNet::new(&network, 1, &device);
     crate::run::bench_step::fill(&mut net);
     let params = LossParams {
         num_classes: args.identities,
         label_smoothing: true,
         margin: 0.7,
-        feat_dim: network.width(),
+        feat_dim: network.net.features(),
         seed: 1,
     };
     let mut loss = LossSum::new("0.5*CrossEntropy+0.5*MSLoss", &params)?;

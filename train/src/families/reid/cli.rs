@@ -3,10 +3,13 @@
 use clap::Args;
 use serde::Serialize;
 
-use crate::run::flags::{RunArgs, boolean};
+use crate::families::reid::net::FeatInference;
+use crate::run::flags::{RunArgs, boolean, word};
+use crate::run::optim::OptimizerKind;
+use crate::run::schedule::Warmup;
 
-/// Flags of the reference that have no counterpart, or belong to networks that are not built in: they are understood,
-/// and then ignored with a reason or refused, as in a settings file.
+/// Flags that only the reference has, or that belong to networks that are not built in. They are accepted and then
+/// ignored with a note, or refused, as in a settings file.
 #[derive(Debug, Args, Serialize)]
 struct ReferenceArgs {
     /// GPUs: at most 1, and --device says which.
@@ -64,7 +67,7 @@ pub struct ReidArgs {
     #[command(flatten)]
     #[serde(flatten)]
     reference: ReferenceArgs,
-    /// Allow weights of another number of classes in --pre-train; the classifiers then start anew.
+    /// Allow weights of another number of classes in --pre-train; the classifiers then start from random values.
     #[arg(long)]
     #[serde(skip)]
     pub pre_train_partial: bool,
@@ -135,12 +138,12 @@ pub struct ReidArgs {
     /// Width of the dropped block, as a share of the map, above 0 to 1.
     #[arg(long, value_name = "SHARE")]
     w_ratio: Option<f64>,
-    /// ResNet50 with a neck: compare features `after` or `before` it.
-    #[arg(long, value_name = "WHERE")]
-    feat_inference: Option<String>,
-    /// Optimiser: ADAM, ADAMW, SGD, NADAM, RMSprop.
-    #[arg(long)]
-    optimizer: Option<String>,
+    /// ResNet50 with a neck: which features are compared.
+    #[arg(long, value_name = "WHERE", value_parser = word::<FeatInference>())]
+    feat_inference: Option<FeatInference>,
+    /// Optimiser.
+    #[arg(long, value_parser = word::<OptimizerKind>())]
+    optimizer: Option<OptimizerKind>,
     /// Learning rate.
     #[arg(long)]
     lr: Option<f64>,
@@ -174,9 +177,9 @@ pub struct ReidArgs {
     /// Milestones: step_40_70 lowers the rate after 40 and after 70 epochs, step never.
     #[arg(long, value_name = "STEPS")]
     decay_type: Option<String>,
-    /// Start of the learning rate without a cosine: constant, linear.
-    #[arg(long)]
-    warmup: Option<String>,
+    /// Start of the learning rate without a cosine.
+    #[arg(long, value_parser = word::<Warmup>())]
+    warmup: Option<Warmup>,
     /// Epochs of warm-up.
     #[arg(long, value_name = "N")]
     warmup_epochs: Option<usize>,

@@ -15,7 +15,7 @@ use crate::families::reid::evaluate::{EvalReport, RANKS, Reading, warn_when_coll
 use crate::families::reid::net::{ReidNet, ReidNetConfig};
 use crate::families::reid::settings::ReidConfig;
 use crate::families::reid::task::{self as reid, ReidTask};
-use crate::run::checkpoint::Checkpoint;
+use crate::run::checkpoint::{Checkpoint, Queries};
 use crate::run::directory;
 use crate::run::flags::{EvalArgs, Format};
 use crate::run::settings::resolve;
@@ -63,17 +63,17 @@ impl Family for ReidRun {
         let task = ReidTask::open(config, device).map_err(anyhow::Error::from_boxed)?;
         let network = task.network();
         let settings = reid::settings(config, plan.keep).map_err(anyhow::Error::from_boxed)?;
-        let mut net = ReidNet::new(&network, config.seed, device)?;
+        let mut net = ReidNet::new(&network, config.seed, device);
         if let Some(checkpoint) = plan.checkpoint() {
             checkpoint.agrees(&checkpoint.network(reid::FAMILY)?, &network, ToString::to_string)?;
-            StateDict::load_file(&checkpoint.path, &mut net, &network.model, Partial::Nothing)?;
+            StateDict::load_file(&checkpoint.path, &mut net, network.net.name(), Partial::Nothing)?;
         } else if config.pre_train.is_empty() {
             terminal::tell!("starting from random weights (seed {})", config.seed);
         } else {
             let partial = if self.partial { Partial::Classifiers } else { Partial::Nothing };
             let path = Path::new(&config.pre_train);
             let report = net.load_pretrained(path, partial);
-            // Would they do but for the classifiers?
+            // Would they fit without the classifiers?
             let partly = report.is_err() && net.load_pretrained(path, Partial::Classifiers).is_ok();
             let hint = || "only the classifiers do not fit: --pre-train-partial leaves them at their start";
             let report = if partly { report.with_context(hint)? } else { report? };
@@ -86,8 +86,7 @@ impl Family for ReidRun {
     }
 }
 
-/// A run's name: without one the seconds since 1970, as scripts that pass an empty name expect something that is not
-/// taken.
+/// A run's name. Scripts pass an empty name to get a fresh directory, so that is the time in seconds since 1970.
 fn name(save: &str) -> String {
     if !save.trim().is_empty() {
         return save.to_owned();
@@ -108,8 +107,8 @@ pub fn eval(args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode
         config.data_test = dataset.clone();
     }
     config.train_identities = args.train_identities.or(config.train_identities);
-    let mut net = ReidNet::new(&network, config.seed, &device::open(args.device)?)?;
-    StateDict::load_file(&checkpoint.path, &mut net, &network.model, Partial::Nothing)?;
+    let mut net = ReidNet::new(&network, config.seed, &device::open(args.device)?);
+    StateDict::load_file(&checkpoint.path, &mut net, network.net.name(), Partial::Nothing)?;
     let reading = Reading { batch: args.batch(), threads: args.threads(), strict: args.strict };
     evaluate(&net, &config, reading, args.rerank, args.format)
 }
@@ -125,8 +124,8 @@ fn test_only(args: &ReidArgs) -> anyhow::Result<ExitCode> {
         config.num_classes = classes;
     }
     let network = reid::network(&config);
-    let mut net = ReidNet::new(&network, config.seed, &device::open(args.run.device)?)?;
-    StateDict::load_file(path, &mut net, &network.model, Partial::Nothing)?;
+    let mut net = ReidNet::new(&network, config.seed, &device::open(args.run.device)?);
+    StateDict::load_file(path, &mut net, network.net.name(), Partial::Nothing)?;
     let reading = Reading { batch: config.batchtest, threads: config.n_thread, strict: config.strict };
     evaluate(&net, &config, reading, config.re_rank, Format::Table)
 }
@@ -142,8 +141,10 @@ pub fn evaluate(
     let reports = reid::evaluate(&net.valid(), config, reading, rerank).map_err(anyhow::Error::from_boxed)?;
     for report in &reports {
         warn_when_collapsed(&report.spread);
-        if report.ranking.valid_queries == 0 {
-            terminal::warn(&format!("{}: {}", report.dataset, reid::NOTHING_TO_SCORE));
+        let EvalReport { dataset, ranking, .. } = report;
+        let (all, scored) = (ranking.queries, ranking.valid_queries);
+        if let Some(warning) = (Queries { dataset: dataset.clone(), all, scored }).warning() {
+            terminal::warn(&warning);
         }
     }
     format.print(&reports, || reports.iter().map(table).collect())?;
@@ -159,7 +160,8 @@ fn table(report: &EvalReport) -> String {
     };
     let (cosine, reranked) = (line("cosine", ranking), reranked.as_ref().map(|ranking| line("re-ranked", ranking)));
     format!(
-        "{dataset}: {} of {} queries with a match, {} in the gallery, {skipped} unreadable pictures left out\n{cosine}{}",
+        "{dataset}: {} of {} queries with a match, {} in the gallery, {skipped} unreadable pictures left out\n\
+         {cosine}{}",
         ranking.valid_queries,
         ranking.queries,
         ranking.gallery,

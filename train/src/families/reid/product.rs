@@ -7,13 +7,13 @@ use clap::{ArgMatches, Args, FromArgMatches};
 use serde_json::{Map, Value};
 
 use crate::families::reid::cli::ReidArgs;
-use crate::families::reid::net::REID_NETWORKS;
+use crate::families::reid::net::Network;
 use crate::families::reid::settings::ReidConfig;
 use crate::families::reid::{bench_step, command, import, task};
 use crate::families::{Product, Verb};
 use crate::run::checkpoint::Checkpoint;
 use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs};
-use crate::run::settings::fields;
+use crate::run::settings::Settings;
 
 /// Person re-identification.
 pub(crate) struct Reid;
@@ -26,7 +26,7 @@ impl Product for Reid {
     }
 
     fn defaults(&self) -> Vec<(Option<&'static str>, Map<String, Value>)> {
-        vec![(None, fields(&ReidConfig::default()))]
+        vec![(None, ReidConfig::defaults())]
     }
 
     fn train(&self, flags: &ArgMatches) -> anyhow::Result<ExitCode> {
@@ -38,7 +38,7 @@ impl Product for Reid {
     }
 
     fn networks(&self, _: Verb) -> Vec<&'static str> {
-        REID_NETWORKS.to_vec()
+        Network::names()
     }
 
     fn reads(&self, verb: Verb) -> &'static [&'static str] {

@@ -11,42 +11,25 @@
 //! # Ok::<(), train::run::checks::ConfigError>(())
 //! ```
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Deserializer, Error};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Map, Value};
 
 use crate::data::augment::Transforms;
 use crate::data::sampler::{PkSampler, Sampler, SamplerError};
+use crate::families::reid::net::Network;
 use crate::run::checks::{ConfigError, Effect, below_one, between, counts, not_negative, positive, range};
 use crate::run::optim::OptimizerKind;
 use crate::run::schedule::Warmup;
-use crate::run::settings::Settings;
-use crate::words::words;
-
-words! {
-    /// Where a network pools its map.
-    Pool {
-        /// Mean.
-        Avg = "avg",
-        /// Maximum.
-        Max = "max",
-    }
-}
-
-words! {
-    /// Which features of ResNet50 are compared.
-    FeatInference {
-        /// Those after the batch-norm neck.
-        After = "after",
-        /// Those before it.
-        Before = "before",
-    }
-}
+use crate::run::settings::{Settings, idle};
 
 /// Settings of person re-identification. The field `data_train` is the flag `--data-train`, and so on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct ReidConfig {
-    /// Network by its published name.
-    pub model: String,
+    /// The network. In files its name is `model`, and its settings lie beside the others.
+    #[serde(skip)]
+    pub net: Network,
     /// Folder of the datasets, or of the one dataset.
     pub datadir: String,
     /// Datasets to train on, joined by `+`; empty: told from the folders.
@@ -78,28 +61,12 @@ pub struct ReidConfig {
     /// Margin of Triplet and MSLoss.
     pub margin: f64,
 
-    /// Features of an embedding or of each of its parts.
-    pub feats: usize,
     /// Height of the network's input in pixels.
     pub height: usize,
     /// Width of the network's input in pixels.
     pub width: usize,
     /// Training identities. Counted from the data, whatever is set here.
     pub num_classes: usize,
-    /// Batch-norm neck (ResNet50, PCB).
-    pub bnneck: bool,
-    /// Drop block (ResNet50; LMBN has its own).
-    pub drop_block: bool,
-    /// Features before or after the neck (ResNet50).
-    pub feat_inference: FeatInference,
-    /// Height of the dropped block, as a share of the map.
-    pub h_ratio: f64,
-    /// Width of the dropped block, as a share of the map.
-    pub w_ratio: f64,
-    /// Pooling (MGN).
-    pub pool: Pool,
-    /// Horizontal parts (PCB).
-    pub parts: usize,
 
     /// Optimiser.
     pub optimizer: OptimizerKind,
@@ -123,7 +90,7 @@ pub struct ReidConfig {
     pub gamma: f64,
     /// L2 penalty, added to the gradient.
     pub weight_decay: f64,
-    /// Milestones: `step_40_70` are two, `step` is none.
+    /// Milestones: `step_40_70` has two, `step` has none.
     pub decay_type: String,
     /// Start of the learning rate, where no cosine says.
     pub warmup: Warmup,
@@ -133,8 +100,6 @@ pub struct ReidConfig {
     pub cosine_annealing: bool,
     /// Learning rate warms up, then follows half a cosine.
     pub w_cosine_annealing: bool,
-    /// A tenth of the learning rate for the backbone (PCB). The reference means it and never does it.
-    pub pcb_different_lr: bool,
 
     /// Random erasing.
     pub random_erasing: bool,
@@ -165,7 +130,7 @@ pub struct ReidConfig {
 impl Default for ReidConfig {
     fn default() -> Self {
         Self {
-            model: "LMBN_n".into(),
+            net: Network::default(),
             datadir: "Market-1501-v15.09.15".into(),
             data_train: String::new(),
             data_test: String::new(),
@@ -180,17 +145,9 @@ impl Default for ReidConfig {
             loss: "1*CrossEntropy+1*Triplet".into(),
             if_labelsmooth: false,
             margin: 1.2,
-            feats: 512,
             height: 384,
             width: 128,
             num_classes: 751,
-            bnneck: false,
-            drop_block: false,
-            feat_inference: FeatInference::After,
-            h_ratio: 0.3,
-            w_ratio: 1.0,
-            pool: Pool::Avg,
-            parts: 6,
             optimizer: OptimizerKind::Adam,
             lr: 6e-4,
             momentum: 0.9,
@@ -207,8 +164,6 @@ impl Default for ReidConfig {
             warmup_epochs: 10,
             cosine_annealing: false,
             w_cosine_annealing: false,
-            // The reference's default, so that its files ask for nothing.
-            pcb_different_lr: true,
             random_erasing: false,
             probability: 0.5,
             cutout: false,
@@ -274,7 +229,7 @@ impl ReidConfig {
     /// # Errors
     /// The first that is not, with its flag.
     pub fn check(&self) -> Result<(), ConfigError> {
-        for (flag, value) in [("model", &self.model), ("datadir", &self.datadir), ("loss", &self.loss)] {
+        for (flag, value) in [("datadir", &self.datadir), ("loss", &self.loss)] {
             if value.trim().is_empty() {
                 return Err(range(flag, "empty", "names"));
             }
@@ -293,18 +248,15 @@ impl ReidConfig {
         }
         counts([
             ("batchtest", self.batchtest, 1, 65_536),
-            ("feats", self.feats, 1, 65_536),
             ("height", self.height, 16, 8_192),
             ("width", self.width, 16, 8_192),
             ("num-classes", self.num_classes, 1, ANY),
-            ("parts", self.parts, 1, 64),
             ("n-thread", self.n_thread, 1, terminal::most_threads()),
             ("cache-mb", self.cache_mb, 0, ANY >> 20),
         ])?;
-        for (flag, value) in [("h-ratio", self.h_ratio), ("w-ratio", self.w_ratio), ("gamma", self.gamma)] {
-            if !(value > 0.0 && value <= 1.0) {
-                return Err(range(flag, value, "numbers above 0 up to 1"));
-            }
+        self.net.check()?;
+        if !(self.gamma > 0.0 && self.gamma <= 1.0) {
+            return Err(range("gamma", self.gamma, "numbers above 0 up to 1"));
         }
         positive([("lr", self.lr), ("epsilon", self.epsilon)])?;
         not_negative([("margin", self.margin), ("weight-decay", self.weight_decay)])?;
@@ -324,44 +276,25 @@ impl ReidConfig {
     }
 }
 
-impl ReidConfig {
-    /// Settings that this network, optimiser and loss leave without effect, each with what uses it.
-    pub fn unused(&self) -> Vec<(&'static str, &'static str)> {
-        const PCB: &str = "the network PCB, which is not built in";
-        let mut unused = vec![
-            ("parts", PCB),
-            ("pcb_different_lr", PCB),
-            ("pool", "the network MGN, which is not built in"),
-            ("num_classes", "nothing: identities are counted from the training set"),
-        ];
-        let resnet50 = self.model == "ResNet50";
-        let cases = [
-            (resnet50, &["bnneck", "drop_block"][..], "the network ResNet50"),
-            (resnet50 && self.bnneck, &["feat_inference"], "the network ResNet50 with --bnneck"),
-            (resnet50 && self.drop_block, &["h_ratio", "w_ratio"], "the network ResNet50 with --drop-block"),
-            (
-                !(resnet50 && self.bnneck),
-                &["feats"],
-                "networks without --bnneck, whose embedding has the map's channels",
-            ),
-            (self.optimizer == OptimizerKind::Sgd, &["dampening", "nesterov"], "the optimiser SGD"),
-            (
-                matches!(self.optimizer, OptimizerKind::Sgd | OptimizerKind::RmsProp),
-                &["momentum"],
-                "the optimisers SGD and RMSprop",
-            ),
-            (
-                matches!(self.optimizer, OptimizerKind::Adam | OptimizerKind::AdamW | OptimizerKind::Nadam),
-                &["beta1", "beta2"],
-                "the optimisers ADAM, ADAMW and NADAM",
-            ),
-            (self.optimizer != OptimizerKind::Sgd, &["epsilon"], "optimisers other than SGD"),
-            (self.random_erasing, &["probability"], "--random-erasing"),
-        ];
-        for (_, keys, user) in cases.iter().filter(|(used, ..)| !used) {
-            unused.extend(keys.iter().map(|key| (*key, *user)));
-        }
-        unused
+/// Settings of networks that are not built in, which runs of earlier versions have recorded.
+const RETIRED: [&str; 3] = ["parts", "pool", "pcb_different_lr"];
+
+impl Serialize for ReidConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let rest = Self::serialize(self, serde_json::value::Serializer).map_err(serde::ser::Error::custom)?;
+        let Value::Object(mut flat) = rest else { unreachable!("a struct serialises to an object") };
+        flat.extend(self.net.flat());
+        flat.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for ReidConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut flat = <Map<String, Value> as Deserialize>::deserialize(deserializer)?;
+        let net = Network::take(&mut flat).map_err(D::Error::custom)?;
+        flat.retain(|key, _| !RETIRED.contains(&key.as_str()));
+        let rest = Self::deserialize(Value::Object(flat)).map_err(D::Error::custom)?;
+        Ok(Self { net, ..rest })
     }
 }
 
@@ -370,8 +303,29 @@ impl Settings for ReidConfig {
         Self::check(self)
     }
 
-    fn unused(&self) -> Vec<(&'static str, &'static str)> {
-        Self::unused(self)
+    fn defaults() -> Map<String, Value> {
+        let mut all = crate::run::settings::fields(&Self::default());
+        all.extend(Network::defaults());
+        all
+    }
+
+    fn unused(&self) -> Vec<(String, String)> {
+        let mut unused = self.net.unused();
+        let counted = "nothing: identities are counted from the training set";
+        let adam = matches!(self.optimizer, OptimizerKind::Adam | OptimizerKind::AdamW);
+        let moments = adam || self.optimizer == OptimizerKind::Nadam;
+        let momentum = matches!(self.optimizer, OptimizerKind::Sgd | OptimizerKind::RmsProp);
+        let sgd = self.optimizer == OptimizerKind::Sgd;
+        unused.extend(idle(&[
+            (false, &["num_classes"], counted),
+            (sgd, &["dampening", "nesterov"], "the optimiser SGD"),
+            (momentum, &["momentum"], "the optimisers SGD and RMSprop"),
+            (moments, &["beta1", "beta2"], "the optimisers ADAM, ADAMW and NADAM"),
+            (adam, &["amsgrad"], "the optimisers ADAM and ADAMW"),
+            (!sgd, &["epsilon"], "optimisers other than SGD"),
+            (self.random_erasing, &["probability"], "--random-erasing"),
+        ]));
+        unused
     }
 
     const REFERENCE_ONLY: &'static [(&'static str, Effect)] = REFERENCE_ONLY;
@@ -382,6 +336,7 @@ const REFERENCE_ONLY: &[(&str, Effect)] = {
     const DEVICE: &str = "--device says where to compute";
     const GROUP: &str = "it is for GroupLoss, which is not built in";
     const NOTHING: &str = "the reference does not use it either";
+    const PCB: &str = "it is for the network PCB, which is not built in";
     const TRACKER: &str = "no tracker is called; history, metrics.csv and TensorBoard's file are in the run directory";
     &[
         ("nThread", Effect::Renamed("n_thread")),
@@ -397,6 +352,9 @@ const REFERENCE_ONLY: &[(&str, Effect)] = {
         ("nep_name", Effect::Ignored(TRACKER)),
         ("wandb", Effect::Ignored(TRACKER)),
         ("wandb_name", Effect::Ignored(TRACKER)),
+        ("parts", Effect::Only(&["6"], PCB)),
+        ("pcb_different_lr", Effect::Only(&["true"], PCB)),
+        ("pool", Effect::Only(&["avg"], "it is for the network MGN, which is not built in")),
         ("config", Effect::Only(&[""], "a settings file names no other; give --config")),
         ("load", Effect::Only(&[""], "give --resume")),
         ("test_only", Effect::Only(&["false"], "give --test-only")),
@@ -407,6 +365,7 @@ const REFERENCE_ONLY: &[(&str, Effect)] = {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::families::reid::net::ResNet50Settings;
     use crate::run::checks::tests::{Wrong, refused};
 
     #[test]
@@ -449,26 +408,28 @@ mod tests {
         }
     }
 
+    fn dropping(shares: [f64; 2]) -> Network {
+        Network::ResNet50(ResNet50Settings { drop_block: Some(shares), ..ResNet50Settings::default() })
+    }
+
     #[test]
     fn every_check_names_its_flag_and_value() {
         let good = ReidConfig::default();
         let wrong: &[Wrong<'_, ReidConfig>] = &[
-            ("--model", "empty", |c| c.model = " ".into()),
             ("--loss", "empty", |c| c.loss = String::new()),
             ("--train-identities", "0", |c| c.train_identities = Some(0)),
             ("--batchid", "1", |c| c.batchid = 1),
             ("--batchimage", "1", |c| c.batchimage = 1),
             ("--batchid", "batchimage", |c| (c.sampler, c.batchid, c.batchimage) = (false, 1, 1)),
             ("--batchtest", "0", |c| c.batchtest = 0),
-            ("--feats", "0", |c| c.feats = 0),
+            ("--feats", "0", |c| c.net = c.net.with("feats", 0).unwrap()),
             ("--height", "8", |c| c.height = 8),
             ("--width", "9000", |c| c.width = 9_000),
             ("--num-classes", "0", |c| c.num_classes = 0),
-            ("--parts", "0", |c| c.parts = 0),
             ("--n-thread", "0", |c| c.n_thread = 0),
             ("--margin", "-1", |c| c.margin = -1.0),
-            ("--h-ratio", "0", |c| c.h_ratio = 0.0),
-            ("--w-ratio", "1.1", |c| c.w_ratio = 1.1),
+            ("--h-ratio", "0", |c| c.net = dropping([0.0, 1.0])),
+            ("--w-ratio", "1.1", |c| c.net = dropping([0.3, 1.1])),
             ("--lr", "0", |c| c.lr = 0.0),
             ("--lr", "NaN", |c| c.lr = f64::NAN),
             ("--lr", "inf", |c| c.lr = f64::INFINITY),

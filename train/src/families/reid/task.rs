@@ -18,16 +18,14 @@ use crate::data::loader::{Loader, LoaderOptions, PictureBatch, Pictures};
 use crate::data::sampler::Sampler;
 use crate::families::reid::evaluate::{self, EvalReport, Reading};
 use crate::families::reid::net::{ReidNet, ReidNetConfig};
-use crate::families::reid::settings::{FeatInference, ReidConfig};
+use crate::families::reid::settings::ReidConfig;
 use crate::loss::{LossParams, LossSum, LossTerms};
 use crate::rng::{Rng, Step};
 use crate::run::amp;
+use crate::run::checkpoint::Queries;
 use crate::run::engine::{Better, Decisive, Epoch, Settings, Task, TaskError};
 use crate::run::optim::OptimizerConfig;
 use crate::run::schedule::{Schedule, ScheduleFlags};
-
-/// Why queries of a set cannot be scored.
-pub const NOTHING_TO_SCORE: &str = "no query has a match from another camera in the gallery, so every score is 0";
 
 /// Family name in checkpoints and contracts.
 pub const FAMILY: &str = "reid";
@@ -45,7 +43,7 @@ pub struct ReidTask {
     transforms: Transforms,
     loss: LossSum,
     device: Device,
-    /// Unreadable pictures that were warned of: once, not in each epoch.
+    /// Unreadable pictures that a warning has named: each is named once, not in every epoch.
     warned: Rc<RefCell<BTreeSet<PathBuf>>>,
 }
 
@@ -66,7 +64,7 @@ pub fn test_sets(config: &ReidConfig) -> Result<Vec<Dataset>, DatasetError> {
     Dataset::open_each(&config.data_test, Path::new(&config.datadir), &options(config))
 }
 
-/// Says what a set leaves out; pictures that are lost are an error where that was asked for.
+/// Warns of what a set leaves out. With `strict`, a lost picture is an error.
 fn heed(set: &Dataset, strict: bool) -> Result<(), DatasetError> {
     if strict && set.left_out.is_loss() {
         return Err(DatasetError::LeftOut { warning: set.left_out.losses().join("; ") });
@@ -91,18 +89,9 @@ pub fn evaluate(
     sets.iter().map(|set| evaluate::evaluate(net, set, &input, reading, rerank)).collect()
 }
 
-/// The network that settings ask for; what is said of another one is left out.
+/// The network that settings ask for.
 pub fn network(config: &ReidConfig) -> ReidNetConfig {
-    let plain = ReidNetConfig::new(&config.model, config.num_classes, config.feats);
-    match config.model.as_str() {
-        "ResNet50" => ReidNetConfig {
-            bnneck: config.bnneck,
-            drop_block: config.drop_block.then_some([config.h_ratio, config.w_ratio]),
-            before_neck: config.bnneck && config.feat_inference == FeatInference::Before,
-            ..plain
-        },
-        _ => plain,
-    }
+    ReidNetConfig { classes: config.num_classes, net: config.net.clone() }
 }
 
 /// What the training loop needs of the settings.
@@ -161,7 +150,7 @@ impl ReidTask {
                 num_classes: classes,
                 label_smoothing: config.if_labelsmooth,
                 margin: config.margin,
-                feat_dim: network(&config).width(),
+                feat_dim: config.net.features(),
                 seed: config.seed,
             },
         )?;
@@ -212,8 +201,8 @@ impl ReidTask {
             .test
             .iter()
             .map(|set| {
-                let (queries, gallery) = (set.query.len(), set.gallery.len());
-                let scored = match scored(set) {
+                let (Queries { all: queries, scored, .. }, gallery) = (queries(set), set.gallery.len());
+                let scored = match scored {
                     all if all == queries => String::new(),
                     some => format!(" ({some} with a match from another camera)"),
                 };
@@ -231,8 +220,8 @@ impl ReidTask {
     }
 }
 
-/// Queries with a match: a gallery picture of the same identity from another camera.
-fn scored(set: &Dataset) -> usize {
+/// Queries, and those with a match: a gallery picture of the same identity from another camera.
+fn queries(set: &Dataset) -> Queries {
     let mut cameras = BTreeMap::<i64, BTreeSet<i64>>::new();
     for picture in &set.gallery {
         cameras.entry(picture.identity).or_default().insert(picture.camera);
@@ -240,14 +229,15 @@ fn scored(set: &Dataset) -> usize {
     let matched = |query: &&Sample| {
         cameras.get(&query.identity).is_some_and(|all| all.iter().any(|camera| *camera != query.camera))
     };
-    set.query.iter().filter(matched).count()
+    let scored = set.query.iter().filter(matched).count();
+    Queries { dataset: set.name.clone(), all: set.query.len(), scored }
 }
 
-/// Warns of what the test sets cannot tell: of queries without a match, and of people that train.
+/// Warns of test sets whose scores mean little: no query has a match, or people who are tested also train.
 fn warn_of_test_sets(train: &Dataset, test: &[Dataset]) {
     for set in test {
-        if scored(set) == 0 {
-            terminal::warn(&format!("{}: {NOTHING_TO_SCORE}; the last network counts as the best", set.name));
+        if let Some(warning) = queries(set).warning() {
+            terminal::warn(&format!("{warning}; the last network counts as the best"));
         }
         if set.name == train.name {
             let trained: BTreeSet<&str> = train.train.iter().map(|one| one.identity_name.as_str()).collect();
@@ -328,8 +318,12 @@ impl Task for ReidTask {
 
     fn decisive(&self) -> Decisive {
         // Without a query to score every network has mAP 0: then the newest is the best.
-        let better = if self.test.first().is_some_and(|set| scored(set) > 0) { Better::Higher } else { Better::Latest };
-        Decisive { metric: "mAP", better }
+        let scored = self.queries().is_some_and(|queries| queries.scored > 0);
+        Decisive { metric: "mAP", better: if scored { Better::Higher } else { Better::Latest } }
+    }
+
+    fn queries(&self) -> Option<Queries> {
+        self.test.first().map(queries)
     }
 
     fn unreadable(&self) -> usize {

@@ -6,7 +6,8 @@ use clap::{ArgAction, Args, Subcommand};
 use serde::Serialize;
 
 use crate::families::faces::flags::FaceArgs;
-use crate::run::flags::{Format, RunArgs, boolean};
+use crate::families::senet::net::ActivationKind;
+use crate::run::flags::{Format, RunArgs, boolean, word};
 
 /// Flags of `train senet`. Each is a field of [`train::families::senet::settings::SenetConfig`], which owns the
 /// defaults.
@@ -36,9 +37,9 @@ pub struct SenetArgs {
     /// Depth of the network, at least 1.
     #[arg(long, value_name = "N")]
     num_layers: Option<usize>,
-    /// Activation of the fusion layers: relu, gelu.
-    #[arg(long)]
-    activation: Option<String>,
+    /// Activation of the fusion layers.
+    #[arg(long, value_parser = word::<ActivationKind>())]
+    activation: Option<ActivationKind>,
     /// What the gates' hidden layer divides the embedding by.
     #[arg(long, value_name = "N")]
     se_reduction: Option<usize>,
@@ -106,6 +107,6 @@ pub struct AnalyseArgs {
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub top: usize,
     /// Form of the results on stdout.
-    #[arg(long, value_enum, default_value_t = Format::Table)]
+    #[arg(long, value_parser = word::<Format>(), default_value_t = Format::Table)]
     pub format: Format,
 }

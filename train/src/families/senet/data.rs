@@ -48,7 +48,10 @@ pub enum SenetDataError {
         video: usize,
     },
     /// Nobody is on both sides, or the yaw filter left nothing.
-    #[error("`{data}` has no frame of anybody with a frontal picture{}", if *filtered { " within --min-yaw and --max-yaw" } else { "" })]
+    #[error(
+        "`{data}` has no frame of anybody with a frontal picture{}",
+        if *filtered { " within --min-yaw and --max-yaw" } else { "" }
+    )]
     NoPairs {
         /// The folder.
         data: String,
@@ -72,7 +75,7 @@ pub struct FacePairs {
 
 impl FacePairs {
     /// Reads the six files of a set and lists every frame of everybody with every frontal picture of theirs. Frames
-    /// whose first angle lies outside `yaw` (smallest and largest, without sign) are left out. Warns of people
+    /// whose first angle is outside `yaw` (smallest and largest, without sign) are left out. Warns of people
     /// without frames, and of angles that jump.
     ///
     /// # Errors
@@ -89,7 +92,7 @@ impl FacePairs {
             }
         }
         let people = pairing(&front_metadata, &video_metadata);
-        warn_of_people(&people);
+        people.warnings().iter().for_each(|warning| terminal::warn(warning));
         warn_of_jumps(&poses);
         let inside = |row: &usize| {
             let angle = f64::from(poses.row(*row)[0]).abs();
@@ -139,7 +142,7 @@ impl FacePairs {
         self.pairs.len()
     }
 
-    /// Whether there is no pair; a set that was read has some.
+    /// Whether there is no pair; reading refuses such a set.
     pub fn is_empty(&self) -> bool {
         self.pairs.is_empty()
     }
@@ -191,25 +194,13 @@ impl FacePairs {
     }
 }
 
-fn warn_of_people(people: &People) {
-    let lonely = &people.without_video;
-    if !lonely.is_empty() {
-        let named = lonely.iter().take(5).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        let more = if lonely.len() > 5 { " and others" } else { "" };
-        terminal::tell!("warning: {} people have no video frame and are left out: {named}{more}", lonely.len());
-    }
-    if people.without_front > 0 {
-        terminal::tell!("{} people have video frames and no frontal picture; they are left out", people.without_front);
-    }
-}
-
 fn warn_of_jumps(poses: &Matrix) {
     for axis in 0..poses.width() {
         let column = || (0..poses.rows()).map(|row| poses.row(row)[axis]);
         if column().any(|angle| angle > 170.0) && column().any(|angle| angle < -170.0) {
             terminal::tell!(
-                "warning: angle {axis} has values on both sides of ±180 degrees: nearly equal poses then seem 360 degrees apart; \
-                 --wrap_angles takes differences the short way round"
+                "warning: angle {axis} has values on both sides of ±180 degrees: nearly equal poses then seem 360 \
+                 degrees apart; --wrap_angles takes differences the short way round"
             );
         }
     }

@@ -30,7 +30,7 @@ pub struct Identification {
     pub probes: usize,
     /// Frontal pictures of everybody.
     pub gallery: usize,
-    /// Embeddings as they are.
+    /// Embeddings, unchanged.
     pub untouched: Way,
     /// Frontalised probes against untouched frontal pictures.
     pub frontalised: Way,

@@ -44,7 +44,8 @@ impl Reference for SenetConfig {
         let (identity, image) = (shown.identity_dim, shown.image_dim);
         ensure!(
             identity == image,
-            "it has {identity} identity features for embeddings of {image} values; the reconstruction compares them, so they must be as many"
+            "it has {identity} identity features for embeddings of {image} values; the reconstruction compares them, \
+             so the two numbers must be equal"
         );
         Ok(Self {
             image_dim: image,

@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::families::faces::pose::PoseUnit;
+use crate::families::senet::net::ActivationKind;
 use crate::run::checks::ConfigError;
 use crate::run::checks::{below_one, counts, face_set, from, not_negative, positive, range};
-use crate::run::settings::Settings;
+use crate::run::settings::{Settings, idle};
 
 /// Settings of a SENet run: fields are flags, defaults the manual's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,8 +30,8 @@ pub struct SenetConfig {
     pub num_layers: usize,
     /// Share of values dropped, 0 to below 1.
     pub dropout: f64,
-    /// `relu` or `gelu`.
-    pub activation: String,
+    /// Activation of the fusion layers.
+    pub activation: ActivationKind,
     /// What the gates' hidden layer divides the embedding by; must divide it.
     pub se_reduction: usize,
     /// Weight of the identity branch at the start, 0 to 1.
@@ -97,7 +98,7 @@ impl Default for SenetConfig {
             hidden_dim: 1024,
             num_layers: 3,
             dropout: 0.1,
-            activation: "relu".into(),
+            activation: ActivationKind::Relu,
             se_reduction: 16,
             fusion_alpha: 0.7,
             learnable_fusion: true,
@@ -137,9 +138,6 @@ impl SenetConfig {
     /// # Errors
     /// The first that is not, with its flag.
     pub fn check(&self) -> Result<(), ConfigError> {
-        if !["relu", "gelu"].contains(&self.activation.as_str()) {
-            return Err(range("activation", format!("`{}`", self.activation), "relu and gelu"));
-        }
         counts([
             ("batch-size", self.batch_size, 2, 65_536),
             ("image-dim", self.image_dim, 1, 8_192),
@@ -196,6 +194,10 @@ impl Settings for SenetConfig {
     fn check(&self) -> Result<(), ConfigError> {
         Self::check(self)
     }
+
+    fn unused(&self) -> Vec<(String, String)> {
+        idle(&[(self.identity_preserve_weight > 0.0, &["identity_dims"], "--identity-preserve-weight above 0")])
+    }
 }
 
 #[cfg(test)]
@@ -215,7 +217,6 @@ mod tests {
     fn every_check_names_its_flag_and_value() {
         let good = SenetConfig { data_dir: "data".into(), ..SenetConfig::default() };
         let wrong: &[Wrong<'_, SenetConfig>] = &[
-            ("--activation", "tanh", |c| c.activation = "tanh".into()),
             ("--batch-size", "1", |c| c.batch_size = 1),
             ("--hidden-dim", "20000", |c| c.hidden_dim = 20_000),
             ("--num-layers", "0", |c| c.num_layers = 0),

@@ -88,11 +88,11 @@ impl Watch {
             let (before, last) = losses.split_at(losses.len() - PATIENCE);
             if lowest(last) >= lowest(before) {
                 terminal::tell!(
-                    "warning: the validation loss has not fallen for {PATIENCE} evaluations (lowest {:.4}); a smaller --lr, more people \
-                     or --frames_per_person may help",
+                    "warning: the validation loss has not fallen for {PATIENCE} evaluations (lowest {:.4}); a smaller \
+                     --lr, more people or --frames_per_person may help",
                     lowest(before)
                 );
-                // From here on counted anew.
+                // Count again from here.
                 let lowest = lowest(before);
                 *losses = vec![lowest];
             }
@@ -195,7 +195,7 @@ impl SenetTask {
             hidden_dim: config.hidden_dim,
             num_layers: config.num_layers,
             dropout: config.dropout,
-            activation: config.activation.clone(),
+            activation: config.activation,
             se_reduction: config.se_reduction,
             fusion_alpha: config.fusion_alpha,
             learnable_fusion: config.learnable_fusion,
@@ -304,7 +304,7 @@ impl Task for SenetTask {
             .skip(done)
             .map(|batch| batch.into_iter().map(|position| train[position]).collect())
             .collect();
-        // Gathered one by one as they are asked for: a whole epoch of embeddings is as large as the data or larger.
+        // Each batch is gathered when it is needed: a whole epoch of embeddings is as large as the data or larger.
         let pairs = self.pairs.clone();
         Ok(Epoch { steps, batches: Box::new(indices.into_iter().map(move |indices| Ok(pairs.batch(indices)))) })
     }
@@ -404,8 +404,9 @@ impl Task for SenetTask {
             let [low, high] = [BALANCED.start(), BALANCED.end()];
             let (strong, weak) = if weight > *high { ("identity", "pose") } else { ("pose", "identity") };
             terminal::tell!(
-                "warning: the fusion weight is {weight:.4} after epoch {epoch}, outside {low} to {high}: the {strong} branch speaks almost \
-                 alone and the {weak} branch hardly learns; another --fusion_alpha or --identity_preserve_weight may help"
+                "warning: the fusion weight is {weight:.4} after epoch {epoch}, outside {low} to {high}: the {strong} \
+                 branch dominates and the {weak} branch hardly learns; another --fusion_alpha or \
+                 --identity_preserve_weight may help"
             );
         } else if BALANCED.contains(&weight) {
             self.watch.unbalanced.set(false);

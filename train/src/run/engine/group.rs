@@ -28,8 +28,8 @@ impl Group {
         self.sum = Some(add.out);
     }
 
-    /// The mean of what was added, with its global norm at most `clip`; `None` if nothing was. `trains` says by path
-    /// which parameters count.
+    /// The mean of the added gradients, scaled down to a global norm of at most `clip`; `None` if none were added.
+    /// `trains` says by path which parameters count.
     pub fn take<M: Module>(&mut self, net: &M, trains: impl Fn(&str) -> bool, clip: Option<f64>) -> Option<Mean> {
         let gradients = self.sum.take()?;
         let batches = std::mem::take(&mut self.batches) as f64;

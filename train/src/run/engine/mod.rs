@@ -24,7 +24,7 @@ pub use self::settings::{BadLoss, Better, Decisive, Patience, Settings};
 use crate::loss::LossTerms;
 use crate::rng::Step;
 use crate::run::amp;
-use crate::run::checkpoint::{self, Checkpoint, CheckpointError, Keep, Record};
+use crate::run::checkpoint::{self, Checkpoint, CheckpointError, Keep, Queries, Record};
 use crate::run::history::{EpochRecord, History};
 use crate::run::log::Log;
 use crate::run::optim::{OptimError, Optimizer, OptimizerConfig};
@@ -74,6 +74,11 @@ pub trait Task {
 
     /// The metric by which the best network is chosen.
     fn decisive(&self) -> Decisive;
+
+    /// Queries of the set that decides; none for tasks without a gallery.
+    fn queries(&self) -> Option<Queries> {
+        None
+    }
 
     /// Factor of the learning rate of the parameter at `path` (`layer1.conv.weight`). 0: it is frozen, which means no
     /// update, no state, and no share in the gradients' norm.
@@ -125,7 +130,7 @@ pub struct Epoch<B> {
 }
 
 impl<B> Epoch<B> {
-    /// An epoch of so many steps, of which `batches` remain.
+    /// An epoch of `steps` steps; `batches` yields those that remain.
     pub fn new<E: Into<TaskError>>(steps: usize, batches: impl Iterator<Item = Result<B, E>> + 'static) -> Self {
         Self { steps, batches: Box::new(batches.map(|batch| batch.map_err(E::into))) }
     }
@@ -160,7 +165,7 @@ pub fn watch_interrupts() -> &'static AtomicBool {
     &STOP
 }
 
-/// A sum of which every bit survives the record: readers of JSON may round the last one.
+/// A sum stored as bits: JSON readers may round the last digit of a decimal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(from = "u64", into = "u64")]
 struct Sum(f64);

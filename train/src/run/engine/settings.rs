@@ -23,7 +23,7 @@ use crate::run::schedule::Schedule;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Epochs of the whole run; 0: the network is evaluated and saved as it is.
+    /// Epochs of the whole run; 0: the untrained network is evaluated and saved.
     pub epochs: usize,
     /// Epochs between evaluations; 0: only after the last.
     pub test_every: usize,
@@ -42,7 +42,7 @@ pub struct Settings {
     pub save_interval: usize,
     /// When to stop before the last epoch.
     pub patience: Option<Patience>,
-    /// What becomes of a batch whose loss is no number.
+    /// What to do with a batch whose loss is NaN or infinite.
     pub on_bad_loss: BadLoss,
     /// Compute in bfloat16, with weights, their updates and losses in single precision; see [`crate::run::amp`].
     pub amp: bool,

@@ -18,8 +18,8 @@ const EVAL_TOLERANCE: f32 = 5e-6;
 
 /// LMBN_n with every entry filled by its name.
 pub fn filled(device: &Device) -> ReidNet {
-    let config = ReidNetConfig::new("LMBN_n", CLASSES, FEATURES);
-    let mut net = ReidNet::new(&config, 0, device).unwrap();
+    let config = ReidNetConfig::new("LMBN_n", CLASSES, FEATURES).unwrap();
+    let mut net = ReidNet::new(&config, 0, device);
     fill_by_name(&mut net, "");
     net
 }
@@ -104,8 +104,8 @@ fn running_statistics_after_one_step_match_the_reference() {
 #[test]
 fn branches_of_a_fresh_network_are_equal_and_seeds_differ() {
     let device = device();
-    let config = ReidNetConfig::new("LMBN_n", 5, 64);
-    let state = |seed| StateDict::of(&ReidNet::new(&config, seed, &device).unwrap());
+    let config = ReidNetConfig::new("LMBN_n", 5, 64).unwrap();
+    let state = |seed| StateDict::of(&ReidNet::new(&config, seed, &device));
     let first = state(1);
     for (key, data) in first.iter() {
         if let Some(rest) = key.strip_prefix("partial_branch.") {

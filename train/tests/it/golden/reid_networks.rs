@@ -4,7 +4,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use contract::fill::{blocks, fill};
 use fixtures::Golden;
-use train::families::reid::net::{ReidNet, ReidNetConfig};
+use train::families::reid::net::{FeatInference, Network, ReidNet, ReidNetConfig, ResNet50Head, ResNet50Settings};
 use train::families::reid::settings::ReidConfig;
 use train::families::reid::task::{self as reid, ReidTask};
 use train::rng::Step;
@@ -19,12 +19,16 @@ use super::{device, fill_by_name, filled_state, same_state, slack, values};
 
 const CLASSES: usize = 751;
 
+fn resnet50(settings: ResNet50Settings) -> ReidNetConfig {
+    ReidNetConfig { classes: CLASSES, net: Network::ResNet50(settings) }
+}
+
 fn neck() -> ReidNetConfig {
-    ReidNetConfig { bnneck: true, ..ReidNetConfig::new("ResNet50", CLASSES, 512) }
+    resnet50(ResNet50Settings::with_neck())
 }
 
 fn filled(config: &ReidNetConfig, device: &Device) -> ReidNet {
-    let mut net = ReidNet::new(config, 0, device).unwrap();
+    let mut net = ReidNet::new(config, 0, device);
     fill_by_name(&mut net, "");
     net
 }
@@ -34,10 +38,10 @@ fn networks_match_the_reference() {
     let golden = Golden::load("reid_networks").unwrap();
     let device = device();
     for (name, config) in [
-        ("osnet_x1_0", ReidNetConfig::new("OSNet", CLASSES, 512)),
-        ("osnet_x0_5", ReidNetConfig::new("OSNet_x0_5", CLASSES, 512)),
+        ("osnet_x1_0", ReidNetConfig::new("OSNet", CLASSES, 512).unwrap()),
+        ("osnet_x0_5", ReidNetConfig::new("OSNet_x0_5", CLASSES, 512).unwrap()),
         ("resnet50_bnneck", neck()),
-        ("resnet50_classblock", ReidNetConfig::new("ResNet50", CLASSES, 512)),
+        ("resnet50_classblock", resnet50(ResNet50Settings::default())),
     ] {
         let expected = &golden.json()["models"][name];
         let net = filled(&config, &device);
@@ -49,7 +53,7 @@ fn networks_match_the_reference() {
         let shape = [2, 3, 384, 128];
         for (input, pixels) in [("noise", fill("input", &shape)), ("blocks", blocks("input", shape, 32))] {
             let features = net.embed(images(pixels, shape, &device));
-            assert_eq!(features.dims(), [2, config.width(), net.parts()], "{name}");
+            assert_eq!(features.dims(), [2, config.net.features(), net.parts()], "{name}");
             let entry = &expected["eval"][input];
             let noise = entry["float32_noise"].as_f64().unwrap() as f32;
             let difference = difference(&golden, entry, &values(features));
@@ -88,14 +92,18 @@ fn resnet50_trains_as_the_reference_does() {
 fn options_of_resnet50_take_effect() {
     let (device, shape) = (device(), [1, 3, 64, 32]);
     let image = |device: &Device| images(blocks("input", shape, 16), shape, device);
-    let state = filled_state(&ReidNet::new(&neck(), 0, &device).unwrap(), "");
+    let state = filled_state(&ReidNet::new(&neck(), 0, &device), "");
     let net = |config: ReidNetConfig, device: &Device| {
-        let mut net = ReidNet::new(&config, 0, device).unwrap();
+        let mut net = ReidNet::new(&config, 0, device);
         assert!(state.clone().load_into(&mut net).is_complete());
         net
     };
     let embed = |config: ReidNetConfig| values(net(config, &device).embed(image(&device)));
-    let (after, before) = (embed(neck()), embed(ReidNetConfig { before_neck: true, ..neck() }));
+    let head = ResNet50Head::Neck { feat_inference: FeatInference::Before };
+    let before = ResNet50Settings { head, drop_block: None };
+    let block = Some([1.0, 1.0]);
+    let everything = ResNet50Settings { drop_block: block, ..before.clone() };
+    let (after, before) = (embed(neck()), embed(resnet50(before)));
     let number = |key: &str| state.get(key).unwrap().try_to_vec::<f32>().unwrap();
     let [mean, variance] = ["mean", "var"].map(|name| number(&format!("classifier.bn.running_{name}")));
     let [scale, shift] = ["weight", "bias"].map(|name| number(&format!("classifier.bn.{name}")));
@@ -105,10 +113,10 @@ fn options_of_resnet50_take_effect() {
     }
     // Everything erased leaves the metric losses nothing.
     let autodiff = device.clone().autodiff();
-    let dropped = ReidNetConfig { drop_block: Some([1.0, 1.0]), ..neck() };
-    let output = net(dropped.clone(), &autodiff).forward(image(&autodiff).repeat_dim(0, 2));
+    let dropped = resnet50(ResNet50Settings { drop_block: block, ..ResNet50Settings::with_neck() });
+    let output = net(dropped, &autodiff).forward(image(&autodiff).repeat_dim(0, 2));
     assert!(values(output.features[0].clone()).iter().all(|value| *value == 0.0));
-    let pooled = embed(ReidNetConfig { before_neck: true, ..dropped });
+    let pooled = embed(resnet50(everything));
     let larger = pooled.iter().zip(&before).filter(|(largest, mean)| largest >= mean).count();
     assert_eq!(larger, before.len(), "the maximum is no less than the mean");
     assert_ne!(pooled, before);
@@ -119,7 +127,7 @@ fn options_of_resnet50_take_effect() {
 fn resnet50_starts_from_an_imagenet_backbone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("resnet50.safetensors");
-    let net = || ReidNet::new(&neck(), 3, &device()).unwrap();
+    let net = || ReidNet::new(&neck(), 3, &device());
     let own = StateDict::of(&net());
     let backbone: StateDict = filled_state(&net(), "")
         .iter()
@@ -140,14 +148,12 @@ fn a_step_of_resnet50_with_the_guides_settings_moves_it() {
     let folder = tempfile::tempdir().unwrap();
     pictures(folder.path(), 6, 4);
     let config = ReidConfig {
-        model: "ResNet50".into(),
+        net: Network::ResNet50(ResNet50Settings { drop_block: Some([0.3, 1.0]), ..ResNet50Settings::with_neck() }),
         datadir: folder.path().join("data").display().to_string(),
         loss: "0.5*CrossEntropy+0.5*Triplet+0.0005*CenterLoss".into(),
         margin: 0.3,
         if_labelsmooth: true,
         random_erasing: true,
-        bnneck: true,
-        drop_block: true,
         batchid: 2,
         batchimage: 2,
         height: 32,
@@ -156,7 +162,7 @@ fn a_step_of_resnet50_with_the_guides_settings_moves_it() {
     };
     let device = device().autodiff();
     let mut task = ReidTask::open(&config, &device).unwrap();
-    let mut net = ReidNet::new(&task.network(), config.seed, &device).unwrap();
+    let mut net = ReidNet::new(&task.network(), config.seed, &device);
     let mut optimizer = Optimizer::new(&OptimizerConfig::default()).unwrap();
     let before = StateDict::of(&net);
     let batch = task.epoch(1, 0).unwrap().batches.next().unwrap().unwrap();

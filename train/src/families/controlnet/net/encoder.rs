@@ -42,7 +42,7 @@ pub struct ResNetEncoder {
     feature_proj: Rows,
 }
 
-/// An embedding of unit length as it is, or brought to another width.
+/// An embedding of unit length, unchanged or projected to another width.
 #[derive(Module, Debug)]
 pub struct EmbeddingEncoder {
     feature_proj: Option<Rows>,

@@ -72,7 +72,8 @@ impl std::fmt::Display for ControlNetConfig {
         let unit = scale_in_words(*pose_scale);
         write!(
             f,
-            "ImageControlNet, encoder {encoder}, {features} features, {angles} angles{unit}, {size}×{size} pixels, {control_layers} control layers"
+            "ImageControlNet, encoder {encoder}, {features} features, {angles} angles{unit}, {size}×{size} pixels, \
+             {control_layers} control layers"
         )
     }
 }

@@ -232,7 +232,7 @@ impl Region {
         x >= 0 && y >= 0 && x < self.width && y < self.height && self.inside[(y * self.width + x) as usize]
     }
 
-    /// Whether a point lies on the picture's edge, where the arm leaves it.
+    /// Whether a point is on the picture's edge, where the arm leaves it.
     fn at_edge(&self, [x, y]: [f32; 2]) -> bool {
         x < 2.0 || y < 2.0 || x > (self.width - 3) as f32 || y > (self.height - 3) as f32
     }
@@ -270,21 +270,23 @@ impl Region {
         let Some(start) = self.inside.iter().position(|inside| *inside) else { return Vec::new() };
         let start = (start as i32 % self.width, start as i32 / self.width);
         let (mut at, mut from) = (start, 4_usize);
-        let mut walk = Vec::new();
+        let (mut walk, mut first) = (Vec::new(), None);
         // Each pixel is passed at most once from each side.
         for _ in 0..8 * self.count {
-            walk.push([at.0 as f32, at.1 as f32]);
             let next = (1..=8).map(|turn| (from + turn) % 8).find(|way| {
                 let [dx, dy] = AROUND[*way];
                 self.has(at.0 + dx, at.1 + dy)
             });
+            // The walk may pass its start on the way. It is closed where it would leave the start as it did at first.
+            if at == start && first == Some(next) {
+                break;
+            }
+            first.get_or_insert(next);
+            walk.push([at.0 as f32, at.1 as f32]);
             let Some(way) = next else { break };
             at = (at.0 + AROUND[way][0], at.1 + AROUND[way][1]);
             // Looking starts behind where we came from.
             from = (way + 4) % 8;
-            if at == start {
-                break;
-            }
         }
         walk
     }
@@ -293,7 +295,7 @@ impl Region {
 /// The valleys between index and middle and between ring and little finger.
 fn valleys(contour: &[[f32; 2]], hand: &Region, centre: [f32; 2], radius: f32) -> Result<[[f32; 2]; 2], RoiError> {
     let away = |p: [f32; 2]| ((p[0] - centre[0]).powi(2) + (p[1] - centre[1]).powi(2)).sqrt();
-    // Once around from the arm, which is no finger.
+    // Once around, starting at the arm, which is not a finger.
     let start = contour.iter().position(|point| hand.at_edge(*point)).unwrap_or(0);
     let around: Vec<[f32; 2]> = contour[start..].iter().chain(&contour[..start]).copied().collect();
     let around: Vec<[f32; 2]> =
@@ -302,7 +304,7 @@ fn valleys(contour: &[[f32; 2]], hand: &Region, centre: [f32; 2], radius: f32) -
             _ => Vec::new(),
         };
     let distances: Vec<f32> = around.iter().map(|point| away(*point)).collect();
-    // Tips and valleys alternate; a swing of less than a third of the palm's radius is no finger.
+    // Tips and valleys alternate; a swing of less than a third of the palm's radius is not a finger.
     let mut tips = Vec::new();
     let (mut high, mut low, mut rising) = (0, 0, false);
     for (at, distance) in distances.iter().enumerate() {
@@ -421,6 +423,21 @@ mod tests {
         assert!(find(&GrayImage::from_pixel(1, 1, Luma([255])), Hang::default()).is_err());
     }
 
+    /// Two blocks that only touch at the pixel where the walk begins.
+    #[test]
+    fn an_outline_that_passes_its_start_goes_on() {
+        let rows = ["...#...", "..#.#..", "###.###", "###.###"];
+        let picture = |x: usize, y: usize| rows[y].as_bytes()[x] == b'#';
+        let inside: Vec<bool> = (0..4).flat_map(|y| (0..7).map(move |x| picture(x, y))).collect();
+        let count = inside.iter().filter(|inside| **inside).count();
+        let region = Region { width: 7, height: 4, inside, count };
+        let walk = region.contour();
+        for corner in [[3.0, 0.0], [0.0, 3.0], [6.0, 3.0], [0.0, 2.0], [6.0, 2.0]] {
+            assert!(walk.contains(&corner), "{corner:?} in {walk:?}");
+        }
+        assert!(walk.len() <= 2 * count, "it ends: {walk:?}");
+    }
+
     #[test]
     fn a_crop_is_upright() {
         let picture = GrayImage::from_fn(60, 60, |x, y| Luma([(x + 3 * y) as u8]));
@@ -429,7 +446,7 @@ mod tests {
         assert_eq!(same.get_pixel(0, 0), picture.get_pixel(20, 20));
         assert_eq!(same.get_pixel(19, 7), picture.get_pixel(39, 27));
         let quarter = crop(&picture, &Square { angle: std::f32::consts::FRAC_PI_2, ..square }, 20, [1.0, 1.0]);
-        // Its upper edge lies to the right.
+        // Its upper edge is on the right.
         assert_eq!(quarter.get_pixel(0, 0), picture.get_pixel(39, 20));
         let outside = crop(&picture, &Square { centre: [-40.0, 30.0], ..square }, 8, [1.0, 1.0]);
         assert!(outside.as_raw().iter().all(|value| *value == 0));

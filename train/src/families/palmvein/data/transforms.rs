@@ -1,4 +1,4 @@
-//! What is random about a pair while training: how the hand lies, for both pictures alike, and the light, for each
+//! Random changes to a pair while training: the hand's position, for both pictures alike, and the light, for each
 //! its own.
 
 use image::GrayImage;
@@ -35,7 +35,7 @@ impl PairTransforms {
         Self { rotation: 15.0, translation: 0.10, brightness: 0.3, contrast: 0.3, shared_geometry: true, seed }
     }
 
-    /// Smaller movements, the light as it is.
+    /// Smaller movements, and no change of the light.
     pub fn weak(seed: u64) -> Self {
         Self { rotation: 10.0, translation: 0.05, brightness: 0.0, contrast: 0.0, shared_geometry: true, seed }
     }

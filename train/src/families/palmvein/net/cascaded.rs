@@ -11,7 +11,8 @@ use super::layers::ConvBn;
 /// Side of the convolution over each head's queries.
 const KERNEL: usize = 5;
 
-/// Attention in windows; a map that is no multiple of the window is padded with zeros at the right and at the bottom.
+/// Attention in windows. A map whose size is not a multiple of the window's is padded with zeros on the right and at
+/// the bottom.
 #[derive(Module, Debug)]
 pub struct LocalWindow {
     attn: CascadedAttention,

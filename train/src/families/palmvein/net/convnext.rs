@@ -27,7 +27,7 @@ pub struct ConvNextConfig {
     pub dims: [usize; 4],
     /// Share of training samples that skip the last block's branch; earlier blocks linearly less. In [0, 1).
     pub drop_path_rate: f64,
-    /// Start of each branch's scale per channel; 0: no such scale.
+    /// Start of each branch's scale per channel; 0: none.
     pub layer_scale_init_value: f64,
 }
 

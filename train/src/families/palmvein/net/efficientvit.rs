@@ -10,20 +10,20 @@ use burn::tensor::{Device, Tensor, assert_shape};
 use serde::{Deserialize, Serialize};
 
 use crate::nn::init::{Init, Source};
+use crate::words::words;
 
 use super::PalmVeinError;
 use super::cascaded::LocalWindow;
 use super::layers::{ConvBn, Ffn, Residual};
 
-/// What mixes the places of a map.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum Mixer {
-    /// Multi-head self-attention over the whole map, any picture size.
-    #[default]
-    Global,
-    /// Cascaded group attention in windows, between depthwise convolutions; the picture size is part of the network.
-    Cascaded,
+words! {
+    /// What mixes the places of a map.
+    Mixer (Global) {
+        /// Multi-head self-attention over the whole map, any picture size.
+        Global = "global",
+        /// Cascaded group attention in windows, between depthwise convolutions; for one picture size.
+        Cascaded = "cascaded",
+    }
 }
 
 /// Sizes of an [`EfficientVit`].

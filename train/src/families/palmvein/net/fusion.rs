@@ -12,29 +12,29 @@ use crate::nn::batch_norm::UnbiasedBatchNorm;
 use crate::nn::dropout::Dropout;
 use crate::nn::init::Init;
 use crate::nn::vector::unit;
+use crate::words::words;
 
 use super::PalmVeinError;
 use super::arcface::{ArcFaceConfig, ArcMarginProduct};
 
-/// What the head is made of: the whole, or an ablation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Parts {
-    /// Attention over palm and vein in the global and in the local branch.
-    #[default]
-    Attention,
-    /// The global branch alone.
-    GlobalOnly,
-    /// The local branch alone.
-    LocalOnly,
-    /// All four aligned features side by side, no attention.
-    Concat,
-    /// The mean of palm and vein in both branches, no attention.
-    Mean,
-    /// Global and local features of the palm alone.
-    PalmOnly,
-    /// Global and local features of the veins alone.
-    VeinOnly,
+words! {
+    /// What the head is made of: the whole, or an ablation.
+    Parts (Attention) {
+        /// Attention over palm and vein in the global and in the local branch.
+        Attention = "attention",
+        /// The global branch alone.
+        GlobalOnly = "global-only",
+        /// The local branch alone.
+        LocalOnly = "local-only",
+        /// All four aligned features side by side, no attention.
+        Concat = "concat",
+        /// The mean of palm and vein in both branches, no attention.
+        Mean = "mean",
+        /// Global and local features of the palm alone.
+        PalmOnly = "palm-only",
+        /// Global and local features of the veins alone.
+        VeinOnly = "vein-only",
+    }
 }
 
 impl Parts {
@@ -145,7 +145,7 @@ pub enum Features {
 }
 
 impl Features {
-    /// Vectors as they are, maps as their mean: `[batch, channels]`.
+    /// Vectors unchanged, maps as their mean: `[batch, channels]`.
     pub fn pooled(&self) -> Tensor<2> {
         match self {
             Self::Vector(rows) => rows.clone(),

@@ -41,7 +41,7 @@ pub enum LoadError {
     },
 }
 
-/// Designs that carry this one's names.
+/// Other designs that use the same names.
 fn refuse_other_designs(path: &Path, tensors: &StateDict) -> Result<(), LoadError> {
     let has = |part: &str| tensors.iter().any(|(key, _)| key.contains(part));
     let found = if has("g_cross_attn.") || has("l_cross_attn.") {
@@ -193,7 +193,7 @@ pub fn load_single(
     let unknown = |reason: String| LoadError::Unknown { path: path.to_owned(), reason };
     let backbone = backbone_config(path, &tensors, img_size)?;
     if matches!(backbone, BackboneConfig::Vit(_)) != branch.is_vit() {
-        return Err(unknown(format!("its backbone is of the other kind than {branch}")));
+        return Err(unknown(format!("its backbone is of the other kind than {}", branch.name())));
     }
     let config = Stage1NetConfig { branch, backbone, classes: 0, identity: None };
     let mut net = Stage1Net::new(&config, 0, device).map_err(|error| unknown(error.to_string()))?;
@@ -208,7 +208,8 @@ impl PalmVeinNet {
     /// If the file cannot be read, or is another network's; the backbone then is unchanged.
     pub fn load_branch(&mut self, path: &Path, branch: Branch) -> Result<LoadReport, LoadError> {
         let tensors = read_backbone(path, branch)?;
-        let absent = || LoadError::Unknown { path: path.to_owned(), reason: format!("this network has no {branch}") };
+        let absent =
+            || LoadError::Unknown { path: path.to_owned(), reason: format!("this network has no {}", branch.name()) };
         let name = branch.name();
         match branch {
             Branch::VitPalm => load_backbone(path, tensors, name, self.vit_palm.as_mut().ok_or_else(absent)?),
@@ -238,7 +239,7 @@ fn network_config(path: &Path, tensors: &StateDict, like: &PalmVeinNetConfig) ->
         match (branch.is_vit(), backbone_config(path, &part, like.vit.img_size)?) {
             (true, BackboneConfig::Vit(vit)) => config.vit = vit,
             (false, BackboneConfig::Cnn(cnn)) => config.cnn = cnn,
-            _ => return Err(unknown(&format!("{branch} is a network of the other kind"))),
+            _ => return Err(unknown(&format!("{} is a network of the other kind", branch.name()))),
         }
     }
     let fusion = &mut config.fusion;
@@ -283,7 +284,7 @@ pub fn load_network(
 ) -> Result<(PalmVeinNet, PalmVeinNetConfig, LoadReport), LoadError> {
     let file = StateDict::read(path)?;
     refuse_other_designs(path, &file)?;
-    // Beside the five dictionaries lies how good the network was.
+    // The file also says how good the network was, beside the five dictionaries.
     let tensors: StateDict = file
         .iter()
         .filter(|(key, _)| !matches!(*key, "best_acc" | "epoch"))

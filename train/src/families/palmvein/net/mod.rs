@@ -24,6 +24,7 @@ use crate::nn::dropout::Masks;
 use crate::nn::init::{Init, Source, initialise};
 use crate::nn::vector::unit;
 use crate::weights::StateDict;
+use crate::words::words;
 
 /// Sizes that make no network.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -41,18 +42,18 @@ pub enum PalmVeinError {
     },
 }
 
-/// One of the four backbones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Branch {
-    /// Global features of the palm.
-    VitPalm,
-    /// Global features of the veins.
-    VitVein,
-    /// Local features of the palm.
-    CnnPalm,
-    /// Local features of the veins.
-    CnnVein,
+words! {
+    /// One of the four backbones.
+    Branch {
+        /// Global features of the palm.
+        VitPalm = "vit-palm",
+        /// Global features of the veins.
+        VitVein = "vit-vein",
+        /// Local features of the palm.
+        CnnPalm = "cnn-palm",
+        /// Local features of the veins.
+        CnnVein = "cnn-vein",
+    }
 }
 
 impl Branch {
@@ -77,12 +78,6 @@ impl Branch {
     /// Whether it is an EfficientViT; otherwise a ConvNeXt.
     pub fn is_vit(self) -> bool {
         matches!(self, Self::VitPalm | Self::VitVein)
-    }
-}
-
-impl std::fmt::Display for Branch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
     }
 }
 
@@ -170,7 +165,7 @@ impl CosineHead {
     }
 
     /// Scores of `[batch, features]` rows, `[batch, classes]`: scale · cosine, each class direction taken at length
-    /// 1. The reference divides by the length over classes instead, which is no cosine.
+    /// 1. The reference divides by the length over classes instead, which does not give a cosine.
     pub fn forward(&self, features: Tensor<2>) -> Tensor<2> {
         unit(features).matmul(unit(self.weight.val()).transpose()).mul_scalar(COSINE_SCALE)
     }

@@ -8,21 +8,65 @@ use burn::nn::conv::Conv2d;
 use burn::nn::pool::{AvgPool2d, AvgPool2dConfig, MaxPool2d};
 use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Tensor, assert_shape};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::nn::batch_norm::UnbiasedBatchNorm;
 use crate::nn::conv::{conv, halving_max_pool};
 use crate::nn::init::{Init, Source};
+use crate::run::checks::{ConfigError, counts};
+use crate::run::settings::fields;
 
-use super::TrainOutput;
 use super::erase::BatchFeatureEraseTop;
 use super::head::{BnNeck, BnNeck3};
 use super::os_block::{ConvLayer, OsBlock};
+use super::{MOST_FEATURES, Network, NetworkSettings, ReidModule, ReidNet, TrainOutput, feats};
 
 /// Channels of OSNet x1.0 after `conv1` … `conv4`.
 const CHANNELS: [usize; 4] = [64, 256, 384, 512];
 
 /// Parts of an embedding: global, erased, whole body, upper, lower, two halves of the channels.
-pub const PARTS: usize = 7;
+const PARTS: usize = 7;
+
+/// Settings of [`LmbnN`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LmbnNSettings {
+    /// Features of each part of an embedding.
+    pub feats: usize,
+}
+
+impl Default for LmbnNSettings {
+    fn default() -> Self {
+        Self { feats: feats() }
+    }
+}
+
+impl NetworkSettings for LmbnNSettings {
+    fn name(&self) -> &'static str {
+        "LMBN_n"
+    }
+
+    fn features(&self) -> usize {
+        self.feats
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        counts([("feats", self.feats, 1, MOST_FEATURES)])
+    }
+
+    fn flat(&self) -> Map<String, Value> {
+        fields(self)
+    }
+
+    fn read(&self, flat: Map<String, Value>) -> Result<Network, serde_json::Error> {
+        serde_json::from_value(Value::Object(flat)).map(Network::LmbnN)
+    }
+
+    fn build(&self, classes: usize, device: &Device) -> ReidNet {
+        ReidNet::LmbnN(LmbnN::new(classes, self.feats, device))
+    }
+}
 
 /// A 1×1 convolution and a halving of the size.
 type Reduction = (ConvLayer, AvgPool2d);
@@ -60,9 +104,8 @@ struct Pooled {
 }
 
 impl LmbnN {
-    /// The network for `classes` training identities and `features` values per part, not yet initialised: see
-    /// [`super::ReidNet::new`].
-    pub(crate) fn new(classes: usize, features: usize, device: &Device) -> Self {
+    /// The network for `classes` training identities and `features` values per part, not yet initialised.
+    fn new(classes: usize, features: usize, device: &Device) -> Self {
         let [c0, c1, c2, c3] = CHANNELS;
         let block = |input, output| OsBlock::new(input, output, device);
         let halve = |channels| -> Reduction {
@@ -90,40 +133,6 @@ impl LmbnN {
             reduction_ch_0: BnNeck::new(features, classes, device),
             reduction_ch_1: BnNeck::new(features, classes, device),
         }
-    }
-
-    /// Training: `[batch, 3, height, width]` to seven scores `[batch, classes]` and the metric losses' three features
-    /// `[batch, features]`: global, erased, whole body.
-    pub fn forward(&self, images: Tensor<4>) -> TrainOutput {
-        let pooled = self.pool(images);
-        let [c0, c1] = pooled.channels;
-        let heads = [
-            self.reduction_0.forward(pooled.global),
-            self.reduction_4.forward(pooled.erased),
-            self.reduction_1.forward(pooled.partial),
-            self.reduction_2.forward(pooled.upper),
-            self.reduction_3.forward(pooled.lower),
-            self.reduction_ch_0.forward(c0),
-            self.reduction_ch_1.forward(c1),
-        ];
-        let (scores, before): (Vec<_>, Vec<_>) = heads.into_iter().map(|head| (head.scores, head.before)).unzip();
-        TrainOutput { scores, features: before.into_iter().take(3).collect() }
-    }
-
-    /// Evaluation: `[batch, 3, height, width]` to features after the neck, `[batch, features, 7]`.
-    pub fn embed(&self, images: Tensor<4>) -> Tensor<3> {
-        let pooled = self.pool(images);
-        let [c0, c1] = pooled.channels;
-        let parts = vec![
-            self.reduction_0.embed(pooled.global),
-            self.reduction_4.embed(pooled.erased),
-            self.reduction_1.embed(pooled.partial),
-            self.reduction_2.embed(pooled.upper),
-            self.reduction_3.embed(pooled.lower),
-            self.reduction_ch_0.embed(c0),
-            self.reduction_ch_1.embed(c1),
-        ];
-        Tensor::stack(parts, 2)
     }
 
     fn pool(&self, images: Tensor<4>) -> Pooled {
@@ -156,40 +165,90 @@ impl LmbnN {
         let map = block1.forward(block0.forward(map));
         conv3.forward(halve.forward(reduce.forward(map)))
     }
+}
 
-    /// How the parameter at `key` starts. Branches and reductions are copies of one another.
-    pub(crate) fn init(key: &str) -> Source {
-        let twin = |prefix: &str, original: &str| key.strip_prefix(prefix).map(|rest| format!("{original}{rest}"));
-        let name = twin("partial_branch.", "global_branch.")
-            .or_else(|| twin("channel_branch.", "global_branch."))
-            .or_else(|| (1..5).find_map(|k| twin(&format!("reduction_{k}."), "reduction_0.")))
-            .unwrap_or_else(|| key.to_owned());
-        let init = if key.ends_with("classifier.weight") {
-            Init::Normal { std: 0.001 }
-        } else if key.contains("reduction") || key.starts_with("shared") || key.starts_with("batch_drop_block") {
-            Init::UniformFanIn
-        } else {
-            Init::NormalFanOut
-        };
-        Source { name, init }
+impl ReidModule for LmbnN {
+    fn name(&self) -> &'static str {
+        "LMBN_n"
     }
 
-    /// The key of an ImageNet OSNet x1.0 whose weights start the parameter at `key`; none for the heads.
-    pub(crate) fn backbone_key(key: &str) -> Option<String> {
-        const TRUNK: [(&str, &str); 3] =
-            [("backone.0.", "conv1."), ("backone.2.", "conv2."), ("backone.3.", "conv3.0.")];
-        const BRANCH: [(&str, &str); 3] = [("0.", "conv3."), ("1.", "conv4."), ("2.", "conv5.")];
-        let swap = |key: &str, table: &[(&str, &str)]| {
-            table.iter().find_map(|(own, osnet)| key.strip_prefix(own).map(|rest| format!("{osnet}{rest}")))
-        };
-        let in_branch = ["global_branch.", "partial_branch.", "channel_branch."]
-            .iter()
-            .find_map(|prefix| key.strip_prefix(prefix).and_then(|rest| swap(rest, &BRANCH)));
-        in_branch.or_else(|| swap(key, &TRUNK))
+    /// Seven scores, and the metric losses' three features: global, erased, whole body.
+    fn forward(&self, images: Tensor<4>, _: [f64; 2]) -> TrainOutput {
+        let pooled = self.pool(images);
+        let [c0, c1] = pooled.channels;
+        let heads = [
+            self.reduction_0.forward(pooled.global),
+            self.reduction_4.forward(pooled.erased),
+            self.reduction_1.forward(pooled.partial),
+            self.reduction_2.forward(pooled.upper),
+            self.reduction_3.forward(pooled.lower),
+            self.reduction_ch_0.forward(c0),
+            self.reduction_ch_1.forward(c1),
+        ];
+        let (scores, before): (Vec<_>, Vec<_>) = heads.into_iter().map(|head| (head.scores, head.before)).unzip();
+        TrainOutput { scores, features: before.into_iter().take(3).collect() }
+    }
+
+    /// Features after the neck, `[batch, features, 7]`.
+    fn embed(&self, images: Tensor<4>) -> Tensor<3> {
+        let pooled = self.pool(images);
+        let [c0, c1] = pooled.channels;
+        let parts = vec![
+            self.reduction_0.embed(pooled.global),
+            self.reduction_4.embed(pooled.erased),
+            self.reduction_1.embed(pooled.partial),
+            self.reduction_2.embed(pooled.upper),
+            self.reduction_3.embed(pooled.lower),
+            self.reduction_ch_0.embed(c0),
+            self.reduction_ch_1.embed(c1),
+        ];
+        Tensor::stack(parts, 2)
+    }
+
+    fn parts(&self) -> usize {
+        PARTS
+    }
+
+    fn init(&self) -> fn(&str) -> Source {
+        source
+    }
+
+    fn backbone_key(&self) -> fn(&str) -> Option<String> {
+        backbone_key
     }
 }
 
 fn branch(((_, block1, (reduce, halve)), (block2, block3), conv5): &Branch, trunk: Tensor<4>) -> Tensor<4> {
     let map = halve.forward(reduce.forward(block1.forward(trunk)));
     conv5.forward(block3.forward(block2.forward(map)))
+}
+
+/// How the parameter at `key` starts. Branches and reductions are copies of one another.
+fn source(key: &str) -> Source {
+    let twin = |prefix: &str, original: &str| key.strip_prefix(prefix).map(|rest| format!("{original}{rest}"));
+    let name = twin("partial_branch.", "global_branch.")
+        .or_else(|| twin("channel_branch.", "global_branch."))
+        .or_else(|| (1..5).find_map(|k| twin(&format!("reduction_{k}."), "reduction_0.")))
+        .unwrap_or_else(|| key.to_owned());
+    let init = if key.ends_with("classifier.weight") {
+        Init::Normal { std: 0.001 }
+    } else if key.contains("reduction") || key.starts_with("shared") || key.starts_with("batch_drop_block") {
+        Init::UniformFanIn
+    } else {
+        Init::NormalFanOut
+    };
+    Source { name, init }
+}
+
+/// The key, in an ImageNet OSNet x1.0, of the weights that start the parameter at `key`; none for the heads.
+fn backbone_key(key: &str) -> Option<String> {
+    const TRUNK: [(&str, &str); 3] = [("backone.0.", "conv1."), ("backone.2.", "conv2."), ("backone.3.", "conv3.0.")];
+    const BRANCH: [(&str, &str); 3] = [("0.", "conv3."), ("1.", "conv4."), ("2.", "conv5.")];
+    let swap = |key: &str, table: &[(&str, &str)]| {
+        table.iter().find_map(|(own, osnet)| key.strip_prefix(own).map(|rest| format!("{osnet}{rest}")))
+    };
+    let in_branch = ["global_branch.", "partial_branch.", "channel_branch."]
+        .iter()
+        .find_map(|prefix| key.strip_prefix(prefix).and_then(|rest| swap(rest, &BRANCH)));
+    in_branch.or_else(|| swap(key, &TRUNK))
 }

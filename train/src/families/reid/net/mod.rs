@@ -7,21 +7,289 @@ mod os_block;
 mod osnet;
 mod resnet50;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use serde::{Deserialize, Serialize};
+use serde::de::{Deserializer, Error};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Map, Value};
 
-use crate::nn::init;
-use crate::nn::resnet::RESNET50_FEATURES;
+use crate::nn::init::{self, Source};
+use crate::run::checks::ConfigError;
 use crate::weights::{LoadReport, Partial, StateDict, WeightsError};
 
 pub use erase::{drop_block, drop_top_rows};
-pub use lmbn_n::LmbnN;
-pub use osnet::OsNet;
-pub use resnet50::{ReidResNet50, ReidResNet50Options};
+pub use lmbn_n::{LmbnN, LmbnNSettings};
+pub use osnet::{OsNet, OsNetSettings, OsNetWidth};
+pub use resnet50::{FeatInference, ReidResNet50, ResNet50Head, ResNet50Settings};
+
+/// Most features of a part.
+const MOST_FEATURES: usize = 65_536;
+
+/// What an embedding is read from, in words.
+const COMPARED: &str = "features after the last batch norm, one column for each part";
+
+/// Features of a part, where nothing else is asked for.
+const fn feats() -> usize {
+    512
+}
+
+/// Which network, with the settings it has. In files they lie flat beside `model`, the network's name.
+///
+/// A further network is a file like those beside this one, with its settings and its module, and a line for it in
+/// [`Network`], `Network::all`, `Network::own`, [`ReidNet`] and `ReidNet::own`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Network {
+    /// See [`LmbnN`].
+    LmbnN(LmbnNSettings),
+    /// See [`OsNet`].
+    OsNet(OsNetSettings),
+    /// See [`ReidResNet50`].
+    ResNet50(ResNet50Settings),
+}
+
+/// What each network's settings tell.
+pub trait NetworkSettings {
+    /// Name for `--model`.
+    fn name(&self) -> &'static str;
+
+    /// Values per part of an embedding, and of the features that metric losses read.
+    fn features(&self) -> usize;
+
+    /// Whether every value is in range.
+    ///
+    /// # Errors
+    /// The first that is not, with its flag.
+    fn check(&self) -> Result<(), ConfigError>;
+
+    /// The settings by the names of their flags.
+    fn flat(&self) -> Map<String, Value>;
+
+    /// The network of this name with other settings; those that are missing have their defaults, unknown ones are
+    /// left out.
+    ///
+    /// # Errors
+    /// If one is of another kind.
+    fn read(&self, flat: Map<String, Value>) -> Result<Network, serde_json::Error>;
+
+    /// The module for `classes` training identities, not yet initialised.
+    fn build(&self, classes: usize, device: &Device) -> ReidNet;
+
+    /// Flags that bring further settings along, and the network with each.
+    fn options(&self) -> Vec<(&'static str, Network)> {
+        Vec::new()
+    }
+
+    /// Flags that make this network another than the plain one of its name.
+    fn flags(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    /// What an embedding is read from, in words.
+    fn compared(&self) -> &'static str {
+        COMPARED
+    }
+}
+
+impl Network {
+    /// Every network by name, with its defaults.
+    fn all() -> Vec<Self> {
+        let mut all = vec![Self::LmbnN(LmbnNSettings::default())];
+        all.extend(OsNetSettings::every().map(Self::OsNet));
+        all.push(Self::ResNet50(ResNet50Settings::default()));
+        all
+    }
+
+    fn own(&self) -> &dyn NetworkSettings {
+        match self {
+            Self::LmbnN(own) => own,
+            Self::OsNet(own) => own,
+            Self::ResNet50(own) => own,
+        }
+    }
+
+    /// Names for `--model`.
+    pub fn names() -> Vec<&'static str> {
+        Self::all().iter().map(Self::name).collect()
+    }
+
+    /// The network of this name, in any case, with its defaults.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn named(name: &str) -> Result<Self, UnknownNetwork> {
+        let found = Self::all().into_iter().find(|net| net.name().eq_ignore_ascii_case(name.trim()));
+        found.ok_or_else(|| UnknownNetwork { found: name.to_owned() })
+    }
+
+    /// The same with another value of the setting `key`.
+    ///
+    /// # Errors
+    /// If the network has no such setting, or the value is of another kind.
+    pub fn with(&self, key: &str, value: impl Into<Value>) -> Result<Self, serde_json::Error> {
+        let mut flat = self.own().flat();
+        if flat.insert(key.to_owned(), value.into()).is_none() {
+            let user = self.unused().into_iter().find_map(|(other, user)| (other == key).then_some(user));
+            let user = user.unwrap_or_else(|| "no network".into());
+            return Err(serde_json::Error::custom(format!("`{key}` has no effect here: it is for {user}")));
+        }
+        self.own().read(flat)
+    }
+
+    /// Name for `--model`.
+    pub fn name(&self) -> &'static str {
+        self.own().name()
+    }
+
+    /// Values per part of an embedding, and of the features that metric losses read.
+    pub fn features(&self) -> usize {
+        self.own().features()
+    }
+
+    /// What an embedding is read from, in words.
+    pub fn compared(&self) -> &'static str {
+        self.own().compared()
+    }
+
+    /// Whether every value is in range.
+    ///
+    /// # Errors
+    /// The first that is not, with its flag.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.own().check()
+    }
+
+    /// Name and settings.
+    pub(super) fn flat(&self) -> Map<String, Value> {
+        let mut flat = self.own().flat();
+        flat.insert("model".into(), self.name().into());
+        flat
+    }
+
+    /// The settings of all networks, with their defaults.
+    pub(super) fn defaults() -> Map<String, Value> {
+        let mut all = Self::default().flat();
+        for net in Self::all() {
+            for (_, net) in net.own().options().into_iter().chain([("", net)]) {
+                for (key, value) in net.own().flat() {
+                    all.entry(key).or_insert(value);
+                }
+            }
+        }
+        // An option is off without its flag.
+        Self::all().into_iter().for_each(|net| all.extend(net.own().flat()));
+        all
+    }
+
+    /// Takes the network out of settings of all kinds: its name and settings, and those of other networks, which are
+    /// dropped.
+    ///
+    /// # Errors
+    /// If the name is unknown, or a setting of this network is of another kind.
+    pub(super) fn take(settings: &mut Map<String, Value>) -> Result<Self, serde_json::Error> {
+        let chosen = match settings.get("model") {
+            Some(Value::String(name)) => Self::named(name).map_err(serde_json::Error::custom)?,
+            Some(other) => return Err(serde_json::Error::custom(format!("`model` is {other}, not a name"))),
+            None => Self::default(),
+        };
+        let names = Self::defaults();
+        let own = names.keys().filter_map(|key| settings.remove_entry(key)).collect();
+        chosen.own().read(own)
+    }
+
+    /// Settings of other networks, and of options that this one is without, each with what has it.
+    pub(super) fn unused(&self) -> Vec<(String, String)> {
+        let (mut plain, mut with) = (BTreeMap::<_, Vec<_>>::new(), BTreeMap::<_, Vec<_>>::new());
+        for net in Self::all() {
+            for key in net.own().flat().into_iter().map(|(key, _)| key) {
+                plain.entry(key).or_default().push(net.name().to_owned());
+            }
+            for (flag, option) in net.own().options() {
+                for key in option.own().flat().into_iter().map(|(key, _)| key) {
+                    with.entry(key).or_default().push(format!("{} with {flag}", net.name()));
+                }
+            }
+        }
+        with.retain(|key, _| !plain.contains_key(key));
+        let own = self.own().flat();
+        let others = plain.into_iter().chain(with).filter(|(key, _)| !own.contains_key(key));
+        others.map(|(key, users)| (key, format!("{}; this is {self}", users.join(", ")))).collect()
+    }
+}
+
+/// The network's name, with the flags that make it another than the plain one.
+impl std::fmt::Display for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let flags = self.own().flags();
+        let with = if flags.is_empty() { "" } else { " with " };
+        write!(f, "{}{with}{}", self.name(), flags.join(" and "))
+    }
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self::LmbnN(LmbnNSettings::default())
+    }
+}
+
+impl Serialize for Network {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.flat().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut flat = Map::deserialize(deserializer)?;
+        // Earlier checkpoints call a part's features by this name.
+        if let Some(features) = flat.remove("features") {
+            flat.insert("feats".into(), features);
+        }
+        let name = flat.remove("model").ok_or_else(|| D::Error::missing_field("model"))?;
+        let name = name.as_str().ok_or_else(|| D::Error::custom("`model` is not a name"))?;
+        Self::named(name).map_err(D::Error::custom)?.own().read(flat).map_err(D::Error::custom)
+    }
+}
+
+/// A name that no network has.
+#[derive(Debug, thiserror::Error)]
+#[error("unknown network `{found}`; known: {}", Network::names().join(", "))]
+pub struct UnknownNetwork {
+    /// The name.
+    pub found: String,
+}
+
+/// What fixes a re-identification network's parameters, stored in each checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReidNetConfig {
+    /// Training identities.
+    pub classes: usize,
+    /// The network.
+    #[serde(flatten)]
+    pub net: Network,
+}
+
+impl ReidNetConfig {
+    /// The network called `model`, in its plain form, with `feats` features a part.
+    ///
+    /// # Errors
+    /// If the name is unknown.
+    pub fn new(model: &str, classes: usize, feats: usize) -> Result<Self, UnknownNetwork> {
+        let net = Network::named(model)?.with("feats", feats).expect("every network has a number of features");
+        Ok(Self { classes, net })
+    }
+}
+
+impl std::fmt::Display for ReidNetConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { classes, net } = self;
+        write!(f, "{} with {} features a part and {classes} training identities", net.name(), net.features())?;
+        let flags = net.own().flags();
+        if flags.is_empty() { Ok(()) } else { write!(f, " ({})", flags.join(", ")) }
+    }
+}
 
 /// What a re-identification network gives a training step.
 pub struct TrainOutput {
@@ -31,54 +299,34 @@ pub struct TrainOutput {
     pub features: Vec<Tensor<2>>,
 }
 
-/// Names of the re-identification networks, as `--model` takes them.
-pub const REID_NETWORKS: [&str; 6] = ["LMBN_n", "OSNet", "OSNet_x0_75", "OSNet_x0_5", "OSNet_x0_25", "ResNet50"];
+/// What each network's module does.
+pub trait ReidModule {
+    /// Name in messages.
+    fn name(&self) -> &'static str;
 
-/// What fixes a re-identification network's parameters, stored in each checkpoint.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ReidNetConfig {
-    /// One of [`REID_NETWORKS`].
-    pub model: String,
-    /// Training identities.
-    pub classes: usize,
-    /// Values per part of the embedding.
-    pub features: usize,
-    /// ResNet50: a batch-norm neck on the map's 2048 channels, which then are the embedding, instead of a reduction.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub bnneck: bool,
-    /// ResNet50: share of height and width of the block that training erases; the map is then pooled by its maximum.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub drop_block: Option<[f64; 2]>,
-    /// ResNet50: embeddings are the features before the neck.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub before_neck: bool,
-}
+    /// Training, on an autodiff device: `[batch, 3, height, width]` to scores and features. `place` is that of what is
+    /// erased at random, each in `[0, 1)`: see [`drop_block`].
+    fn forward(&self, images: Tensor<4>, place: [f64; 2]) -> TrainOutput;
 
-impl ReidNetConfig {
-    /// The network called `model`, in its plain form.
-    pub fn new(model: &str, classes: usize, features: usize) -> Self {
-        Self { model: model.to_owned(), classes, features, bnneck: false, drop_block: None, before_neck: false }
+    /// Evaluation: `[batch, 3, height, width]` to `[batch, features, parts]`.
+    fn embed(&self, images: Tensor<4>) -> Tensor<3>;
+
+    /// Parts of an embedding.
+    fn parts(&self) -> usize {
+        1
     }
 
-    /// Values per part of an embedding, and of the features that metric losses read.
-    pub fn width(&self) -> usize {
-        if self.bnneck { RESNET50_FEATURES } else { self.features }
+    /// How the parameter at a key starts.
+    fn init(&self) -> fn(&str) -> Source;
+
+    /// The key, in the published ImageNet classifier on this backbone, of the weights that start the parameter at a
+    /// key; none for the heads, and where the classifier is this network with other classes.
+    fn backbone_key(&self) -> fn(&str) -> Option<String> {
+        |_| None
     }
 }
 
-impl std::fmt::Display for ReidNetConfig {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} with {} features a part and {} training identities", self.model, self.width(), self.classes)?;
-        let options = [
-            (self.bnneck, "a neck"),
-            (self.drop_block.is_some(), "a drop block"),
-            (self.before_neck, "features before it"),
-        ];
-        options.iter().filter(|(on, _)| *on).try_for_each(|(_, option)| write!(f, ", {option}"))
-    }
-}
-
-/// A re-identification network chosen by name.
+/// A re-identification network.
 #[derive(Module, Debug)]
 #[expect(clippy::large_enum_variant, reason = "a program has one network, and Burn has no boxed modules")]
 pub enum ReidNet {
@@ -90,66 +338,43 @@ pub enum ReidNet {
     ResNet50(ReidResNet50),
 }
 
-/// A name that is not in [`REID_NETWORKS`].
-#[derive(Debug, thiserror::Error)]
-#[error("unknown network `{found}`; known: {}", REID_NETWORKS.join(", "))]
-pub struct UnknownNetwork {
-    /// The name.
-    pub found: String,
-}
-
 impl ReidNet {
+    fn own(&self) -> &dyn ReidModule {
+        match self {
+            Self::LmbnN(own) => own,
+            Self::OsNet(own) => own,
+            Self::ResNet50(own) => own,
+        }
+    }
+
     /// The network with the initial weights of `seed`.
-    ///
-    /// # Errors
-    /// If the name is unknown.
-    pub fn new(config: &ReidNetConfig, seed: u64, device: &Device) -> Result<Self, UnknownNetwork> {
-        let &ReidNetConfig { classes, features, bnneck, drop_block, before_neck, .. } = config;
-        let width = osnet::WIDTHS.iter().find(|(name, _)| *name == config.model);
-        let (mut net, source): (_, fn(&str) -> init::Source) = match (config.model.as_str(), width) {
-            ("LMBN_n", _) => (Self::LmbnN(LmbnN::new(classes, features, device)), LmbnN::init),
-            ("ResNet50", _) => {
-                let options = ReidResNet50Options { features, bnneck, drop_block, before_neck };
-                (Self::ResNet50(ReidResNet50::new(classes, options, device)), ReidResNet50::init)
-            }
-            (_, Some((_, channels))) => (Self::OsNet(OsNet::new(*channels, classes, features, device)), OsNet::init),
-            _ => return Err(UnknownNetwork { found: config.model.clone() }),
-        };
+    pub fn new(config: &ReidNetConfig, seed: u64, device: &Device) -> Self {
+        let mut net = config.net.own().build(config.classes, device);
+        let source = net.own().init();
         init::initialise(&mut net, source, seed);
-        Ok(net)
+        net
     }
 
     /// Training, on an autodiff device: `[batch, 3, height, width]` to scores and features. What is erased at random
-    /// lies in the middle: see [`ReidNet::forward_at`].
+    /// is in the middle: see [`ReidNet::forward_at`].
     pub fn forward(&self, images: Tensor<4>) -> TrainOutput {
         self.forward_at(images, [0.5, 0.5])
     }
 
     /// As [`ReidNet::forward`], with the place of what is erased at random, each in `[0, 1)`: see [`drop_block`].
     pub fn forward_at(&self, images: Tensor<4>, place: [f64; 2]) -> TrainOutput {
-        match self {
-            Self::LmbnN(net) => net.forward(images),
-            Self::OsNet(net) => net.forward(images),
-            Self::ResNet50(net) => net.forward(images, place),
-        }
+        self.own().forward(images, place)
     }
 
     /// Evaluation, on a device without autodiff (`net.valid()`): `[batch, 3, height, width]` to `[batch, features,
     /// parts]`.
     pub fn embed(&self, images: Tensor<4>) -> Tensor<3> {
-        match self {
-            Self::LmbnN(net) => net.embed(images),
-            Self::OsNet(net) => net.embed(images),
-            Self::ResNet50(net) => net.embed(images),
-        }
+        self.own().embed(images)
     }
 
     /// Parts of an embedding.
     pub fn parts(&self) -> usize {
-        match self {
-            Self::LmbnN(_) => lmbn_n::PARTS,
-            Self::OsNet(_) | Self::ResNet50(_) => 1,
-        }
+        self.own().parts()
     }
 
     /// Fills the network from a weights file: its own weights, or those of its backbone's ImageNet classifier
@@ -159,14 +384,10 @@ impl ReidNet {
     /// # Errors
     /// See [`WeightsError`]; the network is unchanged unless the result is `Ok`.
     pub fn load_pretrained(&mut self, path: &Path, partial: Partial) -> Result<LoadReport, WeightsError> {
-        let (name, backbone_key): (_, fn(&str) -> Option<String>) = match self {
-            Self::LmbnN(_) => ("LMBN_n", LmbnN::backbone_key),
-            // The classifier of ImageNet is this network with other classes.
-            Self::OsNet(_) => ("OSNet", |_| None),
-            Self::ResNet50(_) => ("ResNet50", ReidResNet50::backbone_key),
-        };
+        let name = self.own().name();
         let own = StateDict::of(self);
         let file = StateDict::read(path)?;
+        let backbone_key = self.own().backbone_key();
         let is_backbone = |key: &str| backbone_key(key).is_some_and(|source| file.get(&source).is_some());
         if !own.iter().any(|(key, _)| is_backbone(key)) {
             return StateDict::load_file(path, self, name, partial);
@@ -192,5 +413,52 @@ impl ReidNet {
         }
         spread.load_into(self);
         Ok(report)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn networks_are_read_as_they_are_written_and_as_they_were() {
+        for name in Network::names() {
+            let plain = ReidNetConfig::new(&name.to_lowercase(), 7, 64).unwrap();
+            let written = serde_json::to_value(&plain).unwrap();
+            assert_eq!(
+                (&written["model"], &written["feats"], &written["classes"]),
+                (&json!(name), &json!(64), &json!(7))
+            );
+            assert_eq!(serde_json::from_value::<ReidNetConfig>(written).unwrap(), plain);
+            // Earlier versions wrote this.
+            let old = json!({ "model": name, "classes": 7, "features": 64 });
+            assert_eq!(serde_json::from_value::<ReidNetConfig>(old).unwrap(), plain);
+            for (_, option) in plain.net.own().options() {
+                let written = serde_json::to_value(&option).unwrap();
+                assert_eq!(serde_json::from_value::<Network>(written).unwrap(), option);
+            }
+        }
+        let old = json!({
+            "model": "ResNet50", "classes": 7, "features": 64, "bnneck": true, "drop_block": [0.2, 0.9],
+            "before_neck": true,
+        });
+        let head = ResNet50Head::Neck { feat_inference: FeatInference::Before };
+        let net = Network::ResNet50(ResNet50Settings { head, drop_block: Some([0.2, 0.9]) });
+        assert_eq!(serde_json::from_value::<ReidNetConfig>(old).unwrap(), ReidNetConfig { classes: 7, net });
+        assert!(Network::named("LMBN_x").unwrap_err().to_string().contains("OSNet_x0_75"));
+    }
+
+    #[test]
+    fn a_setting_of_another_network_names_those_that_have_it() {
+        let message = |net: &Network, key: &str| net.with(key, true).unwrap_err().to_string();
+        let osnet = Network::named("OSNet").unwrap();
+        assert_eq!(message(&osnet, "bnneck"), "`bnneck` has no effect here: it is for ResNet50; this is OSNet");
+        let neck = Network::named("ResNet50").unwrap().with("bnneck", true).unwrap();
+        assert!(message(&neck, "feats").ends_with("OSNet_x0_25, ResNet50; this is ResNet50 with --bnneck"));
+        assert_eq!(message(&neck, "colour"), "`colour` has no effect here: it is for no network");
+        assert_eq!(neck.features(), 2048);
+        assert!(osnet.with("feats", "many").is_err());
     }
 }

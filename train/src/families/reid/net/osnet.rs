@@ -7,21 +7,96 @@ use burn::module::Module;
 use burn::nn::pool::{AvgPool2d, AvgPool2dConfig, MaxPool2d};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, assert_shape};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::nn::batch_norm::UnbiasedBatchNorm;
 use crate::nn::conv::halving_max_pool;
 use crate::nn::init::{Init, Source};
+use crate::run::checks::{ConfigError, counts};
+use crate::run::settings::fields;
+use crate::words::{Word, words};
 
-use super::TrainOutput;
 use super::os_block::{ConvLayer, OsBlock};
+use super::{MOST_FEATURES, Network, NetworkSettings, ReidModule, ReidNet, TrainOutput, feats};
 
-/// Names of the widths and their channels after `conv1` … `conv4`.
-pub const WIDTHS: [(&str, [usize; 4]); 4] = [
-    ("OSNet", [64, 256, 384, 512]),
-    ("OSNet_x0_75", [48, 192, 288, 384]),
-    ("OSNet_x0_5", [32, 128, 192, 256]),
-    ("OSNet_x0_25", [16, 64, 96, 128]),
-];
+words! {
+    /// How many channels an OSNet has, by the published name of that network.
+    OsNetWidth (Full) {
+        /// All of the paper's.
+        Full = "OSNet",
+        /// Three quarters of them.
+        ThreeQuarters = "OSNet_x0_75",
+        /// Half of them.
+        Half = "OSNet_x0_5",
+        /// A quarter of them.
+        Quarter = "OSNet_x0_25",
+    }
+}
+
+impl OsNetWidth {
+    /// Channels after `conv1` … `conv4`.
+    fn channels(self) -> [usize; 4] {
+        match self {
+            Self::Full => [64, 256, 384, 512],
+            Self::ThreeQuarters => [48, 192, 288, 384],
+            Self::Half => [32, 128, 192, 256],
+            Self::Quarter => [16, 64, 96, 128],
+        }
+    }
+}
+
+/// Settings of [`OsNet`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OsNetSettings {
+    /// Its channels, which its name tells.
+    #[serde(skip)]
+    pub width: OsNetWidth,
+    /// Features of an embedding.
+    pub feats: usize,
+}
+
+impl Default for OsNetSettings {
+    fn default() -> Self {
+        Self { width: OsNetWidth::default(), feats: feats() }
+    }
+}
+
+impl OsNetSettings {
+    /// The defaults of every width.
+    pub(super) fn every() -> impl Iterator<Item = Self> {
+        let width = |word: &&str| word.parse().expect("it is one of the words");
+        OsNetWidth::WORDS.iter().map(move |word| Self { width: width(word), ..Self::default() })
+    }
+}
+
+impl NetworkSettings for OsNetSettings {
+    fn name(&self) -> &'static str {
+        self.width.word()
+    }
+
+    fn features(&self) -> usize {
+        self.feats
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        counts([("feats", self.feats, 1, MOST_FEATURES)])
+    }
+
+    fn flat(&self) -> Map<String, Value> {
+        fields(self)
+    }
+
+    fn read(&self, flat: Map<String, Value>) -> Result<Network, serde_json::Error> {
+        let read: Self = serde_json::from_value(Value::Object(flat))?;
+        Ok(Network::OsNet(Self { width: self.width, ..read }))
+    }
+
+    fn build(&self, classes: usize, device: &Device) -> ReidNet {
+        ReidNet::OsNet(OsNet::new(self.width.channels(), classes, self.feats, device))
+    }
+}
 
 /// Two blocks, then a 1×1 convolution and a halving of the size.
 type Stage = (OsBlock, OsBlock, (ConvLayer, AvgPool2d));
@@ -40,9 +115,9 @@ pub struct OsNet {
 }
 
 impl OsNet {
-    /// The network of one of [`WIDTHS`] for `classes` training identities and embeddings of `features`, not yet
-    /// initialised: see [`super::ReidNet::new`].
-    pub(crate) fn new([c0, c1, c2, c3]: [usize; 4], classes: usize, features: usize, device: &Device) -> Self {
+    /// The network of these channels after `conv1` … `conv4`, for `classes` training identities and embeddings of
+    /// `features`, not yet initialised.
+    fn new([c0, c1, c2, c3]: [usize; 4], classes: usize, features: usize, device: &Device) -> Self {
         let block = |input, output| OsBlock::new(input, output, device);
         let stage = |input, output| -> Stage {
             let pool = AvgPool2dConfig::new([2, 2]).with_strides([2, 2]).init();
@@ -60,17 +135,6 @@ impl OsNet {
         }
     }
 
-    /// Training: `[batch, 3, height, width]` to one score `[batch, classes]` and the features it is read from.
-    pub fn forward(&self, images: Tensor<4>) -> TrainOutput {
-        let features = self.features(images);
-        TrainOutput { scores: vec![self.classifier.forward(features.clone())], features: vec![features] }
-    }
-
-    /// Evaluation: `[batch, 3, height, width]` to features, none negative, `[batch, features, 1]`.
-    pub fn embed(&self, images: Tensor<4>) -> Tensor<3> {
-        self.features(images).unsqueeze_dim(2)
-    }
-
     fn features(&self, images: Tensor<4>) -> Tensor<2> {
         assert_shape!(images, [_, 3, _, _]);
         let stage = |(first, second, (reduce, halve)): &Stage, map: Tensor<4>| {
@@ -82,11 +146,33 @@ impl OsNet {
         let (linear, norm) = &self.fc;
         norm.forward_relu(linear.forward(kernels::global_avg_pool(map).flatten::<2>(1, 3)))
     }
+}
 
-    /// How the parameter at `key` starts.
-    pub(crate) fn init(key: &str) -> Source {
-        let linear = ["fc.", "classifier."].iter().any(|head| key.starts_with(head));
-        let init = if linear { Init::Normal { std: 0.01 } } else { Init::NormalFanOut };
-        Source { name: key.to_owned(), init }
+impl ReidModule for OsNet {
+    /// Of any width: their keys are the same.
+    fn name(&self) -> &'static str {
+        "OSNet"
     }
+
+    /// One score, and the features it is read from.
+    fn forward(&self, images: Tensor<4>, _: [f64; 2]) -> TrainOutput {
+        let features = self.features(images);
+        TrainOutput { scores: vec![self.classifier.forward(features.clone())], features: vec![features] }
+    }
+
+    /// Features, none negative, `[batch, features, 1]`.
+    fn embed(&self, images: Tensor<4>) -> Tensor<3> {
+        self.features(images).unsqueeze_dim(2)
+    }
+
+    fn init(&self) -> fn(&str) -> Source {
+        source
+    }
+}
+
+/// How the parameter at `key` starts.
+fn source(key: &str) -> Source {
+    let linear = ["fc.", "classifier."].iter().any(|head| key.starts_with(head));
+    let init = if linear { Init::Normal { std: 0.01 } } else { Init::NormalFanOut };
+    Source { name: key.to_owned(), init }
 }

@@ -38,7 +38,7 @@ pub struct DualBranchConfig {
     pub reduction: usize,
     /// Weight of the identity branch at the start, 0 to 1.
     pub fusion_alpha: f64,
-    /// Whether that weight is trained; then it must lie inside 0 to 1.
+    /// Whether that weight is trained; it must then be between 0 and 1.
     pub learnable_fusion: bool,
     /// Gates from the batch's mean.
     pub use_batch_stat: bool,

@@ -19,11 +19,22 @@ use crate::nn::dropout::{Dropout, Masks};
 use crate::nn::init::{Init, Source, initialise};
 use crate::nn::vector::unit;
 use crate::weights::{LoadReport, StateDict, WeightsError};
+use crate::words::words;
 
 use dual_branch::{INNER_DROPOUT, NormedBottleneck, bottleneck, stored_alpha};
 
 pub use dual_branch::{Branches, DualBranchConfig, DualBranchSenet};
 pub use se_block::SeBlock;
+
+words! {
+    /// What makes a layer more than linear.
+    ActivationKind {
+        /// The positive part.
+        Relu = "relu",
+        /// By the error function.
+        Gelu = "gelu",
+    }
+}
 
 /// What fixes the network's parameters and arithmetic, stored in each checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,8 +50,8 @@ pub struct SenetNetConfig {
     pub num_layers: usize,
     /// Share of values dropped in training, 0 to below 1; the branches have 0.1 of their own.
     pub dropout: f64,
-    /// `gelu` (by the error function); any other name is relu.
-    pub activation: String,
+    /// What follows each fusion layer's norm.
+    pub activation: ActivationKind,
     /// What the gates' hidden layer divides the embedding by.
     pub se_reduction: usize,
     /// Weight of the identity branch at the start.
@@ -63,7 +74,7 @@ impl Default for SenetNetConfig {
             hidden_dim: 1024,
             num_layers: 3,
             dropout: 0.1,
-            activation: "relu".into(),
+            activation: ActivationKind::Relu,
             se_reduction: 16,
             fusion_alpha: 0.7,
             learnable_fusion: true,
@@ -81,8 +92,8 @@ impl std::fmt::Display for SenetNetConfig {
         let gates = if self.use_batch_stat { "the batch's gates" } else { "gates" };
         write!(
             f,
-            "SENet of {num_layers} layers {hidden_dim} wide ({}) on {image_dim} values and {pose_dim} angles{}, {gates} through a \
-             {se_reduction}th, a {fusion} fusion weight, {identity_dim} identity features",
+            "SENet of {num_layers} layers {hidden_dim} wide ({}) on {image_dim} values and {pose_dim} angles{}, \
+             {gates} through a {se_reduction}th, a {fusion} fusion weight, {identity_dim} identity features",
             self.activation,
             scale_in_words(*pose_scale)
         )
@@ -131,7 +142,10 @@ pub struct SenetOutput {
 }
 
 fn block(input: usize, output: usize, config: &SenetNetConfig, device: &Device) -> Block {
-    let activation = if config.activation == "gelu" { ActivationConfig::Gelu } else { ActivationConfig::Relu };
+    let activation = match config.activation {
+        ActivationKind::Relu => ActivationConfig::Relu,
+        ActivationKind::Gelu => ActivationConfig::Gelu,
+    };
     (
         LinearConfig::new(input, output).init(device),
         UnbiasedBatchNorm::new(output, device),
@@ -268,7 +282,8 @@ pub fn load(path: &Path, net: &mut SenetTripletNetwork) -> Result<LoadReport, We
     if !never_ran.is_empty() {
         let keys = never_ran.iter().map(|(key, _)| format!("`{key}`")).collect::<Vec<_>>().join(", ");
         terminal::tell!(
-            "warning: {keys} in `{}` belong to layers that could not run where they were made; they keep their initial values",
+            "warning: {keys} in `{}` belong to layers that could not run where they were made; they keep their initial \
+             values",
             path.display()
         );
     }

@@ -308,7 +308,7 @@ impl Maker<'_> {
                 continue;
             }
             for (part, ((_, pictures), out)) in views.iter().zip(&mut batch.pixels).enumerate() {
-                // Each of the three lies its own way: only pictures of one pair share their geometry.
+                // Each of the three is moved in its own way: only the pictures of one pair share their geometry.
                 self.write(&pictures[0], 3 * (first + row) + part, 0, out);
             }
             let indices = [0, 1, 2].map(|part| views.get(part).map_or(all[part].index, |(index, _)| *index));
