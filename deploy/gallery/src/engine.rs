@@ -16,7 +16,7 @@ pub trait Engine: Send + Sync {
     fn enrol(&self, templates: &[NewTemplate], values: Rows<'_>) -> Result<Vec<TemplateId>, GalleryError>;
 
     /// Removes templates and returns their number. When it returns no snapshot taken from now on finds them, now or
-    /// after a crash, and their stored values are overwritten.
+    /// after a crash, and their stored values are overwritten (where the engine has [`Ability::Erase`]).
     ///
     /// # Errors
     /// If one of them is not there, nothing is removed. See [`GalleryError::NotErased`] for the one error after which
@@ -34,6 +34,51 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// If it cannot be read.
     fn info(&self) -> Result<Info, GalleryError>;
+
+    /// What this engine cannot do although others can.
+    fn lacks(&self) -> &'static [Lack] {
+        &[]
+    }
+
+    /// Fails unless the engine can do this.
+    ///
+    /// # Errors
+    /// [`GalleryError::Unsupported`], which says why not.
+    fn require(&self, ability: Ability) -> Result<(), GalleryError> {
+        self.lacks().iter().find(|lack| lack.ability == ability).map_or(Ok(()), |lack| Err(lack.error()))
+    }
+}
+
+/// What not every engine can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ability {
+    /// Overwrite the stored values of removed templates before a removal returns, so that it can be proved.
+    Erase,
+    /// Remove all that a removal is to remove, or nothing.
+    RemoveWhole,
+    /// Return as many hits as are asked for.
+    AnyHits,
+}
+
+/// Something an engine cannot do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lack {
+    /// What.
+    pub ability: Ability,
+    /// Why not, and what can be done.
+    pub why: &'static str,
+}
+
+impl Lack {
+    /// The error of whoever needs it.
+    pub fn error(&self) -> GalleryError {
+        let what = match self.ability {
+            Ability::Erase => "overwrite removed values, or prove that they are gone",
+            Ability::RemoveWhole => "remove all or nothing",
+            Ability::AnyHits => "return any number of hits",
+        };
+        GalleryError::Unsupported { what, why: self.why }
+    }
 }
 
 /// A gallery at one moment: what is enrolled later is not in it. What is removed later may be missing from it, since
@@ -110,6 +155,14 @@ pub trait Snapshot: Send + Sync {
     /// # Errors
     /// If the gallery cannot be read.
     fn columns(&self, filter: &Filter, each: &mut dyn FnMut(Columns)) -> Result<(), GalleryError>;
+
+    /// At most `count` of the templates that pass the filter, from all over the gallery, in order of their ids.
+    ///
+    /// # Errors
+    /// If the gallery cannot be read.
+    fn sample(&self, filter: &Filter, count: usize) -> Result<Vec<TemplateId>, GalleryError> {
+        Ok(strided(&self.select(filter)?, count))
+    }
 
     /// Templates by their ids, in the order asked for.
     ///
@@ -232,6 +285,12 @@ pub struct Info {
     pub bytes: u64,
     /// Grows with every change.
     pub generation: u64,
+}
+
+/// At most `count` ids, evenly spread.
+pub(crate) fn strided(ids: &[TemplateId], count: usize) -> Vec<TemplateId> {
+    let count = count.min(ids.len());
+    (0..count).map(|at| ids[at * ids.len() / count]).collect()
 }
 
 /// Order of hits: best first, equal ones by id. Similarities are finite.

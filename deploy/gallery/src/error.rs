@@ -147,6 +147,39 @@ pub enum GalleryError {
         /// What is wrong, with the row where it is one.
         problem: String,
     },
+    /// A server that keeps the gallery refused, or cannot be reached.
+    #[error("cannot {what} `{engine}`: {problem}")]
+    Server {
+        /// What was tried.
+        what: &'static str,
+        /// The gallery's address.
+        engine: String,
+        /// The server's words, or what to do.
+        problem: String,
+    },
+    /// Another program is changing a gallery that a server keeps, or ended while it did.
+    #[error(
+        "{holder} has been changing `{engine}` for {seconds} seconds; if that program has ended, give the address \
+         `{engine}?unlock={lock:x}` once"
+    )]
+    Held {
+        /// The gallery's address.
+        engine: String,
+        /// Which program.
+        holder: String,
+        /// For how long, by the clock of this machine.
+        seconds: u64,
+        /// Number of its lock.
+        lock: u64,
+    },
+    /// The engine cannot do it.
+    #[error("this gallery cannot {what}: {why}")]
+    Unsupported {
+        /// What.
+        what: &'static str,
+        /// Why not.
+        why: &'static str,
+    },
     /// **The templates are removed**: no search finds them, now or after a crash. But their values could not be
     /// overwritten yet; opening the gallery for writing tries again.
     #[error("{templates} templates are removed, but their values could not be overwritten yet; repeat the command")]

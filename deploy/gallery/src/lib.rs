@@ -3,7 +3,8 @@
 //!
 //! Catalogue and segments (what is stored) `->` scan (which rows are nearest) `->` store (a folder that processes
 //! share) `->` [`Engine`] and [`Snapshot`] (what programs use). [`Memory`] is the same without a file and in the
-//! plainest way: what every other engine is compared with.
+//! plainest way: what every other engine is compared with. With the feature `milvus` there is `milvus::Milvus`, a
+//! gallery in a cluster.
 //!
 //! ```
 //! use gallery::{Ask, Engine, Model, NewTemplate, Rows, Selection, Snapshot, Store};
@@ -29,16 +30,20 @@ mod engine;
 mod error;
 mod id;
 mod memory;
+#[cfg(feature = "milvus")]
+pub mod milvus;
+mod remote;
 mod scan;
 mod segment;
 mod store;
 mod template;
 
-pub use engine::{Ask, Columns, Engine, Filter, Hit, Info, Model, Selection, Snapshot};
+pub use engine::{Ability, Ask, Columns, Engine, Filter, Hit, Info, Lack, Model, Selection, Snapshot};
 pub use error::GalleryError;
 pub use id::TemplateId;
 pub use memory::Memory;
 pub use metrics::Rows;
+pub use remote::{Remote, address};
 pub use scan::{Near, nearer_rows, nearest_rows};
 pub use segment::{Disk, System};
 #[cfg(feature = "ann")]

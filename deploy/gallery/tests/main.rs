@@ -6,6 +6,8 @@ mod damage;
 mod engines;
 mod faults;
 mod kill;
+#[cfg(feature = "milvus")]
+mod milvus;
 mod random;
 mod reduced;
 mod scan;
