@@ -332,3 +332,66 @@ fn sync_follows_the_folder() {
     fixture.run("gallery sync @new -m @model.onnx --folder @moved").done();
     assert_eq!(fixture.rows("new").1.len(), 5);
 }
+
+/// Whoever names a server hears that this program has no engine for it.
+#[cfg(not(feature = "milvus"))]
+#[test]
+fn an_address_needs_a_program_that_was_built_for_it() {
+    let (fixture, _) = people();
+    let at = "--engine milvus://127.0.0.1:1/people";
+    let picture = "--picture @set/ada/0.png";
+    for line in [
+        format!("enroll -m @model.onnx {at} --identity ada {picture}"),
+        format!("verify -m @model.onnx {at} --identity ada --threshold 0.9 {picture}"),
+        format!("search -m @model.onnx {at} --query @set"),
+        format!("remove {at} --identity ada"),
+    ] {
+        fixture.run(&line).error(&["a server", "without the feature `milvus`", "give a folder"]);
+    }
+}
+
+/// The server is that of `ci/cluster`.
+#[cfg(feature = "milvus")]
+#[test]
+fn a_gallery_that_a_server_keeps_is_used_like_one_in_a_folder() {
+    let (fixture, names) = people();
+    let server = std::env::var("VITRINE_TEST_MILVUS").expect("VITRINE_TEST_MILVUS names no server; run ci/cluster");
+    let at = format!("--engine {server}/deploy_{}", std::process::id());
+    let none = fixture.run(&format!("search -m @model.onnx {at} --query @set"));
+    none.error(&["is no gallery", "no collection of that name"]);
+    for name in &names {
+        let enroll = |at: &str| {
+            let line = format!("enroll -m @model.onnx {at} --identity {name} --picture @set/{name}/0.png");
+            fixture.run(&line).done()
+        };
+        let said = enroll(&at);
+        assert!(said.contains(&format!("{name} enrolled")) && said.contains("milvus://"), "{said}");
+        enroll("--gallery @people");
+    }
+    for name in &names {
+        let claim = format!("verify -m @model.onnx {at} --identity {name} --threshold 0.999");
+        fixture.run(&format!("{claim} --picture @set/{name}/0.png")).done();
+    }
+    // The same answer to the last digit as from a folder.
+    let found = |at: &str| {
+        let line = format!("search -m @model.onnx {at} --query @set -k 3 --format csv");
+        fixture.run(&line).done().replace(fixture.folder.path().to_str().unwrap(), "")
+    };
+    assert_eq!(found(&at), found("--gallery @people"));
+    // A model of another contract is refused.
+    let mut other = crate::fixture::contract();
+    other.embedding.as_mut().unwrap().contract_id = "fedcba9876543210".into();
+    fixture.write_model("other.onnx", &crate::fixture::with_contract(crate::fixture::graph(), &other));
+    fixture.run(&format!("search -m @other.onnx {at} --query @set")).error(&["other.onnx", "milvus://"]);
+    let picture = "--identity eve --picture @set/ada/0.png";
+    fixture.run(&format!("enroll -m @other.onnx {at} {picture}")).error(&["other.onnx", "milvus://"]);
+    fixture.run(&format!("remove {at} --identity ben --verify")).error(&["prove that they are gone", "Milvus"]);
+    let removed = fixture.run(&format!("remove {at} --identity ben"));
+    assert!(removed.stderr.contains("overwrite removed values") && removed.stderr.contains("Milvus"));
+    assert!(removed.done().contains("3 rows left"));
+    fixture.run(&format!("remove {at} --identity ben")).error(&["`ben` is not enrolled"]);
+    fixture.run("search -m @model.onnx --engine milvus://a:b@c/d --query @set").error(&["MILVUS_TOKEN"]);
+    fixture
+        .run("search -m @model.onnx --engine milvus://127.0.0.1:1/d --query @set")
+        .error(&["cannot reach", "refused"]);
+}

@@ -164,8 +164,9 @@ pub(crate) struct OneArgs {
     /// Who it is, or claims to be.
     #[arg(long, value_name = "NAME", value_parser = identity)]
     pub(crate) identity: String,
-    /// Gallery: a folder that `deploy enroll` or `deploy embed` wrote.
-    #[arg(long, value_name = "EMBEDDINGS")]
+    /// Gallery: a folder that `deploy enroll` or `deploy embed` wrote, or the address of one that a server keeps,
+    /// milvus://HOST:PORT/NAME.
+    #[arg(long, visible_alias = "engine", value_name = "EMBEDDINGS")]
     pub(crate) gallery: PathBuf,
 }
 
@@ -191,8 +192,9 @@ pub(crate) struct EnrollArgs {
     #[arg(long, value_name = "NAME", value_parser = identity, required_unless_present = "pictures",
         conflicts_with = "identity_from")]
     pub(crate) identity: Option<String>,
-    /// Gallery.
-    #[arg(long, value_name = "GALLERY")]
+    /// Gallery: a folder, or the address of one that a server keeps,
+    /// milvus://HOST:PORT/NAME.
+    #[arg(long, visible_alias = "engine", value_name = "GALLERY")]
     pub(crate) gallery: PathBuf,
     /// Camera of all of the pictures, from 0 [default: what file names or tables say].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..i64::from(::gallery::MAX_CAMERA)))]
@@ -235,8 +237,9 @@ pub(crate) struct RemoveArgs {
     /// --identity].
     #[arg(long, value_name = "N")]
     pub(crate) template: Vec<u64>,
-    /// Gallery: a folder that `deploy enroll` or `deploy embed` wrote.
-    #[arg(long, value_name = "GALLERY")]
+    /// Gallery: a folder that `deploy enroll` or `deploy embed` wrote, or the address of one that a server keeps,
+    /// milvus://HOST:PORT/NAME.
+    #[arg(long, visible_alias = "engine", value_name = "GALLERY")]
     pub(crate) gallery: PathBuf,
     /// Look through every byte of every file of the gallery for what was removed; exits with 1 if any of it is left
     /// [default: it is overwritten and not looked for].
@@ -560,8 +563,9 @@ pub(crate) enum FusionArg {
 pub(crate) struct SearchArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// Gallery: a folder of pictures, or one that `deploy embed` wrote.
-    #[arg(long, value_name = "DIR_OR_EMBEDDINGS")]
+    /// Gallery: a folder of pictures, or one that `deploy embed` wrote, or the address of one that a server keeps,
+    /// milvus://HOST:PORT/NAME.
+    #[arg(long, visible_alias = "engine", value_name = "DIR_OR_EMBEDDINGS")]
     pub(crate) gallery: PathBuf,
     /// Probes: folders, including subfolders, or files; a .npy of embeddings, one a row; - for a list of paths, one a
     /// line, on standard input [default: the one pair of --palm and --vein].

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use ::gallery::{Engine, Near, Store};
+use ::gallery::{GalleryError, Near, Store, address};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use super::args::{EnrollArgs, FactsFormat};
 use super::shared::{self, collect, embed_options, list, one_row, open, pin, print, print_json};
 use crate::DeployError;
-use crate::gallery::{self, Embeddings, Gallery, Template};
+use crate::gallery::{self, Embeddings, Gallery, Place, Template};
 use crate::identity::Identity;
 use crate::manifest;
 use crate::pictures::{Input, path_text};
@@ -36,17 +36,26 @@ pub(crate) fn run(args: &EnrollArgs) -> Result<ExitCode, DeployError> {
     let (inputs, spec) = model.embedding()?;
     let pin = pin(&model, spec);
     // A wrong gallery should fail before anything is embedded.
-    if gallery::is_gallery(&args.gallery) && !gallery::is_older(&args.gallery) && Store::open(&args.gallery).is_ok() {
+    if address(&args.gallery).is_some() {
+        match Gallery::open_for(&args.gallery, &pin, &model.path) {
+            // It is made.
+            Err(DeployError::Gallery(GalleryError::NoGallery { .. })) => {}
+            opened => drop(opened?),
+        }
+    } else if gallery::is_gallery(&args.gallery)
+        && !gallery::is_older(&args.gallery)
+        && Store::open(&args.gallery).is_ok()
+    {
         Gallery::open_for(&args.gallery, &pin, &model.path)?;
     }
     let pictures = rows(args, &model, pictures)?;
     let (new, skipped) = embedded(args, &model, &pictures, &arrays)?;
     let qualities = qualities(&new, inputs[0]);
 
-    let store =
-        shared::writing(args.writing.wait, |wait| gallery::write_or_create(&args.gallery, &pin, &model.path, wait))?;
+    let wait = args.writing.wait;
+    let place = shared::writing(wait, |wait| Place::open_or_create(&args.gallery, &pin, &model.path, wait))?;
     let limit = args.similar.or_else(|| calibrated(&model)).unwrap_or(SIMILAR);
-    let mut report = compare(&new, &store, limit)?;
+    let mut report = compare(&new, &args.gallery, limit)?;
     report.poor = qualities;
     report.skipped = skipped;
     report.similar_from = limit;
@@ -57,8 +66,12 @@ pub(crate) fn run(args: &EnrollArgs) -> Result<ExitCode, DeployError> {
         _ => None,
     });
     let people: Vec<String> = people.collect::<BTreeSet<_>>().into_iter().collect();
-    report.templates = gallery::add(&store, new)?.into_iter().map(|id| id.0).collect();
-    report.rows = store.info()?.templates;
+    let ids = match &place {
+        Place::Folder(store) => gallery::add(store, new)?,
+        Place::Server(remote) => shared::changing(wait, || gallery::add_at(remote, &new))?,
+    };
+    report.templates = ids.into_iter().map(|id| id.0).collect();
+    report.rows = place.count()?;
     match args.format {
         FactsFormat::Json => print_json(&report)?,
         FactsFormat::Table => {
@@ -256,9 +269,9 @@ impl Report {
 }
 
 /// Compares the new rows with the gallery and with each other.
-fn compare(new: &Embeddings, store: &Store, limit: f32) -> Result<Report, DeployError> {
+fn compare(new: &Embeddings, gallery: &Path, limit: f32) -> Result<Report, DeployError> {
     let mut report = Report::default();
-    let gallery = Gallery::open(store.folder())?;
+    let gallery = Gallery::open(gallery)?;
     let rows = new.view()?;
     let floor = Some(limit.min(DUPLICATE));
     let there = gallery.nearest(rows, NEAREST, floor)?;

@@ -2,16 +2,21 @@
 
 use std::process::ExitCode;
 
-use ::gallery::{Engine, GalleryError, Selection, TemplateId, Trace};
+use ::gallery::{Ability, GalleryError, Selection, TemplateId, Trace};
 
 use super::args::RemoveArgs;
 use super::shared::{self, print};
-use crate::gallery::{self, Gallery};
+use crate::gallery::{self, Gallery, Place};
 use crate::{DeployError, report};
 
 pub(crate) fn run(args: &RemoveArgs) -> Result<ExitCode, DeployError> {
     let folder = &args.gallery;
-    let store = shared::writing(args.writing.wait, |wait| gallery::write(folder, wait))?;
+    let wait = args.writing.wait;
+    let place = shared::writing(wait, |wait| Place::open(folder, wait))?;
+    let engine = place.engine();
+    if args.verify {
+        engine.require(Ability::Erase)?;
+    }
     let (what, rows) = match &args.identity {
         Some(name) => (gallery::person(name), Gallery::open(folder)?.of_person(name)?),
         None => {
@@ -32,8 +37,8 @@ pub(crate) fn run(args: &RemoveArgs) -> Result<ExitCode, DeployError> {
     } else {
         Vec::new()
     };
-    let removed = store.remove(&what).map_err(gone)?;
-    let left = store.info()?.templates;
+    let removed = shared::changing(wait, || engine.remove(&what).map_err(gone))?;
+    let left = place.count()?;
     let rows = |count: u64| if count == 1 { "1 row".to_owned() } else { format!("{count} rows") };
     let who = args.identity.clone().unwrap_or_else(|| match &args.template[..] {
         [id] => format!("template {id}"),
@@ -41,10 +46,13 @@ pub(crate) fn run(args: &RemoveArgs) -> Result<ExitCode, DeployError> {
     });
     print(&format!("{who} removed, {}; {} left in {}\n", rows(removed), rows(left), folder.display()))?;
     if !args.verify {
+        if let Err(why) = engine.require(Ability::Erase) {
+            terminal::warn(&why.to_string());
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let mut traces: Vec<Trace> = Vec::new();
-    for row in before.chunks_exact(store.model().dim) {
+    for row in before.chunks_exact(place.model().dim) {
         traces.extend(::gallery::traces(folder, row)?);
     }
     if traces.is_empty() {

@@ -158,6 +158,22 @@ pub(super) fn writing<T>(wait: bool, open: impl Fn(bool) -> Result<T, DeployErro
     }
 }
 
+/// Changes a gallery that a server keeps. With `wait`, says whom it waits for.
+pub(super) fn changing<T>(wait: bool, change: impl Fn() -> Result<T, DeployError>) -> Result<T, DeployError> {
+    let mut said = false;
+    loop {
+        match change() {
+            Err(DeployError::Gallery(held @ ::gallery::GalleryError::Held { .. })) if wait => {
+                if !said {
+                    terminal::note(&format!("{held}; waiting until it is done"));
+                }
+                said = true;
+            }
+            done => return done,
+        }
+    }
+}
+
 /// What galleries of the model are pinned to.
 pub(super) fn pin(model: &Model, spec: &EmbeddingSpec) -> ::gallery::Model {
     ::gallery::Model {

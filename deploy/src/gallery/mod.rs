@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use ::gallery::{Engine, Filter, Model, Near, Rows, Selection, Snapshot, Store, TemplateId};
+use ::gallery::{Engine, Filter, Model, Near, Remote, Rows, Selection, Snapshot, Store, TemplateId, address};
 use datasets::Naming;
 use metrics::{Label, Spread};
 use serde::{Deserialize, Serialize};
@@ -89,9 +89,9 @@ impl Embeddings {
     }
 }
 
-/// Whether the folder holds a gallery, and not only pictures.
+/// Whether this is a gallery, and not a folder of pictures only.
 pub fn is_gallery(folder: &Path) -> bool {
-    older::is_at(folder) || Store::is_at(folder)
+    address(folder).is_some() || older::is_at(folder) || Store::is_at(folder)
 }
 
 /// Whether the folder holds a gallery of the older layout, which is only read.
@@ -120,6 +120,10 @@ pub fn write_or_create(folder: &Path, model: &Model, path: &Path, wait: bool) ->
 }
 
 fn changeable(folder: &Path) -> Result<(), DeployError> {
+    if address(folder).is_some() {
+        let why = "a server keeps it, where enroll, remove, search and verify work";
+        return Err(::gallery::GalleryError::Unsupported { what: "be changed so", why }.into());
+    }
     if older::is_at(folder) { Err(DeployError::Older { path: folder.to_owned() }) } else { Ok(()) }
 }
 
@@ -243,6 +247,79 @@ pub fn add(store: &Store, mut embeddings: Embeddings) -> Result<Vec<TemplateId>,
     })
 }
 
+/// As [`add`], in a gallery that a server keeps: relative paths are made absolute.
+///
+/// # Errors
+/// As [`Engine::enrol`].
+pub fn add_at(remote: &Remote, embeddings: &Embeddings) -> Result<Vec<TemplateId>, DeployError> {
+    let here = About::here(0).folder;
+    let absolute = |template: &Template| {
+        let mut template = template.clone();
+        for path in std::iter::once(&mut template.path).chain(&mut template.others) {
+            *path = here.join(&*path);
+        }
+        template.to_stored()
+    };
+    let new: Vec<_> = embeddings.templates.iter().map(absolute).collect();
+    Ok(remote.engine.enrol(&new, embeddings.view()?)?)
+}
+
+/// A gallery that is open to be changed.
+pub enum Place {
+    /// In a folder.
+    Folder(Store),
+    /// Kept by a server.
+    Server(Remote),
+}
+
+impl Place {
+    /// Opens a gallery.
+    ///
+    /// # Errors
+    /// As [`write`] and [`Remote::open`].
+    pub fn open(at: &Path, wait: bool) -> Result<Self, DeployError> {
+        match address(at) {
+            Some(address) => Ok(Self::Server(Remote::open(address)?)),
+            None => Ok(Self::Folder(write(at, wait)?)),
+        }
+    }
+
+    /// Opens a gallery, or makes one for embeddings of `model`, which is the file at `path`.
+    ///
+    /// # Errors
+    /// As [`write_or_create`] and [`Remote::open_or_create`].
+    pub fn open_or_create(at: &Path, model: &Model, path: &Path, wait: bool) -> Result<Self, DeployError> {
+        let Some(address) = address(at) else { return Ok(Self::Folder(write_or_create(at, model, path, wait)?)) };
+        let remote = Remote::open_or_create(address, model)?;
+        pinned(at, &remote.model, model, path)?;
+        Ok(Self::Server(remote))
+    }
+
+    /// What keeps it.
+    pub fn engine(&self) -> &dyn Engine {
+        match self {
+            Self::Folder(store) => store,
+            Self::Server(remote) => &*remote.engine,
+        }
+    }
+
+    /// Whose embeddings it holds.
+    pub fn model(&self) -> &Model {
+        match self {
+            Self::Folder(store) => store.model(),
+            Self::Server(remote) => &remote.model,
+        }
+    }
+
+    /// Number of templates.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn count(&self) -> Result<u64, DeployError> {
+        Ok(self.engine().snapshot()?.count(&Filter::default())?)
+    }
+}
+
 /// Enrols rows as they come, some at a time.
 pub struct Enrolment<'a, 'b> {
     changes: &'a mut ::gallery::Changes<'b>,
@@ -324,7 +401,7 @@ pub struct Gallery {
 }
 
 enum Held {
-    /// On disk, mapped and not read whole.
+    /// On disk or on a server, not read whole.
     Stored(Box<dyn Snapshot>),
     /// In memory.
     Here(Embeddings),
@@ -354,6 +431,12 @@ impl Gallery {
         if older::is_at(folder) {
             let (embeddings, model, about) = older::read(folder, check)?;
             return Ok(Self { model, about, ..Self::of(embeddings) });
+        }
+        if let Some(address) = address(folder) {
+            let Remote { engine, model } = Remote::open(address)?;
+            check(&model)?;
+            let (rows, about) = (Held::Stored(engine.snapshot()?), About::default());
+            return Ok(Self { rows, model, about, filter: Filter::default(), spread: OnceLock::new() });
         }
         let store = Store::open(folder)?;
         check(store.model())?;
@@ -484,7 +567,7 @@ impl Gallery {
     /// If one of them is not there.
     pub fn vectors(&self, rows: &[usize]) -> Result<Vec<f32>, DeployError> {
         Ok(match &self.rows {
-            // The embedded engine does not keep them to itself.
+            // No engine that is opened here keeps them to itself.
             Held::Stored(now) => now.vectors(&ids(rows))?.unwrap_or_default(),
             Held::Here(all) => rows.iter().flat_map(|row| all.row(*row)).copied().collect(),
         })
@@ -517,10 +600,14 @@ impl Gallery {
         if let Some(spread) = self.spread.get() {
             return Ok(*spread);
         }
-        let rows = self.rows()?;
-        let count = rows.len().min(SAMPLE);
-        let some: Vec<usize> = (0..count).map(|at| rows[at * rows.len() / count]).collect();
-        let spread = metrics::spread(Rows::new(&self.vectors(&some)?, count, self.model.dim)?);
+        let some: Vec<usize> = match &self.rows {
+            Held::Stored(now) => now.sample(&self.filter, SAMPLE)?.into_iter().map(|id| id.0 as usize).collect(),
+            Held::Here(all) => {
+                let (rows, count) = (all.templates.len(), all.templates.len().min(SAMPLE));
+                (0..count).map(|at| at * rows / count).collect()
+            }
+        };
+        let spread = metrics::spread(Rows::new(&self.vectors(&some)?, some.len(), self.model.dim)?);
         Ok(*self.spread.get_or_init(|| spread))
     }
 
