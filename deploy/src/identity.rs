@@ -148,6 +148,11 @@ impl People {
         self.several
     }
 
+    /// The number of a name that was asked about.
+    pub fn number(&self, name: &str) -> Option<i64> {
+        self.numbers.get(name).copied()
+    }
+
     /// Whether a probe's person is in the gallery.
     pub fn has(&self, probe: &Identity) -> bool {
         matches!(self.probe(probe), Identity::Person(name) if self.numbers.contains_key(&name.text))

@@ -9,8 +9,8 @@ use metrics::{JUNK, Label, Matrix, RankingReport, Ranks, Rerank, Reranking, Rows
 use rayon::prelude::*;
 
 use crate::DeployError;
-use crate::gallery::{Embeddings, Gallery, Template};
-use crate::identity::{Identity, People};
+use crate::gallery::{Embeddings, Gallery, Persons, Template};
+use crate::identity::People;
 use crate::twins;
 
 /// Most entries of a probe that are re-ranked; each is compared with each.
@@ -154,7 +154,11 @@ pub fn rank(
     };
     let people = gallery.people(&probes.templates)?;
     let labels = Labels::of(probes, gallery, &people, ask.counted_only)?;
-    let search = Search { probes, rows: probes.view()?, gallery, count, labels, ask, twins };
+    let persons = match ask.by {
+        By::Template => Persons::default(),
+        By::Subject(_) => gallery.persons()?,
+    };
+    let search = Search { probes, rows: probes.view()?, gallery, count, labels, ask, twins, persons };
     let found = match ask.rerank {
         Some(Scope::Everyone) => search.reranked_together(&compared)?,
         _ => search.by_cosine(&compared)?,
@@ -264,6 +268,8 @@ struct Search<'a> {
     labels: Labels,
     ask: &'a Ask,
     twins: bool,
+    /// Where matches are people.
+    persons: Persons,
 }
 
 impl Search<'_> {
@@ -428,25 +434,25 @@ impl Search<'_> {
         probe: usize,
         hits: &[Near],
         fusion: Fusion,
-        known: &mut HashMap<String, (f32, usize)>,
+        known: &mut HashMap<i64, (f32, usize)>,
     ) -> Result<(Vec<Match>, bool), DeployError> {
-        let rows: Vec<usize> = hits.iter().map(|hit| hit.row).collect();
         let (mut seen, mut found, mut complete) = (BTreeSet::new(), Vec::<Match>::new(), false);
-        for (hit, template) in hits.iter().zip(self.gallery.templates(&rows)?) {
+        for hit in hits {
             // A person's mean is not above the largest: who comes later is at most as similar as this hit.
             complete = found.get(self.ask.k.wrapping_sub(1)).is_some_and(|last| last.similarity > hit.similarity);
             if complete {
                 break;
             }
-            let (similarity, templates) = match (&template.identity, fusion) {
-                (Identity::Person(name), _) if !seen.insert(name.text.clone()) => continue,
-                (Identity::Person(name), Fusion::Mean) => match known.get(&name.text) {
+            let person = self.persons.of(hit.row);
+            let (similarity, templates) = match (person, fusion) {
+                (Some(person), _) if !seen.insert(person) => continue,
+                (Some(person), Fusion::Mean) => match known.get(&person) {
                     Some(known) => *known,
                     None => {
-                        let all = self.similarities(probe, &self.gallery.of_person(&name.text)?)?;
+                        let all = self.similarities(probe, &self.persons.rows(person))?;
                         let sum: f64 = all.iter().map(|one| f64::from(*one)).sum();
                         let mean = ((sum / all.len().max(1) as f64) as f32, all.len());
-                        known.insert(name.text.clone(), mean);
+                        known.insert(person, mean);
                         mean
                     }
                 },
@@ -549,6 +555,7 @@ mod tests {
     use metrics::{cosine_distance, rerank};
 
     use super::*;
+    use crate::identity::Identity;
 
     /// Rows of people on a coarse grid, so that some are equal; every fourth entry is nobody's.
     fn crowd(name: &str, rows: usize) -> Embeddings {

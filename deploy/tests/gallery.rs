@@ -395,3 +395,31 @@ fn a_gallery_that_a_server_keeps_is_used_like_one_in_a_folder() {
         .run("search -m @model.onnx --engine milvus://127.0.0.1:1/d --query @set")
         .error(&["cannot reach", "refused"]);
 }
+
+/// Killed at any moment, `embed --replace` leaves all rows of before or all rows of after.
+#[test]
+fn a_killed_replacement_leaves_the_old_rows_or_the_new_ones() {
+    let (fixture, _) = people();
+    fixture.run("embed @set -m @model.onnx -o @people").done();
+    let old = fixture.rows("people").0;
+    fixture.picture("more/eve/0.png", "eve", 0.0);
+    fixture.picture("more/eve/1.png", "eve", 0.5);
+    let new = {
+        fixture.run("embed @more -m @model.onnx -o @wanted").done();
+        fixture.rows("wanted").0
+    };
+    for round in 0..12 {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_deploy"));
+        command.arg("embed").arg(fixture.path("more")).arg("-m").arg(fixture.path("model.onnx"));
+        command.arg("-o").arg(fixture.path("people")).arg("--replace").stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(20 + 9 * round));
+        let _ = child.kill();
+        child.wait().unwrap();
+        let now = fixture.rows("people").0;
+        assert!(now == old || now == new, "{} rows", now.nrows());
+        fixture.run("gallery check @people").done();
+        fixture.run("embed @set -m @model.onnx -o @people --replace").done();
+        assert_eq!(fixture.rows("people").0, old);
+    }
+}

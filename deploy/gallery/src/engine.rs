@@ -107,6 +107,16 @@ pub trait Snapshot: Send + Sync {
     /// If the gallery cannot be read.
     fn select(&self, filter: &Filter) -> Result<Vec<TemplateId>, GalleryError>;
 
+    /// At most `count` of the templates that pass the filter, evenly spread over their ids: what a look at a few is
+    /// taken from.
+    ///
+    /// # Errors
+    /// If the gallery cannot be read.
+    fn sample(&self, filter: &Filter, count: usize) -> Result<Vec<TemplateId>, GalleryError> {
+        let all = self.select(filter)?;
+        Ok(evenly(all.len(), count).map(|at| all[at]).collect())
+    }
+
     /// For each probe and each of its `marks`, which are templates with their similarities, best first: how many of the
     /// templates that are `counted` for the probe come before it and after the mark before. What CMC and average
     /// precision are made of.
@@ -155,14 +165,6 @@ pub trait Snapshot: Send + Sync {
     /// # Errors
     /// If the gallery cannot be read.
     fn columns(&self, filter: &Filter, each: &mut dyn FnMut(Columns)) -> Result<(), GalleryError>;
-
-    /// At most `count` of the templates that pass the filter, from all over the gallery, in order of their ids.
-    ///
-    /// # Errors
-    /// If the gallery cannot be read.
-    fn sample(&self, filter: &Filter, count: usize) -> Result<Vec<TemplateId>, GalleryError> {
-        Ok(strided(&self.select(filter)?, count))
-    }
 
     /// Templates by their ids, in the order asked for.
     ///
@@ -287,10 +289,10 @@ pub struct Info {
     pub generation: u64,
 }
 
-/// At most `count` ids, evenly spread.
-pub(crate) fn strided(ids: &[TemplateId], count: usize) -> Vec<TemplateId> {
-    let count = count.min(ids.len());
-    (0..count).map(|at| ids[at * ids.len() / count]).collect()
+/// At most `count` numbers below `of`, evenly spread.
+pub(crate) fn evenly(of: usize, count: usize) -> impl Iterator<Item = usize> {
+    let count = count.min(of);
+    (0..count).map(move |at| (at as u128 * of as u128 / count as u128) as usize)
 }
 
 /// Order of hits: best first, equal ones by id. Similarities are finite.

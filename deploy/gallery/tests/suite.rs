@@ -221,6 +221,12 @@ fn filters_choose_before_the_search(make: Make<'_>) {
         assert_eq!(now.count(&filter).unwrap(), passing.len() as u64, "{filter:?}");
         let selected = now.select(&filter).unwrap();
         assert_eq!(selected, passing.iter().map(|at| ids[*at]).collect::<Vec<_>>(), "{filter:?}");
+        for count in [0, 1, 7, 1000] {
+            let sample = now.sample(&filter, count).unwrap();
+            let some = count.min(selected.len());
+            let wanted: Vec<TemplateId> = (0..some).map(|at| selected[at * selected.len() / some]).collect();
+            assert_eq!(sample, wanted, "{count} of {filter:?}");
+        }
         let probe = &values[..dim];
         let similarity = |at: &usize| metrics::dot(probe, &values[at * dim..][..dim]);
         let mut wanted: Vec<(TemplateId, f32)> = passing.iter().map(|at| (ids[*at], similarity(at))).collect();

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use ::gallery::{GalleryError, Near, Store, address};
+use ::gallery::Near;
 use rayon::prelude::*;
 use serde::Serialize;
 
 use super::args::{EnrollArgs, FactsFormat};
-use super::shared::{self, collect, embed_options, list, one_row, open, pin, print, print_json};
+use super::shared::{self, collect, embed_options, list, one_row, open, pin, print, print_json, warn_when_collapsed};
 use crate::DeployError;
 use crate::gallery::{self, Embeddings, Gallery, Place, Template};
 use crate::identity::Identity;
@@ -17,9 +17,13 @@ use crate::manifest;
 use crate::pictures::{Input, path_text};
 use crate::quality::Quality;
 use crate::runtime::Model;
+use crate::twins;
 
-/// From here on a template is the same picture again. Other batch sizes change a similarity by less.
+/// From here on a template may be the same picture again. Other batch sizes change a similarity by less.
 const DUPLICATE: f32 = 1.0 - 1e-4;
+
+/// From here on it is, whatever its file is.
+const EQUAL: f32 = 1.0 - 1e-6;
 
 /// From here on somebody else is very similar, where nothing is calibrated.
 const SIMILAR: f32 = 0.9;
@@ -35,21 +39,10 @@ pub(crate) fn run(args: &EnrollArgs) -> Result<ExitCode, DeployError> {
     let model = open(&args.model, pictures.len().max(1))?;
     let (inputs, spec) = model.embedding()?;
     let pin = pin(&model, spec);
-    // A wrong gallery should fail before anything is embedded.
-    if address(&args.gallery).is_some() {
-        match Gallery::open_for(&args.gallery, &pin, &model.path) {
-            // It is made.
-            Err(DeployError::Gallery(GalleryError::NoGallery { .. })) => {}
-            opened => drop(opened?),
-        }
-    } else if gallery::is_gallery(&args.gallery)
-        && !gallery::is_older(&args.gallery)
-        && Store::open(&args.gallery).is_ok()
-    {
-        Gallery::open_for(&args.gallery, &pin, &model.path)?;
-    }
+    gallery::fits(&args.gallery, &pin, &model.path)?;
     let pictures = rows(args, &model, pictures)?;
     let (new, skipped) = embedded(args, &model, &pictures, &arrays)?;
+    warn_when_collapsed(&metrics::spread(new.view()?));
     let qualities = qualities(&new, inputs[0]);
 
     let wait = args.writing.wait;
@@ -291,7 +284,14 @@ fn compare(new: &Embeddings, gallery: &Path, limit: f32) -> Result<Report, Deplo
             similarity: near.similarity,
         };
         let same = |other: &Template| template.identity.same(&other.identity);
-        let again = others.iter().find(|(near, other)| near.similarity >= DUPLICATE && same(other) != Some(false));
+        let again = others.iter().enumerate().find(|(at, (near, other))| {
+            // Those of the gallery come first.
+            let their_file = |path: &Path| if *at < found.len() { gallery.file(path) } else { path.to_owned() };
+            near.similarity >= DUPLICATE
+                && same(other) != Some(false)
+                && (near.similarity >= EQUAL || twins::same_content((template, Path::to_owned), (other, their_file)))
+        });
+        let again = again.map(|(_, found)| found);
         report.duplicates.extend(again.map(pair));
         let similar = others.iter().filter(|(near, other)| near.similarity >= limit && same(other) == Some(false));
         report.similar.extend(similar.max_by(|a, b| a.0.similarity.total_cmp(&b.0.similarity)).map(pair));

@@ -119,6 +119,26 @@ pub fn write_or_create(folder: &Path, model: &Model, path: &Path, wait: bool) ->
     Ok(store)
 }
 
+/// Fails unless rows of `model`, which is the file at `path`, can be enrolled in the gallery, or in a new one: before
+/// pictures are embedded for nothing.
+///
+/// # Errors
+/// As [`write_or_create`], but for who else changes it.
+pub fn fits(folder: &Path, model: &Model, path: &Path) -> Result<(), DeployError> {
+    if address(folder).is_some() {
+        return match Gallery::open_for(folder, model, path) {
+            Err(DeployError::Gallery(::gallery::GalleryError::NoGallery { .. })) => Ok(()),
+            opened => opened.map(drop),
+        };
+    }
+    changeable(folder)?;
+    match Store::open(folder) {
+        Ok(store) => pinned(folder, store.model(), model, path),
+        Err(::gallery::GalleryError::NoGallery { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn changeable(folder: &Path) -> Result<(), DeployError> {
     if address(folder).is_some() {
         let why = "a server keeps it, where enroll, remove, search and verify work";
@@ -688,12 +708,60 @@ impl Gallery {
         Ok(labels)
     }
 
+    /// Who is on which row, for looks at many people.
+    ///
+    /// # Errors
+    /// As [`Gallery::count`].
+    pub(crate) fn persons(&self) -> Result<Persons, DeployError> {
+        let mut of_row = Vec::new();
+        match &self.rows {
+            Held::Stored(now) => now.columns(&self.filter, &mut |own| {
+                of_row.push((own.id.0 as usize, own.subject.map(i64::from)));
+            })?,
+            Held::Here(all) => {
+                let people = People::of(all.templates.iter().map(|template| &template.identity));
+                let number = |template: &Template| match &template.identity {
+                    Identity::Person(name) => people.number(&name.text),
+                    _ => None,
+                };
+                of_row.extend(all.templates.iter().map(number).enumerate());
+            }
+        }
+        let mut rows: Vec<(i64, usize)> =
+            of_row.iter().filter_map(|(row, person)| person.map(|person| (person, *row))).collect();
+        rows.sort_unstable();
+        Ok(Persons { of_row, rows })
+    }
+
     /// As [`Gallery::vectors`], of all rows, and without a copy where they are in memory.
     pub(crate) fn values(&self, all: &[usize]) -> Result<Cow<'_, [f32]>, DeployError> {
         match &self.rows {
             Held::Here(here) => Ok(Cow::Borrowed(&here.values)),
             Held::Stored(_) => self.vectors(all).map(Cow::Owned),
         }
+    }
+}
+
+/// Who is on which row.
+#[derive(Debug, Default)]
+pub(crate) struct Persons {
+    /// In order of the rows.
+    of_row: Vec<(usize, Option<i64>)>,
+    /// Numbers of people with their rows, in order.
+    rows: Vec<(i64, usize)>,
+}
+
+impl Persons {
+    /// The number of the person on a row; none if it has no name.
+    pub(crate) fn of(&self, row: usize) -> Option<i64> {
+        let at = self.of_row.binary_search_by_key(&row, |(row, _)| *row).ok()?;
+        self.of_row[at].1
+    }
+
+    /// The rows of a person.
+    pub(crate) fn rows(&self, person: i64) -> Vec<usize> {
+        let first = self.rows.partition_point(|(other, _)| *other < person);
+        self.rows[first..].iter().take_while(|(other, _)| *other == person).map(|(_, row)| *row).collect()
     }
 }
 

@@ -121,6 +121,7 @@ fn card(found: &MatchResult, thumbnails: &Thumbnails) -> Markup {
             figcaption {
                 b { (format!("{:.3}", found.similarity)) } " "
                 em { (sign) " #" (found.rank) }
+                @if let Some(templates) = found.templates { i { "mean of " (templates) } }
                 @if let Some(distance) = found.reranked_distance { i { "distance " (format!("{distance:.3}")) } }
                 span { (found.identity) (camera(found.camera)) }
             }

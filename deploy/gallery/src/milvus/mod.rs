@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub use address::{Access, Address};
 
-use crate::engine::{best_first, strided};
+use crate::engine::{best_first, evenly};
 use crate::template::check_rows;
 use crate::{
     Ability, Ask, Columns, Engine, Filter, GalleryError, Hit, Info, Lack, Model, NewTemplate, Selection, Snapshot,
@@ -567,11 +567,12 @@ impl Snapshot for Moment {
                 let mut found: Vec<TemplateId> = found.iter().map(|id| TemplateId(id.unsigned_abs())).collect();
                 found.sort();
                 if found.len() >= count {
-                    return Ok(strided(&found, count));
+                    return Ok(evenly(found.len(), count).map(|at| found[at]).collect());
                 }
             }
         }
-        Ok(strided(&self.select(filter)?, count))
+        let all = self.select(filter)?;
+        Ok(evenly(all.len(), count).map(|at| all[at]).collect())
     }
 
     fn subjects(&self) -> Result<u64, GalleryError> {

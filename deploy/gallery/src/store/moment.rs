@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use crate::catalogue::{Catalogue, Facts};
 #[cfg(feature = "ann")]
 use crate::engine::best_first;
+use crate::engine::evenly;
 use crate::scan::{self, Source};
 #[cfg(feature = "ann")]
 use crate::segment::Graph;
@@ -353,6 +354,28 @@ impl Snapshot for Moment {
                 Err(bad) => self.note(bad)?,
             }
         }
+    }
+
+    fn sample(&self, filter: &Filter, count: usize) -> Result<Vec<TemplateId>, GalleryError> {
+        let runs = self.runs(filter)?;
+        let places = runs.iter().enumerate().flat_map(|(part, runs)| runs.iter().map(move |run| (part, run)));
+        let all = runs.iter().flatten().map(Range::len).sum();
+        let (mut places, mut before) = (places, 0);
+        let mut here = places.next();
+        let mut ids = Vec::new();
+        for at in evenly(all, count) {
+            while let Some((_, run)) = here.filter(|(_, run)| at >= before + run.len()) {
+                before += run.len();
+                here = places.next();
+            }
+            let Some((part, run)) = here else { break };
+            match self.id(part, run.start + at - before) {
+                Ok(id) => ids.push(id),
+                // One that was removed since.
+                Err(bad) => self.note(bad)?,
+            }
+        }
+        Ok(ids)
     }
 
     fn nearer(
