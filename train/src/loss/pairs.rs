@@ -14,7 +14,7 @@ pub(super) fn euclidean(features: Tensor<2>) -> Tensor<2> {
     (square.clone() + square.transpose() - product.mul_scalar(2.0)).clamp_min(1e-12).sqrt()
 }
 
-/// Whether two rows have the same identity; a row has the same identity as itself.
+/// Whether two rows have the same identity. Every row has the same identity as itself.
 ///
 /// # Shapes
 /// - `classes`: `[batch]`

@@ -1,5 +1,5 @@
-//! Initial weights: a pure function of seed and parameter name, so that they are the same on every machine and in
-//! whatever order a network is built.
+//! Initial weights. They follow from the seed and a parameter's name alone, so that they are the same on every machine
+//! and do not depend on the order in which a network is built.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::f64::consts::TAU;
@@ -79,7 +79,7 @@ fn in_norms<M: Module>(net: &M) -> BTreeSet<String> {
     tensors.into_iter().map(|tensor| tensor.name).collect()
 }
 
-/// Fills a network with the initial weights of `seed`; `source` says for each key where its numbers come from.
+/// Fills a network with the initial weights of `seed`; `source` gives the distribution of each key.
 pub fn initialise<M: Module>(net: &mut M, source: impl Fn(&str) -> Source, seed: u64) {
     let empty = StateDict::of(net);
     let fan_ins: BTreeMap<&str, usize> = empty

@@ -160,7 +160,7 @@ pub fn watch_interrupts() -> &'static AtomicBool {
         }
         terminal::tell!("\nstopping after this step; once more to stop at once, without saving");
     };
-    // Only fails when a handler exists already, which then is this one.
+    // Fails only if a handler is already installed, and then it is ours.
     let _ = ctrlc::set_handler(handler);
     &STOP
 }
