@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use contract::preprocess::{self, PictureError, normalise};
 use contract::{Filter, PictureSpec};
+use metrics::Matrix;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::data::loader::{Batch, Batches, LoaderError, Pictures, Skipped};
 use crate::families::controlnet::settings::{ControlnetConfig, PoseSource};
 use crate::families::faces::{
-    Metadata, Person, Side, local_path, normalised_keypoints, pairing, pose, read_features, read_keypoints,
+    Metadata, Person, Side, gather, local_path, normalised_keypoints, pairing, pose, read_features, read_keypoints,
 };
 use crate::run::engine::TaskError;
 
@@ -102,7 +103,7 @@ pub struct HeadPairs {
     poses: [Vec<Vec<f32>>; 2],
     places: [BTreeMap<usize, Place>; 2],
     pictures: Pictures,
-    embeddings: Option<crate::families::faces::Matrix>,
+    embeddings: Option<Matrix>,
     size: usize,
     /// Whether a picture that cannot be read is grey instead of taking its pairs with it.
     grey: bool,
@@ -262,7 +263,7 @@ impl HeadPairs {
 
     /// Width of an embedding, where there are any.
     pub fn embedding_width(&self) -> Option<usize> {
-        self.embeddings.as_ref().map(crate::families::faces::Matrix::width)
+        self.embeddings.as_ref().map(Matrix::cols)
     }
 
     /// Pictures that turned out to be damaged so far.
@@ -334,7 +335,7 @@ impl HeadPairs {
             }
         }
         if let Some(all) = &self.embeddings {
-            batch.embeddings = all.gather(batch.pairs.iter().map(|at| self.pairs[*at].front));
+            batch.embeddings = gather(all, batch.pairs.iter().map(|at| self.pairs[*at].front));
         }
         batch
     }

@@ -3,59 +3,19 @@
 use std::path::Path;
 
 use files::npy::Array;
+use metrics::Matrix;
 
 use super::{FacesError, KEYPOINTS, Metadata, Side, Standard};
 
 /// Largest array that is read, in bytes.
 const MAX_FILE: u64 = 16 << 30;
 
-/// Rows of numbers.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Matrix {
-    values: Vec<f32>,
-    width: usize,
-}
-
-impl Matrix {
-    /// `values` row after row, `width` in each.
-    ///
-    /// # Panics
-    /// If `width` is 0 or does not divide their number.
-    pub fn new(values: Vec<f32>, width: usize) -> Self {
-        assert!(width > 0 && values.len().is_multiple_of(width), "{} values in rows of {width}", values.len());
-        Self { values, width }
-    }
-
-    /// Values in a row, at least 1.
-    pub fn width(&self) -> usize {
-        self.width
-    }
-
-    /// Number of rows.
-    pub fn rows(&self) -> usize {
-        self.values.len() / self.width
-    }
-
-    /// Row `index`.
-    ///
-    /// # Panics
-    /// If there are fewer rows.
-    pub fn row(&self, index: usize) -> &[f32] {
-        &self.values[index * self.width..][..self.width]
-    }
-
-    /// The values of these rows, one after another.
-    ///
-    /// # Panics
-    /// If there are fewer rows.
-    pub fn gather(&self, rows: impl IntoIterator<Item = usize>) -> Vec<f32> {
-        rows.into_iter().flat_map(|row| self.row(row)).copied().collect()
-    }
-
-    /// All values, row after row.
-    pub fn values(&self) -> &[f32] {
-        &self.values
-    }
+/// The values of these rows, one after another.
+///
+/// # Panics
+/// If there are fewer rows.
+pub fn gather(matrix: &Matrix, rows: impl IntoIterator<Item = usize>) -> Vec<f32> {
+    rows.into_iter().flat_map(|row| matrix.row(row)).copied().collect()
 }
 
 /// Reads the embeddings of one side, `<side>_feature.npy`: a row for each picture of its metadata.
@@ -73,7 +33,7 @@ pub fn read_features(folder: &Path, side: Side, metadata: &Metadata) -> Result<M
             let zero: Vec<usize> =
                 rows.filter(|(_, row)| row.iter().all(|value| *value == 0.0)).map(|(at, _)| at).collect();
             match zero[..] {
-                [] => Ok(Matrix { values, width }),
+                [] => Ok(Matrix::new(values, found, width).expect("an array has as many values as its shape says")),
                 [row, ref rest @ ..] => Err(FacesError::Zero { path, row, more: rest.len() }),
             }
         }
@@ -179,10 +139,10 @@ mod tests {
             })
         };
         let matrix = read(encode(&[2, 3], &[0.0f32, 1.0, 2.0, 3.0, 4.0, 5.0])).unwrap();
-        assert_eq!((matrix.rows(), matrix.width(), matrix.row(1)), (2, 3, &[3.0, 4.0, 5.0][..]));
+        assert_eq!((matrix.rows(), matrix.cols(), matrix.row(1)), (2, 3, &[3.0, 4.0, 5.0][..]));
         let wide = read(encode(&[2, 3], &[0.0f64, 1.0, 2.0, 3.0, 4.0, 5.0])).unwrap();
         assert_eq!(wide, matrix, "float64 is rounded");
-        assert_eq!(matrix.gather([1, 0]), [3.0, 4.0, 5.0, 0.0, 1.0, 2.0]);
+        assert_eq!(gather(&matrix, [1, 0]), [3.0, 4.0, 5.0, 0.0, 1.0, 2.0]);
         for (bytes, word) in [
             (encode(&[1, 3], &[0.0f32; 3]), "shape [1, 3]; [2, width]"),
             (encode(&[2, 0], &[0.0f32; 0]), "shape [2, 0]"),

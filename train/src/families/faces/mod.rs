@@ -27,7 +27,7 @@ pub mod split;
 
 use std::path::PathBuf;
 
-pub use arrays::{Matrix, normalised_keypoints, read_features, read_keypoints};
+pub use arrays::{gather, normalised_keypoints, read_features, read_keypoints};
 pub use metadata::{Metadata, People, Person, Picture, Standard, local_path, pairing};
 
 /// Left eye, right eye, nose tip, left and right corner of the mouth.

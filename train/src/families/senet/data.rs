@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use metrics::Matrix;
 use sha2::{Digest, Sha256};
 
-use crate::families::faces::{FacesError, Matrix, Metadata, People, Side, pairing, read_features, read_keypoints};
+use crate::families::faces::{FacesError, Metadata, People, Side, gather, pairing, read_features, read_keypoints};
 
 /// Why a face set cannot train a network.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +86,7 @@ impl FacePairs {
         let (front_metadata, front, front_poses, front_hash) = front?;
         let (video_metadata, video, poses, video_hash) = video?;
         for (what, front, video) in
-            [("embeddings", front.width(), video.width()), ("poses", front_poses.width(), poses.width())]
+            [("embeddings", front.cols(), video.cols()), ("poses", front_poses.cols(), poses.cols())]
         {
             if front != video {
                 return Err(SenetDataError::Sides { what, data: folder.display().to_string(), front, video });
@@ -125,14 +126,14 @@ impl FacePairs {
         let features = read_features(folder, side, &metadata)?;
         // The network does not see keypoints; a set that lacks them is incomplete all the same.
         read_keypoints(folder, side, &metadata)?;
-        let poses = Matrix::new(metadata.poses.concat(), width);
+        let poses = Matrix::new(metadata.poses.concat(), metadata.poses.len(), width).expect("poses of one width");
         let mut hash = Sha256::new();
         for picture in &metadata.pictures {
             hash.update(picture.person_name.as_deref().unwrap_or_default());
             hash.update([0]);
         }
         for matrix in [&features, &poses] {
-            hash.update(bytemuck::cast_slice::<f32, u8>(matrix.values()));
+            hash.update(bytemuck::cast_slice::<f32, u8>(matrix.data()));
         }
         Ok((metadata, features, poses, hash.finalize().to_vec()))
     }
@@ -149,7 +150,7 @@ impl FacePairs {
 
     /// Values of an embedding and angles of a pose.
     pub fn widths(&self) -> [usize; 2] {
-        [self.front.width(), self.poses.width()]
+        [self.front.cols(), self.poses.cols()]
     }
 
     /// The pairs of each person.
@@ -176,7 +177,7 @@ impl FacePairs {
             });
             if aa * bb > 0.0 { both / (aa * bb).sqrt() } else { 0.0 }
         };
-        (0..self.front.width()).map(correlation).collect()
+        (0..self.front.cols()).map(correlation).collect()
     }
 
     /// The rows of some pairs.
@@ -184,10 +185,10 @@ impl FacePairs {
         let rows = |side: usize| indices.iter().map(move |index| self.pairs[*index][side]).collect::<Vec<_>>();
         let (front, video) = (rows(0), rows(1));
         FaceBatch {
-            source: self.video.gather(video.iter().copied()),
-            target: self.front.gather(front.iter().copied()),
-            pose: self.poses.gather(video),
-            front_pose: self.front_poses.gather(front),
+            source: gather(&self.video, video.iter().copied()),
+            target: gather(&self.front, front.iter().copied()),
+            pose: gather(&self.poses, video),
+            front_pose: gather(&self.front_poses, front),
             people: rows(2).into_iter().map(|person| person as i64).collect(),
             indices,
         }
@@ -195,7 +196,7 @@ impl FacePairs {
 }
 
 fn warn_of_jumps(poses: &Matrix) {
-    for axis in 0..poses.width() {
+    for axis in 0..poses.cols() {
         let column = || (0..poses.rows()).map(|row| poses.row(row)[axis]);
         if column().any(|angle| angle > 170.0) && column().any(|angle| angle < -170.0) {
             terminal::tell!(

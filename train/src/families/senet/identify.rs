@@ -7,7 +7,7 @@ use metrics::verification::Roc;
 use metrics::{Label, Matrix, MetricsError};
 use serde::Serialize;
 
-use crate::families::faces;
+use crate::families::faces::gather;
 use crate::families::senet::net::{SenetOutput, SenetTripletNetwork};
 use crate::nn::dropout::Masks;
 use crate::nn::vector::unit_values;
@@ -72,12 +72,12 @@ pub fn identify(
     let people = pairs.people.met.iter().enumerate();
     let gallery = people.flat_map(|(person, met)| met.front.iter().map(move |row| (person, *row)));
     let (of_entry, front): (Vec<usize>, Vec<usize>) = gallery.unzip();
-    let through = |features: &faces::Matrix, poses: &faces::Matrix, rows: &[usize]| {
+    let through = |features: &Matrix, poses: &Matrix, rows: &[usize]| {
         let (mut frontal, mut identity) = (Vec::new(), Vec::new());
         for rows in rows.chunks(BATCH) {
-            let input = |matrix: &faces::Matrix| {
-                let values = matrix.gather(rows.iter().copied());
-                Tensor::<2>::from_data(TensorData::new(values, [rows.len(), matrix.width()]), device)
+            let input = |matrix: &Matrix| {
+                let values = gather(matrix, rows.iter().copied());
+                Tensor::<2>::from_data(TensorData::new(values, [rows.len(), matrix.cols()]), device)
             };
             let SenetOutput { front_features, identity_features, .. } =
                 net.forward(input(features), input(poses), &mut Masks::none());
@@ -88,8 +88,8 @@ pub fn identify(
     };
     let (frontal, probe_identity) = through(&pairs.video, &pairs.poses, &video);
     let (_, entry_identity) = through(&pairs.front, &pairs.front_poses, &front);
-    let untouched = pairs.video.gather(video);
-    let entries = pairs.front.gather(front);
+    let untouched = gather(&pairs.video, video);
+    let entries = gather(&pairs.front, front);
     let compare = |probes: &[f32], entries: &[f32]| compare(probes, &of_probe, entries, &of_entry);
     Ok(Some(Identification {
         probes: of_probe.len(),
