@@ -2,8 +2,8 @@
 //!
 //! The modules follow the path of the data: the [`runtime`] opens a model by the contract it carries and tests it,
 //! [`pictures`] lists what can be embedded, [`embed`] turns it into unit-length rows, a [`gallery`] keeps them on disk
-//! and finds the nearest ones, [`search`] turns them into ranked matches, and a [`report`] shows them. ONNX Runtime does
-//! the arithmetic; there is no Burn here and no Python.
+//! and finds the nearest ones, [`search`] turns them into ranked matches, and a [`report`] shows them. ONNX Runtime
+//! does the arithmetic; there is no Burn here and no Python.
 //!
 //! ```no_run
 //! use deploy::{embed, gallery::Gallery, pictures, runtime, search};

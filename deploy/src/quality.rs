@@ -1,8 +1,8 @@
 //! Pictures that are too poor for a template to enrol.
 //!
 //! The limits lie below everything in 272 pictures of people from surveillance cameras (MOT17) and 200 photographs of
-//! faces (AT&T): there the least brightness was 28, the least sharpness 2.3, and the smallest picture had a fourteenth of
-//! the network's pixels. Blurring these pictures by 2/256 of their height takes half of the former below the limit of
+//! faces (AT&T): there the least brightness was 28, the least sharpness 2.3, and the smallest picture had a fourteenth
+//! of the network's pixels. Blurring these pictures by 2/256 of their height takes half of the former below the limit of
 //! sharpness.
 
 use std::path::Path;
@@ -27,8 +27,8 @@ pub struct Quality {
     pub size: [u32; 2],
     /// Mean brightness, 0 to 255.
     pub brightness: f64,
-    /// Variance of the Laplacian of the brightness, at the size of the network's input: 0 for one colour, hundreds for a
-    /// photograph in focus.
+    /// Variance of the Laplacian of the brightness, at the size of the network's input: 0 for one colour, hundreds for
+    /// a photograph in focus.
     pub sharpness: f64,
 }
 

@@ -154,7 +154,7 @@ pub trait Snapshot: Send + Sync {
     /// If the gallery cannot be read.
     fn subjects(&self) -> Result<u64, GalleryError>;
 
-    /// The numbers that stand for subjects in [`Columns`], in the order asked for; none for names that are not enrolled.
+    /// The numbers that stand for subjects in [`Columns`], in the order asked for; none for names not enrolled.
     ///
     /// # Errors
     /// If the gallery cannot be read.

@@ -97,8 +97,8 @@ pub struct RankingReport {
 
 impl RankingReport {
     /// Averages over queries. Each query is given by the ranks of its right entries, from 1 and ascending (see
-    /// [`Ranks::right_ranks`]); a query without any is not valid. Its average precision is the mean of `i / rank` over its
-    /// right entries, the sum form that published figures use (Zheng et al. 2015).
+    /// [`Ranks::right_ranks`]); a query without any is not valid. Its average precision is the mean of `i / rank` over
+    /// its right entries, the sum form that published figures use (Zheng et al. 2015).
     pub fn of(queries: &[Vec<usize>], gallery: usize) -> Self {
         let mut cmc = vec![0.0; MAX_RANK];
         let (mut map, mut valid_queries) = (0.0, 0);

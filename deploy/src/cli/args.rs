@@ -178,8 +178,8 @@ pub(crate) struct OneArgs {
     _ => arg,
 }))]
 pub(crate) struct EnrollArgs {
-    /// Folders, including subfolders, and files: pictures; tables (.csv with columns path, vein, subject, camera, taken,
-    /// tags); lists of paths (.txt, or - for standard input); rows of embeddings (.npy, with a table of as many rows
+    /// Folders, including subfolders, and files: pictures; tables (.csv with columns path, vein, subject, camera,
+    /// taken, tags); lists of paths (.txt, or - for standard input); rows of embeddings (.npy, with a table of as many rows
     /// beside it as .csv). Or the picture of --picture.
     #[arg(required_unless_present_any = ["palm", "vein"], conflicts_with_all = ["palm", "vein"],
         value_name = "DIR_OR_FILE")]

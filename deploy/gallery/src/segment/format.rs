@@ -10,6 +10,9 @@ use crate::TemplateId;
 /// Bytes before the first row: a page, so that rows are aligned when the file is mapped.
 pub(crate) const HEADER: usize = 4096;
 
+/// Bytes behind the values of a reduced row: scale, error, checksum of the float32 values, checksum of all this.
+pub(crate) const TAIL: usize = 16;
+
 /// Version of the layout, of segments and catalogue.
 pub(crate) const VERSION: u32 = 1;
 
@@ -58,7 +61,7 @@ impl Kind {
         match self {
             Self::Values => dim * size_of::<f32>(),
             Self::Rows => RECORD,
-            Self::Reduced => dim + super::reduced::TAIL,
+            Self::Reduced => dim + TAIL,
             Self::Graph => unreachable!("the width of a graph is its own"),
         }
     }

@@ -7,12 +7,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::format::{HEADER, array};
+use super::format::{HEADER, TAIL, array};
 use super::{BLOCK, Header, Kind, Record, Segment, path_of};
 use crate::segment::map::Map;
-
-/// Bytes behind the values of a row: scale, error, checksum of the float32 values, checksum of all this.
-pub(crate) const TAIL: usize = 16;
 
 /// Rows of integers, `[rows, dim]`, which times the scale of their row are about the values of the gallery.
 #[derive(Debug, Clone, Copy)]

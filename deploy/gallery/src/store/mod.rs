@@ -114,8 +114,8 @@ impl Store {
         }
     }
 
-    /// Opens a gallery for writing as [`Store::write`] does, or makes one for embeddings of `model` as [`Store::create`]
-    /// does. One that was there may be of another model.
+    /// Opens a gallery for writing, as [`Store::write`] does, or makes one for embeddings of `model`, as
+    /// [`Store::create`] does. One that was there may be of another model.
     ///
     /// # Errors
     /// As either.

@@ -36,7 +36,7 @@ pub(crate) struct Unit {
 }
 
 /// Embeddings sorted by group. A group is a person, or a single distractor (a row that belongs to none of the persons).
-/// Groups, and rows inside a group, are in order of first appearance, and an *index* here is a row's index in this order.
+/// Groups, and rows inside a group, are in order of first appearance; an *index* here is a row's index in this order.
 pub(crate) struct Groups<'a> {
     values: Cow<'a, [f32]>,
     cols: usize,
