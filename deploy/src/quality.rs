@@ -2,8 +2,8 @@
 //!
 //! The limits lie below everything in 272 pictures of people from surveillance cameras (MOT17) and 200 photographs of
 //! faces (AT&T): there the least brightness was 28, the least sharpness 2.3, and the smallest picture had a fourteenth
-//! of the network's pixels. Blurring these pictures by 2/256 of their height takes half of the former below the limit of
-//! sharpness.
+//! of the network's pixels. Blurring these pictures by 2/256 of their height takes half of the former below the limit
+//! of sharpness.
 
 use std::path::Path;
 

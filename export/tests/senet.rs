@@ -28,7 +28,8 @@ fn features_and_pose_become_frontal_features() {
     let folder = tempfile::tempdir().unwrap();
     let small = SenetNetConfig { image_dim: 32, hidden_dim: 16, identity_dim: 32, ..SenetNetConfig::default() };
     for (name, activation, pose_scale) in [("relu", "relu", 1.0), ("gelu", "gelu", 1.0 / 90.0)] {
-        let config = SenetNetConfig { activation: activation.into(), num_layers: 4, pose_scale, ..small.clone() };
+        let config =
+            SenetNetConfig { activation: activation.parse().unwrap(), num_layers: 4, pose_scale, ..small.clone() };
         checkpoint(&folder.path().join(format!("{name}.safetensors")), &config);
         let output = export(folder.path(), &["--onnx", &format!("{name}.safetensors"), "--format", "json"]);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();

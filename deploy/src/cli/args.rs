@@ -179,8 +179,8 @@ pub(crate) struct OneArgs {
 }))]
 pub(crate) struct EnrollArgs {
     /// Folders, including subfolders, and files: pictures; tables (.csv with columns path, vein, subject, camera,
-    /// taken, tags); lists of paths (.txt, or - for standard input); rows of embeddings (.npy, with a table of as many rows
-    /// beside it as .csv). Or the picture of --picture.
+    /// taken, tags); lists of paths (.txt, or - for standard input); rows of embeddings (.npy, with a table of as many
+    /// rows beside it as .csv). Or the picture of --picture.
     #[arg(required_unless_present_any = ["palm", "vein"], conflicts_with_all = ["palm", "vein"],
         value_name = "DIR_OR_FILE")]
     pub(crate) pictures: Vec<PathBuf>,

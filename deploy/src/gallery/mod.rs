@@ -287,7 +287,7 @@ pub fn add_at(remote: &Remote, embeddings: &Embeddings) -> Result<Vec<TemplateId
 /// A gallery that is open to be changed.
 pub enum Place {
     /// In a folder.
-    Folder(Store),
+    Folder(Box<Store>),
     /// Kept by a server.
     Server(Remote),
 }
@@ -300,7 +300,7 @@ impl Place {
     pub fn open(at: &Path, wait: bool) -> Result<Self, DeployError> {
         match address(at) {
             Some(address) => Ok(Self::Server(Remote::open(address)?)),
-            None => Ok(Self::Folder(write(at, wait)?)),
+            None => Ok(Self::Folder(Box::new(write(at, wait)?))),
         }
     }
 
@@ -309,7 +309,9 @@ impl Place {
     /// # Errors
     /// As [`write_or_create`] and [`Remote::open_or_create`].
     pub fn open_or_create(at: &Path, model: &Model, path: &Path, wait: bool) -> Result<Self, DeployError> {
-        let Some(address) = address(at) else { return Ok(Self::Folder(write_or_create(at, model, path, wait)?)) };
+        let Some(address) = address(at) else {
+            return Ok(Self::Folder(Box::new(write_or_create(at, model, path, wait)?)));
+        };
         let remote = Remote::open_or_create(address, model)?;
         pinned(at, &remote.model, model, path)?;
         Ok(Self::Server(remote))
@@ -318,7 +320,7 @@ impl Place {
     /// What keeps it.
     pub fn engine(&self) -> &dyn Engine {
         match self {
-            Self::Folder(store) => store,
+            Self::Folder(store) => &**store,
             Self::Server(remote) => &*remote.engine,
         }
     }

@@ -112,7 +112,7 @@ fn senet(activation: &str) -> SenetTripletNetwork {
         image_dim: 32,
         hidden_dim: 16,
         identity_dim: 32,
-        activation: activation.into(),
+        activation: activation.parse().unwrap(),
         ..SenetNetConfig::default()
     };
     filled(SenetTripletNetwork::new(&config, 1, &Device::flex()))
