@@ -356,7 +356,10 @@ fn of_remove() {
     let help = fixture.run("remove --help").done();
     let flags: BTreeSet<&str> = help.split_whitespace().filter(|word| word.starts_with("--")).collect();
     let flags: BTreeSet<&str> = flags.iter().map(|flag| flag.trim_end_matches([']', ',', '.'])).collect();
-    assert_eq!(flags, ["--identity", "--template", "--gallery", "--verify", "--wait", "--format", "--help"].into());
+    assert_eq!(
+        flags,
+        ["--identity", "--template", "--gallery", "--engine", "--verify", "--wait", "--format", "--help"].into()
+    );
 }
 
 #[test]

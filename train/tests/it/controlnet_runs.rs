@@ -191,7 +191,7 @@ fn a_checkpoint_of_the_reference_is_imported_and_resumed() {
     let run = |more: &str| train(at, &[words("controlnet --log_dir logs --batch_size 8"), words(more)].concat());
     let ended = run("--resume old/checkpoint_epoch_5.pth --lr 1e-4 --save_dir on").ok();
     assert!(
-        ended.stderr.contains("PyTorch checkpoint after epoch 5") && ended.stderr.contains("anew"),
+        ended.stderr.contains("PyTorch checkpoint after epoch 5") && ended.stderr.contains("start afresh"),
         "{}",
         ended.stderr
     );

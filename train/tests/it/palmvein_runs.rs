@@ -208,7 +208,7 @@ fn published_weights_of_both_stages_are_imported() {
         train(at, &["import", name, "--model", &model, "-o", "one.safetensors"]).ok();
         let key = if branch.is_vit() { "blocks2.3.ffn0.m.pw1.c.weight" } else { "stages.1.1.gamma" };
         let one = StateDict::read(&at.join("one.safetensors")).unwrap();
-        let expected = state.get(&format!("{branch}.{key}"));
+        let expected = state.get(&format!("{}.{key}", branch.name()));
         assert!(expected.is_some() && one.get(&format!("model.{key}")) == expected, "{branch}");
     }
     train(at, &["import", "bare.pth", "--model", "vit-palm", "-o", "no.safetensors"]).refused(&["other kind"]);

@@ -178,7 +178,7 @@ fn a_checkpoint_of_the_reference_is_imported_and_resumed() {
         run(at, "--data_dir train/datas/file --resume old/checkpoint_epoch_5.pth --batch_size 16 --epochs 6", &[]);
     let ended = ended.ok();
     assert!(
-        ended.stderr.contains("PyTorch checkpoint after epoch 5") && ended.stderr.contains("anew"),
+        ended.stderr.contains("PyTorch checkpoint after epoch 5") && ended.stderr.contains("start afresh"),
         "{}",
         ended.stderr
     );
