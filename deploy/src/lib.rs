@@ -30,6 +30,7 @@ pub mod explain;
 pub mod frontalize;
 pub mod gallery;
 pub mod generate;
+pub mod identify;
 pub mod identity;
 pub mod manifest;
 pub mod pictures;

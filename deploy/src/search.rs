@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 
 use ::gallery::Near;
+use metrics::open_set::Fusion;
 use metrics::{JUNK, Label, Matrix, RankingReport, Ranks, Rerank, Reranking, Rows, nearer};
 use rayon::prelude::*;
 
@@ -53,15 +54,6 @@ pub enum By {
     /// A person, with the similarities of all templates fused into one, and the nearest template to show. Entries of
     /// nobody who has a name are each by themselves.
     Subject(Fusion),
-}
-
-/// How the similarities of a person's templates become one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fusion {
-    /// The largest, as `verify` decides.
-    Max,
-    /// Their mean.
-    Mean,
 }
 
 /// What is re-ranked.

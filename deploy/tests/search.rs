@@ -410,3 +410,66 @@ fn folders_say_who_it_is_in_every_verb() {
     let evaluated = fixture.run("evaluate -m @model.onnx --dataset folders --datadir @set --train-identities 1").done();
     assert!(evaluated.contains("Rank-1 100.00 %"), "{evaluated}");
 }
+
+/// The threshold for a rate among strangers is that of the calibrated gallery that is as large as the one searched, of
+/// as many templates a person, fused alike; what was not measured is refused.
+#[test]
+fn a_rate_of_strangers_selects_the_threshold_for_the_size_of_the_gallery() {
+    let fixture = Fixture::new();
+    for (at, person) in ["ada", "ben", "cleo", "dan", "eve", "fay"].into_iter().enumerate() {
+        for frame in 0..4 {
+            fixture.picture(&format!("set/{person}/{frame}.png"), person, 0.3 * frame as f32 + 0.05 * at as f32);
+        }
+        fixture.picture(&format!("ones/{person}/0.png"), person, 0.1);
+        if at < 4 {
+            fixture.picture(&format!("four/{person}/0.png"), person, 0.1);
+        }
+    }
+    fixture.picture("stranger.png", "zoe", 0.0);
+    fixture.run("embed @four -m @model.onnx -o @few").done();
+    fixture.run("embed @ones -m @model.onnx -o @all").done();
+    fixture.run("embed @set -m @model.onnx -o @many").done();
+    let search = |gallery: &str, more: &str| {
+        fixture.run(&format!("search -m @model.onnx --gallery @{gallery} --query @stranger.png --format json {more}"))
+    };
+    search("few", "--fpir 0.2").error(&["0.2 among 4 people with 1 template each", "calibrate --fpir 0.2"]);
+
+    let calibrate = "calibrate -m @model.onnx --datadir @set --far 0.5 --format json";
+    let written = |more: &str| -> Vec<serde_json::Value> {
+        let answer: serde_json::Value =
+            serde_json::from_str(&fixture.run(&format!("{calibrate} {more}")).done()).unwrap();
+        answer["threshold"].as_array().unwrap().clone()
+    };
+    let all = written("--fpir 0.5,0.2");
+    let of = |all: &[serde_json::Value], gallery: u64, rate: f64| {
+        let fits = |one: &&serde_json::Value| one["measured"]["rate"]["fpir"]["gallery"] == gallery;
+        let kept = all.iter().filter(fits).filter(|one| one["far"].as_f64().unwrap() <= rate * (1.0 + 1e-9));
+        let loosest = kept.max_by(|a, b| a["far"].as_f64().unwrap().total_cmp(&b["far"].as_f64().unwrap()));
+        loosest.unwrap()["similarity"].as_f64().unwrap()
+    };
+    // Of six people, galleries of 1, 2, 3 and 5 strangers can be drawn for each; four are searched like five.
+    let sizes: Vec<u64> = all.iter().filter_map(|one| one["measured"]["rate"]["fpir"]["gallery"].as_u64()).collect();
+    assert_eq!(sizes, [1, 2, 3, 5, 1, 2, 3, 5]);
+    for rate in [0.5, 0.2] {
+        let answer = search("few", &format!("--fpir {rate}"));
+        assert!(answer.stderr.contains("this one has 4 people"), "{}", answer.stderr);
+        let found: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap();
+        assert_eq!(found["min_similarity"].as_f64().unwrap() as f32, of(&all, 5, rate) as f32, "{rate}");
+    }
+    assert!(of(&all, 5, 0.2) > of(&all, 1, 0.5));
+    // More people, more templates and another rule were not measured.
+    search("all", "--fpir 0.5").error(&["among 6 people"]);
+    search("many", "--fpir 0.5").error(&["with up to 4 templates each", "--templates 4"]);
+    assert_eq!(search("few", "--fpir 0.5 --by subject --fusion mean").code, search("few", "--fpir 0.5").code);
+    // Another calibration of pairs leaves the thresholds of searches as they are; one of searches replaces them.
+    assert_eq!(written("").len(), 9);
+    let means = written("--fpir 0.5 --templates 2 --fusion mean");
+    assert_eq!(means.len(), 5);
+    assert!(means[1..].iter().all(|one| one["measured"]["fusion"] == "mean" && one["measured"]["templates"] == 2));
+    search("few", "--fpir 0.5").error(&["with 1 template each"]);
+    // Six people cannot show one in a thousand, and none can be enrolled with all their pictures.
+    let told = fixture.run(&format!("{calibrate} --fpir 0.001,0.5"));
+    assert!(told.stderr.contains("probes of 6 people are too few") && told.stderr.contains("takes 1000"));
+    assert_eq!(told.code, 0);
+    fixture.run(&format!("{calibrate} --fpir 0.5 --templates 4")).error(&["probes", "nobody has more rows"]);
+}

@@ -213,6 +213,28 @@ pub fn evaluate<'a>(
     })
 }
 
+/// Gallery sizes from 1 to `most`, each about √2 times the one before: a threshold for the next larger size keeps the
+/// rate, and is stricter than necessary by little.
+pub fn sizes(most: usize) -> Vec<usize> {
+    let mut sizes = Vec::new();
+    let mut size = 1;
+    while size < most {
+        sizes.push(size);
+        size = ((size as f64 * std::f64::consts::SQRT_2).ceil() as usize).max(size + 1);
+    }
+    sizes.extend((most > 0).then_some(most));
+    sizes
+}
+
+/// How many people [`evaluate`] would enrol: those with at least `templates` rows.
+pub fn subjects(labels: &[i64], templates: usize, distractor: Option<i64>) -> usize {
+    let mut rows = std::collections::HashMap::new();
+    for label in labels.iter().filter(|label| Some(**label) != distractor) {
+        *rows.entry(label).or_insert(0) += 1;
+    }
+    rows.values().filter(|rows| **rows >= templates).count()
+}
+
 /// A probe: its index, the group it belongs to, and the number of its person's subject if that is enrolled.
 struct Probe {
     index: usize,
@@ -603,6 +625,14 @@ mod tests {
     }
 
     #[test]
+    fn sizes_grow_by_the_root_of_two_up_to_the_last() {
+        assert_eq!(sizes(0), [0; 0]);
+        assert_eq!(sizes(1), [1]);
+        assert_eq!(sizes(30), [1, 2, 3, 5, 8, 12, 17, 25, 30]);
+        assert!(sizes(100_000).windows(2).all(|pair| pair[1] <= 2 * pair[0]), "never twice as strict as necessary");
+    }
+
+    #[test]
     fn distractors_and_people_with_too_few_rows_are_strangers() {
         let (rows, mut labels) = crowd("open.distractors", 12, 3);
         // The last two people: three distractors, and three people of one row each.
@@ -611,5 +641,6 @@ mod tests {
         let asked = OpenSetOptions { templates: 2, distractor: Some(-5), ..options(&[0.5], &[9]) };
         let report = evaluate(&rows, &labels, &asked).unwrap();
         assert_eq!((report.subjects, report.mated, report.probes, report.trials), (10, 10, 16, 16));
+        assert_eq!(subjects(&labels, 2, Some(-5)), report.subjects);
     }
 }

@@ -558,6 +558,15 @@ pub(crate) enum FusionArg {
     Mean,
 }
 
+impl From<FusionArg> for metrics::open_set::Fusion {
+    fn from(arg: FusionArg) -> Self {
+        match arg {
+            FusionArg::Max => Self::Max,
+            FusionArg::Mean => Self::Mean,
+        }
+    }
+}
+
 /// Find the gallery entries most similar to each probe. Exits with 1 when no probe has a match.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SearchArgs {
@@ -581,6 +590,11 @@ pub(crate) struct SearchArgs {
     /// Leave out matches below this cosine similarity (-1 to 1) [default: none are left out].
     #[arg(long, visible_alias = "threshold", value_name = "COSINE", value_parser = cosine, allow_hyphen_values = true)]
     pub(crate) min_similarity: Option<f32>,
+    /// Leave out matches below the threshold at which at most this share of strangers finds anybody in a gallery of
+    /// this size, as `calibrate --fpir` measured it; above 0 and below 1 [default: none are left out].
+    #[arg(long, value_name = "RATE", value_parser = rate,
+        conflicts_with_all = ["min_similarity", "expand", "rerank", "frontalize"])]
+    pub(crate) fpir: Option<f64>,
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
     /// What a match is: a template, or a person, whose similarity is that of all templates fused.
@@ -717,6 +731,18 @@ pub(crate) struct CalibrateArgs {
     #[arg(long, value_delimiter = ',', default_value = "0.1,0.01,0.001,0.0001", value_name = "RATES",
         value_parser = rate)]
     pub(crate) far: Vec<f64>,
+    /// False positive identification rates, above 0 and below 1, to measure thresholds of `search --fpir` for: the
+    /// share of strangers that find anybody, in galleries of 1 to all people but one [default: none are measured, and
+    /// those the model has stay].
+    #[arg(long, value_delimiter = ',', value_name = "RATES", value_parser = rate)]
+    pub(crate) fpir: Vec<f64>,
+    /// Templates per person for --fpir: the first pictures of each, 1 to 1000; the others are probes.
+    #[arg(long, requires = "fpir", default_value_t = 1, value_name = "N",
+        value_parser = |text: &str| terminal::whole(text, 1, 1000))]
+    pub(crate) templates: usize,
+    /// How the similarities to a person's templates become one, for --fpir: the largest or their mean.
+    #[arg(long, requires = "fpir", value_enum, default_value_t = FusionArg::Max, value_name = "RULE")]
+    pub(crate) fusion: FusionArg,
     #[command(flatten)]
     pub(crate) naming: NamingArgs,
     #[command(flatten)]

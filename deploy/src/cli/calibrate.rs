@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use contract::{BESIDE, Fusion, KEY_PREFIX, Measured, ModelContract, Rate, Threshold};
 use files::lock::Lock;
 use files::together;
+use metrics::open_set::{self, OpenSetOptions, OpenSetPoint, OpenSetReport};
 use metrics::verification::{Interval, Trials, VerificationOptions};
 use serde_json::json;
 
@@ -25,8 +26,14 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<ExitCode, DeployError> {
     let model = open(&args.model, rows.len())?;
     let measured =
         VerificationOptions { fars: args.far.clone(), far_intervals: true, ..VerificationOptions::default() };
-    let Compared { report, people, .. } =
-        compare(&model, rows, "calibrate", &embed_options(&args.model, &args.reading), measured)?;
+    let open = (!args.fpir.is_empty()).then(|| OpenSetOptions {
+        fpirs: args.fpir.clone(),
+        templates: args.templates,
+        fusion: args.fusion.into(),
+        ..OpenSetOptions::default()
+    });
+    let options = embed_options(&args.model, &args.reading);
+    let Compared { report, open, people, .. } = compare(&model, rows, "calibrate", &options, measured, open)?;
     let mut thresholds = Vec::new();
     for one in &report.tar {
         if one.below_resolution || !one.point.threshold.is_finite() {
@@ -37,7 +44,6 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<ExitCode, DeployError> {
             ));
             continue;
         }
-        let interval = |interval: Option<Interval>, rate: f64| interval.map_or([rate; 2], |of| [of.low, of.high]);
         let (far, tar) = (one.point.far, one.point.tar);
         let measured = Measured {
             // Every pair of pictures is a comparison of a probe with a person of one template.
@@ -54,6 +60,11 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<ExitCode, DeployError> {
     }
     if thresholds.is_empty() {
         return Err(DeployError::NoCalibration { trials: report.trials.impostor, far: args.far.clone() });
+    }
+    let pairwise = thresholds.len();
+    match &open {
+        Some(open) => thresholds.extend(of_searches(open)),
+        None => thresholds.extend(model.contract.threshold.iter().flatten().filter(|one| is_of_searches(one)).cloned()),
     }
     let written = match &args.model.run.contract {
         Some(given) => write_given(given, &thresholds)?,
@@ -76,7 +87,7 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<ExitCode, DeployError> {
         FactsFormat::Table => {
             let head = ["similarity from", "FAR", "95 % interval", "TAR", "95 % interval"];
             let mut lines = vec![head.map(str::to_owned).to_vec()];
-            for Threshold { similarity, far, tar, measured } in &thresholds {
+            for Threshold { similarity, far, tar, measured } in &thresholds[..pairwise] {
                 let percent = |rate: f64, digits: usize| format!("{:.digits$} %", 100.0 * rate);
                 let interval = |of: [f64; 2], digits: usize| of.map(|rate| percent(rate, digits)).join(" to ");
                 let interval = |of: fn(&Measured) -> [f64; 2], digits: usize| {
@@ -90,10 +101,84 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<ExitCode, DeployError> {
                 "one comparison with one template; {genuine} identities with two pictures, {impostor} pairs of identities"
             );
             let written: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
-            print(&format!("{}{on}\nin {}\n", aligned(&lines), written.join(" and ")))?;
+            let searches = open.as_ref().map(|open| searches(open, &thresholds[pairwise..])).unwrap_or_default();
+            print(&format!("{}{on}\n{searches}in {}\n", aligned(&lines), written.join(" and ")))?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn interval(interval: Option<Interval>, rate: f64) -> [f64; 2] {
+    interval.map_or([rate; 2], |of| [of.low, of.high])
+}
+
+fn is_of_searches(threshold: &Threshold) -> bool {
+    threshold.measured.as_ref().is_some_and(|measured| matches!(measured.rate, Rate::Fpir { .. }))
+}
+
+/// The thresholds of searches that the people measured can tell.
+fn of_searches(open: &OpenSetReport) -> Vec<Threshold> {
+    let mut untold: Vec<f64> = open.points.iter().filter(|one| one.below_resolution).map(|one| one.target).collect();
+    untold.dedup();
+    for rate in untold {
+        terminal::warn(&format!(
+            "probes of {} people are too few to measure a false positive identification rate of {rate}, which takes {}: left \
+             out",
+            open.trials,
+            (1.0 / rate).ceil()
+        ));
+    }
+    let threshold = |point: &OpenSetPoint| Threshold {
+        similarity: point.similarity.into(),
+        far: point.fpir,
+        tar: 1.0 - point.fnir,
+        measured: Some(Measured {
+            rate: Rate::Fpir { gallery: point.gallery as u64 },
+            fusion: match open.fusion {
+                open_set::Fusion::Max => Fusion::Max,
+                open_set::Fusion::Mean => Fusion::Mean,
+            },
+            templates: open.templates as u32,
+            identities: open.subjects,
+            pairs: open.trials as u64,
+            far_interval: interval(point.fpir_interval, point.fpir),
+            tar_interval: {
+                let [low, high] = interval(point.fnir_interval, point.fnir);
+                [1.0 - high, 1.0 - low]
+            },
+        }),
+    };
+    open.points.iter().filter(|point| !point.below_resolution).map(threshold).collect()
+}
+
+/// The thresholds of searches as a table.
+fn searches(open: &OpenSetReport, thresholds: &[Threshold]) -> String {
+    let head = ["people searched", "similarity from", "FPIR", "95 % interval", "FNIR"];
+    let mut lines = vec![head.map(str::to_owned).to_vec()];
+    for threshold in thresholds {
+        let Some(Measured { rate: Rate::Fpir { gallery }, far_interval, .. }) = &threshold.measured else { continue };
+        let percent = |rate: f64| format!("{:.4} %", 100.0 * rate);
+        let interval = far_interval.map(percent).join(" to ");
+        let fnir = format!("{:.2} %", 100.0 * (1.0 - threshold.tar));
+        lines.push(vec![
+            gallery.to_string(),
+            format!("{:.4}", threshold.similarity),
+            percent(threshold.far),
+            interval,
+            fnir,
+        ]);
+    }
+    let templates = if open.templates == 1 { "1 template" } else { &format!("{} templates", open.templates) };
+    let rule = match open.fusion {
+        open_set::Fusion::Max => "the largest similarity",
+        open_set::Fusion::Mean => "the mean similarity",
+    };
+    format!(
+        "\n{}searches with {templates} a person, {rule} of them; {} people enrolled, probes of {}\n",
+        aligned(&lines),
+        open.subjects,
+        open.trials
+    )
 }
 
 /// Puts the thresholds into a contract in a file of its own. Returns the file written.

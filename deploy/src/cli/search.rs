@@ -5,21 +5,22 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use datasets::Note;
+use metrics::open_set::Fusion;
 
 use super::args::{ByArg, Format, FusionArg, ModelArgs, RunArgs, SearchArgs};
 use super::shared::{
     collect, embed_options, list, list_with_notes, one_row, open, pin, print, print_json, ranked, say_naming,
     warn_when_collapsed,
 };
-use crate::DeployError;
 use crate::frontalize::Frontalizer;
 use crate::gallery::{self, Embeddings, Gallery, Template};
 use crate::pictures::{self, Input, Listed};
 use crate::poses::Poses;
 use crate::report::SearchReport;
 use crate::runtime::Model;
-use crate::search::{Ask, By, Fusion, Scope};
+use crate::search::{Ask, By, Scope};
 use crate::stale::Stale;
+use crate::{DeployError, identify};
 
 /// Default number of entries of each probe that are re-ranked.
 const RERANK_TOP: NonZeroUsize = NonZeroUsize::new(200).unwrap();
@@ -65,12 +66,14 @@ pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
 
     let ask = Ask {
         k: args.top_k.get(),
-        min_similarity: args.min_similarity,
+        min_similarity: match args.fpir {
+            Some(fpir) => Some(calibrated(&model, &gallery, fpir, args.fusion.into())?),
+            None => args.min_similarity,
+        },
         rerank: args.rerank.scope(Scope::Nearest(RERANK_TOP)),
-        by: match (args.by, args.fusion) {
-            (ByArg::Template, _) => By::Template,
-            (ByArg::Subject, FusionArg::Max) => By::Subject(Fusion::Max),
-            (ByArg::Subject, FusionArg::Mean) => By::Subject(Fusion::Mean),
+        by: match args.by {
+            ByArg::Template => By::Template,
+            ByArg::Subject => By::Subject(args.fusion.into()),
         },
         expand: args.expand,
         ..Ask::default()
@@ -99,6 +102,29 @@ pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
     }
     let any = report.probes.iter().any(|probe| !probe.matches.is_empty());
     Ok(ExitCode::from(if any { 0 } else { terminal::EXIT_NO }))
+}
+
+/// The threshold that keeps a false positive identification rate in this gallery.
+fn calibrated(model: &Model, gallery: &Gallery, fpir: f64, fusion: Fusion) -> Result<f32, DeployError> {
+    let size = gallery.size()?;
+    let thresholds = model.contract.threshold.as_deref().unwrap_or_default();
+    let Some(chosen) = identify::threshold(thresholds, fpir, size, fusion) else {
+        let templates = if fusion == Fusion::Mean && size.fewest < size.most { None } else { Some(size.most) };
+        return Err(DeployError::NoFpir { fpir, people: size.people, templates });
+    };
+    let (similarity, people) = (chosen.similarity, size.people);
+    terminal::note(&format!(
+        "threshold {similarity:.4}: {} % of strangers found anybody in galleries as large; this one has {people} people",
+        percent(chosen.far)
+    ));
+    Ok(similarity as f32)
+}
+
+/// A rate in percent with two digits that count.
+fn percent(rate: f64) -> String {
+    let rate = 100.0 * rate;
+    let digits = if rate > 0.0 { (1.0 - rate.log10().floor()).clamp(0.0, 6.0) as usize } else { 0 };
+    format!("{rate:.digits$}")
 }
 
 /// What is searched.

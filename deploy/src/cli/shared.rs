@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use contract::EmbeddingSpec;
 use datasets::{DatasetError, LeftOut, Naming, Note};
+use metrics::open_set::{self, OpenSetOptions, OpenSetReport};
 use metrics::verification::{self, VerificationOptions, VerificationReport};
 
 use crate::DeployError;
@@ -272,6 +273,8 @@ pub(super) fn overlap(model: &Model, tested: &[&Embeddings]) -> Option<Overlap> 
 pub(super) struct Compared {
     /// The results.
     pub(super) report: VerificationReport,
+    /// Those of open-set identification, if it was asked for.
+    pub(super) open: Option<OpenSetReport>,
     /// Number of unusable rows.
     pub(super) skipped: usize,
     /// How many of the people it was trained on, if it stores that.
@@ -286,6 +289,7 @@ pub(super) fn compare(
     what: &str,
     options: &embed::Options,
     measured: VerificationOptions,
+    open: Option<OpenSetOptions>,
 ) -> Result<Compared, DeployError> {
     let all = rows.len();
     rows.retain(|row| row.identity != Identity::Junk);
@@ -307,7 +311,12 @@ pub(super) fn compare(
     let labels: Vec<i64> = identities().map(number).collect();
     let measured = VerificationOptions { distractor: Some(datasets::DISTRACTOR), ..measured };
     let report = verification::evaluate(rows, &labels, &measured)?;
-    Ok(Compared { report, skipped: skipped.count, people })
+    let open = open.map(|open| {
+        let people = open_set::subjects(&labels, open.templates, measured.distractor);
+        let galleries = open_set::sizes(people.saturating_sub(1));
+        open_set::evaluate(rows, &labels, &OpenSetOptions { galleries, distractor: measured.distractor, ..open })
+    });
+    Ok(Compared { report, open: open.transpose()?, skipped: skipped.count, people })
 }
 
 pub(super) fn warn_when_collapsed(spread: &metrics::Spread) {

@@ -6,7 +6,7 @@ pub mod older;
 mod template;
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use template::{BY_FILE, DISTRACTOR, JUNK, OWN, Stamp, Template};
 
 use crate::DeployError;
+use crate::identify::Size;
 use crate::identity::{Identity, People};
 use crate::pictures::{self, lossy};
 
@@ -658,6 +659,34 @@ impl Gallery {
             (_, 0) => None,
             (0, _) => Some(Naming::Folder),
             (by_file, all) => (by_file == all).then_some(Naming::File),
+        })
+    }
+
+    /// How many people and templates a probe is compared with.
+    ///
+    /// # Errors
+    /// As [`Gallery::count`].
+    pub fn size(&self) -> Result<Size, DeployError> {
+        let (mut nobody, mut people) = (0, HashMap::<String, u64>::new());
+        match &self.rows {
+            Held::Here(all) => {
+                for template in &all.templates {
+                    match &template.identity {
+                        Identity::Person(name) => *people.entry(name.text.clone()).or_default() += 1,
+                        _ => nobody += 1,
+                    }
+                }
+            }
+            Held::Stored(now) => now.columns(&self.filter, &mut |columns| match columns.subject {
+                Some(number) => *people.entry(number.to_string()).or_default() += 1,
+                None => nobody += 1,
+            })?,
+        }
+        let templates = || people.values().copied().chain((nobody > 0).then_some(1));
+        Ok(Size {
+            people: people.len() as u64 + nobody,
+            fewest: templates().min().unwrap_or(0),
+            most: templates().max().unwrap_or(0),
         })
     }
 

@@ -17,7 +17,7 @@ use crate::gallery::{Embeddings, Gallery, Template};
 use crate::identity::Identity;
 use crate::pictures::lossy;
 use crate::runtime::Model;
-use crate::search::{Ask, By, Fusion, Labels, Match, Ranked, Scope};
+use crate::search::{Ask, By, Labels, Match, Ranked, Scope};
 use crate::stale::Stale;
 use crate::trained::Overlap;
 

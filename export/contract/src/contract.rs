@@ -299,9 +299,10 @@ pub struct Measured {
     pub fusion: Fusion,
     /// Templates of a person.
     pub templates: u32,
-    /// Identities with at least two pictures: independent trials of the true accept rate.
+    /// Independent trials of the true accept rate: identities with at least two pictures; in searches, people enrolled.
     pub identities: usize,
-    /// Pairs of two identities: independent trials of the false accept rate. Pairs of their pictures are not.
+    /// Independent trials of the false accept rate: pairs of two identities (those of their pictures are not); in
+    /// searches, identities with a probe.
     pub pairs: u64,
     /// 95 % interval of the false accept rate.
     pub far_interval: [f64; 2],
