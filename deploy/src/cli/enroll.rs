@@ -10,14 +10,13 @@ use serde::Serialize;
 
 use super::args::{EnrollArgs, FactsFormat};
 use super::shared::{self, collect, embed_options, list, one_row, open, pin, print, print_json, warn_when_collapsed};
-use crate::DeployError;
 use crate::gallery::{self, Embeddings, Gallery, Place, Template};
 use crate::identity::Identity;
 use crate::manifest;
 use crate::pictures::{Input, path_text};
 use crate::quality::Quality;
 use crate::runtime::Model;
-use crate::twins;
+use crate::{DeployError, twins, verify};
 
 /// From here on a template may be the same picture again. Other batch sizes change a similarity by less.
 const DUPLICATE: f32 = 1.0 - 1e-4;
@@ -90,9 +89,9 @@ fn people_count(count: usize) -> String {
     if count == 1 { "1 person".to_owned() } else { format!("{count} people") }
 }
 
-/// The similarity that the model's thresholds ask for at the lowest rate.
+/// The similarity that the model's thresholds of comparisons with one template ask for at the lowest rate.
 fn calibrated(model: &Model) -> Option<f32> {
-    let thresholds = model.contract.threshold.iter().flatten();
+    let thresholds = model.contract.threshold.iter().flatten().filter(|one| verify::sets(one, 1).is_some());
     thresholds.min_by(|a, b| a.far.total_cmp(&b.far)).map(|strictest| strictest.similarity as f32)
 }
 
