@@ -191,7 +191,12 @@ pub enum CheckpointError {
         allowed: String,
     },
     /// The optimiser's state is missing or not the one the weights were saved with.
-    #[error("cannot resume from `{}`: its state `{}` {problem}", path.display(), state.display())]
+    #[error(
+        "cannot resume from `{}`: its state `{}` {problem}; another checkpoint of the run may be whole, and re-identification \
+         starts anew with these weights by --pre-train",
+        path.display(),
+        state.display()
+    )]
     State {
         /// The weights file.
         path: PathBuf,
@@ -340,7 +345,7 @@ impl Checkpoint {
             return Err(wrong("was not saved: this file holds weights only".into()));
         };
         let read = |path: &Path| files::read_limited(path, files::LARGEST_ARRAY);
-        let bytes = read(&state).map_err(|error| wrong(error.to_string()));
+        let bytes = read(&state).map_err(|error| wrong(format!("cannot be read: {error}")));
         if let Some(bytes) = bytes.as_ref().ok().filter(|bytes| sha256(bytes) == *expected) {
             return Ok(bytes.clone());
         }
