@@ -569,7 +569,15 @@ fn failed(what: &'static str, path: &Path, error: rusqlite::Error) -> GalleryErr
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             GalleryError::Damaged { path, problem: error.to_string() }
         }
-        _ => GalleryError::Catalogue { what, path, source: Box::<dyn Error + Send + Sync>::from(error) },
+        _ => {
+            // Readers, too, share an index of the log, for which SQLite makes a file; it names no reason.
+            let no_room = |error: &rusqlite::ffi::Error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
+            let source: Box<dyn Error + Send + Sync> = match error.sqlite_error().is_some_and(no_room) {
+                true => format!("there is no room for its -shm file, so the disk is full ({error})").into(),
+                false => error.into(),
+            };
+            GalleryError::Catalogue { what, path, source }
+        }
     }
 }
 
