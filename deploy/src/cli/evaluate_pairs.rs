@@ -14,7 +14,7 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<ExitCode, DeployError> {
     let (rows, name) = test_pairs(&args.datadir, &args.pairs, &args.split, args.reading.strict)?;
     let model = open(&args.model, rows.len())?;
     let options = embed_options(&args.model, &args.reading);
-    let Compared { report, skipped, people } =
+    let Compared { report, skipped, people, .. } =
         compare(&model, rows, "pairs", &options, VerificationOptions::default(), None)?;
     let facts = ModelFacts::from(&model);
     let dataset = format!("{name} in {}", args.datadir.display());

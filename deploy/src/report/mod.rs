@@ -9,6 +9,7 @@ pub(crate) use text::aligned;
 use std::collections::HashSet;
 use std::path::PathBuf;
 
+use metrics::open_set::Fusion;
 use metrics::{Label, RankingReport, Spread};
 use serde::Serialize;
 
