@@ -177,12 +177,15 @@ fn decision(measured: &Measured) -> String {
         Fusion::Mean => "mean",
     };
     let [[low_far, high_far], [low_tar, high_tar]] = [measured.far_interval, measured.tar_interval];
+    let Measured { identities, pairs, .. } = measured;
+    let trials = match measured.rate {
+        Rate::Fmr => format!("{identities} identities and {pairs} pairs of them"),
+        Rate::Fpir { .. } => format!("{identities} people enrolled and probes of {pairs}"),
+    };
     format!(
-        "per {rate}, {fusion} similarity to {}; TAR {low_tar:.4} to {high_tar:.4}, FAR {low_far:.1e} to {high_far:.1e} by {} \
-         identities and {} pairs of them",
+        "per {rate}, {fusion} similarity to {}; TAR {low_tar:.4} to {high_tar:.4}, FAR {low_far:.1e} to {high_far:.1e} by \
+         {trials}",
         if measured.templates == 1 { "1 template".to_owned() } else { format!("{} templates", measured.templates) },
-        measured.identities,
-        measured.pairs
     )
 }
 
