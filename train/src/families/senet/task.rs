@@ -414,3 +414,32 @@ impl Task for SenetTask {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use fixtures::{FaceFeaturesConfig, face_features};
+
+    use super::*;
+
+    /// An epoch of embeddings is as large as the data: 12 GB for three million pairs of 512 values.
+    #[test]
+    fn a_batch_is_gathered_when_it_is_needed() {
+        let folder = tempfile::tempdir().unwrap();
+        let set = FaceFeaturesConfig { people: 40, frames: 4, ..FaceFeaturesConfig::default() };
+        face_features(&set, folder.path()).unwrap();
+        let config = SenetConfig {
+            data_dir: folder.path().to_str().unwrap().to_owned(),
+            image_dim: set.dim,
+            ..SenetConfig::default()
+        };
+        let mut task = SenetTask::open(&config, &Device::flex()).unwrap();
+        // Rows that are not there: to gather a batch is to panic.
+        let pairs = Arc::get_mut(&mut task.pairs).unwrap();
+        pairs.pairs.iter_mut().for_each(|[front, _, _]| *front = usize::MAX);
+        let mut epoch = task.epoch(0, 0).unwrap();
+        assert!(epoch.steps > 1);
+        assert!(catch_unwind(AssertUnwindSafe(|| epoch.batches.next())).is_err());
+    }
+}
