@@ -78,7 +78,7 @@ pub fn read(path: &Path) -> Result<(Vec<f32>, usize, usize), DeployError> {
 mod tests {
     use super::*;
 
-    /// The bytes that faiss-cpu 1.12 writes for `IndexFlatIP(2)` with the rows (1, 0) and (0.6, 0.8).
+    /// The bytes that faiss-cpu 1.15.1 writes for `IndexFlatIP(2)` with the rows (1, 0) and (0.6, 0.8).
     #[test]
     fn the_bytes_are_those_of_faiss() {
         let bytes = encode(&[1.0, 0.0, 0.6, 0.8], 2, 2);
