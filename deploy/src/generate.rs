@@ -36,7 +36,8 @@ impl<'a> Generator<'a> {
         let [InputSpec { picture: Some(picture), .. }, pose @ InputSpec { picture: None, .. }] =
             model.contract.input.as_slice()
         else {
-            return Err(lacks("a picture and a pose are needed as inputs"));
+            let names = model.contract.input.iter().map(|input| format!("`{}`", input.name)).collect::<Vec<_>>();
+            return Err(lacks(&format!("its inputs are {}; a picture and a pose are needed", names.join(", "))));
         };
         let Some(&[angles]) = pose.row().as_deref() else {
             return Err(lacks("the pose has no fixed number of angles"));

@@ -62,9 +62,7 @@ fn broken_pictures_are_skipped_counted_and_named() {
     let whole = std::fs::read(&good[0]).unwrap();
     std::fs::write(fixture.path("people/ada/0.png"), &whole[..whole.len() / 2]).unwrap();
     let answer = fixture.run("embed @people -m @model.onnx -o @out --batch-size 2");
-    for words in ["3 of 13 pictures", "ben/3.png", "60000×60000", "ada/0.png"] {
-        assert!(answer.stderr.contains(words), "`{words}` is not in: {}", answer.stderr);
-    }
+    fixtures::assert_names(&answer.stderr, &["3", "13", "ben/3.png", "60000×60000", "ada/0.png"]);
     answer.done();
     let (values, rows) = fixture.rows("out");
     let paths: Vec<_> = rows.iter().map(|row| row["path"].as_str().unwrap().to_owned()).collect();
@@ -93,7 +91,7 @@ fn what_lies_among_pictures_is_said_and_strict_makes_a_loss_an_error() {
     let answer = fixture.run(&format!("{embed} @lost"));
     assert!(answer.stderr.contains("1 .webp") && answer.stderr.contains("\\u{1b}[2J.webp"), "{}", answer.stderr);
     answer.done();
-    let said = fixture.run(&format!("{embed} @strict --strict")).error(&["1 .webp", "2J.webp"]);
+    let said = fixture.run(&format!("{embed} @strict --strict")).error(&[".webp", "\\u{1b}[2J.webp"]);
     assert!(!said.contains("@eaDir"), "{said}");
     assert!(!said.contains('\u{1b}'), "an escape sequence reaches the terminal: {said:?}");
     assert!(!fixture.path("strict").exists());
@@ -109,7 +107,7 @@ fn pipes_named_like_pictures_are_left_out() {
     let answer = fixture.run("embed @people -m @model.onnx -o @out");
     assert!(answer.stderr.contains("only regular files") && answer.stderr.contains("pipe.png"), "{}", answer.stderr);
     answer.done();
-    fixture.run("embed @people/ada/pipe.png -m @model.onnx -o @out2").error(&["pipe.png", "regular file"]);
+    fixture.run("embed @people/ada/pipe.png -m @model.onnx -o @out2").error(&["pipe.png", "pipe"]);
 }
 
 #[test]
@@ -122,7 +120,7 @@ fn strict_makes_a_broken_picture_an_error_and_keeps_the_old_rows() {
     assert_eq!(fixture.rows("out").0.nrows(), 10);
     assert_eq!(fixture.gallery_files("out"), [".lock", "gallery.db", "segments"]);
     let none = fixture.run("embed @people/ben/3.png -m @model.onnx -o @none");
-    none.error(&["none of the 1 pictures", "ben/3.png"]);
+    none.error(&["1", "ben/3.png"]);
 }
 
 #[test]
@@ -131,7 +129,7 @@ fn embeddings_are_only_replaced_on_request() {
     let pictures = people(&fixture);
     let enrol = format!("enroll -m @model.onnx --gallery @out --identity zoe --picture {}", pictures[0].display());
     fixture.run(&enrol).done();
-    fixture.run("embed @people -m @model.onnx -o @out").error(&["--replace", "1 rows"]);
+    fixture.run("embed @people -m @model.onnx -o @out").error(&["out", "1", "`--replace`", "`deploy enroll`"]);
     assert_eq!(fixture.rows("out").1[0]["identity_name"], "zoe");
     fixture.run("embed @people -m @model.onnx -o @out --replace").done();
     assert_eq!(fixture.rows("out").0.nrows(), 10);
@@ -176,21 +174,19 @@ fn blind_to_black(fixture: &Fixture, divides: bool) {
 
 #[test]
 fn pictures_whose_embedding_is_no_direction_are_left_out_and_counted() {
-    for (divides, words) in [(false, "all 0"), (true, "not finite")] {
+    for (divides, why) in [(false, "0"), (true, "finite")] {
         let fixture = Fixture::new();
         blind_to_black(&fixture, divides);
         fixture.picture("set/ada/1.png", "ada", 0.0);
         fixture.picture("set/ben/1.png", "ben", 0.0);
         image::RgbImage::new(16, 16).save(fixture.path("set/ben/black.png")).unwrap();
         let answer = fixture.run("embed @set -m @blind.onnx -o @out");
-        for word in ["1 of 3 pictures", "black.png", words] {
-            assert!(answer.stderr.contains(word), "`{word}` is not in: {}", answer.stderr);
-        }
+        fixtures::assert_names(&answer.stderr, &["1", "3", "black.png", why]);
         answer.done();
         assert_eq!(fixture.rows("out").1.len(), 2);
-        fixture.run("embed @set -m @blind.onnx -o @strict --strict").error(&["black.png", words]);
+        fixture.run("embed @set -m @blind.onnx -o @strict --strict").error(&["black.png", why]);
         let enroll = "enroll -m @blind.onnx --gallery @gallery --identity ben --picture";
-        fixture.run(&format!("{enroll} @set/ben/black.png")).error(&["black.png", words]);
+        fixture.run(&format!("{enroll} @set/ben/black.png")).error(&["black.png", why]);
         fixture.run(&format!("{enroll} @set/ben/1.png")).done();
     }
 }
@@ -202,7 +198,7 @@ fn identities_are_composed_and_have_no_unseen_characters() {
     let at = "-m @model.onnx --gallery @gallery --picture @ada.png --identity";
     fixture.run(&format!("enroll {at} Mu\u{308}ller")).done();
     fixture.run(&format!("verify {at} M\u{fc}ller --threshold 0.9")).done();
-    fixture.run(&format!("enroll {at} \u{1b}[31m")).error(&["characters that are not shown", "\\u{1b}"]);
-    fixture.run(&format!("enroll {at} ad\u{200b}a")).error(&["characters that are not shown", "\\u{200b}"]);
-    fixture.run(&format!("enroll {at}=")).error(&["not empty"]);
+    fixture.run(&format!("enroll {at} \u{1b}[31m")).error(&["--identity", "`\\u{1b}[31m`"]);
+    fixture.run(&format!("enroll {at} ad\u{200b}a")).error(&["--identity", "`ad\\u{200b}a`"]);
+    fixture.run(&format!("enroll {at}=")).error_saying("a name that is not empty");
 }

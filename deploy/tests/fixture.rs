@@ -43,13 +43,27 @@ impl Answer {
         self.stdout
     }
 
-    /// Stderr of a run that must be an error, with every one of `words` in it.
+    /// Stderr of a run that must be an error that names every one of `facts`: see [`fixtures::assert_names`].
     #[track_caller]
-    pub(crate) fn error(self, words: &[&str]) -> String {
+    pub(crate) fn error(self, facts: &[&str]) -> String {
+        let said = self.refused();
+        fixtures::assert_names(fixtures::error_message(&said), facts);
+        said
+    }
+
+    /// Stderr of a run that must be an error with this part of a sentence in it. For what has no name, flag or number of
+    /// its own, so that only words tell it from another error of the same line: that a thing is a pipe, or damaged.
+    #[track_caller]
+    pub(crate) fn error_saying(self, sentence: &str) -> String {
+        let said = self.refused();
+        assert!(fixtures::error_message(&said).contains(sentence), "`{sentence}` is not in: {said}");
+        said
+    }
+
+    /// Stderr of a run that must be an error and no panic.
+    #[track_caller]
+    fn refused(self) -> String {
         assert_eq!(self.code, 2, "{}\n{}", self.stdout, self.stderr);
-        for word in words {
-            assert!(self.stderr.contains(word), "`{word}` is not in: {}", self.stderr);
-        }
         assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
         self.stderr
     }

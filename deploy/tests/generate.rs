@@ -111,14 +111,18 @@ fn a_turntable_goes_round_in_an_animated_picture() {
 fn what_does_not_fit_is_named() {
     let fixture = fixture();
     let at = "generate --model @drawing.onnx --image @face.png";
-    fixture.run(&format!("{at} --pose 1,2 -o @one.png")).error(&["2 angles", "needs 3"]);
-    fixture.run(&format!("{at} --pose 1,2,north -o @one.png")).error(&["`north` is no angle"]);
+    fixture.run(&format!("{at} --pose 1,2 -o @one.png")).error(&["2", "angles", "3"]);
+    fixture.run(&format!("{at} --pose 1,2,north -o @one.png")).error(&["--pose", "`north`", "-360", "360"]);
     fixture.run(&format!("{at} -o @one.png")).error(&["--turntable"]);
     std::fs::write(fixture.path("poses.csv"), "0,1,2\n3,4,5\n").unwrap();
-    fixture.run(&format!("{at} --poses @poses.csv -o @many")).error(&["header such as path,yaw,pitch,roll"]);
+    fixture.run(&format!("{at} --poses @poses.csv -o @many")).error(&["poses.csv", "path,yaw,pitch,roll"]);
     std::fs::write(fixture.path("poses.csv"), "yaw,pitch,roll\n1,x,2\n").unwrap();
-    fixture.run(&format!("{at} --poses @poses.csv -o @many")).error(&["line 2", "`x`"]);
+    fixture.run(&format!("{at} --poses @poses.csv -o @many")).error(&["poses.csv", "2", "`x`"]);
     fixture.run("generate -m @drawing.onnx --image @none.png --pose 0,0,0 -o @one.png").error(&["none.png"]);
-    fixture.run("generate -m @model.onnx --image @face.png --pose 0,0,0 -o @one.png").error(&["does not draw"]);
+    fixture.run("generate -m @model.onnx --image @face.png --pose 0,0,0 -o @one.png").error(&[
+        "model.onnx",
+        "reid",
+        "`image`",
+    ]);
     assert!(!fixture.path("one.png").exists());
 }

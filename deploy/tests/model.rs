@@ -34,7 +34,7 @@ fn a_changed_weight_fails_the_self_test() {
     let weight = &mut model.graph.as_mut().unwrap().initializer[0].raw_data;
     weight[4..8].copy_from_slice(&0.9f32.to_le_bytes());
     fixture.write_model("changed.onnx", &model);
-    fixture.run("inspect @changed.onnx").error(&["self-test", "`features`", "differs by up to", "1.0e-5 is allowed"]);
+    fixture.run("inspect @changed.onnx").error(&["self-test", "`features`", "1.0e-5"]);
     fixture.picture("one.png", "ada", 0.0);
     fixture.run("embed @one.png -m @changed.onnx -o @out").error(&["self-test"]);
     fixture.run("embed @one.png -m @changed.onnx -o @out --skip-self-test").done();
@@ -53,21 +53,21 @@ fn a_model_that_computes_nan_fails_the_self_test() {
     fixture.write_model("nan.onnx", &model);
     fixture.run("inspect @nan.onnx").error(&["self-test", "NaN"]);
     fixture.picture("one.png", "ada", 0.0);
-    fixture.run("embed @one.png -m @nan.onnx -o @out --skip-self-test").error(&["one.png", "not finite"]);
+    fixture.run("embed @one.png -m @nan.onnx -o @out --skip-self-test").error(&["one.png", "finite"]);
 }
 
 #[test]
 fn golden_vectors_that_do_not_fit_are_named() {
     let fixture = Fixture::new();
-    let refuse = |change: &dyn Fn(&mut contract::Golden), words: &[&str]| {
+    let refuse = |change: &dyn Fn(&mut contract::Golden), facts: &[&str]| {
         let mut contract = contract();
         change(contract.golden.as_mut().unwrap());
         fixture.write_model("golden.onnx", &with_contract(graph(), &contract));
-        fixture.run("inspect @golden.onnx").error(words);
+        fixture.run("inspect @golden.onnx").error(facts);
     };
-    refuse(&|golden| golden.block = 5, &["blocks of 5", "`image` [3, 32, 16]"]);
-    refuse(&|golden| golden.every = 4, &["have 43 values", "every 4"]);
-    refuse(&|golden| golden.tolerance = 0.0, &["tolerance above 0"]);
+    refuse(&|golden| golden.block = 5, &["5", "`image`", "[3, 32, 16]"]);
+    refuse(&|golden| golden.every = 4, &["43", "`features`", "4"]);
+    refuse(&|golden| golden.tolerance = 0.0, &["tolerance", "0"]);
     refuse(&|golden| golden.output = [("other".to_owned(), vec![0.0])].into(), &["`other`"]);
 }
 
@@ -93,7 +93,8 @@ fn external_data_outside_of_the_folder_is_refused() {
         let mut model = onnx::ModelProto::decode(whole.as_slice()).unwrap();
         model.graph.as_mut().unwrap().initializer[0].external_data[0].value = location.into();
         fixture.write_model("in/model.onnx", &model);
-        fixture.run("inspect @in").error(&["`conv.weight`", location, "only a file in the model's own folder"]);
+        let found = format!("`{location}`");
+        fixture.run("inspect @in").error(&["`conv.weight`", &found, "save_as_external_data=True"]);
     }
 }
 
@@ -121,13 +122,15 @@ fn a_model_in_a_hub_cache_is_opened_and_embeds() {
         symlink(to, snapshot.join("model.onnx.data")).unwrap();
         fixture.run("inspect @models--a--b/snapshots/rev")
     };
+    // Where a link leads, as a refusal names it.
+    let target = |name: &str| format!("`{}`", fixture.path(name).canonicalize().unwrap().display());
     let elsewhere = fixture.path("elsewhere");
     std::fs::create_dir(&elsewhere).unwrap();
     symlink(fixture.path("model.onnx"), elsewhere.join("model.onnx")).unwrap();
-    fixture.run("inspect @elsewhere").error(&["model.onnx", "outside of its folder"]);
+    fixture.run("inspect @elsewhere").error(&["model.onnx", &target("model.onnx")]);
     fixture.run("inspect @elsewhere/model.onnx").done();
-    replace("../../blobs/none").error(&["`model.onnx.data`", "a link to `../../blobs/none`, where nothing is"]);
-    replace("../../../one.png").error(&["`model.onnx.data`", "outside of its folder", "a copy in place of the link"]);
+    replace("../../blobs/none").error(&["`model.onnx.data`", "`../../blobs/none`"]);
+    replace("../../../one.png").error(&["`model.onnx.data`", &target("one.png")]);
 }
 
 /// Opening a pipe waits for its writer.
@@ -139,12 +142,12 @@ fn what_is_no_regular_file_is_refused_at_once() {
         assert!(std::process::Command::new("mkfifo").arg(fixture.path(name)).status().unwrap().success());
     }
     std::os::unix::fs::symlink("/dev/zero", fixture.path("endless.onnx")).unwrap();
-    fixture.run("inspect @model.pipe").error(&["model.pipe", "a pipe"]);
-    fixture.run("inspect @endless.onnx").error(&["endless.onnx", "a device"]);
+    fixture.run("inspect @model.pipe").error(&["model.pipe", "FIFO"]);
+    fixture.run("inspect @endless.onnx").error(&["endless.onnx", "device"]);
     let mut bare = model();
     bare.metadata_props.clear();
     fixture.write_model("bare.onnx", &bare);
-    fixture.run("inspect @bare.onnx --contract @contract.pipe").error(&["contract.pipe", "a pipe"]);
+    fixture.run("inspect @bare.onnx --contract @contract.pipe").error(&["contract.pipe", "FIFO"]);
 }
 
 #[test]
@@ -153,13 +156,13 @@ fn threads_and_batches_beyond_their_range_are_refused() {
     let most = terminal::most_threads();
     for threads in ["99999999", "4294967296", "18446744073709551616", "-1"] {
         let answer = fixture.run(&format!("inspect @model.onnx --threads={threads}"));
-        answer.error(&["--threads", &format!("whole numbers from 0 to {most} are allowed")]);
+        answer.error(&["--threads", &format!("'{threads}'"), "0", &most.to_string()]);
     }
     fixture.picture("one.png", "ada", 0.0);
     let answer = fixture.run("embed @one.png -m @model.onnx -o @out --batch-size 65537");
-    answer.error(&["--batch-size", "whole numbers from 1 to 65536 are allowed"]);
+    answer.error(&["--batch-size", "'65537'", "1", "65536"]);
     let answer = fixture.run("search -m @model.onnx --gallery @out --query @one.png --top-k 99999999999");
-    answer.error(&["--top-k", "whole numbers from 1 to 1000000 are allowed"]);
+    answer.error(&["--top-k", "'99999999999'", "1", "1000000"]);
     let many = fixture.run(&format!("inspect @model.onnx --threads {most}"));
     assert!(many.stderr.contains(&format!("{most} threads on")), "{}", many.stderr);
     many.done();
@@ -203,12 +206,12 @@ fn weights_beside_a_model_are_those_it_was_written_with() {
     damaged[4] ^= 1;
     std::fs::write(&path, damaged).unwrap();
     for line in ["inspect @in --skip-self-test", "embed @one.png -m @in -o @other --skip-self-test"] {
-        fixture.run(line).error(&[&name, "is damaged or replaced", "copy both files again"]);
+        fixture.run(line).error(&[&format!("`{name}`"), "SHA-256"]);
     }
     std::fs::write(&path, &bytes[1..]).unwrap();
-    fixture.run("inspect @in --skip-self-test").error(&["`conv.weight`", &name, "bytes 0..+864 of a file of 863"]);
+    fixture.run("inspect @in --skip-self-test").error(&["`conv.weight`", &name, "0..+864", "863"]);
     std::fs::remove_file(&path).unwrap();
-    fixture.run("inspect @in --skip-self-test").error(&["`conv.weight`", &name]);
+    fixture.run("inspect @in --skip-self-test").error_saying("no such file");
 }
 
 /// What a contract by hand pins is all of the model.
@@ -239,7 +242,7 @@ fn a_foreign_model_needs_a_contract_and_works_with_one() {
     fixture.write_model("foreign.onnx", &graph());
     fixture.picture("one.png", "ada", 0.0);
     let none = fixture.run("embed @one.png -m @foreign.onnx -o @out");
-    none.error(&["foreign.onnx", "export --onnx", "--contract FILE.json"]);
+    none.error(&["foreign.onnx", "`export --onnx`", "`--contract FILE.json`"]);
     let mut by_hand = ModelContract { golden: None, ..contract() };
     by_hand.embedding.as_mut().unwrap().contract_id.clear();
     std::fs::write(fixture.path("contract.json"), serde_json::to_string(&by_hand).unwrap()).unwrap();
@@ -249,28 +252,28 @@ fn a_foreign_model_needs_a_contract_and_works_with_one() {
     let gallery = deploy::gallery::Gallery::open(&fixture.path("out")).unwrap();
     assert_eq!(gallery.model().contract_id.len(), 16, "the id of a contract by hand is computed");
     let both = fixture.run("inspect @model.onnx --contract @contract.json");
-    both.error(&["carries its own contract"]);
+    both.error(&["model.onnx", "--contract", "contract.json"]);
     std::fs::write(fixture.path("contract.json"), "{").unwrap();
-    fixture.run("inspect @foreign.onnx --contract @contract.json").error(&["contract.json", "not JSON"]);
+    fixture.run("inspect @foreign.onnx --contract @contract.json").error(&["contract.json", "JSON"]);
 }
 
 #[test]
 fn contract_and_graph_must_agree() {
     let fixture = Fixture::new();
-    let refuse = |change: &dyn Fn(&mut ModelContract), words: &[&str]| {
+    let refuse = |change: &dyn Fn(&mut ModelContract), facts: &[&str]| {
         let mut contract = contract();
         change(&mut contract);
         fixture.write_model("model.onnx", &with_contract(graph(), &contract));
-        fixture.run("inspect @model.onnx").error(words);
+        fixture.run("inspect @model.onnx").error(facts);
     };
-    refuse(&|contract| contract.input[0].name = "picture".into(), &["input `picture`", "\"image\""]);
-    refuse(&|contract| contract.output[0].shape[1] = Axis::Size(32), &["output `features`", "[batch, 32]", "64"]);
-    refuse(&|contract| contract.embedding.as_mut().unwrap().dim = 32, &["embedding", "32 values"]);
+    refuse(&|contract| contract.input[0].name = "picture".into(), &["`picture`", "\"image\""]);
+    refuse(&|contract| contract.output[0].shape[1] = Axis::Size(32), &["`features`", "[batch, 32]", "64"]);
+    refuse(&|contract| contract.embedding.as_mut().unwrap().dim = 32, &["embedding", "`features`", "32"]);
     let resize = |contract: &mut ModelContract| {
         contract.input[0].picture.as_mut().unwrap().size = [64, 16];
         contract.input[0].shape[2] = Axis::Size(64);
     };
-    refuse(&resize, &["input `image`", "[batch, 3, 64, 16]", "[batch, 3, 32, 16]"]);
+    refuse(&resize, &["`image`", "[batch, 3, 64, 16]", "[batch, 3, 32, 16]"]);
 }
 
 #[test]
@@ -279,7 +282,7 @@ fn a_model_that_does_not_embed_is_shown_but_not_searched_with() {
     fixture.write_model("model.onnx", &with_contract(graph(), &ModelContract { embedding: None, ..contract() }));
     assert!(fixture.run("inspect @model.onnx").done().contains("passed"));
     fixture.picture("one.png", "ada", 0.0);
-    fixture.run("embed @one.png -m @model.onnx -o @out").error(&["does not embed", "family reid"]);
+    fixture.run("embed @one.png -m @model.onnx -o @out").error(&["model.onnx", "reid", "`embedding`"]);
 }
 
 /// Case 28.
@@ -295,12 +298,10 @@ fn models_of_a_newer_format_are_named_with_a_way_out() {
     let mut newer = graph();
     newer.opset_import.push(onnx::OperatorSetIdProto { domain: "ai.onnx.ml".into(), version: 99 });
     fixture.write_model("ml.onnx", &with_contract(newer, &contract()));
-    for (name, wanted) in
-        [("ir.onnx", "IR version 99"), ("opset.onnx", "operator set 99"), ("ml.onnx", "operator set `ai.onnx.ml` 99")]
-    {
+    for (name, of) in [("ir.onnx", "IR"), ("opset.onnx", "operator"), ("ml.onnx", "`ai.onnx.ml`")] {
         let answer = fixture.run(&format!("inspect @{name}"));
         assert!(!answer.stderr.contains("::") && answer.stderr.lines().count() == 1, "{}", answer.stderr);
-        answer.error(&[name, wanted, "at most", "--opset", "newer ONNX Runtime"]);
+        answer.error(&[name, of, "99", "`export --opset`"]);
     }
 }
 
@@ -331,13 +332,17 @@ fn other_types_and_layouts_are_named_with_a_way_out() {
     };
     let cast = || node("Cast", &["image"], "float", vec![to_float.clone()]);
     let transpose = node("Transpose", &["image"], "planes", vec![ints("perm", &[0, 3, 1, 2])]);
-    for (name, model, words) in [
-        ("half", behind(cast(), DataType::Float16, &[3, height, width]), ["float16", "keep_io_types=True"]),
-        ("bytes", behind(cast(), DataType::Uint8, &[3, height, width]), ["uint8", "put a Cast from float32"]),
-        ("last", behind(transpose, DataType::Float, &[height, width, 3]), ["channels are last", "perm 0, 2, 3, 1"]),
+    for (name, model, facts) in [
+        ("half", behind(cast(), DataType::Float16, &[3, height, width]), &["float16", "keep_io_types=True"][..]),
+        ("bytes", behind(cast(), DataType::Uint8, &[3, height, width]), &["uint8", "Cast", "float32"]),
+        (
+            "last",
+            behind(transpose, DataType::Float, &[height, width, 3]),
+            &["Transpose", "[batch, channels, height, width]"],
+        ),
     ] {
         fixture.write_model(&format!("{name}.onnx"), &with_contract(model, &none));
-        fixture.run(&format!("inspect @{name}.onnx")).error(&words);
+        fixture.run(&format!("inspect @{name}.onnx")).error(facts);
     }
 }
 
@@ -389,9 +394,7 @@ fn inspect_tells_when_rows_of_a_batch_see_each_other() {
     parts.node.push(node("Sub", &["flat", "mean"], "features", vec![]));
     fixture.write_model("mixing.onnx", &with_contract(mixing, &ModelContract { golden: None, ..contract() }));
     let answer = fixture.run("inspect @mixing.onnx --format json");
-    for word in ["`features`", "differs by up to", "--batch-size 1"] {
-        assert!(answer.stderr.contains(word), "`{word}` is not in: {}", answer.stderr);
-    }
+    fixtures::assert_names(&answer.stderr, &["`features`", "--batch-size", "1"]);
     let json: serde_json::Value = serde_json::from_str(&answer.done()).unwrap();
     assert_eq!(json["batch"]["rows_are_independent"], false);
     assert!(json["batch"]["difference"].as_f64().unwrap() > 0.01, "{}", json["batch"]);
@@ -410,5 +413,5 @@ fn a_fixed_batch_is_named_with_what_to_write() {
     }
     let free = ModelContract { golden: None, ..contract() };
     fixture.write_model("fixed.onnx", &with_contract(fixed, &free));
-    fixture.run("inspect @fixed.onnx").error(&["[1, ", "write 1 for the first axis of `image`"]);
+    fixture.run("inspect @fixed.onnx").error(&["`image`", "[batch, 3, 32, 16]", "[1, 3, 32, 16]", "axis"]);
 }

@@ -30,15 +30,15 @@ fn more_templates_need_a_lower_rate() {
             1 => assert_eq!(taken("--far 0.1"), (0.5.into(), 1.into(), 0.1.into())),
             2..=10 => assert_eq!(taken("--far 0.1"), (0.75.into(), count.into(), 0.1.into())),
             _ => {
-                let words = ["0.00909", "0.1 over the 11 templates", "deploy calibrate --far 0.00909", "--threshold"];
-                fixture.run(&format!("{claim} --far 0.1")).error(&words);
+                let calibrate = format!("`deploy calibrate --far {}`", 0.1 / 11.0);
+                fixture.run(&format!("{claim} --far 0.1")).error(&["0.1", "11", &calibrate, "`--threshold`"]);
             }
         }
     }
     assert_eq!(taken("--far 0.11").0, 0.75);
     assert_eq!(taken("--threshold 0.3"), (0.3_f32.into(), 11.into(), Value::Null));
     for far in ["0", "1", "5", "-0.1", "NaN"] {
-        fixture.run(&format!("{claim} --far={far}")).error(&["--far", "a rate above 0 and below 1"]);
+        fixture.run(&format!("{claim} --far={far}")).error(&["--far", &format!("'{far}'"), "0", "1"]);
     }
     fixture.run(&format!("{claim} --far 0.1 --threshold 0.3")).error(&["--far", "--threshold"]);
 }
@@ -61,14 +61,14 @@ fn thresholds_of_another_decision_do_not_count() {
         fixture.run(&format!("{enroll} {}", picture.display())).done();
     }
     let claim = "verify -m @calibrated.onnx --gallery @people --identity ada --picture @ada.png";
-    fixture.run(&format!("{claim} --far 0.01")).error(&["0.0025", "0.01 over the 4 templates"]);
+    fixture.run(&format!("{claim} --far 0.01")).error(&["0.0025", "0.01", "4"]);
     fixture.run(&format!("{claim} --far 0.02")).done();
     let told = fixture.run("inspect @calibrated.onnx").done();
     assert!(told.contains("largest similarity to 3 templates") && told.contains("4950 pairs"), "{told}");
     for (rate, fusion) in [(Rate::Fmr, Fusion::Mean), (Rate::Fpir { gallery: 1000 }, Fusion::Max)] {
         write(rate, fusion, 3);
         fixture.run("inspect @calibrated.onnx").done();
-        fixture.run(&format!("{claim} --far 0.9")).error(&["1 measured for another decision", "--threshold"]);
+        fixture.run(&format!("{claim} --far 0.9")).error(&["0.9", "4", "1", "`--threshold`"]);
     }
 }
 

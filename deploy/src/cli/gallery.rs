@@ -111,7 +111,7 @@ fn sync(args: &GallerySyncArgs) -> Result<ExitCode, DeployError> {
         given => given.to_vec(),
     };
     if places.is_empty() {
-        let why = "the gallery was not embedded from a folder of pictures".to_owned();
+        let why = format!("`{}` was not embedded from a folder of pictures", folder.display());
         return Err(DeployError::Needed { flag: "--folder", why });
     }
     let naming = about.identity_from.as_deref().and_then(|naming| naming.parse().ok());
@@ -193,7 +193,8 @@ fn import(args: &GalleryImportArgs) -> Result<ExitCode, DeployError> {
                 (shared::writing(wait, |wait| gallery::convert(&args.from, wait))?, &args.from)
             }
             None => {
-                let why = "only a gallery of the older layout is imported in its own folder".to_owned();
+                let why =
+                    "only a gallery of the older layout (embeddings.npy) is imported in its own folder".to_owned();
                 return Err(DeployError::Needed { flag: "--out", why });
             }
             Some(out) => {
@@ -206,11 +207,13 @@ fn import(args: &GalleryImportArgs) -> Result<ExitCode, DeployError> {
         }
     } else {
         let Some(out) = &args.out else {
-            return Err(DeployError::Needed { flag: "--out", why: "a file of rows is no folder of a gallery".into() });
+            let why = format!("`{}` is a file of rows and no folder of a gallery", args.from.display());
+            return Err(DeployError::Needed { flag: "--out", why });
         };
         let Some(model) = &args.model else {
-            let why = "a gallery is pinned to the model whose embeddings it holds, which a file of rows does not name";
-            return Err(DeployError::Needed { flag: "--model", why: why.into() });
+            let from = args.from.display();
+            let why = format!("a gallery names the model whose embeddings it holds, which `{from}` does not");
+            return Err(DeployError::Needed { flag: "--model", why });
         };
         let embeddings = rows_of(&args.from, args.rows.as_deref())?;
         let run = RunArgs { contract: args.contract.clone(), skip_self_test: true, ..RunArgs::default() };

@@ -37,7 +37,7 @@ pub fn encode(values: &[f32], rows: usize, dim: usize) -> Vec<u8> {
 /// What is wrong with it, in words.
 pub fn decode(bytes: &[u8]) -> Result<(Vec<f32>, usize, usize), String> {
     let Some((header, values)) = bytes.split_at_checked(HEADER) else {
-        return Err(format!("{} bytes are too few for an index of FAISS", bytes.len()));
+        return Err(format!("{} bytes are too few for an index of FAISS, whose header has {HEADER}", bytes.len()));
     };
     if !header.starts_with(FLAT_IP) {
         let kind = header[..4].escape_ascii();
