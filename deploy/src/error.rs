@@ -169,6 +169,36 @@ pub enum DeployError {
         /// The newest version that the library reads.
         available: String,
     },
+    /// The model is of an operator set of which ONNX Runtime does not run all operators any more.
+    #[error(
+        "model `{0}` is of operator set {found}, of which ONNX Runtime does not run all; it does from {oldest} on: export it \
+         again with a newer one, or in Python, \
+         `onnx.save(onnx.version_converter.convert_version(onnx.load(\"{0}\"), 17), \"newer.onnx\")`",
+        path.display()
+    )]
+    TooOld {
+        /// The model file.
+        path: PathBuf,
+        /// Its operator set.
+        found: i64,
+        /// The oldest that is run whole.
+        oldest: i64,
+        /// What the library does not run.
+        source: ort::Error,
+    },
+    /// A batch norm of an old operator set contradicts itself.
+    #[error(
+        "model `{}`: the BatchNormalization that gives `{output}` has `spatial` 0, which means a scale for each value, and \
+         one for each channel; take the attribute away: in Python, `[n.attribute.remove(a) for n in model.graph.node for \
+         a in [*n.attribute] if a.name == \"spatial\"]`",
+        path.display()
+    )]
+    Spatial {
+        /// The model file.
+        path: PathBuf,
+        /// What the node gives.
+        output: String,
+    },
     /// The golden vectors do not fit the model.
     #[error("model `{}`: its golden vectors {problem}", path.display())]
     Golden {

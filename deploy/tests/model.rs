@@ -305,6 +305,40 @@ fn models_of_a_newer_format_are_named_with_a_way_out() {
     }
 }
 
+/// Case 27: batch norms as converters wrote them before operator set 7, and until 9 with an attribute that contradicts
+/// their scales.
+#[test]
+fn batch_norms_of_old_operator_sets_are_named_with_a_way_out() {
+    let fixture = Fixture::new();
+    let model = |set: i64, attribute: Option<&str>, scale: &[i64]| {
+        let mut model = graph();
+        model.opset_import[0].version = set;
+        let parts = model.graph.as_mut().unwrap();
+        let zero = |name: &str| AttributeProto {
+            name: name.into(),
+            r#type: AttributeType::Int as i32,
+            i: Some(0),
+            ..Default::default()
+        };
+        let attribute = attribute.map(zero).into_iter().collect();
+        let inputs = ["convolved", "scale", "bias", "mean", "variance"];
+        parts.node[1] = node("BatchNormalization", &inputs, "rectified", attribute);
+        let count = scale.iter().product::<i64>() as usize;
+        parts.initializer.extend(inputs[1..].iter().map(|name| tensor(name, scale, &vec![1.0; count])));
+        with_contract(model, &ModelContract { golden: None, ..contract() })
+    };
+    let [channels, height, width] = [8, SIZE[0] as i64 / 2, SIZE[1] as i64 / 2];
+    fixture.write_model("six.onnx", &model(6, Some("is_test"), &[channels]));
+    fixture.run("inspect @six.onnx").error(&["six.onnx", "6", "7", "onnx.version_converter.convert_version"]);
+    fixture.write_model("eight.onnx", &model(8, Some("spatial"), &[channels]));
+    fixture.run("inspect @eight.onnx").error(&["eight.onnx", "BatchNormalization", "`rectified`", "`spatial`", "0"]);
+    // As they should be: a scale for each value, and one for each channel.
+    fixture.write_model("values.onnx", &model(8, Some("spatial"), &[channels, height, width]));
+    fixture.run("inspect @values.onnx").done();
+    fixture.write_model("plain.onnx", &model(8, None, &[channels]));
+    fixture.run("inspect @plain.onnx").done();
+}
+
 /// Cases 21 and 22: what to do with graphs of other types and layouts.
 #[test]
 fn other_types_and_layouts_are_named_with_a_way_out() {

@@ -3,6 +3,7 @@
 mod facts;
 mod library;
 mod newest;
+mod oldest;
 mod placement;
 mod pool;
 mod provider;

@@ -11,6 +11,7 @@ use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 use super::facts::{GraphFacts, ModelFile, axes, facts, identity, model_files, port};
 use super::library::{self, Runtime};
 use super::newest::too_new;
+use super::oldest::{spatial, too_old};
 use super::placement::Placement;
 use super::pool::{Outputs, Pool};
 use super::provider::{Provider, choose};
@@ -127,7 +128,11 @@ impl Model {
         // The checked bytes themselves, unless weights lie beside the file: then the runtime must know the folder.
         let source = if files.len() > 1 { Source::File(&path) } else { Source::Bytes(&path, &bytes) };
         let open = || open_session(&runtime, source, provider, (threads / lanes).max(1));
-        let first = open().map_err(|error| too_new(&runtime, &path, &file).unwrap_or(error))?;
+        spatial(&path, &file)?;
+        let first = open().map_err(|error| match too_new(&runtime, &path, &file) {
+            Some(newer) => newer,
+            None => too_old(&path, &file, error),
+        })?;
         let ports = |outlets: &[Outlet]| outlets.iter().map(port).collect::<Vec<_>>();
         let graph = facts(&file, file_bytes, ports(first.inputs()), ports(first.outputs()));
         drop(file);
