@@ -258,28 +258,19 @@ pub(crate) struct GalleryArgs {
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum GalleryCommand {
-    Info(GalleryInfoArgs),
-    Check(GalleryCheckArgs),
+    /// Say what is in a gallery: templates, people, model, bytes.
+    Info(GalleryShowArgs),
+    /// Read everything in a gallery and compare its checksums. Exits with 1 if anything is not as it was written.
+    Check(GalleryShowArgs),
     Compact(GalleryCompactArgs),
     Sync(GallerySyncArgs),
     Export(GalleryExportArgs),
     Import(GalleryImportArgs),
 }
 
-/// Say what is in a gallery: templates, people, model, bytes.
+/// A gallery that is looked at, and how that is told.
 #[derive(Debug, clap::Args)]
-pub(crate) struct GalleryInfoArgs {
-    /// Gallery.
-    #[arg(value_name = "GALLERY")]
-    pub(crate) gallery: PathBuf,
-    /// Output format.
-    #[arg(long, value_enum, default_value_t = FactsFormat::Table)]
-    pub(crate) format: FactsFormat,
-}
-
-/// Read everything in a gallery and compare its checksums. Exits with 1 if anything is not as it was written.
-#[derive(Debug, clap::Args)]
-pub(crate) struct GalleryCheckArgs {
+pub(crate) struct GalleryShowArgs {
     /// Gallery.
     #[arg(value_name = "GALLERY")]
     pub(crate) gallery: PathBuf,

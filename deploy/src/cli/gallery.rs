@@ -7,8 +7,8 @@ use ::gallery::{Engine, Selection, Store, TemplateId};
 use serde_json::json;
 
 use super::args::{
-    ExportFormat, FactsFormat, GalleryArgs, GalleryCheckArgs, GalleryCommand, GalleryCompactArgs, GalleryExportArgs,
-    GalleryImportArgs, GalleryInfoArgs, GallerySyncArgs, ModelArgs, PairArgs, RunArgs,
+    ExportFormat, FactsFormat, GalleryArgs, GalleryCommand, GalleryCompactArgs, GalleryExportArgs, GalleryImportArgs,
+    GalleryShowArgs, GallerySyncArgs, ModelArgs, PairArgs, RunArgs,
 };
 use super::shared::{self, collect, embed_options, list, open, pin, print, print_json};
 use crate::DeployError;
@@ -28,7 +28,7 @@ pub(crate) fn run(GalleryArgs { command }: &GalleryArgs) -> Result<ExitCode, Dep
     }
 }
 
-fn info(GalleryInfoArgs { gallery: folder, format }: &GalleryInfoArgs) -> Result<ExitCode, DeployError> {
+fn info(GalleryShowArgs { gallery: folder, format }: &GalleryShowArgs) -> Result<ExitCode, DeployError> {
     let gallery = Gallery::open(folder)?;
     let (model, about) = (gallery.model(), gallery.about());
     let older = gallery::is_older(folder);
@@ -69,7 +69,7 @@ fn info(GalleryInfoArgs { gallery: folder, format }: &GalleryInfoArgs) -> Result
     Ok(ExitCode::SUCCESS)
 }
 
-fn check(GalleryCheckArgs { gallery: folder, format }: &GalleryCheckArgs) -> Result<ExitCode, DeployError> {
+fn check(GalleryShowArgs { gallery: folder, format }: &GalleryShowArgs) -> Result<ExitCode, DeployError> {
     if gallery::is_older(folder) {
         return Err(DeployError::Older { path: folder.clone() });
     }

@@ -213,7 +213,7 @@ impl Model {
     /// If a length does not fit, an output is missing or ONNX Runtime fails.
     pub fn run(&self, inputs: &[&[f32]], rows: usize, only: Option<&str>) -> Result<Outputs, DeployError> {
         let plain = RunOptions::new().map_err(|source| self.failed(source))?;
-        self.run_with(inputs, rows, only, &plain)
+        self.run_with(inputs, rows, &Ask { only, options: &plain })
     }
 
     /// Who runs which nodes, told by a run on one row of zeros.
@@ -228,7 +228,7 @@ impl Model {
         let folder = tempfile::tempdir().map_err(unwritten)?;
         let mut profiled = RunOptions::new().map_err(|source| self.failed(source))?;
         profiled.enable_profiling(folder.path().join("run")).map_err(|source| self.failed(source))?;
-        self.run_with(&zeros, 1, None, &profiled)?;
+        self.run_with(&zeros, 1, &Ask { only: None, options: &profiled })?;
         Placement::in_folder(folder.path()).map_err(unwritten)
     }
 
@@ -236,13 +236,7 @@ impl Model {
         DeployError::Runtime { what: format!("run model `{}`", self.path.display()), source }
     }
 
-    fn run_with(
-        &self,
-        inputs: &[&[f32]],
-        rows: usize,
-        only: Option<&str>,
-        options: &RunOptions,
-    ) -> Result<Outputs, DeployError> {
+    fn run_with(&self, inputs: &[&[f32]], rows: usize, ask: &Ask<'_>) -> Result<Outputs, DeployError> {
         let mut row = Vec::with_capacity(inputs.len());
         for (spec, values) in self.contract.input.iter().zip(inputs) {
             let size = spec.row().map_or(0, |row| row.iter().product());
@@ -257,7 +251,7 @@ impl Model {
         }
         let fixed = match self.contract.input[0].shape.first() {
             Some(Axis::Size(size)) if *size != rows => *size,
-            _ => return self.run_batch(inputs, rows, only, options),
+            _ => return self.run_batch(inputs, rows, ask),
         };
         // A graph of a fixed batch is fed in portions, the last one padded with zeros.
         let mut all = Outputs::new();
@@ -270,7 +264,7 @@ impl Model {
             });
             let portion: Vec<_> = portion.collect();
             let portion: Vec<_> = portion.iter().map(Vec::as_slice).collect();
-            for (name, (mut shape, mut values)) in self.run_batch(&portion, fixed, only, options)? {
+            for (name, (mut shape, mut values)) in self.run_batch(&portion, fixed, ask)? {
                 values.truncate(values.len() / fixed * used);
                 if let Some(first) = shape.first_mut() {
                     *first = rows;
@@ -282,13 +276,8 @@ impl Model {
     }
 
     /// Runs one session of the pool on lengths that are known to fit.
-    fn run_batch(
-        &self,
-        inputs: &[&[f32]],
-        rows: usize,
-        only: Option<&str>,
-        options: &RunOptions,
-    ) -> Result<Outputs, DeployError> {
+    fn run_batch(&self, inputs: &[&[f32]], rows: usize, ask: &Ask<'_>) -> Result<Outputs, DeployError> {
+        let Ask { only, options } = *ask;
         let failed = |source| self.failed(source);
         let mut named = Vec::with_capacity(inputs.len());
         for (spec, values) in self.contract.input.iter().zip(inputs) {
@@ -420,6 +409,12 @@ fn missing(name: &str, model: &Model) -> DeployError {
         declared: "it exists".into(),
         found: "no such output".into(),
     }
+}
+
+/// What is asked of a run: one output or all, and the library's options.
+struct Ask<'a> {
+    only: Option<&'a str>,
+    options: &'a RunOptions,
 }
 
 /// What a session is opened from; the path is for messages where bytes are given.
