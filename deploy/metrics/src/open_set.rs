@@ -115,6 +115,28 @@ pub struct OpenSetReport {
     pub probes: usize,
     /// A point for each rate and gallery size, sizes within rates, in the order asked.
     pub points: Vec<OpenSetPoint>,
+    /// A curve for each gallery size, in the order asked.
+    pub curves: Vec<OpenSetCurve>,
+}
+
+/// What thresholds cost in galleries of one size.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OpenSetCurve {
+    /// Subjects in the gallery, N.
+    pub gallery: usize,
+    /// From the loosest threshold to the strictest; no two have the same.
+    pub points: Vec<Tradeoff>,
+}
+
+/// A threshold and what it costs.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Tradeoff {
+    /// The threshold: scores at or above it are found.
+    pub similarity: f32,
+    /// FPIR at the threshold.
+    pub fpir: f64,
+    /// FNIR at the threshold, at rank 1.
+    pub fnir: f64,
 }
 
 /// Scores are counted in bins of this many to the unit; a threshold is the edge of a bin, so it is at most this much
@@ -123,6 +145,12 @@ const BINS_PER_UNIT: f32 = 32_768.0;
 
 /// Scores lie between -1 and 1, and beyond by rounding.
 const BINS: usize = 2 * BINS_PER_UNIT as usize + 2;
+
+/// Thresholds of a curve per decade of FPIR.
+const PER_DECADE: i32 = 8;
+
+/// Blocks of probes at once; each has sums for the thresholds of all curves.
+const BLOCKS: usize = 64;
 
 /// Histograms at once; each has [`BINS`] sums for every gallery size.
 const WORKERS: usize = 8;
@@ -133,7 +161,7 @@ const WORKERS: usize = 8;
 /// expectations over all galleries of N subjects that can be drawn from the enrolled ones without the probe's person
 /// (for FPIR) or with it (for FNIR). They are computed, not sampled: of `s` strangers of whom `c` score at or above the
 /// threshold, a gallery of N holds none with probability C(s-c, N) / C(s, N). Memory grows with rows and gallery sizes,
-/// not with pairs.
+/// not with pairs. A curve has eight thresholds per decade of FPIR, from 1 down to what the number of people can show.
 ///
 /// # Shapes
 /// - `embeddings`: `[rows, embed_dim]`, rows of unit length; `labels`: one per row
@@ -181,12 +209,13 @@ pub fn evaluate<'a>(
     let mut points = Vec::new();
     for target in &options.fpirs {
         for (gallery, curve) in options.galleries.iter().zip(&curves) {
-            let similarity = threshold(curve, *target * people.probes.len() as f64);
+            let similarity = edge(lowest(curve, *target * people.probes.len() as f64));
             points.push((*gallery, *target, similarity));
         }
     }
-    let costs = scores.costs(&points);
     let trials = people.trials();
+    let thresholds: Vec<_> = curves.iter().map(|curve| scores.thresholds(curve, trials)).collect();
+    let (costs, hits) = scores.costs(&points, &thresholds);
     let points = points.iter().enumerate().map(|(at, &(gallery, target, similarity))| {
         let costs = costs.iter().map(|group| group[at]).collect::<Vec<_>>();
         let [fpir, fnir] = [0, 1].map(|kind| Rate::of(costs.iter().map(|cost| cost[kind]).collect(), options));
@@ -202,14 +231,24 @@ pub fn evaluate<'a>(
             below_resolution,
         }
     });
+    let mated = people.probes.iter().filter(|probe| probe.subject.is_some()).count();
+    let curve = |at: usize| {
+        let rates = |(&(similarity, fpir), hits): (&(f32, f64), &f64)| {
+            // Sums of many probabilities miss their exact value by rounding.
+            Tradeoff { similarity, fpir: fpir.min(1.0), fnir: (1.0 - hits / mated as f64).max(0.0) }
+        };
+        let points = thresholds[at].iter().zip(&hits[at]).map(rates).collect();
+        OpenSetCurve { gallery: options.galleries[at], points }
+    };
     Ok(OpenSetReport {
         subjects: people.subjects,
         templates: options.templates,
         fusion: options.fusion,
         trials,
-        mated: people.probes.iter().filter(|probe| probe.subject.is_some()).count(),
+        mated,
         probes: people.probes.len(),
         points: points.collect(),
+        curves: (0..curves.len()).map(curve).collect(),
     })
 }
 
@@ -327,11 +366,25 @@ impl Scores<'_> {
         })
     }
 
+    /// The thresholds of a gallery size's curve, ascending, with the FPIR of each.
+    fn thresholds(&self, curve: &[f64], trials: usize) -> Vec<(f32, f64)> {
+        let probes = self.people.probes.len() as f64;
+        let targets = (0..).map(|step| 10_f64.powf(-f64::from(step) / f64::from(PER_DECADE)));
+        // What nobody can show is not drawn; rounding must not take the last one.
+        let shown = targets.take_while(|target| target * trials as f64 >= 1.0 - 1e-9);
+        let mut bins: Vec<usize> = shown.map(|target| lowest(curve, target * probes)).collect();
+        bins.dedup();
+        bins.into_iter().map(|at| (edge(at), curve[at..].iter().sum::<f64>() / probes)).collect()
+    }
+
     /// For each group and each point (gallery size, rate, threshold): expected false positives and number of searches,
-    /// and expected misses and number of mated searches.
-    fn costs(&self, points: &[(usize, f64, f32)]) -> Vec<Vec<Cost>> {
+    /// and expected misses and number of mated searches. For each gallery size and each of its `thresholds`: the
+    /// expected number of mated searches that find their person.
+    fn costs(&self, points: &[(usize, f64, f32)], thresholds: &[Vec<(f32, f64)>]) -> (Vec<Vec<Cost>>, Vec<Vec<f64>>) {
+        let nothing = || thresholds.iter().map(|of_size| vec![0.0; of_size.len()]).collect::<Vec<_>>();
         let block = |block: &[Probe]| {
             let (mut buffer, mut found) = (Buffer::default(), Vec::<(usize, Vec<Cost>)>::new());
+            let mut hits = nothing();
             self.of_block(block, &mut buffer, |probe, own, strangers| {
                 let above = |least: f32| strangers.iter().filter(|score| **score >= least).count();
                 // Equal scores rank before the own one: a tie is no recognition.
@@ -344,20 +397,35 @@ impl Scores<'_> {
                     });
                     [[positive, 1.0], missed]
                 };
+                if let Some((own, before)) = own.zip(before) {
+                    for ((gallery, thresholds), hits) in self.options.galleries.iter().zip(thresholds).zip(&mut hits) {
+                        let first = none_of(strangers.len(), before, gallery - 1);
+                        let reached = thresholds.iter().zip(hits).filter(|((least, _), _)| own >= *least);
+                        reached.for_each(|(_, hits)| *hits += first);
+                    }
+                }
                 let costs = points.iter().map(cost);
                 match found.last_mut().filter(|(group, _)| *group == probe.group) {
                     Some((_, sums)) => sums.iter_mut().zip(costs).for_each(|(sum, cost)| add(sum, cost)),
                     None => found.push((probe.group, costs.collect())),
                 }
             });
-            found
+            (found, hits)
         };
-        let found: Vec<_> = self.people.probes.par_chunks(BLOCK).flat_map_iter(block).collect();
         let mut sums = vec![vec![[[0.0; 2]; 2]; points.len()]; self.groups.len()];
-        for (group, costs) in found {
-            sums[group].iter_mut().zip(costs).for_each(|(sum, cost)| add(sum, cost));
+        let mut hits = nothing();
+        // Some at a time: the hits of all blocks would take more memory than the people.
+        for some in self.people.probes.chunks(BLOCKS * BLOCK) {
+            let parts: Vec<_> = some.par_chunks(BLOCK).map(block).collect();
+            for (found, part) in parts {
+                for (group, costs) in found {
+                    sums[group].iter_mut().zip(costs).for_each(|(sum, cost)| add(sum, cost));
+                }
+                let both = hits.iter_mut().flatten().zip(part.iter().flatten());
+                both.for_each(|(sum, part)| *sum += part);
+            }
         }
-        sums
+        (sums, hits)
     }
 }
 
@@ -406,8 +474,8 @@ fn bin(score: f32) -> usize {
     ((score + 1.0) * BINS_PER_UNIT).clamp(0.0, (BINS - 1) as f32) as usize
 }
 
-/// The lowest edge of a bin at which no more than `allowed` expected probes find anybody.
-fn threshold(curve: &[f64], allowed: f64) -> f32 {
+/// The lowest bin from whose edge on no more than `allowed` expected probes find anybody.
+fn lowest(curve: &[f64], allowed: f64) -> usize {
     // Sums of many probabilities miss their exact value by rounding.
     let (mut above, allowed) = (0.0, allowed * (1.0 + 1e-9));
     let mut lowest = BINS;
@@ -418,7 +486,7 @@ fn threshold(curve: &[f64], allowed: f64) -> f32 {
         }
         lowest = at;
     }
-    edge(lowest)
+    lowest
 }
 
 /// The smallest score of a bin.
@@ -516,6 +584,14 @@ mod tests {
             (asked.templates, asked.fusion, asked.resamples) = (templates, fusion, 0);
             let report = evaluate(&rows, &labels, &asked).unwrap();
             for point in &report.points {
+                assert!(point.fpir <= point.target * (1.0 + 1e-9), "{point:?}");
+            }
+            let of_points = report.points.iter().map(|of| (of.gallery, of.similarity, of.fpir, of.fnir));
+            let of_curve = |curve: &OpenSetCurve| {
+                let rates = |of: &Tradeoff| (curve.gallery, of.similarity, of.fpir, of.fnir);
+                curve.points.iter().map(rates).collect::<Vec<_>>()
+            };
+            for (size, similarity, fpir, fnir) in of_points.chain(report.curves.iter().flat_map(of_curve)) {
                 let score = |probe: usize, person: usize| {
                     let own =
                         (person * 4..person * 4 + templates).map(|row| crate::dot(rows.row(probe), rows.row(row)));
@@ -528,16 +604,14 @@ mod tests {
                 let [mut positives, mut searches, mut misses, mut mated] = [0.0; 4];
                 for person in 0..7 {
                     for probe in person * 4 + templates..person * 4 + 4 {
-                        let found = |gallery: u32, other: usize| {
-                            gallery & 1 << other != 0 && score(probe, other) >= point.similarity
-                        };
-                        for gallery in 0_u32..1 << 7 {
-                            let size = gallery.count_ones() as usize;
-                            if size == point.gallery && gallery & 1 << person == 0 {
+                        let found =
+                            |gallery: u32, other: usize| gallery & 1 << other != 0 && score(probe, other) >= similarity;
+                        for gallery in (0_u32..1 << 7).filter(|gallery| gallery.count_ones() as usize == size) {
+                            if gallery & 1 << person == 0 {
                                 searches += 1.0;
                                 positives += f64::from((0..7).any(|other| found(gallery, other)));
                             }
-                            if size == point.gallery && gallery & 1 << person != 0 {
+                            if gallery & 1 << person != 0 {
                                 let best = |other: usize| {
                                     gallery & 1 << other != 0
                                         && other != person
@@ -549,9 +623,9 @@ mod tests {
                         }
                     }
                 }
-                assert!((point.fpir - positives / searches).abs() < 1e-12, "{point:?}");
-                assert!((point.fnir - misses / mated).abs() < 1e-12, "{point:?}");
-                assert!(point.fpir <= point.target * (1.0 + 1e-9), "{point:?}");
+                let seen = (positives / searches, misses / mated);
+                let apart = (fpir - seen.0).abs().max((fnir - seen.1).abs());
+                assert!(apart < 1e-9, "{size} people, {similarity}: {fpir} {fnir}, not {seen:?}");
             }
         }
     }
@@ -590,6 +664,27 @@ mod tests {
                     point.target
                 );
             }
+        }
+    }
+
+    /// From a threshold that finds somebody for everybody to the strictest one that so many people can show.
+    #[test]
+    fn curves_go_down_to_what_the_people_can_show() {
+        let (rows, labels) = crowd("open.curves", 60, 3);
+        let report = evaluate(&rows, &labels, &options(&[0.1], &[1, 10, 59])).unwrap();
+        assert_eq!(report.curves.iter().map(|curve| curve.gallery).collect::<Vec<_>>(), [1, 10, 59]);
+        for OpenSetCurve { gallery, points } in &report.curves {
+            let [first, .., last] = points.as_slice() else { panic!("{points:?}") };
+            let least = 10_f64.powf(0.125) / 60.0;
+            assert!(first.fpir > 1.0 - 1e-9 && last.fpir <= least, "{gallery}: {first:?} {last:?}");
+            for pair in points.windows(2) {
+                assert!(pair[0].similarity < pair[1].similarity, "{pair:?}");
+                assert!(pair[0].fpir > pair[1].fpir && pair[0].fnir <= pair[1].fnir, "{pair:?}");
+            }
+            let asked = report.points.iter().find(|point| point.gallery == *gallery).unwrap();
+            let drawn = points.iter().find(|point| point.similarity == asked.similarity).unwrap();
+            let apart = (drawn.fpir - asked.fpir).abs().max((drawn.fnir - asked.fnir).abs());
+            assert!(apart < 1e-9, "one threshold has one price: {drawn:?} {asked:?}");
         }
     }
 
