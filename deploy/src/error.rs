@@ -347,14 +347,15 @@ pub enum DeployError {
     /// There is no threshold for a search in a gallery of this size.
     #[error(
         "the model's contract has no threshold for a false positive identification rate of {fpir} among {people} people{}; \
-         measure it with `deploy calibrate --fpir {fpir}{}` on pictures of more than {people} people, or give one with \
+         measure it with `deploy calibrate --fpir {fpir}{}` on pictures of more than {people} people{}, or give one with \
          `--min-similarity`",
         match templates {
             Some(0 | 1) => " with 1 template each".to_owned(),
             Some(templates) => format!(" with up to {templates} templates each"),
             None => ", some with more templates than others, whose means differ".to_owned(),
         },
-        templates.filter(|templates| *templates > 1).map_or_else(String::new, |templates| format!(" --templates {templates}"))
+        templates.filter(|templates| *templates > 1).map_or_else(String::new, |templates| format!(" --templates {templates}")),
+        templates.filter(|templates| *templates > 1).map_or_else(String::new, |templates| format!(", {templates} or more of each"))
     )]
     NoFpir {
         /// The rate asked for.

@@ -41,7 +41,8 @@ pub struct Match {
     pub similarity: f32,
     /// Distance after re-ranking, which then is the order; smaller is closer.
     pub reranked: Option<f32>,
-    /// Templates whose similarities were fused into this one; `None` for the similarity of one template.
+    /// Templates whose similarities were fused into this one; `None` for the similarity of one template, and for the
+    /// largest of a person's where they are not [`listed`](Ask::listed).
     pub templates: Option<usize>,
 }
 
@@ -82,6 +83,8 @@ pub struct Ask {
     /// Each probe becomes its mean with so many of the nearest entries before it is searched for (average query
     /// expansion, Chum et al. 2007); 0 leaves it as it is.
     pub expand: usize,
+    /// Templates that are listed of each person found, the most similar ones; 0 lists none.
+    pub listed: usize,
 }
 
 impl Ask {
@@ -102,6 +105,8 @@ impl Ask {
 pub struct Ranked {
     /// Matches of each probe, best first.
     pub matches: Vec<Vec<Match>>,
+    /// The [`listed`](Ask::listed) templates of each of the matches, best first.
+    pub templates: Vec<Vec<Vec<Near>>>,
     /// CMC and mAP over the probes that can be scored, without the entries that are the probe itself.
     pub report: RankingReport,
     /// Probes that are in the gallery themselves.
@@ -155,14 +160,15 @@ pub fn rank(
         Some(Scope::Everyone) => search.reranked_together(&compared)?,
         _ => search.by_cosine(&compared)?,
     };
-    let (mut matches, mut ranks, mut themselves) = (Vec::new(), Vec::new(), 0);
+    let (mut matches, mut templates, mut ranks, mut themselves) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for one in found {
         matches.push(one.matches);
+        templates.push(one.templates);
         ranks.push(one.ranks);
         themselves += usize::from(one.is_there);
     }
     let labels = search.labels;
-    Ok(Ranked { matches, report: RankingReport::of(&ranks, count), themselves, people, labels })
+    Ok(Ranked { matches, templates, report: RankingReport::of(&ranks, count), themselves, people, labels })
 }
 
 /// The probes, each with the `k` nearest entries added, of unit length.
@@ -236,6 +242,8 @@ impl Labels {
 /// What was found for a probe.
 struct Found {
     matches: Vec<Match>,
+    /// Of each match, those that are listed.
+    templates: Vec<Vec<Near>>,
     /// Ranks of its right entries, from 1; none if it is not scored.
     ranks: Vec<usize>,
     /// Whether it is in the gallery itself.
@@ -368,12 +376,16 @@ impl Search<'_> {
         let Look { hits, own, right } = look;
         let is_there = !own.is_empty();
         if let By::Subject(fusion) = self.ask.by {
-            let matches = self.subjects(probe, hits, fusion)?;
-            return Ok(Found { matches, ranks, is_there });
+            let mut matches = self.subjects(probe, hits, fusion)?;
+            let templates = match self.ask.listed {
+                0 => Vec::new(),
+                _ => matches.iter_mut().map(|found| self.listed(probe, found)).collect::<Result<_, _>>()?,
+            };
+            return Ok(Found { matches, templates, ranks, is_there });
         }
         let Some(Scope::Nearest(n)) = self.ask.rerank else {
             let matches = self.shown(probe, hits)?;
-            return Ok(Found { matches, ranks, is_there });
+            return Ok(Found { matches, templates: Vec::new(), ranks, is_there });
         };
         let hits = &hits[..hits.len().min(n.get())];
         let reranked = self.reranked(probe, hits)?;
@@ -384,7 +396,8 @@ impl Search<'_> {
         // Right entries beyond the re-ranked ones keep their ranks.
         let beyond = right.iter().zip(ranks).filter(|(right, _)| !hits.iter().any(|hit| hit.row == right.row));
         all.extend(beyond.map(|(_, rank)| rank));
-        Ok(Found { matches: self.wanted(probe, reranked.into_iter()), ranks: all, is_there })
+        let matches = self.wanted(probe, reranked.into_iter());
+        Ok(Found { matches, templates: Vec::new(), ranks: all, is_there })
     }
 
     /// The first `k` hits that pass the filters. If too many hits do not count, more are looked for.
@@ -456,6 +469,21 @@ impl Search<'_> {
             found.insert(at, Match { row: hit.row, similarity, reranked: None, templates });
         }
         Ok((self.wanted(probe, found.into_iter()), complete))
+    }
+
+    /// The most similar templates of a person that was found, whose number is noted.
+    fn listed(&self, probe: usize, found: &mut Match) -> Result<Vec<Near>, DeployError> {
+        let rows = self.persons.of(found.row).map_or_else(|| vec![found.row], |person| self.persons.rows(person));
+        found.templates = Some(rows.len());
+        let mut best = Vec::new();
+        // Some at a time: one person may have as many templates as a gallery.
+        for some in rows.chunks(PROBES) {
+            let near = some.iter().zip(self.similarities(probe, some)?);
+            best.extend(near.map(|(row, similarity)| Near { row: *row, similarity }));
+            best.sort_unstable_by(|a, b| nearer((-a.similarity, a.row), (-b.similarity, b.row)));
+            best.truncate(self.ask.listed);
+        }
+        Ok(best)
     }
 
     /// The nearest entries of a probe, re-ranked with it alone.
@@ -536,7 +564,7 @@ impl Search<'_> {
                 Match { row, similarity, reranked: Some(distances[at]), templates: None }
             };
             let matches = self.wanted(probe, order.into_iter().map(found));
-            Ok(Found { matches, ranks: among.right_ranks(), is_there: !own.is_empty() })
+            Ok(Found { matches, templates: Vec::new(), ranks: among.right_ranks(), is_there: !own.is_empty() })
         };
         (0..self.rows.rows()).into_par_iter().map(one).collect()
     }
@@ -704,8 +732,10 @@ mod tests {
         for fusion in [Fusion::Max, Fusion::Mean] {
             for (k, min_similarity) in [(1, None), (3, None), (300, None), (300, Some(0.4)), (2, Some(0.4))] {
                 let ask = Ask { k, min_similarity, by: By::Subject(fusion), ..Ask::default() };
-                let found = rank(&probes, &gallery, &ask, false, |_| ()).unwrap().matches;
-                for (probe, found) in found.iter().enumerate() {
+                let found = rank(&probes, &gallery, &ask, false, |_| ()).unwrap();
+                assert!(found.templates.iter().all(Vec::is_empty), "none are asked for");
+                let with = rank(&probes, &gallery, &Ask { listed: 3, ..ask.clone() }, false, |_| ()).unwrap();
+                for (probe, found) in found.matches.iter().enumerate() {
                     let mut people: HashMap<String, Vec<(f32, usize)>> = HashMap::new();
                     for (row, template) in here.templates.iter().enumerate() {
                         let name = match &template.identity {
@@ -720,6 +750,17 @@ mod tests {
                         let mean = (sum / rows.len() as f64) as f32;
                         (if fusion == Fusion::Max { best.0 } else { mean }, best.1)
                     };
+                    assert_eq!(with.matches[probe].len(), found.len());
+                    for (at, listed) in with.templates[probe].iter().enumerate() {
+                        let one = with.matches[probe][at];
+                        assert_eq!((one.row, one.similarity), (found[at].row, found[at].similarity));
+                        let is_own = |rows: &&Vec<(f32, usize)>| rows.iter().any(|(_, row)| *row == one.row);
+                        let mut own = people.values().find(is_own).unwrap().clone();
+                        own.sort_by(|a, b| nearer((-a.0, a.1), (-b.0, b.1)));
+                        assert_eq!(one.templates, Some(own.len()));
+                        let listed: Vec<(f32, usize)> = listed.iter().map(|one| (one.similarity, one.row)).collect();
+                        assert_eq!(listed, own[..own.len().min(3)], "{fusion:?}");
+                    }
                     let mut wanted: Vec<(f32, usize)> = people.values().map(fused).collect();
                     wanted.sort_by(|a, b| nearer((-a.0, a.1), (-b.0, b.1)));
                     wanted.retain(|(one, _)| min_similarity.is_none_or(|min| *one >= min));

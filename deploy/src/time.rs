@@ -34,6 +34,21 @@ pub fn read(text: &str) -> Result<i64, String> {
     Ok((((days * 24 + hour) * 60 + minute) * 60 + second) * 1000)
 }
 
+/// A time as [`read`] takes it, in UTC to the second; `milliseconds` since 1970.
+pub fn text(milliseconds: i64) -> String {
+    let seconds = milliseconds.div_euclid(1000);
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Years that begin with March end with the day that some of them lack; 400 of them have 146,097 days.
+    let (cycle, day) = ((days + 719_468).div_euclid(146_097), (days + 719_468).rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (year, month) = if month < 10 { (year, month + 3) } else { (year + 1, month - 9) };
+    let [hour, minute, second] = [second / 3600, second / 60 % 60, second % 60];
+    format!("{:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z", 400 * cycle + year)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +68,20 @@ mod tests {
             ["", "2023-02-29", "2026-13-01", "2026-00-01", "2026-1-1", "2026-11-28T24:00", "28.11.2026", "T", "-1-1-1"]
         {
             assert!(read(text).unwrap_err().contains("2026-11-28T14:03"), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_written_as_they_are_read() {
+        // Every day of more than 400 years, at another time of day each.
+        for day in -90_000..90_000_i64 {
+            let time = (day * 86_400 + (day * 7_919).rem_euclid(86_400)) * 1000;
+            assert_eq!(read(&text(time)), Ok(time), "{}", text(time));
+        }
+        assert_eq!(text(1_795_874_580_999), "2026-11-28T14:03:00Z");
+        assert_eq!(text(-1), "1969-12-31T23:59:59Z");
+        for far in [i64::MIN, i64::MAX] {
+            assert!(text(far).ends_with('Z'), "{}", text(far));
         }
     }
 }

@@ -404,13 +404,14 @@ fn of_calibrate() {
         ("--fusion mean", Refused("--fpir")),
         ("--identity-from file", Changes),
         ("--format json", Changes),
+        ("--report @page.html", Changes),
         ("--pairs", Refused("palm/<identity>")),
     ];
     let fixture = set();
     // The usual rates want more people than three.
     let line = "calibrate --model @model.onnx --datadir @set --far 0.5";
     let own_rates: Vec<Row> = own.into_iter().filter(|row| row.0 != "--far 0.4").chain([("--far", Needed)]).collect();
-    walk(&fixture, line, &[], &[&own_rates, &RUN, &PAIRS, &SPLIT, &READING]);
+    walk(&fixture, line, &["page.html"], &[&own_rates, &RUN, &PAIRS, &SPLIT, &READING]);
     let at = |far: &str| fixture.run(&line.replace("0.5", far)).done();
     assert_ne!(at("0.4"), at("0.7"));
     for (flag, _) in PAIRS.iter().chain(&SPLIT) {

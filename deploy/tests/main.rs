@@ -11,6 +11,7 @@ mod frontalize;
 mod gallery;
 mod generate;
 mod model;
+mod pages;
 mod pairs;
 mod runtime;
 mod search;

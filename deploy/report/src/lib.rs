@@ -3,8 +3,10 @@
 
 pub mod attention;
 pub mod chart;
+mod open_set;
 mod page;
 mod verification;
 
+pub use open_set::tradeoffs;
 pub use page::{data_uri, page, rows};
-pub use verification::{html, table};
+pub use verification::{charts, html, numbers, table};

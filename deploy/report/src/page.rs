@@ -53,6 +53,22 @@ mod tests {
         assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>"));
     }
 
+    /// Marks of charts have classes of their own: a rule for the same word elsewhere would move them.
+    #[test]
+    fn no_rule_of_a_page_is_one_of_its_charts() {
+        for class in ["title", "grid", "frame", "guide", "line", "dot", "bar", "label"] {
+            let word = format!(".{class}");
+            for (at, _) in STYLE.match_indices(&word) {
+                let ends = !STYLE[at + word.len()..].starts_with(|next: char| next.is_alphanumeric() || next == '-');
+                assert!(
+                    !ends || STYLE[..at].ends_with(".chart "),
+                    "{word} in {}",
+                    &STYLE[at.saturating_sub(60)..at + 20]
+                );
+            }
+        }
+    }
+
     #[test]
     fn a_page_loads_nothing() {
         let page = page("Title", &html! { p { "text" } });

@@ -1,6 +1,6 @@
 //! What is said about a verifier: a table for the terminal, and a page with its curves.
 
-use maud::html;
+use maud::{Markup, html};
 use metrics::verification::{Interval, TarAtFar, VerificationReport};
 
 use crate::chart::{Axis, Chart, Guide, Scale, Series, Shape, Unit};
@@ -70,15 +70,23 @@ pub fn table(report: &VerificationReport) -> String {
     lines.iter().map(|[name, value]| format!("{name:<width$}  {value}\n")).collect()
 }
 
-/// One page that loads nothing: the numbers, ROC and DET curves and the histograms of similarities. `facts` are lines
-/// of name and value about model and data.
-pub fn html(title: &str, facts: &[(&str, String)], report: &VerificationReport) -> String {
+/// The numbers for a page.
+pub fn numbers(report: &VerificationReport) -> Markup {
     let numbers: Vec<(String, String)> = lines(report).into_iter().map(|[name, value]| (name, value)).collect();
-    let charts = [roc(report), det(report), similarities(report)];
+    rows(&numbers)
+}
+
+/// ROC and DET curves and the histograms of similarities.
+pub fn charts(report: &VerificationReport) -> [Chart; 3] {
+    [roc(report), det(report), similarities(report)]
+}
+
+/// One page that loads nothing: the numbers and the charts. `facts` are lines of name and value about model and data.
+pub fn html(title: &str, facts: &[(&str, String)], report: &VerificationReport) -> String {
     let body = html! {
         (rows(facts))
-        (rows(&numbers))
-        div.charts { @for chart in &charts { (chart) } }
+        (numbers(report))
+        div.charts { @for chart in &charts(report) { (chart) } }
     };
     page(title, &body)
 }
@@ -172,6 +180,23 @@ mod tests {
         for text in [">ROC<", ">DET<", ">cosine similarity<", ">genuine pairs<", ">threshold at the EER<", ">100 %<"] {
             assert!(page.contains(text), "{text}");
         }
+    }
+
+    /// Every point of the charts is one of the report, or at the edge of what can be told.
+    #[test]
+    fn the_charts_draw_the_report() {
+        let report = report();
+        let [roc, det, similarities] = charts(&report);
+        for ((point, roc), det) in report.curve.iter().zip(&roc.series[0].points).zip(&det.series[0].points) {
+            assert_eq!(*roc, [point.far.max(0.5 / report.impostor as f64), point.tar]);
+            assert_eq!(*det, [point.far, 1.0 - point.tar]);
+        }
+        assert_eq!((roc.series[0].points.len(), det.series[0].points.len()), (report.curve.len(), report.curve.len()));
+        for (series, shares) in similarities.series.iter().zip([&report.histogram.genuine, &report.histogram.impostor])
+        {
+            assert!(series.points.iter().map(|point| point[1]).eq(shares.iter().copied()), "{}", series.name);
+        }
+        assert_eq!(similarities.guides[0].0, Guide::At(report.eer.threshold.into()));
     }
 
     #[test]

@@ -743,6 +743,9 @@ pub(crate) struct CalibrateArgs {
     /// Output format.
     #[arg(long, value_enum, default_value_t = FactsFormat::Table)]
     pub(crate) format: FactsFormat,
+    /// Write a self-contained HTML page with the thresholds, their meaning in words, and the curves [default: none].
+    #[arg(long, value_name = "FILE.html")]
+    pub(crate) report: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) reading: PictureArgs,
 }

@@ -9,7 +9,7 @@ use super::args::{FactsFormat, InspectArgs};
 use super::doctor::providers;
 use super::shared::{print, print_json};
 use crate::DeployError;
-use crate::report::aligned;
+use crate::report::{aligned, thousands};
 use crate::runtime::{Mixed, Model, ModelFile, Options, Placement, Port, mixed};
 
 pub(crate) fn run(args: &InspectArgs) -> Result<ExitCode, DeployError> {
@@ -195,27 +195,4 @@ fn shape(axes: &[Axis]) -> String {
         Axis::Symbol(symbol) => symbol.clone(),
     });
     format!("[{}]", axes.collect::<Vec<_>>().join(", "))
-}
-
-/// `9150000` as `9,150,000`.
-fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::thousands;
-
-    #[test]
-    fn digits_in_threes() {
-        assert_eq!([0, 999, 1000, 9_150_000].map(thousands), ["0", "999", "1,000", "9,150,000"]);
-    }
 }

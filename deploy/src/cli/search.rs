@@ -16,7 +16,7 @@ use crate::frontalize::Frontalizer;
 use crate::gallery::{self, Embeddings, Gallery, Template};
 use crate::pictures::{self, Input, Listed};
 use crate::poses::Poses;
-use crate::report::SearchReport;
+use crate::report::{Decision, LISTED, SearchReport};
 use crate::runtime::Model;
 use crate::search::{Ask, By, Scope};
 use crate::stale::Stale;
@@ -64,18 +64,21 @@ pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
     let (probes, skipped_probes) = probes(args, &model, &asked, listed, &gallery, frontal)?;
     warn_when_collapsed(&gallery.spread()?);
 
+    let (min_similarity, decision) = match (args.fpir, args.min_similarity) {
+        (Some(fpir), _) => calibrated(&model, &gallery, fpir, args.fusion.into())?,
+        (None, Some(least)) => (Some(least), Decision::chosen(least, "--min-similarity", "--fpir")),
+        (None, None) => (None, Decision::none()),
+    };
     let ask = Ask {
         k: args.top_k.get(),
-        min_similarity: match args.fpir {
-            Some(fpir) => Some(calibrated(&model, &gallery, fpir, args.fusion.into())?),
-            None => args.min_similarity,
-        },
+        min_similarity,
         rerank: args.rerank.scope(Scope::Nearest(RERANK_TOP)),
         by: match args.by {
             ByArg::Template => By::Template,
             ByArg::Subject => By::Subject(args.fusion.into()),
         },
         expand: args.expand,
+        listed: LISTED,
         ..Ask::default()
     };
     let found = ranked(&probes, &gallery, &ask, true)?;
@@ -91,6 +94,10 @@ pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
     let name = args.gallery.display().to_string();
     let mut report = SearchReport::of((&model).into(), name, &probes, &gallery, skipped, &ask, &found)?;
     report.stale = stale;
+    if args.report.format == Format::Csv && args.fpir.is_some() {
+        terminal::note(&decision.meaning.join(" "));
+    }
+    report.decision = Some(decision);
     if let Some(path) = &args.report.report {
         files::write(path, report.html("Gallery search", args.report.report_probes))?;
         terminal::tell!("report in {}", path.display());
@@ -104,27 +111,20 @@ pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
     Ok(ExitCode::from(if any { 0 } else { terminal::EXIT_NO }))
 }
 
-/// The threshold that keeps a false positive identification rate in this gallery.
-fn calibrated(model: &Model, gallery: &Gallery, fpir: f64, fusion: Fusion) -> Result<f32, DeployError> {
+/// The threshold that keeps a false positive identification rate in this gallery, and what it means.
+fn calibrated(
+    model: &Model,
+    gallery: &Gallery,
+    fpir: f64,
+    fusion: Fusion,
+) -> Result<(Option<f32>, Decision), DeployError> {
     let size = gallery.size()?;
     let thresholds = model.contract.threshold.as_deref().unwrap_or_default();
     let Some(chosen) = identify::threshold(thresholds, fpir, size, fusion) else {
         let templates = if fusion == Fusion::Mean && size.fewest < size.most { None } else { Some(size.most) };
         return Err(DeployError::NoFpir { fpir, people: size.people, templates });
     };
-    let (similarity, people) = (chosen.similarity, size.people);
-    terminal::note(&format!(
-        "threshold {similarity:.4}: {} % of strangers found anybody in galleries as large; this one has {people} people",
-        percent(chosen.far)
-    ));
-    Ok(similarity as f32)
-}
-
-/// A rate in percent with two digits that count.
-fn percent(rate: f64) -> String {
-    let rate = 100.0 * rate;
-    let digits = if rate > 0.0 { (1.0 - rate.log10().floor()).clamp(0.0, 6.0) as usize } else { 0 };
-    format!("{rate:.digits$}")
+    Ok((Some(chosen.similarity as f32), Decision::calibrated(fpir, size.people, chosen)))
 }
 
 /// What is searched.

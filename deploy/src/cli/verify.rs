@@ -8,6 +8,7 @@ use super::args::{FactsFormat, VerifyArgs};
 use super::shared::{embed_row, named_row, open, pin, print, print_json};
 use crate::explain::explain;
 use crate::gallery::Gallery;
+use crate::report::Decision;
 use crate::{DeployError, verify};
 
 pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode, DeployError> {
@@ -23,11 +24,18 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode, DeployError> {
     let values = enrolled.vectors(&theirs)?;
     let calibrated = || {
         let thresholds = model.contract.threshold.as_deref().unwrap_or_default();
-        let chosen = verify::threshold(thresholds, args.far, theirs.len()).map(|one| one.similarity);
         let unfit = thresholds.iter().filter(|one| verify::sets(one, theirs.len()).is_none()).count();
+        let chosen = verify::threshold(thresholds, args.far, theirs.len());
         chosen.ok_or(DeployError::NoThreshold { far: args.far, templates: theirs.len(), unfit })
     };
-    let threshold = args.threshold.map(f64::from).map_or_else(calibrated, Ok)?;
+    let (threshold, decision) = match args.threshold {
+        Some(chosen) => (f64::from(chosen), Decision::chosen(chosen, "--threshold", "--far")),
+        None => {
+            let record = calibrated()?;
+            let sets = verify::sets(record, theirs.len()).unwrap_or(1);
+            (record.similarity, Decision::verification(record, sets))
+        }
+    };
     let explained =
         args.explain.as_ref().map(|folder| explain(&model, &row, &args.one.identity, folder)).transpose()?;
     let probe = embed_row(&model, &args.one.model, &row)?;
@@ -41,11 +49,13 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode, DeployError> {
             "threshold": threshold,
             "far": args.threshold.is_none().then_some(args.far),
             "enrolled_rows": theirs.len(),
+            "decision": decision,
             "attention": explained,
         }))?,
         FactsFormat::Table => {
             let (answer, sign) = if matches { ("match", "≥") } else { ("no match", "<") };
-            print(&format!("{answer}: similarity {similarity:.4} {sign} threshold {threshold:.4}\n"))?;
+            let meaning = decision.meaning.join("\n");
+            print(&format!("{answer}: similarity {similarity:.4} {sign} threshold {threshold:.4}\n{meaning}\n"))?;
         }
     }
     Ok(ExitCode::from(if matches { 0 } else { terminal::EXIT_NO }))

@@ -1,4 +1,4 @@
-//! A search as a page: probes and their matches with pictures, nothing loaded from elsewhere.
+//! A search as a page: probes and whom they found, with pictures, nothing loaded from elsewhere.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -7,17 +7,20 @@ use ::report::page;
 use maud::{Markup, html};
 use rayon::prelude::*;
 
-use super::thumbnail::data_uri;
-use super::{MatchResult, ProbeResult, SearchReport, Summary};
+use super::text::thousands;
+use super::thumbnail::Thumbnail;
+use super::{MatchResult, ProbeResult, SearchReport, Summary, TemplateResult};
 use crate::pictures::path_text;
 
 impl SearchReport {
-    /// The page. At most `limit` probes are shown, the first ones. Pictures, gallery and model go by their names alone:
-    /// a page is passed on, and the folders of the machine that made it are nobody's business.
+    /// The page: people with their templates where people were searched for, else templates. At most `limit` probes are
+    /// shown, the first ones. Pictures, gallery and model go by their names alone: a page is passed on, and the folders
+    /// of the machine that made it are nobody's business.
     pub fn html(&self, title: &str, limit: usize) -> String {
         let shown = &self.probes[..limit.min(self.probes.len())];
-        let thumbnails = Thumbnails::of(shown);
+        let view = View { report: self, pictures: Pictures::of(shown) };
         let body = html! {
+            (view.pictures.symbols())
             (self.facts())
             @if let Some(summary) = &self.summary { (tiles(summary)) }
             @if self.spread.collapsed {
@@ -27,13 +30,12 @@ impl SearchReport {
                     "): the network is untrained or has collapsed, and its ranking means little."
                 }
             }
-            p.legend {
-                span.key.right { "✓ same identity" } " "
-                span.key.wrong { "✗ another identity" } " "
-                span.key.unknown { "? identity not known" }
+            @if let Some(decision) = &self.decision {
+                div.meaning { @for sentence in &decision.meaning { p { (sentence_with_code(sentence)) } } }
             }
+            (self.legend(shown))
             main {
-                @for probe in shown { (row(probe, &thumbnails)) }
+                @for probe in shown { (view.probe(probe)) }
                 @if shown.len() < self.probes.len() {
                     p.note {
                         "The first " (shown.len()) " of " (self.probes.len())
@@ -51,10 +53,16 @@ impl SearchReport {
             ("", 0) => "not known".to_owned(),
             (dataset, epoch) => format!("{} ({epoch} epochs)", if dataset.is_empty() { "not known" } else { dataset }),
         };
-        let threshold = self.min_similarity.map_or_else(|| "none".to_owned(), |min| format!("similarity ≥ {min}"));
+        let threshold = self.min_similarity.map_or_else(|| "none".to_owned(), |min| format!("similarity ≥ {min:.4}"));
         let order = if self.reranked { "k-reciprocal re-ranking" } else { "cosine similarity" };
+        let what = match self.fusion {
+            Some("mean") => ", people by the mean of their templates",
+            Some(_) => ", people by their most similar template",
+            None => "",
+        };
         let probes = match self.skipped {
             0 => self.probes.len().to_string(),
+            1 => format!("{} (1 picture could not be used)", self.probes.len()),
             skipped => format!("{} ({skipped} pictures could not be used)", self.probes.len()),
         };
         let gallery = name(Path::new(&self.gallery));
@@ -63,12 +71,30 @@ impl SearchReport {
             ("Contract", model.contract_id.clone()),
             ("Trained on", trained),
             ("Ran on", model.provider.clone()),
-            ("Gallery", format!("{gallery} · {} entries", self.gallery_entries)),
+            ("Gallery", format!("{gallery} · {} templates", thousands(self.gallery_entries as u64))),
             ("Probes", probes),
-            ("Order", format!("{order}, first {}", self.top_k)),
+            ("Order", format!("{order}, first {}{what}", self.top_k)),
             ("Threshold", threshold),
         ];
         html! { dl.facts { @for (name, value) in &facts { div { dt { (name) } dd { (value) } } } } }
+    }
+
+    /// What colours, signs and bars say, as far as there are any.
+    fn legend(&self, shown: &[ProbeResult]) -> Markup {
+        let known = shown.iter().flat_map(|probe| &probe.matches).any(|found| found.correct.is_some());
+        html! {
+            @if known || self.fusion.is_some() { p.legend {
+                @if known {
+                    span.key.right { "✓ same identity" } " "
+                    span.key.wrong { "✗ another identity" } " "
+                    span.key.unknown { "? identity not known" }
+                }
+                @if self.fusion.is_some() {
+                    "Bars run from similarity 0 to 1"
+                    @if self.min_similarity.is_some() { "; the line across them is the threshold" }
+                }
+            } }
+        }
     }
 }
 
@@ -76,6 +102,20 @@ impl SearchReport {
 fn name(path: &Path) -> String {
     let last = path_text(Path::new(path.file_name().unwrap_or(path.as_os_str())));
     terminal::printable(&last).into_owned()
+}
+
+/// A sentence in which flags and commands stand between backticks.
+pub(super) fn sentence_with_code(sentence: &str) -> Markup {
+    html! {
+        @for (at, part) in sentence.split('`').enumerate() {
+            @if at % 2 == 0 { (part) } @else { code { (part) } }
+        }
+    }
+}
+
+/// Whom a match is of.
+fn who(found: &MatchResult) -> &str {
+    if found.identity.is_empty() { "somebody without a name" } else { &found.identity }
 }
 
 fn tiles(summary: &Summary) -> Markup {
@@ -90,70 +130,199 @@ fn tiles(summary: &Summary) -> Markup {
     }
 }
 
-fn row(probe: &ProbeResult, thumbnails: &Thumbnails) -> Markup {
-    html! {
-        section {
-            figure.probe {
-                (thumbnails.image(&probe.file))
-                figcaption {
-                    b { "Probe" } " " (probe.identity.as_deref().unwrap_or("identity not known"))
-                    (camera(probe.camera))
-                    span { (name(&probe.path)) }
-                }
-            }
-            div.matches {
-                @for found in &probe.matches { (card(found, thumbnails)) }
-                @if probe.matches.is_empty() { p.none { "No match at or above the threshold" } }
-            }
-        }
-    }
-}
-
-fn card(found: &MatchResult, thumbnails: &Thumbnails) -> Markup {
-    let (class, sign) = match found.correct {
+/// Class and sign of a match.
+fn judged(correct: Option<bool>) -> (&'static str, &'static str) {
+    match correct {
         Some(true) => ("right", "✓"),
         Some(false) => ("wrong", "✗"),
         None => ("unknown", "?"),
-    };
-    html! {
-        figure.match.(class) {
-            (thumbnails.image(&found.file))
-            figcaption {
-                b { (format!("{:.3}", found.similarity)) } " "
-                em { (sign) " #" (found.rank) }
-                @if let Some(templates) = found.templates { i { "mean of " (templates) } }
-                @if let Some(distance) = found.reranked_distance { i { "distance " (format!("{distance:.3}")) } }
-                span { (found.identity) (camera(found.camera)) }
+    }
+}
+
+/// What is shown, with its pictures.
+struct View<'a> {
+    report: &'a SearchReport,
+    pictures: Pictures,
+}
+
+impl View<'_> {
+    fn probe(&self, probe: &ProbeResult) -> Markup {
+        html! {
+            section {
+                figure.probe {
+                    (self.pictures.image(&probe.file))
+                    figcaption {
+                        b { "Probe" } " " (probe.identity.as_deref().unwrap_or("identity not known"))
+                        (camera(probe.camera))
+                        span { (name(&probe.path)) }
+                    }
+                }
+                div.answers {
+                    (self.answer(probe))
+                    @if self.report.fusion.is_some() {
+                        ol.people { @for found in &probe.matches { (self.person(found)) } }
+                    } @else {
+                        div.matches { @for found in &probe.matches { (self.card(found)) } }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Who it is, or that nobody was found, in words.
+    fn answer(&self, probe: &ProbeResult) -> Markup {
+        let threshold = self.report.min_similarity.is_some();
+        let what = if self.report.fusion.is_some() { "nobody" } else { "no match" };
+        html! {
+            @match (probe.matches.first(), &self.report.decision) {
+                (None, _) if threshold => p.answer { b { (what) } " at or above the threshold" },
+                (None, _) => p.answer { b { (what) } " in the part of the gallery that was searched" },
+                (Some(_), None) => {},
+                (Some(first), Some(_)) => p.answer {
+                    @if !threshold { "nearest: " }
+                    b { (who(first)) } ", " (format!("{:.4}", first.similarity))
+                    @if threshold { span { (self.others(probe)) } }
+                },
+            }
+        }
+    }
+
+    /// Who else is at or above the threshold, as far as that is known.
+    fn others(&self, probe: &ProbeResult) -> String {
+        let (more, all) = (probe.matches.len() - 1, probe.matches.len() < self.report.top_k);
+        let (one, many) = match self.report.fusion {
+            Some(_) => ("person", "people"),
+            None => ("template", "templates"),
+        };
+        let least = if all { "" } else { "at least " };
+        match more {
+            0 if all => format!(" – no other {one} reaches the threshold"),
+            0 => String::new(),
+            1 => format!(" – {least}1 more {one} reaches the threshold"),
+            _ => format!(" – {least}{more} more {many} reach the threshold"),
+        }
+    }
+
+    /// A person who was found, with the templates that were.
+    fn person(&self, found: &MatchResult) -> Markup {
+        let (class, sign) = judged(found.correct);
+        let (shown, all) = (found.best_templates.len(), found.templates.unwrap_or(1));
+        let rule = match (all, self.report.fusion) {
+            (1, _) => "1 template".to_owned(),
+            (_, Some("mean")) => format!("mean of {} templates", thousands(all as u64)),
+            _ => format!("most similar of {} templates", thousands(all as u64)),
+        };
+        html! {
+            li.person.(class) {
+                div.head {
+                    span.rank { (found.rank) }
+                    b.who { (who(found)) }
+                    @if found.correct.is_some() { em { (sign) } }
+                    span.similarity { (format!("{:.4}", found.similarity)) }
+                    (self.bar(found.similarity))
+                    span.rule { (rule) @if shown < all { ", the nearest " (shown) " shown" } }
+                }
+                div.matches { @for template in &found.best_templates { (self.template(template)) } }
+            }
+        }
+    }
+
+    fn template(&self, template: &TemplateResult) -> Markup {
+        let below = self.report.min_similarity.is_some_and(|least| template.similarity < least);
+        html! {
+            figure.template.below[below] {
+                (self.pictures.image(&template.file))
+                figcaption {
+                    b { (format!("{:.4}", template.similarity)) }
+                    @if below { i { "below the threshold" } }
+                    @if let Some(camera) = template.camera { i { "cam " (u64::from(camera) + 1) } }
+                    @if let Some(taken) = &template.taken { i { (time(taken)) } }
+                    span { (name(&template.path)) }
+                }
+            }
+        }
+    }
+
+    /// The similarity from 0 to 1, and where the threshold is.
+    fn bar(&self, similarity: f32) -> Markup {
+        let part = |of: f32| format!("{:.1}%", 100.0 * of.clamp(0.0, 1.0));
+        html! {
+            div.gauge aria-hidden="true" {
+                div.part style={ "width:" (part(similarity)) } {}
+                @if let Some(least) = self.report.min_similarity { div.mark style={ "left:" (part(least)) } {} }
+            }
+        }
+    }
+
+    fn card(&self, found: &MatchResult) -> Markup {
+        let (class, sign) = judged(found.correct);
+        html! {
+            figure.match.(class) {
+                (self.pictures.image(&found.file))
+                figcaption {
+                    b { (format!("{:.4}", found.similarity)) } " "
+                    em { (sign) " #" (found.rank) }
+                    @if let Some(distance) = found.reranked_distance { i { "distance " (format!("{distance:.3}")) } }
+                    span { (found.identity) (camera(found.camera)) }
+                    @if let Some(taken) = &found.taken { i { (time(taken)) } }
+                }
             }
         }
     }
 }
 
 fn camera(camera: Option<u32>) -> String {
-    camera.map(|camera| format!(" · cam {}", camera + 1)).unwrap_or_default()
+    camera.map(|camera| format!(" · cam {}", u64::from(camera) + 1)).unwrap_or_default()
 }
 
-/// Every picture of the page once, as a `data:` URI.
-struct Thumbnails(HashMap<PathBuf, String>);
+/// A time for people.
+fn time(taken: &str) -> String {
+    format!("{} UTC", taken.trim_end_matches('Z').replace('T', " "))
+}
 
-impl Thumbnails {
+/// Every picture of the page once, however often it is shown.
+struct Pictures {
+    thumbnails: Vec<Thumbnail>,
+    /// Places of those that can be read.
+    places: HashMap<PathBuf, usize>,
+}
+
+impl Pictures {
     fn of(probes: &[ProbeResult]) -> Self {
         let mut paths: Vec<&PathBuf> = Vec::new();
         for probe in probes {
             paths.push(&probe.file);
-            paths.extend(probe.matches.iter().map(|found| &found.file));
+            for found in &probe.matches {
+                match found.best_templates.as_slice() {
+                    [] => paths.push(&found.file),
+                    templates => paths.extend(templates.iter().map(|template| &template.file)),
+                }
+            }
         }
         paths.sort();
         paths.dedup();
-        let load = |path: &&PathBuf| Some(((*path).clone(), data_uri(path)?));
-        Self(paths.par_iter().filter_map(load).collect())
+        let load = |path: &&PathBuf| Some(((*path).clone(), Thumbnail::of(path)?));
+        let (paths, thumbnails): (Vec<PathBuf>, _) = paths.par_iter().filter_map(load).collect();
+        Self { thumbnails, places: paths.into_iter().enumerate().map(|(at, path)| (path, at)).collect() }
+    }
+
+    fn symbols(&self) -> Markup {
+        html! {
+            svg.symbols width="0" height="0" aria-hidden="true" {
+                @for (at, Thumbnail { uri, size: [width, height] }) in self.thumbnails.iter().enumerate() {
+                    symbol id={ "p" (at) } viewBox={ "0 0 " (width) " " (height) } {
+                        image width=(width) height=(height) href=(uri) {}
+                    }
+                }
+            }
+        }
     }
 
     fn image(&self, file: &Path) -> Markup {
         let name = name(file);
         html! {
-            @match self.0.get(file) {
-                Some(uri) => { img src=(uri) alt=(name) title=(name); }
+            @match self.places.get(file) {
+                Some(at) => { svg.picture role="img" aria-label=(name) { title { (name) } use href={ "#p" (at) } {} } }
                 None => { div.missing title=(name) { "picture not found" } }
             }
         }

@@ -1,14 +1,19 @@
 //! What a search or an evaluation found, as text, CSV, JSON, or a page with pictures.
 
+mod calibration;
 mod html;
+mod meaning;
 mod text;
 mod thumbnail;
 
-pub(crate) use text::aligned;
+pub use calibration::Calibration;
+pub use meaning::{Decision, meaning};
+pub(crate) use text::{aligned, thousands};
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 
+use ::gallery::Near;
 use metrics::open_set::Fusion;
 use metrics::{Label, RankingReport, Spread};
 use serde::Serialize;
@@ -20,7 +25,11 @@ use crate::pictures::lossy;
 use crate::runtime::Model;
 use crate::search::{Ask, By, Labels, Match, Ranked, Scope};
 use crate::stale::Stale;
+use crate::time;
 use crate::trained::Overlap;
+
+/// Templates that are listed of each person who was found, the most similar ones.
+pub const LISTED: usize = 12;
 
 /// The model that was evaluated.
 #[derive(Debug, Clone, Serialize)]
@@ -173,6 +182,9 @@ pub struct MatchResult {
     pub identity: String,
     /// Camera, from 0, where it is known.
     pub camera: Option<u32>,
+    /// When it was taken, in UTC, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taken: Option<String>,
     /// Cosine similarity, -1 to 1.
     pub similarity: f32,
     /// Distance after re-ranking, where the order is by it; smaller is closer.
@@ -181,8 +193,32 @@ pub struct MatchResult {
     /// Templates whose similarities were fused; absent for the similarity of one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub templates: Option<usize>,
+    /// The most similar ones of them, best first, at most [`LISTED`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub best_templates: Vec<TemplateResult>,
     /// Whether probe and entry are of one identity; absent where that is not known.
     pub correct: Option<bool>,
+}
+
+/// A template of a person who was found.
+#[derive(Debug, Clone, Serialize)]
+pub struct TemplateResult {
+    /// Its number in its gallery, by which `remove` finds it; absent for pictures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<usize>,
+    /// The picture, as it was named.
+    #[serde(serialize_with = "lossy")]
+    pub path: PathBuf,
+    /// Its full path.
+    #[serde(skip)]
+    pub file: PathBuf,
+    /// Camera, from 0, where it is known.
+    pub camera: Option<u32>,
+    /// When it was taken, in UTC, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taken: Option<String>,
+    /// Cosine similarity, -1 to 1.
+    pub similarity: f32,
 }
 
 /// A search.
@@ -214,6 +250,9 @@ pub struct SearchReport {
     pub top_k: usize,
     /// Lowest similarity of a match.
     pub min_similarity: Option<f32>,
+    /// By what it is decided whether anybody was found; absent in evaluations, which decide nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
     /// CMC and mAP, where identities are known.
     pub summary: Option<Summary>,
     /// How far apart the gallery's embeddings are.
@@ -287,6 +326,7 @@ impl SearchReport {
             expanded: Some(ask.expand).filter(|k| *k > 0),
             top_k: ask.k,
             min_similarity: ask.min_similarity,
+            decision: None,
             summary: (report.valid_queries > 0).then(|| report.into()),
             spread: gallery.spread()?,
             probes: results(probes, gallery, found)?,
@@ -297,31 +337,51 @@ impl SearchReport {
 /// Joins matches with their pictures.
 fn results(probes: &Embeddings, gallery: &Gallery, ranked: &Ranked) -> Result<Vec<ProbeResult>, DeployError> {
     let people = &ranked.people;
-    let of_probe = |(probe, found): (&Template, &Vec<Match>)| {
-        let rows: Vec<usize> = found.iter().map(|found| found.row).collect();
-        let entry = |(index, (found, template)): (usize, (&Match, Template))| MatchResult {
-            rank: index + 1,
-            template: gallery.is_stored().then_some(found.row),
+    let number = |row: usize| gallery.is_stored().then_some(row);
+    let listed = |near: &[Near]| -> Result<Vec<TemplateResult>, DeployError> {
+        let rows: Vec<usize> = near.iter().map(|near| near.row).collect();
+        let one = |(near, template): (&Near, Template)| TemplateResult {
+            template: number(near.row),
             file: gallery.file(&template.path),
-            identity: template.identity.text().to_owned(),
             camera: template.camera,
-            similarity: found.similarity,
-            reranked_distance: found.reranked,
-            templates: found.templates,
-            correct: people.right(&probe.identity, &template.identity),
+            taken: template.taken.map(time::text),
+            similarity: near.similarity,
             path: template.path,
+        };
+        Ok(near.iter().zip(gallery.templates(&rows)?).map(one).collect())
+    };
+    let of_probe = |at: usize| {
+        let (probe, found) = (&probes.templates[at], &ranked.matches[at]);
+        let rows: Vec<usize> = found.iter().map(|found| found.row).collect();
+        let entry = |(index, (found, template)): (usize, (&Match, Template))| {
+            let best = ranked.templates[at].get(index).map_or_else(|| Ok(Vec::new()), |near| listed(near))?;
+            Ok(MatchResult {
+                rank: index + 1,
+                template: number(found.row),
+                file: gallery.file(&template.path),
+                identity: template.identity.text().to_owned(),
+                camera: template.camera,
+                taken: template.taken.map(time::text),
+                similarity: found.similarity,
+                reranked_distance: found.reranked,
+                templates: found.templates,
+                best_templates: best,
+                correct: people.right(&probe.identity, &template.identity),
+                path: template.path,
+            })
         };
         let identity = match people.probe(&probe.identity) {
             Identity::Person(name) => Some(name.text.clone()),
             Identity::Junk | Identity::Distractor | Identity::Unnamed => None,
         };
+        let matches = found.iter().zip(gallery.templates(&rows)?).enumerate().map(entry);
         Ok(ProbeResult {
             path: probe.path.clone(),
             file: probes.file(&probe.path),
             identity,
             camera: probe.camera,
-            matches: found.iter().zip(gallery.templates(&rows)?).enumerate().map(entry).collect(),
+            matches: matches.collect::<Result<_, DeployError>>()?,
         })
     };
-    probes.templates.iter().zip(&ranked.matches).map(of_probe).collect()
+    (0..probes.templates.len()).map(of_probe).collect()
 }

@@ -9,35 +9,47 @@ use crate::pictures::path_text;
 use super::{EvaluationReport, Score, SearchReport, Summary};
 
 impl SearchReport {
-    /// A line per match.
+    /// A line per match, or per person where people were searched for; then what the threshold means.
     pub fn table(&self) -> String {
-        let mut lines =
-            vec![["probe", "rank", "similarity", "match", "identity", "correct"].map(str::to_owned).to_vec()];
+        let by_subject = self.fusion.is_some();
+        let head: &[&str] = match by_subject {
+            true => &["probe", "rank", "person", "similarity", "templates", "most similar", "correct"],
+            false => &["probe", "rank", "similarity", "match", "identity", "correct"],
+        };
+        let mut lines = vec![head.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()];
         for probe in &self.probes {
             let name = path_text(&probe.path).into_owned();
             if probe.matches.is_empty() {
-                lines.push(vec![name.clone(), "-".into(), "-".into(), "no match".into(), String::new(), String::new()]);
+                let nobody = if by_subject { "nobody" } else { "no match" };
+                let cells = if by_subject { vec!["-", nobody] } else { vec!["-", "-", nobody] };
+                lines.push(std::iter::once(name.clone()).chain(cells.into_iter().map(str::to_owned)).collect());
             }
             for found in &probe.matches {
-                lines.push(vec![
-                    name.clone(),
-                    found.rank.to_string(),
-                    format!("{:.4}", found.similarity),
-                    path_text(&found.path).into_owned(),
-                    found.identity.clone(),
-                    match found.correct {
-                        Some(true) => "yes",
-                        Some(false) => "no",
-                        None => "?",
-                    }
-                    .into(),
-                ]);
+                let (rank, similarity) = (found.rank.to_string(), format!("{:.4}", found.similarity));
+                let path = path_text(&found.path).into_owned();
+                let correct = match found.correct {
+                    Some(true) => "yes",
+                    Some(false) => "no",
+                    None => "?",
+                };
+                let mut line = vec![name.clone(), rank];
+                if by_subject {
+                    let templates = found.templates.map_or_else(String::new, |count| count.to_string());
+                    line.extend([found.identity.clone(), similarity, templates, path]);
+                } else {
+                    line.extend([similarity, path, found.identity.clone()]);
+                }
+                line.push(correct.to_owned());
+                lines.push(line);
             }
         }
         let mut text = aligned(&lines);
         if let Some(summary) = &self.summary {
             text.push('\n');
             text.push_str(&summary.line());
+        }
+        if let Some(decision) = &self.decision {
+            let _ = write!(text, "\n{}\n", decision.meaning.join("\n"));
         }
         text
     }
@@ -160,9 +172,27 @@ pub(crate) fn aligned(lines: &[Vec<String>]) -> String {
     text
 }
 
+/// `9150000` as `9,150,000`.
+pub(crate) fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn digits_in_threes() {
+        assert_eq!([0, 999, 1000, 9_150_000].map(thousands), ["0", "999", "1,000", "9,150,000"]);
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
