@@ -324,9 +324,19 @@ impl Catalogue {
         })
     }
 
+    /// Number of subjects, without a look at the templates.
+    pub(crate) fn subjects(&self) -> Result<u64, GalleryError> {
+        self.read("read", |connection| {
+            connection.query_row("SELECT count(*) FROM subjects", [], |row| row.get::<_, i64>(0)).map(unsigned)
+        })
+    }
+
     /// The numbers of names; none for those that are not enrolled. They are looked up in the index and in the table: a
     /// name that only one of them has is damage, and not somebody who is not enrolled.
     pub(crate) fn subject_numbers(&self, names: &[String]) -> Result<Vec<Option<u32>>, GalleryError> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
         let (indexed, listed) = self.read("read", |connection| {
             let mut query = connection.prepare_cached("SELECT number FROM subjects WHERE name = ?1")?;
             let indexed = names.iter().map(|name| query.query_row([name], |row| row.get(0)).optional());

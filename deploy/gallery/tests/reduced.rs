@@ -52,17 +52,23 @@ fn same(store: &dyn Engine, memory: &Memory, probes: Rows<'_>, at: &str) {
 
 #[test]
 fn vectors_that_eight_bits_cannot_tell_apart_are_found_exactly() {
-    for (rows, dim, probes) in [(1500, 33, 1), (1500, 128, 3), (1200, 100, 64), (700, 2, 20), (300, 3584, 9)] {
+    let cases = [(1500, 33, 1), (1500, 128, 3), (1200, 100, 64), (700, 2, 20), (300, 3584, 9), (150, 3584, 40)];
+    for (rows, dim, probes) in cases {
         let mut dice = Dice(dim as u64);
         let values = adversarial(&mut dice, rows, dim);
         let values = Rows::new(&values, rows, dim).unwrap();
         let folder = scratch();
         let (store, memory) = both(&folder.path().join("g"), values);
-        store.reduce().unwrap();
-        // Rows themselves are probes: their nearest differ by the last bits.
-        same(&store, &memory, values.slice(0..probes), &format!("{rows} x {dim}"));
         let other = adversarial(&mut dice, probes, dim);
-        same(&store, &memory, Rows::new(&other, probes, dim).unwrap(), &format!("{rows} x {dim}, others"));
+        // Many probes are compared with eight bits of the rows without a copy as well.
+        for copy in [false, true] {
+            if copy {
+                store.reduce().unwrap();
+            }
+            // Rows themselves are probes: their nearest differ by the last bits.
+            same(&store, &memory, values.slice(0..probes), &format!("{rows} x {dim}, copy {copy}"));
+            same(&store, &memory, Rows::new(&other, probes, dim).unwrap(), &format!("{rows} x {dim}, others, {copy}"));
+        }
     }
 }
 

@@ -146,6 +146,30 @@ fn an_old_snapshot_outlives_removal_and_compaction() {
 }
 
 #[test]
+fn a_filter_that_was_looked_at_before_does_not_bring_removed_rows_back() {
+    let scratch = scratch();
+    let store = Store::create(&scratch.path().join("g"), &model(DIM)).unwrap();
+    let rows = 300;
+    let values = unit_rows(&mut Dice(5), rows, DIM);
+    let about = |row: usize| NewTemplate { camera: Some(row as u32 % 3), ..NewTemplate::default() };
+    let templates: Vec<NewTemplate> = (0..rows).map(about).collect();
+    let ids = store.enrol(&templates, Rows::new(&values, rows, DIM).unwrap()).unwrap();
+    let before = store.snapshot().unwrap();
+    let ask =
+        |camera| Ask { filter: Filter { cameras: Some(vec![camera]), ..Filter::default() }, ..Ask::nearest(rows) };
+    let search = |camera| before.search(Rows::new(&values[..DIM], 1, DIM).unwrap(), &ask(camera)).unwrap().remove(0);
+    let old = [search(0), search(1), search(1)];
+    assert_eq!((old[0].len(), old[1].len(), &old[1]), (100, 100, &old[2]));
+    assert_eq!(before.select(&ask(0).filter).unwrap(), ids.iter().step_by(3).copied().collect::<Vec<_>>());
+    store.remove(&Selection::Templates(vec![ids[1], ids[3], ids[100]])).unwrap();
+    for (camera, removed) in [(1, [ids[1], ids[100]]), (0, [ids[3], ids[3]]), (1, [ids[1], ids[100]])] {
+        let wanted: Vec<_> = old[camera].iter().filter(|hit| !removed.contains(&hit.id)).copied().collect();
+        assert_eq!(search(camera as u32), wanted, "camera {camera}");
+        assert_eq!(before.count(&ask(camera as u32).filter).unwrap(), wanted.len() as u64, "camera {camera}");
+    }
+}
+
+#[test]
 fn removed_rows_are_overwritten_in_every_file() {
     let scratch = scratch();
     let folder = scratch.path().join("g");

@@ -36,19 +36,21 @@ impl Candidate {
 #[derive(Debug, Clone)]
 pub(super) struct Best {
     k: usize,
-    /// Candidates that are kept before they are looked through again.
+    /// Most candidates that are kept.
     limit: usize,
+    /// Candidates at which they are looked through next.
+    look: usize,
     /// Rows that cannot be this similar are none of the `k` nearest.
     pub(super) floor: f32,
     candidates: Vec<Candidate>,
 }
 
 impl Best {
-    /// `room`: candidates for each of the `k` that are kept before they are looked through again. The larger the errors
-    /// the more are worth it.
+    /// `room`: candidates for each of the `k` that are kept before exact similarities thin them out. The larger the
+    /// errors the more are worth it.
     pub(super) fn new(k: usize, room: usize, min_similarity: Option<f32>) -> Self {
         let floor = min_similarity.unwrap_or(f32::NEG_INFINITY);
-        Self { k, limit: k.saturating_mul(room).max(32 * room), floor, candidates: Vec::new() }
+        Self { k, limit: k.saturating_mul(room).max(32 * room), look: k, floor, candidates: Vec::new() }
     }
 
     /// Takes a row that may reach the floor. `exact` gives exact similarities, for the case that too many rows are as
@@ -60,18 +62,11 @@ impl Best {
     ) -> Result<(), E> {
         if candidate.most() >= self.floor {
             self.candidates.push(candidate);
-            if self.candidates.len() > self.limit {
+            if self.candidates.len() >= self.look {
                 self.thin_out(&exact)?;
             }
         }
         Ok(())
-    }
-
-    /// Adds what was found in other rows.
-    pub(super) fn merge<E>(&mut self, other: Self, exact: impl Fn((u32, u32)) -> Result<f32, E>) -> Result<(), E> {
-        self.floor = self.floor.max(other.floor);
-        self.candidates.extend(other.candidates);
-        if self.candidates.len() > self.limit { self.thin_out(&exact) } else { Ok(()) }
     }
 
     fn thin_out<E>(&mut self, exact: &impl Fn((u32, u32)) -> Result<f32, E>) -> Result<(), E> {
@@ -80,6 +75,8 @@ impl Best {
         if self.candidates.len() > self.limit / 2 {
             self.decide(exact)?;
         }
+        // Soon at first, since every row passes until `k` are known, and never for a few more only.
+        self.look = (self.candidates.len() + self.candidates.len() / 2).max(self.k + 8);
         Ok(())
     }
 
@@ -132,20 +129,15 @@ mod tests {
         let offered = |at: usize| exact[at] + error * (at as f32 * 1.7).sin();
         let offered: Vec<f32> = (0..exact.len()).map(offered).collect();
         let truth = |(_, row): (u32, u32)| Ok::<_, Never>(exact[row as usize]);
-        let mut halves = [Best::new(k, 4, min), Best::new(k, 16, min)];
+        let mut best = Best::new(k, if k.is_multiple_of(2) { 4 } else { 16 }, min);
         let middle = exact.len() / 2;
-        // The later half first: the order in which threads finish must not matter.
-        for (half, rows) in [(1, middle..exact.len()), (0, 0..middle)] {
-            for row in rows {
-                // Some are known better than others.
-                let error = error * (1.0 + (row % 3) as f32);
-                let candidate = Candidate { similarity: offered[row], error, part: 0, row: row as u32 };
-                halves[half].offer(candidate, truth).unwrap();
-            }
+        // The later half first: the order in which threads are done must not matter.
+        for row in (middle..exact.len()).chain(0..middle) {
+            // Some are known better than others.
+            let error = error * (1.0 + (row % 3) as f32);
+            best.offer(Candidate { similarity: offered[row], error, part: 0, row: row as u32 }, truth).unwrap();
         }
-        let [first, mut second] = halves;
-        second.merge(first, truth).unwrap();
-        let found = second.finish(min, truth).unwrap();
+        let found = best.finish(min, truth).unwrap();
         found.iter().map(|found| found.row as usize).collect()
     }
 

@@ -7,15 +7,17 @@ mod reduced;
 #[cfg(feature = "ann")]
 mod walk;
 
+use std::borrow::Cow;
+use std::convert::Infallible;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use metrics::Rows;
 use rayon::prelude::*;
 
-use std::convert::Infallible;
-
 use best::{Best, Candidate};
-use kernel::{Passed, Probes};
+use kernel::{BLOCK, Passed};
 
 #[cfg(feature = "ann")]
 pub(crate) use walk::walk;
@@ -28,7 +30,7 @@ pub(crate) struct Part<'a> {
     /// `[rows, dim]`.
     pub(crate) values: Rows<'a>,
     /// Those of them that are searched, in order.
-    pub(crate) runs: Vec<Range<usize>>,
+    pub(crate) runs: Cow<'a, [Range<usize>]>,
 }
 
 /// What holds the rows.
@@ -36,7 +38,8 @@ pub(crate) trait Source: Sync {
     /// Why there is no answer.
     type Error: Send;
 
-    /// Called before rows of a part are read for the first time in a search.
+    /// Called right before rows of a part are read, at most [`BLOCK`] of them: what it reads is still in the cache
+    /// then.
     fn touch(&self, part: usize, rows: Range<usize>) -> Result<(), Self::Error>;
 
     /// The same rows in eight bits, where they can be relied on: then they are read instead.
@@ -109,7 +112,8 @@ impl<'a> Plain<'a> {
         let rows = self.0;
         assert!(probes.cols() == rows.cols(), "probes of {} values, rows of {}", probes.cols(), rows.cols());
         assert!(u32::try_from(rows.rows()).is_ok(), "{} rows", rows.rows());
-        Part { values: rows, runs: Vec::from_iter((rows.rows() > 0).then_some(0..rows.rows())) }
+        let runs = Vec::from_iter((rows.rows() > 0).then_some(0..rows.rows()));
+        Part { values: rows, runs: runs.into() }
     }
 }
 
@@ -125,14 +129,17 @@ impl Source for Plain<'_> {
     }
 }
 
-/// Rows of a tile: what a thread takes at a time.
+/// Rows of a tile that lie behind each other: what a thread takes at a time.
 const TILE: usize = 1024;
 
-/// Probes that a thread compares at a time: packed, they stay in the second cache.
+/// Probes that a thread compares with a block of rows before the next ones: packed, they stay in the second cache.
 const PROBES: usize = 256;
 
 /// Probes a thread has to have for itself to be worth it.
 const MANY: usize = 64;
+
+/// Rows of the first block that a thread compares, the next has twice as many: while no floor is known every row passes.
+const FIRST: usize = 16;
 
 /// Pieces of rows that are compared together.
 struct Tile {
@@ -149,16 +156,21 @@ fn tiles(parts: &[Part<'_>]) -> Vec<Tile> {
         tiles.extend(Some(std::mem::replace(tile, empty)).filter(|tile| tile.rows > 0));
     };
     for (part, rows) in parts.iter().enumerate() {
-        for run in &rows.runs {
+        for run in &*rows.runs {
             // Long runs are used where they are; short ones are collected.
-            if run.len() >= TILE / 2 {
-                let whole = (run.start..run.end).step_by(TILE).map(|at| at..run.end.min(at + TILE));
-                tiles.extend(whole.map(|rows| Tile { rows: rows.len(), pieces: vec![(part as u32, rows)] }));
+            if run.len() >= BLOCK {
+                let mut start = run.start;
+                while start < run.end {
+                    // Tiles end where blocks of checksums do.
+                    let end = run.end.min((start / TILE + 1) * TILE);
+                    tiles.push(Tile { rows: end - start, pieces: vec![(part as u32, start..end)] });
+                    start = end;
+                }
                 continue;
             }
             open.rows += run.len();
             open.pieces.push((part as u32, run.clone()));
-            if open.rows >= TILE {
+            if open.rows >= BLOCK {
                 close(&mut open, &mut tiles);
             }
         }
@@ -185,7 +197,7 @@ pub(crate) fn nearest<S: Source>(
     if k == 0 || probes.rows() == 0 {
         return Ok(vec![Vec::new(); probes.rows()]);
     }
-    let room = if reduced::worth_it(probes.rows()) { 16 } else { 4 };
+    let room = if reduced::copy_helps(probes.rows()) { 16 } else { 4 };
     let start = |_| Best::new(k, room, min_similarity);
     let best = compare(source, parts, probes, &tiles, start)?;
     let finish = |(probe, best): (usize, Best)| {
@@ -227,11 +239,8 @@ trait Collect<E>: Send + Sized {
     /// Rows that cannot be this similar are not wanted.
     fn floor(&self) -> f32;
 
-    /// Takes a row that reached the floor; `exact` gives exact similarities.
+    /// Takes a row that reached the floor, in any order; `exact` gives exact similarities.
     fn take(&mut self, one: Candidate, exact: &dyn Fn((u32, u32)) -> Result<f32, E>) -> Result<(), E>;
-
-    /// Adds what was taken of other rows.
-    fn add(&mut self, other: Self, exact: &dyn Fn((u32, u32)) -> Result<f32, E>) -> Result<(), E>;
 }
 
 impl<E> Collect<E> for Best {
@@ -243,10 +252,6 @@ impl<E> Collect<E> for Best {
 
     fn take(&mut self, one: Candidate, exact: &dyn Fn((u32, u32)) -> Result<f32, E>) -> Result<(), E> {
         self.offer(one, exact)
-    }
-
-    fn add(&mut self, other: Self, exact: &dyn Fn((u32, u32)) -> Result<f32, E>) -> Result<(), E> {
-        self.merge(other, exact)
     }
 }
 
@@ -274,14 +279,58 @@ impl<E, K: Fn((u32, u32)) -> Result<Option<u64>, E> + Send> Collect<E> for Count
         }
         Ok(())
     }
+}
 
-    fn add(&mut self, other: Self, _: &dyn Fn((u32, u32)) -> Result<f32, E>) -> Result<(), E> {
-        self.before.iter_mut().zip(other.before).for_each(|(own, more)| *own += more);
+/// What all threads collect for one probe.
+struct Wanted<C> {
+    /// The bits of the collector's floor, which is read far more often than it rises.
+    floor: AtomicU32,
+    collector: Mutex<C>,
+}
+
+impl<C> Wanted<C> {
+    fn new<E>(collector: C) -> Self
+    where
+        C: Collect<E>,
+    {
+        Self { floor: AtomicU32::new(collector.floor().to_bits()), collector: Mutex::new(collector) }
+    }
+
+    fn floor(&self) -> f32 {
+        f32::from_bits(self.floor.load(Ordering::Relaxed))
+    }
+
+    fn take<E>(&self, one: Candidate, exact: &dyn Fn((u32, u32)) -> Result<f32, E>) -> Result<(), E>
+    where
+        C: Collect<E>,
+    {
+        let mut collector = self.collector.lock().unwrap_or_else(PoisonError::into_inner);
+        collector.take(one, exact)?;
+        self.floor.store(collector.floor().to_bits(), Ordering::Relaxed);
         Ok(())
     }
 }
 
-/// Compares all probes with all rows. `start` makes the collectors: one for each probe and task.
+/// Probes that are compared with a block of rows together, packed for it once for all threads.
+struct Group<'a> {
+    /// The first of them.
+    first: usize,
+    probes: Rows<'a>,
+    floats: OnceLock<kernel::Probes<'a>>,
+    reduced: OnceLock<reduced::Probes<'a>>,
+}
+
+impl<'a> Group<'a> {
+    fn floats(&self) -> &kernel::Probes<'a> {
+        self.floats.get_or_init(|| kernel::Probes::new(self.probes))
+    }
+
+    fn reduced(&self) -> &reduced::Probes<'a> {
+        self.reduced.get_or_init(|| reduced::Probes::new(self.probes))
+    }
+}
+
+/// Compares all probes with all rows. `start` makes the collectors, one for each probe.
 fn compare<S: Source, C: Collect<S::Error>>(
     source: &S,
     parts: &[Part<'_>],
@@ -289,138 +338,195 @@ fn compare<S: Source, C: Collect<S::Error>>(
     tiles: &[Tile],
     start: impl Fn(usize) -> C + Sync,
 ) -> Result<Vec<C>, S::Error> {
-    if tiles.is_empty() || probes.rows() == 0 {
-        return Ok((0..probes.rows()).map(start).collect());
-    }
-    // Probes are split first: their floors rise as they see more rows. Rows are split where the probes are too few.
+    let wanted: Vec<Wanted<C>> = (0..probes.rows()).map(|probe| Wanted::new::<S::Error>(start(probe))).collect();
     let threads = rayon::current_num_threads();
+    // Every tile is read, checked and reduced by one thread and for all probes, unless there are too few tiles.
     let mut groups = probes.rows().div_ceil(PROBES);
-    let mut splits = 1;
-    if probes.rows() >= threads * MANY {
-        groups = groups.next_multiple_of(threads);
-    } else {
-        splits = (2 * threads).div_ceil(groups).min(tiles.len());
+    let together = tiles.len() >= 4 * threads;
+    if !together {
+        let enough = (4 * threads).div_ceil(tiles.len().max(1));
+        groups = groups.max(enough.min(probes.rows() / MANY));
     }
-    let group_size = probes.rows().div_ceil(groups);
-    let groups = probes.rows().div_ceil(group_size);
-    let split_size = tiles.len().div_ceil(splits);
-    let search = |group: usize, split: usize| {
-        let first = group * group_size;
-        let probes = probes.slice(first..probes.rows().min(first + group_size));
-        let tiles = &tiles[(split * split_size).min(tiles.len())..tiles.len().min((split + 1) * split_size)];
-        let collectors = (first..first + probes.rows()).map(&start).collect();
-        compare_tiles(source, parts, probes, tiles, collectors)
+    let size = probes.rows().div_ceil(groups.max(1)).max(1);
+    let group = |first: usize| Group {
+        first,
+        probes: probes.slice(first..probes.rows().min(first + size)),
+        floats: OnceLock::new(),
+        reduced: OnceLock::new(),
     };
-    let tasks: Vec<(usize, usize)> =
-        (0..groups).flat_map(|group| (0..splits).map(move |split| (group, split))).collect();
-    let found = tasks.into_par_iter().map(|(group, split)| search(group, split));
-    let mut found = found.collect::<Result<Vec<_>, _>>()?.into_iter();
-    let mut all = Vec::with_capacity(probes.rows());
-    for _ in 0..groups {
-        let mut own = found.next().expect("a task for each split");
-        for _ in 1..splits {
-            for (probe, (own, other)) in own.iter_mut().zip(found.next().expect("as many")).enumerate() {
-                let probe = probes.row(all.len() + probe);
-                own.add(other, &|place| exact(source, probe, place))?;
+    let groups: Vec<Group<'_>> = (0..probes.rows()).step_by(size).map(group).collect();
+    let quantises = C::WITH_CODES && reduced::quantising_helps(probes.rows());
+    if quantises {
+        groups.par_iter().for_each(|group| {
+            group.reduced();
+        });
+    }
+    let shares: Vec<&[Group<'_>]> = groups.chunks(if together { groups.len().max(1) } else { 1 }).collect();
+    let next = AtomicUsize::new(0);
+    let work = |_| {
+        let mut worker = Worker {
+            source,
+            parts,
+            wanted: &wanted,
+            dim: probes.cols(),
+            with_copy: C::WITH_CODES && reduced::copy_helps(probes.rows()),
+            quantises,
+            block: FIRST,
+            room: Room::default(),
+        };
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(share) = shares.get(at / tiles.len().max(1)) else { return Ok(()) };
+            if let Err(error) = worker.tile(&tiles[at % tiles.len()], share) {
+                // The others need not go on.
+                next.store(shares.len() * tiles.len(), Ordering::Relaxed);
+                return Err(error);
             }
         }
-        all.extend(own);
+    };
+    if !tiles.is_empty() {
+        (0..threads).into_par_iter().try_for_each(work)?;
     }
-    Ok(all)
+    Ok(wanted.into_iter().map(|one| one.collector.into_inner().unwrap_or_else(PoisonError::into_inner)).collect())
 }
 
 fn exact<S: Source>(source: &S, probe: &[f32], (part, row): (u32, u32)) -> Result<f32, S::Error> {
     source.similarity(probe, part as usize, row as usize)
 }
 
-/// Compares a few probes with the rows of some tiles.
-fn compare_tiles<S: Source, C: Collect<S::Error>>(
-    source: &S,
-    parts: &[Part<'_>],
-    probes: Rows<'_>,
-    tiles: &[Tile],
-    mut collectors: Vec<C>,
-) -> Result<Vec<C>, S::Error> {
-    let dim = probes.cols();
-    let with_codes = C::WITH_CODES && reduced::worth_it(probes.rows());
-    let (mut floats, mut bytes, mut sums) = (None, None, reduced::Sums::new());
-    let mut floors: Vec<f32> = collectors.iter().map(C::floor).collect();
-    let (mut gathered, mut gathered_bytes, mut passed) = (Vec::new(), Vec::new(), Vec::new());
-    let mut take = |tile: &Tile, first: usize, passed: &mut Vec<Passed>, floors: &mut [f32]| {
-        for Passed { row, probe, product: similarity, error } in passed.drain(..) {
-            let at = probe as usize;
-            let (part, row) = tile.place(first + row as usize);
-            let candidate = Candidate { similarity, error, part, row };
-            collectors[at].take(candidate, &|place| exact(source, probes.row(at), place))?;
-            floors[at] = collectors[at].floor();
-        }
-        Ok::<(), S::Error>(())
-    };
-    for tile in tiles {
-        if with_codes && let Some(codes) = tile.codes(source, dim, &mut gathered_bytes) {
-            let packed = bytes.get_or_insert_with(|| reduced::Probes::new(probes));
-            for first in (0..tile.rows).step_by(kernel::BLOCK) {
-                let block = codes.slice(first..tile.rows.min(first + kernel::BLOCK));
-                packed.compare(block, &floors, &mut sums, &mut passed);
-                take(tile, first, &mut passed, &mut floors)?;
+/// A thread that compares rows.
+struct Worker<'a, S, C> {
+    source: &'a S,
+    parts: &'a [Part<'a>],
+    wanted: &'a [Wanted<C>],
+    dim: usize,
+    /// Whether rows are read from their copy in eight bits where there is one.
+    with_copy: bool,
+    /// Whether other rows are reduced to eight bits before they are compared.
+    quantises: bool,
+    /// Rows of the next block.
+    block: usize,
+    room: Room,
+}
+
+/// Memory that is used again from block to block.
+#[derive(Default)]
+struct Room {
+    gathered: Vec<f32>,
+    gathered_codes: Vec<u8>,
+    compared: Compared,
+}
+
+#[derive(Default)]
+struct Compared {
+    codes: Vec<u8>,
+    floors: Vec<f32>,
+    products: Vec<f32>,
+    scratch: reduced::Scratch,
+    passed: Vec<Passed>,
+}
+
+/// Rows of a block as they are compared.
+#[derive(Clone, Copy)]
+enum Block<'a> {
+    Values(Rows<'a>),
+    Copy(Codes<'a>),
+}
+
+impl<S: Source, C: Collect<S::Error>> Worker<'_, S, C> {
+    /// Compares the rows of a tile with the probes of some groups.
+    fn tile(&mut self, tile: &Tile, groups: &[Group<'_>]) -> Result<(), S::Error> {
+        let mut room = std::mem::take(&mut self.room);
+        let source = self.source;
+        let Room { gathered, gathered_codes, compared } = &mut room;
+        let whole = match &tile.pieces[..] {
+            [_] => None,
+            pieces => Some(self.gather(pieces, gathered, gathered_codes)?),
+        };
+        let mut start = 0;
+        while start < tile.rows {
+            let rows = start..tile.rows.min(start + self.block);
+            self.block = BLOCK.min(self.block * 2);
+            start = rows.end;
+            let block = match (&tile.pieces[..], whole) {
+                (_, Some(Block::Values(values))) => Block::Values(values.slice(rows.clone())),
+                (_, Some(Block::Copy(codes))) => Block::Copy(codes.slice(rows.clone())),
+                ([(part, run)], None) => {
+                    let (part, place) = (*part as usize, run.start + rows.start..run.start + rows.end);
+                    match self.with_copy.then(|| source.codes(part, place.clone())).flatten() {
+                        Some(codes) => Block::Copy(codes),
+                        None => {
+                            source.touch(part, place.clone())?;
+                            Block::Values(self.parts[part].values.slice(place))
+                        }
+                    }
+                }
+                _ => unreachable!("several pieces are gathered"),
+            };
+            if let (Block::Values(values), true) = (block, self.quantises) {
+                reduced::quantise(values, &mut compared.codes);
             }
-            continue;
+            for group in groups {
+                self.compare(block, group, compared);
+                for Passed { row, probe, product: similarity, error } in compared.passed.drain(..) {
+                    let (part, row) = tile.place(rows.start + row as usize);
+                    let candidate = Candidate { similarity, error, part, row };
+                    let probe = probe as usize;
+                    let exact = |place| exact(source, group.probes.row(probe), place);
+                    self.wanted[group.first + probe].take(candidate, &exact)?;
+                }
+            }
         }
-        let values = tile.values(source, parts, dim, &mut gathered)?;
-        let (packed, lowered, products) = floats.get_or_insert_with(|| {
-            let packed = Probes::new(probes);
-            // The probes that fill the last vector find nothing.
-            let lowered = vec![f32::INFINITY; packed.width()];
-            let products = vec![0.0; kernel::BLOCK * packed.width()];
-            (packed, lowered, products)
-        });
-        for first in (0..tile.rows).step_by(kernel::BLOCK) {
-            let block = values.slice(first..tile.rows.min(first + kernel::BLOCK));
-            let error = kernel::error(dim);
-            lowered.iter_mut().zip(&floors).for_each(|(lowered, floor)| *lowered = (floor - error).next_down());
-            packed.compare(block, lowered, products, &mut passed);
-            take(tile, first, &mut passed, &mut floors)?;
+        self.room = room;
+        Ok(())
+    }
+
+    /// Puts short runs behind each other.
+    fn gather<'b>(
+        &self,
+        pieces: &[(u32, Range<usize>)],
+        values: &'b mut Vec<f32>,
+        codes: &'b mut Vec<u8>,
+    ) -> Result<Block<'b>, S::Error> {
+        codes.clear();
+        let copy = |(part, rows): &(u32, Range<usize>)| self.source.codes(*part as usize, rows.clone());
+        let mut copies = pieces.iter().map(|piece| copy(piece).map(|copy| codes.extend_from_slice(copy.bytes())));
+        if self.with_copy && copies.all(|copy| copy.is_some()) {
+            return Ok(Block::Copy(Codes::new(codes, self.dim)));
+        }
+        values.clear();
+        for (part, rows) in pieces {
+            self.source.touch(*part as usize, rows.clone())?;
+            values.extend_from_slice(self.parts[*part as usize].values.slice(rows.clone()).data());
+        }
+        let rows = values.len() / self.dim;
+        Ok(Block::Values(Rows::new(values, rows, self.dim).expect("whole rows")))
+    }
+
+    /// Finds the rows of a block that may reach the floor of a probe.
+    fn compare(&self, block: Block<'_>, group: &Group<'_>, room: &mut Compared) {
+        let Compared { codes, floors, products, scratch, passed } = room;
+        floors.clear();
+        floors.extend(self.wanted[group.first..group.first + group.probes.rows()].iter().map(Wanted::floor));
+        match block {
+            Block::Copy(codes) => group.reduced().compare(codes, None, floors, scratch, passed),
+            Block::Values(values) if self.quantises => {
+                group.reduced().compare(Codes::new(codes, self.dim), Some(values), floors, scratch, passed);
+            }
+            Block::Values(values) => {
+                let packed = group.floats();
+                let error = kernel::error(self.dim);
+                floors.iter_mut().for_each(|floor| *floor = (*floor - error).next_down());
+                // The probes that fill the last vector find nothing.
+                floors.resize(packed.width(), f32::INFINITY);
+                products.resize(BLOCK * packed.width(), 0.0);
+                packed.compare(values, floors, products, passed);
+            }
         }
     }
-    Ok(collectors)
 }
 
 impl Tile {
-    /// Its rows, `[rows, dim]`.
-    fn values<'a, S: Source>(
-        &self,
-        source: &S,
-        parts: &'a [Part<'_>],
-        dim: usize,
-        gathered: &'a mut Vec<f32>,
-    ) -> Result<Rows<'a>, S::Error> {
-        for (part, rows) in &self.pieces {
-            source.touch(*part as usize, rows.clone())?;
-        }
-        Ok(match &self.pieces[..] {
-            [(part, rows)] => parts[*part as usize].values.slice(rows.clone()),
-            pieces => {
-                gathered.clear();
-                for (part, rows) in pieces {
-                    gathered.extend_from_slice(parts[*part as usize].values.slice(rows.clone()).data());
-                }
-                Rows::new(gathered, self.rows, dim).expect("as many rows")
-            }
-        })
-    }
-
-    /// Its rows in eight bits, if all can be relied on.
-    fn codes<'a, S: Source>(&self, source: &'a S, dim: usize, gathered: &'a mut Vec<u8>) -> Option<Codes<'a>> {
-        if let [(part, rows)] = &self.pieces[..] {
-            return source.codes(*part as usize, rows.clone());
-        }
-        gathered.clear();
-        for (part, rows) in &self.pieces {
-            gathered.extend_from_slice(source.codes(*part as usize, rows.clone())?.bytes());
-        }
-        Some(Codes::new(gathered, dim))
-    }
-
     /// Part and row of a row of the tile.
     fn place(&self, mut at: usize) -> (u32, u32) {
         for (part, rows) in &self.pieces {

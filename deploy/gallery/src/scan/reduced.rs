@@ -1,6 +1,8 @@
 //! Products of probes and rows of eight bits. The sums are of integers and exact: every processor has the same. How far
 //! they may be from the true similarity is known for each row, so that no row is lost by it.
 
+use std::sync::OnceLock;
+
 use macerator::{AutoArch, Simd, WithSimd};
 use metrics::Rows;
 
@@ -11,21 +13,37 @@ use crate::template::LENGTH_TOLERANCE;
 /// Probes up to which reading the rows takes longer than multiplying them, on any processor.
 const FEW: usize = 3;
 
-/// Room for sums, used again from block to block.
-pub(super) type Sums = Vec<[i32; 16]>;
+/// Probes from which rows without a copy are reduced before they are multiplied. Up to here products of float32 take
+/// no longer than reading the rows does (two cores of AVX-512 multiply 512 values with a probe in a sixteenth of the
+/// time in which they read them); beyond, those of eight bits are four times as fast, and reducing a row costs as much
+/// as five probes.
+const MANY: usize = 16;
+
+/// Memory that is used again from block to block.
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// Sums of rows whose values are multiplied in several steps.
+    sums: Vec<[i32; 16]>,
+    /// Rows and probes that are looked at more closely.
+    hits: Vec<(u32, u32)>,
+}
 
 /// Probes, in sixteen bits and, where the processor multiplies bytes, packed in eight.
-pub(super) struct Probes {
-    count: usize,
-    dim: usize,
-    /// `[count, dim]`: as fine as 32 bits have room for the products with any row.
-    fine: Vec<i16>,
-    /// What a product with `fine` is divided by.
-    steps: Vec<f32>,
-    /// Lengths of what is lost of a probe in `fine`: the largest.
-    lost: f64,
+pub(super) struct Probes<'a> {
+    probes: Rows<'a>,
+    fine: OnceLock<Fine>,
     #[cfg(target_arch = "x86_64")]
     bytes: Option<vnni::Packed>,
+}
+
+/// Probes in sixteen bits.
+struct Fine {
+    /// `[probes, dim]`: as fine as 32 bits have room for the products with any row.
+    values: Vec<i16>,
+    /// What a product with them is divided by.
+    steps: Vec<f32>,
+    /// Lengths of what is lost of a probe: the largest.
+    lost: f64,
 }
 
 /// The longest a row or a probe is.
@@ -37,9 +55,14 @@ fn rounding(dim: usize) -> f64 {
     f64::from(super::kernel::error(dim)) + 1e-6
 }
 
-/// Whether a search with this many probes is faster with rows of eight bits.
-pub(super) fn worth_it(probes: usize) -> bool {
+/// Whether a search with this many probes is faster with a copy of the rows in eight bits.
+pub(super) fn copy_helps(probes: usize) -> bool {
     probes <= FEW || multiplies_bytes()
+}
+
+/// Whether a search with this many probes is faster if it first reduces the rows to eight bits.
+pub(super) fn quantising_helps(probes: usize) -> bool {
+    probes >= MANY && multiplies_bytes()
 }
 
 fn multiplies_bytes() -> bool {
@@ -49,43 +72,71 @@ fn multiplies_bytes() -> bool {
     false
 }
 
-impl Probes {
-    pub(super) fn new(probes: Rows<'_>) -> Self {
-        let (count, dim) = (probes.rows(), probes.cols());
-        // A row of integers is not longer than 127 times the root of `dim`: with such a probe no sum needs more than 31
-        // bits.
-        let root = (dim as f64).sqrt();
-        let most = (f64::from(i32::MAX) / (127.0 * root) - root) / LENGTH;
-        let mut fine = Vec::with_capacity(count * dim);
-        let (mut steps, mut lost) = (Vec::with_capacity(count), 0.0_f64);
-        for probe in 0..count {
-            let values = probes.row(probe);
-            let step = most.min(f64::from(i16::MAX) / largest(values)) as f32;
-            lost = lost.max(integers(values, step, i16::MAX.into(), |integer| fine.push(integer as i16)));
-            steps.push(step);
-        }
-        #[cfg(target_arch = "x86_64")]
-        let bytes = vnni::token().filter(|_| count > FEW).map(|token| vnni::Packed::new(token, probes));
+/// Makes [`Codes`] of rows, with nothing in place of their checksums. Only where [`quantising_helps`].
+pub(super) fn quantise(rows: Rows<'_>, codes: &mut Vec<u8>) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(token) = vnni::token() {
+        return vnni::quantise(token, rows, codes);
+    }
+    unreachable!("{} rows are reduced for a processor that does not multiply bytes: {}", rows.rows(), codes.len())
+}
+
+impl<'a> Probes<'a> {
+    pub(super) fn new(probes: Rows<'a>) -> Self {
         Self {
-            count,
-            dim,
-            fine,
-            steps,
-            lost,
+            probes,
+            fine: OnceLock::new(),
             #[cfg(target_arch = "x86_64")]
-            bytes,
+            bytes: vnni::token().filter(|_| probes.rows() > FEW).map(|token| vnni::Packed::new(token, probes)),
         }
     }
 
+    fn fine(&self) -> &Fine {
+        self.fine.get_or_init(|| {
+            let (count, dim) = (self.probes.rows(), self.probes.cols());
+            // A row of integers is not longer than 127 times the root of `dim`: with such a probe no sum needs more
+            // than 31 bits.
+            let root = (dim as f64).sqrt();
+            let most = (f64::from(i32::MAX) / (127.0 * root) - root) / LENGTH;
+            let mut fine = Fine { values: Vec::with_capacity(count * dim), steps: Vec::new(), lost: 0.0 };
+            for probe in 0..count {
+                let values = self.probes.row(probe);
+                let step = most.min(f64::from(i16::MAX) / largest(values)) as f32;
+                let lost = integers(values, step, i16::MAX.into(), |integer| fine.values.push(integer as i16));
+                fine.lost = fine.lost.max(lost);
+                fine.steps.push(step);
+            }
+            fine
+        })
+    }
+
     /// Compares at most [`BLOCK`] rows with all probes and adds those that may reach the floor of their probe to
-    /// `passed`, by rows. `floors` has a number for each probe.
-    pub(super) fn compare(&self, rows: Codes<'_>, floors: &[f32], sums: &mut Sums, passed: &mut Vec<Passed>) {
-        assert!(rows.rows() <= BLOCK && rows.dim() == self.dim && floors.len() == self.count);
+    /// `passed`. `floors` has a number for each probe. Where the rows' values are at hand, and not only their codes,
+    /// products are as good as those of float32.
+    pub(super) fn compare(
+        &self,
+        rows: Codes<'_>,
+        values: Option<Rows<'_>>,
+        floors: &[f32],
+        scratch: &mut Scratch,
+        passed: &mut Vec<Passed>,
+    ) {
+        let (count, dim) = (self.probes.rows(), self.probes.cols());
+        assert!(rows.rows() <= BLOCK && rows.dim() == dim && floors.len() == count);
+        assert!(values.is_none_or(|values| values.rows() == rows.rows() && values.cols() == dim));
         #[cfg(target_arch = "x86_64")]
         if let Some(bytes) = &self.bytes {
-            return bytes.compare(self, rows, floors, sums, passed);
+            bytes.compare(rows, floors, scratch);
+            match values {
+                Some(values) => bytes.look_closer(self.probes, values, floors, &scratch.hits, passed),
+                None => passed.extend(scratch.hits.iter().filter_map(|(row, probe)| {
+                    let (row, probe) = (*row as usize, *probe as usize);
+                    self.consider(self.fine(), rows, row, probe, floors[probe], self.error(rows, row))
+                })),
+            }
+            return;
         }
-        let _ = sums;
+        let _ = (scratch, values);
         self.compare_each(rows, floors, passed);
     }
 
@@ -94,23 +145,33 @@ impl Probes {
         AutoArch::new().dispatch(CompareEach { probes: self, rows, floors, passed });
     }
 
-    /// How far products with `fine` may be from the similarity that counts.
+    /// How far products with sixteen bits may be from the similarity that counts.
     fn error(&self, rows: Codes<'_>, row: usize) -> f32 {
-        error(self.lost, rows.lost(row), self.dim)
+        error(self.fine().lost, rows.lost(row), self.probes.cols())
     }
 
     /// About the similarity of the first probe and the first row.
     #[cfg(feature = "ann")]
     #[inline(always)]
     pub(super) fn product(&self, row: Codes<'_>) -> f32 {
-        dot(row.row(0), &self.fine[..self.dim]) as f32 * (row.scale(0) / self.steps[0])
+        let fine = self.fine();
+        dot(row.row(0), &fine.values[..self.probes.cols()]) as f32 * (row.scale(0) / fine.steps[0])
     }
 
     /// The row, if it may reach the floor.
     #[inline(always)]
-    fn consider(&self, rows: Codes<'_>, row: usize, probe: usize, floor: f32, error: f32) -> Option<Passed> {
-        let sum = dot(rows.row(row), &self.fine[probe * self.dim..(probe + 1) * self.dim]);
-        let product = sum as f32 * (rows.scale(row) / self.steps[probe]);
+    fn consider(
+        &self,
+        fine: &Fine,
+        rows: Codes<'_>,
+        row: usize,
+        probe: usize,
+        floor: f32,
+        error: f32,
+    ) -> Option<Passed> {
+        let dim = self.probes.cols();
+        let sum = dot(rows.row(row), &fine.values[probe * dim..(probe + 1) * dim]);
+        let product = sum as f32 * (rows.scale(row) / fine.steps[probe]);
         (product + error >= floor).then_some(Passed { row: row as u32, probe: probe as u32, product, error })
     }
 }
@@ -145,7 +206,7 @@ fn dot(row: &[i8], probe: &[i16]) -> i32 {
 }
 
 struct CompareEach<'a, 'b> {
-    probes: &'b Probes,
+    probes: &'b Probes<'b>,
     rows: Codes<'a>,
     floors: &'b [f32],
     passed: &'b mut Vec<Passed>,
@@ -157,10 +218,11 @@ impl WithSimd for CompareEach<'_, '_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self) {
         let Self { probes, rows, floors, passed } = self;
+        let fine = probes.fine();
         for row in 0..rows.rows() {
             let error = probes.error(rows, row);
             for (probe, floor) in floors.iter().enumerate() {
-                passed.extend(probes.consider(rows, row, probe, *floor, error));
+                passed.extend(probes.consider(fine, rows, row, probe, *floor, error));
             }
         }
     }
@@ -174,7 +236,8 @@ mod vnni {
     use archmage::prelude::*;
     use metrics::Rows;
 
-    use super::{BLOCK, Codes, Passed, integers, largest};
+    use super::{BLOCK, Codes, Passed, Scratch, integers, largest};
+    use crate::segment::TAIL;
 
     /// Probes in a vector.
     const LANES: usize = 16;
@@ -232,18 +295,25 @@ mod vnni {
             Self { token, panels: packed, inverse, lost }
         }
 
-        pub(super) fn compare(
-            &self,
-            probes: &super::Probes,
-            rows: Codes<'_>,
-            floors: &[f32],
-            sums: &mut super::Sums,
-            passed: &mut Vec<Passed>,
-        ) {
+        /// Finds the rows and probes whose product may reach the floor of the probe: the hits.
+        pub(super) fn compare(&self, rows: Codes<'_>, floors: &[f32], scratch: &mut Scratch) {
+            // The probes that fill the last vector find nothing.
             let mut all = vec![f32::INFINITY; self.inverse.len()];
             all[..floors.len()].copy_from_slice(floors);
-            sums.resize(BLOCK * all.len() / LANES, [0; LANES]);
-            compare(self.token, self, probes, rows, &all, sums, passed);
+            scratch.hits.clear();
+            compare(self.token, self, rows, &all, scratch);
+        }
+
+        /// Adds those of the hits that reach the floor with values of float32.
+        pub(super) fn look_closer(
+            &self,
+            probes: Rows<'_>,
+            rows: Rows<'_>,
+            floors: &[f32],
+            hits: &[(u32, u32)],
+            passed: &mut Vec<Passed>,
+        ) {
+            look_closer(self.token, probes, rows, floors, hits, passed);
         }
     }
 
@@ -257,81 +327,90 @@ mod vnni {
         (0..width).step_by(WIDTH * LANES).map(move |at| at..width.min(at + WIDTH * LANES))
     }
 
-    #[arcane]
-    fn compare(
-        token: X64V4xToken,
-        packed: &Packed,
-        probes: &super::Probes,
-        rows: Codes<'_>,
-        floors: &[f32],
-        sums: &mut [[i32; LANES]],
-        passed: &mut Vec<Passed>,
-    ) {
+    #[arcane(import_intrinsics)]
+    fn compare(token: X64V4xToken, packed: &Packed, rows: Codes<'_>, floors: &[f32], scratch: &mut Scratch) {
         let width = packed.inverse.len();
         let fours = rows.dim().div_ceil(4);
+        let Scratch { sums, hits } = scratch;
+        // Sums of rows that are multiplied in one step never leave the registers.
+        sums.resize(if fours > DEPTH { BLOCK * width / LANES } else { 0 }, [0; LANES]);
+        let (inverse, floors) = (packed.inverse.as_chunks::<LANES>().0, floors.as_chunks::<LANES>().0);
         for depth in depths(fours) {
             let all = &packed.panels[depth.start * width / LANES..depth.end * width / LANES];
             for first in (0..rows.rows()).step_by(TOGETHER) {
                 // The last rows are multiplied with the ones before them a second time, or, if there are fewer,
                 // repeated. The bytes behind a row that end its last four are multiplied with zeros.
-                let some: [&[i8]; TOGETHER] = std::array::from_fn(|k| {
-                    &rows.with_tail((first + k).min(rows.rows() - 1))[depth.start * 4..depth.end * 4]
-                });
-                let count = TOGETHER.min(rows.rows() - first);
-                let out = &mut sums[first * width / LANES..(first + count) * width / LANES];
+                let row = |k: usize| (first + k).min(rows.rows() - 1);
+                let some: [&[i8]; TOGETHER] =
+                    std::array::from_fn(|k| &rows.with_tail(row(k))[depth.start * 4..depth.end * 4]);
+                let mut own = Eight { count: TOGETHER.min(rows.rows() - first), first, ..Eight::default() };
+                if depth.end == fours {
+                    for k in 0..own.count {
+                        let lost = rows.lost(row(k));
+                        own.scale[k] = rows.scale(row(k));
+                        own.error[k] = super::error(packed.lost, lost, rows.dim());
+                        // What the 128 that were added to the probes have added.
+                        own.added[k] = 128 * rows.row(row(k)).iter().map(|value| i32::from(*value)).sum::<i32>();
+                    }
+                }
                 let mut start = 0;
                 for panel in panels(width) {
                     let vectors = panel.len() / LANES;
                     let values = &all[start..start + vectors * depth.len()];
                     start += values.len();
-                    let at = Place { first: panel.start / LANES, width: width / LANES, begun: depth.start > 0 };
+                    let own_probes = panel.start / LANES..panel.end / LANES;
+                    let at = Place {
+                        sums: &mut *sums,
+                        width: width / LANES,
+                        vector: own_probes.start,
+                        begun: depth.start > 0,
+                        ends: depth.end == fours,
+                        inverse: &inverse[own_probes.clone()],
+                        floors: &floors[own_probes],
+                        hits: &mut *hits,
+                    };
                     match vectors {
-                        1 => tile::<1>(token, some, values, out, at),
-                        2 => tile::<2>(token, some, values, out, at),
-                        _ => tile::<3>(token, some, values, out, at),
-                    }
-                }
-            }
-        }
-        for (row, sums) in sums.chunks_exact(width / LANES).take(rows.rows()).enumerate() {
-            let (scale, fine) = (rows.scale(row), probes.error(rows, row));
-            let error = super::error(packed.lost, rows.lost(row), rows.dim());
-            // What the 128 that were added have added.
-            let added = 128 * rows.row(row).iter().map(|value| i32::from(*value)).sum::<i32>();
-            let vectors = sums.iter().zip(packed.inverse.as_chunks::<LANES>().0).zip(floors.as_chunks::<LANES>().0);
-            for (vector, ((sums, inverse), floors)) in vectors.enumerate() {
-                let mut any = false;
-                for ((sum, inverse), floor) in sums.iter().zip(inverse).zip(floors) {
-                    any |= (sum - added) as f32 * (inverse * scale) + error >= *floor;
-                }
-                // Nearly every vector has none that passes.
-                if any {
-                    for lane in 0..LANES {
-                        if (sums[lane] - added) as f32 * (inverse[lane] * scale) + error >= floors[lane] {
-                            passed.extend(probes.consider(rows, row, vector * LANES + lane, floors[lane], fine));
-                        }
+                        1 => tile::<1>(token, some, values, &own, at),
+                        2 => tile::<2>(token, some, values, &own, at),
+                        _ => tile::<3>(token, some, values, &own, at),
                     }
                 }
             }
         }
     }
 
-    /// Where sums belong: from vector `first` on in rows of `width` vectors, which have `begun` or not.
-    #[derive(Clone, Copy)]
-    struct Place {
+    /// What is known of the rows that are multiplied together.
+    #[derive(Default)]
+    struct Eight {
         first: usize,
-        width: usize,
-        begun: bool,
+        count: usize,
+        scale: [f32; TOGETHER],
+        error: [f32; TOGETHER],
+        added: [i32; TOGETHER],
     }
 
-    /// Products of eight rows with the `N` vectors of a panel, added to what is in `out` where the rows have begun.
+    /// Where products of a panel belong.
+    struct Place<'a> {
+        /// Sums of rows that have `begun` and do not end here: `width` vectors of each row, of which these probes have
+        /// those from `vector` on.
+        sums: &'a mut [[i32; LANES]],
+        width: usize,
+        vector: usize,
+        begun: bool,
+        ends: bool,
+        inverse: &'a [[f32; LANES]],
+        floors: &'a [[f32; LANES]],
+        hits: &'a mut Vec<(u32, u32)>,
+    }
+
+    /// Products of eight rows with the `N` vectors of a panel.
     #[rite(import_intrinsics)]
     fn tile<const N: usize>(
         _token: X64V4xToken,
         rows: [&[i8]; TOGETHER],
         packed: &[[Four; LANES]],
-        out: &mut [[i32; LANES]],
-        at: Place,
+        own: &Eight,
+        at: Place<'_>,
     ) {
         let depth = rows[0].len() / 4;
         let rows: [&[[i8; 4]]; TOGETHER] = rows.map(|row| &row.as_chunks::<4>().0[..depth]);
@@ -346,12 +425,108 @@ mod vnni {
                 }
             }
         }
-        for (sums, out) in sums.iter().zip(out.chunks_exact_mut(at.width)) {
-            for (sum, out) in sums.iter().zip(&mut out[at.first..at.first + N]) {
-                let sum = if at.begun { _mm512_add_epi32(*sum, _mm512_loadu_epi32(out)) } else { *sum };
-                _mm512_storeu_epi32(out, sum);
+        for (k, sums) in sums.iter_mut().enumerate().take(own.count) {
+            let first = (own.first + k) * at.width + at.vector;
+            if at.begun {
+                for (sum, before) in sums.iter_mut().zip(&at.sums[first..first + N]) {
+                    *sum = _mm512_add_epi32(*sum, _mm512_loadu_epi32(before));
+                }
+            }
+            if !at.ends {
+                for (sum, out) in sums.iter().zip(&mut at.sums[first..first + N]) {
+                    _mm512_storeu_epi32(out, *sum);
+                }
+                continue;
+            }
+            let (scale, error) = (_mm512_set1_ps(own.scale[k]), _mm512_set1_ps(own.error[k]));
+            let added = _mm512_set1_epi32(own.added[k]);
+            for (n, sum) in sums.iter().enumerate() {
+                let times = _mm512_mul_ps(_mm512_loadu_ps(&at.inverse[n]), scale);
+                let most = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(*sum, added)), times, error);
+                let mut passed = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(most, _mm512_loadu_ps(&at.floors[n]));
+                // Nearly every vector has none that passes.
+                while passed != 0 {
+                    let probe = (at.vector + n) * LANES + passed.trailing_zeros() as usize;
+                    at.hits.push(((own.first + k) as u32, probe as u32));
+                    passed &= passed - 1;
+                }
             }
         }
+    }
+
+    #[arcane(import_intrinsics)]
+    fn look_closer(
+        token: X64V4xToken,
+        probes: Rows<'_>,
+        rows: Rows<'_>,
+        floors: &[f32],
+        hits: &[(u32, u32)],
+        passed: &mut Vec<Passed>,
+    ) {
+        let error = crate::scan::kernel::error(rows.cols());
+        for &(row, probe) in hits {
+            let product = dot(token, probes.row(probe as usize), rows.row(row as usize));
+            if (product + error).next_up() >= floors[probe as usize] {
+                passed.push(Passed { row, probe, product, error });
+            }
+        }
+    }
+
+    #[rite(import_intrinsics)]
+    fn dot(_token: X64V4xToken, a: &[f32], b: &[f32]) -> f32 {
+        /// Sums that do not wait for each other.
+        const SUMS: usize = 4;
+        let ((a, a_tail), (b, b_tail)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+        let mut sums = [_mm512_setzero_ps(); SUMS];
+        for (a, b) in a.chunks(SUMS).zip(b.chunks(SUMS)) {
+            for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+                *sum = _mm512_fmadd_ps(_mm512_loadu_ps(a), _mm512_loadu_ps(b), *sum);
+            }
+        }
+        let tail: f32 = a_tail.iter().zip(b_tail).map(|(a, b)| a * b).sum();
+        _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3]))) + tail
+    }
+
+    #[arcane]
+    pub(super) fn quantise(token: X64V4xToken, rows: Rows<'_>, codes: &mut Vec<u8>) {
+        let stride = rows.cols() + TAIL;
+        codes.resize(rows.rows() * stride, 0);
+        for (row, codes) in codes.chunks_exact_mut(stride).enumerate() {
+            quantise_row(token, rows.row(row), codes);
+        }
+    }
+
+    /// Integers, scale and error of a row, as [`crate::segment::quantised`] has them but for the last bits.
+    #[rite(import_intrinsics)]
+    fn quantise_row(_token: X64V4xToken, values: &[f32], codes: &mut [u8]) {
+        let (chunks, tail) = values.as_chunks::<LANES>();
+        let mut last = [0.0; LANES];
+        last[..tail.len()].copy_from_slice(tail);
+        let mut most = _mm512_abs_ps(_mm512_loadu_ps(&last));
+        for chunk in chunks {
+            most = _mm512_max_ps(most, _mm512_abs_ps(_mm512_loadu_ps(chunk)));
+        }
+        let scale = _mm512_reduce_max_ps(most) / 127.0;
+        // A scale that is no normal number would not be precise.
+        let scale = if scale.is_normal() { scale } else { 0.0 };
+        let times = _mm512_set1_ps(if scale == 0.0 { 0.0 } else { 1.0 / scale });
+        let (scales, mut lost) = (_mm512_set1_ps(scale), _mm512_setzero_ps());
+        // The tail of the codes has room for what fills the last chunk, and is written after it.
+        for (chunk, codes) in chunks.iter().chain([&last]).zip(codes.as_chunks_mut::<LANES>().0) {
+            let chunk = _mm512_loadu_ps(chunk);
+            // Rounded to the nearest, ties to even: at most 127, since no value is larger than 127 scales and a bit.
+            let integers = _mm512_cvtps_epi32(_mm512_mul_ps(chunk, times));
+            let off = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(integers), scales, chunk);
+            lost = _mm512_fmadd_ps(off, off, lost);
+            _mm_storeu_si128(codes, _mm512_cvtsepi32_epi8(integers));
+        }
+        // Each difference is rounded once, each square and sum once more: together they are off by less than this
+        // share. Squares that are too small for a number are less than the constant even if all are.
+        let share = (chunks.len() + 10) as f64 * 2.0_f64.powi(-24);
+        let lost = f64::from(_mm512_reduce_add_ps(lost)).sqrt() * (1.0 + share) + 1e-15;
+        let tail = &mut codes[values.len()..];
+        tail[..4].copy_from_slice(&scale.to_le_bytes());
+        tail[4..8].copy_from_slice(&(lost as f32).next_up().to_le_bytes());
     }
 }
 
@@ -396,9 +571,10 @@ mod tests {
             let (codes, packed) = (Codes::new(&bytes, dim), Probes::new(a));
             for floor in [f32::NEG_INFINITY, 0.3] {
                 let floors = vec![floor; probes];
-                let (mut passed, mut plain, mut sums) = (Vec::new(), Vec::new(), Sums::new());
-                packed.compare(codes, &floors, &mut sums, &mut passed);
+                let (mut passed, mut plain, mut scratch) = (Vec::new(), Vec::new(), Scratch::default());
+                packed.compare(codes, None, &floors, &mut scratch, &mut passed);
                 packed.compare_each(codes, &floors, &mut plain);
+                passed.sort_unstable_by_key(|found| (found.row, found.probe));
                 // Eight bits of a probe may already tell what sixteen leave open.
                 assert!(passed.iter().all(|found| plain.contains(found)), "{probes}x{rows}x{dim}, floor {floor}");
                 assert!(floor > 0.0 || passed == plain, "{probes}x{rows}x{dim}: the same on every processor");
@@ -408,6 +584,55 @@ mod tests {
                         let at = |found: &&Passed| (found.row, found.probe) == (row as u32, probe as u32);
                         match passed.iter().find(at) {
                             Some(found) => assert!((found.product - wanted).abs() <= found.error, "{found:?} {wanted}"),
+                            None => assert!(wanted < floor, "{probes}x{rows}x{dim}: {row} {probe} {wanted}"),
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Rows that are reduced on the way, zeros and values next to nothing among them.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn no_row_that_is_reduced_on_the_way_is_lost() {
+        if !quantising_helps(MANY) {
+            return;
+        }
+        for (probes, rows, dim) in CASES {
+            let (a, mut b) = (unit(probes, dim, 0.0), unit(rows, dim, 1.0));
+            for (row, tiny) in [(1, 0.0), (2, 1e-30), (4, 1e-41)] {
+                b.chunks_exact_mut(dim).skip(row).take(1).flatten().for_each(|value| *value *= tiny);
+            }
+            let (a, b) = (Rows::new(&a, probes, dim).unwrap(), Rows::new(&b, rows, dim).unwrap());
+            // What an earlier block left is overwritten.
+            let mut bytes = vec![0x55; 100];
+            quantise(b, &mut bytes);
+            let codes = Codes::new(&bytes, dim);
+            for row in 0..rows {
+                let off =
+                    |(value, code): (&f32, &i8)| f64::from(*value) - f64::from(*code) * f64::from(codes.scale(row));
+                let lost = b.row(row).iter().zip(codes.row(row)).map(|both| off(both).powi(2)).sum::<f64>().sqrt();
+                let told = f64::from(codes.lost(row));
+                assert!(lost <= told && told <= lost * 1.001 + 1e-14, "{rows}x{dim}, row {row}: {lost} of {told}");
+            }
+            let packed = Probes::new(a);
+            if packed.bytes.is_none() {
+                continue;
+            }
+            for floor in [f32::NEG_INFINITY, 0.3] {
+                let (mut passed, mut scratch) = (Vec::new(), Scratch::default());
+                packed.compare(codes, Some(b), &vec![floor; probes], &mut scratch, &mut passed);
+                assert!(scratch.hits.len() >= passed.len());
+                for row in 0..rows {
+                    for probe in 0..probes {
+                        let wanted = metrics::dot(a.row(probe), b.row(row));
+                        let at = |found: &&Passed| (found.row, found.probe) == (row as u32, probe as u32);
+                        match passed.iter().find(at) {
+                            Some(found) => {
+                                assert_eq!(found.error, crate::scan::kernel::error(dim));
+                                assert!((found.product - wanted).abs() <= found.error, "{found:?} {wanted}");
+                            }
                             None => assert!(wanted < floor, "{probes}x{rows}x{dim}: {row} {probe} {wanted}"),
                         }
                     }
@@ -427,7 +652,8 @@ mod tests {
                 values.chunks_exact(dim).flat_map(|row| [quantised(row), vec![0; 8]].concat()).collect();
             let mut passed = Vec::new();
             let packed = Probes::new(Rows::new(&many, 8, dim).unwrap());
-            packed.compare(Codes::new(&bytes, dim), &[f32::NEG_INFINITY; 8], &mut Sums::new(), &mut passed);
+            let floors = [f32::NEG_INFINITY; 8];
+            packed.compare(Codes::new(&bytes, dim), None, &floors, &mut Scratch::default(), &mut passed);
             for found in passed {
                 let wanted = if found.row % 2 == found.probe % 2 { 1.0018 } else { -1.0018 };
                 assert!((found.product - wanted).abs() <= 0.001, "{dim}: {found:?}");

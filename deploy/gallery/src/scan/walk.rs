@@ -53,7 +53,7 @@ pub(crate) fn walk<'a>(
 
 struct Walk<'b, C, P> {
     graph: &'b Graph,
-    probe: &'b Probes,
+    probe: &'b Probes<'b>,
     effort: usize,
     codes: C,
     passes: P,

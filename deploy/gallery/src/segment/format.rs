@@ -75,6 +75,34 @@ pub(crate) struct Header {
     pub(crate) dim: usize,
 }
 
+/// Checksums of what lies before each row and each record: the same for all, and computed once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seeds {
+    gallery: u32,
+    records: u32,
+}
+
+impl Seeds {
+    /// Of a gallery, for checksums of values only.
+    fn of(gallery: &GalleryId) -> Self {
+        Header { gallery: *gallery, segment: 0, dim: 0 }.seeds()
+    }
+
+    /// Checksum of a row's values: of another row or gallery it would be another one.
+    pub(crate) fn values(self, id: TemplateId, values: &[u8]) -> u32 {
+        let mut hash = crc32fast::Hasher::new_with_initial(self.gallery);
+        hash.update(&id.0.to_le_bytes());
+        hash.update(values);
+        hash.finalize()
+    }
+
+    fn record(self, bytes: &[u8]) -> u32 {
+        let mut hash = crc32fast::Hasher::new_with_initial(self.records);
+        hash.update(&bytes[..44]);
+        hash.finalize()
+    }
+}
+
 /// A header that does not fit.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Misfit {
@@ -95,6 +123,14 @@ impl Header {
         bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
         bytes.resize(HEADER, 0);
         bytes
+    }
+
+    /// What checksums of rows and records of this segment begin with.
+    pub(crate) fn seeds(self) -> Seeds {
+        let gallery = crc32fast::hash(&self.gallery);
+        let mut records = crc32fast::Hasher::new_with_initial(gallery);
+        records.update(&self.segment.to_le_bytes());
+        Seeds { gallery, records: records.finalize() }
     }
 
     /// Fails unless `bytes` starts with this header.
@@ -153,13 +189,9 @@ impl Record {
     pub(crate) const NO_CAMERA: u32 = u32::MAX;
     pub(crate) const NO_TIME: i64 = i64::MIN;
 
-    /// Checksum of a row's values: of another row or gallery it would be another one.
+    /// Checksum of a row's values.
     pub(crate) fn checksum(gallery: &GalleryId, id: TemplateId, values: &[u8]) -> u32 {
-        let mut hash = crc32fast::Hasher::new();
-        hash.update(gallery);
-        hash.update(&id.0.to_le_bytes());
-        hash.update(values);
-        hash.finalize()
+        Seeds::of(gallery).values(id, values)
     }
 
     /// The record of a row that is removed: nothing but its place is left.
@@ -178,38 +210,35 @@ impl Record {
         bytes[32..36].copy_from_slice(&(if self.erased { ERASED } else { ENROLLED }).to_le_bytes());
         bytes[36..40].copy_from_slice(&self.values.to_le_bytes());
         bytes[40..44].copy_from_slice(&self.about.to_le_bytes());
-        let check = Self::check(header, &bytes);
+        let check = header.seeds().record(&bytes);
         bytes[44..].copy_from_slice(&check.to_le_bytes());
         bytes
     }
 
     /// None if the checksum is wrong.
-    pub(crate) fn decode(header: &Header, bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(seeds: Seeds, bytes: &[u8; RECORD]) -> Option<Self> {
         let kind = u32::from_le_bytes(array(bytes, 32));
-        let whole = u32::from_le_bytes(array(bytes, 44)) == Self::check(header, bytes);
-        (whole && [ENROLLED, ERASED].contains(&kind)).then(|| Self {
+        let whole = u32::from_le_bytes(array(bytes, 44)) == seeds.record(bytes);
+        (whole && [ENROLLED, ERASED].contains(&kind)).then(|| Self::decode_unchecked(bytes))
+    }
+
+    /// The same of bytes whose checksum was right before.
+    pub(crate) fn decode_unchecked(bytes: &[u8; RECORD]) -> Self {
+        Self {
             id: Self::id(bytes),
             subject: u32::from_le_bytes(array(bytes, 8)),
             camera: u32::from_le_bytes(array(bytes, 12)),
             taken: i64::from_le_bytes(array(bytes, 16)),
             tags: u64::from_le_bytes(array(bytes, 24)),
-            erased: kind == ERASED,
+            erased: u32::from_le_bytes(array(bytes, 32)) != ENROLLED,
             values: u32::from_le_bytes(array(bytes, 36)),
             about: u32::from_le_bytes(array(bytes, 40)),
-        })
+        }
     }
 
     /// The id alone, unchecked.
     pub(crate) fn id(bytes: &[u8]) -> TemplateId {
         TemplateId(u64::from_le_bytes(array(bytes, 0)))
-    }
-
-    fn check(header: &Header, bytes: &[u8]) -> u32 {
-        let mut hash = crc32fast::Hasher::new();
-        hash.update(&header.gallery);
-        hash.update(&header.segment.to_le_bytes());
-        hash.update(&bytes[..44]);
-        hash.finalize()
     }
 }
 
@@ -243,6 +272,18 @@ mod tests {
         assert_eq!(OWN.expect(Kind::Values, &swapped), Err(Misfit::ByteOrder));
     }
 
+    /// Of the same bytes in every version.
+    #[test]
+    fn checksums_are_of_gallery_place_and_content() {
+        let values = [1, 2, 3, 4];
+        let whole = [&[7; 16][..], &5_u64.to_le_bytes(), &values].concat();
+        assert_eq!(Record::checksum(&[7; 16], TemplateId(5), &values), crc32fast::hash(&whole));
+        assert_eq!(OWN.seeds().values(TemplateId(5), &values), crc32fast::hash(&whole));
+        let bytes = Record::erased(&OWN.gallery, TemplateId(5), 1).encode(&OWN);
+        let whole = [&[7; 16][..], &3_u64.to_le_bytes(), &bytes[..44]].concat();
+        assert_eq!(bytes[44..], crc32fast::hash(&whole).to_le_bytes());
+    }
+
     #[test]
     fn a_record_survives_and_no_flipped_bit_does() {
         let record = Record {
@@ -256,12 +297,13 @@ mod tests {
             about: 88,
         };
         let bytes = record.encode(&OWN);
-        assert_eq!((Record::decode(&OWN, &bytes), Record::id(&bytes)), (Some(record), record.id));
-        assert_eq!(Record::decode(&Header { segment: 4, ..OWN }, &bytes), None);
+        assert_eq!((Record::decode(OWN.seeds(), &bytes), Record::id(&bytes)), (Some(record), record.id));
+        assert_eq!(Record::decode_unchecked(&bytes), record);
+        assert_eq!(Record::decode(Header { segment: 4, ..OWN }.seeds(), &bytes), None);
         for bit in 0..RECORD * 8 {
             let mut flipped = bytes;
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(Record::decode(&OWN, &flipped), None, "bit {bit}");
+            assert_eq!(Record::decode(OWN.seeds(), &flipped), None, "bit {bit}");
         }
     }
 }

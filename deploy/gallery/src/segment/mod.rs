@@ -13,12 +13,14 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use metrics::Rows;
 
 pub use disk::{Disk, System};
-pub(crate) use format::{GalleryId, HEADER, Header, Kind, Misfit, Record, VERSION};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use format::TAIL;
+pub(crate) use format::{GalleryId, HEADER, Header, Kind, Misfit, Record, Seeds, VERSION};
 #[cfg(feature = "ann")]
 pub(crate) use graph::{Graph, NONE};
 pub(crate) use reduced::{Codes, Reduced, encode, quantised};
@@ -34,14 +36,20 @@ const BLOCK: usize = 128;
 #[derive(Debug)]
 pub(crate) struct Segment {
     header: Header,
+    seeds: Seeds,
     rows: usize,
     values: Map,
     records: Map,
     values_path: PathBuf,
     records_path: PathBuf,
-    /// Blocks whose checksums were found right.
-    checked: Vec<AtomicBool>,
+    /// What was found right of each block of rows: [`RECORDS`], [`VALUES`].
+    checked: Vec<AtomicU8>,
 }
+
+/// The records of a block are what was written.
+const RECORDS: u8 = 1;
+/// And so are its values.
+const VALUES: u8 = 2;
 
 /// A row that is not what was written.
 #[derive(Debug)]
@@ -77,8 +85,8 @@ impl Segment {
             }
         };
         let ((values, values_path), (records, records_path)) = (open(Kind::Values)?, open(Kind::Rows)?);
-        let checked = (0..rows.div_ceil(BLOCK)).map(|_| AtomicBool::new(false)).collect();
-        Ok(Self { header, rows, values, records, values_path, records_path, checked })
+        let checked = (0..rows.div_ceil(BLOCK)).map(|_| AtomicU8::new(0)).collect();
+        Ok(Self { header, seeds: header.seeds(), rows, values, records, values_path, records_path, checked })
     }
 
     /// Takes over what `older`, the same segment with fewer rows, has found right.
@@ -105,16 +113,14 @@ impl Segment {
         Rows::new(values, self.rows, self.header.dim).expect("as many bytes are mapped")
     }
 
-    fn record_bytes(&self, row: usize) -> &[u8] {
-        let stride = Kind::Rows.stride(self.header.dim);
-        &self.records.bytes()[HEADER + row * stride..][..stride]
+    fn record_bytes(&self, row: usize) -> &[u8; format::RECORD] {
+        &self.records.bytes()[HEADER..].as_chunks().0[row]
     }
 
     /// The record of a row.
     pub(crate) fn record(&self, row: usize) -> Result<Record, BadRow> {
-        let mut copy = [0; format::RECORD];
-        copy.copy_from_slice(self.record_bytes(row));
-        Record::decode(&self.header, &copy).ok_or_else(|| {
+        let copy = *self.record_bytes(row);
+        Record::decode(self.seeds, &copy).ok_or_else(|| {
             let error = GalleryError::damaged(&self.records_path, format!("the checksum of row {row} is wrong"));
             BadRow { row, id: Record::id(&copy), error }
         })
@@ -135,7 +141,7 @@ impl Segment {
     pub(crate) fn checked_row(&self, row: usize) -> Result<(Record, Vec<f32>), BadRow> {
         let record = self.record(row)?;
         let values = self.values().row(row).to_vec();
-        if Record::checksum(&self.header.gallery, record.id, bytemuck::cast_slice(&values)) != record.values {
+        if self.seeds.values(record.id, bytemuck::cast_slice(&values)) != record.values {
             return Err(self.bad_values(row, record.id));
         }
         Ok((record, values))
@@ -149,27 +155,52 @@ impl Segment {
     /// Compares the checksums of `rows`, each block of rows once in this process. Other rows of a block may be removed
     /// and about to be overwritten: they are no error here, and the block is compared again next time.
     pub(crate) fn check(&self, rows: Range<usize>) -> Result<(), BadRow> {
+        self.check_blocks(rows, RECORDS | VALUES, |row| self.check_row(row).map(drop))
+    }
+
+    /// The same of their records alone.
+    pub(crate) fn check_records(&self, rows: Range<usize>) -> Result<(), BadRow> {
+        self.check_blocks(rows, RECORDS, |row| self.record(row).map(drop))
+    }
+
+    fn check_blocks(
+        &self,
+        rows: Range<usize>,
+        wanted: u8,
+        check: impl Fn(usize) -> Result<(), BadRow>,
+    ) -> Result<(), BadRow> {
         for block in rows.start / BLOCK..rows.end.div_ceil(BLOCK) {
-            if self.checked[block].load(Ordering::Relaxed) {
+            if self.checked[block].load(Ordering::Relaxed) & wanted == wanted {
                 continue;
             }
             let mut whole = true;
             for row in block * BLOCK..self.rows.min((block + 1) * BLOCK) {
-                match self.check_row(row) {
+                match check(row) {
                     Err(bad) if rows.contains(&row) => return Err(bad),
                     found => whole &= found.is_ok(),
                 }
             }
-            self.checked[block].store(whole, Ordering::Relaxed);
+            if whole {
+                self.checked[block].fetch_or(wanted, Ordering::Relaxed);
+            }
         }
         Ok(())
+    }
+
+    /// The record of a row for looks at many. It is compared with its checksum once in this process: a row that is
+    /// removed at this moment may have any, and is found out when [`Segment::record`] is asked for it.
+    pub(crate) fn glance(&self, row: usize) -> Result<Record, BadRow> {
+        match self.checked[row / BLOCK].load(Ordering::Relaxed) & RECORDS {
+            0 => self.record(row),
+            _ => Ok(Record::decode_unchecked(&{ *self.record_bytes(row) })),
+        }
     }
 
     /// Compares a row's checksums, whether that was done before or not.
     pub(crate) fn check_row(&self, row: usize) -> Result<Record, BadRow> {
         let record = self.record(row)?;
         let values = bytemuck::cast_slice(self.values().row(row));
-        if Record::checksum(&self.header.gallery, record.id, values) != record.values {
+        if self.seeds.values(record.id, values) != record.values {
             return Err(self.bad_values(row, record.id));
         }
         Ok(record)

@@ -27,6 +27,19 @@ pub(super) struct Moment {
     parts: Vec<Part>,
     /// Rows that were removed since, as (part, row).
     gone: Mutex<BTreeSet<(usize, usize)>>,
+    /// What passed the last filter.
+    passed: Mutex<Option<Passed>>,
+}
+
+/// Rows of each part, as runs.
+type Runs = Vec<Vec<Range<usize>>>;
+
+/// The rows that pass a filter, but for those that are gone by a number of rows.
+#[derive(Debug)]
+struct Passed {
+    filter: Filter,
+    gone: usize,
+    runs: Arc<Runs>,
 }
 
 /// What a segment has for a snapshot.
@@ -91,7 +104,14 @@ impl Moment {
             Ok(Part { segment: Arc::clone(segment), reduced: reduced.clone(), dead })
         };
         let parts = rows.iter().map(part).collect::<Result<_, GalleryError>>()?;
-        Ok(Self { folder, facts, catalogue: Mutex::new(catalogue), parts, gone: Mutex::default() })
+        Ok(Self {
+            folder,
+            facts,
+            catalogue: Mutex::new(catalogue),
+            parts,
+            gone: Mutex::default(),
+            passed: Mutex::default(),
+        })
     }
 
     fn catalogue(&self) -> MutexGuard<'_, Catalogue> {
@@ -121,10 +141,15 @@ impl Moment {
         if removed && self.gone().insert((part, row)) { Ok(()) } else { Err(error) }
     }
 
-    /// The rows that are searched, by part; none without a filter where all are.
-    fn runs(&self, filter: &Filter) -> Result<Vec<Vec<Range<usize>>>, GalleryError> {
+    /// The rows that pass, by part. Searches often follow each other with one filter, which is then looked at once.
+    fn runs(&self, filter: &Filter) -> Result<Arc<Runs>, GalleryError> {
+        let passed = || self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = self.gone().len();
+        if let Some(known) = passed().as_ref().filter(|known| known.gone == gone && known.filter == *filter) {
+            return Ok(Arc::clone(&known.runs));
+        }
         let numbers = self.numbers(filter)?;
-        self.steady(|| {
+        let (runs, gone) = self.steady(|| {
             let gone = self.gone().clone();
             let runs = |(at, part): (usize, &Part)| {
                 let mut left_out = part.dead.clone();
@@ -137,14 +162,20 @@ impl Moment {
                     Some(Some(numbers)) => part.passing(&whole, numbers).map_err(|row| Bad { part: at, row }),
                 }
             };
-            self.parts.iter().enumerate().map(runs).collect()
-        })
+            Ok((self.parts.iter().enumerate().map(runs).collect::<Result<Runs, Bad>>()?, gone.len()))
+        })?;
+        let runs = Arc::new(runs);
+        // All rows are found as fast again.
+        if *filter != Filter::default() {
+            *passed() = Some(Passed { filter: filter.clone(), gone, runs: Arc::clone(&runs) });
+        }
+        Ok(runs)
     }
 
     /// The rows that are searched. One that others removed since has values of no meaning until its checksum says so.
-    fn scanned(&self, runs: &[Vec<Range<usize>>]) -> Vec<scan::Part<'_>> {
+    fn scanned<'a>(&'a self, runs: &'a [Vec<Range<usize>>]) -> Vec<scan::Part<'a>> {
         let parts = self.parts.iter().zip(runs);
-        parts.map(|(part, runs)| scan::Part { values: part.segment.values(), runs: runs.clone() }).collect()
+        parts.map(|(part, runs)| scan::Part { values: part.segment.values(), runs: runs.into() }).collect()
     }
 
     /// The template of a row.
@@ -303,9 +334,10 @@ impl Part {
         let chunks: Vec<Range<usize>> = runs.iter().cloned().flat_map(chunk).collect();
         let passing = chunks.into_par_iter().map(|chunk| {
             let mut passing: Vec<Range<usize>> = Vec::new();
+            self.segment.check_records(chunk.clone())?;
             for row in chunk {
                 // One that is erased, but was not when this snapshot was taken, passes nothing.
-                let record = self.segment.record(row)?;
+                let record = self.segment.glance(row)?;
                 if record.erased || !numbers.passes(&record) {
                     continue;
                 }
@@ -389,7 +421,8 @@ impl Snapshot for Moment {
         let mark = |hit: &Hit| (hit.similarity, hit.id.0);
         let marks: Vec<Vec<(f32, u64)>> = marks.iter().map(|marks| marks.iter().map(mark).collect()).collect();
         loop {
-            let parts = self.scanned(&self.runs(&Filter::default())?);
+            let runs = self.runs(&Filter::default())?;
+            let parts = self.scanned(&runs);
             let key = |probe: usize, part: usize, row: usize| {
                 let id = self.id(part, row)?;
                 Ok(counted(probe, id).then_some(id.0))
@@ -402,7 +435,7 @@ impl Snapshot for Moment {
     }
 
     fn subjects(&self) -> Result<u64, GalleryError> {
-        Ok(self.catalogue().counts()?.1)
+        self.catalogue().subjects()
     }
 
     fn numbers(&self, names: &[String]) -> Result<Vec<Option<u32>>, GalleryError> {
@@ -410,9 +443,9 @@ impl Snapshot for Moment {
     }
 
     fn columns(&self, filter: &Filter, each: &mut dyn FnMut(Columns)) -> Result<(), GalleryError> {
-        for (at, (part, runs)) in self.parts.iter().zip(self.runs(filter)?).enumerate() {
-            for row in runs.into_iter().flatten() {
-                let record = match part.segment.record(row) {
+        for (at, (part, runs)) in self.parts.iter().zip(&*self.runs(filter)?).enumerate() {
+            for row in runs.iter().cloned().flatten() {
+                let record = match part.segment.glance(row) {
                     Ok(record) => record,
                     Err(row) => {
                         self.note(Bad { part: at, row })?;
@@ -439,11 +472,10 @@ impl Snapshot for Moment {
     }
 
     fn select(&self, filter: &Filter) -> Result<Vec<TemplateId>, GalleryError> {
-        let runs = self.runs(filter)?;
         let mut ids = Vec::new();
-        for (part, runs) in self.parts.iter().zip(runs) {
-            for row in runs.into_iter().flatten() {
-                ids.push(part.segment.record(row).map_err(|bad| bad.error)?.id);
+        for (part, runs) in self.parts.iter().zip(&*self.runs(filter)?) {
+            for row in runs.iter().cloned().flatten() {
+                ids.push(part.segment.glance(row).map_err(|bad| bad.error)?.id);
             }
         }
         Ok(ids)
