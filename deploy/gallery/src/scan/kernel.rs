@@ -147,39 +147,35 @@ impl WithSimd for Compare<'_, '_> {
     }
 }
 
-/// Products of one probe with every row, to every `width`-th place of `out`: as fast as rows come out of memory.
+/// Products of one probe with every row, to every `width`-th place of `out`: as fast as rows come out of memory. One row
+/// after the other: what processors read ahead follows a single stream best (half the time of four rows at once).
 #[inline(always)]
 fn dots<S: Simd>(probe: &[f32], rows: Rows<'_>, out: &mut [f32], first: usize, width: usize) {
-    /// Rows at a time: they share the loads of the probe, and their sums do not wait for each other.
-    const TOGETHER: usize = 4;
-    let mut row = 0;
-    while row < rows.rows() {
-        if row + TOGETHER <= rows.rows() {
-            let products = dot_each::<S, TOGETHER>(probe, std::array::from_fn(|k| rows.row(row + k)));
-            (0..TOGETHER).for_each(|k| out[(row + k) * width + first] = products[k]);
-            row += TOGETHER;
-        } else {
-            [out[row * width + first]] = dot_each::<S, 1>(probe, [rows.row(row)]);
-            row += 1;
-        }
+    for row in 0..rows.rows() {
+        out[row * width + first] = dot::<S>(probe, rows.row(row));
     }
 }
 
 #[inline(always)]
-fn dot_each<S: Simd, const N: usize>(probe: &[f32], rows: [&[f32]; N]) -> [f32; N] {
+fn dot<S: Simd>(probe: &[f32], row: &[f32]) -> f32 {
+    /// Sums that do not wait for each other.
+    const SUMS: usize = 4;
     let lanes = S::lanes32();
-    let whole = probe.len() / lanes * lanes;
-    let mut sums = [0.0.splat::<S>(); N];
-    for at in (0..whole).step_by(lanes) {
-        let value = load::<S>(&probe[at..]);
-        for (sum, row) in sums.iter_mut().zip(&rows) {
-            *sum = value.mul_add(load::<S>(&row[at..]), *sum);
+    let (step, whole) = (SUMS * lanes, probe.len() / lanes * lanes);
+    let mut sums = [0.0.splat::<S>(); SUMS];
+    let mut at = 0;
+    while at + step <= whole {
+        let (probe, row) = (&probe[at..at + step], &row[at..at + step]);
+        for (k, sum) in sums.iter_mut().enumerate() {
+            *sum = load::<S>(&probe[k * lanes..]).mul_add(load::<S>(&row[k * lanes..]), *sum);
         }
+        at += step;
     }
-    std::array::from_fn(|k| {
-        let tail: f32 = probe[whole..].iter().zip(&rows[k][whole..]).map(|(a, b)| a * b).sum();
-        f32::reduce_add(sums[k]) + tail
-    })
+    for at in (at..whole).step_by(lanes) {
+        sums[0] = load::<S>(&probe[at..]).mul_add(load::<S>(&row[at..]), sums[0]);
+    }
+    let tail: f32 = probe[whole..].iter().zip(&row[whole..]).map(|(a, b)| a * b).sum();
+    f32::reduce_add((sums[0] + sums[1]) + (sums[2] + sums[3])) + tail
 }
 
 /// Products of all probes with every row, `[rows, width]`; `M` rows at a time. The rows are read where they are: only

@@ -463,8 +463,13 @@ impl<S: Source, C: Collect<S::Error>> Worker<'_, S, C> {
                 }
                 _ => unreachable!("several pieces are gathered"),
             };
-            if let (Block::Values(values), true) = (block, self.quantises) {
-                reduced::quantise(values, &mut compared.codes);
+            match block {
+                Block::Values(values) if self.quantises => {
+                    reduced::quantise(values, &mut compared.codes);
+                    compared.scratch.lay_out(Codes::new(&compared.codes, self.dim));
+                }
+                Block::Copy(codes) if reduced::multiplies(self.wanted.len()) => compared.scratch.lay_out(codes),
+                _ => {}
             }
             for group in groups {
                 self.compare(block, group, compared);

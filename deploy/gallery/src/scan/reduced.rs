@@ -19,13 +19,41 @@ const FEW: usize = 3;
 /// as five probes.
 const MANY: usize = 16;
 
-/// Memory that is used again from block to block.
+/// Rows that are multiplied together.
+const TOGETHER: usize = 8;
+
+/// A block of rows, and memory that is used again from block to block.
 #[derive(Default)]
 pub(super) struct Scratch {
+    /// Four values of eight rows, those of the next four and so on; then those of the next eight rows.
+    eights: Vec<[i32; TOGETHER]>,
+    /// The sum of each row's integers.
+    totals: Vec<i32>,
     /// Sums of rows whose values are multiplied in several steps.
     sums: Vec<[i32; 16]>,
     /// Rows and probes that are looked at more closely.
     hits: Vec<(u32, u32)>,
+}
+
+impl Scratch {
+    /// Lays a block of rows out for the products with any number of probes.
+    pub(super) fn lay_out(&mut self, rows: Codes<'_>) {
+        let Self { eights, totals, .. } = self;
+        totals.clear();
+        let total = |row| rows.row(row).iter().map(|value| i32::from(*value)).sum::<i32>();
+        totals.extend((0..rows.rows()).map(total));
+        let fours = rows.dim().div_ceil(4);
+        eights.resize(rows.rows().div_ceil(TOGETHER) * fours, [0; TOGETHER]);
+        for (eight, out) in eights.chunks_exact_mut(fours).enumerate() {
+            // The last row stands in for those that are missing.
+            for k in 0..TOGETHER {
+                let row = rows.with_tail((eight * TOGETHER + k).min(rows.rows() - 1));
+                for (out, four) in out.iter_mut().zip(row.as_chunks::<4>().0) {
+                    out[k] = i32::from_ne_bytes(four.map(|value| value as u8));
+                }
+            }
+        }
+    }
 }
 
 /// Probes, in sixteen bits and, where the processor multiplies bytes, packed in eight.
@@ -63,6 +91,11 @@ pub(super) fn copy_helps(probes: usize) -> bool {
 /// Whether a search with this many probes is faster if it first reduces the rows to eight bits.
 pub(super) fn quantising_helps(probes: usize) -> bool {
     probes >= MANY && multiplies_bytes()
+}
+
+/// Whether this many probes are compared with rows that are laid out.
+pub(super) fn multiplies(probes: usize) -> bool {
+    probes > FEW && multiplies_bytes()
 }
 
 fn multiplies_bytes() -> bool {
@@ -110,8 +143,8 @@ impl<'a> Probes<'a> {
         })
     }
 
-    /// Compares at most [`BLOCK`] rows with all probes and adds those that may reach the floor of their probe to
-    /// `passed`. `floors` has a number for each probe. Where the rows' values are at hand, and not only their codes,
+    /// Compares at most [`BLOCK`] rows, which are [laid out](Scratch::lay_out), with all probes and adds those that may
+    /// reach the floor of their probe to `passed`. `floors` has a number for each probe. Where the rows' values are at hand, and not only their codes,
     /// products are as good as those of float32.
     pub(super) fn compare(
         &self,
@@ -136,7 +169,8 @@ impl<'a> Probes<'a> {
             }
             return;
         }
-        let _ = (scratch, values);
+        let _ = values;
+        scratch.hits.clear();
         self.compare_each(rows, floors, passed);
     }
 
@@ -236,17 +270,14 @@ mod vnni {
     use archmage::prelude::*;
     use metrics::Rows;
 
-    use super::{BLOCK, Codes, Passed, Scratch, integers, largest};
+    use super::{BLOCK, Codes, Passed, Scratch, TOGETHER, integers, largest};
     use crate::segment::TAIL;
 
     /// Probes in a vector.
     const LANES: usize = 16;
 
-    /// Vectors of probes in a panel.
+    /// Vectors of probes in a panel: with [`TOGETHER`] rows their sums fill 24 registers.
     const WIDTH: usize = 3;
-
-    /// Rows at a time: with [`WIDTH`] their sums fill 24 registers.
-    const TOGETHER: usize = 8;
 
     /// Four values that are multiplied and added at once.
     type Four = [u8; 4];
@@ -331,26 +362,24 @@ mod vnni {
     fn compare(token: X64V4xToken, packed: &Packed, rows: Codes<'_>, floors: &[f32], scratch: &mut Scratch) {
         let width = packed.inverse.len();
         let fours = rows.dim().div_ceil(4);
-        let Scratch { sums, hits } = scratch;
+        let Scratch { eights, totals, sums, hits } = scratch;
+        assert!(totals.len() == rows.rows() && eights.len() == rows.rows().div_ceil(TOGETHER) * fours, "laid out");
         // Sums of rows that are multiplied in one step never leave the registers.
         sums.resize(if fours > DEPTH { BLOCK * width / LANES } else { 0 }, [0; LANES]);
         let (inverse, floors) = (packed.inverse.as_chunks::<LANES>().0, floors.as_chunks::<LANES>().0);
         for depth in depths(fours) {
             let all = &packed.panels[depth.start * width / LANES..depth.end * width / LANES];
-            for first in (0..rows.rows()).step_by(TOGETHER) {
-                // The last rows are multiplied with the ones before them a second time, or, if there are fewer,
-                // repeated. The bytes behind a row that end its last four are multiplied with zeros.
-                let row = |k: usize| (first + k).min(rows.rows() - 1);
-                let some: [&[i8]; TOGETHER] =
-                    std::array::from_fn(|k| &rows.with_tail(row(k))[depth.start * 4..depth.end * 4]);
-                let mut own = Eight { count: TOGETHER.min(rows.rows() - first), first, ..Eight::default() };
+            for (eight, values) in eights.chunks_exact(fours).enumerate() {
+                let some = &values[depth.clone()];
+                let first = eight * TOGETHER;
+                let mut own = Eight { first, count: TOGETHER.min(rows.rows() - first), ..Eight::default() };
                 if depth.end == fours {
                     for k in 0..own.count {
-                        let lost = rows.lost(row(k));
-                        own.scale[k] = rows.scale(row(k));
-                        own.error[k] = super::error(packed.lost, lost, rows.dim());
+                        let row = first + k;
+                        own.scale[k] = rows.scale(row);
+                        own.error[k] = super::error(packed.lost, rows.lost(row), rows.dim());
                         // What the 128 that were added to the probes have added.
-                        own.added[k] = 128 * rows.row(row(k)).iter().map(|value| i32::from(*value)).sum::<i32>();
+                        own.added[k] = 128 * totals[row];
                     }
                 }
                 let mut start = 0;
@@ -407,42 +436,39 @@ mod vnni {
     #[rite(import_intrinsics)]
     fn tile<const N: usize>(
         _token: X64V4xToken,
-        rows: [&[i8]; TOGETHER],
+        rows: &[[i32; TOGETHER]],
         packed: &[[Four; LANES]],
         own: &Eight,
         at: Place<'_>,
     ) {
-        let depth = rows[0].len() / 4;
-        let rows: [&[[i8; 4]]; TOGETHER] = rows.map(|row| &row.as_chunks::<4>().0[..depth]);
-        let packed: &[[i32; LANES]] = &bytemuck::cast_slice(packed)[..depth * N];
+        let packed: &[[[i32; LANES]; N]] = bytemuck::cast_slice::<_, [i32; LANES]>(packed).as_chunks().0;
         let mut sums = [[_mm512_setzero_si512(); N]; TOGETHER];
-        for four in 0..depth {
-            let probes: [__m512i; N] = std::array::from_fn(|n| _mm512_loadu_epi32(&packed[four * N + n]));
-            for (sums, row) in sums.iter_mut().zip(&rows) {
-                let row = _mm512_set1_epi32(i32::from_ne_bytes(row[four].map(|value| value as u8)));
+        for (rows, packed) in rows.iter().zip(packed) {
+            let probes: [__m512i; N] = std::array::from_fn(|n| _mm512_loadu_epi32(&packed[n]));
+            for (sums, row) in sums.iter_mut().zip(rows) {
+                let row = _mm512_set1_epi32(*row);
                 for (sum, probes) in sums.iter_mut().zip(&probes) {
                     *sum = _mm512_dpbusd_epi32(*sum, *probes, row);
                 }
             }
         }
-        for (k, sums) in sums.iter_mut().enumerate().take(own.count) {
-            let first = (own.first + k) * at.width + at.vector;
-            if at.begun {
-                for (sum, before) in sums.iter_mut().zip(&at.sums[first..first + N]) {
-                    *sum = _mm512_add_epi32(*sum, _mm512_loadu_epi32(before));
-                }
-            }
-            if !at.ends {
-                for (sum, out) in sums.iter().zip(&mut at.sums[first..first + N]) {
-                    _mm512_storeu_epi32(out, *sum);
-                }
-                continue;
-            }
+        // A copy, which is looked up by number: the loop above keeps its own in registers.
+        let done = sums;
+        for (k, sums) in done.iter().enumerate().take(own.count) {
+            let before = (own.first + k) * at.width + at.vector;
             let (scale, error) = (_mm512_set1_ps(own.scale[k]), _mm512_set1_ps(own.error[k]));
             let added = _mm512_set1_epi32(own.added[k]);
             for (n, sum) in sums.iter().enumerate() {
+                let mut sum = *sum;
+                if at.begun {
+                    sum = _mm512_add_epi32(sum, _mm512_loadu_epi32(&at.sums[before + n]));
+                }
+                if !at.ends {
+                    _mm512_storeu_epi32(&mut at.sums[before + n], sum);
+                    continue;
+                }
                 let times = _mm512_mul_ps(_mm512_loadu_ps(&at.inverse[n]), scale);
-                let most = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(*sum, added)), times, error);
+                let most = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(sum, added)), times, error);
                 let mut passed = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(most, _mm512_loadu_ps(&at.floors[n]));
                 // Nearly every vector has none that passes.
                 while passed != 0 {
@@ -572,6 +598,7 @@ mod tests {
             for floor in [f32::NEG_INFINITY, 0.3] {
                 let floors = vec![floor; probes];
                 let (mut passed, mut plain, mut scratch) = (Vec::new(), Vec::new(), Scratch::default());
+                scratch.lay_out(codes);
                 packed.compare(codes, None, &floors, &mut scratch, &mut passed);
                 packed.compare_each(codes, &floors, &mut plain);
                 passed.sort_unstable_by_key(|found| (found.row, found.probe));
@@ -622,6 +649,7 @@ mod tests {
             }
             for floor in [f32::NEG_INFINITY, 0.3] {
                 let (mut passed, mut scratch) = (Vec::new(), Scratch::default());
+                scratch.lay_out(codes);
                 packed.compare(codes, Some(b), &vec![floor; probes], &mut scratch, &mut passed);
                 assert!(scratch.hits.len() >= passed.len());
                 for row in 0..rows {
@@ -653,7 +681,9 @@ mod tests {
             let mut passed = Vec::new();
             let packed = Probes::new(Rows::new(&many, 8, dim).unwrap());
             let floors = [f32::NEG_INFINITY; 8];
-            packed.compare(Codes::new(&bytes, dim), None, &floors, &mut Scratch::default(), &mut passed);
+            let mut scratch = Scratch::default();
+            scratch.lay_out(Codes::new(&bytes, dim));
+            packed.compare(Codes::new(&bytes, dim), None, &floors, &mut scratch, &mut passed);
             for found in passed {
                 let wanted = if found.row % 2 == found.probe % 2 { 1.0018 } else { -1.0018 };
                 assert!((found.product - wanted).abs() <= 0.001, "{dim}: {found:?}");

@@ -53,7 +53,6 @@ impl<'a> Codes<'a> {
     }
 
     /// The same and, behind them, its tail.
-    #[cfg(target_arch = "x86_64")]
     pub(crate) fn with_tail(&self, row: usize) -> &'a [i8] {
         bytemuck::cast_slice(self.stored(row))
     }

@@ -327,12 +327,21 @@ impl Part {
     /// Rows that a thread filters at a time.
     const CHUNK: usize = 1 << 14;
 
-    /// The rows of `runs` that pass, as runs.
-    fn passing(&self, runs: &[Range<usize>], numbers: &Numbers) -> Result<Vec<Range<usize>>, BadRow> {
+    fn chunks(runs: &[Range<usize>]) -> Vec<Range<usize>> {
         let chunk =
             |range: Range<usize>| range.clone().step_by(Self::CHUNK).map(move |at| at..range.end.min(at + Self::CHUNK));
-        let chunks: Vec<Range<usize>> = runs.iter().cloned().flat_map(chunk).collect();
-        let passing = chunks.into_par_iter().map(|chunk| {
+        runs.iter().cloned().flat_map(chunk).collect()
+    }
+
+    /// Looks at the checksums of records with all threads, before one thread looks at the records. One that is wrong is
+    /// found by that thread, too.
+    fn check_records(&self, runs: &[Range<usize>]) {
+        Self::chunks(runs).into_par_iter().for_each(|chunk| drop(self.segment.check_records(chunk)));
+    }
+
+    /// The rows of `runs` that pass, as runs.
+    fn passing(&self, runs: &[Range<usize>], numbers: &Numbers) -> Result<Vec<Range<usize>>, BadRow> {
+        let passing = Self::chunks(runs).into_par_iter().map(|chunk| {
             let mut passing: Vec<Range<usize>> = Vec::new();
             self.segment.check_records(chunk.clone())?;
             for row in chunk {
@@ -444,6 +453,7 @@ impl Snapshot for Moment {
 
     fn columns(&self, filter: &Filter, each: &mut dyn FnMut(Columns)) -> Result<(), GalleryError> {
         for (at, (part, runs)) in self.parts.iter().zip(&*self.runs(filter)?).enumerate() {
+            part.check_records(runs);
             for row in runs.iter().cloned().flatten() {
                 let record = match part.segment.glance(row) {
                     Ok(record) => record,
@@ -474,6 +484,7 @@ impl Snapshot for Moment {
     fn select(&self, filter: &Filter) -> Result<Vec<TemplateId>, GalleryError> {
         let mut ids = Vec::new();
         for (part, runs) in self.parts.iter().zip(&*self.runs(filter)?) {
+            part.check_records(runs);
             for row in runs.iter().cloned().flatten() {
                 ids.push(part.segment.glance(row).map_err(|bad| bad.error)?.id);
             }
