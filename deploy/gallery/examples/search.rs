@@ -8,6 +8,8 @@
 //! reduce        makes the copy in eight bits, for the snapshots after it          seconds
 //! index         makes the graph of neighbours (feature `ann`)                     seconds
 //! open          opens it and takes a snapshot                                     seconds
+//! filter WHAT   for the searches after it: `window` or `scattered` passes a tenth  seconds
+//!               of the rows, `none` all
 //! batch K       the K nearest to all probes                                       seconds
 //! one K N       the K nearest to each of N probes, one after the other            seconds
 //! ids K         the ids of the K nearest to all probes                            ids, [probes, K]
@@ -25,7 +27,7 @@ use std::io::BufRead;
 use std::path::Path;
 use std::time::Instant;
 
-use gallery::{Ask, Engine, Model, NewTemplate, Rows, Snapshot, Store};
+use gallery::{Ask, Engine, Filter, Model, NewTemplate, Rows, Snapshot, Store};
 use macerator::{AutoArch, Simd, WithSimd};
 use ndarray::{ArrayView2, ArrayViewMut2, linalg::general_mat_mul};
 use rayon::prelude::*;
@@ -50,6 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Ok(Rows::new(values, values.len() / dim, dim)?)
     };
     let mut now: Option<Box<dyn Snapshot>> = None;
+    let mut filter = Filter::default();
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -64,7 +67,12 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let rows = rows()?;
                 let count = number(1, rows.rows())?.min(rows.rows());
                 let name = |row: usize| format!("{:06}_c1s1_{row:06}_01.jpg", row / 4);
-                let template = |row| NewTemplate { source: name(row), ..NewTemplate::default() };
+                let template = |row: usize| NewTemplate {
+                    source: name(row),
+                    taken: Some(row as i64),
+                    tags: if is_scattered(row) { vec![SCATTERED.to_owned()] } else { Vec::new() },
+                    ..NewTemplate::default()
+                };
                 let templates: Vec<NewTemplate> = (0..count).map(template).collect();
                 let model = Model { contract_id: "bench".into(), dim, ..Model::default() };
                 let gallery = if folder.join("gallery.db").exists() {
@@ -91,22 +99,33 @@ fn main() -> Result<(), Box<dyn Error>> {
                 println!("{}", most.ok_or("no VmHWM")?.parse::<u64>()? * 1024);
                 continue;
             }
+            "filter" => {
+                let all = opened(&now).map(|()| now.as_ref().expect("open").count(&Filter::default()))??;
+                let (from, tenth) = ((all / 2) as i64, (all / 10) as i64);
+                filter = match words.get(1).copied().unwrap_or_default() {
+                    "window" => Filter { from: Some(from), until: Some(from + tenth), ..Filter::default() },
+                    "scattered" => Filter { tags: vec![SCATTERED.to_owned()], ..Filter::default() },
+                    "none" => Filter::default(),
+                    other => return Err(format!("`{other}`: not a filter").into()),
+                };
+            }
             "open" => now = Some(Store::open(folder)?.snapshot()?),
             "batch" => {
                 opened(&now)?;
-                let ask = Ask::nearest(number(1, 10)?);
+                let ask = Ask { filter: filter.clone(), ..Ask::nearest(number(1, 10)?) };
                 now.as_ref().expect("open").search(probes, &ask)?;
             }
             "one" => {
                 opened(&now)?;
-                let ask = Ask::nearest(number(1, 10)?);
+                let ask = Ask { filter: filter.clone(), ..Ask::nearest(number(1, 10)?) };
                 for probe in 0..number(2, 10)?.min(probes.rows()) {
                     now.as_ref().expect("open").search(probes.slice(probe..probe + 1), &ask)?;
                 }
             }
             "ids" => {
                 opened(&now)?;
-                let found = now.as_ref().expect("open").search(probes, &Ask::nearest(number(1, 10)?))?;
+                let ask = Ask { filter: filter.clone(), ..Ask::nearest(number(1, 10)?) };
+                let found = now.as_ref().expect("open").search(probes, &ask)?;
                 let ids: Vec<Vec<u64>> =
                     found.iter().map(|hits| hits.iter().map(|hit| hit.id.0 - 1).collect()).collect();
                 println!("{}", serde_json::to_string(&ids)?);
@@ -119,6 +138,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("{}", start.elapsed().as_secs_f64());
     }
     Ok(())
+}
+
+/// The tag of about a tenth of the rows.
+const SCATTERED: &str = "scattered";
+
+/// Whether a row has it: those that have look random.
+fn is_scattered(row: usize) -> bool {
+    row as u64 * 2_654_435_761 % (1 << 32) < (1 << 32) / 10
 }
 
 /// The product of all probes and rows with the library that the search uses, in its tiles and threads: what a search
