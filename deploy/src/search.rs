@@ -204,7 +204,7 @@ pub struct Labels {
     pub entries: Vec<Label>,
     /// Those rows, in order.
     rows: Vec<usize>,
-    /// Rows of each identity that counts.
+    /// Rows of each identity that counts and is on a probe.
     rows_of: HashMap<i64, Vec<usize>>,
 }
 
@@ -216,8 +216,12 @@ impl Labels {
         let (mut rows, mut entries, mut rows_of) = (Vec::new(), Vec::new(), HashMap::<i64, Vec<usize>>::new());
         if needed || probes.templates.iter().any(|probe| people.has(&probe.identity)) {
             (rows, entries) = gallery.labels(people)?.into_iter().unzip();
-            for (row, label) in rows.iter().zip(&entries).filter(|(_, label)| label.identity != JUNK) {
-                rows_of.entry(label.identity).or_default().push(*row);
+            // Of a large gallery's people only a few are asked for.
+            rows_of.extend(own.iter().filter(|own| own.identity != JUNK).map(|own| (own.identity, Vec::new())));
+            for (row, label) in rows.iter().zip(&entries) {
+                if let Some(rows) = rows_of.get_mut(&label.identity) {
+                    rows.push(*row);
+                }
             }
         }
         Ok(Self { probes: own, rows, entries, rows_of })
