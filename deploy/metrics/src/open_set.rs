@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::distance::{BLOCK, products};
 use crate::verification::Interval;
-use crate::verification::bootstrap::{interval, splitmix64};
+use crate::verification::bootstrap::{interval, sampled};
 use crate::verification::groups::Groups;
 use crate::{MetricsError, Rows};
 
@@ -513,15 +513,11 @@ impl Rate {
         let add = |[a, b]: [f64; 2], [c, d]: [f64; 2]| [a + c, b + d];
         let rate = ratio(groups.iter().copied().fold([0.0, 0.0], add));
         let draw = |sample: usize| {
-            let mut rng = splitmix64(options.seed.wrapping_add(splitmix64(sample as u64)));
-            let group = |_| {
-                rng = rng.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                groups[((u128::from(splitmix64(rng)) * groups.len() as u128) >> 64) as usize]
-            };
-            ratio((0..groups.len()).map(group).fold([0.0, 0.0], add))
+            let sample = sampled(options.seed, sample, groups.len());
+            ratio(sample.map(|group| groups[group]).fold([0.0, 0.0], add))
         };
-        let drawn: Vec<f64> = (0..options.resamples).into_par_iter().map(draw).collect();
-        Self { rate, interval: interval(drawn, groups.len()) }
+        let rates: Vec<f64> = (0..options.resamples).into_par_iter().map(draw).collect();
+        Self { rate, interval: interval(rates, groups.len()) }
     }
 }
 

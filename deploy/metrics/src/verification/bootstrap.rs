@@ -53,12 +53,7 @@ impl Draws {
         let count = groups.len();
         let mut times = vec![0_u32; count * samples];
         for sample in 0..samples {
-            let mut rng = splitmix64(seed.wrapping_add(splitmix64(sample as u64)));
-            for _ in 0..count {
-                rng = rng.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                let group = ((u128::from(splitmix64(rng)) * count as u128) >> 64) as usize;
-                times[group * samples + sample] += 1;
-            }
+            sampled(seed, sample, count).for_each(|group| times[group * samples + sample] += 1);
         }
         let mut rows = vec![0_u64; samples];
         for group in 0..count {
@@ -242,8 +237,17 @@ impl Tally<'_> {
     }
 }
 
+/// The groups of a bootstrap sample: `count` of as many, with replacement, and the same ones for a seed and a sample.
+pub(crate) fn sampled(seed: u64, sample: usize, count: usize) -> impl Iterator<Item = usize> {
+    let mut rng = splitmix64(seed.wrapping_add(splitmix64(sample as u64)));
+    (0..count).map(move |_| {
+        rng = rng.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        ((u128::from(splitmix64(rng)) * count as u128) >> 64) as usize
+    })
+}
+
 /// Vigna's mixing function, so that the same identities are drawn on every platform.
-pub(crate) fn splitmix64(x: u64) -> u64 {
+fn splitmix64(x: u64) -> u64 {
     let z = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
