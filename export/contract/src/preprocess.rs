@@ -132,7 +132,7 @@ pub fn is_unread_picture(path: &Path) -> bool {
 }
 
 /// The file and its size. Only regular files are opened: a pipe or device could keep the reader waiting for ever.
-fn open(path: &Path) -> Result<(File, u64), PictureError> {
+pub(crate) fn open(path: &Path) -> Result<(File, u64), PictureError> {
     let unreadable = |source| PictureError::Read { path: path.to_owned(), source };
     let kind = std::fs::metadata(path).map_err(unreadable)?;
     if !kind.is_file() {
@@ -556,6 +556,37 @@ mod tests {
         assert_eq!(decode(&path).unwrap(), whole);
         std::fs::write(&path, &thumbnail[..thumbnail.len() / 2]).unwrap();
         assert!(matches!(decode(&path), Err(PictureError::CutOff { .. })));
+    }
+
+    /// Bytes that this thread has read so far, as Linux counts them.
+    #[cfg(target_os = "linux")]
+    fn read_by_this_thread() -> u64 {
+        let counts = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+        counts.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+    }
+
+    /// A JPEG is looked through for its end, its orientation and its pixels: all in the bytes of one reading.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_is_read_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let noise = crate::fill::fill("input.noise", &[3 * 200 * 200]);
+        let picture = RgbImage::from_fn(200, 200, |x, y| {
+            image::Rgb([0, 1, 2].map(|at| (127.0 * (noise[(200 * y as usize + x as usize) * 3 + at] + 1.0)) as u8))
+        });
+        let input = PictureSpec::imagenet([32, 16]);
+        let mut out = vec![0.0; 3 * 32 * 16];
+        for ending in ["jpg", "png", "bmp", "ppm"] {
+            let path = folder.path().join(format!("picture.{ending}"));
+            picture.save(&path).unwrap();
+            let size = std::fs::metadata(&path).unwrap().len();
+            assert!(size > 10_000, "{ending}: too small to tell one reading from two");
+            let before = read_by_this_thread();
+            load(&path, &input, &mut out).unwrap();
+            let read = read_by_this_thread() - before;
+            // The counts are read from a file of some hundred bytes.
+            assert!((size..size + 1_000).contains(&read), "{ending}: {read} bytes read of a file of {size}");
+        }
     }
 
     #[test]

@@ -14,6 +14,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::preprocess::{self, PictureError};
+
 /// Most people whose fingerprints are kept.
 pub const MOST: usize = 4096;
 
@@ -56,8 +58,8 @@ impl TrainedOn {
     /// because only a part of many fingerprints is kept.
     ///
     /// # Errors
-    /// If the picture cannot be read.
-    pub fn holds(&self, dataset: &str, picture: &Path) -> std::io::Result<Option<bool>> {
+    /// If the picture cannot be read, or is no regular file.
+    pub fn holds(&self, dataset: &str, picture: &Path) -> Result<Option<bool>, PictureError> {
         let wanted = fingerprint(dataset, picture)?;
         let kept: Vec<&[u8]> = self.kept().collect();
         let found = kept.binary_search(&wanted.as_bytes()).is_ok();
@@ -100,14 +102,14 @@ pub enum TrainedProblem {
     Order,
 }
 
-fn fingerprint(dataset: &str, picture: &Path) -> std::io::Result<String> {
-    let mut file = std::fs::File::open(picture)?;
+fn fingerprint(dataset: &str, picture: &Path) -> Result<String, PictureError> {
+    let (mut file, _) = preprocess::open(picture)?;
     let mut hash = Sha256::new();
     hash.update(dataset);
     hash.update([0]);
     let mut buffer = vec![0; 1 << 16];
     loop {
-        match file.read(&mut buffer)? {
+        match file.read(&mut buffer).map_err(|source| PictureError::Read { path: picture.to_owned(), source })? {
             0 => break,
             read => hash.update(&buffer[..read]),
         }
@@ -144,6 +146,19 @@ mod tests {
         let trained = TrainedOn::of("people", "set", pictures);
         let holds = |path: &Path| trained.holds("set", path).unwrap();
         assert_eq!((trained.people, holds(&people[0]), holds(&people[1])), (1, Some(true), Some(false)));
+    }
+
+    /// Reading a pipe waits for its writer: the person's next picture is taken.
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_among_the_pictures_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let [pipe, picture] = ["a.png", "b.png"].map(|name| folder.path().join(name));
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        std::fs::write(&picture, "ada").unwrap();
+        let trained = TrainedOn::of("people", "set", [[pipe.as_path(), &picture]]);
+        assert_eq!((trained.people, trained.holds("set", &picture).unwrap()), (1, Some(true)));
+        assert!(matches!(trained.holds("set", &pipe), Err(PictureError::NotAFile { .. })));
     }
 
     /// Of many people a sample is kept, which answers rightly or not at all.
