@@ -1,11 +1,12 @@
-//! Who is on a picture: the folder or the file name decides, by one rule for every program.
+//! Who is on a picture: the folder or the file name decides, by the same rule in every program.
 //!
-//! Below a listed folder, the first folder on the way to the picture says who it is. Folders named like sets (`train`,
-//! `query`, `bounding_box_test`, …) say nothing, nor does what is above them. Pictures without such a folder, in the
-//! listed folder itself or listed alone, are named by the folders they lie in if those are two or more and not sets:
-//! `people/*` names whom `people` names. Pictures of one folder, and those in a set's folder, are named by their file
-//! names where these have Market-1501's form, `<identity>_c<camera>`, and else by the folder they lie in. [`Naming`]
-//! makes either decide everywhere, and a [`Note`] says which was taken where the two contradict each other.
+//! The first folder below a listed folder, on the path to the picture, names the person. Folders named like sets
+//! (`train`, `query`, `bounding_box_test`, …) and the folders above them name nobody. A picture without such a folder
+//! lies in the listed folder itself or is listed alone: its own folder names the person if the pictures come from at
+//! least two folders that are not sets, so that `people/*` gives the same names as `people`. Pictures from a single
+//! folder or from a set's folder are named by their file names if these have Market-1501's form,
+//! `<identity>_c<camera>`, and otherwise by their folder. [`Naming`] overrides the rule, and a [`Note`] tells what was
+//! used where folder and file name contradict each other.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -18,7 +19,7 @@ use unicode_normalization::UnicodeNormalization;
 use super::listing::{LeftOut, Listing, first};
 use super::{DatasetError, NameError, Sample, name};
 
-/// Names of folders that are sets and nobody's, lower case.
+/// Names of folders that are sets and not people, in lower case.
 pub(super) const SETS: [&str; 18] = [
     "train",
     "train_all",
@@ -40,7 +41,7 @@ pub(super) const SETS: [&str; 18] = [
     "multi-query",
 ];
 
-/// What says who is on a picture, instead of the rule of this module.
+/// What names the person on a picture, in place of this module's rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Naming {
     /// The file name, where it has Market-1501's form.
@@ -73,27 +74,27 @@ impl std::fmt::Display for Naming {
 /// Both folder and file name seem to say who is on a picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
-    /// Which was taken, and for how many pictures.
+    /// Which was used, and for how many pictures.
     pub text: String,
-    /// What was not taken.
+    /// Which was not used.
     pub other: Naming,
 }
 
-/// Pictures of some places, in natural order, and what was left out.
+/// Pictures of the listed places, in natural order, and what was left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PictureList {
     /// The pictures.
     pub samples: Vec<Sample>,
     /// Files and folders among them that are not used.
     pub left_out: LeftOut,
-    /// Where folders and file names contradict each other: which was taken.
+    /// Where folders and file names contradict each other: which was used.
     pub notes: Vec<Note>,
 }
 
 /// The name of an identity as it is kept and compared: composed (NFC), because systems spell `ü` in two ways.
 ///
 /// # Errors
-/// If it is empty, or has characters that nobody sees: controls, marks of direction, spaces of no width.
+/// If it is empty or has invisible characters: controls, direction marks, zero-width spaces.
 pub fn identity_name(text: &str) -> Result<String, NameError> {
     let name: String = text.nfc().collect();
     if name.trim().is_empty() {
@@ -105,7 +106,7 @@ pub fn identity_name(text: &str) -> Result<String, NameError> {
     }
 }
 
-/// Whether two names may look alike, or a table may look different, because of a character that is not shown.
+/// Whether a name has an invisible character, which makes two names look alike or breaks up a table.
 fn has_unseen(name: &str) -> bool {
     // Within words of scripts whose letters join, from Arabic to Mongolian, the joiners are spelling.
     let joins = |c: Option<&char>| c.is_some_and(|c| ('\u{600}'..='\u{18af}').contains(c));
@@ -120,8 +121,8 @@ fn has_unseen(name: &str) -> bool {
     })
 }
 
-/// A file's or folder's name as composed text. Bytes that are no text are written `\xff`, so that two such names stay
-/// two.
+/// A file or folder name as composed text. Bytes that are not valid text are written `\xff`, so that two such names stay
+/// different.
 pub(super) fn text_of(name: &OsStr) -> String {
     let mut text = String::new();
     for chunk in name.as_encoded_bytes().utf8_chunks() {

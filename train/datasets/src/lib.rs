@@ -83,13 +83,13 @@ pub struct Dataset {
     pub name: String,
     /// Pictures to train on.
     pub train: Vec<Sample>,
-    /// Pictures asked about.
+    /// Query pictures.
     pub query: Vec<Sample>,
-    /// Pictures searched.
+    /// Gallery pictures, distractors included.
     pub gallery: Vec<Sample>,
     /// Files and folders among them that are not used.
     pub left_out: LeftOut,
-    /// What else its owner should know, one sentence each.
+    /// Other warnings, one sentence each.
     pub warnings: Vec<String>,
     /// Folder of each part; the fingerprint's file names are relative to it.
     bases: Vec<PathBuf>,
@@ -338,7 +338,7 @@ impl Dataset {
         kinds.into_iter().map(|kind| kind.open(root, options)).collect()
     }
 
-    /// Everything its owner should know: what is left out, and the set's own warnings.
+    /// All warnings: what is left out, and the dataset's own.
     pub fn all_warnings(&self) -> Vec<String> {
         self.left_out.warnings().into_iter().chain(self.warnings.iter().cloned()).collect()
     }

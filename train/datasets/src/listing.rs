@@ -1,4 +1,4 @@
-//! What a folder holds, in natural order whatever the file system's, and what is left out of it.
+//! What a folder holds, in natural order on every file system, and what is left out.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use super::{DatasetError, name};
 use contract::preprocess::{is_picture, is_unread_picture};
 
-/// Folders that systems, servers and archives put among pictures, lower case. Their pictures are thumbnails, copies and
-/// what somebody deleted.
+/// Folders that systems, servers and archivers create among pictures, in lower case. They hold thumbnails, copies and
+/// deleted files.
 const JUNK_FOLDERS: [&str; 11] = [
     "@eadir",
     "@recycle",
@@ -22,17 +22,17 @@ const JUNK_FOLDERS: [&str; 11] = [
     "temporary items",
 ];
 
-/// Names listed in a warning before it only counts.
+/// Number of names that a warning lists; it counts the rest.
 const NAMED: usize = 5;
 
 /// Files and folders among the pictures of a data set that are not used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Pictures of formats that are not read, told by their endings.
+    /// Pictures of formats that are not read, recognised by their extensions.
     pub unread: Vec<PathBuf>,
-    /// Pipes, sockets and devices that are named like pictures.
+    /// Pipes, sockets and devices with names like pictures.
     pub special: Vec<PathBuf>,
-    /// Folders below that cannot be read, with the system's reason.
+    /// Subfolders that cannot be read, with the system's reason.
     pub unreadable: Vec<(PathBuf, String)>,
     /// Folders that are known to hold no pictures of a data set, such as a server's thumbnails.
     pub junk: Vec<PathBuf>,
@@ -41,7 +41,7 @@ pub struct LeftOut {
 }
 
 impl LeftOut {
-    /// Whether pictures are lost that somebody may have meant: an error where every picture must be usable.
+    /// Whether pictures are left out that were probably meant: an error where every picture must be usable.
     pub fn is_loss(&self) -> bool {
         !(self.unread.is_empty() && self.special.is_empty() && self.unreadable.is_empty())
     }
@@ -129,9 +129,9 @@ pub(super) struct Listing {
     pub(super) pictures: Vec<PathBuf>,
     /// Folders, links to folders too.
     pub(super) folders: Vec<PathBuf>,
-    /// How many files there are that are no pictures.
+    /// Number of files that are not pictures.
     pub(super) others: usize,
-    /// What is none of the above.
+    /// Everything that is skipped.
     pub(super) left_out: LeftOut,
 }
 
@@ -177,8 +177,9 @@ impl Listing {
         Ok(listing)
     }
 
-    /// The folder and all below it. A folder that links lead to twice is read once, one that contains `top` not at
-    /// all: a link upwards must not bring in the neighbours' pictures. A folder below that cannot be read is left out.
+    /// The folder and all its subfolders. A folder that is reached through several links is read once, and one that
+    /// contains `top` is skipped: a link upwards must not bring in neighbouring pictures. A subfolder that cannot be
+    /// read is left out.
     pub(super) fn recursive(top: &Path) -> Result<Self, DatasetError> {
         let real =
             |path: &Path| path.canonicalize().map_err(|source| DatasetError::Read { path: path.to_owned(), source });
@@ -209,7 +210,7 @@ impl Listing {
         Ok(all)
     }
 
-    /// What is there, in words, with what the folders of sets and identities below hold but nobody can read.
+    /// Describes what is there, including the pictures of unread formats in the folders of sets and identities below.
     pub(super) fn found_below(root: &Path) -> Result<String, DatasetError> {
         let mut listing = Self::of(root)?;
         let mut level = listing.folders.clone();
@@ -222,7 +223,7 @@ impl Listing {
         Ok(listing.found())
     }
 
-    /// In words, for messages.
+    /// Describes what is there, for messages.
     pub(super) fn found(&self) -> String {
         let mut words = Vec::new();
         let mut count = |count: usize, one: &str, many: &str| match count {
