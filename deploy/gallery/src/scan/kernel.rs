@@ -85,6 +85,20 @@ impl<'a> Probes<'a> {
     }
 }
 
+/// Brings rows into the cache, one after the other: eight at once, as they are multiplied, come out of memory at half the
+/// rate.
+pub(super) fn fetch(rows: Rows<'_>) {
+    /// Values that come out of memory together.
+    const LINE: usize = 16;
+    let bits = rows.data().iter().step_by(LINE).fold(0, |all, value| all | value.to_bits());
+    std::hint::black_box(bits);
+}
+
+/// Whether rows are multiplied eight at once.
+pub(super) fn multiplies(probes: usize) -> bool {
+    probes > FEW
+}
+
 /// Ranges of a row's values.
 fn depths(dim: usize) -> impl Iterator<Item = Range<usize>> {
     (0..dim).step_by(DEPTH).map(move |at| at..dim.min(at + DEPTH))

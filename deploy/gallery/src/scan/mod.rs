@@ -468,6 +468,7 @@ impl<S: Source, C: Collect<S::Error>> Worker<'_, S, C> {
                     reduced::quantise(values, &mut compared.codes);
                     compared.scratch.lay_out(Codes::new(&compared.codes, self.dim));
                 }
+                Block::Values(values) if kernel::multiplies(self.wanted.len()) => kernel::fetch(values),
                 Block::Copy(codes) if reduced::multiplies(self.wanted.len()) => compared.scratch.lay_out(codes),
                 _ => {}
             }

@@ -19,6 +19,10 @@ const FEW: usize = 3;
 /// as five probes.
 const MANY: usize = 16;
 
+/// Probes up to which a copy is read where there is one. It is a quarter of the bytes; beyond, multiplying takes longer
+/// than reading float32 rows does, and these are at hand when what may be among the nearest is looked at.
+const COPY: usize = 128;
+
 /// Rows that are multiplied together.
 const TOGETHER: usize = 8;
 
@@ -85,7 +89,7 @@ fn rounding(dim: usize) -> f64 {
 
 /// Whether a search with this many probes is faster with a copy of the rows in eight bits.
 pub(super) fn copy_helps(probes: usize) -> bool {
-    probes <= FEW || multiplies_bytes()
+    probes <= FEW || (probes <= COPY && multiplies_bytes())
 }
 
 /// Whether a search with this many probes is faster if it first reduces the rows to eight bits.
@@ -296,21 +300,21 @@ mod vnni {
         panels: Vec<[Four; LANES]>,
         /// What a product is times, for each probe and those that fill the last vector.
         inverse: Vec<f32>,
-        /// Lengths of what is lost of a probe: the largest.
-        lost: f64,
+        /// Length of what is lost of each of these probes.
+        lost: Vec<f32>,
     }
 
     impl Packed {
         pub(super) fn new(token: X64V4xToken, probes: Rows<'_>) -> Self {
             let (width, fours) = (probes.rows().next_multiple_of(LANES), probes.cols().div_ceil(4));
-            let (mut values, mut inverse, mut lost) = (vec![0; width * fours * 4], vec![0.0; width], 0.0_f64);
+            let (mut values, mut inverse, mut lost) = (vec![0; width * fours * 4], vec![0.0; width], vec![0.0; width]);
             for probe in 0..probes.rows() {
                 let row = probes.row(probe);
                 let step = (127.0 / largest(row)) as f32;
                 // Values that fill the last four stay zero, whatever they are multiplied with.
                 let mut places = values[probe * fours * 4..].iter_mut();
                 let put = |integer: i32| *places.next().expect("a place") = (integer + 128) as u8;
-                lost = lost.max(integers(row, step, 127.0, put));
+                lost[probe] = (integers(row, step, 127.0, put) as f32).next_up();
                 inverse[probe] = 1.0 / step;
             }
             let values: &[Four] = bytemuck::cast_slice(&values);
@@ -366,7 +370,7 @@ mod vnni {
         assert!(totals.len() == rows.rows() && eights.len() == rows.rows().div_ceil(TOGETHER) * fours, "laid out");
         // Sums of rows that are multiplied in one step never leave the registers.
         sums.resize(if fours > DEPTH { BLOCK * width / LANES } else { 0 }, [0; LANES]);
-        let (inverse, floors) = (packed.inverse.as_chunks::<LANES>().0, floors.as_chunks::<LANES>().0);
+        let [inverse, lost, floors] = [&packed.inverse[..], &packed.lost, floors].map(|all| all.as_chunks::<LANES>().0);
         for depth in depths(fours) {
             let all = &packed.panels[depth.start * width / LANES..depth.end * width / LANES];
             for (eight, values) in eights.chunks_exact(fours).enumerate() {
@@ -377,7 +381,8 @@ mod vnni {
                     for k in 0..own.count {
                         let row = first + k;
                         own.scale[k] = rows.scale(row);
-                        own.error[k] = super::error(packed.lost, rows.lost(row), rows.dim());
+                        own.error[k] = super::error(0.0, rows.lost(row), rows.dim());
+                        own.longest[k] = (super::LENGTH + f64::from(rows.lost(row))) as f32 * 1.000_001;
                         // What the 128 that were added to the probes have added.
                         own.added[k] = 128 * totals[row];
                     }
@@ -395,6 +400,7 @@ mod vnni {
                         begun: depth.start > 0,
                         ends: depth.end == fours,
                         inverse: &inverse[own_probes.clone()],
+                        lost: &lost[own_probes.clone()],
                         floors: &floors[own_probes],
                         hits: &mut *hits,
                     };
@@ -414,7 +420,9 @@ mod vnni {
         first: usize,
         count: usize,
         scale: [f32; TOGETHER],
+        /// How far a product may be off by what is lost of the row, and what is lost of the probe is times.
         error: [f32; TOGETHER],
+        longest: [f32; TOGETHER],
         added: [i32; TOGETHER],
     }
 
@@ -428,6 +436,7 @@ mod vnni {
         begun: bool,
         ends: bool,
         inverse: &'a [[f32; LANES]],
+        lost: &'a [[f32; LANES]],
         floors: &'a [[f32; LANES]],
         hits: &'a mut Vec<(u32, u32)>,
     }
@@ -457,7 +466,7 @@ mod vnni {
         for (k, sums) in done.iter().enumerate().take(own.count) {
             let before = (own.first + k) * at.width + at.vector;
             let (scale, error) = (_mm512_set1_ps(own.scale[k]), _mm512_set1_ps(own.error[k]));
-            let added = _mm512_set1_epi32(own.added[k]);
+            let (longest, added) = (_mm512_set1_ps(own.longest[k]), _mm512_set1_epi32(own.added[k]));
             for (n, sum) in sums.iter().enumerate() {
                 let mut sum = *sum;
                 if at.begun {
@@ -468,6 +477,7 @@ mod vnni {
                     continue;
                 }
                 let times = _mm512_mul_ps(_mm512_loadu_ps(&at.inverse[n]), scale);
+                let error = _mm512_fmadd_ps(_mm512_loadu_ps(&at.lost[n]), longest, error);
                 let most = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(sum, added)), times, error);
                 let mut passed = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(most, _mm512_loadu_ps(&at.floors[n]));
                 // Nearly every vector has none that passes.
