@@ -37,8 +37,9 @@
 //! let settings = reid::settings(&config, 2)?;
 //! let mut optimizer = Optimizer::new(&settings.optimizer)?;
 //!
-//! for (number, batch) in task.epoch(1, 0)?.batches.take(2).enumerate() {
-//!     let loss = task.loss(&net, &batch?, Step { epoch: 1, batch: number });
+//! for batch in task.epoch(1, 0)?.batches.take(2) {
+//!     let (number, batch) = batch?;
+//!     let loss = task.loss(&net, &batch, Step { epoch: 1, batch: number });
 //!     let gradients = GradientsParams::from_grads(loss.total.backward(), &net);
 //!     net = optimizer.step(settings.schedule.lr(1), net, gradients);
 //! }

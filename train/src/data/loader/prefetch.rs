@@ -27,6 +27,7 @@ pub struct Batches<B: Batch> {
     threads: Vec<JoinHandle<()>>,
     /// Skipped pictures of batches that had no other.
     carried: Vec<Skipped>,
+    /// Whether anything was readable, or an error was handed out.
     yielded: bool,
 }
 
@@ -77,7 +78,8 @@ impl<B: Batch> Batches<B> {
             changed: Condvar::new(),
             stopped: AtomicBool::new(false),
         });
-        let mut batches = Self { shared, threads: vec![], carried: vec![], yielded: false };
+        // Of an epoch that goes on, a batch before the first of these was readable.
+        let mut batches = Self { shared, threads: vec![], carried: vec![], yielded: start > 0 };
         for worker in 0..workers {
             let shared = batches.shared.clone();
             let thread = std::thread::Builder::new().name(format!("decode-{worker}"));
@@ -95,34 +97,31 @@ impl<B: Batch> Batches<B> {
     pub fn remaining(&self) -> usize {
         self.shared.count.saturating_sub(lock(&self.shared.state).wanted)
     }
-}
 
-impl<B: Batch> Iterator for Batches<B> {
-    type Item = Result<B, LoaderError>;
+    /// Each batch with its number among all batches of the epoch, from 0. A batch that is left out, because none of its
+    /// pictures can be read, has a number as well.
+    pub fn numbered(mut self) -> impl Iterator<Item = Result<(usize, B), LoaderError>> {
+        std::iter::from_fn(move || self.next_numbered())
+    }
 
-    /// # Panics
-    /// With the panic of a decoding thread.
-    fn next(&mut self) -> Option<Self::Item> {
+    fn next_numbered(&mut self) -> Option<Result<(usize, B), LoaderError>> {
         loop {
             let mut state = lock(&self.shared.state);
             if state.wanted >= self.shared.count {
                 break;
             }
+            let number = state.wanted;
             let made = loop {
                 if let Some(panic) = state.panic.take() {
                     drop(state);
                     std::panic::resume_unwind(panic);
                 }
-                let wanted = state.wanted;
-                if let Some(made) = state.ready.remove(&wanted) {
+                if let Some(made) = state.ready.remove(&number) {
                     break made;
                 }
                 state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             };
-            state.wanted += 1;
-            if made.is_err() {
-                state.wanted = self.shared.count;
-            }
+            state.wanted = if made.is_err() { self.shared.count } else { number + 1 };
             drop(state);
             self.shared.changed.notify_all();
             match made {
@@ -130,7 +129,7 @@ impl<B: Batch> Iterator for Batches<B> {
                 Ok(mut batch) => {
                     batch.skipped().splice(..0, self.carried.drain(..));
                     self.yielded = true;
-                    return Some(Ok(batch));
+                    return Some(Ok((number, batch)));
                 }
                 Err(error) => {
                     self.yielded = true;
@@ -142,6 +141,16 @@ impl<B: Batch> Iterator for Batches<B> {
         let last = self.carried.drain(..).next_back().filter(|_| !self.yielded)?;
         self.yielded = true;
         Some(Err(LoaderError::AllUnreadable { count, source: last.error }))
+    }
+}
+
+impl<B: Batch> Iterator for Batches<B> {
+    type Item = Result<B, LoaderError>;
+
+    /// # Panics
+    /// With the panic of a decoding thread.
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_numbered().map(|batch| batch.map(|(_, batch)| batch))
     }
 }
 

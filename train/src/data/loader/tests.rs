@@ -107,6 +107,12 @@ fn unreadable_pictures_are_replaced_counted_or_errors() {
     assert_eq!(made[1].indices, [0, 2], "in order, round the end, none twice");
     assert_eq!(made[2].indices, [0, 2, 2], "twice rather than a smaller batch");
     assert_eq!(made[2].skipped[0].replaced_by, Some(2));
+    let numbers = |plan: &[Vec<usize>], from| -> Vec<usize> {
+        let loader = Loader::new(pictures.clone(), plan.to_vec(), training(2, from)).unwrap();
+        loader.numbered().map(|batch| batch.unwrap().0).collect()
+    };
+    assert_eq!((numbers(&batches, 0), numbers(&batches, 2)), (vec![1, 2, 3], vec![2, 3]));
+    assert_eq!(numbers(&[vec![0], vec![3]], 1), [0; 0], "what was before it could be read");
     let names: Vec<_> = pictures.unreadable().into_iter().map(|(path, _)| path.to_owned()).collect();
     assert_eq!(names, [&paths[1], &paths[3], &paths[4], &paths[5]].map(PathBuf::clone));
 

@@ -271,8 +271,8 @@ impl HeadPairs {
         self.pictures.unreadable().len()
     }
 
-    /// Batches of these pairs, decoded ahead by `workers` threads; the first `done` are left out. Damaged pictures are
-    /// warned of.
+    /// Batches of these pairs with their numbers, decoded ahead by `workers` threads; the first `done` are left out.
+    /// Damaged pictures are warned of.
     ///
     /// # Errors
     /// If no thread can be started.
@@ -282,12 +282,12 @@ impl HeadPairs {
         reads: Reads,
         done: usize,
         workers: usize,
-    ) -> Result<impl Iterator<Item = Result<HeadBatch, TaskError>> + use<>, TaskError> {
+    ) -> Result<impl Iterator<Item = Result<(usize, HeadBatch), LoaderError>> + use<>, LoaderError> {
         let (data, warn) = (self.clone(), self.clone());
         let batches = Batches::made_by(batches.len(), done, workers, move |number, stopped| {
             Ok::<_, LoaderError>(data.batch(&batches[number], reads, stopped))
         })?;
-        Ok(batches.map(move |batch| Ok(batch.inspect(|batch| warn.warn_of(&batch.skipped))?)))
+        Ok(batches.numbered().map(move |batch| batch.inspect(|(_, batch)| warn.warn_of(&batch.skipped))))
     }
 
     fn warn_of(&self, skipped: &[Skipped]) {
@@ -467,7 +467,8 @@ mod tests {
 
         let batches: Vec<_> = data.load(vec![vec![3, 0], vec![1, 2, 4]], Reads::Both, 1, 2).unwrap().collect();
         assert_eq!(batches.len(), 1);
-        let batch = batches.into_iter().next().unwrap().unwrap();
+        let (number, batch) = batches.into_iter().next().unwrap().unwrap();
+        assert_eq!(number, 1);
         assert_eq!((batch.pairs.len(), batch.pixels[0].len()), (3, 3 * 3 * 256));
         let target = folder.path().join(format!("frames/head_0000/{:05}.png", data.pairs[1].video));
         let mut wanted = vec![0.0; 3 * 256];
@@ -488,7 +489,7 @@ mod tests {
         let data = Arc::new(HeadPairs::read(&allowed, false).unwrap());
         assert_eq!(data.pairs.len(), pairs);
         let grey = data.pairs.iter().position(|pair| pair.video == 6).unwrap();
-        let batch = data.load(vec![vec![grey]], Reads::Both, 0, 1).unwrap().next().unwrap().unwrap();
+        let (_, batch) = data.load(vec![vec![grey]], Reads::Both, 0, 1).unwrap().next().unwrap().unwrap();
         assert!(batch.pixels[1].iter().all(|value| *value == 0.0) && batch.pixels[0].iter().any(|value| *value != 0.0));
 
         std::fs::remove_dir_all(folder.path().join("frames")).unwrap();
@@ -514,7 +515,7 @@ mod tests {
         assert_eq!((&data.pairs, data.missing, data.unreadable()), (&whole.pairs, 0, 0));
         assert_eq!(data.fingerprint, whole.fingerprint);
         let load = |data: &Arc<HeadPairs>, batches, reads| -> Vec<HeadBatch> {
-            data.load(batches, reads, 0, 1).unwrap().map(Result::unwrap).collect()
+            data.load(batches, reads, 0, 1).unwrap().map(|batch| batch.unwrap().1).collect()
         };
         let batches = load(&data, vec![vec![0, 1, 2], vec![1], vec![3]], Reads::Both);
         let left: Vec<&[usize]> = batches.iter().map(|batch| batch.pairs.as_slice()).collect();
@@ -559,7 +560,7 @@ mod tests {
         let cut = ControlnetConfig { face_crop: true, crop_margin: 0.0, ..config(folder.path()) };
         let cut = Arc::new(HeadPairs::read(&cut, false).unwrap());
         let first =
-            |data: &Arc<HeadPairs>| data.load(vec![vec![0]], Reads::Both, 0, 1).unwrap().next().unwrap().unwrap();
+            |data: &Arc<HeadPairs>| data.load(vec![vec![0]], Reads::Both, 0, 1).unwrap().next().unwrap().unwrap().1;
         assert_ne!(first(&whole).pixels[0], first(&cut).pixels[0]);
     }
 }

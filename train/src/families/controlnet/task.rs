@@ -236,7 +236,7 @@ impl ControlnetTask {
     }
 
     fn drawn(&self, net: &ControlNet, pairs: Vec<usize>) -> Result<Panels, TaskError> {
-        let batch = self.data.load(vec![pairs], Reads::Both, 0, 1)?.next().ok_or("no pair to draw")??;
+        let (_, batch) = self.data.load(vec![pairs], Reads::Both, 0, 1)?.next().ok_or("no pair to draw")??;
         let made = self.forward(net, &batch, &self.device.clone().inner(), &mut Masks::none());
         Ok(Panels::new(&batch, made, self.network.size))
     }
@@ -246,7 +246,8 @@ impl ControlnetTask {
         pairs: &[usize],
         reads: Reads,
     ) -> Result<impl Iterator<Item = Result<HeadBatch, TaskError>> + use<>, TaskError> {
-        self.data.load(self.in_order(pairs), reads, 0, self.config.num_workers)
+        let batches = self.data.load(self.in_order(pairs), reads, 0, self.config.num_workers)?;
+        Ok(batches.map(|batch| Ok(batch?.1)))
     }
 }
 
@@ -257,8 +258,7 @@ impl Task for ControlnetTask {
     fn epoch(&self, epoch: usize, done: usize) -> Result<Epoch<HeadBatch>, TaskError> {
         let batches = self.batches(epoch);
         let steps = batches.len();
-        let batches = self.data.load(batches, Reads::Both, done, self.config.num_workers)?;
-        Ok(Epoch { steps, batches: Box::new(batches) })
+        Ok(Epoch::new(steps, self.data.load(batches, Reads::Both, done, self.config.num_workers)?))
     }
 
     fn pictures(&self, batch: &HeadBatch) -> usize {

@@ -94,7 +94,8 @@ impl Task for Stage1Task {
         let classes = self.data.train.classes();
         let batches = triplets(classes, self.modality(), *cross_modal, *batch, common.seed, epoch)?;
         let steps = batches.len();
-        Ok(Epoch::new(steps, triplet_batches(&self.data.train, batches, self.reads(), reading(common, epoch, done))?))
+        let loader = triplet_batches(&self.data.train, batches, self.reads(), reading(common, epoch, done))?;
+        Ok(Epoch::new(steps, loader.numbered()))
     }
 
     fn pictures(&self, batch: &TripletBatch) -> usize {

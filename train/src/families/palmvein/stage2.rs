@@ -163,7 +163,7 @@ impl Task for Stage2Task {
         let Stage2Config { common, batch, .. } = &self.config;
         let batches = shuffled(self.data.train.len(), *batch, common.seed, epoch);
         let steps = batches.len();
-        Ok(Epoch::new(steps, pair_batches(&self.data.train, batches, reading(common, epoch, done))?))
+        Ok(Epoch::new(steps, pair_batches(&self.data.train, batches, reading(common, epoch, done))?.numbered()))
     }
 
     fn pictures(&self, batch: &PairBatch) -> usize {

@@ -279,8 +279,7 @@ impl Task for ReidTask {
                 }
             }
         };
-        let batches = loader.map(move |batch| batch.inspect(&report).map_err(TaskError::from));
-        Ok(Epoch { steps, batches: Box::new(batches) })
+        Ok(Epoch::new(steps, loader.numbered().map(move |batch| batch.inspect(|(_, batch)| report(batch)))))
     }
 
     fn pictures(&self, batch: &PictureBatch) -> usize {

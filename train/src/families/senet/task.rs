@@ -299,14 +299,16 @@ impl Task for SenetTask {
         let batches = self.sampler.epoch(epoch);
         let steps = batches.len();
         let train = &self.split.samples[0];
-        let indices: Vec<Vec<usize>> = batches
+        let indices: Vec<(usize, Vec<usize>)> = batches
             .into_iter()
+            .enumerate()
             .skip(done)
-            .map(|batch| batch.into_iter().map(|position| train[position]).collect())
+            .map(|(number, batch)| (number, batch.into_iter().map(|position| train[position]).collect()))
             .collect();
         // Each batch is gathered when it is needed: a whole epoch of embeddings is as large as the data or larger.
         let pairs = self.pairs.clone();
-        Ok(Epoch { steps, batches: Box::new(indices.into_iter().map(move |indices| Ok(pairs.batch(indices)))) })
+        let batches = indices.into_iter().map(move |(number, indices)| Ok((number, pairs.batch(indices))));
+        Ok(Epoch { steps, batches: Box::new(batches) })
     }
 
     fn pictures(&self, batch: &FaceBatch) -> usize {

@@ -123,15 +123,18 @@ pub trait Task {
 
 /// The batches of an epoch.
 pub struct Epoch<B> {
-    /// Steps in the whole epoch, those already done included.
+    /// Batches in the whole epoch, those already done included.
     pub steps: usize,
-    /// The batches that remain.
-    pub batches: Box<dyn Iterator<Item = Result<B, TaskError>>>,
+    /// The batches that remain, each with its number in the epoch, from 0. One that no picture is left of is left out.
+    pub batches: Box<dyn Iterator<Item = Result<(usize, B), TaskError>>>,
 }
 
 impl<B> Epoch<B> {
-    /// An epoch of `steps` steps; `batches` yields those that remain.
-    pub fn new<E: Into<TaskError>>(steps: usize, batches: impl Iterator<Item = Result<B, E>> + 'static) -> Self {
+    /// An epoch of `steps` batches; `batches` yields those that remain, each with its number.
+    pub fn new<E: Into<TaskError>>(
+        steps: usize,
+        batches: impl Iterator<Item = Result<(usize, B), E>> + 'static,
+    ) -> Self {
         Self { steps, batches: Box::new(batches.map(|batch| batch.map_err(E::into))) }
     }
 }
@@ -430,7 +433,7 @@ impl Run<'_> {
         optimizer: &mut Optimizer,
         lr: f64,
     ) -> Result<(T::Net, usize), TrainError> {
-        let Settings { accumulation, clip_norm, on_bad_loss, epochs, .. } = *self.settings;
+        let Settings { accumulation, on_bad_loss, epochs, .. } = *self.settings;
         let epoch = self.record.epoch + 1;
         let Epoch { steps, batches } = task.epoch(epoch, self.record.step).map_err(TrainError::Task)?;
         if steps == 0 {
@@ -441,11 +444,16 @@ impl Run<'_> {
         let bar = bar.with_position(self.record.step as u64);
         let mut group = Group::default();
         let mut clock = Instant::now();
+        let mut stopped = false;
         for batch in batches {
-            let batch = batch.map_err(TrainError::Task)?;
+            let (number, batch) = batch.map_err(TrainError::Task)?;
             let waiting = clock.elapsed().as_secs_f64();
             let pictures = task.pictures(&batch);
-            let step = self.record.step + 1;
+            let step = number + 1;
+            // A batch that would have ended the step before this one was left out.
+            if number / accumulation.max(1) != self.record.step.saturating_sub(1) / accumulation.max(1) {
+                net = self.update(task, net, optimizer, &mut group, lr, steps)?;
+            }
             if task.rows(&batch) < 2 {
                 return Err(TrainError::SingleRow { epoch, step, steps, pictures: task.describe(&batch) });
             }
@@ -466,12 +474,8 @@ impl Run<'_> {
             self.record.step = step;
             self.record.steps += 1;
             let whole = step.is_multiple_of(accumulation.max(1)) || step == steps;
-            if whole && let Some(mean) = group.take(&net, |path| task.rate(path) != 0.0, clip_norm) {
-                let Mean { gradients, norm } = mean;
-                match norm.filter(|norm| !norm.is_finite()) {
-                    Some(norm) => self.leave_out(TrainError::Gradients { norm, epoch, step, steps }, on_bad_loss)?,
-                    None => net = optimizer.step_scaled(lr, |path| task.rate(path), net, gradients),
-                }
+            if whole {
+                net = self.update(task, net, optimizer, &mut group, lr, steps)?;
             }
             let seconds = std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64();
             if finite {
@@ -482,13 +486,41 @@ impl Run<'_> {
                 self.history.batch(self.record.steps - 1, record);
             }
             bar.set_message(format!("loss {:.4}  {:.1} img/s", self.sums.loss(), self.sums.rate()));
-            bar.inc(1);
-            if whole && self.stop.load(Ordering::SeqCst) {
+            bar.set_position(step as u64);
+            stopped = whole && self.stop.load(Ordering::SeqCst);
+            if stopped {
                 break;
             }
         }
+        if !stopped {
+            // The last batches may have been left out.
+            net = self.update(task, net, optimizer, &mut group, lr, steps)?;
+            self.record.step = steps;
+        }
         bar.finish_and_clear();
         Ok((net, steps))
+    }
+
+    /// The network after the step of the batches in `group`, which is empty then; as it was if there are none.
+    fn update<T: Task>(
+        &mut self,
+        task: &T,
+        net: T::Net,
+        optimizer: &mut Optimizer,
+        group: &mut Group,
+        lr: f64,
+        steps: usize,
+    ) -> Result<T::Net, TrainError> {
+        let Settings { clip_norm, on_bad_loss, .. } = *self.settings;
+        let Some(Mean { gradients, norm }) = group.take(&net, |path| task.rate(path) != 0.0, clip_norm) else {
+            return Ok(net);
+        };
+        let Some(norm) = norm.filter(|norm| !norm.is_finite()) else {
+            return Ok(optimizer.step_scaled(lr, |path| task.rate(path), net, gradients));
+        };
+        let (epoch, step) = (self.record.epoch + 1, self.record.step);
+        self.leave_out(TrainError::Gradients { norm, epoch, step, steps }, on_bad_loss)?;
+        Ok(net)
     }
 
     /// Goes on without what is not finite, if that was asked for.

@@ -24,6 +24,8 @@ struct Toy {
     breaks_at: Option<usize>,
     /// One value is left of this batch of every epoch.
     single: Option<usize>,
+    /// Batches of every epoch that are left out, as if none of their pictures could be read.
+    missing: &'static [usize],
     metric: &'static str,
     better: Better,
     /// Factor of the learning rate.
@@ -43,6 +45,7 @@ impl Default for Toy {
             stop: Arc::default(),
             breaks_at: None,
             single: None,
+            missing: &[],
             metric: "score",
             better: Better::Higher,
             rate: 1.0,
@@ -59,13 +62,14 @@ impl Task for Toy {
     type Batch = (usize, Vec<f32>);
 
     fn epoch(&self, epoch: usize, done: usize) -> Result<Epoch<Self::Batch>, TaskError> {
-        let single = self.single;
+        let (single, missing) = (self.single, self.missing);
         let batch = move |step: usize| {
             let mut rng = Rng::new(&[epoch as u64, step as u64]);
             let rows = if single == Some(step) { 1 } else { 3 };
-            Ok((step, (0..rows).map(|_| rng.uniform(-1.0, 1.0) as f32).collect()))
+            Ok((step, (step, (0..rows).map(|_| rng.uniform(-1.0, 1.0) as f32).collect())))
         };
-        Ok(Epoch { steps: STEPS, batches: Box::new((done..STEPS).map(batch)) })
+        let read = (done..STEPS).filter(|step| !missing.contains(step));
+        Ok(Epoch { steps: STEPS, batches: Box::new(read.map(batch)) })
     }
 
     fn pictures(&self, batch: &Self::Batch) -> usize {
@@ -213,6 +217,34 @@ fn a_run_may_be_stopped_at_any_step() {
     }
 }
 
+/// A batch that nothing is left of has a number like any other: a run that goes on behind it repeats nothing.
+#[test]
+fn a_run_goes_on_behind_a_batch_that_was_left_out() {
+    const EPOCHS: usize = 2;
+    for missing in [&[0][..], &[1], &[2], &[0, 1], &[1, 2]] {
+        for accumulation in [1, 2] {
+            let settings = Settings { accumulation, ..settings(EPOCHS) };
+            let toy = || Toy { missing, ..Toy::default() };
+            let (straight, mut whole) = (tempfile::tempdir().unwrap(), toy());
+            run(&mut whole, &settings, straight.path(), None).unwrap();
+            assert_eq!(whole.calls, EPOCHS * (STEPS - missing.len()), "without {missing:?}");
+            for call in 0..whole.calls {
+                let (dir, mut first, mut second) = (tempfile::tempdir().unwrap(), toy(), toy());
+                first.stops_at = Some(call);
+                let outcome = run(&mut first, &settings, dir.path(), None).unwrap();
+                assert!(matches!(outcome, Outcome::Interrupted { .. }), "{outcome:?}");
+                let newest = Checkpoint::newest(dir.path()).unwrap().unwrap();
+                run(&mut second, &settings, dir.path(), Some(&newest)).unwrap();
+                let what = format!("without {missing:?}, {accumulation} a step, stopped in call {call}");
+                assert_eq!(first.calls + second.calls, whole.calls, "{what}");
+                let end = |dir: &Path| weight(dir, checkpoint::FINAL);
+                assert_eq!(end(dir.path()), end(straight.path()), "{what}");
+                assert_eq!(log(dir.path()), log(straight.path()), "{what}");
+            }
+        }
+    }
+}
+
 /// The loss is the square of (weight - 2) times a batch's mean square; worked out here in double precision.
 #[test]
 fn a_step_takes_the_mean_of_its_batches() {
@@ -220,7 +252,7 @@ fn a_step_takes_the_mean_of_its_batches() {
         .epoch(1, 0)
         .unwrap()
         .batches
-        .map(|batch| batch.unwrap().1.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>() / 3.0)
+        .map(|batch| batch.unwrap().1.1.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>() / 3.0)
         .collect();
     let slope = |weight: f64, batches: &[usize]| {
         let gradient = |batch: &usize| 2.0 * (weight - 2.0) * squares[*batch];
@@ -247,6 +279,11 @@ fn a_step_takes_the_mean_of_its_batches() {
     // A batch that is left out does not take its step along.
     let skip = Settings { on_bad_loss: BadLoss::Skip, ..plain.clone() };
     close(end(&skip, &mut Toy { breaks_at: Some(1), ..Toy::default() }), follow(&[&[0], &[2]], f64::MAX));
+    // Nor does one that nothing is left of, whether it would have ended the step or the epoch.
+    let without = |missing| Toy { missing, ..Toy::default() };
+    close(end(&plain, &mut without(&[1])), follow(&[&[0], &[2]], f64::MAX));
+    close(end(&plain, &mut without(&[2])), follow(&[&[0, 1]], f64::MAX));
+    close(end(&Settings { accumulation: 3, ..plain.clone() }, &mut without(&[2])), follow(&[&[0, 1]], f64::MAX));
     // A tenth of the rate; and none, which leaves neither a step nor a state.
     let tenth = end(&plain, &mut Toy { rate: 0.1, ..Toy::default() });
     let first = 0.25 - 0.01 * slope(0.25, &[0, 1]);

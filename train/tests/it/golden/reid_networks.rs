@@ -165,7 +165,7 @@ fn a_step_of_resnet50_with_the_guides_settings_moves_it() {
     let mut net = ReidNet::new(&task.network(), config.seed, &device);
     let mut optimizer = Optimizer::new(&OptimizerConfig::default()).unwrap();
     let before = StateDict::of(&net);
-    let batch = task.epoch(1, 0).unwrap().batches.next().unwrap().unwrap();
+    let (_, batch) = task.epoch(1, 0).unwrap().batches.next().unwrap().unwrap();
     let step = Step { epoch: 1, batch: 0 };
     let loss = task.loss(&net, &batch, step);
     let again = task.loss(&net, &batch, step).values();
