@@ -315,6 +315,7 @@ mod tests {
             Err(error) => panic!("{error}"),
             Ok(_) => None,
         };
+        let milestones = "schedules with milestones (--decay-type step_40_70) and without a cosine";
         let all = "LMBN_n, OSNet, OSNet_x0_75, OSNet_x0_5, OSNet_x0_25, ResNet50";
         for (line, key, user) in [
             ("--model LMBN_n --bnneck", "bnneck", "ResNet50; this is LMBN_n"),
@@ -326,6 +327,14 @@ mod tests {
             ("--num-classes 5", "num_classes", "nothing: identities are counted from the training set"),
             ("--momentum 0.5", "momentum", "the optimisers SGD and RMSprop"),
             ("--nesterov --optimizer ADAMW", "nesterov", "the optimiser SGD"),
+            ("--gamma 0.5", "gamma", milestones),
+            ("--gamma 0.5 --warmup linear", "gamma", milestones),
+            ("--warmup-epochs 5", "warmup_epochs", "--warmup linear and --w-cosine-annealing"),
+            ("--warmup-epochs 5 --cosine-annealing", "warmup_epochs", "--warmup linear and --w-cosine-annealing"),
+            ("--warmup linear --cosine-annealing", "warmup", "schedules without a cosine"),
+            ("--warmup linear --w-cosine-annealing", "warmup", "schedules without a cosine"),
+            ("--decay-type step_40 --cosine-annealing", "decay_type", "schedules without a cosine"),
+            ("--decay-type step_40 --w-cosine-annealing", "decay_type", "schedules without a cosine"),
         ] {
             assert_eq!(unused(line), Some((key.to_owned(), user.to_owned())), "{line}");
         }
@@ -335,6 +344,13 @@ mod tests {
             None
         );
         assert_eq!(unused("--model ResNet50 --bnneck --feat-inference before"), None);
+        for used in [
+            "--decay-type step_40_70 --gamma 0.5 --warmup linear --warmup-epochs 5",
+            "--w-cosine-annealing --warmup-epochs 5",
+            "--cosine-annealing --gamma 0.1 --warmup constant --warmup-epochs 10 --decay-type step",
+        ] {
+            assert_eq!(unused(used), None, "{used}");
+        }
         // Those of networks that are not built in have no default to fall back on.
         for (line, network) in [("--parts 4", "PCB"), ("--pcb-different-lr False", "PCB"), ("--pool max", "MGN")] {
             let error = reid(&line.split(' ').collect::<Vec<_>>()).unwrap_err();

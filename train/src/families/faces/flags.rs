@@ -17,7 +17,7 @@ pub struct FaceArgs {
     /// Frames in a batch, at least 2.
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
-    /// Threads that decode pictures; embeddings are in memory.
+    /// Threads that decode pictures; SENet's embeddings are in memory and take no other number than the default.
     #[arg(long, value_name = "N")]
     num_workers: Option<usize>,
     /// Angles of a pose.

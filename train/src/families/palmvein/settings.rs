@@ -521,6 +521,9 @@ pub(super) const BACKBONES: [&[&str]; 2] = [
     &["cnn_dims", "cnn_depths", "drop_path", "layer_scale"],
 ];
 
+/// What patience is for: without evaluations on the way nothing can end a run early.
+const WITHIN: &str = "runs with --test-every above 0";
+
 impl settings::Settings for Stage1Config {
     fn check(&self) -> Result<(), ConfigError> {
         Self::check(self)
@@ -535,6 +538,7 @@ impl settings::Settings for Stage1Config {
             (!softmax, &["margin", "mining", "cross_modal"], triplets),
             (self.loss == Stage1Loss::TripletIdentity, &["identity_weight"], "the loss triplet+identity"),
             (self.patience > 0, &["min_delta"], "runs with --patience"),
+            (self.patience == 0 || self.common.test_every > 0, &["patience"], WITHIN),
         ])
     }
 }
@@ -564,6 +568,7 @@ impl settings::Settings for Stage2Config {
             (weights(Branch::CnnPalm), &["cnn_palm"], files),
             (weights(Branch::CnnVein), &["cnn_vein"], files),
             (self.patience > 0, &["min_delta"], "runs with --patience"),
+            (self.patience == 0 || self.common.test_every > 0, &["patience"], WITHIN),
         ])
     }
 }
@@ -585,6 +590,10 @@ mod tests {
         let softmax = stage1(Branch::CnnVein, Stage1Loss::Softmax);
         assert_eq!(softmax, [BACKBONES[0], &["margin", "mining", "cross_modal", "identity_weight"]].concat());
         assert!(stage1(Branch::VitPalm, Stage1Loss::Triplet).contains(&"identity_weight".into()));
+        let seldom = Common { test_every: 0, ..Common::default() };
+        let patient = |patience| Stage1Config { common: seldom.clone(), patience, ..Stage1Config::default() };
+        assert_eq!(keys(patient(5).unused())[BACKBONES[1].len()..], ["patience"]);
+        assert_eq!(keys(patient(0).unused())[BACKBONES[1].len()..], ["min_delta"]);
 
         let stage2 = |change: fn(&mut Stage2Config)| {
             let mut config = Stage2Config::default();
@@ -598,5 +607,7 @@ mod tests {
         assert_eq!(local, [BACKBONES[0], &["out_dim_global", "vit_palm", "vit_vein"]].concat());
         let palm = stage2(|config| (config.parts, config.unfreeze_epoch) = (Parts::PalmOnly, 3));
         assert_eq!(palm, ["vit_vein", "cnn_vein"]);
+        let seldom = stage2(|config| (config.common.test_every, config.unfreeze_epoch) = (0, 3));
+        assert_eq!(seldom, ["patience"]);
     }
 }

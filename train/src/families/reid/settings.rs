@@ -316,6 +316,9 @@ impl Settings for ReidConfig {
         let moments = adam || self.optimizer == OptimizerKind::Nadam;
         let momentum = matches!(self.optimizer, OptimizerKind::Sgd | OptimizerKind::RmsProp);
         let sgd = self.optimizer == OptimizerKind::Sgd;
+        let cosine = self.cosine_annealing || self.w_cosine_annealing;
+        let falls = !cosine && self.milestones().is_ok_and(|epochs| !epochs.is_empty());
+        let rises = self.w_cosine_annealing || (!cosine && self.warmup == Warmup::Linear);
         unused.extend(idle(&[
             (false, &["num_classes"], counted),
             (sgd, &["dampening", "nesterov"], "the optimiser SGD"),
@@ -324,6 +327,9 @@ impl Settings for ReidConfig {
             (adam, &["amsgrad"], "the optimisers ADAM and ADAMW"),
             (!sgd, &["epsilon"], "optimisers other than SGD"),
             (self.random_erasing, &["probability"], "--random-erasing"),
+            (!cosine, &["decay_type", "warmup"], "schedules without a cosine"),
+            (falls, &["gamma"], "schedules with milestones (--decay-type step_40_70) and without a cosine"),
+            (rises, &["warmup_epochs"], "--warmup linear and --w-cosine-annealing"),
         ]));
         unused
     }

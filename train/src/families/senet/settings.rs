@@ -16,7 +16,7 @@ pub struct SenetConfig {
     pub data_dir: String,
     /// Rows in a batch, at least 2.
     pub batch_size: usize,
-    /// Threads that load data: accepted, as the manual's command lines have it; all data is in memory.
+    /// Threads that load data. All data are in memory: only the default is accepted, which the manual's lines name.
     pub num_workers: usize,
     /// Values of an embedding.
     pub image_dim: usize,
@@ -196,7 +196,10 @@ impl Settings for SenetConfig {
     }
 
     fn unused(&self) -> Vec<(String, String)> {
-        idle(&[(self.identity_preserve_weight > 0.0, &["identity_dims"], "--identity-preserve-weight above 0")])
+        idle(&[
+            (self.identity_preserve_weight > 0.0, &["identity_dims"], "--identity-preserve-weight above 0"),
+            (false, &["num_workers"], "ImageControlNet, which decodes pictures; here all data are in memory"),
+        ])
     }
 }
 
@@ -211,6 +214,14 @@ mod tests {
         config.check().unwrap();
         assert_eq!(config.identity_dims, crate::loss::IDENTITY_DIMS);
         assert!(SenetConfig::default().check().unwrap_err().to_string().starts_with("--data-dir"));
+    }
+
+    #[test]
+    fn what_a_run_does_not_use_is_known() {
+        let keys = |config: SenetConfig| config.unused().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+        assert_eq!(keys(SenetConfig::default()), ["num_workers"]);
+        let none = SenetConfig { identity_preserve_weight: 0.0, ..SenetConfig::default() };
+        assert_eq!(keys(none), ["identity_dims", "num_workers"]);
     }
 
     #[test]
