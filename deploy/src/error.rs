@@ -334,7 +334,7 @@ pub enum DeployError {
          calibrate --far {rate}`, or give one with `--threshold`",
         if *templates > 1 { format!(" ({far} over the {templates} templates)") } else { String::new() },
         if *unfit > 0 { format!(", and {unfit} measured for another decision") } else { String::new() },
-        rate = far / *templates as f64
+        rate = three_digits(far / *templates as f64)
     )]
     NoThreshold {
         /// The rate asked for.
@@ -372,6 +372,14 @@ pub enum DeployError {
         flag: &'static str,
         /// Why.
         why: String,
+    },
+    /// Pictures among which there is nothing to compare, or nobody to search for.
+    #[error("`{}` cannot calibrate: {problem}", path.display())]
+    Uncalibratable {
+        /// Their folder.
+        path: PathBuf,
+        /// What is missing, and how it comes about.
+        problem: String,
     },
     /// The data are too few for any of the rates.
     #[error(
@@ -542,6 +550,13 @@ pub enum DeployError {
     Files(#[from] files::WriteError),
 }
 
+/// A rate rounded down to three digits, as one would type it.
+fn three_digits(rate: f64) -> f64 {
+    let scale = 10_f64.powi(2 - rate.log10().floor() as i32);
+    // A product of decimals may miss a whole number by rounding.
+    (rate * scale + 1e-9).floor() / scale
+}
+
 /// The largest of the rates, which needs the fewest people.
 fn easiest(rates: &[f64]) -> f64 {
     rates.iter().copied().fold(0.0, f64::max)
@@ -561,6 +576,26 @@ impl From<files::lock::LockError> for DeployError {
         match error {
             files::lock::LockError::Held { .. } => Self::Locked(error),
             other => Self::Lock(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_typed_with_three_digits_and_never_above() {
+        for (rate, typed) in
+            [(0.001 / 3.0, 0.000333), (0.1 / 11.0, 0.00909), (0.01 / 4.0, 0.0025), (0.29, 0.29), (0.5, 0.5)]
+        {
+            assert_eq!(three_digits(rate), typed);
+        }
+        for step in 1..2000 {
+            let rate = f64::from(step) / 2003.0;
+            let typed = three_digits(rate);
+            assert!(typed <= rate && typed > 0.99 * rate, "{rate}: {typed}");
+            assert!(typed.to_string().trim_start_matches(['0', '.']).len() <= 3, "{typed}");
         }
     }
 }

@@ -135,6 +135,11 @@ fn nobody_is_found_above_a_threshold_or_ranked_without_one() {
     assert!(!page.contains("reaches the threshold") && !page.contains("class=\"mark\""), "there is none");
 
     // Nobody passes the filter: no threshold is to blame.
+    let answer =
+        fixture.run("search -m @model.onnx --gallery @people --query @stranger.png --subject ada --subject adda");
+    assert!(answer.stderr.contains("`adda`") && !answer.stderr.contains("`ada`"), "{}", answer.stderr);
+    let answer = fixture.run("search -m @model.onnx --gallery @people --query @stranger.png --camera 7");
+    assert!(answer.code == 1 && answer.stderr.contains("passes the filters"), "{}", answer.stderr);
     let (page, ..) = search(&fixture, "--query @stranger.png --by subject --camera 7");
     assert!(page.contains("<b>nobody</b> in the part of the gallery that was searched"), "{page}");
     assert!(!page.contains("at or above the threshold"), "{page}");
@@ -275,4 +280,20 @@ fn the_page_of_a_calibration_has_the_values_of_its_json() {
     let before = std::fs::read(fixture.path("model.onnx")).unwrap();
     fixture.run("calibrate -m @model.onnx --datadir @set --far 0.1 --report @set").error(&["set"]);
     assert_eq!(std::fs::read(fixture.path("model.onnx")).unwrap(), before);
+}
+
+/// What cannot be measured is said before anything is embedded, with what is needed.
+#[test]
+fn pictures_that_cannot_calibrate_are_refused() {
+    let fixture = calibrating();
+    let refused = |folder: &str, more: &str, facts: &[&str]| {
+        let answer = fixture.run(&format!("calibrate -m @model.onnx --datadir @{folder} --far 0.5 {more}"));
+        assert!(!answer.stderr.contains("Tiny on"), "{}", answer.stderr);
+        answer.error(facts);
+    };
+    refused("set/ada", "", &["`ada`", "4", "--identity-from"]);
+    refused("four", "", &["four"]);
+    refused("set", "--fpir 0.5 --templates 7", &["--templates", "7", "8", "4"]);
+    fixture.picture("nobody/0000_c1s1_000001_00.png", "zoe", 0.0);
+    refused("nobody", "", &["nobody", "--identity-from"]);
 }

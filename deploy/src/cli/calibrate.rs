@@ -1,5 +1,6 @@
 //! `deploy calibrate`: measures thresholds and writes them into the contract.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -13,6 +14,8 @@ use serde_json::json;
 use super::args::{CalibrateArgs, FactsFormat};
 use super::shared::{Compared, compare, embed_options, list, open, print, print_json, test_pairs};
 use crate::DeployError;
+use crate::identity::Identity;
+use crate::pictures::Input;
 use crate::report::Calibration;
 
 pub(crate) fn run(args: &CalibrateArgs) -> Result<ExitCode, DeployError> {
@@ -24,6 +27,7 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<ExitCode, DeployError> {
             (list(folder, &args.pairs, args.naming.identity_from, strict)?, "all pictures".to_owned())
         }
     };
+    check(&rows, args)?;
     let model = open(&args.model, rows.len())?;
     let measured =
         VerificationOptions { fars: args.far.clone(), far_intervals: true, ..VerificationOptions::default() };
@@ -82,6 +86,45 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<ExitCode, DeployError> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Fails if the names leave nothing to measure, before anything is embedded.
+fn check(rows: &[Input], args: &CalibrateArgs) -> Result<(), DeployError> {
+    let mut pictures = BTreeMap::<&str, usize>::new();
+    for row in rows {
+        if let Identity::Person(name) = &row.identity {
+            *pictures.entry(&name.text).or_default() += 1;
+        }
+    }
+    let distractors = rows.iter().any(|row| row.identity == Identity::Distractor);
+    let wrong = |problem| Err(DeployError::Uncalibratable { path: args.datadir.clone(), problem });
+    let layout = if args.pairs.pairs {
+        "pairs of two hands or more are needed"
+    } else {
+        "a folder for each of two or more people is needed, and `--identity-from` chooses what names them"
+    };
+    let most = pictures.values().copied().max().unwrap_or(0);
+    match (pictures.len(), args.fpir.is_empty()) {
+        (0, _) => wrong(format!("nobody on {} is named; {layout}", of_pictures(rows.len()))),
+        (1, _) if !distractors => {
+            let name = pictures.keys().next().copied().unwrap_or_default();
+            wrong(format!("all of {} are of one person, `{name}`; {layout}", of_pictures(rows.len())))
+        }
+        _ if most < 2 => {
+            wrong("nobody has two pictures, which are compared to tell how often people are refused".into())
+        }
+        (_, false) if most <= args.templates => wrong(format!(
+            "with --templates {}, somebody needs {} pictures or more: the last ones are searched for; nobody has more \
+             than {most}",
+            args.templates,
+            args.templates + 1
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn of_pictures(count: usize) -> String {
+    if count == 1 { "1 picture".to_owned() } else { format!("{count} pictures") }
 }
 
 fn is_of_searches(threshold: &Threshold) -> bool {

@@ -54,6 +54,7 @@ pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
     // Check the gallery first: a mismatch should fail before any probe is embedded.
     let (gallery, skipped_entries, stale) = searched.open(args, &model)?;
     let gallery = gallery.filtered(args.filter.filter())?;
+    say_who_is_left_out(args, &gallery)?;
     if let Some(Stale { new, changed, gone }) = stale {
         terminal::warn(&format!(
             "the pictures in `{}` differ from the gallery: {new} new, {changed} changed, {gone} gone; `deploy \
@@ -109,6 +110,19 @@ pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
     }
     let any = report.probes.iter().any(|probe| !probe.matches.is_empty());
     Ok(ExitCode::from(if any { 0 } else { terminal::EXIT_NO }))
+}
+
+/// Warns about names that are not in the gallery, and about filters that nothing passes.
+fn say_who_is_left_out(args: &SearchArgs, gallery: &Gallery) -> Result<(), DeployError> {
+    for name in &args.filter.subject {
+        if gallery.of_person(name)?.is_empty() {
+            terminal::warn(&format!("nobody who is searched is called `{name}` (--subject)"));
+        }
+    }
+    if gallery.count()? == 0 {
+        terminal::warn("no template of the gallery passes the filters: probes are compared with nothing");
+    }
+    Ok(())
 }
 
 /// The threshold that keeps a false positive identification rate in this gallery, and what it means.
