@@ -87,7 +87,7 @@ pub fn read_pictures(path: &Path) -> Result<Vec<Input>, DeployError> {
 /// The paths of a list, one a line; `-` is standard input.
 ///
 /// # Errors
-/// If it cannot be read.
+/// If it cannot be read, or a line names nothing that is there.
 pub fn list(path: &Path) -> Result<Vec<PathBuf>, DeployError> {
     let text = if path.as_os_str() == "-" {
         std::io::read_to_string(std::io::stdin())
@@ -96,7 +96,19 @@ pub fn list(path: &Path) -> Result<Vec<PathBuf>, DeployError> {
         let text = files::read_text_limited(path, files::LARGEST_TABLE);
         text.map_err(|source| DeployError::Read { path: path.to_owned(), source })
     };
-    Ok(text?.lines().map(str::trim).filter(|line| !line.is_empty()).map(PathBuf::from).collect())
+    let text = text?;
+    let lines = text.lines().map(str::trim).zip(1..).filter(|(line, _)| !line.is_empty());
+    let there = |(line, number): (&str, usize)| match Path::new(line).try_exists() {
+        Ok(false) => {
+            let problem = format!(
+                "line {number}: there is no `{line}`; a line of a list is the path of a picture or folder, from the \
+                 working folder"
+            );
+            Err(DeployError::Manifest { path: path.to_owned(), problem })
+        }
+        _ => Ok(PathBuf::from(line)),
+    };
+    lines.map(there).collect()
 }
 
 #[cfg(test)]

@@ -215,3 +215,23 @@ fn people_rows_and_lists_are_searched_for() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && text.lines().count() == 3, "{text}{}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// A picture that is listed alone has the name of its folder, which is said; a list that names nothing says where.
+#[test]
+fn what_a_newcomer_may_not_expect_is_said() {
+    let fixture = town();
+    let door = fixture.picture("door.png", "dan", 0.0);
+    let folder = door.parent().unwrap().file_name().unwrap().to_str().unwrap();
+    let answer = fixture.run(&format!("{ENROLL} @door.png"));
+    assert!(
+        answer.stderr.contains(&format!("`{folder}`")) && answer.stderr.contains("--identity"),
+        "{}",
+        answer.stderr
+    );
+    for named in ["@door.png --identity dan", "@set"] {
+        let answer = fixture.run(&format!("{ENROLL} {named}"));
+        assert!(!answer.stderr.contains("--identity"), "{}", answer.stderr);
+    }
+    std::fs::write(fixture.path("list.txt"), format!("{}\n\nhello\n", door.display())).unwrap();
+    fixture.run(&format!("{ENROLL} @list.txt")).error(&["list.txt", "3", "`hello`"]);
+}

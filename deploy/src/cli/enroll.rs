@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::args::{EnrollArgs, FactsFormat};
 use super::shared::{self, collect, embed_options, list, one_row, open, pin, print, print_json, warn_when_collapsed};
 use crate::gallery::{self, Embeddings, Gallery, Place, Template};
-use crate::identity::Identity;
+use crate::identity::{Identity, NameSource};
 use crate::manifest;
 use crate::pictures::{Input, path_text};
 use crate::quality::Quality;
@@ -40,6 +40,7 @@ pub(crate) fn run(args: &EnrollArgs) -> Result<ExitCode, DeployError> {
     let pin = pin(&model, spec);
     gallery::fits(&args.gallery, &pin, &model.path)?;
     let pictures = rows(args, &model, pictures)?;
+    say_who_is_named_by_a_folder(args, &pictures);
     let (new, skipped) = embedded(args, &model, &pictures, &arrays)?;
     warn_when_collapsed(&metrics::spread(new.view()?));
     let qualities = qualities(&new, inputs[0]);
@@ -116,6 +117,20 @@ fn asked(args: &EnrollArgs) -> Result<(Vec<Input>, Vec<PathBuf>), DeployError> {
         pictures.extend(list(&places, &args.pairs, args.naming.identity_from, args.reading.strict)?);
     }
     Ok((pictures, arrays))
+}
+
+/// Says whom a picture that is listed alone shows, where only its folder tells: few people expect that.
+fn say_who_is_named_by_a_folder(args: &EnrollArgs, pictures: &[Input]) {
+    let alone = |picture: &&Input| args.identity.is_none() && args.pictures.iter().any(|path| path == picture.path());
+    if let Some(Input { files, identity: Identity::Person(name), .. }) = pictures.iter().find(alone)
+        && name.source == NameSource::Given
+    {
+        terminal::note(&format!(
+            "`{}` is taken for `{}`, as its folder is called; `--identity NAME` says who it is",
+            path_text(&files[0]),
+            name.text
+        ));
+    }
 }
 
 /// All that is to be embedded, as the flags name it.
