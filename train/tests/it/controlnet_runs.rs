@@ -212,7 +212,7 @@ fn a_checkpoint_of_the_reference_is_imported_and_resumed() {
     assert!(ended.stderr.contains("generator frozen") && ended.stderr.contains("start afresh"), "{}", ended.stderr);
     let history = json(&at.join("two/training_history.json"));
     assert_eq!(history["train_metrics"].as_array().unwrap().len(), 1);
-    run("--resume old/best_model.pth --epochs 1 --save_dir two").refused(&["already holds a run"]);
+    run("--resume old/best_model.pth --epochs 1 --save_dir two").refused(&["`two`", "--overwrite"]);
 
     let lacking = state.iter().filter(|(key, _)| !key.starts_with("control_branch.pose_encoder"));
     let lacking: StateDict = lacking.map(|(key, data)| (key.to_owned(), data.clone())).collect();
@@ -263,9 +263,9 @@ fn bad_data_and_settings_are_named() {
     set(at, 3, 3);
     let run = |line: &str| train(at, &words(line));
     run("controlnet --data-dir nowhere").refused(&["nowhere/front_metadata.json"]);
-    run("controlnet --data-dir train/datas/file").refused(&["nobody is left to validate", "3 people"]);
-    run("controlnet --data-dir train/datas/file --image-size 100").refused(&["--image-size is 100", "multiples of 16"]);
-    run("controlnet --data-dir train/datas/file --pose-dim 4").refused(&["3 angles", "--pose-dim is 4"]);
+    run("controlnet --data-dir train/datas/file").refused_saying("nobody is left to validate");
+    run("controlnet --data-dir train/datas/file --image-size 100").refused(&["--image-size", "100", "16"]);
+    run("controlnet --data-dir train/datas/file --pose-dim 4").refused(&["3", "--pose-dim", "4"]);
     run("controlnet --data-dir train/datas/file --encoder insightface").refused(&["front_feature.npy"]);
     run("controlnet --data-dir train/datas/file --loss-type l2").refused(&["l2", "combined"]);
     run("controlnet --data-dir train/datas/file stray").refused(&["stray"]);

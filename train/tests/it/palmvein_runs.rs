@@ -116,7 +116,7 @@ fn a_list_given_again_replaces_the_first() {
     assert_eq!(value("stage1", "", "vit_dims"), "[8,8,16]");
     assert_eq!(value("stage1", "--vit-dims 4,4,8 --vit-dims 16,16,32", "vit_dims"), "[16,16,32]");
     assert_eq!(value("stage2", "--cnn-depths 2,2,2,2", "cnn_depths"), "[2,2,2,2]");
-    run(folder.path(), "stage1", "--vit-dims 4,4 --vit-dims 8").refused(&["command line", "3"]);
+    run(folder.path(), "stage1", "--vit-dims 4,4 --vit-dims 8").refused(&["`vit_dims`", "3"]);
 }
 
 #[test]
@@ -125,16 +125,16 @@ fn stage_2_names_what_is_wrong_with_its_start() {
     let at = folder.path();
     run(at, "stage1", "").refused(&["palms"]);
     draw(at);
-    run(at, "stage2", "").refused(&["no stage-1 weights for vit_palm", "--stage1", "--from-scratch"]);
+    run(at, "stage2", "").refused(&["vit_palm", "--stage1", "--from-scratch"]);
     run(at, "stage2", "--stage1 nowhere").refused(&["nowhere/vit_palm", "vit_palm_phase1_best.pth"]);
     run(at, "stage2", "--from-scratch").refused(&["--from-scratch", "--freeze-stage1"]);
-    run(at, "stage2", "--arcface-m 4").refused(&["ArcFace margin is 4", "3.14159"]);
+    run(at, "stage2", "--arcface-m 4").refused(&["ArcFace", "margin", "4", "3.14159"]);
     run(at, "stage2", "--out-dim-local 64").refused(&["--out-dim-global", "--out-dim-local"]);
-    run(at, "stage2", "--vit-dims 8,8").refused(&["command line", "3"]);
-    run(at, "stage1", "--cnn-dims 8,8,8,8").refused(&["`cnn_dims` has no effect here", "cnn-palm and cnn-vein"]);
-    run(at, "stage1", "--loss softmax --margin 0.2").refused(&["`margin` has no effect here", "triplet"]);
-    run(at, "stage2", "--backbone-lr 1e-4").refused(&["`backbone_lr` has no effect here", "--freeze-stage1"]);
-    run(at, "stage1", "--img-size 16").refused(&["--img-size is 16", "32"]);
+    run(at, "stage2", "--vit-dims 8,8").refused(&["`vit_dims`", "3"]);
+    run(at, "stage1", "--cnn-dims 8,8,8,8").refused(&["`cnn_dims`", "cnn-palm", "cnn-vein"]);
+    run(at, "stage1", "--loss softmax --margin 0.2").refused(&["`margin`", "triplet"]);
+    run(at, "stage2", "--backbone-lr 1e-4").refused(&["`backbone_lr`", "--freeze-stage1"]);
+    run(at, "stage1", "--img-size 16").refused(&["--img-size", "16", "32"]);
     run(at, "stage1", "--branch all --epochs 0").ok();
     // What is finished stays, what is missing is made; flags of both backbones are for some branch.
     std::fs::remove_dir_all(at.join("runs/palmvein/test/stage1/cnn_vein")).unwrap();
@@ -143,13 +143,13 @@ fn stage_2_names_what_is_wrong_with_its_start() {
     assert!(at.join("runs/palmvein/test/stage1/cnn_vein/final_model.safetensors").is_file(), "{again}");
     // Of other sizes, of the other kind, and of another design.
     let start = "--stage1 runs/palmvein/test/stage1";
-    run(at, "stage2", &format!("{start} --vit-dims 16,16,16")).refused(&["vit_palm", "another shape"]);
+    run(at, "stage2", &format!("{start} --vit-dims 16,16,16")).refused(&["vit_palm", "[16]", "[32]"]);
     let cnn = "runs/palmvein/test/stage1/cnn_palm/best_model.safetensors";
-    run(at, "stage2", &format!("{start} --vit-palm {cnn}")).refused(&["cnn_palm", "left over"]);
-    run(at, "stage2", &format!("{start} --mixer cascaded")).refused(&["--mixer global"]);
+    run(at, "stage2", &format!("{start} --vit-palm {cnn}")).refused(&["cnn_palm", "vit_palm"]);
+    run(at, "stage2", &format!("{start} --mixer cascaded")).refused(&["--mixer", "global"]);
     let other = Python::dict([("global_blocks.0.weight", Python::Tensor(TensorData::new(vec![0.0_f32], [1])))]);
     write_pth(&at.join("other.pth"), &other);
-    run(at, "stage2", &format!("{start} --vit-palm other.pth")).refused(&["another design", "cross-attention"]);
+    run(at, "stage2", &format!("{start} --vit-palm other.pth")).refused(&["`other.pth`", "cross-attention"]);
     assert!(!at.join("runs/palmvein/test/stage2").exists(), "nothing was begun");
 }
 
@@ -211,7 +211,8 @@ fn published_weights_of_both_stages_are_imported() {
         let expected = state.get(&format!("{}.{key}", branch.name()));
         assert!(expected.is_some() && one.get(&format!("model.{key}")) == expected, "{branch}");
     }
-    train(at, &["import", "bare.pth", "--model", "vit-palm", "-o", "no.safetensors"]).refused(&["other kind"]);
+    train(at, &["import", "bare.pth", "--model", "vit-palm", "-o", "no.safetensors"])
+        .refused(&["`bare.pth`", "vit_palm"]);
 }
 
 #[test]
@@ -237,10 +238,10 @@ fn ablations_make_one_table() {
     assert!(!again.stderr.contains("`table/mean-42` is finished"), "{}", again.stderr);
     let row = |ended: &Ended| ended.stdout.lines().find(|line| line.starts_with("| concat")).map(str::to_owned);
     assert_eq!(row(&again), row(&ended), "the same numbers from the same network");
-    run(at, "ablate", &format!("{flags} --ablation concat --lr 0.5")).refused(&["`table/concat-42` already holds"]);
+    run(at, "ablate", &format!("{flags} --ablation concat --lr 0.5")).refused(&["`table/concat-42`", "--overwrite"]);
     run(at, "ablate", "--from-scratch --freeze-stage1 false --ablation channels").refused(&["`channels`", "channel"]);
-    run(at, "ablate", "--ablation concat").refused(&["no stage-1 weights"]);
-    run(at, "ablate", "--ablation concat --mode vector").refused(&["--mode is what is compared", "--ablation"]);
+    run(at, "ablate", "--ablation concat").refused(&["vit_palm", "--stage1", "--from-scratch"]);
+    run(at, "ablate", "--ablation concat --mode vector").refused(&["--mode", "--ablation"]);
 }
 
 /// Whole hands to palms that train: cut upright, listed with their identities, drawn on a sheet; what is no hand is
@@ -268,7 +269,7 @@ fn palms_are_cut_out_of_whole_hands() {
     let palm = image::open(at.join("cut/palm/00000.png")).unwrap().to_luma8();
     assert_eq!(palm.dimensions(), (64, 64));
     assert!([(10, 10), (53, 10), (10, 53), (53, 53)].iter().all(|(x, y)| palm.get_pixel(*x, *y).0[0] > 40));
-    roi("").refused(&["`cut` holds files already", "--overwrite"]);
+    roi("").refused(&["`cut`", "--overwrite"]);
     roi("--overwrite --from-vein").ok();
     let epochs = format!("palmvein stage1 --branch cnn-palm --datadir cut --split pairs --epochs 0 {CNN}");
     train(at, &epochs.split_whitespace().collect::<Vec<_>>()).ok();
@@ -295,16 +296,7 @@ fn odd_pictures_train_or_are_named() {
     std::fs::rename(at.join("palms/palm/003_l"), at.join("palms/palm/zoe")).unwrap();
     std::fs::rename(at.join("palms/vein/003_l"), at.join("palms/vein/zoe")).unwrap();
     let told = run(at, "stage1", "--branch all --epochs 1 --strict").ok().stderr;
-    for part in [
-        "1 pair of pictures of two sizes",
-        "palm/001_r/3.png",
-        "6 pictures without a counterpart",
-        "vein/002_l/4.png",
-        "1 identity with fewer than 2 pairs",
-        "`005_r`",
-    ] {
-        assert!(told.contains(part), "{part} in {told}");
-    }
+    fixtures::assert_names(&told, &["1", "palm/001_r/3.png", "6", "vein/002_l/4.png", "2", "`005_r`"]);
     let small = "--stage1 runs/palmvein/test/stage1 --epochs 1 --out-dim-global 8 --out-dim-local 8";
     // ArcFace at its most extreme stays a number: the run would end at a loss that is none.
     for extreme in
@@ -313,7 +305,7 @@ fn odd_pictures_train_or_are_named() {
         run(at, "stage2", &format!("{small} --lr 0.1 --overwrite {extreme}")).ok();
     }
     std::fs::remove_dir_all(at.join("palms/vein")).unwrap();
-    run(at, "stage1", "--save other").refused(&["palm pictures", "no vein picture"]);
+    run(at, "stage1", "--save other").refused(&["palm", "`--vein-band`"]);
     for side in ["palm", "vein"] {
         for n in 1..=4 {
             let path = at.join(format!("one/{side}/anna/{n}.png"));
@@ -321,8 +313,8 @@ fn odd_pictures_train_or_are_named() {
             wide.save(path).unwrap();
         }
     }
-    run(at, "stage1", "--save other --datadir one").refused(&["1 identity", "at least 4"]);
-    run(at, "stage1", "--save other --datadir one --split pairs").refused(&["at least 2 are needed"]);
+    run(at, "stage1", "--save other --datadir one").refused(&["`one`", "1", "4"]);
+    run(at, "stage1", "--save other --datadir one --split pairs").refused(&["`one`", "1", "2"]);
 }
 
 /// Training pays on people never seen: both branches find them far better than untrained ones do, and both modalities

@@ -6,7 +6,7 @@ use std::path::Path;
 use fixtures::{PedestrianConfig, Size, pedestrians};
 use train::run::checkpoint::Checkpoint;
 
-use crate::support::{command, json, train};
+use crate::support::{Ended, command, json, train};
 
 fn market(at: &Path, cameras: usize) {
     let config = PedestrianConfig {
@@ -120,20 +120,19 @@ fn a_log_that_cannot_be_written_ends_no_training() {
     ] {
         assert_eq!(command(at, words).stdout(closed()).status().unwrap().code(), Some(0), "{words:?}");
         let output = command(at, words).stdout(full()).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{words:?}");
-        assert!(String::from_utf8_lossy(&output.stderr).contains("cannot write the results"), "{words:?}");
+        Ended::from(output).refused(&["stdout", "os"]);
     }
 }
 
 #[test]
 fn numbers_below_zero_say_the_range() {
     let folder = tempfile::tempdir().unwrap();
-    for (flag, value, words) in [
-        ("--seed", "-1", ["'-1'", "whole numbers from 0"]),
-        ("--epochs", "-3", ["'-3'", "whole numbers from 0"]),
-        ("--weight-decay", "-1", ["--weight-decay is -1", "numbers from 0"]),
-        ("--lr", "-0.5", ["--lr is -0.5", "above 0"]),
+    for (flag, value, facts) in [
+        ("--seed", "-1", ["--seed", "'-1'", "0"]),
+        ("--epochs", "-3", ["--epochs", "'-3'", "0"]),
+        ("--weight-decay", "-1", ["--weight-decay", "-1", "0"]),
+        ("--lr", "-0.5", ["--lr", "-0.5", "0"]),
     ] {
-        train(folder.path(), &["reid", flag, value, "--print-config"]).refused(&words);
+        train(folder.path(), &["reid", flag, value, "--print-config"]).refused(&facts);
     }
 }

@@ -10,19 +10,19 @@ fn data_that_cannot_be_trained_on_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let run = |more: &[&str]| train(at, &small(more));
-    run(&[]).refused(&["dataset folder `data`", "does not exist"]);
+    run(&[]).refused_saying("`data` does not exist");
     std::fs::create_dir(at.join("data")).unwrap();
     run(&[]).refused(&["`data`", "found", "market1501"]);
     run(&["--data_train", "market1501"]).refused(&["`market1501`", "`data`", "bounding_box_train"]);
-    run(&["--data_train", "market"]).refused(&["unknown dataset `market`", "msmt17"]);
+    run(&["--data_train", "market"]).refused(&["`market`", "msmt17"]);
     pictures(at, 1, 4);
-    run(&["--data_train", "folders"]).refused(&["`data` has 1 identity", "at least 2"]);
+    run(&["--data_train", "folders"]).refused(&["`data`", "1", "2"]);
     pictures(at, 2, 4);
-    run(&[]).refused(&["one identity only", "at least 2"]);
+    run(&[]).refused(&["one", "2"]);
     pictures(at, 6, 4);
-    run(&["--batchid", "4"]).refused(&["needs 4 different identities", "has 3", "--batchid"]);
-    run(&["--model", "LMBN_x"]).refused(&["unknown network `LMBN_x`", "LMBN_n"]);
-    run(&["--loss", "1*Tripel"]).refused(&["unknown loss `Tripel`", "Triplet"]);
+    run(&["--batchid", "4"]).refused(&["4", "3", "--batchid"]);
+    run(&["--model", "LMBN_x"]).refused(&["`LMBN_x`", "LMBN_n"]);
+    run(&["--loss", "1*Tripel"]).refused(&["`Tripel`", "Triplet"]);
     assert!(!at.join("runs").exists(), "nothing was begun");
 }
 
@@ -32,21 +32,21 @@ fn settings_that_make_no_sense_are_named() {
     let at = folder.path();
     let run = |more: &[&str]| train(at, &[&["reid"], more].concat());
     run(&["--epochs", "many"]).refused(&["many", "--epochs"]);
-    run(&["--sampler", "maybe"]).refused(&["maybe", "True or False"]);
+    run(&["--sampler", "maybe"]).refused(&["--sampler", "'maybe'", "True", "False"]);
     run(&["--optimizer", "LAMB"]).refused(&["--optimizer", "'LAMB'", "RMSprop"]);
-    run(&["--batchid", "1"]).refused(&["--batchid is 1", "2 to"]);
+    run(&["--batchid", "1"]).refused(&["--batchid", "1", "2"]);
     run(&["--decay-type", "step_70_40"]).refused(&["--decay-type", "step_40_70"]);
     run(&["--learning-rate", "1"]).refused(&["--learning-rate"]);
     run(&["--resume", "x", "--overwrite"]).refused(&["--overwrite", "--resume"]);
-    run(&["--resume", "nowhere"]).refused(&["no run to resume at `nowhere` nor at `runs/reid/nowhere`"]);
+    run(&["--resume", "nowhere"]).refused(&["`nowhere`", "`runs/reid/nowhere`"]);
     let settings = at.join("settings.yaml");
     std::fs::write(&settings, "epochs: 3\nepoch: 4\n").unwrap();
-    run(&["--config", "settings.yaml"]).refused(&["settings.yaml", "unknown setting `epoch`", "epochs"]);
+    run(&["--config", "settings.yaml"]).refused(&["settings.yaml", "`epoch`", "epochs"]);
     std::fs::write(&settings, "epochs: many\n").unwrap();
     run(&["--config", "settings.yaml"]).refused(&["settings.yaml", "many"]);
-    run(&["--config", "other.yaml"]).refused(&["cannot read settings `other.yaml`"]);
-    train(at, &["eval", "nothing"]).refused(&["cannot read weights `nothing`"]);
-    train(at, &["eval", "."]).refused(&["no checkpoint in `.`", "best_model.safetensors"]);
+    run(&["--config", "other.yaml"]).refused(&["`other.yaml`", "os"]);
+    train(at, &["eval", "nothing"]).refused(&["`nothing`", "os"]);
+    train(at, &["eval", "."]).refused(&["`.`", "best_model.safetensors"]);
 }
 
 #[test]
@@ -95,11 +95,12 @@ fn a_loss_that_is_no_number_stops_the_run_and_overwrites_nothing() {
     let before = files(&run);
     let mad = ["reid", "--resume", "test", "--epochs", "3", "--lr", "1e30"];
     let ended = train(at, &mad).refused(&[
-        "epoch 2, batch",
-        "data/id",
+        "2",
         ".png",
         "CrossEntropy",
-        "training has diverged; lower --lr, and continue with --resume runs/reid/test/checkpoint_epoch_1.safetensors",
+        "--lr",
+        "--resume",
+        "runs/reid/test/checkpoint_epoch_1.safetensors",
     ]);
     println!("{}", ended.stderr);
     let after = files(&run);
@@ -112,17 +113,20 @@ fn a_loss_that_is_no_number_stops_the_run_and_overwrites_nothing() {
 
     // An occupied directory is not taken, nor emptied when the new run cannot begin.
     let before = files(&run);
-    train(at, &small(&[])).refused(&["`runs/reid/test` already holds a run", "--resume", "--overwrite"]);
-    train(at, &small(&["--overwrite", "--batchid", "60"])).refused(&["60 different identities"]);
-    train(at, &small(&["--overwrite", "--pre_train", "missing.pth"])).refused(&["cannot read weights `missing.pth`"]);
+    train(at, &small(&[])).refused(&["`runs/reid/test`", "--resume", "--overwrite"]);
+    train(at, &small(&["--overwrite", "--batchid", "60"])).refused(&["60", "--batchid"]);
+    train(at, &small(&["--overwrite", "--pre_train", "missing.pth"])).refused(&["`missing.pth`", "os"]);
     assert!(files(&run) == before);
     train(at, &["reid", "--resume", "test", "--feats", "32"]).refused(&[
-        "LMBN_n with 16 features",
-        "with 32 features",
-        "--pre-train runs/reid/test/checkpoint_epoch_2.safetensors starts a new one",
+        "LMBN_n",
+        "16",
+        "32",
+        "--pre-train",
+        "runs/reid/test/checkpoint_epoch_2.safetensors",
     ]);
     let mad = small(&["--save", "mad", "--lr", "1e30", "--epochs", "1"]);
-    train(at, &mad).refused(&["diverged before the first checkpoint", "lower --lr"]);
+    let ended = train(at, &mad).refused(&["1", "--lr"]);
+    assert!(!ended.stderr.contains("--resume"), "there is nothing to resume: {}", ended.stderr);
     train(at, &small(&["--overwrite", "--epochs", "0"])).ok();
     assert_eq!(files(&run).len(), 3, "of the old run nothing is left: {:?}", files(&run).keys());
 }
@@ -134,6 +138,6 @@ fn a_run_directory_that_cannot_be_written_is_named() {
     pictures(at, 4, 4);
     std::fs::write(at.join("runs"), b"a file where a folder should be").unwrap();
     train(at, &small(&[])).refused(&["runs/reid/test"]);
-    train(at, &small(&["--save-dir", "runs/here"])).refused(&["cannot make the run directory `runs/here`"]);
+    train(at, &small(&["--save-dir", "runs/here"])).refused(&["`runs/here`", "os"]);
     assert_eq!(std::fs::read(Path::new(at).join("runs")).unwrap(), b"a file where a folder should be");
 }

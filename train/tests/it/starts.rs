@@ -30,15 +30,19 @@ fn a_refused_run_changes_nothing() {
     let runs = ["runs/reid/a", "runs/reid/b"].map(|run| at.join(run));
     let before = runs.clone().map(|run| files(&run));
     let best = "runs/reid/a/best_model.safetensors";
-    for (arguments, words) in [
-        (&["--resume", best, "--save-dir", "runs/reid/b", "--overwrite"][..], "weights only"),
-        (&["--resume", best, "--lr", "1"], "weights only"),
-        (&["--resume", "a", "--optimizer", "SGD", "--epochs", "3"], "optimiser"),
-        (&["--resume", "a", "--epochs", "3", "--loss", "1*Nothing"], "Nothing"),
-        (&["--resume", "a", "--save-dir", "runs/reid/b"], "`runs/reid/b` already holds a run"),
-        (&["--resume", "a", "--save-dir", "./runs/reid/a", "--overwrite"], "--overwrite would delete"),
+    let best_path = format!("`{best}`");
+    for (arguments, facts) in [
+        (&["--resume", best, "--save-dir", "runs/reid/b", "--overwrite"][..], &[best_path.as_str(), "--pre-train"][..]),
+        (&["--resume", best, "--lr", "1"], &[&best_path, "--pre-train"]),
+        (&["--resume", "a", "--optimizer", "SGD", "--epochs", "3"], &["ADAM", "SGD"]),
+        (&["--resume", "a", "--epochs", "3", "--loss", "1*Nothing"], &["`Nothing`", "Triplet"]),
+        (&["--resume", "a", "--save-dir", "runs/reid/b"], &["`runs/reid/b`", "--overwrite"]),
+        (
+            &["--resume", "a", "--save-dir", "./runs/reid/a", "--overwrite"],
+            &["--overwrite", "`./runs/reid/a`", "--resume"],
+        ),
     ] {
-        train(at, &[&["reid"], arguments].concat()).refused(&[words]);
+        train(at, &[&["reid"], arguments].concat()).refused(facts);
         assert!(runs.clone().map(|run| files(&run)) == before, "{arguments:?}");
     }
     // The history of a run that continues is read before anything is written, too.
@@ -60,10 +64,10 @@ fn the_second_process_in_a_directory_is_refused() {
         assert!(begun.elapsed() < Duration::from_secs(120), "the first run does not begin");
         std::thread::sleep(Duration::from_millis(20));
     }
-    let holder = format!("process {} is writing to `runs/reid/one`", first.id());
-    train(at, &["reid", "--resume", "one"]).refused(&[&holder]);
-    train(at, &tiny(&["--save", "one"])).refused(&[&holder]);
-    train(at, &tiny(&["--save", "one", "--overwrite"])).refused(&[&holder]);
+    let holder = first.id().to_string();
+    train(at, &["reid", "--resume", "one"]).refused(&[&holder, "`runs/reid/one`"]);
+    train(at, &tiny(&["--save", "one"])).refused(&[&holder, "`runs/reid/one`"]);
+    train(at, &tiny(&["--save", "one", "--overwrite"])).refused(&[&holder, "`runs/reid/one`"]);
     assert!(first.try_wait().unwrap().is_none(), "the first run goes on");
     first.kill().unwrap();
     first.wait().unwrap();
@@ -142,8 +146,11 @@ fn a_directory_with_files_of_a_run_is_not_taken() {
     std::fs::copy(at.join("runs/reid/a/final_model.safetensors"), other.join("best_model.safetensors")).unwrap();
     let before = files(&other);
     let weights = "runs/reid/x/best_model.safetensors";
-    train(at, &tiny(&["--save", "x", "--pre-train", weights]))
-        .refused(&["`runs/reid/x` already holds a run (`runs/reid/x/best_model.safetensors`)", "--overwrite"]);
+    train(at, &tiny(&["--save", "x", "--pre-train", weights])).refused(&[
+        "`runs/reid/x`",
+        "`runs/reid/x/best_model.safetensors`",
+        "--overwrite",
+    ]);
     assert!(files(&other) == before);
     train(at, &tiny(&["--save", "x", "--pre-train", weights, "--overwrite", "--epochs", "1"])).ok();
 }
@@ -166,7 +173,7 @@ fn a_run_is_found_by_name_or_path_from_anywhere() {
     std::fs::create_dir(&killed).unwrap();
     std::fs::copy(at.join("runs/reid/test/run.json"), killed.join("run.json")).unwrap();
     for name in ["killed", "runs/reid/killed"] {
-        train(at, &["reid", "--resume", name]).refused(&["`runs/reid/killed`", "first checkpoint", "--overwrite"]);
+        train(at, &["reid", "--resume", name]).refused(&["`runs/reid/killed`", "--overwrite", "--resume"]);
     }
 }
 
@@ -177,10 +184,10 @@ fn a_damaged_checkpoint_names_one_that_is_whole() {
     let run = at.join("runs/reid/run");
     let (weights, state) = (run.join("checkpoint_epoch_2.safetensors"), run.join("checkpoint_epoch_2.state"));
     let whole = [std::fs::read(&weights).unwrap(), std::fs::read(&state).unwrap()];
-    let way = "`runs/reid/run/checkpoint_epoch_1.safetensors` is whole: --resume that";
-    let resume = |words: &[&str]| {
+    let way = ["`runs/reid/run/checkpoint_epoch_1.safetensors`", "--resume"];
+    let resume = |facts: &[&str]| {
         let before = files(&run);
-        train(at, &["reid", "--resume", "run", "--epochs", "3"]).refused(&[&[way], words].concat());
+        train(at, &["reid", "--resume", "run", "--epochs", "3"]).refused(&[&way, facts].concat());
         assert!(files(&run) == before);
     };
     std::fs::write(&weights, &whole[0][..whole[0].len() / 2]).unwrap();
@@ -229,7 +236,7 @@ fn a_full_disk_costs_no_checkpoint() {
         let ended = limited(kib, "reid --resume run --epochs 3").refused(&[
             "checkpoint_epoch_2_step_",
             "bytes",
-            "`runs/reid/run/checkpoint_epoch_2.safetensors` is whole",
+            "`runs/reid/run/checkpoint_epoch_2.safetensors`",
             "--resume",
         ]);
         assert!(checkpoints() == before, "{}", ended.stderr);

@@ -39,13 +39,28 @@ impl Ended {
         self
     }
 
-    /// Panics unless the program ended with an error that contains all of `words`.
+    /// Panics unless the program ended with an error that names every one of `facts`: see [`fixtures::assert_names`].
     #[track_caller]
-    pub fn refused(self, words: &[&str]) -> Self {
+    pub fn refused(self, facts: &[&str]) -> Self {
+        let ended = self.with_an_error();
+        fixtures::assert_names(fixtures::error_message(&ended.stderr), facts);
+        ended
+    }
+
+    /// Panics unless the program ended with an error that has this part of a sentence in it. For what has no name, flag
+    /// or number of its own, so that only words tell it from another error of the same line.
+    #[track_caller]
+    pub fn refused_saying(self, sentence: &str) -> Self {
+        let ended = self.with_an_error();
+        let message = fixtures::error_message(&ended.stderr);
+        assert!(message.contains(sentence), "`{sentence}` is not in: {message}");
+        ended
+    }
+
+    /// Panics unless the program ended with an error and not with a panic.
+    #[track_caller]
+    fn with_an_error(self) -> Self {
         assert_eq!(self.code, Some(2), "{}{}", self.stdout, self.stderr);
-        for word in words {
-            assert!(self.stderr.contains(word), "`{word}` is not in: {}", self.stderr);
-        }
         assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
         self
     }
