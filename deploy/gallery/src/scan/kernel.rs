@@ -81,22 +81,24 @@ impl<'a> Probes<'a> {
     pub(super) fn compare(&self, rows: Rows<'_>, floors: &[f32], products: &mut [f32], passed: &mut Vec<Passed>) {
         assert!(rows.rows() <= BLOCK && rows.cols() == self.probes.cols() && floors.len() == self.width);
         let products = &mut products[..rows.rows() * self.width];
+        if self.panels.is_empty() {
+            let rows: Vec<&[f32]> = (0..rows.rows()).map(|row| rows.row(row)).collect();
+            return self.compare_few(&rows, floors, products, passed);
+        }
         AutoArch::new().dispatch(Compare { probes: self, rows, floors, products, passed });
+    }
+
+    /// The same where there are [few probes](are_few), with rows that do not lie behind each other.
+    pub(super) fn compare_few(&self, rows: &[&[f32]], floors: &[f32], products: &mut [f32], passed: &mut Vec<Passed>) {
+        assert!(rows.len() <= BLOCK && floors.len() == self.width && self.panels.is_empty());
+        let products = &mut products[..rows.len() * self.width];
+        AutoArch::new().dispatch(CompareFew { probes: self, rows, floors, products, passed });
     }
 }
 
-/// Brings rows into the cache, one after the other: eight at once, as they are multiplied, come out of memory at half the
-/// rate.
-pub(super) fn fetch(rows: Rows<'_>) {
-    /// Values that come out of memory together.
-    const LINE: usize = 16;
-    let bits = rows.data().iter().step_by(LINE).fold(0, |all, value| all | value.to_bits());
-    std::hint::black_box(bits);
-}
-
-/// Whether rows are multiplied eight at once.
-pub(super) fn multiplies(probes: usize) -> bool {
-    probes > FEW
+/// Whether so few probes are compared that rows are read once for each, wherever they are.
+pub(super) fn are_few(probes: usize) -> bool {
+    probes <= FEW
 }
 
 /// Ranges of a row's values.
@@ -134,27 +136,49 @@ impl WithSimd for Compare<'_, '_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self) {
         let Self { probes, rows, floors, products, passed } = self;
-        let error = error(rows.cols());
-        if probes.panels.is_empty() {
-            for probe in 0..probes.width {
-                dots::<S>(probes.probes.row(probe), rows, products, probe, probes.width);
-            }
-        } else if S::lanes32() == 16 || cfg!(target_arch = "aarch64") {
+        if S::lanes32() == 16 || cfg!(target_arch = "aarch64") {
             // 32 registers hold the products of eight rows.
             multiply::<S, 8>(probes, rows, products);
         } else {
             multiply::<S, 4>(probes, rows, products);
         }
-        for (row, products) in products.chunks_exact(probes.width.max(1)).enumerate() {
-            for (at, (products, floors)) in products.chunks(16).zip(floors.chunks(16)).enumerate() {
-                // Nearly every chunk has none that passes.
-                if !products.iter().zip(floors).fold(false, |any, (product, floor)| any | (product >= floor)) {
-                    continue;
-                }
-                for (lane, (&product, floor)) in products.iter().zip(floors).enumerate() {
-                    if product >= *floor {
-                        passed.push(Passed { row: row as u32, probe: (at * 16 + lane) as u32, product, error });
-                    }
+        note(products, floors, error(rows.cols()), passed);
+    }
+}
+
+struct CompareFew<'a, 'b> {
+    probes: &'b Probes<'a>,
+    rows: &'b [&'b [f32]],
+    floors: &'b [f32],
+    products: &'b mut [f32],
+    passed: &'b mut Vec<Passed>,
+}
+
+impl WithSimd for CompareFew<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self) {
+        let Self { probes, rows, floors, products, passed } = self;
+        for probe in 0..probes.width {
+            dots::<S>(probes.probes.row(probe), rows, products, probe, probes.width);
+        }
+        note(products, floors, error(probes.probes.cols()), passed);
+    }
+}
+
+/// Adds the products that reach the floor of their probe, by rows.
+#[inline(always)]
+fn note(products: &[f32], floors: &[f32], error: f32, passed: &mut Vec<Passed>) {
+    for (row, products) in products.chunks_exact(floors.len().max(1)).enumerate() {
+        for (at, (products, floors)) in products.chunks(16).zip(floors.chunks(16)).enumerate() {
+            // Nearly every chunk has none that passes.
+            if !products.iter().zip(floors).fold(false, |any, (product, floor)| any | (product >= floor)) {
+                continue;
+            }
+            for (lane, (&product, floor)) in products.iter().zip(floors).enumerate() {
+                if product >= *floor {
+                    passed.push(Passed { row: row as u32, probe: (at * 16 + lane) as u32, product, error });
                 }
             }
         }
@@ -164,9 +188,9 @@ impl WithSimd for Compare<'_, '_> {
 /// Products of one probe with every row, to every `width`-th place of `out`: as fast as rows come out of memory. One row
 /// after the other: what processors read ahead follows a single stream best (half the time of four rows at once).
 #[inline(always)]
-fn dots<S: Simd>(probe: &[f32], rows: Rows<'_>, out: &mut [f32], first: usize, width: usize) {
-    for row in 0..rows.rows() {
-        out[row * width + first] = dot::<S>(probe, rows.row(row));
+fn dots<S: Simd>(probe: &[f32], rows: &[&[f32]], out: &mut [f32], first: usize, width: usize) {
+    for (row, out) in rows.iter().zip(out.chunks_exact_mut(width)) {
+        out[first] = dot::<S>(probe, row);
     }
 }
 
@@ -174,6 +198,7 @@ fn dots<S: Simd>(probe: &[f32], rows: Rows<'_>, out: &mut [f32], first: usize, w
 fn dot<S: Simd>(probe: &[f32], row: &[f32]) -> f32 {
     /// Sums that do not wait for each other.
     const SUMS: usize = 4;
+    let row = &row[..probe.len()];
     let lanes = S::lanes32();
     let (step, whole) = (SUMS * lanes, probe.len() / lanes * lanes);
     let mut sums = [0.0.splat::<S>(); SUMS];

@@ -430,18 +430,20 @@ struct Compared {
 #[derive(Clone, Copy)]
 enum Block<'a> {
     Values(Rows<'a>),
+    /// Rows that do not lie behind each other, for few probes: moving them takes longer than reading them.
+    Scattered(&'a [&'a [f32]]),
     Copy(Codes<'a>),
 }
 
-impl<S: Source, C: Collect<S::Error>> Worker<'_, S, C> {
+impl<'a, S: Source, C: Collect<S::Error>> Worker<'a, S, C> {
     /// Compares the rows of a tile with the probes of some groups.
     fn tile(&mut self, tile: &Tile, groups: &[Group<'_>]) -> Result<(), S::Error> {
         let mut room = std::mem::take(&mut self.room);
-        let source = self.source;
+        let (source, mut scattered) = (self.source, Vec::new());
         let Room { gathered, gathered_codes, compared } = &mut room;
         let whole = match &tile.pieces[..] {
             [_] => None,
-            pieces => Some(self.gather(pieces, gathered, gathered_codes)?),
+            pieces => Some(self.gather(pieces, &mut scattered, gathered, gathered_codes)?),
         };
         let mut start = 0;
         while start < tile.rows {
@@ -451,6 +453,7 @@ impl<S: Source, C: Collect<S::Error>> Worker<'_, S, C> {
             let block = match (&tile.pieces[..], whole) {
                 (_, Some(Block::Values(values))) => Block::Values(values.slice(rows.clone())),
                 (_, Some(Block::Copy(codes))) => Block::Copy(codes.slice(rows.clone())),
+                (_, Some(Block::Scattered(all))) => Block::Scattered(&all[rows.clone()]),
                 ([(part, run)], None) => {
                     let (part, place) = (*part as usize, run.start + rows.start..run.start + rows.end);
                     match self.with_copy.then(|| source.codes(part, place.clone())).flatten() {
@@ -468,7 +471,6 @@ impl<S: Source, C: Collect<S::Error>> Worker<'_, S, C> {
                     reduced::quantise(values, &mut compared.codes);
                     compared.scratch.lay_out(Codes::new(&compared.codes, self.dim));
                 }
-                Block::Values(values) if kernel::multiplies(self.wanted.len()) => kernel::fetch(values),
                 Block::Copy(codes) if reduced::multiplies(self.wanted.len()) => compared.scratch.lay_out(codes),
                 _ => {}
             }
@@ -487,10 +489,11 @@ impl<S: Source, C: Collect<S::Error>> Worker<'_, S, C> {
         Ok(())
     }
 
-    /// Puts short runs behind each other.
+    /// Collects the rows of short runs, behind each other where that is worth it.
     fn gather<'b>(
         &self,
         pieces: &[(u32, Range<usize>)],
+        scattered: &'b mut Vec<&'a [f32]>,
         values: &'b mut Vec<f32>,
         codes: &'b mut Vec<u8>,
     ) -> Result<Block<'b>, S::Error> {
@@ -499,6 +502,14 @@ impl<S: Source, C: Collect<S::Error>> Worker<'_, S, C> {
         let mut copies = pieces.iter().map(|piece| copy(piece).map(|copy| codes.extend_from_slice(copy.bytes())));
         if self.with_copy && copies.all(|copy| copy.is_some()) {
             return Ok(Block::Copy(Codes::new(codes, self.dim)));
+        }
+        if kernel::are_few(self.wanted.len()) {
+            for (part, rows) in pieces {
+                self.source.touch(*part as usize, rows.clone())?;
+                let values = self.parts[*part as usize].values;
+                scattered.extend(rows.clone().map(|row| values.row(row)));
+            }
+            return Ok(Block::Scattered(scattered));
         }
         values.clear();
         for (part, rows) in pieces {
@@ -520,15 +531,31 @@ impl<S: Source, C: Collect<S::Error>> Worker<'_, S, C> {
                 group.reduced().compare(Codes::new(codes, self.dim), Some(values), floors, scratch, passed);
             }
             Block::Values(values) => {
-                let packed = group.floats();
-                let error = kernel::error(self.dim);
-                floors.iter_mut().for_each(|floor| *floor = (*floor - error).next_down());
-                // The probes that fill the last vector find nothing.
-                floors.resize(packed.width(), f32::INFINITY);
-                products.resize(BLOCK * packed.width(), 0.0);
+                let packed = self.lowered(group, floors, products);
                 packed.compare(values, floors, products, passed);
             }
+            Block::Scattered(rows) => {
+                let packed = self.lowered(group, floors, products);
+                packed.compare_few(rows, floors, products, passed);
+            }
         }
+    }
+}
+
+impl<S, C> Worker<'_, S, C> {
+    /// The probes of a group for products of float32, whose error lowers the floors.
+    fn lowered<'g>(
+        &self,
+        group: &'g Group<'_>,
+        floors: &mut Vec<f32>,
+        products: &mut Vec<f32>,
+    ) -> &'g kernel::Probes<'g> {
+        let (packed, error) = (group.floats(), kernel::error(self.dim));
+        floors.iter_mut().for_each(|floor| *floor = (*floor - error).next_down());
+        // The probes that fill the last vector find nothing.
+        floors.resize(packed.width(), f32::INFINITY);
+        products.resize(BLOCK * packed.width(), 0.0);
+        packed
     }
 }
 

@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::Rows;
 
@@ -29,7 +29,7 @@ pub(crate) use writer::{Writer, paths_of};
 use crate::{GalleryError, TemplateId};
 use map::Map;
 
-/// Rows whose checksums are compared together, when one of them is first read.
+/// Rows whose copies are looked at together, when one of them is first read.
 const BLOCK: usize = 128;
 
 /// The committed rows of a segment, mapped. Ids grow from row to row.
@@ -42,14 +42,48 @@ pub(crate) struct Segment {
     records: Map,
     values_path: PathBuf,
     records_path: PathBuf,
-    /// What was found right of each block of rows: [`RECORDS`], [`VALUES`].
-    checked: Vec<AtomicU8>,
+    /// Rows whose records were found right.
+    right_records: Marked,
+    /// Rows whose values were, too.
+    right_values: Marked,
 }
 
-/// The records of a block are what was written.
-const RECORDS: u8 = 1;
-/// And so are its values.
-const VALUES: u8 = 2;
+/// Rows that are marked, each once for all threads.
+#[derive(Debug)]
+struct Marked(Vec<AtomicU64>);
+
+impl Marked {
+    fn new(rows: usize) -> Self {
+        Self((0..rows.div_ceil(64)).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    fn has(&self, row: usize) -> bool {
+        self.0[row / 64].load(Ordering::Relaxed) >> (row % 64) & 1 == 1
+    }
+
+    /// Marks what `older`, with fewer rows, has marked.
+    fn add(&self, older: &Self) {
+        for (own, older) in self.0.iter().zip(&older.0) {
+            own.fetch_or(older.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    /// Marks rows after a look at those that are not marked yet.
+    fn mark<E>(&self, rows: Range<usize>, look: impl Fn(usize) -> Result<(), E>) -> Result<(), E> {
+        let words = if rows.is_empty() { 0..0 } else { rows.start / 64..rows.end.div_ceil(64) };
+        for word in words {
+            let here = rows.start.max(word * 64)..rows.end.min((word + 1) * 64);
+            let wanted = (u64::MAX >> (64 - here.len())) << (here.start % 64);
+            let known = self.0[word].load(Ordering::Relaxed);
+            if known & wanted == wanted {
+                continue;
+            }
+            here.filter(|row| known >> (row % 64) & 1 == 0).try_for_each(&look)?;
+            self.0[word].fetch_or(wanted, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
 
 /// A row that is not what was written.
 #[derive(Debug)]
@@ -85,16 +119,15 @@ impl Segment {
             }
         };
         let ((values, values_path), (records, records_path)) = (open(Kind::Values)?, open(Kind::Rows)?);
-        let checked = (0..rows.div_ceil(BLOCK)).map(|_| AtomicU8::new(0)).collect();
-        Ok(Self { header, seeds: header.seeds(), rows, values, records, values_path, records_path, checked })
+        let (right_records, right_values) = (Marked::new(rows), Marked::new(rows));
+        let seeds = header.seeds();
+        Ok(Self { header, seeds, rows, values, records, values_path, records_path, right_records, right_values })
     }
 
     /// Takes over what `older`, the same segment with fewer rows, has found right.
     pub(crate) fn trust(&self, older: &Self) {
-        // The last block of the older one may be a part.
-        for (own, older) in self.checked.iter().zip(&older.checked[..older.rows / BLOCK]) {
-            own.store(older.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
+        self.right_records.add(&older.right_records);
+        self.right_values.add(&older.right_values);
     }
 
     /// Number of the segment.
@@ -152,50 +185,23 @@ impl Segment {
         BadRow { row, id, error: GalleryError::damaged(&self.values_path, problem) }
     }
 
-    /// Compares the checksums of `rows`, each block of rows once in this process. Other rows of a block may be removed
-    /// and about to be overwritten: they are no error here, and the block is compared again next time.
+    /// Compares the checksums of `rows`, each of them once in this process.
     pub(crate) fn check(&self, rows: Range<usize>) -> Result<(), BadRow> {
-        self.check_blocks(rows, RECORDS | VALUES, |row| {
-            let record = self.glance(row)?;
-            self.check_values(row, &record)
-        })
+        self.check_records(rows.clone())?;
+        self.right_values.mark(rows, |row| self.check_values(row, &self.glance(row)?))
     }
 
     /// The same of their records alone.
     pub(crate) fn check_records(&self, rows: Range<usize>) -> Result<(), BadRow> {
-        self.check_blocks(rows, RECORDS, |row| self.record(row).map(drop))
-    }
-
-    fn check_blocks(
-        &self,
-        rows: Range<usize>,
-        wanted: u8,
-        check: impl Fn(usize) -> Result<(), BadRow>,
-    ) -> Result<(), BadRow> {
-        for block in rows.start / BLOCK..rows.end.div_ceil(BLOCK) {
-            if self.checked[block].load(Ordering::Relaxed) & wanted == wanted {
-                continue;
-            }
-            let mut whole = true;
-            for row in block * BLOCK..self.rows.min((block + 1) * BLOCK) {
-                match check(row) {
-                    Err(bad) if rows.contains(&row) => return Err(bad),
-                    found => whole &= found.is_ok(),
-                }
-            }
-            if whole {
-                self.checked[block].fetch_or(wanted, Ordering::Relaxed);
-            }
-        }
-        Ok(())
+        self.right_records.mark(rows, |row| self.record(row).map(drop))
     }
 
     /// The record of a row for looks at many. It is compared with its checksum once in this process: a row that is
     /// removed at this moment may have any, and is found out when [`Segment::record`] is asked for it.
     pub(crate) fn glance(&self, row: usize) -> Result<Record, BadRow> {
-        match self.checked[row / BLOCK].load(Ordering::Relaxed) & RECORDS {
-            0 => self.record(row),
-            _ => Ok(Record::decode_unchecked(&{ *self.record_bytes(row) })),
+        match self.right_records.has(row) {
+            false => self.record(row),
+            true => Ok(Record::decode_unchecked(&{ *self.record_bytes(row) })),
         }
     }
 
@@ -215,4 +221,36 @@ impl Segment {
 /// The file of a segment.
 pub(crate) fn path_of(folder: &Path, segment: u64, kind: Kind) -> PathBuf {
     folder.join(format!("{segment:08}.{}", kind.ending()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn rows_are_looked_at_once_and_only_those_that_are_wanted() {
+        let marked = Marked::new(200);
+        let looked = RefCell::new(Vec::new());
+        let look = |row: usize| {
+            looked.borrow_mut().push(row);
+            if row == 150 { Err(row) } else { Ok(()) }
+        };
+        for (rows, wanted) in [(3..4, 3..4), (5..5, 5..5), (60..70, 60..70), (64..128, 70..128), (199..200, 199..200)] {
+            assert_eq!(marked.mark(rows.clone(), look), Ok(()), "{rows:?}");
+            assert_eq!(looked.take(), wanted.collect::<Vec<_>>(), "{rows:?}");
+        }
+        assert!([3, 60, 127, 199].iter().all(|row| marked.has(*row)) && !marked.has(4) && !marked.has(128));
+        // What is wrong stays so.
+        for _ in 0..2 {
+            assert_eq!(marked.mark(149..200, look), Err(150));
+            assert_eq!(looked.take(), [149, 150]);
+        }
+        let larger = Marked::new(300);
+        larger.add(&marked);
+        assert!(larger.has(127) && !larger.has(150) && !larger.has(250));
+        larger.mark(0..64, look).unwrap();
+        assert_eq!(looked.take(), [0, 1, 2].into_iter().chain(4..60).collect::<Vec<_>>());
+    }
 }
