@@ -5,8 +5,8 @@ use std::any::TypeId;
 use clap::{ArgMatches, Args, Command};
 use serde_json::{Map, Value};
 
-use crate::families::PRODUCTS;
-use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs, InspectArgs};
+use crate::families::{PRODUCTS, Verb};
+use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs, InspectArgs, with_networks};
 
 /// The program with all its verbs.
 pub(crate) fn command() -> Command {
@@ -29,6 +29,10 @@ pub(crate) fn command() -> Command {
 /// Verbs that products share.
 fn verbs() -> [Command; 4] {
     let verb = |name: &'static str, about: &'static str| Command::new(name).about(about);
+    let listed = |verb: Verb, command: Command| {
+        let names: Vec<_> = PRODUCTS.iter().flat_map(|product| product.networks(verb)).collect();
+        with_networks(command, &names)
+    };
     [
         EvalArgs::augment_args(verb(
             "eval",
@@ -36,12 +40,27 @@ fn verbs() -> [Command; 4] {
              well profile views of its test people are found among frontal pictures; of an ImageControlNet, how near \
              its pictures are to the true ones; of palm and veins, verification of the test pairs",
         )),
-        ImportArgs::augment_args(verb(
-            "import",
-            "Make a checkpoint of foreign weights (.pth, .pt, .safetensors); every tensor is used or named",
-        )),
-        InspectArgs::augment_args(verb("inspect", "Show what a checkpoint is: network, parameters, run, metrics")),
-        BenchStepArgs::augment_args(verb("bench-step", "Time one training step on made-up pictures (for ci/bench)")),
+        listed(
+            Verb::Import,
+            ImportArgs::augment_args(verb(
+                "import",
+                "Make a checkpoint of foreign weights (.pth, .pt, .safetensors); every tensor is used or named",
+            )),
+        ),
+        listed(
+            Verb::Inspect,
+            InspectArgs::augment_args(verb(
+                "inspect",
+                "Show what a checkpoint is: network, parameters, run, metrics; or what a network costs",
+            )),
+        ),
+        listed(
+            Verb::BenchStep,
+            BenchStepArgs::augment_args(verb(
+                "bench-step",
+                "Time one training step on made-up pictures (for ci/bench)",
+            )),
+        ),
     ]
 }
 

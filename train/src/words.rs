@@ -19,6 +19,21 @@ pub trait Word: std::str::FromStr<Err = UnknownWord> + std::fmt::Display {
     const MEANINGS: &'static [&'static str];
 }
 
+/// Every value of an enum of words, in its order.
+pub(crate) fn each<W: Word>() -> impl Iterator<Item = W> {
+    W::WORDS.iter().map(|word| word.parse().unwrap_or_else(|error| unreachable!("its own words are known: {error}")))
+}
+
+/// What a word means.
+pub(crate) fn meaning(word: &impl Word) -> &'static str {
+    fn of<W: Word>(word: &W) -> Option<&'static str> {
+        let word = word.to_string();
+        let place = W::WORDS.iter().position(|known| *known == word)?;
+        Some(W::MEANINGS[place].trim())
+    }
+    of(word).expect("its own words are known")
+}
+
 /// Makes an enum a [`Word`], which `serde` reads and writes as one. A variant in parentheses is the default.
 macro_rules! words {
     (

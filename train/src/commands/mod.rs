@@ -4,7 +4,7 @@ mod inspect;
 
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::{ArgMatches, Args, FromArgMatches};
 
 use crate::device;
@@ -94,8 +94,19 @@ fn import(flags: &ArgMatches) -> anyhow::Result<ExitCode> {
 }
 
 fn inspect(flags: &ArgMatches) -> anyhow::Result<ExitCode> {
-    let args = InspectArgs::from_arg_matches(flags)?;
-    let checkpoint = Checkpoint::open(&args.checkpoint)?;
+    let mut args = InspectArgs::from_arg_matches(flags)?;
+    if let Some(model) = &args.model {
+        let (product, name) = of_network(Verb::Inspect, model)?;
+        refuse_unread::<InspectArgs>(Verb::Inspect, product, name, flags)?;
+        args.model = Some(name.to_owned());
+        return product.describe(&args);
+    }
+    // clap drops its own rule where the flag that is missing excludes one that is given.
+    let of_model = ["with", "height", "width", "num_classes"];
+    if let Some(id) = given::<InspectArgs>(flags).into_iter().find(|id| of_model.contains(&id.as_str())) {
+        bail!("--{} is for --model, which is not given", id.replace('_', "-"));
+    }
+    let checkpoint = Checkpoint::open(args.checkpoint.as_deref().context("a checkpoint or --model is wanted")?)?;
     let product = of_checkpoint(&checkpoint)?;
     refuse_unread::<InspectArgs>(Verb::Inspect, product, &checkpoint.record.family, flags)?;
     if args.data_dir.is_some() && !args.channels && args.attention.is_none() {

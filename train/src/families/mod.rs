@@ -79,6 +79,15 @@ pub(crate) trait Product: Sync {
         Ok(None)
     }
 
+    /// `train inspect --model` of one of its networks, as far as [`Product::networks`] has any for it.
+    ///
+    /// # Errors
+    /// If there is no such network.
+    fn describe(&self, args: &InspectArgs) -> anyhow::Result<ExitCode> {
+        let model = args.model.as_deref().unwrap_or_default();
+        anyhow::bail!("`{model}` can only be inspected as a checkpoint")
+    }
+
     /// `train bench-step` of one of its networks, on a device without autodiff.
     ///
     /// # Errors

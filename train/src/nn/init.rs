@@ -9,7 +9,7 @@ use burn::store::{BurnToPyTorchAdapter, ModuleSnapshot, PathFilter};
 use burn::tensor::TensorData;
 use contract::fill::unit;
 
-use crate::weights::StateDict;
+use crate::weights::{StateDict, key_of};
 
 /// Distribution of the weights of a layer. Norms start at 1 and 0 whatever it is, but for [`Init::Constant`] and
 /// [`Init::NormalAroundOne`], which hold for any parameter.
@@ -72,11 +72,11 @@ fn in_norms<M: Module>(net: &M) -> BTreeSet<String> {
     /// `layers` are the types from the network down to the layer.
     fn is_norm(_: &str, layers: &str) -> bool {
         let layer = layers.rsplit('.').next().and_then(|layer| layer.strip_prefix("Struct:"));
-        layer.is_some_and(|layer| ["UnbiasedBatchNorm", "LayerNorm"].contains(&layer))
+        layer.is_some_and(|layer| ["UnbiasedBatchNorm", "SampleNorm", "LayerNorm"].contains(&layer))
     }
     let filter = PathFilter::from_predicate(is_norm);
     let tensors = net.valid().collect(Some(filter), Some(Box::new(BurnToPyTorchAdapter)), true);
-    tensors.into_iter().map(|tensor| tensor.name).collect()
+    tensors.into_iter().map(|tensor| key_of(&tensor.name)).collect()
 }
 
 /// Fills a network with the initial weights of `seed`; `source` gives the distribution of each key.

@@ -38,8 +38,8 @@ pub fn describe(asked: bool, device: &Device) -> &'static str {
     }
 }
 
-/// A copy of the network whose parameters are in bfloat16, under the same numbers. Batch norms stay as they are,
-/// running statistics included, which the copy shares with the original.
+/// A copy of the network whose parameters are in bfloat16, under the same numbers. Batch and instance norms stay as they
+/// are, running statistics included, which the copy shares with the original.
 pub fn lower<M: Module>(net: M) -> M {
     net.map(&mut Lower { norms: 0 })
 }
@@ -60,22 +60,22 @@ pub fn full<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
 }
 
 /// Modules that stay in single precision.
-fn is_batch_norm(container: &str) -> bool {
-    ["Struct:UnbiasedBatchNorm", "Struct:BatchNorm"].contains(&container)
+fn is_single(container: &str) -> bool {
+    ["Struct:UnbiasedBatchNorm", "Struct:BatchNorm", "Struct:SampleNorm"].contains(&container)
 }
 
 struct Lower {
-    /// Batch norms around the current parameter.
+    /// Norms in single precision around the current parameter.
     norms: usize,
 }
 
 impl ModuleMapper for Lower {
     fn enter_module(&mut self, _name: &str, container: &str) {
-        self.norms += usize::from(is_batch_norm(container));
+        self.norms += usize::from(is_single(container));
     }
 
     fn exit_module(&mut self, _name: &str, container: &str) {
-        self.norms -= usize::from(is_batch_norm(container));
+        self.norms -= usize::from(is_single(container));
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
@@ -89,12 +89,12 @@ impl ModuleMapper for Lower {
     }
 }
 
-/// Precision of the first parameter outside batch norms.
+/// Precision of the first parameter outside norms.
 struct Found(Option<DType>);
 
 impl ModuleVisitor for Found {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        // Vectors may belong to a batch norm.
+        // Vectors may belong to a norm.
         if D > 1 && self.0.is_none() {
             self.0 = Some(param.val().dtype());
         }

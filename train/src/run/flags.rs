@@ -138,9 +138,8 @@ pub struct ImportArgs {
     /// Weights: .pth or .pt (read as data only, with or without a dictionary around the state dictionary), or
     /// .safetensors.
     pub weights: PathBuf,
-    /// Network: LMBN_n, OSNet, OSNet_x0_75, OSNet_x0_5, OSNet_x0_25, ResNet50; SENet and ImageControlNet, whose
-    /// settings are read from the weights; palmvein (both stages), or one backbone of it: vit-palm, vit-vein,
-    /// cnn-palm, cnn-vein.
+    /// Network; settings of SENet and ImageControlNet are read from the weights, palmvein is both stages, and the names
+    /// behind it are its backbones
     #[arg(long, default_value = "LMBN_n")]
     pub model: String,
     /// Checkpoint to write.
@@ -170,7 +169,23 @@ pub struct ImportArgs {
 #[derive(Debug, Args)]
 pub struct InspectArgs {
     /// Run directory or checkpoint.
-    pub checkpoint: PathBuf,
+    #[arg(required_unless_present = "model")]
+    pub checkpoint: Option<PathBuf>,
+    /// Parameters and multiply-adds of a network, without a checkpoint
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["checkpoint", "channels", "attention", "data_dir"])]
+    pub model: Option<String>,
+    /// A setting of the network, as in a settings file: parts=3, bnneck=true, attention=cbam. May be repeated.
+    #[arg(long, value_name = "SETTING=VALUE")]
+    pub with: Vec<String>,
+    /// Height of the network's input in pixels [default: 384].
+    #[arg(long, value_name = "PIXELS")]
+    pub height: Option<usize>,
+    /// Width of the network's input in pixels [default: 128].
+    #[arg(long, value_name = "PIXELS")]
+    pub width: Option<usize>,
+    /// Training identities [default: 751].
+    #[arg(long, value_name = "N")]
+    pub num_classes: Option<usize>,
     /// SENet: draw and list how one sample's channels are weighed.
     #[arg(long, conflicts_with = "attention")]
     pub channels: bool,
@@ -200,8 +215,7 @@ pub struct InspectArgs {
 /// Flags of `train bench-step`.
 #[derive(Debug, Args)]
 pub struct BenchStepArgs {
-    /// Network: LMBN_n, OSNet, OSNet_x0_75, OSNet_x0_5, OSNet_x0_25, ResNet50; SENet, ControlNet (small encoder) and
-    /// palmvein (stage 2, all four backbones train) at their default sizes.
+    /// Network; SENet, ControlNet (small encoder) and palmvein (stage 2, all four backbones train) at their default sizes
     #[arg(long, default_value = "LMBN_n")]
     pub model: String,
     /// Pictures in a batch, at least 2.
@@ -241,6 +255,14 @@ pub struct BenchStepArgs {
     /// Form of the results on stdout.
     #[arg(long, value_parser = word::<Format>(), default_value_t = Format::Table)]
     pub format: Format,
+}
+
+/// Adds the names that `--model` of a verb knows to its help.
+pub(crate) fn with_networks(command: Command, names: &[&str]) -> Command {
+    command.mut_arg("model", |arg| {
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        arg.help(format!("{help}: {}", names.join(", ")))
+    })
 }
 
 /// Reads one of the words of an enum, in any case; the help lists them with what they mean.

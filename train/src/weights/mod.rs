@@ -134,11 +134,17 @@ pub enum Partial {
     Classifiers,
 }
 
+/// The key of the parameter at a path of Burn's. PyTorch's networks also number attributes, `classifier0`, which a field
+/// cannot be called if their number is open: the list `classifier_` has these keys.
+pub(crate) fn key_of(path: &str) -> String {
+    path.replace("_.", "")
+}
+
 /// Whether the key is that of a layer whose width is the number of classes. Modules around it may have the same name.
 fn is_classifier(key: &str) -> bool {
     let layer = key.rsplit_once('.').map_or("", |(layer, _)| layer);
     let layer = layer.strip_suffix(".0").unwrap_or(layer);
-    layer == "classifier" || layer.ends_with(".classifier")
+    layer == "classifier" || layer.ends_with(".classifier") || layer.starts_with("fc_id_")
 }
 
 impl LoadReport {
@@ -195,7 +201,7 @@ impl StateDict {
                 if is_scalar(&tensor.name) {
                     data = TensorData::from_bytes_vec(data.as_bytes().to_vec(), Vec::<usize>::new(), data.dtype());
                 }
-                (tensor.name, data)
+                (key_of(&tensor.name), data)
             })
             .collect()
     }
@@ -264,6 +270,8 @@ impl StateDict {
         let own = Self::of(network);
         let report = self.compare(&own);
         self.tensors.retain(|key, data| own.get(key).is_some_and(|own| own.shape() == data.shape()));
+        let names = network.collect(None, Some(Box::new(BurnToPyTorchAdapter)), true).into_iter().map(|t| t.name);
+        let mut names: BTreeMap<String, String> = names.map(|name| (key_of(&name), name)).collect();
         let tensors = self
             .tensors
             .into_iter()
@@ -276,7 +284,7 @@ impl StateDict {
                 if is_scalar(&key) {
                     data = TensorData::from_bytes_vec(data.as_bytes().to_vec(), vec![1], data.dtype());
                 }
-                bridge::from_data(data, key, None)
+                bridge::from_data(data, names.remove(&key).expect("it is one of the network's own"), None)
             })
             .collect();
         let result = network.apply(tensors, None, Some(Box::new(PyTorchToBurnAdapter)), true);

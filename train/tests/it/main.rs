@@ -4,6 +4,7 @@ mod controlnet_runs;
 mod face_sets;
 mod golden;
 mod initial_weights;
+mod networks;
 mod palmvein_runs;
 mod reference_lines;
 mod refusals;

@@ -31,6 +31,10 @@ const BAG_OF_TRICKS: &str = "--datadir DATA --data_train market1501 --data_test 
     --loss 0.5*CrossEntropy+0.5*Triplet --margin 0.3 --nGPU 1 --lr 3.5e-4 --optimizer ADAM --random_erasing --warmup linear \
     --if_labelsmooth";
 
+const PCB: &str = "--datadir DATA --data_train market1501 --data_test market1501 --model PCB --batchid 8 --batchimage 8 \
+    --batchtest 32 --test_every 10 --epochs 120 --save parts --decay_type step_50_80_110 --loss 0.5*CrossEntropy+0.5*MSLoss \
+    --margin 0.7 --nGPU 1 --lr 5e-3 --optimizer SGD --random_erasing --warmup linear --if_labelsmooth --bnneck --parts 3";
+
 /// A settings file with every key of the reference's.
 const FILE: &str = "T: 1\nact: relu\nactivation_map: false\namsgrad: false\nbatchid: 6\nbatchimage: 8\nbatchtest: 32\nbeta1: 0.9\n\
     beta2: 0.999\nbnneck: false\nconfig: ''\ncosine_annealing: false\ncpu: false\ncuhk03_labeled: false\ncutout: false\n\
@@ -47,7 +51,7 @@ fn the_manuals_lines_run_as_typed() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     market(at, 2);
-    for (name, line) in [("light", LIGHT_MBN), ("tricks", BAG_OF_TRICKS)] {
+    for (name, line) in [("light", LIGHT_MBN), ("tricks", BAG_OF_TRICKS), ("parts", PCB)] {
         let words: Vec<&str> =
             ["reid"].into_iter().chain(line.split_whitespace()).chain(SMALL.split_whitespace()).collect();
         let ended = train(at, &words).ok();

@@ -43,7 +43,11 @@ impl Product for Controlnet {
 
     fn networks(&self, verb: Verb) -> Vec<&'static str> {
         // With the small encoder, at its default size.
-        if verb == Verb::BenchStep { vec!["ControlNet"] } else { vec![ControlnetConfig::NAME] }
+        match verb {
+            Verb::BenchStep => vec!["ControlNet"],
+            Verb::Inspect => vec![],
+            _ => vec![ControlnetConfig::NAME],
+        }
     }
 
     fn reads(&self, verb: Verb) -> &'static [&'static str] {

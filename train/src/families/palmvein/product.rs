@@ -40,8 +40,11 @@ impl Product for Palmvein {
     }
 
     fn networks(&self, verb: Verb) -> Vec<&'static str> {
-        let branches = if verb == Verb::Import { Branch::WORDS } else { &[] };
-        [&[FAMILY], branches].concat()
+        match verb {
+            Verb::Import => [&[FAMILY], Branch::WORDS].concat(),
+            Verb::Inspect => vec![],
+            _ => vec![FAMILY],
+        }
     }
 
     fn reads(&self, verb: Verb) -> &'static [&'static str] {

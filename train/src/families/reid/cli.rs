@@ -3,13 +3,13 @@
 use clap::Args;
 use serde::Serialize;
 
-use crate::families::reid::net::FeatInference;
+use crate::families::reid::net::{FeatInference, Pool};
+use crate::nn::attention::AttentionKind;
 use crate::run::flags::{RunArgs, boolean, word};
 use crate::run::optim::OptimizerKind;
 use crate::run::schedule::Warmup;
 
-/// Flags that only the reference has, or that belong to networks that are not built in. They are accepted and then
-/// ignored with a note, or refused, as in a settings file.
+/// Flags that only the reference has. They are accepted and then ignored with a note, or refused, as in a settings file.
 #[derive(Debug, Args, Serialize)]
 struct ReferenceArgs {
     /// GPUs: at most 1, and --device says which.
@@ -42,12 +42,6 @@ struct ReferenceArgs {
     #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
     activation_map: Option<String>,
     #[arg(long, hide = true)]
-    pool: Option<String>,
-    #[arg(long, hide = true)]
-    parts: Option<usize>,
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
-    pcb_different_lr: Option<bool>,
-    #[arg(long, hide = true)]
     num_classes: Option<usize>,
 }
 
@@ -72,8 +66,8 @@ pub struct ReidArgs {
     #[serde(skip)]
     pub pre_train_partial: bool,
 
-    /// Network: LMBN_n, OSNet, OSNet_x0_75, OSNet_x0_5, OSNet_x0_25, ResNet50.
-    #[arg(long)]
+    /// Network
+    #[arg(long, value_name = "NAME")]
     model: Option<String>,
     /// Folder of the datasets, or of the one dataset.
     #[arg(long, value_name = "DIR", alias = "data-dir")]
@@ -126,10 +120,10 @@ pub struct ReidArgs {
     /// Width of the network's input in pixels.
     #[arg(long, value_name = "PIXELS")]
     width: Option<usize>,
-    /// ResNet50: a batch-norm neck, which makes the 2048 channels the embedding.
+    /// ResNets: a batch-norm neck, which makes the 2048 channels the embedding; PCB: necks in the heads of the stripes.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     bnneck: Option<bool>,
-    /// ResNet50: erase a block of the map while training, and pool by the maximum.
+    /// ResNets: erase a block of the map while training, and pool by the maximum.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     drop_block: Option<bool>,
     /// Height of the dropped block, as a share of the map, above 0 to 1.
@@ -138,9 +132,22 @@ pub struct ReidArgs {
     /// Width of the dropped block, as a share of the map, above 0 to 1.
     #[arg(long, value_name = "SHARE")]
     w_ratio: Option<f64>,
-    /// ResNet50 with a neck: which features are compared.
+    /// ResNets with a neck: which features are compared.
     #[arg(long, value_name = "WHERE", value_parser = word::<FeatInference>())]
     feat_inference: Option<FeatInference>,
+    /// PCB: stripes that the map is cut into.
+    #[arg(long, value_name = "N")]
+    parts: Option<usize>,
+    /// PCB: the backbone learns at a tenth of the rate.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    pcb_different_lr: Option<bool>,
+    /// MGN: how maps and stripes become vectors.
+    #[arg(long, value_name = "HOW", value_parser = word::<Pool>())]
+    pool: Option<Pool>,
+    /// LMBN, ResNets, PCB, MGN: attention between the blocks, behind the second stage and behind the third (where LMBN and
+    /// MGN have branches: behind their trunk).
+    #[arg(long, value_name = "KIND", value_parser = word::<AttentionKind>())]
+    attention: Option<AttentionKind>,
     /// Optimiser.
     #[arg(long, value_parser = word::<OptimizerKind>())]
     optimizer: Option<OptimizerKind>,

@@ -5,6 +5,7 @@ pub(crate) mod cli;
 pub(crate) mod command;
 pub mod evaluate;
 mod import;
+mod inspect;
 pub mod net;
 pub(crate) mod product;
 pub mod settings;

@@ -9,10 +9,10 @@ use serde_json::{Map, Value};
 use crate::families::reid::cli::ReidArgs;
 use crate::families::reid::net::Network;
 use crate::families::reid::settings::ReidConfig;
-use crate::families::reid::{bench_step, command, import, task};
+use crate::families::reid::{bench_step, command, import, inspect, task};
 use crate::families::{Product, Verb};
 use crate::run::checkpoint::Checkpoint;
-use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs};
+use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs, InspectArgs};
 use crate::run::settings::Settings;
 
 /// Person re-identification.
@@ -22,7 +22,7 @@ impl Product for Reid {
     fn command(&self) -> clap::Command {
         // Of a flag given twice the last counts, as scripts that append to a list of flags expect.
         let verb = clap::Command::new("reid").about("Train a re-identification network").args_override_self(true);
-        ReidArgs::augment_args(verb)
+        crate::run::flags::with_networks(ReidArgs::augment_args(verb), &Network::names())
     }
 
     fn defaults(&self) -> Vec<(Option<&'static str>, Map<String, Value>)> {
@@ -45,7 +45,7 @@ impl Product for Reid {
         match verb {
             Verb::Eval => &["dataset", "train_identities", "rerank", "batchtest", "n_thread", "strict"],
             Verb::Import => &["num_classes", "feats", "height", "width", "partial"],
-            Verb::Inspect => &[],
+            Verb::Inspect => &["model", "with", "height", "width", "num_classes"],
             Verb::BenchStep => &["height", "width", "identities", "datadir", "bnneck"],
         }
     }
@@ -56,6 +56,10 @@ impl Product for Reid {
 
     fn import(&self, args: &ImportArgs) -> anyhow::Result<ExitCode> {
         import::import(args)
+    }
+
+    fn describe(&self, args: &InspectArgs) -> anyhow::Result<ExitCode> {
+        inspect::describe(args)
     }
 
     fn bench_step(&self, args: &BenchStepArgs, plain: &Device) -> anyhow::Result<Value> {

@@ -276,9 +276,6 @@ impl ReidConfig {
     }
 }
 
-/// Settings of networks that are not built in, which runs of earlier versions have recorded.
-const RETIRED: [&str; 3] = ["parts", "pool", "pcb_different_lr"];
-
 impl Serialize for ReidConfig {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let rest = Self::serialize(self, serde_json::value::Serializer).map_err(serde::ser::Error::custom)?;
@@ -292,7 +289,6 @@ impl<'de> Deserialize<'de> for ReidConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut flat = <Map<String, Value> as Deserialize>::deserialize(deserializer)?;
         let net = Network::take(&mut flat).map_err(D::Error::custom)?;
-        flat.retain(|key, _| !RETIRED.contains(&key.as_str()));
         let rest = Self::deserialize(Value::Object(flat)).map_err(D::Error::custom)?;
         Ok(Self { net, ..rest })
     }
@@ -311,6 +307,8 @@ impl Settings for ReidConfig {
 
     fn unused(&self) -> Vec<(String, String)> {
         let mut unused = self.net.unused();
+        // The reference's settings files have it switched on, whatever their network.
+        unused.retain(|(key, _)| key != "pcb_different_lr");
         let counted = "nothing: identities are counted from the training set";
         let adam = matches!(self.optimizer, OptimizerKind::Adam | OptimizerKind::AdamW);
         let moments = adam || self.optimizer == OptimizerKind::Nadam;
@@ -342,7 +340,6 @@ const REFERENCE_ONLY: &[(&str, Effect)] = {
     const DEVICE: &str = "--device says where to compute";
     const GROUP: &str = "it is for GroupLoss, which is not built in";
     const NOTHING: &str = "the reference does not use it either";
-    const PCB: &str = "it is for the network PCB, which is not built in";
     const TRACKER: &str = "no tracker is called; history, metrics.csv and TensorBoard's file are in the run directory";
     &[
         ("nThread", Effect::Renamed("n_thread")),
@@ -358,9 +355,6 @@ const REFERENCE_ONLY: &[(&str, Effect)] = {
         ("nep_name", Effect::Ignored(TRACKER)),
         ("wandb", Effect::Ignored(TRACKER)),
         ("wandb_name", Effect::Ignored(TRACKER)),
-        ("parts", Effect::Only(&["6"], PCB)),
-        ("pcb_different_lr", Effect::Only(&["true"], PCB)),
-        ("pool", Effect::Only(&["avg"], "it is for the network MGN, which is not built in")),
         ("config", Effect::Only(&[""], "a settings file names no other; give --config")),
         ("load", Effect::Only(&[""], "give --resume")),
         ("test_only", Effect::Only(&["false"], "give --test-only")),
@@ -429,6 +423,7 @@ mod tests {
             ("--batchid", "batchimage", |c| (c.sampler, c.batchid, c.batchimage) = (false, 1, 1)),
             ("--batchtest", "0", |c| c.batchtest = 0),
             ("--feats", "0", |c| c.net = c.net.with("feats", 0).unwrap()),
+            ("--parts", "0", |c| c.net = Network::named("PCB").unwrap().with("parts", 0).unwrap()),
             ("--height", "8", |c| c.height = 8),
             ("--width", "9000", |c| c.width = 9_000),
             ("--num-classes", "0", |c| c.num_classes = 0),

@@ -17,9 +17,10 @@ use crate::data::augment::Transforms;
 use crate::data::loader::{Loader, LoaderOptions, PictureBatch, Pictures};
 use crate::data::sampler::Sampler;
 use crate::families::reid::evaluate::{self, EvalReport, Reading};
-use crate::families::reid::net::{ReidNet, ReidNetConfig};
+use crate::families::reid::net::{Draws, ReidNet, ReidNetConfig};
 use crate::families::reid::settings::ReidConfig;
 use crate::loss::{LossParams, LossSum, LossTerms};
+use crate::nn::dropout::Masks;
 use crate::rng::{Rng, Step};
 use crate::run::amp;
 use crate::run::checkpoint::Queries;
@@ -32,6 +33,9 @@ pub const FAMILY: &str = "reid";
 
 /// Key of the random places of drop blocks.
 const BLOCKS: u64 = 0xd20b;
+
+/// Key of what dropouts leave out.
+const DROPOUT: u64 = 0xd20c;
 
 /// Data, sampler and loss of a re-identification run.
 pub struct ReidTask {
@@ -295,7 +299,9 @@ impl Task for ReidTask {
         let images = Tensor::from_data(TensorData::new(batch.pixels.clone(), batch.shape), &self.device);
         let classes = TensorData::new(batch.classes.clone(), [batch.classes.len()]);
         let mut rng = Rng::new(&step.keys(BLOCKS, self.config.seed));
-        let output = net.forward_at(amp::like(net, images), [rng.unit(), rng.unit()]);
+        let masks = Masks::of(&step.keys(DROPOUT, self.config.seed));
+        let draws = Draws { place: [rng.unit(), rng.unit()], masks };
+        let output = net.forward_with(amp::like(net, images), draws);
         let [scores, features] =
             [output.scores, output.features].map(|all| all.into_iter().map(amp::full).collect::<Vec<_>>());
         self.loss.forward(&scores, &features, Tensor::<1, Int>::from_data(classes, &self.device))
@@ -313,6 +319,10 @@ impl Task for ReidTask {
             all.extend(report.metrics().into_iter().map(|(metric, value)| (name(metric), value)));
         }
         Ok(all)
+    }
+
+    fn rate(&self, path: &str) -> f64 {
+        self.config.net.rate(path)
     }
 
     fn decisive(&self) -> Decisive {

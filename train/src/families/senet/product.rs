@@ -36,8 +36,8 @@ impl Product for Senet {
         &[task::FAMILY]
     }
 
-    fn networks(&self, _: Verb) -> Vec<&'static str> {
-        vec![SenetConfig::NAME]
+    fn networks(&self, verb: Verb) -> Vec<&'static str> {
+        if verb == Verb::Inspect { vec![] } else { vec![SenetConfig::NAME] }
     }
 
     fn reads(&self, verb: Verb) -> &'static [&'static str] {

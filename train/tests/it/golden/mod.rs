@@ -4,6 +4,7 @@ mod adam;
 mod controlnet;
 mod lmbn_n;
 mod palmvein;
+mod reid_attention;
 mod reid_networks;
 mod senet;
 

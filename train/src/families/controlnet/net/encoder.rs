@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::nn::dropout::Masks;
 use crate::nn::init::{Init, Source};
-use crate::nn::resnet::{RESNET50_FEATURES, ResNet50};
+use crate::nn::resnet::{RESNET_FEATURES, RESNET50, ResNet};
 use crate::nn::vector::unit;
 
 use super::sequence::{self, Maps, Rows, conv_norm_relu};
@@ -38,7 +38,7 @@ pub struct ConvEncoder {
 /// ResNet-50, global average, linear with batch norm and ReLU.
 #[derive(Module, Debug)]
 pub struct ResNetEncoder {
-    backbone: ResNet50,
+    backbone: ResNet,
     feature_proj: Rows,
 }
 
@@ -64,8 +64,8 @@ impl Encoder {
                 Self::Conv(ConvEncoder { encoder, feature_proj: LinearConfig::new(512, features).init(device) })
             }
             EncoderKind::Resnet50 => Self::ResNet50(ResNetEncoder {
-                backbone: ResNet50::new(2, device),
-                feature_proj: projection(RESNET50_FEATURES, features, device),
+                backbone: ResNet::new(RESNET50, 2, device),
+                feature_proj: projection(RESNET_FEATURES, features, device),
             }),
             EncoderKind::Embedding => Self::Embedding(EmbeddingEncoder {
                 feature_proj: (features != EMBEDDING).then(|| projection(EMBEDDING, features, device)),

@@ -1,29 +1,49 @@
 //! Feature erasing of LightMBN, Herzog et al. 2021 (arXiv:2101.10774).
 
-use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData, assert_shape};
+use burn::module::{Module, ModuleDisplay};
+use burn::tensor::{Tensor, TensorData, assert_shape};
+
+use crate::nn::resnet::Bottleneck;
 
 use super::os_block::OsBlock;
 
 /// Share of the rows that are erased.
 const HEIGHT_RATIO: f64 = 0.33;
 
-/// A bottleneck whose output loses its most active rows while training, so that the head behind it must look elsewhere.
-#[derive(Module, Debug)]
-pub struct BatchFeatureEraseTop {
-    drop_batch_bottleneck: OsBlock,
+/// A block that keeps the size and the channels of a map.
+pub trait Block: Module + ModuleDisplay {
+    /// `[batch, channels, height, width]` to the same shape.
+    fn of_map(&self, map: Tensor<4>) -> Tensor<4>;
 }
 
-impl BatchFeatureEraseTop {
-    /// A bottleneck of `channels` in and out.
-    pub fn new(channels: usize, device: &Device) -> Self {
-        Self { drop_batch_bottleneck: OsBlock::new(channels, channels, device) }
+impl Block for OsBlock {
+    fn of_map(&self, map: Tensor<4>) -> Tensor<4> {
+        self.forward(map)
+    }
+}
+
+impl Block for Bottleneck {
+    fn of_map(&self, map: Tensor<4>) -> Tensor<4> {
+        self.forward(map)
+    }
+}
+
+/// A bottleneck whose output loses its most active rows while training, so that the head behind it must look elsewhere.
+#[derive(Module, Debug)]
+pub struct BatchFeatureEraseTop<B> {
+    drop_batch_bottleneck: B,
+}
+
+impl<B: Block> BatchFeatureEraseTop<B> {
+    /// Behind this block.
+    pub fn new(block: B) -> Self {
+        Self { drop_batch_bottleneck: block }
     }
 
     /// `[batch, channels, height, width]` to (erased, whole), both of that shape. On a device without autodiff
     /// nothing is erased and both are the same tensor.
     pub fn forward(&self, input: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
-        let whole = self.drop_batch_bottleneck.forward(input);
+        let whole = self.drop_batch_bottleneck.of_map(input);
         let erased =
             if whole.device().is_autodiff() { drop_top_rows(whole.clone(), HEIGHT_RATIO) } else { whole.clone() };
         (erased, whole)
@@ -74,6 +94,8 @@ pub fn drop_block(features: Tensor<4>, shares: [f64; 2], place: [f64; 2]) -> Ten
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+
     use super::*;
 
     #[test]

@@ -1,5 +1,5 @@
-//! Heads with a batch-norm neck, Luo et al. 2019 (arXiv:1903.07071): classifier and gallery read features after the
-//! neck, metric losses before it.
+//! Heads: with a batch-norm neck, Luo et al. 2019 (arXiv:1903.07071), where classifier and gallery read features after
+//! the neck and metric losses before it; or with a reduction, Sun et al. 2018 (arXiv:1711.09349).
 
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
@@ -8,6 +8,8 @@ use burn::tensor::{Device, Tensor};
 
 use crate::nn::batch_norm::UnbiasedBatchNorm;
 use crate::nn::conv::conv;
+use crate::nn::dropout::{Dropout, Masks};
+use crate::nn::init::Init;
 
 /// What a head gives a training step.
 pub struct HeadOutput {
@@ -71,5 +73,84 @@ impl BnNeck3 {
     /// Evaluation: `[batch, input, 1, 1]` to features after the neck, `[batch, features]`.
     pub fn embed(&self, pooled: Tensor<4>) -> Tensor<2> {
         self.bn.forward(kernels::conv2d(&self.reduction, pooled).flatten::<2>(1, 3))
+    }
+}
+
+/// A reduction with batch norm, dropout and a classifier, both layers with biases. Metric losses and gallery read what
+/// the norm gives.
+#[derive(Module, Debug)]
+pub struct ClassBlock {
+    add_block: (Linear, UnbiasedBatchNorm, Dropout),
+    classifier: Vec<Linear>,
+}
+
+impl ClassBlock {
+    /// From `input` channels to `features`, of which training drops the share `dropped`.
+    pub fn new(input: usize, features: usize, classes: usize, dropped: f64, device: &Device) -> Self {
+        Self {
+            add_block: (
+                LinearConfig::new(input, features).init(device),
+                UnbiasedBatchNorm::new(features, device),
+                Dropout::new(dropped),
+            ),
+            classifier: vec![LinearConfig::new(features, classes).init(device)],
+        }
+    }
+
+    /// Training: `[batch, input, 1, 1]` to scores and features, both behind the dropout.
+    pub fn forward(&self, pooled: Tensor<4>, masks: &mut Masks) -> HeadOutput {
+        let features = self.add_block.2.forward(self.embed(pooled), masks);
+        HeadOutput { scores: self.classifier[0].forward(features.clone()), before: features }
+    }
+
+    /// Evaluation: `[batch, input, 1, 1]` to `[batch, features]`.
+    pub fn embed(&self, pooled: Tensor<4>) -> Tensor<2> {
+        let (linear, norm, _) = &self.add_block;
+        norm.forward(linear.forward(pooled.flatten::<2>(1, 3)))
+    }
+}
+
+/// What reads the pooled map of a network that has a choice.
+#[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a network has a few of them, and Burn has no boxed modules")]
+pub enum Head {
+    /// See [`BnNeck`].
+    Neck(BnNeck),
+    /// See [`BnNeck3`].
+    Reduced(BnNeck3),
+    /// See [`ClassBlock`].
+    Block(ClassBlock),
+}
+
+impl Head {
+    /// Training: `[batch, input, 1, 1]` to scores and the features for metric losses.
+    pub fn forward(&self, pooled: Tensor<4>, masks: &mut Masks) -> HeadOutput {
+        match self {
+            Self::Neck(head) => head.forward(pooled),
+            Self::Reduced(head) => head.forward(pooled),
+            Self::Block(head) => head.forward(pooled, masks),
+        }
+    }
+
+    /// Evaluation: `[batch, input, 1, 1]` to features after the last norm, `[batch, features]`.
+    pub fn embed(&self, pooled: Tensor<4>) -> Tensor<2> {
+        match self {
+            Self::Neck(head) => head.embed(pooled),
+            Self::Reduced(head) => head.embed(pooled),
+            Self::Block(head) => head.embed(pooled),
+        }
+    }
+}
+
+/// How the parameter at `key` of any of these heads starts.
+pub fn init(key: &str) -> Init {
+    if key.starts_with("classifier.") {
+        Init::Normal { std: 0.001 }
+    } else if key == "add_block.1.weight" {
+        Init::NormalAroundOne { std: 0.02 }
+    } else if key.starts_with("reduction.") {
+        Init::UniformFanIn
+    } else {
+        Init::NormalFanOut
     }
 }

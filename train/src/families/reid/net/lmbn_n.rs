@@ -6,67 +6,22 @@
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
 use burn::nn::pool::{AvgPool2d, AvgPool2dConfig, MaxPool2d};
-use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Tensor, assert_shape};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
+use crate::nn::attention::{Attention, AttentionKind, attend};
 use crate::nn::batch_norm::UnbiasedBatchNorm;
 use crate::nn::conv::{conv, halving_max_pool};
-use crate::nn::init::{Init, Source};
-use crate::run::checks::{ConfigError, counts};
-use crate::run::settings::fields;
+use crate::nn::init::Source;
 
 use super::erase::BatchFeatureEraseTop;
 use super::head::{BnNeck, BnNeck3};
+use super::lmbn_heads::{Heads, Maps, PARTS, source};
 use super::os_block::{ConvLayer, OsBlock};
-use super::{MOST_FEATURES, Network, NetworkSettings, ReidModule, ReidNet, TrainOutput, feats};
+use super::pool::Pool;
+use super::{Draws, ReidModule, TrainOutput};
 
 /// Channels of OSNet x1.0 after `conv1` … `conv4`.
 const CHANNELS: [usize; 4] = [64, 256, 384, 512];
-
-/// Parts of an embedding: global, erased, whole body, upper, lower, two halves of the channels.
-const PARTS: usize = 7;
-
-/// Settings of [`LmbnN`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct LmbnNSettings {
-    /// Features of each part of an embedding.
-    pub feats: usize,
-}
-
-impl Default for LmbnNSettings {
-    fn default() -> Self {
-        Self { feats: feats() }
-    }
-}
-
-impl NetworkSettings for LmbnNSettings {
-    fn name(&self) -> &'static str {
-        "LMBN_n"
-    }
-
-    fn features(&self) -> usize {
-        self.feats
-    }
-
-    fn check(&self) -> Result<(), ConfigError> {
-        counts([("feats", self.feats, 1, MOST_FEATURES)])
-    }
-
-    fn flat(&self) -> Map<String, Value> {
-        fields(self)
-    }
-
-    fn read(&self, flat: Map<String, Value>) -> Result<Network, serde_json::Error> {
-        serde_json::from_value(Value::Object(flat)).map(Network::LmbnN)
-    }
-
-    fn build(&self, classes: usize, device: &Device) -> ReidNet {
-        ReidNet::LmbnN(LmbnN::new(classes, self.feats, device))
-    }
-}
 
 /// A 1×1 convolution and a halving of the size.
 type Reduction = (ConvLayer, AvgPool2d);
@@ -82,7 +37,7 @@ pub struct LmbnN {
     global_branch: Branch,
     partial_branch: Branch,
     channel_branch: Branch,
-    batch_drop_block: BatchFeatureEraseTop,
+    batch_drop_block: BatchFeatureEraseTop<OsBlock>,
     reduction_0: BnNeck3,
     reduction_1: BnNeck3,
     reduction_2: BnNeck3,
@@ -91,21 +46,13 @@ pub struct LmbnN {
     shared: (Conv2d, UnbiasedBatchNorm),
     reduction_ch_0: BnNeck,
     reduction_ch_1: BnNeck,
-}
-
-/// The pooled vectors the seven heads read, each `[batch, channels, 1, 1]`, in the order of the parts.
-struct Pooled {
-    global: Tensor<4>,
-    erased: Tensor<4>,
-    partial: Tensor<4>,
-    upper: Tensor<4>,
-    lower: Tensor<4>,
-    channels: [Tensor<4>; 2],
+    /// Behind conv2 and behind the trunk, if there is any.
+    attention: Vec<Attention>,
 }
 
 impl LmbnN {
     /// The network for `classes` training identities and `features` values per part, not yet initialised.
-    fn new(classes: usize, features: usize, device: &Device) -> Self {
+    pub(super) fn new(classes: usize, features: usize, attention: AttentionKind, device: &Device) -> Self {
         let [c0, c1, c2, c3] = CHANNELS;
         let block = |input, output| OsBlock::new(input, output, device);
         let halve = |channels| -> Reduction {
@@ -123,7 +70,7 @@ impl LmbnN {
             global_branch: branch(),
             partial_branch: branch(),
             channel_branch: branch(),
-            batch_drop_block: BatchFeatureEraseTop::new(c3, device),
+            batch_drop_block: BatchFeatureEraseTop::new(block(c3, c3)),
             reduction_0: reduction(),
             reduction_1: reduction(),
             reduction_2: reduction(),
@@ -132,38 +79,32 @@ impl LmbnN {
             shared: (conv(c3 / 2, features, 1, 1, 1, device), UnbiasedBatchNorm::new(features, device)),
             reduction_ch_0: BnNeck::new(features, classes, device),
             reduction_ch_1: BnNeck::new(features, classes, device),
+            attention: Attention::each(attention, [c1, c2], device),
         }
     }
 
-    fn pool(&self, images: Tensor<4>) -> Pooled {
+    fn maps(&self, images: Tensor<4>) -> Maps {
         assert_shape!(images, [_, 3, _, _]);
         let trunk = self.trunk(images);
         let (erased, global) = self.batch_drop_block.forward(branch(&self.global_branch, trunk.clone()));
         let partial = branch(&self.partial_branch, trunk.clone());
         let channel = branch(&self.channel_branch, trunk);
+        Maps { global: Pool::Avg.whole(global), erased, partial, channel: Pool::Avg.whole(channel) }
+    }
 
-        let halves = adaptive_avg_pool2d(partial.clone(), [2, 1]);
-        let channel = kernels::global_avg_pool(channel);
-        let half = CHANNELS[3] / 2;
-        let shared = |part: usize| {
-            let (reduce, norm) = &self.shared;
-            norm.forward_relu(kernels::conv2d(reduce, channel.clone().narrow(1, part * half, half)))
-        };
-        Pooled {
-            global: kernels::global_avg_pool(global),
-            erased: erased.max_dim(3).max_dim(2),
-            partial: partial.max_dim(3).max_dim(2),
-            upper: halves.clone().narrow(2, 0, 1),
-            lower: halves.narrow(2, 1, 1),
-            channels: [shared(0), shared(1)],
+    fn heads(&self) -> Heads<'_> {
+        Heads {
+            reductions: [&self.reduction_0, &self.reduction_4, &self.reduction_1, &self.reduction_2, &self.reduction_3],
+            shared: &self.shared,
+            channels: [&self.reduction_ch_0, &self.reduction_ch_1],
         }
     }
 
     fn trunk(&self, images: Tensor<4>) -> Tensor<4> {
         let (conv1, pool, (block0, block1, (reduce, halve)), conv3) = &self.backone;
         let map = pool.forward(conv1.forward(images));
-        let map = block1.forward(block0.forward(map));
-        conv3.forward(halve.forward(reduce.forward(map)))
+        let map = halve.forward(reduce.forward(block1.forward(block0.forward(map))));
+        attend(&self.attention, 1, conv3.forward(attend(&self.attention, 0, map)))
     }
 }
 
@@ -172,37 +113,12 @@ impl ReidModule for LmbnN {
         "LMBN_n"
     }
 
-    /// Seven scores, and the metric losses' three features: global, erased, whole body.
-    fn forward(&self, images: Tensor<4>, _: [f64; 2]) -> TrainOutput {
-        let pooled = self.pool(images);
-        let [c0, c1] = pooled.channels;
-        let heads = [
-            self.reduction_0.forward(pooled.global),
-            self.reduction_4.forward(pooled.erased),
-            self.reduction_1.forward(pooled.partial),
-            self.reduction_2.forward(pooled.upper),
-            self.reduction_3.forward(pooled.lower),
-            self.reduction_ch_0.forward(c0),
-            self.reduction_ch_1.forward(c1),
-        ];
-        let (scores, before): (Vec<_>, Vec<_>) = heads.into_iter().map(|head| (head.scores, head.before)).unzip();
-        TrainOutput { scores, features: before.into_iter().take(3).collect() }
+    fn forward(&self, images: Tensor<4>, _: Draws) -> TrainOutput {
+        self.heads().forward(self.maps(images))
     }
 
-    /// Features after the neck, `[batch, features, 7]`.
     fn embed(&self, images: Tensor<4>) -> Tensor<3> {
-        let pooled = self.pool(images);
-        let [c0, c1] = pooled.channels;
-        let parts = vec![
-            self.reduction_0.embed(pooled.global),
-            self.reduction_4.embed(pooled.erased),
-            self.reduction_1.embed(pooled.partial),
-            self.reduction_2.embed(pooled.upper),
-            self.reduction_3.embed(pooled.lower),
-            self.reduction_ch_0.embed(c0),
-            self.reduction_ch_1.embed(c1),
-        ];
-        Tensor::stack(parts, 2)
+        self.heads().embed(self.maps(images))
     }
 
     fn parts(&self) -> usize {
@@ -221,23 +137,6 @@ impl ReidModule for LmbnN {
 fn branch(((_, block1, (reduce, halve)), (block2, block3), conv5): &Branch, trunk: Tensor<4>) -> Tensor<4> {
     let map = halve.forward(reduce.forward(block1.forward(trunk)));
     conv5.forward(block3.forward(block2.forward(map)))
-}
-
-/// How the parameter at `key` starts. Branches and reductions are copies of one another.
-fn source(key: &str) -> Source {
-    let twin = |prefix: &str, original: &str| key.strip_prefix(prefix).map(|rest| format!("{original}{rest}"));
-    let name = twin("partial_branch.", "global_branch.")
-        .or_else(|| twin("channel_branch.", "global_branch."))
-        .or_else(|| (1..5).find_map(|k| twin(&format!("reduction_{k}."), "reduction_0.")))
-        .unwrap_or_else(|| key.to_owned());
-    let init = if key.ends_with("classifier.weight") {
-        Init::Normal { std: 0.001 }
-    } else if key.contains("reduction") || key.starts_with("shared") || key.starts_with("batch_drop_block") {
-        Init::UniformFanIn
-    } else {
-        Init::NormalFanOut
-    };
-    Source { name, init }
 }
 
 /// The key, in an ImageNet OSNet x1.0, of the weights that start the parameter at `key`; none for the heads.

@@ -1,11 +1,19 @@
 //! Networks of re-identification.
 
+mod cost;
 mod erase;
 mod head;
+mod lmbn;
+mod lmbn_heads;
 mod lmbn_n;
+mod lmbn_r;
+mod mgn;
 mod os_block;
 mod osnet;
+mod pcb;
+mod pool;
 mod resnet50;
+mod resnet_branch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,14 +24,22 @@ use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use crate::nn::attention::AttentionKind;
+use crate::nn::dropout::Masks;
 use crate::nn::init::{self, Source};
+use crate::nn::instance_norm::{InstanceBatchNorm, SampleNorm};
 use crate::run::checks::ConfigError;
 use crate::weights::{LoadReport, Partial, StateDict, WeightsError};
 
 pub use erase::{drop_block, drop_top_rows};
-pub use lmbn_n::{LmbnN, LmbnNSettings};
-pub use osnet::{OsNet, OsNetSettings, OsNetWidth};
-pub use resnet50::{FeatInference, ReidResNet50, ResNet50Head, ResNet50Settings};
+pub use lmbn::{LmbnSettings, LmbnTrunk};
+pub use lmbn_n::LmbnN;
+pub use lmbn_r::LmbnR;
+pub use mgn::{Mgn, MgnSettings};
+pub use osnet::{OsNet, OsNetAin, OsNetSettings, OsNetVariant};
+pub use pcb::{Pcb, PcbSettings};
+pub use pool::Pool;
+pub use resnet50::{FeatInference, ReidResNet50, ResNet50Head, ResNet50Settings, ResNetVariant};
 
 /// Most features of a part.
 const MOST_FEATURES: usize = 65_536;
@@ -42,18 +58,25 @@ const fn feats() -> usize {
 /// [`Network`], `Network::all`, `Network::own`, [`ReidNet`] and `ReidNet::own`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Network {
-    /// See [`LmbnN`].
-    LmbnN(LmbnNSettings),
-    /// See [`OsNet`].
+    /// See [`LmbnN`] and [`LmbnR`].
+    Lmbn(LmbnSettings),
+    /// See [`OsNet`] and [`OsNetAin`].
     OsNet(OsNetSettings),
     /// See [`ReidResNet50`].
     ResNet50(ResNet50Settings),
+    /// See [`Pcb`].
+    Pcb(PcbSettings),
+    /// See [`Mgn`].
+    Mgn(MgnSettings),
 }
 
 /// What each network's settings tell.
 pub trait NetworkSettings {
     /// Name for `--model`.
     fn name(&self) -> &'static str;
+
+    /// What it is, in a sentence.
+    fn about(&self) -> &'static str;
 
     /// Values per part of an embedding, and of the features that metric losses read.
     fn features(&self) -> usize;
@@ -83,7 +106,7 @@ pub trait NetworkSettings {
     }
 
     /// Flags that make this network another than the plain one of its name.
-    fn flags(&self) -> Vec<&'static str> {
+    fn flags(&self) -> Vec<String> {
         Vec::new()
     }
 
@@ -91,22 +114,37 @@ pub trait NetworkSettings {
     fn compared(&self) -> &'static str {
         COMPARED
     }
+
+    /// Factor of the learning rate of the parameter at `path`.
+    fn rate(&self, path: &str) -> f64 {
+        let _ = path;
+        1.0
+    }
+}
+
+/// The flag that asks for this attention, if there is any.
+fn attention_flag(kind: AttentionKind) -> Vec<String> {
+    if kind == AttentionKind::None { Vec::new() } else { vec![format!("--attention {kind}")] }
 }
 
 impl Network {
     /// Every network by name, with its defaults.
     fn all() -> Vec<Self> {
-        let mut all = vec![Self::LmbnN(LmbnNSettings::default())];
+        let mut all: Vec<_> = LmbnSettings::every().map(Self::Lmbn).collect();
         all.extend(OsNetSettings::every().map(Self::OsNet));
-        all.push(Self::ResNet50(ResNet50Settings::default()));
+        all.extend(ResNet50Settings::every().map(Self::ResNet50));
+        all.push(Self::Pcb(PcbSettings::default()));
+        all.push(Self::Mgn(MgnSettings::default()));
         all
     }
 
     fn own(&self) -> &dyn NetworkSettings {
         match self {
-            Self::LmbnN(own) => own,
+            Self::Lmbn(own) => own,
             Self::OsNet(own) => own,
             Self::ResNet50(own) => own,
+            Self::Pcb(own) => own,
+            Self::Mgn(own) => own,
         }
     }
 
@@ -151,6 +189,16 @@ impl Network {
     /// What an embedding is read from, in words.
     pub fn compared(&self) -> &'static str {
         self.own().compared()
+    }
+
+    /// What it is, in a sentence.
+    pub fn about(&self) -> &'static str {
+        self.own().about()
+    }
+
+    /// Factor of the learning rate of the parameter at `path`.
+    pub fn rate(&self, path: &str) -> f64 {
+        self.own().rate(path)
     }
 
     /// Whether every value is in range.
@@ -230,7 +278,7 @@ impl std::fmt::Display for Network {
 
 impl Default for Network {
     fn default() -> Self {
-        Self::LmbnN(LmbnNSettings::default())
+        Self::Lmbn(LmbnSettings::default())
     }
 }
 
@@ -282,6 +330,29 @@ impl ReidNetConfig {
     }
 }
 
+/// What a network costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Cost {
+    /// Parameters, classifiers included, running statistics not.
+    pub parameters: usize,
+    /// Products that an evaluation of one picture sums up, in convolutions, linear layers and matrix products.
+    pub multiply_adds: u64,
+    /// Parts of an embedding.
+    pub parts: usize,
+}
+
+impl ReidNetConfig {
+    /// What the network costs on pictures of this height and width, in pixels. Nothing is computed.
+    pub fn cost(&self, size: [usize; 2]) -> Cost {
+        let net = self.net.own().build(self.classes, &Device::flex());
+        Cost {
+            parameters: StateDict::of(&net).parameters(),
+            multiply_adds: cost::multiply_adds(&net, size),
+            parts: net.parts(),
+        }
+    }
+}
+
 impl std::fmt::Display for ReidNetConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { classes, net } = self;
@@ -299,14 +370,29 @@ pub struct TrainOutput {
     pub features: Vec<Tensor<2>>,
 }
 
+/// What a training step draws at random.
+#[derive(Debug, Clone)]
+pub struct Draws {
+    /// Where a block is erased, among all places, rows first, each in `[0, 1)`: see [`drop_block`].
+    pub place: [f64; 2],
+    /// What dropouts leave out.
+    pub masks: Masks,
+}
+
+impl Draws {
+    /// A block in the middle, and no dropout.
+    pub fn none() -> Self {
+        Self { place: [0.5, 0.5], masks: Masks::none() }
+    }
+}
+
 /// What each network's module does.
 pub trait ReidModule {
     /// Name in messages.
     fn name(&self) -> &'static str;
 
-    /// Training, on an autodiff device: `[batch, 3, height, width]` to scores and features. `place` is that of what is
-    /// erased at random, each in `[0, 1)`: see [`drop_block`].
-    fn forward(&self, images: Tensor<4>, place: [f64; 2]) -> TrainOutput;
+    /// Training, on an autodiff device: `[batch, 3, height, width]` to scores and features.
+    fn forward(&self, images: Tensor<4>, draws: Draws) -> TrainOutput;
 
     /// Evaluation: `[batch, 3, height, width]` to `[batch, features, parts]`.
     fn embed(&self, images: Tensor<4>) -> Tensor<3>;
@@ -332,18 +418,36 @@ pub trait ReidModule {
 pub enum ReidNet {
     /// See [`LmbnN`].
     LmbnN(LmbnN),
+    /// See [`LmbnR`].
+    LmbnR(LmbnR),
     /// See [`OsNet`].
     OsNet(OsNet),
+    /// See [`OsNet`].
+    OsNetIbn(OsNet<SampleNorm>),
+    /// See [`OsNetAin`].
+    OsNetAin(OsNetAin),
     /// See [`ReidResNet50`].
     ResNet50(ReidResNet50),
+    /// See [`ReidResNet50`].
+    ResNetIbn(ReidResNet50<InstanceBatchNorm>),
+    /// See [`Pcb`].
+    Pcb(Pcb),
+    /// See [`Mgn`].
+    Mgn(Mgn),
 }
 
 impl ReidNet {
     fn own(&self) -> &dyn ReidModule {
         match self {
             Self::LmbnN(own) => own,
+            Self::LmbnR(own) => own,
             Self::OsNet(own) => own,
+            Self::OsNetIbn(own) => own,
+            Self::OsNetAin(own) => own,
             Self::ResNet50(own) => own,
+            Self::ResNetIbn(own) => own,
+            Self::Pcb(own) => own,
+            Self::Mgn(own) => own,
         }
     }
 
@@ -355,15 +459,15 @@ impl ReidNet {
         net
     }
 
-    /// Training, on an autodiff device: `[batch, 3, height, width]` to scores and features. What is erased at random
-    /// is in the middle: see [`ReidNet::forward_at`].
+    /// Training, on an autodiff device: `[batch, 3, height, width]` to scores and features. Nothing is drawn at random:
+    /// see [`Draws::none`].
     pub fn forward(&self, images: Tensor<4>) -> TrainOutput {
-        self.forward_at(images, [0.5, 0.5])
+        self.forward_with(images, Draws::none())
     }
 
-    /// As [`ReidNet::forward`], with the place of what is erased at random, each in `[0, 1)`: see [`drop_block`].
-    pub fn forward_at(&self, images: Tensor<4>, place: [f64; 2]) -> TrainOutput {
-        self.own().forward(images, place)
+    /// As [`ReidNet::forward`], with what is drawn at random.
+    pub fn forward_with(&self, images: Tensor<4>, draws: Draws) -> TrainOutput {
+        self.own().forward(images, draws)
     }
 
     /// Evaluation, on a device without autodiff (`net.valid()`): `[batch, 3, height, width]` to `[batch, features,
@@ -377,9 +481,8 @@ impl ReidNet {
         self.own().parts()
     }
 
-    /// Fills the network from a weights file: its own weights, or those of its backbone's ImageNet classifier
-    /// (`conv1.…` to `conv5.…`, which every branch then starts from while the heads keep theirs; or torchvision's
-    /// ResNet-50).
+    /// Fills the network from a weights file: its own weights, or those of its backbone's ImageNet classifier (of OSNet,
+    /// torchvision or IBN-Net), from which every branch then starts while heads and attention keep theirs.
     ///
     /// # Errors
     /// See [`WeightsError`]; the network is unchanged unless the result is `Ok`.
@@ -445,7 +548,8 @@ mod tests {
             "before_neck": true,
         });
         let head = ResNet50Head::Neck { feat_inference: FeatInference::Before };
-        let net = Network::ResNet50(ResNet50Settings { head, drop_block: Some([0.2, 0.9]) });
+        let net =
+            Network::ResNet50(ResNet50Settings { head, drop_block: Some([0.2, 0.9]), ..ResNet50Settings::default() });
         assert_eq!(serde_json::from_value::<ReidNetConfig>(old).unwrap(), ReidNetConfig { classes: 7, net });
         assert!(Network::named("LMBN_x").unwrap_err().to_string().contains("OSNet_x0_75"));
     }
@@ -454,9 +558,13 @@ mod tests {
     fn a_setting_of_another_network_names_those_that_have_it() {
         let message = |net: &Network, key: &str| net.with(key, true).unwrap_err().to_string();
         let osnet = Network::named("OSNet").unwrap();
-        assert_eq!(message(&osnet, "bnneck"), "`bnneck` has no effect here: it is for ResNet50; this is OSNet");
+        let with_neck = "ResNet50, ResNet50_IBN, ResNet101_IBN, PCB";
+        assert_eq!(
+            message(&osnet, "bnneck"),
+            format!("`bnneck` has no effect here: it is for {with_neck}; this is OSNet")
+        );
         let neck = Network::named("ResNet50").unwrap().with("bnneck", true).unwrap();
-        assert!(message(&neck, "feats").ends_with("OSNet_x0_25, ResNet50; this is ResNet50 with --bnneck"));
+        assert!(message(&neck, "feats").ends_with("PCB, MGN; this is ResNet50 with --bnneck"));
         assert_eq!(message(&neck, "colour"), "`colour` has no effect here: it is for no network");
         assert_eq!(neck.features(), 2048);
         assert!(osnet.with("feats", "many").is_err());

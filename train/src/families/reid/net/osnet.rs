@@ -1,5 +1,5 @@
 //! OSNet, Zhou et al. 2019 (arXiv:1905.00953), as a network of its own: 2.55 M parameters with 751 classes at full
-//! width.
+//! width; and OSNet-AIN (arXiv:1910.06827), which has instance norms and other keys.
 //!
 //! Fields and tuples are arranged so that a parameter's path is its key in the published state dictionaries.
 
@@ -13,32 +13,40 @@ use serde_json::{Map, Value};
 use crate::nn::batch_norm::UnbiasedBatchNorm;
 use crate::nn::conv::halving_max_pool;
 use crate::nn::init::{Init, Source};
+use crate::nn::instance_norm::{MapNorm, SampleNorm};
 use crate::run::checks::{ConfigError, counts};
 use crate::run::settings::fields;
-use crate::words::{Word, words};
+use crate::words::{each, meaning, words};
 
-use super::os_block::{ConvLayer, OsBlock};
-use super::{MOST_FEATURES, Network, NetworkSettings, ReidModule, ReidNet, TrainOutput, feats};
+use super::os_block::{AinBlock, ConvLayer, OsBlock};
+use super::{Draws, MOST_FEATURES, Network, NetworkSettings, ReidModule, ReidNet, TrainOutput, feats};
 
 words! {
-    /// How many channels an OSNet has, by the published name of that network.
-    OsNetWidth (Full) {
-        /// All of the paper's.
+    /// Which OSNet: how many channels it has, and how it normalises.
+    OsNetVariant (Full) {
+        /// OSNet x1.0 (Zhou et al. 2019).
         Full = "OSNet",
-        /// Three quarters of them.
+        /// OSNet with 1¼ times the channels.
+        Wide = "OSNet_x1_25",
+        /// OSNet with ¾ of the channels.
         ThreeQuarters = "OSNet_x0_75",
-        /// Half of them.
+        /// OSNet with half of the channels.
         Half = "OSNet_x0_5",
-        /// A quarter of them.
+        /// OSNet with ¼ of the channels.
         Quarter = "OSNet_x0_25",
+        /// OSNet x1.0 with instance norms in the first stages.
+        Ibn = "OSNet_IBN",
+        /// OSNet-AIN x1.0: instance norms where a search put them (Zhou et al. 2019).
+        Ain = "OSNet_AIN",
     }
 }
 
-impl OsNetWidth {
+impl OsNetVariant {
     /// Channels after `conv1` … `conv4`.
     fn channels(self) -> [usize; 4] {
         match self {
-            Self::Full => [64, 256, 384, 512],
+            Self::Full | Self::Ibn | Self::Ain => [64, 256, 384, 512],
+            Self::Wide => [80, 320, 480, 640],
             Self::ThreeQuarters => [48, 192, 288, 384],
             Self::Half => [32, 128, 192, 256],
             Self::Quarter => [16, 64, 96, 128],
@@ -50,30 +58,33 @@ impl OsNetWidth {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct OsNetSettings {
-    /// Its channels, which its name tells.
+    /// Its channels and norms, which its name tells.
     #[serde(skip)]
-    pub width: OsNetWidth,
+    pub variant: OsNetVariant,
     /// Features of an embedding.
     pub feats: usize,
 }
 
 impl Default for OsNetSettings {
     fn default() -> Self {
-        Self { width: OsNetWidth::default(), feats: feats() }
+        Self { variant: OsNetVariant::default(), feats: feats() }
     }
 }
 
 impl OsNetSettings {
-    /// The defaults of every width.
+    /// The defaults of every variant.
     pub(super) fn every() -> impl Iterator<Item = Self> {
-        let width = |word: &&str| word.parse().expect("it is one of the words");
-        OsNetWidth::WORDS.iter().map(move |word| Self { width: width(word), ..Self::default() })
+        each().map(|variant| Self { variant, ..Self::default() })
     }
 }
 
 impl NetworkSettings for OsNetSettings {
     fn name(&self) -> &'static str {
-        self.width.word()
+        self.variant.word()
+    }
+
+    fn about(&self) -> &'static str {
+        meaning(&self.variant)
     }
 
     fn features(&self) -> usize {
@@ -90,21 +101,45 @@ impl NetworkSettings for OsNetSettings {
 
     fn read(&self, flat: Map<String, Value>) -> Result<Network, serde_json::Error> {
         let read: Self = serde_json::from_value(Value::Object(flat))?;
-        Ok(Network::OsNet(Self { width: self.width, ..read }))
+        Ok(Network::OsNet(Self { variant: self.variant, ..read }))
     }
 
     fn build(&self, classes: usize, device: &Device) -> ReidNet {
-        ReidNet::OsNet(OsNet::new(self.width.channels(), classes, self.feats, device))
+        match self.variant {
+            OsNetVariant::Ibn => ReidNet::OsNetIbn(OsNet::new(self.variant, classes, self.feats, device)),
+            OsNetVariant::Ain => ReidNet::OsNetAin(OsNetAin::new(classes, self.feats, device)),
+            _ => ReidNet::OsNet(OsNet::new(self.variant, classes, self.feats, device)),
+        }
     }
 }
 
-/// Two blocks, then a 1×1 convolution and a halving of the size.
-type Stage = (OsBlock, OsBlock, (ConvLayer, AvgPool2d));
+/// A 1×1 convolution and a halving of the size.
+type Halving = (ConvLayer, AvgPool2d);
 
-/// The network.
+fn halving(channels: usize, device: &Device) -> Halving {
+    let pool = AvgPool2dConfig::new([2, 2]).with_strides([2, 2]).init();
+    (ConvLayer::pointwise(channels, channels, device), pool)
+}
+
+/// From a pooled map to an embedding.
+type Reduction = (Linear, UnbiasedBatchNorm);
+
+fn reduction(channels: usize, features: usize, device: &Device) -> Reduction {
+    (LinearConfig::new(channels, features).init(device), UnbiasedBatchNorm::new(features, device))
+}
+
+/// The last map to an embedding, `[batch, features]`.
+fn reduce((linear, norm): &Reduction, map: Tensor<4>) -> Tensor<2> {
+    norm.forward_relu(linear.forward(kernels::global_avg_pool(map).flatten::<2>(1, 3)))
+}
+
+/// Two blocks, then a halving of the size.
+type Stage = (OsBlock, OsBlock, Halving);
+
+/// The network. `N` is the first norm.
 #[derive(Module, Debug)]
-pub struct OsNet {
-    conv1: ConvLayer,
+pub struct OsNet<N = UnbiasedBatchNorm> {
+    conv1: ConvLayer<N>,
     maxpool: MaxPool2d,
     conv2: Stage,
     conv3: Stage,
@@ -114,23 +149,21 @@ pub struct OsNet {
     classifier: Linear,
 }
 
-impl OsNet {
-    /// The network of these channels after `conv1` … `conv4`, for `classes` training identities and embeddings of
-    /// `features`, not yet initialised.
-    fn new([c0, c1, c2, c3]: [usize; 4], classes: usize, features: usize, device: &Device) -> Self {
+impl<N: MapNorm> OsNet<N> {
+    /// The network for `classes` training identities and embeddings of `features`, not yet initialised.
+    fn new(variant: OsNetVariant, classes: usize, features: usize, device: &Device) -> Self {
+        let [c0, c1, c2, c3] = variant.channels();
+        let ibn = variant == OsNetVariant::Ibn;
         let block = |input, output| OsBlock::new(input, output, device);
-        let stage = |input, output| -> Stage {
-            let pool = AvgPool2dConfig::new([2, 2]).with_strides([2, 2]).init();
-            (block(input, output), block(output, output), (ConvLayer::pointwise(output, output, device), pool))
-        };
+        let first = |input, output| if ibn { OsBlock::normalised(input, output, device) } else { block(input, output) };
         Self {
             conv1: ConvLayer::new(3, c0, 7, 2, device),
             maxpool: halving_max_pool(),
-            conv2: stage(c0, c1),
-            conv3: stage(c1, c2),
+            conv2: (first(c0, c1), first(c1, c1), halving(c1, device)),
+            conv3: (block(c1, c2), block(c2, c2), halving(c2, device)),
             conv4: (block(c2, c3), block(c3, c3)),
             conv5: ConvLayer::pointwise(c3, c3, device),
-            fc: (LinearConfig::new(c3, features).init(device), UnbiasedBatchNorm::new(features, device)),
+            fc: reduction(c3, features, device),
             classifier: LinearConfig::new(features, classes).init(device),
         }
     }
@@ -143,19 +176,85 @@ impl OsNet {
         let map = self.maxpool.forward(self.conv1.forward(images));
         let map = stage(&self.conv3, stage(&self.conv2, map));
         let map = self.conv5.forward(self.conv4.1.forward(self.conv4.0.forward(map)));
-        let (linear, norm) = &self.fc;
-        norm.forward_relu(linear.forward(kernels::global_avg_pool(map).flatten::<2>(1, 3)))
+        reduce(&self.fc, map)
     }
 }
 
-impl ReidModule for OsNet {
-    /// Of any width: their keys are the same.
+impl<N: MapNorm> ReidModule for OsNet<N> {
+    /// Of any variant but AIN: their keys are the same.
     fn name(&self) -> &'static str {
         "OSNet"
     }
 
     /// One score, and the features it is read from.
-    fn forward(&self, images: Tensor<4>, _: [f64; 2]) -> TrainOutput {
+    fn forward(&self, images: Tensor<4>, _: Draws) -> TrainOutput {
+        let features = self.features(images);
+        TrainOutput { scores: vec![self.classifier.forward(features.clone())], features: vec![features] }
+    }
+
+    /// Features, none negative, `[batch, features, 1]`.
+    fn embed(&self, images: Tensor<4>) -> Tensor<3> {
+        self.features(images).unsqueeze_dim(2)
+    }
+
+    fn init(&self) -> fn(&str) -> Source {
+        source
+    }
+}
+
+/// OSNet-AIN x1.0.
+#[derive(Module, Debug)]
+pub struct OsNetAin {
+    conv1: ConvLayer<SampleNorm>,
+    maxpool: MaxPool2d,
+    conv2: (AinBlock, AinBlock),
+    pool2: Halving,
+    conv3: (AinBlock, AinBlock),
+    pool3: Halving,
+    conv4: (AinBlock, AinBlock),
+    conv5: ConvLayer,
+    fc: Reduction,
+    classifier: Linear,
+}
+
+impl OsNetAin {
+    /// The network for `classes` training identities and embeddings of `features`, not yet initialised.
+    fn new(classes: usize, features: usize, device: &Device) -> Self {
+        let [c0, c1, c2, c3] = OsNetVariant::Ain.channels();
+        let plain = |input, output| AinBlock::new(input, output, device);
+        let normalised = |input, output| AinBlock::normalised(input, output, device);
+        Self {
+            conv1: ConvLayer::new(3, c0, 7, 2, device),
+            maxpool: halving_max_pool(),
+            conv2: (normalised(c0, c1), normalised(c1, c1)),
+            pool2: halving(c1, device),
+            conv3: (plain(c1, c2), normalised(c2, c2)),
+            pool3: halving(c2, device),
+            conv4: (normalised(c2, c3), plain(c3, c3)),
+            conv5: ConvLayer::pointwise(c3, c3, device),
+            fc: reduction(c3, features, device),
+            classifier: LinearConfig::new(features, classes).init(device),
+        }
+    }
+
+    fn features(&self, images: Tensor<4>) -> Tensor<2> {
+        assert_shape!(images, [_, 3, _, _]);
+        let stage = |(first, second): &(AinBlock, AinBlock), map| second.forward(first.forward(map));
+        let halve = |(reduce, pool): &Halving, map| pool.forward(reduce.forward(map));
+        let map = self.maxpool.forward(self.conv1.forward(images));
+        let map = halve(&self.pool2, stage(&self.conv2, map));
+        let map = halve(&self.pool3, stage(&self.conv3, map));
+        reduce(&self.fc, self.conv5.forward(stage(&self.conv4, map)))
+    }
+}
+
+impl ReidModule for OsNetAin {
+    fn name(&self) -> &'static str {
+        "OSNet_AIN"
+    }
+
+    /// One score, and the features it is read from.
+    fn forward(&self, images: Tensor<4>, _: Draws) -> TrainOutput {
         let features = self.features(images);
         TrainOutput { scores: vec![self.classifier.forward(features.clone())], features: vec![features] }
     }

@@ -1,27 +1,39 @@
 //! ResNet-50 for re-identification: the last stage keeps its size, and a head of Luo et al. 2019 (arXiv:1903.07071)
-//! or of Sun et al. 2018 (arXiv:1711.09349) follows. 27.1 M parameters with 751 classes and a neck.
+//! or of Sun et al. 2018 (arXiv:1711.09349) follows. 27.1 M parameters with 751 classes and a neck. The same with IBN-a,
+//! also 101 layers deep.
 //!
 //! Fields are arranged so that a parameter's path is its key in the reference's state dictionary.
 
 use burn::module::Module;
-use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::nn::attention::AttentionKind;
 use crate::nn::batch_norm::UnbiasedBatchNorm;
-use crate::nn::init::{Init, Source};
-use crate::nn::resnet::{RESNET50_FEATURES, ResNet50};
+use crate::nn::init::Source;
+use crate::nn::instance_norm::MapNorm;
+use crate::nn::resnet::{self, RESNET_FEATURES, RESNET50, RESNET101, ResNet};
 use crate::run::checks::{ConfigError, counts, range};
 use crate::run::settings::fields;
-use crate::words::words;
+use crate::words::{each, meaning, words};
 
 use super::erase::drop_block;
-use super::head::{BnNeck, HeadOutput};
-use super::{COMPARED, MOST_FEATURES, Network, NetworkSettings, ReidModule, ReidNet, TrainOutput, feats};
+use super::head::{self, BnNeck, ClassBlock, Head, HeadOutput};
+use super::pool::Pool;
+use super::{COMPARED, Draws, MOST_FEATURES, Network, NetworkSettings, ReidModule, ReidNet, TrainOutput, feats};
 
-/// Classes of the ImageNet classifier, which is kept for its place in the state dictionary and never used.
-const IMAGENET: usize = 1000;
+words! {
+    /// How deep the network is, and how it normalises.
+    ResNetVariant (R50) {
+        /// ResNet-50 as in "Bag of tricks" (Luo et al. 2019).
+        R50 = "ResNet50",
+        /// ResNet-50 with IBN-a (Pan et al. 2018).
+        R50Ibn = "ResNet50_IBN",
+        /// ResNet-101 with IBN-a.
+        R101Ibn = "ResNet101_IBN",
+    }
+}
 
 words! {
     /// Which features are compared, where there is a batch-norm neck.
@@ -52,10 +64,14 @@ pub enum ResNet50Head {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Flat", into = "Flat")]
 pub struct ResNet50Settings {
+    /// How deep the network is, and how it normalises, which its name tells.
+    pub variant: ResNetVariant,
     /// What reads the pooled map.
     pub head: ResNet50Head,
     /// Share of height and width of the block that training erases. The map is then pooled by its maximum.
     pub drop_block: Option<[f64; 2]>,
+    /// Attention behind the second and the third stage.
+    pub attention: AttentionKind,
 }
 
 /// The same by the names of flags: a setting that hangs on another is there with it only.
@@ -72,6 +88,7 @@ struct Flat {
     h_ratio: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     w_ratio: Option<f64>,
+    attention: AttentionKind,
     /// Of earlier checkpoints.
     #[serde(skip_serializing)]
     before_neck: bool,
@@ -98,6 +115,7 @@ impl From<Flat> for ResNet50Settings {
     fn from(flat: Flat) -> Self {
         let before = if flat.before_neck { FeatInference::Before } else { FeatInference::After };
         Self {
+            variant: ResNetVariant::default(),
             head: match flat.bnneck {
                 true => ResNet50Head::Neck { feat_inference: flat.feat_inference.unwrap_or(before) },
                 false => ResNet50Head::Reduction { feats: flat.feats.unwrap_or(feats()) },
@@ -107,12 +125,13 @@ impl From<Flat> for ResNet50Settings {
                 Drop::Asked(true) => Some([flat.h_ratio.unwrap_or(SHARES[0]), flat.w_ratio.unwrap_or(SHARES[1])]),
                 Drop::Shares(shares) => Some(shares),
             },
+            attention: flat.attention,
         }
     }
 }
 
 impl From<ResNet50Settings> for Flat {
-    fn from(ResNet50Settings { head, drop_block }: ResNet50Settings) -> Self {
+    fn from(ResNet50Settings { variant: _, head, drop_block, attention }: ResNet50Settings) -> Self {
         let flat = match head {
             ResNet50Head::Reduction { feats } => Self { feats: Some(feats), ..Self::default() },
             ResNet50Head::Neck { feat_inference } => {
@@ -120,7 +139,7 @@ impl From<ResNet50Settings> for Flat {
             }
         };
         let [h_ratio, w_ratio] = [0, 1].map(|side| drop_block.map(|shares| shares[side]));
-        Self { drop_block: Drop::Asked(drop_block.is_some()), h_ratio, w_ratio, ..flat }
+        Self { drop_block: Drop::Asked(drop_block.is_some()), h_ratio, w_ratio, attention, ..flat }
     }
 }
 
@@ -131,6 +150,11 @@ impl Default for ResNet50Settings {
 }
 
 impl ResNet50Settings {
+    /// The defaults of every variant.
+    pub(super) fn every() -> impl Iterator<Item = Self> {
+        each().map(|variant| Self { variant, ..Self::default() })
+    }
+
     /// With a batch-norm neck, whose outputs are compared.
     pub fn with_neck() -> Self {
         Self { head: ResNet50Head::Neck { feat_inference: FeatInference::After }, ..Self::default() }
@@ -143,13 +167,17 @@ impl ResNet50Settings {
 
 impl NetworkSettings for ResNet50Settings {
     fn name(&self) -> &'static str {
-        "ResNet50"
+        self.variant.word()
+    }
+
+    fn about(&self) -> &'static str {
+        meaning(&self.variant)
     }
 
     fn features(&self) -> usize {
         match self.head {
             ResNet50Head::Reduction { feats } => feats,
-            ResNet50Head::Neck { .. } => RESNET50_FEATURES,
+            ResNet50Head::Neck { .. } => RESNET_FEATURES,
         }
     }
 
@@ -171,11 +199,16 @@ impl NetworkSettings for ResNet50Settings {
     }
 
     fn read(&self, flat: Map<String, Value>) -> Result<Network, serde_json::Error> {
-        serde_json::from_value(Value::Object(flat)).map(Network::ResNet50)
+        let read: Self = serde_json::from_value(Value::Object(flat))?;
+        Ok(Network::ResNet50(Self { variant: self.variant, ..read }))
     }
 
     fn build(&self, classes: usize, device: &Device) -> ReidNet {
-        ReidNet::ResNet50(ReidResNet50::new(self, classes, device))
+        match self.variant {
+            ResNetVariant::R50 => ReidNet::ResNet50(ReidResNet50::new(self, RESNET50, classes, device)),
+            ResNetVariant::R50Ibn => ReidNet::ResNetIbn(ReidResNet50::new(self, RESNET50, classes, device)),
+            ResNetVariant::R101Ibn => ReidNet::ResNetIbn(ReidResNet50::new(self, RESNET101, classes, device)),
+        }
     }
 
     fn options(&self) -> Vec<(&'static str, Network)> {
@@ -184,13 +217,14 @@ impl NetworkSettings for ResNet50Settings {
         vec![("--bnneck", Network::ResNet50(neck)), ("--drop-block", Network::ResNet50(block))]
     }
 
-    fn flags(&self) -> Vec<&'static str> {
+    fn flags(&self) -> Vec<String> {
         let flags = [
             (matches!(self.head, ResNet50Head::Neck { .. }), "--bnneck"),
             (self.before_neck(), "--feat-inference before"),
             (self.drop_block.is_some(), "--drop-block"),
         ];
-        flags.into_iter().filter(|(on, _)| *on).map(|(_, flag)| flag).collect()
+        let flags = flags.into_iter().filter(|(on, _)| *on).map(|(_, flag)| flag.to_owned());
+        flags.chain(super::attention_flag(self.attention)).collect()
     }
 
     fn compared(&self) -> &'static str {
@@ -198,91 +232,57 @@ impl NetworkSettings for ResNet50Settings {
     }
 }
 
-/// A reduction with batch norm, and a classifier, both with biases.
+/// The network. `N` is the first norm of most bottlenecks.
 #[derive(Module, Debug)]
-struct ClassBlock {
-    add_block: (Linear, UnbiasedBatchNorm),
-    classifier: Vec<Linear>,
-}
-
-impl ClassBlock {
-    fn new(features: usize, classes: usize, device: &Device) -> Self {
-        Self {
-            add_block: (
-                LinearConfig::new(RESNET50_FEATURES, features).init(device),
-                UnbiasedBatchNorm::new(features, device),
-            ),
-            classifier: vec![LinearConfig::new(features, classes).init(device)],
-        }
-    }
-
-    /// `[batch, 2048, 1, 1]` to `[batch, features]`.
-    fn embed(&self, pooled: Tensor<4>) -> Tensor<2> {
-        let (linear, norm) = &self.add_block;
-        norm.forward(linear.forward(pooled.flatten::<2>(1, 3)))
-    }
-
-    fn forward(&self, pooled: Tensor<4>) -> HeadOutput {
-        let features = self.embed(pooled);
-        HeadOutput { scores: self.classifier[0].forward(features.clone()), before: features }
-    }
-}
-
-/// What reads the pooled map.
-#[derive(Module, Debug)]
-enum Head {
-    Neck(BnNeck),
-    Block(ClassBlock),
-}
-
-/// The network.
-#[derive(Module, Debug)]
-pub struct ReidResNet50 {
-    model: ResNet50,
+pub struct ReidResNet50<N = UnbiasedBatchNorm> {
+    model: ResNet<N>,
     classifier: Head,
     #[module(skip)]
     drop_block: Option<[f64; 2]>,
     #[module(skip)]
     before_neck: bool,
+    #[module(skip)]
+    name: &'static str,
 }
 
-impl ReidResNet50 {
-    /// The network for `classes` training identities, not yet initialised.
-    fn new(settings: &ResNet50Settings, classes: usize, device: &Device) -> Self {
+impl<N: MapNorm> ReidResNet50<N> {
+    /// The network with these bottlenecks in its stages for `classes` training identities, not yet initialised.
+    fn new(settings: &ResNet50Settings, blocks: [usize; 4], classes: usize, device: &Device) -> Self {
         let classifier = match settings.head {
-            ResNet50Head::Neck { .. } => Head::Neck(BnNeck::new(RESNET50_FEATURES, classes, device)),
-            ResNet50Head::Reduction { feats } => Head::Block(ClassBlock::new(feats, classes, device)),
+            ResNet50Head::Neck { .. } => Head::Neck(BnNeck::new(RESNET_FEATURES, classes, device)),
+            ResNet50Head::Reduction { feats } => {
+                Head::Block(ClassBlock::new(RESNET_FEATURES, feats, classes, 0.0, device))
+            }
         };
-        let model = ResNet50::new(1, device).with_classifier(IMAGENET, device);
-        Self { model, classifier, drop_block: settings.drop_block, before_neck: settings.before_neck() }
+        let model = ResNet::new(blocks, 1, device).with_classifier(device);
+        Self {
+            model: model.with_attention(settings.attention, device),
+            classifier,
+            drop_block: settings.drop_block,
+            before_neck: settings.before_neck(),
+            name: settings.name(),
+        }
     }
 
     fn pool(&self, map: Tensor<4>) -> Tensor<4> {
-        match self.drop_block {
-            Some(_) => map.max_dim(3).max_dim(2),
-            None => kernels::global_avg_pool(map),
-        }
+        if self.drop_block.is_some() { Pool::Max.whole(map) } else { Pool::Avg.whole(map) }
     }
 }
 
-impl ReidModule for ReidResNet50 {
+impl<N: MapNorm> ReidModule for ReidResNet50<N> {
     fn name(&self) -> &'static str {
-        "ResNet50"
+        self.name
     }
 
-    /// One score, and the features for metric losses, before the neck where there is one. A block at `place` is
-    /// erased, if any: see [`drop_block`].
-    fn forward(&self, images: Tensor<4>, place: [f64; 2]) -> TrainOutput {
+    /// One score, and the features for metric losses, before the neck where there is one. A block is erased, if any:
+    /// see [`drop_block`].
+    fn forward(&self, images: Tensor<4>, mut draws: Draws) -> TrainOutput {
         let map = self.model.forward_features(images);
         let map = match self.drop_block {
-            Some(shares) => drop_block(map, shares, place),
+            Some(shares) => drop_block(map, shares, draws.place),
             None => map,
         };
-        let pooled = self.pool(map);
-        let HeadOutput { scores, before } = match &self.classifier {
-            Head::Neck(head) => head.forward(pooled),
-            Head::Block(head) => head.forward(pooled),
-        };
+        let HeadOutput { scores, before } = self.classifier.forward(self.pool(map), &mut draws.masks);
         TrainOutput { scores: vec![scores], features: vec![before] }
     }
 
@@ -290,8 +290,7 @@ impl ReidModule for ReidResNet50 {
         let pooled = self.pool(self.model.forward_features(images));
         let features = match &self.classifier {
             Head::Neck(_) if self.before_neck => pooled.flatten::<2>(1, 3),
-            Head::Neck(head) => head.embed(pooled),
-            Head::Block(head) => head.embed(pooled),
+            head => head.embed(pooled),
         };
         features.unsqueeze_dim(2)
     }
@@ -307,19 +306,16 @@ impl ReidModule for ReidResNet50 {
 
 /// How the parameter at `key` starts.
 fn source(key: &str) -> Source {
-    let init = if key.starts_with("model.fc.") {
-        Init::UniformFanIn
-    } else if key.starts_with("classifier.classifier") {
-        Init::Normal { std: 0.001 }
-    } else if key == "classifier.add_block.1.weight" {
-        Init::NormalAroundOne { std: 0.02 }
-    } else {
-        Init::NormalFanOut
+    let init = match key.split_once('.') {
+        Some(("classifier", rest)) => head::init(rest),
+        Some((_, rest)) => resnet::init(rest),
+        None => unreachable!("`{key}` has no module"),
     };
     Source { name: key.to_owned(), init }
 }
 
-/// The key, in torchvision's ResNet-50, of the weights that start the parameter at `key`; none for the head.
+/// The key, in the ImageNet classifier on this backbone, of the weights that start the parameter at `key`; none for the
+/// head.
 fn backbone_key(key: &str) -> Option<String> {
-    key.strip_prefix("model.").map(str::to_owned)
+    key.strip_prefix("model.").and_then(resnet::classifier_key)
 }

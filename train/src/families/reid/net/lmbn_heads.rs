@@ -1,0 +1,95 @@
+//! What LMBN_n and LMBN_r have in common: seven heads on the maps of three branches.
+
+use burn::nn::conv::Conv2d;
+use burn::tensor::Tensor;
+
+use crate::nn::attention;
+use crate::nn::batch_norm::UnbiasedBatchNorm;
+use crate::nn::init::{Init, Source};
+
+use super::TrainOutput;
+use super::head::{BnNeck, BnNeck3};
+use super::pool::Pool;
+
+/// Parts of an embedding: global, erased, whole body, upper, lower, two halves of the channels.
+pub const PARTS: usize = 7;
+
+/// What the branches make of pictures.
+pub struct Maps {
+    /// Of the global branch behind the block that erases, pooled: `[batch, channels, 1, 1]`.
+    pub global: Tensor<4>,
+    /// The same map with erased rows, `[batch, channels, height, width]`.
+    pub erased: Tensor<4>,
+    /// Of the partial branch, `[batch, channels, height, width]`.
+    pub partial: Tensor<4>,
+    /// Of the channel branch, pooled: `[batch, channels, 1, 1]`.
+    pub channel: Tensor<4>,
+}
+
+/// The seven heads of a network.
+pub struct Heads<'a> {
+    /// On global, erased, whole body, upper and lower.
+    pub reductions: [&'a BnNeck3; 5],
+    /// Reduction of either half of the channels.
+    pub shared: &'a (Conv2d, UnbiasedBatchNorm),
+    /// On the halves of the channels.
+    pub channels: [&'a BnNeck; 2],
+}
+
+/// The pooled vectors that the seven heads read, each `[batch, channels, 1, 1]`, in the order of the parts.
+struct Pooled {
+    reduced: [Tensor<4>; 5],
+    channels: [Tensor<4>; 2],
+}
+
+impl Heads<'_> {
+    fn pool(&self, maps: Maps) -> Pooled {
+        let mut halves = Pool::Avg.stripes(maps.partial.clone(), 2).into_iter();
+        let (Some(upper), Some(lower)) = (halves.next(), halves.next()) else { unreachable!("two were asked for") };
+        let [_, channels, ..] = maps.channel.dims();
+        let half = channels / 2;
+        let shared = |part: usize| {
+            let (reduce, norm) = self.shared;
+            norm.forward_relu(kernels::conv2d(reduce, maps.channel.clone().narrow(1, part * half, half)))
+        };
+        let [erased, partial] = [maps.erased, maps.partial].map(|map| Pool::Max.whole(map));
+        Pooled { reduced: [maps.global, erased, partial, upper, lower], channels: [shared(0), shared(1)] }
+    }
+
+    /// Training: seven scores, and the metric losses' three features: global, erased, whole body.
+    pub fn forward(&self, maps: Maps) -> TrainOutput {
+        let pooled = self.pool(maps);
+        let reduced = self.reductions.into_iter().zip(pooled.reduced).map(|(head, vector)| head.forward(vector));
+        let channels = self.channels.into_iter().zip(pooled.channels).map(|(head, vector)| head.forward(vector));
+        let (scores, before): (Vec<_>, Vec<_>) = reduced.chain(channels).map(|head| (head.scores, head.before)).unzip();
+        TrainOutput { scores, features: before.into_iter().take(3).collect() }
+    }
+
+    /// Evaluation: features after the neck, `[batch, features, 7]`.
+    pub fn embed(&self, maps: Maps) -> Tensor<3> {
+        let pooled = self.pool(maps);
+        let reduced = self.reductions.into_iter().zip(pooled.reduced).map(|(head, vector)| head.embed(vector));
+        let channels = self.channels.into_iter().zip(pooled.channels).map(|(head, vector)| head.embed(vector));
+        Tensor::stack(reduced.chain(channels).collect(), 2)
+    }
+}
+
+/// How the parameter at `key` starts. Branches and reductions are copies of one another.
+pub fn source(key: &str) -> Source {
+    let twin = |prefix: &str, original: &str| key.strip_prefix(prefix).map(|rest| format!("{original}{rest}"));
+    let name = twin("partial_branch.", "global_branch.")
+        .or_else(|| twin("channel_branch.", "global_branch."))
+        .or_else(|| (1..5).find_map(|k| twin(&format!("reduction_{k}."), "reduction_0.")))
+        .or_else(|| twin("reduction_drop.", "reduction_0."))
+        .unwrap_or_else(|| key.to_owned());
+    let init = if key.ends_with("classifier.weight") {
+        Init::Normal { std: 0.001 }
+    } else if key.contains("reduction") || key.starts_with("shared") || key.starts_with("batch_drop_block") {
+        Init::UniformFanIn
+    } else if key.starts_with("attention.") {
+        attention::init(key)
+    } else {
+        Init::NormalFanOut
+    };
+    Source { name, init }
+}
