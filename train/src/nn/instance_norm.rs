@@ -111,10 +111,10 @@ mod tests {
     #[test]
     fn half_precision_is_computed_in_single() {
         let device = Device::flex();
-        let input = Tensor::<4>::from_data(TensorData::new(vec![1.0f32, 3.0], [1, 1, 1, 2]), &device);
+        let input = Tensor::<4>::from_data(TensorData::new(vec![1.0f32, 3.0, 3.0, 1.0], [1, 1, 2, 2]), &device);
         let output = SampleNorm::of_channels(1, &device).of_map(input.cast(FloatDType::BF16));
         assert_eq!(output.dtype(), DType::BF16);
         let found = output.cast(FloatDType::F32).into_data().try_to_vec::<f32>().unwrap();
-        assert_eq!(found, [-1.0, 1.0]);
+        assert_eq!(found, [-1.0, 1.0, 1.0, -1.0]);
     }
 }

@@ -46,15 +46,15 @@ fn a_network_is_inspected_without_a_checkpoint() {
     let facts: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&facts["parameters"], &facts["size"]), (&587_127.into(), &serde_json::json!([256, 128])));
     assert!(facts["multiply_adds"].as_u64().unwrap() > 80_000_000);
-    for (words, named) in [
-        (&["inspect", "--model", "LMBN_x"][..], "LMBN_r"),
-        (&["inspect", "--model", "OSNet", "--with", "parts=3"], "it is for PCB"),
-        (&["inspect", "--model", "PCB", "--with", "parts"], "parts=3"),
-        (&["inspect", "--model", "PCB", "--with", "parts=0"], "--parts is 0"),
-        (&["inspect", "--model", "PCB", "--channels"], "--channels"),
-        (&["inspect", "run", "--height", "256"], "--height is for --model"),
-        (&["inspect"], "CHECKPOINT"),
+    for (words, facts) in [
+        (&["inspect", "--model", "LMBN_x"][..], &["`LMBN_x`", "LMBN_r"][..]),
+        (&["inspect", "--model", "OSNet", "--with", "parts=3"], &["`parts`", "PCB"]),
+        (&["inspect", "--model", "PCB", "--with", "parts"], &["--with", "`parts`"]),
+        (&["inspect", "--model", "PCB", "--with", "parts=0"], &["--parts", "0"]),
+        (&["inspect", "--model", "PCB", "--channels"], &["--channels"]),
+        (&["inspect", "run", "--height", "256"], &["--height", "--model"]),
+        (&["inspect"], &["<CHECKPOINT>"]),
     ] {
-        train(at, words).refused(&[named]);
+        train(at, words).refused(facts);
     }
 }

@@ -400,7 +400,7 @@ fn pcbs_backbone_learns_at_its_own_rate() {
     let device = device().autodiff();
     let mut task = ReidTask::open(&config, &device).unwrap();
     let net = ReidNet::new(&task.network(), config.seed, &device);
-    let batch = task.epoch(1, 0).unwrap().batches.next().unwrap().unwrap();
+    let (_, batch) = task.epoch(1, 0).unwrap().batches.next().unwrap().unwrap();
     let step = Step { epoch: 1, batch: 0 };
     let mut gradients = || GradientsParams::from_grads(task.loss(&net, &batch, step).total.backward(), &net);
     let (first, second) = (gradients(), gradients());
