@@ -5,7 +5,9 @@ usage: ci/bench search [--rows N] [--dim D] [--probes Q] [--rounds R] [--approxi
 Rows are clustered unit vectors: about twenty around each of N/20 centres. The figure beside a ratio is the time of a
 peer divided by ours: above 1 we are faster. A slow peer proves nothing, so the products of probes and rows by numpy's
 OpenBLAS and by the Rust crate matrixmultiply, which keep nothing, and a plain reading of all rows run in the same
-turns. `eight bits` is the exact search that reads the rows' copy in eight bits first. Filters that pass a tenth of the
+turns. `eight bits` is the exact search in a gallery with a copy of its rows in eight bits, which searches of up to 128
+probes read first; larger batches reduce the rows themselves, with and without a copy, where the processor has the
+instructions. Filters that pass a tenth of the
 rows, those of a time or scattered ones with a tag, run beside galleries that hold only these rows. With --approximate,
 graphs are made and searched with the least effort that finds 94 % of the 50 nearest: FAISS HNSW32, usearch in float16,
 ours. With --model, a `model.onnx` whose embeddings have D values (OSNet x0.25 has 512), whole commands are timed and
