@@ -1,4 +1,7 @@
-//! What is enrolled, in SQLite. The only file that knows SQL.
+//! What is enrolled, in SQLite. Nothing else knows SQL.
+
+mod log;
+mod staged;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,12 +12,21 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, TransactionBehavior, params};
 
-use crate::segment::{GalleryId, VERSION};
+use crate::segment::GalleryId;
 use crate::template::MAX_TAGS;
 use crate::{GalleryError, Model, NewTemplate, Selection, Template, TemplateId};
+pub(crate) use log::{Act, Note};
+pub use log::{LogEntry, Ranges};
+pub(crate) use staged::Next;
 
 /// The catalogue's file in the folder of a gallery.
 pub(crate) const FILE: &str = "gallery.db";
+
+/// Version of the catalogue that is written; that of the segments is their own.
+const VERSION: u32 = 2;
+
+/// The first version. It is read, and becomes the present one when it is opened for writing.
+const OLDEST: u32 = 1;
 
 /// Tells our files from other SQLite files: "VTRN".
 const APPLICATION: i32 = 0x5654_524E;
@@ -57,6 +69,24 @@ pub(crate) struct Extent {
     pub(crate) rows: usize,
 }
 
+/// Which segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Those that are searched.
+    Live,
+    /// Those of the model that the gallery migrates to.
+    Staged,
+}
+
+impl Place {
+    fn table(self) -> &'static str {
+        match self {
+            Self::Live => "segments",
+            Self::Staged => "staged",
+        }
+    }
+}
+
 /// A template's fields as numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Numbers {
@@ -65,6 +95,14 @@ pub(crate) struct Numbers {
     pub(crate) camera: Option<u32>,
     pub(crate) taken: Option<i64>,
     pub(crate) tags: u64,
+}
+
+impl Numbers {
+    /// From the columns id, subject, camera, taken, tags.
+    fn of(row: &Row<'_>) -> Sql<Self> {
+        let tags = row.get::<_, i64>(4)? as u64;
+        Ok(Self { id: id_of(row, 0)?, subject: row.get(1)?, camera: row.get(2)?, taken: row.get(3)?, tags })
+    }
 }
 
 type Sql<T> = Result<T, rusqlite::Error>;
@@ -84,6 +122,7 @@ impl Catalogue {
             connection.pragma_update(None, "journal_mode", "WAL")?;
             let change = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
             change.execute_batch(include_str!("schema.sql"))?;
+            change.execute_batch(include_str!("schema_2.sql"))?;
             let set = |key: &str, value: &dyn rusqlite::ToSql| {
                 change.execute("INSERT INTO facts VALUES (?1, ?2)", params![key, value])
             };
@@ -97,6 +136,8 @@ impl Catalogue {
             change.execute("INSERT INTO facts VALUES ('gallery', randomblob(16))", [])?;
             change.pragma_update(None, "application_id", APPLICATION)?;
             change.pragma_update(None, "user_version", VERSION)?;
+            log::begin(&change)?;
+            log::note(&change, &Note::of(Act::Make, 0))?;
             seal(&change)?;
             change.commit()
         })?;
@@ -124,16 +165,35 @@ impl Catalogue {
         }
         let mode = if write { OpenFlags::SQLITE_OPEN_READ_WRITE } else { OpenFlags::SQLITE_OPEN_READ_ONLY };
         let found = Self::connect(folder, mode)?;
-        let (application, version) = found.read("open", |connection| {
-            let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
-            Ok((pragma("application_id")?, pragma("user_version")?))
+        let application = found.read("open", |connection| {
+            connection.pragma_query_value(None, "application_id", |row| row.get::<_, i32>(0))
         })?;
-        match (application, version) {
+        match (application, found.version()?) {
             (0, 0) => Err(none("it was not made to the end")),
-            (APPLICATION, version) if version as u32 == VERSION => Ok(found),
-            (APPLICATION, version) => Err(GalleryError::Version { path, found: version as u32, known: VERSION }),
+            (APPLICATION, OLDEST..=VERSION) => Ok(found),
+            (APPLICATION, version) => Err(GalleryError::Version { path, found: version, known: VERSION }),
             _ => Err(none(&format!("{FILE} is a database of something else"))),
         }
+    }
+
+    fn version(&self) -> Result<u32, GalleryError> {
+        self.read("open", version)
+    }
+
+    /// Makes a catalogue of an earlier version one of this version, in one transaction.
+    pub(crate) fn upgrade(&mut self) -> Result<(), GalleryError> {
+        if self.version()? == VERSION {
+            return Ok(());
+        }
+        let (templates, _, _) = self.counts()?;
+        let change = self.change()?;
+        change.run(|connection| {
+            connection.execute_batch(include_str!("schema_2.sql"))?;
+            log::begin(connection)?;
+            connection.pragma_update(None, "user_version", VERSION)?;
+            log::note(connection, &Note::of(Act::Upgrade, templates))
+        })?;
+        change.commit()
     }
 
     fn connect(folder: &Path, mode: OpenFlags) -> Result<Self, GalleryError> {
@@ -249,7 +309,7 @@ impl Catalogue {
 
     /// All segments, in their order.
     pub(crate) fn segments(&self) -> Result<Vec<Extent>, GalleryError> {
-        self.read("read", segments)
+        self.read("read", |connection| extents(connection, Place::Live))
     }
 
     /// Templates that are removed and whose rows are still there, in order of their ids, with whether they are erased.
@@ -312,13 +372,7 @@ impl Catalogue {
             let mut all = connection.prepare("SELECT id, subject, camera, taken, tags FROM templates ORDER BY id")?;
             let mut rows = all.query([])?;
             while let Some(row) = rows.next()? {
-                each(Numbers {
-                    id: id_of(row, 0)?,
-                    subject: row.get(1)?,
-                    camera: row.get(2)?,
-                    taken: row.get(3)?,
-                    tags: row.get::<_, i64>(4)? as u64,
-                });
+                each(Numbers::of(row)?);
             }
             Ok(())
         })
@@ -398,7 +452,7 @@ impl Change<'_> {
     }
 
     pub(crate) fn segments(&self) -> Result<Vec<Extent>, GalleryError> {
-        self.run(segments)
+        self.run(|connection| extents(connection, Place::Live))
     }
 
     /// Takes everything out and makes it a gallery of `model`; returns how many templates there were.
@@ -409,11 +463,8 @@ impl Change<'_> {
                 "DELETE FROM templates; DELETE FROM subjects; DELETE FROM tags; DELETE FROM segments;
                  DELETE FROM removed;",
             )?;
-            set_fact(connection, "contract_id", &model.contract_id)?;
-            set_fact(connection, "dim", &(model.dim as i64))?;
-            set_fact(connection, "architecture", &model.architecture)?;
-            set_fact(connection, "model_sha256", &model.sha256)?;
-            set_fact(connection, "segment_rows", &(segment_rows as i64))?;
+            staged::forget(connection)?;
+            staged::set_model(connection, model, segment_rows)?;
             Ok(unsigned(templates))
         })
     }
@@ -423,18 +474,20 @@ impl Change<'_> {
     }
 
     /// A segment of a new number for ids from `first` on, with no rows yet.
-    pub(crate) fn add_segment(&self, first: TemplateId) -> Result<Extent, GalleryError> {
+    pub(crate) fn add_segment(&self, place: Place, first: TemplateId) -> Result<Extent, GalleryError> {
         self.run(|connection| {
             let segment = state(connection)?.next_segment;
             connection.execute("UPDATE state SET next_segment = next_segment + 1", [])?;
-            connection.execute("INSERT INTO segments VALUES (?1, ?2, 0)", [signed(segment), signed(first.0)])?;
+            let insert = format!("INSERT INTO {} VALUES (?1, ?2, 0)", place.table());
+            connection.execute(&insert, [signed(segment), signed(first.0)])?;
             Ok(Extent { segment, first, rows: 0 })
         })
     }
 
-    pub(crate) fn set_rows(&self, extent: Extent) -> Result<(), GalleryError> {
+    pub(crate) fn set_rows(&self, place: Place, extent: Extent) -> Result<(), GalleryError> {
         let values = [extent.rows as i64, signed(extent.segment)];
-        self.run(|connection| connection.execute("UPDATE segments SET rows = ?1 WHERE number = ?2", values)).map(drop)
+        let update = format!("UPDATE {} SET rows = ?1 WHERE number = ?2", place.table());
+        self.run(|connection| connection.execute(&update, values)).map(drop)
     }
 
     pub(crate) fn drop_segment(&self, segment: u64) -> Result<(), GalleryError> {
@@ -506,8 +559,9 @@ impl Change<'_> {
         Ok(templates.iter().map(bits).collect())
     }
 
-    /// Takes templates out of the catalogue, and subjects that have none left; returns their ids.
-    pub(crate) fn remove(&self, what: &Selection) -> Result<Vec<TemplateId>, GalleryError> {
+    /// Takes templates out of the catalogue, and subjects that have none left; returns their ids and the numbers of
+    /// their subjects.
+    pub(crate) fn remove(&self, what: &Selection) -> Result<Vec<(TemplateId, Option<u32>)>, GalleryError> {
         let ids = match what {
             Selection::Templates(ids) => ids.clone(),
             Selection::Subject(name) => self.run(|connection| {
@@ -528,7 +582,7 @@ impl Change<'_> {
             })?;
             match subject {
                 // Asked for twice.
-                None if removed.contains(&id) => continue,
+                None if removed.iter().any(|(other, _)| *other == id) => continue,
                 None => return Err(GalleryError::NoTemplate { id }),
                 Some(subject) => self.run(|connection| {
                     connection.prepare_cached("INSERT INTO removed VALUES (?1, 0)")?.execute([signed(id.0)])?;
@@ -536,10 +590,11 @@ impl Change<'_> {
                         "DELETE FROM subjects WHERE number = ?1
                          AND NOT EXISTS (SELECT 1 FROM templates WHERE subject = ?1)",
                     )?;
-                    orphan.execute([subject])
+                    orphan.execute([subject])?;
+                    removed.push((id, subject));
+                    Ok(())
                 })?,
-            };
-            removed.push(id);
+            }
         }
         Ok(removed)
     }
@@ -599,6 +654,10 @@ fn set_fact(connection: &Connection, key: &str, value: &dyn rusqlite::ToSql) -> 
     connection.execute("UPDATE facts SET value = ?2 WHERE key = ?1", params![key, value]).map(drop)
 }
 
+fn version(connection: &Connection) -> Sql<u32> {
+    connection.pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0)).map(|version| version as u32)
+}
+
 fn state(connection: &Connection) -> Sql<State> {
     let mut query = connection.prepare_cached("SELECT generation, next_template, next_segment FROM state")?;
     query.query_row([], |row| {
@@ -613,11 +672,17 @@ fn state(connection: &Connection) -> Sql<State> {
 /// CRC-32 of what a snapshot relies on before it has seen a row.
 fn checksum(connection: &Connection) -> Sql<u32> {
     let mut hash = crc32fast::Hasher::new();
+    // Version 1 has no staged segments.
+    let staged = "SELECT number || ' ' || first || ' ' || rows FROM staged ORDER BY number";
+    let staged = (version(connection)? > OLDEST).then_some(staged);
     for query in [
         "SELECT key || quote(value) FROM facts ORDER BY key",
         "SELECT generation || ' ' || next_template || ' ' || next_segment || ' ' || next_subject FROM state",
         "SELECT number || ' ' || first || ' ' || rows FROM segments ORDER BY number",
-    ] {
+    ]
+    .into_iter()
+    .chain(staged)
+    {
         let mut query = connection.prepare_cached(query)?;
         let mut rows = query.query([])?;
         while let Some(row) = rows.next()? {
@@ -633,8 +698,13 @@ fn seal(connection: &Connection) -> Sql<()> {
     connection.execute("UPDATE state SET checksum = ?1", [checksum(connection)?]).map(drop)
 }
 
-fn segments(connection: &Connection) -> Sql<Vec<Extent>> {
-    let mut query = connection.prepare_cached("SELECT number, first, rows FROM segments ORDER BY first")?;
+fn extents(connection: &Connection, place: Place) -> Sql<Vec<Extent>> {
+    let query = match place {
+        Place::Live => "SELECT number, first, rows FROM segments ORDER BY first",
+        // Where ids are mended later, they begin again.
+        Place::Staged => "SELECT number, first, rows FROM staged ORDER BY number",
+    };
+    let mut query = connection.prepare_cached(query)?;
     let extent = |row: &Row<'_>| {
         Ok(Extent { segment: unsigned(row.get(0)?), first: id_of(row, 1)?, rows: unsigned(row.get(2)?) })
     };

@@ -33,6 +33,50 @@ pub enum GalleryError {
     /// Another program is changing the gallery.
     #[error(transparent)]
     Locked(#[from] LockError),
+    /// Another program is changing the gallery, which is migrating to another model.
+    #[error("{held}, which is migrating to the model of contract id `{contract_id}`")]
+    Migrating {
+        /// Who.
+        held: LockError,
+        /// Contract id of the model that it migrates to.
+        contract_id: String,
+    },
+    /// A migration to another model than the one given is not finished.
+    #[error(
+        "`{}` is migrating to the model of contract id `{found}`, and that is not finished; the model given has `{asked}`",
+        path.display()
+    )]
+    OtherMigration {
+        /// The folder.
+        path: PathBuf,
+        /// Contract id of the model that it migrates to.
+        found: String,
+        /// That of the model given.
+        asked: String,
+    },
+    /// No migration was begun.
+    #[error("`{}` is not migrating to another model", path.display())]
+    NoMigration {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A migration is to be finished with templates that the next model has not embedded.
+    #[error("{templates} templates of `{}` are not embedded by the next model", path.display())]
+    NotMigrated {
+        /// The folder.
+        path: PathBuf,
+        /// How many.
+        templates: u64,
+    },
+    /// **The gallery is of its new model.** But files of the old one could not be removed yet; opening the gallery for
+    /// writing tries again.
+    #[error("`{}` has its new model, but files of the old one could not be removed yet; the next change does", path.display())]
+    OldRowsLeft {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: Box<GalleryError>,
+    },
     /// There is no gallery.
     #[error("`{}` is no gallery: {problem}", path.display())]
     NoGallery {
@@ -62,7 +106,7 @@ pub enum GalleryError {
         path: PathBuf,
     },
     /// It was made by another version of this program.
-    #[error("`{}` has layout version {found}, this program reads {known}", path.display())]
+    #[error("`{}` has layout version {found}, this program reads {known} at most", path.display())]
     Version {
         /// The file.
         path: PathBuf,

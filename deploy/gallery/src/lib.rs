@@ -38,6 +38,7 @@ mod segment;
 mod store;
 mod template;
 
+pub use catalogue::{LogEntry, Ranges};
 pub use engine::{Ability, Ask, Columns, Engine, Filter, Hit, Info, Lack, Model, Selection, Snapshot};
 pub use error::GalleryError;
 pub use id::TemplateId;
@@ -48,5 +49,5 @@ pub use scan::{Near, nearer_rows, nearest_rows};
 pub use segment::{Disk, System};
 #[cfg(feature = "ann")]
 pub use store::Approximate;
-pub use store::{Changes, Compacted, Layout, Problem, Store, Trace, traces};
+pub use store::{Changes, Compacted, Layout, Migrated, Migration, Problem, Store, Trace, traces};
 pub use template::{MAX_CAMERA, MAX_DIM, MAX_TAGS, NewTemplate, Template};

@@ -38,6 +38,28 @@ impl Memory {
         Self { model, state: Mutex::default() }
     }
 
+    /// The same gallery with the rows of another model, as after [`crate::Store::finish_migration`]: ids and all that
+    /// is said stay, and templates for which `row` has none are left out.
+    ///
+    /// # Errors
+    /// As [`Engine::enrol`].
+    pub fn migrated(
+        &self,
+        model: Model,
+        mut row: impl FnMut(&Template) -> Option<Vec<f32>>,
+    ) -> Result<Self, GalleryError> {
+        let State { rows, enrolled, generation } = &*self.state();
+        let mut new = Vec::with_capacity(rows.len());
+        for Row { template, .. } in &**rows {
+            if let Some(values) = row(template) {
+                check_rows(Rows::new(&values, 1, values.len()).expect("one row"), model.dim)?;
+                new.push(Row { template: template.clone(), values });
+            }
+        }
+        let state = State { rows: Arc::new(new), enrolled: *enrolled, generation: generation + 1 };
+        Ok(Self { model, state: Mutex::new(state) })
+    }
+
     /// No change is ever half done when something panics: rows are replaced as a whole.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

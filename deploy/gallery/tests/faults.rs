@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use gallery::{Disk, Engine, GalleryError, Layout, Selection, Store, System, traces};
+use gallery::{Disk, Engine, GalleryError, Layout, Model, Rows, Selection, Store, System, traces};
 
 use crate::support::{enrol, model, names, row_of, scratch};
 
@@ -243,6 +243,102 @@ fn recovery_that_is_interrupted_is_done_again() {
         turns += 1;
     }
     assert!(turns > 8, "{turns} calls");
+}
+
+/// The model that galleries migrate to.
+fn other() -> Model {
+    Model { contract_id: "fedcba9876543210".into(), ..model(DIM + 8) }
+}
+
+/// Goes on with a migration to the end, or to the first error; two templates at a time, the last ones first, so that
+/// they have to be put in order.
+fn migrate(store: Store) -> Result<Store, GalleryError> {
+    store.begin_migration(&other())?;
+    loop {
+        let left = store.to_migrate()?;
+        if left.is_empty() {
+            return store.finish_migration(false).map(|(store, _)| store);
+        }
+        let some = &left[left.len().saturating_sub(2)..];
+        let templates = store.snapshot()?.templates(some)?;
+        let rows = templates.iter().flat_map(|one| row_of(one.about.subject.as_ref().unwrap(), DIM + 8));
+        store.stage(some, Rows::new(&rows.collect::<Vec<_>>(), some.len(), DIM + 8).unwrap())?;
+    }
+}
+
+/// A migration in which somebody is removed and somebody enrolled fails at any call. The gallery is the old one or the
+/// new one, has whom it had, and the migration goes on.
+#[test]
+fn a_migration_that_is_interrupted_goes_on() {
+    for fault in [Fault::Fail, Fault::Tear, Fault::Die] {
+        let mut turns = 0;
+        for turn in 0.. {
+            let folder = scratch();
+            let folder = folder.path().join("g");
+            new(&folder);
+            let at = format!("{fault:?} at call {turn}");
+            let disk = Faulty::new(fault, turn);
+            let store = Store::write_on(&folder, true, disk.clone()).unwrap();
+            let mut known = vec!["a", "b", "c"];
+            let first = |store: &Store, known: &mut Vec<&str>| -> Result<(), GalleryError> {
+                store.begin_migration(&other())?;
+                let ids = store.to_migrate()?;
+                let rows = ["b", "c"].map(|name| row_of(name, DIM + 8)).concat();
+                store.stage(&ids[1..], Rows::new(&rows, 2, DIM + 8).unwrap())?;
+                match store.remove(&Selection::Subject("b".into())) {
+                    Err(error) if !matches!(error, GalleryError::NotErased { .. }) => return Err(error),
+                    // A call that fails may be the one that overwrites.
+                    done => {
+                        known.retain(|name| *name != "b");
+                        done?
+                    }
+                };
+                enrol(store, &["d"], DIM)?;
+                known.push("d");
+                Ok(())
+            };
+            let done = match first(&store, &mut known) {
+                Ok(()) => migrate(store).map(drop),
+                Err(error) => {
+                    drop(store);
+                    Err(error)
+                }
+            };
+            if let Err(error) = &done {
+                assert!(chain(error).contains("planted"), "{at}: {}", chain(error));
+            }
+            assert_eq!(done.is_err(), disk.reached(), "{at}: {done:?}");
+            let store = Store::write(&folder, true).unwrap();
+            let dim = store.model().dim;
+            let switched = done.is_ok() || matches!(done, Err(GalleryError::OldRowsLeft { .. }));
+            assert_eq!(dim, if switched { DIM + 8 } else { DIM }, "{at}");
+            assert_eq!(names(&*store.snapshot().unwrap(), dim), known, "{at}");
+            assert_eq!(store.check().unwrap(), [], "{at}");
+            let store = if switched { store } else { migrate(store).unwrap() };
+            assert_eq!((store.model(), names(&*store.snapshot().unwrap(), DIM + 8)), (&other(), own(&known)), "{at}");
+            assert_eq!(store.check().unwrap(), [], "{at}");
+            for row in known.iter().map(|name| row_of(name, DIM)) {
+                assert_eq!(traces(&folder, &row).unwrap(), [], "{at}: a row of the old model is left");
+            }
+            for row in others(&known).iter().map(|name| row_of(name, DIM + 8)) {
+                assert_eq!(traces(&folder, &row).unwrap(), [], "{at}: a row of somebody removed is left");
+            }
+            if !disk.reached() {
+                break;
+            }
+            turns += 1;
+        }
+        assert!(turns > 30, "{turns} calls");
+    }
+}
+
+fn own(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let source = error.source().map(|source| format!(": {}", chain(source)));
+    error.to_string() + &source.unwrap_or_default()
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use gallery::{Engine, Filter, Layout, Selection, Store, traces};
+use gallery::{Engine, Filter, Layout, Model, Rows, Selection, Store, traces};
 
 use crate::support::{Dice, enrol, model, names, row_of, scratch};
 
@@ -18,6 +18,11 @@ const SEED: &str = "VITRINE_TEST_SEED";
 /// Kills of a writer; `VITRINE_TEST_KILLS` asks for more.
 const KILLS: u64 = 200;
 
+/// The models that the gallery migrates to and fro between, one after the other.
+fn models() -> [Model; 2] {
+    [model(DIM), Model { contract_id: "fedcba9876543210".into(), ..model(DIM - 16) }]
+}
+
 /// The process that is killed; alone it does nothing. Before each change it says what it is going to do, after it that
 /// it is done.
 #[test]
@@ -27,16 +32,17 @@ fn writer_that_is_killed() {
     let seed: u64 = std::env::var(SEED).unwrap().parse().unwrap();
     let mut journal = OpenOptions::new().append(true).create(true).open(folder.with_extension("journal")).unwrap();
     let mut say = |line: String| journal.write_all((line + "\n").as_bytes()).unwrap();
-    let store = Store::write(folder, true).unwrap();
+    let mut store = Store::write(folder, true).unwrap();
     let mut dice = Dice(seed);
     for change in 0.. {
-        let known = names(&*store.snapshot().unwrap(), DIM);
-        match dice.below(8) {
+        let dim = store.model().dim;
+        let known = names(&*store.snapshot().unwrap(), dim);
+        match dice.below(11) {
             0..5 => {
                 let names: Vec<String> =
                     (0..1 + dice.below(60)).map(|number| format!("s{seed}c{change}n{number}")).collect();
                 say(format!("+ {}", names.join(" ")));
-                enrol(&store, &names.iter().map(String::as_str).collect::<Vec<_>>(), DIM).unwrap();
+                enrol(&store, &names.iter().map(String::as_str).collect::<Vec<_>>(), dim).unwrap();
             }
             5 | 6 if !known.is_empty() => {
                 // About as many leave as come.
@@ -47,6 +53,22 @@ fn writer_that_is_killed() {
                 let ids = store.snapshot().unwrap().select(&filter).unwrap();
                 say(format!("- {}", leave.into_iter().collect::<Vec<_>>().join(" ")));
                 store.remove(&Selection::Templates(ids)).unwrap();
+            }
+            7..10 => {
+                say("=".into());
+                let [one, other] = models();
+                let to = if *store.model() == one { other } else { one };
+                store.begin_migration(&to).unwrap();
+                let mut some = store.to_migrate().unwrap();
+                let few = dice.below(3) == 0;
+                some.retain(|_| !few || dice.below(2) == 0);
+                let templates = store.snapshot().unwrap().templates(&some).unwrap();
+                let row = |template: &gallery::Template| row_of(template.about.subject.as_ref().unwrap(), to.dim);
+                let values: Vec<f32> = templates.iter().flat_map(row).collect();
+                store.stage(&some, Rows::new(&values, some.len(), to.dim).unwrap()).unwrap();
+                if store.to_migrate().unwrap().is_empty() {
+                    store = store.finish_migration(false).unwrap().0;
+                }
             }
             _ => {
                 say("=".into());
@@ -69,6 +91,7 @@ fn a_killed_writer_loses_nothing_and_mixes_nothing_up() {
     // Who is enrolled, and who was.
     let mut known: Vec<String> = Vec::new();
     let mut outcomes = [0, 0];
+    let (mut switched, mut last) = (0, DIM);
     for kill in 0..kills {
         std::fs::write(&journal, "").unwrap();
         let mut child = Command::new(std::env::current_exe().unwrap())
@@ -93,7 +116,10 @@ fn a_killed_writer_loses_nothing_and_mixes_nothing_up() {
             }
         }
         let store = Store::write(&folder, true).unwrap();
-        let now = names(&*store.snapshot().unwrap(), DIM);
+        let dim = store.model().dim;
+        switched += usize::from(dim != last);
+        last = dim;
+        let now = names(&*store.snapshot().unwrap(), dim);
         if now != known {
             // What was not acknowledged has happened as a whole.
             apply(&mut known, &mut gone, pending.unwrap_or_else(|| panic!("kill {kill}: nothing was going on")));
@@ -104,13 +130,17 @@ fn a_killed_writer_loses_nothing_and_mixes_nothing_up() {
         }
         if kill % 10 == 0 {
             assert_eq!(store.check().unwrap(), [], "kill {kill}");
-            for name in gone.iter().take(3) {
-                assert_eq!(traces(&folder, &row_of(name, DIM)).unwrap(), [], "kill {kill}: {name} is left");
+            for (name, model) in gone.iter().take(3).flat_map(|name| models().map(|model| (name, model))) {
+                assert_eq!(traces(&folder, &row_of(name, model.dim)).unwrap(), [], "kill {kill}: {name} is left");
             }
         }
     }
-    println!("{kills} kills: {} changes undone, {} found done", outcomes[0], outcomes[1]);
+    println!("{kills} kills: {} changes undone, {} found done, {switched} migrations", outcomes[0], outcomes[1]);
     assert!(outcomes[0] > 0, "no change was interrupted");
+    assert!(switched > 0, "no migration was finished");
+    let mut records = 0;
+    assert_eq!(Store::open(&folder).unwrap().log(|_| records += 1).unwrap(), Vec::<String>::new());
+    assert!(records > kills, "{records} records");
 }
 
 fn apply(known: &mut Vec<String>, gone: &mut Vec<String>, change: &str) {

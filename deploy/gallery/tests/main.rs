@@ -3,9 +3,12 @@
 #[cfg(feature = "ann")]
 mod approximate;
 mod damage;
+mod disk;
 mod engines;
 mod faults;
 mod kill;
+mod log;
+mod migrate;
 #[cfg(feature = "milvus")]
 mod milvus;
 mod random;

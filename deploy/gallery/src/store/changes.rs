@@ -1,8 +1,8 @@
 use metrics::Rows;
 
 use super::{Exclusive, Store, check_dim, segment_rows};
-use crate::catalogue::{Change, Facts, Numbers};
-use crate::segment::{Record, Writer};
+use crate::catalogue::{Act, Change, Extent, Facts, Note, Numbers, Place, Ranges};
+use crate::segment::{GalleryId, Header, Record, Writer};
 use crate::template::check_rows;
 use crate::{GalleryError, Model, NewTemplate, Selection, TemplateId};
 
@@ -11,9 +11,34 @@ pub struct Changes<'a> {
     store: &'a Store,
     change: Change<'a>,
     segments: &'a Writer,
-    removed: u64,
+    enrolled: Touched,
+    removed: Touched,
     changed: bool,
     broken: bool,
+    /// What asked for it.
+    command: Option<&'static str>,
+}
+
+/// Templates to which something was done.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    pub(super) count: u64,
+    templates: Ranges,
+    subjects: Ranges,
+}
+
+impl Touched {
+    pub(super) fn add(&mut self, id: TemplateId, subject: Option<u32>) {
+        self.count += 1;
+        self.templates.add(id.0);
+        subject.into_iter().for_each(|subject| self.subjects.add(subject.into()));
+    }
+
+    /// Notes in the log what was done to them, if there are any.
+    pub(super) fn note(self, change: &Change<'_>, act: Act, command: Option<&str>) -> Result<(), GalleryError> {
+        let Self { count, templates, subjects } = self;
+        if count == 0 { Ok(()) } else { change.note(&Note { act, command, count, templates, subjects }) }
+    }
 }
 
 impl Store {
@@ -30,7 +55,7 @@ impl Store {
         let Exclusive { catalogue, segments, .. } = &mut *writer;
         let mut changes = Changes::new(self, catalogue.change()?, segments);
         let done = work(&mut changes)?;
-        let templates = changes.removed;
+        let templates = changes.removed.count;
         changes.commit()?;
         if templates > 0 {
             let not_erased = |source| GalleryError::NotErased { templates, source: Box::new(source) };
@@ -67,10 +92,12 @@ impl Store {
         let mut changes = Changes::new(self, change, segments);
         changes.changed = true;
         let done = work(&mut changes)?;
+        if templates > 0 {
+            changes.change.note(&Note { command: changes.command, ..Note::of(Act::Clear, templates) })?;
+        }
         changes.commit()?;
         let left = || {
-            let left: Vec<u64> = catalogue.segments()?.iter().map(|extent| extent.segment).collect();
-            segments.sweep(&left)?;
+            segments.sweep(&catalogue.in_use()?)?;
             catalogue.tidy()
         };
         left().map_err(|source| GalleryError::NotErased { templates, source: Box::new(source) })?;
@@ -80,7 +107,14 @@ impl Store {
 
 impl<'a> Changes<'a> {
     fn new(store: &'a Store, change: Change<'a>, segments: &'a Writer) -> Self {
-        Self { store, change, segments, removed: 0, changed: false, broken: false }
+        let (enrolled, removed) = (Touched::default(), Touched::default());
+        Self { store, change, segments, enrolled, removed, changed: false, broken: false, command: None }
+    }
+
+    /// Notes in the log what these changes were asked for by: "sync", which removes and enrols. Without it the log
+    /// names what is done only.
+    pub fn by(&mut self, command: &'static str) {
+        self.command = Some(command);
     }
 
     /// Enrols one template for each row of `values`, as [`crate::Engine::enrol`] does.
@@ -101,6 +135,7 @@ impl<'a> Changes<'a> {
             let templates: Vec<NewTemplate> = templates.iter().map(NewTemplate::tidied).collect();
             let numbers = own.change.enrol(&templates)?;
             own.append(&templates, &numbers, values)?;
+            numbers.iter().for_each(|numbers| own.enrolled.add(numbers.id, numbers.subject));
             own.changed = true;
             Ok(numbers.iter().map(|numbers| numbers.id).collect())
         })
@@ -112,10 +147,10 @@ impl<'a> Changes<'a> {
     /// As there. After an error nothing of the change happens, whatever is done next.
     pub fn remove(&mut self, what: &Selection) -> Result<u64, GalleryError> {
         self.part(|own| {
-            let templates = own.change.remove(what)?.len() as u64;
-            own.removed += templates;
-            own.changed |= templates > 0;
-            Ok(templates)
+            let templates = own.change.remove(what)?;
+            templates.iter().for_each(|(id, subject)| own.removed.add(*id, *subject));
+            own.changed |= !templates.is_empty();
+            Ok(templates.len() as u64)
         })
     }
 
@@ -140,40 +175,75 @@ impl<'a> Changes<'a> {
         match self {
             Self { broken: true, store, .. } => Err(GalleryError::GivenUp { path: store.folder.clone() }),
             Self { changed: false, .. } => Ok(()),
-            Self { change, .. } => change.commit(),
+            Self { change, enrolled, removed, command, .. } => {
+                removed.note(&change, Act::Remove, command)?;
+                enrolled.note(&change, Act::Enrol, command)?;
+                change.commit()
+            }
         }
     }
 
     fn append(&self, templates: &[NewTemplate], numbers: &[Numbers], values: Rows<'_>) -> Result<(), GalleryError> {
-        let mut last = self.change.segments()?.pop();
+        let facts = &self.store.facts;
+        let record =
+            |(row, numbers): (usize, &Numbers)| record(&facts.gallery, numbers, &templates[row], values.row(row));
+        let records: Vec<Record> = numbers.iter().enumerate().map(record).collect();
+        let last = self.change.segments()?.pop();
+        let to = Target { change: &self.change, segments: self.segments, place: Place::Live, rows: facts.segment_rows };
+        to.append(|segment| self.store.header(segment), last, values, &records).map(drop)
+    }
+}
+
+/// The record of a template that is enrolled.
+pub(super) fn record(gallery: &GalleryId, numbers: &Numbers, about: &NewTemplate, values: &[f32]) -> Record {
+    Record {
+        id: numbers.id,
+        subject: numbers.subject.unwrap_or(0),
+        camera: numbers.camera.unwrap_or(Record::NO_CAMERA),
+        taken: numbers.taken.unwrap_or(Record::NO_TIME),
+        tags: numbers.tags,
+        erased: false,
+        values: Record::checksum(gallery, numbers.id, bytemuck::cast_slice(values)),
+        about: about.checksum(gallery, numbers.id),
+    }
+}
+
+/// Where rows go.
+pub(super) struct Target<'a, 'b> {
+    pub(super) change: &'a Change<'b>,
+    pub(super) segments: &'a Writer,
+    pub(super) place: Place,
+    /// Rows after which another segment is begun.
+    pub(super) rows: usize,
+}
+
+impl Target<'_, '_> {
+    /// Writes rows behind those of the segment `last`, and into new ones; returns the segment of the last row.
+    pub(super) fn append(
+        &self,
+        header: impl Fn(u64) -> Header,
+        mut last: Option<Extent>,
+        values: Rows<'_>,
+        records: &[Record],
+    ) -> Result<Option<Extent>, GalleryError> {
         let mut at = 0;
-        while at < numbers.len() {
-            let mut extent = match last.take().filter(|extent| extent.rows < self.store.facts.segment_rows) {
+        while at < records.len() {
+            let mut extent = match last.take().filter(|extent| extent.rows < self.rows) {
                 Some(extent) => extent,
                 None => {
-                    let extent = self.change.add_segment(numbers[at].id)?;
-                    self.segments.create(self.store.header(extent.segment))?;
+                    let extent = self.change.add_segment(self.place, records[at].id)?;
+                    self.segments.create(header(extent.segment))?;
                     extent
                 }
             };
-            let end = numbers.len().min(at + self.store.facts.segment_rows - extent.rows);
+            let end = records.len().min(at + self.rows - extent.rows);
             let some = values.slice(at..end);
-            let record = |(row, numbers): (usize, &Numbers)| Record {
-                id: numbers.id,
-                subject: numbers.subject.unwrap_or(0),
-                camera: numbers.camera.unwrap_or(Record::NO_CAMERA),
-                taken: numbers.taken.unwrap_or(Record::NO_TIME),
-                tags: numbers.tags,
-                erased: false,
-                values: Record::checksum(&self.store.facts.gallery, numbers.id, bytemuck::cast_slice(some.row(row))),
-                about: templates[at + row].checksum(&self.store.facts.gallery, numbers.id),
-            };
-            let records: Vec<Record> = numbers[at..end].iter().enumerate().map(record).collect();
-            self.segments.append(self.store.header(extent.segment), extent.rows, some.data(), &records)?;
-            extent.rows += records.len();
-            self.change.set_rows(extent)?;
+            self.segments.append(header(extent.segment), extent.rows, some.data(), &records[at..end])?;
+            extent.rows += end - at;
+            self.change.set_rows(self.place, extent)?;
+            last = Some(extent);
             at = end;
         }
-        Ok(())
+        Ok(last)
     }
 }

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -11,7 +12,7 @@ use crate::{GalleryError, TemplateId};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// The file.
-    pub file: std::path::PathBuf,
+    pub file: PathBuf,
     /// The template that is lost by it, where it is one.
     pub template: Option<TemplateId>,
     /// What is wrong.
@@ -29,7 +30,7 @@ impl Store {
         let catalogue = self.catalogue()?;
         let file = self.folder.join(catalogue::FILE);
         let mut problems: Vec<Problem> = Vec::new();
-        for problem in catalogue.problems()? {
+        for problem in catalogue.problems()?.into_iter().chain(catalogue.log(|_| ())?) {
             problems.push(Problem { file: file.clone(), template: None, problem });
         }
         let mut expected: BTreeMap<TemplateId, Option<Numbers>> = BTreeMap::new();
@@ -39,7 +40,7 @@ impl Store {
         let removed: BTreeMap<TemplateId, bool> = catalogue.removed()?.into_iter().collect();
         expected.extend(removed.keys().map(|id| (*id, None)));
         let extents = catalogue.segments()?;
-        let mut known: Vec<_> = vec![];
+        let mut known = self.check_staged(&catalogue, &expected, &mut problems)?;
         let mut before = None;
         for extent in &extents {
             let paths = paths_of(&self.folder.join(SEGMENTS), extent.segment);
@@ -114,6 +115,44 @@ impl Store {
 }
 
 impl Store {
+    /// Looks at the rows of the model that the gallery migrates to, and returns their files.
+    fn check_staged(
+        &self,
+        catalogue: &Catalogue,
+        enrolled: &BTreeMap<TemplateId, Option<Numbers>>,
+        problems: &mut Vec<Problem>,
+    ) -> Result<Vec<PathBuf>, GalleryError> {
+        let mut files = Vec::new();
+        let Some(next) = catalogue.next()? else { return Ok(files) };
+        for extent in catalogue.staged()? {
+            let paths = paths_of(&self.folder.join(SEGMENTS), extent.segment);
+            let mut tell = |problem| problems.push(Problem { file: paths[1].clone(), template: None, problem });
+            match self.map_staged(&next, extent) {
+                Err(error) => tell(chain(&error)),
+                Ok(segment) => {
+                    for row in 0..extent.rows {
+                        match segment.check_row(row) {
+                            Err(bad) => tell(chain(&bad.error)),
+                            Ok(record) if record.erased => {}
+                            Ok(record) => match enrolled.get(&record.id) {
+                                Some(Some(numbers)) if same(&record, numbers) && self.told(catalogue, &record) => {}
+                                Some(Some(_)) => {
+                                    tell(format!(
+                                        "row {row}, template {}, is not what the catalogue says",
+                                        record.id.0
+                                    ));
+                                }
+                                _ => tell(format!("row {row}, template {}, is not enrolled", record.id.0)),
+                            },
+                        }
+                    }
+                }
+            }
+            files.extend(paths);
+        }
+        Ok(files)
+    }
+
     /// Whether names, tags and source are those that were enrolled.
     fn told(&self, catalogue: &Catalogue, record: &Record) -> bool {
         let found = catalogue.templates(&[record.id]);

@@ -9,6 +9,8 @@
 //!         segments/N.graph   which rows are near each other, derived, with feature `ann`
 //! ```
 //!
+//! A gallery that migrates to another model has segments of both, and the catalogue says which are searched.
+//!
 //! Enrolling writes rows behind those that the catalogue knows, waits for the disk and then commits them in the
 //! catalogue. Until that commit they do not exist; after it they are durable. Removing commits the removal first, which
 //! makes it true, and then overwrites the rows; a crash in between is made up for by the next who opens the gallery for
@@ -19,6 +21,7 @@
 mod approximate;
 mod changes;
 mod check;
+mod migrate;
 mod moment;
 mod reduce;
 mod traces;
@@ -27,16 +30,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use files::lock::Lock;
+use files::lock::{Lock, LockError};
 use metrics::Rows;
 
 #[cfg(feature = "ann")]
 pub use approximate::Approximate;
 pub use changes::Changes;
 pub use check::Problem;
+pub use migrate::{Migrated, Migration};
 pub use traces::{Trace, traces};
 
-use crate::catalogue::{self, Catalogue, Extent, Facts};
+use crate::catalogue::{self, Act, Catalogue, Extent, Facts, LogEntry, Note, Place};
 use crate::segment::{Disk, Header, Record, Reduced, Segment, System, Writer, paths_of};
 use crate::{Engine, GalleryError, Info, MAX_DIM, Model, NewTemplate, Selection, Snapshot, TemplateId};
 use moment::{Moment, RowsOf};
@@ -128,7 +132,7 @@ impl Store {
         check_dim(model)?;
         std::fs::create_dir_all(folder).map_err(GalleryError::io("create", folder))?;
         local(folder)?;
-        let lock = if wait { Lock::wait(folder)? } else { Lock::take(folder)? };
+        let lock = lock(folder, wait)?;
         if Catalogue::exists(folder)? {
             let catalogue = Catalogue::open(folder, true)?;
             return Ok((Self::exclusive(folder, catalogue, lock, layout.disk)?, false));
@@ -178,12 +182,18 @@ impl Store {
         local(folder)?;
         // Whether it is a gallery is seen before a lock is made in a folder of something else.
         Catalogue::open(folder, false)?.hold()?;
-        let lock = if wait { Lock::wait(folder)? } else { Lock::take(folder)? };
+        let lock = lock(folder, wait)?;
         let catalogue = Catalogue::open(folder, true)?;
         Self::exclusive(folder, catalogue, lock, disk)
     }
 
-    fn exclusive(folder: &Path, catalogue: Catalogue, lock: Lock, disk: Arc<dyn Disk>) -> Result<Self, GalleryError> {
+    fn exclusive(
+        folder: &Path,
+        mut catalogue: Catalogue,
+        lock: Lock,
+        disk: Arc<dyn Disk>,
+    ) -> Result<Self, GalleryError> {
+        catalogue.upgrade()?;
         let facts = catalogue.facts()?;
         let segments = Writer::new(disk, folder.join(SEGMENTS));
         let store = Self {
@@ -215,6 +225,18 @@ impl Store {
         self.catalogue()?.about()
     }
 
+    /// Hands out what was done to the gallery, the first change first, and returns what is wrong with that log: a
+    /// record that was changed, or is missing. A gallery of an earlier version has no records until it is next changed.
+    ///
+    /// Each record has a hash of the one before, so that a change of any shows; but whoever can write to the catalogue
+    /// and knows how can write all hashes anew. A hash that is kept elsewhere tells that.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn log(&self, each: impl FnMut(LogEntry)) -> Result<Vec<String>, GalleryError> {
+        self.catalogue()?.log(each)
+    }
+
     /// The catalogue as it is now.
     fn catalogue(&self) -> Result<Catalogue, GalleryError> {
         let catalogue = Catalogue::open(&self.folder, false)?;
@@ -239,10 +261,14 @@ impl Store {
         let extents = writer.catalogue.segments()?;
         // Before anything is written; see there.
         drop(writer.catalogue.change()?);
-        let numbers: Vec<u64> = extents.iter().map(|extent| extent.segment).collect();
-        writer.segments.sweep(&numbers)?;
+        writer.segments.sweep(&writer.catalogue.in_use()?)?;
         for extent in extents {
             writer.segments.cut(self.header(extent.segment), extent.rows)?;
+        }
+        if let Some(next) = writer.catalogue.next()? {
+            for extent in writer.catalogue.staged()? {
+                writer.segments.cut(self.next_header(&next, extent.segment), extent.rows)?;
+            }
         }
         self.erase(&mut writer)
     }
@@ -269,6 +295,7 @@ impl Store {
             self.erase_reduced(writer, extent, &rows.iter().map(|(row, _)| *row).collect::<Vec<_>>())?;
             writer.segments.erase(self.header(extent.segment), &rows)?;
         }
+        self.erase_staged(writer, &pending)?;
         let change = writer.catalogue.change()?;
         change.set_erased(&pending)?;
         change.commit()?;
@@ -342,9 +369,11 @@ impl Store {
         let Exclusive { catalogue, segments, .. } = writer;
         let change = catalogue.change()?;
         change.drop_segment(extent.segment)?;
+        let mut taken_out = Note::of(Act::Compact, dead.len() as u64);
+        dead.iter().for_each(|id| taken_out.templates.add(id.0));
         let mut copied = None;
         if extent.rows > dead.len() {
-            let mut new = change.add_segment(extent.first)?;
+            let mut new = change.add_segment(Place::Live, extent.first)?;
             let header = self.header(new.segment);
             segments.create(header)?;
             for start in (0..extent.rows).step_by(Self::COPY) {
@@ -359,15 +388,15 @@ impl Store {
                 segments.append(header, new.rows, &values, &records)?;
                 new.rows += records.len();
             }
-            change.set_rows(new)?;
+            change.set_rows(Place::Live, new)?;
             copied = Some(new).filter(|_| reduced);
         }
         change.forget(dead)?;
+        change.note(&taken_out)?;
         change.commit()?;
         self.mapped.lock().unwrap_or_else(PoisonError::into_inner).remove(&extent.segment);
         self.reduced.lock().unwrap_or_else(PoisonError::into_inner).remove(&extent.segment);
-        let left: Vec<u64> = catalogue.segments()?.iter().map(|extent| extent.segment).collect();
-        segments.sweep(&left)?;
+        segments.sweep(&catalogue.in_use()?)?;
         copied.map_or(Ok(0), |new| self.reduce_segment(writer, new)).map(drop)
     }
 
@@ -473,6 +502,23 @@ fn private_folder(path: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(path)
+}
+
+/// The right to change the folder.
+fn lock(folder: &Path, wait: bool) -> Result<Lock, GalleryError> {
+    if wait {
+        return Ok(Lock::wait(folder)?);
+    }
+    Lock::take(folder).map_err(|held| {
+        // Whoever is refused for hours wants to know why. If the catalogue cannot be read, the lock is reason enough.
+        let next = Catalogue::open(folder, false).and_then(|catalogue| catalogue.next());
+        match (held, next) {
+            (held @ LockError::Held { .. }, Ok(Some(next))) => {
+                GalleryError::Migrating { held, contract_id: next.model.contract_id }
+            }
+            (held, _) => held.into(),
+        }
+    })
 }
 
 /// Fails if the folder is on another machine's disk.
