@@ -478,6 +478,34 @@ pub enum DeployError {
     /// Another process changes the gallery.
     #[error("{0}; `--wait` waits until it is done")]
     Locked(files::lock::LockError),
+    /// Another process changes the gallery, which migrates to another model.
+    #[error("{0}; `--wait` waits until it is done")]
+    Migrating(::gallery::GalleryError),
+    /// A migration to another model was interrupted.
+    #[error("{0}; finish it with its own model, or forget what it embedded with `--restart`")]
+    OtherMigration(::gallery::GalleryError),
+    /// Templates cannot be embedded again.
+    #[error(
+        "{lost} of {of} templates of `{}` cannot be embedded again, so it keeps its model; {}{}",
+        path.display(),
+        if *lost as u64 == *of {
+            "a disk may not be mounted, or give their new folder with `--pictures`"
+        } else {
+            "repeat the command when their pictures are there, which goes on where it was, or remove them with \
+             `--drop-missing`"
+        },
+        if *changed > 0 { format!("; `--take-changed` takes {changed} changed pictures as they are") } else { String::new() }
+    )]
+    NotMigrated {
+        /// The gallery.
+        path: PathBuf,
+        /// How many.
+        lost: usize,
+        /// Of how many.
+        of: u64,
+        /// Those of them whose pictures changed.
+        changed: usize,
+    },
     /// A gallery cannot be locked.
     #[error(transparent)]
     Lock(files::lock::LockError),
@@ -528,7 +556,7 @@ pub enum DeployError {
         why: String,
     },
     /// The gallery was embedded by another model.
-    #[error("gallery `{}` was embedded by another model: its contract id is `{gallery}`, that of `{}` is `{model}`; embed its pictures again with this model and `--replace`", path.display(), model_path.display())]
+    #[error("gallery `{}` was embedded by another model: its contract id is `{gallery}`, that of `{}` is `{model}`{}", path.display(), model_path.display(), way_out(path, model_path))]
     OtherModel {
         /// The gallery.
         path: PathBuf,
@@ -557,6 +585,15 @@ fn three_digits(rate: f64) -> f64 {
     (rate * scale + 1e-9).floor() / scale
 }
 
+/// What can be done with a gallery of another model.
+fn way_out(gallery: &std::path::Path, model: &std::path::Path) -> String {
+    if ::gallery::address(gallery).is_some() {
+        return "; enrol its pictures in another gallery".to_owned();
+    }
+    let (gallery, model) = (gallery.display(), model.display());
+    format!("; `deploy gallery migrate {gallery} --model {model}` embeds its pictures again")
+}
+
 /// The largest of the rates, which needs the fewest people.
 fn easiest(rates: &[f64]) -> f64 {
     rates.iter().copied().fold(0.0, f64::max)
@@ -566,6 +603,8 @@ impl From<::gallery::GalleryError> for DeployError {
     fn from(error: ::gallery::GalleryError) -> Self {
         match error {
             ::gallery::GalleryError::Locked(error) => error.into(),
+            migrating @ ::gallery::GalleryError::Migrating { .. } => Self::Migrating(migrating),
+            other @ ::gallery::GalleryError::OtherMigration { .. } => Self::OtherMigration(other),
             other => Self::Gallery(other),
         }
     }

@@ -33,6 +33,7 @@ pub mod generate;
 pub mod identify;
 pub mod identity;
 pub mod manifest;
+pub mod migrate;
 pub mod pictures;
 pub mod poses;
 pub mod quality;

@@ -374,6 +374,21 @@ fn of_gallery() {
     walk(&fixture, "gallery check @people", &[], &[&format]);
     let wait = [("--wait", ShownBy("gallery::enrolments_that_wait_all_happen")), ("--help", Changes)];
     walk(&fixture, "gallery compact @people", &[], &[&wait]);
+    let log = [("--last 1", Changes), ("--format json", Changes), ("--help", Changes)];
+    walk(&fixture, "gallery log @people", &[], &[&log]);
+    let shown = ShownBy("migrate::what_cannot_be_embedded_again_is_listed_and_keeps_the_gallery_as_it_is");
+    let own = [
+        ("--model", Needed),
+        ("--pictures @none", Refused("none")),
+        ("--take-changed", shown),
+        ("--drop-missing", shown),
+        ("--restart", Refused("--restart")),
+        ("--format json", Changes),
+        ("--wait", ShownBy("gallery::enrolments_that_wait_all_happen")),
+        ("--batch-size 1", ShownBy("embed::the_same_bits_twice_and_the_same_rows_in_any_batch")),
+        ("--strict", shown),
+    ];
+    walk(&fixture, "gallery migrate @people --model @model.onnx", &[], &[&own, &RUN]);
     let own = [
         ("--model", Needed),
         ("--folder @set/ben", Changes),

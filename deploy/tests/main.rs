@@ -10,6 +10,7 @@ mod flags;
 mod frontalize;
 mod gallery;
 mod generate;
+mod migrate;
 mod model;
 mod pages;
 mod pairs;

@@ -75,7 +75,7 @@ fn a_gallery_of_another_model_is_refused() {
     fixture.write_model("other.onnx", &with_contract(graph(), &other));
     let id = contract().embedding.unwrap().contract_id;
     let answer = fixture.run("search -m @other.onnx --gallery @out --query @probes");
-    answer.error(&["out", &id, "other.onnx", "fedcba9876543210", "`--replace`"]);
+    answer.error(&["out", &id, "other.onnx", "fedcba9876543210", "migrate"]);
 }
 
 #[test]

@@ -33,6 +33,9 @@ pub(crate) enum Command {
     Enroll(EnrollArgs),
     Remove(RemoveArgs),
     Gallery(GalleryArgs),
+    /// The same as `deploy gallery migrate`.
+    #[command(hide = true)]
+    Migrate(GalleryMigrateArgs),
     Verify(VerifyArgs),
     Calibrate(CalibrateArgs),
     Doctor(DoctorArgs),
@@ -266,6 +269,8 @@ pub(crate) enum GalleryCommand {
     Sync(GallerySyncArgs),
     Export(GalleryExportArgs),
     Import(GalleryImportArgs),
+    Migrate(GalleryMigrateArgs),
+    Log(GalleryLogArgs),
 }
 
 /// A gallery that is looked at, and how that is told.
@@ -355,6 +360,57 @@ pub(crate) struct GalleryImportArgs {
     pub(crate) contract: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) writing: WritingArgs,
+}
+
+/// Embed the pictures of a gallery again, by another model; people, cameras, times, tags and numbers stay. Until the
+/// end searches find the rows of the old model, then, from one moment to the next, those of the new one. A migration
+/// that is interrupted goes on where it was when the command is repeated; while it runs nobody can be enrolled or
+/// removed, but between two runs, and what was enrolled then is embedded, too. Exits with 2, and the gallery keeps its
+/// model, if there are templates that cannot be embedded again: those without a picture, and those whose picture is
+/// missing, has changed or cannot be used. They are listed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct GalleryMigrateArgs {
+    /// Gallery.
+    #[arg(value_name = "GALLERY")]
+    pub(crate) gallery: PathBuf,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Folder that the pictures were moved to, in place of the innermost folder that had all of them; below it they
+    /// have the names they had. Their times may differ, their sizes may not [default: they are where they were].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pictures: Option<PathBuf>,
+    /// Embed pictures that changed since they were enrolled as they are now [default: they are listed].
+    #[arg(long)]
+    pub(crate) take_changed: bool,
+    /// Remove the templates that cannot be embedded again, unless that is all of them [default: keep the old model].
+    #[arg(long)]
+    pub(crate) drop_missing: bool,
+    /// Forget what an interrupted migration embedded, and begin anew; with the gallery's own model, only forget it
+    /// [default: go on with it].
+    #[arg(long)]
+    pub(crate) restart: bool,
+    /// Output format.
+    #[arg(long, value_enum, default_value_t = FactsFormat::Table)]
+    pub(crate) format: FactsFormat,
+    #[command(flatten)]
+    pub(crate) writing: WritingArgs,
+    #[command(flatten)]
+    pub(crate) reading: PictureArgs,
+}
+
+/// List what was done to a gallery: when, what, to which templates and people, by which version. Exits with 1 if a
+/// record is not as it was written. Who was removed has a number and no name in it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct GalleryLogArgs {
+    /// Gallery.
+    #[arg(value_name = "GALLERY")]
+    pub(crate) gallery: PathBuf,
+    /// Only the last changes [default: all].
+    #[arg(long, value_name = "N", value_parser = count, allow_hyphen_values = true)]
+    pub(crate) last: Option<NonZeroUsize>,
+    /// Output format.
+    #[arg(long, value_enum, default_value_t = FactsFormat::Table)]
+    pub(crate) format: FactsFormat,
 }
 
 /// How a gallery is changed.

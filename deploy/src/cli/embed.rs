@@ -26,6 +26,7 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<ExitCode, DeployError> {
     let done = |count| bar.inc(count as u64);
     let dim = spec.dim;
     let written = target.fill(&pin(&model, spec), |changes| {
+        changes.by("embed");
         let mut rows = Enrolment::new(changes, dim);
         let skipped = embed::stream(&model, &pictures, &options, done, |picture, row| {
             rows.row(Template::from(picture).stamped(), row)

@@ -11,6 +11,7 @@ use super::args::{
     GalleryShowArgs, GallerySyncArgs, ModelArgs, PairArgs, RunArgs,
 };
 use super::shared::{self, collect, embed_options, list, open, pin, print, print_json};
+use super::{log, migrate};
 use crate::DeployError;
 use crate::gallery::{self, About, Embeddings, Gallery, Template, faiss, older};
 use crate::pictures::Input;
@@ -25,6 +26,8 @@ pub(crate) fn run(GalleryArgs { command }: &GalleryArgs) -> Result<ExitCode, Dep
         GalleryCommand::Sync(args) => sync(args),
         GalleryCommand::Export(args) => export(args),
         GalleryCommand::Import(args) => import(args),
+        GalleryCommand::Migrate(args) => migrate::run(args),
+        GalleryCommand::Log(args) => log::run(args),
     }
 }
 
@@ -32,7 +35,9 @@ fn info(GalleryShowArgs { gallery: folder, format }: &GalleryShowArgs) -> Result
     let gallery = Gallery::open(folder)?;
     let (model, about) = (gallery.model(), gallery.about());
     let older = gallery::is_older(folder);
-    let stored = if older { None } else { Some(Store::open(folder)?.info()?) };
+    let store = if older { None } else { Some(Store::open(folder)?) };
+    let stored = store.as_ref().map(Store::info).transpose()?;
+    let migration = store.as_ref().map(Store::migration).transpose()?.flatten();
     let templates = gallery.count()?;
     match format {
         FactsFormat::Json => print_json(&json!({
@@ -43,6 +48,7 @@ fn info(GalleryShowArgs { gallery: folder, format }: &GalleryShowArgs) -> Result
             "bytes": stored.as_ref().map(|info| info.bytes),
             "generation": stored.as_ref().map(|info| info.generation),
             "model": model,
+            "migration": migration,
             "folder": about.folder.to_string_lossy(),
             "skipped": about.skipped,
         }))?,
@@ -62,6 +68,10 @@ fn info(GalleryShowArgs { gallery: folder, format }: &GalleryShowArgs) -> Result
             line("network", model.architecture.clone());
             line("contract id", model.contract_id.clone());
             line("values a row", model.dim.to_string());
+            if let Some(::gallery::Migration { model, templates: done }) = &migration {
+                let to = format!("{} (contract id {})", model.architecture, model.contract_id);
+                line("migrating to", format!("{to}: {done} templates; `deploy gallery migrate` goes on"));
+            }
             line("paths start in", about.folder.display().to_string());
             print(&aligned(&lines))?;
         }
@@ -146,6 +156,7 @@ fn sync(args: &GallerySyncArgs) -> Result<ExitCode, DeployError> {
         }
     }
     store.change(|changes| {
+        changes.by("sync");
         changes.remove(&Selection::Templates(removed))?;
         if let Some(rows) = rows {
             let templates = rows.templates.into_iter().map(Template::stamped);

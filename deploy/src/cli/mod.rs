@@ -11,6 +11,8 @@ mod frontalize;
 mod gallery;
 mod generate;
 mod inspect;
+mod log;
+mod migrate;
 mod remove;
 mod search;
 mod shared;
@@ -34,6 +36,7 @@ pub fn run() -> ExitCode {
         Command::Enroll(args) => enroll::run(&args),
         Command::Remove(args) => remove::run(&args),
         Command::Gallery(args) => gallery::run(&args),
+        Command::Migrate(args) => migrate::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Doctor(args) => doctor::run(&args),

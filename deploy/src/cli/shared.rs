@@ -155,6 +155,10 @@ pub(super) fn writing<T>(wait: bool, open: impl Fn(bool) -> Result<T, DeployErro
             terminal::note(&format!("{held}; waiting until it is done"));
             open(true)
         }
+        Err(DeployError::Migrating(migrating)) if wait => {
+            terminal::note(&format!("{migrating}; waiting until it is done"));
+            open(true)
+        }
         opened => opened,
     }
 }

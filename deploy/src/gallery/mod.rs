@@ -182,6 +182,7 @@ pub fn convert(folder: &Path, wait: bool) -> Result<Store, DeployError> {
         return Ok(store);
     }
     let (store, _) = store.renew(&model, |changes| {
+        changes.by("import");
         changes.describe(&about.text())?;
         enrol(changes, &embeddings)
     })?;
@@ -204,6 +205,7 @@ pub fn make(folder: &Path, model: &Model, about: &About, rows: &Embeddings, wait
         rows => return Err(occupied(rows)),
     }
     let (store, _) = store.renew(model, |changes| {
+        changes.by("import");
         changes.describe(&about.text())?;
         enrol(changes, rows)
     })?;
