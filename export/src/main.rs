@@ -12,6 +12,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 use contract::Axis;
 use export::{DEFAULT_OPSET, MAX_INLINE_WEIGHTS, OPSETS, Runtime, bundle};
+use files::lock::LockError;
 use train::families::palmvein::net::Branch;
 use train::run::checkpoint::Checkpoint;
 use train::words::Word;
@@ -149,7 +150,8 @@ fn export(checkpoint: &Path, args: &Args) -> anyhow::Result<()> {
     if let Some(warning) = families::nothing_scored(&checkpoint) {
         terminal::warn(&warning);
     }
-    let written = bundle::write(&folder, &model, contract, &runtime)?;
+    let waits = |held: &LockError| terminal::note(&format!("{held}; waiting until it is done"));
+    let written = bundle::write_in_turn(&folder, &model, contract, &runtime, waits)?;
     match written.thresholds {
         bundle::Thresholds::None => {}
         bundle::Thresholds::Kept => {

@@ -2,8 +2,9 @@
 
 #![cfg(feature = "cli")]
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use burn::tensor::Device;
 use train::families::reid::net::{ReidNet, ReidNetConfig};
@@ -37,13 +38,20 @@ fn export(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_export")).args(arguments).current_dir(folder).output().unwrap()
 }
 
-/// The message of a refusal, which must leave no files behind.
-fn refused(folder: &Path, arguments: &[&str]) -> String {
+/// A refusal that names every one of `facts` (see [`fixtures::assert_names`]), and that leaves no files behind.
+#[track_caller]
+fn refused(folder: &Path, arguments: &[&str], facts: &[&str]) {
     let output = export(folder, arguments);
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    error_names(&output, facts);
+    assert!(output.stdout.is_empty() && !folder.join("models-onnx").exists(), "{arguments:?}");
+}
+
+/// An error that names every one of `facts`.
+#[track_caller]
+fn error_names(output: &Output, facts: &[&str]) {
+    let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{text}");
-    assert!(output.stdout.is_empty() && !folder.join("models-onnx").exists(), "{text}");
-    text
+    fixtures::assert_names(fixtures::error_message(&text), facts);
 }
 
 #[test]
@@ -102,8 +110,7 @@ fn a_full_disk_leaves_the_old_bundle() {
         .current_dir(folder.path())
         .output()
         .unwrap();
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(2) && text.contains("out/model.onnx"), "{text}");
+    error_names(&output, &["out/model.onnx"]);
     assert!(files() == before, "{:?}", files().keys());
     assert!(export(folder.path(), &["verify", "out"]).status.success());
 }
@@ -131,6 +138,27 @@ fn two_exports_into_one_folder_leave_one_whole_bundle() {
     }
 }
 
+/// Who has to wait for another export says so at once, and for whom.
+#[test]
+fn an_export_that_waits_for_another_says_for_which() {
+    let folder = tempfile::tempdir().unwrap();
+    checkpoint(&folder.path().join("small.safetensors"), |_| {});
+    let out = folder.path().join("out");
+    std::fs::create_dir(&out).unwrap();
+    let lock = files::lock::Lock::take(&out).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_export"));
+    command.args(["--onnx", "small.safetensors", "-o", "out"]).current_dir(folder.path());
+    let mut waiting = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let lines = BufReader::new(waiting.stderr.take().unwrap()).lines();
+    let said = lines.map(Result::unwrap).find(|line| line.contains("`out`")).expect("it says so and waits");
+    assert!(said.starts_with("note: "), "{said}");
+    fixtures::assert_names(&said, &[&std::process::id().to_string()]);
+    assert!(waiting.try_wait().unwrap().is_none() && !out.join("model.onnx").exists());
+    drop(lock);
+    assert!(waiting.wait().unwrap().success());
+    assert!(out.join("model.onnx").is_file());
+}
+
 /// Progress that cannot be written is lost, results that cannot be written are an error; neither is a panic.
 #[cfg(target_os = "linux")]
 #[test]
@@ -148,8 +176,7 @@ fn a_terminal_that_is_gone_or_full_is_no_panic() {
     assert_eq!(start(&export).stderr(full()).output().unwrap().status.code(), Some(0));
     for words in [&export[..], &["verify", "out"], &["--ops"]] {
         let output = start(words).stdout(full()).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{words:?}");
-        assert!(String::from_utf8_lossy(&output.stderr).contains("cannot write the results"), "{words:?}");
+        error_names(&output, &["stdout", "os"]);
         assert_eq!(start(words).stdout(closed()).output().unwrap().status.code(), Some(0), "{words:?}");
     }
 }
@@ -180,37 +207,36 @@ fn a_bundle_is_verified_from_outside() {
     assert!(code == Some(1) && text.contains("FAILS    another checkpoint"), "{text}");
     std::fs::remove_file(path.join("small.safetensors")).unwrap();
     assert_eq!(verify(&[]).0, Some(0));
-    let (code, text) = verify(&["--checkpoint", "small.safetensors"]);
-    assert!(code == Some(2) && text.contains("error: "), "{text}");
+    let bundle = ["verify", "models-onnx/small"];
+    let none = export(path, &[&bundle[..], &["--checkpoint", "small.safetensors"]].concat());
+    error_names(&none, &["`small.safetensors`", "os"]);
     std::fs::write(path.join("models-onnx/small/certificate.json"), "{}").unwrap();
-    let (code, text) = verify(&[]);
-    assert!(code == Some(2) && text.contains("certificate.json"), "{text}");
+    error_names(&export(path, &bundle), &["certificate.json"]);
 }
 
 #[test]
 fn what_is_no_checkpoint_of_ours_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    assert!(refused(path, &["--onnx", "nowhere.safetensors"]).contains("nowhere.safetensors"));
+    refused(path, &["--onnx", "nowhere.safetensors"], &["`nowhere.safetensors`", "os"]);
     std::fs::create_dir(path.join("empty")).unwrap();
-    assert!(refused(path, &["--onnx", "empty"]).contains("no checkpoint in `empty`"));
+    refused(path, &["--onnx", "empty"], &["`empty`", "best_model.safetensors"]);
     std::fs::write(path.join("noise.safetensors"), "not weights").unwrap();
-    assert!(refused(path, &["--onnx", "noise.safetensors"]).contains("noise.safetensors"));
+    refused(path, &["--onnx", "noise.safetensors"], &["`noise.safetensors`", "`train import`"]);
     let weights = safetensors_without_record();
     std::fs::write(path.join("foreign.safetensors"), weights).unwrap();
-    assert!(refused(path, &["--onnx", "foreign.safetensors"]).contains("train import"));
+    refused(path, &["--onnx", "foreign.safetensors"], &["`foreign.safetensors`", "`train import`"]);
     checkpoint(&path.join("gait.safetensors"), |record| record.family = "gait".into());
-    let text = refused(path, &["--onnx", "gait.safetensors"]);
-    assert!(text.contains("`gait`"), "{text}");
     use train::families::{controlnet, palmvein, reid, senet};
     let families =
         [reid::task::FAMILY, senet::task::FAMILY, controlnet::task::FAMILY, palmvein::FAMILY, palmvein::STAGE1_FAMILY];
-    assert!(families.iter().all(|family| text.contains(&format!("`{family}`"))), "{text}");
+    for family in families {
+        refused(path, &["--onnx", "gait.safetensors"], &["`gait`", &format!("`{family}`")]);
+    }
     checkpoint(&path.join("other.safetensors"), |record| record.network["model"] = "SomeNet".into());
-    let text = refused(path, &["--onnx", "other.safetensors"]);
-    assert!(text.contains("unknown network `SomeNet`; known: LMBN_n"), "{text}");
+    refused(path, &["--onnx", "other.safetensors"], &["`SomeNet`", "LMBN_n"]);
     checkpoint(&path.join("wide.safetensors"), |record| record.network["feats"] = 32.into());
-    assert!(refused(path, &["--onnx", "wide.safetensors"]).contains("of another shape"));
+    refused(path, &["--onnx", "wide.safetensors"], &["`wide.safetensors`", "LMBN_n", "16", "32"]);
 }
 
 /// Every flag of the program changes something for a re-identification network, or is refused.
@@ -256,13 +282,12 @@ fn no_flag_is_ignored() {
         let place = ["-o", folder.as_str()];
         let place: &[&str] = if flag == "--output" { &[] } else { &place };
         let output = export(path, &[&["--onnx", "small.safetensors", flag], values, place].concat());
-        let text = String::from_utf8_lossy(&output.stderr);
         let Some(changes) = changes else {
-            assert!(output.status.code() == Some(2) && text.contains(flag), "{flag}: {text}");
+            error_names(&output, &[flag]);
             assert!(!path.join(&folder).exists(), "{flag}");
             continue;
         };
-        assert!(output.status.success(), "{flag}: {text}");
+        assert!(output.status.success(), "{flag}: {}", String::from_utf8_lossy(&output.stderr));
         let now: Vec<String> = FILES.iter().map(|file| read(&folder, file)).collect();
         assert_eq!(now != usual, changes, "{flag}");
         if flag == "--format" {
@@ -305,12 +330,14 @@ fn flags_of(help: &str) -> std::collections::BTreeSet<&str> {
 fn flags_out_of_range_name_what_is_allowed() {
     let folder = tempfile::tempdir().unwrap();
     for opset in ["12", "-1", "many"] {
-        assert!(refused(folder.path(), &["--onnx", "x", "--opset", opset]).contains("17 to 23"));
+        let facts = ["--opset", &format!("'{opset}'"), "17", "23"];
+        refused(folder.path(), &["--onnx", "x", "--opset", opset], &facts);
     }
     for bytes in ["-1", "5G"] {
-        assert!(refused(folder.path(), &["--onnx", "x", "--external-data", bytes]).contains("whole numbers from 0"));
+        let facts = ["--external-data", &format!("'{bytes}'"), "0", &u64::MAX.to_string()];
+        refused(folder.path(), &["--onnx", "x", "--external-data", bytes], &facts);
     }
-    assert!(refused(folder.path(), &["--onnx", "x", "--batch", "many"]).contains("dynamic"));
+    refused(folder.path(), &["--onnx", "x", "--batch", "many"], &["--batch", "'many'", "`dynamic`", "1", "4096"]);
 }
 
 #[test]
@@ -320,11 +347,10 @@ fn a_library_that_does_not_load_is_named_with_the_reason() {
     std::fs::write(&library, "").unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_export"));
     let output = command.args(["--onnx", "x"]).env("ORT_DYLIB_PATH", &library).output().unwrap();
-    let message = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{message}");
-    for word in ["broken.so", "or newer is needed", "ORT_DYLIB_PATH", "failed to load"] {
-        assert!(message.contains(word), "`{word}` is not in: {message}");
-    }
+    error_names(&output, &["broken.so", "`ci/onnxruntime cpu`", "ORT_DYLIB_PATH"]);
+    // The reason is a sentence of the library that loads it.
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(message.contains("failed to load"), "{message}");
 }
 
 /// A weights file with an empty header, as other programs write it.

@@ -10,8 +10,8 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use contract::{Axis, ContractError, KEY_PREFIX, ModelContract, Threshold};
-use files::WriteError;
-use files::together;
+use files::lock::{Lock, LockError};
+use files::{WriteError, together};
 use graph::encode::Encoded;
 use graph::run::Runtime;
 
@@ -76,6 +76,21 @@ pub fn write(
     contract: ModelContract,
     runtime: &Runtime,
 ) -> Result<Written, ExportError> {
+    write_in_turn(folder, model, contract, runtime, |_| ())
+}
+
+/// [`write`], for programs that say what they wait for: where another program is writing to the folder, `waits` is
+/// called with who that is, before this one waits until it is done.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_in_turn(
+    folder: &Path,
+    model: &ExportedModel,
+    contract: ModelContract,
+    runtime: &Runtime,
+    waits: impl FnOnce(&LockError),
+) -> Result<Written, ExportError> {
     let mut contract = complete(model, contract)?;
     // Beside the place where the weights are going to be, so that they are written once.
     let existing = folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
@@ -87,7 +102,13 @@ pub fn write(
     let unwritable = |source| files::WriteError { path: folder.to_owned(), source };
     std::fs::create_dir_all(folder).map_err(unwritable)?;
     // Two exports into one folder: one after the other.
-    let _lock = files::lock::Lock::wait(folder)?;
+    let _lock = match Lock::take(folder) {
+        Err(held @ LockError::Held { .. }) => {
+            waits(&held);
+            Lock::wait(folder)?
+        }
+        taken => taken?,
+    };
     let path = folder.join(MODEL);
     together::settle(&path, &contract::BESIDE)?;
     let (kept, thresholds) = calibrated(&path, &contract);
