@@ -128,7 +128,7 @@ fn stage_2_names_what_is_wrong_with_its_start() {
     run(at, "stage2", "").refused(&["vit_palm", "--stage1", "--from-scratch"]);
     run(at, "stage2", "--stage1 nowhere").refused(&["nowhere/vit_palm", "vit_palm_phase1_best.pth"]);
     run(at, "stage2", "--from-scratch").refused(&["--from-scratch", "--freeze-stage1"]);
-    run(at, "stage2", "--arcface-m 4").refused(&["ArcFace", "margin", "4", "3.14159"]);
+    run(at, "stage2", "--arcface-m 4").refused(&["--arcface-m", "4", "0", "3.141592653589793"]);
     run(at, "stage2", "--out-dim-local 64").refused(&["--out-dim-global", "--out-dim-local"]);
     run(at, "stage2", "--vit-dims 8,8").refused(&["`vit_dims`", "3"]);
     run(at, "stage1", "--cnn-dims 8,8,8,8").refused(&["`cnn_dims`", "cnn-palm", "cnn-vein"]);

@@ -454,14 +454,15 @@ impl Stage2Config {
     /// The first value out of range, or two that exclude each other.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.common.check()?;
-        counts([("batch", self.batch, 2, 65_536)])?;
+        counts([
+            ("batch", self.batch, 2, 65_536),
+            ("out-dim-global", self.out_dim_global, 1, usize::MAX),
+            ("out-dim-local", self.out_dim_local, 1, usize::MAX),
+        ])?;
         below_one([("modality-dropout", self.modality_dropout), ("label-smoothing", self.label_smoothing)])?;
-        positive([("lr", self.lr), ("backbone-lr", self.backbone_lr)])?;
+        positive([("lr", self.lr), ("backbone-lr", self.backbone_lr), ("arcface-s", self.arcface_s)])?;
+        between("arcface-m", self.arcface_m, [0.0, std::f64::consts::PI])?;
         not_negative([("weight-decay", self.weight_decay), ("min-delta", self.min_delta)])?;
-        self.network(1)
-            .head()
-            .check()
-            .map_err(|error| range("arcface-… or out-dim-…", error, "sizes that make a head"))?;
         let conflict = |flag, other, why| Err(ConfigError::Conflict { flag, other, why });
         let consistency = self.loss_mode != FusionMode::Simple && self.parts.global() && self.parts.local();
         if consistency && self.out_dim_global != self.out_dim_local {
