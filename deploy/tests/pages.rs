@@ -61,7 +61,7 @@ fn people_are_shown_with_the_templates_that_make_them() {
     let least = 0.9;
     let more = format!("--query @doors --by subject -k 3 --min-similarity {least}");
     let (page, table, json) = search(&fixture, &more);
-    assert!(meaning(&page, &table, &json).contains("A similarity of 0.9000 or more counts as found."), "{json}");
+    assert!(meaning(&page, &table, &json).contains("0.9000 or more counts as the same person."), "{json}");
     let sections = between(&page, "<section>", "</section>");
     let probes = json["probes"].as_array().unwrap();
     assert_eq!((sections.len(), probes.len()), (4, 4));
@@ -102,6 +102,27 @@ fn people_are_shown_with_the_templates_that_make_them() {
     assert_eq!(pictures.len(), pictures.iter().collect::<std::collections::BTreeSet<_>>().len());
     assert!(page.matches("<use href=\"#p").count() > pictures.len() && pictures.len() <= 16, "{}", pictures.len());
     assert!(table.starts_with("probe") && table.contains("templates") && table.contains("most similar"), "{table}");
+}
+
+/// A person may have more templates than a page can show: the nearest are shown, and how many there are is said.
+#[test]
+fn many_templates_are_counted_and_the_nearest_shown() {
+    let fixture = Fixture::new();
+    for shot in 0..14 {
+        fixture.picture(&format!("set/ada/{shot}.png"), "ada", 0.05 * shot as f32);
+    }
+    fixture.picture("set/ben/0.png", "ben", 0.0);
+    fixture.picture("doors/ada.png", "ada", 0.01);
+    fixture.run("enroll @set -m @model.onnx --gallery @people").done();
+    let (page, _, json) = search(&fixture, "--query @doors --by subject");
+    let [ada, ben] = json["probes"][0]["matches"].as_array().unwrap().as_slice() else { panic!("{json}") };
+    assert_eq!((&ada["templates"], ada["best_templates"].as_array().unwrap().len()), (&14.into(), 12));
+    assert_eq!((&ben["templates"], ben["best_templates"].as_array().unwrap().len()), (&1.into(), 1));
+    let similarities: Vec<f64> =
+        ada["best_templates"].as_array().unwrap().iter().map(|one| one["similarity"].as_f64().unwrap()).collect();
+    assert!(similarities.windows(2).all(|pair| pair[0] >= pair[1]), "{similarities:?}");
+    assert!(page.contains("most similar of 14 templates, the nearest 12 shown"), "{page}");
+    assert_eq!(page.matches("<figure class=\"template\">").count(), 13);
 }
 
 #[test]

@@ -34,7 +34,7 @@ impl Decision {
     /// By a similarity that the user chose with a `flag`; `calibrate` measures others with the flag `rate`.
     pub fn chosen(similarity: f32, flag: &str, rate: &str) -> Self {
         let meaning = vec![
-            format!("A similarity of {similarity:.4} or more counts as found."),
+            format!("A similarity of {similarity:.4} or more counts as the same person."),
             format!(
                 "It was chosen with `{flag}`: how many strangers reach it is not known, `deploy calibrate {rate} RATE` \
                  measures that."

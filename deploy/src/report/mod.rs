@@ -13,7 +13,6 @@ pub(crate) use text::{aligned, thousands};
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use ::gallery::Near;
 use metrics::open_set::Fusion;
 use metrics::{Label, RankingReport, Spread};
 use serde::Serialize;
@@ -338,24 +337,31 @@ impl SearchReport {
 fn results(probes: &Embeddings, gallery: &Gallery, ranked: &Ranked) -> Result<Vec<ProbeResult>, DeployError> {
     let people = &ranked.people;
     let number = |row: usize| gallery.is_stored().then_some(row);
-    let listed = |near: &[Near]| -> Result<Vec<TemplateResult>, DeployError> {
-        let rows: Vec<usize> = near.iter().map(|near| near.row).collect();
-        let one = |(near, template): (&Near, Template)| TemplateResult {
-            template: number(near.row),
-            file: gallery.file(&template.path),
-            camera: template.camera,
-            taken: template.taken.map(time::text),
-            similarity: near.similarity,
-            path: template.path,
-        };
-        Ok(near.iter().zip(gallery.templates(&rows)?).map(one).collect())
-    };
     let of_probe = |at: usize| {
-        let (probe, found) = (&probes.templates[at], &ranked.matches[at]);
-        let rows: Vec<usize> = found.iter().map(|found| found.row).collect();
-        let entry = |(index, (found, template)): (usize, (&Match, Template))| {
-            let best = ranked.templates[at].get(index).map_or_else(|| Ok(Vec::new()), |near| listed(near))?;
-            Ok(MatchResult {
+        let (probe, found, listed) = (&probes.templates[at], &ranked.matches[at], &ranked.templates[at]);
+        // The most similar template of a person is the one that was found. A gallery on a server is asked once.
+        let rows_of = |(index, found): (usize, &Match)| match listed.get(index) {
+            Some(near) if !near.is_empty() => near.iter().map(|near| near.row).collect(),
+            _ => vec![found.row],
+        };
+        let rows: Vec<Vec<usize>> = found.iter().enumerate().map(rows_of).collect();
+        let mut templates = gallery.templates(&rows.concat())?.into_iter();
+        let mut matches = Vec::with_capacity(found.len());
+        for (index, found) in found.iter().enumerate() {
+            let own: Vec<Template> = templates.by_ref().take(rows[index].len()).collect();
+            let near = listed.get(index).map(Vec::as_slice).unwrap_or_default();
+            let best = near.iter().zip(&own).map(|(near, template)| TemplateResult {
+                template: number(near.row),
+                path: template.path.clone(),
+                file: gallery.file(&template.path),
+                camera: template.camera,
+                taken: template.taken.map(time::text),
+                similarity: near.similarity,
+            });
+            let best_templates = best.collect();
+            // There is a template for every row: the gallery fails if one is not there.
+            let Some(template) = own.into_iter().next() else { continue };
+            matches.push(MatchResult {
                 rank: index + 1,
                 template: number(found.row),
                 file: gallery.file(&template.path),
@@ -365,22 +371,21 @@ fn results(probes: &Embeddings, gallery: &Gallery, ranked: &Ranked) -> Result<Ve
                 similarity: found.similarity,
                 reranked_distance: found.reranked,
                 templates: found.templates,
-                best_templates: best,
+                best_templates,
                 correct: people.right(&probe.identity, &template.identity),
                 path: template.path,
-            })
-        };
+            });
+        }
         let identity = match people.probe(&probe.identity) {
             Identity::Person(name) => Some(name.text.clone()),
             Identity::Junk | Identity::Distractor | Identity::Unnamed => None,
         };
-        let matches = found.iter().zip(gallery.templates(&rows)?).enumerate().map(entry);
         Ok(ProbeResult {
             path: probe.path.clone(),
             file: probes.file(&probe.path),
             identity,
             camera: probe.camera,
-            matches: matches.collect::<Result<_, DeployError>>()?,
+            matches,
         })
     };
     (0..probes.templates.len()).map(of_probe).collect()
