@@ -1,13 +1,12 @@
 //! One step of Adam in a single pass over memory, in place if nothing else holds the weights.
 
 use burn::backend::Flex;
-use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use macerator::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::loops::dispatch;
-use super::{Site, USE_OUR_KERNELS, packed, values};
+use super::{Site, USE_OUR_KERNELS, packed, values, whole};
 
 /// Values per task of a thread.
 const SHARE: usize = 1 << 15;
@@ -69,12 +68,6 @@ pub fn adam(tensors: [Tensor<1>; 4], step: &AdamStep) -> Result<[Tensor<1>; 3], 
         dispatch(Update { step, value, moment1, moment2, gradient });
     });
     Ok([value, moment1, moment2].map(Tensor::from_primitive::<Flex>))
-}
-
-/// The tensor in memory of its own, with its values contiguous.
-fn whole(tensor: FlexTensor) -> FlexTensor {
-    let alone = tensor.is_contiguous() && tensor.storage::<f32>().len() == tensor.layout().shape().num_elements();
-    if alone { tensor } else { tensor.to_contiguous() }
 }
 
 struct Update<'a> {

@@ -11,6 +11,7 @@ use burn::tensor::Tensor;
 
 use super::dense::{self, Geometry};
 use super::depthwise::{self, Plane};
+use super::fused::add_bias;
 use super::{Site, Tracked, USE_OUR_KERNELS, packed, tensor, values};
 
 /// The loops for a convolution.
@@ -106,10 +107,10 @@ fn own(conv: &Conv2d, method: Method, input: &Tensor<4>) -> Option<Tensor<4>> {
         Site::Plain(input) => Tensor::from_primitive::<Flex>(method.forward(&input, &Site::plain(&weight)?)),
         Site::Other => return None,
     };
-    let Some(bias) = &conv.bias else { return Some(output) };
-    let bias = bias.val();
-    let [channels] = bias.dims();
-    Some(output + bias.reshape([1, channels, 1, 1]))
+    Some(match &conv.bias {
+        Some(bias) => add_bias(output, bias.val()),
+        None => output,
+    })
 }
 
 #[derive(Debug)]

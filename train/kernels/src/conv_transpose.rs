@@ -11,6 +11,7 @@ use burn::nn::conv::ConvTranspose2d;
 use burn::tensor::Tensor;
 
 use super::dense::{self, Geometry};
+use super::fused::add_bias;
 use super::{Site, Tracked, USE_OUR_KERNELS, packed, tensor, values};
 
 /// The convolution from output to input whose transpose `conv` is. `None` for layers that only Burn supports: groups,
@@ -62,10 +63,10 @@ fn own(conv: &ConvTranspose2d, geometry: Geometry, input: &Tensor<4>) -> Option<
         Site::Plain(input) => Tensor::from_primitive::<Flex>(forward(geometry, &input, &Site::plain(&weight)?)),
         Site::Other => return None,
     };
-    let Some(bias) = &conv.bias else { return Some(output) };
-    let bias = bias.val();
-    let [channels] = bias.dims();
-    Some(output + bias.reshape([1, channels, 1, 1]))
+    Some(match &conv.bias {
+        Some(bias) => add_bias(output, bias.val()),
+        None => output,
+    })
 }
 
 fn forward(geometry: Geometry, input: &FlexTensor, weight: &FlexTensor) -> FlexTensor {

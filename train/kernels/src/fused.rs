@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::lanes::{AddRelu, First, Lanes, Map, Scaled, Sum, Times, WherePositive};
 use super::loops::{WeightedSum, dispatch};
-use super::{Site, Tracked, USE_OUR_KERNELS, packed, tensor, values};
+use super::{Site, Tracked, USE_OUR_KERNELS, packed, tensor, values, whole};
 
 /// Values per task of a thread.
 const SHARE: usize = 1 << 14;
@@ -29,11 +29,12 @@ fn tracked<const N: usize, const D: usize>(inputs: [&Tensor<D>; N]) -> Option<[T
     found?.try_into().ok()
 }
 
-fn shape(tensor: &FlexTensor) -> Vec<usize> {
+pub(super) fn shape(tensor: &FlexTensor) -> Vec<usize> {
     tensor.layout().shape().to_vec()
 }
 
-fn map<F: Lanes>(function: F, a: &[f32], b: &[f32]) -> Vec<f32> {
+/// `function` of each pair of values.
+pub(super) fn map<F: Lanes>(function: F, a: &[f32], b: &[f32]) -> Vec<f32> {
     let mut out = vec![0.0; a.len()];
     let parts = out.par_chunks_mut(SHARE).zip(a.par_chunks(SHARE)).zip(b.par_chunks(SHARE));
     parts.for_each(|((out, a), b)| dispatch(Map(function, a, b, out)));
@@ -78,6 +79,71 @@ impl Backward<Flex, 2> for Residual {
         let grad = tensor(map(WherePositive, values(&ops.state), values(&grad)), shape(&grad));
         for node in ops.parents.into_iter().flatten() {
             grads.register::<Flex>(node.id, grad.clone());
+        }
+    }
+}
+
+/// Adds a value to each plane of a channel, in the memory of `maps` if nothing else holds it.
+///
+/// # Shapes
+/// - `maps`: `[batch, channels, height, width]`
+/// - `bias`: `[channels]`
+/// - returns: as `maps`
+pub(super) fn add_bias(maps: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
+    let [channels] = bias.dims();
+    match (Site::of(&maps), Site::of(&bias)) {
+        (Site::Tracked(tracked), Site::Tracked(bias)) => {
+            drop(maps);
+            let nodes = [tracked.node(), bias.node()];
+            let maps = biased(tracked.into_primitive(), &packed(bias.into_primitive()));
+            let maps = match Bias.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
+                OpsKind::Tracked(prep) => prep.finish((), maps),
+                OpsKind::UnTracked(prep) => prep.finish(maps),
+            };
+            Tensor::from_primitive::<Autodiff<Flex>>(maps)
+        }
+        (Site::Plain(primitive), Site::Plain(bias)) => {
+            drop(maps);
+            Tensor::from_primitive::<Flex>(biased(primitive, &packed(bias)))
+        }
+        _ => maps + bias.reshape([1, channels, 1, 1]),
+    }
+}
+
+fn biased(maps: FlexTensor, bias: &FlexTensor) -> FlexTensor {
+    let mut maps = whole(maps);
+    let [_, channels, height, width] = maps.layout().shape().dims();
+    let (pixels, bias) = (height * width, values(bias));
+    maps.storage_mut::<f32>().par_chunks_mut(planes(pixels) * pixels).enumerate().for_each(|(share, part)| {
+        for (k, plane) in part.chunks_exact_mut(pixels).enumerate() {
+            let value = bias[(share * planes(pixels) + k) % channels];
+            plane.iter_mut().for_each(|pixel| *pixel += value);
+        }
+    });
+    maps
+}
+
+#[derive(Debug)]
+struct Bias;
+
+impl Backward<Flex, 2> for Bias {
+    type State = ();
+
+    fn backward(self, ops: Ops<(), 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = packed(grads.consume::<Flex>(&ops.node));
+        let [to_maps, to_bias] = ops.parents;
+        if let Some(node) = to_bias {
+            let [_, channels, height, width] = grad.layout().shape().dims();
+            let (pixels, grad) = (height * width, values(&grad));
+            let of_channel = |channel: usize| {
+                let planes = grad.chunks_exact(pixels).skip(channel).step_by(channels);
+                planes.map(|plane| f64::from(dispatch(Sum(First, plane, plane)))).sum::<f64>() as f32
+            };
+            let made: Vec<f32> = (0..channels).into_par_iter().map(of_channel).collect();
+            grads.register::<Flex>(node.id, tensor(made, [channels]));
+        }
+        if let Some(node) = to_maps {
+            grads.register::<Flex>(node.id, grad);
         }
     }
 }

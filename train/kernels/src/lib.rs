@@ -1,6 +1,6 @@
 //! Layers that train faster on the CPU than Burn's.
 //!
-//! Burn 0.22 has no backward pass of its own for convolutions and batch norms on the CPU. Networks therefore call the
+//! Burn 0.22 has no backward pass of its own for convolutions and norms on the CPU. Networks therefore call the
 //! functions here, which give the same results as Burn's layers. On the CPU, with or without autodiff, they use the
 //! loops of this crate. On any other device, including the capture device of an export, they call Burn's layer. So each
 //! network has a single definition, and an export still sees its convolutions.
@@ -8,6 +8,7 @@
 //! `VITRINE_OPS=burn` in the environment turns all of them off. Results are the same bit for bit with any number of
 //! threads.
 
+mod activation;
 mod adam;
 mod conv;
 mod conv_transpose;
@@ -15,6 +16,7 @@ mod dense;
 mod depthwise;
 mod fused;
 mod lanes;
+mod layer_norm;
 mod loops;
 mod norm;
 mod norm_op;
@@ -28,10 +30,12 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
+pub use activation::gelu;
 pub use adam::{AdamStep, adam};
 pub use conv::conv2d;
 pub use conv_transpose::conv_transpose2d;
 pub use fused::{STREAMS, add_relu, gated_sum, global_avg_pool};
+pub use layer_norm::layer_norm;
 pub use norm_op::{NormTrain, batch_norm_train};
 
 /// A CPU tensor whose gradients are recorded.
@@ -91,6 +95,12 @@ impl Site {
 /// The tensor with contiguous values, copied only if necessary.
 fn packed(tensor: FlexTensor) -> FlexTensor {
     if tensor.as_slice::<f32>().is_some() { tensor } else { tensor.to_contiguous() }
+}
+
+/// The tensor in memory of its own, with its values contiguous.
+fn whole(tensor: FlexTensor) -> FlexTensor {
+    let alone = tensor.is_contiguous() && tensor.storage::<f32>().len() == tensor.layout().shape().num_elements();
+    if alone { tensor } else { tensor.to_contiguous() }
 }
 
 /// The values of a [`packed`] tensor.

@@ -2,8 +2,8 @@
 //! sizes.
 
 use burn::module::Param;
-use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig, ConvTranspose2d, ConvTranspose2dConfig};
+use burn::nn::{LayerNorm, LayerNormConfig, PaddingConfig2d};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor, TensorData, module};
 use contract::fill::fill;
@@ -83,6 +83,10 @@ fn conv_cases() -> Vec<ConvCase> {
         case([1, 5, 11, 6], 31, 3, 2, 1),
         case([2, 2, 6, 7], 3, 2, 2, 0),
         case([1, 4, 3, 3], 2, 3, 1, 0),
+        case([2, 3, 11, 8], 4, 3, 3, 1),
+        ConvCase { bias: true, ..case([2, 3, 9, 20], 5, 4, 2, 1) },
+        // Padding as wide as the kernel: whole rows of outputs see nothing.
+        case([1, 2, 5, 4], 3, 3, 2, 3),
         ConvCase { kernel: [3, 1], padding: [1, 0], stride: [2, 1], ..case([2, 3, 7, 5], 4, 1, 1, 0) },
         // Left to Burn.
         ConvCase { groups: 2, ..case([2, 4, 5, 5], 6, 3, 1, 1) },
@@ -290,6 +294,8 @@ fn results_do_not_depend_on_threads() {
                 results.extend(case.run(conv2d));
             }
             results.extend(run_norm(batch_norm_train, [4, 16, 16, 8], true));
+            results.extend(run_layer_norm(layer_norm, [700, 37], false));
+            results.extend(run_gelu(gelu, [100, 333]));
             results
         })
     };
@@ -350,6 +356,88 @@ fn fused_operations_match_burns() {
             }
         }
     }
+}
+
+/// The output and the gradient of the input.
+fn run_gelu<const D: usize>(layer: impl Fn(Tensor<D>) -> Tensor<D>, shape: [usize; D]) -> [Vec<f32>; 2] {
+    let device = Device::flex().autodiff();
+    let input = (filled("input", shape, &device) * 4.0).require_grad();
+    let output = layer(input.clone());
+    let grads = (output.clone() * filled("grad", shape, &device)).sum().backward();
+    [data(output), data(input.grad(&grads).unwrap())]
+}
+
+#[test]
+fn gelus_match_burns() {
+    for shape in [[1, 1], [3, 5], [7, 96], [130, 257]] {
+        let (ours, burns) = (run_gelu(gelu, shape), run_gelu(burn::tensor::activation::gelu, shape));
+        for (part, (ours, burns)) in ours.iter().zip(&burns).enumerate() {
+            let off = ours.iter().zip(burns).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(off <= 2e-6, "{shape:?}, part {part}: off {off:.1e}");
+        }
+        let plain = gelu(filled("input", shape, &Device::flex()) * 4.0);
+        assert_eq!(data(plain), ours[0], "without autodiff");
+    }
+}
+
+const EPSILON: f64 = 1e-6;
+
+type RowNorm<const D: usize> = fn(&LayerNorm, f64, Tensor<D>) -> Tensor<D>;
+
+/// The output, then the gradients of input, scale and shift; the input may be a view.
+fn run_layer_norm<const D: usize>(layer: RowNorm<D>, shape: [usize; D], view: bool) -> [Vec<f32>; 4] {
+    let device = Device::flex().autodiff();
+    let norm = filled_norm(shape[D - 1], &device);
+    let mut stored = shape;
+    if view {
+        stored.swap(0, D - 1);
+    }
+    let input = (filled("input", stored, &device) * 3.0 + 1.5).require_grad();
+    let rows = if view { input.clone().swap_dims(0, D - 1) } else { input.clone() };
+    let output = layer(&norm, EPSILON, rows);
+    let grads = (output.clone() * filled("grad", shape, &device)).sum().backward();
+    let beta = norm.beta.as_ref().unwrap().grad(&grads).unwrap();
+    [data(output), data(input.grad(&grads).unwrap()), data(norm.gamma.grad(&grads).unwrap()), data(beta)]
+}
+
+fn filled_norm(width: usize, device: &Device) -> LayerNorm {
+    let mut norm = LayerNormConfig::new(width).with_epsilon(EPSILON).init(device);
+    norm.gamma = Param::from_tensor(filled("gamma", [width], device));
+    norm.beta = Some(Param::from_tensor(filled("beta", [width], device)));
+    norm
+}
+
+#[test]
+fn layer_norms_match_burns() {
+    fn check<const D: usize>(shape: [usize; D]) {
+        for view in [false, true] {
+            let (ours, burns) = (
+                run_layer_norm(layer_norm, shape, view),
+                run_layer_norm(|norm, _, input: Tensor<D>| norm.forward(input), shape, view),
+            );
+            for (part, (ours, burns)) in ours.iter().zip(&burns).enumerate() {
+                assert_same(&format!("{shape:?}, view {view}, part {part}"), ours, burns);
+            }
+        }
+        let device = Device::flex();
+        let input = filled("input", shape, &device) * 3.0 + 1.5;
+        let plain = layer_norm(&filled_norm(shape[D - 1], &device), EPSILON, input);
+        assert_eq!(data(plain), run_layer_norm(layer_norm, shape, false)[0], "without autodiff");
+    }
+    check([2, 3]);
+    check([5, 37]);
+    check([130, 96]);
+    check([300, 16]);
+    check([2, 3, 5, 33]);
+}
+
+#[test]
+fn layer_norms_without_a_shift_are_burns() {
+    let device = Device::flex().autodiff();
+    let mut norm = filled_norm(7, &device);
+    norm.beta = None;
+    let input = filled("input", [4, 7], &device);
+    assert_eq!(data(layer_norm(&norm, EPSILON, input.clone())), data(norm.forward(input)));
 }
 
 #[test]

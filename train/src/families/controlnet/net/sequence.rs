@@ -56,6 +56,9 @@ pub fn maps(layers: &Maps, input: Tensor<4>) -> Tensor<4> {
     })
 }
 
+/// Added to variances in layer norms: PyTorch's default.
+const EPSILON: f64 = 1e-5;
+
 /// A layer on rows.
 #[derive(Module, Debug)]
 pub enum RowLayer {
@@ -81,7 +84,7 @@ pub fn linear(input: usize, output: usize, device: &Device) -> RowLayer {
 
 /// Layer normalisation of `width` values.
 pub fn layer_norm(width: usize, device: &Device) -> RowLayer {
-    RowLayer::LayerNorm(LayerNormConfig::new(width).init(device))
+    RowLayer::LayerNorm(LayerNormConfig::new(width).with_epsilon(EPSILON).init(device))
 }
 
 /// Batch normalisation of `width` values.
@@ -103,7 +106,7 @@ pub fn dropout(probability: f64) -> RowLayer {
 pub fn rows(layers: &Rows, input: Tensor<2>, masks: &mut Masks) -> Tensor<2> {
     layers.iter().fold(input, |row, layer| match layer {
         RowLayer::Linear(linear) => linear.forward(row),
-        RowLayer::LayerNorm(norm) => norm.forward(row),
+        RowLayer::LayerNorm(norm) => kernels::layer_norm(norm, EPSILON, row),
         RowLayer::BatchNorm(norm) => norm.forward(row),
         RowLayer::Relu(relu) => relu.forward(row),
         RowLayer::Dropout(dropout) => dropout.forward(row, masks),

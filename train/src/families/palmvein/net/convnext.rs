@@ -3,7 +3,6 @@
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig, PaddingConfig2d};
-use burn::tensor::activation::gelu;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -70,7 +69,7 @@ impl ConvNextConfig {
 
 /// A norm over the channels of each place: `[batch, channels, height, width]` to the same.
 fn channel_norm(norm: &LayerNorm, input: Tensor<4>) -> Tensor<4> {
-    norm.forward(input.permute([0, 2, 3, 1])).permute([0, 3, 1, 2])
+    kernels::layer_norm(norm, EPSILON, input.permute([0, 2, 3, 1])).permute([0, 3, 1, 2])
 }
 
 /// What stands before a stage. The order of its two parts is not the same in the first.
@@ -121,8 +120,8 @@ impl Block {
         let [batch, channels, height, width] = input.dims();
         let map = kernels::conv2d(&self.dwconv, input.clone()).permute([0, 2, 3, 1]);
         // Rows of places: one product of two matrices each way.
-        let rows = self.norm.forward(map.reshape([batch * height * width, channels]));
-        let mut rows = self.pwconv2.forward(gelu(self.pwconv1.forward(rows)));
+        let rows = kernels::layer_norm(&self.norm, EPSILON, map.reshape([batch * height * width, channels]));
+        let mut rows = self.pwconv2.forward(kernels::gelu(self.pwconv1.forward(rows)));
         if let Some(gamma) = &self.gamma {
             rows = rows * gamma.val().unsqueeze();
         }
@@ -184,7 +183,11 @@ impl ConvNext {
     /// # Panics
     /// As [`ConvNext::spatial`].
     pub fn forward(&self, images: Tensor<4>, masks: &mut Masks) -> Tensor<2> {
-        self.norm.forward(kernels::global_avg_pool(self.spatial(images, masks)).flatten::<2>(1, 3))
+        kernels::layer_norm(
+            &self.norm,
+            EPSILON,
+            kernels::global_avg_pool(self.spatial(images, masks)).flatten::<2>(1, 3),
+        )
     }
 
     /// Each stage's map before and after its blocks.
