@@ -49,5 +49,5 @@ pub use scan::{Near, nearer_rows, nearest_rows};
 pub use segment::{Disk, System};
 #[cfg(feature = "ann")]
 pub use store::Approximate;
-pub use store::{Changes, Compacted, Layout, Migrated, Migration, Problem, Store, Trace, traces};
+pub use store::{Changes, Compacted, Index, Indexes, Layout, Migrated, Migration, Problem, Store, Trace, traces};
 pub use template::{MAX_CAMERA, MAX_DIM, MAX_TAGS, NewTemplate, Template};

@@ -3,7 +3,6 @@
 
 mod disk;
 mod format;
-#[cfg(feature = "ann")]
 mod graph;
 mod map;
 mod reduced;
@@ -21,8 +20,9 @@ pub use disk::{Disk, System};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use format::TAIL;
 pub(crate) use format::{GalleryId, HEADER, Header, Kind, Misfit, Record, Seeds, VERSION};
+pub(crate) use graph::Graph;
 #[cfg(feature = "ann")]
-pub(crate) use graph::{Graph, NONE};
+pub(crate) use graph::NONE;
 pub(crate) use reduced::{Codes, Reduced, encode, quantised};
 pub(crate) use writer::{Writer, paths_of};
 

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::format::HEADER;
-use super::{Disk, Header, Kind, Record, Reduced, path_of};
+use super::{Disk, Header, Kind, Record, path_of};
 use crate::GalleryError;
 
 /// Writes the files of segments. What is written behind the rows that the catalogue knows does not exist for anybody.
@@ -44,14 +44,14 @@ impl Writer {
     /// Makes an empty reduced copy of a segment. One that is there and does not fit is removed, and not emptied: others
     /// may have it mapped.
     pub(crate) fn create_reduced(&self, header: Header) -> Result<(), GalleryError> {
-        self.remove_reduced(header.segment)?;
+        self.remove_derived(header.segment, Kind::Reduced)?;
         self.create_file(header, Kind::Reduced)?;
         self.disk.sync_folder(&self.folder).map_err(GalleryError::io("sync", &self.folder))
     }
 
-    /// Removes the reduced copy of a segment, if there is one, and returns whether there was.
-    pub(crate) fn remove_reduced(&self, segment: u64) -> Result<bool, GalleryError> {
-        let path = Reduced::path(&self.folder, segment);
+    /// Removes a file that is derived from a segment, if there is one, and returns whether there was.
+    pub(crate) fn remove_derived(&self, segment: u64, kind: Kind) -> Result<bool, GalleryError> {
+        let path = path_of(&self.folder, segment, kind);
         match self.disk.remove(&path) {
             Ok(()) => {
                 self.disk.sync_folder(&self.folder).map_err(GalleryError::io("sync", &self.folder)).map(|()| true)
@@ -64,14 +64,9 @@ impl Writer {
     /// Writes the graph of a segment: its header last, so that a part of one fits nothing.
     #[cfg(feature = "ann")]
     pub(crate) fn write_graph(&self, header: Header, start: &[u8], neighbours: &[u32]) -> Result<(), GalleryError> {
-        let path = path_of(&self.folder, header.segment, Kind::Graph);
         // Others may have an older one mapped.
-        match self.disk.remove(&path) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                return Err(GalleryError::Io { what: "remove", path, source });
-            }
-            _ => {}
-        }
+        self.remove_derived(header.segment, Kind::Graph)?;
+        let path = path_of(&self.folder, header.segment, Kind::Graph);
         let file = self.disk.create(&path).map_err(GalleryError::io("create", &path))?;
         let neighbours = bytemuck::cast_slice(neighbours);
         self.disk.write(&file, start.len() as u64, neighbours).map_err(GalleryError::io("write", &path))?;

@@ -8,7 +8,7 @@ use usearch::{Index, IndexOptions, MetricKind, ScalarKind};
 use super::moment::Moment;
 use super::{Exclusive, SEGMENTS, Store};
 use crate::catalogue::Extent;
-use crate::segment::{Graph, NONE, Segment};
+use crate::segment::{Graph, Kind, NONE, Segment, path_of};
 use crate::template::check_rows;
 use crate::{
     Ask, Columns, Engine, Filter, GalleryError, Hit, Info, NewTemplate, Selection, Snapshot, Template, TemplateId,
@@ -52,30 +52,71 @@ impl Approximate {
     /// # Errors
     /// If rows are damaged, or what the disk refuses; the gallery is as it was.
     pub fn index(&self) -> Result<u64, GalleryError> {
-        self.store.reduce()?;
-        let writer = self.store.writer()?;
+        self.store.index(&|_| {})
+    }
+
+    /// The graph of a segment as it is now.
+    fn graph(&self, segment: &Segment) -> Option<Arc<Graph>> {
+        let all = || self.graphs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = all().get(&segment.number()).filter(|known| known.rows() == segment.rows()) {
+            return Some(Arc::clone(known));
+        }
+        let folder = self.store.folder.join(SEGMENTS);
+        let found = Graph::open(&folder, self.store.header(segment.number())).map(Arc::new)?;
+        all().insert(segment.number(), Arc::clone(&found));
+        Some(found)
+    }
+}
+
+impl Store {
+    /// Makes the graph of approximate searches, or makes it anew for segments that have rows without, and the reduced
+    /// copy that it is walked on ([`Store::reduce`]). Returns the number of rows that are now in it; `done` is called
+    /// with numbers of rows, all rows in the end.
+    ///
+    /// The files (`segments/N.graph`) may be deleted at any time.
+    ///
+    /// # Errors
+    /// If rows are damaged, or what the disk refuses; the gallery is as it was.
+    pub fn index(&self, done: &(dyn Fn(u64) + Sync)) -> Result<u64, GalleryError> {
+        self.reduce()?;
+        let writer = self.writer()?;
         let mut rows = 0;
         for extent in writer.catalogue.segments()? {
-            let known = Graph::open(&self.store.folder.join(SEGMENTS), self.store.header(extent.segment));
-            if known.is_none_or(|known| known.rows() < extent.rows) {
-                self.index_segment(&writer, extent)?;
+            let known = Graph::open(&self.folder.join(SEGMENTS), self.header(extent.segment));
+            // A search does not look whether a graph is whole; who makes it does.
+            match known.filter(|known| known.rows() == extent.rows && known.is_whole()) {
+                Some(_) => done(extent.rows as u64),
+                None => self.index_segment(&writer, extent, done)?,
             }
             rows += extent.rows as u64;
         }
         Ok(rows)
     }
 
-    fn index_segment(&self, writer: &Exclusive, extent: Extent) -> Result<(), GalleryError> {
-        let (store, header) = (&self.store, self.store.header(extent.segment));
-        let segment = store.map(extent)?;
-        let path = Graph::path(&store.folder.join(SEGMENTS), extent.segment);
+    /// The same gallery, searched approximately; see [`Approximate`].
+    ///
+    /// # Errors
+    /// Never, in programs that have approximate search.
+    pub fn approximate(self, effort: usize) -> Result<Box<dyn Engine>, GalleryError> {
+        Ok(Box::new(Approximate::new(self, effort)))
+    }
+
+    fn index_segment(
+        &self,
+        writer: &Exclusive,
+        extent: Extent,
+        done: &(dyn Fn(u64) + Sync),
+    ) -> Result<(), GalleryError> {
+        let header = self.header(extent.segment);
+        let segment = self.map(extent)?;
+        let path = path_of(&self.folder.join(SEGMENTS), extent.segment, Kind::Graph);
         let failed = |error: &dyn std::fmt::Display| GalleryError::Io {
             what: "make",
             path: path.clone(),
             source: std::io::Error::other(error.to_string()),
         };
         let none = || GalleryError::damaged(&path, "its reduced copy cannot be relied on");
-        let reduced = store.reduced(&segment).ok_or_else(none)?;
+        let reduced = self.reduced(&segment).ok_or_else(none)?;
         let options = IndexOptions {
             dimensions: header.dim,
             metric: MetricKind::Cos,
@@ -89,6 +130,7 @@ impl Approximate {
         let threads = rayon::current_num_threads();
         index.reserve_capacity_and_threads(extent.rows, threads).map_err(|error| failed(&error))?;
         let add = |row: usize| -> Result<(), GalleryError> {
+            done(1);
             let record = segment.record(row).map_err(|bad| bad.error)?;
             let codes = reduced.trusted(&segment, row..row + 1).ok_or_else(none)?;
             if record.erased || codes.scale(0) == 0.0 {
@@ -104,19 +146,7 @@ impl Approximate {
                 neighbours.iter_mut().zip(near).for_each(|(place, near)| *place = near as u32);
             }
         });
-        writer.segments.write_graph(header, &Graph::header(header, extent.rows, WIDTH), &neighbours)
-    }
-
-    /// The graph of a segment as it is now.
-    fn graph(&self, segment: &Segment) -> Option<Arc<Graph>> {
-        let all = || self.graphs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = all().get(&segment.number()).filter(|known| known.rows() == segment.rows()) {
-            return Some(Arc::clone(known));
-        }
-        let folder = self.store.folder.join(SEGMENTS);
-        let found = Graph::open(&folder, self.store.header(segment.number())).map(Arc::new)?;
-        all().insert(segment.number(), Arc::clone(&found));
-        Some(found)
+        writer.segments.write_graph(header, &Graph::header(header, extent.rows, WIDTH, &neighbours), &neighbours)
     }
 }
 
@@ -176,6 +206,10 @@ impl Snapshot for Walked {
 
     fn select(&self, filter: &Filter) -> Result<Vec<TemplateId>, GalleryError> {
         self.moment.select(filter)
+    }
+
+    fn sample(&self, filter: &Filter, count: usize) -> Result<Vec<TemplateId>, GalleryError> {
+        self.moment.sample(filter, count)
     }
 
     fn nearer(

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{SEGMENTS, Store, files_of};
 use crate::catalogue::{self, Catalogue, Numbers};
-use crate::segment::{HEADER, Kind, Record, Reduced, Segment, path_of, paths_of};
+use crate::segment::{Graph, HEADER, Kind, Record, Reduced, Segment, path_of, paths_of};
 use crate::{GalleryError, TemplateId};
 
 /// Something wrong with a gallery.
@@ -59,6 +59,12 @@ impl Store {
             if reduced.is_none() && copy.metadata().is_ok_and(|facts| facts.len() >= HEADER as u64) {
                 let problem = "it is no copy of this segment and is not used".into();
                 problems.push(Problem { file: copy.clone(), template: None, problem });
+            }
+            let found = Graph::open(&self.folder.join(SEGMENTS), self.header(extent.segment));
+            if found.map_or_else(|| Graph::has_header(&graph), |found| !found.is_whole()) {
+                let problem = "it is no graph of this segment; searches may miss more than they should until \
+                               `gallery index` makes it anew";
+                problems.push(Problem { file: graph.clone(), template: None, problem: problem.into() });
             }
             for row in 0..extent.rows {
                 let record = match segment.check_row(row) {

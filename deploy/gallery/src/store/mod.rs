@@ -6,7 +6,7 @@
 //!         segments/N.values  rows of float32
 //!         segments/N.rows    id, subject, camera, time, tags and checksums of each row
 //!         segments/N.int8    the rows in eight bits, derived: see [`Store::reduce`]
-//!         segments/N.graph   which rows are near each other, derived, with feature `ann`
+//!         segments/N.graph   which rows are near each other, derived: see [`Store::index`]
 //! ```
 //!
 //! A gallery that migrates to another model has segments of both, and the catalogue says which are searched.
@@ -21,6 +21,7 @@
 mod approximate;
 mod changes;
 mod check;
+mod derived;
 mod migrate;
 mod moment;
 mod reduce;
@@ -37,6 +38,7 @@ use metrics::Rows;
 pub use approximate::Approximate;
 pub use changes::Changes;
 pub use check::Problem;
+pub use derived::{Index, Indexes};
 pub use migrate::{Migrated, Migration};
 pub use traces::{Trace, traces};
 
@@ -95,6 +97,8 @@ pub struct Compacted {
     pub rows: u64,
     /// Segments that were written anew.
     pub segments: usize,
+    /// Rows that are in no graph of approximate searches any more.
+    pub unindexed: u64,
 }
 
 impl Store {
@@ -343,7 +347,8 @@ impl Store {
         Ok(segment)
     }
 
-    /// Writes segments with rows of removed templates anew, without them. Who reads the old ones keeps them.
+    /// Writes segments with rows of removed templates anew, without them, and reduced copies of those that had one;
+    /// their graphs are gone. Who reads the old ones keeps them.
     ///
     /// # Errors
     /// If it cannot be written; then the gallery is as it was, though some of the segments may be done.
@@ -351,12 +356,14 @@ impl Store {
         let mut writer = self.writer()?;
         self.erase(&mut writer)?;
         let removed: Vec<TemplateId> = writer.catalogue.removed()?.into_iter().map(|(id, _)| id).collect();
-        let mut done = Compacted { rows: removed.len() as u64, segments: 0 };
+        let mut done = Compacted { rows: removed.len() as u64, segments: 0, unindexed: 0 };
+        let indexed = self.indexes()?.graph.rows;
         for (extent, dead) in self.in_extents(&writer.catalogue.segments()?, &removed)? {
             self.compact_segment(&mut writer, extent, dead)?;
             done.segments += 1;
         }
         writer.catalogue.tidy()?;
+        done.unindexed = indexed - self.indexes()?.graph.rows;
         Ok(done)
     }
 
@@ -397,7 +404,7 @@ impl Store {
         self.mapped.lock().unwrap_or_else(PoisonError::into_inner).remove(&extent.segment);
         self.reduced.lock().unwrap_or_else(PoisonError::into_inner).remove(&extent.segment);
         segments.sweep(&catalogue.in_use()?)?;
-        copied.map_or(Ok(0), |new| self.reduce_segment(writer, new)).map(drop)
+        copied.map_or(Ok(0), |new| self.reduce_segment(writer, new, &|_| {})).map(drop)
     }
 
     /// The catalogue as it is now, with the segments it names.

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::{Exclusive, SEGMENTS, Store};
 use crate::GalleryError;
 use crate::catalogue::Extent;
-use crate::segment::{Reduced, Segment, encode};
+use crate::segment::{Kind, Reduced, Segment, encode};
 
 impl Store {
     /// Makes, or completes, a copy of every row in a quarter of its bytes, which searches of few probes then read first.
@@ -17,32 +17,31 @@ impl Store {
     /// # Errors
     /// If rows are damaged, or what the disk refuses; the gallery is as it was.
     pub fn reduce(&self) -> Result<u64, GalleryError> {
+        self.reduce_with(&|_| {})
+    }
+
+    /// Like [`Store::reduce`]; `done` is called with numbers of rows that were looked at, all rows in the end.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn reduce_with(&self, done: &dyn Fn(u64)) -> Result<u64, GalleryError> {
         let writer = self.writer()?;
         let mut written = 0;
         for extent in writer.catalogue.segments()? {
-            written += self.reduce_segment(&writer, extent)?;
+            written += self.reduce_segment(&writer, extent, done)?;
         }
         Ok(written)
-    }
-
-    /// Removes all that [`Store::reduce`] made, and returns the number of files.
-    ///
-    /// # Errors
-    /// What the disk refuses.
-    pub fn remove_reduced(&self) -> Result<usize, GalleryError> {
-        let writer = self.writer()?;
-        let mut removed = 0;
-        for extent in writer.catalogue.segments()? {
-            removed += usize::from(writer.segments.remove_reduced(extent.segment)?);
-        }
-        self.reduced.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
-        Ok(removed)
     }
 
     /// Rows of a copy that are made at a time.
     const REDUCED: usize = 8192;
 
-    pub(super) fn reduce_segment(&self, writer: &Exclusive, extent: Extent) -> Result<u64, GalleryError> {
+    pub(super) fn reduce_segment(
+        &self,
+        writer: &Exclusive,
+        extent: Extent,
+        done: &dyn Fn(u64),
+    ) -> Result<u64, GalleryError> {
         let (header, segment) = (self.header(extent.segment), self.map(extent)?);
         let known = Reduced::open(&self.folder.join(SEGMENTS), header, extent.rows);
         if known.is_none() {
@@ -61,6 +60,7 @@ impl Store {
         let mut written = 0;
         for start in (0..extent.rows).step_by(Self::REDUCED) {
             let rows = start..extent.rows.min(start + Self::REDUCED);
+            done(rows.len() as u64);
             if rows.clone().map(|row| fits(&row)).collect::<Result<Vec<_>, _>>()?.into_iter().all(|fits| fits) {
                 continue;
             }
@@ -87,7 +87,7 @@ impl Store {
     pub(super) fn erase_reduced(&self, writer: &Exclusive, extent: Extent, rows: &[usize]) -> Result<(), GalleryError> {
         let header = self.header(extent.segment);
         match Reduced::open(&self.folder.join(SEGMENTS), header, usize::MAX) {
-            None => writer.segments.remove_reduced(extent.segment).map(drop),
+            None => writer.segments.remove_derived(extent.segment, Kind::Reduced).map(drop),
             Some(known) => {
                 let there: Vec<usize> = rows.iter().copied().filter(|row| *row < known.rows()).collect();
                 writer.segments.erase_reduced(header, &there)
