@@ -533,6 +533,15 @@ pub enum DeployError {
         /// The gallery.
         path: PathBuf,
     },
+    /// A gallery is to be searched approximately and has no index for it.
+    #[error(
+        "gallery `{0}` has no index for approximate searches; `deploy gallery index {0} --kind ann` makes one",
+        path.display()
+    )]
+    NoIndex {
+        /// The gallery.
+        path: PathBuf,
+    },
     /// A table of pictures that is malformed.
     #[error("table `{}`: {problem}", path.display())]
     Manifest {

@@ -261,11 +261,12 @@ pub(crate) struct GalleryArgs {
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum GalleryCommand {
-    /// Say what is in a gallery: templates, people, model, bytes.
+    /// Say what is in a gallery: templates, people, model, bytes, and which rows `gallery index` has seen.
     Info(GalleryShowArgs),
     /// Read everything in a gallery and compare its checksums. Exits with 1 if anything is not as it was written.
     Check(GalleryShowArgs),
     Compact(GalleryCompactArgs),
+    Index(GalleryIndexArgs),
     Sync(GallerySyncArgs),
     Export(GalleryExportArgs),
     Import(GalleryImportArgs),
@@ -284,7 +285,8 @@ pub(crate) struct GalleryShowArgs {
     pub(crate) format: FactsFormat,
 }
 
-/// Give back the disk space of removed rows. Programs that search meanwhile are not disturbed.
+/// Give back the disk space of removed rows. Programs that search meanwhile are not disturbed. The copy of `gallery
+/// index` is kept; the graph of the rows that move is dropped, which the command says.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GalleryCompactArgs {
     /// Gallery.
@@ -292,6 +294,34 @@ pub(crate) struct GalleryCompactArgs {
     pub(crate) gallery: PathBuf,
     #[command(flatten)]
     pub(crate) writing: WritingArgs,
+}
+
+/// Make a gallery's searches faster, by files that are derived from its rows, or remove these files. Rows that are
+/// enrolled later are searched as they are until this is called again. Other programs can search meanwhile, but not
+/// change the gallery.
+#[derive(Debug, clap::Args)]
+pub(crate) struct GalleryIndexArgs {
+    /// Gallery.
+    #[arg(value_name = "GALLERY")]
+    pub(crate) gallery: PathBuf,
+    /// What the gallery has afterwards.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(crate) kind: IndexKindArg,
+    #[command(flatten)]
+    pub(crate) writing: WritingArgs,
+}
+
+/// What is derived from the rows of a gallery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum IndexKindArg {
+    /// A copy of the rows in a quarter of their bytes, which searches of up to 128 probes read first. It never changes
+    /// an answer.
+    Reduced,
+    /// The copy, and a graph of near rows for `search --index ann`, which may miss a few of the nearest. Worth it from
+    /// about a million templates on.
+    Ann,
+    /// Nothing: both are removed.
+    None,
 }
 
 /// Follow the folders that a gallery was embedded from: new pictures are enrolled, changed ones are embedded again, and
@@ -321,8 +351,8 @@ pub(crate) struct GalleryExportArgs {
     /// Gallery.
     #[arg(value_name = "GALLERY")]
     pub(crate) gallery: PathBuf,
-    /// What to write: with npy a new folder of embeddings.npy, rows.jsonl and embeddings.json; with faiss a file, and
-    /// what is said about its rows beside it as OUT.jsonl.
+    /// What to write: with npy a new folder of embeddings.npy, rows.jsonl and embeddings.json; with parquet a file;
+    /// with faiss a file, and what is said about its rows beside it as OUT.jsonl.
     #[arg(short, long, value_name = "OUT")]
     pub(crate) out: PathBuf,
     /// Format.
@@ -337,22 +367,26 @@ pub(crate) enum ExportFormat {
     Npy,
     /// A flat index of FAISS (IndexFlatIP).
     Faiss,
+    /// A Parquet file: columns id, subject, camera, taken, tags, picture, embedding and a few more.
+    Parquet,
 }
 
 /// Make a gallery from one of the older layout, from another gallery, or from a file of rows.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GalleryImportArgs {
-    /// A gallery; or a file of rows of unit length: a .npy, or a flat index of FAISS (IndexFlatIP).
+    /// A gallery; or a file of rows of unit length, told by how it begins: a Parquet file (with a column `embedding`,
+    /// lists of float32), a .npy, or a flat index of FAISS (IndexFlatIP).
     #[arg(value_name = "FROM")]
     pub(crate) from: PathBuf,
     /// Folder of the new gallery [default: FROM itself, which must be a gallery of the older layout].
     #[arg(short, long, value_name = "GALLERY")]
     pub(crate) out: Option<PathBuf>,
-    /// What is said about the rows of a file: a line of JSON for each, as in rows.jsonl [default: FROM with the ending
-    /// .jsonl, if there is one].
+    /// What is said about the rows of a .npy or an index: a line of JSON for each, as in rows.jsonl [default: FROM with
+    /// the ending .jsonl, if there is one].
     #[arg(long, value_name = "FILE.jsonl")]
     pub(crate) rows: Option<PathBuf>,
-    /// Model whose embeddings a file holds [default: none, a gallery names its model].
+    /// Model whose embeddings a file holds [default: none, a gallery names its model, and so does a Parquet file that
+    /// `gallery export` wrote].
     #[arg(short, long, value_name = "MODEL")]
     pub(crate) model: Option<PathBuf>,
     /// Contract of a foreign model that carries none, as JSON [default: the model's own].
@@ -614,6 +648,15 @@ impl From<FusionArg> for metrics::open_set::Fusion {
     }
 }
 
+/// How a gallery is searched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum IndexArg {
+    /// Every row.
+    Exact,
+    /// Along a graph.
+    Ann,
+}
+
 /// Find the gallery entries most similar to each probe. Exits with 1 when no probe has a match.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SearchArgs {
@@ -642,6 +685,17 @@ pub(crate) struct SearchArgs {
     #[arg(long, value_name = "RATE", value_parser = rate,
         conflicts_with_all = ["min_similarity", "expand", "rerank", "frontalize"])]
     pub(crate) fpir: Option<f64>,
+    /// How an embedded gallery is searched: exact compares each probe with every row. ann is approximate: it walks a
+    /// graph, which `gallery index --kind ann` made, to rows that are near each other. A few of the nearest may be
+    /// missing from the answer; what is in it has its exact similarity, is enrolled now and passes the filters. New
+    /// rows, and filters that few rows pass, are searched exactly. CMC and mAP are then those of this search;
+    /// `evaluate` and `calibrate` always search exactly.
+    #[arg(long, value_enum, default_value_t = IndexArg::Exact, value_name = "HOW")]
+    pub(crate) index: IndexArg,
+    /// Rows that --index ann keeps in view while it looks for the nearest, 1 to 65536: more find more and take longer
+    /// [default: 128].
+    #[arg(long, value_name = "N", requires = "index", value_parser = |text: &str| terminal::whole(text, 1, 1 << 16))]
+    pub(crate) effort: Option<usize>,
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
     /// What a match is: a template, or a person, whose similarity is that of all templates fused.
@@ -703,7 +757,8 @@ pub(crate) struct FrontalizeArgs {
     pub(crate) reading: PictureArgs,
 }
 
-/// CMC and mAP on a dataset by the Market-1501 protocol; with --pairs, verification: EER, ROC, TAR at FAR, Rank-1.
+/// CMC and mAP on a dataset by the Market-1501 protocol, by exact search; with --pairs, verification: EER, ROC, TAR at
+/// FAR, Rank-1.
 /// Exits with 1 when there is nothing to score.
 #[derive(Debug, clap::Args)]
 #[command(mut_args(|arg| match arg.get_id().as_str() {
@@ -761,8 +816,8 @@ pub(crate) struct SplitArgs {
     pub(crate) split_seed: Option<u64>,
 }
 
-/// Measure the similarity thresholds for given false accept rates and write them into the model's contract, where
-/// `verify` finds them. Folders or file names say who is on the pictures.
+/// Measure the similarity thresholds for given false accept rates, by exact search, and write them into the model's
+/// contract, where `verify` finds them. Folders or file names say who is on the pictures.
 #[derive(Debug, clap::Args)]
 #[command(mut_args(|arg| match arg.get_id().as_str() {
     id if SPLIT.contains(&id) => arg.conflicts_with("identity_from"),

@@ -1,19 +1,23 @@
 //! `deploy gallery`: looks after a gallery.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
-use ::gallery::{Engine, Selection, Store, TemplateId};
+use ::gallery::{Engine, GalleryError, Index, Indexes, Selection, Store, TemplateId};
 use serde_json::json;
 
 use super::args::{
     ExportFormat, FactsFormat, GalleryArgs, GalleryCommand, GalleryCompactArgs, GalleryExportArgs, GalleryImportArgs,
-    GalleryShowArgs, GallerySyncArgs, ModelArgs, PairArgs, RunArgs,
+    GalleryIndexArgs, GalleryShowArgs, GallerySyncArgs, IndexKindArg, ModelArgs, PairArgs, RunArgs,
 };
 use super::shared::{self, collect, embed_options, list, open, pin, print, print_json};
 use super::{log, migrate};
 use crate::DeployError;
-use crate::gallery::{self, About, Embeddings, Gallery, Template, faiss, older};
+use crate::gallery::faiss::{self, Vectors};
+use crate::gallery::{self, About, BATCH, Embeddings, Gallery, Template, older, parquet};
 use crate::pictures::Input;
 use crate::report::aligned;
 use crate::stale::Difference;
@@ -23,6 +27,7 @@ pub(crate) fn run(GalleryArgs { command }: &GalleryArgs) -> Result<ExitCode, Dep
         GalleryCommand::Info(args) => info(args),
         GalleryCommand::Check(args) => check(args),
         GalleryCommand::Compact(args) => compact(args),
+        GalleryCommand::Index(args) => index(args),
         GalleryCommand::Sync(args) => sync(args),
         GalleryCommand::Export(args) => export(args),
         GalleryCommand::Import(args) => import(args),
@@ -38,6 +43,7 @@ fn info(GalleryShowArgs { gallery: folder, format }: &GalleryShowArgs) -> Result
     let store = if older { None } else { Some(Store::open(folder)?) };
     let stored = store.as_ref().map(Store::info).transpose()?;
     let migration = store.as_ref().map(Store::migration).transpose()?.flatten();
+    let indexes = store.as_ref().map(Store::indexes).transpose()?;
     let templates = gallery.count()?;
     match format {
         FactsFormat::Json => print_json(&json!({
@@ -47,6 +53,7 @@ fn info(GalleryShowArgs { gallery: folder, format }: &GalleryShowArgs) -> Result
             "removed": stored.as_ref().map(|info| info.removed),
             "bytes": stored.as_ref().map(|info| info.bytes),
             "generation": stored.as_ref().map(|info| info.generation),
+            "indexes": indexes,
             "model": model,
             "migration": migration,
             "folder": about.folder.to_string_lossy(),
@@ -63,6 +70,9 @@ fn info(GalleryShowArgs { gallery: folder, format }: &GalleryShowArgs) -> Result
                     line("removed", format!("{} rows, until `deploy gallery compact`", info.removed));
                     line("bytes", info.bytes.to_string());
                     line("generation", info.generation.to_string());
+                    let indexes = indexes.unwrap_or_default();
+                    line("reduced copy", indexed(&indexes, &indexes.reduced, "reduced"));
+                    line("graph for `--index ann`", indexed(&indexes, &indexes.graph, "ann"));
                 }
             }
             line("network", model.architecture.clone());
@@ -76,6 +86,53 @@ fn info(GalleryShowArgs { gallery: folder, format }: &GalleryShowArgs) -> Result
             print(&aligned(&lines))?;
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says how much of a gallery is in one of its indexes.
+fn indexed(Indexes { rows, .. }: &Indexes, index: &Index, kind: &str) -> String {
+    match (index.rows, rows - index.rows) {
+        (0, _) => format!("none; `deploy gallery index --kind {kind}` makes it"),
+        (all, 0) => format!("all {all} rows, {} bytes", index.bytes),
+        (some, new) => format!("{some} of {rows} rows, {new} are new, {} bytes", index.bytes),
+    }
+}
+
+/// Lets `work` count rows on a progress bar.
+fn counted<T>(rows: u64, what: &str, work: impl FnOnce(&(dyn Fn(u64) + Sync)) -> T) -> T {
+    let bar = terminal::progress(rows, what, "rows");
+    let done = work(&|rows| bar.inc(rows));
+    bar.finish_and_clear();
+    done
+}
+
+fn index(GalleryIndexArgs { gallery: folder, kind, writing }: &GalleryIndexArgs) -> Result<ExitCode, DeployError> {
+    let store = shared::writing(writing.wait, |wait| gallery::write(folder, wait))?;
+    let rows = store.indexes()?.rows;
+    let start = Instant::now();
+    match kind {
+        IndexKindArg::Ann => drop(counted(rows, "graph", |done| store.index(done))?),
+        IndexKindArg::Reduced => {
+            counted(rows, "copy", |done| store.reduce_with(done))?;
+            store.remove_graphs()?;
+        }
+        IndexKindArg::None => {
+            store.remove_graphs()?;
+            store.remove_reduced()?;
+        }
+    }
+    let Indexes { rows, reduced, graph } = store.indexes()?;
+    let (seconds, at) = (start.elapsed().as_secs_f64(), folder.display());
+    print(&match kind {
+        IndexKindArg::Ann => format!(
+            "{} of {rows} rows in the copy and {} in the graph of {at}, {} and {} bytes; {seconds:.1} s\n",
+            reduced.rows, graph.rows, reduced.bytes, graph.bytes
+        ),
+        IndexKindArg::Reduced => {
+            format!("{} of {rows} rows in the copy of {at}, {} bytes; {seconds:.1} s\n", reduced.rows, reduced.bytes)
+        }
+        IndexKindArg::None => format!("no index is left in {at}; searches read its {rows} rows\n"),
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -107,6 +164,14 @@ fn compact(GalleryCompactArgs { gallery: folder, writing }: &GalleryCompactArgs)
     let done = store.compact()?;
     let after = store.info()?.bytes;
     print(&format!("{} removed rows taken out; {before} bytes became {after}\n", done.rows))?;
+    if done.unindexed > 0 {
+        terminal::note(&format!(
+            "{} rows have moved and are in no graph any more: they are searched exactly until `deploy gallery index {} \
+             --kind ann`",
+            done.unindexed,
+            folder.display()
+        ));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -179,12 +244,19 @@ fn export(args: &GalleryExportArgs) -> Result<ExitCode, DeployError> {
     match args.format {
         ExportFormat::Npy => older::write(&args.out, &gallery)?,
         ExportFormat::Faiss => {
-            let Embeddings { values, dim, templates, .. } = gallery.load()?;
-            let json = |source| DeployError::Json { path: beside(&args.out), source };
-            let lines = templates.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>().map_err(json)?;
-            files::write_private(&args.out, faiss::encode(&values, templates.len(), dim))?;
-            files::write_private(&beside(&args.out), lines.join("\n") + "\n")?;
+            let (rows, dim) = (gallery.rows()?, gallery.model().dim);
+            gallery::streamed(&args.out, |out| {
+                let failed = |source| DeployError::Write { path: args.out.clone(), source };
+                out.write_all(&faiss::header(rows.len(), dim)).map_err(failed)?;
+                for rows in rows.chunks(BATCH) {
+                    let bytes: Vec<u8> = gallery.vectors(rows)?.iter().flat_map(|value| value.to_le_bytes()).collect();
+                    out.write_all(&bytes).map_err(failed)?;
+                }
+                Ok(())
+            })?;
+            older::write_lines(&beside(&args.out), &gallery, &rows)?;
         }
+        ExportFormat::Parquet => parquet::write(&args.out, &gallery)?,
     }
     print(&format!("{} templates in {}\n", gallery.count()?, args.out.display()))?;
     Ok(ExitCode::SUCCESS)
@@ -208,55 +280,176 @@ fn import(args: &GalleryImportArgs) -> Result<ExitCode, DeployError> {
                     "only a gallery of the older layout (embeddings.npy) is imported in its own folder".to_owned();
                 return Err(DeployError::Needed { flag: "--out", why });
             }
-            Some(out) => {
-                let from = Gallery::open(&args.from)?;
-                let mut rows = from.load()?;
-                gallery::without_zeros(&mut rows);
-                let make = |wait| gallery::make(out, from.model(), from.about(), &rows, wait);
-                (shared::writing(wait, make)?, out)
-            }
+            Some(out) => (import_gallery(&args.from, out, wait)?, out),
         }
     } else {
         let Some(out) = &args.out else {
             let why = format!("`{}` is a file of rows and no folder of a gallery", args.from.display());
             return Err(DeployError::Needed { flag: "--out", why });
         };
-        let Some(model) = &args.model else {
-            let from = args.from.display();
-            let why = format!("a gallery names the model whose embeddings it holds, which `{from}` does not");
-            return Err(DeployError::Needed { flag: "--model", why });
-        };
-        let embeddings = rows_of(&args.from, args.rows.as_deref())?;
-        let run = RunArgs { contract: args.contract.clone(), skip_self_test: true, ..RunArgs::default() };
-        let model = open(&ModelArgs { model: model.clone(), run }, 1)?;
-        let (_, spec) = model.embedding()?;
-        if embeddings.dim != spec.dim {
-            let problem = format!("its rows have {} values, those of the model {}", embeddings.dim, spec.dim);
-            return Err(DeployError::Features { path: args.from.clone(), problem });
-        }
-        let make = |wait| gallery::make(out, &pin(&model, spec), &About::here(0), &embeddings, wait);
-        (shared::writing(wait, make)?, out)
+        let store = if is_parquet(&args.from)? { import_parquet(args, out)? } else { import_file(args, out)? };
+        (store, out)
     };
     print(&format!("{} templates in {}\n", store.info()?.templates, folder.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Rows of numpy's or FAISS's file, and what a file of lines, that is named or lies beside it, says about them.
-fn rows_of(path: &Path, lines: Option<&Path>) -> Result<Embeddings, DeployError> {
-    let (values, rows, dim) = faiss::read(path)?;
-    let lines = lines.map(Path::to_owned).or_else(|| Some(beside(path)).filter(|path| path.is_file()));
-    let templates: Vec<Template> = match &lines {
-        None => vec![Template::default(); rows],
-        Some(lines) => {
-            let text = files::read_text_limited(lines, files::LARGEST_TABLE);
-            let text = text.map_err(|source| DeployError::Read { path: lines.clone(), source })?;
-            let json = |source| DeployError::Json { path: lines.clone(), source };
-            text.lines().map(serde_json::from_str).collect::<Result<_, _>>().map_err(json)?
+fn import_gallery(from: &Path, out: &Path, wait: bool) -> Result<Store, DeployError> {
+    let from = Gallery::open(from)?;
+    let (rows, model) = (from.rows()?, from.model());
+    let store = shared::writing(wait, |wait| gallery::vacant(out, model, wait))?;
+    let bar = terminal::progress(rows.len() as u64, "import", "rows");
+    let filled = gallery::fill(store, model, from.about(), |enrolment| {
+        for rows in rows.chunks(BATCH) {
+            let values = from.vectors(rows)?;
+            for (template, values) in from.templates(rows)?.into_iter().zip(values.chunks_exact(model.dim)) {
+                // Older versions stored zeros for pictures without features.
+                if values.iter().any(|value| *value != 0.0) {
+                    enrolment.row(template, values)?;
+                }
+            }
+            bar.inc(rows.len() as u64);
+        }
+        Ok(())
+    });
+    bar.finish_and_clear();
+    filled
+}
+
+/// The model whose embeddings a file is said to hold.
+fn named_model(args: &GalleryImportArgs) -> Result<::gallery::Model, DeployError> {
+    let Some(model) = &args.model else {
+        let from = args.from.display();
+        let why = format!("a gallery names the model whose embeddings it holds, which `{from}` does not");
+        return Err(DeployError::Needed { flag: "--model", why });
+    };
+    let run = RunArgs { contract: args.contract.clone(), skip_self_test: true, ..RunArgs::default() };
+    let model = open(&ModelArgs { model: model.clone(), run }, 1)?;
+    let (_, spec) = model.embedding()?;
+    Ok(pin(&model, spec))
+}
+
+fn is_parquet(path: &Path) -> Result<bool, DeployError> {
+    let failed = |source| DeployError::Read { path: path.to_owned(), source };
+    let mut start = Vec::new();
+    let file = files::open_regular(path).map_err(failed)?;
+    file.take(parquet::MAGIC.len() as u64).read_to_end(&mut start).map_err(failed)?;
+    Ok(start == parquet::MAGIC)
+}
+
+/// Names the file in errors about its rows.
+fn in_file(path: &Path) -> impl Fn(DeployError) -> DeployError {
+    |error| match error {
+        DeployError::Gallery(error @ (GalleryError::Row { .. } | GalleryError::Field { .. })) => {
+            DeployError::Features { path: path.to_owned(), problem: error.to_string() }
+        }
+        other => other,
+    }
+}
+
+/// Imports a Parquet file, which may name its model itself.
+fn import_parquet(args: &GalleryImportArgs, out: &Path) -> Result<Store, DeployError> {
+    let path = &args.from;
+    if args.rows.is_some() {
+        return Err(DeployError::Unused { flag: "--rows", why: "a Parquet file says these things itself".into() });
+    }
+    let file = parquet::Reader::open(path)?;
+    let (model, about) = match (file.model()?, &args.model) {
+        (Some(own), None) => own,
+        (own, _) => {
+            let named = named_model(args)?;
+            let about = match own {
+                Some((found, about)) => {
+                    gallery::pinned(path, &found, &named, args.model.as_deref().unwrap_or(path))?;
+                    about
+                }
+                None => About::here(0),
+            };
+            (named, about)
         }
     };
-    if templates.len() != rows {
-        let problem = format!("it has {} lines for the {rows} rows of `{}`", templates.len(), path.display());
-        return Err(DeployError::Features { path: lines.unwrap_or_default(), problem });
+    let store = shared::writing(args.writing.wait, |wait| gallery::vacant(out, &model, wait))?;
+    let bar = terminal::progress(file.rows(), "import", "rows");
+    let filled = gallery::fill(store, &model, &about, |enrolment| {
+        file.each(model.dim, &mut |template, values| {
+            bar.inc(1);
+            enrolment.row(template, values)
+        })
+    });
+    bar.finish_and_clear();
+    filled.map_err(in_file(path))
+}
+
+/// Imports numpy's or FAISS's file, and what a file of lines, that is named or lies beside it, says about its rows.
+fn import_file(args: &GalleryImportArgs, out: &Path) -> Result<Store, DeployError> {
+    let path = &args.from;
+    let model = named_model(args)?;
+    let mut vectors = Vectors::open_file(path)?;
+    let (rows, dim) = (vectors.rows(), vectors.dim());
+    if dim != model.dim {
+        let problem = format!("its rows have {dim} values, those of the model {}", model.dim);
+        return Err(DeployError::Features { path: path.clone(), problem });
     }
-    Ok(Embeddings { values, dim, templates, folder: PathBuf::new() })
+    let lines = args.rows.clone().or_else(|| Some(beside(path)).filter(|path| path.is_file()));
+    let mut lines = lines.map(|lines| Lines::open(lines, path, rows)).transpose()?;
+    let store = shared::writing(args.writing.wait, |wait| gallery::vacant(out, &model, wait))?;
+    let bar = terminal::progress(rows as u64, "import", "rows");
+    let filled = gallery::fill(store, &model, &About::here(0), |enrolment| {
+        for _ in (0..rows).step_by(BATCH) {
+            let values = vectors.next(BATCH).map_err(|error| error.of(path))?;
+            for values in values.chunks_exact(dim) {
+                let template = lines.as_mut().map_or_else(|| Ok(Template::default()), Lines::template)?;
+                enrolment.row(template, values)?;
+            }
+            bar.inc((values.len() / dim) as u64);
+        }
+        Ok(())
+    });
+    bar.finish_and_clear();
+    filled.map_err(in_file(path))
+}
+
+/// What a file says about rows, a line of JSON for each.
+struct Lines {
+    path: PathBuf,
+    lines: BufReader<File>,
+}
+
+impl Lines {
+    /// Longest line in bytes: a path, names and tags.
+    const LONGEST: usize = 1 << 20;
+
+    /// Opens the file at `path`, which must have as many lines as `of` has rows.
+    fn open(path: PathBuf, of: &Path, rows: usize) -> Result<Self, DeployError> {
+        let failed = |source| DeployError::Read { path: path.clone(), source };
+        let mut lines = BufReader::new(files::open_regular(&path).map_err(failed)?);
+        let (mut found, mut ended) = (0, true);
+        loop {
+            let some = lines.fill_buf().map_err(failed)?;
+            let Some(last) = some.last() else { break };
+            found += some.iter().filter(|byte| **byte == b'\n').count();
+            ended = *last == b'\n';
+            let length = some.len();
+            lines.consume(length);
+        }
+        found += usize::from(!ended);
+        if found != rows {
+            let problem = format!("it has {found} lines for the {rows} rows of `{}`", of.display());
+            return Err(DeployError::Features { path, problem });
+        }
+        lines.rewind().map_err(failed)?;
+        Ok(Self { path, lines })
+    }
+
+    /// What the next line says.
+    fn template(&mut self) -> Result<Template, DeployError> {
+        let mut line = Vec::new();
+        let read = self.lines.by_ref().take(Self::LONGEST as u64).read_until(b'\n', &mut line);
+        read.map_err(|source| DeployError::Read { path: self.path.clone(), source })?;
+        if line.len() == Self::LONGEST {
+            let problem = format!("a line has {} bytes or more", Self::LONGEST);
+            return Err(DeployError::Features { path: self.path.clone(), problem });
+        }
+        serde_json::from_slice(&line).map_err(|source| DeployError::Json { path: self.path.clone(), source })
+    }
 }

@@ -4,10 +4,11 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use ::gallery::Indexes;
 use datasets::Note;
 use metrics::open_set::Fusion;
 
-use super::args::{ByArg, Format, FusionArg, ModelArgs, RunArgs, SearchArgs};
+use super::args::{ByArg, Format, FusionArg, IndexArg, ModelArgs, RunArgs, SearchArgs};
 use super::shared::{
     collect, embed_options, list, list_with_notes, one_row, open, pin, print, print_json, ranked, say_naming,
     warn_when_collapsed,
@@ -29,6 +30,14 @@ pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
     if args.fusion == FusionArg::Mean && args.by == ByArg::Template {
         let why = "a template has one similarity; `--by subject` fuses those of a person".to_owned();
         return Err(DeployError::Unused { flag: "--fusion", why });
+    }
+    if args.index == IndexArg::Exact && args.effort.is_some() {
+        let why = "every row is compared; `--index ann` has an effort".to_owned();
+        return Err(DeployError::Unused { flag: "--effort", why });
+    }
+    if args.index == IndexArg::Ann && args.rerank.scope(Scope::Nearest(RERANK_TOP)) == Some(Scope::Everyone) {
+        let why = "`--rerank-top all` compares every entry".to_owned();
+        return Err(DeployError::Unused { flag: "--index ann", why });
     }
     let searched = Searched::list(args)?;
     let asked = Asked::of(&args.query)?;
@@ -141,6 +150,9 @@ fn calibrated(
     Ok((Some(chosen.similarity as f32), Decision::calibrated(fpir, size.people, chosen)))
 }
 
+/// Default rows that an approximate search keeps in view.
+const EFFORT: usize = 128;
+
 /// What is searched.
 enum Searched {
     /// A folder that `deploy embed` or `deploy enroll` wrote.
@@ -152,6 +164,11 @@ enum Searched {
 impl Searched {
     fn list(args: &SearchArgs) -> Result<Self, DeployError> {
         if !gallery::is_gallery(&args.gallery) {
+            if args.index == IndexArg::Ann {
+                let why =
+                    "the gallery is a folder of pictures; one that `deploy embed` wrote can have an index".to_owned();
+                return Err(DeployError::Unused { flag: "--index ann", why });
+            }
             let folder = std::slice::from_ref(&args.gallery);
             return Ok(Self::Pictures(list(folder, &args.pairs, args.naming.identity_from, args.reading.strict)?));
         }
@@ -175,7 +192,22 @@ impl Searched {
         match self {
             Self::Embedded => {
                 let (_, spec) = model.embedding()?;
-                let gallery = Gallery::open_for(&args.gallery, &pin(model, spec), &model.path)?;
+                let pin = pin(model, spec);
+                let gallery = match args.index {
+                    IndexArg::Exact => Gallery::open_for(&args.gallery, &pin, &model.path)?,
+                    IndexArg::Ann => {
+                        let opened =
+                            Gallery::open_approximate(&args.gallery, &pin, &model.path, args.effort.unwrap_or(EFFORT))?;
+                        let (gallery, Indexes { rows, graph, .. }) = opened;
+                        terminal::note(&format!(
+                            "this search is approximate: a few of the nearest may be missing; {} of {rows} rows are in \
+                             the index, {} are newer and searched exactly",
+                            graph.rows,
+                            rows - graph.rows
+                        ));
+                        gallery
+                    }
+                };
                 let stale = Stale::of(&args.gallery, &gallery)?;
                 Ok((gallery, 0, stale))
             }

@@ -3,14 +3,19 @@
 
 pub mod faiss;
 pub mod older;
+pub mod parquet;
 mod template;
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use ::gallery::{Engine, Filter, Model, Near, Remote, Rows, Selection, Snapshot, Store, TemplateId, address};
+use ::gallery::{
+    Engine, Filter, GalleryError, Indexes, Model, Near, Remote, Rows, Selection, Snapshot, Store, TemplateId, address,
+};
 use datasets::Naming;
 use metrics::{Label, Spread};
 use serde::{Deserialize, Serialize};
@@ -128,14 +133,14 @@ pub fn write_or_create(folder: &Path, model: &Model, path: &Path, wait: bool) ->
 pub fn fits(folder: &Path, model: &Model, path: &Path) -> Result<(), DeployError> {
     if address(folder).is_some() {
         return match Gallery::open_for(folder, model, path) {
-            Err(DeployError::Gallery(::gallery::GalleryError::NoGallery { .. })) => Ok(()),
+            Err(DeployError::Gallery(GalleryError::NoGallery { .. })) => Ok(()),
             opened => opened.map(drop),
         };
     }
     changeable(folder)?;
     match Store::open(folder) {
         Ok(store) => pinned(folder, store.model(), model, path),
-        Err(::gallery::GalleryError::NoGallery { .. }) => Ok(()),
+        Err(GalleryError::NoGallery { .. }) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
@@ -143,7 +148,7 @@ pub fn fits(folder: &Path, model: &Model, path: &Path) -> Result<(), DeployError
 fn changeable(folder: &Path) -> Result<(), DeployError> {
     if address(folder).is_some() {
         let why = "a server keeps it, where enroll, remove, search and verify work";
-        return Err(::gallery::GalleryError::Unsupported { what: "be changed so", why }.into());
+        return Err(GalleryError::Unsupported { what: "be changed so", why }.into());
     }
     if older::is_at(folder) { Err(DeployError::Older { path: folder.to_owned() }) } else { Ok(()) }
 }
@@ -190,30 +195,45 @@ pub fn convert(folder: &Path, wait: bool) -> Result<Store, DeployError> {
     Ok(store)
 }
 
-/// Makes a gallery of rows that come from elsewhere, in a folder that has none.
+/// Opens the gallery of a folder that has none, or an empty one, for rows that come from elsewhere.
 ///
 /// # Errors
-/// If there is a gallery, a row is no embedding, or the folder cannot be written to.
-pub fn make(folder: &Path, model: &Model, about: &About, rows: &Embeddings, wait: bool) -> Result<Store, DeployError> {
+/// If a gallery is there that has rows, or the folder cannot be written to.
+pub fn vacant(folder: &Path, model: &Model, wait: bool) -> Result<Store, DeployError> {
     let occupied = |rows: u64| DeployError::Occupied { path: folder.to_owned(), rows: rows.to_string() };
     if older::is_at(folder) {
         return Err(occupied(older::read(folder, |_| Ok(()))?.0.templates.len() as u64));
     }
     let store = Store::write_or_create(folder, model, wait)?;
     match store.info()?.templates {
-        0 => {}
-        rows => return Err(occupied(rows)),
+        0 => Ok(store),
+        rows => Err(occupied(rows)),
     }
+}
+
+/// Makes it a gallery of `model` and of the rows that `work` hands over, some at a time: all of them, or none if that
+/// fails or the program dies.
+///
+/// # Errors
+/// Those of `work`, and of rows that are no embeddings.
+pub fn fill(
+    store: Store,
+    model: &Model,
+    about: &About,
+    work: impl FnOnce(&mut Enrolment<'_, '_>) -> Result<(), DeployError>,
+) -> Result<Store, DeployError> {
     let (store, _) = store.renew(model, |changes| {
         changes.by("import");
         changes.describe(&about.text())?;
-        enrol(changes, rows)
+        let mut enrolment = Enrolment::new(changes, model.dim);
+        work(&mut enrolment)?;
+        enrolment.finish()
     })?;
     Ok(store)
 }
 
 /// Removes rows of zeros, which older versions stored for pictures without features.
-pub fn without_zeros(embeddings: &mut Embeddings) {
+fn without_zeros(embeddings: &mut Embeddings) {
     let kept = |row: &usize| embeddings.row(*row).iter().any(|value| *value != 0.0);
     let kept: Vec<usize> = (0..embeddings.templates.len()).filter(kept).collect();
     if kept.len() < embeddings.templates.len() {
@@ -222,20 +242,33 @@ pub fn without_zeros(embeddings: &mut Embeddings) {
     }
 }
 
-/// Rows that are enrolled at a time.
-const BATCH: usize = 1024;
+/// Rows that are enrolled, imported or exported at a time.
+pub const BATCH: usize = 1024;
 
 /// Enrols all rows and returns their numbers.
 ///
 /// # Errors
 /// As [`Changes::enrol`](::gallery::Changes::enrol).
 pub fn enrol(changes: &mut ::gallery::Changes<'_>, embeddings: &Embeddings) -> Result<Vec<TemplateId>, DeployError> {
+    enrol_from(changes, embeddings, 0)
+}
+
+/// The same for rows before which there were others: errors name a row by its number among all.
+fn enrol_from(
+    changes: &mut ::gallery::Changes<'_>,
+    embeddings: &Embeddings,
+    before: usize,
+) -> Result<Vec<TemplateId>, DeployError> {
     let values = embeddings.view()?;
     let mut ids = Vec::with_capacity(embeddings.templates.len());
     for (at, templates) in embeddings.templates.chunks(BATCH).enumerate() {
         let first = at * BATCH;
         let new: Vec<_> = templates.iter().map(Template::to_stored).collect();
-        ids.extend(changes.enrol(&new, values.slice(first..first + templates.len()))?);
+        let enrolled = changes.enrol(&new, values.slice(first..first + templates.len()));
+        ids.extend(enrolled.map_err(|error| match error {
+            GalleryError::Row { row, problem } => GalleryError::Row { row: before + first + row, problem },
+            other => other,
+        })?);
     }
     Ok(ids)
 }
@@ -371,7 +404,7 @@ impl<'a, 'b> Enrolment<'a, 'b> {
     }
 
     fn flush(&mut self) -> Result<(), DeployError> {
-        enrol(self.changes, &self.rows)?;
+        enrol_from(self.changes, &self.rows, self.count - self.rows.templates.len())?;
         self.rows.templates.clear();
         self.rows.values.clear();
         Ok(())
@@ -408,6 +441,27 @@ pub fn array(path: &Path, dim: usize) -> Result<Vec<f32>, DeployError> {
         }
     }
     Ok(values)
+}
+
+/// Lets `fill` write a file of templates, which is readable by its owner alone and created or replaced as a whole.
+///
+/// # Errors
+/// Those of `fill`, and what the disk refuses; the file is then as it was.
+pub fn streamed(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<&File>) -> Result<(), DeployError>,
+) -> Result<(), DeployError> {
+    let mut failed = None;
+    let written = files::write_private_with(path, |out| {
+        fill(out).map_err(|error| {
+            failed = Some(error);
+            std::io::ErrorKind::Other.into()
+        })
+    });
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(written?),
+    }
 }
 
 /// Who is to be removed.
@@ -450,6 +504,36 @@ impl Gallery {
     /// As [`Gallery::open`]; if it holds embeddings of another model.
     pub fn open_for(folder: &Path, model: &Model, path: &Path) -> Result<Self, DeployError> {
         Self::open_if(folder, |found| pinned(folder, found, model, path))
+    }
+
+    /// Opens a gallery of embeddings of `model`, which is the file at `path`, for approximate searches with `effort`;
+    /// see [`Store::approximate`]. What else is asked of it is answered exactly. Returns, too, what is indexed.
+    ///
+    /// # Errors
+    /// As [`Gallery::open_for`]; if the program has no approximate search, or the gallery no index.
+    pub fn open_approximate(
+        folder: &Path,
+        model: &Model,
+        path: &Path,
+        effort: usize,
+    ) -> Result<(Self, Indexes), DeployError> {
+        if older::is_at(folder) {
+            return Err(DeployError::Older { path: folder.to_owned() });
+        }
+        if address(folder).is_some() {
+            let why = "a server keeps it, which searches as it was set up to";
+            let what = "be searched along an index of ours";
+            return Err(GalleryError::Unsupported { what, why }.into());
+        }
+        let store = Store::open(folder)?;
+        pinned(folder, store.model(), model, path)?;
+        let (model, about, indexes) = (store.model().clone(), About::of(&store.about()?), store.indexes()?);
+        let engine = store.approximate(effort)?;
+        if indexes.rows > 0 && indexes.graph.rows == 0 {
+            return Err(DeployError::NoIndex { path: folder.to_owned() });
+        }
+        let rows = Held::Stored(engine.snapshot()?);
+        Ok((Self { rows, model, about, filter: Filter::default(), spread: OnceLock::new() }, indexes))
     }
 
     fn open_if(folder: &Path, check: impl Fn(&Model) -> Result<(), DeployError>) -> Result<Self, DeployError> {

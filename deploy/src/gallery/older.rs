@@ -4,15 +4,15 @@
 //! as `embeddings.npy.new` and `rows.jsonl.new` before, and these took the places of the old files after it. A program
 //! that crashed may have left either.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use ::gallery::Model;
-use files::npy::{Array, encode};
+use files::npy::{Array, Writer};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{About, BATCH, Embeddings, Gallery, Template};
+use super::{About, BATCH, Embeddings, Gallery, Template, streamed};
 use crate::DeployError;
 use crate::pictures::lossy;
 
@@ -85,19 +85,22 @@ pub fn write(folder: &Path, gallery: &Gallery) -> Result<(), DeployError> {
     if std::fs::read_dir(folder).map_err(failed(folder))?.next().is_some() {
         return Err(DeployError::NotEmpty { path: folder.to_owned() });
     }
-    let rows = gallery.rows()?;
-    let (mut lines, mut values) = (Vec::new(), Vec::with_capacity(rows.len() * gallery.model().dim));
-    for rows in rows.chunks(BATCH) {
-        values.extend(gallery.vectors(rows)?);
-        for template in gallery.templates(rows)? {
-            serde_json::to_writer(&mut lines, &template)
-                .map_err(|source| DeployError::Json { path: folder.join(ROWS), source })?;
-            lines.push(b'\n');
+    let (rows, model) = (gallery.rows()?, gallery.model());
+    let values = folder.join(VALUES);
+    streamed(&values, |out| {
+        let mut writer = Writer::new(out, model.dim).map_err(failed(&values))?;
+        for rows in rows.chunks(BATCH) {
+            for row in gallery.vectors(rows)?.chunks_exact(model.dim) {
+                writer.row(row).map_err(failed(&values))?;
+            }
         }
-    }
-    let values = encode(&[rows.len(), gallery.model().dim], &values);
-    let sum = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
-    let model = gallery.model();
+        writer.finish().map(drop).map_err(failed(&values))
+    })?;
+    write_lines(&folder.join(ROWS), gallery, &rows)?;
+    let sum = |name| {
+        let path = folder.join(name);
+        files::sha256(&path).map(|(sum, _)| sum).map_err(|source| DeployError::Read { path, source })
+    };
     let facts = Facts {
         version: VERSION,
         contract_id: model.contract_id.clone(),
@@ -105,16 +108,31 @@ pub fn write(folder: &Path, gallery: &Gallery) -> Result<(), DeployError> {
         model_sha256: model.sha256.clone(),
         dim: model.dim,
         rows: rows.len(),
-        sha256: Some(Checksums { values: sum(&values), rows: sum(&lines) }),
+        sha256: Some(Checksums { values: sum(VALUES)?, rows: sum(ROWS)? }),
         skipped: gallery.about().skipped,
         folder: gallery.about().folder.clone(),
         made_by: format!("deploy {}", env!("CARGO_PKG_VERSION")),
     };
-    files::write_private(&folder.join(VALUES), values)?;
-    files::write_private(&folder.join(ROWS), lines)?;
     let facts = serde_json::to_string_pretty(&facts)
         .map_err(|source| DeployError::Json { path: folder.join(FACTS), source })?;
     Ok(files::write_private(&folder.join(FACTS), facts + "\n")?)
+}
+
+/// Writes what is said about rows, a line of JSON for each.
+///
+/// # Errors
+/// If the gallery cannot be read, or the file cannot be written; it is then as it was.
+pub fn write_lines(path: &Path, gallery: &Gallery, rows: &[usize]) -> Result<(), DeployError> {
+    streamed(path, |out| {
+        for rows in rows.chunks(BATCH) {
+            for template in gallery.templates(rows)? {
+                serde_json::to_writer(&mut *out, &template)
+                    .map_err(|source| DeployError::Json { path: path.to_owned(), source })?;
+                out.write_all(b"\n").map_err(|source| DeployError::Write { path: path.to_owned(), source })?;
+            }
+        }
+        Ok(())
+    })
 }
 
 /// Reads it; `check` sees the model before the rows are read.

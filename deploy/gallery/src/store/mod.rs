@@ -363,7 +363,7 @@ impl Store {
             done.segments += 1;
         }
         writer.catalogue.tidy()?;
-        done.unindexed = indexed - self.indexes()?.graph.rows;
+        done.unindexed = indexed.saturating_sub(self.indexes()?.graph.rows);
         Ok(done)
     }
 

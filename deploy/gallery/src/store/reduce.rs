@@ -8,9 +8,9 @@ use crate::catalogue::Extent;
 use crate::segment::{Kind, Reduced, Segment, encode};
 
 impl Store {
-    /// Makes, or completes, a copy of every row in a quarter of its bytes, which searches of few probes then read first.
-    /// Answers stay the same: what may be among them is looked at in full. Rows that are enrolled later are searched as they are
-    /// until this is called again. Returns the number of rows that were written.
+    /// Makes, or completes, a copy of every row in a quarter of its bytes, which searches of few probes read first.
+    /// Answers stay the same: what may be among them is looked at in full. Rows that are enrolled later are searched as
+    /// they are until this is called again. Returns the number of rows that were written.
     ///
     /// The files (`segments/N.int8`) may be deleted at any time.
     ///
