@@ -2,15 +2,17 @@
 
 mod inspect;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{ArgMatches, Args, FromArgMatches};
 
 use crate::device;
-use crate::families::{PRODUCTS, Product, Verb};
+use crate::families::{Guess, PRODUCTS, Product, Verb};
 use crate::run::checkpoint::Checkpoint;
-use crate::run::flags::{BenchStepArgs, EvalArgs, ForeignFlag, Format, ImportArgs, InspectArgs, given};
+use crate::run::flags::{AUTO, BenchStepArgs, EvalArgs, ForeignFlag, Format, ImportArgs, InspectArgs, given};
+use crate::weights::StateDict;
 
 /// Runs the verb of the command line.
 pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
@@ -67,13 +69,54 @@ fn of_checkpoint(checkpoint: &Checkpoint) -> anyhow::Result<&'static dyn Product
 fn of_network(verb: Verb, model: &str) -> anyhow::Result<(&'static dyn Product, &'static str)> {
     let networks =
         || PRODUCTS.iter().flat_map(|product| product.networks(verb).into_iter().map(|name| (*product, name)));
-    match networks().find(|(_, name)| name.eq_ignore_ascii_case(model)) {
+    match networks().find(|(product, name)| name.eq_ignore_ascii_case(product.spelling(model))) {
         Some(found) => Ok(found),
         None => {
             let known: Vec<_> = networks().map(|(_, name)| name).collect();
             bail!("unknown network `{model}`; known: {}", known.join(", "))
         }
     }
+}
+
+/// The product of foreign weights, and the name of their network.
+fn of_weights(path: &Path) -> anyhow::Result<(&'static dyn Product, &'static str)> {
+    let weights = StateDict::read(path)?;
+    let (mut found, mut starts, mut near) = (Vec::new(), Vec::new(), Vec::new());
+    for product in PRODUCTS {
+        match product.guess(&weights) {
+            Guess::Is(name) => found.push((product, name)),
+            Guess::OneOf(names) => found.extend(names.into_iter().map(|name| (product, name))),
+            Guess::Backbone(names) => starts.extend(names),
+            Guess::None(others) => near.extend(others),
+        }
+    }
+    let path = path.display();
+    if let [one] = found[..] {
+        return Ok(one);
+    }
+    if !found.is_empty() {
+        let names: Vec<_> = found.iter().map(|(_, name)| *name).collect();
+        bail!("the weights in `{path}` do not tell these networks apart: {}; say which with --model", names.join(", "));
+    }
+    if !starts.is_empty() {
+        bail!(
+            "`{path}` holds the backbone of these networks and not their heads: {}. `train reid --model NAME \
+             --pre-train {path}` trains one; `--model NAME` here makes one with untrained heads",
+            starts.join(", ")
+        );
+    }
+    let keys: Vec<_> = weights.iter().map(|(key, _)| key).collect();
+    let shown = keys.iter().take(3).map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+    near.sort_by(|a, b| (b.found * a.of).cmp(&(a.found * b.of)));
+    near.dedup_by(|a, b| a.name == b.name);
+    let nearest: Vec<_> =
+        near.iter().take(3).map(|near| format!("{} ({} of its {} tensors)", near.name, near.found, near.of)).collect();
+    bail!(
+        "`{path}` holds the weights of no network that this version knows: {} tensors, {shown}, …; nearest: {}. \
+         `--model NAME` names what is left over and what is missing",
+        keys.len(),
+        nearest.join(", ")
+    )
 }
 
 fn eval(flags: &ArgMatches) -> anyhow::Result<ExitCode> {
@@ -87,7 +130,10 @@ fn eval(flags: &ArgMatches) -> anyhow::Result<ExitCode> {
 
 fn import(flags: &ArgMatches) -> anyhow::Result<ExitCode> {
     let mut args = ImportArgs::from_arg_matches(flags)?;
-    let (product, name) = of_network(Verb::Import, &args.model)?;
+    let (product, name) = match args.model.eq_ignore_ascii_case(AUTO) {
+        true => of_weights(&args.weights)?,
+        false => of_network(Verb::Import, &args.model)?,
+    };
     refuse_unread::<ImportArgs>(Verb::Import, product, name, flags)?;
     name.clone_into(&mut args.model);
     product.import(&args)
@@ -189,9 +235,13 @@ mod tests {
 
     #[test]
     fn networks_are_found_by_any_case() {
-        for (name, spelt) in
-            [("osnet_x0_25", "OSNet_x0_25"), ("imagecontrolnet", "ImageControlNet"), ("lmbn_n", "LMBN_n")]
-        {
+        for (name, spelt) in [
+            ("osnet_x0_25", "OSNet_x0_25"),
+            ("imagecontrolnet", "ImageControlNet"),
+            ("lmbn_n", "LMBN_n"),
+            ("osnet_x1_0", "OSNet"),
+            ("OSNet_AIN_x1_0", "OSNet_AIN"),
+        ] {
             assert_eq!(of_network(Verb::Import, name).unwrap().1, spelt);
         }
         let Err(error) = of_network(Verb::Import, "LMBN_x") else { panic!("there is no such network") };
@@ -206,12 +256,7 @@ mod tests {
         );
         let program = crate::cli::command();
         let import = program.find_subcommand("import").unwrap();
-        for (id, value) in [
-            ("feats", reid.net.features()),
-            ("height", reid.height),
-            ("width", reid.width),
-            ("img_size", palm.common.img_size),
-        ] {
+        for (id, value) in [("height", reid.height), ("width", reid.width), ("img_size", palm.common.img_size)] {
             let help = import.get_arguments().find(|arg| arg.get_id() == id).unwrap().get_help().unwrap().to_string();
             assert!(help.ends_with(&format!("[default: {value}]")), "{id}: {help}");
         }

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 
 use crate::run::checkpoint::Checkpoint;
 use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs, InspectArgs};
+use crate::weights::StateDict;
 
 /// A verb that several products have, each with some of its flags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,30 @@ pub(crate) enum Verb {
     Inspect,
     /// `train bench-step`.
     BenchStep,
+}
+
+/// What a product says of foreign weights.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Guess {
+    /// They are those of this network.
+    Is(&'static str),
+    /// They would fit each of these networks, which differ in more than their weights.
+    OneOf(Vec<&'static str>),
+    /// They are those of a classifier on the backbone of these networks.
+    Backbone(Vec<&'static str>),
+    /// They are none of its networks'.
+    None(Vec<Near>),
+}
+
+/// A network that foreign weights are not of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Near {
+    /// Its name, with the flags of its form.
+    pub name: String,
+    /// Tensors of it that the weights have, in the same shape.
+    pub found: usize,
+    /// Tensors that it has.
+    pub of: usize,
 }
 
 /// A product, as the verbs of the program see it.
@@ -55,6 +80,11 @@ pub(crate) trait Product: Sync {
     /// Names of networks that `--model` of a verb knows as its own.
     fn networks(&self, verb: Verb) -> Vec<&'static str>;
 
+    /// The name of a network for what `--model` was given: another where it is published under another.
+    fn spelling<'a>(&self, model: &'a str) -> &'a str {
+        model
+    }
+
     /// Flags of a verb that it reads, besides those that all products read.
     fn reads(&self, verb: Verb) -> &'static [&'static str];
 
@@ -63,6 +93,9 @@ pub(crate) trait Product: Sync {
     /// # Errors
     /// If data or weights cannot be read.
     fn eval(&self, args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode>;
+
+    /// Which of its networks foreign weights are of.
+    fn guess(&self, weights: &StateDict) -> Guess;
 
     /// `train import` of one of its networks.
     ///

@@ -138,9 +138,9 @@ pub struct ImportArgs {
     /// Weights: .pth or .pt (read as data only, with or without a dictionary around the state dictionary), or
     /// .safetensors.
     pub weights: PathBuf,
-    /// Network; settings of SENet and ImageControlNet are read from the weights, palmvein is both stages, and the names
-    /// behind it are its backbones
-    #[arg(long, default_value = "LMBN_n")]
+    /// Network: auto, the one whose tensors the weights are. Settings of SENet and ImageControlNet are read from the
+    /// weights, palmvein is both stages, and the names behind it are its backbones. Others
+    #[arg(long, default_value = AUTO)]
     pub model: String,
     /// Checkpoint to write.
     #[arg(short, long, value_name = "FILE")]
@@ -148,7 +148,7 @@ pub struct ImportArgs {
     /// Training identities; as in the weights without it.
     #[arg(long, value_name = "N")]
     pub num_classes: Option<usize>,
-    /// Features of each part of the embedding [default: 512].
+    /// Features of each part of the embedding; as in the weights without it.
     #[arg(long, value_name = "N")]
     pub feats: Option<usize>,
     /// Height of the input the network was trained for, in pixels [default: 384].
@@ -163,7 +163,14 @@ pub struct ImportArgs {
     /// Keep start values for classifiers of another number of classes.
     #[arg(long)]
     pub partial: bool,
+    /// Take the weights of the last step where the file also has a moving average of them (EMA), which is taken
+    /// without this.
+    #[arg(long)]
+    pub no_ema: bool,
 }
+
+/// The word of `--model` that lets the weights tell the network.
+pub const AUTO: &str = "auto";
 
 /// Flags of `train inspect`.
 #[derive(Debug, Args)]

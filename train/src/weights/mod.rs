@@ -4,6 +4,7 @@
 
 mod pickle;
 mod pytorch;
+mod unwrap;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -15,8 +16,7 @@ use burn::tensor::{DType, TensorData};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-/// Dictionaries around a state dictionary in files people exchange, tried in this order.
-const WRAPPERS: [&str; 5] = ["state_dict", "model_state_dict", "model", "net", "network"];
+pub use unwrap::{Copies, Origin};
 
 /// Largest weights file we read, in bytes.
 const MAX_FILE: u64 = 8 << 30;
@@ -100,13 +100,15 @@ pub enum WeightsError {
 #[derive(Debug, Clone, Default)]
 pub struct StateDict {
     tensors: BTreeMap<String, TensorData>,
-    /// What lay beside them in their file: state of a training run.
-    aside: BTreeSet<String>,
+    /// How they came to their keys, and what lay beside them in their file.
+    origin: Origin,
+    /// Which copy of the weights is meant.
+    copies: Copies,
 }
 
 impl FromIterator<(String, TensorData)> for StateDict {
     fn from_iter<I: IntoIterator<Item = (String, TensorData)>>(tensors: I) -> Self {
-        Self { tensors: tensors.into_iter().collect(), aside: BTreeSet::new() }
+        Self { tensors: tensors.into_iter().collect(), ..Self::default() }
     }
 }
 
@@ -121,8 +123,14 @@ pub struct LoadReport {
     pub unused: Vec<String>,
     /// Tensors of another shape: key, shape in the file, shape in the network.
     pub mismatched: Vec<(String, Vec<usize>, Vec<usize>)>,
-    /// State of a training run beside the weights in the file, which is not read.
+    /// What lies beside the weights in the file and is none: state of a training run, what a loss learned, a head of
+    /// another task. Not used.
     pub aside: Vec<String>,
+    /// Counts of batches that norms have seen (`num_batches_tracked`): PyTorch's bookkeeping for momentum `None`,
+    /// which no network here uses.
+    pub counts: usize,
+    /// How the file's tensors came to their keys.
+    pub origin: Origin,
 }
 
 /// What a load may leave open.
@@ -138,6 +146,11 @@ pub enum Partial {
 /// cannot be called if their number is open: the list `classifier_` has these keys.
 pub(crate) fn key_of(path: &str) -> String {
     path.replace("_.", "")
+}
+
+/// Whether the key is that of a number of batches that a norm has seen.
+pub(crate) fn is_count(key: &str) -> bool {
+    key.ends_with(".num_batches_tracked")
 }
 
 /// Whether the key is that of a layer whose width is the number of classes. Modules around it may have the same name.
@@ -171,7 +184,11 @@ impl std::fmt::Display for LoadReport {
             let more = keys.len().saturating_sub(NAMED);
             if more > 0 { format!("{named} and {more} more") } else { named }
         };
-        let mut parts = vec![format!("{} tensors filled", self.applied)];
+        let mut parts = Vec::new();
+        if !self.origin.is_empty() {
+            parts.push(self.origin.to_string());
+        }
+        parts.push(format!("{} tensors filled", self.applied));
         if !self.missing.is_empty() {
             parts.push(format!("{} not in the file: {}", self.missing.len(), list(&self.missing)));
         }
@@ -184,7 +201,10 @@ impl std::fmt::Display for LoadReport {
             parts.push(format!("{} of another shape: {}", keys.len(), list(&keys)));
         }
         if !self.aside.is_empty() {
-            parts.push(format!("not read: {}", list(&self.aside)));
+            parts.push(format!("not used: {}", list(&self.aside)));
+        }
+        if self.counts > 0 {
+            parts.push(format!("not needed: {} `num_batches_tracked`", self.counts));
         }
         f.write_str(&parts.join("; "))
     }
@@ -211,6 +231,16 @@ impl StateDict {
         self.tensors.iter().map(|(key, data)| (key.as_str(), data))
     }
 
+    /// The keys.
+    pub fn keys(&self) -> BTreeSet<String> {
+        self.tensors.keys().cloned().collect()
+    }
+
+    /// How the tensors came to their keys, and what lay beside them in their file.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
     /// The tensor at `key`.
     pub fn get(&self, key: &str) -> Option<&TensorData> {
         self.tensors.get(key)
@@ -228,10 +258,16 @@ impl StateDict {
         }
     }
 
+    /// Sizes of the classifiers, each with as many rows as there are training identities and as many columns as
+    /// features, in the order of their keys.
+    pub fn classifiers(&self) -> impl Iterator<Item = [usize; 2]> {
+        let matrix = |data: &TensorData| <[usize; 2]>::try_from(data.shape().to_vec()).ok();
+        self.iter().filter(|(key, _)| is_classifier(key)).filter_map(move |(_, data)| matrix(data))
+    }
+
     /// Training identities, as the first classifier has them.
     pub fn classes(&self) -> Option<usize> {
-        let classifier = self.iter().find(|(key, data)| is_classifier(key) && data.shape().len() == 2);
-        classifier.map(|(_, data)| data.shape()[0])
+        self.classifiers().next().map(|[classes, _]| classes)
     }
 
     /// Parameters, running statistics and counters left out.
@@ -248,7 +284,8 @@ impl StateDict {
 
     /// What these tensors would leave open in a network whose own are `own`.
     pub fn compare(&self, own: &Self) -> LoadReport {
-        let mut report = LoadReport { aside: self.aside.iter().cloned().collect(), ..LoadReport::default() };
+        let aside = self.origin.aside.iter().cloned().collect();
+        let mut report = LoadReport { aside, origin: self.origin.clone(), ..LoadReport::default() };
         for (key, wanted) in own.iter() {
             match self.get(key) {
                 None => report.missing.push(key.to_owned()),
@@ -258,10 +295,10 @@ impl StateDict {
                 }
             }
         }
-        // Counts of batches are PyTorch's bookkeeping for momentum `None`, which no network here uses.
-        let counts = |key: &str| key.ends_with(".num_batches_tracked");
-        let keys = self.tensors.keys().filter(|key| !own.tensors.contains_key(*key) && !counts(key));
-        report.unused = keys.cloned().collect();
+        let others = self.tensors.keys().filter(|key| !own.tensors.contains_key(*key)).cloned();
+        let counts: Vec<_>;
+        (counts, report.unused) = others.partition(|key| is_count(key));
+        report.counts = counts.len();
         report
     }
 
@@ -292,12 +329,20 @@ impl StateDict {
         report
     }
 
-    /// Reads a safetensors or PyTorch file; dictionaries around the state dictionary and `module.` prefixes are taken
-    /// off.
+    /// Reads a safetensors or PyTorch file; dictionaries around the state dictionary and the prefixes of `DataParallel`
+    /// and `torch.compile` are taken off. Where there is a moving average of the weights, it is read.
     ///
     /// # Errors
     /// See [`WeightsError`].
     pub fn read(path: &Path) -> Result<Self, WeightsError> {
+        Self::read_copy(path, Copies::Average)
+    }
+
+    /// As [`StateDict::read`], with the copy of the weights that is wanted where there are two.
+    ///
+    /// # Errors
+    /// See [`WeightsError`].
+    pub fn read_copy(path: &Path, copies: Copies) -> Result<Self, WeightsError> {
         let unreadable = |source| WeightsError::Read { path: path.to_owned(), source };
         let file = files::open_regular(path).map_err(unreadable)?;
         let size = file.metadata().map_err(unreadable)?.len();
@@ -315,7 +360,7 @@ impl StateDict {
         } else {
             pytorch::read(path)?
         };
-        let unwrapped = unwrap(tensors);
+        let unwrapped = Self::unwrapped(tensors, copies);
         if unwrapped.tensors.is_empty() {
             return Err(format("it holds no tensors".into()));
         }
@@ -336,29 +381,34 @@ impl StateDict {
         partial: Partial,
     ) -> Result<LoadReport, WeightsError> {
         let own = Self::of(network);
-        let file = Self::read(path)?.without_model_prefix(&own);
-        let report = file.compare(&own);
+        Self::read(path)?.fitted_to(&own.keys()).load(path, network, name, partial)
+    }
+
+    /// Copies these tensors, which come from `path`, into `network`.
+    ///
+    /// # Errors
+    /// [`WeightsError::Mismatch`]; `network` is unchanged unless the result is `Ok`.
+    pub fn load<M: Module>(
+        self,
+        path: &Path,
+        network: &mut M,
+        name: &str,
+        partial: Partial,
+    ) -> Result<LoadReport, WeightsError> {
+        let report = self.compare(&Self::of(network));
         if !report.is_acceptable(partial) {
             let report = Box::new(report);
             return Err(WeightsError::Mismatch { path: path.to_owned(), network: name.to_owned(), report });
         }
-        Ok(file.load_into(network))
+        Ok(self.load_into(network))
     }
 
     /// Copies a backbone's tensors to every parameter that starts from them; `own` names the parameters, `source`
     /// their tensors.
     pub(crate) fn spread(&self, own: &Self, source: impl Fn(&str) -> Option<String>) -> Self {
         let copy = |key: &str| Some((key.to_owned(), self.get(&source(key)?)?.clone()));
-        own.tensors.keys().filter_map(|key| copy(key)).collect()
-    }
-
-    /// Takes a leading `model.` off keys that are no parameter of `own` as they stand but are without it.
-    pub(crate) fn without_model_prefix(self, own: &Self) -> Self {
-        let strip = |key: String| match key.strip_prefix("model.") {
-            Some(rest) if own.get(&key).is_none() && own.get(rest).is_some() => rest.to_owned(),
-            _ => key,
-        };
-        Self { tensors: self.tensors.into_iter().map(|(key, data)| (strip(key), data)).collect(), ..self }
+        let tensors = own.tensors.keys().filter_map(|key| copy(key)).collect();
+        Self { tensors, origin: self.origin.clone(), copies: self.copies }
     }
 
     /// The bytes of a safetensors file with `metadata` in its header, keys in order. `batches` is written where
@@ -382,52 +432,6 @@ impl StateDict {
         let metadata = metadata.into_iter().collect();
         safetensors::serialize(views, Some(metadata)).expect("views were checked when they were made")
     }
-}
-
-/// Takes off a wrapping dictionary and `module.` prefixes. What lies beside the wrapper is left aside when it is
-/// state of a training run; otherwise it stays, for the report to name it.
-fn unwrap(tensors: BTreeMap<String, TensorData>) -> StateDict {
-    let wrapper = WRAPPERS.iter().find(|&&wrapper| {
-        let (inside, outside): (Vec<_>, Vec<_>) = tensors.keys().partition(|key| below(key, wrapper).is_some());
-        // `model.` is also what a backbone is called inside some networks: alone it stays.
-        let state_only =
-            outside.iter().all(|key| is_training_state(key)) && (wrapper != "model" || !outside.is_empty());
-        !inside.is_empty() && (wrapper.ends_with("state_dict") || state_only)
-    });
-    let mut state = StateDict::default();
-    for (key, data) in tensors {
-        let inner = match wrapper {
-            Some(wrapper) => below(&key, wrapper),
-            None => Some(key.as_str()),
-        };
-        match inner {
-            Some(inner) => {
-                let inner = inner.strip_prefix("module.").unwrap_or(inner).to_owned();
-                // A key with and without prefix: both are kept, and one of them named as left over.
-                let name = if state.get(&inner).is_none() { inner } else { key };
-                state.tensors.insert(name, data);
-            }
-            None if is_training_state(&key) => {
-                state.aside.insert(key.split('.').next().unwrap_or_default().to_owned());
-            }
-            None => {
-                state.tensors.insert(key, data);
-            }
-        }
-    }
-    state
-}
-
-/// The rest of a key below the dictionary `name`.
-fn below<'a>(key: &'a str, name: &str) -> Option<&'a str> {
-    key.strip_prefix(name)?.strip_prefix('.')
-}
-
-/// Keys beside a state dictionary that are no weights.
-fn is_training_state(key: &str) -> bool {
-    ["optimizer", "scheduler", "lr_scheduler", "log", "epoch", "scaler"]
-        .iter()
-        .any(|name| key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '_'])))
 }
 
 /// Whether PyTorch has a number without axes where a network of ours has one axis with one number: Burn knows no

@@ -296,12 +296,17 @@ mod tests {
 
     /// The pickle of `{key: tensor}`, as protocol 2 writes it.
     fn pickle(entries: &[Entry<'_>]) -> Vec<u8> {
+        pickle_of("Float", entries)
+    }
+
+    /// The same with another type of storage.
+    fn pickle_of(storage: &str, entries: &[Entry<'_>]) -> Vec<u8> {
         let mut out = b"\x80\x02}(".to_vec();
         for (number, Entry(key, shape, strides, elements)) in entries.iter().enumerate() {
             text(&mut out, key);
             out.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
             text(&mut out, "storage");
-            out.extend(b"ctorch\nFloatStorage\n");
+            out.extend(format!("ctorch\n{storage}Storage\n").bytes());
             text(&mut out, &number.to_string());
             text(&mut out, "cpu");
             out.push(b'J');
@@ -315,11 +320,26 @@ mod tests {
         out
     }
 
-    /// An archive as `torch.save` writes it to `NAME.pth`: the records of zip64 are there, the last record does
-    /// without them.
+    /// How an archive uses zip64.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Zip64 {
+        /// Not at all.
+        None,
+        /// As `torch.save` does: the records are there, the last record does without them.
+        Records,
+        /// So, and every entry has its sizes in eight bytes.
+        Entries,
+    }
+
+    /// An archive as `torch.save` writes it to `NAME.pth`.
     fn archive(name: &str, pickle: &[u8], storages: &[Vec<u8>], method: CompressionMethod) -> Vec<u8> {
+        archive_of(name, pickle, storages, method, Zip64::Records)
+    }
+
+    fn archive_of(name: &str, pickle: &[u8], storages: &[Vec<u8>], method: CompressionMethod, zip64: Zip64) -> Vec<u8> {
         let mut writer = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
-        let options = SimpleFileOptions::default().compression_method(method);
+        let large = zip64 == Zip64::Entries;
+        let options = SimpleFileOptions::default().compression_method(method).large_file(large);
         let mut put = |entry: &str, bytes: &[u8]| {
             writer.start_file(format!("{name}/{entry}"), options).unwrap();
             writer.write_all(bytes).unwrap();
@@ -329,6 +349,9 @@ mod tests {
         storages.iter().enumerate().for_each(|(number, bytes)| put(&format!("data/{number}"), bytes));
         put("version", b"3\n");
         let mut bytes = writer.finish().unwrap().into_inner();
+        if zip64 == Zip64::None {
+            return bytes;
+        }
         let end = bytes.split_off(bytes.len() - 22);
         let field = |range: std::ops::Range<usize>| u64::from(u32::from_le_bytes(end[range].try_into().unwrap()));
         let (count, size, start, record) =
@@ -367,9 +390,12 @@ mod tests {
             let entries: Vec<Entry<'_>> = keys.iter().map(|key| Entry(key, &[2, 3], &[3, 1], 6)).collect();
             let (pickle, storages) = (pickle(&entries), vec![bytes_of(&values(6)); tensors]);
             for length in 1..=80 {
-                for method in [Stored, Deflated] {
-                    let found = read_bytes(&archive(&"n".repeat(length), &pickle, &storages, method));
-                    let found = found.unwrap_or_else(|error| panic!("{length} characters, {method}: {error}"));
+                let forms = [Stored, Deflated]
+                    .map(|method| [Zip64::None, Zip64::Records, Zip64::Entries].map(|zip64| (method, zip64)));
+                for (method, zip64) in forms.into_iter().flatten() {
+                    let name = "n".repeat(length);
+                    let found = read_bytes(&archive_of(&name, &pickle, &storages, method, zip64));
+                    let found = found.unwrap_or_else(|error| panic!("{name}, {method}, {zip64:?}: {error}"));
                     assert_eq!(found.keys().collect::<Vec<_>>(), keys.iter().collect::<Vec<_>>());
                     assert!(found.values().all(|data| data.as_slice::<f32>().unwrap() == values(6)));
                 }
@@ -381,6 +407,33 @@ mod tests {
             let found = read_bytes(&archive(name, &pickle(&entries), &vec![bytes_of(&[1.5]); 2000], method)).unwrap();
             assert!(found.keys().eq(&keys));
         }
+    }
+
+    /// Half precision of both kinds, double precision and whole numbers, in an archive and before PyTorch 1.6.
+    #[test]
+    fn numbers_of_every_width_are_read() {
+        let wanted = [1.5_f32, -2.0, 0.25, 96.0];
+        let bytes = |of: fn(f32) -> Vec<u8>| wanted.iter().flat_map(|value| of(*value)).collect::<Vec<u8>>();
+        for (storage, bytes) in [
+            ("Float", bytes(|value| value.to_le_bytes().to_vec())),
+            ("Double", bytes(|value| f64::from(value).to_le_bytes().to_vec())),
+            ("Half", bytes(|value| burn::tensor::f16::from_f32(value).to_le_bytes().to_vec())),
+            ("BFloat16", bytes(|value| burn::tensor::bf16::from_f32(value).to_le_bytes().to_vec())),
+        ] {
+            let root = pickle_of(storage, &[Entry("w", &[4], &[1], 4)]);
+            let archived = archive("a", &root, std::slice::from_ref(&bytes), Deflated);
+            let mut keys = b"\x80\x02]".to_vec();
+            text(&mut keys, "0");
+            let old = legacy(&root, &[&keys[..], b"a."].concat(), &[&4u64.to_le_bytes()[..], &bytes].concat());
+            for (form, file) in [("an archive", archived), ("before 1.6", old)] {
+                let found = read_bytes(&file).unwrap_or_else(|error| panic!("{storage}, {form}: {error}"));
+                assert_eq!(found["w"].as_slice::<f32>().unwrap(), wanted, "{storage}, {form}");
+            }
+        }
+        let root = pickle_of("Long", &[Entry("n", &[2], &[1], 2)]);
+        let numbers = [3_i64, -4].iter().flat_map(|number| number.to_le_bytes()).collect();
+        let found = read_bytes(&archive("a", &root, &[numbers], Stored)).unwrap();
+        assert_eq!(found["n"].as_slice::<i64>().unwrap(), [3, -4]);
     }
 
     fn refused(bytes: &[u8]) -> String {

@@ -385,6 +385,109 @@ fn import_makes_a_checkpoint_that_others_open() {
     .refused(&["`num_classes`", "identities"]);
 }
 
+/// An OSNet of a quarter of the channels, with four identities and 16 features.
+fn quarter(seed: u64) -> StateDict {
+    let config = train::families::reid::net::ReidNetConfig::new("OSNet_x0_25", 4, 16).unwrap();
+    StateDict::of(&ReidNet::new(&config, seed, &burn::tensor::Device::flex()))
+}
+
+/// The file alone is enough: network and sizes are read from it, and what was done to its keys is said.
+#[test]
+fn import_needs_nothing_but_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let (raw, average) = (quarter(1), quarter(2));
+    let import = |more: &[&str]| train(at, &[&["import", "x.pth", "-o", "x.safetensors"], more].concat());
+    let written = || StateDict::read(&at.join("x.safetensors")).unwrap();
+    let centers = Python::Tensor(TensorData::new(vec![0.5_f32; 8], [4, 2]));
+
+    // Lightning, compiled, with a loss that learns and callbacks.
+    let Python::Dict(mut entries) = Python::state(&raw, |key| format!("net._orig_mod.{key}")) else {
+        unreachable!("it is a dictionary")
+    };
+    entries.push(("criterion.centers".into(), centers.clone()));
+    let callbacks = Python::dict([("ModelCheckpoint", Python::dict([("best_score", centers.clone())]))]);
+    let lightning = Python::dict([
+        ("state_dict", Python::Dict(entries)),
+        ("callbacks", callbacks),
+        ("optimizer_states", Python::optimizer()),
+        ("hyper_parameters", Python::dict([("lr", Python::Float(0.1))])),
+        ("epoch", Python::Int(3)),
+    ]);
+    write_pth(&at.join("x.pth"), &lightning);
+    let ended = import(&[]).ok();
+    assert!(ended.stdout.starts_with("x.safetensors: OSNet_x0_25, "), "{}", ended.stdout);
+    for told in ["`state_dict`", "`net`", "`_orig_mod.`"] {
+        assert!(ended.stderr.contains(told), "{told}: {}", ended.stderr);
+    }
+    for aside in ["`criterion`", "`callbacks`", "`optimizer_states`", "`num_batches_tracked`"] {
+        assert!(ended.stdout.contains(aside), "{aside}: {}", ended.stdout);
+    }
+    assert!(written().compare(&raw).is_complete() && written().get("conv5.bn.bias") == raw.get("conv5.bn.bias"));
+    let record = json_of(&at.join("x.safetensors"));
+    assert_eq!((&record["network"]["model"], &record["network"]["feats"]), (&"OSNet_x0_25".into(), &16.into()));
+    assert_eq!(record["network"]["classes"], 4);
+    import(&["--no-ema"]).refused(&["--no-ema", "`x.pth`"]);
+
+    // A moving average beside the weights.
+    let both = Python::dict([
+        ("model", Python::state(&raw, str::to_owned)),
+        ("ema", Python::state(&average, |key| format!("module.{key}"))),
+        ("iteration", Python::Int(9)),
+    ]);
+    write_pth(&at.join("x.pth"), &both);
+    let key = "conv1.conv.weight";
+    assert!(raw.get(key) != average.get(key));
+    let ended = import(&[]).ok();
+    for told in ["`ema`", "`model`", "`module.`"] {
+        assert!(ended.stderr.contains(told), "{told}: {}", ended.stderr);
+    }
+    assert_eq!(written().get(key), average.get(key));
+    import(&["--no-ema"]).ok();
+    assert_eq!(written().get(key), raw.get(key));
+    import(&["--no-ema", "--model", "palmvein"]).refused(&["--no-ema", "reid"]);
+}
+
+/// The record in a checkpoint's header.
+fn json_of(path: &Path) -> serde_json::Value {
+    let bytes = std::fs::read(path).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    serde_json::from_str(&header.metadata().as_ref().unwrap()["vitrine"]).unwrap()
+}
+
+/// What no network has, or several have, names what was found and what is near.
+#[test]
+fn weights_of_no_network_or_of_several_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let import = |more: &[&str]| train(at, &[&["import", "x.pth", "-o", "x.safetensors"], more].concat());
+    let put = |tensors: Vec<(String, TensorData)>| {
+        write_pth(&at.join("x.pth"), &Python::state(&StateDict::from_iter(tensors), str::to_owned));
+    };
+    let own = || quarter(1).iter().map(|(key, data)| (key.to_owned(), data.clone())).collect::<Vec<_>>();
+    let zeros = |shape: &[usize]| TensorData::new(vec![0.0_f32; shape.iter().product()], shape.to_vec());
+    // A layer is missing.
+    put(own().into_iter().filter(|(key, _)| !key.starts_with("conv5.")).collect());
+    import(&[]).refused(&["`x.pth`", "`classifier.bias`", "OSNet_x0_25"]);
+    // Something else is there besides.
+    put(own().into_iter().chain([("gate.weight".to_owned(), zeros(&[2, 2]))]).collect());
+    import(&[]).refused(&["`x.pth`", "OSNet_x0_25"]);
+    import(&["--model", "OSNet_x0_25"]).refused(&["`x.pth`", "`gate.weight`"]);
+    // A backbone of palms or of veins.
+    put(vec![("patch_embed.0.c.weight".to_owned(), zeros(&[8, 3, 3, 3]))]);
+    import(&[]).refused(&["`x.pth`", "vit-palm", "vit-vein", "--model"]);
+    // Another network was asked for.
+    put(own());
+    import(&["--model", "LMBN_n"]).refused(&["`x.pth`", "LMBN_n", "OSNet_x0_25", "--model"]);
+    crate::support::pictures(at, 4, 4);
+    let run = ["--pre_train", "x.pth", "--epochs", "0"];
+    train(at, &crate::support::small(&run)).refused(&["`x.pth`", "LMBN_n", "OSNet_x0_25", "--model"]);
+    let run = [&run[..], &["--model", "OSNet_x0_25", "--pre_train_partial", "--pre-train-no-ema"]].concat();
+    train(at, &crate::support::small(&run)).refused(&["--pre-train-no-ema", "`x.pth`"]);
+    train(at, &crate::support::small(&["--pre-train-no-ema", "--epochs", "0"])).refused(&["--pre-train-no-ema"]);
+    assert!(!at.join("x.safetensors").exists());
+}
+
 #[test]
 fn a_run_starts_from_pretrained_weights() {
     let folder = tempfile::tempdir().unwrap();

@@ -11,10 +11,11 @@ use crate::families::controlnet::cli::{self, ControlnetArgs};
 use crate::families::controlnet::settings::ControlnetConfig;
 use crate::families::controlnet::{bench_step, command, task};
 use crate::families::faces::reference::{self, Reference};
-use crate::families::{Product, Verb};
+use crate::families::{Guess, Product, Verb};
 use crate::run::checkpoint::Checkpoint;
 use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs};
 use crate::run::settings::fields;
+use crate::weights::StateDict;
 
 /// The generator.
 pub(crate) struct Controlnet;
@@ -59,6 +60,11 @@ impl Product for Controlnet {
 
     fn eval(&self, args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode> {
         command::eval(args, checkpoint)
+    }
+
+    fn guess(&self, weights: &StateDict) -> Guess {
+        let known = weights.get("image_generator.spatial_proj.weight").is_some();
+        if known { Guess::Is(ControlnetConfig::NAME) } else { Guess::None(Vec::new()) }
     }
 
     fn import(&self, args: &ImportArgs) -> anyhow::Result<ExitCode> {

@@ -105,6 +105,9 @@ impl<S: Reference> Foreign<S> {
     fn read(path: &Path) -> anyhow::Result<Self> {
         // First as weights, which refuses files that want to run code.
         let state = StateDict::read(path)?;
+        if !state.origin().is_empty() {
+            terminal::note(&format!("{}: {}", path.display(), state.origin()));
+        }
         let pickle = PytorchReader::read_pickle_data(path, None).ok().map(plain);
         let entry = |name: &str| pickle.as_ref().and_then(|pickle| pickle.get(name)).cloned().unwrap_or_default();
         let mut values = fields(&S::reference_defaults());

@@ -4,12 +4,33 @@ use std::process::ExitCode;
 
 use burn::tensor::Device;
 
+use crate::families::Guess;
 use crate::families::palmvein::net::{BackboneConfig, Branch, load_network, load_single};
 use crate::families::palmvein::{Common, FAMILY, FusionKind, STAGE1_FAMILY, Stage1Config, Stage2Config};
 use crate::run::checkpoint;
 use crate::run::directory::record;
 use crate::run::flags::ImportArgs;
 use crate::weights::StateDict;
+use crate::words::Word;
+
+/// Which palm-vein network foreign weights are of. A backbone alone does not tell palm from vein.
+pub fn guess(weights: &StateDict) -> Guess {
+    let has = |start: &str| weights.iter().any(|(key, _)| key.starts_with(start));
+    let backbone = |key: &str| [key.to_owned(), format!("model.{key}")].iter().any(|key| weights.get(key).is_some());
+    let branches = |vit: bool| {
+        let branches = Branch::WORDS.iter().zip(Branch::ALL).filter(|(_, branch)| branch.is_vit() == vit);
+        Guess::OneOf(branches.map(|(word, _)| *word).collect())
+    };
+    if has("fusion.g_align_") || has("fusion.l_align_") {
+        Guess::Is(FAMILY)
+    } else if backbone("patch_embed.0.c.weight") {
+        branches(true)
+    } else if backbone("downsample_layers.0.0.weight") {
+        branches(false)
+    } else {
+        Guess::None(Vec::new())
+    }
+}
 
 /// The settings with the input's size that was given.
 fn sized_like(args: &ImportArgs, common: Common) -> Common {

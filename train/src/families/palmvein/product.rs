@@ -11,10 +11,11 @@ use crate::families::palmvein::net::Branch;
 use crate::families::palmvein::{
     FAMILY, STAGE1_FAMILY, Stage1Config, Stage2Config, attention, bench_step, command, import,
 };
-use crate::families::{Product, Verb};
+use crate::families::{Guess, Product, Verb};
 use crate::run::checkpoint::Checkpoint;
 use crate::run::flags::{BenchStepArgs, EvalArgs, Format, ImportArgs, InspectArgs};
 use crate::run::settings::fields;
+use crate::weights::StateDict;
 use crate::words::Word;
 
 /// Palm-vein recognition.
@@ -58,6 +59,10 @@ impl Product for Palmvein {
 
     fn eval(&self, args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode> {
         command::eval(args, checkpoint)
+    }
+
+    fn guess(&self, weights: &StateDict) -> Guess {
+        import::guess(weights)
     }
 
     fn import(&self, args: &ImportArgs) -> anyhow::Result<ExitCode> {

@@ -65,6 +65,11 @@ pub struct ReidArgs {
     #[arg(long)]
     #[serde(skip)]
     pub pre_train_partial: bool,
+    /// Of --pre-train, take the weights of the last step where the file also has a moving average of them (EMA), which
+    /// is taken without this.
+    #[arg(long)]
+    #[serde(skip)]
+    pub pre_train_no_ema: bool,
 
     /// Network
     #[arg(long, value_name = "NAME")]

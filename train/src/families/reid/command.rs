@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use burn::module::Module;
 use burn::tensor::Device;
 use terminal::EXIT_NO;
@@ -12,6 +12,7 @@ use terminal::EXIT_NO;
 use crate::device;
 use crate::families::reid::cli::ReidArgs;
 use crate::families::reid::evaluate::{EvalReport, RANKS, Reading, warn_when_collapsed};
+use crate::families::reid::import;
 use crate::families::reid::net::{ReidNet, ReidNetConfig};
 use crate::families::reid::settings::ReidConfig;
 use crate::families::reid::task::{self as reid, ReidTask};
@@ -20,20 +21,27 @@ use crate::run::directory;
 use crate::run::flags::{EvalArgs, Format};
 use crate::run::settings::resolve;
 use crate::run::start::{self, Family, Opened, Plan};
-use crate::weights::{Partial, StateDict};
+use crate::weights::{Copies, Partial, StateDict};
 
 /// `train reid`.
 pub fn train(args: &ReidArgs) -> anyhow::Result<ExitCode> {
     if args.test_only {
         return test_only(args);
     }
-    start::train(&ReidRun { partial: args.pre_train_partial }, &args.run, args)
+    start::train(&ReidRun { partial: args.pre_train_partial, copies: copies(args) }, &args.run, args)
 }
 
 /// Runs of re-identification.
 struct ReidRun {
     /// Classifiers of another number of classes keep their start values.
     partial: bool,
+    /// Which copy of the weights it starts from.
+    copies: Copies,
+}
+
+/// Which copy of the weights of `--pre-train` is meant.
+fn copies(args: &ReidArgs) -> Copies {
+    if args.pre_train_no_ema { Copies::Raw } else { Copies::Average }
 }
 
 impl Family for ReidRun {
@@ -64,6 +72,9 @@ impl Family for ReidRun {
         let network = task.network();
         let settings = reid::settings(config, plan.keep).map_err(anyhow::Error::from_boxed)?;
         let mut net = ReidNet::new(&network, config.seed, device);
+        if self.copies == Copies::Raw && (plan.checkpoint().is_some() || config.pre_train.is_empty()) {
+            bail!("--pre-train-no-ema is for the weights of --pre-train, and none are read");
+        }
         if let Some(checkpoint) = plan.checkpoint() {
             checkpoint.agrees(&checkpoint.network(reid::FAMILY)?, &network, ToString::to_string)?;
             StateDict::load_file(&checkpoint.path, &mut net, network.net.name(), Partial::Nothing)?;
@@ -72,11 +83,9 @@ impl Family for ReidRun {
         } else {
             let partial = if self.partial { Partial::Classifiers } else { Partial::Nothing };
             let path = Path::new(&config.pre_train);
-            let report = net.load_pretrained(path, partial);
-            // Would they fit without the classifiers?
-            let partly = report.is_err() && net.load_pretrained(path, Partial::Classifiers).is_ok();
-            let hint = || "only the classifiers do not fit: --pre-train-partial leaves them at their start";
-            let report = if partly { report.with_context(hint)? } else { report? };
+            let weights = StateDict::read_copy(path, self.copies)?;
+            let report = import::load(&mut net, path, weights, partial, &network.net, "--pre-train-partial")?;
+            import::check_copies(path, self.copies, &report, "--pre-train-no-ema")?;
             terminal::tell!("starting from {}: {report}", config.pre_train);
         }
         terminal::tell!("{}", task.describe_data());
@@ -120,12 +129,17 @@ fn test_only(args: &ReidArgs) -> anyhow::Result<ExitCode> {
         bail!("--test-only evaluates the weights of --pre-train, which is not given");
     }
     let path = Path::new(&config.pre_train);
-    if let Some(classes) = StateDict::read(path)?.classes() {
+    let weights = StateDict::read_copy(path, copies(args))?;
+    if let Some(classes) = weights.classes() {
         config.num_classes = classes;
     }
     let network = reid::network(&config);
     let mut net = ReidNet::new(&network, config.seed, &device::open(args.run.device)?);
-    StateDict::load_file(path, &mut net, network.net.name(), Partial::Nothing)?;
+    let weights = weights.fitted_to(&StateDict::of(&net).keys());
+    let report = weights.clone().load(path, &mut net, network.net.name(), Partial::Nothing);
+    let report = report.map_err(|error| import::explained(error, import::other_network(&weights, &network.net)))?;
+    import::check_copies(path, copies(args), &report, "--pre-train-no-ema")?;
+    terminal::note(&format!("{}: {report}", path.display()));
     let reading = Reading { batch: config.batchtest, threads: config.n_thread, strict: config.strict };
     evaluate(&net, &config, reading, config.re_rank, Format::Table)
 }

@@ -7,13 +7,14 @@ use clap::{ArgMatches, Args, FromArgMatches};
 use serde_json::{Map, Value};
 
 use crate::families::reid::cli::ReidArgs;
-use crate::families::reid::net::Network;
+use crate::families::reid::net::{self, Network};
 use crate::families::reid::settings::ReidConfig;
 use crate::families::reid::{bench_step, command, import, inspect, task};
-use crate::families::{Product, Verb};
+use crate::families::{Guess, Product, Verb};
 use crate::run::checkpoint::Checkpoint;
 use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs, InspectArgs};
 use crate::run::settings::Settings;
+use crate::weights::StateDict;
 
 /// Person re-identification.
 pub(crate) struct Reid;
@@ -41,10 +42,14 @@ impl Product for Reid {
         Network::names()
     }
 
+    fn spelling<'a>(&self, model: &'a str) -> &'a str {
+        net::published(model)
+    }
+
     fn reads(&self, verb: Verb) -> &'static [&'static str] {
         match verb {
             Verb::Eval => &["dataset", "train_identities", "rerank", "batchtest", "n_thread", "strict"],
-            Verb::Import => &["num_classes", "feats", "height", "width", "partial"],
+            Verb::Import => &["num_classes", "feats", "height", "width", "partial", "no_ema"],
             Verb::Inspect => &["model", "with", "height", "width", "num_classes"],
             Verb::BenchStep => &["height", "width", "identities", "datadir", "bnneck"],
         }
@@ -52,6 +57,10 @@ impl Product for Reid {
 
     fn eval(&self, args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode> {
         command::eval(args, checkpoint)
+    }
+
+    fn guess(&self, weights: &StateDict) -> Guess {
+        import::guess(weights)
     }
 
     fn import(&self, args: &ImportArgs) -> anyhow::Result<ExitCode> {

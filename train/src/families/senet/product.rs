@@ -10,10 +10,11 @@ use crate::families::faces::reference::{self, Reference};
 use crate::families::senet::cli::SenetArgs;
 use crate::families::senet::settings::SenetConfig;
 use crate::families::senet::{bench_step, channels, command, task};
-use crate::families::{Product, Verb};
+use crate::families::{Guess, Product, Verb};
 use crate::run::checkpoint::Checkpoint;
 use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs, InspectArgs};
 use crate::run::settings::fields;
+use crate::weights::StateDict;
 
 /// The frontalizer.
 pub(crate) struct Senet;
@@ -49,6 +50,11 @@ impl Product for Senet {
 
     fn eval(&self, args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode> {
         command::eval(args, checkpoint)
+    }
+
+    fn guess(&self, weights: &StateDict) -> Guess {
+        let known = weights.get("front_feature_projection.0.weight").is_some();
+        if known { Guess::Is(SenetConfig::NAME) } else { Guess::None(Vec::new()) }
     }
 
     fn import(&self, args: &ImportArgs) -> anyhow::Result<ExitCode> {

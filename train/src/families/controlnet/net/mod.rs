@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::nn::angles::{scale_in_words, scaled};
 use crate::nn::dropout::Masks;
 use crate::nn::init::{Init, Source, initialise};
-use crate::weights::{LoadReport, Partial, StateDict, WeightsError};
+use crate::weights::{LoadReport, Partial, StateDict, WeightsError, is_count};
 
 use control::{ControlBranch, PoseExtractor, ZeroConv};
 use encoder::Encoder;
@@ -207,20 +207,23 @@ pub fn load_controlnet(
     config: &ControlNetConfig,
     path: &Path,
 ) -> Result<LoadReport, WeightsError> {
+    let own = StateDict::of(net);
     let file = StateDict::read(path)?;
     if !is_resnet50(&file) {
-        return StateDict::load_file(path, net, &config.to_string(), Partial::Nothing);
+        return file.fitted_to(&own.keys()).load(path, net, &config.to_string(), Partial::Nothing);
     }
-    let own = StateDict::of(net);
     let source = |key: &str| key.strip_prefix("image_encoder.backbone.").map(str::to_owned);
     let spread = file.spread(&own, source);
     let mut report = spread.compare(&own);
     report.missing.retain(|key| source(key).is_some());
-    let counted = |key: &str| key.ends_with(".num_batches_tracked");
     let used = |key: &str| own.get(&format!("image_encoder.backbone.{key}")).is_some();
-    let left = file.iter().map(|(key, _)| key).filter(|key| !used(key) && !counted(key)).map(str::to_owned);
+    let left = file.iter().map(|(key, _)| key).filter(|key| !used(key)).map(str::to_owned);
+    let (counts, left): (Vec<_>, Vec<_>) = left.partition(|key| is_count(key));
     // The classifier is of no use here; anything else left over is an error.
-    (report.aside, report.unused) = left.partition(|key| key.starts_with("fc."));
+    let aside: Vec<_>;
+    (aside, report.unused) = left.into_iter().partition(|key| key.starts_with("fc."));
+    report.aside.extend(aside);
+    report.counts = counts.len();
     if !report.is_complete() || report.applied == 0 {
         let (path, network) = (path.to_owned(), format!("the backbone of {config}"));
         return Err(WeightsError::Mismatch { path, network, report: Box::new(report) });

@@ -29,7 +29,7 @@ use crate::nn::dropout::Masks;
 use crate::nn::init::{self, Source};
 use crate::nn::instance_norm::{InstanceBatchNorm, SampleNorm};
 use crate::run::checks::ConfigError;
-use crate::weights::{LoadReport, Partial, StateDict, WeightsError};
+use crate::weights::{LoadReport, Partial, StateDict, WeightsError, is_count};
 
 pub use erase::{drop_block, drop_top_rows};
 pub use lmbn::{LmbnSettings, LmbnTrunk};
@@ -127,7 +127,25 @@ fn attention_flag(kind: AttentionKind) -> Vec<String> {
     if kind == AttentionKind::None { Vec::new() } else { vec![format!("--attention {kind}")] }
 }
 
+/// The name here of a network that torchreid or IBN-Net publish under another; any other name as it is.
+pub(super) fn published(name: &str) -> &str {
+    const NAMES: [(&str, &str); 5] = [
+        ("osnet_x1_0", "OSNet"),
+        ("osnet_ibn_x1_0", "OSNet_IBN"),
+        ("osnet_ain_x1_0", "OSNet_AIN"),
+        ("resnet50_ibn_a", "ResNet50_IBN"),
+        ("resnet101_ibn_a", "ResNet101_IBN"),
+    ];
+    NAMES.iter().find(|(theirs, _)| theirs.eq_ignore_ascii_case(name)).map_or(name, |(_, ours)| ours)
+}
+
 impl Network {
+    /// Every network, plain, and the same with each of its options.
+    pub(super) fn forms() -> Vec<(Self, Vec<Self>)> {
+        let options = |net: &Self| net.own().options().into_iter().map(|(_, option)| option).collect();
+        Self::all().into_iter().map(|net| (net.clone(), options(&net))).collect()
+    }
+
     /// Every network by name, with its defaults.
     fn all() -> Vec<Self> {
         let mut all: Vec<_> = LmbnSettings::every().map(Self::Lmbn).collect();
@@ -158,7 +176,8 @@ impl Network {
     /// # Errors
     /// If there is none.
     pub fn named(name: &str) -> Result<Self, UnknownNetwork> {
-        let found = Self::all().into_iter().find(|net| net.name().eq_ignore_ascii_case(name.trim()));
+        let wanted = published(name.trim());
+        let found = Self::all().into_iter().find(|net| net.name().eq_ignore_ascii_case(wanted));
         found.ok_or_else(|| UnknownNetwork { found: name.to_owned() })
     }
 
@@ -351,6 +370,17 @@ impl ReidNetConfig {
             parts: net.parts(),
         }
     }
+
+    /// Keys and shapes of the network's tensors; their values mean nothing.
+    pub(super) fn shapes(&self) -> StateDict {
+        StateDict::of(&self.net.own().build(self.classes, &Device::flex()))
+    }
+
+    /// The key, in the ImageNet classifier on the network's backbone, of the weights that start the parameter at a
+    /// key, where there is one.
+    pub(super) fn backbone_key(&self) -> fn(&str) -> Option<String> {
+        self.net.own().build(self.classes, &Device::flex()).own().backbone_key()
+    }
 }
 
 impl std::fmt::Display for ReidNetConfig {
@@ -487,26 +517,35 @@ impl ReidNet {
     /// # Errors
     /// See [`WeightsError`]; the network is unchanged unless the result is `Ok`.
     pub fn load_pretrained(&mut self, path: &Path, partial: Partial) -> Result<LoadReport, WeightsError> {
+        self.load_weights(path, StateDict::read(path)?, partial)
+    }
+
+    /// As [`ReidNet::load_pretrained`], with the tensors that were read from `path`.
+    ///
+    /// # Errors
+    /// [`WeightsError::Mismatch`]; the network is unchanged unless the result is `Ok`.
+    pub fn load_weights(&mut self, path: &Path, file: StateDict, partial: Partial) -> Result<LoadReport, WeightsError> {
         let name = self.own().name();
         let own = StateDict::of(self);
-        let file = StateDict::read(path)?;
         let backbone_key = self.own().backbone_key();
+        let mut wanted = own.keys();
+        wanted.extend(own.iter().filter_map(|(key, _)| backbone_key(key)));
+        let file = file.fitted_to(&wanted);
         let is_backbone = |key: &str| backbone_key(key).is_some_and(|source| file.get(&source).is_some());
         if !own.iter().any(|(key, _)| is_backbone(key)) {
-            return StateDict::load_file(path, self, name, partial);
+            return file.load(path, self, name, partial);
         }
         let spread = file.spread(&own, backbone_key);
         let mut report = spread.compare(&own);
         let used: BTreeSet<_> = own.iter().filter_map(|(key, _)| backbone_key(key)).collect();
         // What an ImageNet classifier has behind its backbone is of no use here; anything else left over is an error.
         let head = |key: &str| ["fc.", "classifier."].iter().any(|head| key.starts_with(head));
-        let counted = |key: &str| key.ends_with(".num_batches_tracked");
-        let (aside, unused): (Vec<_>, Vec<_>) = file
-            .iter()
-            .map(|(key, _)| key.to_owned())
-            .filter(|key| !used.contains(key) && !counted(key))
-            .partition(|key| head(key));
-        (report.aside, report.unused) = (aside, unused);
+        let others = file.iter().map(|(key, _)| key.to_owned()).filter(|key| !used.contains(key));
+        let (counts, others): (Vec<_>, Vec<_>) = others.partition(|key| is_count(key));
+        let aside: Vec<_>;
+        (aside, report.unused) = others.into_iter().partition(|key| head(key));
+        report.aside.extend(aside);
+        report.counts = counts.len();
         // Those of the backbone first, which are an error; the heads keep theirs.
         report.missing.sort_by_key(|key| backbone_key(key).is_none());
         let heads_only = report.missing.iter().all(|key| backbone_key(key).is_none());
