@@ -51,8 +51,8 @@ impl Answer {
         said
     }
 
-    /// Stderr of a run that must be an error with this part of a sentence in it. For what has no name, flag or number of
-    /// its own, so that only words tell it from another error of the same line: that a thing is a pipe, or damaged.
+    /// Stderr of a run that must be an error with this part of a sentence in it. For what has no name, flag or number
+    /// of its own, so that only words tell it from another error of the same line: that a thing is a pipe, or damaged.
     #[track_caller]
     pub(crate) fn error_saying(self, sentence: &str) -> String {
         let said = self.refused();

@@ -20,8 +20,8 @@ pub(super) fn too_old(path: &Path, model: &ModelProto, error: DeployError) -> De
     }
 }
 
-/// Fails if a batch norm has one scale for each channel, and says that it has one for each value (`spatial` is 0), which
-/// converters of operator sets below 9 wrote. Such a model opens and fails at the first picture.
+/// Fails if a batch norm has one scale for each channel, and says that it has one for each value (`spatial` is 0),
+/// which converters of operator sets below 9 wrote. Such a model opens and fails at the first picture.
 ///
 /// # Errors
 /// [`DeployError::Spatial`].

@@ -7,6 +7,7 @@ mod budget;
 mod contract;
 pub mod embedding;
 pub mod fill;
+mod picture;
 pub mod preprocess;
 pub mod trained;
 

@@ -14,7 +14,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::preprocess::{self, PictureError};
+use crate::picture::{self, PictureError};
 
 /// Most people whose fingerprints are kept.
 pub const MOST: usize = 4096;
@@ -103,7 +103,7 @@ pub enum TrainedProblem {
 }
 
 fn fingerprint(dataset: &str, picture: &Path) -> Result<String, PictureError> {
-    let (mut file, _) = preprocess::open(picture)?;
+    let (mut file, _) = picture::open(picture)?;
     let mut hash = Sha256::new();
     hash.update(dataset);
     hash.update([0]);

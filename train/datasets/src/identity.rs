@@ -121,8 +121,8 @@ fn has_unseen(name: &str) -> bool {
     })
 }
 
-/// A file or folder name as composed text. Bytes that are not valid text are written `\xff`, so that two such names stay
-/// different.
+/// A file or folder name as composed text. Bytes that are not valid text are written `\xff`, so that two such names
+/// stay different.
 pub(super) fn text_of(name: &OsStr) -> String {
     let mut text = String::new();
     for chunk in name.as_encoded_bytes().utf8_chunks() {

@@ -106,8 +106,8 @@ fn erf<N: Number>(x: N) -> N {
     (x * polynomial(square, &P) / polynomial(square, &Q)).clamped(-1.0, 1.0)
 }
 
-/// `exp(-x²/2)`: the sixteenth power of a polynomial, fitted to `exp` between -1.125 and 0 (2e-9). Within 1e-6; below 2e-8 it stops
-/// falling.
+/// `exp(-x²/2)`: the sixteenth power of a polynomial, fitted to `exp` between -1.125 and 0 (2e-9). Within 1e-6; below
+/// 2e-8 it stops falling.
 #[inline(always)]
 fn bell<N: Number>(x: N) -> N {
     const EXP: [f32; 8] =

@@ -183,7 +183,8 @@ pub fn input_grad(weight: &[f32], grad: &[f32], geometry: Geometry) -> Vec<f32> 
 }
 
 /// The transpose of [`forward`]: `[batch, output, out_height, out_width]` to `[batch, input, height, width]`. Computes
-/// the sums from the contributions of each output pixel, without multiplying the zeros that a stride puts between pixels.
+/// the sums from the contributions of each output pixel, without multiplying the zeros that a stride puts between
+/// pixels.
 pub fn transposed(input: &[f32], weight: &[f32], geometry: Geometry) -> Vec<f32> {
     let rows = geometry.input * geometry.taps();
     let left = Packed::new(rows, geometry.output, |row, k| weight[k * rows + row]);

@@ -1,5 +1,6 @@
 //! ResNet-50 and its kin, with or without a classifier, He et al. 2015 (arXiv:1512.03385), the stride in the 3×3 as in
-//! torchvision, whose keys the field names are; and IBN-a, Pan et al. 2018 (arXiv:1807.09441), with the keys of IBN-Net.
+//! torchvision, whose keys the field names are; and IBN-a, Pan et al. 2018 (arXiv:1807.09441), with the keys of
+//! IBN-Net.
 
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
@@ -91,8 +92,8 @@ pub(crate) fn through<N: MapNorm>(blocks: &[Bottleneck<N>], map: Tensor<4>) -> T
     blocks.iter().fold(map, |map, block| block.forward(map))
 }
 
-/// The trunk: what torchvision's `resnet50` is, by default without `fc`. `N` is the first norm of the bottlenecks of all
-/// stages but the last.
+/// The trunk: what torchvision's `resnet50` is, by default without `fc`. `N` is the first norm of the bottlenecks of
+/// all stages but the last.
 #[derive(Module, Debug)]
 pub struct ResNet<N = UnbiasedBatchNorm> {
     conv1: Conv2d,
@@ -108,8 +109,8 @@ pub struct ResNet<N = UnbiasedBatchNorm> {
 }
 
 impl<N: MapNorm> ResNet<N> {
-    /// The trunk with these bottlenecks in its stages, not initialised; `last_stride` is that of the last stage: 2, or 1
-    /// for a map of twice the size as in re-ID.
+    /// The trunk with these bottlenecks in its stages, not initialised; `last_stride` is that of the last stage: 2, or
+    /// 1 for a map of twice the size as in re-ID.
     pub fn new(blocks: [usize; 4], last_stride: usize, device: &Device) -> Self {
         Self {
             conv1: conv(3, 64, 7, 2, 1, device),

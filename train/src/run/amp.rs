@@ -38,8 +38,8 @@ pub fn describe(asked: bool, device: &Device) -> &'static str {
     }
 }
 
-/// A copy of the network whose parameters are in bfloat16, under the same numbers. Batch and instance norms stay as they
-/// are, running statistics included, which the copy shares with the original.
+/// A copy of the network whose parameters are in bfloat16, under the same numbers. Batch and instance norms stay as
+/// they are, running statistics included, which the copy shares with the original.
 pub fn lower<M: Module>(net: M) -> M {
     net.map(&mut Lower { norms: 0 })
 }

@@ -222,7 +222,8 @@ pub struct InspectArgs {
 /// Flags of `train bench-step`.
 #[derive(Debug, Args)]
 pub struct BenchStepArgs {
-    /// Network; SENet, ControlNet (small encoder) and palmvein (stage 2, all four backbones train) at their default sizes
+    /// Network; SENet, ControlNet (small encoder) and palmvein (stage 2, all four backbones train) at their default
+    /// sizes
     #[arg(long, default_value = "LMBN_n")]
     pub model: String,
     /// Pictures in a batch, at least 2.

@@ -142,8 +142,8 @@ pub enum Partial {
     Classifiers,
 }
 
-/// The key of the parameter at a path of Burn's. PyTorch's networks also number attributes, `classifier0`, which a field
-/// cannot be called if their number is open: the list `classifier_` has these keys.
+/// The key of the parameter at a path of Burn's. PyTorch's networks also number attributes, `classifier0`, which a
+/// field cannot be called if their number is open: the list `classifier_` has these keys.
 pub(crate) fn key_of(path: &str) -> String {
     path.replace("_.", "")
 }

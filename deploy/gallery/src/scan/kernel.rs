@@ -185,8 +185,8 @@ fn note(products: &[f32], floors: &[f32], error: f32, passed: &mut Vec<Passed>) 
     }
 }
 
-/// Products of one probe with every row, to every `width`-th place of `out`: as fast as rows come out of memory. One row
-/// after the other: what processors read ahead follows a single stream best (half the time of four rows at once).
+/// Products of one probe with every row, to every `width`-th place of `out`: as fast as rows come out of memory. One
+/// row after the other: what processors read ahead follows a single stream best (half the time of four rows at once).
 #[inline(always)]
 fn dots<S: Simd>(probe: &[f32], rows: &[&[f32]], out: &mut [f32], first: usize, width: usize) {
     for (row, out) in rows.iter().zip(out.chunks_exact_mut(width)) {

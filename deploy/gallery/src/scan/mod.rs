@@ -138,7 +138,8 @@ const PROBES: usize = 256;
 /// Probes a thread has to have for itself to be worth it.
 const MANY: usize = 64;
 
-/// Rows of the first block that a thread compares, the next has twice as many: while no floor is known every row passes.
+/// Rows of the first block that a thread compares, the next has twice as many: while no floor is known every row
+/// passes.
 const FIRST: usize = 16;
 
 /// Pieces of rows that are compared together.

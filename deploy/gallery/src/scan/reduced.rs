@@ -148,8 +148,8 @@ impl<'a> Probes<'a> {
     }
 
     /// Compares at most [`BLOCK`] rows, which are [laid out](Scratch::lay_out), with all probes and adds those that may
-    /// reach the floor of their probe to `passed`. `floors` has a number for each probe. Where the rows' values are at hand, and not only their codes,
-    /// products are as good as those of float32.
+    /// reach the floor of their probe to `passed`. `floors` has a number for each probe. Where the rows' values are at
+    /// hand, and not only their codes, products are as good as those of float32.
     pub(super) fn compare(
         &self,
         rows: Codes<'_>,

@@ -9,7 +9,8 @@ use crate::run::flags::{RunArgs, boolean, word};
 use crate::run::optim::OptimizerKind;
 use crate::run::schedule::Warmup;
 
-/// Flags that only the reference has. They are accepted and then ignored with a note, or refused, as in a settings file.
+/// Flags that only the reference has. They are accepted and then ignored with a note, or refused, as in a settings
+/// file.
 #[derive(Debug, Args, Serialize)]
 struct ReferenceArgs {
     /// GPUs: at most 1, and --device says which.
@@ -149,8 +150,8 @@ pub struct ReidArgs {
     /// MGN: how maps and stripes become vectors.
     #[arg(long, value_name = "HOW", value_parser = word::<Pool>())]
     pool: Option<Pool>,
-    /// LMBN, ResNets, PCB, MGN: attention between the blocks, behind the second stage and behind the third (where LMBN and
-    /// MGN have branches: behind their trunk).
+    /// LMBN, ResNets, PCB, MGN: attention between the blocks, behind the second stage and behind the third (where LMBN
+    /// and MGN have branches: behind their trunk).
     #[arg(long, value_name = "KIND", value_parser = word::<AttentionKind>())]
     attention: Option<AttentionKind>,
     /// Optimiser.

@@ -49,7 +49,8 @@ fn filled(config: &ReidNetConfig, device: &Device) -> ReidNet {
     net
 }
 
-/// Keys, shapes, counts and features of a network, and how far the features may be off in units of the reference's noise.
+/// Keys, shapes, counts and features of a network, and how far the features may be off in units of the reference's
+/// noise.
 fn same_as_the_reference(name: &str, config: &ReidNetConfig) {
     let golden = Golden::load("reid_networks").unwrap();
     let device = device();

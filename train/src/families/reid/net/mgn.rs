@@ -1,5 +1,5 @@
-//! MGN, the multiple-granularity network of Wang et al. 2018 (arXiv:1804.01438) on ResNet-50: 76.1 M parameters with 751
-//! classes and 512 features.
+//! MGN, the multiple-granularity network of Wang et al. 2018 (arXiv:1804.01438) on ResNet-50: 76.1 M parameters with
+//! 751 classes and 512 features.
 //!
 //! Fields and tuples are arranged so that a parameter's path is its key in the reference's state dictionary.
 

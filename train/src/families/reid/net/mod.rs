@@ -511,8 +511,8 @@ impl ReidNet {
         self.own().parts()
     }
 
-    /// Fills the network from a weights file: its own weights, or those of its backbone's ImageNet classifier (of OSNet,
-    /// torchvision or IBN-Net), from which every branch then starts while heads and attention keep theirs.
+    /// Fills the network from a weights file: its own weights, or those of its backbone's ImageNet classifier (of
+    /// OSNet, torchvision or IBN-Net), from which every branch then starts while heads and attention keep theirs.
     ///
     /// # Errors
     /// See [`WeightsError`]; the network is unchanged unless the result is `Ok`.

@@ -273,8 +273,8 @@ mod tests {
         assert_eq!(values(ain), values(osnet));
     }
 
-    /// OSNet-AIN normalises the residual branch: a factor on its last convolution is of no account. OSNet-IBN normalises
-    /// the sum of branch and shortcut: a factor on both is.
+    /// OSNet-AIN normalises the residual branch: a factor on its last convolution is of no account. OSNet-IBN
+    /// normalises the sum of branch and shortcut: a factor on both is.
     #[test]
     fn an_instance_norm_is_where_it_belongs() {
         let device = Device::flex();

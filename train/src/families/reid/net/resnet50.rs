@@ -1,6 +1,6 @@
 //! ResNet-50 for re-identification: the last stage keeps its size, and a head of Luo et al. 2019 (arXiv:1903.07071)
-//! or of Sun et al. 2018 (arXiv:1711.09349) follows. 27.1 M parameters with 751 classes and a neck. The same with IBN-a,
-//! also 101 layers deep.
+//! or of Sun et al. 2018 (arXiv:1711.09349) follows. 27.1 M parameters with 751 classes and a neck. The same with
+//! IBN-a, also 101 layers deep.
 //!
 //! Fields are arranged so that a parameter's path is its key in the reference's state dictionary.
 
