@@ -5,8 +5,10 @@
 use burn::tensor::{Device, Tensor};
 use export::Exporter;
 use train::families::reid::net::{Network, ReidNet, ReidNetConfig, ResNet50Settings};
+use train::nn::attention::AttentionKind;
+use train::words::Word;
 
-use crate::{batch_of, operators, verified};
+use crate::{batch_of, filled, operators, verified};
 
 #[test]
 fn lmbn_n_agrees_with_burn() {
@@ -28,6 +30,28 @@ fn lmbn_n_agrees_with_burn() {
     verified(&model);
 }
 
+/// Exports a network of weights that follow from their names (fresh attention would add nothing) and compares it with
+/// Burn; its operators.
+fn exported(net: Network, size: [usize; 2]) -> Vec<String> {
+    let config = ReidNetConfig { classes: 10, net };
+    let net = filled(ReidNet::new(&config, 1, &Device::flex()));
+    let model = Exporter::new(format!("{}-{}", config.net.name(), config.net.features()))
+        .input("image", batch_of(&[3, size[0], size[1]]))
+        .output("features")
+        .export(&net, |net: &ReidNet, images: Tensor<4>| net.embed(images))
+        .unwrap();
+    verified(&model);
+    operators(&model)
+}
+
+fn count(operators: &[String], name: &str) -> usize {
+    operators.iter().filter(|operator| *operator == name).count()
+}
+
+fn named(name: &str) -> Network {
+    Network::named(name).unwrap().with("feats", 64).unwrap()
+}
+
 #[test]
 fn osnet_and_resnet50_agree_with_burn() {
     let block = ResNet50Settings { drop_block: Some([0.3, 1.0]), ..ResNet50Settings::default() };
@@ -47,4 +71,36 @@ fn osnet_and_resnet50_agree_with_burn() {
         assert_eq!(operators.iter().filter(|operator| *operator == "Conv").count(), convolutions, "{operators:?}");
         verified(&model);
     }
+}
+
+/// Instance norms are one operator each, 2 + 1 in OSNet-IBN, 4 + 1 in OSNet-AIN.
+#[test]
+fn networks_with_instance_norms_agree_with_burn() {
+    for (name, norms) in [("OSNet_IBN", 3), ("OSNet_AIN", 5)] {
+        let operators = exported(named(name), [128, 64]);
+        assert_eq!(count(&operators, "InstanceNormalization"), norms, "{name}: {operators:?}");
+    }
+}
+
+/// Three stripes of eight rows share rows.
+#[test]
+fn networks_with_stripes_agree_with_burn() {
+    exported(named("PCB").with("parts", 3).unwrap(), [128, 64]);
+    exported(named("PCB").with("bnneck", true).unwrap(), [96, 32]);
+    exported(named("MGN"), [96, 32]);
+    exported(named("MGN").with("pool", "max").unwrap(), [96, 32]);
+}
+
+#[test]
+fn lmbn_r_agrees_with_burn() {
+    exported(named("LMBN_r"), [64, 32]);
+}
+
+#[test]
+fn attention_between_blocks_agrees_with_burn() {
+    for kind in AttentionKind::WORDS {
+        exported(named("LMBN_n").with("attention", *kind).unwrap(), [64, 32]);
+    }
+    exported(named("ResNet50").with("attention", "dual").unwrap(), [64, 32]);
+    exported(named("MGN").with("attention", "cbam").unwrap(), [64, 32]);
 }
