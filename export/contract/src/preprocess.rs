@@ -1,9 +1,8 @@
 //! Pictures to normalised NCHW values: the one copy, for evaluation while training, for verification and for the
 //! device. Most wrong embeddings in the field are a double normalisation, swapped colours or another resizer.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Cursor, Read, Seek};
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, BufReader, Cursor, Seek};
+use std::path::Path;
 
 use fast_image_resize as fir;
 use fast_image_resize::images::{TypedImage, TypedImageRef};
@@ -361,6 +360,9 @@ pub fn mirror(batch: &[f32], width: usize, out: &mut [f32]) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::path::PathBuf;
+
     use super::*;
 
     fn input(colour: Colour, size: [usize; 2]) -> PictureSpec {
