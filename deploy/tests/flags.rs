@@ -200,6 +200,8 @@ fn of_search() {
         ("--by subject", Changes),
         ("--fusion mean", Refused("--by subject")),
         ("--expand 3", Changes),
+        ("--index exact", ShownBy("index::an_index_is_made_searched_told_and_checked")),
+        ("--effort 64", Refused("--index")),
         ("--rerank", ShownBy("search::re_ranking_changes_the_answer")),
         ("--rerank-top 5", Refused("--rerank")),
         ("--frontalize @frontal.onnx", Refused("--poses")),

@@ -52,6 +52,8 @@ fn foreign(path: &Path, schema: &str, compression: Compression, columns: Vec<Val
             definition: &[i16],
             repetition: Option<&[i16]>,
         ) {
+            // A column that is no list has no repetition.
+            let repetition = repetition.filter(|levels| !levels.is_empty());
             column.typed::<T>().write_batch(values, Some(definition), repetition).unwrap();
         }
         match values {

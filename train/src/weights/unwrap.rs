@@ -288,7 +288,10 @@ impl StateDict {
 
 /// Whether a word names a dictionary that scripts put around weights rather than a network's part.
 fn is_dictionary(name: &str) -> bool {
-    name.ends_with("state_dict") || name.split('_').any(|word| word == "ema") || WRAPPERS.contains(&name)
+    name.ends_with("state_dict")
+        || name == "teacher"
+        || name.split('_').any(|word| word == "ema")
+        || WRAPPERS.contains(&name)
 }
 
 #[cfg(test)]
@@ -339,7 +342,7 @@ mod tests {
             assert_eq!(found(&state), [("conv.weight", 1.0), ("fc.weight", 2.0)], "{conv}");
             assert_eq!((&state.origin.took[..], &state.origin.stripped[..]), (&owned(took)[..], &owned(stripped)[..]));
             assert!(state.origin.aside.is_empty() && state.origin.other_copy.is_none(), "{conv}");
-            assert_eq!(state.origin.is_empty(), conv == "conv.weight");
+            assert_eq!(state.origin.is_empty(), took.is_empty() && stripped.is_empty(), "{conv}");
         }
     }
 

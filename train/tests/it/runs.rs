@@ -331,5 +331,5 @@ fn osnet_runs_and_its_weights_are_imported() {
     train(at, &imported).ok();
     train(at, &["eval", "again.safetensors", "--datadir", "data", "--device", "auto"]).ok();
     train(at, &["eval", "again.safetensors", "--datadir", "data", "--device", "gpu"]).refused(&["`gpu`", "cuda:0"]);
-    train(at, &small(&["--nGPU", "2"])).refused(&["nGPU", "2"]);
+    train(at, &small(&["--nGPU", "2"])).refused(&["--nGPU", "2"]);
 }

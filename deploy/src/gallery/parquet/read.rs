@@ -104,10 +104,9 @@ impl Reader {
         let failed = |source| DeployError::Read { path: path.to_owned(), source };
         let problem = |problem: String| DeployError::Features { path: path.to_owned(), problem };
         let pages = Pages::new(file, length);
-        let end = pages.read(length.saturating_sub(8), 8).map_err(failed)?;
-        let [a, b, c, d, ref magic @ ..] = end[..] else {
-            return Err(problem(format!("{length} bytes are too few for a Parquet file")));
-        };
+        let few = || problem(format!("{length} bytes are too few for a Parquet file"));
+        let end = pages.read(length.checked_sub(8).ok_or_else(few)?, 8).map_err(failed)?;
+        let [a, b, c, d, ref magic @ ..] = end[..] else { return Err(few()) };
         if magic != MAGIC {
             let found = magic.escape_ascii();
             return Err(problem(format!("it ends in `{found}`; PAR1 is read, files that are not encrypted")));
