@@ -29,7 +29,8 @@ pub enum DeployError {
         source: ort::Error,
     },
     /// The execution provider that was asked for does not run here.
-    #[error("execution provider `{provider}` does not run with ONNX Runtime at `{}`; ask for `cpu` or `auto`, or install the GPU build with `ci/onnxruntime gpu`", library.display())]
+    #[error("execution provider `{provider}` does not run with ONNX Runtime at `{}`; ask for `cpu` or `auto`, or \
+        install the GPU build with `ci/onnxruntime gpu`", library.display())]
     Provider {
         /// The provider.
         provider: String,
@@ -93,7 +94,8 @@ pub enum DeployError {
         found: usize,
     },
     /// The model carries no contract.
-    #[error("model `{}` carries no contract; export it with `export --onnx`, or describe a foreign model with `--contract FILE.json`", path.display())]
+    #[error("model `{}` carries no contract; export it with `export --onnx`, or describe a foreign model with \
+        `--contract FILE.json`", path.display())]
     NoContract {
         /// The model file.
         path: PathBuf,
@@ -115,7 +117,10 @@ pub enum DeployError {
         source: ContractError,
     },
     /// Contract and graph disagree.
-    #[error("model `{}`: contract and graph disagree on {what}: the contract says {declared}, the graph has {found}", path.display())]
+    #[error(
+        "model `{}`: contract and graph disagree on {what}: the contract says {declared}, the graph has {found}",
+        path.display()
+    )]
     Disagree {
         /// The model file.
         path: PathBuf,
@@ -128,7 +133,8 @@ pub enum DeployError {
     },
     /// Weights beside the model are not those it was written with.
     #[error(
-        "`{file}` beside model `{}` is damaged or replaced: its SHA-256 is {sha256}, its name promises {promised}…; copy both files again",
+        "`{file}` beside model `{}` is damaged or replaced: its SHA-256 is {sha256}, its name promises {promised}…; \
+         copy both files again",
         path.display()
     )]
     Weights {
@@ -142,7 +148,9 @@ pub enum DeployError {
         sha256: String,
     },
     /// The model's outputs for its golden input are not those it was exported with.
-    #[error("model `{}` fails its self-test: output `{output}` differs by up to {max_diff:.3e} from the values it was exported with, first at element {at}; {tolerance:.1e} is allowed. The file is damaged, or this runtime computes wrongly", path.display())]
+    #[error("model `{}` fails its self-test: output `{output}` differs by up to {max_diff:.3e} from the values it was \
+        exported with, first at element {at}; {tolerance:.1e} is allowed. The file is damaged, or this runtime \
+        computes wrongly", path.display())]
     SelfTest {
         /// The model file.
         path: PathBuf,
@@ -157,8 +165,8 @@ pub enum DeployError {
     },
     /// A model file of a newer format than the library reads.
     #[error(
-        "model `{}` needs {wanted}, this ONNX Runtime reads at most {available}: export it again with an older operator \
-         set (`export --opset`), or install a newer ONNX Runtime",
+        "model `{}` needs {wanted}, this ONNX Runtime reads at most {available}: export it again with an older \
+         operator set (`export --opset`), or install a newer ONNX Runtime",
         path.display()
     )]
     TooNew {
@@ -171,8 +179,8 @@ pub enum DeployError {
     },
     /// The model is of an operator set of which ONNX Runtime does not run all operators any more.
     #[error(
-        "model `{0}` is of operator set {found}, of which ONNX Runtime does not run all; it does from {oldest} on: export it \
-         again with a newer one, or in Python, \
+        "model `{0}` is of operator set {found}, of which ONNX Runtime does not run all; it does from {oldest} on: \
+         export it again with a newer one, or in Python, \
          `onnx.save(onnx.version_converter.convert_version(onnx.load(\"{0}\"), 17), \"newer.onnx\")`",
         path.display()
     )]
@@ -188,9 +196,9 @@ pub enum DeployError {
     },
     /// A batch norm of an old operator set contradicts itself.
     #[error(
-        "model `{}`: the BatchNormalization that gives `{output}` has `spatial` 0, which means a scale for each value, and \
-         one for each channel; take the attribute away: in Python, `[n.attribute.remove(a) for n in model.graph.node for \
-         a in [*n.attribute] if a.name == \"spatial\"]`",
+        "model `{}`: the BatchNormalization that gives `{output}` has `spatial` 0, which means a scale for each \
+         value, and one for each channel; take the attribute away: in Python, `[n.attribute.remove(a) for n in \
+         model.graph.node for a in [*n.attribute] if a.name == \"spatial\"]`",
         path.display()
     )]
     Spatial {
@@ -283,8 +291,8 @@ pub enum DeployError {
     },
     /// A picture is missing that the model needs.
     #[error(
-        "the model needs a {missing} picture: name it with `--{missing} FILE` (only a model trained with --modality-dropout \
-         can do without)"
+        "the model needs a {missing} picture: name it with `--{missing} FILE` (only a model trained with \
+         --modality-dropout can do without)"
     )]
     MissingModality {
         /// The input.
@@ -346,16 +354,16 @@ pub enum DeployError {
     },
     /// There is no threshold for a search in a gallery of this size.
     #[error(
-        "the model's contract has no threshold for a false positive identification rate of {fpir} among {people} people{}; \
-         measure it with `deploy calibrate --fpir {fpir}{}` on pictures of more than {people} people{}, or give one with \
-         `--min-similarity`",
+        "the model's contract has no threshold for a false positive identification rate of {fpir} among {people} \
+         people{}; measure it with `deploy calibrate --fpir {fpir}{}` on pictures of more than {people} people{}, or \
+         give one with `--min-similarity`",
         match templates {
             Some(0 | 1) => " with 1 template each".to_owned(),
             Some(templates) => format!(" with up to {templates} templates each"),
             None => ", some with more templates than others, whose means differ".to_owned(),
         },
-        templates.filter(|templates| *templates > 1).map_or_else(String::new, |templates| format!(" --templates {templates}")),
-        templates.filter(|templates| *templates > 1).map_or_else(String::new, |templates| format!(", {templates} or more of each"))
+        several(*templates).map_or_else(String::new, |templates| format!(" --templates {templates}")),
+        several(*templates).map_or_else(String::new, |templates| format!(", {templates} or more of each"))
     )]
     NoFpir {
         /// The rate asked for.
@@ -494,7 +502,10 @@ pub enum DeployError {
             "repeat the command when their pictures are there, which goes on where it was, or remove them with \
              `--drop-missing`"
         },
-        if *changed > 0 { format!("; `--take-changed` takes {changed} changed pictures as they are") } else { String::new() }
+        match changed {
+            0 => String::new(),
+            _ => format!("; `--take-changed` takes {changed} changed pictures as they are"),
+        }
     )]
     NotMigrated {
         /// The gallery.
@@ -565,7 +576,12 @@ pub enum DeployError {
         why: String,
     },
     /// The gallery was embedded by another model.
-    #[error("gallery `{}` was embedded by another model: its contract id is `{gallery}`, that of `{}` is `{model}`{}", path.display(), model_path.display(), way_out(path, model_path))]
+    #[error(
+        "gallery `{}` was embedded by another model: its contract id is `{gallery}`, that of `{}` is `{model}`{}",
+        path.display(),
+        model_path.display(),
+        way_out(path, model_path)
+    )]
     OtherModel {
         /// The gallery.
         path: PathBuf,
@@ -592,6 +608,11 @@ fn three_digits(rate: f64) -> f64 {
     let scale = 10_f64.powi(2 - rate.log10().floor() as i32);
     // A product of decimals may miss a whole number by rounding.
     (rate * scale + 1e-9).floor() / scale
+}
+
+/// A number of templates each, where it is more than one.
+fn several(templates: Option<u64>) -> Option<u64> {
+    templates.filter(|templates| *templates > 1)
 }
 
 /// What can be done with a gallery of another model.

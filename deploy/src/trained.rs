@@ -56,8 +56,8 @@ impl Overlap {
         (*trained_on > 0).then(|| {
             let more = if *unknown > 0 { format!(", and {unknown} more may be") } else { String::new() };
             format!(
-                "{trained_on} of the {tested} people tested are among those the model was trained on ({split}){more}: for \
-                 other people, the numbers will be worse"
+                "{trained_on} of the {tested} people tested are among those the model was trained on ({split}){more}: \
+                 for other people, the numbers will be worse"
             )
         })
     }

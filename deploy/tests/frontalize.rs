@@ -143,7 +143,8 @@ fn a_search_compares_frontalised_probes_with_the_gallery_as_it_is() {
     fixture.picture("gallery/ada.png", "ada", 0.3);
     fixture.picture("gallery/ben.png", "ben", 0.0);
     std::fs::write(fixture.path("poses.jsonl"), "{\"pose\": [30, -10, 2]}\n").unwrap();
-    let line = "search -m @model.onnx --gallery @gallery --query @probes --format json --frontalize @frontal.onnx --poses @poses.jsonl";
+    let line = "search -m @model.onnx --gallery @gallery --query @probes --format json --frontalize @frontal.onnx \
+        --poses @poses.jsonl";
     let report: serde_json::Value = serde_json::from_str(&fixture.run(line).done()).unwrap();
     let frontal = expected(&reference_embedding(&probe), &[30.0, -10.0, 2.0]);
     for found in report["probes"][0]["matches"].as_array().unwrap() {
@@ -264,7 +265,8 @@ fn frontalised_profile_views_find_people_that_they_otherwise_miss() {
     };
     let fitted = ModelProto { graph: Some(fitted), ..graph() };
     fixture.write_model("fitted.onnx", &with_contract(fitted, &frontal_contract()));
-    let line = "frontalize @probes --model @foreign.onnx --contract @contract.json --frontalize @fitted.onnx --poses @poses.csv -o @front.npy";
+    let line = "frontalize @probes --model @foreign.onnx --contract @contract.json --frontalize @fitted.onnx --poses \
+        @poses.csv -o @front.npy";
     assert!(fixture.run(line).done().contains("120 frontal embeddings"));
     let line = "search -m @foreign.onnx --contract @contract.json --gallery @gallery --query @probes --format json";
     let rank1 = |more: &str| {

@@ -163,7 +163,8 @@ fn calibrated_thresholds_decide() {
     let fixture = fixture();
     let copy = serde_json::to_string(&pair_contract()).unwrap();
     std::fs::write(fixture.path("contract.json"), copy).unwrap();
-    fixture.run("enroll -m @pair.onnx --gallery @people --identity anna --palm @set/palm/001_l/1.png --vein @set/vein/001_l/1.png").done();
+    let hand = "--identity anna --palm @set/palm/001_l/1.png --vein @set/vein/001_l/1.png";
+    fixture.run(&format!("enroll -m @pair.onnx --gallery @people {hand}")).done();
     let line = "calibrate -m @pair.onnx --datadir @set --pairs --split all --format json";
     let told = fixture.run(&format!("{line} --far 0.4,0.001"));
     assert!(
@@ -177,11 +178,11 @@ fn calibrated_thresholds_decide() {
     let copy = ModelContract::from_json(&std::fs::read_to_string(fixture.path("contract.json")).unwrap()).unwrap();
     assert_eq!(copy.threshold.unwrap()[0].similarity, threshold["similarity"].as_f64().unwrap());
     assert!(!fixture.files("").iter().any(|name| name.starts_with(".pair.onnx.")), "{:?}", fixture.files(""));
-    let claim = "verify -m @pair.onnx --gallery @people --identity anna --palm @set/palm/001_l/1.png --vein @set/vein/001_l/1.png";
+    let claim = format!("verify -m @pair.onnx --gallery @people {hand}");
     let yes = fixture.run(&format!("{claim} --far 0.4 --format json")).done();
     let yes: serde_json::Value = serde_json::from_str(&yes).unwrap();
     assert_eq!(yes["threshold"], threshold["similarity"]);
-    fixture.run(claim).error(&["`deploy calibrate --far 0.001`", "`--threshold`"]);
+    fixture.run(&claim).error(&["`deploy calibrate --far 0.001`", "`--threshold`"]);
     // Again with other rates: the old ones are gone, the model is the same model.
     let told = fixture.run(&format!("{line} --far 0.5").replace("--format json", "")).done();
     assert!(told.contains("pair.onnx and ") && told.contains("contract.json"), "{told}");

@@ -204,8 +204,9 @@ mod tests {
 
     #[test]
     fn a_setting_that_is_only_declared_and_checked_is_not_read() {
-        let text = "pub struct A {\n    /// The number of parts.\n    pub parts: usize,\n}\n\nimpl A {\n    pub fn check(&self) {\n        \
-            whole(\"parts\", self.parts);\n    }\n\n    fn new() -> Self {\n        Self { parts: 3 }\n    }\n}\n";
+        let text = "pub struct A {\n    /// The number of parts.\n    pub parts: usize,\n}\n\nimpl A {\n    pub fn \
+            check(&self) {\n        whole(\"parts\", self.parts);\n    }\n\n    fn new() -> Self {\n        Self { \
+            parts: 3 }\n    }\n}\n";
         let read = |text: &str, setting: &str| code(text).iter().any(|line| reads(line, setting));
         assert!(!read(text, "parts"));
         for more in ["let n = self.parts;", "let A { parts, .. } = self;", "B { parts: a.parts }"] {

@@ -43,7 +43,8 @@ pub enum GalleryError {
     },
     /// A migration to another model than the one given is not finished.
     #[error(
-        "`{}` is migrating to the model of contract id `{found}`, and that is not finished; the model given has `{asked}`",
+        "`{}` is migrating to the model of contract id `{found}`, and that is not finished; the model given has \
+         `{asked}`",
         path.display()
     )]
     OtherMigration {
@@ -70,7 +71,10 @@ pub enum GalleryError {
     },
     /// **The gallery is of its new model.** But files of the old one could not be removed yet; opening the gallery for
     /// writing tries again.
-    #[error("`{}` has its new model, but files of the old one could not be removed yet; the next change does", path.display())]
+    #[error(
+        "`{}` has its new model, but files of the old one could not be removed yet; the next change does",
+        path.display()
+    )]
     OldRowsLeft {
         /// The folder.
         path: PathBuf,

@@ -70,8 +70,8 @@ impl Remote {
 #[cfg(not(feature = "milvus"))]
 const WITHOUT: GalleryError = GalleryError::Unsupported {
     what: "be kept by a server",
-    why: "this program was built without the feature `milvus`; build it with `cargo build --release -p deploy --features \
-          milvus`, or give a folder",
+    why: "this program was built without the feature `milvus`; build it with `cargo build --release -p deploy \
+          --features milvus`, or give a folder",
 };
 
 #[cfg(test)]

@@ -89,7 +89,8 @@ pub enum MetricsError {
     },
     /// A gallery size that the data cannot stand for.
     #[error(
-        "a gallery of {gallery} subjects cannot be measured on {subjects} enrolled people; 1 to {} can, and {gallery} need {}",
+        "a gallery of {gallery} subjects cannot be measured on {subjects} enrolled people; 1 to {} can, and {gallery} \
+         need {}",
         .subjects.saturating_sub(1), .gallery.saturating_add(1)
     )]
     Gallery {

@@ -462,7 +462,8 @@ pub(crate) struct VerifyArgs {
     pub(crate) one: OneArgs,
     /// Cosine similarity to the most similar template from which the answer is yes (-1 to 1) [default: the model's
     /// calibrated one for --far].
-    #[arg(long, visible_alias = "min-similarity", value_name = "COSINE", value_parser = cosine, allow_hyphen_values = true)]
+    #[arg(long, visible_alias = "min-similarity", value_name = "COSINE")]
+    #[arg(value_parser = cosine, allow_hyphen_values = true)]
     pub(crate) threshold: Option<f32>,
     /// Highest rate at which strangers may be accepted, above 0 and below 1. For a person with n templates, the
     /// calibrated threshold for a rate of at most RATE / n is used.
@@ -560,7 +561,8 @@ pub(crate) struct InspectArgs {
 }))]
 pub(crate) struct EmbedArgs {
     /// Folders, including subfolders, or files; or one pair by --palm and --vein.
-    #[arg(required_unless_present_any = ["palm", "vein"], conflicts_with_all = ["palm", "vein"], value_name = "DIR_OR_FILE")]
+    #[arg(required_unless_present_any = ["palm", "vein"], conflicts_with_all = ["palm", "vein"])]
+    #[arg(value_name = "DIR_OR_FILE")]
     pub(crate) pictures: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) one: PairFiles,

@@ -183,8 +183,8 @@ fn decision(measured: &Measured) -> String {
         Rate::Fpir { .. } => format!("{identities} people enrolled and probes of {pairs}"),
     };
     format!(
-        "per {rate}, {fusion} similarity to {}; TAR {low_tar:.4} to {high_tar:.4}, FAR {low_far:.1e} to {high_far:.1e} by \
-         {trials}",
+        "per {rate}, {fusion} similarity to {}; TAR {low_tar:.4} to {high_tar:.4}, FAR {low_far:.1e} to \
+         {high_far:.1e} by {trials}",
         if measured.templates == 1 { "1 template".to_owned() } else { format!("{} templates", measured.templates) },
     )
 }

@@ -597,7 +597,8 @@ impl ModelContract {
             // Constants of another range make every embedding nearly the same.
             let scale = format!(
                 "with `range` {:?} means are from {black} to {white} and deviations up to {width}; constants for \
-                 pixels of 0 to 255, such as 127.5, go with `range` [0, 255], those for 0 to 1, such as 0.5, with [0, 1]",
+                 pixels of 0 to 255, such as 127.5, go with `range` [0, 255], those for 0 to 1, such as 0.5, with [0, \
+                 1]",
                 picture.range
             );
             if !picture.mean.iter().all(|mean| (black..=white).contains(mean)) {

@@ -132,7 +132,8 @@ pub fn tf32() -> bool {
 /// The sentence for a library that cannot be loaded.
 pub fn advice(path: &Path) -> String {
     format!(
-        "cannot use ONNX Runtime at `{}`; {OLDEST} or newer is needed: run `{INSTALL}`, or set {VARIABLE} to the library file",
+        "cannot use ONNX Runtime at `{}`; {OLDEST} or newer is needed: run `{INSTALL}`, or set {VARIABLE} to the \
+         library file",
         path.display()
     )
 }

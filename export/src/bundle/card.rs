@@ -22,8 +22,9 @@ pub(super) fn card(model: &ExportedModel, contract: &ModelContract, parity: &Par
     let known = |text: &str| if text.is_empty() { "not known".to_owned() } else { text.to_owned() };
     let training = &contract.training;
     let mut text = format!(
-        "# {name}\n\n{family} network `{architecture}`, {parameters} values of weights, {megabytes:.1} MB, \
-         ONNX operator set {opset}, {precision}.\n\n## Inputs and outputs\n\n| | name | shape | meaning |\n|---|---|---|---|\n",
+        "# {name}\n\n{family} network `{architecture}`, {parameters} values of weights, {megabytes:.1} MB, ONNX \
+         operator set {opset}, {precision}.\n\n## Inputs and outputs\n\n| | name | shape | meaning \
+         |\n|---|---|---|---|\n",
         name = model.name(),
         family = contract.family,
         architecture = contract.architecture,
@@ -92,8 +93,9 @@ pub(super) fn card(model: &ExportedModel, contract: &ModelContract, parity: &Par
         contract.exporter.burn
     ));
     text.push_str(&format!(
-        "\n## ONNX Runtime against Burn\n\nIntegers and booleans are equal. A float may differ by {:.0e} of the root mean square \
-         of its channel, plus {:.0e} of itself and {:.0e} of the root mean square of the output; smallest cosine of a row {}.\n\n{}",
+        "\n## ONNX Runtime against Burn\n\nIntegers and booleans are equal. A float may differ by {:.0e} of the root \
+         mean square of its channel, plus {:.0e} of itself and {:.0e} of the root mean square of the output; smallest \
+         cosine of a row {}.\n\n{}",
         parity.tolerance.channel,
         parity.tolerance.relative,
         parity.tolerance.floor,

@@ -164,7 +164,8 @@ impl Bundle {
             (Ok(_), Divergence::Nowhere) => Ok("exported again, other bytes with the same values at every node".into()),
             (Ok(_), first) => Err(format!("the outputs agree with Burn, but {first}")),
             (Err(ExportError::Parity { output, max_abs, limit, sizes, seed, .. }), first) => Err(format!(
-                "`{output}` differs from Burn by {max_abs:.1e} ({limit:.1e} allowed) at {sizes} on input `{seed}`; {first}"
+                "`{output}` differs from Burn by {max_abs:.1e} ({limit:.1e} allowed) at {sizes} on input `{seed}`; \
+                 {first}"
             )),
             (Err(error), first) => Err(format!("{}; {first}", sentence(&error))),
         }

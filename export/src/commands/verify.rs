@@ -31,8 +31,8 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     terminal::tell!("checking {}, made by Vitrine {}", args.bundle.display(), certificate.tools.vitrine);
     if let Some(folder) = bundle.unfinished() {
         terminal::note(&format!(
-            "an export was killed before its last step: files beside the model are read from `{}`; the next export into \
-             this folder puts them in place",
+            "an export was killed before its last step: files beside the model are read from `{}`; the next export \
+             into this folder puts them in place",
             folder.display()
         ));
     }

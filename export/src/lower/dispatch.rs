@@ -117,7 +117,8 @@ dispatch! {
         Div(op) ["Div"] => binary(l, op, Plain::Div),
         DivScalar(op) ["Div"] => scalar(l, op, Plain::Div),
         Rem(op) ["Mod", "Where", "Add", "And", "Equal", "Less", "Not", "Xor"] => function::remainder(l, op),
-        RemScalar(op) ["Mod", "Where", "Add", "And", "Equal", "Less", "Not", "Xor"] => function::remainder_scalar(l, op),
+        RemScalar(op) ["Mod", "Where", "Add", "And", "Equal", "Less", "Not", "Xor"] =>
+            function::remainder_scalar(l, op),
         Mul(op) ["Mul"] => binary(l, op, Plain::Mul),
         MulScalar(op) ["Mul"] => scalar(l, op, Plain::Mul),
         Abs(op) ["Abs"] => unary(l, op, Plain::Abs),
@@ -162,7 +163,8 @@ dispatch! {
         SortWithIndices(op) ["TopK", "Cast"] note NAN => reduce::sort_both(l, op),
         ArgSort(op) ["TopK", "Cast"] note NAN => reduce::sort_index(l, op),
         Pad(op) ["Pad"] => numeric::pad(l, op),
-        IntRandom(op) ["RandomUniformLike", "RandomNormalLike", "ConstantOfShape", "Floor", "Cast"] until 21 => random::integers(l, op),
+        IntRandom(op) ["RandomUniformLike", "RandomNormalLike", "ConstantOfShape", "Floor", "Cast"] until 21 =>
+            random::integers(l, op),
         CumProd(op) ["Mul", "Slice", "Concat"] => function::cumulate(l, op, Plain::Mul),
         CumMin(op) ["Min", "Slice", "Concat"] => function::cumulate(l, op, Plain::Min),
         CumMax(op) ["Max", "Slice", "Concat"] => function::cumulate(l, op, Plain::Max),
@@ -234,10 +236,12 @@ dispatch! {
         IsInf(op) ["IsInf"] => unary(l, op, Plain::IsInf),
         Powf(op) ["Pow"] => binary(l, op, Plain::Pow),
         Hypot(op) ["Sqrt", "Add", "Mul", "Cast"] => function::hypot(l, op),
-        ArcTan2(op) ["Atan", "Div", "Abs", "Add", "And", "Equal", "Less", "Mul", "Or", "Reciprocal", "Sign", "Where"] => function::atan2(l, op),
+        ArcTan2(op) ["Atan", "Div", "Abs", "Add", "And", "Equal", "Less", "Mul", "Or", "Reciprocal", "Sign", "Where"] =>
+            function::atan2(l, op),
         Trunc(op) ["Where", "Ceil", "Floor", "Less"] => function::trunc(l, op),
         Cross(op) ["Gather", "Mul", "Sub"] => function::cross(l, op),
-        Random(op) ["RandomUniformLike", "RandomNormalLike", "ConstantOfShape", "Floor"] until 21 => random::floats(l, op),
+        Random(op) ["RandomUniformLike", "RandomNormalLike", "ConstantOfShape", "Floor"] until 21 =>
+            random::floats(l, op),
         GridSample2d(op) ["GridSample"] => sample::grid_sample(l, op),
     }
     refused {
@@ -316,9 +320,12 @@ dispatch! {
             let pool = windows(&op.kernel_size, &op.stride, &op.padding, &[1, 1], op.ceil_mode);
             pool::average(l, &op.x, &pool, op.count_include_pad, &op.out)
         },
-        AdaptiveAvgPool1d(op) ["GlobalAveragePool", "AveragePool", "MatMul"] => pool::adaptive(l, &op.x, &[op.output_size], &op.out),
-        AdaptiveAvgPool2d(op) ["GlobalAveragePool", "AveragePool", "MatMul"] => pool::adaptive(l, &op.x, &op.output_size, &op.out),
-        AdaptiveAvgPool3d(op) ["GlobalAveragePool", "AveragePool", "MatMul", "Reshape"] => pool::adaptive(l, &op.x, &op.output_size, &op.out),
+        AdaptiveAvgPool1d(op) ["GlobalAveragePool", "AveragePool", "MatMul"] =>
+            pool::adaptive(l, &op.x, &[op.output_size], &op.out),
+        AdaptiveAvgPool2d(op) ["GlobalAveragePool", "AveragePool", "MatMul"] =>
+            pool::adaptive(l, &op.x, &op.output_size, &op.out),
+        AdaptiveAvgPool3d(op) ["GlobalAveragePool", "AveragePool", "MatMul", "Reshape"] =>
+            pool::adaptive(l, &op.x, &op.output_size, &op.out),
         MaxPool1d(op) ["MaxPool"] => {
             let (kernel, stride, padding, dilation) = ([op.kernel_size], [op.stride], [op.padding], [op.dilation]);
             pool::max(l, &op.x, &windows(&kernel, &stride, &padding, &dilation, op.ceil_mode), &op.out)
@@ -338,7 +345,9 @@ dispatch! {
             pool::max_with_indices(l, &op.x, &pool, &op.out, &op.out_indices)
         },
         DeformableConv2d(op) ["DeformConv"] since 19 => conv::deform_conv(l, op),
-        Attention(op) ["Attention", "MatMul", "Not", "Or", "Softmax", "Add", "Div", "Equal", "Gather", "Mul", "ReduceMax", "Tanh", "Transpose", "Where"] => attention::attention(l, op),
+        Attention(op) ["Attention", "MatMul", "Not", "Or", "Softmax", "Add", "Div", "Equal", "Gather", "Mul",
+            "ReduceMax", "Tanh", "Transpose", "Where"] =>
+            attention::attention(l, op),
         Unfold4d(op) ["Gather", "Pad", "Transpose", "Reshape"] => conv::unfold4d(l, op),
     }
     refused {

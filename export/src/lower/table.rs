@@ -10,7 +10,12 @@ macro_rules! dispatch {
     (
         $(#[$doc:meta])*
         fn $name:ident($l:ident, $enum:ident as $group:literal) -> $table:ident;
-        lowered { $($kind:ident($op:ident) [$($onnx:literal),*] $(since $since:literal)? $(until $until:literal)? $(note $note:ident)? => $body:expr,)* }
+        lowered {
+            $(
+                $kind:ident($op:ident) [$($onnx:literal),*]
+                    $(since $since:literal)? $(until $until:literal)? $(note $note:ident)? => $body:expr,
+            )*
+        }
         $(refused { $($refused:ident => ($reason:expr, $way_out:expr),)* })?
         $(backward { $($backward:ident,)* })?
     ) => {

@@ -202,8 +202,8 @@ impl Kind {
             Self::Folders => ("s1/1.png", 0..=i64::MAX, 1..=i64::MAX),
         };
         // The widest of the public sets; with one camera more, no other name helps.
-        let way_out = "; a set of your own in this layout is read as `msmt17`, which takes any identity, and cameras 1 to \
-                       15 (none is 0)";
+        let way_out = "; a set of your own in this layout is read as `msmt17`, which takes any identity, and cameras \
+                       1 to 15 (none is 0)";
         Rules { example, identities, cameras, way_out: (self != Self::Msmt17).then_some(way_out) }
     }
 

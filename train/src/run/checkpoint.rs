@@ -192,8 +192,8 @@ pub enum CheckpointError {
     },
     /// The optimiser's state is missing or not the one the weights were saved with.
     #[error(
-        "cannot resume from `{}`: its state `{}` {problem}; another checkpoint of the run may be whole, and re-identification \
-         starts anew with these weights by --pre-train",
+        "cannot resume from `{}`: its state `{}` {problem}; another checkpoint of the run may be whole, and \
+         re-identification starts anew with these weights by --pre-train",
         path.display(),
         state.display()
     )]

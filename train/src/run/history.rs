@@ -432,7 +432,8 @@ pub(crate) mod tests {
         let rows: Vec<&str> = text.lines().collect();
         assert_eq!(
             rows[0],
-            "epoch,lr,loss/total,loss/CrossEntropy,loss/MSLoss,speed/seconds,speed/waiting,speed/images_per_second,\"metrics/odd, \"\"name\"\"\""
+            "epoch,lr,loss/total,loss/CrossEntropy,loss/MSLoss,speed/seconds,speed/waiting,speed/images_per_second,\
+             \"metrics/odd, \"\"name\"\"\""
         );
         assert!(rows[1].starts_with("1,0.00006") && rows[1].ends_with(','), "{}", rows[1]);
         assert!(rows[5].ends_with(",0.5"), "{}", rows[5]);

@@ -367,7 +367,8 @@ mod tests {
         let zero = b"(dp0\nVa\np1\ncposix\nsystem\np2\n(Vid\np3\ntp4\nRp5\ns.";
         let two =
             b"\x80\x02}q\x00X\x01\x00\x00\x00aq\x01cposix\nsystem\nq\x02X\x02\x00\x00\x00idq\x03\x85q\x04Rq\x05s.";
-        let four = b"\x80\x04\x95$\x00\x00\x00\x00\x00\x00\x00}\x94\x8c\x01a\x94\x8c\x05posix\x94\x8c\x06system\x94\x93\x94\x8c\x02id\x94\x85\x94R\x94s.";
+        let four = b"\x80\x04\x95$\x00\x00\x00\x00\x00\x00\x00}\x94\x8c\x01a\x94\x8c\x05posix\x94\x8c\x06system\x94\
+            \x93\x94\x8c\x02id\x94\x85\x94R\x94s.";
         for pickle in [&zero[..], &two[..], &four[..]] {
             assert_eq!(refused(pickle, 1).as_deref(), Some("posix.system"));
             for end in 0..pickle.len() {

@@ -26,10 +26,11 @@ fn words(line: &str) -> Vec<&str> {
 /// The command lines of the manual, without `python …/train_image_controlnet.py`.
 const MANUAL: [&str; 15] = [
     "controlnet data_dir train/datas/file epochs 100 batch_size 16 lr 1e-4",
-    "controlnet --data_dir train/datas/file --image_dir train/datas/file --batch_size 16 --num_workers 4 --image_size 112 \
-     --feature_dim 512 --pose_dim 3 --num_control_layers 3 --epochs 100 --lr 1e-4 --weight_decay 1e-5 --pose_loss_weight 0.1 \
-     --loss_type mse --use_amp --gradient_accumulation_steps 1 --save_dir train_transformer3D/controlnetlike/checkpoints_image \
-     --log_dir train_transformer3D/controlnetlike/logs_image --save_interval 10",
+    "controlnet --data_dir train/datas/file --image_dir train/datas/file --batch_size 16 --num_workers 4 --image_size \
+     112 --feature_dim 512 --pose_dim 3 --num_control_layers 3 --epochs 100 --lr 1e-4 --weight_decay 1e-5 \
+     --pose_loss_weight 0.1 --loss_type mse --use_amp --gradient_accumulation_steps 1 --save_dir \
+     train_transformer3D/controlnetlike/checkpoints_image --log_dir train_transformer3D/controlnetlike/logs_image \
+     --save_interval 10",
     "controlnet --data_dir train/datas/file --batch_size 16 --epochs 50 --lr 1e-4 --freeze_generator \
      --save_dir train_transformer3D/controlnetlike/checkpoints_image_stage1",
     "controlnet --data_dir train/datas/file --batch_size 16 --epochs 50 --lr 5e-5 \
@@ -48,14 +49,15 @@ const MANUAL: [&str; 15] = [
     "controlnet --data_dir train/datas/file --batch_size 16 --epochs 100 \
      --resume train_transformer3D/controlnetlike/checkpoints_image/checkpoint_epoch_1.pth \
      --save_dir train_transformer3D/controlnetlike/checkpoints_image_resume",
-    "controlnet --data_dir train/datas/file --batch_size 4 --num_workers 2 --epochs 100 --lr 1e-4 --gradient_accumulation_steps 8 \
-     --use_amp --save_dir train_transformer3D/controlnetlike/checkpoints_image_small",
+    "controlnet --data_dir train/datas/file --batch_size 4 --num_workers 2 --epochs 100 --lr 1e-4 \
+     --gradient_accumulation_steps 8 --use_amp --save_dir train_transformer3D/controlnetlike/checkpoints_image_small",
     "controlnet --data_dir train/datas/file --batch_size 16 --epochs 10 --save_interval 5 \
      --save_dir train_transformer3D/controlnetlike/checkpoints_image_test",
-    "controlnet --data_dir train/datas/file --batch_size 16 --num_workers 4 --image_size 112 --feature_dim 512 --pose_dim 3 \
-     --num_control_layers 3 --epochs 100 --lr 1e-4 --weight_decay 1e-5 --pose_loss_weight 0.1 --loss_type mse --use_amp \
-     --gradient_accumulation_steps 1 --save_dir train_transformer3D/controlnetlike/checkpoints_image \
-     --log_dir train_transformer3D/controlnetlike/logs_image --save_interval 10 --overwrite",
+    "controlnet --data_dir train/datas/file --batch_size 16 --num_workers 4 --image_size 112 --feature_dim 512 \
+     --pose_dim 3 --num_control_layers 3 --epochs 100 --lr 1e-4 --weight_decay 1e-5 --pose_loss_weight 0.1 \
+     --loss_type mse --use_amp --gradient_accumulation_steps 1 --save_dir \
+     train_transformer3D/controlnetlike/checkpoints_image --log_dir train_transformer3D/controlnetlike/logs_image \
+     --save_interval 10 --overwrite",
 ];
 
 /// Lines that share a directory in the manual are told to replace what the one before left there.
@@ -105,7 +107,8 @@ fn stages_begin_anew_and_runs_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     set(at, 7, 4);
-    let small = "controlnet --data-dir train/datas/file --image-size 16 --feature-dim 8 --batch-size 8 --save-interval 1 --log-dir logs";
+    let small = "controlnet --data-dir train/datas/file --image-size 16 --feature-dim 8 --batch-size 8 \
+        --save-interval 1 --log-dir logs";
     let run = |more: &str| train(at, &[words(small), words(more)].concat());
 
     run("--epochs 2 --freeze-generator --save-dir one").ok();
@@ -244,7 +247,8 @@ fn a_pretrained_backbone_is_used_and_stays() {
         assert!(found.len() > 50, "{kind}: {}", found.len());
         found.iter().filter(|same| **same).count() as f64 / found.len() as f64
     };
-    let line = "controlnet --data_dir train/datas/file --image_size 16 --feature_dim 8 --batch_size 8 --epochs 1 --log_dir logs";
+    let line = "controlnet --data_dir train/datas/file --image_size 16 --feature_dim 8 --batch_size 8 --epochs 1 \
+        --log_dir logs";
     for (file, dir, more) in
         [("resnet50.pth", "frozen", ""), ("resnet50.safetensors", "free", "--freeze_backbone false --lr 1e-2")]
     {
@@ -283,8 +287,9 @@ fn a_short_run_beats_the_source_and_the_mean_picture() {
     let at = folder.path();
     let config = HeadsConfig { people: 24, frames: 6, size: 16, ..HeadsConfig::default() };
     heads(&config, &at.join("heads")).unwrap();
-    let line = "controlnet --data-dir heads --pose-source metadata --image-size 16 --feature-dim 16 --epochs 10 --lr 3e-3 --batch-size 16 \
-                --min-angle 25 --holdout-poses 0.2 --pose-unit right-angles --dropout 0 --save-dir run --log-dir run --save-interval 0";
+    let line = "controlnet --data-dir heads --pose-source metadata --image-size 16 --feature-dim 16 --epochs 10 --lr \
+                3e-3 --batch-size 16 --min-angle 25 --holdout-poses 0.2 --pose-unit right-angles --dropout 0 \
+                --save-dir run --log-dir run --save-interval 0";
     let ended = train(at, &words(line)).ok();
     let scores = json(&at.join("run/test_metrics.json"));
     println!("{}", ended.stderr);

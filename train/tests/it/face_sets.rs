@@ -12,7 +12,8 @@ type Family = (&'static str, &'static str, &'static [&'static str]);
 
 const FAMILIES: [Family; 2] = [
     (
-        "senet --data_dir features --image_dim 32 --hidden_dim 16 --identity_dims 1 --batch_size 8 --epochs 1 --log_dir logs",
+        "senet --data_dir features --image_dim 32 --hidden_dim 16 --identity_dims 1 --batch_size 8 --epochs 1 \
+         --log_dir logs",
         "features",
         &[
             "front_metadata.json",

@@ -324,8 +324,8 @@ fn training_tells_strangers_apart_and_fusion_does_it_better() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     palms(&PalmConfig { people: 30, samples: 6, size: 32, ..PalmConfig::default() }, &at.join("palms")).unwrap();
-    let flags = "--datadir palms --img-size 32 --cnn-dims 16,32,48,64 --cnn-depths 1,1,1,1 --layer-scale 1 --n-thread 2 \
-        --patience 0 --test-every 0 --rotation 4 --translation 0.03 --batch 8 --lr 2e-3 --weight-decay 1e-4";
+    let flags = "--datadir palms --img-size 32 --cnn-dims 16,32,48,64 --cnn-depths 1,1,1,1 --layer-scale 1 --n-thread \
+        2 --patience 0 --test-every 0 --rotation 4 --translation 0.03 --batch 8 --lr 2e-3 --weight-decay 1e-4";
     let learn = |line: &str| {
         train(at, &format!("palmvein {line} {flags}").split_whitespace().collect::<Vec<_>>()).ok();
     };

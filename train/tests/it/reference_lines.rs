@@ -22,28 +22,35 @@ fn market(at: &Path, cameras: usize) {
 /// What makes the lines small: of a flag given twice the last counts.
 const SMALL: &str = " --height 32 --width 32 --batchid 2 --batchimage 2 --epochs 1 --n-thread 2 --overwrite";
 
-const LIGHT_MBN: &str = "--datadir DATA --data_train market1501 --data_test market1501 --model LMBN_n --batchid 6 --batchimage 8 \
-    --batchtest 32 --test_every 20 --epochs 130 --loss 0.5*CrossEntropy+0.5*MSLoss --margin 0.7 --nGPU 1 --lr 6e-4 --optimizer ADAM \
-    --random_erasing --feats 512 --save light --if_labelsmooth --w_cosine_annealing";
+const LIGHT_MBN: &str = "--datadir DATA --data_train market1501 --data_test market1501 --model LMBN_n --batchid 6 \
+    --batchimage 8 --batchtest 32 --test_every 20 --epochs 130 --loss 0.5*CrossEntropy+0.5*MSLoss --margin 0.7 --nGPU \
+    1 --lr 6e-4 --optimizer ADAM --random_erasing --feats 512 --save light --if_labelsmooth --w_cosine_annealing";
 
-const BAG_OF_TRICKS: &str = "--datadir DATA --data_train market1501 --data_test market1501 --model ResNet50 --batchid 16 \
-    --batchimage 4 --batchtest 32 --test_every 10 --epochs 120 --save tricks --decay_type step_40_70 \
-    --loss 0.5*CrossEntropy+0.5*Triplet --margin 0.3 --nGPU 1 --lr 3.5e-4 --optimizer ADAM --random_erasing --warmup linear \
+const BAG_OF_TRICKS: &str = "--datadir DATA --data_train market1501 --data_test market1501 --model ResNet50 --batchid \
+    16 --batchimage 4 --batchtest 32 --test_every 10 --epochs 120 --save tricks --decay_type step_40_70 --loss \
+    0.5*CrossEntropy+0.5*Triplet --margin 0.3 --nGPU 1 --lr 3.5e-4 --optimizer ADAM --random_erasing --warmup linear \
     --if_labelsmooth";
 
-const PCB: &str = "--datadir DATA --data_train market1501 --data_test market1501 --model PCB --batchid 8 --batchimage 8 \
-    --batchtest 32 --test_every 10 --epochs 120 --save parts --decay_type step_50_80_110 --loss 0.5*CrossEntropy+0.5*MSLoss \
-    --margin 0.7 --nGPU 1 --lr 5e-3 --optimizer SGD --random_erasing --warmup linear --if_labelsmooth --bnneck --parts 3";
+const PCB: &str = "--datadir DATA --data_train market1501 --data_test market1501 --model PCB --batchid 8 --batchimage \
+    8 --batchtest 32 --test_every 10 --epochs 120 --save parts --decay_type step_50_80_110 --loss \
+    0.5*CrossEntropy+0.5*MSLoss --margin 0.7 --nGPU 1 --lr 5e-3 --optimizer SGD --random_erasing --warmup linear \
+    --if_labelsmooth --bnneck --parts 3";
 
 /// A settings file with every key of the reference's.
-const FILE: &str = "T: 1\nact: relu\nactivation_map: false\namsgrad: false\nbatchid: 6\nbatchimage: 8\nbatchtest: 32\nbeta1: 0.9\n\
-    beta2: 0.999\nbnneck: false\nconfig: ''\ncosine_annealing: false\ncpu: false\ncuhk03_labeled: false\ncutout: false\n\
+const FILE: &str = "T: 1\nact: relu\nactivation_map: false\namsgrad: false\nbatchid: 6\nbatchimage: 8\nbatchtest: \
+    32\nbeta1: 0.9\n\
+    beta2: 0.999\nbnneck: false\nconfig: ''\ncosine_annealing: false\ncpu: false\ncuhk03_labeled: false\ncutout: \
+    false\n\
     dampening: 0\ndata_test: market1501\ndata_train: market1501\ndatadir: DATA\ndecay_type: step\ndrop_block: false\n\
-    epochs: 2\nepsilon: 1.0e-08\nfeat_inference: after\nfeats: 512\ngamma: 0.1\nh_ratio: 0.3\nheight: 32\nif_labelsmooth: true\n\
-    load: ''\nloss: 0.5*CrossEntropy+0.5*MSLoss\nlr: 0.0006\nlr_decay: 60\nmargin: 0.7\nmodel: LMBN_n\nmomentum: 0.9\nnGPU: 1\n\
+    epochs: 2\nepsilon: 1.0e-08\nfeat_inference: after\nfeats: 512\ngamma: 0.1\nh_ratio: 0.3\nheight: \
+    32\nif_labelsmooth: true\n\
+    load: ''\nloss: 0.5*CrossEntropy+0.5*MSLoss\nlr: 0.0006\nlr_decay: 60\nmargin: 0.7\nmodel: LMBN_n\nmomentum: \
+    0.9\nnGPU: 1\n\
     nThread: 4\nnep_id: ''\nnep_name: x.ji/mcmp\nnep_token: ''\nnesterov: false\nnum_anchors: 2\nnum_classes: 751\n\
-    optimizer: ADAM\nparts: 6\npcb_different_lr: true\npool: avg\npre_train: ''\nprobability: 0.5\nrandom_erasing: true\n\
-    re_rank: false\nreset: false\nsampler: true\nsave: ''\ntest_every: 20\ntest_only: false\nw_cosine_annealing: true\n\
+    optimizer: ADAM\nparts: 6\npcb_different_lr: true\npool: avg\npre_train: ''\nprobability: 0.5\nrandom_erasing: \
+    true\n\
+    re_rank: false\nreset: false\nsampler: true\nsave: ''\ntest_every: 20\ntest_only: false\nw_cosine_annealing: \
+    true\n\
     w_ratio: 1.0\nwandb: false\nwandb_name: ''\nwarmup: constant\nweight_decay: 0.0005\nwidth: 32\n";
 
 #[test]
@@ -76,8 +83,8 @@ fn the_manuals_lines_run_as_typed() {
     train(at, &half).refused(&["LMBN_n"]);
 }
 
-const LINE: &str = "reid --model OSNet_x0_25 --datadir DATA --data_train market1501 --data_test market1501 --height 32 --width 32 \
-    --batchid 2 --batchimage 2 --n-thread 1 --test_every 1";
+const LINE: &str = "reid --model OSNet_x0_25 --datadir DATA --data_train market1501 --data_test market1501 --height \
+    32 --width 32 --batchid 2 --batchimage 2 --n-thread 1 --test_every 1";
 
 #[test]
 fn a_set_of_one_camera_is_named_and_its_last_network_is_the_best() {

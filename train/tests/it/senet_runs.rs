@@ -43,9 +43,9 @@ fn the_manuals_command_lines_run_as_typed() {
         (
             "complete",
             "--data_dir train/datas/file --batch_size 32 --num_workers 4 --epochs 100 --lr 1e-4 --weight_decay 1e-5 \
-             --identity_preserve_weight 0.3 --margin 0.3 --alpha 2.0 --beta 1.0 --angle_threshold 30.0 --se_reduction 16 \
-             --fusion_alpha 0.7 --use_amp --save_dir train_transformer3D/triplet/checkpoints_senet \
-             --log_dir train_transformer3D/triplet/logs_senet",
+             --identity_preserve_weight 0.3 --margin 0.3 --alpha 2.0 --beta 1.0 --angle_threshold 30.0 --se_reduction \
+             16 --fusion_alpha 0.7 --use_amp --save_dir train_transformer3D/triplet/checkpoints_senet --log_dir \
+             train_transformer3D/triplet/logs_senet",
         ),
         (
             "first exploration",
@@ -53,7 +53,8 @@ fn the_manuals_command_lines_run_as_typed() {
         ),
         (
             "full",
-            "--data_dir train/datas/file --batch_size 32 --epochs 100 --lr 1e-4 --identity_preserve_weight 0.3 --use_amp",
+            "--data_dir train/datas/file --batch_size 32 --epochs 100 --lr 1e-4 --identity_preserve_weight 0.3 \
+             --use_amp",
         ),
         ("small memory", "--data_dir train/datas/file --batch_size 16 --gradient_accumulation_steps 2 --use_amp"),
     ];
@@ -268,8 +269,8 @@ fn with_the_target_term_frontalisation_helps_people_it_never_saw() {
     let at = folder.path();
     let config = FaceFeaturesConfig { people: 300, frames: 8, dim: 64, identity_rank: 12, ..Default::default() };
     face_features(&config, &at.join("data")).unwrap();
-    let line = "senet --data_dir data --image_dim 64 --hidden_dim 128 --num_layers 2 --identity_preserve_weight 0 --pose_unit right-angles \
-                --target_weight 5 --epochs 20 --lr 3e-3 --log_dir logs --save_interval 0";
+    let line = "senet --data_dir data --image_dim 64 --hidden_dim 128 --num_layers 2 --identity_preserve_weight 0 \
+                --pose_unit right-angles --target_weight 5 --epochs 20 --lr 3e-3 --log_dir logs --save_interval 0";
     train(at, &words(line)).ok();
     let found = json(&at.join("checkpoints_senet/test_metrics.json"));
     let rise = |figure: &str| {

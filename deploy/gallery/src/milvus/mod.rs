@@ -293,7 +293,8 @@ impl Engine for Milvus {
             let (count, bytes) = (template.tags.len(), rows::words(&template.tags).len());
             if count > rows::MAX_TEMPLATE_TAGS || bytes > rows::MAX_TEXT as usize {
                 let problem = format!(
-                    "a template has at most {} tags, of {} bytes when every byte but letters and digits counts as three",
+                    "a template has at most {} tags, of {} bytes when every byte but letters and digits counts as \
+                     three",
                     rows::MAX_TEMPLATE_TAGS,
                     rows::MAX_TEXT
                 );

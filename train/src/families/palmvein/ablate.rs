@@ -155,7 +155,8 @@ fn percent(interval: Option<[f64; 2]>) -> String {
 
 fn markdown(rows: &[Row]) -> String {
     let mut text = String::from(
-        "| head | parameters | EER % | ± over seeds | 95 % interval | TAR % at 1 % FAR | 95 % interval | AUC | Rank-1 % |\n\
+        "| head | parameters | EER % | ± over seeds | 95 % interval | TAR % at 1 % FAR | 95 % interval | AUC | Rank-1 \
+         % |\n\
          |---|---|---|---|---|---|---|---|---|\n",
     );
     for row in rows {
