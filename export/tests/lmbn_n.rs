@@ -31,11 +31,11 @@ fn lmbn_n_agrees_with_burn() {
 }
 
 /// Exports a network of weights that follow from their names (fresh attention would add nothing) and compares it with
-/// Burn; its operators.
-fn exported(net: Network, size: [usize; 2]) -> Vec<String> {
+/// Burn; its operators. `form` tells it from others of the same network.
+fn exported(form: &str, net: Network, size: [usize; 2]) -> Vec<String> {
     let config = ReidNetConfig { classes: 10, net };
     let net = filled(ReidNet::new(&config, 1, &Device::flex()));
-    let model = Exporter::new(format!("{}-{}", config.net.name(), config.net.features()))
+    let model = Exporter::new(format!("{}-{form}", config.net.name()))
         .input("image", batch_of(&[3, size[0], size[1]]))
         .output("features")
         .export(&net, |net: &ReidNet, images: Tensor<4>| net.embed(images))
@@ -77,7 +77,7 @@ fn osnet_and_resnet50_agree_with_burn() {
 #[test]
 fn networks_with_instance_norms_agree_with_burn() {
     for (name, norms) in [("OSNet_IBN", 3), ("OSNet_AIN", 5)] {
-        let operators = exported(named(name), [128, 64]);
+        let operators = exported("whole", named(name), [128, 64]);
         assert_eq!(count(&operators, "InstanceNormalization"), norms, "{name}: {operators:?}");
     }
 }
@@ -85,22 +85,22 @@ fn networks_with_instance_norms_agree_with_burn() {
 /// Three stripes of eight rows share rows.
 #[test]
 fn networks_with_stripes_agree_with_burn() {
-    exported(named("PCB").with("parts", 3).unwrap(), [128, 64]);
-    exported(named("PCB").with("bnneck", true).unwrap(), [96, 32]);
-    exported(named("MGN"), [96, 32]);
-    exported(named("MGN").with("pool", "max").unwrap(), [96, 32]);
+    exported("3-parts", named("PCB").with("parts", 3).unwrap(), [128, 64]);
+    exported("necks", named("PCB").with("bnneck", true).unwrap(), [96, 32]);
+    exported("avg", named("MGN"), [96, 32]);
+    exported("max", named("MGN").with("pool", "max").unwrap(), [96, 32]);
 }
 
 #[test]
 fn lmbn_r_agrees_with_burn() {
-    exported(named("LMBN_r"), [64, 32]);
+    exported("whole", named("LMBN_r"), [64, 32]);
 }
 
 #[test]
 fn attention_between_blocks_agrees_with_burn() {
     for kind in AttentionKind::WORDS {
-        exported(named("LMBN_n").with("attention", *kind).unwrap(), [64, 32]);
+        exported(kind, named("LMBN_n").with("attention", *kind).unwrap(), [64, 32]);
     }
-    exported(named("ResNet50").with("attention", "dual").unwrap(), [64, 32]);
-    exported(named("MGN").with("attention", "cbam").unwrap(), [64, 32]);
+    exported("dual", named("ResNet50").with("attention", "dual").unwrap(), [64, 32]);
+    exported("cbam", named("MGN").with("attention", "cbam").unwrap(), [64, 32]);
 }
