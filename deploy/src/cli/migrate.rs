@@ -90,7 +90,10 @@ pub(crate) fn run(args: &GalleryMigrateArgs) -> Result<ExitCode, DeployError> {
     };
     terminal::note(&format!("thresholds of the old model mean nothing for the new rows; {own}"));
     if done.indexed {
-        terminal::note("the index of the old rows is gone, and the new rows have none yet");
+        let folder = folder.display();
+        terminal::note(&format!(
+            "the index of the old rows is gone; `deploy gallery index {folder}` makes one of the new"
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -31,6 +31,15 @@ impl Candidate {
     }
 }
 
+/// How candidates are looked at more closely.
+pub(super) struct Closer<'a, E> {
+    /// A similarity that is off by at most `error`.
+    pub(super) about: &'a dyn Fn((u32, u32)) -> Result<f32, E>,
+    pub(super) error: f32,
+    /// The similarity that counts.
+    pub(super) exact: &'a dyn Fn((u32, u32)) -> Result<f32, E>,
+}
+
 /// The candidates for the `k` rows nearest to a probe. Every row that may be one of the `k` nearest stays until the
 /// exact similarities decide.
 #[derive(Debug, Clone)]
@@ -53,30 +62,44 @@ impl Best {
         Self { k, limit: k.saturating_mul(room).max(32 * room), look: k, floor, candidates: Vec::new() }
     }
 
-    /// Takes a row that may reach the floor. `exact` gives exact similarities, for the case that too many rows are as
-    /// good as the best: equal pictures, for example.
-    pub(super) fn offer<E>(
-        &mut self,
-        candidate: Candidate,
-        exact: impl Fn((u32, u32)) -> Result<f32, E>,
-    ) -> Result<(), E> {
+    /// Takes a row that may reach the floor.
+    pub(super) fn offer<E>(&mut self, candidate: Candidate, closer: &Closer<'_, E>) -> Result<(), E> {
         if candidate.most() >= self.floor {
             self.candidates.push(candidate);
             if self.candidates.len() >= self.look {
-                self.thin_out(&exact)?;
+                self.thin_out(closer)?;
             }
         }
         Ok(())
     }
 
-    fn thin_out<E>(&mut self, exact: &impl Fn((u32, u32)) -> Result<f32, E>) -> Result<(), E> {
+    fn thin_out<E>(&mut self, closer: &Closer<'_, E>) -> Result<(), E> {
         self.raise_floor();
-        // Rows that cannot be told apart: only the exact similarities thin them out.
         if self.candidates.len() > self.limit / 2 {
-            self.decide(exact)?;
+            self.refine(closer)?;
+        }
+        // Rows that cannot be told apart, equal pictures for example: only the exact similarities thin them out.
+        if self.candidates.len() > self.limit / 2 {
+            self.decide(closer)?;
         }
         // Soon at first, since every row passes until `k` are known, and never for a few more only.
         self.look = (self.candidates.len() + self.candidates.len() / 2).max(self.k + 8);
+        Ok(())
+    }
+
+    /// Looks at those more closely that may be off by more than that.
+    fn refine<E>(&mut self, closer: &Closer<'_, E>) -> Result<(), E> {
+        let mut coarse: Vec<Candidate> =
+            self.candidates.extract_if(.., |candidate| candidate.error > closer.error).collect();
+        // The best first: they raise the floor for the others.
+        coarse.sort_unstable_by(|a, b| b.most().total_cmp(&a.most()));
+        for some in coarse.chunks(self.k.max(8)) {
+            for candidate in some.iter().filter(|candidate| candidate.most() >= self.floor) {
+                let similarity = (closer.about)(candidate.place())?;
+                self.candidates.push(Candidate { similarity, error: closer.error, ..*candidate });
+            }
+            self.raise_floor();
+        }
         Ok(())
     }
 
@@ -92,9 +115,9 @@ impl Best {
     }
 
     /// Keeps the `k` best by their exact similarities, in order.
-    fn decide<E>(&mut self, exact: &impl Fn((u32, u32)) -> Result<f32, E>) -> Result<(), E> {
+    fn decide<E>(&mut self, closer: &Closer<'_, E>) -> Result<(), E> {
         for candidate in self.candidates.iter_mut().filter(|candidate| candidate.error != 0.0) {
-            candidate.similarity = exact(candidate.place())?;
+            candidate.similarity = (closer.exact)(candidate.place())?;
             candidate.error = 0.0;
         }
         self.candidates.sort_unstable_by(Candidate::best_first);
@@ -109,10 +132,11 @@ impl Best {
     pub(super) fn finish<E>(
         mut self,
         min_similarity: Option<f32>,
-        exact: impl Fn((u32, u32)) -> Result<f32, E>,
+        closer: &Closer<'_, E>,
     ) -> Result<Vec<Candidate>, E> {
         self.raise_floor();
-        self.decide(&exact)?;
+        self.refine(closer)?;
+        self.decide(closer)?;
         self.candidates.retain(|candidate| min_similarity.is_none_or(|min| candidate.similarity >= min));
         Ok(self.candidates)
     }
@@ -129,15 +153,17 @@ mod tests {
         let offered = |at: usize| exact[at] + error * (at as f32 * 1.7).sin();
         let offered: Vec<f32> = (0..exact.len()).map(offered).collect();
         let truth = |(_, row): (u32, u32)| Ok::<_, Never>(exact[row as usize]);
+        let about = |(_, row): (u32, u32)| Ok(exact[row as usize] + error / 9.0 * (row as f32 * 2.3).sin());
+        let closer = Closer { about: &about, error: error / 9.0, exact: &truth };
         let mut best = Best::new(k, if k.is_multiple_of(2) { 4 } else { 16 }, min);
         let middle = exact.len() / 2;
         // The later half first: the order in which threads are done must not matter.
         for row in (middle..exact.len()).chain(0..middle) {
             // Some are known better than others.
             let error = error * (1.0 + (row % 3) as f32);
-            best.offer(Candidate { similarity: offered[row], error, part: 0, row: row as u32 }, truth).unwrap();
+            best.offer(Candidate { similarity: offered[row], error, part: 0, row: row as u32 }, &closer).unwrap();
         }
-        let found = best.finish(min, truth).unwrap();
+        let found = best.finish(min, &closer).unwrap();
         found.iter().map(|found| found.row as usize).collect()
     }
 
@@ -157,13 +183,15 @@ mod tests {
 
     #[test]
     fn equal_rows_take_no_memory() {
+        let equal = |_| Ok::<_, Never>(0.5);
+        let closer = Closer { about: &equal, error: 1e-5, exact: &equal };
         let mut best = Best::new(5, 4, None);
         for row in 0..10_000 {
             let candidate = Candidate { similarity: 0.5, error: 1e-4, part: 0, row };
-            best.offer(candidate, |_| Ok::<_, Never>(0.5)).unwrap();
+            best.offer(candidate, &closer).unwrap();
             assert!(best.candidates.capacity() < 1000, "{}", best.candidates.capacity());
         }
-        let found = best.finish(None, |_| Ok::<_, Never>(0.5)).unwrap();
+        let found = best.finish(None, &closer).unwrap();
         assert_eq!(found.iter().map(|found| found.row).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
     }
 }

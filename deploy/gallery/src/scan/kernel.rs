@@ -96,6 +96,25 @@ impl<'a> Probes<'a> {
     }
 }
 
+/// The product of one probe with one row.
+pub(super) fn product(probe: &[f32], row: &[f32]) -> f32 {
+    AutoArch::new().dispatch(Product { probe, row })
+}
+
+struct Product<'a> {
+    probe: &'a [f32],
+    row: &'a [f32],
+}
+
+impl WithSimd for Product<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self) -> f32 {
+        dot::<S>(self.probe, self.row)
+    }
+}
+
 /// Whether so few probes are compared that rows are read once for each, wherever they are.
 pub(super) fn are_few(probes: usize) -> bool {
     probes <= FEW

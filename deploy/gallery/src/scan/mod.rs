@@ -16,7 +16,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use metrics::Rows;
 use rayon::prelude::*;
 
-use best::{Best, Candidate};
+use best::{Best, Candidate, Closer};
 use kernel::{BLOCK, Passed};
 
 #[cfg(feature = "ann")]
@@ -138,6 +138,10 @@ const PROBES: usize = 256;
 /// Probes a thread has to have for itself to be worth it.
 const MANY: usize = 64;
 
+/// Rows for each of the nearest that are wanted, before rows are reduced: while the floors are low, so many products
+/// would have to be looked at more closely that those of float32 are faster.
+const WARM: usize = 30;
+
 /// Rows of the first block that a thread compares, the next has twice as many: while no floor is known every row
 /// passes.
 const FIRST: usize = 16;
@@ -198,11 +202,12 @@ pub(crate) fn nearest<S: Source>(
     if k == 0 || probes.rows() == 0 {
         return Ok(vec![Vec::new(); probes.rows()]);
     }
-    let room = if reduced::copy_helps(probes.rows()) { 16 } else { 4 };
+    let codes = reduced::copy_helps(probes.rows()) || reduced::quantising_helps(probes.rows());
+    let room = if codes { 16 } else { 4 };
     let start = |_| Best::new(k, room, min_similarity);
-    let best = compare(source, parts, probes, &tiles, start)?;
+    let best = compare(source, parts, probes, &tiles, k.saturating_mul(WARM), start)?;
     let finish = |(probe, best): (usize, Best)| {
-        let found = best.finish(min_similarity, |place| exact(source, probes.row(probe), place))?;
+        let found = closer(source, parts, probes.row(probe), |closer| best.finish(min_similarity, closer))?;
         let found = found.iter().map(|&Candidate { part, row, similarity, .. }| Found {
             part: part as usize,
             row: row as usize,
@@ -228,7 +233,7 @@ pub(crate) fn nearer<S: Source>(
         let key = move |(part, row): (u32, u32)| key(probe, part as usize, row as usize);
         Counts { marks, before: vec![0; marks.len()], key }
     };
-    let counts = compare(source, parts, probes, &tiles, start)?;
+    let counts = compare(source, parts, probes, &tiles, 0, start)?;
     Ok(counts.into_iter().map(|counts| counts.before).collect())
 }
 
@@ -240,8 +245,8 @@ trait Collect<E>: Send + Sized {
     /// Rows that cannot be this similar are not wanted.
     fn floor(&self) -> f32;
 
-    /// Takes a row that reached the floor, in any order; `exact` gives exact similarities.
-    fn take(&mut self, one: Candidate, exact: &dyn Fn((u32, u32)) -> Result<f32, E>) -> Result<(), E>;
+    /// Takes a row that may reach the floor, in any order.
+    fn take(&mut self, one: Candidate, closer: &Closer<'_, E>) -> Result<(), E>;
 }
 
 impl<E> Collect<E> for Best {
@@ -251,8 +256,8 @@ impl<E> Collect<E> for Best {
         self.floor
     }
 
-    fn take(&mut self, one: Candidate, exact: &dyn Fn((u32, u32)) -> Result<f32, E>) -> Result<(), E> {
-        self.offer(one, exact)
+    fn take(&mut self, one: Candidate, closer: &Closer<'_, E>) -> Result<(), E> {
+        self.offer(one, closer)
     }
 }
 
@@ -270,9 +275,9 @@ impl<E, K: Fn((u32, u32)) -> Result<Option<u64>, E> + Send> Collect<E> for Count
         self.marks.last().map_or(f32::INFINITY, |(last, _)| *last)
     }
 
-    fn take(&mut self, one: Candidate, exact: &dyn Fn((u32, u32)) -> Result<f32, E>) -> Result<(), E> {
+    fn take(&mut self, one: Candidate, closer: &Closer<'_, E>) -> Result<(), E> {
         let Some(key) = (self.key)(one.place())? else { return Ok(()) };
-        let similarity = exact(one.place())?;
+        let similarity = (closer.exact)(one.place())?;
         let ahead = |mark: &(f32, u64)| mark.0 > similarity || (mark.0 == similarity && mark.1 < key);
         let at = self.marks.partition_point(ahead);
         if let Some(before) = self.before.get_mut(at) {
@@ -301,12 +306,12 @@ impl<C> Wanted<C> {
         f32::from_bits(self.floor.load(Ordering::Relaxed))
     }
 
-    fn take<E>(&self, one: Candidate, exact: &dyn Fn((u32, u32)) -> Result<f32, E>) -> Result<(), E>
+    fn take<E>(&self, one: Candidate, closer: &Closer<'_, E>) -> Result<(), E>
     where
         C: Collect<E>,
     {
         let mut collector = self.collector.lock().unwrap_or_else(PoisonError::into_inner);
-        collector.take(one, exact)?;
+        collector.take(one, closer)?;
         self.floor.store(collector.floor().to_bits(), Ordering::Relaxed);
         Ok(())
     }
@@ -331,12 +336,14 @@ impl<'a> Group<'a> {
     }
 }
 
-/// Compares all probes with all rows. `start` makes the collectors, one for each probe.
+/// Compares all probes with all rows, about `warm` of them before any are reduced. `start` makes the collectors, one
+/// for each probe.
 fn compare<S: Source, C: Collect<S::Error>>(
     source: &S,
     parts: &[Part<'_>],
     probes: Rows<'_>,
     tiles: &[Tile],
+    warm: usize,
     start: impl Fn(usize) -> C + Sync,
 ) -> Result<Vec<C>, S::Error> {
     let wanted: Vec<Wanted<C>> = (0..probes.rows()).map(|probe| Wanted::new::<S::Error>(start(probe))).collect();
@@ -360,6 +367,9 @@ fn compare<S: Source, C: Collect<S::Error>>(
     if quantises {
         groups.par_iter().for_each(|group| {
             group.reduced();
+            if warm > 0 {
+                group.floats();
+            }
         });
     }
     let shares: Vec<&[Group<'_>]> = groups.chunks(if together { groups.len().max(1) } else { 1 }).collect();
@@ -372,6 +382,7 @@ fn compare<S: Source, C: Collect<S::Error>>(
             dim: probes.cols(),
             with_copy: C::WITH_CODES && reduced::copy_helps(probes.rows()),
             quantises,
+            warm: warm / threads,
             block: FIRST,
             room: Room::default(),
         };
@@ -391,8 +402,21 @@ fn compare<S: Source, C: Collect<S::Error>>(
     Ok(wanted.into_iter().map(|one| one.collector.into_inner().unwrap_or_else(PoisonError::into_inner)).collect())
 }
 
-fn exact<S: Source>(source: &S, probe: &[f32], (part, row): (u32, u32)) -> Result<f32, S::Error> {
-    source.similarity(probe, part as usize, row as usize)
+/// Does something with closer looks at the rows that may be near a probe.
+fn closer<S: Source, T>(
+    source: &S,
+    parts: &[Part<'_>],
+    probe: &[f32],
+    work: impl FnOnce(&Closer<'_, S::Error>) -> Result<T, S::Error>,
+) -> Result<T, S::Error> {
+    let about = |(part, row): (u32, u32)| {
+        let (part, row) = (part as usize, row as usize);
+        // One whose copy was read may not have been looked at yet.
+        source.touch(part, row..row + 1)?;
+        Ok(kernel::product(probe, parts[part].values.row(row)))
+    };
+    let exact = |(part, row): (u32, u32)| source.similarity(probe, part as usize, row as usize);
+    work(&Closer { about: &about, error: kernel::error(probe.len()), exact: &exact })
 }
 
 /// A thread that compares rows.
@@ -405,6 +429,8 @@ struct Worker<'a, S, C> {
     with_copy: bool,
     /// Whether other rows are reduced to eight bits before they are compared.
     quantises: bool,
+    /// Rows that it compares before it reduces any.
+    warm: usize,
     /// Rows of the next block.
     block: usize,
     room: Room,
@@ -467,8 +493,10 @@ impl<'a, S: Source, C: Collect<S::Error>> Worker<'a, S, C> {
                 }
                 _ => unreachable!("several pieces are gathered"),
             };
+            let quantises = self.quantises && self.warm == 0;
+            self.warm = self.warm.saturating_sub(rows.len());
             match block {
-                Block::Values(values) if self.quantises => {
+                Block::Values(values) if quantises => {
                     reduced::quantise(values, &mut compared.codes);
                     compared.scratch.lay_out(Codes::new(&compared.codes, self.dim));
                 }
@@ -476,13 +504,13 @@ impl<'a, S: Source, C: Collect<S::Error>> Worker<'a, S, C> {
                 _ => {}
             }
             for group in groups {
-                self.compare(block, group, compared);
+                self.compare(block, quantises, group, compared);
                 for Passed { row, probe, product: similarity, error } in compared.passed.drain(..) {
                     let (part, row) = tile.place(rows.start + row as usize);
                     let candidate = Candidate { similarity, error, part, row };
                     let probe = probe as usize;
-                    let exact = |place| exact(source, group.probes.row(probe), place);
-                    self.wanted[group.first + probe].take(candidate, &exact)?;
+                    let wanted = &self.wanted[group.first + probe];
+                    closer(source, self.parts, group.probes.row(probe), |closer| wanted.take(candidate, closer))?;
                 }
             }
         }
@@ -522,13 +550,13 @@ impl<'a, S: Source, C: Collect<S::Error>> Worker<'a, S, C> {
     }
 
     /// Finds the rows of a block that may reach the floor of a probe.
-    fn compare(&self, block: Block<'_>, group: &Group<'_>, room: &mut Compared) {
+    fn compare(&self, block: Block<'_>, quantises: bool, group: &Group<'_>, room: &mut Compared) {
         let Compared { codes, floors, products, scratch, passed } = room;
         floors.clear();
         floors.extend(self.wanted[group.first..group.first + group.probes.rows()].iter().map(Wanted::floor));
         match block {
             Block::Copy(codes) => group.reduced().compare(codes, None, floors, scratch, passed),
-            Block::Values(values) if self.quantises => {
+            Block::Values(values) if quantises => {
                 group.reduced().compare(Codes::new(codes, self.dim), Some(values), floors, scratch, passed);
             }
             Block::Values(values) => {

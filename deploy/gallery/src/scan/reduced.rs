@@ -35,8 +35,16 @@ pub(super) struct Scratch {
     totals: Vec<i32>,
     /// Sums of rows whose values are multiplied in several steps.
     sums: Vec<[i32; 16]>,
-    /// Rows and probes that are looked at more closely.
-    hits: Vec<(u32, u32)>,
+    /// What is looked at more closely.
+    hits: Vec<Hit>,
+}
+
+/// A row and a probe whose product may reach the floor.
+struct Hit {
+    row: u32,
+    probe: u32,
+    /// Of their integers.
+    sum: i32,
 }
 
 impl Scratch {
@@ -149,7 +157,7 @@ impl<'a> Probes<'a> {
 
     /// Compares at most [`BLOCK`] rows, which are [laid out](Scratch::lay_out), with all probes and adds those that may
     /// reach the floor of their probe to `passed`. `floors` has a number for each probe. Where the rows' values are at
-    /// hand, and not only their codes, products are as good as those of float32.
+    /// hand, and not only their codes, products that reach the floor are as good as those of float32.
     pub(super) fn compare(
         &self,
         rows: Codes<'_>,
@@ -165,9 +173,9 @@ impl<'a> Probes<'a> {
         if let Some(bytes) = &self.bytes {
             bytes.compare(rows, floors, scratch);
             match values {
-                Some(values) => bytes.look_closer(self.probes, values, floors, &scratch.hits, passed),
-                None => passed.extend(scratch.hits.iter().filter_map(|(row, probe)| {
-                    let (row, probe) = (*row as usize, *probe as usize);
+                Some(values) => bytes.look_closer(self.probes, rows, values, floors, scratch, passed),
+                None => passed.extend(scratch.hits.iter().filter_map(|hit| {
+                    let (row, probe) = (hit.row as usize, hit.probe as usize);
                     self.consider(self.fine(), rows, row, probe, floors[probe], self.error(rows, row))
                 })),
             }
@@ -274,7 +282,7 @@ mod vnni {
     use archmage::prelude::*;
     use metrics::Rows;
 
-    use super::{BLOCK, Codes, Passed, Scratch, TOGETHER, integers, largest};
+    use super::{BLOCK, Codes, Hit, Passed, Scratch, TOGETHER, largest};
     use crate::segment::TAIL;
 
     /// Probes in a vector.
@@ -293,7 +301,14 @@ mod vnni {
         X64V4xToken::summon()
     }
 
-    /// Probes in eight bits, 128 added to each value.
+    /// Values that are multiplied at once.
+    const BYTES: usize = 64;
+
+    /// Steps of a probe's second digit in one of the first.
+    const FINER: f64 = 254.0;
+
+    /// Probes in two digits of eight bits, 128 added to each: all products are computed with the first one, those that
+    /// may matter with the second one, too.
     pub(super) struct Packed {
         token: X64V4xToken,
         /// For each depth of [`DEPTH`] fours and each panel: for each four the vectors of all its probes.
@@ -302,19 +317,28 @@ mod vnni {
         inverse: Vec<f32>,
         /// Length of what is lost of each of these probes.
         lost: Vec<f32>,
+        /// The second digit of each value, in steps of a [`FINER`]-th.
+        second: Vec<[u8; BYTES]>,
+        /// Length of what is lost of each probe by both digits.
+        still_lost: Vec<f32>,
     }
 
     impl Packed {
         pub(super) fn new(token: X64V4xToken, probes: Rows<'_>) -> Self {
             let (width, fours) = (probes.rows().next_multiple_of(LANES), probes.cols().div_ceil(4));
             let (mut values, mut inverse, mut lost) = (vec![0; width * fours * 4], vec![0.0; width], vec![0.0; width]);
+            let chunks = probes.cols().div_ceil(BYTES);
+            let mut second = vec![[0; BYTES]; probes.rows() * chunks];
+            let mut still_lost = Vec::with_capacity(probes.rows());
             for probe in 0..probes.rows() {
                 let row = probes.row(probe);
                 let step = (127.0 / largest(row)) as f32;
                 // Values that fill the last four stay zero, whatever they are multiplied with.
-                let mut places = values[probe * fours * 4..].iter_mut();
-                let put = |integer: i32| *places.next().expect("a place") = (integer + 128) as u8;
-                lost[probe] = (integers(row, step, 127.0, put) as f32).next_up();
+                let firsts = &mut values[probe * fours * 4..];
+                let seconds = second[probe * chunks..].as_flattened_mut();
+                let [by_one, by_both] = digits(token, row, step, firsts, seconds);
+                lost[probe] = by_one;
+                still_lost.push(by_both);
                 inverse[probe] = 1.0 / step;
             }
             let values: &[Four] = bytemuck::cast_slice(&values);
@@ -327,7 +351,7 @@ mod vnni {
                     }
                 }
             }
-            Self { token, panels: packed, inverse, lost }
+            Self { token, panels: packed, inverse, lost, second, still_lost }
         }
 
         /// Finds the rows and probes whose product may reach the floor of the probe: the hits.
@@ -339,17 +363,36 @@ mod vnni {
             compare(self.token, self, rows, &all, scratch);
         }
 
-        /// Adds those of the hits that reach the floor with values of float32.
+        /// Adds those of the hits that reach the floor with values of float32. `rows` are those of `values`.
         pub(super) fn look_closer(
             &self,
             probes: Rows<'_>,
-            rows: Rows<'_>,
+            rows: Codes<'_>,
+            values: Rows<'_>,
             floors: &[f32],
-            hits: &[(u32, u32)],
+            scratch: &Scratch,
             passed: &mut Vec<Passed>,
         ) {
-            look_closer(self.token, probes, rows, floors, hits, passed);
+            look_closer(self.token, self, probes, rows, values, floors, scratch, passed);
         }
+    }
+
+    /// Gives each value times `step` as two digits, and returns the lengths of what is lost by the first and by both.
+    #[arcane]
+    fn digits(_token: X64V4xToken, values: &[f32], step: f32, firsts: &mut [u8], seconds: &mut [u8]) -> [f32; 2] {
+        let step = f64::from(step);
+        let mut lost = [0.0; 2];
+        for (value, (first, second)) in values.iter().zip(firsts.iter_mut().zip(seconds)) {
+            let scaled = f64::from(*value) * step;
+            let one = scaled.round_ties_even().clamp(-127.0, 127.0);
+            let two = ((scaled - one) * FINER).round_ties_even().clamp(-127.0, 127.0);
+            *first = (one as i32 + 128) as u8;
+            *second = (two as i32 + 128) as u8;
+            for (lost, integer) in lost.iter_mut().zip([one, one + two / FINER]) {
+                *lost += (f64::from(*value) - integer / step).powi(2);
+            }
+        }
+        lost.map(|lost| ((lost.sqrt() * (1.0 + 1e-6)) as f32).next_up())
     }
 
     /// Ranges of the fours of a row.
@@ -438,7 +481,7 @@ mod vnni {
         inverse: &'a [[f32; LANES]],
         lost: &'a [[f32; LANES]],
         floors: &'a [[f32; LANES]],
-        hits: &'a mut Vec<(u32, u32)>,
+        hits: &'a mut Vec<Hit>,
     }
 
     /// Products of eight rows with the `N` vectors of a panel.
@@ -481,46 +524,100 @@ mod vnni {
                 let most = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(sum, added)), times, error);
                 let mut passed = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(most, _mm512_loadu_ps(&at.floors[n]));
                 // Nearly every vector has none that passes.
-                while passed != 0 {
-                    let probe = (at.vector + n) * LANES + passed.trailing_zeros() as usize;
-                    at.hits.push(((own.first + k) as u32, probe as u32));
-                    passed &= passed - 1;
+                if passed != 0 {
+                    let mut all = [0; LANES];
+                    _mm512_storeu_epi32(&mut all, _mm512_sub_epi32(sum, added));
+                    while passed != 0 {
+                        let lane = passed.trailing_zeros() as usize;
+                        let (row, probe) = ((own.first + k) as u32, ((at.vector + n) * LANES + lane) as u32);
+                        at.hits.push(Hit { row, probe, sum: all[lane] });
+                        passed &= passed - 1;
+                    }
                 }
             }
         }
     }
 
     #[arcane(import_intrinsics)]
+    #[expect(clippy::too_many_arguments, reason = "the attribute makes no methods")]
     fn look_closer(
         token: X64V4xToken,
+        packed: &Packed,
         probes: Rows<'_>,
-        rows: Rows<'_>,
+        rows: Codes<'_>,
+        values: Rows<'_>,
         floors: &[f32],
-        hits: &[(u32, u32)],
+        scratch: &Scratch,
         passed: &mut Vec<Passed>,
     ) {
-        let error = crate::scan::kernel::error(rows.cols());
-        for &(row, probe) in hits {
-            let product = dot(token, probes.row(probe as usize), rows.row(row as usize));
-            if (product + error).next_up() >= floors[probe as usize] {
+        let error = crate::scan::kernel::error(rows.dim());
+        let chunks = rows.dim().div_ceil(BYTES);
+        for &Hit { row, probe, sum } in &scratch.hits {
+            let (r, p) = (row as usize, probe as usize);
+            let second = &packed.second[p * chunks..(p + 1) * chunks];
+            let finer = finer(token, second, rows.row(r)) - 128 * scratch.totals[r];
+            let sum = sum as f32 + finer as f32 / FINER as f32;
+            let about = sum * (packed.inverse[p] * rows.scale(r));
+            let off = super::error(packed.still_lost[p].into(), rows.lost(r), rows.dim());
+            // Most of those that may reach the floor, and do not seem to, are no candidates any more once it has risen.
+            if about < floors[p] {
+                let may = about + off >= floors[p];
+                passed.extend(may.then_some(Passed { row, probe, product: about, error: off }));
+                continue;
+            }
+            let product = dot(token, probes.row(p), values.row(r));
+            if (product + error).next_up() >= floors[p] {
                 passed.push(Passed { row, probe, product, error });
             }
         }
     }
 
+    /// The sum of products of a probe's second digits, 128 added to each, with a row.
+    #[rite(import_intrinsics)]
+    fn finer(_token: X64V4xToken, probe: &[[u8; BYTES]], row: &[i8]) -> i32 {
+        let (whole, rest) = row.as_chunks::<BYTES>();
+        // What fills the last chunk is zero in the row.
+        let mut last = [0; BYTES];
+        last[..rest.len()].copy_from_slice(rest);
+        let product = |probe: &[u8; BYTES], row: &[i8; BYTES], sum| {
+            _mm512_dpbusd_epi32(sum, _mm512_loadu_epi8(probe), _mm512_loadu_epi8(row))
+        };
+        let (twos, _) = whole.as_chunks::<2>();
+        let (probe_twos, _) = probe.as_chunks::<2>();
+        let (mut x, mut y) = (_mm512_setzero_si512(), _mm512_setzero_si512());
+        for (probe, row) in probe_twos.iter().zip(twos) {
+            x = product(&probe[0], &row[0], x);
+            y = product(&probe[1], &row[1], y);
+        }
+        if whole.len() % 2 == 1 {
+            x = product(&probe[whole.len() - 1], &whole[whole.len() - 1], x);
+        }
+        if !rest.is_empty() {
+            y = product(&probe[whole.len()], &last, y);
+        }
+        _mm512_reduce_add_epi32(_mm512_add_epi32(x, y))
+    }
+
     #[rite(import_intrinsics)]
     fn dot(_token: X64V4xToken, a: &[f32], b: &[f32]) -> f32 {
-        /// Sums that do not wait for each other.
-        const SUMS: usize = 4;
         let ((a, a_tail), (b, b_tail)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-        let mut sums = [_mm512_setzero_ps(); SUMS];
-        for (a, b) in a.chunks(SUMS).zip(b.chunks(SUMS)) {
-            for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
-                *sum = _mm512_fmadd_ps(_mm512_loadu_ps(a), _mm512_loadu_ps(b), *sum);
-            }
+        let ((fours, a_rest), (b_fours, b_rest)) = (a.as_chunks::<4>(), b.as_chunks::<4>());
+        let product =
+            |a: &[f32; LANES], b: &[f32; LANES], sum| _mm512_fmadd_ps(_mm512_loadu_ps(a), _mm512_loadu_ps(b), sum);
+        // Sums that do not wait for each other, by name: of an array they would go through memory.
+        let zero = _mm512_setzero_ps();
+        let (mut w, mut x, mut y, mut z) = (zero, zero, zero, zero);
+        for (a, b) in fours.iter().zip(b_fours) {
+            w = product(&a[0], &b[0], w);
+            x = product(&a[1], &b[1], x);
+            y = product(&a[2], &b[2], y);
+            z = product(&a[3], &b[3], z);
+        }
+        for (a, b) in a_rest.iter().zip(b_rest) {
+            w = product(a, b, w);
         }
         let tail: f32 = a_tail.iter().zip(b_tail).map(|(a, b)| a * b).sum();
-        _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3]))) + tail
+        _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(w, x), _mm512_add_ps(y, z))) + tail
     }
 
     #[arcane]
@@ -668,7 +765,8 @@ mod tests {
                         let at = |found: &&Passed| (found.row, found.probe) == (row as u32, probe as u32);
                         match passed.iter().find(at) {
                             Some(found) => {
-                                assert_eq!(found.error, crate::scan::kernel::error(dim));
+                                let float = crate::scan::kernel::error(dim);
+                                assert!(found.error == float || found.product < floor, "{found:?} of {floor}");
                                 assert!((found.product - wanted).abs() <= found.error, "{found:?} {wanted}");
                             }
                             None => assert!(wanted < floor, "{probes}x{rows}x{dim}: {row} {probe} {wanted}"),
