@@ -7,13 +7,18 @@ use serde_json::{Map, Value};
 
 use crate::families::{PRODUCTS, Verb};
 use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs, InspectArgs, with_networks};
+use crate::run::recipe::with_recipes;
 
 /// The program with all its verbs.
 pub(crate) fn command() -> Command {
     let products = PRODUCTS.iter().map(|product| {
-        product.defaults().iter().fold(product.command(), |command, (step, defaults)| match step {
+        let shown = product.defaults().iter().fold(product.command(), |command, (step, defaults)| match step {
             Some(step) => command.mut_subcommand(step, |step| show_defaults(step, defaults)),
             None => show_defaults(command, defaults),
+        });
+        product.recipes().into_iter().fold(shown, |command, (step, recipes)| match step {
+            Some(step) => command.mut_subcommand(step, |step| with_recipes(step, recipes)),
+            None => with_recipes(command, recipes),
         })
     });
     let program = Command::new("train")

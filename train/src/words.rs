@@ -19,6 +19,23 @@ pub trait Word: std::str::FromStr<Err = UnknownWord> + std::fmt::Display {
     const MEANINGS: &'static [&'static str];
 }
 
+/// The known word most like the one that was given, for an error; none where no word is much like it.
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    /// As alike as words have to be for a hint.
+    const ALIKE: f64 = 0.7;
+    let likeness = |known: &str| strsim::jaro(&word.to_lowercase(), &known.to_lowercase());
+    let better = |best: Option<(f64, &'a str)>, word| {
+        let like = likeness(word);
+        if like > best.map_or(ALIKE, |(best, _)| best) { Some((like, word)) } else { best }
+    };
+    known.into_iter().fold(None, better).map(|(_, word)| word)
+}
+
+/// ` (did you mean `…`?)` with the nearest known word, where one is near.
+pub(crate) fn hint<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(word, known).map_or_else(String::new, |word| format!(" (did you mean `{word}`?)"))
+}
+
 /// Every value of an enum of words, in its order.
 pub(crate) fn each<W: Word>() -> impl Iterator<Item = W> {
     W::WORDS.iter().map(|word| word.parse().unwrap_or_else(|error| unreachable!("its own words are known: {error}")))
@@ -93,7 +110,25 @@ pub(crate) use words;
 
 #[cfg(test)]
 mod tests {
-    use super::Word;
+    use super::{Word, hint, nearest};
+
+    #[test]
+    fn the_nearest_word_is_named_where_one_is_near() {
+        let known = ["LMBN_n", "LMBN_r", "ResNet50", "OSNet", "PCB"];
+        for (word, wanted) in [
+            ("lmbn-n", Some("LMBN_n")),
+            ("LMBN_x", Some("LMBN_n")),
+            ("resnet", Some("ResNet50")),
+            ("osnett", Some("OSNet")),
+            ("pcb6", Some("PCB")),
+            ("transformer", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(word, known), wanted, "{word}");
+        }
+        assert_eq!(hint("resnet", known), " (did you mean `ResNet50`?)");
+        assert_eq!(hint("transformer", known), "");
+    }
 
     words! {
         /// A colour.

@@ -13,6 +13,7 @@ use crate::families::{Guess, PRODUCTS, Product, Verb};
 use crate::run::checkpoint::Checkpoint;
 use crate::run::flags::{AUTO, BenchStepArgs, EvalArgs, ForeignFlag, Format, ImportArgs, InspectArgs, given};
 use crate::weights::StateDict;
+use crate::words::hint;
 
 /// Runs the verb of the command line.
 pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
@@ -73,7 +74,7 @@ fn of_network(verb: Verb, model: &str) -> anyhow::Result<(&'static dyn Product, 
         Some(found) => Ok(found),
         None => {
             let known: Vec<_> = networks().map(|(_, name)| name).collect();
-            bail!("unknown network `{model}`; known: {}", known.join(", "))
+            bail!("unknown network `{model}`{}; known: {}", hint(model, known.iter().copied()), known.join(", "))
         }
     }
 }

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 
 use crate::run::checkpoint::Checkpoint;
 use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs, InspectArgs};
+use crate::run::recipe::Recipe;
 use crate::weights::StateDict;
 
 /// A verb that several products have, each with some of its flags.
@@ -62,6 +63,9 @@ pub(crate) trait Product: Sync {
 
     /// The settings behind those flags with their defaults; of a verb with steps, by step.
     fn defaults(&self) -> Vec<(Option<&'static str>, Map<String, Value>)>;
+
+    /// The recipes behind `--recipe` of those verbs.
+    fn recipes(&self) -> Vec<(Option<&'static str>, &'static [Recipe])>;
 
     /// Spells a command line of its manual as clap takes it.
     fn respell(&self, words: Vec<OsString>) -> Vec<OsString> {

@@ -40,6 +40,9 @@ impl Format {
 /// Flags of every run, whatever its family.
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
+    /// Settings that belong together, by name; a settings file and flags beat them.
+    #[arg(long, value_name = "NAME", conflicts_with = "resume")]
+    pub recipe: Option<String>,
     /// Settings from a YAML or TOML file; flags beat the file, the file beats the defaults.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

@@ -12,6 +12,7 @@ pub(crate) mod flags;
 pub mod history;
 pub mod log;
 pub mod optim;
+pub(crate) mod recipe;
 pub mod schedule;
 pub(crate) mod settings;
 pub(crate) mod start;

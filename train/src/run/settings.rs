@@ -1,4 +1,4 @@
-//! Flags as typed, laid over a file, laid over a checkpoint's settings, laid over the defaults.
+//! Flags as typed, laid over a file, over a recipe, over a checkpoint's settings, over the defaults.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::run::checks::{ConfigError, Effect};
+use crate::run::flags::RunArgs;
+use crate::run::recipe::Recipe;
 
 /// A family's settings: plain data with its defaults.
 pub trait Settings: Default + Serialize + DeserializeOwned {
@@ -30,6 +32,9 @@ pub trait Settings: Default + Serialize + DeserializeOwned {
 
     /// Settings that only the reference has, and what becomes of them in its files and command lines.
     const REFERENCE_ONLY: &'static [(&'static str, Effect)] = &[];
+
+    /// Settings that belong together, by name.
+    const RECIPES: &'static [Recipe] = &[];
 }
 
 /// Why settings cannot be put together.
@@ -69,6 +74,14 @@ pub enum SettingsError {
         key: String,
         /// What uses it.
         user: String,
+    },
+    /// There is no recipe of this name.
+    #[error("unknown recipe `{name}`; known: {}", known.join(", "))]
+    Recipe {
+        /// The name.
+        name: String,
+        /// Names of recipes.
+        known: Vec<&'static str>,
     },
     /// A setting was given twice in one place.
     #[error("{origin}: `{key}` is given twice")]
@@ -123,29 +136,33 @@ pub fn fields(data: &impl Serialize) -> Map<String, Value> {
     }
 }
 
-/// Defaults, then `base` (a checkpoint's settings), then the file, then the flags that were given. Also returns where
-/// each value is from.
-///
-/// # Errors
-/// See [`SettingsError`].
-pub fn resolve<S: Settings>(
-    flags: &impl Serialize,
-    file: Option<&Path>,
-    base: Option<&Value>,
-) -> Result<(S, Origins), SettingsError> {
-    resolve_with(flags, file, base, &[])
+/// What lies between the defaults and the flags that were given.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Layers<'a> {
+    /// A checkpoint's settings.
+    pub base: Option<&'a Value>,
+    /// Name of a recipe.
+    pub recipe: Option<&'a str>,
+    /// A settings file.
+    pub file: Option<&'a Path>,
+    /// Settings with these names are never without effect: other runs of the same command use them.
+    pub shared: &'a [&'a str],
 }
 
-/// [`resolve`] where settings with these names are never without effect: other runs of the same command use them.
+impl<'a> Layers<'a> {
+    /// The recipe and the settings file of a command line.
+    pub fn of(args: &'a RunArgs) -> Self {
+        Self { recipe: args.recipe.as_deref(), file: args.config.as_deref(), ..Self::default() }
+    }
+}
+
+/// Defaults, then the base, the recipe, the file, and the flags that were given. Also returns where each value is from.
+/// What a recipe sets without effect is told and left out; from anywhere else it is an error.
 ///
 /// # Errors
 /// See [`SettingsError`].
-pub fn resolve_with<S: Settings>(
-    flags: &impl Serialize,
-    file: Option<&Path>,
-    base: Option<&Value>,
-    shared: &[&str],
-) -> Result<(S, Origins), SettingsError> {
+pub fn resolve<S: Settings>(flags: &impl Serialize, layers: Layers<'_>) -> Result<(S, Origins), SettingsError> {
+    let Layers { base, recipe, file, shared } = layers;
     let defaults = S::defaults();
     let mut values = defaults.clone();
     let mut origins: Origins = values.keys().map(|key| (key.clone(), "default".into())).collect();
@@ -193,6 +210,15 @@ pub fn resolve_with<S: Settings>(
     if let Some(Value::Object(base)) = base {
         lay(base.clone(), CHECKPOINT)?;
     }
+    let mut of_recipe = String::new();
+    if let Some(name) = recipe {
+        let Some(recipe) = Recipe::named(S::RECIPES, name) else {
+            let known = S::RECIPES.iter().map(|recipe| recipe.name).collect();
+            return Err(SettingsError::Recipe { name: name.to_owned(), known });
+        };
+        of_recipe = format!("recipe {}", recipe.name);
+        lay(recipe.settings(), &of_recipe)?;
+    }
     if let Some(path) = file {
         lay(read(path)?, &path.display().to_string())?;
     }
@@ -205,9 +231,15 @@ pub fn resolve_with<S: Settings>(
     settings.check()?;
     for (key, user) in settings.unused().into_iter().filter(|(key, _)| !shared.contains(&key.as_str())) {
         let origin = origins[&key].as_str().unwrap_or_default();
-        if !["default", CHECKPOINT].contains(&origin) && !same(&values[&key], &defaults[&key]) {
-            return Err(SettingsError::Unused { origin: origin.to_owned(), key, user });
+        if ["default", CHECKPOINT].contains(&origin) || same(&values[&key], &defaults[&key]) {
+            continue;
         }
+        let error = SettingsError::Unused { origin: origin.to_owned(), key, user };
+        if origin != of_recipe {
+            return Err(error);
+        }
+        // A flag has made it so.
+        terminal::note(&error.to_string());
     }
     let resolved = fields(&settings);
     let start = |settings: &Map<String, Value>| settings.get("pre_train").cloned().filter(|path| path != "");
@@ -271,7 +303,33 @@ mod tests {
 
     fn reid(arguments: &[&str]) -> Result<(ReidConfig, Origins), SettingsError> {
         let args = flags(arguments);
-        resolve(&args, args.run.config.as_deref(), None)
+        resolve(&args, Layers::of(&args.run))
+    }
+
+    fn over(arguments: &[&str], base: &Value) -> Result<(ReidConfig, Origins), SettingsError> {
+        resolve(&flags(arguments), Layers { base: Some(base), ..Layers::default() })
+    }
+
+    #[test]
+    fn a_recipe_is_above_the_defaults_and_below_file_and_flags() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.toml");
+        std::fs::write(&path, "epochs = 7\nmargin = 0.5\n").unwrap();
+        let path = path.to_str().unwrap();
+        let (config, origins) = reid(&["--recipe", "PCB", "--config", path, "--margin", "0.2"]).unwrap();
+        assert_eq!(config.net.to_string(), "PCB with --parts 3 and --bnneck");
+        assert_eq!((config.epochs, config.margin, config.batchimage, config.cutout), (7, 0.2, 8, false));
+        assert_eq!(
+            ["batchimage", "epochs", "margin", "cutout"].map(|key| origins[key].as_str().unwrap()),
+            ["recipe pcb", path, "command line", "default"]
+        );
+        // A flag chooses another network, which has no stripes: nobody asked for those by name.
+        let (config, _) = reid(&["--recipe", "pcb", "--model", "OSNet"]).unwrap();
+        assert_eq!((config.net.to_string(), config.lr), ("OSNet".into(), 5e-3));
+        let error = reid(&["--recipe", "pcb", "--model", "OSNet", "--parts", "3"]).unwrap_err();
+        assert!(matches!(error, SettingsError::Unused { key, .. } if key == "parts"));
+        let error = reid(&["--recipe", "tricks"]).unwrap_err().to_string();
+        assert_eq!(error, "unknown recipe `tricks`; known: lmbn_n, bot, pcb, mgn");
     }
 
     #[test]
@@ -369,7 +427,7 @@ mod tests {
             "model": "OSNet", "feats": 64, "bnneck": true, "feat_inference": "before", "drop_block": true,
             "h_ratio": 0.5, "w_ratio": 1.0, "parts": 4, "pool": "max", "pcb_different_lr": false, "epochs": 3,
         });
-        let (config, _) = resolve::<ReidConfig>(&flags(&[]), None, Some(&base)).unwrap();
+        let (config, _) = over(&[], &base).unwrap();
         assert_eq!((config.net.to_string(), config.net.features(), config.epochs), ("OSNet".into(), 64, 3));
         assert_eq!(serde_json::from_value::<ReidConfig>(base).unwrap(), config);
     }
@@ -424,14 +482,13 @@ mod tests {
 
     #[test]
     fn a_run_that_continues_takes_no_other_weights() {
-        let args = flags(&["--pre-train", "b.pth"]);
         let base =
             |path: &str| serde_json::to_value(ReidConfig { pre_train: path.into(), ..ReidConfig::default() }).unwrap();
-        let error = resolve::<ReidConfig>(&args, None, Some(&base("a.pth"))).unwrap_err();
+        let error = over(&["--pre-train", "b.pth"], &base("a.pth")).unwrap_err();
         assert!(matches!(
             error,
             SettingsError::Config(ConfigError::Conflict { flag: "pre-train", other: "resume", .. })
         ));
-        resolve::<ReidConfig>(&args, None, Some(&base("b.pth"))).unwrap();
+        over(&["--pre-train", "b.pth"], &base("b.pth")).unwrap();
     }
 }

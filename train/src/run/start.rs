@@ -19,11 +19,11 @@ use crate::device;
 use crate::run::amp;
 use crate::run::checkpoint::{self, Checkpoint, CheckpointError, Record};
 use crate::run::directory::{self, FACTS, Source};
-use crate::run::engine::{self, Outcome, Resume, Task, TrainError};
+use crate::run::engine::{self, Better, Decisive, Outcome, Resume, Task, TrainError};
 use crate::run::epoch::EpochRecord;
 use crate::run::flags::RunArgs;
 use crate::run::history::History;
-use crate::run::settings::{self, Settings};
+use crate::run::settings::{self, Layers, Settings};
 
 /// What is special to the runs of one family.
 pub(crate) trait Family {
@@ -176,7 +176,8 @@ impl<F: Family> Plan<F> {
             }
         }
         let base = source.as_ref().map(|source| &source.checkpoint.record.config).or(defaults);
-        let (mut config, origins) = settings::resolve_with::<F::Config>(flags, args.config.as_deref(), base, shared)?;
+        let layers = Layers { base, shared, ..Layers::of(args) };
+        let (mut config, origins) = settings::resolve::<F::Config>(flags, layers)?;
         if args.print_config {
             for (key, value) in settings::fields(&config) {
                 let value = value.to_string();
@@ -458,6 +459,34 @@ impl<F: Family> Claimed<F> {
         }
         Ok(outcome)
     }
+}
+
+/// Warns of a run whose best network is no better than the one it started from, by the metric that decides. `start`
+/// measures that one, where it can be; `help` is what to try.
+///
+/// # Errors
+/// If the best network cannot be read.
+pub(crate) fn warn_no_better(
+    dir: &Path,
+    decisive: Decisive,
+    help: &str,
+    start: impl FnOnce() -> anyhow::Result<Option<f64>>,
+) -> anyhow::Result<()> {
+    let best = Checkpoint::best(dir)?.and_then(|best| best.record.best);
+    let Some((best, epoch)) = best.filter(|(_, epoch)| *epoch > 0 && decisive.better != Better::Latest) else {
+        return Ok(());
+    };
+    let metric = decisive.metric;
+    match start() {
+        Ok(Some(start)) if !decisive.improves(best, start, 0.0) => terminal::warn(&format!(
+            "the best {metric} of the run, {best:.4} after epoch {epoch}, is no better than the {start:.4} of the \
+             network it started from: {help}"
+        )),
+        Ok(_) => {}
+        // The run itself is done.
+        Err(error) => terminal::note(&format!("the network it started from is not compared: {error:#}")),
+    }
+    Ok(())
 }
 
 /// Runs a training command, from its flags to its last line of output.

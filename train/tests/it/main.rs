@@ -6,6 +6,7 @@ mod golden;
 mod initial_weights;
 mod networks;
 mod palmvein_runs;
+mod recipes;
 mod reference_lines;
 mod refusals;
 mod resume;

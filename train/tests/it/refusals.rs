@@ -21,7 +21,12 @@ fn data_that_cannot_be_trained_on_is_named() {
     run(&[]).refused(&["one", "2"]);
     pictures(at, 6, 4);
     run(&["--batchid", "4"]).refused(&["4", "3", "--batchid"]);
-    run(&["--model", "LMBN_x"]).refused(&["`LMBN_x`", "LMBN_n"]);
+    run(&["--model", "LMBN_x"]).refused(&["`LMBN_x`", "`LMBN_n`", "ResNet50"]);
+    run(&["--model", "lmbn-r"]).refused_saying("did you mean `LMBN_r`?");
+    train(at, &["inspect", "--model", "resnet"]).refused_saying("did you mean `ResNet50`?");
+    for flag in ["--pre-train-partial", "--pre-train-no-ema"] {
+        run(&[flag]).refused(&[flag, "--pre-train"]);
+    }
     run(&["--loss", "1*Tripel"]).refused(&["`Tripel`", "Triplet"]);
     assert!(!at.join("runs").exists(), "nothing was begun");
 }

@@ -17,6 +17,7 @@ use crate::families::controlnet::page;
 use crate::families::controlnet::scores::{Score, Scores};
 use crate::families::controlnet::settings::{ControlnetConfig, EncoderChoice};
 use crate::families::controlnet::task::{self as controlnet, ControlnetTask};
+use crate::families::faces::pose::PoseUnit;
 use crate::families::faces::reference;
 use crate::run::checkpoint::Checkpoint;
 use crate::run::directory;
@@ -125,6 +126,7 @@ impl Family for ControlnetRun {
         let figures = test(run.task, &net, &best)?;
         files::write(&run.dir.join(TEST), serde_json::to_string_pretty(&figures.parts)?)?;
         terminal::tell!("{}", figures.table().trim_end());
+        figures.warning(run.config).iter().for_each(|warning| terminal::warn(warning));
         let log = run.task.log();
         let panels = log.panels.clone();
         let history = History::open(run.dir, log, run.settings.log_dir.as_deref())?;
@@ -191,6 +193,25 @@ fn test(task: &ControlnetTask, net: &ControlNet, checkpoint: &Checkpoint) -> any
 }
 
 impl TestFigures {
+    /// What to say of a trained network that draws unseen people worse than a way that draws nothing.
+    fn warning(&self, config: &ControlnetConfig) -> Option<String> {
+        let Scores { part, network, copy_source, mean_picture, .. } = self.parts.first()?;
+        let ways = [("a copy of the source", copy_source), ("the mean picture", mean_picture)];
+        let (way, best) = ways.into_iter().max_by(|a, b| a.1.psnr.total_cmp(&b.1.psnr))?;
+        if self.epoch == 0 || network.psnr >= best.psnr {
+            return None;
+        }
+        let help = if config.pose_unit == PoseUnit::RightAngles {
+            "more --epochs, more people, or another --lr may help"
+        } else {
+            "`--recipe heads` starts a run that learns it on drawn heads, with --pose-unit right-angles and --lr 2e-3"
+        };
+        Some(format!(
+            "{part} are drawn worse than by {way}, with a PSNR of {:.2} dB instead of {:.2} dB: {help}",
+            network.psnr, best.psnr
+        ))
+    }
+
     fn table(&self) -> String {
         let mut text = format!("the network after epoch {}, PSNR in dB and SSIM\n", self.epoch);
         let mut line = |part: &str, pairs: &str, cells: [String; 3]| {
@@ -225,5 +246,6 @@ pub fn eval(args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode
         page::write(path, &task, &net, checkpoint, &figures.parts, None)?;
     }
     args.format.print(&figures, || figures.table())?;
+    figures.warning(&config).iter().for_each(|warning| terminal::warn(warning));
     Ok(ExitCode::SUCCESS)
 }

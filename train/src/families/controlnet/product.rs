@@ -14,7 +14,8 @@ use crate::families::faces::reference::{self, Reference};
 use crate::families::{Guess, Product, Verb};
 use crate::run::checkpoint::Checkpoint;
 use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs};
-use crate::run::settings::fields;
+use crate::run::recipe::Recipe;
+use crate::run::settings::{Settings, fields};
 use crate::weights::StateDict;
 
 /// The generator.
@@ -32,6 +33,10 @@ impl Product for Controlnet {
 
     fn respell(&self, words: Vec<OsString>) -> Vec<OsString> {
         cli::dashed(words)
+    }
+
+    fn recipes(&self) -> Vec<(Option<&'static str>, &'static [Recipe])> {
+        vec![(None, ControlnetConfig::RECIPES)]
     }
 
     fn train(&self, flags: &ArgMatches) -> anyhow::Result<ExitCode> {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::families::faces::pose::PoseUnit;
 use crate::run::checks::ConfigError;
 use crate::run::checks::{below_one, counts, face_set, from, not_negative, positive, range};
+use crate::run::recipe::Recipe;
 use crate::run::settings::{Settings, idle};
 use crate::words::words;
 
@@ -231,6 +232,13 @@ impl Settings for ControlnetConfig {
     fn check(&self) -> Result<(), ConfigError> {
         Self::check(self)
     }
+
+    const RECIPES: &'static [Recipe] = &[Recipe {
+        name: "heads",
+        about: "Drawn heads of 32 pixels (`fixtures heads`): draws unseen people better than their source picture is \
+                (the README has the numbers)",
+        text: include_str!("../../../recipes/heads.toml"),
+    }];
 
     fn unused(&self) -> Vec<(String, String)> {
         let combined = self.loss_type == PictureLossKind::Combined;

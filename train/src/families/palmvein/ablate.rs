@@ -18,7 +18,7 @@ use crate::families::palmvein::{FAMILY, FusionKind, Stage2Config, Stage2Task, em
 use crate::run::checkpoint::Checkpoint;
 use crate::run::engine::Outcome;
 use crate::run::flags::Format;
-use crate::run::settings::resolve;
+use crate::run::settings::{Layers, resolve};
 use crate::run::start::Plan;
 use crate::weights::StateDict;
 
@@ -63,7 +63,8 @@ pub fn ablate(args: &AblateArgs) -> anyhow::Result<ExitCode> {
     if args.seeds == 0 {
         bail!("--seeds is 0; 1 and more are allowed");
     }
-    let (config, origins) = resolve::<Stage2Config>(&args.flags, args.config.as_deref(), None)?;
+    let layers = Layers { file: args.config.as_deref(), ..Layers::default() };
+    let (config, origins) = resolve::<Stage2Config>(&args.flags, layers)?;
     if let Some(compared) = ["parts", "mode"].into_iter().find(|setting| origins[*setting] != "default") {
         bail!("--{compared} is what is compared here; --ablation chooses from {}", known.join(", "));
     }

@@ -14,7 +14,8 @@ use crate::families::palmvein::{
 use crate::families::{Guess, Product, Verb};
 use crate::run::checkpoint::Checkpoint;
 use crate::run::flags::{BenchStepArgs, EvalArgs, Format, ImportArgs, InspectArgs};
-use crate::run::settings::fields;
+use crate::run::recipe::Recipe;
+use crate::run::settings::{Settings, fields};
 use crate::weights::StateDict;
 use crate::words::Word;
 
@@ -30,6 +31,10 @@ impl Product for Palmvein {
     fn defaults(&self) -> Vec<(Option<&'static str>, Map<String, Value>)> {
         let (stage1, stage2) = (fields(&Stage1Config::default()), fields(&Stage2Config::default()));
         vec![(Some("stage1"), stage1), (Some("stage2"), stage2.clone()), (Some("ablate"), stage2)]
+    }
+
+    fn recipes(&self) -> Vec<(Option<&'static str>, &'static [Recipe])> {
+        vec![(Some("stage1"), Stage1Config::RECIPES), (Some("stage2"), Stage2Config::RECIPES)]
     }
 
     fn train(&self, flags: &ArgMatches) -> anyhow::Result<ExitCode> {

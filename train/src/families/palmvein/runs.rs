@@ -18,6 +18,7 @@ use crate::families::palmvein::{
     FAMILY, STAGE1_FAMILY, Stage1Config, Stage1Task, Stage2Config, Stage2Task, stage1_weights, test_pairs,
 };
 use crate::run::checkpoint::Checkpoint;
+use crate::run::engine::Task;
 use crate::run::start::{self, Family, Finished, Opened, Plan};
 
 /// Folder of all runs.
@@ -126,6 +127,27 @@ impl Family for Stage1Run {
         let people = Some(task.data().trained_on(&split));
         Ok(Opened { config, task, net, network, dataset, people, settings, anew: false })
     }
+
+    fn finish(&self, run: &Finished<'_, Self>) -> anyhow::Result<()> {
+        start::warn_no_better(run.dir, run.task.decisive(), HELP, || {
+            let Stage1Config { branch, common, pre_train, .. } = run.config;
+            let mut net = Stage1Net::new(run.network, common.seed, &run.device)?;
+            if !pre_train.is_empty() {
+                let path = Path::new(pre_train);
+                load_backbone(path, read_backbone(path, *branch)?, branch.name(), &mut net.model)?;
+            }
+            error_rate(run.task, &net)
+        })
+    }
+}
+
+/// What to try where a run ends no better than it began.
+const HELP: &str = "more --epochs, another --lr, or `--recipe hands` where hands are few may help";
+
+/// The equal error rate of a network on the pairs that choose the best.
+fn error_rate<T: Task>(task: &T, net: &T::Net) -> anyhow::Result<Option<f64>> {
+    let found = task.evaluate(&net.valid()).map_err(anyhow::Error::from_boxed)?;
+    Ok(found.get(task.decisive().metric).copied())
 }
 
 /// Runs of stage 2.
@@ -172,7 +194,11 @@ impl Family for Stage2Run {
                 load_whole(&checkpoint.path, &network.to_string(), &mut net)?;
                 net
             }
-            None => begin(&config, &network, device)?,
+            None => {
+                let (net, told) = begin(&config, &network, device)?;
+                told.iter().for_each(|line| terminal::tell!("{line}"));
+                net
+            }
         };
         let settings = config.settings(plan.keep);
         let dataset = (task.data().name.clone(), task.data().fingerprint());
@@ -193,21 +219,29 @@ impl Family for Stage2Run {
         files::write(&run.dir.join("test_report.json"), serde_json::to_string_pretty(&report)?)?;
         files::write(&run.dir.join("test_report.html"), report.html())?;
         terminal::show!("{}", report.table().trim_end())?;
-        Ok(())
+        start::warn_no_better(run.dir, run.task.decisive(), HELP, || {
+            let (net, _) = begin(run.config, run.network, &run.device)?;
+            error_rate(run.task, &net)
+        })
     }
 }
 
-/// A network that stage 2 begins with: backbones from stage 1, or random ones where that was asked for.
-fn begin(config: &Stage2Config, network: &PalmVeinNetConfig, device: &Device) -> anyhow::Result<PalmVeinNet> {
+/// A network that stage 2 begins with: backbones from stage 1, or random ones where that was asked for; and what to
+/// tell of its weights.
+fn begin(
+    config: &Stage2Config,
+    network: &PalmVeinNetConfig,
+    device: &Device,
+) -> anyhow::Result<(PalmVeinNet, Vec<String>)> {
     let mut net = PalmVeinNet::new(network, config.common.seed, device)?;
     if config.from_scratch {
-        terminal::tell!("starting from random weights (seed {})", config.common.seed);
-        return Ok(net);
+        return Ok((net, vec![format!("starting from random weights (seed {})", config.common.seed)]));
     }
+    let mut told = Vec::new();
     for branch in network.branches() {
         let path = stage1_weights(config, branch).map_err(anyhow::Error::from_boxed)?;
         let report = net.load_branch(&path, branch)?;
-        terminal::tell!("{} from {}: {report}", branch.name(), path.display());
+        told.push(format!("{} from {}: {report}", branch.name(), path.display()));
     }
-    Ok(net)
+    Ok((net, told))
 }

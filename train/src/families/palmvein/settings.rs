@@ -13,6 +13,7 @@ use crate::run::checks::ConfigError;
 use crate::run::checks::{below_one, between, counts, not_negative, positive, range, shares};
 use crate::run::engine::{Patience, Settings};
 use crate::run::optim::OptimizerConfig;
+use crate::run::recipe::Recipe;
 use crate::run::schedule::Schedule;
 use crate::run::settings::{self, idle};
 use crate::words::words;
@@ -530,6 +531,13 @@ impl settings::Settings for Stage1Config {
         Self::check(self)
     }
 
+    const RECIPES: &'static [Recipe] = &[Recipe {
+        name: "hands",
+        about: "A few hands of 48 pixels (`fixtures palms`), a ConvNeXt; --branch cnn-palm, then --branch cnn-vein \
+                (the README has the numbers)",
+        text: include_str!("../../../recipes/hands_stage1.toml"),
+    }];
+
     fn unused(&self) -> Vec<(String, String)> {
         let (vit, softmax) = (self.branch.is_vit(), self.loss == Stage1Loss::Softmax);
         let triplets = "the losses triplet and triplet+identity";
@@ -548,6 +556,13 @@ impl settings::Settings for Stage2Config {
     fn check(&self) -> Result<(), ConfigError> {
         Self::check(self)
     }
+
+    const RECIPES: &'static [Recipe] = &[Recipe {
+        name: "hands",
+        about: "The head on both ConvNeXts of the stage-1 recipe of this name, which --stage1 names (the README has \
+                the numbers)",
+        text: include_str!("../../../recipes/hands_stage2.toml"),
+    }];
 
     fn unused(&self) -> Vec<(String, String)> {
         let (global, local) = (self.parts.global(), self.parts.local());

@@ -18,9 +18,10 @@ use crate::families::reid::settings::ReidConfig;
 use crate::families::reid::task::{self as reid, ReidTask};
 use crate::run::checkpoint::{Checkpoint, Queries};
 use crate::run::directory;
+use crate::run::engine::Task;
 use crate::run::flags::{EvalArgs, Format};
-use crate::run::settings::resolve;
-use crate::run::start::{self, Family, Opened, Plan};
+use crate::run::settings::{Layers, resolve};
+use crate::run::start::{self, Family, Finished, Opened, Plan};
 use crate::weights::{Copies, Partial, StateDict};
 
 /// `train reid`.
@@ -72,8 +73,10 @@ impl Family for ReidRun {
         let network = task.network();
         let settings = reid::settings(config, plan.keep).map_err(anyhow::Error::from_boxed)?;
         let mut net = ReidNet::new(&network, config.seed, device);
-        if self.copies == Copies::Raw && (plan.checkpoint().is_some() || config.pre_train.is_empty()) {
-            bail!("--pre-train-no-ema is for the weights of --pre-train, and none are read");
+        let reads = plan.checkpoint().is_none() && !config.pre_train.is_empty();
+        let flags = [("pre-train-no-ema", self.copies == Copies::Raw), ("pre-train-partial", self.partial)];
+        if let Some((flag, _)) = flags.into_iter().find(|(_, given)| *given && !reads) {
+            bail!("--{flag} is for the weights of --pre-train, and none are read");
         }
         if let Some(checkpoint) = plan.checkpoint() {
             checkpoint.agrees(&checkpoint.network(reid::FAMILY)?, &network, ToString::to_string)?;
@@ -92,6 +95,19 @@ impl Family for ReidRun {
         let dataset = (task.dataset_name().to_owned(), task.fingerprint());
         let people = Some(task.trained_on());
         Ok(Opened { config: task.config().clone(), task, net, network, dataset, people, settings, anew: false })
+    }
+
+    fn finish(&self, run: &Finished<'_, Self>) -> anyhow::Result<()> {
+        const HELP: &str = "more --epochs or another --lr may help, and --recipe has published settings";
+        start::warn_no_better(run.dir, run.task.decisive(), HELP, || {
+            let mut net = ReidNet::new(run.network, run.config.seed, &run.device);
+            if !run.config.pre_train.is_empty() {
+                let path = Path::new(&run.config.pre_train);
+                // Embeddings need no classifier.
+                net.load_weights(path, StateDict::read_copy(path, self.copies)?, Partial::Classifiers)?;
+            }
+            run.task.deciding(&net.valid()).map_err(anyhow::Error::from_boxed)
+        })
     }
 }
 
@@ -124,7 +140,7 @@ pub fn eval(args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode
 
 /// `--test-only`: the weights of `--pre-train` on the test sets.
 fn test_only(args: &ReidArgs) -> anyhow::Result<ExitCode> {
-    let (mut config, _) = resolve::<ReidConfig>(args, args.run.config.as_deref(), None)?;
+    let (mut config, _) = resolve::<ReidConfig>(args, Layers::of(&args.run))?;
     if config.pre_train.is_empty() {
         bail!("--test-only evaluates the weights of --pre-train, which is not given");
     }

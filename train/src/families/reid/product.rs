@@ -13,6 +13,7 @@ use crate::families::reid::{bench_step, command, import, inspect, task};
 use crate::families::{Guess, Product, Verb};
 use crate::run::checkpoint::Checkpoint;
 use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs, InspectArgs};
+use crate::run::recipe::Recipe;
 use crate::run::settings::Settings;
 use crate::weights::StateDict;
 
@@ -28,6 +29,10 @@ impl Product for Reid {
 
     fn defaults(&self) -> Vec<(Option<&'static str>, Map<String, Value>)> {
         vec![(None, ReidConfig::defaults())]
+    }
+
+    fn recipes(&self) -> Vec<(Option<&'static str>, &'static [Recipe])> {
+        vec![(None, ReidConfig::RECIPES)]
     }
 
     fn train(&self, flags: &ArgMatches) -> anyhow::Result<ExitCode> {

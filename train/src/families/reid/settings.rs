@@ -20,6 +20,7 @@ use crate::data::sampler::{PkSampler, Sampler, SamplerError};
 use crate::families::reid::net::Network;
 use crate::run::checks::{ConfigError, Effect, below_one, between, counts, not_negative, positive, range};
 use crate::run::optim::OptimizerKind;
+use crate::run::recipe::Recipe;
 use crate::run::schedule::Warmup;
 use crate::run::settings::{Settings, idle};
 
@@ -333,6 +334,33 @@ impl Settings for ReidConfig {
     }
 
     const REFERENCE_ONLY: &'static [(&'static str, Effect)] = REFERENCE_ONLY;
+
+    const RECIPES: &'static [Recipe] = &[
+        Recipe {
+            name: "lmbn_n",
+            about: "LMBN_n. Target on Market-1501: Rank-1 96.3 %, mAP 91.5 %, as published in the README of LightMBN \
+                    (from ImageNet weights, --pre-train; not measured here)",
+            text: include_str!("../../../recipes/lmbn_n.toml"),
+        },
+        Recipe {
+            name: "bot",
+            about: "Bag of tricks, ResNet50. Target on Market-1501: Rank-1 94.2 %, mAP 85.4 %, as published in the \
+                    README of LightMBN (from ImageNet weights; not measured here)",
+            text: include_str!("../../../recipes/bot.toml"),
+        },
+        Recipe {
+            name: "pcb",
+            about: "PCB. Target on Market-1501: Rank-1 95.1 %, mAP 86.3 %, as published in the README of LightMBN \
+                    (from ImageNet weights; not measured here)",
+            text: include_str!("../../../recipes/pcb.toml"),
+        },
+        Recipe {
+            name: "mgn",
+            about: "MGN. Target on Market-1501: Rank-1 94.7 %, mAP 87.5 %, as published in the README of LightMBN \
+                    (from ImageNet weights; not measured here)",
+            text: include_str!("../../../recipes/mgn.toml"),
+        },
+    ];
 }
 
 /// Settings of the reference's files and command lines that have no counterpart here.

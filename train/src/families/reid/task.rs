@@ -197,6 +197,17 @@ impl ReidTask {
         self.dataset.trained_on()
     }
 
+    /// The metric that decides, of a network on a device without autodiff; none where there is no set to test on.
+    ///
+    /// # Errors
+    /// If the set cannot be read.
+    pub fn deciding(&self, net: &ReidNet) -> Result<Option<f64>, TaskError> {
+        let Some(set) = self.test.first() else { return Ok(None) };
+        let ReidConfig { batchtest, n_thread, strict, .. } = self.config;
+        let reading = Reading { batch: batchtest, threads: n_thread, strict };
+        Ok(Some(evaluate::evaluate(net, set, self.pictures.input(), reading, false)?.ranking.map))
+    }
+
     /// One line on the data, for people.
     pub fn describe_data(&self) -> String {
         let counts = self.dataset.counts();

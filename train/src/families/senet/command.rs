@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::device;
+use crate::families::faces::pose::PoseUnit;
 use crate::families::faces::reference;
 use crate::families::senet::cli::{AnalyseArgs, SenetArgs, SenetVerb};
 use crate::families::senet::data::FacePairs;
@@ -99,6 +100,7 @@ impl Family for SenetRun {
         let figures = test(run.task, &net.valid(), best.record.epoch)?;
         files::write(&run.dir.join(TEST), serde_json::to_string_pretty(&figures)?)?;
         terminal::tell!("{}", figures.table().trim_end());
+        figures.warning(run.config).iter().for_each(|warning| terminal::warn(warning));
         Ok(())
     }
 }
@@ -117,6 +119,27 @@ fn test(task: &SenetTask, net: &SenetTripletNetwork, epoch: usize) -> anyhow::Re
 }
 
 impl TestFigures {
+    /// What to say of a trained network that is worse than none: its settings decide what may help.
+    fn warning(&self, config: &SenetConfig) -> Option<String> {
+        let found = match &self.identification {
+            Some(found) => [found.frontalised.cosine, found.untouched.cosine],
+            None => ["front_cosine", "source_cosine"].map(|name| self.metrics[name]),
+        };
+        let [frontalised, untouched] = found;
+        if self.epoch == 0 || frontalised >= untouched {
+            return None;
+        }
+        let help = if config.target_weight > 0.0 && config.pose_unit == PoseUnit::RightAngles {
+            "more --epochs, more people, or another --lr may help"
+        } else {
+            "`--recipe frontal` starts a run that learns it, with --target-weight 5 and --pose-unit right-angles"
+        };
+        Some(format!(
+            "frontalised embeddings are worse than untouched ones, with a cosine to the true frontal embedding of \
+             {frontalised:.4} instead of {untouched:.4}: {help}"
+        ))
+    }
+
     fn table(&self) -> String {
         let metrics: String = self.metrics.iter().map(|(name, value)| format!("  {name} {value:.4}")).collect();
         let mut text = format!("test people, network after epoch {}:{metrics}\n", self.epoch);
@@ -152,6 +175,7 @@ pub fn eval(args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode
     let task = SenetTask::open(&config, &device).map_err(anyhow::Error::from_boxed)?;
     let figures = test(&task, &net.valid(), checkpoint.record.epoch)?;
     args.format.print(&figures, || figures.table())?;
+    figures.warning(&config).iter().for_each(|warning| terminal::warn(warning));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -13,7 +13,8 @@ use crate::families::senet::{bench_step, channels, command, task};
 use crate::families::{Guess, Product, Verb};
 use crate::run::checkpoint::Checkpoint;
 use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs, InspectArgs};
-use crate::run::settings::fields;
+use crate::run::recipe::Recipe;
+use crate::run::settings::{Settings, fields};
 use crate::weights::StateDict;
 
 /// The frontalizer.
@@ -27,6 +28,10 @@ impl Product for Senet {
 
     fn defaults(&self) -> Vec<(Option<&'static str>, Map<String, Value>)> {
         vec![(None, fields(&SenetConfig::default()))]
+    }
+
+    fn recipes(&self) -> Vec<(Option<&'static str>, &'static [Recipe])> {
+        vec![(None, SenetConfig::RECIPES)]
     }
 
     fn train(&self, flags: &ArgMatches) -> anyhow::Result<ExitCode> {

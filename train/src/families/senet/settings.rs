@@ -6,6 +6,7 @@ use crate::families::faces::pose::PoseUnit;
 use crate::families::senet::net::ActivationKind;
 use crate::run::checks::ConfigError;
 use crate::run::checks::{below_one, counts, face_set, from, not_negative, positive, range};
+use crate::run::recipe::Recipe;
 use crate::run::settings::{Settings, idle};
 
 /// Settings of a SENet run: fields are flags, defaults the manual's.
@@ -194,6 +195,13 @@ impl Settings for SenetConfig {
     fn check(&self) -> Result<(), ConfigError> {
         Self::check(self)
     }
+
+    const RECIPES: &'static [Recipe] = &[Recipe {
+        name: "frontal",
+        about: "Frontalises, as the manual's defaults do not: on drawn embeddings of unseen people the cosine to the \
+                true frontal one rises, instead of falling (the README has the numbers)",
+        text: include_str!("../../../recipes/frontal.toml"),
+    }];
 
     fn unused(&self) -> Vec<(String, String)> {
         idle(&[

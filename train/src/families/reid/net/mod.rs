@@ -30,6 +30,7 @@ use crate::nn::init::{self, Source};
 use crate::nn::instance_norm::{InstanceBatchNorm, SampleNorm};
 use crate::run::checks::ConfigError;
 use crate::weights::{LoadReport, Partial, StateDict, WeightsError, is_count};
+use crate::words::hint;
 
 pub use erase::{drop_block, drop_top_rows};
 pub use lmbn::{LmbnSettings, LmbnTrunk};
@@ -322,7 +323,7 @@ impl<'de> Deserialize<'de> for Network {
 
 /// A name that no network has.
 #[derive(Debug, thiserror::Error)]
-#[error("unknown network `{found}`; known: {}", Network::names().join(", "))]
+#[error("unknown network `{found}`{}; known: {}", hint(found, Network::names()), Network::names().join(", "))]
 pub struct UnknownNetwork {
     /// The name.
     pub found: String,
