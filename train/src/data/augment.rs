@@ -6,10 +6,18 @@ use contract::{Filter, PictureSpec};
 use image::RgbImage;
 use image::imageops::{crop_imm, flip_horizontal_in_place};
 
+use crate::data::policy::{self, RandAugment};
 use crate::rng::Rng;
 
 /// Keeps the transforms' random numbers apart from those of other parts with the same seed.
 const STREAM: u64 = 0x7472_616e_7366_6f72;
+
+/// The same of what changes colours and shapes: without them the other draws are as they were.
+const COLOURS: u64 = 0x636f_6c6f_7572_7300;
+
+/// Largest changes of brightness, contrast and saturation, as shares, and of the hue, as a share of the circle: as in
+/// fast-reid.
+const JITTER: [f64; 4] = [0.15, 0.15, 0.1, 0.1];
 
 /// What erased areas are filled with, per channel and **after** normalisation: near +0.5 and not a grey.
 pub const FILL: [f32; 3] = [0.4914, 0.4822, 0.4465];
@@ -17,7 +25,8 @@ pub const FILL: [f32; 3] = [0.4914, 0.4822, 0.4465];
 /// Edge of the square that [`Transforms::cutout`] blanks out, in pixels.
 pub const CUTOUT: usize = 64;
 
-/// The random part of preprocessing, in this order: flip, translation, normalisation, random erasing, cutout.
+/// The random part of preprocessing, in this order: flip, translation, RandAugment, colour jitter, normalisation,
+/// random erasing, cutout.
 ///
 /// Each picture's randomness follows from seed, epoch and its place in the epoch alone: threads and resuming change
 /// nothing.
@@ -27,6 +36,10 @@ pub struct Transforms {
     pub flip: f64,
     /// Probability of a translation: enlarged by 1.05, then cropped at a random place.
     pub translation: f64,
+    /// Operations on shapes and colours; none without.
+    pub policy: Option<RandAugment>,
+    /// Probability of a change of brightness, contrast, saturation and hue, in a random order.
+    pub jitter: f64,
     /// Probability of random erasing (Zhong et al. 2017, arXiv:1708.04896).
     pub erasing: f64,
     /// Probability of blanking a square of [`CUTOUT`] pixels (DeVries and Taylor 2017, arXiv:1708.04552), inside the
@@ -39,7 +52,7 @@ pub struct Transforms {
 impl Transforms {
     /// A flip and a translation of every other picture, and nothing else.
     pub fn new(seed: u64) -> Self {
-        Self { flip: 0.5, translation: 0.5, erasing: 0.0, cutout: 0.0, seed }
+        Self { flip: 0.5, translation: 0.5, policy: None, jitter: 0.0, erasing: 0.0, cutout: 0.0, seed }
     }
 
     /// Writes a random view of `picture` into `out`, `[channels, height, width]` normalised values.
@@ -57,6 +70,13 @@ impl Transforms {
         if rng.happens(self.translation) {
             picture = translate(&picture, input.size, &mut rng);
         }
+        let mut colours = Rng::new(&[COLOURS, self.seed, epoch as u64, place as u64]);
+        if let Some(policy) = self.policy {
+            picture = policy.apply(picture, &mut colours);
+        }
+        if colours.happens(self.jitter) {
+            picture = jittered(picture, &mut colours);
+        }
         normalise(&picture, input, out);
         if rng.happens(self.erasing)
             && let Some(area) = erasing(&mut rng, height, width)
@@ -68,6 +88,22 @@ impl Transforms {
             Area { top, left, height: CUTOUT, width: CUTOUT }.fill(out, height, width);
         }
     }
+}
+
+/// Brightness, contrast, saturation and hue changed by up to [`JITTER`], in a random order.
+fn jittered(mut picture: RgbImage, rng: &mut Rng) -> RgbImage {
+    let [brightness, contrast, saturation, hue] = JITTER.map(|most| rng.uniform(-most, most) as f32);
+    let mut order = [0, 1, 2, 3];
+    rng.shuffle(&mut order);
+    for change in order {
+        picture = match change {
+            0 => policy::brightness(picture, 1.0 + brightness),
+            1 => policy::contrast(picture, 1.0 + contrast),
+            2 => policy::saturation(picture, 1.0 + saturation),
+            _ => policy::hue(picture, hue),
+        };
+    }
+    picture
 }
 
 /// Enlarges by 1.05 and crops the original size at a random place.
@@ -128,7 +164,8 @@ mod tests {
         RgbImage::from_fn(width as u32, height as u32, |x, y| image::Rgb([x as u8, y as u8, (x * 3 + y * 5) as u8]))
     }
 
-    const NOTHING: Transforms = Transforms { flip: 0.0, translation: 0.0, erasing: 0.0, cutout: 0.0, seed: 1 };
+    const NOTHING: Transforms =
+        Transforms { flip: 0.0, translation: 0.0, policy: None, jitter: 0.0, erasing: 0.0, cutout: 0.0, seed: 1 };
 
     fn view(transforms: &Transforms, [height, width]: [usize; 2], epoch: usize, place: usize) -> Vec<f32> {
         let mut out = vec![0.0; 3 * height * width];
@@ -149,7 +186,8 @@ mod tests {
 
     #[test]
     fn the_view_follows_from_seed_epoch_and_place() {
-        let transforms = Transforms { erasing: 0.9, cutout: 0.5, ..Transforms::new(1) };
+        let policy = Some(RandAugment { operations: 2, magnitude: 9 });
+        let transforms = Transforms { policy, jitter: 0.5, erasing: 0.9, cutout: 0.5, ..Transforms::new(1) };
         let size = [96, 80];
         let one = view(&transforms, size, 3, 17);
         assert_eq!(one, view(&transforms, size, 3, 17));
@@ -159,13 +197,45 @@ mod tests {
     }
 
     #[test]
-    fn flips_and_translations_happen_half_the_time() {
+    fn flips_translations_and_jitter_happen_half_the_time() {
         let plain = view(&NOTHING, [32, 32], 0, 0);
-        for transforms in [Transforms { flip: 0.5, ..NOTHING }, Transforms { translation: 0.5, ..NOTHING }] {
+        for transforms in [
+            Transforms { flip: 0.5, ..NOTHING },
+            Transforms { translation: 0.5, ..NOTHING },
+            Transforms { jitter: 0.5, ..NOTHING },
+        ] {
             let changed = (0..1_000).filter(|place| view(&transforms, [32, 32], 0, *place) != plain).count();
             // Standard deviation 16; five of them.
             assert!(changed.abs_diff(500) < 80, "{changed} of 1000: {transforms:?}");
         }
+    }
+
+    /// Colours have draws of their own: the same flips, translations and erased areas with them and without.
+    #[test]
+    fn colours_leave_the_other_draws_alone() {
+        let plain = Transforms { erasing: 0.5, ..Transforms::new(1) };
+        let policy = Some(RandAugment { operations: 1, magnitude: 0 });
+        let coloured = Transforms { policy, jitter: 1.0, ..plain.clone() };
+        let erased = |view: &[f32]| (0..view.len()).filter(|at| view[*at] == FILL[at / (64 * 48)]).collect::<Vec<_>>();
+        for place in 0..100 {
+            let [plain, coloured] = [&plain, &coloured].map(|transforms| view(transforms, [64, 48], 1, place));
+            assert_ne!(plain, coloured);
+            assert_eq!(erased(&plain), erased(&coloured), "{place}");
+        }
+    }
+
+    #[test]
+    fn jitter_stays_within_its_strength() {
+        let grey = RgbImage::from_pixel(8, 8, image::Rgb([100; 3]));
+        let mut found = Vec::new();
+        for place in 0..500 {
+            let view = jittered(grey.clone(), &mut Rng::new(&[place]));
+            // Grey stays grey, and only its brightness changes: 85 to 115.
+            let [red, green, blue] = view.get_pixel(3, 3).0;
+            assert!(red == green && green == blue && (85..=115).contains(&red), "{red} {green} {blue}");
+            found.push(red);
+        }
+        assert!(found.contains(&86) && found.contains(&114), "{found:?}");
     }
 
     /// 384×128 becomes 403×134: every offset of 0..=6 and 0..=19 occurs, those at the ends half as often.

@@ -2,4 +2,5 @@
 
 pub mod augment;
 pub mod loader;
+pub mod policy;
 pub mod sampler;

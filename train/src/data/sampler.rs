@@ -43,6 +43,12 @@ pub enum SamplerError {
         /// K.
         images: usize,
     },
+    /// Pictures of one camera.
+    #[error("--balance-cameras has nothing to balance: all {pictures} training pictures are of one camera")]
+    OneCamera {
+        /// How many there are.
+        pictures: usize,
+    },
     /// Fewer pictures than a batch wants.
     #[error(
         "a batch wants {batch} pictures, the training set has {found}: a smaller batch is needed (--batchid and \
@@ -61,12 +67,17 @@ pub enum SamplerError {
 /// Per epoch, each identity's pictures are shuffled and cut into groups of K, the incomplete last one dropped; of an
 /// identity with fewer than K, one group is drawn with replacement. While at least P identities have groups, P of
 /// them are chosen uniformly and each gives its next group. What fewer than P identities still have is dropped.
+///
+/// With balanced cameras ([`PkSampler::balanced`]) each group has as many cameras as its identity allows: the pictures
+/// of each camera are shared out over the identity's groups, and a group takes them from its cameras in turn.
 #[derive(Debug, Clone)]
 pub struct PkSampler {
     /// Pictures of each identity, by ascending identity.
     pictures: Vec<Vec<usize>>,
     identities: usize,
     images: usize,
+    /// Camera of each picture, where cameras are balanced.
+    cameras: Option<Vec<i64>>,
     seed: u64,
 }
 
@@ -90,7 +101,23 @@ impl PkSampler {
         if found < identities {
             return Err(SamplerError::TooFewIdentities { identities, images, found });
         }
-        Ok(Self { pictures: pictures.into_values().collect(), identities, images, seed })
+        Ok(Self { pictures: pictures.into_values().collect(), identities, images, cameras: None, seed })
+    }
+
+    /// The same with balanced cameras, of which each picture's is given.
+    ///
+    /// # Errors
+    /// If there is one camera only.
+    ///
+    /// # Panics
+    /// If there are not as many as pictures.
+    pub fn balanced(self, of_picture: &[i64]) -> Result<Self, SamplerError> {
+        let pictures = self.pictures.iter().map(Vec::len).sum::<usize>();
+        assert_eq!(of_picture.len(), pictures, "a camera per picture");
+        if of_picture.windows(2).all(|pair| pair[0] == pair[1]) {
+            return Err(SamplerError::OneCamera { pictures });
+        }
+        Ok(Self { cameras: Some(of_picture.to_vec()), ..self })
     }
 
     /// Pictures of an epoch if no group had to be dropped: the most an epoch can have.
@@ -104,7 +131,9 @@ impl PkSampler {
         let images = self.images;
         let mut groups: Vec<std::vec::IntoIter<Vec<usize>>> = Vec::with_capacity(self.pictures.len());
         for pictures in &self.pictures {
-            let of_identity: Vec<Vec<usize>> = if pictures.len() < images {
+            let of_identity: Vec<Vec<usize>> = if let Some(cameras) = &self.cameras {
+                balanced_groups(pictures, cameras, images, &mut rng)
+            } else if pictures.len() < images {
                 vec![(0..images).map(|_| pictures[rng.below(pictures.len())]).collect()]
             } else {
                 let mut pictures = pictures.clone();
@@ -127,6 +156,39 @@ impl PkSampler {
         }
         batches
     }
+}
+
+/// Groups of `images` pictures of one identity, each of as many cameras as can be.
+fn balanced_groups(pictures: &[usize], cameras: &[i64], images: usize, rng: &mut Rng) -> Vec<Vec<usize>> {
+    let mut of_camera = BTreeMap::<i64, Vec<usize>>::new();
+    for picture in pictures {
+        of_camera.entry(cameras[*picture]).or_default().push(*picture);
+    }
+    let mut piles: Vec<Vec<usize>> = of_camera.into_values().collect();
+    rng.shuffle(&mut piles);
+    if pictures.len() < images {
+        let group = (0..images).map(|place| {
+            let pile = &piles[place % piles.len()];
+            pile[rng.below(pile.len())]
+        });
+        return vec![group.collect()];
+    }
+    let groups = pictures.len() / images;
+    let mut dealt = vec![vec![Vec::new(); piles.len()]; groups];
+    let mut next = 0;
+    for (camera, pile) in piles.iter_mut().enumerate() {
+        rng.shuffle(pile);
+        for picture in pile.iter() {
+            dealt[next % groups][camera].push(*picture);
+            next += 1;
+        }
+    }
+    let in_turn = |group: Vec<Vec<usize>>| {
+        let longest = group.iter().map(Vec::len).max().unwrap_or(0);
+        let turns = (0..longest).flat_map(|turn| group.iter().filter_map(move |pile| pile.get(turn)));
+        turns.copied().take(images).collect()
+    };
+    dealt.into_iter().map(in_turn).collect()
 }
 
 /// All pictures in a uniformly random order; the incomplete last batch is dropped.
@@ -257,6 +319,44 @@ mod tests {
                 assert_eq!(batches, sampler.epoch(epoch), "the same every time");
             }
         }
+    }
+
+    /// Of every identity of every set: no group has more pictures of a camera than the camera's even share, or than
+    /// the other cameras leave free.
+    #[test]
+    fn balanced_groups_have_as_many_cameras_as_can_be() {
+        let mut rng = Rng::new(&[12]);
+        for case in 0..200 {
+            let counts: Vec<usize> = (0..2 + rng.below(8)).map(|_| 1 + rng.below(20)).collect();
+            let identities = of_picture(&counts);
+            let most = 2 + rng.below(4);
+            let mut cameras: Vec<i64> = identities.iter().map(|_| rng.below(most) as i64).collect();
+            cameras[0] = most as i64;
+            let (p, k) = (2 + rng.below(counts.len() - 1), 2 + rng.below(6));
+            let sampler = PkSampler::new(&identities, p, k, case).unwrap().balanced(&cameras).unwrap();
+            let batches = sampler.epoch(1);
+            check(&identities, p, k, &batches);
+            assert_eq!(batches, sampler.epoch(1), "the same every time");
+            for group in batches.iter().flat_map(|batch| batch.chunks(k)) {
+                let of_identity = |picture: &usize| identities[*picture] == identities[group[0]];
+                let own: Vec<usize> = (0..identities.len()).filter(of_identity).collect();
+                let count = |pictures: &[usize], camera: i64| {
+                    pictures.iter().filter(|picture| cameras[**picture] == camera).count()
+                };
+                let groups = (own.len() / k).max(1);
+                let all: BTreeSet<i64> = own.iter().map(|picture| cameras[*picture]).collect();
+                let found: BTreeSet<i64> = group.iter().map(|picture| cameras[*picture]).collect();
+                // Cameras with a picture for each group are in all of them, as far as there is room.
+                let everywhere = all.iter().filter(|camera| count(&own, **camera) >= groups).count();
+                assert!(found.len() >= everywhere.min(k), "{group:?}: cameras {found:?} of {all:?}");
+                for camera in &found {
+                    let share = count(&own, *camera).div_ceil(groups).max(k.div_ceil(all.len()));
+                    assert!(count(group, *camera) <= share, "{group:?}: {share} of camera {camera}");
+                }
+            }
+        }
+        let sampler = PkSampler::new(&of_picture(&[4, 4]), 2, 2, 1).unwrap();
+        assert_eq!(sampler.balanced(&[3; 8]).unwrap_err(), SamplerError::OneCamera { pictures: 8 });
     }
 
     #[test]

@@ -382,7 +382,7 @@ pub fn save_weights(path: &Path, weights: &StateDict, record: &Record) -> Result
 }
 
 /// A weights file with its record.
-fn serialised(weights: &StateDict, record: &Record) -> Vec<u8> {
+pub(crate) fn serialised(weights: &StateDict, record: &Record) -> Vec<u8> {
     let text = serde_json::to_string(record).expect("a record is plain data");
     weights.to_safetensors(record.steps, BTreeMap::from([(KEY.to_owned(), text)]))
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::run::checkpoint::{self, Checkpoint, Record};
+use crate::run::engine;
 use crate::run::history::History;
 
 /// File of a run's facts.
@@ -177,7 +178,11 @@ pub(crate) fn best_of(source: &Source) -> anyhow::Result<Best> {
         return Ok(Best::File(best, bytes));
     }
     if record.step == 0 && record.best.is_some_and(|(_, epoch)| epoch == record.epoch) {
-        return Ok(Best::Itself(record.clone(), read(&source.checkpoint.path)?));
+        let bytes = match engine::averaged(&source.checkpoint)? {
+            Some(weights) => checkpoint::serialised(&weights, record),
+            None => read(&source.checkpoint.path)?,
+        };
+        return Ok(Best::Itself(record.clone(), bytes));
     }
     Ok(Best::None)
 }

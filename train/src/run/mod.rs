@@ -1,6 +1,7 @@
 //! A run, whatever it trains: settings, directory, the loop, checkpoints and logs.
 
 pub mod amp;
+pub(crate) mod average;
 pub(crate) mod bench_step;
 pub mod checkpoint;
 pub mod checks;

@@ -293,7 +293,7 @@ impl<F: Family> Plan<F> {
         Ok(Start { plan: self, lock, opened, record, resume })
     }
 
-    fn open(&self, family: &F) -> anyhow::Result<(Opened<F>, Option<Resume>)> {
+    fn open(&self, family: &F) -> anyhow::Result<(Opened<F>, Option<ResumeOf<F>>)> {
         let mut opened = family.open(self, &self.device.clone().autodiff())?;
         let Some(source) = self.source.as_ref().filter(|_| !opened.anew) else { return Ok((opened, None)) };
         // The log of the checkpoint's directory, which a run in a new directory takes along.
@@ -311,7 +311,7 @@ fn with_way_out<F: Family>(error: anyhow::Error, checkpoint: &Checkpoint) -> any
         return directory::with_whole_one(error, checkpoint);
     }
     let other = matches!(error.downcast_ref(), Some(CheckpointError::Other { .. }))
-        || matches!(error.downcast_ref(), Some(TrainError::Optimizer(_)));
+        || matches!(error.downcast_ref(), Some(TrainError::Optimizer(_) | TrainError::Average { .. }));
     match F::WEIGHTS.filter(|_| other) {
         Some(flag) => error.context(format!(
             "the run cannot go on with these settings; without --resume, {flag} {} starts a new one from its weights",
@@ -321,13 +321,16 @@ fn with_way_out<F: Family>(error: anyhow::Error, checkpoint: &Checkpoint) -> any
     }
 }
 
+/// Where a run of a family continues.
+type ResumeOf<F> = Resume<<<F as Family>::Task as Task>::Net>;
+
 /// A run that can begin.
 pub(crate) struct Start<F: Family> {
     plan: Plan<F>,
     lock: Option<Lock>,
     opened: Opened<F>,
     record: Record,
-    resume: Option<Resume>,
+    resume: Option<ResumeOf<F>>,
 }
 
 impl<F: Family> Start<F> {
@@ -406,7 +409,7 @@ pub(crate) struct Claimed<F: Family> {
     plan: Plan<F>,
     opened: Opened<F>,
     record: Record,
-    resume: Option<Resume>,
+    resume: Option<ResumeOf<F>>,
     /// Held until the run ends.
     _lock: Lock,
 }
@@ -477,6 +480,7 @@ pub(crate) fn warn_no_better(
         return Ok(());
     };
     let metric = decisive.metric;
+    terminal::tell!("measuring the network that the run started from, for comparison");
     match start() {
         Ok(Some(start)) if !decisive.improves(best, start, 0.0) => terminal::warn(&format!(
             "the best {metric} of the run, {best:.4} after epoch {epoch}, is no better than the {start:.4} of the \

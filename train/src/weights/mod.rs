@@ -411,6 +411,15 @@ impl StateDict {
         Self { tensors, origin: self.origin.clone(), copies: self.copies }
     }
 
+    /// The tensors of a safetensors file's bytes, as they are; without counts of batches, which
+    /// [`StateDict::to_safetensors`] adds.
+    ///
+    /// # Errors
+    /// If they are not that.
+    pub(crate) fn from_safetensors(bytes: &[u8]) -> Result<Self, String> {
+        Ok(from_safetensors(bytes)?.into_iter().filter(|(key, _)| !is_count(key)).collect())
+    }
+
     /// The bytes of a safetensors file with `metadata` in its header, keys in order. `batches` is written where
     /// PyTorch keeps the number of batches a norm has seen.
     pub fn to_safetensors(&self, batches: u64, metadata: BTreeMap<String, String>) -> Vec<u8> {

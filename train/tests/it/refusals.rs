@@ -32,6 +32,25 @@ fn data_that_cannot_be_trained_on_is_named() {
 }
 
 #[test]
+fn additions_that_nothing_uses_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    pictures(at, 4, 4);
+    let run = |more: &[&str]| train(at, &small(more));
+    run(&["--rand-magnitude", "5"]).refused(&["`rand_magnitude`", "--rand-augment"]);
+    run(&["--balance-cameras", "--sampler", "False"]).refused(&["`balance_cameras`", "--sampler"]);
+    // A folder for each identity tells of no cameras.
+    run(&["--balance-cameras"]).refused(&["--balance-cameras", "8"]);
+    run(&["--freeze-epochs", "3"]).refused(&["`freeze_epochs`", "--pre-train"]);
+    run(&["--ema", "1"]).refused(&["--ema", "1", "0"]);
+    run(&["--colour-jitter", "1.5"]).refused(&["--colour-jitter", "1.5", "0"]);
+    run(&["--color-jitter", "-1"]).refused(&["--colour-jitter", "-1", "0"]);
+    run(&["--rand-augment", "15"]).refused(&["--rand-augment", "15", "14"]);
+    run(&["--rand-augment", "1", "--rand-magnitude", "31"]).refused(&["--rand-magnitude", "31", "30"]);
+    assert!(!at.join("runs").exists(), "nothing was begun");
+}
+
+#[test]
 fn settings_that_make_no_sense_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
@@ -64,7 +83,7 @@ fn unreadable_pictures_are_replaced_and_counted_or_refused() {
     let ended = train(at, &small(&["--epochs", "2"])).ok();
     let warned = |name: &str| ended.stderr.matches(&format!("{name}`")).count();
     assert_eq!(warned("id0/1.png"), 1, "once, not in each epoch: {}", ended.stderr);
-    assert_eq!(warned("id2/0.png"), 1, "{}", ended.stderr);
+    assert_eq!(warned("id2/0.png"), 2, "in each evaluation, that of the start included: {}", ended.stderr);
     assert!(
         ended.stderr.contains("another of its identity taken") && ended.stderr.contains("left out"),
         "{}",

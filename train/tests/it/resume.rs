@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use fixtures::{FaceFeaturesConfig, HeadsConfig, PalmConfig, face_features, heads, palms};
+use fixtures::{
+    FaceFeaturesConfig, HeadsConfig, PalmConfig, PedestrianConfig, Size, face_features, heads, palms, pedestrians,
+};
 
 use crate::support::{pictures, tensors, train};
 
@@ -38,6 +40,47 @@ fn reid_repeats_with_everything_random() {
                  --test-every 2 --model ResNet50 --bnneck --loss 0.5*CrossEntropy+0.5*Triplet+0.0005*CenterLoss";
     let random = "--drop-block --random-erasing --probability 0.8 --cutout";
     three_ways(folder.path(), flags, random, |name| format!("runs/{name}"));
+}
+
+/// Colours, shapes, cameras, an average of weights and a frozen backbone, one by one and all together.
+#[test]
+fn reid_repeats_with_every_addition() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let size = Size { height: 32, width: 32 };
+    let set = PedestrianConfig { train_identities: 6, test_identities: 3, cameras: 3, size, ..Default::default() };
+    pedestrians(&set, &at.join("data")).unwrap();
+    let flags = "reid --datadir data --data_train market1501 --data_test market1501 --height 32 --width 32 --batchid 3 \
+                 --batchimage 4 --n-thread 2 --epochs 2 --test-every 1 --model OSNet_x0_25";
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let start = words(&format!("{flags} --epochs 0 --save-dir runs/start"));
+    train(at, &start.iter().map(String::as_str).collect::<Vec<_>>()).ok();
+    let flags = format!("{flags} --pre-train runs/start/final_model.safetensors");
+    let additions = ["--colour-jitter 0.8", "--rand-augment 2", "--balance-cameras", "--ema 0.9", "--freeze-epochs 1"];
+    let all = additions.join(" ");
+    for (number, random) in additions.into_iter().chain([all.as_str()]).enumerate() {
+        three_ways(at, &flags, random, |name| format!("runs/{number}/{name}"));
+    }
+    let file = |run: &str| tensors(&at.join(run).join("checkpoint_epoch_1.safetensors"));
+    let (before, frozen) = (tensors(&at.join("runs/start/final_model.safetensors")), file("runs/4/first"));
+    let moved: Vec<&String> = before.keys().filter(|key| before[*key] != frozen[*key]).collect();
+    let is_head = |key: &&String| key.starts_with("fc.") || key.starts_with("classifier.");
+    let statistics = |key: &&String| key.contains(".running_") || key.ends_with("num_batches_tracked");
+    assert!(moved.iter().any(is_head) && moved.iter().any(statistics), "{moved:?}");
+    assert!(moved.iter().all(|key| is_head(key) || statistics(key)), "{moved:?}");
+    let thawed = tensors(&at.join("runs/4/first/checkpoint_epoch_2.safetensors"));
+    assert_ne!(frozen["conv1.conv.weight"], thawed["conv1.conv.weight"], "from the second epoch all learns");
+    // The average is what is kept; the run goes on from the weights of the last step.
+    let [last, kept] = ["checkpoint_epoch_2.safetensors", "final_model.safetensors"]
+        .map(|file| tensors(&at.join("runs/3/first").join(file)));
+    let key = "conv1.conv.weight";
+    assert!(last[key] != kept[key] && last[key] != before[key]);
+    let plain = tensors(&at.join("runs/3/plain/final_model.safetensors"));
+    assert_eq!(last[key], plain[key], "it learns as without an average");
+    for line in ["--resume runs/3/first --ema 0 --epochs 3", "--resume runs/0/first --ema 0.9 --epochs 3"] {
+        let words = words(&format!("reid {line}"));
+        train(at, &words.iter().map(String::as_str).collect::<Vec<_>>()).refused(&["--ema", "--pre-train"]);
+    }
 }
 
 #[test]

@@ -14,7 +14,8 @@
 //! let options = datasets::Options::default();
 //! let dataset = datasets::Dataset::open(&config.data_train, config.datadir.as_ref(), &options)?;
 //! let pictures = Arc::new(Pictures::training(&dataset, input(), config.cache_mb));
-//! let sampler = config.sampler_of(pictures.classes())?;
+//! let cameras: Vec<i64> = dataset.train.iter().map(|sample| sample.camera).collect();
+//! let sampler = config.sampler_of(pictures.classes(), &cameras)?;
 //! for epoch in 0..config.epochs {
 //!     let options = LoaderOptions {
 //!         transforms: Some((config.transforms(), epoch)),

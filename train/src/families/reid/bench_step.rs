@@ -95,7 +95,7 @@ fn loaded(args: &BenchStepArgs, datadir: &Path) -> anyhow::Result<impl Iterator<
         );
     }
     let pictures = Arc::new(Pictures::training(&dataset, reid::picture_spec(&config), config.cache_mb));
-    let sampler = config.sampler_of(pictures.classes())?;
+    let sampler = config.sampler_of(pictures.classes(), &[])?;
     let transforms = config.transforms();
     let epoch = move |epoch| -> Box<dyn Iterator<Item = Result<PictureBatch, LoaderError>>> {
         let (transforms, workers) = (Some((transforms.clone(), epoch)), config.n_thread);

@@ -108,6 +108,9 @@ pub struct ReidArgs {
     /// Batches of P identities × K pictures; False: P·K pictures in any order.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     sampler: Option<bool>,
+    /// Batches of P × K: pictures of as many cameras as an identity has.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    balance_cameras: Option<bool>,
     /// Loss, weight*name joined by +: CrossEntropy, Focal, Triplet, TripletSemihard, MSLoss, CenterLoss.
     #[arg(long, value_name = "EXPRESSION")]
     loss: Option<String>,
@@ -211,6 +214,24 @@ pub struct ReidArgs {
     /// Blank out a random 64×64 square.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     cutout: Option<bool>,
+    /// Probability of changed brightness, contrast, saturation and hue (by up to 15, 15, 10 and 10 %, as in fast-reid),
+    /// 0 to 1.
+    #[arg(long, value_name = "P", visible_alias = "color-jitter")]
+    colour_jitter: Option<f64>,
+    /// Operations of RandAugment (Cubuk et al. 2020, arXiv:1909.13719) on each picture, 0 to 14; 0: none.
+    #[arg(long, value_name = "N")]
+    rand_augment: Option<usize>,
+    /// Strength of RandAugment's operations, 0 to 30.
+    #[arg(long, value_name = "M")]
+    rand_magnitude: Option<usize>,
+    /// Decay of a moving average of weights and running statistics (0.999 is usual), below 1; 0: none. The average is
+    /// evaluated, and is the best and the final network; checkpoints hold the weights of the last step.
+    #[arg(long, value_name = "DECAY")]
+    ema: Option<f64>,
+    /// Epochs at the start in which only the heads learn, for runs from --pre-train. Norms of the backbone go on
+    /// following the batches.
+    #[arg(long, value_name = "N")]
+    freeze_epochs: Option<usize>,
     /// Compute in bfloat16 where the device gains by it (a GPU): weights, updates and losses stay in float32.
     #[arg(long, alias = "amp", num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     use_amp: Option<bool>,

@@ -91,6 +91,9 @@ impl Family for ReidRun {
             import::check_copies(path, self.copies, &report, "--pre-train-no-ema")?;
             terminal::tell!("starting from {}: {report}", config.pre_train);
         }
+        if config.freeze_epochs > 0 {
+            terminal::tell!("the backbone is frozen for the first {} epochs", config.freeze_epochs);
+        }
         terminal::tell!("{}", task.describe_data());
         let dataset = (task.dataset_name().to_owned(), task.fingerprint());
         let people = Some(task.trained_on());

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::data::augment::Transforms;
+use crate::data::policy::{self, RandAugment};
 use crate::data::sampler::{PkSampler, Sampler, SamplerError};
 use crate::families::reid::net::Network;
 use crate::run::checks::{ConfigError, Effect, below_one, between, counts, not_negative, positive, range};
@@ -54,6 +55,9 @@ pub struct ReidConfig {
     pub batchtest: usize,
     /// Batches of P identities × K pictures; otherwise pictures in any order, P·K in a batch.
     pub sampler: bool,
+
+    /// Batches of P × K have as many cameras of each identity as it allows.
+    pub balance_cameras: bool,
 
     /// Loss expression, `weight*name+weight*name`.
     pub loss: String,
@@ -108,6 +112,17 @@ pub struct ReidConfig {
     pub probability: f64,
     /// A random square blanked out.
     pub cutout: bool,
+    /// Probability of a change of brightness, contrast, saturation and hue.
+    pub colour_jitter: f64,
+    /// Operations of RandAugment on each picture; 0: none.
+    pub rand_augment: usize,
+    /// Their strength.
+    pub rand_magnitude: usize,
+
+    /// Decay of a moving average of the weights, which is evaluated and kept; 0: none.
+    pub ema: f64,
+    /// Epochs at the start in which the backbone is frozen.
+    pub freeze_epochs: usize,
 
     /// Mixed precision where the device gains by it; see [`crate::run::amp`].
     pub use_amp: bool,
@@ -143,6 +158,7 @@ impl Default for ReidConfig {
             batchimage: 4,
             batchtest: 32,
             sampler: true,
+            balance_cameras: false,
             loss: "1*CrossEntropy+1*Triplet".into(),
             if_labelsmooth: false,
             margin: 1.2,
@@ -168,6 +184,11 @@ impl Default for ReidConfig {
             random_erasing: false,
             probability: 0.5,
             cutout: false,
+            colour_jitter: 0.0,
+            rand_augment: 0,
+            rand_magnitude: 9,
+            ema: 0.0,
+            freeze_epochs: 0,
             use_amp: false,
             re_rank: false,
             save: "test".into(),
@@ -191,17 +212,22 @@ impl ReidConfig {
         Transforms {
             erasing: if self.random_erasing { self.probability } else { 0.0 },
             cutout: if self.cutout { 0.5 } else { 0.0 },
+            jitter: self.colour_jitter,
+            policy: (self.rand_augment > 0)
+                .then_some(RandAugment { operations: self.rand_augment, magnitude: self.rand_magnitude }),
             ..Transforms::new(self.seed)
         }
     }
 
-    /// The sampler over training pictures of these identities.
+    /// The sampler over training pictures of these identities and cameras.
     ///
     /// # Errors
     /// See [`SamplerError`].
-    pub fn sampler_of(&self, of_picture: &[i64]) -> Result<Sampler, SamplerError> {
+    pub fn sampler_of(&self, of_picture: &[i64], cameras: &[i64]) -> Result<Sampler, SamplerError> {
         if self.sampler {
-            PkSampler::new(of_picture, self.batchid, self.batchimage, self.seed).map(Sampler::Pk)
+            let sampler = PkSampler::new(of_picture, self.batchid, self.batchimage, self.seed)?;
+            let sampler = if self.balance_cameras { sampler.balanced(cameras)? } else { sampler };
+            Ok(Sampler::Pk(sampler))
         } else {
             Sampler::uniform(of_picture, self.batch(), self.seed)
         }
@@ -254,6 +280,8 @@ impl ReidConfig {
             ("num-classes", self.num_classes, 1, ANY),
             ("n-thread", self.n_thread, 1, terminal::most_threads()),
             ("cache-mb", self.cache_mb, 0, ANY >> 20),
+            ("rand-augment", self.rand_augment, 0, policy::OPERATIONS),
+            ("rand-magnitude", self.rand_magnitude, 0, policy::MOST),
         ])?;
         self.net.check()?;
         if !(self.gamma > 0.0 && self.gamma <= 1.0) {
@@ -261,9 +289,10 @@ impl ReidConfig {
         }
         positive([("lr", self.lr), ("epsilon", self.epsilon)])?;
         not_negative([("margin", self.margin), ("weight-decay", self.weight_decay)])?;
-        below_one([("momentum", self.momentum), ("beta1", self.beta1), ("beta2", self.beta2)])?;
+        below_one([("momentum", self.momentum), ("beta1", self.beta1), ("beta2", self.beta2), ("ema", self.ema)])?;
         between("dampening", self.dampening, [0.0, 1.0])?;
         between("probability", self.probability, [0.0, 1.0])?;
+        between("colour-jitter", self.colour_jitter, [0.0, 1.0])?;
         if self.nesterov && self.optimizer == OptimizerKind::Sgd && (self.momentum == 0.0 || self.dampening != 0.0) {
             let why = "Nesterov momentum needs a momentum above 0 and no dampening";
             return Err(ConfigError::Conflict { flag: "nesterov", other: "dampening", why });
@@ -326,6 +355,9 @@ impl Settings for ReidConfig {
             (adam, &["amsgrad"], "the optimisers ADAM and ADAMW"),
             (!sgd, &["epsilon"], "optimisers other than SGD"),
             (self.random_erasing, &["probability"], "--random-erasing"),
+            (self.rand_augment > 0, &["rand_magnitude"], "--rand-augment"),
+            (self.sampler, &["balance_cameras"], "batches of identities (--sampler True)"),
+            (!self.pre_train.is_empty(), &["freeze_epochs"], "runs that start from --pre-train"),
             (!cosine, &["decay_type", "warmup"], "schedules without a cosine"),
             (falls, &["gamma"], "schedules with milestones (--decay-type step_40_70) and without a cosine"),
             (rises, &["warmup_epochs"], "--warmup linear and --w-cosine-annealing"),

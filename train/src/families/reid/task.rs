@@ -1,6 +1,6 @@
 //! Person re-identification, and any other matching of pictures by identity.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -27,6 +27,7 @@ use crate::run::checkpoint::Queries;
 use crate::run::engine::{Better, Decisive, Epoch, Settings, Task, TaskError};
 use crate::run::optim::OptimizerConfig;
 use crate::run::schedule::{Schedule, ScheduleFlags};
+use crate::weights;
 
 /// Family name in checkpoints and contracts.
 pub const FAMILY: &str = "reid";
@@ -47,6 +48,10 @@ pub struct ReidTask {
     transforms: Transforms,
     loss: LossSum,
     device: Device,
+    /// Keys of what is frozen in the first epochs.
+    frozen: BTreeSet<String>,
+    /// The epoch that is trained.
+    epoch: Cell<usize>,
     /// Unreadable pictures that a warning has named: each is named once, not in every epoch.
     warned: Rc<RefCell<BTreeSet<PathBuf>>>,
 }
@@ -129,6 +134,7 @@ pub fn settings(config: &ReidConfig, keep: usize) -> Result<Settings, TaskError>
         test_every: config.test_every,
         keep,
         amp: config.use_amp,
+        ema: (config.ema > 0.0).then_some(config.ema),
         ..Settings::new(config.epochs, schedule, optimizer)
     })
 }
@@ -146,8 +152,10 @@ impl ReidTask {
         warn_of_test_sets(&dataset, &test);
         let classes = dataset.classes().len();
         let pictures = Arc::new(Pictures::training(&dataset, picture_spec(config), config.cache_mb));
-        let sampler = config.sampler_of(pictures.classes())?;
+        let cameras: Vec<i64> = dataset.train.iter().map(|sample| sample.camera).collect();
+        let sampler = config.sampler_of(pictures.classes(), &cameras)?;
         let config = ReidConfig { num_classes: classes, ..config.clone() };
+        let frozen = if config.freeze_epochs > 0 { network(&config).backbone() } else { BTreeSet::new() };
         let loss = LossSum::new(
             &config.loss,
             &LossParams {
@@ -168,6 +176,8 @@ impl ReidTask {
             transforms,
             loss,
             device: device.clone(),
+            frozen,
+            epoch: Cell::new(0),
             warned: Rc::default(),
         })
     }
@@ -275,6 +285,7 @@ impl Task for ReidTask {
     type Batch = PictureBatch;
 
     fn epoch(&self, epoch: usize, done: usize) -> Result<Epoch<PictureBatch>, TaskError> {
+        self.epoch.set(epoch);
         let batches = self.sampler.epoch(epoch);
         let steps = batches.len();
         let options = LoaderOptions {
@@ -333,7 +344,10 @@ impl Task for ReidTask {
     }
 
     fn rate(&self, path: &str) -> f64 {
-        self.config.net.rate(path)
+        // Paths begin with the network's place in `ReidNet`.
+        let key = || weights::key_of(path.split_once('.').map_or(path, |(_, key)| key));
+        let frozen = self.epoch.get() <= self.config.freeze_epochs && self.frozen.contains(&key());
+        if frozen { 0.0 } else { self.config.net.rate(path) }
     }
 
     fn decisive(&self) -> Decisive {

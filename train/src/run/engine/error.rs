@@ -1,5 +1,7 @@
 //! Why a run ends early.
 
+use std::path::PathBuf;
+
 use metrics::MetricsError;
 
 use crate::run::checkpoint::CheckpointError;
@@ -85,6 +87,19 @@ pub enum TrainError {
         metric: &'static str,
         /// Those that it gave.
         found: String,
+    },
+    /// A checkpoint with an average of weights and settings without, or the other way round.
+    #[error(
+        "`{}` was saved {} an average of weights, and --ema asks for {}",
+        path.display(),
+        if *saved { "with" } else { "without" },
+        if *saved { "none" } else { "one" }
+    )]
+    Average {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Whether it has an average.
+        saved: bool,
     },
     /// Data or evaluation.
     #[error(transparent)]

@@ -24,6 +24,7 @@ pub use self::settings::{BadLoss, Better, Decisive, Patience, Settings};
 use crate::loss::LossTerms;
 use crate::rng::Step;
 use crate::run::amp;
+use crate::run::average::{self, Average};
 use crate::run::checkpoint::{self, Checkpoint, CheckpointError, Keep, Queries, Record};
 use crate::run::history::{EpochRecord, History};
 use crate::run::log::Log;
@@ -256,28 +257,37 @@ impl Sums {
 }
 
 /// Where a run continues. Whatever can be refused has been read.
-pub struct Resume {
+pub struct Resume<N> {
     optimizer: Optimizer,
     sums: Sums,
+    average: Option<Average<N>>,
     saved: Record,
     /// Best value so far of the metric that decides, and its epoch.
     pub best: Option<(f64, usize)>,
 }
 
-impl Resume {
+impl<N: Module> Resume<N> {
     /// Reads what a checkpoint holds besides the weights, which `net` already has, and gives the task its part.
     ///
     /// # Errors
     /// If it is missing, damaged, or not of this optimiser, network or task.
-    pub fn read<T: Task>(
+    pub fn read<T: Task<Net = N>>(
         checkpoint: &Checkpoint,
         task: &mut T,
-        net: &T::Net,
+        net: &N,
         settings: &Settings,
     ) -> Result<Self, TrainError> {
-        let (saved_optimizer, saved_task) = unpack(checkpoint)?;
-        let optimizer = Optimizer::from_bytes(&settings.optimizer, &saved_optimizer, net)?;
-        task.set_state(&saved_task).map_err(TrainError::Task)?;
+        let parts = unpack(checkpoint)?;
+        let optimizer = Optimizer::from_bytes(&settings.optimizer, &parts.optimizer, net)?;
+        task.set_state(&parts.task).map_err(TrainError::Task)?;
+        let average = match (settings.ema, &parts.average) {
+            (None, None) => None,
+            (Some(decay), Some(bytes)) => {
+                let average = Average::from_bytes(bytes, net, decay);
+                Some(average.map_err(|problem| damaged(checkpoint, problem))?)
+            }
+            (_, saved) => return Err(TrainError::Average { path: checkpoint.path.clone(), saved: saved.is_some() }),
+        };
         let saved = checkpoint.record.clone();
         let mut sums = Sums::default();
         if !saved.partial.is_null() {
@@ -285,7 +295,7 @@ impl Resume {
             sums = serde_json::from_value(saved.partial.clone()).map_err(malformed)?;
         }
         let best = saved.best;
-        Ok(Self { optimizer, sums, saved, best })
+        Ok(Self { optimizer, sums, average, saved, best })
     }
 }
 
@@ -300,18 +310,21 @@ pub fn train<T: Task>(
     settings: &Settings,
     dir: &Path,
     mut record: Record,
-    resume: Option<Resume>,
+    resume: Option<Resume<T::Net>>,
     stop: &AtomicBool,
 ) -> Result<(T::Net, Outcome), TrainError> {
     let mut history = History::open(dir, task.log(), settings.log_dir.as_deref())?;
     let begins = resume.is_none();
-    let (mut optimizer, mut sums) = match resume {
-        Some(Resume { optimizer, sums, saved, best }) => {
+    let (mut optimizer, mut sums, mut average) = match resume {
+        Some(Resume { optimizer, sums, average, saved, best }) => {
             (record.epoch, record.step, record.steps) = (saved.epoch, saved.step, saved.steps);
             (record.metrics, record.patience, record.best) = (saved.metrics, saved.patience, best);
-            (optimizer, sums)
+            (optimizer, sums, average)
         }
-        None => (Optimizer::new(&settings.optimizer)?, Sums::default()),
+        None => {
+            let average = settings.ema.map(|decay| Average::new(&net, decay));
+            (Optimizer::new(&settings.optimizer)?, Sums::default(), average)
+        }
     };
     history.begin_at(record.epoch, record.steps)?;
     if settings.epochs == 0 && begins {
@@ -323,7 +336,14 @@ pub fn train<T: Task>(
     while record.epoch < settings.epochs && !out_of_patience(settings, &record) {
         let epoch = record.epoch + 1;
         let lr = settings.schedule.lr(epoch);
-        let mut run = Run { settings, record: &mut record, sums: &mut sums, history: &mut history, stop };
+        let mut run = Run {
+            settings,
+            record: &mut record,
+            sums: &mut sums,
+            history: &mut history,
+            average: average.as_mut(),
+            stop,
+        };
         let steps;
         (net, steps) = run.epoch(task, net, &mut optimizer, lr)?;
         let due = epoch == settings.epochs || epoch.is_multiple_of(settings.test_every);
@@ -332,7 +352,7 @@ pub fn train<T: Task>(
             record.partial = serde_json::to_value(&sums).expect("sums are plain data");
             history.flush()?;
             let weights = weights(&net, &record)?;
-            let checkpoint = save(task, &weights, &optimizer, dir, &record, kept)?;
+            let checkpoint = save(task, &weights, &optimizer, average.as_ref(), dir, &record, kept)?;
             if stop.load(Ordering::SeqCst) {
                 return Ok((net, Outcome::Interrupted { checkpoint }));
             }
@@ -345,7 +365,7 @@ pub fn train<T: Task>(
         let mut reporter = Reporter::default();
         let mut better = false;
         if due {
-            let valid = net.valid();
+            let valid = average.as_ref().map_or_else(|| net.valid(), |average| average.net().clone());
             better = evaluate(task, &valid, settings, &mut record)?;
             task.report(&valid, epoch, &mut reporter).map_err(TrainError::Task)?;
         }
@@ -357,12 +377,12 @@ pub fn train<T: Task>(
         let weights = weights(&net, &record)?;
         // The checkpoint last: what a crash before it loses is done again on resuming.
         if better {
-            checkpoint::save_weights(&dir.join(checkpoint::BEST), &weights, &record)?;
+            save_kept(&dir.join(checkpoint::BEST), &weights, average.as_ref(), &record)?;
         }
         if kept.retains(epoch) {
             history.draw_epoch(epoch)?;
         }
-        let checkpoint = save(task, &weights, &optimizer, dir, &record, kept)?;
+        let checkpoint = save(task, &weights, &optimizer, average.as_ref(), dir, &record, kept)?;
         if stop.load(Ordering::SeqCst) && epoch < settings.epochs {
             return Ok((net, Outcome::Interrupted { checkpoint }));
         }
@@ -377,9 +397,9 @@ pub fn train<T: Task>(
     let weights = weights(&net, &record)?;
     if record.epoch > 0 && record.best.is_none() {
         terminal::warn("no evaluation tells which epoch is the best: the last network counts as the best");
-        checkpoint::save_weights(&dir.join(checkpoint::BEST), &weights, &record)?;
+        save_kept(&dir.join(checkpoint::BEST), &weights, average.as_ref(), &record)?;
     }
-    checkpoint::save_weights(&dir.join(checkpoint::FINAL), &weights, &record)?;
+    save_kept(&dir.join(checkpoint::FINAL), &weights, average.as_ref(), &record)?;
     Ok((net, Outcome::Finished { best: record.best }))
 }
 
@@ -415,24 +435,25 @@ fn evaluate<T: Task>(task: &T, net: &T::Net, settings: &Settings, record: &mut R
 }
 
 /// The state of the loop that an epoch moves.
-struct Run<'a> {
+struct Run<'a, N> {
     settings: &'a Settings,
     record: &'a mut Record,
     sums: &'a mut Sums,
     history: &'a mut History,
+    average: Option<&'a mut Average<N>>,
     stop: &'a AtomicBool,
 }
 
-impl Run<'_> {
+impl<N: Module> Run<'_, N> {
     /// The rest of one epoch, or as much of it as is done before `stop`: the network after it and the batches of the
     /// whole epoch. It ends between two steps only, so that no gradient is left over.
-    fn epoch<T: Task>(
+    fn epoch<T: Task<Net = N>>(
         &mut self,
         task: &mut T,
-        mut net: T::Net,
+        mut net: N,
         optimizer: &mut Optimizer,
         lr: f64,
-    ) -> Result<(T::Net, usize), TrainError> {
+    ) -> Result<(N, usize), TrainError> {
         let Settings { accumulation, on_bad_loss, epochs, .. } = *self.settings;
         let epoch = self.record.epoch + 1;
         let Epoch { steps, batches } = task.epoch(epoch, self.record.step).map_err(TrainError::Task)?;
@@ -502,21 +523,23 @@ impl Run<'_> {
     }
 
     /// The network after the step of the batches in `group`, which is empty then; as it was if there are none.
-    fn update<T: Task>(
+    fn update<T: Task<Net = N>>(
         &mut self,
         task: &T,
-        net: T::Net,
+        net: N,
         optimizer: &mut Optimizer,
         group: &mut Group,
         lr: f64,
         steps: usize,
-    ) -> Result<T::Net, TrainError> {
+    ) -> Result<N, TrainError> {
         let Settings { clip_norm, on_bad_loss, .. } = *self.settings;
         let Some(Mean { gradients, norm }) = group.take(&net, |path| task.rate(path) != 0.0, clip_norm) else {
             return Ok(net);
         };
         let Some(norm) = norm.filter(|norm| !norm.is_finite()) else {
-            return Ok(optimizer.step_scaled(lr, |path| task.rate(path), net, gradients));
+            let net = optimizer.step_scaled(lr, |path| task.rate(path), net, gradients);
+            self.average.iter_mut().for_each(|average| average.follow(&net));
+            return Ok(net);
         };
         let (epoch, step) = (self.record.epoch + 1, self.record.step);
         self.leave_out(TrainError::Gradients { norm, epoch, step, steps }, on_bad_loss)?;
@@ -556,24 +579,46 @@ fn weights<M: Module>(net: &M, record: &Record) -> Result<StateDict, TrainError>
     }
 }
 
+/// Writes the network that was evaluated: the average where there is one, else that of the last step, whose `weights`
+/// are given.
+fn save_kept<N: Module>(
+    path: &Path,
+    last: &StateDict,
+    average: Option<&Average<N>>,
+    record: &Record,
+) -> Result<(), TrainError> {
+    let averaged = average.map(|average| weights(average.net(), record)).transpose()?;
+    Ok(checkpoint::save_weights(path, averaged.as_ref().unwrap_or(last), record)?)
+}
+
 /// Saves everything a resumed run needs.
 fn save<T: Task>(
     task: &T,
     weights: &StateDict,
     optimizer: &Optimizer,
+    average: Option<&Average<T::Net>>,
     dir: &Path,
     record: &Record,
     kept: Keep,
 ) -> Result<PathBuf, TrainError> {
-    let state = pack(&optimizer.to_bytes()?, &task.state());
+    let average = average.map(Average::to_bytes);
+    let state = pack(&optimizer.to_bytes()?, &task.state(), average.as_deref());
     Ok(checkpoint::save(dir, weights, &state, record, kept)?)
 }
 
 /// What [`unpack`] reads.
-fn pack(optimizer: &[u8], task: &[u8]) -> Vec<u8> {
+fn pack(optimizer: &[u8], task: &[u8], average: Option<&[u8]>) -> Vec<u8> {
     let part = |bytes| TensorView::new(Dtype::U8, vec![<[u8]>::len(bytes)], bytes).expect("a byte is a u8");
-    let parts = [("optimizer", part(optimizer)), ("task", part(task))];
-    safetensors::serialize(parts, None).expect("two parts of known size")
+    let average = average.map(|bytes| ("average", part(bytes)));
+    let parts = [("optimizer", part(optimizer)), ("task", part(task))].into_iter().chain(average);
+    safetensors::serialize(parts, None).expect("parts of known size")
+}
+
+/// Parts of a checkpoint's state.
+struct Parts {
+    optimizer: Vec<u8>,
+    task: Vec<u8>,
+    average: Option<Vec<u8>>,
 }
 
 /// The state of a run whose optimiser has taken no step and whose loss has none: beside foreign weights it lets them
@@ -582,22 +627,35 @@ fn pack(optimizer: &[u8], task: &[u8]) -> Vec<u8> {
 /// # Errors
 /// If the settings are out of range.
 pub fn fresh_state(optimizer: &OptimizerConfig) -> Result<Vec<u8>, OptimError> {
-    Ok(pack(&Optimizer::new(optimizer)?.to_bytes()?, &[]))
+    Ok(pack(&Optimizer::new(optimizer)?.to_bytes()?, &[], None))
 }
 
-/// The optimiser's and the task's state of a checkpoint.
-fn unpack(checkpoint: &Checkpoint) -> Result<(Vec<u8>, Vec<u8>), TrainError> {
+/// The state of a checkpoint.
+fn unpack(checkpoint: &Checkpoint) -> Result<Parts, TrainError> {
     let state = checkpoint.state()?;
-    let malformed = |error: safetensors::SafeTensorError| {
-        TrainError::from(CheckpointError::State {
-            path: checkpoint.path.clone(),
-            state: checkpoint.path.with_extension("state"),
-            problem: format!("is malformed: {error}"),
-        })
-    };
+    let malformed = |error| damaged(checkpoint, format!("is malformed: {error}"));
     let parts = SafeTensors::deserialize(&state).map_err(malformed)?;
-    let part = |name| parts.tensor(name).map(|part| part.data().to_vec()).map_err(malformed);
-    Ok((part("optimizer")?, part("task")?))
+    let part = |name| parts.tensor(name).map(|part| part.data().to_vec());
+    Ok(Parts {
+        optimizer: part("optimizer").map_err(malformed)?,
+        task: part("task").map_err(malformed)?,
+        average: part("average").ok(),
+    })
+}
+
+/// The averaged weights of a checkpoint, of a run that averages them.
+///
+/// # Errors
+/// If its state cannot be read.
+pub(crate) fn averaged(checkpoint: &Checkpoint) -> Result<Option<StateDict>, TrainError> {
+    let weights = unpack(checkpoint)?.average.map(|bytes| average::weights(&bytes));
+    weights.transpose().map_err(|problem| damaged(checkpoint, problem))
+}
+
+/// The error of a state that is not what this version writes.
+fn damaged(checkpoint: &Checkpoint, problem: String) -> TrainError {
+    let path = checkpoint.path.clone();
+    CheckpointError::State { state: path.with_extension("state"), path, problem }.into()
 }
 
 #[cfg(test)]

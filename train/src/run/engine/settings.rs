@@ -46,6 +46,10 @@ pub struct Settings {
     pub on_bad_loss: BadLoss,
     /// Compute in bfloat16, with weights, their updates and losses in single precision; see [`crate::run::amp`].
     pub amp: bool,
+    /// Decay of a moving average of weights and running statistics: see [`crate::run::average`]. It is what is
+    /// evaluated, and what the best and the final network are; checkpoints have the weights of the last step, and the
+    /// average in their state.
+    pub ema: Option<f64>,
     /// Folder of the TensorBoard file; the run directory without it.
     pub log_dir: Option<PathBuf>,
 }
@@ -65,6 +69,7 @@ impl Settings {
             patience: None,
             on_bad_loss: BadLoss::Stop,
             amp: false,
+            ema: None,
             log_dir: None,
         }
     }

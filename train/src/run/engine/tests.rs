@@ -184,7 +184,15 @@ fn a_run_may_be_stopped_at_any_step() {
     let patience = Some(Patience { evaluations: 9, min_delta: 0.0 });
     for settings in [
         settings(4),
-        Settings { accumulation: 2, clip_norm: Some(0.5), patience, save_interval: 3, keep: 1, ..settings(4) },
+        Settings {
+            accumulation: 2,
+            clip_norm: Some(0.5),
+            patience,
+            save_interval: 3,
+            keep: 1,
+            ema: Some(0.6),
+            ..settings(4)
+        },
     ] {
         let straight = tempfile::tempdir().unwrap();
         let outcome = run(&mut Toy::default(), &settings, straight.path(), None).unwrap();
@@ -215,6 +223,56 @@ fn a_run_may_be_stopped_at_any_step() {
         assert_eq!(checkpoints(straight.path())[..2], names);
         assert_eq!(checkpoints(straight.path()).len(), 4);
     }
+}
+
+/// Worked out here in double precision.
+#[test]
+fn the_average_is_evaluated_and_kept_and_the_last_step_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let plain = settings(2);
+    let end = |settings: &Settings, dir: &Path, file: &str| {
+        run(&mut Toy::default(), settings, dir, None).unwrap();
+        f64::from(f32::from_le_bytes(weight(dir, file).try_into().unwrap()))
+    };
+    // The network after each step: of a run that ends with it.
+    let mut weights = vec![0.25];
+    for call in 0..2 * STEPS {
+        let dir = tempfile::tempdir().unwrap();
+        let mut toy = Toy { stops_at: Some(call), ..Toy::default() };
+        let outcome = run(&mut toy, &plain, dir.path(), None).unwrap();
+        let Outcome::Interrupted { checkpoint } = outcome else { panic!("{outcome:?}") };
+        let state = StateDict::read(&checkpoint).unwrap();
+        weights.push(f64::from(state.get("weight").unwrap().as_slice::<f32>().unwrap()[0]));
+    }
+    let averaged = weights[1..].iter().zip(1..).fold(weights[0], |mean, (weight, step)| {
+        let kept = f64::min(0.3, f64::from(1 + step) / f64::from(10 + step));
+        kept * mean + (1.0 - kept) * weight
+    });
+    let ema = Settings { ema: Some(0.3), ..plain.clone() };
+    let found = end(&ema, dir.path(), checkpoint::FINAL);
+    assert!((found - averaged).abs() < 1e-6, "{found} for {averaged}");
+    assert!((averaged - weights[2 * STEPS]).abs() > 1e-3, "{averaged} is that of the last step");
+    // It is what was scored, and the last step is what the next one starts from.
+    assert_eq!(log(dir.path())[1].2["score"] as f32, found as f32);
+    let last = weight(dir.path(), "checkpoint_epoch_2.safetensors");
+    assert_eq!(f64::from(f32::from_le_bytes(last.try_into().unwrap())), weights[2 * STEPS]);
+    // The best network of a future that is given up.
+    let newest = Checkpoint::newest(dir.path()).unwrap().unwrap();
+    let kept = averaged_weight(&newest);
+    assert_eq!(kept, weight(dir.path(), checkpoint::FINAL));
+    for (settings, saved) in [(&plain, true), (&ema, false)] {
+        let other = tempfile::tempdir().unwrap();
+        run(&mut Toy::default(), if saved { &ema } else { &plain }, other.path(), None).unwrap();
+        let newest = Checkpoint::newest(other.path()).unwrap().unwrap();
+        let longer = Settings { epochs: 3, ..settings.clone() };
+        let error = run(&mut Toy::default(), &longer, other.path(), Some(&newest)).unwrap_err();
+        assert!(matches!(&error, TrainError::Average { saved: found, .. } if *found == saved), "{error}");
+        assert!(error.to_string().contains("--ema"), "{error}");
+    }
+}
+
+fn averaged_weight(checkpoint: &Checkpoint) -> Vec<u8> {
+    averaged(checkpoint).unwrap().unwrap().get("weight").unwrap().as_bytes().to_vec()
 }
 
 /// A batch that nothing is left of has a number like any other: a run that goes on behind it repeats nothing.

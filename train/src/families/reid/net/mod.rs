@@ -48,6 +48,9 @@ const MOST_FEATURES: usize = 65_536;
 /// What an embedding is read from, in words.
 const COMPARED: &str = "features after the last batch norm, one column for each part";
 
+/// How keys begin of what an ImageNet classifier has behind its backbone.
+const HEADS: [&str; 2] = ["fc.", "classifier."];
+
 /// Features of a part, where nothing else is asked for.
 const fn feats() -> usize {
     512
@@ -377,6 +380,18 @@ impl ReidNetConfig {
         StateDict::of(&self.net.own().build(self.classes, &Device::flex()))
     }
 
+    /// Keys of the backbone's tensors: not of heads, nor of attention.
+    pub(super) fn backbone(&self) -> BTreeSet<String> {
+        let net = self.net.own().build(self.classes, &Device::flex());
+        let (keys, source) = (StateDict::of(&net).keys(), net.own().backbone_key());
+        let found: BTreeSet<_> = keys.iter().filter(|key| source(key).is_some()).cloned().collect();
+        if !found.is_empty() {
+            return found;
+        }
+        // The ImageNet classifier itself.
+        keys.into_iter().filter(|key| !HEADS.iter().any(|head| key.starts_with(head))).collect()
+    }
+
     /// The key, in the ImageNet classifier on the network's backbone, of the weights that start the parameter at a
     /// key, where there is one.
     pub(super) fn backbone_key(&self) -> fn(&str) -> Option<String> {
@@ -540,7 +555,7 @@ impl ReidNet {
         let mut report = spread.compare(&own);
         let used: BTreeSet<_> = own.iter().filter_map(|(key, _)| backbone_key(key)).collect();
         // What an ImageNet classifier has behind its backbone is of no use here; anything else left over is an error.
-        let head = |key: &str| ["fc.", "classifier."].iter().any(|head| key.starts_with(head));
+        let head = |key: &str| HEADS.iter().any(|head| key.starts_with(head));
         let others = file.iter().map(|(key, _)| key.to_owned()).filter(|key| !used.contains(key));
         let (counts, others): (Vec<_>, Vec<_>) = others.partition(|key| is_count(key));
         let aside: Vec<_>;
@@ -578,6 +593,10 @@ mod tests {
             // Earlier versions wrote this.
             let old = json!({ "model": name, "classes": 7, "features": 64 });
             assert_eq!(serde_json::from_value::<ReidNetConfig>(old).unwrap(), plain);
+            let (all, backbone) = (plain.shapes().keys(), plain.backbone());
+            assert!(backbone.len() > 100 && backbone.len() < all.len(), "{name}");
+            let heads = all.difference(&backbone).filter(|key| key.contains("classifier") || key.starts_with("fc"));
+            assert!(heads.count() > 0, "{name}");
             for (_, option) in plain.net.own().options() {
                 let written = serde_json::to_value(&option).unwrap();
                 assert_eq!(serde_json::from_value::<Network>(written).unwrap(), option);
