@@ -87,11 +87,11 @@ fn what_lies_among_pictures_is_said_and_strict_makes_a_loss_an_error() {
     assert!(answer.stderr.contains("@eaDir"), "{}", answer.stderr);
     answer.done();
     assert_eq!(fixture.rows("junk").1.len(), 10);
-    std::fs::write(fixture.path("people/ben/\u{1b}[2J.webp"), &whole).unwrap();
+    std::fs::write(fixture.path("people/ben/\u{1b}[2J.heic"), &whole).unwrap();
     let answer = fixture.run(&format!("{embed} @lost"));
-    assert!(answer.stderr.contains("1 .webp") && answer.stderr.contains("\\u{1b}[2J.webp"), "{}", answer.stderr);
+    assert!(answer.stderr.contains("1 .heic") && answer.stderr.contains("\\u{1b}[2J.heic"), "{}", answer.stderr);
     answer.done();
-    let said = fixture.run(&format!("{embed} @strict --strict")).error(&[".webp", "\\u{1b}[2J.webp"]);
+    let said = fixture.run(&format!("{embed} @strict --strict")).error(&[".heic", "\\u{1b}[2J.heic"]);
     assert!(!said.contains("@eaDir"), "{said}");
     assert!(!said.contains('\u{1b}'), "an escape sequence reaches the terminal: {said:?}");
     assert!(!fixture.path("strict").exists());

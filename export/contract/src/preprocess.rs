@@ -22,12 +22,13 @@ pub const MEMORY: u64 = 1 << 30;
 static DECODING: Budget = Budget::new(MEMORY);
 
 /// Endings of the files we read, lower case. The content tells the format, the ending only that the file is a picture.
-pub const EXTENSIONS: [&str; 10] = ["jpg", "jpeg", "jpe", "jfif", "png", "pgm", "ppm", "pnm", "pbm", "bmp"];
+pub const EXTENSIONS: [&str; 12] =
+    ["jpg", "jpeg", "jpe", "jfif", "png", "pgm", "ppm", "pnm", "pbm", "bmp", "webp", "gif"];
 
 /// Endings of picture files that we do not read, lower case: their owner should be told.
-pub const UNREAD_EXTENSIONS: [&str; 20] = [
-    "webp", "tif", "tiff", "gif", "avif", "heic", "heif", "jp2", "j2k", "jxl", "tga", "dng", "cr2", "nef", "arw",
-    "raw", "svg", "psd", "exr", "ico",
+pub const UNREAD_EXTENSIONS: [&str; 18] = [
+    "tif", "tiff", "avif", "heic", "heif", "jp2", "j2k", "jxl", "tga", "dng", "cr2", "nef", "arw", "raw", "svg", "psd",
+    "exr", "ico",
 ];
 
 fn ends_with_one_of(path: &Path, endings: &[&str]) -> bool {
@@ -77,6 +78,8 @@ pub fn dimensions(path: &Path) -> Result<(u32, u32), PictureError> {
 /// Decodes a picture to 8-bit RGB, turned and mirrored as its EXIF orientation says. The file is read once, its format
 /// told by the content, and its size checked before anything is decoded. Where many threads decode large pictures, it
 /// waits until there is memory for this one; see [`MEMORY`].
+///
+/// Of an animated GIF or WebP it is the first picture. A pixel that is transparent is taken as if it were not.
 ///
 /// Every reader of pictures goes through here, so that training, evaluation, thumbnails and regions of interest see the
 /// same picture.
@@ -133,6 +136,16 @@ fn header<'a>(path: &Path, bytes: &'a [u8]) -> Result<(u64, Orientation, impl Im
         }
         // It is read into a buffer of its own first.
         Some(ImageFormat::Pnm) => inside = decoder.total_bytes(),
+        // The decoder has a copy of a frame, or of planes and of the file's part that has them.
+        Some(ImageFormat::WebP) => inside = bytes.len() as u64 + 3 * rgb,
+        Some(ImageFormat::Gif) => {
+            // A frame may be smaller than the picture and is then read into a buffer of its own, but is never larger.
+            inside = decoder.total_bytes();
+            let mut limits = Limits::no_limits();
+            limits.max_alloc = Some(inside);
+            let decode = |source| PictureError::Decode { path: path.to_owned(), source };
+            decoder.set_limits(limits).map_err(decode)?;
+        }
         _ => {}
     }
     // Where the orientation cannot be told, the picture is taken to be upright.
@@ -466,7 +479,7 @@ mod tests {
         });
         let input = PictureSpec::imagenet([32, 16]);
         let mut out = vec![0.0; 3 * 32 * 16];
-        for ending in ["jpg", "png", "bmp", "ppm"] {
+        for ending in ["jpg", "png", "bmp", "ppm", "webp", "gif"] {
             let path = folder.path().join(format!("picture.{ending}"));
             picture.save(&path).unwrap();
             let size = std::fs::metadata(&path).unwrap().len();
@@ -482,11 +495,15 @@ mod tests {
     #[test]
     fn pictures_of_other_formats_that_stop_early_are_damaged_too() {
         let folder = tempfile::tempdir().unwrap();
-        let picture = RgbImage::from_fn(40, 30, |x, y| image::Rgb([(x * 6) as u8, (y * 8) as u8, (x * y % 250) as u8]));
-        for ending in ["png", "bmp", "ppm"] {
+        let many = RgbImage::from_fn(40, 30, |x, y| image::Rgb([(x * 6) as u8, (y * 8) as u8, (x * y % 250) as u8]));
+        // A GIF has 256 colours.
+        let few = RgbImage::from_fn(40, 30, |x, y| image::Rgb([(x / 5 * 30) as u8, (y * 8) as u8, 9]));
+        for (ending, picture) in [("png", &many), ("bmp", &many), ("ppm", &many), ("webp", &many), ("gif", &few)] {
             let path = folder.path().join(format!("picture.{ending}"));
             picture.save(&path).unwrap();
-            assert_eq!(decode(&path).unwrap(), picture, "{ending}");
+            assert!(is_picture(&path) && !is_unread_picture(&path), "{ending}");
+            assert_eq!(decode(&path).unwrap(), *picture, "{ending}");
+            assert_eq!(dimensions(&path).unwrap(), (40, 30), "{ending}");
             let bytes = std::fs::read(&path).unwrap();
             for end in [0, 2, 20, bytes.len() / 2, bytes.len() - 40] {
                 std::fs::write(&path, &bytes[..end]).unwrap();
@@ -547,6 +564,58 @@ mod tests {
                 assert_eq!(found, expected, "{filter:?}, orientation {orientation}");
             }
         }
+    }
+
+    #[test]
+    fn a_webp_is_turned_as_its_exif_orientation_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let picture = RgbImage::from_fn(48, 32, |x, y| image::Rgb([(x * 5) as u8, (y * 7) as u8, 9]));
+        let mut bytes = Vec::new();
+        let mut encoder = image::codecs::webp::WebPEncoder::new_lossless(&mut bytes);
+        image::ImageEncoder::set_exif_metadata(&mut encoder, exif(6)).unwrap();
+        encoder.encode(picture.as_raw(), 48, 32, image::ExtendedColorType::Rgb8).unwrap();
+        let path = folder.path().join("side.webp");
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(decode(&path).unwrap(), image::imageops::rotate90(&picture));
+        assert_eq!(dimensions(&path).unwrap(), (32, 48));
+    }
+
+    /// Of several pictures the first; one that is smaller than the whole is in its place; one that claims to be larger
+    /// is refused before memory is taken for it.
+    #[test]
+    fn the_first_picture_of_a_gif_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("several.gif");
+        let red = image::RgbaImage::from_pixel(8, 6, image::Rgba([200, 10, 20, 255]));
+        let blue = image::RgbaImage::from_pixel(8, 6, image::Rgba([10, 20, 200, 255]));
+        let mut bytes = Vec::new();
+        let mut encoder = image::codecs::gif::GifEncoder::new(&mut bytes);
+        encoder.encode_frames([red, blue].map(image::Frame::new)).unwrap();
+        drop(encoder);
+        std::fs::write(&path, &bytes).unwrap();
+        let first = decode(&path).unwrap();
+        assert_eq!((first.dimensions(), *first.get_pixel(7, 5)), ((8, 6), image::Rgb([200, 10, 20])));
+        // The descriptor of the first frame: a comma, left, top, width and height.
+        let descriptor = [0x2c, 0, 0, 0, 0, 8, 0, 6, 0];
+        let at = bytes.windows(9).position(|part| part == descriptor).unwrap();
+        let screen = |width: u16, height: u16| {
+            let mut bytes = bytes.clone();
+            bytes[6..8].copy_from_slice(&width.to_le_bytes());
+            bytes[8..10].copy_from_slice(&height.to_le_bytes());
+            bytes
+        };
+        let mut inside = screen(10, 10);
+        inside[at + 1] = 2;
+        std::fs::write(&path, inside).unwrap();
+        let placed = decode(&path).unwrap();
+        assert_eq!([(1, 0), (2, 0)].map(|(x, y)| placed.get_pixel(x, y).0), [[0; 3], [200, 10, 20]]);
+        let mut bomb = screen(10, 10);
+        bomb[at + 5..at + 9].copy_from_slice(&[0xff; 4]);
+        std::fs::write(&path, bomb).unwrap();
+        let error = decode(&path).unwrap_err();
+        assert!(matches!(&error, PictureError::Decode { .. }), "{error}");
+        std::fs::write(&path, screen(u16::MAX, 6)).unwrap();
+        assert!(matches!(decode(&path), Err(PictureError::TooLarge { width: 65535, height: 6, .. })));
     }
 
     #[test]

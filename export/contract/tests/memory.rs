@@ -44,11 +44,13 @@ fn many_large_pictures_at_a_time_stay_within_the_bound() {
     let path = |name: &str| folder.path().join(name);
     let [width, height] = SIZE;
     // Bytes that a thread would need by itself, at least: they must be many times the bound together.
-    let pictures = [("deep.png", 11), ("plain.ppm", 9), ("deep.pgm", 9), ("turned.jpg", 6)];
+    let pictures = [("deep.png", 11), ("plain.ppm", 9), ("deep.pgm", 9), ("turned.jpg", 6), ("plain.webp", 7)];
     ImageBuffer::from_fn(width, height, |x, y| Rgba([x as u16, y as u16, 9, 60_000])).save(path("deep.png")).unwrap();
     RgbImage::from_fn(width, height, |x, y| Rgb([x as u8, y as u8, 9])).save(path("plain.ppm")).unwrap();
     ImageBuffer::from_fn(width, height, |x, y| Luma([(x + y) as u16])).save(path("deep.pgm")).unwrap();
-    RgbImage::from_fn(width, height, |x, y| Rgb([x as u8, y as u8, 9])).save(path("turned.jpg")).unwrap();
+    let flat = RgbImage::from_fn(width, height, |x, y| Rgb([x as u8, y as u8, 9]));
+    flat.save(path("turned.jpg")).unwrap();
+    flat.save(path("plain.webp")).unwrap();
     turned(&path("turned.jpg"));
     let spec = PictureSpec::imagenet([64, 32]);
     for (name, bytes) in pictures {

@@ -180,19 +180,19 @@ fn manifests_are_what_spreadsheets_save() {
 
 #[test]
 fn what_lies_among_pairs_is_said() {
-    let files = ["palm/1/a.png", "vein/1/a.png", "palm/1/b.webp", "palm/@eaDir/a.png/T.jpg", "vein/.hidden/1.png"];
+    let files = ["palm/1/a.png", "vein/1/a.png", "palm/1/b.avif", "palm/@eaDir/a.png/T.jpg", "vein/.hidden/1.png"];
     let folder = folder(&files);
     let list = list_pairs(folder.path(), &PairOptions::default()).unwrap();
     assert_eq!((list.pairs.len(), list.classes.len()), (1, 1));
     assert!(list.left_out.is_loss());
     let said = list.warnings.join("\n");
-    assert!(said.contains(".webp") && said.contains("@eaDir") && said.contains(".hidden"), "{said}");
+    assert!(said.contains(".avif") && said.contains("@eaDir") && said.contains(".hidden"), "{said}");
     // Of a manifest, too.
-    let table = "palm,vein,identity\npalm/1/a.png,vein/1/a.png,1\npalm/1/b.webp,vein/1/a.png,1\n";
+    let table = "palm,vein,identity\npalm/1/a.png,vein/1/a.png,1\npalm/1/b.avif,vein/1/a.png,1\n";
     std::fs::write(folder.path().join("manifest.csv"), table).unwrap();
     let list = list_pairs(folder.path(), &PairOptions::default()).unwrap();
     assert_eq!((list.pairs.len(), list.left_out.unread.len()), (1, 1));
-    assert!(list.warnings[0].contains("1 .webp"), "{:?}", list.warnings);
+    assert!(list.warnings[0].contains("1 .avif"), "{:?}", list.warnings);
 }
 
 #[test]
