@@ -5,6 +5,7 @@ use std::any::TypeId;
 use clap::{ArgMatches, Args, Command};
 use serde_json::{Map, Value};
 
+use crate::commands::audit::AuditArgs;
 use crate::families::{PRODUCTS, Verb};
 use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs, InspectArgs, with_networks};
 use crate::run::recipe::with_recipes;
@@ -32,7 +33,7 @@ pub(crate) fn command() -> Command {
 }
 
 /// Verbs that products share.
-fn verbs() -> [Command; 4] {
+fn verbs() -> [Command; 5] {
     let verb = |name: &'static str, about: &'static str| Command::new(name).about(about);
     let listed = |verb: Verb, command: Command| {
         let names: Vec<_> = PRODUCTS.iter().flat_map(|product| product.networks(verb)).collect();
@@ -66,6 +67,11 @@ fn verbs() -> [Command; 4] {
                 "Time one training step on made-up pictures (for ci/bench)",
             )),
         ),
+        AuditArgs::augment_args(verb(
+            "audit",
+            "Look for what is wrong with a re-identification data set: people who train and are tested, equal and nearly \
+             equal pictures, unreadable and tiny ones, cameras that see little, queries that cannot be scored",
+        )),
     ]
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use contract::preprocess::is_unread_picture;
 use serde::Deserialize;
 
-use super::three_folders::{self, Rules};
+use super::three_folders;
 use super::{DatasetError, LeftOut, Parts, Sample};
 
 /// One split; each entry is a path, an identity and a camera from 0. The paths are those of the machine that unpacked
@@ -29,7 +29,7 @@ pub(super) fn fits(base: &Path, boxes: &str) -> bool {
 }
 
 /// Training, query and gallery pictures.
-pub(super) fn open(base: &Path, boxes: &str, rules: &Rules) -> Result<Parts, DatasetError> {
+pub(super) fn open(base: &Path, boxes: &str) -> Result<Parts, DatasetError> {
     let (file, folder) = files(base, boxes);
     let text = files::read_limited(&file, files::LARGEST_TABLE);
     let text = text.map_err(|source| DatasetError::Read { path: file.clone(), source })?;
@@ -47,7 +47,7 @@ pub(super) fn open(base: &Path, boxes: &str, rules: &Rules) -> Result<Parts, Dat
         for (path, identity, camera) in entries {
             let name = path.rsplit(['/', '\\']).next().unwrap_or_default();
             let sample = Sample { path: folder.join(name), identity, identity_name: identity.to_string(), camera };
-            three_folders::check(&sample, rules)?;
+            three_folders::check(&sample)?;
             if is_unread_picture(&sample.path) { left_out.unread.push(sample.path) } else { samples.push(sample) }
         }
         if samples.is_empty() { Err(empty()) } else { Ok(samples) }

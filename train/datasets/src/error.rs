@@ -10,7 +10,11 @@ const MANIFEST: &str = "a manifest.csv with the columns palm, vein and identity"
 #[non_exhaustive]
 pub enum DatasetError {
     /// No such dataset.
-    #[error("unknown dataset `{name}`; known are {}; several are joined by `+`", known.join(", "))]
+    #[error(
+        "unknown dataset `{name}`; known are {}, and tables of pictures (.csv, .tsv, .jsonl, .ndjson); several are \
+         joined by `+`",
+        known.join(", ")
+    )]
     UnknownName {
         /// The name as typed.
         name: String,
@@ -22,6 +26,24 @@ pub enum DatasetError {
     Repeated {
         /// The name.
         name: String,
+    },
+    /// There is no such table of pictures.
+    #[error("there is no table `{name}`, neither in `{}` nor as a path of its own", root.display())]
+    NoTable {
+        /// The table as typed.
+        name: String,
+        /// The folder of the datasets.
+        root: PathBuf,
+    },
+    /// A dataset has no pictures for what it is to be used for.
+    #[error("dataset `{name}` has no pictures in its set `{set}`: found {found}; at least 1 {set} picture is needed")]
+    NoSet {
+        /// The dataset.
+        name: String,
+        /// What it has.
+        found: String,
+        /// `train`, `query` or `gallery`.
+        set: &'static str,
     },
     /// The root is not a folder.
     #[error("dataset folder `{}` does not exist or is not a folder", root.display())]
@@ -118,8 +140,8 @@ pub enum DatasetError {
         /// A name of the right form.
         example: &'static str,
     },
-    /// A number in a name is out of the dataset's range.
-    #[error("picture `{}` has {what} {found}; {allowed} are allowed{way_out}", path.display())]
+    /// A number in a name is not one that a dataset may have.
+    #[error("picture `{}` has {what} {found}; {allowed} are allowed", path.display())]
     Range {
         /// The picture.
         path: PathBuf,
@@ -129,8 +151,6 @@ pub enum DatasetError {
         found: i64,
         /// The range.
         allowed: String,
-        /// What to do where the numbers are right; may be empty.
-        way_out: &'static str,
     },
     /// A table cannot be read.
     #[error("cannot read table `{}`", path.display())]
@@ -151,6 +171,30 @@ pub enum DatasetError {
         found: String,
         /// Its form.
         allowed: &'static str,
+    },
+    /// A cell of a table is not what its column is for.
+    #[error("line {line} of `{}`, column `{column}`: found {found}; {allowed}", path.display())]
+    Cell {
+        /// The table.
+        path: PathBuf,
+        /// Line number, from 1.
+        line: usize,
+        /// Name of the column.
+        column: &'static str,
+        /// What is in the cell.
+        found: String,
+        /// What may be there.
+        allowed: &'static str,
+    },
+    /// A line of JSON Lines is something else.
+    #[error("line {line} of `{}` is not one JSON object", path.display())]
+    Json {
+        /// The table.
+        path: PathBuf,
+        /// Line number, from 1.
+        line: usize,
+        /// The cause.
+        source: serde_json::Error,
     },
     /// A split file is not JSON of the right form.
     #[error("split file `{}` is malformed", path.display())]

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::identity::{folder_name, is_set};
 use super::listing::{LeftOut, Listing, unread};
-use super::{DatasetError, JUNK, Options, Parts, Sample, name};
+use super::{DatasetError, JUNK, Options, Parts, Sample, name, three_folders};
 
 const ALLOWED: &str = "a folder per identity with pictures in it (`<root>/<identity>/*.jpg`), or such folders below \
                        `train` and `test`, or below `train`, `query` and `gallery`,";
@@ -128,13 +128,13 @@ fn three_sets(root: &Path, training: &str, validation: bool) -> Result<Parts, Da
         pictures.push(of_set);
     }
     let by_file = pictures.iter().flatten().all(|(folder, path)| {
-        name::parse(path).is_some_and(|(_, text, _)| folder.as_ref().is_none_or(|folder| folder == text))
+        name::fields(path).is_some_and(|(_, text, _)| folder.as_ref().is_none_or(|folder| folder == text))
     });
     let numbers = numbered(pictures.iter().flatten().filter_map(|(folder, _)| folder.clone()));
     let mut samples = [vec![], vec![], vec![]];
     for ((set, samples), camera) in pictures.into_iter().zip(&mut samples).zip([0, 0, 1]) {
         for (folder, path) in set {
-            match (name::parse(&path).filter(|_| by_file), folder) {
+            match (name::fields(&path).filter(|_| by_file), folder) {
                 (Some((JUNK, ..)), _) => {}
                 (Some((identity, text, camera)), _) => {
                     let identity_name = text.to_owned();
@@ -146,6 +146,9 @@ fn three_sets(root: &Path, training: &str, validation: bool) -> Result<Parts, Da
                 (None, None) => return Err(DatasetError::Name { path, example: "query/anna/1.jpg" }),
             }
         }
+    }
+    if by_file {
+        samples = three_folders::cameras_from_0(samples);
     }
     let mut warnings = Vec::new();
     if validation && training == "train" {

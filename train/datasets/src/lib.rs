@@ -1,6 +1,7 @@
 //! Pictures and who is on them: public re-identification datasets by name, and your own folders.
 //!
-//! Training and `deploy` list the same pictures in the same order, because both use this crate. It reads no pixels.
+//! Training and `deploy` list the same pictures in the same order, because both use this crate. Only [`audit`] reads
+//! pixels.
 //!
 //! ```no_run
 //! use datasets::{Dataset, Options};
@@ -9,11 +10,13 @@
 //! # Ok::<(), datasets::DatasetError>(())
 //! ```
 
+pub mod audit;
 mod cuhk03;
 mod error;
 mod folders;
 mod identity;
 mod listing;
+mod manifest;
 mod msmt17;
 mod name;
 pub mod paired;
@@ -23,15 +26,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use contract::trained::TrainedOn;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 pub use error::{DatasetError, NameError};
 pub use identity::{Naming, Note, PictureList, identity_name, list_pictures, number_of};
 pub use listing::LeftOut;
+pub use manifest::is_table;
 pub use name::{natural, parse};
 
 use listing::Listing;
-use three_folders::Rules;
 
 /// Identity of junk: neither right nor wrong. Such pictures are left out of a [`Dataset`].
 pub const JUNK: i64 = -1;
@@ -76,6 +80,46 @@ pub struct Counts {
     pub cameras: usize,
 }
 
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { train, query, gallery, classes, cameras } = self;
+        write!(
+            f,
+            "{train} training pictures of {classes} identities, {query} queries, {gallery} gallery pictures, {cameras} \
+             cameras"
+        )
+    }
+}
+
+/// How many queries an evaluation can score: the others are in no average.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Scorable {
+    /// All queries.
+    pub queries: usize,
+    /// Those whose identity is in the gallery from another camera.
+    pub scored: usize,
+    /// Those whose identity is in the gallery from their own camera only, which the protocol leaves out.
+    pub own_camera: usize,
+    /// Those whose identity is not in the gallery.
+    pub absent: usize,
+}
+
+impl std::fmt::Display for Scorable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { queries, scored, own_camera, absent } = self;
+        write!(f, "{scored} of {queries} queries have a match from another camera")?;
+        let reasons: Vec<String> = [
+            (own_camera, "have theirs from their own camera only"),
+            (absent, "are of people who are not in the gallery"),
+        ]
+        .into_iter()
+        .filter(|(count, _)| **count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+        if reasons.is_empty() { Ok(()) } else { write!(f, " ({})", reasons.join(", ")) }
+    }
+}
+
 /// The three sets of a re-identification dataset, each in natural order of its file names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dataset {
@@ -111,6 +155,46 @@ enum Kind {
     Cuhk03Detected,
     Msmt17,
     Folders,
+}
+
+/// Where the pictures of one dataset are listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Source {
+    /// By folders and file names.
+    Layout(Kind),
+    /// In a table.
+    Table(PathBuf),
+}
+
+impl Source {
+    /// The sources of `names`; none of an empty text.
+    fn all(names: &str, root: &Path, options: &Options) -> Result<Vec<Self>, DatasetError> {
+        let parts: Vec<&str> = if names.trim().is_empty() { vec![] } else { names.split('+').collect() };
+        let (mut sources, mut at) = (Vec::new(), 0);
+        while at < parts.len() {
+            // A file may have a `+` in its name.
+            let table =
+                (at + 1..=parts.len()).rev().find_map(|end| Some((manifest::find(&parts[at..end], root)?, end)));
+            let (source, end) = match table {
+                Some((path, end)) => (Self::Table(path), end),
+                None if is_table(parts[at]) => {
+                    let name = parts[at].trim().to_owned();
+                    return Err(DatasetError::NoTable { name, root: root.to_owned() });
+                }
+                None => (Self::Layout(Kind::of(parts[at], options)?), at + 1),
+            };
+            sources.push(source);
+            at = end;
+        }
+        Ok(sources)
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Layout(kind) => kind.name().into(),
+            Self::Table(path) => path.display().to_string(),
+        }
+    }
 }
 
 /// Every name [`Dataset::open`] knows.
@@ -193,18 +277,15 @@ impl Kind {
         std::iter::once(root.to_owned()).chain(places).find(|base| self.fits(base))
     }
 
-    fn rules(self) -> Rules {
-        let (example, identities, cameras) = match self {
-            Self::Market1501 => ("0002_c1s1_000451_03.jpg", 0..=1501, 1..=6),
-            Self::DukeMtmc => ("0005_c2_f0046985.jpg", 0..=i64::MAX, 1..=8),
-            Self::Cuhk03Labeled | Self::Cuhk03Detected => ("0001_c1_1.png", 0..=i64::MAX, 1..=2),
-            Self::Msmt17 => ("0012_c13_0007.jpg", 0..=i64::MAX, 1..=15),
-            Self::Folders => ("s1/1.png", 0..=i64::MAX, 1..=i64::MAX),
-        };
-        // The widest of the public sets; with one camera more, no other name helps.
-        let way_out = "; a set of your own in this layout is read as `msmt17`, which takes any identity, and cameras \
-                       1 to 15 (none is 0)";
-        Rules { example, identities, cameras, way_out: (self != Self::Msmt17).then_some(way_out) }
+    /// A picture's name of the right form.
+    fn example(self) -> &'static str {
+        match self {
+            Self::Market1501 => "0002_c1s1_000451_03.jpg",
+            Self::DukeMtmc => "0005_c2_f0046985.jpg",
+            Self::Cuhk03Labeled | Self::Cuhk03Detected => "0001_c1_1.png",
+            Self::Msmt17 => "0012_c13_0007.jpg",
+            Self::Folders => "s1/1.png",
+        }
     }
 
     fn open(self, root: &Path, options: &Options) -> Result<Dataset, DatasetError> {
@@ -212,14 +293,28 @@ impl Kind {
             Self::Folders => root.to_owned(),
             _ => self.base(root).ok_or_else(|| self.not_found(root))?,
         };
-        let Parts { samples: [train, query, gallery], left_out, warnings } = match self {
+        let parts = match self {
             Self::Folders => folders::open(&base, options)?,
-            Self::Msmt17 if msmt17::fits(&base) => msmt17::open(&base, &self.rules())?,
-            Self::Cuhk03Labeled if cuhk03::fits(&base, "labeled") => cuhk03::open(&base, "labeled", &self.rules())?,
-            Self::Cuhk03Detected if cuhk03::fits(&base, "detected") => cuhk03::open(&base, "detected", &self.rules())?,
-            _ => three_folders::open(&base, &self.rules())?,
+            Self::Msmt17 if msmt17::fits(&base) => msmt17::open(&base)?,
+            Self::Cuhk03Labeled if cuhk03::fits(&base, "labeled") => cuhk03::open(&base, "labeled")?,
+            Self::Cuhk03Detected if cuhk03::fits(&base, "detected") => cuhk03::open(&base, "detected")?,
+            _ => three_folders::open(&base, self.example())?,
         };
-        Ok(Dataset { name: self.name().into(), train, query, gallery, left_out, warnings, bases: vec![base] })
+        let mut dataset = Dataset::of(self.name().into(), parts, base);
+        dataset.warnings.extend(self.differs_from_published(&dataset));
+        Ok(dataset)
+    }
+
+    /// A warning about a set whose folder has the published set's name, but not its counts: files may be missing. Any
+    /// other folder of this layout holds somebody's own pictures, as many as they like.
+    fn differs_from_published(self, dataset: &Dataset) -> Option<String> {
+        let base = dataset.bases.first()?;
+        let own = base.canonicalize().unwrap_or_else(|_| base.clone());
+        let own = own.file_name()?.to_str()?;
+        let published = self.places().iter().filter_map(|place| place.rsplit('/').next()).any(|name| name == own);
+        let (found, official) = (dataset.counts(), official(self.name())?);
+        (published && found != official)
+            .then(|| format!("`{}` holds {found}; {} as it was published has {official}", base.display(), self.name()))
     }
 
     fn not_found(self, root: &Path) -> DatasetError {
@@ -272,14 +367,23 @@ impl Kind {
 }
 
 impl Dataset {
+    fn of(name: String, parts: Parts, base: PathBuf) -> Self {
+        let Parts { samples: [train, query, gallery], left_out, warnings } = parts;
+        Self { name, train, query, gallery, left_out, warnings, bases: vec![base] }
+    }
+
     /// Lists the datasets called `names`, joined by `+`, below the folder `root`, for training: the identities and
     /// cameras of each follow those of the ones before; query and gallery are the first's. Without a name, the
-    /// folders decide.
+    /// folders decide. A name that ends in `.csv`, `.tsv`, `.jsonl` or `.ndjson` is a table of pictures: see
+    /// [`is_table`].
     ///
     /// # Errors
-    /// See [`DatasetError`].
+    /// See [`DatasetError`]; a set without training pictures is one.
     pub fn open(names: &str, root: &Path, options: &Options) -> Result<Self, DatasetError> {
-        let mut parts = Self::open_each(names, root, options)?;
+        let mut parts = Self::list_each(names, root, options)?;
+        for part in &parts {
+            part.needs("train", &part.train)?;
+        }
         if parts.len() == 1 {
             return Ok(parts.remove(0));
         }
@@ -319,23 +423,75 @@ impl Dataset {
     /// Lists the datasets called `names`, joined by `+`, below `root`, each on its own, for evaluation.
     ///
     /// # Errors
-    /// See [`DatasetError`].
+    /// See [`DatasetError`]; a set without queries or without a gallery is one.
     pub fn open_each(names: &str, root: &Path, options: &Options) -> Result<Vec<Self>, DatasetError> {
-        let kinds = if names.trim().is_empty() {
-            vec![]
-        } else {
-            names.split('+').map(|name| Kind::of(name, options)).collect::<Result<Vec<_>, _>>()?
-        };
-        for (index, kind) in kinds.iter().enumerate() {
-            if kinds[..index].contains(kind) {
-                return Err(DatasetError::Repeated { name: kind.name().into() });
+        let sets = Self::list_each(names, root, options)?;
+        for set in &sets {
+            set.needs("query", &set.query)?;
+            set.needs("gallery", &set.gallery)?;
+        }
+        Ok(sets)
+    }
+
+    /// The datasets called `names`, joined by `+`, each on its own; those that come as a table may lack pictures to
+    /// train on, queries or a gallery.
+    ///
+    /// # Errors
+    /// See [`DatasetError`].
+    pub fn list_each(names: &str, root: &Path, options: &Options) -> Result<Vec<Self>, DatasetError> {
+        let mut sources = Source::all(names, root, options)?;
+        for (index, source) in sources.iter().enumerate() {
+            if sources[..index].contains(source) {
+                return Err(DatasetError::Repeated { name: source.name() });
             }
         }
-        if !root.is_dir() {
+        let in_folders = |source: &Source| matches!(source, Source::Layout(_));
+        if (sources.is_empty() || sources.iter().any(in_folders)) && !root.is_dir() {
             return Err(DatasetError::NoFolder { root: root.to_owned() });
         }
-        let kinds = if kinds.is_empty() { vec![Kind::detect(root, options)?] } else { kinds };
-        kinds.into_iter().map(|kind| kind.open(root, options)).collect()
+        if sources.is_empty() {
+            sources.push(Source::Layout(Kind::detect(root, options)?));
+        }
+        let open = |source: Source| match source {
+            Source::Layout(kind) => kind.open(root, options),
+            Source::Table(path) => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let base = path.parent().unwrap_or(Path::new("")).to_owned();
+                Ok(Self::of(name, manifest::open(&path)?, base))
+            }
+        };
+        sources.into_iter().map(open).collect()
+    }
+
+    /// That one of its sets has pictures.
+    fn needs(&self, set: &'static str, samples: &[Sample]) -> Result<(), DatasetError> {
+        if !samples.is_empty() {
+            return Ok(());
+        }
+        let counts = [("train", self.train.len()), ("query", self.query.len()), ("gallery", self.gallery.len())];
+        let mut found = counts.map(|(set, count)| format!("{count} {set}")).join(", ");
+        let losses = self.left_out.losses();
+        if !losses.is_empty() {
+            found = format!("{found}; {}", losses.join("; "));
+        }
+        Err(DatasetError::NoSet { name: self.name.clone(), found, set })
+    }
+
+    /// Which of the queries can be scored.
+    pub fn scorable(&self) -> Scorable {
+        let mut cameras = BTreeMap::<i64, BTreeSet<i64>>::new();
+        for picture in &self.gallery {
+            cameras.entry(picture.identity).or_default().insert(picture.camera);
+        }
+        let mut found = Scorable { queries: self.query.len(), ..Scorable::default() };
+        for query in &self.query {
+            match cameras.get(&query.identity) {
+                None => found.absent += 1,
+                Some(all) if all.iter().all(|camera| *camera == query.camera) => found.own_camera += 1,
+                Some(_) => found.scored += 1,
+            }
+        }
+        found
     }
 
     /// All warnings: what is left out, and the dataset's own.

@@ -32,6 +32,8 @@ pub struct LeftOut {
     pub unread: Vec<PathBuf>,
     /// Pipes, sockets and devices with names like pictures.
     pub special: Vec<PathBuf>,
+    /// Pictures of a table that are not there.
+    pub missing: Vec<PathBuf>,
     /// Subfolders that cannot be read, with the system's reason.
     pub unreadable: Vec<(PathBuf, String)>,
     /// Folders that are known to hold no pictures of a data set, such as a server's thumbnails.
@@ -43,13 +45,14 @@ pub struct LeftOut {
 impl LeftOut {
     /// Whether pictures are left out that were probably meant: an error where every picture must be usable.
     pub fn is_loss(&self) -> bool {
-        !(self.unread.is_empty() && self.special.is_empty() && self.unreadable.is_empty())
+        !(self.unread.is_empty() && self.special.is_empty() && self.missing.is_empty() && self.unreadable.is_empty())
     }
 
     /// Adds what another folder leaves out.
     pub fn extend(&mut self, other: Self) {
         self.unread.extend(other.unread);
         self.special.extend(other.special);
+        self.missing.extend(other.missing);
         self.unreadable.extend(other.unreadable);
         self.junk.extend(other.junk);
         self.hidden.extend(other.hidden);
@@ -79,6 +82,9 @@ impl LeftOut {
         }
         if !self.special.is_empty() {
             warnings.push(counted(&self.special, "file", "files", "because only regular files are pictures"));
+        }
+        if !self.missing.is_empty() {
+            warnings.push(counted(&self.missing, "picture", "pictures", "because there is no such file"));
         }
         for (folder, reason) in self.unreadable.iter().take(NAMED) {
             warnings.push(format!("folder `{}` is left out, because it cannot be read: {reason}", folder.display()));

@@ -5,7 +5,7 @@ use std::path::Path;
 use contract::preprocess::is_unread_picture;
 
 use super::listing::unread;
-use super::three_folders::{self, Rules};
+use super::three_folders;
 use super::{DatasetError, LeftOut, Parts, Sample};
 
 /// What is needed, for messages.
@@ -27,10 +27,10 @@ pub(super) fn fits(base: &Path) -> bool {
 }
 
 /// Training (validation included, as in the published numbers), query and gallery pictures.
-pub(super) fn open(base: &Path, rules: &Rules) -> Result<Parts, DatasetError> {
+pub(super) fn open(base: &Path) -> Result<Parts, DatasetError> {
     let [training, testing] = folders(base).unwrap_or(FOLDERS[0]);
     let mut left_out = LeftOut::default();
-    let mut read = |list: &str, folder: &str| read(&base.join(list), &base.join(folder), rules, &mut left_out);
+    let mut read = |list: &str, folder: &str| read(&base.join(list), &base.join(folder), &mut left_out);
     let mut train = read(LISTS[0], training)?;
     let mut warnings = Vec::new();
     // Copies without a validation list, or with an empty one, go around; the published numbers include it.
@@ -38,12 +38,13 @@ pub(super) fn open(base: &Path, rules: &Rules) -> Result<Parts, DatasetError> {
         Ok(list) if list.len() > 0 => train.extend(read(LISTS[1], training)?),
         _ => warnings.push(format!("`{}` is missing or empty: nothing is added to the training set", LISTS[1])),
     }
-    let samples = [train, read(LISTS[2], testing)?, read(LISTS[3], testing)?];
+    let samples = three_folders::cameras_from_0([train, read(LISTS[2], testing)?, read(LISTS[3], testing)?]);
     Ok(Parts { samples, left_out, warnings })
 }
 
-/// One list. The camera is the third field of the file name, from 1: `0000_000_01_0303morning_0008_0.jpg` is camera 0.
-fn read(list: &Path, folder: &Path, rules: &Rules, left_out: &mut LeftOut) -> Result<Vec<Sample>, DatasetError> {
+/// One list, with the cameras of the names. They are the third field, and count from 1:
+/// `0000_000_01_0303morning_0008_0.jpg`.
+fn read(list: &Path, folder: &Path, left_out: &mut LeftOut) -> Result<Vec<Sample>, DatasetError> {
     let text = files::read_text_limited(list, files::LARGEST_TABLE);
     let text = text.map_err(|source| DatasetError::Read { path: list.to_owned(), source })?;
     let mut samples = Vec::new();
@@ -66,9 +67,9 @@ fn read(list: &Path, folder: &Path, rules: &Rules, left_out: &mut LeftOut) -> Re
             path: folder.join(path),
             identity: identity.parse().map_err(|_| wrong())?,
             identity_name: identity.to_owned(),
-            camera: camera.checked_sub(1).ok_or_else(wrong)?,
+            camera,
         };
-        three_folders::check(&sample, rules)?;
+        three_folders::check(&sample)?;
         if is_unread_picture(&sample.path) { left_out.unread.push(sample.path) } else { samples.push(sample) }
     }
     if samples.is_empty() {

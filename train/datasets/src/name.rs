@@ -3,11 +3,14 @@
 use std::cmp::Ordering;
 use std::path::Path;
 
+/// Numbers of cameras are below this: they fit into 32 bits, and joining sets adds them up.
+pub(super) const MAX_CAMERA: i64 = u32::MAX as i64;
+
 /// Identity and camera in a picture's file name, `0002_c1s1_000451_03.jpg` → identity 2 as written (`0002`), camera 0.
 ///
 /// The first match is taken: digits, a minus before them if there is one, `_c` and the digits of the camera, all of
 /// them, which names count from 1. The folders above play no part. `None` if nothing matches, the camera is 0 or a
-/// number is too large.
+/// number is too large: one of a camera has 32 bits.
 pub fn parse(path: &Path) -> Option<(i64, &str, i64)> {
     fields(path).filter(|(_, _, camera)| *camera > 0).map(|(identity, text, camera)| (identity, text, camera - 1))
 }
@@ -29,7 +32,7 @@ pub(super) fn fields(path: &Path) -> Option<(i64, &str, i64)> {
             start -= 1;
         }
         let text = |range: &'_ [u8]| -> Option<i64> { std::str::from_utf8(range).ok()?.parse().ok() };
-        let camera = text(&name[from..from + camera])?;
+        let camera = text(&name[from..from + camera]).filter(|camera| *camera < MAX_CAMERA)?;
         return Some((text(&name[start..at])?, std::str::from_utf8(&name[start..at]).ok()?, camera));
     }
     None
@@ -101,6 +104,7 @@ mod tests {
             ("0002.jpg", None),
             ("99999999999999999999_c1.jpg", None),
             ("1_c99999999999999999999.jpg", None),
+            ("1_c4294967295.jpg", None),
             ("0002_c1s1/portrait.jpg", None),
             ("grüße_0003_c2.jpg", Some((3, "0003", 1))),
         ];

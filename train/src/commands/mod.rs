@@ -1,5 +1,6 @@
 //! The verbs that products share. The checkpoint's family or `--model` tells which product is meant.
 
+pub(crate) mod audit;
 mod inspect;
 
 use std::path::Path;
@@ -23,6 +24,7 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         "import" => import(flags),
         "inspect" => inspect(flags),
         "bench-step" => bench_step(flags),
+        "audit" => audit::run(&audit::AuditArgs::from_arg_matches(flags)?),
         own => {
             let product = PRODUCTS.iter().find(|product| product.command().get_name() == own);
             product.expect("every other verb is a product's").train(flags)

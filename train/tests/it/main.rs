@@ -5,6 +5,7 @@ mod face_sets;
 mod golden;
 mod initial_weights;
 mod networks;
+mod own_data;
 mod palmvein_runs;
 mod recipes;
 mod reference_lines;

@@ -86,21 +86,25 @@ fn the_manuals_lines_run_as_typed() {
 const LINE: &str = "reid --model OSNet_x0_25 --datadir DATA --data_train market1501 --data_test market1501 --height \
     32 --width 32 --batchid 2 --batchimage 2 --n-thread 1 --test_every 1";
 
+/// What can score no network is refused before hours are lost; without a test the last network is the best.
 #[test]
-fn a_set_of_one_camera_is_named_and_its_last_network_is_the_best() {
+fn a_set_of_one_camera_is_refused_and_can_be_trained_on_without_a_test() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     market(at, 1);
-    let words: Vec<&str> = LINE.split_whitespace().chain(["--epochs", "3", "--save", "one"]).collect();
-    let ended = train(at, &words).ok();
-    let words = " queries could be scored, because none has a match from another camera";
-    assert!(ended.stderr.contains("market1501: 0 of ") && ended.stderr.contains(words), "{}", ended.stderr);
+    let words = |more: &[&'static str]| LINE.split_whitespace().chain(more.iter().copied()).collect::<Vec<_>>();
+    let facts = ["`market1501`", "0 of 3 queries", "3 have theirs from their own camera only", "--data-test none"];
+    let refused = train(at, &words(&["--epochs", "3", "--save", "one"])).refused(&facts[..1]);
+    assert!(facts.iter().all(|fact| refused.stderr.contains(fact)), "{}", refused.stderr);
+    assert!(!at.join("runs").exists(), "nothing was begun");
+    let ended = train(at, &words(&["--epochs", "3", "--save", "one", "--data_test", "none"])).ok();
+    assert!(ended.stderr.contains("no test: --data-test is none"), "{}", ended.stderr);
     let best = Checkpoint::best(&at.join("runs/reid/one")).unwrap().unwrap();
-    assert_eq!(best.record.epoch, 3);
-    assert_eq!(best.record.queries.unwrap().scored, 0, "for the exporter");
-    assert_eq!(json(&at.join("runs/reid/one/run.json"))["queries"]["scored"], 0);
-    let asked = train(at, &["eval", "runs/reid/one"]);
+    assert_eq!((best.record.epoch, best.record.metrics.len()), (3, 0));
+    train(at, &["eval", "runs/reid/one"]).refused(&["--data-test", "`none`"]);
+    let asked = train(at, &["eval", "runs/reid/one", "--dataset", "market1501"]);
     assert_eq!(asked.code, Some(1));
+    let words = " queries could be scored, because none has a match from another camera";
     assert!(asked.stderr.contains(words), "{}", asked.stderr);
 }
 

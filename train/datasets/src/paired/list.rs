@@ -1,12 +1,13 @@
 //! Files to pairs: detect the layout, read each picture's name, join palm and vein.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use super::names::{Named, Scheme};
 use super::{Pair, PairLayout, PairList, PairOptions};
 use crate::identity::identity_name;
 use crate::listing::{LeftOut, Listing, first, unread};
+use crate::manifest::below;
 use crate::{DatasetError, natural};
 use contract::preprocess::is_unread_picture;
 use files::table::Table;
@@ -301,18 +302,4 @@ fn from_manifest(root: &Path, path: &Path) -> Result<(Vec<(String, Pair)>, LeftO
         pairs.push((identity.to_owned(), Pair { palm, vein, class: 0, session, name }));
     }
     Ok((pairs, left_out))
-}
-
-/// A path of a manifest below its folder; none for one that leads out of it: a manifest is data from elsewhere.
-/// Backslashes separate folders, too, as in tables from Windows, unless a file has them in its name.
-fn below(root: &Path, text: &str) -> Option<PathBuf> {
-    let as_written = root.join(text);
-    let text = match text.contains('\\') && !as_written.is_file() {
-        true => text.replace('\\', "/"),
-        false => text.to_owned(),
-    };
-    let inside = Path::new(&text).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    // `C:` begins a path of Windows.
-    let drive = text.as_bytes().get(1) == Some(&b':');
-    (inside && !drive).then(|| root.join(text))
 }

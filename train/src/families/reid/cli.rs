@@ -78,10 +78,12 @@ pub struct ReidArgs {
     /// Folder of the datasets, or of the one dataset.
     #[arg(long, value_name = "DIR", alias = "data-dir")]
     datadir: Option<String>,
-    /// Datasets to train on, joined by +: market1501, dukemtmc, cuhk03, msmt17, folders; empty: told from the folders.
+    /// Datasets to train on, joined by +: market1501, dukemtmc, cuhk03, msmt17, folders, or tables of your own pictures
+    /// (.csv, .tsv, .jsonl) below --datadir or anywhere, with the columns path (below the table's folder), identity,
+    /// camera, split (train, query or gallery) and, if you like, time; empty: told from the folders.
     #[arg(long, value_name = "NAMES")]
     data_train: Option<String>,
-    /// Datasets to evaluate on, joined by +; empty: told from the folders.
+    /// Datasets to evaluate on, joined by +; empty: those of --data-train; none: no evaluation.
     #[arg(long, value_name = "NAMES")]
     data_test: Option<String>,
     /// cuhk03 means the hand-drawn boxes, not the detected ones.

@@ -34,9 +34,9 @@ pub struct ReidConfig {
     pub net: Network,
     /// Folder of the datasets, or of the one dataset.
     pub datadir: String,
-    /// Datasets to train on, joined by `+`; empty: told from the folders.
+    /// Datasets to train on, joined by `+`, or tables of pictures; empty: told from the folders.
     pub data_train: String,
-    /// Datasets to evaluate on, joined by `+`; empty: told from the folders.
+    /// Datasets to evaluate on, joined by `+`; empty: those of `data_train`; `none`: no evaluation.
     pub data_test: String,
     /// `cuhk03` means the hand-drawn boxes, not the detected ones.
     pub cuhk03_labeled: bool,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use contract::PictureSpec;
 use contract::trained::TrainedOn;
-use datasets::{Dataset, DatasetError, Options, Sample};
+use datasets::{Dataset, DatasetError, Options, Scorable};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
@@ -65,12 +65,20 @@ fn options(config: &ReidConfig) -> Options {
     Options { train_identities: config.train_identities, cuhk03_labeled: config.cuhk03_labeled }
 }
 
-/// The evaluation sets a run names.
+/// The word of `--data-test` that asks for no evaluation.
+pub const NO_TEST: &str = "none";
+
+/// The evaluation sets a run names; none if it asks for no evaluation.
 ///
 /// # Errors
 /// If one cannot be listed.
 pub fn test_sets(config: &ReidConfig) -> Result<Vec<Dataset>, DatasetError> {
-    Dataset::open_each(&config.data_test, Path::new(&config.datadir), &options(config))
+    let names = match config.data_test.trim() {
+        "" => &config.data_train,
+        none if none.eq_ignore_ascii_case(NO_TEST) => return Ok(vec![]),
+        names => names,
+    };
+    Dataset::open_each(names, Path::new(&config.datadir), &options(config))
 }
 
 /// Warns of what a set leaves out. With `strict`, a lost picture is an error.
@@ -94,6 +102,9 @@ pub fn evaluate(
 ) -> Result<Vec<EvalReport>, TaskError> {
     let input = picture_spec(config);
     let sets = test_sets(config)?;
+    if sets.is_empty() {
+        return Err(format!("there is nothing to evaluate: --data-test is `{}`", config.data_test).into());
+    }
     sets.iter().try_for_each(|set| heed(set, reading.strict))?;
     sets.iter().map(|set| evaluate::evaluate(net, set, &input, reading, rerank)).collect()
 }
@@ -147,8 +158,11 @@ impl ReidTask {
     pub fn open(config: &ReidConfig, device: &Device) -> Result<Self, TaskError> {
         let dataset = Dataset::open(&config.data_train, Path::new(&config.datadir), &options(config))?;
         heed(&dataset, config.strict)?;
-        let test = test_sets(config)?;
-        test.iter().filter(|set| set.name != dataset.name).try_for_each(|set| heed(set, config.strict))?;
+        let test = test_sets(config).map_err(with_way_out)?;
+        // What a set that also trains leaves out has been said.
+        let said = |set: &&Dataset| format!("+{}+", dataset.name).contains(&format!("+{}+", set.name));
+        test.iter().filter(|set| !said(set)).try_for_each(|set| heed(set, config.strict))?;
+        test.iter().try_for_each(can_be_scored)?;
         warn_of_test_sets(&dataset, &test);
         let classes = dataset.classes().len();
         let pictures = Arc::new(Pictures::training(&dataset, picture_spec(config), config.cache_mb));
@@ -222,60 +236,69 @@ impl ReidTask {
     pub fn describe_data(&self) -> String {
         let counts = self.dataset.counts();
         let batches = self.sampler.epoch(1).len();
-        let test: Vec<_> = self
-            .test
-            .iter()
-            .map(|set| {
-                let (Queries { all: queries, scored, .. }, gallery) = (queries(set), set.gallery.len());
-                let scored = match scored {
-                    all if all == queries => String::new(),
-                    some => format!(" ({some} with a match from another camera)"),
-                };
-                format!("{}: {queries} queries{scored}, {gallery} in the gallery", set.name)
-            })
-            .collect();
+        let tested =
+            |set: &Dataset| format!("\ntest on {}: {}, {} in the gallery", set.name, set.scorable(), set.gallery.len());
+        let test: String = match self.test.is_empty() {
+            true => "\nno test: --data-test is none".to_owned(),
+            false => self.test.iter().map(tested).collect(),
+        };
         format!(
-            "{}: {} pictures of {} identities, {batches} batches of {} in an epoch; test on {}",
+            "{}: {} pictures of {} identities, {batches} batches of {} in an epoch{test}",
             self.dataset.name,
             counts.train,
             counts.classes,
             self.config.batch(),
-            test.join("; ")
         )
     }
 }
 
 /// Queries, and those with a match: a gallery picture of the same identity from another camera.
 fn queries(set: &Dataset) -> Queries {
-    let mut cameras = BTreeMap::<i64, BTreeSet<i64>>::new();
-    for picture in &set.gallery {
-        cameras.entry(picture.identity).or_default().insert(picture.camera);
-    }
-    let matched = |query: &&Sample| {
-        cameras.get(&query.identity).is_some_and(|all| all.iter().any(|camera| *camera != query.camera))
-    };
-    let scored = set.query.iter().filter(matched).count();
-    Queries { dataset: set.name.clone(), all: set.query.len(), scored }
+    let Scorable { queries: all, scored, .. } = set.scorable();
+    Queries { dataset: set.name.clone(), all, scored }
 }
 
-/// Warns of test sets whose scores mean little: no query has a match, or people who are tested also train.
+/// What to do without a test set.
+const WAY_OUT: &str = "--data-test names another set, and `--data-test none` trains without a test";
+
+/// Adds to the error of a test set without queries or gallery what can be done.
+fn with_way_out(error: DatasetError) -> TaskError {
+    match error {
+        DatasetError::NoSet { .. } => format!("{error}; {WAY_OUT}").into(),
+        other => other.into(),
+    }
+}
+
+/// Refuses a test set that can score no network: hours later, every score would be 0.
+fn can_be_scored(set: &Dataset) -> Result<(), TaskError> {
+    match set.scorable() {
+        Scorable { scored: 0, .. } => Err(format!(
+            "dataset `{}` cannot be tested on: {}; 1 or more are needed; {WAY_OUT}",
+            set.name,
+            set.scorable()
+        )
+        .into()),
+        _ => Ok(()),
+    }
+}
+
+/// Warns of test sets whose scores mean little, because people who are tested also train.
 fn warn_of_test_sets(train: &Dataset, test: &[Dataset]) {
     for set in test {
-        if let Some(warning) = queries(set).warning() {
-            terminal::warn(&format!("{warning}; the last network counts as the best"));
-        }
-        if set.name == train.name {
-            let trained: BTreeSet<&str> = train.train.iter().map(|one| one.identity_name.as_str()).collect();
-            let tested: BTreeSet<&str> = set.query.iter().map(|one| one.identity_name.as_str()).collect();
-            let both: Vec<&str> = tested.intersection(&trained).copied().collect();
-            if let Some(first) = both.first() {
-                terminal::warn(&format!(
-                    "{}: {} of {} people that are tested also train (`{first}`, …): scores will be too high",
-                    set.name,
-                    both.len(),
-                    tested.len()
-                ));
-            }
+        // Of joined sets, a name has its set's in front.
+        let part = format!("{}/", set.name);
+        let own = |name: &'_ str| {
+            if set.name == train.name { Some(name.to_owned()) } else { name.strip_prefix(&part).map(str::to_owned) }
+        };
+        let trained: BTreeSet<String> = train.train.iter().filter_map(|one| own(&one.identity_name)).collect();
+        let tested: BTreeSet<String> = set.query.iter().map(|one| one.identity_name.clone()).collect();
+        if let Some(first) = tested.intersection(&trained).next() {
+            terminal::warn(&format!(
+                "{}: {} of {} people that are tested also train (`{first}`, …): scores will be too high",
+                set.name,
+                tested.intersection(&trained).count(),
+                tested.len()
+            ));
         }
     }
 }
