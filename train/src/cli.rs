@@ -6,30 +6,44 @@ use clap::{ArgMatches, Args, Command};
 use serde_json::{Map, Value};
 
 use crate::commands::audit::AuditArgs;
-use crate::families::{PRODUCTS, Verb};
+use crate::families::{PRODUCTS, Product, Verb};
 use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs, InspectArgs, with_networks};
 use crate::run::recipe::with_recipes;
 
 /// The program with all its verbs.
 pub(crate) fn command() -> Command {
-    let products = PRODUCTS.iter().map(|product| {
-        let shown = product.defaults().iter().fold(product.command(), |command, (step, defaults)| match step {
-            Some(step) => command.mut_subcommand(step, |step| show_defaults(step, defaults)),
-            None => show_defaults(command, defaults),
-        });
-        product.recipes().into_iter().fold(shown, |command, (step, recipes)| match step {
-            Some(step) => command.mut_subcommand(step, |step| with_recipes(step, recipes)),
-            None => with_recipes(command, recipes),
-        })
-    });
+    let products = PRODUCTS.iter().map(|product| with_settings(*product, product.command()));
     let program = Command::new("train")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Train biometric and re-identification networks")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommands(products)
-        .subcommands(verbs());
+        .subcommands(verbs())
+        .subcommand(preview());
     with_ranges(program)
+}
+
+/// A command whose flags are a product's settings, with their defaults and recipes in its help.
+fn with_settings(product: &dyn Product, command: Command) -> Command {
+    let shown = product.defaults().iter().fold(command, |command, (step, defaults)| match step {
+        Some(step) => command.mut_subcommand(step, |step| show_defaults(step, defaults)),
+        None => show_defaults(command, defaults),
+    });
+    product.recipes().into_iter().fold(shown, |command, (step, recipes)| match step {
+        Some(step) => command.mut_subcommand(step, |step| with_recipes(step, recipes)),
+        None => with_recipes(command, recipes),
+    })
+}
+
+/// `train preview`, of the products whose pictures can be looked at.
+fn preview() -> Command {
+    let of = |product: &&'static dyn Product| Some(with_settings(*product, product.preview()?));
+    Command::new("preview")
+        .about("Draw what a network would see with the flags of a run, into one PNG")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands(PRODUCTS.iter().filter_map(of))
 }
 
 /// Verbs that products share.
@@ -108,7 +122,7 @@ fn bounds(flag: &str) -> (usize, usize) {
         "num_workers" => (0, terminal::most_threads()),
         "batch" | "batchtest" | "batch_size" => (0, 1 << 16),
         "height" | "width" | "img_size" | "image_size" | "feats" => (0, 1 << 14),
-        "num_classes" | "identities" | "steps" | "warmup" | "sample" | "top" | "pairs" => (0, 1_000_000),
+        "num_classes" | "identities" | "rows" | "steps" | "warmup" | "sample" | "top" | "pairs" => (0, 1_000_000),
         _ => (0, 1_000_000_000),
     }
 }

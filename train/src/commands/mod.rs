@@ -25,11 +25,19 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         "inspect" => inspect(flags),
         "bench-step" => bench_step(flags),
         "audit" => audit::run(&audit::AuditArgs::from_arg_matches(flags)?),
+        "preview" => preview(flags),
         own => {
             let product = PRODUCTS.iter().find(|product| product.command().get_name() == own);
             product.expect("every other verb is a product's").train(flags)
         }
     }
+}
+
+/// `train preview` of a product.
+fn preview(flags: &ArgMatches) -> anyhow::Result<ExitCode> {
+    let (name, flags) = flags.subcommand().context("a product is wanted")?;
+    let named = |product: &&&dyn Product| product.preview().is_some_and(|command| command.get_name() == name);
+    PRODUCTS.iter().find(named).context("clap knows the products")?.draw_preview(flags)
 }
 
 /// Flags of a verb that only some products read.

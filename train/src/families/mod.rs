@@ -78,6 +78,20 @@ pub(crate) trait Product: Sync {
     /// Whatever keeps it from doing so.
     fn train(&self, flags: &ArgMatches) -> anyhow::Result<ExitCode>;
 
+    /// `train preview` of what its runs read: their flags, and what to draw. None where that cannot be looked at.
+    fn preview(&self) -> Option<clap::Command> {
+        None
+    }
+
+    /// Does what `train preview` asks.
+    ///
+    /// # Errors
+    /// If the data cannot be read or drawn.
+    fn draw_preview(&self, flags: &ArgMatches) -> anyhow::Result<ExitCode> {
+        let _ = flags;
+        anyhow::bail!("there is nothing to look at")
+    }
+
     /// Families of its checkpoints.
     fn checkpoints(&self) -> &'static [&'static str];
 

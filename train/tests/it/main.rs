@@ -1,5 +1,6 @@
 //! Tests of the training half that need fixtures, whole networks or the program.
 
+mod bad_input;
 mod controlnet_runs;
 mod face_sets;
 mod golden;
@@ -7,6 +8,7 @@ mod initial_weights;
 mod networks;
 mod own_data;
 mod palmvein_runs;
+mod preview;
 mod recipes;
 mod reference_lines;
 mod refusals;

@@ -1,5 +1,7 @@
 //! Flags of `train reid`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use serde::Serialize;
 
@@ -44,6 +46,23 @@ struct ReferenceArgs {
     activation_map: Option<String>,
     #[arg(long, hide = true)]
     num_classes: Option<usize>,
+}
+
+/// Flags of `train preview reid`: those of `train reid`, and what to draw.
+#[derive(Debug, Args)]
+pub struct PreviewArgs {
+    /// The run that is looked at.
+    #[command(flatten)]
+    pub reid: ReidArgs,
+    /// PNG to write.
+    #[arg(short, long, value_name = "FILE", default_value = "preview.png")]
+    pub output: PathBuf,
+    /// Epoch whose first batches are drawn, from 1.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub epoch: usize,
+    /// Rows, each with the pictures of one identity in a batch.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub rows: usize,
 }
 
 /// Flags of `train reid`. Each is a field of [`train::families::reid::settings::ReidConfig`], which owns the defaults.

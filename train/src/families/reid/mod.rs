@@ -7,6 +7,7 @@ pub mod evaluate;
 mod import;
 mod inspect;
 pub mod net;
+mod preview;
 pub(crate) mod product;
 pub mod settings;
 pub mod task;

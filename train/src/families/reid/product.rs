@@ -6,13 +6,13 @@ use burn::tensor::Device;
 use clap::{ArgMatches, Args, FromArgMatches};
 use serde_json::{Map, Value};
 
-use crate::families::reid::cli::ReidArgs;
+use crate::families::reid::cli::{PreviewArgs, ReidArgs};
 use crate::families::reid::net::{self, Network};
 use crate::families::reid::settings::ReidConfig;
-use crate::families::reid::{bench_step, command, import, inspect, task};
+use crate::families::reid::{bench_step, command, import, inspect, preview, task};
 use crate::families::{Guess, Product, Verb};
 use crate::run::checkpoint::Checkpoint;
-use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs, InspectArgs};
+use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs, InspectArgs, RunArgs, given};
 use crate::run::recipe::Recipe;
 use crate::run::settings::Settings;
 use crate::weights::StateDict;
@@ -37,6 +37,26 @@ impl Product for Reid {
 
     fn train(&self, flags: &ArgMatches) -> anyhow::Result<ExitCode> {
         command::train(&ReidArgs::from_arg_matches(flags)?)
+    }
+
+    fn preview(&self) -> Option<clap::Command> {
+        let about =
+            "Draw the pictures of re-identification: a row for each identity of a batch, as the flags make them";
+        let verb = clap::Command::new("reid").about(about).args_override_self(true);
+        Some(crate::run::flags::with_networks(PreviewArgs::augment_args(verb), &Network::names()))
+    }
+
+    fn draw_preview(&self, flags: &ArgMatches) -> anyhow::Result<ExitCode> {
+        /// What a preview reads of the flags of runs.
+        const READ: [&str; 2] = ["recipe", "config"];
+        /// What it does not read of the others.
+        const UNREAD: [&str; 3] = ["test_only", "pre_train_partial", "pre_train_no_ema"];
+        let of_runs = given::<RunArgs>(flags).into_iter().filter(|id| !READ.contains(&id.as_str()));
+        let others = given::<ReidArgs>(flags).into_iter().filter(|id| UNREAD.contains(&id.as_str()));
+        if let Some(id) = of_runs.chain(others).next() {
+            anyhow::bail!("--{} is for runs, and `train preview` begins none", id.replace('_', "-"));
+        }
+        preview::draw(&PreviewArgs::from_arg_matches(flags)?)
     }
 
     fn checkpoints(&self) -> &'static [&'static str] {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use contract::PictureSpec;
 use contract::trained::TrainedOn;
-use datasets::{Dataset, DatasetError, Options, Scorable};
+use datasets::{Dataset, DatasetError, Options, Sample, Scorable};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
@@ -169,6 +169,7 @@ impl ReidTask {
         let cameras: Vec<i64> = dataset.train.iter().map(|sample| sample.camera).collect();
         let sampler = config.sampler_of(pictures.classes(), &cameras)?;
         let config = ReidConfig { num_classes: classes, ..config.clone() };
+        note_single_pictures(pictures.classes(), &config);
         let frozen = if config.freeze_epochs > 0 { network(&config).backbone() } else { BTreeSet::new() };
         let loss = LossSum::new(
             &config.loss,
@@ -209,6 +210,19 @@ impl ReidTask {
     /// Name of the training set.
     pub fn dataset_name(&self) -> &str {
         &self.dataset.name
+    }
+
+    /// A training picture.
+    ///
+    /// # Panics
+    /// If there is none of this number.
+    pub fn sample(&self, index: usize) -> &Sample {
+        &self.dataset.train[index]
+    }
+
+    /// How pictures enter the network.
+    pub(super) fn input(&self) -> &PictureSpec {
+        self.pictures.input()
     }
 
     /// Hash of the training set's file list.
@@ -279,6 +293,21 @@ fn can_be_scored(set: &Dataset) -> Result<(), TaskError> {
         )
         .into()),
         _ => Ok(()),
+    }
+}
+
+/// Tells of identities without a second picture, in batches that want several of each.
+fn note_single_pictures(classes: &[i64], config: &ReidConfig) {
+    let mut counts = BTreeMap::<i64, usize>::new();
+    classes.iter().for_each(|class| *counts.entry(*class).or_default() += 1);
+    let single = counts.values().filter(|count| **count == 1).count();
+    if single > 0 && config.sampler {
+        terminal::note(&format!(
+            "{single} of {} identities have one training picture, which is in a batch {} times: metric losses have no \
+             other to compare it with",
+            counts.len(),
+            config.batchimage
+        ));
     }
 }
 
