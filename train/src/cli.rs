@@ -2,12 +2,12 @@
 
 use std::any::TypeId;
 
-use clap::{ArgMatches, Args, Command};
+use clap::{ArgMatches, Command};
 use serde_json::{Map, Value};
 
 use crate::commands::audit::AuditArgs;
 use crate::families::{PRODUCTS, Product, Verb};
-use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs, InspectArgs, with_networks};
+use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs, InspectArgs, with_flags, with_networks};
 use crate::run::recipe::with_recipes;
 
 /// The program with all its verbs.
@@ -54,7 +54,7 @@ fn verbs() -> [Command; 5] {
         with_networks(command, &names)
     };
     [
-        EvalArgs::augment_args(verb(
+        with_flags::<EvalArgs>(verb(
             "eval",
             "Evaluate a checkpoint: query against gallery, CMC and mAP by the Market-1501 protocol; of a SENet, how \
              well profile views of its test people are found among frontal pictures; of an ImageControlNet, how near \
@@ -62,26 +62,26 @@ fn verbs() -> [Command; 5] {
         )),
         listed(
             Verb::Import,
-            ImportArgs::augment_args(verb(
+            with_flags::<ImportArgs>(verb(
                 "import",
                 "Make a checkpoint of foreign weights (.pth, .pt, .safetensors); every tensor is used or named",
             )),
         ),
         listed(
             Verb::Inspect,
-            InspectArgs::augment_args(verb(
+            with_flags::<InspectArgs>(verb(
                 "inspect",
                 "Show what a checkpoint is: network, parameters, run, metrics; or what a network costs",
             )),
         ),
         listed(
             Verb::BenchStep,
-            BenchStepArgs::augment_args(verb(
+            with_flags::<BenchStepArgs>(verb(
                 "bench-step",
                 "Time one training step on made-up pictures (for ci/bench)",
             )),
         ),
-        AuditArgs::augment_args(verb(
+        with_flags::<AuditArgs>(verb(
             "audit",
             "Look for what is wrong with a re-identification data set: people who train and are tested, equal and nearly \
              equal pictures, unreadable and tiny ones, cameras that see little, queries that cannot be scored",
@@ -145,6 +145,18 @@ fn show_defaults(command: Command, defaults: &Map<String, Value>) -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn help_says_what_a_verb_does() {
+        fn check(command: &Command) {
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            // What is written on structs of flags is for programmers.
+            let foreign = ["Flags of", "`"].iter().any(|text| about.contains(text));
+            assert!(!about.is_empty() && !foreign, "{}: {about}", command.get_name());
+            command.get_subcommands().for_each(check);
+        }
+        super::command().get_subcommands().for_each(check);
+    }
 
     #[test]
     fn every_setting_has_a_flag() {

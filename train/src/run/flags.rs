@@ -268,6 +268,12 @@ pub struct BenchStepArgs {
     pub format: Format,
 }
 
+/// A verb with the flags of `A`, and its own line of help: what is written on `A` is for programmers.
+pub(crate) fn with_flags<A: Args>(verb: Command) -> Command {
+    let about = verb.get_about().cloned().unwrap_or_default();
+    A::augment_args(verb).about(about).long_about(None::<&'static str>)
+}
+
 /// Adds the names that `--model` of a verb knows to its help.
 pub(crate) fn with_networks(command: Command, names: &[&str]) -> Command {
     command.mut_arg("model", |arg| {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use burn::tensor::Device;
-use clap::{ArgMatches, Args, FromArgMatches};
+use clap::{ArgMatches, FromArgMatches};
 use serde_json::{Map, Value};
 
 use crate::families::controlnet::cli::{self, ControlnetArgs};
@@ -13,7 +13,7 @@ use crate::families::controlnet::{bench_step, command, task};
 use crate::families::faces::reference::{self, Reference};
 use crate::families::{Guess, Product, Verb};
 use crate::run::checkpoint::Checkpoint;
-use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs};
+use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs, with_flags};
 use crate::run::recipe::Recipe;
 use crate::run::settings::{Settings, fields};
 use crate::weights::StateDict;
@@ -24,7 +24,7 @@ pub(crate) struct Controlnet;
 impl Product for Controlnet {
     fn command(&self) -> clap::Command {
         let about = "Train a network that draws a face in another pose";
-        ControlnetArgs::augment_args(clap::Command::new("controlnet").about(about).args_override_self(true))
+        with_flags::<ControlnetArgs>(clap::Command::new("controlnet").about(about).args_override_self(true))
     }
 
     fn defaults(&self) -> Vec<(Option<&'static str>, Map<String, Value>)> {

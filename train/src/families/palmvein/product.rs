@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use burn::tensor::Device;
-use clap::{ArgMatches, Args, FromArgMatches};
+use clap::{ArgMatches, FromArgMatches};
 use serde_json::{Map, Value};
 
 use crate::families::palmvein::cli::PalmveinArgs;
@@ -13,7 +13,7 @@ use crate::families::palmvein::{
 };
 use crate::families::{Guess, Product, Verb};
 use crate::run::checkpoint::Checkpoint;
-use crate::run::flags::{BenchStepArgs, EvalArgs, Format, ImportArgs, InspectArgs};
+use crate::run::flags::{BenchStepArgs, EvalArgs, Format, ImportArgs, InspectArgs, with_flags};
 use crate::run::recipe::Recipe;
 use crate::run::settings::{Settings, fields};
 use crate::weights::StateDict;
@@ -25,7 +25,7 @@ pub(crate) struct Palmvein;
 impl Product for Palmvein {
     fn command(&self) -> clap::Command {
         let about = "Train palm-vein recognition: backbones, the head that fuses them, ablations";
-        PalmveinArgs::augment_args(clap::Command::new("palmvein").about(about))
+        with_flags::<PalmveinArgs>(clap::Command::new("palmvein").about(about))
     }
 
     fn defaults(&self) -> Vec<(Option<&'static str>, Map<String, Value>)> {

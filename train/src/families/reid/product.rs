@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use burn::tensor::Device;
-use clap::{ArgMatches, Args, FromArgMatches};
+use clap::{ArgMatches, FromArgMatches};
 use serde_json::{Map, Value};
 
 use crate::families::reid::cli::{PreviewArgs, ReidArgs};
@@ -12,7 +12,7 @@ use crate::families::reid::settings::ReidConfig;
 use crate::families::reid::{bench_step, command, import, inspect, preview, task};
 use crate::families::{Guess, Product, Verb};
 use crate::run::checkpoint::Checkpoint;
-use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs, InspectArgs, RunArgs, given};
+use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs, InspectArgs, RunArgs, given, with_flags, with_networks};
 use crate::run::recipe::Recipe;
 use crate::run::settings::Settings;
 use crate::weights::StateDict;
@@ -24,7 +24,7 @@ impl Product for Reid {
     fn command(&self) -> clap::Command {
         // Of a flag given twice the last counts, as scripts that append to a list of flags expect.
         let verb = clap::Command::new("reid").about("Train a re-identification network").args_override_self(true);
-        crate::run::flags::with_networks(ReidArgs::augment_args(verb), &Network::names())
+        with_networks(with_flags::<ReidArgs>(verb), &Network::names())
     }
 
     fn defaults(&self) -> Vec<(Option<&'static str>, Map<String, Value>)> {
@@ -43,7 +43,7 @@ impl Product for Reid {
         let about =
             "Draw the pictures of re-identification: a row for each identity of a batch, as the flags make them";
         let verb = clap::Command::new("reid").about(about).args_override_self(true);
-        Some(crate::run::flags::with_networks(PreviewArgs::augment_args(verb), &Network::names()))
+        Some(with_networks(with_flags::<PreviewArgs>(verb), &Network::names()))
     }
 
     fn draw_preview(&self, flags: &ArgMatches) -> anyhow::Result<ExitCode> {

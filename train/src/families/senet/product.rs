@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use burn::tensor::Device;
-use clap::{ArgMatches, Args, FromArgMatches};
+use clap::{ArgMatches, FromArgMatches};
 use serde_json::{Map, Value};
 
 use crate::families::faces::reference::{self, Reference};
@@ -12,7 +12,7 @@ use crate::families::senet::settings::SenetConfig;
 use crate::families::senet::{bench_step, channels, command, task};
 use crate::families::{Guess, Product, Verb};
 use crate::run::checkpoint::Checkpoint;
-use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs, InspectArgs};
+use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs, InspectArgs, with_flags};
 use crate::run::recipe::Recipe;
 use crate::run::settings::{Settings, fields};
 use crate::weights::StateDict;
@@ -23,7 +23,7 @@ pub(crate) struct Senet;
 impl Product for Senet {
     fn command(&self) -> clap::Command {
         let about = "Train a network that frontalises face embeddings, or analyse such data";
-        SenetArgs::augment_args(clap::Command::new("senet").about(about).args_override_self(true))
+        with_flags::<SenetArgs>(clap::Command::new("senet").about(about).args_override_self(true))
     }
 
     fn defaults(&self) -> Vec<(Option<&'static str>, Map<String, Value>)> {
