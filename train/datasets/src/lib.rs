@@ -108,15 +108,12 @@ impl std::fmt::Display for Scorable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { queries, scored, own_camera, absent } = self;
         write!(f, "{scored} of {queries} queries have a match from another camera")?;
-        let reasons: Vec<String> = [
-            (own_camera, "have theirs from their own camera only"),
-            (absent, "are of people who are not in the gallery"),
-        ]
-        .into_iter()
-        .filter(|(count, _)| **count > 0)
-        .map(|(count, what)| format!("{count} {what}"))
-        .collect();
-        if reasons.is_empty() { Ok(()) } else { write!(f, " ({})", reasons.join(", ")) }
+        for (count, what) in [(own_camera, "match from their own camera only"), (absent, "person not in the gallery")] {
+            if *count > 0 {
+                write!(f, "; {what}: {count}")?;
+            }
+        }
+        Ok(())
     }
 }
 

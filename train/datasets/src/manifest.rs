@@ -136,7 +136,8 @@ pub(super) fn open(path: &Path) -> Result<Parts, DatasetError> {
         }
     }
     if junk > 0 {
-        warnings.push(format!("`{}`: {junk} rows of identity -1 are left out as junk", path.display()));
+        let rows = if junk == 1 { "1 row".to_owned() } else { format!("{junk} rows") };
+        warnings.push(format!("`{}`: left out as junk, identity -1: {rows}", path.display()));
     }
     Ok(Parts { samples: numbered(sets), left_out, warnings })
 }
@@ -322,7 +323,7 @@ mod tests {
             let gallery = [text("b/2.jpg", 1, "10", 3), text("b, the second/1.jpg", 0, "", 3)];
             assert_eq!(facts(&folder, &own.gallery), gallery, "a distractor, and no junk");
             assert_eq!(own.scorable(), Scorable { queries: 1, scored: 1, ..Scorable::default() });
-            assert!(own.warnings[0].contains("`note`") && own.warnings[1].contains("1 rows of identity -1"), "{own:?}");
+            assert!(own.warnings[0].contains("`note`") && own.warnings[1].contains("identity -1: 1 row"), "{own:?}");
             // As a path of its own, and without a folder of datasets.
             let path = folder.path().join(name).display().to_string();
             let options = Options::default();

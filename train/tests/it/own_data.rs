@@ -144,5 +144,6 @@ fn an_audit_tells_what_is_wrong_with_a_set() {
     train(at, &["audit", "nowhere"]).refused(&["`nowhere`", "market1501"]);
     train(at, &["audit", "market1501", "--datadir", "nowhere"]).refused_saying("`nowhere` does not exist");
     train(at, &["audit", "data", "--cuhk03-labeled"]).refused(&["--cuhk03-labeled", "market1501"]);
+    train(at, &["audit", "data", "--distance", "33"]).refused(&["--distance", "'33'", "32"]);
     train(at, &["audit", "data", "--min-side", "0"]).refused(&["--min-side", "0", "1"]);
 }

@@ -93,7 +93,7 @@ fn a_set_of_one_camera_is_refused_and_can_be_trained_on_without_a_test() {
     let at = folder.path();
     market(at, 1);
     let words = |more: &[&'static str]| LINE.split_whitespace().chain(more.iter().copied()).collect::<Vec<_>>();
-    let facts = ["`market1501`", "0 of 3 queries", "3 have theirs from their own camera only", "--data-test none"];
+    let facts = ["`market1501`", "0 of 3 queries", "match from their own camera only: 3", "--data-test none"];
     let refused = train(at, &words(&["--epochs", "3", "--save", "one"])).refused(&facts[..1]);
     assert!(facts.iter().all(|fact| refused.stderr.contains(fact)), "{}", refused.stderr);
     assert!(!at.join("runs").exists(), "nothing was begun");

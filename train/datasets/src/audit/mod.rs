@@ -23,17 +23,18 @@ const OF_ONE: usize = 8;
 const IMBALANCE: usize = 10;
 
 /// What an audit calls tiny and nearly equal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AuditOptions {
     /// Shorter side in pixels below which a picture is tiny.
     pub min_side: u32,
-    /// Bits of 256 that the looks of two nearly equal pictures differ in at most.
-    pub distance: u32,
+    /// Grey levels of 256 that two nearly equal pictures differ by at most in the mean, made small and brought to one
+    /// light and contrast.
+    pub distance: f32,
 }
 
 impl Default for AuditOptions {
     fn default() -> Self {
-        Self { min_side: 24, distance: 12 }
+        Self { min_side: 24, distance: 4.0 }
     }
 }
 
@@ -463,12 +464,12 @@ fn equal<'a>(
 
 /// Reports pairs of different pictures that look alike.
 fn near(originals: &[(Place, Look)], options: AuditOptions, tick: &(dyn Fn(Tick) + Sync), findings: &mut Findings) {
-    type Row = (BTreeMap<FindingKind, usize>, Vec<(FindingKind, usize, u32)>);
+    type Row = (BTreeMap<FindingKind, usize>, Vec<(FindingKind, usize, f32)>);
     let row = |at: usize| -> Row {
         let (place, look) = &originals[at];
         let (mut counts, mut kept) = (BTreeMap::<FindingKind, usize>::new(), Vec::new());
         for (other, (second, other_look)) in originals.iter().enumerate().skip(at + 1) {
-            let Some(distance) = look.distance(*other_look, options.distance) else { continue };
+            let Some(distance) = look.distance(other_look, options.distance) else { continue };
             let Some(kind) = relation(place, second, false) else { continue };
             let count = counts.entry(kind).or_default();
             *count += 1;
@@ -482,7 +483,7 @@ fn near(originals: &[(Place, Look)], options: AuditOptions, tick: &(dyn Fn(Tick)
     let rows: Vec<Row> = (0..originals.len()).into_par_iter().map(row).collect();
     for (at, (counts, kept)) in rows.into_iter().enumerate() {
         for (kind, other, distance) in kept {
-            let note = format!(", {distance} of 256 bits apart");
+            let note = format!(", {distance:.1} levels apart");
             findings.add(kind, 1, || pair(&originals[at].0, &originals[other].0, note));
         }
         for (kind, count) in counts {

@@ -129,7 +129,7 @@ fn each_planted_fault_is_found() {
         assert_eq!(names[..wanted.len()], *wanted, "{kind:?}");
     }
     assert!(audit.findings[0].examples[0].what.contains("`0004`"));
-    assert!(audit.findings[2].examples[0].what.contains("of 256 bits"), "{:?}", audit.findings[2]);
+    assert!(audit.findings[2].examples[0].what.contains("levels apart"), "{:?}", audit.findings[2]);
     let json = serde_json::to_value(&audit).unwrap();
     assert_eq!(json["findings"][0]["kind"], "shared-identities");
 }

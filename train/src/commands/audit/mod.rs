@@ -37,10 +37,10 @@ pub struct AuditArgs {
     #[arg(long, value_name = "PIXELS", default_value_t = AuditOptions::default().min_side,
         value_parser = clap::value_parser!(u32).range(1..=16_384))]
     pub min_side: u32,
-    /// Bits of 256, in which the looks of two nearly equal pictures differ at most; 0 to 64.
-    #[arg(long, value_name = "BITS", default_value_t = AuditOptions::default().distance,
-        value_parser = clap::value_parser!(u32).range(0..=64))]
-    pub distance: u32,
+    /// Grey levels, 0 to 32, that two nearly equal pictures differ by at most in the mean, made small and brought to one
+    /// light and contrast.
+    #[arg(long, value_name = "LEVELS", default_value_t = AuditOptions::default().distance, value_parser = levels)]
+    pub distance: f32,
     /// Threads that read and compare pictures, at most 256 or one per core [default: one per core].
     #[arg(long, value_name = "N", value_parser = terminal::threads)]
     pub n_thread: Option<NonZeroUsize>,
@@ -50,6 +50,11 @@ pub struct AuditArgs {
     /// Form of the results on stdout.
     #[arg(long, value_parser = word::<Format>(), default_value_t = Format::Table)]
     pub format: Format,
+}
+
+fn levels(text: &str) -> Result<f32, String> {
+    let allowed = |levels: &f32| (0.0..=32.0).contains(levels);
+    text.parse().ok().filter(allowed).ok_or_else(|| "numbers from 0 to 32 are allowed".to_owned())
 }
 
 /// `train audit`. What it finds is no error.

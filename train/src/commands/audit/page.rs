@@ -62,6 +62,7 @@ fn dataset(set: &DatasetFacts) -> Markup {
         p { (set.scorable.to_string()) "." }
         @for warning in &set.warnings { p.warning { (warning) } }
         div.charts { (cameras(set)) (people(set)) }
+        p { "Cameras count from 0; in names such as 0002_c1 they count from 1." }
     }
 }
 
