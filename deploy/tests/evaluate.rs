@@ -48,6 +48,33 @@ fn numbers_are_those_worked_by_hand() {
     assert_eq!(fixture.run(line).done(), table);
 }
 
+/// A table gives the numbers of its pictures' folders, with a stranger in the gallery and junk.
+#[test]
+fn a_table_of_pictures_gives_the_numbers_of_its_folders() {
+    let fixture = market();
+    let mut table = "path,identity,camera,split\n".to_owned();
+    for (name, who, camera, split) in [
+        ("query/0001_c1s1_000001_00", "Ada", 1, "query"),
+        ("query/0002_c1s1_000001_00", "\"Ben, the second\"", 1, "query"),
+        ("bounding_box_test/0001_c2s1_000001_00", "Ada", 2, "gallery"),
+        ("bounding_box_test/0002_c2s1_000001_00", "\"Ben, the second\"", 2, "gallery"),
+        ("bounding_box_test/0003_c2s1_000001_00", "Cleo", 2, "gallery"),
+        ("bounding_box_test/0002_c1s1_000002_00", "\"Ben, the second\"", 1, "gallery"),
+        ("bounding_box_test/-1_c3s1_000001_00", "-1", 3, "gallery"),
+        ("bounding_box_test/0000_c3s1_000001_00", "", 3, "gallery"),
+    ] {
+        table += &format!("market/Market-1501-v15.09.15/{name}.png,{who},{camera},{split}\n");
+    }
+    std::fs::write(fixture.path("own.csv"), table).unwrap();
+    let line = "evaluate -m @model.onnx --datadir @market --format json --dataset";
+    let report = |set: &str| -> Value { serde_json::from_str(&fixture.run(&format!("{line} {set}")).done()).unwrap() };
+    let (folders, own) = (report("market1501"), report("@own.csv"));
+    assert_eq!((&own["dataset"], &own["map"]), (&"own.csv".into(), &0.75.into()));
+    for name in ["cmc", "queries", "valid_queries", "gallery_entries"] {
+        assert_eq!(own[name], folders[name], "{name}");
+    }
+}
+
 #[test]
 fn several_datasets_are_evaluated_each_on_its_own() {
     let fixture = market();
