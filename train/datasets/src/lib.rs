@@ -560,6 +560,26 @@ impl Dataset {
     }
 }
 
+/// `names` with tables that are not below `root` as absolute paths, so that a run finds them from any working folder.
+///
+/// # Errors
+/// If a name is not that of a dataset, or a table does not exist.
+pub fn anchored(names: &str, root: &Path, options: &Options) -> Result<String, DatasetError> {
+    let sources = Source::all(names, root, options)?;
+    let outside = |source: &Source| match source {
+        Source::Table(path) if !path.starts_with(root) => std::path::absolute(path).ok()?.to_str().map(str::to_owned),
+        _ => None,
+    };
+    if !sources.iter().any(|source| outside(source).is_some()) {
+        return Ok(names.to_owned());
+    }
+    let name = |source: &Source| match source {
+        Source::Table(path) => path.strip_prefix(root).unwrap_or(path).display().to_string(),
+        Source::Layout(kind) => kind.name().to_owned(),
+    };
+    Ok(sources.iter().map(|source| outside(source).unwrap_or_else(|| name(source))).collect::<Vec<_>>().join("+"))
+}
+
 /// Pictures by the names of their files and then by their paths, in natural order: the first one is the same however
 /// the pictures are distributed over folders of sets.
 pub fn by_name(mut pictures: Vec<&Path>) -> Vec<&Path> {

@@ -347,6 +347,11 @@ mod tests {
         assert_eq!(found, Scorable { queries: 1, own_camera: 1, ..Scorable::default() });
         assert!(found.to_string().contains("0 of 1") && found.to_string().contains("own camera only"), "{found}");
         let options = Options::default();
+        let anchored = |names: &str| crate::anchored(names, folder.path(), &options).unwrap();
+        assert_eq!(anchored("two.csv+market1501"), "two.csv+market1501");
+        let other = table("other.csv", text);
+        let path = other.path().join("other.csv").display().to_string();
+        assert_eq!(anchored(&format!("two.csv+{path}+cuhk03")), format!("two.csv+{path}+cuhk03_detected"));
         let both = Dataset::open("two.csv+own+more.csv", folder.path(), &options).unwrap();
         let train: Vec<_> = both.train.iter().map(|one| (one.identity, one.camera)).collect();
         assert_eq!((both.name.as_str(), train), ("two.csv+own+more.csv", vec![(0, 5), (1, 8), (1, 7)]));

@@ -66,6 +66,11 @@ fn a_table_trains_as_its_folders_do() {
             |run: &str| json(&at.join("runs/reid").join(run).join("training_history.json"))[0]["metrics"].clone();
         assert_eq!(metrics(name), metrics("layout"));
     }
+    // A run finds its table from any folder.
+    let (elsewhere, run_of) = (at.join("elsewhere"), at.join("runs/reid/own.csv").display().to_string());
+    std::fs::create_dir(&elsewhere).unwrap();
+    train(&elsewhere, &["reid", "--resume", &run_of, "--epochs", "2"]).ok();
+    train(&elsewhere, &["eval", &run_of]).ok();
     std::fs::write(at.join("wrong.csv"), "path,identity,camera,split\n../x.jpg,1,1,train\n").unwrap();
     train(at, &run("--data_train wrong.csv")).refused(&["`wrong.csv`", "line", "2", "`path`", "`../x.jpg`", "`..`"]);
     std::fs::write(at.join("train.csv"), "path,identity,camera,split\ndata/query,1,1,train\nwrong.csv,1,2,train\n")

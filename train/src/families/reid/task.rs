@@ -168,7 +168,13 @@ impl ReidTask {
         let pictures = Arc::new(Pictures::training(&dataset, picture_spec(config), config.cache_mb));
         let cameras: Vec<i64> = dataset.train.iter().map(|sample| sample.camera).collect();
         let sampler = config.sampler_of(pictures.classes(), &cameras)?;
-        let config = ReidConfig { num_classes: classes, ..config.clone() };
+        let (root, options) = (Path::new(&config.datadir), options(config));
+        let data_train = datasets::anchored(&config.data_train, root, &options)?;
+        let data_test = match test.is_empty() {
+            true => config.data_test.clone(),
+            false => datasets::anchored(&config.data_test, root, &options)?,
+        };
+        let config = ReidConfig { num_classes: classes, data_train, data_test, ..config.clone() };
         note_single_pictures(pictures.classes(), &config);
         let frozen = if config.freeze_epochs > 0 { network(&config).backbone() } else { BTreeSet::new() };
         let loss = LossSum::new(
