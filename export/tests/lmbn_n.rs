@@ -2,12 +2,16 @@
 
 #![cfg(feature = "cli")]
 
-use burn::tensor::{Device, Tensor};
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::tensor::{Device, Tensor, TensorData};
 use export::Exporter;
 use train::families::reid::net::{Network, ReidNet, ReidNetConfig, ResNet50Settings};
 use train::nn::attention::AttentionKind;
+use train::nn::instance_norm::{InstanceBatchNorm, MapNorm};
 use train::words::Word;
 
+use crate::operations::session;
 use crate::{batch_of, filled, operators, verified};
 
 #[test]
@@ -73,13 +77,64 @@ fn osnet_and_resnet50_agree_with_burn() {
     }
 }
 
-/// Instance norms are one operator each, 2 + 1 in OSNet-IBN, 4 + 1 in OSNet-AIN.
+/// Instance norms are one operator each, 2 + 1 in OSNet-IBN, 4 + 1 in OSNet-AIN, and one in each block of three stages
+/// of a ResNet with IBN-a.
 #[test]
 fn networks_with_instance_norms_agree_with_burn() {
-    for (name, norms) in [("OSNet_IBN", 3), ("OSNet_AIN", 5)] {
+    for (name, norms) in [("OSNet_IBN", 3), ("OSNet_AIN", 5), ("ResNet50_IBN", 13), ("ResNet101_IBN", 30)] {
         let operators = exported("whole", named(name), [128, 64]);
         assert_eq!(count(&operators, "InstanceNormalization"), norms, "{name}: {operators:?}");
     }
+}
+
+/// A convolution and the norm of IBN-a.
+#[derive(Module, Debug)]
+struct Layer {
+    conv: Conv2d,
+    norm: InstanceBatchNorm,
+}
+
+/// A layer whose channels do not vary on a picture of zeros, as the first block of a ResNet with IBN-a has them: its
+/// instance norm must give its shift, and neither side the rounding of a mean of 3,072 numbers, 300 times as large.
+#[test]
+fn an_instance_norm_of_constant_channels_gives_its_shift() {
+    let device = Device::flex();
+    let net = filled(Layer {
+        conv: Conv2dConfig::new([3, 32], [1, 1]).init(&device),
+        norm: InstanceBatchNorm::of_channels(32, &device),
+    });
+    // The rounding of their sum is large beside the floor under a deviation.
+    let net = Layer { conv: Conv2d { bias: net.conv.bias.map(|bias| bias.map(|b| b * 300.0)), ..net.conv }, ..net };
+    let model = Exporter::new("constant-channels")
+        .input("image", batch_of(&[3, 96, 32]))
+        .output("map")
+        .export(&net, |net: &Layer, images: Tensor<4>| {
+            let map = net.norm.of_map(net.conv.forward(images));
+            map.narrow(1, 0, 16)
+        })
+        .unwrap();
+    verified(&model);
+    let shift = contract::fill::fill("norm.IN.bias", &[16]);
+    let zeros = TensorData::new(vec![0.0f32; 3 * 96 * 32], [1, 3, 96, 32]);
+    let runtime = session::run(&model, std::slice::from_ref(&zeros)).unwrap().swap_remove(0);
+    for (side, map) in [("Burn", model.reference(vec![zeros]).swap_remove(0)), ("ONNX Runtime", runtime)] {
+        let values = map.try_to_vec::<f32>().unwrap();
+        for (channel, values) in values.chunks(96 * 32).enumerate() {
+            let off = values.iter().map(|value| (value - shift[channel]).abs()).fold(0.0, f32::max);
+            assert!(off < 1e-5, "{side}, channel {channel}: {off:e} beside {}", shift[channel]);
+        }
+    }
+}
+
+/// ResNets as other projects have them, with their stems, strides, pools and heads.
+#[test]
+fn resnets_of_other_projects_agree_with_burn() {
+    let of = |settings: &[&str]| settings.iter().fold(named("ResNet50"), |net, text| net.with_text(text).unwrap());
+    exported("strong-baseline", of(&["stem=no-relu"]), [64, 32]);
+    exported("fast-reid", of(&["stem=unpadded", "gem=learned", "non_local=true"]), [64, 32]);
+    exported("agw", of(&["stem=unpadded", "gem=fixed", "non_local=true"]), [64, 32]);
+    exported("torchreid-fc512", of(&["head=linear"]), [64, 32]);
+    exported("torchvision", of(&["last_stride=2", "head=none"]), [64, 32]);
 }
 
 /// Three stripes of eight rows share rows.
@@ -103,4 +158,6 @@ fn attention_between_blocks_agrees_with_burn() {
     }
     exported("dual", named("ResNet50").with("attention", "dual").unwrap(), [64, 32]);
     exported("cbam", named("MGN").with("attention", "cbam").unwrap(), [64, 32]);
+    exported("se", named("ResNet50_IBN").with("attention", "se").unwrap(), [64, 32]);
+    exported("spatial", named("LMBN_r").with("attention", "spatial").unwrap(), [64, 32]);
 }

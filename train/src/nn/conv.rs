@@ -21,3 +21,8 @@ pub fn halving_max_pool() -> MaxPool2d {
     let padding = PaddingConfig2d::Explicit(1, 1, 1, 1);
     MaxPool2dConfig::new([3, 3]).with_strides([2, 2]).with_padding(padding).init()
 }
+
+/// The same without a border: a window of even sizes lacks its last row and column instead of its first.
+pub fn unpadded_max_pool() -> MaxPool2d {
+    MaxPool2dConfig::new([3, 3]).with_strides([2, 2]).with_ceil_mode(true).init()
+}

@@ -6,6 +6,7 @@ pub mod batch_norm;
 pub(crate) mod conv;
 pub mod dropout;
 pub(crate) mod init;
-pub(crate) mod instance_norm;
+pub mod instance_norm;
+pub mod non_local;
 pub mod resnet;
 pub mod vector;

@@ -1,6 +1,7 @@
 //! ResNet-50 and its kin, with or without a classifier, He et al. 2015 (arXiv:1512.03385), the stride in the 3×3 as in
 //! torchvision, whose keys the field names are; and IBN-a, Pan et al. 2018 (arXiv:1807.09441), with the keys of
 //! IBN-Net.
+#![expect(non_snake_case, reason = "non-local blocks are called `NL_2`, `NL_3` in the published state dictionaries")]
 
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
@@ -10,9 +11,23 @@ use burn::tensor::{Device, Tensor, assert_shape};
 
 use super::attention::{self, Attention, AttentionKind, attend};
 use super::batch_norm::UnbiasedBatchNorm;
-use super::conv::{conv, halving_max_pool};
+use super::conv::{conv, halving_max_pool, unpadded_max_pool};
 use super::init::Init;
 use super::instance_norm::MapNorm;
+use super::non_local::{self, NonLocal};
+use crate::words::words;
+
+words! {
+    /// What lies between the first norm of a ResNet and its first stage.
+    Stem (Padded) {
+        /// A ReLU, and a pool with a border of one pixel (torchvision).
+        Padded = "padded",
+        /// A ReLU, and a pool without a border (fast-reid).
+        Unpadded = "unpadded",
+        /// The pool with its border and no ReLU (the scripts of "Bag of tricks").
+        NoRelu = "no-relu",
+    }
+}
 
 /// Channels of [`ResNet::forward_features`].
 pub const RESNET_FEATURES: usize = 2048;
@@ -92,6 +107,14 @@ pub(crate) fn through<N: MapNorm>(blocks: &[Bottleneck<N>], map: Tensor<4>) -> T
     blocks.iter().fold(map, |map, block| block.forward(map))
 }
 
+/// A map through the blocks of a stage, and through a non-local block behind each of the last.
+fn through_stage<N: MapNorm>(blocks: &[Bottleneck<N>], non_local: &[NonLocal], map: Tensor<4>) -> Tensor<4> {
+    let plain = blocks.len() - non_local.len();
+    let map = through(&blocks[..plain], map);
+    let last = blocks[plain..].iter().zip(non_local);
+    last.fold(map, |map, (block, non_local)| non_local.forward(block.forward(map)))
+}
+
 /// The trunk: what torchvision's `resnet50` is, by default without `fc`. `N` is the first norm of the bottlenecks of
 /// all stages but the last.
 #[derive(Module, Debug)]
@@ -103,9 +126,15 @@ pub struct ResNet<N = UnbiasedBatchNorm> {
     layer2: Vec<Bottleneck<N>>,
     layer3: Vec<Bottleneck<N>>,
     layer4: Vec<Bottleneck>,
+    /// Behind the last blocks of the second stage, if there is any.
+    NL_2: Vec<NonLocal>,
+    /// Behind the last blocks of the third stage, if there is any.
+    NL_3: Vec<NonLocal>,
     /// Behind the second and the third stage, if there is any.
     attention: Vec<Attention>,
     fc: Option<Linear>,
+    #[module(skip)]
+    stem: Stem,
 }
 
 impl<N: MapNorm> ResNet<N> {
@@ -120,9 +149,26 @@ impl<N: MapNorm> ResNet<N> {
             layer2: stage(1, blocks[1], 2, device),
             layer3: stage(2, blocks[2], 2, device),
             layer4: stage(3, blocks[3], last_stride, device),
+            NL_2: Vec::new(),
+            NL_3: Vec::new(),
             attention: Vec::new(),
             fc: None,
+            stem: Stem::Padded,
         }
+    }
+
+    /// The trunk with another stem.
+    pub(crate) fn with_stem(self, stem: Stem) -> Self {
+        let maxpool = if stem == Stem::Unpadded { unpadded_max_pool() } else { halving_max_pool() };
+        Self { maxpool, stem, ..self }
+    }
+
+    /// The trunk with a non-local block behind the last half of the blocks of the second stage, and behind about as
+    /// many of the third: 2 and 3 in ResNet-50, 2 and 9 in ResNet-101, as in fast-reid.
+    pub(crate) fn with_non_local(self, device: &Device) -> Self {
+        let third = if self.layer3.len() == RESNET101[2] { 9 } else { self.layer3.len() / 2 };
+        let blocks = |count: usize, stage: usize| (0..count).map(|_| NonLocal::new(CHANNELS[stage], device)).collect();
+        Self { NL_2: blocks(self.layer2.len() / 2, 1), NL_3: blocks(third, 2), ..self }
     }
 
     /// The trunk with ImageNet's classifier, which nothing reads, so that state dictionaries with one can be loaded and
@@ -146,9 +192,14 @@ impl<N: MapNorm> ResNet<N> {
     /// If the second axis is not 3.
     pub fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
         assert_shape!(images, [_, 3, _, _]);
-        let map = self.maxpool.forward(self.bn1.forward_relu(kernels::conv2d(&self.conv1, images)));
-        let map = attend(&self.attention, 0, through(&self.layer2, through(&self.layer1, map)));
-        let map = attend(&self.attention, 1, through(&self.layer3, map));
+        let map = kernels::conv2d(&self.conv1, images);
+        let map = match self.stem {
+            Stem::Padded | Stem::Unpadded => self.bn1.forward_relu(map),
+            Stem::NoRelu => self.bn1.forward(map),
+        };
+        let map = through(&self.layer1, self.maxpool.forward(map));
+        let map = attend(&self.attention, 0, through_stage(&self.layer2, &self.NL_2, map));
+        let map = attend(&self.attention, 1, through_stage(&self.layer3, &self.NL_3, map));
         through(&self.layer4, map)
     }
 }
@@ -158,12 +209,14 @@ pub(crate) fn init(key: &str) -> Init {
     match key.split('.').next() {
         Some("fc") => Init::UniformFanIn,
         Some("attention") => attention::init(key),
+        Some("NL_2" | "NL_3") => non_local::init(key),
         _ => Init::NormalFanOut,
     }
 }
 
 /// The key, in a classifier of torchvision or IBN-Net, of the weights that start the parameter at `key` of a trunk;
-/// none for attention, which that classifier is without.
+/// none for attention and non-local blocks, which that classifier is without.
 pub(crate) fn classifier_key(key: &str) -> Option<String> {
-    (!key.starts_with("attention.")).then(|| key.to_owned())
+    let own = ["attention.", "NL_2.", "NL_3."];
+    (!own.iter().any(|own| key.starts_with(own))).then(|| key.to_owned())
 }

@@ -154,6 +154,10 @@ pub struct ImportArgs {
     /// Features of each part of the embedding; as in the weights without it.
     #[arg(long, value_name = "N")]
     pub feats: Option<usize>,
+    /// A setting of the network that its tensors do not show, as in a settings file: last_stride=2, stem=padded. May
+    /// be repeated.
+    #[arg(long, value_name = "SETTING=VALUE")]
+    pub with: Vec<String>,
     /// Height of the input the network was trained for, in pixels [default: 384].
     #[arg(long, value_name = "PIXELS")]
     pub height: Option<usize>,

@@ -154,7 +154,7 @@ pub(crate) fn is_count(key: &str) -> bool {
 }
 
 /// Whether the key is that of a layer whose width is the number of classes. Modules around it may have the same name.
-fn is_classifier(key: &str) -> bool {
+pub(crate) fn is_classifier(key: &str) -> bool {
     let layer = key.rsplit_once('.').map_or("", |(layer, _)| layer);
     let layer = layer.strip_suffix(".0").unwrap_or(layer);
     layer == "classifier" || layer.ends_with(".classifier") || layer.starts_with("fc_id_")

@@ -76,12 +76,14 @@ pub struct Origin {
     pub filled: usize,
     /// What is no weight, by the first word of its keys.
     pub aside: BTreeSet<String>,
+    /// Whose keys they had, if those of another project.
+    pub project: Option<&'static str>,
 }
 
 impl Origin {
     /// Whether the tensors have the keys of their file.
     pub fn is_empty(&self) -> bool {
-        self.took.is_empty() && self.stripped.is_empty()
+        self.took.is_empty() && self.stripped.is_empty() && self.project.is_none()
     }
 }
 
@@ -101,6 +103,9 @@ impl std::fmt::Display for Origin {
         }
         if !self.stripped.is_empty() {
             parts.push(format!("stripped {}", quoted(&self.stripped)));
+        }
+        if let Some(project) = self.project {
+            parts.push(format!("read with the keys of {project}"));
         }
         f.write_str(&parts.join(", "))
     }
@@ -165,6 +170,30 @@ impl StateDict {
         self.tensors = stays;
         self.origin.aside.extend(aside.keys().map(|key| group(key).unwrap_or(key).to_owned()));
         self
+    }
+
+    /// The same under a network's own keys: `theirs` says what a tensor is called in the files of `project`, where it is
+    /// there. What the network does not have keeps its key.
+    #[must_use]
+    pub fn respelled(
+        self,
+        own: &BTreeSet<String>,
+        project: &'static str,
+        theirs: impl Fn(&str) -> Option<String>,
+    ) -> Self {
+        let names: BTreeMap<String, &String> = own.iter().filter_map(|key| Some((theirs(key)?, key))).collect();
+        let mut state = self.fitted_to(&names.keys().cloned().collect());
+        let respelled = |(key, data)| (names.get(&key).map_or(key, |own| (*own).clone()), data);
+        state.tensors = state.tensors.into_iter().map(respelled).collect();
+        state.origin.project = Some(project);
+        state
+    }
+
+    /// Takes a tensor out that is no weight; it is reported as set aside.
+    pub fn set_aside(&mut self, key: &str) -> Option<TensorData> {
+        let data = self.tensors.remove(key)?;
+        self.origin.aside.insert(key.to_owned());
+        Some(data)
     }
 
     fn groups(&self) -> BTreeSet<String> {

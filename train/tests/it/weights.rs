@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::TensorData;
-use train::families::reid::net::ReidNet;
+use train::families::reid::net::{Network, ReidNet, ReidNetConfig};
 use train::weights::{Partial, StateDict, WeightsError};
 
 use crate::support::{Python, command, json, network, train, write_pth};
@@ -387,7 +387,7 @@ fn import_makes_a_checkpoint_that_others_open() {
 
 /// An OSNet of a quarter of the channels, with four identities and 16 features.
 fn quarter(seed: u64) -> StateDict {
-    let config = train::families::reid::net::ReidNetConfig::new("OSNet_x0_25", 4, 16).unwrap();
+    let config = ReidNetConfig::new("OSNet_x0_25", 4, 16).unwrap();
     StateDict::of(&ReidNet::new(&config, seed, &burn::tensor::Device::flex()))
 }
 
@@ -446,6 +446,59 @@ fn import_needs_nothing_but_the_file() {
     import(&["--no-ema"]).ok();
     assert_eq!(written().get(key), raw.get(key));
     import(&["--no-ema", "--model", "palmvein"]).refused(&["--no-ema", "reid"]);
+}
+
+/// A checkpoint as fast-reid's model zoo has them: its keys tell the network, down to its stem.
+#[test]
+fn import_reads_the_keys_of_another_project() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let net = Network::named("ResNet50").unwrap().with("bnneck", true).unwrap().with("stem", "unpadded").unwrap();
+    let source = StateDict::of(&ReidNet::new(&ReidNetConfig { classes: 4, net }, 3, &burn::tensor::Device::flex()));
+    let theirs = |key: &str| {
+        let swaps = [
+            ("model.", "backbone."),
+            ("classifier.bn.", "heads.bnneck."),
+            ("classifier.classifier.", "heads.classifier."),
+        ];
+        let swap = |(own, theirs): &(&str, &str)| key.strip_prefix(own).map(|rest| format!("{theirs}{rest}"));
+        swaps.iter().find_map(swap).unwrap()
+    };
+    let pixels = |values: [f32; 3]| Python::Tensor(TensorData::new(values.to_vec(), [1, 3, 1, 1]));
+    let put = |mean: [f32; 3]| {
+        let Python::Dict(mut model) = Python::state(&source, theirs) else { unreachable!("it is a dictionary") };
+        model.extend([("pixel_mean".into(), pixels(mean)), ("pixel_std".into(), pixels([58.395, 57.12, 57.375]))]);
+        let whole = Python::dict([
+            ("model", Python::Dict(model)),
+            ("optimizer", Python::optimizer()),
+            ("iteration", Python::Int(9)),
+        ]);
+        write_pth(&at.join("x.pth"), &whole);
+    };
+    let import = |more: &[&str]| train(at, &[&["import", "x.pth", "-o", "x.safetensors"], more].concat());
+    put([123.675, 116.28, 103.53]);
+    let ended = import(&["--height", "64", "--width", "32"]).ok();
+    assert!(
+        ended.stdout.starts_with("x.safetensors: ResNet50 with --bnneck and --stem unpadded, "),
+        "{}",
+        ended.stdout
+    );
+    for aside in ["`pixel_mean`", "`pixel_std`", "`optimizer`"] {
+        assert!(ended.stdout.contains(aside), "{aside}: {}", ended.stdout);
+    }
+    assert!(ended.stderr.contains("the keys of fast-reid 0.1"), "{}", ended.stderr);
+    let written = StateDict::read(&at.join("x.safetensors")).unwrap();
+    assert!(
+        written.compare(&source).is_complete() && written.get("classifier.bn.bias") == source.get("classifier.bn.bias")
+    );
+    // What the tensors do not show can be said.
+    let named = ["--model", "ResNet50"];
+    let ended = import(&[&named[..], &["--with", "last_stride=2", "--with", "feat-inference=before"]].concat()).ok();
+    assert!(ended.stdout.contains("--feat-inference before and --last-stride 2"), "{}", ended.stdout);
+    import(&[&named[..], &["--with", "parts=3"]].concat()).refused(&["--with", "`parts`", "PCB"]);
+    // Pixels are normalised in one way here.
+    put([127.5; 3]);
+    import(&named).refused(&["`x.pth`", "`pixel_mean`"]);
 }
 
 /// The record in a checkpoint's header.

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use crate::families::reid::net::{FeatInference, Pool};
+use crate::families::reid::net::{FeatInference, Gem, HeadKind, Pool};
 use crate::nn::attention::AttentionKind;
+use crate::nn::resnet::Stem;
 use crate::run::flags::{RunArgs, boolean, word};
 use crate::run::optim::OptimizerKind;
 use crate::run::schedule::Warmup;
@@ -165,6 +166,21 @@ pub struct ReidArgs {
     /// ResNets with a neck: which features are compared.
     #[arg(long, value_name = "WHERE", value_parser = word::<FeatInference>())]
     feat_inference: Option<FeatInference>,
+    /// ResNets without a neck: what reads the pooled map.
+    #[arg(long, value_name = "KIND", value_parser = word::<HeadKind>())]
+    head: Option<HeadKind>,
+    /// ResNets: stride of the last stage, 1 or 2.
+    #[arg(long, value_name = "STRIDE")]
+    last_stride: Option<usize>,
+    /// ResNets: what lies between the first norm and the first stage.
+    #[arg(long, value_name = "KIND", value_parser = word::<Stem>())]
+    stem: Option<Stem>,
+    /// ResNets: pool by a generalised mean.
+    #[arg(long, value_name = "KIND", value_parser = word::<Gem>())]
+    gem: Option<Gem>,
+    /// ResNets: non-local blocks in the second and the third stage.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    non_local: Option<bool>,
     /// PCB: stripes that the map is cut into.
     #[arg(long, value_name = "N")]
     parts: Option<usize>,

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::families::reid::net::{Network, ReidNetConfig};
 use crate::families::reid::settings::ReidConfig;
@@ -14,12 +14,7 @@ pub fn describe(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let name = args.model.as_deref().context("no network is named: give --model")?;
     let mut net = Network::named(name)?;
     for setting in &args.with {
-        let (key, value) = setting
-            .split_once('=')
-            .with_context(|| format!("--with is `{setting}`; a setting and its value are allowed, such as parts=3"))?;
-        // Whatever is no number, true or false is a word.
-        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
-        net = net.with(&key.replace('-', "_"), value).with_context(|| format!("--with {setting}"))?;
+        net = net.with_text(setting).with_context(|| format!("--with {setting}"))?;
     }
     let defaults = ReidConfig::default();
     let config = ReidConfig {

@@ -5,18 +5,24 @@ use burn::tensor::{Tensor, TensorData, assert_shape};
 
 use crate::nn::resnet::Bottleneck;
 
-use super::os_block::OsBlock;
+use super::os_block::{AinBlock, OsBlock};
 
 /// Share of the rows that are erased.
 const HEIGHT_RATIO: f64 = 0.33;
 
-/// A block that keeps the size and the channels of a map.
+/// A block that keeps the size of a map.
 pub trait Block: Module + ModuleDisplay {
-    /// `[batch, channels, height, width]` to the same shape.
+    /// `[batch, input, height, width]` to `[batch, output, height, width]`.
     fn of_map(&self, map: Tensor<4>) -> Tensor<4>;
 }
 
 impl Block for OsBlock {
+    fn of_map(&self, map: Tensor<4>) -> Tensor<4> {
+        self.forward(map)
+    }
+}
+
+impl Block for AinBlock {
     fn of_map(&self, map: Tensor<4>) -> Tensor<4> {
         self.forward(map)
     }
@@ -35,7 +41,7 @@ pub struct BatchFeatureEraseTop<B> {
 }
 
 impl<B: Block> BatchFeatureEraseTop<B> {
-    /// Behind this block.
+    /// Behind this block, which keeps the channels.
     pub fn new(block: B) -> Self {
         Self { drop_batch_bottleneck: block }
     }

@@ -110,9 +110,62 @@ impl ClassBlock {
     }
 }
 
+/// A linear layer, batch norm and ReLU, then a classifier, both layers with biases. Metric losses and gallery read what
+/// the ReLU gives.
+#[derive(Module, Debug)]
+pub struct LinearHead {
+    fc: (Linear, UnbiasedBatchNorm),
+    classifier: Linear,
+}
+
+impl LinearHead {
+    /// From `input` channels to `features`.
+    pub fn new(input: usize, features: usize, classes: usize, device: &Device) -> Self {
+        Self {
+            fc: (LinearConfig::new(input, features).init(device), UnbiasedBatchNorm::new(features, device)),
+            classifier: LinearConfig::new(features, classes).init(device),
+        }
+    }
+
+    /// Training: `[batch, input, 1, 1]` to scores and features.
+    pub fn forward(&self, pooled: Tensor<4>) -> HeadOutput {
+        let features = self.embed(pooled);
+        HeadOutput { scores: self.classifier.forward(features.clone()), before: features }
+    }
+
+    /// Evaluation: `[batch, input, 1, 1]` to `[batch, features]`, none negative.
+    pub fn embed(&self, pooled: Tensor<4>) -> Tensor<2> {
+        let (linear, norm) = &self.fc;
+        norm.forward_relu(linear.forward(pooled.flatten::<2>(1, 3)))
+    }
+}
+
+/// A classifier with a bias on the pooled map, which is the embedding.
+#[derive(Module, Debug)]
+pub struct PlainHead {
+    classifier: Linear,
+}
+
+impl PlainHead {
+    /// On `input` channels.
+    pub fn new(input: usize, classes: usize, device: &Device) -> Self {
+        Self { classifier: LinearConfig::new(input, classes).init(device) }
+    }
+
+    /// Training: `[batch, input, 1, 1]` to scores and the pooled map.
+    pub fn forward(&self, pooled: Tensor<4>) -> HeadOutput {
+        let features = self.embed(pooled);
+        HeadOutput { scores: self.classifier.forward(features.clone()), before: features }
+    }
+
+    /// Evaluation: `[batch, input, 1, 1]` to `[batch, input]`.
+    pub fn embed(&self, pooled: Tensor<4>) -> Tensor<2> {
+        pooled.flatten::<2>(1, 3)
+    }
+}
+
 /// What reads the pooled map of a network that has a choice.
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a network has a few of them, and Burn has no boxed modules")]
 pub enum Head {
     /// See [`BnNeck`].
     Neck(BnNeck),
@@ -120,6 +173,10 @@ pub enum Head {
     Reduced(BnNeck3),
     /// See [`ClassBlock`].
     Block(ClassBlock),
+    /// See [`LinearHead`].
+    Linear(LinearHead),
+    /// See [`PlainHead`].
+    Plain(PlainHead),
 }
 
 impl Head {
@@ -129,6 +186,8 @@ impl Head {
             Self::Neck(head) => head.forward(pooled),
             Self::Reduced(head) => head.forward(pooled),
             Self::Block(head) => head.forward(pooled, masks),
+            Self::Linear(head) => head.forward(pooled),
+            Self::Plain(head) => head.forward(pooled),
         }
     }
 
@@ -138,6 +197,8 @@ impl Head {
             Self::Neck(head) => head.embed(pooled),
             Self::Reduced(head) => head.embed(pooled),
             Self::Block(head) => head.embed(pooled),
+            Self::Linear(head) => head.embed(pooled),
+            Self::Plain(head) => head.embed(pooled),
         }
     }
 }
@@ -146,6 +207,8 @@ impl Head {
 pub fn init(key: &str) -> Init {
     if key.starts_with("classifier.") {
         Init::Normal { std: 0.001 }
+    } else if key.starts_with("fc.") {
+        Init::Normal { std: 0.01 }
     } else if key == "add_block.1.weight" {
         Init::NormalAroundOne { std: 0.02 }
     } else if key.starts_with("reduction.") {

@@ -5,13 +5,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::nn::attention::AttentionKind;
-use crate::run::checks::{ConfigError, counts};
-use crate::run::settings::fields;
 use crate::words::{each, meaning, words};
 
 use super::lmbn_n::LmbnN;
 use super::lmbn_r::LmbnR;
-use super::{MOST_FEATURES, Network, NetworkSettings, ReidNet, feats};
+use super::{Network, NetworkSettings, ReidNet, feats};
 
 words! {
     /// On which network an LMBN is built.
@@ -60,14 +58,6 @@ impl NetworkSettings for LmbnSettings {
 
     fn features(&self) -> usize {
         self.feats
-    }
-
-    fn check(&self) -> Result<(), ConfigError> {
-        counts([("feats", self.feats, 1, MOST_FEATURES)])
-    }
-
-    fn flat(&self) -> Map<String, Value> {
-        fields(self)
     }
 
     fn read(&self, flat: Map<String, Value>) -> Result<Network, serde_json::Error> {

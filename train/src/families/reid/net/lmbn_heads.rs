@@ -7,12 +7,12 @@ use crate::nn::attention;
 use crate::nn::batch_norm::UnbiasedBatchNorm;
 use crate::nn::init::{Init, Source};
 
-use super::TrainOutput;
 use super::head::{BnNeck, BnNeck3};
 use super::pool::Pool;
+use super::{Draws, ReidModule, TrainOutput};
 
 /// Parts of an embedding: global, erased, whole body, upper, lower, two halves of the channels.
-pub const PARTS: usize = 7;
+const PARTS: usize = 7;
 
 /// What the branches make of pictures.
 pub struct Maps {
@@ -34,6 +34,48 @@ pub struct Heads<'a> {
     pub shared: &'a (Conv2d, UnbiasedBatchNorm),
     /// On the halves of the channels.
     pub channels: [&'a BnNeck; 2],
+}
+
+/// A network whose three branches end in these heads.
+pub trait Lmbn {
+    /// Name in messages.
+    const NAME: &'static str;
+
+    /// What the branches make of pictures, `[batch, 3, height, width]`.
+    fn maps(&self, images: Tensor<4>) -> Maps;
+
+    /// The heads.
+    fn heads(&self) -> Heads<'_>;
+
+    /// The key, in the ImageNet classifier on its backbone, of the weights that start the parameter at `key`; none for
+    /// heads and attention.
+    fn classifier_key(key: &str) -> Option<String>;
+}
+
+impl<M: Lmbn> ReidModule for M {
+    fn name(&self) -> &'static str {
+        M::NAME
+    }
+
+    fn forward(&self, images: Tensor<4>, _: Draws) -> TrainOutput {
+        self.heads().forward(self.maps(images))
+    }
+
+    fn embed(&self, images: Tensor<4>) -> Tensor<3> {
+        self.heads().embed(self.maps(images))
+    }
+
+    fn parts(&self) -> usize {
+        PARTS
+    }
+
+    fn init(&self) -> fn(&str) -> Source {
+        source
+    }
+
+    fn backbone_key(&self) -> fn(&str) -> Option<String> {
+        M::classifier_key
+    }
 }
 
 /// The pooled vectors that the seven heads read, each `[batch, channels, 1, 1]`, in the order of the parts.
@@ -75,7 +117,7 @@ impl Heads<'_> {
 }
 
 /// How the parameter at `key` starts. Branches and reductions are copies of one another.
-pub fn source(key: &str) -> Source {
+fn source(key: &str) -> Source {
     let twin = |prefix: &str, original: &str| key.strip_prefix(prefix).map(|rest| format!("{original}{rest}"));
     let name = twin("partial_branch.", "global_branch.")
         .or_else(|| twin("channel_branch.", "global_branch."))

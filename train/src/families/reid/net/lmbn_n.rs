@@ -11,14 +11,12 @@ use burn::tensor::{Device, Tensor, assert_shape};
 use crate::nn::attention::{Attention, AttentionKind, attend};
 use crate::nn::batch_norm::UnbiasedBatchNorm;
 use crate::nn::conv::{conv, halving_max_pool};
-use crate::nn::init::Source;
 
 use super::erase::BatchFeatureEraseTop;
 use super::head::{BnNeck, BnNeck3};
-use super::lmbn_heads::{Heads, Maps, PARTS, source};
+use super::lmbn_heads::{Heads, Lmbn, Maps};
 use super::os_block::{ConvLayer, OsBlock};
 use super::pool::Pool;
-use super::{Draws, ReidModule, TrainOutput};
 
 /// Channels of OSNet x1.0 after `conv1` … `conv4`.
 const CHANNELS: [usize; 4] = [64, 256, 384, 512];
@@ -83,6 +81,17 @@ impl LmbnN {
         }
     }
 
+    fn trunk(&self, images: Tensor<4>) -> Tensor<4> {
+        let (conv1, pool, (block0, block1, (reduce, halve)), conv3) = &self.backone;
+        let map = pool.forward(conv1.forward(images));
+        let map = halve.forward(reduce.forward(block1.forward(block0.forward(map))));
+        attend(&self.attention, 1, conv3.forward(attend(&self.attention, 0, map)))
+    }
+}
+
+impl Lmbn for LmbnN {
+    const NAME: &'static str = "LMBN_n";
+
     fn maps(&self, images: Tensor<4>) -> Maps {
         assert_shape!(images, [_, 3, _, _]);
         let trunk = self.trunk(images);
@@ -100,54 +109,22 @@ impl LmbnN {
         }
     }
 
-    fn trunk(&self, images: Tensor<4>) -> Tensor<4> {
-        let (conv1, pool, (block0, block1, (reduce, halve)), conv3) = &self.backone;
-        let map = pool.forward(conv1.forward(images));
-        let map = halve.forward(reduce.forward(block1.forward(block0.forward(map))));
-        attend(&self.attention, 1, conv3.forward(attend(&self.attention, 0, map)))
-    }
-}
-
-impl ReidModule for LmbnN {
-    fn name(&self) -> &'static str {
-        "LMBN_n"
-    }
-
-    fn forward(&self, images: Tensor<4>, _: Draws) -> TrainOutput {
-        self.heads().forward(self.maps(images))
-    }
-
-    fn embed(&self, images: Tensor<4>) -> Tensor<3> {
-        self.heads().embed(self.maps(images))
-    }
-
-    fn parts(&self) -> usize {
-        PARTS
-    }
-
-    fn init(&self) -> fn(&str) -> Source {
-        source
-    }
-
-    fn backbone_key(&self) -> fn(&str) -> Option<String> {
-        backbone_key
+    /// Of OSNet x1.0.
+    fn classifier_key(key: &str) -> Option<String> {
+        const TRUNK: [(&str, &str); 3] =
+            [("backone.0.", "conv1."), ("backone.2.", "conv2."), ("backone.3.", "conv3.0.")];
+        const BRANCH: [(&str, &str); 3] = [("0.", "conv3."), ("1.", "conv4."), ("2.", "conv5.")];
+        let swap = |key: &str, table: &[(&str, &str)]| {
+            table.iter().find_map(|(own, osnet)| key.strip_prefix(own).map(|rest| format!("{osnet}{rest}")))
+        };
+        let in_branch = ["global_branch.", "partial_branch.", "channel_branch."]
+            .iter()
+            .find_map(|prefix| key.strip_prefix(prefix).and_then(|rest| swap(rest, &BRANCH)));
+        in_branch.or_else(|| swap(key, &TRUNK))
     }
 }
 
 fn branch(((_, block1, (reduce, halve)), (block2, block3), conv5): &Branch, trunk: Tensor<4>) -> Tensor<4> {
     let map = halve.forward(reduce.forward(block1.forward(trunk)));
     conv5.forward(block3.forward(block2.forward(map)))
-}
-
-/// The key, in an ImageNet OSNet x1.0, of the weights that start the parameter at `key`; none for the heads.
-fn backbone_key(key: &str) -> Option<String> {
-    const TRUNK: [(&str, &str); 3] = [("backone.0.", "conv1."), ("backone.2.", "conv2."), ("backone.3.", "conv3.0.")];
-    const BRANCH: [(&str, &str); 3] = [("0.", "conv3."), ("1.", "conv4."), ("2.", "conv5.")];
-    let swap = |key: &str, table: &[(&str, &str)]| {
-        table.iter().find_map(|(own, osnet)| key.strip_prefix(own).map(|rest| format!("{osnet}{rest}")))
-    };
-    let in_branch = ["global_branch.", "partial_branch.", "channel_branch."]
-        .iter()
-        .find_map(|prefix| key.strip_prefix(prefix).and_then(|rest| swap(rest, &BRANCH)));
-    in_branch.or_else(|| swap(key, &TRUNK))
 }

@@ -10,15 +10,13 @@ use burn::tensor::{Device, Tensor};
 use crate::nn::attention::{Attention, AttentionKind};
 use crate::nn::batch_norm::UnbiasedBatchNorm;
 use crate::nn::conv::conv;
-use crate::nn::init::Source;
 use crate::nn::resnet::{Bottleneck, RESNET_FEATURES};
 
 use super::erase::BatchFeatureEraseTop;
 use super::head::{BnNeck, BnNeck3};
-use super::lmbn_heads::{Heads, Maps, PARTS, source};
+use super::lmbn_heads::{Heads, Lmbn, Maps};
 use super::pool::Pool;
 use super::resnet_branch::{self as resnet, Branch, Trunk};
-use super::{Draws, ReidModule, TrainOutput};
 
 /// The network. `backone` is spelled as in the reference's keys.
 #[derive(Module, Debug)]
@@ -66,6 +64,10 @@ impl LmbnR {
             attention: resnet::attention(attention, device),
         }
     }
+}
+
+impl Lmbn for LmbnR {
+    const NAME: &'static str = "LMBN_r";
 
     fn maps(&self, images: Tensor<4>) -> Maps {
         let trunk = resnet::trunk_map(&self.backone, &self.attention, images);
@@ -89,30 +91,8 @@ impl LmbnR {
             channels: [&self.reduction_ch_0, &self.reduction_ch_1],
         }
     }
-}
 
-impl ReidModule for LmbnR {
-    fn name(&self) -> &'static str {
-        "LMBN_r"
-    }
-
-    fn forward(&self, images: Tensor<4>, _: Draws) -> TrainOutput {
-        self.heads().forward(self.maps(images))
-    }
-
-    fn embed(&self, images: Tensor<4>) -> Tensor<3> {
-        self.heads().embed(self.maps(images))
-    }
-
-    fn parts(&self) -> usize {
-        PARTS
-    }
-
-    fn init(&self) -> fn(&str) -> Source {
-        source
-    }
-
-    fn backbone_key(&self) -> fn(&str) -> Option<String> {
-        |key| resnet::classifier_key(key, &["global_branch", "partial_branch", "channel_branch"])
+    fn classifier_key(key: &str) -> Option<String> {
+        resnet::classifier_key(key, &["global_branch", "partial_branch", "channel_branch"])
     }
 }

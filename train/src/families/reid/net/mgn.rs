@@ -15,12 +15,10 @@ use crate::nn::batch_norm::UnbiasedBatchNorm;
 use crate::nn::conv::conv;
 use crate::nn::init::{Init, Source};
 use crate::nn::resnet::RESNET_FEATURES;
-use crate::run::checks::{ConfigError, counts};
-use crate::run::settings::fields;
 
 use super::pool::Pool;
 use super::resnet_branch::{self as resnet, Branch, Trunk};
-use super::{Draws, MOST_FEATURES, Network, NetworkSettings, ReidModule, ReidNet, TrainOutput, feats};
+use super::{Draws, Network, NetworkSettings, ReidModule, ReidNet, TrainOutput, feats};
 
 /// Parts of an embedding: the whole map of each branch, two stripes of the second, three of the third.
 const PARTS: usize = 8;
@@ -57,14 +55,6 @@ impl NetworkSettings for MgnSettings {
 
     fn features(&self) -> usize {
         self.feats
-    }
-
-    fn check(&self) -> Result<(), ConfigError> {
-        counts([("feats", self.feats, 1, MOST_FEATURES)])
-    }
-
-    fn flat(&self) -> Map<String, Value> {
-        fields(self)
     }
 
     fn read(&self, flat: Map<String, Value>) -> Result<Network, serde_json::Error> {

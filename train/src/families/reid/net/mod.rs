@@ -28,19 +28,22 @@ use crate::nn::attention::AttentionKind;
 use crate::nn::dropout::Masks;
 use crate::nn::init::{self, Source};
 use crate::nn::instance_norm::{InstanceBatchNorm, SampleNorm};
-use crate::run::checks::ConfigError;
+use crate::run::checks::{ConfigError, counts};
+use crate::run::settings::fields;
 use crate::weights::{LoadReport, Partial, StateDict, WeightsError, is_count};
 use crate::words::hint;
+
+use os_block::AinBlock;
 
 pub use erase::{drop_block, drop_top_rows};
 pub use lmbn::{LmbnSettings, LmbnTrunk};
 pub use lmbn_n::LmbnN;
 pub use lmbn_r::LmbnR;
 pub use mgn::{Mgn, MgnSettings};
-pub use osnet::{OsNet, OsNetAin, OsNetSettings, OsNetVariant};
+pub use osnet::{OsNet, OsNetSettings, OsNetVariant};
 pub use pcb::{Pcb, PcbSettings};
-pub use pool::Pool;
-pub use resnet50::{FeatInference, ReidResNet50, ResNet50Head, ResNet50Settings, ResNetVariant};
+pub use pool::{Gem, Pool};
+pub use resnet50::{FeatInference, HeadKind, ReidResNet50, ResNet50Head, ResNet50Settings, ResNetVariant};
 
 /// Most features of a part.
 const MOST_FEATURES: usize = 65_536;
@@ -64,7 +67,7 @@ const fn feats() -> usize {
 pub enum Network {
     /// See [`LmbnN`] and [`LmbnR`].
     Lmbn(LmbnSettings),
-    /// See [`OsNet`] and [`OsNetAin`].
+    /// See [`OsNet`].
     OsNet(OsNetSettings),
     /// See [`ReidResNet50`].
     ResNet50(ResNet50Settings),
@@ -74,8 +77,20 @@ pub enum Network {
     Mgn(MgnSettings),
 }
 
+/// Settings by the names of their flags.
+pub trait Flat {
+    /// The settings with their values.
+    fn flat(&self) -> Map<String, Value>;
+}
+
+impl<S: Serialize> Flat for S {
+    fn flat(&self) -> Map<String, Value> {
+        fields(self)
+    }
+}
+
 /// What each network's settings tell.
-pub trait NetworkSettings {
+pub trait NetworkSettings: Flat {
     /// Name for `--model`.
     fn name(&self) -> &'static str;
 
@@ -89,10 +104,9 @@ pub trait NetworkSettings {
     ///
     /// # Errors
     /// The first that is not, with its flag.
-    fn check(&self) -> Result<(), ConfigError>;
-
-    /// The settings by the names of their flags.
-    fn flat(&self) -> Map<String, Value>;
+    fn check(&self) -> Result<(), ConfigError> {
+        counts([("feats", self.features(), 1, MOST_FEATURES)])
+    }
 
     /// The network of this name with other settings; those that are missing have their defaults, unknown ones are
     /// left out.
@@ -107,6 +121,16 @@ pub trait NetworkSettings {
     /// Flags that bring further settings along, and the network with each.
     fn options(&self) -> Vec<(&'static str, Network)> {
         Vec::new()
+    }
+
+    /// Further forms that other projects publish weights of, each with what the names of the projects begin with.
+    fn published(&self) -> Vec<(&'static str, Network)> {
+        Vec::new()
+    }
+
+    /// Keys that other projects have for this form's tensors.
+    fn spellings(&self) -> &'static [Spelling] {
+        &[]
     }
 
     /// Flags that make this network another than the plain one of its name.
@@ -124,6 +148,14 @@ pub trait NetworkSettings {
         let _ = path;
         1.0
     }
+}
+
+/// Keys of another project for the tensors of a network.
+pub struct Spelling {
+    /// Whose they are.
+    pub project: &'static str,
+    /// The key there of the tensor that has this key here, where it has one.
+    pub theirs: fn(&str) -> Option<String>,
 }
 
 /// The flag that asks for this attention, if there is any.
@@ -144,14 +176,23 @@ pub(super) fn published(name: &str) -> &str {
 }
 
 impl Network {
-    /// Every network, plain, and the same with each of its options.
-    pub(super) fn forms() -> Vec<(Self, Vec<Self>)> {
-        let options = |net: &Self| net.own().options().into_iter().map(|(_, option)| option).collect();
-        Self::all().into_iter().map(|net| (net.clone(), options(&net))).collect()
+    /// The same with each of its options.
+    pub(super) fn options(&self) -> Vec<Self> {
+        self.own().options().into_iter().map(|(_, option)| option).collect()
+    }
+
+    /// Further forms that other projects publish weights of, each with what the names of the projects begin with.
+    pub(super) fn published(&self) -> Vec<(&'static str, Self)> {
+        self.own().published()
+    }
+
+    /// Keys that other projects have for this form's tensors.
+    pub(super) fn spellings(&self) -> &'static [Spelling] {
+        self.own().spellings()
     }
 
     /// Every network by name, with its defaults.
-    fn all() -> Vec<Self> {
+    pub(super) fn all() -> Vec<Self> {
         let mut all: Vec<_> = LmbnSettings::every().map(Self::Lmbn).collect();
         all.extend(OsNetSettings::every().map(Self::OsNet));
         all.extend(ResNet50Settings::every().map(Self::ResNet50));
@@ -197,6 +238,20 @@ impl Network {
             return Err(serde_json::Error::custom(format!("`{key}` has no effect here: it is for {user}")));
         }
         self.own().read(flat)
+    }
+
+    /// The same with a setting as people write it, `parts=3`.
+    ///
+    /// # Errors
+    /// If it is written otherwise, and as [`Network::with`].
+    pub fn with_text(&self, setting: &str) -> Result<Self, serde_json::Error> {
+        let (key, value) = setting.split_once('=').ok_or_else(|| {
+            let allowed = "a setting and its value are allowed, such as parts=3";
+            serde_json::Error::custom(format!("`{setting}` has no `=`; {allowed}"))
+        })?;
+        // Whatever is no number, true or false is a word.
+        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+        self.with(&key.replace('-', "_"), value)
     }
 
     /// Name for `--model`.
@@ -470,8 +525,8 @@ pub enum ReidNet {
     OsNet(OsNet),
     /// See [`OsNet`].
     OsNetIbn(OsNet<SampleNorm>),
-    /// See [`OsNetAin`].
-    OsNetAin(OsNetAin),
+    /// See [`OsNet`].
+    OsNetAin(OsNet<SampleNorm, AinBlock>),
     /// See [`ReidResNet50`].
     ResNet50(ReidResNet50),
     /// See [`ReidResNet50`].

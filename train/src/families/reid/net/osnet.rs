@@ -13,13 +13,12 @@ use serde_json::{Map, Value};
 use crate::nn::batch_norm::UnbiasedBatchNorm;
 use crate::nn::conv::halving_max_pool;
 use crate::nn::init::{Init, Source};
-use crate::nn::instance_norm::{MapNorm, SampleNorm};
-use crate::run::checks::{ConfigError, counts};
-use crate::run::settings::fields;
+use crate::nn::instance_norm::MapNorm;
 use crate::words::{each, meaning, words};
 
+use super::erase::Block;
 use super::os_block::{AinBlock, ConvLayer, OsBlock};
-use super::{Draws, MOST_FEATURES, Network, NetworkSettings, ReidModule, ReidNet, TrainOutput, feats};
+use super::{Draws, Network, NetworkSettings, ReidModule, ReidNet, TrainOutput, feats};
 
 words! {
     /// Which OSNet: how many channels it has, and how it normalises.
@@ -91,24 +90,24 @@ impl NetworkSettings for OsNetSettings {
         self.feats
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
-        counts([("feats", self.feats, 1, MOST_FEATURES)])
-    }
-
-    fn flat(&self) -> Map<String, Value> {
-        fields(self)
-    }
-
     fn read(&self, flat: Map<String, Value>) -> Result<Network, serde_json::Error> {
         let read: Self = serde_json::from_value(Value::Object(flat))?;
         Ok(Network::OsNet(Self { variant: self.variant, ..read }))
     }
 
     fn build(&self, classes: usize, device: &Device) -> ReidNet {
+        let [c0, c1, c2, c3] = self.variant.channels();
+        let os = |input, output| (OsBlock::new(input, output, device), OsBlock::new(output, output, device));
+        let ibn = || (OsBlock::normalised(c0, c1, device), OsBlock::normalised(c1, c1, device));
+        let plain = |input, output| AinBlock::new(input, output, device);
+        let ain = |input, output| AinBlock::normalised(input, output, device);
         match self.variant {
-            OsNetVariant::Ibn => ReidNet::OsNetIbn(OsNet::new(self.variant, classes, self.feats, device)),
-            OsNetVariant::Ain => ReidNet::OsNetAin(OsNetAin::new(classes, self.feats, device)),
-            _ => ReidNet::OsNet(OsNet::new(self.variant, classes, self.feats, device)),
+            OsNetVariant::Ibn => ReidNet::OsNetIbn(OsNet::new(self, [ibn(), os(c1, c2), os(c2, c3)], classes, device)),
+            OsNetVariant::Ain => {
+                let stages = [(ain(c0, c1), ain(c1, c1)), (plain(c1, c2), ain(c2, c2)), (ain(c2, c3), plain(c3, c3))];
+                ReidNet::OsNetAin(OsNet::new(self, stages, classes, device))
+            }
+            _ => ReidNet::OsNet(OsNet::new(self, [os(c0, c1), os(c1, c2), os(c2, c3)], classes, device)),
         }
     }
 }
@@ -133,124 +132,73 @@ fn reduce((linear, norm): &Reduction, map: Tensor<4>) -> Tensor<2> {
     norm.forward_relu(linear.forward(kernels::global_avg_pool(map).flatten::<2>(1, 3)))
 }
 
-/// Two blocks, then a halving of the size.
-type Stage = (OsBlock, OsBlock, Halving);
+/// Two blocks, then a halving of the size where its keys are those of the stage.
+type Stage<B> = (B, B, Option<Halving>);
 
-/// The network. `N` is the first norm.
+/// The network. `N` is the first norm, and `B` the block: that of OSNet or that of OSNet-AIN.
 #[derive(Module, Debug)]
-pub struct OsNet<N = UnbiasedBatchNorm> {
+pub struct OsNet<N = UnbiasedBatchNorm, B = OsBlock> {
     conv1: ConvLayer<N>,
     maxpool: MaxPool2d,
-    conv2: Stage,
-    conv3: Stage,
-    conv4: (OsBlock, OsBlock),
+    conv2: Stage<B>,
+    /// In OSNet-AIN, a layer beside the stage.
+    pool2: Option<Halving>,
+    conv3: Stage<B>,
+    pool3: Option<Halving>,
+    conv4: (B, B),
     conv5: ConvLayer,
-    fc: (Linear, UnbiasedBatchNorm),
+    fc: Reduction,
     classifier: Linear,
+    #[module(skip)]
+    name: &'static str,
 }
 
-impl<N: MapNorm> OsNet<N> {
-    /// The network for `classes` training identities and embeddings of `features`, not yet initialised.
-    fn new(variant: OsNetVariant, classes: usize, features: usize, device: &Device) -> Self {
-        let [c0, c1, c2, c3] = variant.channels();
-        let ibn = variant == OsNetVariant::Ibn;
-        let block = |input, output| OsBlock::new(input, output, device);
-        let first = |input, output| if ibn { OsBlock::normalised(input, output, device) } else { block(input, output) };
+impl<N: MapNorm, B: Block> OsNet<N, B> {
+    /// The network with these blocks for `classes` training identities, not yet initialised.
+    fn new(settings: &OsNetSettings, stages: [(B, B); 3], classes: usize, device: &Device) -> Self {
+        let [c0, c1, c2, c3] = settings.variant.channels();
+        let [(block20, block21), (block30, block31), conv4] = stages;
+        let beside = settings.variant == OsNetVariant::Ain;
+        let halving = |channels| {
+            let halving = Some(halving(channels, device));
+            if beside { [None, halving] } else { [halving, None] }
+        };
+        let ([inside2, pool2], [inside3, pool3]) = (halving(c1), halving(c2));
         Self {
             conv1: ConvLayer::new(3, c0, 7, 2, device),
             maxpool: halving_max_pool(),
-            conv2: (first(c0, c1), first(c1, c1), halving(c1, device)),
-            conv3: (block(c1, c2), block(c2, c2), halving(c2, device)),
-            conv4: (block(c2, c3), block(c3, c3)),
+            conv2: (block20, block21, inside2),
+            pool2,
+            conv3: (block30, block31, inside3),
+            pool3,
+            conv4,
             conv5: ConvLayer::pointwise(c3, c3, device),
-            fc: reduction(c3, features, device),
-            classifier: LinearConfig::new(features, classes).init(device),
+            fc: reduction(c3, settings.feats, device),
+            classifier: LinearConfig::new(settings.feats, classes).init(device),
+            // Those of any other variant have the same keys.
+            name: if beside { settings.name() } else { "OSNet" },
         }
     }
 
     fn features(&self, images: Tensor<4>) -> Tensor<2> {
         assert_shape!(images, [_, 3, _, _]);
-        let stage = |(first, second, (reduce, halve)): &Stage, map: Tensor<4>| {
-            halve.forward(reduce.forward(second.forward(first.forward(map))))
+        let stage = |(first, second, inside): &Stage<B>, beside: &Option<Halving>, map: Tensor<4>| {
+            let map = second.of_map(first.of_map(map));
+            match inside.as_ref().or(beside.as_ref()) {
+                Some((reduce, halve)) => halve.forward(reduce.forward(map)),
+                None => map,
+            }
         };
         let map = self.maxpool.forward(self.conv1.forward(images));
-        let map = stage(&self.conv3, stage(&self.conv2, map));
-        let map = self.conv5.forward(self.conv4.1.forward(self.conv4.0.forward(map)));
+        let map = stage(&self.conv3, &self.pool3, stage(&self.conv2, &self.pool2, map));
+        let map = self.conv5.forward(self.conv4.1.of_map(self.conv4.0.of_map(map)));
         reduce(&self.fc, map)
     }
 }
 
-impl<N: MapNorm> ReidModule for OsNet<N> {
-    /// Of any variant but AIN: their keys are the same.
+impl<N: MapNorm, B: Block> ReidModule for OsNet<N, B> {
     fn name(&self) -> &'static str {
-        "OSNet"
-    }
-
-    /// One score, and the features it is read from.
-    fn forward(&self, images: Tensor<4>, _: Draws) -> TrainOutput {
-        let features = self.features(images);
-        TrainOutput { scores: vec![self.classifier.forward(features.clone())], features: vec![features] }
-    }
-
-    /// Features, none negative, `[batch, features, 1]`.
-    fn embed(&self, images: Tensor<4>) -> Tensor<3> {
-        self.features(images).unsqueeze_dim(2)
-    }
-
-    fn init(&self) -> fn(&str) -> Source {
-        source
-    }
-}
-
-/// OSNet-AIN x1.0.
-#[derive(Module, Debug)]
-pub struct OsNetAin {
-    conv1: ConvLayer<SampleNorm>,
-    maxpool: MaxPool2d,
-    conv2: (AinBlock, AinBlock),
-    pool2: Halving,
-    conv3: (AinBlock, AinBlock),
-    pool3: Halving,
-    conv4: (AinBlock, AinBlock),
-    conv5: ConvLayer,
-    fc: Reduction,
-    classifier: Linear,
-}
-
-impl OsNetAin {
-    /// The network for `classes` training identities and embeddings of `features`, not yet initialised.
-    fn new(classes: usize, features: usize, device: &Device) -> Self {
-        let [c0, c1, c2, c3] = OsNetVariant::Ain.channels();
-        let plain = |input, output| AinBlock::new(input, output, device);
-        let normalised = |input, output| AinBlock::normalised(input, output, device);
-        Self {
-            conv1: ConvLayer::new(3, c0, 7, 2, device),
-            maxpool: halving_max_pool(),
-            conv2: (normalised(c0, c1), normalised(c1, c1)),
-            pool2: halving(c1, device),
-            conv3: (plain(c1, c2), normalised(c2, c2)),
-            pool3: halving(c2, device),
-            conv4: (normalised(c2, c3), plain(c3, c3)),
-            conv5: ConvLayer::pointwise(c3, c3, device),
-            fc: reduction(c3, features, device),
-            classifier: LinearConfig::new(features, classes).init(device),
-        }
-    }
-
-    fn features(&self, images: Tensor<4>) -> Tensor<2> {
-        assert_shape!(images, [_, 3, _, _]);
-        let stage = |(first, second): &(AinBlock, AinBlock), map| second.forward(first.forward(map));
-        let halve = |(reduce, pool): &Halving, map| pool.forward(reduce.forward(map));
-        let map = self.maxpool.forward(self.conv1.forward(images));
-        let map = halve(&self.pool2, stage(&self.conv2, map));
-        let map = halve(&self.pool3, stage(&self.conv3, map));
-        reduce(&self.fc, self.conv5.forward(stage(&self.conv4, map)))
-    }
-}
-
-impl ReidModule for OsNetAin {
-    fn name(&self) -> &'static str {
-        "OSNet_AIN"
+        self.name
     }
 
     /// One score, and the features it is read from.

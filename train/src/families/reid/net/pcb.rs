@@ -12,7 +12,6 @@ use crate::nn::attention::AttentionKind;
 use crate::nn::init::Source;
 use crate::nn::resnet::{self, RESNET_FEATURES, RESNET50, ResNet};
 use crate::run::checks::{ConfigError, counts};
-use crate::run::settings::fields;
 
 use super::head::{self, BnNeck3, ClassBlock, Head, HeadOutput};
 use super::pool::Pool;
@@ -64,10 +63,6 @@ impl NetworkSettings for PcbSettings {
 
     fn check(&self) -> Result<(), ConfigError> {
         counts([("feats", self.feats, 1, MOST_FEATURES), ("parts", self.parts, 1, MOST_PARTS)])
-    }
-
-    fn flat(&self) -> Map<String, Value> {
-        fields(self)
     }
 
     fn read(&self, flat: Map<String, Value>) -> Result<Network, serde_json::Error> {
