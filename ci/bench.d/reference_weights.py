@@ -6,7 +6,7 @@ FOLDER is a checkout of KaiyangZhou/deep-person-reid, JDAI-CV/fast-reid, michuan
 pytorch/vision or jixunbo/LightMBN; its modules are imported from there. Each network gets random weights and running statistics,
 and torch.save writes them in the form that the reference's training has. `train import` (without --model), `export --onnx` and
 ONNX Runtime then have to give the reference's features on random pictures to 1e-5 of the largest. --programs holds `train` and
-`export` (target/release without it). Takes up to two minutes of one core. Exit code 1: they differ.
+`export` (target/release without it). Takes up to five minutes of one core. Exit code 1: they differ.
 """
 
 import argparse
@@ -231,7 +231,8 @@ def compare(programs, name, network, size, saved):
         answer = session.run(None, {session.get_inputs()[0].name: pictures.numpy()})[0]
     apart = np.abs(answer.reshape(wanted.shape) - wanted).max() / np.abs(wanted).max()
     agrees = found == name and apart <= TOLERANCE
-    return f"{name} imported as {found}, features {apart:.1e} of the largest apart", agrees
+    told = "" if found == name else f"imported as {found}, "
+    return f"{name}: {told}features {apart:.1e} of the largest apart", agrees
 
 
 def main():

@@ -34,6 +34,8 @@ pub enum Effect {
     Renamed(&'static str),
     /// It does nothing here; a note gives the reason.
     Ignored(&'static str),
+    /// These values, in lower case, do nothing here, and a note gives the reason; any other is refused for it.
+    IgnoredIf(&'static [&'static str], &'static str),
     /// These values, in lower case, have no effect and are accepted; any other is refused for this reason.
     Only(&'static [&'static str], &'static str),
 }

@@ -168,11 +168,18 @@ pub fn resolve<S: Settings>(flags: &impl Serialize, layers: Layers<'_>) -> Resul
     let mut origins: Origins = values.keys().map(|key| (key.clone(), "default".into())).collect();
     let mut lay = |layer: Map<String, Value>, origin: &str| {
         let mut seen = BTreeSet::new();
+        let refused = |key: &str, value: &Value, reason: &str| {
+            let problem = format!("`{key}` is {}: {reason}", word(value));
+            SettingsError::Value { origin: origin.to_owned(), problem }
+        };
         for (key, value) in layer {
             let mut key = key.replace('-', "_");
             match S::REFERENCE_ONLY.iter().find(|(name, _)| *name == key).map(|(_, effect)| *effect) {
                 Some(Effect::Renamed(name)) => name.clone_into(&mut key),
-                Some(Effect::Ignored(reason)) => {
+                Some(Effect::IgnoredIf(values, reason)) if !values.contains(&word(&value).as_str()) => {
+                    return Err(refused(&key, &value, reason));
+                }
+                Some(Effect::Ignored(reason) | Effect::IgnoredIf(_, reason)) => {
                     // Only a note: the reference's own settings files have all of these.
                     terminal::note(&format!("{origin}: `{key}` is ignored: {reason}"));
                     continue;
@@ -180,8 +187,7 @@ pub fn resolve<S: Settings>(flags: &impl Serialize, layers: Layers<'_>) -> Resul
                 Some(Effect::Only(nothing, reason)) => {
                     // A checkpoint of an earlier version holds what had no effect then.
                     if origin != CHECKPOINT && !value.is_null() && !nothing.contains(&word(&value).as_str()) {
-                        let problem = format!("`{key}` is {}: {reason}", word(&value));
-                        return Err(SettingsError::Value { origin: origin.to_owned(), problem });
+                        return Err(refused(&key, &value, reason));
                     }
                     continue;
                 }
@@ -219,8 +225,14 @@ pub fn resolve<S: Settings>(flags: &impl Serialize, layers: Layers<'_>) -> Resul
         of_recipe = format!("recipe {}", recipe.name);
         lay(recipe.settings(), &of_recipe)?;
     }
+    // A file with a setting of the reference alone was written out by it, with every setting it has.
+    let mut of_reference = None;
     if let Some(path) = file {
-        lay(read(path)?, &path.display().to_string())?;
+        let (layer, origin) = (read(path)?, path.display().to_string());
+        let is_theirs = |key: &String| S::REFERENCE_ONLY.iter().any(|(name, _)| *name == key.replace('-', "_"));
+        let theirs = layer.keys().any(is_theirs);
+        lay(layer, &origin)?;
+        of_reference = theirs.then_some(origin);
     }
     if let Some(flag) = first_not_finite(flags) {
         let problem = format!("--{} is not a finite number", flag.replace('_', "-"));
@@ -235,10 +247,10 @@ pub fn resolve<S: Settings>(flags: &impl Serialize, layers: Layers<'_>) -> Resul
             continue;
         }
         let error = SettingsError::Unused { origin: origin.to_owned(), key, user };
-        if origin != of_recipe {
+        if origin != of_recipe && of_reference.as_deref() != Some(origin) {
             return Err(error);
         }
-        // A flag has made it so.
+        // A flag has made it so, or the network that the reference's file is for.
         terminal::note(&error.to_string());
     }
     let resolved = fields(&settings);
@@ -380,7 +392,7 @@ mod tests {
         let resnets = format!("{r50}, {ibn}, {deep}");
         let with = |flag: &str| format!("{r50} with {flag}, {ibn} with {flag}, {deep} with {flag}");
         let (neck, block) = (with("--bnneck"), with("--drop-block"));
-        let rows: [(&str, &str, &str); 19] = [
+        let rows: [(&str, &str, &str); 23] = [
             ("--model LMBN_n --bnneck", "bnneck", &format!("{resnets}, PCB; this is LMBN_n")),
             ("--model osnet_x0_25 --drop-block", "drop_block", &format!("{resnets}; this is OSNet_x0_25")),
             ("--model ResNet50 --feat-inference before", "feat_inference", &format!("{neck}; this is ResNet50")),
@@ -389,6 +401,14 @@ mod tests {
             ("--model MGN --parts 3", "parts", "PCB; this is MGN"),
             ("--model PCB --pool max", "pool", "MGN; this is PCB with --parts 6"),
             ("--model ResNet50 --bnneck --feats 64", "feats", &format!("{all}; this is ResNet50 with --bnneck")),
+            ("--pcb-different-lr", "pcb_different_lr", "PCB; this is LMBN_n"),
+            (
+                "--model OSNet --attention cbam",
+                "attention",
+                &format!("LMBN_n, LMBN_r, {resnets}, PCB, MGN; this is OSNet"),
+            ),
+            ("--model PCB --stem unpadded", "stem", &format!("{resnets}; this is PCB with --parts 6")),
+            ("--model ResNet50 --bnneck --head none", "head", &format!("{resnets}; this is ResNet50 with --bnneck")),
             ("--num-classes 5", "num_classes", "nothing: identities are counted from the training set"),
             ("--momentum 0.5", "momentum", "the optimisers SGD and RMSprop"),
             ("--nesterov --optimizer ADAMW", "nesterov", "the optimiser SGD"),
@@ -417,8 +437,18 @@ mod tests {
         ] {
             assert_eq!(unused(used), None, "{used}");
         }
-        // The reference's files have this one switched on whatever their network.
-        assert_eq!(unused("--pcb-different-lr"), None);
+        // The reference's files have every setting, whatever their network: a note is enough.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.yaml");
+        let wasted = "pcb_different_lr: true\nparts: 2\nnesterov: true\nnum_classes: 702\ndecay_type: step_40\n\
+                      w_cosine_annealing: true\n";
+        let line = format!("--config {}", path.display());
+        std::fs::write(&path, format!("{wasted}act: relu\n")).unwrap();
+        assert_eq!(unused(&line), None);
+        std::fs::write(&path, wasted).unwrap();
+        assert!(unused(&line).is_some());
+        std::fs::write(&path, "act: relu\n").unwrap();
+        assert!(unused(&format!("{line} --parts 2")).is_some());
     }
 
     #[test]
@@ -443,13 +473,19 @@ mod tests {
         let file = "T: 1\nact: relu\nnThread: 3\nnGPU: 1\nnep_name: x.ji/mcmp\nwandb: false\ntest_only: false\n\
                     load: ''\nreset: false\n";
         assert_eq!(read(file).unwrap().0, ReidConfig { n_thread: 3, ..ReidConfig::default() });
-        for (text, word) in
-            [("activation_map: true", "not built in"), ("load: test", "--resume"), ("test_only: true", "--test-only")]
-        {
+        for (text, word) in [
+            ("activation_map: true", "not built in"),
+            ("load: test", "--resume"),
+            ("test_only: true", "--test-only"),
+            ("nGPU: 2", "--device"),
+            ("wandb: true", "no tracker"),
+            ("nep_token: abc", "no tracker"),
+        ] {
             let error = read(text).unwrap_err();
             assert!(matches!(&error, SettingsError::Value { problem, .. } if problem.contains(word)), "{error}");
         }
-        assert_eq!(reid(&["--T", "2", "--act", "relu", "--nGPU", "1", "--wandb"]).unwrap().0, ReidConfig::default());
+        assert_eq!(reid(&["--T", "2", "--act", "relu", "--nGPU", "1"]).unwrap().0, ReidConfig::default());
+        assert!(reid(&["--wandb"]).unwrap_err().to_string().contains("no tracker"));
     }
 
     #[test]

@@ -39,23 +39,7 @@ fn every_network_starts_as_it_always_did() {
     let reid = |model: &str| ReidNetConfig::new(model, 5, 32).unwrap();
     let options = ResNet50Settings { drop_block: Some([0.3, 1.0]), ..ResNet50Settings::with_neck() };
     let options = ReidNetConfig { classes: 5, net: Network::ResNet50(options) };
-    let known = ["LMBN_n", "OSNet_x0_25", "ResNet50"];
-    let others = Network::names().into_iter().filter(|name| !known.contains(name));
-    let with = |model: &str, settings: &[&str]| {
-        let net = settings.iter().fold(reid(model).net, |net, setting| net.with_text(setting).unwrap());
-        ReidNetConfig { classes: 5, net }
-    };
-    let settings = [
-        with("LMBN_n", &["attention=dual"]),
-        with("PCB", &["bnneck=true", "parts=2"]),
-        with("ResNet50", &["head=linear", "last_stride=2", "stem=unpadded"]),
-        with("ResNet50", &["head=none", "gem=learned", "non_local=true", "attention=cbam"]),
-    ];
-    for config in [reid("LMBN_n"), reid("OSNet_x0_25"), reid("ResNet50"), options]
-        .into_iter()
-        .chain(others.map(reid))
-        .chain(settings)
-    {
+    for config in [reid("LMBN_n"), reid("OSNet_x0_25"), reid("ResNet50"), options] {
         note(config.to_string(), digest(&ReidNet::new(&config, SEED, &device)));
     }
     let senet = SenetNetConfig { image_dim: 32, hidden_dim: 24, identity_dim: 32, ..SenetNetConfig::default() };
@@ -119,21 +103,6 @@ fn every_network_starts_as_it_always_did() {
         "9a219d24aae8ec1c",
         "ba30679ff25acee1",
         "d411882fc3628742",
-        "new0",
-        "new1",
-        "new2",
-        "new3",
-        "new4",
-        "new5",
-        "new6",
-        "new7",
-        "new8",
-        "new9",
-        "new10",
-        "new11",
-        "new12",
-        "new13",
-        "new14",
         "25bdc074bb657d86",
         "abc4d0a90ea8f673",
         "a1b2195ef941f229",

@@ -337,8 +337,6 @@ impl Settings for ReidConfig {
 
     fn unused(&self) -> Vec<(String, String)> {
         let mut unused = self.net.unused();
-        // The reference's settings files have it switched on, whatever their network.
-        unused.retain(|(key, _)| key != "pcb_different_lr");
         let counted = "nothing: identities are counted from the training set";
         let adam = matches!(self.optimizer, OptimizerKind::Adam | OptimizerKind::AdamW);
         let moments = adam || self.optimizer == OptimizerKind::Nadam;
@@ -397,23 +395,23 @@ impl Settings for ReidConfig {
 
 /// Settings of the reference's files and command lines that have no counterpart here.
 const REFERENCE_ONLY: &[(&str, Effect)] = {
-    const DEVICE: &str = "--device says where to compute";
+    const DEVICE: &str = "--device says where to compute, which is one device";
     const GROUP: &str = "it is for GroupLoss, which is not built in";
     const NOTHING: &str = "the reference does not use it either";
     const TRACKER: &str = "no tracker is called; history, metrics.csv and TensorBoard's file are in the run directory";
     &[
         ("nThread", Effect::Renamed("n_thread")),
-        ("nGPU", Effect::Ignored(DEVICE)),
+        ("nGPU", Effect::IgnoredIf(&["0", "1"], DEVICE)),
         ("cpu", Effect::Ignored(DEVICE)),
         ("T", Effect::Ignored(GROUP)),
         ("num_anchors", Effect::Ignored(GROUP)),
         ("act", Effect::Ignored(NOTHING)),
         ("lr_decay", Effect::Ignored(NOTHING)),
         ("reset", Effect::Ignored(NOTHING)),
-        ("nep_token", Effect::Ignored(TRACKER)),
-        ("nep_id", Effect::Ignored(TRACKER)),
+        ("nep_token", Effect::IgnoredIf(&[""], TRACKER)),
+        ("nep_id", Effect::IgnoredIf(&[""], TRACKER)),
         ("nep_name", Effect::Ignored(TRACKER)),
-        ("wandb", Effect::Ignored(TRACKER)),
+        ("wandb", Effect::IgnoredIf(&["false"], TRACKER)),
         ("wandb_name", Effect::Ignored(TRACKER)),
         ("config", Effect::Only(&[""], "a settings file names no other; give --config")),
         ("load", Effect::Only(&[""], "give --resume")),
