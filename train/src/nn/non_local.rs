@@ -11,8 +11,8 @@ use super::init::Init;
 
 /// What every position takes from all others, added to the map. A fresh block adds nothing.
 ///
-/// Inside there is one channel, as in fast-reid: position p takes θ(p) · mean over q of φ(q) · g(q). The mean is the same
-/// for every p, so that no matrix of all pairs is needed.
+/// Inside there is one channel, as in fast-reid: position p takes θ(p) · mean over q of φ(q) · g(q). The mean is the
+/// same for every p, so that no matrix of all pairs is needed.
 #[derive(Module, Debug)]
 pub struct NonLocal {
     g: Conv2d,

@@ -172,8 +172,8 @@ impl StateDict {
         self
     }
 
-    /// The same under a network's own keys: `theirs` says what a tensor is called in the files of `project`, where it is
-    /// there. What the network does not have keeps its key.
+    /// The same under a network's own keys: `theirs` says what a tensor is called in the files of `project`, where it
+    /// is there. What the network does not have keeps its key.
     #[must_use]
     pub fn respelled(
         self,

@@ -28,7 +28,7 @@ struct Fit {
 }
 
 impl Fit {
-    /// Whether nothing but classifiers is open. A backbone alone is no network, not even one whose head is a classifier.
+    /// Whether nothing but classifiers is open. A backbone alone is no network, not even where the head is a classifier.
     fn is_whole(&self) -> bool {
         let is_more = |key: &String| !is_classifier(key) && (self.source)(key).is_none();
         let more = self.report.missing.is_empty() || self.own.keys().any(is_more);
@@ -131,8 +131,8 @@ fn published(weights: &StateDict, plain: &Network, fit: &Fit) -> Vec<(&'static s
     forms.into_iter().filter(|(project, form)| of_project(form, project).any(is_near)).collect()
 }
 
-/// `weights` under the keys of `net`, whose own are `own`: as they are, or with the keys of one of the projects, if more
-/// of the network is there by them.
+/// `weights` under the keys of `net`, whose own are `own`: as they are, or with the keys of one of the projects, if
+/// more of the network is there by them.
 fn respelled(weights: &StateDict, net: &Network, own: &BTreeSet<String>, project: &str) -> StateDict {
     let of = |spelling: &Spelling| found(weights, own.iter().filter_map(|key| (spelling.theirs)(key)));
     // Of equals, the first.
@@ -408,7 +408,7 @@ mod tests {
         assert_eq!(guess(&written_by(&imagenet, "torchvision")), Guess::Is("ResNet101_IBN"));
     }
 
-    /// An ImageNet classifier is a network of its own and the backbone of others, also of those whose head it looks like.
+    /// An ImageNet classifier is a network of its own, and the backbone of others, also of those with a head like its own.
     #[test]
     fn a_classifier_of_other_classes_is_a_backbone() {
         let net = Network::named("ResNet50").unwrap().published()[6].1.clone();
