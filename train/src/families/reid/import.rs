@@ -28,7 +28,7 @@ struct Fit {
 }
 
 impl Fit {
-    /// Whether nothing but classifiers is open. A backbone alone is no network, not even where the head is a classifier.
+    /// Whether nothing but classifiers is open. A backbone alone is no network, whatever its head.
     fn is_whole(&self) -> bool {
         let is_more = |key: &String| !is_classifier(key) && (self.source)(key).is_none();
         let more = self.report.missing.is_empty() || self.own.keys().any(is_more);
@@ -408,7 +408,7 @@ mod tests {
         assert_eq!(guess(&written_by(&imagenet, "torchvision")), Guess::Is("ResNet101_IBN"));
     }
 
-    /// An ImageNet classifier is a network of its own, and the backbone of others, also of those with a head like its own.
+    /// An ImageNet classifier is a network of its own, and the backbone of others, even of one with such a head.
     #[test]
     fn a_classifier_of_other_classes_is_a_backbone() {
         let net = Network::named("ResNet50").unwrap().published()[6].1.clone();
