@@ -29,6 +29,15 @@ fn tracked<const N: usize, const D: usize>(inputs: [&Tensor<D>; N]) -> Option<[T
     found?.try_into().ok()
 }
 
+/// The `inputs`, contiguous, if all are on the CPU without gradients and our kernels are on.
+fn plain<const N: usize, const D: usize>(inputs: [&Tensor<D>; N]) -> Option<[FlexTensor; N]> {
+    if !*USE_OUR_KERNELS {
+        return None;
+    }
+    let found: Option<Vec<FlexTensor>> = inputs.into_iter().map(|input| Site::plain(input).map(packed)).collect();
+    found?.try_into().ok()
+}
+
 pub(super) fn shape(tensor: &FlexTensor) -> Vec<usize> {
     tensor.layout().shape().to_vec()
 }
@@ -57,10 +66,14 @@ fn planes(pixels: usize) -> usize {
 pub fn add_relu(left: Tensor<4>, right: Tensor<4>) -> Tensor<4> {
     let (a, b) = (left.dims(), right.dims());
     assert!(a == b, "add_relu: the left side {a:?} and the right side {b:?} must have one shape");
+    let sum = |left: &FlexTensor, right: &FlexTensor| tensor(map(AddRelu, values(left), values(right)), shape(left));
+    if let Some([left, right]) = plain([&left, &right]) {
+        return Tensor::from_primitive::<Flex>(sum(&left, &right));
+    }
     let Some([left, right]) = tracked([&left, &right]) else { return relu(left + right) };
     let nodes = [left.node(), right.node()];
     let [left, right] = [left, right].map(|side| packed(side.into_primitive()));
-    let output = tensor(map(AddRelu, values(&left), values(&right)), shape(&left));
+    let output = sum(&left, &right);
     let output = match Residual.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(prep) => prep.finish(output.clone(), output),
         OpsKind::UnTracked(prep) => prep.finish(output),
@@ -154,24 +167,32 @@ impl Backward<Flex, 2> for Bias {
 /// - `input`: `[batch, channels, height, width]`
 /// - returns: `[batch, channels, 1, 1]`
 pub fn global_avg_pool(input: Tensor<4>) -> Tensor<4> {
+    if let Some([input]) = plain([&input]) {
+        return Tensor::from_primitive::<Flex>(means(&input));
+    }
     let Some([input]) = tracked([&input]) else { return adaptive_avg_pool2d(input, [1, 1]) };
     let node = input.node();
     let input = packed(input.into_primitive());
-    let [batch, channels, height, width] = input.layout().shape().dims();
-    let pixels = height * width;
-    let mut means = vec![0.0; batch * channels];
-    let parts = means.par_chunks_mut(planes(pixels)).zip(values(&input).par_chunks(planes(pixels) * pixels));
-    parts.for_each(|(means, input)| {
-        for (mean, plane) in means.iter_mut().zip(input.chunks_exact(pixels)) {
-            *mean = dispatch(Sum(First, plane, plane)) / pixels as f32;
-        }
-    });
-    let output = tensor(means, [batch, channels, 1, 1]);
+    let [_, _, height, width] = input.layout().shape().dims();
+    let output = means(&input);
     let output = match Pool.prepare::<NoCheckpointing>([node]).compute_bound().stateful() {
         OpsKind::Tracked(prep) => prep.finish([height, width], output),
         OpsKind::UnTracked(prep) => prep.finish(output),
     };
     Tensor::from_primitive::<Autodiff<Flex>>(output)
+}
+
+fn means(input: &FlexTensor) -> FlexTensor {
+    let [batch, channels, height, width] = input.layout().shape().dims();
+    let pixels = height * width;
+    let mut means = vec![0.0; batch * channels];
+    let parts = means.par_chunks_mut(planes(pixels)).zip(values(input).par_chunks(planes(pixels) * pixels));
+    parts.for_each(|(means, input)| {
+        for (mean, plane) in means.iter_mut().zip(input.chunks_exact(pixels)) {
+            *mean = dispatch(Sum(First, plane, plane)) / pixels as f32;
+        }
+    });
+    tensor(means, [batch, channels, 1, 1])
 }
 
 #[derive(Debug)]
@@ -216,6 +237,9 @@ pub fn gated_sum(streams: [Tensor<4>; STREAMS], gates: [Tensor<4>; STREAMS]) -> 
             "gated_sum: a stream {stream:?} with the gate {gate:?}, where the first stream is {shape:?}; a gate is \
              [batch, channels, 1, 1]"
         );
+    }
+    if let (Some(streams), Some(gates)) = (plain(streams.each_ref()), plain(gates.each_ref())) {
+        return Tensor::from_primitive::<Flex>(weighted(&streams, &gates));
     }
     let (Some(own), Some(own_gates)) = (tracked(streams.each_ref()), tracked(gates.each_ref())) else {
         let gated = streams.into_iter().zip(gates).map(|(stream, gate)| stream * gate);

@@ -54,6 +54,24 @@ impl<F: Lanes> WithSimd for Map<'_, F> {
     }
 }
 
+/// Writes `values = f(values, values)`.
+pub struct Change<'a, F>(pub F, pub &'a mut [f32]);
+
+impl<F: Lanes> WithSimd for Change<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self) {
+        let Self(function, values) = self;
+        let mut whole = values.chunks_exact_mut(S::lanes32());
+        for some in &mut whole {
+            let vector = load(some);
+            store(function.vector::<S>(vector, vector), some);
+        }
+        whole.into_remainder().iter_mut().for_each(|value| *value = function.scalar(*value, *value));
+    }
+}
+
 /// `a`.
 #[derive(Clone, Copy)]
 pub struct First;

@@ -36,7 +36,7 @@ pub use conv::conv2d;
 pub use conv_transpose::conv_transpose2d;
 pub use fused::{STREAMS, add_relu, gated_sum, global_avg_pool};
 pub use layer_norm::layer_norm;
-pub use norm_op::{NormTrain, batch_norm_train};
+pub use norm_op::{NormTrain, batch_norm_given, batch_norm_train};
 
 /// A CPU tensor whose gradients are recorded.
 type Tracked = FloatTensor<Autodiff<Flex>>;

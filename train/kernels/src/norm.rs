@@ -5,7 +5,7 @@
 use macerator::{Scalar, Simd, Vector};
 use rayon::prelude::*;
 
-use super::lanes::{First, Lanes, Map, Sum};
+use super::lanes::{Change, First, Lanes, Map, Sum};
 use super::loops::dispatch;
 
 /// Sizes of `[batch, channels, pixels]`, and whether a ReLU follows.
@@ -194,6 +194,33 @@ pub fn forward(input: &[f32], scale: &[f32], shift: &[f32], epsilon: f64, layout
         .collect();
     let (mean, variance) = statistics.into_iter().unzip();
     Normed { output, mean, variance }
+}
+
+/// Planes per task of a thread: enough for some thousand values.
+fn together(pixels: usize) -> usize {
+    (1 << 14) / pixels.max(1) + 1
+}
+
+/// The layer with given statistics, in place. `values` are `[batch, channels, pixels]`; each of scale, shift, mean and
+/// variance has one value per channel.
+pub fn apply(values: &mut [f32], [scale, shift, mean, variance]: [&[f32]; 4], epsilon: f64, layout: Layout) {
+    let norm = |channel: usize| {
+        let factor = scale[channel] * inverse_std(variance[channel], epsilon);
+        Norm { mean: mean[channel], factor, shift: shift[channel], relu: layout.relu }
+    };
+    let norms: Vec<Norm> = (0..layout.channels).map(norm).collect();
+    if layout.pixels == 1 {
+        for row in values.chunks_exact_mut(layout.channels) {
+            row.iter_mut().zip(&norms).for_each(|(value, norm)| *value = norm.scalar(*value, 0.0));
+        }
+        return;
+    }
+    let planes = together(layout.pixels);
+    values.par_chunks_mut((planes * layout.pixels).max(1)).enumerate().for_each(|(share, part)| {
+        for (k, plane) in part.chunks_exact_mut(layout.pixels.max(1)).enumerate() {
+            dispatch(Change(norms[(share * planes + k) % layout.channels], plane));
+        }
+    });
 }
 
 /// Values of the forward pass that [`backward`] needs.

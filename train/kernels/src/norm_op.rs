@@ -9,7 +9,7 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Tensor, module};
 
 use super::norm::{self, Layout, Saved};
-use super::{Site, Tracked, USE_OUR_KERNELS, packed, tensor, values};
+use super::{Site, Tracked, USE_OUR_KERNELS, packed, tensor, values, whole};
 
 /// A normalised batch with its statistics.
 pub struct NormTrain<const D: usize> {
@@ -59,6 +59,47 @@ pub fn batch_norm_train<const D: usize>(
     let batch = module::batch_norm_train(input, scale, shift, epsilon);
     let output = if activated { relu(batch.output) } else { batch.output };
     NormTrain { output, mean: batch.mean, variance: batch.variance }
+}
+
+/// Normalises each channel by the given mean and variance, then scales and shifts it and, if `activated`, applies a
+/// ReLU: in one pass and in the memory of `input` where no gradients are recorded and nothing else holds it.
+///
+/// # Shapes
+/// - `input`: `[batch, channels, ..]`
+/// - `scale`, `shift`, `mean`, `variance`: `[channels]`
+/// - returns: as `input`
+///
+/// # Panics
+/// If one of those does not have one value per channel.
+pub fn batch_norm_given<const D: usize>(
+    input: Tensor<D>,
+    [scale, shift, mean, variance]: [Tensor<1>; 4],
+    epsilon: f64,
+    activated: bool,
+) -> Tensor<D> {
+    let shape = input.dims();
+    for (name, given) in [("scale", &scale), ("shift", &shift), ("mean", &mean), ("variance", &variance)] {
+        let found = given.dims();
+        assert!(
+            found == [shape[1]],
+            "batch_norm_given: the {name} {found:?} does not have one value per channel of the input {shape:?}"
+        );
+    }
+    let given = [&scale, &shift, &mean, &variance].map(Site::plain);
+    match (USE_OUR_KERNELS.then(|| Site::of(&input)), given) {
+        (Some(Site::Plain(maps)), [Some(scale), Some(shift), Some(mean), Some(variance)]) => {
+            drop(input);
+            let mut maps = whole(maps);
+            let given = [scale, shift, mean, variance].map(packed);
+            let layout = Layout { channels: shape[1], pixels: shape[2..].iter().product(), relu: activated };
+            norm::apply(maps.storage_mut::<f32>(), given.each_ref().map(values), epsilon, layout);
+            Tensor::from_primitive::<Flex>(maps)
+        }
+        _ => {
+            let normed = module::batch_norm(input, scale, shift, mean, variance, epsilon);
+            if activated { relu(normed) } else { normed }
+        }
+    }
 }
 
 #[derive(Debug)]

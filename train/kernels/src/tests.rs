@@ -358,6 +358,69 @@ fn fused_operations_match_burns() {
     }
 }
 
+/// Evaluation has the bits of training.
+#[test]
+fn fused_operations_are_the_same_without_autodiff() {
+    for shape in [[1, 1, 1, 1], [2, 3, 5, 7], [3, 16, 16, 8], [1, 2, 160, 128]] {
+        let run = |device: &Device| {
+            let filled = |name: &str, shape| filled(name, shape, device);
+            let gate = [shape[0], shape[1], 1, 1];
+            let streams = ["a", "b", "c", "d"].map(|name| filled(name, shape));
+            let gates = ["e", "f", "g", "h"].map(|name| filled(name, gate));
+            // One that is no piece of memory of its own.
+            let turned = filled("t", [shape[1], shape[0], shape[2], shape[3]]).swap_dims(0, 1);
+            [
+                data(add_relu(filled("a", shape), turned.clone())),
+                data(global_avg_pool(turned)),
+                data(gated_sum(streams, gates)),
+            ]
+        };
+        assert_eq!(run(&Device::flex()), run(&Device::flex().autodiff()), "{shape:?}");
+    }
+}
+
+/// The layer of evaluation, which writes into its input's memory only where nobody else reads it.
+#[test]
+fn norms_with_given_statistics_match_burns() {
+    fn check<const D: usize>(shape: [usize; D]) {
+        let device = Device::flex();
+        let given = || {
+            let named = ["scale", "shift", "mean"].map(|name| filled(name, [shape[1]], &device));
+            let [scale, shift, mean] = named;
+            [scale, shift, mean, filled("variance", [shape[1]], &device).abs() + 0.1]
+        };
+        let [scale, shift, mean, variance] = given();
+        let input = filled("input", shape, &device);
+        let before = data(input.clone());
+        let burns = module::batch_norm(input.clone(), scale, shift, mean, variance, 1e-5);
+        for activated in [false, true] {
+            let burns = if activated { relu(burns.clone()) } else { burns.clone() };
+            let ours = batch_norm_given(input.clone(), given(), 1e-5, activated);
+            assert_same(&format!("{shape:?}, activated {activated}"), &data(ours), &data(burns.clone()));
+            assert_eq!(data(input.clone()), before, "{shape:?}: somebody else's tensor has changed");
+            let alone = filled("input", shape, &device);
+            assert_same(
+                &format!("{shape:?} alone"),
+                &data(batch_norm_given(alone, given(), 1e-5, activated)),
+                &data(burns),
+            );
+        }
+        let mut turned = shape;
+        turned.swap(0, D - 1);
+        let view = filled("input", turned, &device).swap_dims(0, D - 1);
+        let [scale, shift, mean, variance] = given();
+        let burns = module::batch_norm(view.clone(), scale, shift, mean, variance, 1e-5);
+        assert_same(&format!("a view of {shape:?}"), &data(batch_norm_given(view, given(), 1e-5, false)), &data(burns));
+    }
+    check([1, 1, 1, 1]);
+    check([2, 3, 5, 7]);
+    check([3, 17, 16, 8]);
+    check([1, 2, 160, 128]);
+    check([5, 7]);
+    check([1, 512]);
+    check([4, 6, 9]);
+}
+
 /// The output and the gradient of the input.
 fn run_gelu<const D: usize>(layer: impl Fn(Tensor<D>) -> Tensor<D>, shape: [usize; D]) -> [Vec<f32>; 2] {
     let device = Device::flex().autodiff();

@@ -1,10 +1,8 @@
 //! Batch normalisation with PyTorch's running variance.
 
 use burn::module::{Flag, Module, Param, RunningState};
-use burn::tensor::activation::relu;
-use burn::tensor::module::batch_norm;
 use burn::tensor::{DType, Device, FloatDType, Tensor};
-use kernels::batch_norm_train;
+use kernels::{batch_norm_given, batch_norm_train};
 
 /// Batch normalisation whose running variance is a mean of unbiased batch variances, as in PyTorch; the normalisation
 /// itself uses the biased variance in both. The layer of Burn 0.22 averages biased variances, so that a run continued
@@ -82,8 +80,7 @@ impl UnbiasedBatchNorm {
     fn normalise_single<const D: usize>(&self, input: Tensor<D>, activated: bool) -> Tensor<D> {
         if !input.device().is_autodiff() || !self.training.is_enabled() {
             let (mean, variance) = (self.running_mean.value(), self.running_var.value());
-            let normed = batch_norm(input, self.weight.val(), self.bias.val(), mean, variance, EPSILON);
-            return if activated { relu(normed) } else { normed };
+            return batch_norm_given(input, [self.weight.val(), self.bias.val(), mean, variance], EPSILON, activated);
         }
         let dims = input.dims();
         let count = dims.iter().product::<usize>() / dims[1];
