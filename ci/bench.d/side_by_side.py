@@ -65,13 +65,14 @@ def finished(process):
 
 def run(command):
     """Runs a command and returns {"output", "seconds", "peak_mib"}. Exits if it fails."""
+    command = [str(word) for word in command]
     start = time.perf_counter()
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     output = process.stdout.read()
     code, peak = finished(process)
     seconds = time.perf_counter() - start
     if code:
-        print(f"error: exit code {code} from: {shlex.join(map(str, command))}", file=sys.stderr)
+        print(f"error: exit code {code} from: {shlex.join(command)}", file=sys.stderr)
         sys.exit(2)
     return {"output": output, "seconds": seconds, "peak_mib": peak}
 
