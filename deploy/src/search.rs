@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use ::gallery::Near;
 use metrics::open_set::Fusion;
-use metrics::{JUNK, Label, Matrix, RankingReport, Ranks, Rerank, Reranking, Rows, nearer};
+use metrics::{Distances, JUNK, Label, Matrix, RankingReport, Ranks, Rerank, Rows, nearer, rerank};
 use rayon::prelude::*;
 
 use crate::DeployError;
@@ -107,8 +107,10 @@ pub struct Ranked {
     pub matches: Vec<Vec<Match>>,
     /// The [`listed`](Ask::listed) templates of each of the matches, best first.
     pub templates: Vec<Vec<Vec<Near>>>,
-    /// CMC and mAP over the probes that can be scored, without the entries that are the probe itself.
+    /// CMC, mAP and mINP over the probes that can be scored, without the entries that are the probe itself.
     pub report: RankingReport,
+    /// Ranks of the right entries of each probe, from 1; none if it cannot be scored.
+    pub ranks: Vec<Vec<usize>>,
     /// Probes that are in the gallery themselves.
     pub themselves: usize,
     /// Who counts as a person.
@@ -168,7 +170,8 @@ pub fn rank(
         themselves += usize::from(one.is_there);
     }
     let labels = search.labels;
-    Ok(Ranked { matches, templates, report: RankingReport::of(&ranks, count), themselves, people, labels })
+    let report = RankingReport::of(&labels.probes, &ranks, count);
+    Ok(Ranked { matches, templates, report, ranks, themselves, people, labels })
 }
 
 /// The probes, each with the `k` nearest entries added, of unit length.
@@ -179,17 +182,8 @@ fn expanded_by(k: usize, probes: &Embeddings, gallery: &Gallery) -> Result<Vec<f
         let chunk = rows.slice(start..rows.rows().min(start + PROBES));
         for (probe, hits) in gallery.nearest(chunk, k, None)?.into_iter().enumerate() {
             let near: Vec<usize> = hits.iter().map(|hit| hit.row).collect();
-            let mut sum: Vec<f64> = chunk.row(probe).iter().map(|value| f64::from(*value)).collect();
-            for entry in gallery.vectors(&near)?.chunks_exact(rows.cols().max(1)) {
-                sum.iter_mut().zip(entry).for_each(|(sum, value)| *sum += f64::from(*value));
-            }
-            let length = sum.iter().map(|value| value * value).sum::<f64>().sqrt();
-            // Opposite rows may leave nothing.
-            if length < 1e-6 {
-                values.extend_from_slice(chunk.row(probe));
-            } else {
-                values.extend(sum.iter().map(|value| (value / length) as f32));
-            }
+            let entries = gallery.vectors(&near)?;
+            values.extend(metrics::expanded(chunk.row(probe), entries.chunks_exact(rows.cols().max(1))));
         }
     }
     Ok(values)
@@ -494,7 +488,8 @@ impl Search<'_> {
     fn reranked(&self, probe: usize, hits: &[Near]) -> Result<Vec<Match>, DeployError> {
         let rows: Vec<usize> = hits.iter().map(|hit| hit.row).collect();
         let entries = Matrix::new(self.gallery.vectors(&rows)?, hits.len(), self.rows.cols())?;
-        let distances = Reranking::new(self.rows.slice(probe..probe + 1), &entries, &Rerank::default())?.distances(0);
+        let reranking = rerank(self.rows.slice(probe..probe + 1), &entries, &Rerank::default())?;
+        let distances = reranking.each(|_, row| row.to_vec()).concat();
         let found = |(hit, distance): (&Near, &f32)| Match {
             row: hit.row,
             similarity: hit.similarity,
@@ -543,11 +538,10 @@ impl Search<'_> {
         let rows = self.gallery.rows()?;
         let values = self.gallery.values(&rows)?;
         let entries = Rows::new(&values, rows.len(), self.rows.cols())?;
-        let reranking = Reranking::new(self.rows, entries, &Rerank::default())?;
+        let reranking = rerank(self.rows, entries, &Rerank::default())?;
         let all = self.rows.rows() + rows.len();
         compared(all.saturating_mul(all));
-        let one = |probe: usize| {
-            let distances = reranking.distances(probe);
+        let one = |probe: usize, distances: &[f32]| {
             let near =
                 |at: usize| Near { row: rows[at], similarity: metrics::dot(self.rows.row(probe), entries.row(at)) };
             let mut hits: Vec<Near> = if self.twins { (0..rows.len()).map(near).collect() } else { Vec::new() };
@@ -570,13 +564,13 @@ impl Search<'_> {
             let matches = self.wanted(probe, order.into_iter().map(found));
             Ok(Found { matches, templates: Vec::new(), ranks: among.right_ranks(), is_there: !own.is_empty() })
         };
-        (0..self.rows.rows()).into_par_iter().map(one).collect()
+        reranking.each(one).into_iter().collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use metrics::{cosine_distance, rerank};
+    use metrics::cosine_distance;
 
     use super::*;
     use crate::identity::Identity;
@@ -662,7 +656,7 @@ mod tests {
         let found = rank(&probes, &gallery, &everyone, false, |_| ()).unwrap();
         let distance = rerank(probes.view().unwrap(), rows_there.view().unwrap(), &Rerank::default()).unwrap();
         assert_eq!(found.report, metrics::rank(&distance, &labels.probes, &labels.entries).unwrap());
-        assert_eq!(rows(&found.matches), sorted(&distance));
+        assert_eq!(rows(&found.matches), sorted(&distance.matrix()));
         let plain = rank(&probes, &gallery, &ask(200), false, |_| ()).unwrap();
         assert_ne!(rows(&plain.matches), rows(&found.matches));
         assert_ne!(plain.report.map, found.report.map);
@@ -684,7 +678,7 @@ mod tests {
                 let n = n.min(200);
                 let values: Vec<f32> = plain[..n].iter().flat_map(|row| rows_there.row(*row)).copied().collect();
                 let one = Matrix::new(probes.row(probe).to_vec(), 1, 6).unwrap();
-                let distance = rerank(&one, &Matrix::new(values, n, 6).unwrap(), &Rerank::default()).unwrap();
+                let distance = rerank(&one, &Matrix::new(values, n, 6).unwrap(), &Rerank::default()).unwrap().matrix();
                 let mut order: Vec<usize> = sorted(&distance)[0].iter().map(|at| plain[*at]).collect();
                 assert_eq!(rows(&found.matches)[probe], order, "{n} nearest of probe {probe}");
                 order.extend(&plain[n..]);
@@ -693,7 +687,8 @@ mod tests {
                 let right = counted.filter(|(_, right)| *right && labels.probes[probe].identity != JUNK);
                 ranks.push(right.map(|(before, _)| before + 1).collect());
             }
-            assert_eq!(found.report, RankingReport::of(&ranks, 200), "{n}");
+            assert_eq!(found.report, RankingReport::of(&labels.probes, &ranks, 200), "{n}");
+            assert_eq!(found.ranks, ranks);
             let moved = rows(&found.matches).iter().zip(&plain).any(|(found, plain)| found[..] != plain[..found.len()]);
             assert_eq!(moved, n > 2, "re-ranking changes the order");
         }

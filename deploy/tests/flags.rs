@@ -239,6 +239,8 @@ fn of_evaluate() {
         ("--datadir", Needed),
         ("--train-identities 1", Refused("`folders`")),
         ("--cuhk03-labeled", Refused("`cuhk03_labeled`")),
+        ("--single-shot", Changes),
+        ("--expand 3", Changes),
         ("--rerank", Changes),
         ("--rerank-top 5", Refused("--rerank")),
         ("--format json", Changes),
@@ -251,7 +253,8 @@ fn of_evaluate() {
     std::fs::write(fixture.path("market/Market-1501-v15.09.15/query/0003_c1s1_000001_00.png"), "no picture").unwrap();
     walk(&fixture, line, &["page.html"], &[&own, &RUN, &PAIRS, &SPLIT, &READING]);
     for (flag, _) in PAIRS.iter().chain(&SPLIT) {
-        for other in ["--rerank", "--dataset market1501", "--train-identities 1", "--cuhk03-labeled"] {
+        let set = ["--dataset market1501", "--train-identities 1", "--cuhk03-labeled"];
+        for other in set.into_iter().chain(["--rerank", "--expand 2", "--single-shot"]) {
             let flags = [*flag, other].map(|flag| flag.split(' ').next().unwrap());
             fixture.run(&format!("{line} {flag} {other}")).error(&flags);
         }
@@ -266,6 +269,8 @@ fn of_evaluate_pairs() {
         ("--datadir", Needed),
         ("--train-identities 1", Refused("--pairs")),
         ("--cuhk03-labeled", Refused("--pairs")),
+        ("--single-shot", Refused("--pairs")),
+        ("--expand 3", Refused("--pairs")),
         ("--rerank", Refused("--pairs")),
         ("--rerank-top 5", Refused("--pairs")),
         ("--format json", Changes),

@@ -1,5 +1,6 @@
 //! `deploy search`.
 
+use metrics::Distances;
 use serde_json::Value;
 
 use crate::fixture::{Fixture, contract, graph, reference_embedding, with_contract};
@@ -215,7 +216,7 @@ fn re_ranking_changes_the_answer() {
         order.into_iter().map(|at| paths[at].clone()).collect()
     };
     let everyone = search(&fixture, "-k 16 --rerank --rerank-top all");
-    let distance = metrics::rerank(&probes, &gallery, &metrics::Rerank::default()).unwrap();
+    let distance = metrics::rerank(&probes, &gallery, &metrics::Rerank::default()).unwrap().matrix();
     let wanted: Vec<_> = (0..4).map(|probe| sorted(distance.row(probe), &paths)).collect();
     assert_eq!(order(&everyone), wanted);
     assert_ne!(order(&everyone), order(&plain));
@@ -230,7 +231,7 @@ fn re_ranking_changes_the_answer() {
             let values: Vec<f32> = plain[..n].iter().flat_map(row).copied().collect();
             let one = metrics::Matrix::new(probes.row(probe).to_vec(), 1, probes.cols()).unwrap();
             let nearest = metrics::Matrix::new(values, n, probes.cols()).unwrap();
-            let distance = metrics::rerank(&one, &nearest, &metrics::Rerank::default()).unwrap();
+            let distance = metrics::rerank(&one, &nearest, &metrics::Rerank::default()).unwrap().matrix();
             assert_eq!(*found, sorted(distance.row(0), &plain[..n]), "{n} nearest");
         }
     }

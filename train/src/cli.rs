@@ -123,6 +123,7 @@ fn bounds(flag: &str) -> (usize, usize) {
         "batch" | "batchtest" | "batch_size" => (0, 1 << 16),
         "height" | "width" | "img_size" | "image_size" | "feats" => (0, 1 << 14),
         "num_classes" | "identities" | "rows" | "steps" | "warmup" | "sample" | "top" | "pairs" => (0, 1_000_000),
+        "expand" => (0, 1000),
         _ => (0, 1_000_000_000),
     }
 }

@@ -1,5 +1,7 @@
 use std::ops::Range;
 
+use ndarray::linalg::general_mat_mul;
+use ndarray::{ArrayView2, ArrayViewMut2};
 use rayon::prelude::*;
 
 use crate::{Matrix, MetricsError, Rows};
@@ -7,28 +9,87 @@ use crate::{Matrix, MetricsError, Rows};
 /// Rows of each side per block: at 4096 f32 values, 32 rows are 512 KiB, about one L2 cache.
 pub(crate) const BLOCK: usize = 32;
 
-/// Cosine distance `1 - q.g` of every query to every gallery row.
+/// Distances of queries to a gallery. They are computed when they are read, because the matrix of all of them may not
+/// fit into memory.
+pub trait Distances: Sync {
+    /// Number of queries.
+    fn queries(&self) -> usize;
+
+    /// Number of gallery rows.
+    fn gallery(&self) -> usize;
+
+    /// Calls `see` with each query and its distances to all gallery rows, on all threads; returns its answers in the
+    /// order of the queries. The distances are the same with any number of threads.
+    fn each<T: Send>(&self, see: impl Fn(usize, &[f32]) -> T + Sync) -> Vec<T>;
+
+    /// All distances at once, `[queries, gallery]`: for few of them.
+    fn matrix(&self) -> Matrix {
+        let rows = self.each(|_, row| row.to_vec());
+        let whole = Matrix::new(rows.concat(), self.queries(), self.gallery());
+        whole.unwrap_or_else(|_| unreachable!("a distance for each entry"))
+    }
+}
+
+impl Distances for Matrix {
+    fn queries(&self) -> usize {
+        self.rows()
+    }
+
+    fn gallery(&self) -> usize {
+        self.cols()
+    }
+
+    fn each<T: Send>(&self, see: impl Fn(usize, &[f32]) -> T + Sync) -> Vec<T> {
+        (0..self.rows()).into_par_iter().map(|query| see(query, self.row(query))).collect()
+    }
+}
+
+/// Cosine distances; see [`cosine_distance`].
+#[derive(Debug, Clone, Copy)]
+pub struct CosineDistance<'a> {
+    query: Rows<'a>,
+    gallery: Rows<'a>,
+}
+
+/// Cosine distance `1 - q.g` of every query to every gallery row, 0 to 2; the same bits on every processor.
 ///
 /// # Shapes
 /// - `query`: `[queries, embed_dim]`, rows of unit length (not checked: other lengths scale the result)
 /// - `gallery`: `[gallery, embed_dim]`, rows of unit length
-/// - returns: `[queries, gallery]`, 0 to 2; the same bits with any number of threads
 ///
 /// # Errors
 /// Different `embed_dim`, or a value that is not finite.
-pub fn cosine_distance<'a>(query: impl Into<Rows<'a>>, gallery: impl Into<Rows<'a>>) -> Result<Matrix, MetricsError> {
+pub fn cosine_distance<'a>(
+    query: impl Into<Rows<'a>>,
+    gallery: impl Into<Rows<'a>>,
+) -> Result<CosineDistance<'a>, MetricsError> {
     let (query, gallery) = (query.into(), gallery.into());
     check_comparable(query, gallery)?;
-    let width = gallery.rows();
-    let mut out = vec![0.0_f32; query.rows() * width];
-    if width > 0 {
-        out.par_chunks_mut(BLOCK * width).enumerate().for_each(|(block, out)| {
-            let first = block * BLOCK;
-            products(query.slice(first..first + out.len() / width), gallery, out);
-            out.iter_mut().for_each(|value| *value = 1.0 - *value);
-        });
+    Ok(CosineDistance { query, gallery })
+}
+
+impl Distances for CosineDistance<'_> {
+    fn queries(&self) -> usize {
+        self.query.rows()
     }
-    Matrix::new(out, query.rows(), width)
+
+    fn gallery(&self) -> usize {
+        self.gallery.rows()
+    }
+
+    fn each<T: Send>(&self, see: impl Fn(usize, &[f32]) -> T + Sync) -> Vec<T> {
+        let width = self.gallery.rows();
+        let block = |block: usize| {
+            let first = block * BLOCK;
+            let query = self.query.slice(first..self.query.rows().min(first + BLOCK));
+            let mut rows = vec![0.0_f32; query.rows() * width];
+            products(query, self.gallery, &mut rows);
+            rows.iter_mut().for_each(|value| *value = 1.0 - *value);
+            (0..query.rows()).map(|at| see(first + at, &rows[at * width..(at + 1) * width])).collect()
+        };
+        let blocks: Vec<Vec<T>> = (0..self.query.rows().div_ceil(BLOCK)).into_par_iter().map(block).collect();
+        blocks.into_iter().flatten().collect()
+    }
 }
 
 /// Fails unless rows of both sides have the same length and only finite values.
@@ -61,6 +122,20 @@ pub fn products(left: Rows<'_>, right: Rows<'_>, out: &mut [f32]) {
             }
         }
     }
+}
+
+/// Dot products of every row of `left` with every row of `right`, several times as fast as [`products`]. How they are
+/// rounded depends on the processor, but not on the other rows or on which side a row is.
+///
+/// # Panics
+/// If the shapes do not fit each other; see [`products`].
+pub(crate) fn fast_products(left: Rows<'_>, right: Rows<'_>, out: &mut [f32]) {
+    const WHOLE: &str = "whole rows";
+    fn view(rows: Rows<'_>) -> ArrayView2<'_, f32> {
+        ArrayView2::from_shape((rows.rows(), rows.cols()), rows.data()).expect(WHOLE)
+    }
+    let mut out = ArrayViewMut2::from_shape((left.rows(), right.rows()), out).expect(WHOLE);
+    general_mat_mul(1.0, &view(left), &view(right).t(), 0.0, &mut out);
 }
 
 /// Fills `cols` of the `M` rows `out`, four columns at a time, so that each loaded value serves several products.
@@ -127,7 +202,7 @@ mod tests {
     fn blocks_and_tails_equal_the_plain_sum() {
         for (rows, gallery, cols) in [(1, 1, 1), (3, 5, 7), (33, 70, 19), (40, 64, 8), (2, 6, 0)] {
             let (q, g) = (wave(rows, cols, 0.0), wave(gallery, cols, 1.0));
-            let got = cosine_distance(&q, &g).unwrap();
+            let got = cosine_distance(&q, &g).unwrap().matrix();
             for i in 0..rows {
                 for j in 0..gallery {
                     let want = 1.0 - q.row(i).iter().zip(g.row(j)).map(|(a, b)| f64::from(a * b)).sum::<f64>();
@@ -140,11 +215,11 @@ mod tests {
     #[test]
     fn a_pair_has_the_same_bits_wherever_it_stands() {
         let (q, g) = (wave(40, 67, 0.0), wave(71, 67, 1.0));
-        let all = cosine_distance(&q, &g).unwrap();
+        let all = cosine_distance(&q, &g).unwrap().matrix();
         for (i, j) in [(0, 0), (39, 70), (33, 35), (17, 66)] {
             let one = Matrix::new(q.row(i).to_vec(), 1, 67).unwrap();
             let other = Matrix::new(g.row(j).to_vec(), 1, 67).unwrap();
-            assert_eq!(cosine_distance(&one, &other).unwrap().data(), [all.row(i)[j]]);
+            assert_eq!(cosine_distance(&one, &other).unwrap().matrix().data(), [all.row(i)[j]]);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Measures how well embeddings recognise people: slices in, numbers out.
 //!
 //! - Features to [`cosine_distance`] or [`rerank`](fn@rerank) to [`rank`](fn@rank) to [`RankingReport`]:
-//!   identification, 1:N.
+//!   identification, 1:N, query by query: the matrix of all [`Distances`] is never in memory.
 //! - Similarities of genuine and impostor pairs to [`verification::Roc`]: verification, 1:1.
 //! - Embeddings and gallery sizes to [`open_set::OpenSetReport`]: open-set identification, FPIR and FNIR.
 //! - Embeddings to [`spread`](fn@spread): detects a collapsed network.
@@ -22,19 +22,27 @@
 //! # Ok::<(), metrics::MetricsError>(())
 //! ```
 
+mod bootstrap;
 mod distance;
 mod error;
+mod expand;
 mod matrix;
 pub mod open_set;
 pub mod picture;
 mod rank;
 mod rerank;
+mod scores;
 mod spread;
 pub mod verification;
 
-pub use distance::{cosine_distance, dot, products};
+pub use distance::{CosineDistance, Distances, cosine_distance, dot, products};
 pub use error::MetricsError;
+pub use expand::{expand, expanded};
 pub use matrix::{Matrix, Rows};
-pub use rank::{JUNK, Label, MAX_RANK, RankingReport, Ranks, nearer, rank};
+pub use rank::{
+    JUNK, Label, MAX_RANK, QueryScore, RankingIntervals, RankingReport, Ranks, SINGLE_SHOT_DRAWS, nearer, rank, ranks,
+    single_shot,
+};
 pub use rerank::{Rerank, Reranking, rerank};
+pub use scores::similarities;
 pub use spread::{Spread, spread};

@@ -10,9 +10,8 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::bootstrap::{Interval, Resampling};
 use crate::distance::{BLOCK, products};
-use crate::verification::Interval;
-use crate::verification::bootstrap::{interval, sampled};
 use crate::verification::groups::Groups;
 use crate::{MetricsError, Rows};
 
@@ -213,20 +212,25 @@ pub fn evaluate<'a>(
             points.push((*gallery, *target, similarity));
         }
     }
+    let resampling = Resampling { samples: options.resamples, seed: options.seed };
     let trials = people.trials();
     let thresholds: Vec<_> = curves.iter().map(|curve| scores.thresholds(curve, trials)).collect();
     let (costs, hits) = scores.costs(&points, &thresholds);
     let points = points.iter().enumerate().map(|(at, &(gallery, target, similarity))| {
         let costs = costs.iter().map(|group| group[at]).collect::<Vec<_>>();
-        let [fpir, fnir] = [0, 1].map(|kind| Rate::of(costs.iter().map(|cost| cost[kind]).collect(), options));
+        let [fpir, fnir] = [0, 1].map(|kind| {
+            let trials = costs.iter().map(|cost| (cost[kind][1], [cost[kind][0]])).collect();
+            let [rate] = resampling.means(trials);
+            rate
+        });
         let below_resolution = target * (trials as f64) < 1.0;
         OpenSetPoint {
             gallery,
             target,
             similarity,
-            fpir: fpir.rate,
+            fpir: fpir.mean,
             fpir_interval: fpir.interval,
-            fnir: fnir.rate,
+            fnir: fnir.mean,
             fnir_interval: fnir.interval,
             below_resolution,
         }
@@ -497,28 +501,6 @@ fn edge(bin_number: usize) -> f32 {
         edge = edge.next_up();
     }
     edge
-}
-
-/// A rate with its interval.
-struct Rate {
-    rate: f64,
-    interval: Option<Interval>,
-}
-
-impl Rate {
-    /// From each group's sum of events and number of searches.
-    fn of(mut groups: Vec<[f64; 2]>, options: &OpenSetOptions) -> Self {
-        groups.retain(|[_, searches]| *searches > 0.0);
-        let ratio = |[events, searches]: [f64; 2]| events / searches;
-        let add = |[a, b]: [f64; 2], [c, d]: [f64; 2]| [a + c, b + d];
-        let rate = ratio(groups.iter().copied().fold([0.0, 0.0], add));
-        let draw = |sample: usize| {
-            let sample = sampled(options.seed, sample, groups.len());
-            ratio(sample.map(|group| groups[group]).fold([0.0, 0.0], add))
-        };
-        let rates: Vec<f64> = (0..options.resamples).into_par_iter().map(draw).collect();
-        Self { rate, interval: interval(rates, groups.len()) }
-    }
 }
 
 #[cfg(test)]

@@ -1,18 +1,29 @@
 //! k-reciprocal re-ranking, Zhong et al. 2017 (arXiv:1701.08398).
 
-use std::cmp::Ordering;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::distance::{BLOCK, check_comparable, dot, products};
-use crate::{Matrix, MetricsError, Rows};
+use crate::distance::{check_comparable, dot, fast_products};
+use crate::{Distances, MetricsError, Rows};
 
 /// Largest deviation from unit length: enough for half-precision embeddings, not for raw features.
 const UNIT_TOLERANCE: f32 = 1e-2;
 
 /// If all neighbours of a row are within rounding, they have no order, and its distances count as 0.
 const ROUNDING: f32 = 1e-6;
+
+/// Rows of each side that are compared together: the products of two blocks take 1 MiB, and each is computed once for
+/// both sides.
+const TILE: usize = 512;
+
+/// Products that are compared with the floors at once.
+const LANES: usize = 16;
+
+/// Queries whose distances are computed together, and the gallery rows that a thread compares them with at a time.
+const QUERIES: usize = 128;
+const STRIP: usize = 1024;
 
 /// Parameters of [`rerank`](fn@rerank); the defaults are the paper's.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -47,90 +58,110 @@ impl Rerank {
     }
 }
 
-/// k-reciprocal re-ranking of a gallery, query by query. The distance of a query to a gallery row is `(1 - lambda) *
-/// Jaccard + lambda * D`. `D` is the squared Euclidean distance divided by the largest one in the query's row. Jaccard
-/// compares the two rows' k-reciprocal neighbourhoods in the union of queries and gallery.
-///
-/// Memory grows with `(queries + gallery) * (embed_dim + k1)`: neither the square matrix of all distances nor the
-/// result is stored. Time grows with the square of `queries + gallery`.
+/// k-reciprocal re-ranking of a gallery; see [`rerank`](fn@rerank).
 pub struct Reranking<'a> {
     query: Rows<'a>,
     gallery: Rows<'a>,
-    /// Of the queries, followed by the gallery.
-    neighbours: Vec<Neighbours>,
+    /// Largest squared distance of each query, by which the others are divided.
+    largest: Vec<f32>,
+    /// Of the queries.
     encodings: Vec<Encoding>,
-    holders: Vec<Encoding>,
+    holders: Holders,
     lambda: f32,
 }
 
-impl<'a> Reranking<'a> {
-    /// Finds the neighbours of all rows.
-    ///
-    /// # Shapes
-    /// - `query`: `[queries, embed_dim]`, rows of unit length or zero
-    /// - `gallery`: `[gallery, embed_dim]`, rows of unit length or zero
-    ///
-    /// # Errors
-    /// Different `embed_dim`, a value that is not finite, a row whose length is neither 1 nor 0, a parameter out of
-    /// range.
-    pub fn new(
-        query: impl Into<Rows<'a>>,
-        gallery: impl Into<Rows<'a>>,
-        params: &Rerank,
-    ) -> Result<Self, MetricsError> {
-        params.check()?;
-        let (query, gallery) = (query.into(), gallery.into());
-        check_comparable(query, gallery)?;
-        check_unit(query, "query embeddings")?;
-        check_unit(gallery, "gallery embeddings")?;
-        let queries = query.rows();
-        let everyone = Matrix::new([query.data(), gallery.data()].concat(), queries + gallery.rows(), query.cols())?;
-        let everyone = everyone.view();
-        let neighbours = neighbours(everyone, params.k1);
-        let encodings = expand_query(encode(everyone, &neighbours, params.k1), &neighbours, params.k2);
-        let holders = invert(&encodings, queries);
-        Ok(Self { query, gallery, neighbours, encodings, holders, lambda: params.lambda as f32 })
-    }
-
-    /// Distances of query `i` to every gallery row, 0 to 1 up to rounding; the same bits with any number of threads.
-    ///
-    /// # Panics
-    /// If there is no such query.
-    pub fn distances(&self, i: usize) -> Vec<f32> {
-        assert!(i < self.query.rows(), "query {i} of {}", self.query.rows());
-        let mut shared = vec![0.0_f32; self.gallery.rows()];
-        for &(member, weight) in &self.encodings[i] {
-            for &(j, other) in &self.holders[member as usize] {
-                shared[j as usize] += weight.min(other);
-            }
-        }
-        let mut row = vec![0.0_f32; self.gallery.rows()];
-        products(self.query.slice(i..i + 1), self.gallery, &mut row);
-        for (value, shared) in row.iter_mut().zip(shared) {
-            let jaccard = 1.0 - shared / (2.0 - shared);
-            *value = (1.0 - self.lambda) * jaccard + self.lambda * self.neighbours[i].distance(*value);
-        }
-        row
-    }
-}
-
-/// The distances of all queries, as a matrix `[queries, gallery]`; see [`Reranking`].
+/// k-reciprocal re-ranking of a gallery, query by query. The distance of a query to a gallery row is `(1 - lambda) *
+/// Jaccard + lambda * D`, 0 to 1 up to rounding. `D` is the squared Euclidean distance divided by the largest one in
+/// the query's row. Jaccard compares the two rows' k-reciprocal neighbourhoods in the union of queries and gallery.
+///
+/// Neighbourhoods are sparse: a row has at most a few hundred members, and mostly a few dozen. So memory grows with
+/// `(queries + gallery) * (k1 + members)`, and neither the square matrix of all distances nor a copy of the embeddings
+/// is made. Time grows with the square of `queries + gallery`. How distances are rounded depends on the processor, but
+/// not on the number of threads.
+///
+/// # Shapes
+/// - `query`: `[queries, embed_dim]`, rows of unit length or zero
+/// - `gallery`: `[gallery, embed_dim]`, rows of unit length or zero
 ///
 /// # Errors
-/// As [`Reranking::new`].
+/// Different `embed_dim`, a value that is not finite, a row whose length is neither 1 nor 0, a parameter out of range,
+/// or 2³² rows or more.
 pub fn rerank<'a>(
     query: impl Into<Rows<'a>>,
     gallery: impl Into<Rows<'a>>,
     params: &Rerank,
-) -> Result<Matrix, MetricsError> {
-    let reranking = Reranking::new(query, gallery, params)?;
-    let (queries, entries) = (reranking.query.rows(), reranking.gallery.rows());
-    let mut out = vec![0.0_f32; queries * entries];
-    if entries > 0 {
-        let rows = out.par_chunks_mut(entries).enumerate();
-        rows.for_each(|(i, row)| row.copy_from_slice(&reranking.distances(i)));
+) -> Result<Reranking<'a>, MetricsError> {
+    params.check()?;
+    let (query, gallery) = (query.into(), gallery.into());
+    check_comparable(query, gallery)?;
+    check_unit(query, "query embeddings")?;
+    check_unit(gallery, "gallery embeddings")?;
+    let everyone = Everyone { query, gallery };
+    if u32::try_from(everyone.len()).is_err() {
+        let found = everyone.len().to_string();
+        return Err(MetricsError::Parameter { name: "number of rows", found, allowed: "fewer than 2^32" });
     }
-    Matrix::new(out, queries, entries)
+    let neighbours = neighbours(everyone, params.k1);
+    let mut encodings = expand_query(encode(everyone, &neighbours, params.k1), &neighbours, params.k2);
+    let entries = encodings.split_off(query.rows());
+    let holders = Holders::of(entries, everyone.len());
+    let mut largest = neighbours.largest;
+    largest.truncate(query.rows());
+    Ok(Reranking { query, gallery, largest, encodings, holders, lambda: params.lambda as f32 })
+}
+
+impl Reranking<'_> {
+    /// Turns the products of a query with all gallery rows into distances. `shared` has room for as many.
+    fn distances(&self, query: usize, shared: &mut [f32], row: &mut [f32]) {
+        shared.fill(0.0);
+        for &(member, weight) in &self.encodings[query] {
+            for &(entry, other) in self.holders.of_member(member) {
+                shared[entry as usize] += weight.min(other);
+            }
+        }
+        for (value, shared) in row.iter_mut().zip(shared) {
+            let jaccard = 1.0 - *shared / (2.0 - *shared);
+            *value = (1.0 - self.lambda) * jaccard + self.lambda * normalised(*value, self.largest[query]);
+        }
+    }
+}
+
+impl Distances for Reranking<'_> {
+    fn queries(&self) -> usize {
+        self.query.rows()
+    }
+
+    fn gallery(&self) -> usize {
+        self.gallery.rows()
+    }
+
+    fn each<T: Send>(&self, see: impl Fn(usize, &[f32]) -> T + Sync) -> Vec<T> {
+        let (queries, width) = (self.query.rows(), self.gallery.rows());
+        let mut all = Vec::with_capacity(queries);
+        let mut products = vec![0.0_f32; queries.min(QUERIES) * width];
+        for first in (0..queries).step_by(QUERIES) {
+            let some = self.query.slice(first..queries.min(first + QUERIES));
+            // Strip by strip, so that every thread writes its own part: [strip][query][row of the strip].
+            let products = &mut products[..some.rows() * width];
+            products.par_chunks_mut(some.rows() * STRIP).enumerate().for_each(|(strip, out)| {
+                let entries = strip * STRIP..width.min((strip + 1) * STRIP);
+                fast_products(some, self.gallery.slice(entries), out);
+            });
+            let seen = (0..some.rows()).into_par_iter().map_init(
+                || (vec![0.0_f32; width], vec![0.0_f32; width]),
+                |(shared, row), query| {
+                    for (strip, part) in row.chunks_mut(STRIP).enumerate() {
+                        let at = some.rows() * strip * STRIP + query * part.len();
+                        part.copy_from_slice(&products[at..at + part.len()]);
+                    }
+                    self.distances(first + query, shared, row);
+                    see(first + query, row)
+                },
+            );
+            all.extend(seen.collect::<Vec<T>>());
+        }
+        all
+    }
 }
 
 fn check_unit(matrix: Rows<'_>, what: &'static str) -> Result<(), MetricsError> {
@@ -145,71 +176,178 @@ fn check_unit(matrix: Rows<'_>, what: &'static str) -> Result<(), MetricsError> 
     Ok(())
 }
 
-/// The nearest rows of one row, and the divisor of its distances.
+/// Squared distance of rows with this product, divided by the largest.
+fn normalised(product: f32, largest: f32) -> f32 {
+    if largest > ROUNDING { (2.0 - 2.0 * product) / largest } else { 0.0 }
+}
+
+/// The queries, followed by the gallery.
+#[derive(Clone, Copy)]
+struct Everyone<'a> {
+    query: Rows<'a>,
+    gallery: Rows<'a>,
+}
+
+impl<'a> Everyone<'a> {
+    fn len(self) -> usize {
+        self.query.rows() + self.gallery.rows()
+    }
+
+    fn row(self, i: usize) -> &'a [f32] {
+        match i.checked_sub(self.query.rows()) {
+            None => self.query.row(i),
+            Some(entry) => self.gallery.row(entry),
+        }
+    }
+
+    /// Rows that are compared together, with the number of the first.
+    fn tiles(self) -> Vec<(usize, Rows<'a>)> {
+        let of = |rows: Rows<'a>, before: usize| {
+            let starts = (0..rows.rows()).step_by(TILE);
+            starts.map(move |at| (before + at, rows.slice(at..rows.rows().min(at + TILE))))
+        };
+        of(self.query, 0).chain(of(self.gallery, self.query.rows())).collect()
+    }
+}
+
+/// The nearest rows of every row, and the divisors of its distances.
 struct Neighbours {
-    /// Nearest first, equal distances by index; `k1 + 1` rows, or all if there are fewer.
+    /// For each row the same number of rows, nearest first, equal distances by index.
     nearest: Vec<u32>,
-    largest: f32,
+    kept: usize,
+    largest: Vec<f32>,
 }
 
 impl Neighbours {
-    /// Normalised squared distance for a dot product.
-    fn distance(&self, product: f32) -> f32 {
-        if self.largest > ROUNDING { (2.0 - 2.0 * product) / self.largest } else { 0.0 }
+    /// The `k` nearest rows of `i` and the row itself, which is normally first.
+    fn within(&self, i: usize, k: usize) -> &[u32] {
+        &self.nearest[i * self.kept..][..self.kept.min(k + 1)]
     }
 
-    /// The `k` nearest rows and the row itself, which is normally first.
-    fn within(&self, k: usize) -> &[u32] {
-        &self.nearest[..self.nearest.len().min(k + 1)]
+    /// Rows that are among the `k` nearest of `i` and have `i` among their own `k` nearest.
+    fn reciprocal(&self, i: usize, k: usize) -> Vec<u32> {
+        let mutual = |&&j: &&u32| self.within(j as usize, k).contains(&(i as u32));
+        self.within(i, k).iter().filter(mutual).copied().collect()
     }
 }
 
-fn neighbours(everyone: Rows<'_>, k1: usize) -> Vec<Neighbours> {
-    let rows = everyone.rows();
-    let keep = rows.min(k1 + 1);
-    let blocks: Vec<Vec<Neighbours>> = (0..rows.div_ceil(BLOCK))
-        .into_par_iter()
-        .map(|block| {
-            let first = block * BLOCK;
-            let last = rows.min(first + BLOCK);
-            let mut similarities = vec![0.0_f32; (last - first) * rows];
-            products(everyone.slice(first..last), everyone, &mut similarities);
-            let rank = |row: &[f32]| {
-                let largest = row.iter().fold(f32::MIN, |largest, product| largest.max(2.0 - 2.0 * product));
-                // Ascending distance is descending dot product.
-                let closer = |a: &u32, b: &u32| {
-                    row[*b as usize].partial_cmp(&row[*a as usize]).unwrap_or(Ordering::Equal).then(a.cmp(b))
-                };
-                let mut nearest: Vec<u32> = (0..rows as u32).collect();
-                if keep < rows {
-                    nearest.select_nth_unstable_by(keep, closer);
-                    nearest.truncate(keep);
-                    nearest.shrink_to_fit();
+/// What is known so far of the rows of a tile.
+struct Found {
+    /// By row: what a product must reach to be among the nearest.
+    floors: Vec<f32>,
+    /// By row: the smallest product.
+    least: Vec<f32>,
+    /// By row: the largest products with their rows, best first.
+    nearest: Vec<Vec<(f32, u32)>>,
+}
+
+impl Found {
+    fn new(rows: usize) -> Self {
+        Self {
+            floors: vec![f32::NEG_INFINITY; rows],
+            least: vec![f32::INFINITY; rows],
+            nearest: vec![Vec::new(); rows],
+        }
+    }
+
+    /// Keeps the `kept` best of each row. Whatever the order in which they come, these are the same.
+    fn offer(&mut self, row: usize, product: f32, other: u32, kept: usize) {
+        let nearest = &mut self.nearest[row];
+        let at = nearest.partition_point(|(best, by)| *best > product || (*best == product && *by < other));
+        if at == kept {
+            return;
+        }
+        nearest.truncate(kept - 1);
+        nearest.insert(at, (product, other));
+        if let Some((floor, _)) = nearest.get(kept - 1) {
+            self.floors[row] = *floor;
+        }
+    }
+
+    /// Compares each row with those from number `first` on; `products` are `[rows, width]`.
+    fn offer_rows(&mut self, products: &[f32], width: usize, first: usize, kept: usize) {
+        for (row, products) in products.chunks_exact(width).enumerate() {
+            let mut least = [f32::INFINITY; LANES];
+            for (at, some) in products.chunks(LANES).enumerate() {
+                let floor = self.floors[row];
+                let mut reached = false;
+                for (least, product) in least.iter_mut().zip(some) {
+                    *least = if product < least { *product } else { *least };
+                    reached |= *product >= floor;
                 }
-                nearest.sort_unstable_by(closer);
-                Neighbours { nearest, largest }
-            };
-            similarities.chunks(rows).map(rank).collect()
-        })
-        .collect();
-    blocks.into_iter().flatten().collect()
+                if reached {
+                    for (lane, product) in some.iter().enumerate().filter(|(_, product)| **product >= floor) {
+                        self.offer(row, *product, (first + at * LANES + lane) as u32, kept);
+                    }
+                }
+            }
+            self.least[row] = least.into_iter().fold(self.least[row], f32::min);
+        }
+    }
+
+    /// The same where the rows of `self` are the columns.
+    fn offer_columns(&mut self, products: &[f32], width: usize, first: usize, kept: usize) {
+        for (other, products) in products.chunks_exact(width).enumerate() {
+            for (at, some) in products.chunks(LANES).enumerate() {
+                let columns = at * LANES..at * LANES + some.len();
+                let mut reached = false;
+                let state = self.floors[columns.clone()].iter().zip(&mut self.least[columns.clone()]);
+                for ((floor, least), product) in state.zip(some) {
+                    *least = if product < least { *product } else { *least };
+                    reached |= product >= floor;
+                }
+                if reached {
+                    for (column, product) in columns.zip(some) {
+                        if *product >= self.floors[column] {
+                            self.offer(column, *product, (first + other) as u32, kept);
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
-/// Rows that are among the `k` nearest of `i` and have `i` among their own `k` nearest.
-fn reciprocal(neighbours: &[Neighbours], i: usize, k: usize) -> Vec<u32> {
-    let mutual = |&&j: &&u32| neighbours[j as usize].within(k).contains(&(i as u32));
-    neighbours[i].within(k).iter().filter(mutual).copied().collect()
+fn locked(found: &Mutex<Found>) -> MutexGuard<'_, Found> {
+    found.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Compares every two rows once, tile by tile.
+fn neighbours(everyone: Everyone<'_>, k1: usize) -> Neighbours {
+    let kept = everyone.len().min(k1 + 1);
+    let tiles = everyone.tiles();
+    let found: Vec<Mutex<Found>> = tiles.iter().map(|(_, rows)| Mutex::new(Found::new(rows.rows()))).collect();
+    let pairs: Vec<(u32, u32)> =
+        (0..tiles.len() as u32).flat_map(|left| (left..tiles.len() as u32).map(move |right| (left, right))).collect();
+    let buffer = || vec![0.0_f32; TILE * TILE];
+    pairs.par_iter().for_each_init(buffer, |products, &(left, right)| {
+        let [(first, rows), (second, others)] = [left, right].map(|tile| tiles[tile as usize]);
+        let (width, products) = (others.rows(), &mut products[..rows.rows() * others.rows()]);
+        fast_products(rows, others, products);
+        locked(&found[left as usize]).offer_rows(products, width, second, kept);
+        if left != right {
+            locked(&found[right as usize]).offer_columns(products, width, first, kept);
+        }
+    });
+    let mut nearest = Vec::with_capacity(everyone.len() * kept);
+    let mut largest = Vec::with_capacity(everyone.len());
+    for found in found {
+        let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        nearest.extend(found.nearest.iter().flatten().map(|(_, row)| *row));
+        largest.extend(found.least.iter().map(|product| 2.0 - 2.0 * product));
+    }
+    Neighbours { nearest, kept, largest }
 }
 
 /// A sparse row of `V`: ascending members, weights with sum 1.
 type Encoding = Vec<(u32, f32)>;
 
-fn encode(everyone: Rows<'_>, neighbours: &[Neighbours], k1: usize) -> Vec<Encoding> {
+fn encode(everyone: Everyone<'_>, neighbours: &Neighbours, k1: usize) -> Vec<Encoding> {
     // Half to even, as in the reference's `np.around`.
     let half = (k1 as f64 / 2.0).round_ties_even() as usize;
-    let close: Vec<Vec<u32>> = (0..everyone.rows()).into_par_iter().map(|i| reciprocal(neighbours, i, half)).collect();
+    let close: Vec<Vec<u32>> = (0..everyone.len()).into_par_iter().map(|i| neighbours.reciprocal(i, half)).collect();
     let encode = |i: usize| {
-        let core = reciprocal(neighbours, i, k1);
+        let core = neighbours.reciprocal(i, k1);
         let mut members = core.clone();
         for &candidate in &core {
             let theirs = &close[candidate as usize];
@@ -223,22 +361,22 @@ fn encode(everyone: Rows<'_>, neighbours: &[Neighbours], k1: usize) -> Vec<Encod
         members.dedup();
         let weight = |j: u32| {
             let product = dot(everyone.row(i), everyone.row(j as usize));
-            (-neighbours[i].distance(product)).exp()
+            (-normalised(product, neighbours.largest[i])).exp()
         };
         let weights: Encoding = members.into_iter().map(|j| (j, weight(j))).collect();
         let total: f32 = weights.iter().map(|(_, weight)| weight).sum();
         weights.into_iter().map(|(j, weight)| (j, weight / total)).collect()
     };
-    (0..everyone.rows()).into_par_iter().map(encode).collect()
+    (0..everyone.len()).into_par_iter().map(encode).collect()
 }
 
 /// Local query expansion: each row becomes the mean over its `k2` nearest rows.
-fn expand_query(encodings: Vec<Encoding>, neighbours: &[Neighbours], k2: usize) -> Vec<Encoding> {
+fn expand_query(encodings: Vec<Encoding>, neighbours: &Neighbours, k2: usize) -> Vec<Encoding> {
     if k2 == 1 {
         return encodings;
     }
-    let expand = |row: &Neighbours| {
-        let nearest = row.within(k2 - 1);
+    let expand = |i: usize| {
+        let nearest = neighbours.within(i, k2 - 1);
         let mut all: Encoding = nearest.iter().flat_map(|&j| &encodings[j as usize]).copied().collect();
         // A stable sort, so that equal members are added nearest neighbour first.
         all.sort_by_key(|&(member, _)| member);
@@ -253,23 +391,50 @@ fn expand_query(encodings: Vec<Encoding>, neighbours: &[Neighbours], k2: usize) 
         mean.shrink_to_fit();
         mean
     };
-    neighbours.par_iter().map(expand).collect()
+    (0..encodings.len()).into_par_iter().map(expand).collect()
 }
 
-/// For each member, the gallery rows that contain it: `(gallery index, weight)`, ascending.
-fn invert(encodings: &[Encoding], queries: usize) -> Vec<Encoding> {
-    let mut holders: Vec<Encoding> = vec![Vec::new(); encodings.len()];
-    for (j, encoding) in encodings[queries..].iter().enumerate() {
-        for &(member, weight) in encoding {
-            holders[member as usize].push((j as u32, weight));
+/// For each member, the gallery rows that contain it.
+struct Holders {
+    /// First holder of each member, followed by their number.
+    starts: Vec<usize>,
+    /// Gallery row and weight, rows ascending.
+    entries: Vec<(u32, f32)>,
+}
+
+impl Holders {
+    fn of(encodings: Vec<Encoding>, members: usize) -> Self {
+        let mut starts = vec![0_usize; members + 1];
+        for (member, _) in encodings.iter().flatten() {
+            starts[*member as usize + 1] += 1;
         }
+        let mut sum = 0;
+        for start in &mut starts {
+            sum += *start;
+            *start = sum;
+        }
+        let (mut next, mut entries) = (starts.clone(), vec![(0, 0.0); sum]);
+        // By value: each encoding is freed when it is entered.
+        for (row, encoding) in encodings.into_iter().enumerate() {
+            for (member, weight) in encoding {
+                let at = &mut next[member as usize];
+                entries[*at] = (row as u32, weight);
+                *at += 1;
+            }
+        }
+        Self { starts, entries }
     }
-    holders
+
+    fn of_member(&self, member: u32) -> &[(u32, f32)] {
+        let member = member as usize;
+        &self.entries[self.starts[member]..self.starts[member + 1]]
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Matrix;
 
     fn circle(degrees: &[f32]) -> Matrix {
         let data = degrees.iter().flat_map(|d| [d.to_radians().cos(), d.to_radians().sin()]).collect();
@@ -284,7 +449,8 @@ mod tests {
     #[test]
     fn three_rows_by_hand() {
         let params = Rerank { k1: 1, k2: 1, lambda: 0.5 };
-        let got = rerank(&circle(&[0.0]), &circle(&[10.0, 90.0]), &params).unwrap();
+        let (query, gallery) = (circle(&[0.0]), circle(&[10.0, 90.0]));
+        let got = rerank(&query, &gallery, &params).unwrap().matrix();
         assert!((got.row(0)[0] - 0.5 * (0.016648 + 0.015192)).abs() < 2e-6, "{}", got.row(0)[0]);
         assert!((got.row(0)[1] - 1.0).abs() < 1e-6, "nothing shared and the farthest: {}", got.row(0)[1]);
     }
@@ -292,18 +458,20 @@ mod tests {
     #[test]
     fn identical_rows_and_tiny_sets_stay_finite() {
         let same = circle(&[30.0; 40]);
-        let got = rerank(&same, &same, &Rerank::default()).unwrap();
+        let got = rerank(&same, &same, &Rerank::default()).unwrap().matrix();
         assert!(got.data().iter().all(|value| value.is_finite() && (-1e-6..=1.0).contains(value)));
-        let got = rerank(&circle(&[0.0]), &circle(&[5.0]), &Rerank::default()).unwrap();
-        assert!(got.data()[0].is_finite());
-        assert_eq!(rerank(&circle(&[0.0]), &circle(&[]), &Rerank::default()).unwrap().rows(), 1);
+        let [one, other, none] = [circle(&[0.0]), circle(&[5.0]), circle(&[])];
+        assert!(rerank(&one, &other, &Rerank::default()).unwrap().matrix().data()[0].is_finite());
+        let of_nobody = rerank(&one, &none, &Rerank::default()).unwrap();
+        assert_eq!(of_nobody.each(|query, row| (query, row.len())), [(0, 0)]);
+        assert_eq!(rerank(&none, &one, &Rerank::default()).unwrap().each(|_, _| ()), []);
     }
 
     #[test]
     fn a_row_of_zeros_is_far_from_everyone() {
         let query = Matrix::new(vec![1.0, 0.0, 0.0, 0.0], 2, 2).unwrap();
         let gallery = Matrix::new(vec![0.0, 0.0, 0.8, 0.6, -1.0, 0.0], 3, 2).unwrap();
-        let got = rerank(&query, &gallery, &Rerank { k1: 1, k2: 1, lambda: 0.3 }).unwrap();
+        let got = rerank(&query, &gallery, &Rerank { k1: 1, k2: 1, lambda: 0.3 }).unwrap().matrix();
         assert!(got.data().iter().all(|value| value.is_finite()), "{got:?}");
         assert!(got.row(0)[1] < got.row(0)[0] && got.row(0)[1] < got.row(0)[2], "{got:?}");
     }
@@ -311,14 +479,107 @@ mod tests {
     #[test]
     fn bad_parameters_and_rows_are_named() {
         let (q, g) = (circle(&[0.0]), circle(&[5.0]));
-        let with = |k1, k2, lambda| rerank(&q, &g, &Rerank { k1, k2, lambda }).unwrap_err().to_string();
+        let with = |k1, k2, lambda| rerank(&q, &g, &Rerank { k1, k2, lambda }).err().unwrap().to_string();
         assert_eq!(with(0, 1, 0.3), "k1 is 0; allowed: 1 or more");
         assert_eq!(with(3, 5, 0.3), "k2 is 5; allowed: 1 to k1 + 1");
         assert_eq!(with(3, 3, f64::NAN), "lambda is NaN; allowed: 0 to 1");
         let long = Matrix::new(vec![2.0, 0.0], 1, 2).unwrap();
         assert_eq!(
-            rerank(&q, &long, &Rerank::default()).unwrap_err().to_string(),
+            rerank(&q, &long, &Rerank::default()).err().unwrap().to_string(),
             "gallery embeddings row 0 has length 2.0000; re-ranking needs rows of unit length"
         );
+    }
+
+    /// Rows around centres, of about unit length, whose products are exact in f32 in any order of summation.
+    fn clusters(name: &str, rows: usize, cols: usize) -> Matrix {
+        let own = contract::fill::fill(&format!("input.clusters.{name}"), &[rows, cols]);
+        let centres = contract::fill::fill("input.clusters", &[60, cols]);
+        let values = (0..rows).flat_map(|row| {
+            let sum = (0..cols).map(|col| centres[row * 7 % 60 * cols + col] + 0.8 * own[row * cols + col]);
+            let sum: Vec<f32> = sum.collect();
+            let length = sum.iter().map(|value| value * value).sum::<f32>().sqrt();
+            sum.into_iter().map(move |value| (value / length * 1024.0).round() / 1024.0)
+        });
+        Matrix::new(values.collect(), rows, cols).unwrap()
+    }
+
+    /// The definition with dense matrices of everyone, as the reference has it, in f64.
+    fn dense(query: &Matrix, gallery: &Matrix, Rerank { k1, k2, lambda }: Rerank) -> Vec<Vec<f64>> {
+        let all: Vec<&[f32]> =
+            (0..query.rows()).map(|i| query.row(i)).chain((0..gallery.rows()).map(|j| gallery.row(j))).collect();
+        let count = all.len();
+        let mut distance: Vec<Vec<f64>> =
+            all.iter().map(|a| all.iter().map(|b| 2.0 - 2.0 * f64::from(dot(a, b))).collect()).collect();
+        for row in &mut distance {
+            let largest = row.iter().copied().fold(0.0, f64::max);
+            row.iter_mut().for_each(|value| *value /= largest);
+        }
+        let ranked = |i: usize| {
+            let mut order: Vec<usize> = (0..count).collect();
+            order.sort_by(|a, b| distance[i][*a].total_cmp(&distance[i][*b]));
+            order
+        };
+        let ranked: Vec<Vec<usize>> = (0..count).map(ranked).collect();
+        let near = |i: usize, k: usize| &ranked[i][..count.min(k + 1)];
+        let mutual = |i: usize, k: usize| -> Vec<usize> {
+            near(i, k).iter().copied().filter(|j| near(*j, k).contains(&i)).collect()
+        };
+        let half = (k1 as f64 / 2.0).round_ties_even() as usize;
+        let mut v = vec![vec![0.0; count]; count];
+        for (i, v) in v.iter_mut().enumerate() {
+            let core = mutual(i, k1);
+            let mut members = core.clone();
+            for candidate in &core {
+                let theirs = mutual(*candidate, half);
+                let common = theirs.iter().filter(|j| core.contains(j)).count();
+                if common as f64 > 2.0 / 3.0 * theirs.len() as f64 + 1e-9 {
+                    members.extend(theirs);
+                }
+            }
+            members.iter().for_each(|j| v[*j] = (-distance[i][*j]).exp());
+            let total: f64 = v.iter().sum();
+            v.iter_mut().for_each(|value| *value /= total);
+        }
+        let expanded = |i: usize| -> Vec<f64> {
+            let nearest = near(i, k2 - 1);
+            (0..count).map(|j| nearest.iter().map(|l| v[*l][j]).sum::<f64>() / nearest.len() as f64).collect()
+        };
+        // Not even the row itself has to be its own nearest: another may be longer.
+        let v: Vec<Vec<f64>> = if k2 == 1 { v } else { (0..count).map(expanded).collect() };
+        let value = |i: usize, j: usize| {
+            let shared: f64 = v[i].iter().zip(&v[j]).map(|(a, b)| a.min(*b)).sum();
+            (1.0 - lambda) * (1.0 - shared / (2.0 - shared)) + lambda * distance[i][j]
+        };
+        (0..query.rows()).map(|i| (query.rows()..count).map(|j| value(i, j)).collect()).collect()
+    }
+
+    /// More rows than a tile has, so that every kind of pair of tiles occurs.
+    #[test]
+    fn sparse_and_dense_agree() {
+        let (query, gallery) = (clusters("query", 140, 24), clusters("gallery", 620, 24));
+        let k = |k1, k2, lambda| Rerank { k1, k2, lambda };
+        for params in [Rerank::default(), k(5, 1, 0.5), k(30, 8, 0.0)] {
+            let wanted = dense(&query, &gallery, params);
+            let found = rerank(&query, &gallery, &params).unwrap().matrix();
+            for (i, wanted) in wanted.iter().enumerate() {
+                for (j, (found, wanted)) in found.row(i).iter().zip(wanted).enumerate() {
+                    let apart = (f64::from(*found) - wanted).abs();
+                    assert!(apart < 2e-6, "{params:?} at {i}, {j}: {found} for {wanted}");
+                }
+            }
+        }
+    }
+
+    /// Equal rows everywhere: who is kept must not depend on the order in which threads find them.
+    #[test]
+    fn ties_go_to_the_first_rows_with_any_number_of_threads() {
+        let same = circle(&[30.0; 1100]);
+        let found = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let everyone = Everyone { query: same.view().slice(0..9), gallery: same.view().slice(9..1100) };
+            pool.install(|| neighbours(everyone, 20)).nearest
+        };
+        let (one, five) = (found(1), found(5));
+        assert!(one == five && one.chunks(21).all(|nearest| nearest.iter().copied().eq(0..21)));
     }
 }

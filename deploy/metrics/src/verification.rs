@@ -1,7 +1,7 @@
 //! Verification, 1:1: how well a threshold on the similarity tells genuine pairs from impostor pairs.
 
-pub(crate) mod bootstrap;
 mod compare;
+mod draws;
 pub(crate) mod groups;
 mod identification;
 mod keys;
@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::MetricsError;
 
-pub use bootstrap::{Drawn, Interval, unseen};
+pub use crate::bootstrap::{Interval, unseen};
+pub use draws::Drawn;
 pub use groups::Impostors;
 pub use identification::Identification;
 pub use report::{Histogram, TarAtFar, Trials, VerificationOptions, VerificationReport, evaluate, interval_of_means};

@@ -1,7 +1,7 @@
 //! Golden: `fixtures/reid_evaluation/README.md` names the generator and its versions.
 
 use fixtures::Golden;
-use metrics::{Label, Matrix, RankingReport, Rerank, cosine_distance, rank, rerank};
+use metrics::{Distances, Label, Matrix, RankingReport, Rerank, cosine_distance, rank, rerank};
 
 /// A few roundings of f32 near 1: sums of 64 products in another order.
 const F32_SUM: f32 = 5e-7;
@@ -45,7 +45,7 @@ impl Evaluation {
         value.and_then(serde_json::Value::as_f64).unwrap_or_else(|| panic!("golden.json lacks evaluation/{path}"))
     }
 
-    fn rank(&self, distance: &Matrix) -> RankingReport {
+    fn rank(&self, distance: &impl Distances) -> RankingReport {
         rank(distance, &self.query_labels, &self.gallery_labels).unwrap()
     }
 
@@ -70,7 +70,7 @@ fn assert_close(got: &Matrix, want: &Matrix, tolerance: f32) {
 fn distance_cmc_and_map_match_the_reference() {
     let evaluation = Evaluation::load();
     let distance = cosine_distance(&evaluation.query, &evaluation.gallery).unwrap();
-    assert_close(&distance, &matrix(&evaluation.golden, "eval.distance"), F32_SUM);
+    assert_close(&distance.matrix(), &matrix(&evaluation.golden, "eval.distance"), F32_SUM);
     let report = evaluation.rank(&distance);
     evaluation.assert_cmc(&report, "eval.cmc");
     assert!((report.map - evaluation.number("mAP")).abs() < COUNTED, "{}", report.map);
@@ -100,7 +100,7 @@ fn the_camera_rule_is_what_parts_us_from_the_naive_numbers() {
 fn reranked_matrix_matches_the_reference() {
     let evaluation = Evaluation::load();
     let reranked = rerank(&evaluation.query, &evaluation.gallery, &Rerank::default()).unwrap();
-    assert_close(&reranked, &matrix(&evaluation.golden, "eval.rerank"), F32_RERANK);
+    assert_close(&reranked.matrix(), &matrix(&evaluation.golden, "eval.rerank"), F32_RERANK);
     let report = evaluation.rank(&reranked);
     evaluation.assert_cmc(&report, "eval.rerank_cmc");
     assert!((report.map - evaluation.number("rerank/mAP")).abs() < COUNTED, "{}", report.map);
@@ -123,7 +123,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
     let evaluation = Evaluation::load();
     let with = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| rerank(&evaluation.query, &evaluation.gallery, &Rerank::default()).unwrap())
+        pool.install(|| rerank(&evaluation.query, &evaluation.gallery, &Rerank::default()).unwrap().matrix())
     };
     assert_eq!(with(1), with(5));
 }

@@ -1,5 +1,7 @@
 //! One page for everything that is written for a browser: one style sheet, light and dark, nothing loaded.
 
+use std::path::{Path, PathBuf};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -25,6 +27,13 @@ pub fn page(title: &str, body: &Markup) -> String {
         }
     }
     .into_string()
+}
+
+/// The file of one page of several: `report.html` of `market1501` is `report-market1501.html`.
+pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let part = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+    let extension = if path.extension().is_some() { format!(".{}", part(path.extension())) } else { String::new() };
+    path.with_file_name(format!("{}-{suffix}{extension}", part(path.file_stem())))
 }
 
 /// Lines of name and value.

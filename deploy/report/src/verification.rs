@@ -1,7 +1,7 @@
 //! What is said about a verifier: a table for the terminal, and a page with its curves.
 
 use maud::{Markup, html};
-use metrics::verification::{Interval, TarAtFar, VerificationReport};
+use metrics::verification::{Histogram, Interval, TarAtFar, VerificationReport};
 
 use crate::chart::{Axis, Chart, Guide, Scale, Series, Shape, Unit};
 use crate::page::{page, rows};
@@ -137,12 +137,18 @@ fn det(report: &VerificationReport) -> Chart {
 
 /// How similar genuine and impostor pairs are.
 fn similarities(report: &VerificationReport) -> Chart {
-    let shares = &report.histogram;
+    let guide = (Guide::At(f64::from(report.eer.threshold)), "threshold at the EER".into());
+    similarity_bars(&report.histogram, ["genuine pairs", "impostor pairs"], vec![guide])
+}
+
+/// How similar pairs of two kinds are.
+pub(crate) fn similarity_bars(shares: &Histogram, names: [&str; 2], guides: Vec<(Guide, String)>) -> Chart {
     let [low, high] = [f64::from(shares.low), f64::from(shares.high).max(f64::from(shares.low) + 1e-6)];
     let most = shares.genuine.iter().chain(&shares.impostor).copied().fold(1e-9, f64::max);
-    let bars = |shares: &[f64]| -> Vec<[f64; 2]> {
+    let bars = |(colour, shares): (usize, &Vec<f64>)| {
         let step = (high - low) / shares.len().max(1) as f64;
-        shares.iter().enumerate().map(|(bin, share)| [low + (bin as f64 + 0.5) * step, *share]).collect()
+        let points = shares.iter().enumerate().map(|(bin, share)| [low + (bin as f64 + 0.5) * step, *share]).collect();
+        Series::new(names[colour], colour, Shape::Bars, points)
     };
     Chart {
         title: "Similarities".into(),
@@ -150,11 +156,8 @@ fn similarities(report: &VerificationReport) -> Chart {
         x: Axis::new("cosine similarity", Scale::Linear { low, high }, Unit::Number),
         y: Axis::new("share of pairs", Scale::Linear { low: 0.0, high: 1.04 * most }, Unit::Percent),
         right: None,
-        series: vec![
-            Series::new("genuine pairs", 0, Shape::Bars, bars(&shares.genuine)),
-            Series::new("impostor pairs", 1, Shape::Bars, bars(&shares.impostor)),
-        ],
-        guides: vec![(Guide::At(f64::from(report.eer.threshold)), "threshold at the EER".into())],
+        series: [&shares.genuine, &shares.impostor].into_iter().enumerate().map(bars).collect(),
+        guides,
     }
 }
 

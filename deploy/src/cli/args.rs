@@ -514,7 +514,7 @@ pub(crate) struct ReportArgs {
     /// Write a self-contained HTML page with the pictures [default: none].
     #[arg(long, value_name = "FILE.html")]
     pub(crate) report: Option<PathBuf>,
-    /// Probes shown on the page of --report, the first ones.
+    /// Probes shown on the page of --report: the first ones, of evaluate the ones that went worst.
     #[arg(long, default_value_t = 100, value_name = "N", requires = "report",
         value_parser = |text: &str| terminal::whole(text, 0, 1_000_000))]
     pub(crate) report_probes: usize,
@@ -759,14 +759,15 @@ pub(crate) struct FrontalizeArgs {
     pub(crate) reading: PictureArgs,
 }
 
-/// CMC and mAP on a dataset by the Market-1501 protocol, by exact search; with --pairs, verification: EER, ROC, TAR at
-/// FAR, Rank-1.
+/// CMC, mAP and mINP on a dataset by the Market-1501 protocol, by exact search, with 95 % intervals that come from
+/// drawing the people anew; with --pairs, verification: EER, ROC, TAR at FAR, Rank-1.
 /// Exits with 1 when there is nothing to score.
 #[derive(Debug, clap::Args)]
 #[command(mut_args(|arg| match arg.get_id().as_str() {
     "report_probes" | "rerank" | "rerank_top" => arg.conflicts_with("pairs"),
     id if PAIRS.contains(&id) || SPLIT.contains(&id) => {
-        arg.conflicts_with_all(["dataset", "train_identities", "cuhk03_labeled", "rerank", "rerank_top"])
+        let others = ["dataset", "train_identities", "cuhk03_labeled", "rerank", "rerank_top", "expand", "single_shot"];
+        arg.conflicts_with_all(others)
     }
     _ => arg,
 }))]
@@ -794,6 +795,14 @@ pub(crate) struct EvaluateArgs {
     /// Dataset `cuhk03`: the labelled boxes [default: the detected ones].
     #[arg(long, conflicts_with = "pairs")]
     pub(crate) cuhk03_labeled: bool,
+    /// Rank for the mean of each query and its N nearest entries (average query expansion), 0 to 1000; 0 is off.
+    #[arg(long, default_value_t = 0, value_name = "N", conflicts_with = "pairs",
+        value_parser = |text: &str| terminal::whole(text, 0, 1000))]
+    pub(crate) expand: usize,
+    /// Also report CMC by cosine with one picture of each person in the gallery, drawn ten times (CUHK03's first
+    /// protocol) [default: not reported].
+    #[arg(long, conflicts_with_all = ["pairs", "expand", "rerank"])]
+    pub(crate) single_shot: bool,
     #[command(flatten)]
     pub(crate) rerank: RerankArgs,
     #[command(flatten)]

@@ -109,7 +109,7 @@ pub(crate) fn run(args: &SearchArgs) -> Result<ExitCode, DeployError> {
     }
     report.decision = Some(decision);
     if let Some(path) = &args.report.report {
-        files::write(path, report.html("Gallery search", args.report.report_probes))?;
+        files::write(path, report.html(args.report.report_probes))?;
         terminal::tell!("report in {}", path.display());
     }
     match args.report.format {

@@ -1,24 +1,22 @@
 //! A search as a page: probes and whom they found, with pictures, nothing loaded from elsewhere.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use ::report::page;
+use ::report::{Pictures, page};
+use contract::preprocess;
 use maud::{Markup, html};
-use rayon::prelude::*;
 
 use super::text::thousands;
-use super::thumbnail::Thumbnail;
 use super::{MatchResult, ProbeResult, SearchReport, Summary, TemplateResult};
 use crate::pictures::path_text;
 
 impl SearchReport {
-    /// The page: people with their templates where people were searched for, else templates. At most `limit` probes are
+    /// The page of a search: people with their templates where people were searched for, else templates. At most `limit` probes are
     /// shown, the first ones. Pictures, gallery and model go by their names alone: a page is passed on, and the folders
     /// of the machine that made it are nobody's business.
-    pub fn html(&self, title: &str, limit: usize) -> String {
+    pub fn html(&self, limit: usize) -> String {
         let shown = &self.probes[..limit.min(self.probes.len())];
-        let view = View { report: self, pictures: Pictures::of(shown) };
+        let view = View { report: self, pictures: pictures(shown) };
         let body = html! {
             (view.pictures.symbols())
             (self.facts())
@@ -44,15 +42,11 @@ impl SearchReport {
                 }
             }
         };
-        page(title, &body)
+        page("Gallery search", &body)
     }
 
     fn facts(&self) -> Markup {
         let model = &self.model;
-        let trained = match (model.trained_on.as_str(), model.epoch) {
-            ("", 0) => "not known".to_owned(),
-            (dataset, epoch) => format!("{} ({epoch} epochs)", if dataset.is_empty() { "not known" } else { dataset }),
-        };
         let threshold = self.min_similarity.map_or_else(|| "none".to_owned(), |min| format!("similarity ≥ {min:.4}"));
         let order = if self.reranked { "k-reciprocal re-ranking" } else { "cosine similarity" };
         let what = match self.fusion {
@@ -69,7 +63,7 @@ impl SearchReport {
         let facts = [
             ("Model", model.summary()),
             ("Contract", model.contract_id.clone()),
-            ("Trained on", trained),
+            ("Trained on", model.training()),
             ("Ran on", model.provider.clone()),
             ("Gallery", format!("{gallery} · {} templates", thousands(self.gallery_entries as u64))),
             ("Probes", probes),
@@ -99,7 +93,7 @@ impl SearchReport {
 }
 
 /// The last part of a path: what the picture or folder is called. Marks of direction would show it as something else.
-fn name(path: &Path) -> String {
+pub(crate) fn name(path: &Path) -> String {
     let last = path_text(Path::new(path.file_name().unwrap_or(path.as_os_str())));
     terminal::printable(&last).into_owned()
 }
@@ -119,10 +113,10 @@ fn who(found: &MatchResult) -> &str {
 }
 
 fn tiles(summary: &Summary) -> Markup {
-    let Summary { rank1, rank5, rank10, map, valid_queries, queries, .. } = summary;
+    let Summary { rank1, rank5, rank10, map, minp, valid_queries, queries, .. } = summary;
     html! {
         div.tiles {
-            @for (name, share) in [("Rank-1", rank1), ("Rank-5", rank5), ("Rank-10", rank10), ("mAP", map)] {
+            @for (name, share) in [("Rank-1", rank1), ("Rank-5", rank5), ("Rank-10", rank10), ("mAP", map), ("mINP", minp)] {
                 div.tile { b { (format!("{:.1}", 100.0 * share)) small { " %" } } (name) }
             }
             p { (valid_queries) " of " (queries) " probes have a counterpart in the gallery; Market-1501 protocol" }
@@ -146,11 +140,15 @@ struct View<'a> {
 }
 
 impl View<'_> {
+    fn image(&self, file: &Path) -> Markup {
+        self.pictures.image(file, &name(file))
+    }
+
     fn probe(&self, probe: &ProbeResult) -> Markup {
         html! {
             section {
                 figure.probe {
-                    (self.pictures.image(&probe.file))
+                    (self.image(&probe.file))
                     figcaption {
                         b { "Probe" } " " (probe.identity.as_deref().unwrap_or("identity not known"))
                         (camera(probe.camera))
@@ -231,7 +229,7 @@ impl View<'_> {
         let below = self.report.min_similarity.is_some_and(|least| template.similarity < least);
         html! {
             figure.template.below[below] {
-                (self.pictures.image(&template.file))
+                (self.image(&template.file))
                 figcaption {
                     b { (format!("{:.4}", template.similarity)) }
                     @if below { i { "below the threshold" } }
@@ -258,7 +256,7 @@ impl View<'_> {
         let (class, sign) = judged(found.correct);
         html! {
             figure.match.(class) {
-                (self.pictures.image(&found.file))
+                (self.image(&found.file))
                 figcaption {
                     b { (format!("{:.4}", found.similarity)) } " "
                     em { (sign) " #" (found.rank) }
@@ -271,7 +269,7 @@ impl View<'_> {
     }
 }
 
-fn camera(camera: Option<u32>) -> String {
+pub(crate) fn camera(camera: Option<u32>) -> String {
     camera.map(|camera| format!(" · cam {}", u64::from(camera) + 1)).unwrap_or_default()
 }
 
@@ -280,51 +278,22 @@ fn time(taken: &str) -> String {
     format!("{} UTC", taken.trim_end_matches('Z').replace('T', " "))
 }
 
-/// Every picture of the page once, however often it is shown.
-struct Pictures {
-    thumbnails: Vec<Thumbnail>,
-    /// Places of those that can be read.
-    places: HashMap<PathBuf, usize>,
+/// The pictures of these probes and of what was found for them.
+fn pictures(probes: &[ProbeResult]) -> Pictures {
+    let mut files: Vec<&Path> = Vec::new();
+    for probe in probes {
+        files.push(&probe.file);
+        for found in &probe.matches {
+            match found.best_templates.as_slice() {
+                [] => files.push(&found.file),
+                templates => files.extend(templates.iter().map(|template| template.file.as_path())),
+            }
+        }
+    }
+    Pictures::of(files, small)
 }
 
-impl Pictures {
-    fn of(probes: &[ProbeResult]) -> Self {
-        let mut paths: Vec<&PathBuf> = Vec::new();
-        for probe in probes {
-            paths.push(&probe.file);
-            for found in &probe.matches {
-                match found.best_templates.as_slice() {
-                    [] => paths.push(&found.file),
-                    templates => paths.extend(templates.iter().map(|template| &template.file)),
-                }
-            }
-        }
-        paths.sort();
-        paths.dedup();
-        let load = |path: &&PathBuf| Some(((*path).clone(), Thumbnail::of(path)?));
-        let (paths, thumbnails): (Vec<PathBuf>, _) = paths.par_iter().filter_map(load).collect();
-        Self { thumbnails, places: paths.into_iter().enumerate().map(|(at, path)| (path, at)).collect() }
-    }
-
-    fn symbols(&self) -> Markup {
-        html! {
-            svg.symbols width="0" height="0" aria-hidden="true" {
-                @for (at, Thumbnail { uri, size: [width, height] }) in self.thumbnails.iter().enumerate() {
-                    symbol id={ "p" (at) } viewBox={ "0 0 " (width) " " (height) } {
-                        image width=(width) height=(height) href=(uri) {}
-                    }
-                }
-            }
-        }
-    }
-
-    fn image(&self, file: &Path) -> Markup {
-        let name = name(file);
-        html! {
-            @match self.places.get(file) {
-                Some(at) => { svg.picture role="img" aria-label=(name) { title { (name) } use href={ "#p" (at) } {} } }
-                None => { div.missing title=(name) { "picture not found" } }
-            }
-        }
-    }
+/// The picture in a file, small enough for a page; none if it cannot be read.
+pub(crate) fn small(file: &Path) -> Option<image::RgbImage> {
+    preprocess::reduced(file, ::report::THUMBNAIL).ok()
 }

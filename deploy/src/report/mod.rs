@@ -4,9 +4,9 @@ mod calibration;
 mod html;
 mod meaning;
 mod text;
-mod thumbnail;
 
 pub use calibration::Calibration;
+pub(crate) use html::{camera, name, small};
 pub use meaning::{Decision, meaning};
 pub(crate) use text::{aligned, thousands};
 
@@ -14,7 +14,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use metrics::open_set::Fusion;
-use metrics::{Label, RankingReport, Spread};
+use metrics::{Label, RankingIntervals, RankingReport, Spread};
 use serde::Serialize;
 
 use crate::DeployError;
@@ -51,6 +51,14 @@ pub struct ModelFacts {
 }
 
 impl ModelFacts {
+    /// The training set and how long, as far as they are known.
+    pub(crate) fn training(&self) -> String {
+        match (self.trained_on.as_str(), self.epoch) {
+            ("", 0) => "not known".to_owned(),
+            (dataset, epoch) => format!("{} ({epoch} epochs)", if dataset.is_empty() { "not known" } else { dataset }),
+        }
+    }
+
     /// Architecture and the start of the hash: which model it is, without the folders it is kept in.
     pub(crate) fn summary(&self) -> String {
         format!("{} · sha256 {}", self.architecture, self.sha256.get(..12).unwrap_or(&self.sha256))
@@ -72,7 +80,7 @@ impl From<&Model> for ModelFacts {
     }
 }
 
-/// CMC and mAP by the Market-1501 protocol.
+/// CMC, mAP and mINP by the Market-1501 protocol.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {
     /// Share of valid queries with a match at rank 1 or better, 2 or better, and so on.
@@ -87,6 +95,10 @@ pub struct Summary {
     pub rank10: f64,
     /// Mean average precision.
     pub map: f64,
+    /// Mean inverse negative penalty.
+    pub minp: f64,
+    /// 95 % intervals of Rank-1, mAP and mINP, by identity.
+    pub intervals: Option<RankingIntervals>,
     /// Queries that have a match in the gallery.
     pub valid_queries: usize,
     /// All queries.
@@ -96,8 +108,9 @@ pub struct Summary {
 impl From<&RankingReport> for Summary {
     fn from(report: &RankingReport) -> Self {
         let [rank1, rank3, rank5, rank10] = [1, 3, 5, 10].map(|k| report.rank(k));
-        let RankingReport { map, valid_queries, queries, .. } = *report;
-        Self { cmc: report.cmc.clone(), rank1, rank3, rank5, rank10, map, valid_queries, queries }
+        let RankingReport { map, minp, intervals, valid_queries, queries, .. } = *report;
+        let cmc = report.cmc.clone();
+        Self { cmc, rank1, rank3, rank5, rank10, map, minp, intervals, valid_queries, queries }
     }
 }
 
@@ -105,7 +118,7 @@ impl From<&RankingReport> for Summary {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Score {
-    /// CMC and mAP.
+    /// CMC, mAP and mINP.
     Measured(Summary),
     /// No query has a match in the gallery.
     Nothing {
@@ -252,7 +265,7 @@ pub struct SearchReport {
     /// By what it is decided whether anybody was found; absent in evaluations, which decide nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
-    /// CMC and mAP, where identities are known.
+    /// CMC, mAP and mINP, where identities are known.
     pub summary: Option<Summary>,
     /// How far apart the gallery's embeddings are.
     pub spread: Spread,
@@ -276,14 +289,25 @@ pub struct EvaluationReport {
     /// Entries of each query that were re-ranked; absent where all were, or none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rerank_top: Option<usize>,
+    /// Entries by which each query was expanded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expanded: Option<usize>,
+    /// CMC with one picture of each person in the gallery, where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub single_shot: Option<Vec<f64>>,
     /// How many of the tested people the model was trained on; absent if it does not store that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub people: Option<Overlap>,
-    /// CMC and mAP, or that there is nothing to score.
+    /// CMC, mAP and mINP, or that there is nothing to score.
     #[serde(flatten)]
     pub score: Score,
     /// How far apart the gallery's embeddings are.
     pub spread: Spread,
+}
+
+/// What the matches are ordered by.
+pub(crate) fn order(ask: &Ask) -> &'static str {
+    if ask.rerank.is_some() { "k-reciprocal re-ranking" } else { "cosine similarity" }
 }
 
 /// Number of entries of each probe that are re-ranked; `None` for all or none.

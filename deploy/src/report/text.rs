@@ -46,7 +46,7 @@ impl SearchReport {
         let mut text = aligned(&lines);
         if let Some(summary) = &self.summary {
             text.push('\n');
-            text.push_str(&summary.line());
+            text.push_str(&summary.lines());
         }
         if let Some(decision) = &self.decision {
             let _ = write!(text, "\n{}\n", decision.meaning.join("\n"));
@@ -91,23 +91,31 @@ impl SearchReport {
 }
 
 impl EvaluationReport {
-    /// CMC and mAP.
+    /// CMC, mAP and mINP.
     pub fn table(&self) -> String {
         let reranked = if self.reranked { ", re-ranked" } else { "" };
+        let expanded = self.expanded.map(|k| format!(", each query expanded by {k} entries")).unwrap_or_default();
         let (queries, entries) = (self.score.queries(), self.gallery_entries);
         let head = format!(
-            "{} on {}: {queries} queries, {entries} gallery entries{reranked}\n",
+            "{} on {}: {queries} queries, {entries} gallery entries{expanded}{reranked}\n",
             self.model.architecture, self.dataset
         );
+        let single_shot = self.single_shot.as_ref().map(|cmc| {
+            let [rank1, rank5, rank10] = [1, 5, 10].map(|rank| 100.0 * cmc[rank - 1]);
+            format!(
+                "one picture of each person in the gallery: Rank-1 {rank1:.2} %  Rank-5 {rank5:.2} %  Rank-10 \
+                 {rank10:.2} %\n"
+            )
+        });
         match &self.score {
-            Score::Measured(summary) => head + &summary.line(),
+            Score::Measured(summary) => head + &summary.lines() + &single_shot.unwrap_or_default(),
             Score::Nothing { reason, .. } => format!("{head}nothing to score: {reason}\n"),
         }
     }
 
     /// A header line, then a line of numbers for each report; one with nothing to score has counts only.
     pub fn csv(reports: &[Self]) -> String {
-        let mut table = Writer::for_people(&[
+        let columns = [
             "dataset",
             "queries",
             "valid_queries",
@@ -118,17 +126,32 @@ impl EvaluationReport {
             "rank5",
             "rank10",
             "map",
-        ]);
+            "minp",
+            "rank1_low",
+            "rank1_high",
+            "map_low",
+            "map_high",
+            "minp_low",
+            "minp_high",
+        ];
+        let mut table = Writer::for_people(&columns);
         for report in reports {
             let (valid_queries, shares) = match &report.score {
-                Score::Measured(Summary { rank1, rank3, rank5, rank10, map, valid_queries, .. }) => {
-                    (*valid_queries, [rank1, rank3, rank5, rank10, map].map(|share| share.to_string()))
+                Score::Measured(Summary {
+                    rank1, rank3, rank5, rank10, map, minp, intervals, valid_queries, ..
+                }) => {
+                    let mut shares = [rank1, rank3, rank5, rank10, map, minp].map(|share| share.to_string()).to_vec();
+                    let ends = intervals.map(|of| [of.rank1, of.map, of.minp].map(|of| [of.low, of.high]));
+                    shares.extend(ends.iter().flatten().flatten().map(|share| share.to_string()));
+                    (*valid_queries, shares)
                 }
-                Score::Nothing { .. } => (0, Default::default()),
+                Score::Nothing { .. } => (0, Vec::new()),
             };
             let counts = [report.score.queries(), valid_queries, report.gallery_entries].map(|count| count.to_string());
             let start = [report.dataset.clone()].into_iter().chain(counts).chain([report.reranked.to_string()]);
-            table.row(start.chain(shares));
+            let mut row: Vec<String> = start.chain(shares).collect();
+            row.resize(columns.len(), String::new());
+            table.row(row);
         }
         table.finish()
     }
@@ -144,14 +167,20 @@ impl Score {
 }
 
 impl Summary {
-    /// One line for people, in percent.
-    pub fn line(&self) -> String {
-        let Summary { rank1, rank3, rank5, rank10, map, valid_queries, queries, .. } = self;
-        let [rank1, rank3, rank5, rank10, map] = [rank1, rank3, rank5, rank10, map].map(|share| 100.0 * share);
-        format!(
+    /// For people, in percent: a line of means, and one of their intervals.
+    pub fn lines(&self) -> String {
+        let Summary { rank1, rank3, rank5, rank10, map, minp, intervals, valid_queries, queries, .. } = self;
+        let [rank1, rank3, rank5, rank10, map, minp] =
+            [rank1, rank3, rank5, rank10, map, minp].map(|share| 100.0 * share);
+        let mut text = format!(
             "Rank-1 {rank1:.2} %  Rank-3 {rank3:.2} %  Rank-5 {rank5:.2} %  Rank-10 {rank10:.2} %  mAP {map:.2} %  \
-             ({valid_queries} of {queries} queries have a match)\n"
-        )
+             mINP {minp:.2} %  ({valid_queries} of {queries} queries have a match)\n"
+        );
+        if let Some(intervals) = intervals {
+            text.push_str(&::report::intervals(intervals));
+            text.push('\n');
+        }
+        text
     }
 }
 

@@ -91,6 +91,21 @@ pub fn decode(path: &Path) -> Result<RgbImage, PictureError> {
     decode_held(path).map(|(picture, _)| picture)
 }
 
+/// The picture in a file, scaled down to fit a box of `[height, width]`; as it is if it fits.
+///
+/// # Errors
+/// As [`decode`].
+pub fn reduced(path: &Path, [height, width]: [u32; 2]) -> Result<RgbImage, PictureError> {
+    let picture = decode(path)?;
+    let (wide, high) = picture.dimensions();
+    let scale = (f64::from(height) / f64::from(high)).min(f64::from(width) / f64::from(wide));
+    if scale >= 1.0 {
+        return Ok(picture);
+    }
+    let scaled = |size: u32| ((f64::from(size) * scale).round() as usize).max(1);
+    Ok(resize(&picture, [scaled(high), scaled(wide)], Filter::Bilinear))
+}
+
 /// As [`decode`], with the memory it has taken.
 fn decode_held(path: &Path) -> Result<(RgbImage, Held<'static>), PictureError> {
     let mut held = DECODING.take(open(path)?.1);

@@ -80,13 +80,19 @@ pub struct EvalArgs {
     /// Dataset `folders`: identities left to training; as in the run without it.
     #[arg(long, value_name = "N")]
     pub train_identities: Option<usize>,
-    /// Also write a self-contained page: of palm and veins ROC, DET and histograms, of an ImageControlNet sample
-    /// pictures.
+    /// Also write a self-contained page: of re-identification the numbers, CMC, histograms and the queries that went
+    /// worst with their pictures; of palm and veins ROC, DET and histograms; of an ImageControlNet sample pictures.
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
     /// Also report k-reciprocal re-ranking.
     #[arg(long, alias = "re-rank")]
     pub rerank: bool,
+    /// Rank for the mean of each query and its N nearest entries (average query expansion), 0 to 1000; 0 is off.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub expand: usize,
+    /// Also report CMC with one picture of each person in the gallery, drawn ten times (CUHK03's first protocol).
+    #[arg(long)]
+    pub single_shot: bool,
     /// Pictures in a batch [default: 32].
     #[arg(long, value_name = "N")]
     pub batchtest: Option<usize>,

@@ -69,7 +69,7 @@ fn a_run_writes_its_directory() {
     let records = numbers(&run("straight"));
     let terms = records[1]["terms"].as_object().unwrap();
     assert_eq!(terms.keys().collect::<Vec<_>>(), ["CrossEntropy", "MSLoss"]);
-    for metric in ["mAP", "rank1", "rank3", "rank5", "rank10"] {
+    for metric in ["mAP", "mINP", "rank1", "rank3", "rank5", "rank10"] {
         assert!((0.0..=1.0).contains(&records[0]["metrics"][metric].as_f64().unwrap()), "{metric}");
     }
 
@@ -189,9 +189,78 @@ fn evaluation_repeats_to_the_last_bit_and_equals_that_of_training() {
     assert_eq!(ranking["cmc"][0].as_f64().unwrap(), best.record.metrics["rank1"]);
     assert_eq!(reports[0]["skipped"], 0);
     let table = train(straight(), &["eval", "runs/reid/straight", "--rerank"]).ok();
-    for text in ["folders: 12 of 12 queries", "cosine", "re-ranked", "Rank-1"] {
+    for text in ["folders: 12 of 12 queries", "cosine", "re-ranked", "Rank-1", "mINP", "95 % intervals over 4 people"] {
         assert!(table.stdout.contains(text), "{}", table.stdout);
     }
+}
+
+/// What else can be asked: each is told in the table, and the page has the curves and the queries with their pictures.
+#[test]
+fn an_evaluation_is_expanded_re_ranked_drawn_and_shown() {
+    let eval = |more: &[&str]| train(straight(), &[&["eval", "runs/reid/straight"], more].concat()).ok();
+    let asked = ["--rerank", "--expand", "2", "--single-shot", "--report", "page.html"];
+    let table = eval(&asked).stdout;
+    for text in ["queries expanded by the 2 nearest entries", "single shot ", "re-ranked "] {
+        assert!(table.contains(text), "{table}");
+    }
+    let of = |more: &[&str]| -> Value {
+        let reports: Value = serde_json::from_str(&eval(&[more, &["--format", "json"]].concat()).stdout).unwrap();
+        reports[0].clone()
+    };
+    let (plain, full) = (of(&[]), of(&asked));
+    assert_eq!(
+        (&plain["expanded"], &plain["single_shot"], &plain["reranked"]),
+        (&0.into(), &Value::Null, &Value::Null)
+    );
+    let (ranking, shot) = (&full["ranking"], full["single_shot"].as_array().unwrap());
+    let number = |value: &Value| value.as_f64().unwrap();
+    assert!(number(&ranking["minp"]) > 0.0 && number(&ranking["minp"]) <= number(&ranking["map"]), "{ranking}");
+    assert!(number(&ranking["intervals"]["map"]["low"]) <= number(&ranking["map"]), "{ranking}");
+    // With one picture of each person fewer entries can come before the right one.
+    assert!(shot.len() == 50 && shot.windows(2).all(|pair| number(&pair[0]) <= number(&pair[1])), "{shot:?}");
+    assert!(number(&shot[3]) == 1.0, "four people: {shot:?}");
+
+    let page = std::fs::read_to_string(straight().join("page.html")).unwrap();
+    assert_eq!(page.matches("<section>").count(), 12, "the queries");
+    for text in
+        [">CMC<", ">same person<", ">re-ranking<", "By cosine similarity", "LMBN_n", "image/jpeg", "over 4 people"]
+    {
+        assert!(page.contains(text), "{text} in {page}");
+    }
+    assert!(!page.contains(&*straight().to_string_lossy()), "the folders of this machine are nobody's business");
+    train(straight(), &["eval", "runs/reid/straight", "--expand", "1001"]).refused(&["--expand", "1000"]);
+}
+
+/// A network of one set on two: each is evaluated on its own, and the last lines compare them.
+#[test]
+fn several_test_sets_are_compared_in_a_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let drawn = support::coloured(&at.join("drawn"), 6, 4, 60.0);
+    for set in ["Market-1501-v15.09.15", "DukeMTMC-reID"] {
+        for (identity, number) in (0..6).flat_map(|identity| (0..4).map(move |number| (identity, number))) {
+            let part = match (identity, number) {
+                (0..2, _) => "bounding_box_train",
+                (_, 0) => "query",
+                _ => "bounding_box_test",
+            };
+            let rest = if set.starts_with("Duke") { format!("_f{number:07}") } else { format!("s1_{number:06}_00") };
+            let name = format!("{:04}_c{}{rest}.png", identity + 1, 1 + number % 2);
+            let to = at.join("data").join(set).join(part);
+            std::fs::create_dir_all(&to).unwrap();
+            std::fs::copy(drawn.join(format!("id{identity}/{number}.png")), to.join(name)).unwrap();
+        }
+    }
+    train(at, &small(&["--data_train", "market1501", "--data_test", "market1501+dukemtmc", "--epochs", "0"])).ok();
+    let eval = |more: &[&str]| train(at, &[&["eval", "runs/reid/test"], more].concat()).ok().stdout;
+    let table = eval(&["--report", "page.html"]);
+    let lines: Vec<Vec<&str>> = table.lines().rev().take(3).map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[2], ["dataset", "queries", "mAP", "mINP", "Rank-1"], "{table}");
+    assert_eq!((lines[1][0], lines[0][0]), ("market1501", "dukemtmc"));
+    assert_eq!(lines[1][1..], lines[0][1..], "the same pictures under other names");
+    assert!(at.join("page-market1501.html").is_file() && at.join("page-dukemtmc.html").is_file());
+    let other = eval(&["--data_test", "dukemtmc"]);
+    assert!(other.starts_with("dukemtmc: 4 of 4 queries") && !other.contains("dataset "), "{other}");
 }
 
 #[test]

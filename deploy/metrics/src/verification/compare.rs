@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-use super::bootstrap::{Drawing, Draws};
+use super::draws::{Drawing, Draws};
 use super::groups::{Groups, Impostors, Unit};
 use super::keys::{BINS, FINE_BITS, Sorted, bin, key};
 use crate::distance::products;
@@ -161,7 +161,7 @@ pub(super) struct Impostor {
 
 struct Seen<'a> {
     found: Impostor,
-    drawing: Option<super::bootstrap::Tally<'a>>,
+    drawing: Option<super::draws::Tally<'a>>,
     sums: Vec<(usize, f64)>,
     buffer: Vec<f32>,
 }
@@ -254,14 +254,14 @@ pub(super) fn impostors(
     }
     let pairs: u64 = found.coarse.iter().sum();
     found.mean = sums.iter().map(|(_, sum)| sum).sum::<f64>() / pairs as f64;
-    found.drawing = drawing.map(super::bootstrap::Tally::finish);
+    found.drawing = drawing.map(super::draws::Tally::finish);
     found
 }
 
 /// Counts impostor pairs in every sample of `draws`, at its edges.
 pub(super) fn count(groups: &Groups<'_>, draws: &Draws, impostors: Impostors) -> Drawing {
     let (units, samples) = (groups.units(), Groups::samples(impostors));
-    let work = |(tally, buffer): &mut (super::bootstrap::Tally<'_>, Vec<f32>), number: usize| {
+    let work = |(tally, buffer): &mut (super::draws::Tally<'_>, Vec<f32>), number: usize| {
         let unit = &units[number];
         let own = groups.indices(unit.group);
         runs(groups, unit, own.end..groups.row_at.len(), buffer, |run| {

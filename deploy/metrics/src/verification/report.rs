@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::bootstrap::{Drawn, Draws, Interval, interval};
 use super::compare::{self, Genuine, Impostor, Refined};
+use super::draws::{Drawn, Draws};
 use super::groups::{Groups, Impostors};
 use super::identification::{Identification, identify};
 use super::keys::{BINS, FINE_BITS, key, similarity};
 use super::{AtThreshold, EqualError, Point, Roc};
+use crate::bootstrap::{Interval, Resampling, interval};
 use crate::{MetricsError, Rows};
 
 /// Options of [`evaluate`].
@@ -172,7 +173,8 @@ pub fn evaluate<'a>(
         return Err(MetricsError::Empty { what: "impostor pairs: all rows are of one identity" });
     }
     let genuine = compare::genuine(&groups);
-    let draws = Draws::new(&groups, &genuine.sorted, options.resamples, options.seed);
+    let resampling = Resampling { samples: options.resamples, seed: options.seed };
+    let draws = Draws::new(&groups, &genuine.sorted, resampling);
     let impostor = compare::impostors(&groups, &genuine, draws.as_ref(), options.impostors);
     let bars = Bars::of(&genuine, &impostor, options.bins.max(1));
     let wanted = wanted_bins(&genuine, &impostor, &options.fars);
@@ -502,7 +504,7 @@ mod tests {
         let groups = Groups::of(matrix.view(), &labels, None);
         let genuine = compare::genuine(&groups);
         for (sample, drawn) in found.drawn.iter().enumerate() {
-            let draws = Draws::new(&groups, &genuine.sorted, 5, options.seed).unwrap();
+            let draws = Draws::new(&groups, &genuine.sorted, Resampling { samples: 5, seed: options.seed }).unwrap();
             let times: Vec<u32> = (0..groups.len()).map(|group| draws.times(group, sample)).collect();
             assert_eq!(times.iter().sum::<u32>() as usize, groups.len());
             let (mut same, mut other) = (vec![], vec![]);
@@ -533,7 +535,7 @@ mod tests {
         let found = evaluate(&matrix, &labels, &options).unwrap();
         let groups = Groups::of(matrix.view(), &labels, None);
         let genuine = compare::genuine(&groups);
-        let draws = Draws::new(&groups, &genuine.sorted, 40, options.seed).unwrap();
+        let draws = Draws::new(&groups, &genuine.sorted, Resampling { samples: 40, seed: options.seed }).unwrap();
         for tar in &found.tar {
             let of_sample = |sample: usize| {
                 let (mut accepted, mut all) = (0, 0);
@@ -585,7 +587,7 @@ mod tests {
         let labels = [0, 0, 1, 1, 2, 2];
         let found = evaluate(&Matrix::new(rows, 6, 2).unwrap(), &labels, &VerificationOptions::default()).unwrap();
         assert_eq!((found.eer.rate, found.trials), (0.0, Trials { genuine: 3, impostor: 3 }));
-        let unseen = super::super::unseen(3);
+        let unseen = crate::bootstrap::unseen(3);
         assert_eq!(found.eer_interval, Some(Interval { low: 0.0, high: unseen }));
         let lower = Some(Interval { low: 1.0 - unseen, high: 1.0 });
         assert_eq!((found.auc_interval, found.rank1_interval, found.tar[0].interval), (lower, lower, lower));

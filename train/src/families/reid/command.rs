@@ -7,11 +7,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::bail;
 use burn::module::Module;
 use burn::tensor::Device;
+use contract::preprocess;
 use terminal::EXIT_NO;
 
 use crate::device;
 use crate::families::reid::cli::ReidArgs;
-use crate::families::reid::evaluate::{EvalReport, RANKS, Reading, warn_when_collapsed};
+use crate::families::reid::evaluate::{Ask, Embedded, EvalReport, RANKS, Reading, warn_when_collapsed};
 use crate::families::reid::import;
 use crate::families::reid::net::{ReidNet, ReidNetConfig};
 use crate::families::reid::settings::ReidConfig;
@@ -138,7 +139,20 @@ pub fn eval(args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode
     let mut net = ReidNet::new(&network, config.seed, &device::open(args.device)?);
     StateDict::load_file(&checkpoint.path, &mut net, network.net.name(), Partial::Nothing)?;
     let reading = Reading { batch: args.batch(), threads: args.threads(), strict: args.strict };
-    evaluate(&net, &config, reading, args.rerank, args.format)
+    let ask = Ask { rerank: args.rerank, expand: args.expand, single_shot: args.single_shot };
+    let facts = vec![
+        ("network", network.net.name().to_owned()),
+        ("checkpoint", file_name(&checkpoint.path)),
+        ("trained on", checkpoint.record.dataset.clone()),
+        ("finished epochs", checkpoint.record.epoch.to_string()),
+    ];
+    let page = args.report.as_deref().map(|path| (path, facts));
+    evaluate(&net, &config, reading, ask, args.format, page)
+}
+
+/// The last part of a path.
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// `--test-only`: the weights of `--pre-train` on the test sets.
@@ -160,44 +174,94 @@ fn test_only(args: &ReidArgs) -> anyhow::Result<ExitCode> {
     import::check_copies(path, copies(args), &report, "--pre-train-no-ema")?;
     terminal::note(&format!("{}: {report}", path.display()));
     let reading = Reading { batch: config.batchtest, threads: config.n_thread, strict: config.strict };
-    evaluate(&net, &config, reading, config.re_rank, Format::Table)
+    let ask = Ask { rerank: config.re_rank, ..Ask::default() };
+    evaluate(&net, &config, reading, ask, Format::Table, None)
 }
 
-/// Evaluates a network on the test sets of `config` and prints the reports.
+/// Evaluates a network on the test sets of `config`, each on its own, and prints the reports. With `page`, a file and
+/// lines about the network, it also writes a page of each.
 pub fn evaluate(
     net: &ReidNet,
     config: &ReidConfig,
     reading: Reading,
-    rerank: bool,
+    ask: Ask,
     format: Format,
+    page: Option<(&Path, Vec<(&'static str, String)>)>,
 ) -> anyhow::Result<ExitCode> {
-    let reports = reid::evaluate(&net.valid(), config, reading, rerank).map_err(anyhow::Error::from_boxed)?;
-    for report in &reports {
+    let net = net.valid();
+    let sets = reid::heeded_test_sets(config, reading.strict).map_err(anyhow::Error::from_boxed)?;
+    let several = sets.len() > 1;
+    let mut reports = Vec::new();
+    for set in &sets {
+        let embedded = Embedded::of(&net, set, &reid::picture_spec(config), reading);
+        let embedded = embedded.map_err(anyhow::Error::from_boxed)?;
+        let report = embedded.report(ask).map_err(anyhow::Error::from_boxed)?;
         warn_when_collapsed(&report.spread);
-        let EvalReport { dataset, ranking, .. } = report;
+        let EvalReport { dataset, ranking, skipped, .. } = &report;
         let (all, scored) = (ranking.queries, ranking.valid_queries);
         if let Some(warning) = (Queries { dataset: dataset.clone(), all, scored }).warning() {
             terminal::warn(&warning);
         }
+        if let Some((path, facts)) = &page {
+            let mut facts = facts.clone();
+            facts.push(("dataset", format!("{dataset}: {all} queries, {} gallery entries", ranking.gallery)));
+            facts.push(("unreadable pictures left out", skipped.to_string()));
+            if report.expanded > 0 {
+                facts.push(("queries expanded by", format!("the {} nearest entries of each", report.expanded)));
+            }
+            let evaluation = embedded.page(&report, facts).map_err(anyhow::Error::from_boxed)?;
+            let path = if several { report::with_suffix(path, dataset) } else { path.to_path_buf() };
+            let small = |file: &Path| preprocess::reduced(file, report::THUMBNAIL).ok();
+            files::write(&path, evaluation.html("Evaluation", small))?;
+            terminal::tell!("report in {}", path.display());
+        }
+        reports.push(report);
     }
-    format.print(&reports, || reports.iter().map(table).collect())?;
+    format.print(&reports, || {
+        let each: String = reports.iter().map(table).collect();
+        if several { each + &across(&reports) } else { each }
+    })?;
     let answered = reports.iter().any(|report| report.ranking.valid_queries > 0);
     Ok(if answered { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NO) })
 }
 
 fn table(report: &EvalReport) -> String {
-    let EvalReport { dataset, ranking, reranked, skipped, .. } = report;
+    let EvalReport { dataset, ranking, reranked, single_shot, expanded, skipped, .. } = report;
+    let ranks =
+        |of: &dyn Fn(usize) -> f64| RANKS.iter().map(|k| format!("  Rank-{k} {:.4}", of(*k))).collect::<String>();
     let line = |name: &str, ranking: &metrics::RankingReport| {
-        let ranks: String = RANKS.iter().map(|k| format!("  Rank-{k} {:.4}", ranking.rank(*k))).collect();
-        format!("{name:<12} mAP {:.4}{ranks}\n", ranking.map)
+        let intervals = ranking.intervals.as_ref().map(|of| format!("{:<12} {}\n", "", report::intervals(of)));
+        let means = format!("mAP {:.4}  mINP {:.4}", ranking.map, ranking.minp);
+        format!("{name:<12} {means}{}\n{}", ranks(&|k| ranking.rank(k)), intervals.unwrap_or_default())
     };
-    let (cosine, reranked) = (line("cosine", ranking), reranked.as_ref().map(|ranking| line("re-ranked", ranking)));
-    format!(
-        "{dataset}: {} of {} queries with a match, {} in the gallery, {skipped} unreadable pictures left out\n\
-         {cosine}{}",
-        ranking.valid_queries,
-        ranking.queries,
-        ranking.gallery,
-        reranked.unwrap_or_default()
-    )
+    let mut text = format!(
+        "{dataset}: {} of {} queries with a match, {} in the gallery, {skipped} unreadable pictures left out\n",
+        ranking.valid_queries, ranking.queries, ranking.gallery,
+    );
+    if *expanded > 0 {
+        text += &format!("queries expanded by the {expanded} nearest entries of each\n");
+    }
+    text += &line("cosine", ranking);
+    text += &reranked.as_ref().map(|ranking| line("re-ranked", ranking)).unwrap_or_default();
+    if let Some(cmc) = single_shot {
+        let end = "of one picture of each person in the gallery";
+        text += &format!("{:<12}{} ({end})\n", "single shot", ranks(&|k| cmc[k - 1]));
+    }
+    text
+}
+
+/// One line for each set, for comparison.
+fn across(reports: &[EvalReport]) -> String {
+    let reranked = reports.iter().any(|report| report.reranked.is_some());
+    let name = |report: &EvalReport| report.dataset.chars().count();
+    let width = reports.iter().map(name).max().unwrap_or(0).max("dataset".len());
+    let more = if reranked { "  re-ranked mAP  Rank-1" } else { "" };
+    let mut text = format!("\n{:<width$}  queries     mAP    mINP  Rank-1{more}\n", "dataset");
+    for EvalReport { dataset, ranking, reranked, .. } in reports {
+        let [map, minp, rank1] = [ranking.map, ranking.minp, ranking.rank(1)];
+        text += &format!("{dataset:<width$}  {:>7}  {map:.4}  {minp:.4}  {rank1:.4}", ranking.valid_queries);
+        text += &reranked.as_ref().map(|of| format!("  {:>13.4}  {:.4}", of.map, of.rank(1))).unwrap_or_default();
+        text.push('\n');
+    }
+    text
 }

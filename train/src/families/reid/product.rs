@@ -73,7 +73,17 @@ impl Product for Reid {
 
     fn reads(&self, verb: Verb) -> &'static [&'static str] {
         match verb {
-            Verb::Eval => &["dataset", "train_identities", "rerank", "batchtest", "n_thread", "strict"],
+            Verb::Eval => &[
+                "dataset",
+                "train_identities",
+                "rerank",
+                "expand",
+                "single_shot",
+                "report",
+                "batchtest",
+                "n_thread",
+                "strict",
+            ],
             Verb::Import => &["num_classes", "feats", "height", "width", "partial", "no_ema", "with"],
             Verb::Inspect => &["model", "with", "height", "width", "num_classes"],
             Verb::BenchStep => &["height", "width", "identities", "datadir", "bnneck"],

@@ -16,7 +16,7 @@ use safetensors::{Dtype, SafeTensors};
 use crate::data::augment::Transforms;
 use crate::data::loader::{Loader, LoaderOptions, PictureBatch, Pictures};
 use crate::data::sampler::Sampler;
-use crate::families::reid::evaluate::{self, EvalReport, Reading};
+use crate::families::reid::evaluate::{self, Ask, Embedded, Reading};
 use crate::families::reid::net::{Draws, ReidNet, ReidNetConfig};
 use crate::families::reid::settings::ReidConfig;
 use crate::loss::{LossParams, LossSum, LossTerms};
@@ -90,23 +90,17 @@ fn heed(set: &Dataset, strict: bool) -> Result<(), DatasetError> {
     Ok(())
 }
 
-/// Evaluates a network on a device without autodiff on the sets that `config` names.
+/// The evaluation sets of `config`, after warnings of what they leave out.
 ///
 /// # Errors
-/// If a set cannot be listed or read.
-pub fn evaluate(
-    net: &ReidNet,
-    config: &ReidConfig,
-    reading: Reading,
-    rerank: bool,
-) -> Result<Vec<EvalReport>, TaskError> {
-    let input = picture_spec(config);
+/// If there are none, one cannot be listed, or with `strict` has lost a picture.
+pub fn heeded_test_sets(config: &ReidConfig, strict: bool) -> Result<Vec<Dataset>, TaskError> {
     let sets = test_sets(config)?;
     if sets.is_empty() {
         return Err(format!("there is nothing to evaluate: --data-test is `{}`", config.data_test).into());
     }
-    sets.iter().try_for_each(|set| heed(set, reading.strict))?;
-    sets.iter().map(|set| evaluate::evaluate(net, set, &input, reading, rerank)).collect()
+    sets.iter().try_for_each(|set| heed(set, strict))?;
+    Ok(sets)
 }
 
 /// The network that settings ask for.
@@ -249,7 +243,7 @@ impl ReidTask {
         let Some(set) = self.test.first() else { return Ok(None) };
         let ReidConfig { batchtest, n_thread, strict, .. } = self.config;
         let reading = Reading { batch: batchtest, threads: n_thread, strict };
-        Ok(Some(evaluate::evaluate(net, set, self.pictures.input(), reading, false)?.ranking.map))
+        Ok(Some(Embedded::of(net, set, self.pictures.input(), reading)?.report(Ask::default())?.ranking.map))
     }
 
     /// One line on the data, for people.
@@ -392,7 +386,8 @@ impl Task for ReidTask {
         let reading = Reading { batch: batchtest, threads: n_thread, strict };
         let mut all = BTreeMap::new();
         for (index, set) in self.test.iter().enumerate() {
-            let report = evaluate::evaluate(net, set, self.pictures.input(), reading, re_rank)?;
+            let ask = Ask { rerank: re_rank, ..Ask::default() };
+            let report = Embedded::of(net, set, self.pictures.input(), reading)?.report(ask)?;
             evaluate::warn_when_collapsed(&report.spread);
             // The first set decides; the others carry their name.
             let name = |metric| if index == 0 { metric } else { format!("{}_{metric}", set.name) };

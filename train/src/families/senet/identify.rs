@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use metrics::verification::Roc;
-use metrics::{Label, Matrix, MetricsError};
+use metrics::{Distances, Label, Matrix, MetricsError};
 use serde::Serialize;
 
 use crate::families::faces::gather;
@@ -105,7 +105,8 @@ fn compare(probes: &[f32], of_probe: &[usize], entries: &[f32], of_entry: &[usiz
         let dim = (values.len() / rows).max(1);
         Matrix::new(unit_values(values, dim), rows, dim)
     };
-    let distance = metrics::cosine_distance(&unit(probes, of_probe.len())?, &unit(entries, of_entry.len())?)?;
+    let (rows, entry_rows) = (unit(probes, of_probe.len())?, unit(entries, of_entry.len())?);
+    let distance = metrics::cosine_distance(&rows, &entry_rows)?.matrix();
     let (mut genuine, mut impostor) = (Vec::new(), Vec::new());
     for (probe, person) in of_probe.iter().enumerate() {
         for (other, distance) in of_entry.iter().zip(distance.row(probe)) {

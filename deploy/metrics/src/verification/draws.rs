@@ -1,21 +1,10 @@
-//! Confidence intervals by bootstrap: identities are resampled with replacement and everything is measured again.
-
-use serde::Serialize;
+//! The curves of bootstrap samples: every pair is counted in all of them at once.
 
 use super::Roc;
 use super::groups::Groups;
 use super::keys::Sorted;
 use crate::MetricsError;
-
-/// A 95 % interval: the central part of the bootstrap's values, but never tighter than the number of identities allows;
-/// see [`evaluate`](super::evaluate).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Interval {
-    /// 2.5 % of the values are lower.
-    pub low: f64,
-    /// 2.5 % of the values are higher.
-    pub high: f64,
-}
+use crate::bootstrap::Resampling;
 
 /// Results of one bootstrap sample.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,15 +34,16 @@ pub(super) struct Draws {
 }
 
 impl Draws {
-    /// Draws `samples` samples, each of as many groups as there are.
-    pub(super) fn new(groups: &Groups<'_>, genuine: &Sorted, samples: usize, seed: u64) -> Option<Self> {
+    /// Draws samples, each of as many groups as there are.
+    pub(super) fn new(groups: &Groups<'_>, genuine: &Sorted, resampling: Resampling) -> Option<Self> {
+        let samples = resampling.samples;
         if samples == 0 {
             return None;
         }
         let count = groups.len();
         let mut times = vec![0_u32; count * samples];
         for sample in 0..samples {
-            sampled(seed, sample, count).for_each(|group| times[group * samples + sample] += 1);
+            resampling.groups(sample, count).for_each(|group| times[group * samples + sample] += 1);
         }
         let mut rows = vec![0_u64; samples];
         for group in 0..count {
@@ -237,37 +227,6 @@ impl Tally<'_> {
     }
 }
 
-/// The groups of a bootstrap sample: `count` of as many, with replacement, and the same ones for a seed and a sample.
-pub(crate) fn sampled(seed: u64, sample: usize, count: usize) -> impl Iterator<Item = usize> {
-    let mut rng = splitmix64(seed.wrapping_add(splitmix64(sample as u64)));
-    (0..count).map(move |_| {
-        rng = rng.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        ((u128::from(splitmix64(rng)) * count as u128) >> 64) as usize
-    })
-}
-
-/// Vigna's mixing function, so that the same identities are drawn on every platform.
-fn splitmix64(x: u64) -> u64 {
-    let z = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-/// The 95 % interval of a rate with bootstrap `values`, measured on `identities`; see [`evaluate`](super::evaluate).
-pub(crate) fn interval(mut values: Vec<f64>, identities: usize) -> Option<Interval> {
-    values.sort_by(f64::total_cmp);
-    let quantile = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
-    let unseen = unseen(identities);
-    (!values.is_empty()).then(|| Interval { low: quantile(0.025).min(1.0 - unseen), high: quantile(0.975).max(unseen) })
-}
-
-/// Upper 97.5 % confidence bound on the rate of an event that occurred in none of `trials` independent trials (Clopper
-/// and Pearson 1934, exact): about 3.7 / trials, the two-sided form of the rule of three.
-pub fn unseen(trials: usize) -> f64 {
-    1.0 - 0.025_f64.powf(1.0 / trials.max(1) as f64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,16 +239,5 @@ mod tests {
         assert!(edges.len() < 1000, "{}", edges.len());
         assert!(edges.windows(2).all(|pair| pair[1] - pair[0] <= (pair[0] / 50).clamp(1, 195)));
         assert_eq!(super::edges(&[4, 4, 4, 9]), [4, 9]);
-    }
-
-    #[test]
-    fn no_error_in_n_identities_bounds_the_rate() {
-        // Exact binomial: 0 of 3, and about 3.7 / n for many.
-        assert!((unseen(3) - 0.7076).abs() < 1e-4 && (unseen(1000) - 0.003_682).abs() < 1e-6);
-        assert_eq!(interval(vec![0.0; 200], 3), Some(Interval { low: 0.0, high: unseen(3) }));
-        assert_eq!(interval(vec![1.0; 200], 3), Some(Interval { low: 1.0 - unseen(3), high: 1.0 }));
-        assert_eq!(interval(vec![], 3), None);
-        let wide: Vec<f64> = (0..201).map(|at| f64::from(at) / 200.0).collect();
-        assert_eq!(interval(wide, 1000), Some(Interval { low: 0.025, high: 0.975 }));
     }
 }
