@@ -5,16 +5,16 @@ use contract::fill::splitmix64;
 
 use super::LossError;
 use super::pairs::constant;
+use crate::words::words;
 
-/// How the centres follow the features. Both rules are applied after the loss of the batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CenterRule {
-    /// c ← c − α Σ(c − x)/(1 + n) over the n samples of the class, α = 0.5 (Wen et al.).
-    #[default]
-    Wen,
-    /// Gradient descent on the loss with rate 0.5 and without its weight (Luo et al. 2019, arXiv:1903.07071).
-    Sgd,
+words! {
+    /// How class centres follow the features. Both rules are applied after the loss of the batch.
+    CenterRule (Wen) {
+        /// Each centre moves halfway to the mean of its features, less where they are few (Wen et al.).
+        Wen = "wen",
+        /// Gradient descent on the loss with rate 0.5, without its weight (Luo et al., Bag of Tricks).
+        Sgd = "sgd",
+    }
 }
 
 /// Centre loss, Wen et al. 2016 (doi:10.1007/978-3-319-46478-7_31): mean squared distance of each row to the centre of
@@ -40,12 +40,6 @@ impl CenterLoss {
         };
         let values = (0..(num_classes * feat_dim) as u64).map(normal).collect();
         Self { centers: table(values, [num_classes, feat_dim]), rule }
-    }
-
-    /// Sets another rule.
-    pub fn with_rule(mut self, rule: CenterRule) -> Self {
-        self.rule = rule;
-        self
     }
 
     /// Loss of one batch. The centres carry no gradient and do not move.
@@ -88,10 +82,12 @@ impl CenterLoss {
             pull = pull + member.clone().matmul(own.clone() - constant(item.clone()));
         }
         let step = match self.rule {
+            // c ← c − α Σ(c − x)/(1 + n) over the n samples of the class.
             CenterRule::Wen => {
                 let samples = member.sum_dim(1).mul_scalar(features.len() as f64);
                 pull.mul_scalar(Self::RATE) / samples.add_scalar(1.0)
             }
+            // arXiv:1903.07071.
             CenterRule::Sgd => pull.mul_scalar(Self::RATE * 2.0 / batch as f64),
         };
         self.centers = (centers - step).inner();

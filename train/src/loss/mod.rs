@@ -5,7 +5,7 @@
 //! use train::loss::{LossParams, LossSum};
 //!
 //! let device = Device::flex().autodiff();
-//! let params = LossParams { num_classes: 2, label_smoothing: true, margin: 0.7, feat_dim: 3, seed: 1 };
+//! let params = LossParams { num_classes: 2, label_smoothing: true, margin: 0.7, feat_dim: 3, ..LossParams::default() };
 //! let mut loss = LossSum::new("0.5*CrossEntropy+0.5*MSLoss", &params)?;
 //! let scores = Tensor::<2>::from_floats([[2.0, 0.0], [1.0, 0.5], [0.0, 1.0], [0.5, 0.5]], &device).require_grad();
 //! let features = [[1.0, 0.0, 0.1], [0.9, 0.2, 0.0], [0.0, 1.0, 0.0], [0.3, 0.8, 0.1]];
@@ -26,6 +26,7 @@ mod identity_preserving;
 mod multi_similarity;
 mod pairs;
 mod picture;
+mod ranked_list;
 mod triplet;
 
 pub use angle_triplet::{AngleTriplet, AngleTripletTerms, RECONSTRUCTION, Triple};
@@ -37,23 +38,55 @@ pub use fusion::{FusionLoss, FusionMode, FusionTerms};
 pub use identity_preserving::{IDENTITY_DIMS, IdentityPreserving, front_pose_loss, target_loss};
 pub use multi_similarity::MultiSimilarity;
 pub use picture::PictureLoss;
+pub use ranked_list::RankedList;
 pub use triplet::{Triplet, TripletSemihard};
 
 use burn::tensor::{Int, Tensor};
 
+use crate::words::hint;
+
 /// Names for loss expressions. The first two losses read scores, the others features.
-pub const NAMES: [&str; 6] = ["CrossEntropy", "Focal", "Triplet", "TripletSemihard", "MSLoss", "CenterLoss"];
+pub const NAMES: [&str; 7] =
+    ["CrossEntropy", "Focal", "Triplet", "TripletSemihard", "MSLoss", "RankedList", "CenterLoss"];
+
+/// Those that have a margin.
+pub const WITH_MARGIN: [&str; 4] = ["Triplet", "TripletSemihard", "MSLoss", "RankedList"];
 
 /// An invalid loss expression, or a saved table that does not fit.
 #[derive(Debug, thiserror::Error, PartialEq)]
 #[non_exhaustive]
 pub enum LossError {
-    /// An empty term, or an empty expression.
-    #[error("empty term in loss `{expression}`; a term is `weight*name`, name one of {}", NAMES.join(", "))]
-    Empty {
+    /// An expression that cannot be read.
+    #[error("{problem}, in --loss at character {}\n    {expression}\n    {}", .from + 1, marks(*.from, *.count))]
+    Expression {
         /// The expression.
         expression: String,
+        /// First character of what is wrong, from 0.
+        from: usize,
+        /// Characters that are wrong; 0 where one is missing.
+        count: usize,
+        /// What is wrong with it.
+        problem: ExpressionError,
     },
+    /// Class centres of another model.
+    #[error("{values} saved class centre values of shape {found:?} do not fit a table of {wanted:?}")]
+    Centers {
+        /// Saved `[num_classes, feat_dim]`.
+        found: [usize; 2],
+        /// Number of saved values.
+        values: usize,
+        /// `[num_classes, feat_dim]` of this model.
+        wanted: [usize; 2],
+    },
+}
+
+/// What is wrong with a part of a loss expression.
+#[derive(Debug, thiserror::Error, PartialEq)]
+#[non_exhaustive]
+pub enum ExpressionError {
+    /// An empty term, or an empty expression.
+    #[error("empty term; a term is `weight*name`, name one of {}", NAMES.join(", "))]
+    Empty,
     /// A term without `*`.
     #[error("no `*` in loss term `{term}`; a term is `weight*name`, name one of {}", NAMES.join(", "))]
     Star {
@@ -69,7 +102,7 @@ pub enum LossError {
         weight: String,
     },
     /// A loss that does not exist.
-    #[error("unknown loss `{name}` in term `{term}`; known: {}", NAMES.join(", "))]
+    #[error("unknown loss `{name}`{} in term `{term}`; known: {}", hint(.name, NAMES), NAMES.join(", "))]
     Unknown {
         /// The term.
         term: String,
@@ -82,16 +115,11 @@ pub enum LossError {
         /// The name.
         name: String,
     },
-    /// Class centres of another model.
-    #[error("{values} saved class centre values of shape {found:?} do not fit a table of {wanted:?}")]
-    Centers {
-        /// Saved `[num_classes, feat_dim]`.
-        found: [usize; 2],
-        /// Number of saved values.
-        values: usize,
-        /// `[num_classes, feat_dim]` of this model.
-        wanted: [usize; 2],
-    },
+}
+
+/// What stands below the wrong part of an expression.
+fn marks(from: usize, count: usize) -> String {
+    " ".repeat(from) + &"^".repeat(count.max(1))
 }
 
 /// Parameters of the losses besides the expression.
@@ -101,12 +129,22 @@ pub struct LossParams {
     pub num_classes: usize,
     /// Whether cross entropy uses ε = 0.1 instead of hard labels.
     pub label_smoothing: bool,
-    /// Margin of Triplet (0: soft margin), TripletSemihard and MSLoss.
+    /// Margin of the losses [that have one](WITH_MARGIN); 0 is the soft margin of Triplet.
     pub margin: f64,
     /// Width of the feature tensors, for the centre table.
     pub feat_dim: usize,
+    /// How the centres follow the features.
+    pub center_rule: CenterRule,
     /// Seed of the centre table.
     pub seed: u64,
+}
+
+impl Default for LossParams {
+    /// For losses of two classes without smoothing; the margin of Bag of Tricks.
+    fn default() -> Self {
+        let center_rule = CenterRule::default();
+        Self { num_classes: 2, label_smoothing: false, margin: 0.3, feat_dim: 1, center_rule, seed: 1 }
+    }
 }
 
 /// Losses of one batch.
@@ -158,6 +196,7 @@ enum Loss {
     Triplet(Triplet),
     TripletSemihard(TripletSemihard),
     MultiSimilarity(MultiSimilarity),
+    RankedList(RankedList),
     Center(Box<CenterLoss>),
 }
 
@@ -178,24 +217,15 @@ impl LossSum {
                 "Triplet" => Loss::Triplet(Triplet { margin }),
                 "TripletSemihard" => Loss::TripletSemihard(TripletSemihard { margin }),
                 "MSLoss" => Loss::MultiSimilarity(MultiSimilarity::new(margin)),
+                "RankedList" => Loss::RankedList(RankedList::new(margin)),
                 _ => {
-                    let center = CenterLoss::new(num_classes, params.feat_dim, CenterRule::default(), params.seed);
+                    let center = CenterLoss::new(num_classes, params.feat_dim, params.center_rule, params.seed);
                     Loss::Center(Box::new(center))
                 }
             };
             Term { name, weight, loss }
         };
         Ok(Self { terms: parse(expression)?.into_iter().map(build).collect() })
-    }
-
-    /// Sets the rule of class centres, if there are any; the default is Wen's.
-    pub fn with_center_rule(mut self, rule: CenterRule) -> Self {
-        for term in &mut self.terms {
-            if let Loss::Center(center) = &mut term.loss {
-                **center = CenterLoss::clone(center).with_rule(rule);
-            }
-        }
-        self
     }
 
     /// Names of the losses, in the order of the expression.
@@ -243,6 +273,7 @@ impl LossSum {
                 Loss::Triplet(loss) => over(features, &|x, y| loss.forward(x, y)),
                 Loss::TripletSemihard(loss) => over(features, &|x, y| loss.forward(x, y)),
                 Loss::MultiSimilarity(loss) => over(features, &|x, y| loss.forward(x, y)),
+                Loss::RankedList(loss) => over(features, &|x, y| loss.forward(x, y)),
                 Loss::Center(loss) => over(features, &|x, y| loss.forward(x, y)),
             };
             let sum = sum.unwrap_or_else(|| panic!("the model returns no tensor for {}", term.name));
@@ -274,26 +305,36 @@ impl LossSum {
 }
 
 /// The terms of an expression as known names and weights.
-fn parse(expression: &str) -> Result<Vec<(&'static str, f64)>, LossError> {
+///
+/// # Errors
+/// As [`LossSum::new`].
+pub fn parse(expression: &str) -> Result<Vec<(&'static str, f64)>, LossError> {
     let mut terms: Vec<(&'static str, f64)> = Vec::new();
     for term in split(expression) {
-        let term = term.trim();
-        if term.is_empty() {
-            return Err(LossError::Empty { expression: expression.to_owned() });
+        // Every part is a part of the expression.
+        let start = |part: &str| part.as_ptr() as usize - expression.as_ptr() as usize;
+        let wrong = |part: &str, problem| {
+            let from = expression[..start(part)].chars().count();
+            LossError::Expression { expression: expression.to_owned(), from, count: part.chars().count(), problem }
+        };
+        let whole = term.trim();
+        if whole.is_empty() {
+            return Err(wrong(term, ExpressionError::Empty));
         }
-        let (weight, name) = term.split_once('*').ok_or_else(|| LossError::Star { term: term.to_owned() })?;
+        let Some((weight, name)) = whole.split_once('*') else {
+            return Err(wrong(whole, ExpressionError::Star { term: whole.to_owned() }));
+        };
         let (weight, name) = (weight.trim(), name.trim());
-        let value = weight
-            .parse::<f64>()
-            .ok()
-            .filter(|value| (*value as f32).is_finite())
-            .ok_or_else(|| LossError::Weight { term: term.to_owned(), weight: weight.to_owned() })?;
-        let known = NAMES
-            .into_iter()
-            .find(|known| *known == name)
-            .ok_or_else(|| LossError::Unknown { term: term.to_owned(), name: name.to_owned() })?;
+        let Some(value) = weight.parse::<f64>().ok().filter(|value| (*value as f32).is_finite()) else {
+            let problem = ExpressionError::Weight { term: whole.to_owned(), weight: weight.to_owned() };
+            return Err(wrong(weight, problem));
+        };
+        let Some(known) = NAMES.into_iter().find(|known| *known == name) else {
+            let problem = ExpressionError::Unknown { term: whole.to_owned(), name: name.to_owned() };
+            return Err(wrong(name, problem));
+        };
         if terms.iter().any(|(name, _)| *name == known) {
-            return Err(LossError::Twice { name: known.to_owned() });
+            return Err(wrong(name, ExpressionError::Twice { name: known.to_owned() }));
         }
         terms.push((known, value));
     }

@@ -118,9 +118,10 @@ fn degenerate_batches_have_finite_values_and_gradients() {
         ("no partner", [1.0, 1.0, 0.0, -1.0, 2.0, 0.5], [0, 1, 2, 3, 4, 5]),
         ("large", [1e4, -1e4, 1e4, 3e3, 0.0, 1.0], [0, 0, 1, 1, 2, 2]),
     ];
-    for expression in ["CrossEntropy", "Focal", "Triplet", "TripletSemihard", "MSLoss", "CenterLoss"] {
+    for expression in NAMES {
         for margin in [0.0, 0.3] {
-            let params = LossParams { num_classes: 8, label_smoothing: true, margin, feat_dim: 8, seed: 1 };
+            let params =
+                LossParams { num_classes: 8, label_smoothing: true, margin, feat_dim: 8, ..LossParams::default() };
             let sum = LossSum::new(&format!("1*{expression}"), &params).unwrap();
             for (what, scales, classes) in &batches {
                 let classes = Tensor::<1, Int>::from_ints(*classes, &device());
@@ -153,7 +154,8 @@ fn triplets_by_hand() {
 #[test]
 fn a_sum_adds_weighted_items_and_keeps_the_names() {
     let golden = Golden::load("reid_losses").unwrap();
-    let params = LossParams { num_classes: 10, label_smoothing: true, margin: 0.7, feat_dim: 64, seed: 1 };
+    let params =
+        LossParams { num_classes: 10, label_smoothing: true, margin: 0.7, feat_dim: 64, ..LossParams::default() };
     let mut sum = LossSum::new("0.5*CrossEntropy + 0.25*MSLoss", &params).unwrap();
     let (scores, features) = (matrix(&golden, "loss.logits"), matrix(&golden, "loss.features"));
     let items = [features.clone(), features.clone(), features];
@@ -167,8 +169,9 @@ fn a_sum_adds_weighted_items_and_keeps_the_names() {
 #[test]
 fn the_centre_table_follows_every_item_and_survives_a_checkpoint() {
     let golden = Golden::load("reid_losses").unwrap();
-    let params = LossParams { num_classes: 10, label_smoothing: false, margin: 0.3, feat_dim: 64, seed: 7 };
-    let mut sum = LossSum::new("0.0005*CenterLoss", &params).unwrap().with_center_rule(CenterRule::Sgd);
+    let center_rule = CenterRule::Sgd;
+    let params = LossParams { num_classes: 10, feat_dim: 64, center_rule, seed: 7, ..LossParams::default() };
+    let mut sum = LossSum::new("0.0005*CenterLoss", &params).unwrap();
     let items = [matrix(&golden, "loss.features"), matrix(&golden, "loss.features")];
     let (before, shape) = sum.centers().unwrap();
     let first = sum.forward(&[], &items, labels(&golden)).values().0;
@@ -181,7 +184,7 @@ fn the_centre_table_follows_every_item_and_survives_a_checkpoint() {
     let variance = before.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / before.len() as f32;
     assert!(mean.abs() < 0.1 && (variance - 1.0).abs() < 0.15, "N(0, 1): {mean}, {variance}");
 
-    let mut resumed = LossSum::new("0.0005*CenterLoss", &params).unwrap().with_center_rule(CenterRule::Sgd);
+    let mut resumed = LossSum::new("0.0005*CenterLoss", &params).unwrap();
     assert_eq!(resumed.centers().unwrap().0, before, "the seed decides");
     resumed.set_centers(after, shape).unwrap();
     let next = |sum: &mut LossSum| sum.forward(&[], &items, labels(&golden)).values();
@@ -196,7 +199,7 @@ fn a_model_that_returns_nan_is_seen_in_every_term() {
     let features = Tensor::<2>::from_floats([[f32::NAN, 0.0], [1.0, 0.5], [0.0, 1.0], [0.2, 1.0]], &device());
     let classes = Tensor::<1, Int>::from_ints([0, 0, 1, 1], &device());
     for name in NAMES {
-        let params = LossParams { num_classes: 2, label_smoothing: false, margin: 0.3, feat_dim: 2, seed: 7 };
+        let params = LossParams { feat_dim: 2, seed: 7, ..LossParams::default() };
         let mut sum = LossSum::new(&format!("1*{name}"), &params).unwrap();
         let items = [features.clone()];
         assert!(sum.forward(&items, &items, classes.clone()).values().0.is_nan(), "{name}");
@@ -223,12 +226,77 @@ fn expressions_parse_or_name_the_term() {
         ("NaN*MSLoss", "weight `NaN`"),
         ("1e99*MSLoss", "weight `1e99`"),
         ("*MSLoss", "weight ``"),
-        ("1*OSLoss", "unknown loss `OSLoss` in term `1*OSLoss`; known: CrossEntropy, Focal"),
+        ("1*OSLoss", "unknown loss `OSLoss` (did you mean `MSLoss`?) in term `1*OSLoss`; known: CrossEntropy, Focal"),
         ("1*2*MSLoss", "unknown loss `2*MSLoss`"),
         ("1*MSLoss+1*MSLoss", "`MSLoss` occurs twice"),
     ] {
         let error = parse(text).unwrap_err().to_string();
         assert!(error.contains(wanted), "{text:?}: {error}");
+    }
+}
+
+/// Below the expression, marks stand under the wrong part, also behind letters of several bytes.
+#[test]
+fn a_wrong_expression_is_marked_where_it_is_wrong() {
+    for (text, marks) in [
+        ("1*CrossEntropy+1*Tripel", "                 ^^^^^^"),
+        ("0.5*MSLoss+0.5Triplet", "           ^^^^^^^^^^"),
+        ("1*Focal + ½*MSLoss", "          ^"),
+        ("½*MSLoss", "^"),
+        ("1*MSLoss+ +1*Triplet", "         ^"),
+        ("1*MSLoss+", "         ^"),
+        ("", "^"),
+        ("1*MSLoss+2*MSLoss", "           ^^^^^^"),
+        ("1*Focal+1*Tripél+1*x", "          ^^^^^^"),
+    ] {
+        let error = parse(text).unwrap_err().to_string();
+        let mut lines = error.lines().rev();
+        assert_eq!((lines.next(), lines.next()), (Some(&*format!("    {marks}")), Some(&*format!("    {text}"))));
+        let at = marks.len() - marks.trim_start().len() + 1;
+        assert!(error.contains(&format!("at character {at}\n")), "{error}");
+    }
+}
+
+/// Five rows on a circle, worked by its definition in f64, and the gradient by differences with the weights held fixed.
+#[test]
+fn ranked_lists_are_those_of_the_definition() {
+    let angles = [0.1_f64, 0.5, 0.9, 1.7, 2.9];
+    let classes = [0, 0, 1, 1, 1];
+    let loss = RankedList { margin: 0.9, boundary: 1.2, temperature: 3.0 };
+    let distance = |a: f64, b: f64| (2.0 - 2.0 * (a - b).cos()).sqrt();
+    // The distances that weights are taken from are those of `fixed`.
+    let defined = |angles: &[f64], fixed: &[f64]| -> f64 {
+        let of = |i: usize| {
+            let others = (0..5).filter(|j| *j != i);
+            let (same, other): (Vec<usize>, Vec<usize>) = others.partition(|j| classes[*j] == classes[i]);
+            let pulls: Vec<f64> =
+                same.iter().map(|j| distance(angles[i], angles[*j]) - 0.3).filter(|pull| *pull > 0.0).collect();
+            let near: Vec<usize> = other.into_iter().filter(|j| distance(fixed[i], fixed[*j]) < 1.2).collect();
+            let weight = |j: &usize| (3.0 * (1.2 - distance(fixed[i], fixed[*j]))).exp();
+            let push = |j: &usize| weight(j) * (1.2 - distance(angles[i], angles[*j]));
+            let all: f64 = near.iter().map(weight).sum();
+            let pushed = if near.is_empty() { 0.0 } else { near.iter().map(push).sum::<f64>() / all };
+            pulls.iter().sum::<f64>() / pulls.len().max(1) as f64 + pushed
+        };
+        (0..5).map(of).sum::<f64>() / 5.0
+    };
+    let rows: Vec<f32> = angles.iter().flat_map(|angle| [3.0 * angle.cos() as f32, 3.0 * angle.sin() as f32]).collect();
+    let rows = Tensor::<2>::from_data(TensorData::new(rows, [5, 2]), &device());
+    let held: Loss2 = Box::new(move |x, y| loss.forward(x, y));
+    let (value, gradient) = value_and_gradient(&held, rows, Tensor::from_ints(classes, &device()));
+    assert!((f64::from(value) - defined(&angles, &angles)).abs() < 1e-6, "{value}");
+    for (row, angle) in angles.iter().enumerate() {
+        let moved = |by: f64| {
+            let mut moved = angles;
+            moved[row] += by;
+            defined(&moved, &angles)
+        };
+        let slope = (moved(1e-5) - moved(-1e-5)) / 2e-5;
+        // Along the circle; across it, the length changes nothing.
+        let [x, y] = [gradient[2 * row], gradient[2 * row + 1]].map(f64::from);
+        let along = 3.0 * (y * angle.cos() - x * angle.sin());
+        assert!((along - slope).abs() < 1e-4, "row {row}: {along} for {slope}");
+        assert!((x * angle.cos() + y * angle.sin()).abs() < 1e-5, "row {row}: {gradient:?}");
     }
 }
 

@@ -27,7 +27,8 @@ fn data_that_cannot_be_trained_on_is_named() {
     for flag in ["--pre-train-partial", "--pre-train-no-ema"] {
         run(&[flag]).refused(&[flag, "--pre-train"]);
     }
-    run(&["--loss", "1*Tripel"]).refused(&["`Tripel`", "Triplet"]);
+    let marked = run(&["--loss", "1*Focal+1*Tripel"]).refused(&["`Tripel`", "Triplet", "11"]);
+    assert!(marked.stderr.contains("\n    1*Focal+1*Tripel\n              ^^^^^^\n"), "{}", marked.stderr);
     assert!(!at.join("runs").exists(), "nothing was begun");
 }
 
@@ -71,6 +72,23 @@ fn settings_that_make_no_sense_are_named() {
     run(&["--config", "other.yaml"]).refused(&["`other.yaml`", "os"]);
     train(at, &["eval", "nothing"]).refused(&["`nothing`", "os"]);
     train(at, &["eval", "."]).refused(&["`.`", "best_model.safetensors"]);
+}
+
+/// What the losses of a run do not read is refused; what they read is not, nor what says the default.
+#[test]
+fn settings_of_losses_that_are_not_there_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |line: &str| {
+        let words: Vec<&str> = ["reid", "--print-config"].into_iter().chain(line.split(' ')).collect();
+        train(folder.path(), &words)
+    };
+    run("--loss 1*CrossEntropy --margin 0.3").refused(&["`margin`", "MSLoss", "RankedList"]);
+    run("--loss 1*CenterLoss+1*Focal --margin 0.3").refused(&["`margin`", "Triplet"]);
+    run("--loss 1*Triplet --if_labelsmooth").refused(&["`if_labelsmooth`", "CrossEntropy"]);
+    run("--loss 1*Triplet --center-rule sgd").refused(&["`center_rule`", "CenterLoss"]);
+    run("--loss 1*CenterLoss --center-rule best").refused(&["--center-rule", "'best'", "wen", "sgd"]);
+    run("--loss 1*CrossEntropy --margin 1.2 --center-rule wen").ok();
+    run("--loss 1*CrossEntropy+1*RankedList+0.0005*CenterLoss --margin 0.3 --if_labelsmooth --center-rule sgd").ok();
 }
 
 #[test]

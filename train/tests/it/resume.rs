@@ -38,7 +38,7 @@ fn reid_repeats_with_everything_random() {
     pictures(folder.path(), 8, 4);
     let flags = "reid --datadir data --height 32 --width 32 --batchid 2 --batchimage 2 --n-thread 2 --epochs 2 \
                  --test-every 2 --model ResNet50 --bnneck --loss 0.5*CrossEntropy+0.5*Triplet+0.0005*CenterLoss";
-    let random = "--drop-block --random-erasing --probability 0.8 --cutout";
+    let random = "--drop-block --random-erasing --probability 0.8 --cutout --center-rule sgd";
     three_ways(folder.path(), flags, random, |name| format!("runs/{name}"));
 }
 

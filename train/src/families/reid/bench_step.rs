@@ -37,7 +37,7 @@ pub fn step(args: &BenchStepArgs, plain: &Device) -> anyhow::Result<Value> {
         label_smoothing: true,
         margin: 0.7,
         feat_dim: network.net.features(),
-        seed: 1,
+        ..LossParams::default()
     };
     let mut loss = LossSum::new("0.5*CrossEntropy+0.5*MSLoss", &params)?;
     let shape = [args.batch, 3, args.height, args.width];

@@ -6,6 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::families::reid::net::{FeatInference, Gem, HeadKind, Pool};
+use crate::loss::CenterRule;
 use crate::nn::attention::AttentionKind;
 use crate::nn::resnet::Stem;
 use crate::run::flags::{RunArgs, boolean, word};
@@ -133,15 +134,18 @@ pub struct ReidArgs {
     /// Batches of P × K: pictures of as many cameras as an identity has.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     balance_cameras: Option<bool>,
-    /// Loss, weight*name joined by +: CrossEntropy, Focal, Triplet, TripletSemihard, MSLoss, CenterLoss.
+    /// Loss, weight*name joined by +: CrossEntropy, Focal, Triplet, TripletSemihard, MSLoss, RankedList, CenterLoss.
     #[arg(long, value_name = "EXPRESSION")]
     loss: Option<String>,
     /// Label smoothing (0.1) in the cross entropy.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     if_labelsmooth: Option<bool>,
-    /// Margin of Triplet (Euclidean distance; 0: soft) and MSLoss (cosine).
+    /// Margin of Triplet (Euclidean distance; 0: soft), TripletSemihard, RankedList (of unit rows) and MSLoss (cosine).
     #[arg(long)]
     margin: Option<f64>,
+    /// How the class centres of CenterLoss follow the features.
+    #[arg(long, value_name = "RULE", value_parser = word::<CenterRule>())]
+    center_rule: Option<CenterRule>,
     /// Features of each part of the embedding.
     #[arg(long, value_name = "N")]
     feats: Option<usize>,

@@ -19,6 +19,7 @@ use crate::data::augment::Transforms;
 use crate::data::policy::{self, RandAugment};
 use crate::data::sampler::{PkSampler, Sampler, SamplerError};
 use crate::families::reid::net::Network;
+use crate::loss::{self, CenterRule};
 use crate::run::checks::{ConfigError, Effect, below_one, between, counts, not_negative, positive, range};
 use crate::run::optim::OptimizerKind;
 use crate::run::recipe::Recipe;
@@ -63,8 +64,10 @@ pub struct ReidConfig {
     pub loss: String,
     /// Label smoothing in the cross entropy.
     pub if_labelsmooth: bool,
-    /// Margin of Triplet and MSLoss.
+    /// Margin of Triplet, TripletSemihard, MSLoss and RankedList.
     pub margin: f64,
+    /// How the class centres of CenterLoss follow the features.
+    pub center_rule: CenterRule,
 
     /// Height of the network's input in pixels.
     pub height: usize,
@@ -162,6 +165,7 @@ impl Default for ReidConfig {
             loss: "1*CrossEntropy+1*Triplet".into(),
             if_labelsmooth: false,
             margin: 1.2,
+            center_rule: CenterRule::default(),
             height: 384,
             width: 128,
             num_classes: 751,
@@ -345,7 +349,14 @@ impl Settings for ReidConfig {
         let cosine = self.cosine_annealing || self.w_cosine_annealing;
         let falls = !cosine && self.milestones().is_ok_and(|epochs| !epochs.is_empty());
         let rises = self.w_cosine_annealing || (!cosine && self.warmup == Warmup::Linear);
+        // One that cannot be read is refused, and its place shown, when the loss is built.
+        let losses = loss::parse(&self.loss).ok();
+        let has =
+            |names: &[&str]| losses.as_ref().is_none_or(|losses| losses.iter().any(|(loss, _)| names.contains(loss)));
         unused.extend(idle(&[
+            (has(&["CrossEntropy"]), &["if_labelsmooth"], "the loss CrossEntropy"),
+            (has(&loss::WITH_MARGIN), &["margin"], "the losses Triplet, TripletSemihard, MSLoss and RankedList"),
+            (has(&["CenterLoss"]), &["center_rule"], "the loss CenterLoss"),
             (false, &["num_classes"], counted),
             (sgd, &["dampening", "nesterov"], "the optimiser SGD"),
             (momentum, &["momentum"], "the optimisers SGD and RMSprop"),

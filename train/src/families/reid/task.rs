@@ -178,6 +178,7 @@ impl ReidTask {
                 label_smoothing: config.if_labelsmooth,
                 margin: config.margin,
                 feat_dim: config.net.features(),
+                center_rule: config.center_rule,
                 seed: config.seed,
             },
         )?;

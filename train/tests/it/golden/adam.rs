@@ -44,7 +44,8 @@ fn one_step_matches_the_reference() {
     let expected = &golden.json()["adam"];
     let device = device().autodiff();
     let net = filled(&device);
-    let params = LossParams { num_classes: 751, label_smoothing: true, margin: 0.7, feat_dim: 512, seed: 1 };
+    let params =
+        LossParams { num_classes: 751, label_smoothing: true, margin: 0.7, feat_dim: 512, ..LossParams::default() };
     let shape = [8, 3, 128, 64];
     let forward = |net: &ReidNet| -> LossTerms {
         let images = Tensor::from_data(TensorData::new(blocks("input", shape, 16), shape), &device);
