@@ -110,7 +110,7 @@ def report(title, facts, result, path):
     """Prints the machine and the command below the numbers, and writes the JSON file."""
     print(f"\n{title} on {facts['cpu']}, {facts['cores']} cores, {facts['threads']} threads, load {facts['load']:.1f} at the start")
     names = ["torch", "onnxruntime", "onnx", "numpy", "pillow", "python"]
-    print(f"versions: vitrine {facts['commit']}, " + ", ".join(f"{name} {facts[name]}" for name in names))
+    print(f"versions: vitrine {facts['commit']}, " + ", ".join(f"{name} {facts[name]}" for name in names if name in facts))
     print(f"command:  ci/bench {Path(sys.argv[0]).stem} {shlex.join(sys.argv[1:])}".rstrip())
     if facts["load"] > 0.5:
         print("warning: the machine was not idle, so the ratios are less reliable")
