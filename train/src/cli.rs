@@ -83,8 +83,8 @@ fn verbs() -> [Command; 5] {
         ),
         with_flags::<AuditArgs>(verb(
             "audit",
-            "Look for what is wrong with a re-identification data set: people who train and are tested, equal and nearly \
-             equal pictures, unreadable and tiny ones, cameras that see little, queries that cannot be scored",
+            "Look for what is wrong with a re-identification data set: people who train and are tested, equal and \
+             nearly equal pictures, unreadable and tiny ones, cameras that see little, queries that cannot be scored",
         )),
     ]
 }

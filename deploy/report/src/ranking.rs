@@ -135,7 +135,9 @@ impl Evaluation {
                 }
                 main { @for query in &self.worst { (worst(query, &pictures)) } }
                 @if self.worst.len() < self.scored {
-                    p.note { (self.worst.len()) " of " (self.scored) " queries are shown; all count in the numbers above." }
+                    p.note {
+                        (self.worst.len()) " of " (self.scored) " queries are shown; all count in the numbers above."
+                    }
                 }
             }
         };

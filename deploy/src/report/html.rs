@@ -11,9 +11,9 @@ use super::{MatchResult, ProbeResult, SearchReport, Summary, TemplateResult};
 use crate::pictures::path_text;
 
 impl SearchReport {
-    /// The page of a search: people with their templates where people were searched for, else templates. At most `limit` probes are
-    /// shown, the first ones. Pictures, gallery and model go by their names alone: a page is passed on, and the folders
-    /// of the machine that made it are nobody's business.
+    /// The page of a search: people with their templates where people were searched for, else templates. At most
+    /// `limit` probes are shown, the first ones. Pictures, gallery and model go by their names alone: a page is passed
+    /// on, and the folders of the machine that made it are nobody's business.
     pub fn html(&self, limit: usize) -> String {
         let shown = &self.probes[..limit.min(self.probes.len())];
         let view = View { report: self, pictures: pictures(shown) };
@@ -116,7 +116,8 @@ fn tiles(summary: &Summary) -> Markup {
     let Summary { rank1, rank5, rank10, map, minp, valid_queries, queries, .. } = summary;
     html! {
         div.tiles {
-            @for (name, share) in [("Rank-1", rank1), ("Rank-5", rank5), ("Rank-10", rank10), ("mAP", map), ("mINP", minp)] {
+            @let tiles = [("Rank-1", rank1), ("Rank-5", rank5), ("Rank-10", rank10), ("mAP", map), ("mINP", minp)];
+            @for (name, share) in tiles {
                 div.tile { b { (format!("{:.1}", 100.0 * share)) small { " %" } } (name) }
             }
             p { (valid_queries) " of " (queries) " probes have a counterpart in the gallery; Market-1501 protocol" }

@@ -5,7 +5,8 @@
 //! use train::loss::{LossParams, LossSum};
 //!
 //! let device = Device::flex().autodiff();
-//! let params = LossParams { num_classes: 2, label_smoothing: true, margin: 0.7, feat_dim: 3, ..LossParams::default() };
+//! let params = LossParams { num_classes: 2, label_smoothing: true, feat_dim: 3, ..LossParams::default() };
+//! let params = LossParams { margin: 0.7, ..params };
 //! let mut loss = LossSum::new("0.5*CrossEntropy+0.5*MSLoss", &params)?;
 //! let scores = Tensor::<2>::from_floats([[2.0, 0.0], [1.0, 0.5], [0.0, 1.0], [0.5, 0.5]], &device).require_grad();
 //! let features = [[1.0, 0.0, 0.1], [0.9, 0.2, 0.0], [0.0, 1.0, 0.0], [0.3, 0.8, 0.1]];

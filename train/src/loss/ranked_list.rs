@@ -5,9 +5,9 @@ use burn::tensor::{Int, Tensor, assert_shape};
 use super::pairs::{constant, euclidean, same_identity};
 use crate::nn::vector::unit_or_zero;
 
-/// Ranked list loss, Wang et al. 2019 (arXiv:1903.03238), mean over anchors: positives are pulled inside a sphere around
-/// their anchor, negatives pushed out of a larger one, the nearest with the most weight. Pairs on their side of the
-/// boundary have no part in it.
+/// Ranked list loss, Wang et al. 2019 (arXiv:1903.03238), mean over anchors: positives are pulled inside a sphere
+/// around their anchor, negatives pushed out of a larger one, the nearest with the most weight. Pairs on their side of
+/// the boundary have no part in it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RankedList {
     /// m, distance between the two boundaries: positives have to be nearer than α − m.

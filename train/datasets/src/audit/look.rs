@@ -19,11 +19,12 @@ const BLANK: u8 = 6;
 const MEAN: f64 = 128.0;
 const SPREAD: f64 = 32.0;
 
-/// What a picture looks like, whatever its size, light and compression: a small grey picture of fixed mean and contrast.
+/// What a picture looks like, whatever its size, light and compression: a small grey picture of fixed mean and
+/// contrast.
 ///
 /// Of 272 crops of pedestrians (MOT17), copies of half the size and JPEG quality 40 are up to 3.4 levels from their
-/// originals in the mean, and different people 12.9 or more. By the 256 signs of differences between neighbours, a usual
-/// hash of pictures, it is 74 bits and 68: in plain clothes they are noise.
+/// originals in the mean, and different people 12.9 or more. By the 256 signs of differences between neighbours, a
+/// usual hash of pictures, it is 74 bits and 68: in plain clothes they are noise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Look([u8; PIXELS]);
 

@@ -37,8 +37,8 @@ pub struct AuditArgs {
     #[arg(long, value_name = "PIXELS", default_value_t = AuditOptions::default().min_side,
         value_parser = clap::value_parser!(u32).range(1..=16_384))]
     pub min_side: u32,
-    /// Grey levels, 0 to 32, that two nearly equal pictures differ by at most in the mean, made small and brought to one
-    /// light and contrast.
+    /// Grey levels, 0 to 32, that two nearly equal pictures differ by at most in the mean, made small and brought to
+    /// one light and contrast.
     #[arg(long, value_name = "LEVELS", default_value_t = AuditOptions::default().distance, value_parser = levels)]
     pub distance: f32,
     /// Threads that read and compare pictures, at most 256 or one per core [default: one per core].
