@@ -98,6 +98,10 @@ fn every_network_starts_as_it_always_did() {
         let config = Stage1NetConfig { branch, backbone, classes: 5, identity };
         note(format!("stage 1 of {branch}"), digest(&Stage1Net::new(&config, SEED, &device).unwrap()));
     }
+    for model in ["LMBN_r", "PCB", "MGN", "OSNet_IBN", "OSNet_AIN", "OSNet_x1_25", "ResNet50_IBN"] {
+        let config = reid(model);
+        note(config.to_string(), digest(&ReidNet::new(&config, SEED, &device)));
+    }
     let wanted = [
         "9f3d6c734f62df86",
         "9a219d24aae8ec1c",
@@ -115,8 +119,15 @@ fn every_network_starts_as_it_always_did() {
         "1efd90eb9066969c",
         "5c445f099aeefd46",
         "7df9b43c5c6d3dec",
+        "b74bed82ad4a35bf",
+        "8f6d947d35d13836",
+        "0f602a9204ea81dc",
+        "8654d12e0eb900d3",
+        "6b3aea940f9f7b31",
+        "e4da37194c2408e6",
+        "f02d2091576daf33",
     ];
-    assert_eq!(found.len(), wanted.len());
+    assert_eq!(found.len(), wanted.len(), "{found:#?}");
     let changed: Vec<_> = found.iter().zip(wanted).filter(|((_, digest), wanted)| digest != wanted).collect();
     assert!(changed.is_empty(), "networks start with other weights: {changed:#?}");
 }

@@ -169,7 +169,7 @@ fn no_epochs_save_the_untrained_network() {
     let (best, last) =
         (run("untrained").join("best_model.safetensors"), run("untrained").join("final_model.safetensors"));
     assert!(tensors(&best) == tensors(&last));
-    assert_eq!(Checkpoint::open(&last).unwrap().record.metrics.len(), 5);
+    assert_eq!(Checkpoint::open(&last).unwrap().record.metrics.len(), 6);
     // Pictures that differ in noise only are all the same to a network that has learned nothing.
     support::coloured(&straight().join("noise"), 4, 4, 0.0);
     let ended = train(straight(), &["eval", "runs/reid/untrained", "--datadir", "noise"]).ok();
