@@ -34,7 +34,8 @@ fn lmbn_n_agrees_with_burn() {
     verified(&model);
 }
 
-/// What non-local blocks add grows with the cube of a map: the next ones would overflow with weights that nobody trained.
+/// What non-local blocks add grows with the cube of a map: with weights that nobody trained the next ones would
+/// overflow.
 #[derive(Default)]
 struct Damped(Vec<String>);
 
