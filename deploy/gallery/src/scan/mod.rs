@@ -363,7 +363,9 @@ fn compare<S: Source, C: Collect<S::Error>>(
         reduced: OnceLock::new(),
     };
     let groups: Vec<Group<'_>> = (0..probes.rows()).step_by(size).map(group).collect();
-    let quantises = C::WITH_CODES && reduced::quantising_helps(probes.rows());
+    let rows: usize = tiles.iter().map(|tile| tile.rows).sum();
+    // Where no row would be reduced, probes are not either.
+    let quantises = C::WITH_CODES && rows > warm && reduced::quantising_helps(probes.rows());
     if quantises {
         groups.par_iter().for_each(|group| {
             group.reduced();
