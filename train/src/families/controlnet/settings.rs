@@ -236,7 +236,7 @@ impl Settings for ControlnetConfig {
     const RECIPES: &'static [Recipe] = &[Recipe {
         name: "heads",
         about: "Drawn heads of 32 pixels (`fixtures heads`): draws unseen people better than their source picture is \
-                (the README has the numbers)",
+                (docs/faces.md has the numbers)",
         text: include_str!("../../../recipes/heads.toml"),
     }];
 

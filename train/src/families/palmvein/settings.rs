@@ -534,7 +534,7 @@ impl settings::Settings for Stage1Config {
     const RECIPES: &'static [Recipe] = &[Recipe {
         name: "hands",
         about: "A few hands of 48 pixels (`fixtures palms`), a ConvNeXt; --branch cnn-palm, then --branch cnn-vein \
-                (the README has the numbers)",
+                (docs/palms.md has the numbers)",
         text: include_str!("../../../recipes/hands_stage1.toml"),
     }];
 
@@ -559,7 +559,7 @@ impl settings::Settings for Stage2Config {
 
     const RECIPES: &'static [Recipe] = &[Recipe {
         name: "hands",
-        about: "The head on both ConvNeXts of the stage-1 recipe of this name, which --stage1 names (the README has \
+        about: "The head on both ConvNeXts of the stage-1 recipe of this name, which --stage1 names (docs/palms.md has \
                 the numbers)",
         text: include_str!("../../../recipes/hands_stage2.toml"),
     }];
