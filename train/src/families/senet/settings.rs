@@ -199,7 +199,7 @@ impl Settings for SenetConfig {
     const RECIPES: &'static [Recipe] = &[Recipe {
         name: "frontal",
         about: "Frontalises, as the manual's defaults do not: on drawn embeddings of unseen people the cosine to the \
-                true frontal one rises, instead of falling (the README has the numbers)",
+                true frontal one rises, instead of falling (docs/faces.md has the numbers)",
         text: include_str!("../../../recipes/frontal.toml"),
     }];
 
