@@ -50,7 +50,8 @@ const READING: [Row; 2] = [
 /// Holds `line` with each flag of its command against the line without; `out` is what the command may write.
 fn walk(fixture: &Fixture, line: &str, out: &[&str], rows: &[&[Row]]) {
     std::fs::write(fixture.path("contract.json"), serde_json::to_string(&crate::fixture::contract()).unwrap()).unwrap();
-    let verb: Vec<&str> = line.split(' ').take(if line.starts_with("gallery ") { 2 } else { 1 }).collect();
+    let verb: Vec<&str> =
+        line.split(' ').take(if line.starts_with("gallery ") || line.starts_with("audit ") { 2 } else { 1 }).collect();
     let verb = verb.join(" ");
     let rows: Vec<Row> = rows.iter().flat_map(|rows| rows.iter().copied()).collect();
     let help = fixture.run(&format!("{verb} --help")).done();
@@ -383,6 +384,9 @@ fn of_gallery() {
     walk(&fixture, "gallery compact @people", &[], &[&wait]);
     let log = [("--last 1", Changes), ("--format json", Changes), ("--help", Changes)];
     walk(&fixture, "gallery log @people", &[], &[&log]);
+    walk(&fixture, "audit list @people", &[], &[&log]);
+    let head = [("--head 12", Refused("--head")), ("--format json", Changes), ("--help", Changes)];
+    walk(&fixture, "audit verify @people", &[], &[&head]);
     let shown = ShownBy("migrate::what_cannot_be_embedded_again_is_listed_and_keeps_the_gallery_as_it_is");
     let own = [
         ("--model", Needed),

@@ -1,6 +1,7 @@
 //! What is enrolled, in SQLite. Nothing else knows SQL.
 
 mod log;
+mod people;
 mod staged;
 
 use std::cell::Cell;
@@ -17,16 +18,21 @@ use crate::template::MAX_TAGS;
 use crate::{GalleryError, Model, NewTemplate, Selection, Template, TemplateId};
 pub(crate) use log::{Act, Note};
 pub use log::{LogEntry, Ranges};
+pub(crate) use people::Ask as PeopleAsk;
+pub use people::{Found, Match, Person, PersonTemplate, Verdict};
 pub(crate) use staged::Next;
 
 /// The catalogue's file in the folder of a gallery.
 pub(crate) const FILE: &str = "gallery.db";
 
 /// Version of the catalogue that is written; that of the segments is their own.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The first version. It is read, and becomes the present one when it is opened for writing.
 const OLDEST: u32 = 1;
+
+/// The first version with a log and staged segments.
+const LOGGED: u32 = 2;
 
 /// Tells our files from other SQLite files: "VTRN".
 const APPLICATION: i32 = 0x5654_524E;
@@ -41,6 +47,8 @@ pub(crate) struct Catalogue {
     path: PathBuf,
     /// A commit failed: its pages may be in the log all the same.
     unsure: Cell<bool>,
+    /// Who makes changes, unless a change says otherwise.
+    who: String,
 }
 
 /// What only changes when the gallery is made anew.
@@ -123,6 +131,7 @@ impl Catalogue {
             let change = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
             change.execute_batch(include_str!("schema.sql"))?;
             change.execute_batch(include_str!("schema_2.sql"))?;
+            change.execute_batch(include_str!("schema_3.sql"))?;
             let set = |key: &str, value: &dyn rusqlite::ToSql| {
                 change.execute("INSERT INTO facts VALUES (?1, ?2)", params![key, value])
             };
@@ -137,7 +146,7 @@ impl Catalogue {
             change.pragma_update(None, "application_id", APPLICATION)?;
             change.pragma_update(None, "user_version", VERSION)?;
             log::begin(&change)?;
-            log::note(&change, &Note::of(Act::Make, 0))?;
+            log::note(&change, &log::local_user(), &Note::of(Act::Make, 0))?;
             seal(&change)?;
             change.commit()
         })?;
@@ -182,17 +191,21 @@ impl Catalogue {
 
     /// Makes a catalogue of an earlier version one of this version, in one transaction.
     pub(crate) fn upgrade(&mut self) -> Result<(), GalleryError> {
-        if self.version()? == VERSION {
+        let found = self.version()?;
+        if found == VERSION {
             return Ok(());
         }
         let (templates, _, _) = self.counts()?;
         let change = self.change()?;
         change.run(|connection| {
-            connection.execute_batch(include_str!("schema_2.sql"))?;
-            log::begin(connection)?;
-            connection.pragma_update(None, "user_version", VERSION)?;
-            log::note(connection, &Note::of(Act::Upgrade, templates))
+            if found < LOGGED {
+                connection.execute_batch(include_str!("schema_2.sql"))?;
+                log::begin(connection)?;
+            }
+            connection.execute_batch(include_str!("schema_3.sql"))?;
+            connection.pragma_update(None, "user_version", VERSION)
         })?;
+        change.note(&Note::of(Act::Upgrade, templates))?;
         change.commit()
     }
 
@@ -218,7 +231,7 @@ impl Catalogue {
             Ok(connection)
         };
         match connect() {
-            Ok(connection) => Ok(Self { connection, path, unsure: Cell::new(true) }),
+            Ok(connection) => Ok(Self { connection, path, unsure: Cell::new(true), who: log::local_user() }),
             Err(error) => Err(failed("open", &path, error)),
         }
     }
@@ -245,7 +258,8 @@ impl Catalogue {
     fn begin(&mut self) -> Result<Change<'_>, GalleryError> {
         let path = self.path.clone();
         let begun = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
-        Ok(Change { change: begun.map_err(|error| failed("change", &path, error))?, path, unsure: &self.unsure })
+        let change = begun.map_err(|error| failed("change", &path, error))?;
+        Ok(Change { change, path, unsure: &self.unsure, who: self.who.clone() })
     }
 
     /// From here on this connection sees the catalogue as it is now.
@@ -340,30 +354,7 @@ impl Catalogue {
 
     /// Templates in the order asked for.
     pub(crate) fn templates(&self, ids: &[TemplateId]) -> Result<Vec<Template>, GalleryError> {
-        let tags = self.tags()?;
-        let found = self.read("read", |connection| {
-            let mut query = connection.prepare_cached(
-                "SELECT name, camera, taken, tags, source FROM templates LEFT JOIN subjects ON subject = number
-                 WHERE id = ?1",
-            )?;
-            let mut template = |id: &TemplateId| {
-                let row = query.query_row([signed(id.0)], |row| {
-                    let bits = row.get::<_, i64>(3)? as u64;
-                    let tags = tags.iter().filter(|(bit, _)| bits >> bit & 1 == 1).map(|(_, name)| name.clone());
-                    let about = NewTemplate {
-                        subject: row.get(0)?,
-                        camera: row.get(1)?,
-                        taken: row.get(2)?,
-                        tags: tags.collect(),
-                        source: row.get(4)?,
-                    };
-                    Ok(Template { id: *id, about })
-                });
-                row.optional()
-            };
-            ids.iter().map(|id| template(id).map(|found| found.ok_or(*id))).collect::<Sql<Vec<_>>>()
-        })?;
-        found.into_iter().map(|found| found.map_err(|id| GalleryError::NoTemplate { id })).collect()
+        found(self.read("read", |connection| templates(connection, ids))?)
     }
 
     /// Fields of every template as numbers, in order of the ids.
@@ -434,6 +425,8 @@ pub(crate) struct Change<'a> {
     change: rusqlite::Transaction<'a>,
     path: PathBuf,
     unsure: &'a Cell<bool>,
+    /// Who asks for it.
+    who: String,
 }
 
 impl Change<'_> {
@@ -443,7 +436,7 @@ impl Change<'_> {
 
     /// Makes it happen: when this returns it is on the disk.
     pub(crate) fn commit(self) -> Result<(), GalleryError> {
-        let Self { change, path, unsure } = self;
+        let Self { change, path, unsure, .. } = self;
         unsure.set(true);
         let count = change.execute("UPDATE state SET generation = generation + 1", []);
         let done = count.and_then(|_| seal(&change)).and_then(|()| change.commit());
@@ -503,7 +496,11 @@ impl Change<'_> {
             connection.execute("UPDATE state SET next_template = ?1", [signed(last)])?;
             let mut known = connection.prepare_cached("SELECT number FROM subjects WHERE name = ?1")?;
             let mut name_it = connection.prepare_cached("INSERT INTO subjects VALUES (?1, ?2)")?;
-            let mut insert = connection.prepare_cached("INSERT INTO templates VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+            let mut insert = connection.prepare_cached(
+                "INSERT INTO templates (id, subject, camera, taken, tags, source, enrolled)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?;
+            let now = log::now();
             let mut number_of = |name: &String| -> Sql<u32> {
                 if let Some(number) = known.query_row([name], |row| row.get(0)).optional()? {
                     return Ok(number);
@@ -520,7 +517,7 @@ impl Change<'_> {
             for (id, (template, tags)) in (first..).zip(templates.iter().zip(bits)) {
                 let subject = template.subject.as_ref().map(&mut number_of).transpose()?;
                 let NewTemplate { camera, taken, source, .. } = template;
-                insert.execute(params![signed(id), subject, camera, taken, tags as i64, source])?;
+                insert.execute(params![signed(id), subject, camera, taken, tags as i64, source, now])?;
                 all.push(Numbers { id: TemplateId(id), subject, camera: *camera, taken: *taken, tags });
             }
             Ok(all)
@@ -674,7 +671,7 @@ fn checksum(connection: &Connection) -> Sql<u32> {
     let mut hash = crc32fast::Hasher::new();
     // Version 1 has no staged segments.
     let staged = "SELECT number || ' ' || first || ' ' || rows FROM staged ORDER BY number";
-    let staged = (version(connection)? > OLDEST).then_some(staged);
+    let staged = (version(connection)? >= LOGGED).then_some(staged);
     for query in [
         "SELECT key || quote(value) FROM facts ORDER BY key",
         "SELECT generation || ' ' || next_template || ' ' || next_segment || ' ' || next_subject FROM state",
@@ -714,6 +711,36 @@ fn extents(connection: &Connection, place: Place) -> Sql<Vec<Extent>> {
 fn tags(connection: &Connection) -> Sql<Vec<(u32, String)>> {
     let mut query = connection.prepare_cached("SELECT bit, name FROM tags ORDER BY name")?;
     query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// Templates in the order asked for, or the ids of those that are not there.
+fn templates(connection: &Connection, ids: &[TemplateId]) -> Sql<Vec<Result<Template, TemplateId>>> {
+    let tags = tags(connection)?;
+    let mut query = connection.prepare_cached(
+        "SELECT name, camera, taken, tags, source FROM templates LEFT JOIN subjects ON subject = number
+         WHERE id = ?1",
+    )?;
+    let mut template = |id: &TemplateId| {
+        let row = query.query_row([signed(id.0)], |row| {
+            let bits = row.get::<_, i64>(3)? as u64;
+            let tags = tags.iter().filter(|(bit, _)| bits >> bit & 1 == 1).map(|(_, name)| name.clone());
+            let about = NewTemplate {
+                subject: row.get(0)?,
+                camera: row.get(1)?,
+                taken: row.get(2)?,
+                tags: tags.collect(),
+                source: row.get(4)?,
+            };
+            Ok(Template { id: *id, about })
+        });
+        row.optional()
+    };
+    ids.iter().map(|id| template(id).map(|found| found.ok_or(*id))).collect()
+}
+
+/// All of them, or the error of the first that is not there.
+fn found<T>(all: Vec<Result<T, TemplateId>>) -> Result<Vec<T>, GalleryError> {
+    all.into_iter().map(|found| found.map_err(|id| GalleryError::NoTemplate { id })).collect()
 }
 
 fn id_of(row: &Row<'_>, column: usize) -> Sql<TemplateId> {

@@ -187,6 +187,18 @@ pub enum GalleryError {
         /// The name.
         name: String,
     },
+    /// There is no subject of that number.
+    #[error("nobody in the gallery has number {number}")]
+    NoPerson {
+        /// The number.
+        number: u32,
+    },
+    /// There is no such match, or it is too long ago.
+    #[error("match {number} is not among those of late")]
+    NoMatch {
+        /// Its number.
+        number: u64,
+    },
     /// Stored bytes are not what was written.
     #[error("`{}` is damaged: {problem}", path.display())]
     Damaged {

@@ -38,7 +38,7 @@ mod segment;
 mod store;
 mod template;
 
-pub use catalogue::{LogEntry, Ranges};
+pub use catalogue::{Found, LogEntry, Match, Person, PersonTemplate, Ranges, Verdict};
 pub use engine::{Ability, Ask, Columns, Engine, Filter, Hit, Info, Lack, Model, Selection, Snapshot};
 pub use error::GalleryError;
 pub use id::TemplateId;

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use gallery::{Disk, Engine, GalleryError, Layout, Model, Rows, Selection, Store, System, traces};
+use gallery::{Disk, Engine, Found, GalleryError, Layout, Model, Rows, Selection, Store, System, traces};
 
-use crate::support::{enrol, model, names, row_of, scratch};
+use crate::support::{enrol, model, named, names, row_of, scratch};
 
 const DIM: usize = 16;
 
@@ -85,7 +85,7 @@ struct Step {
     after: fn(&mut Vec<&'static str>),
 }
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 10] = [
     Step {
         work: |store| enrol(store, &["d", "e", "f", "g", "h", "i"], DIM).map(drop),
         after: |names| names.extend(["d", "e", "f", "g", "h", "i"]),
@@ -103,6 +103,29 @@ const STEPS: [Step; 8] = [
         after: |names| names.retain(|name| *name != "j"),
     },
     Step { work: |store| enrol(store, &["k", "l"], DIM).map(drop), after: |names| names.extend(["k", "l"]) },
+    Step {
+        work: |store| {
+            let values = row_of("m", DIM);
+            store.change(|changes| {
+                let new = changes.enrol(&[named("m")], Rows::new(&values, 1, DIM).unwrap())?;
+                changes.picture(new[0], &[0xFF, 0xD8, 0xFF])?;
+                changes.matched(&Found { template: Some(new[0]), ..Found::default() }).map(drop)
+            })
+        },
+        after: |names| names.push("m"),
+    },
+    // `m` becomes another template of `a`.
+    Step {
+        work: |store| {
+            let people = store.people(0, 99, None)?;
+            let number = |name: &str| people.iter().find(|one| one.name == name).map_or(0, |one| one.number);
+            store.change(|changes| changes.merge(number("m"), number("a")).map(drop))
+        },
+        after: |names| {
+            names.retain(|name| *name != "m");
+            names.push("a");
+        },
+    },
 ];
 
 fn new(folder: &Path) {
@@ -159,6 +182,7 @@ fn a_failing_call_fails_one_change_and_no_other() {
                     Err(GalleryError::NotErased { templates: 1, .. }) => (step.after)(&mut known),
                     // `j` was not enrolled before it was to be removed.
                     Err(GalleryError::NoSubject { name }) if name == "j" && !known.contains(&"j") => {}
+                    Err(GalleryError::NoPerson { number: 0 }) if !known.contains(&"m") => {}
                     Err(error) => {
                         assert!(std::error::Error::source(error).unwrap().to_string().contains("planted"), "{at}")
                     }

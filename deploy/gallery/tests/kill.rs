@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use gallery::{Engine, Filter, Layout, Model, Rows, Selection, Store, traces};
+use gallery::{Engine, Filter, Found, GalleryError, Layout, Model, Rows, Selection, Store, traces};
 
 use crate::support::{Dice, enrol, model, names, row_of, scratch};
 
@@ -37,7 +37,7 @@ fn writer_that_is_killed() {
     for change in 0.. {
         let dim = store.model().dim;
         let known = names(&*store.snapshot().unwrap(), dim);
-        match dice.below(11) {
+        match dice.below(13) {
             0..5 => {
                 let names: Vec<String> =
                     (0..1 + dice.below(60)).map(|number| format!("s{seed}c{change}n{number}")).collect();
@@ -54,7 +54,20 @@ fn writer_that_is_killed() {
                 say(format!("- {}", leave.into_iter().collect::<Vec<_>>().join(" ")));
                 store.remove(&Selection::Templates(ids)).unwrap();
             }
-            7..10 => {
+            // Somebody becomes somebody else, with a picture and a match.
+            7 | 8 if known.len() > 1 => {
+                let people = store.people(0, 2, None).unwrap();
+                let [from, into] = &people[..] else { continue };
+                say(format!("> {} {}", from.name, into.name));
+                let merged = store.change(|changes| {
+                    let new = changes.merge(from.number, into.number)?;
+                    changes.picture(new[0], &[0xFF, 0xD8, 0xFF, 1])?;
+                    let found = Found { template: Some(new[0]), ..Found::default() };
+                    changes.matched(&found)
+                });
+                merged.map_err(|error: GalleryError| error).unwrap();
+            }
+            9..12 => {
                 say("=".into());
                 let [one, other] = models();
                 let to = if *store.model() == one { other } else { one };
@@ -63,7 +76,8 @@ fn writer_that_is_killed() {
                 let few = dice.below(3) == 0;
                 some.retain(|_| !few || dice.below(2) == 0);
                 let templates = store.snapshot().unwrap().templates(&some).unwrap();
-                let row = |template: &gallery::Template| row_of(template.about.subject.as_ref().unwrap(), to.dim);
+                let row =
+                    |template: &gallery::Template| row_of(template.about.source.strip_suffix(".jpg").unwrap(), to.dim);
                 let values: Vec<f32> = templates.iter().flat_map(row).collect();
                 store.stage(&some, Rows::new(&values, some.len(), to.dim).unwrap()).unwrap();
                 if store.to_migrate().unwrap().is_empty() {
@@ -151,6 +165,12 @@ fn apply(known: &mut Vec<String>, gone: &mut Vec<String>, change: &str) {
         "-" => {
             known.retain(|name| !list.contains(name));
             gone.extend(list);
+        }
+        // Templates get new ids, and are the last ones then.
+        ">" => {
+            let count = known.iter().filter(|name| **name == list[0]).count();
+            known.retain(|name| *name != list[0]);
+            known.extend((0..count).map(|_| list[1].clone()));
         }
         _ => {}
     }

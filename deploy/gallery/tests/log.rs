@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use gallery::{Engine, GalleryError, LogEntry, Model, NewTemplate, Rows, Selection, Store, traces};
-use rusqlite::Connection;
+use gallery::{Engine, GalleryError, LogEntry, Model, NewTemplate, Rows, Selection, Store, TemplateId, traces};
+use rusqlite::{Connection, params};
+use sha2::Digest;
 
 use crate::support::{enrol, model, names, row_of, scratch};
 
@@ -126,8 +127,13 @@ fn a_record_that_is_changed_later_is_found() {
         ("DELETE FROM log WHERE number = 3", "record 4 after record 2"),
         ("DELETE FROM log WHERE number = 4", "ends with record 3"),
         ("DELETE FROM log", "ends with record 0"),
-        ("INSERT INTO log SELECT 5, at, change, command, count, templates, subjects, program, contract_id, hash FROM log
-          WHERE number = 4", "record 5 of the log"),
+        ("UPDATE log SET who = 'somebody else' WHERE number = 3", "record 3 of the log"),
+        ("UPDATE log SET who = '' WHERE number = 3", "record 3 of the log"),
+        ("UPDATE log SET detail = 'x' WHERE number = 3", "record 3 of the log"),
+        ("UPDATE log SET number = -number WHERE number > 2; UPDATE log SET number = 7 + number WHERE number < 0",
+         "record 3 of the log"),
+        ("INSERT INTO log SELECT 5, at, change, command, count, templates, subjects, program, contract_id, hash, who,
+          detail FROM log WHERE number = 4", "record 5 of the log"),
     ] {
         database(&folder).execute_batch(edit).unwrap();
         let store = Store::open(&folder).unwrap();
@@ -154,17 +160,78 @@ fn a_record_that_is_changed_later_is_found() {
     assert!(problems.iter().any(|found| found.problem.contains("record 1 of the log")), "{problems:?}");
 }
 
+/// Whoever knows how can cut the end of a log off so that the rest is a chain; a hash that was kept tells that.
+#[test]
+fn a_cut_end_is_found_by_a_hash_that_was_kept() {
+    let scratch = scratch();
+    let folder = scratch.path().join("g");
+    let store = Store::create(&folder, &model(DIM)).unwrap();
+    enrol(&store, &["anna", "bob"], DIM).unwrap();
+    let early = store.log_head().unwrap().unwrap();
+    store.remove(&Selection::Subject("bob".into())).unwrap();
+    let head = store.log_head().unwrap().unwrap();
+    let verify = |head: &str| Store::open(&folder).unwrap().verify_log(Some(head)).unwrap();
+    assert_eq!((verify(&early), verify(&head)), (vec![], vec![]));
+    drop(store);
+    let database = database(&folder);
+    database.execute_batch("DELETE FROM log WHERE number = 3").unwrap();
+    database.execute("UPDATE facts SET value = ?1 WHERE key = 'log'", [format!("2 {early}")]).unwrap();
+    seal(&database, true);
+    drop(database);
+    assert_eq!((Store::open(&folder).unwrap().verify_log(None).unwrap(), verify(&early)), (vec![], vec![]));
+    let told = verify(&head);
+    assert!(told.len() == 1 && told[0].contains(&head) && told[0].contains("cut off"), "{told:?}");
+}
+
+/// Makes the catalogue what version 2 wrote: records without who asked, whose hashes are of the rest.
+fn of_version_2(folder: &Path) {
+    let mut entries = Vec::new();
+    Store::open(folder).unwrap().log(|entry| entries.push(entry)).unwrap();
+    let database = database(folder);
+    let undo = "DROP TABLE pictures; DROP TABLE matches; ALTER TABLE templates DROP COLUMN enrolled;
+                ALTER TABLE log DROP COLUMN who; ALTER TABLE log DROP COLUMN detail; PRAGMA user_version = 2;";
+    database.execute_batch(undo).unwrap();
+    let gallery: Vec<u8> =
+        database.query_row("SELECT value FROM facts WHERE key = 'gallery'", [], |row| row.get(0)).unwrap();
+    let mut before = hex::encode(gallery);
+    for LogEntry { number, at, change, command, count, templates, subjects, program, contract_id, .. } in &entries {
+        let mut hash = sha2::Sha256::new();
+        let numbers = [number.to_string(), at.to_string(), count.to_string(), templates.to_string()];
+        let texts = [&before, change, command, program, contract_id].map(String::clone);
+        for text in texts.into_iter().chain(numbers).chain([subjects.to_string()]) {
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text.as_bytes());
+        }
+        before = hex::encode(hash.finalize());
+        database.execute("UPDATE log SET hash = ?1 WHERE number = ?2", params![before, *number as i64]).unwrap();
+    }
+    let head = format!("{} {before}", entries.len());
+    database.execute("UPDATE facts SET value = ?1 WHERE key = 'log'", [head]).unwrap();
+    seal(&database, true);
+}
+
 /// Makes the catalogue what version 1 wrote.
 fn of_version_1(folder: &Path) {
     let database = database(folder);
+    of_version_2(folder);
     let undo = "DROP TABLE log; DROP TABLE staged; DELETE FROM facts WHERE key = 'log'; PRAGMA user_version = 1;";
     database.execute_batch(undo).unwrap();
+    seal(&database, false);
+    let tables = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'sqlite_*'";
+    assert_eq!(database.query_row(tables, [], |row| row.get::<_, i64>(0)).unwrap(), 7, "as in version 1");
+}
+
+/// Writes the checksum of the catalogue as it is.
+fn seal(database: &Connection, staged: bool) {
     let mut hash = crc32fast::Hasher::new();
     for query in [
         "SELECT key || quote(value) FROM facts ORDER BY key",
         "SELECT generation || ' ' || next_template || ' ' || next_segment || ' ' || next_subject FROM state",
         "SELECT number || ' ' || first || ' ' || rows FROM segments ORDER BY number",
-    ] {
+    ]
+    .into_iter()
+    .chain(staged.then_some("SELECT number || ' ' || first || ' ' || rows FROM staged ORDER BY number"))
+    {
         let mut query = database.prepare(query).unwrap();
         let mut rows = query.query([]).unwrap();
         while let Some(row) = rows.next().unwrap() {
@@ -173,15 +240,41 @@ fn of_version_1(folder: &Path) {
         }
     }
     database.execute("UPDATE state SET checksum = ?1", [hash.finalize()]).unwrap();
-    let tables = "SELECT count(*) FROM sqlite_schema WHERE type = 'table'";
-    assert_eq!(database.query_row(tables, [], |row| row.get::<_, i64>(0)).unwrap(), 7, "as in version 1");
+}
+
+/// A catalogue of version 2 keeps its records, whose hashes stay right.
+#[test]
+fn a_log_of_version_2_goes_on() {
+    let scratch = scratch();
+    let folder = scratch.path().join("g");
+    drop(enrol(&Store::create(&folder, &model(DIM)).unwrap(), &["anna", "bob"], DIM).unwrap());
+    of_version_2(&folder);
+    let reader = Store::open(&folder).unwrap();
+    assert_eq!(
+        (reader.check().unwrap(), reader.matches(9).unwrap(), reader.picture(TemplateId(1)).unwrap()),
+        (vec![], vec![], None)
+    );
+    assert!(matches!(reader.people(0, 9, None), Err(GalleryError::Unsupported { .. })));
+    let before = log(&folder);
+    assert!(before.len() == 2 && before.iter().all(|entry| entry.who.is_empty() && entry.detail.is_empty()));
+    let store = Store::write(&folder, false).unwrap();
+    enrol(&store, &["carl"], DIM).unwrap();
+    assert_eq!((version(&folder), store.check().unwrap()), (3, vec![]));
+    let after = log(&folder);
+    assert_eq!(after[..2], before);
+    assert_eq!(all(&after[2..]), [line("upgrade", "upgrade", 2, "", ""), line("enrol", "enrol", 1, "3", "3")]);
+    assert!(after[2..].iter().all(|entry| entry.who.starts_with("user ")), "{after:?}");
+    // Who asked cannot be taken out of a new record as if an earlier version had written it.
+    database(&folder).execute_batch("UPDATE log SET who = '' WHERE number = 4").unwrap();
+    assert_eq!(store.verify_log(None).unwrap(), ["record 4 of the log is not what was written"]);
 }
 
 fn version(folder: &Path) -> i64 {
     database(folder).pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
 }
 
-/// A catalogue of version 1 is read as it is, and is of version 2 after the first change: as a whole, or not at all.
+/// A catalogue of version 1 is read as it is, and is of the present one after the first change: as a whole, or not at
+/// all.
 #[test]
 fn an_older_catalogue_is_read_and_brought_up_by_the_first_change() {
     let scratch = scratch();
@@ -203,7 +296,7 @@ fn an_older_catalogue_is_read_and_brought_up_by_the_first_change() {
 
     let store = Store::write(&folder, false).unwrap();
     enrol(&store, &["carl"], DIM).unwrap();
-    assert_eq!(version(&folder), 2);
+    assert_eq!(version(&folder), 3);
     assert_eq!(names(&*store.snapshot().unwrap(), DIM), ["anna", "bob", "carl"]);
     assert_eq!(names(&*reader.snapshot().unwrap(), DIM), ["anna", "bob", "carl"], "a reader of before goes on");
     assert_eq!(names(&*before, DIM), ["anna", "bob"], "and so does its snapshot");

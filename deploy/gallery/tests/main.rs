@@ -11,6 +11,7 @@ mod log;
 mod migrate;
 #[cfg(feature = "milvus")]
 mod milvus;
+mod people;
 mod random;
 mod reduced;
 mod scan;

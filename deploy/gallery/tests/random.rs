@@ -35,7 +35,7 @@ fn run(seed: u64) -> usize {
     for step in 0..60 {
         let at = format!("seed {seed}, step {step}");
         let dim = store.model().dim;
-        match dice.below(14) {
+        match dice.below(16) {
             0..4 => {
                 let count = 1 + dice.below(25);
                 let templates: Vec<NewTemplate> = (0..count).map(|_| template(&mut dice)).collect();
@@ -85,6 +85,27 @@ fn run(seed: u64) -> usize {
                     memory = memory.migrated(to.clone(), row).unwrap();
                     assert_eq!(store.migration().unwrap(), None, "{at}");
                     migrations += 1;
+                }
+            }
+            // One person becomes another: templates of the same rows with new ids.
+            13 | 14 => {
+                let people = store.people(0, 999, None).unwrap();
+                if let [_, _, ..] = &people[..] {
+                    let from = dice.below(people.len());
+                    let into = (from + 1 + dice.below(people.len() - 1)) % people.len();
+                    let (from, into) = (&people[from], &people[into]);
+                    let merge = store.change(|changes| changes.merge(from.number, into.number));
+                    let new = merge.map_err(|error: gallery::GalleryError| error).unwrap();
+                    let now = memory.snapshot().unwrap();
+                    let filter = Filter { subjects: Some(vec![from.name.clone()]), ..Filter::default() };
+                    let old = now.select(&filter).unwrap();
+                    let values = now.vectors(&old).unwrap().unwrap();
+                    let about = now.templates(&old).unwrap().into_iter().map(|one| one.about);
+                    let about = about.map(|about| NewTemplate { subject: Some(into.name.clone()), ..about });
+                    let values = Rows::new(&values, old.len(), dim).unwrap();
+                    assert_eq!(memory.enrol(&about.collect::<Vec<_>>(), values).unwrap(), new, "{at}");
+                    memory.remove(&Selection::Subject(from.name.clone())).unwrap();
+                    ids.extend(new);
                 }
             }
             _ => {

@@ -256,10 +256,10 @@ fn what_is_no_gallery_is_refused_and_left_alone() {
     let error = Store::write(&folder.join("o"), false).unwrap_err();
     assert!(error.to_string().contains("a database of something else"), "{error}");
     let database = rusqlite::Connection::open(existing.join("gallery.db")).unwrap();
-    database.execute_batch("PRAGMA user_version = 3").unwrap();
+    database.execute_batch("PRAGMA user_version = 4").unwrap();
     drop(database);
     for error in [Store::open(&existing).unwrap_err(), Store::write(&existing, false).unwrap_err()] {
-        assert!(error.to_string().contains("layout version 3, this program reads 2"), "{error}");
+        assert!(error.to_string().contains("layout version 4, this program reads 3"), "{error}");
     }
 }
 

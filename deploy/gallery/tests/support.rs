@@ -87,14 +87,15 @@ pub fn enrol(engine: &dyn Engine, names: &[&str], dim: usize) -> Result<Vec<Temp
     engine.enrol(&templates, Rows::new(&values, names.len(), dim).unwrap())
 }
 
-/// The names of all templates in order of their ids, after every row was found to be the one of its name.
+/// The names of all templates in order of their ids, after every row was found to be the one it was enrolled with: of
+/// the name in its source.
 pub fn names(snapshot: &dyn Snapshot, dim: usize) -> Vec<String> {
     let ids = snapshot.select(&Filter::default()).unwrap();
     let values = snapshot.vectors(&ids).unwrap().unwrap();
     let templates = snapshot.templates(&ids).unwrap();
-    let names: Vec<String> = templates.into_iter().map(|template| template.about.subject.unwrap()).collect();
-    for (name, row) in names.iter().zip(values.chunks_exact(dim)) {
+    for (template, row) in templates.iter().zip(values.chunks_exact(dim)) {
+        let name = template.about.source.strip_suffix(".jpg").unwrap();
         assert_eq!(row, row_of(name, dim), "the row of {name}");
     }
-    names
+    templates.into_iter().map(|template| template.about.subject.unwrap()).collect()
 }

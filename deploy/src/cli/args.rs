@@ -33,6 +33,7 @@ pub(crate) enum Command {
     Enroll(EnrollArgs),
     Remove(RemoveArgs),
     Gallery(GalleryArgs),
+    Audit(AuditArgs),
     /// The same as `deploy gallery migrate`.
     #[command(hide = true)]
     Migrate(GalleryMigrateArgs),
@@ -90,6 +91,11 @@ pub(crate) struct PictureArgs {
 
 fn batch_size(text: &str) -> Result<NonZeroUsize, String> {
     terminal::whole(text, 1, 1 << 16).map(|size| NonZeroUsize::new(size).unwrap_or(NonZeroUsize::MIN))
+}
+
+fn hash(text: &str) -> Result<String, String> {
+    let is_hash = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_hash { Ok(text.to_lowercase()) } else { Err("a hash has 64 hexadecimal digits".to_owned()) }
 }
 
 fn count(text: &str) -> Result<NonZeroUsize, String> {
@@ -432,7 +438,7 @@ pub(crate) struct GalleryMigrateArgs {
     pub(crate) reading: PictureArgs,
 }
 
-/// List what was done to a gallery: when, what, to which templates and people, by which version. Exits with 1 if a
+/// List what was done to a gallery: when, who, what, to which templates and people, by which version. Exits with 1 if a
 /// record is not as it was written. Who was removed has a number and no name in it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GalleryLogArgs {
@@ -442,6 +448,36 @@ pub(crate) struct GalleryLogArgs {
     /// Only the last changes [default: all].
     #[arg(long, value_name = "N", value_parser = count, allow_hyphen_values = true)]
     pub(crate) last: Option<NonZeroUsize>,
+    /// Output format.
+    #[arg(long, value_enum, default_value_t = FactsFormat::Table)]
+    pub(crate) format: FactsFormat,
+}
+
+/// Look at what was done to a gallery, and whether that record is whole.
+#[derive(Debug, clap::Args)]
+pub(crate) struct AuditArgs {
+    #[command(subcommand)]
+    pub(crate) command: AuditCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum AuditCommand {
+    Verify(AuditVerifyArgs),
+    List(GalleryLogArgs),
+}
+
+/// Compare every record of a gallery's log with its hash, which is of the record before, too. Prints the hash of the
+/// last record: whoever keeps it elsewhere can tell later that nothing up to it was changed, moved or cut off. Exits
+/// with 1 and names the record if something was.
+#[derive(Debug, clap::Args)]
+pub(crate) struct AuditVerifyArgs {
+    /// Gallery.
+    #[arg(value_name = "GALLERY")]
+    pub(crate) gallery: PathBuf,
+    /// Hash that this command printed before; the log must still have that record [default: none, a log whose end was
+    /// cut off with care looks whole].
+    #[arg(long, value_name = "HASH", value_parser = hash)]
+    pub(crate) head: Option<String>,
     /// Output format.
     #[arg(long, value_enum, default_value_t = FactsFormat::Table)]
     pub(crate) format: FactsFormat,

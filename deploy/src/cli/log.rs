@@ -29,7 +29,8 @@ pub(crate) fn run(GalleryLogArgs { gallery: folder, last, format }: &GalleryLogA
             print("no log: an earlier version made the gallery, and the next change begins one\n")?;
         }
         FactsFormat::Table => {
-            let titles = ["", "time", "change", "templates", "numbers", "people", "program", "contract id"];
+            let titles =
+                ["", "time", "who", "change", "templates", "numbers", "people", "detail", "program", "contract id"];
             let mut lines = vec![titles.map(str::to_owned).to_vec()];
             lines.extend(entries.iter().map(line));
             print(&aligned(&lines))?;
@@ -54,10 +55,12 @@ fn line(entry: &LogEntry) -> Vec<String> {
     vec![
         entry.number.to_string(),
         time::text(entry.at),
+        entry.who.clone(),
         change,
         entry.count.to_string(),
         entry.templates.to_string(),
         people,
+        entry.detail.clone(),
         entry.program.clone(),
         entry.contract_id.clone(),
     ]

@@ -1,6 +1,7 @@
 //! The command line: results on stdout, everything else on stderr; exit code 0 done, 1 the answer is no, 2 error.
 
 mod args;
+mod audit;
 mod calibrate;
 mod doctor;
 mod embed;
@@ -36,6 +37,7 @@ pub fn run() -> ExitCode {
         Command::Enroll(args) => enroll::run(&args),
         Command::Remove(args) => remove::run(&args),
         Command::Gallery(args) => gallery::run(&args),
+        Command::Audit(args) => audit::run(&args),
         Command::Migrate(args) => migrate::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),

@@ -34,6 +34,14 @@ pub(crate) enum Act {
     Compact,
     /// Templates were embedded again by another model.
     Migrate,
+    /// Templates of a subject were given to another.
+    Merge,
+    /// A search was answered.
+    Match,
+    /// Somebody said whether a match is right.
+    Review,
+    /// Somebody was refused.
+    Deny,
 }
 
 impl Act {
@@ -46,6 +54,10 @@ impl Act {
             Self::Clear => "clear",
             Self::Compact => "compact",
             Self::Migrate => "migrate",
+            Self::Merge => "merge",
+            Self::Match => "match",
+            Self::Review => "review",
+            Self::Deny => "deny",
         }
     }
 }
@@ -59,12 +71,15 @@ pub(crate) struct Note<'a> {
     pub(crate) count: u64,
     pub(crate) templates: Ranges,
     pub(crate) subjects: Ranges,
+    /// A few words, never about who somebody is.
+    pub(crate) detail: &'a str,
 }
 
 impl Note<'_> {
     /// A note that names no templates.
     pub(crate) fn of(act: Act, count: u64) -> Self {
-        Self { act, command: None, count, templates: Ranges::default(), subjects: Ranges::default() }
+        let (templates, subjects) = Default::default();
+        Self { act, command: None, count, templates, subjects, detail: "" }
     }
 }
 
@@ -131,7 +146,9 @@ pub struct LogEntry {
     pub number: u64,
     /// When, in milliseconds since 1970, by the clock of the machine.
     pub at: i64,
-    /// What was done: make, upgrade, enrol, remove, clear, compact or migrate.
+    /// Who asked for it: the name of a key, or a user of the machine. Empty in records of earlier versions.
+    pub who: String,
+    /// What was done: make, upgrade, enrol, remove, clear, compact, migrate, merge, match, review or deny.
     pub change: String,
     /// What the program was asked for: sync, which removes and enrols, or the same as `change`.
     pub command: String,
@@ -141,6 +158,8 @@ pub struct LogEntry {
     pub templates: Ranges,
     /// Numbers of their subjects.
     pub subjects: Ranges,
+    /// A few words about it: the similarity of a match, what was refused.
+    pub detail: String,
     /// Names of those of the subjects that are still enrolled, at most eight. They are looked up and not part of the
     /// record.
     pub names: Vec<String>,
@@ -158,13 +177,16 @@ impl LogEntry {
     const NAMES: u64 = 8;
 
     fn hash_after(&self, before: &str) -> String {
-        let Self { number, at, change, command, count, templates, subjects, names: _, program, contract_id, hash: _ } =
-            self;
+        let Self { number, at, change, command, count, templates, subjects, program, contract_id, .. } = self;
+        let Self { who, detail, names: _, hash: _, .. } = self;
         let mut hash = Sha256::new();
         // The length before each text: no two records have the same bytes.
         let numbers = [number.to_string(), at.to_string(), count.to_string(), templates.to_string()];
         let texts: [&str; 5] = [before, change, command, program, contract_id];
-        for text in texts.into_iter().map(str::to_owned).chain(numbers).chain([subjects.to_string()]) {
+        // Records of earlier versions have neither.
+        let newer = (!who.is_empty() || !detail.is_empty()).then(|| [who.clone(), detail.clone()]);
+        let newer = newer.into_iter().flatten();
+        for text in texts.into_iter().map(str::to_owned).chain(numbers).chain([subjects.to_string()]).chain(newer) {
             hash.update((text.len() as u64).to_le_bytes());
             hash.update(text.as_bytes());
         }
@@ -188,6 +210,8 @@ impl LogEntry {
             program: row.get(7)?,
             contract_id: row.get(8)?,
             hash: row.get(9)?,
+            who: row.get(10)?,
+            detail: row.get(11)?,
         }))
     }
 }
@@ -202,14 +226,30 @@ fn start(connection: &Connection) -> Sql<String> {
     fact::<GalleryId>(connection, "gallery").map(hex::encode)
 }
 
+/// Milliseconds since 1970.
+pub(super) fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Who runs this program: what the environment calls the user, which anybody can change, and the system's number.
+pub(super) fn local_user() -> String {
+    let name = ["USER", "LOGNAME", "USERNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    let name: String = name.unwrap_or_default().chars().filter(|letter| letter.is_ascii_graphic()).take(64).collect();
+    #[cfg(unix)]
+    let name = format!("{name} (uid {})", rustix::process::getuid().as_raw());
+    format!("user {}", name.trim())
+}
+
 /// Adds a record to the chain.
-pub(super) fn note(connection: &Connection, note: &Note<'_>) -> Sql<()> {
+pub(super) fn note(connection: &Connection, who: &str, note: &Note<'_>) -> Sql<()> {
     let head: String = fact(connection, HEAD)?;
     let (last, before) = head.split_once(' ').unwrap_or_default();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut entry = LogEntry {
         number: last.parse().unwrap_or(0) + 1,
-        at: i64::try_from(now.as_millis()).unwrap_or(i64::MAX),
+        at: now(),
+        who: who.to_owned(),
+        detail: note.detail.to_owned(),
         change: note.act.word().to_owned(),
         command: note.command.unwrap_or(note.act.word()).to_owned(),
         count: note.count,
@@ -221,7 +261,11 @@ pub(super) fn note(connection: &Connection, note: &Note<'_>) -> Sql<()> {
         hash: String::new(),
     };
     entry.hash = entry.hash_after(before);
-    let mut insert = connection.prepare_cached("INSERT INTO log VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?;
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO log (number, at, change, command, count, templates, subjects, program, contract_id, hash, who,
+                          detail)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+    )?;
     insert.execute(params![
         signed(entry.number),
         entry.at,
@@ -233,6 +277,8 @@ pub(super) fn note(connection: &Connection, note: &Note<'_>) -> Sql<()> {
         entry.program,
         entry.contract_id,
         entry.hash,
+        entry.who,
+        entry.detail,
     ])?;
     set_fact(connection, HEAD, &format!("{} {}", entry.number, entry.hash))
 }
@@ -240,7 +286,12 @@ pub(super) fn note(connection: &Connection, note: &Note<'_>) -> Sql<()> {
 impl Change<'_> {
     /// Notes in the log what this change does.
     pub(crate) fn note(&self, about: &Note<'_>) -> Result<(), GalleryError> {
-        self.run(|connection| note(connection, about))
+        self.run(|connection| note(connection, &self.who, about))
+    }
+
+    /// Who asks for this change.
+    pub(crate) fn set_who(&mut self, who: &str) {
+        who.clone_into(&mut self.who);
     }
 }
 
@@ -248,9 +299,11 @@ impl Catalogue {
     /// Hands out every record, the first one first, and returns what is wrong with the chain. A catalogue of an earlier
     /// version has none.
     pub(crate) fn log(&self, mut each: impl FnMut(LogEntry)) -> Result<Vec<String>, GalleryError> {
-        if self.version()? < super::VERSION {
+        let version = self.version()?;
+        if version < super::LOGGED {
             return Ok(Vec::new());
         }
+        let newer = if version < super::VERSION { "'', ''" } else { "who, detail" };
         self.read("read the log of", |connection| {
             let mut problems = Vec::new();
             let mut tell = |problem: String| {
@@ -258,10 +311,10 @@ impl Catalogue {
                     problems.push(problem);
                 }
             };
-            let mut all = connection.prepare(
-                "SELECT number, at, change, command, count, templates, subjects, program, contract_id, hash FROM log
-                 ORDER BY number",
-            )?;
+            let mut all = connection.prepare(&format!(
+                "SELECT number, at, change, command, count, templates, subjects, program, contract_id, hash, {newer}
+                 FROM log ORDER BY number"
+            ))?;
             let mut names = connection
                 .prepare("SELECT name FROM subjects WHERE number BETWEEN ?1 AND ?2 ORDER BY number LIMIT ?3")?;
             let (mut last, mut before) = (0, start(connection)?);

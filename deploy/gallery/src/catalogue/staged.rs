@@ -39,7 +39,7 @@ impl Catalogue {
 
     /// Segments of the next model, in the order in which they were made.
     pub(crate) fn staged(&self) -> Result<Vec<Extent>, GalleryError> {
-        if self.version()? < super::VERSION {
+        if self.version()? < super::LOGGED {
             return Ok(Vec::new());
         }
         self.read("read", |connection| extents(connection, Place::Staged))
@@ -52,13 +52,12 @@ impl Catalogue {
 
     /// Fields of templates as numbers, in the order asked for.
     pub(crate) fn numbers_of(&self, ids: &[TemplateId]) -> Result<Vec<Numbers>, GalleryError> {
-        let found = self.read("read", |connection| {
+        super::found(self.read("read", |connection| {
             let mut query =
                 connection.prepare_cached("SELECT id, subject, camera, taken, tags FROM templates WHERE id = ?1")?;
             let mut one = |id: &TemplateId| query.query_row([signed(id.0)], Numbers::of).optional();
             ids.iter().map(|id| one(id).map(|found| found.ok_or(*id))).collect::<Sql<Vec<_>>>()
-        })?;
-        found.into_iter().map(|found| found.map_err(|id| GalleryError::NoTemplate { id })).collect()
+        })?)
     }
 
     /// Ids of all templates, in order.

@@ -8,12 +8,14 @@ use crate::{GalleryError, Model, NewTemplate, Selection, TemplateId};
 
 /// Enrolments and removals that happen together or not at all.
 pub struct Changes<'a> {
-    store: &'a Store,
-    change: Change<'a>,
+    pub(super) store: &'a Store,
+    pub(super) change: Change<'a>,
     segments: &'a Writer,
     enrolled: Touched,
     removed: Touched,
-    changed: bool,
+    /// Templates whose rows are to be overwritten.
+    pub(super) erased: u64,
+    pub(super) changed: bool,
     broken: bool,
     /// What asked for it.
     command: Option<&'static str>,
@@ -37,7 +39,7 @@ impl Touched {
     /// Notes in the log what was done to them, if there are any.
     pub(super) fn note(self, change: &Change<'_>, act: Act, command: Option<&str>) -> Result<(), GalleryError> {
         let Self { count, templates, subjects } = self;
-        if count == 0 { Ok(()) } else { change.note(&Note { act, command, count, templates, subjects }) }
+        if count == 0 { Ok(()) } else { change.note(&Note { act, command, count, templates, subjects, detail: "" }) }
     }
 }
 
@@ -55,7 +57,7 @@ impl Store {
         let Exclusive { catalogue, segments, .. } = &mut *writer;
         let mut changes = Changes::new(self, catalogue.change()?, segments);
         let done = work(&mut changes)?;
-        let templates = changes.removed.count;
+        let templates = changes.erased;
         changes.commit()?;
         if templates > 0 {
             let not_erased = |source| GalleryError::NotErased { templates, source: Box::new(source) };
@@ -108,7 +110,7 @@ impl Store {
 impl<'a> Changes<'a> {
     fn new(store: &'a Store, change: Change<'a>, segments: &'a Writer) -> Self {
         let (enrolled, removed) = (Touched::default(), Touched::default());
-        Self { store, change, segments, enrolled, removed, changed: false, broken: false, command: None }
+        Self { store, change, segments, enrolled, removed, erased: 0, changed: false, broken: false, command: None }
     }
 
     /// Notes in the log what these changes were asked for by: "sync", which removes and enrols. Without it the log
@@ -149,6 +151,7 @@ impl<'a> Changes<'a> {
         self.part(|own| {
             let templates = own.change.remove(what)?;
             templates.iter().for_each(|(id, subject)| own.removed.add(*id, *subject));
+            own.erased += templates.len() as u64;
             own.changed |= !templates.is_empty();
             Ok(templates.len() as u64)
         })
@@ -165,7 +168,10 @@ impl<'a> Changes<'a> {
     }
 
     /// What fails may have changed something before.
-    fn part<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, GalleryError>) -> Result<T, GalleryError> {
+    pub(super) fn part<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, GalleryError>,
+    ) -> Result<T, GalleryError> {
         let done = work(self);
         self.broken |= done.is_err();
         done
@@ -183,7 +189,12 @@ impl<'a> Changes<'a> {
         }
     }
 
-    fn append(&self, templates: &[NewTemplate], numbers: &[Numbers], values: Rows<'_>) -> Result<(), GalleryError> {
+    pub(super) fn append(
+        &self,
+        templates: &[NewTemplate],
+        numbers: &[Numbers],
+        values: Rows<'_>,
+    ) -> Result<(), GalleryError> {
         let facts = &self.store.facts;
         let record =
             |(row, numbers): (usize, &Numbers)| record(&facts.gallery, numbers, &templates[row], values.row(row));

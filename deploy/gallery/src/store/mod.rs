@@ -24,6 +24,7 @@ mod check;
 mod derived;
 mod migrate;
 mod moment;
+mod people;
 mod reduce;
 mod traces;
 
