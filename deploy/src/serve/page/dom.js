@@ -108,15 +108,16 @@ export function gauge(similarity, threshold) {
 
 /**
  * A picture that `load` gets, drawn on a canvas: the page may show nothing but its own files, not even `blob:`.
- * It is loaded when it comes into view.
+ * It is loaded when it comes into view. Without a label it only repeats what stands beside it.
  */
 export function picture(load, label) {
-  const canvas = h('canvas', { class: 'picture', role: 'img', 'aria-label': label, width: 3, height: 4 });
+  const spoken = label ? { role: 'img', 'aria-label': label } : { 'aria-hidden': 'true' };
+  const canvas = h('canvas', { class: 'picture', width: 3, height: 4, ...spoken });
   const show = async () => {
     try {
       draw(canvas, await load());
     } catch {
-      canvas.replaceWith(h('div', { class: 'picture missing', role: 'img', 'aria-label': label }, t('picture.unreadable')));
+      canvas.replaceWith(h('div', { class: 'picture missing', ...spoken }, t('picture.unreadable')));
     }
   };
   const watcher = new IntersectionObserver((entries) => {

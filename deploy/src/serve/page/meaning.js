@@ -11,7 +11,7 @@ export function calibration({ table, curve }) {
   const points = [...curve].sort((one, other) => one.similarity - other.similarity);
   const first = points[0];
   const searches = table.filter((row) => row.kind === '1:N');
-  const gallery = searches.find((row) => row.similarity === first.similarity && row.rate === first.fpir)?.gallery ?? 0;
+  const gallery = searches.find((row) => row.similarity === first.similarity && row.rate === first.fpir)?.gallery ?? largest({ table });
   const own = searches.filter((row) => row.gallery === gallery);
   const trials = Math.max(0, ...own.map((row) => row.trials ?? 0));
   return { points, current: own.find((row) => row.current) ?? null, gallery, trials };

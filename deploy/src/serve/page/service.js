@@ -2,7 +2,7 @@
 
 import * as api from './api.js';
 import { button, h, problem, rich, s, say } from './dom.js';
-import { bytes, has, number, percent, t } from './text.js';
+import { bytes, has, number, percent, similarity, t } from './text.js';
 
 const EVERY = 2000;
 /** Rates are those of the last half minute. */
@@ -60,7 +60,8 @@ function facts(which, title, values, without = [], more = []) {
   const text = (key, value) => {
     if (typeof value === 'boolean') return t(value ? 'yes' : 'no');
     if (typeof value !== 'number') return String(value);
-    return /bytes$/.test(key) ? bytes(value) : number(value, { maximumFractionDigits: 4 });
+    if (key === 'threshold') return similarity(value);
+    return key === 'max_body' ? bytes(value) : number(value, { maximumFractionDigits: 4 });
   };
   return h('section', { 'aria-labelledby': which }, h('h2', { id: which }, title),
     h('dl', { class: 'facts' },
@@ -153,13 +154,16 @@ function spark(samples) {
 function card(text) {
   const box = h('div', { class: 'modelcard', lang: 'en' });
   const lines = text.split('\n');
+  let above = t('card.title');
   const inline = (line) => rich(line).map((part) => (typeof part === 'string' ? part.replace(/\*\*(.+?)\*\*/g, '$1').replace(/\[([^\]]+)\]\(([^)]+)\)/g, '$1 ($2)') : part));
   const cells = (line) => line.replace(/^\||\|$/g, '').split('|').map((cell) => cell.trim());
   for (let at = 0; at < lines.length; at += 1) {
     const line = lines[at];
     const heading = /^(#{1,6})\s+(.*)/.exec(line);
-    if (heading) box.append(h(heading[1].length < 2 ? 'h3' : 'h4', null, inline(heading[2])));
-    else if (/^\s*```/.test(line)) {
+    if (heading) {
+      box.append(h(heading[1].length < 2 ? 'h3' : 'h4', null, inline(heading[2])));
+      above = heading[2];
+    } else if (/^\s*```/.test(line)) {
       const from = at + 1;
       while (at + 1 < lines.length && !/^\s*```/.test(lines[at + 1])) at += 1;
       box.append(h('pre', null, lines.slice(from, at + 1).join('\n')));
@@ -170,7 +174,7 @@ function card(text) {
       const [head, ...rows] = lines.slice(from, at + 1).filter((row) => !/^\|[\s:|-]+\|?$/.test(row)).map(cells);
       const body = rows.map((row) => h('tr', null, row.map((cell) => h('td', null, inline(cell)))));
       const named = head.some((cell) => cell !== '');
-      box.append(h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': t('card.title') },
+      box.append(h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': above },
         h('table', null, named && h('thead', null, h('tr', null, head.map((cell) => h(cell ? 'th' : 'td', cell ? { scope: 'col' } : null, inline(cell))))), h('tbody', null, body))));
     } else if (/^\s*[-*]\s+/.test(line)) {
       const items = [];

@@ -5,6 +5,8 @@ const CHOICE = 'vitrine.language';
 
 let words = {};
 let language = 'en';
+/** How numbers and dates are written: as in the browser's country, where it has the language. */
+let locale = 'en';
 
 /** The language that was chosen here before, else the first of the browser's that the page has. */
 export function preferred() {
@@ -27,6 +29,7 @@ export async function use(code, keep = false) {
   if (!answer.ok) throw new Error(`${code}.json: ${answer.status}`);
   words = await answer.json();
   language = code;
+  locale = navigator.languages.find((tag) => tag.toLowerCase().split('-')[0] === code) ?? code;
   document.documentElement.lang = code === 'zh' ? 'zh-Hans' : code;
   if (keep) {
     try {
@@ -56,7 +59,7 @@ export function t(key, values = {}) {
 /** Whether there are words called `key`: those of kinds that the service may add to. */
 export const has = (key) => key in words;
 
-export const number = (value, options) => new Intl.NumberFormat(language, options).format(value);
+export const number = (value, options) => new Intl.NumberFormat(locale, options).format(value);
 
 /** A similarity, -1 to 1, with the four digits of all our reports. */
 export const similarity = (value) => number(value, { minimumFractionDigits: 4, maximumFractionDigits: 4 });
@@ -68,7 +71,7 @@ export const percent = (value) => number(value, { style: 'percent', maximumSigni
 export function time(text) {
   const at = new Date(text);
   if (Number.isNaN(at.getTime())) return String(text);
-  return new Intl.DateTimeFormat(language, { dateStyle: 'medium', timeStyle: 'short' }).format(at);
+  return new Intl.DateTimeFormat(locale, { dateStyle: 'medium', timeStyle: 'short' }).format(at);
 }
 
 /** How long ago, in the largest unit that fits. */
@@ -76,7 +79,7 @@ export function ago(text) {
   const seconds = (new Date(text).getTime() - Date.now()) / 1000;
   const units = [['day', 86400], ['hour', 3600], ['minute', 60]];
   const [unit, size] = units.find(([, size]) => Math.abs(seconds) >= size) ?? ['second', 1];
-  return new Intl.RelativeTimeFormat(language, { numeric: 'auto' }).format(Math.round(seconds / size), unit);
+  return new Intl.RelativeTimeFormat(locale, { numeric: 'auto' }).format(Math.round(seconds / size), unit);
 }
 
 /** A number of bytes. */

@@ -152,7 +152,7 @@ function table(rows, move) {
       document.getElementById('try').scrollIntoView({ block: 'start' });
       say(t('threshold.tried', { similarity: similarity(row.similarity) }));
     }, { class: 'quiet' })));
-  return h('section', { 'aria-labelledby': 'calibrated' },
+  return h('div', null,
     h('h2', { id: 'calibrated' }, t('threshold.table')),
     h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-labelledby': 'calibrated' },
       h('table', { class: 'numbers' }, h('thead', null, h('tr', null, head.map((key) => h('th', { scope: 'col' }, t(key))))), h('tbody', null, rows.map(line)))),
