@@ -152,7 +152,7 @@ class Services:
         """A calibrated model and a few people whose names are hard."""
 
         def make():
-            service = Service("people", calibrated())
+            service = Service("people", calibrated(), arguments=["--fpir", "0.1"])
             for name, identity in NAMES.items():
                 service.enrol(name, pictures(identity))
             return service
@@ -206,9 +206,10 @@ def calibrated():
         drawn = HERE / "strangers"
         shutil.rmtree(drawn, ignore_errors=True)
         draw = [PROGRAMS / "fixtures", "pedestrians", "--out", drawn, "--layout", "market", "--train-identities", "1"]
-        quiet(draw + ["--test-identities", "60", "--cameras", "2", "--images-per-camera", "2", "--seed", "7"])
+        quiet(draw + ["--test-identities", "50", "--cameras", "4", "--images-per-camera", "3", "--seed", "7"])
         measure = [PROGRAMS / "deploy", "calibrate", "--model", folder, "--datadir", drawn / "bounding_box_test"]
-        quiet(measure + ["--fpir", "0.2,0.1,0.05,0.02"])
+        # Nobody of the gallery below has more templates.
+        quiet(measure + ["--templates", "6", "--fpir", "0.3,0.2,0.1,0.05"])
         (folder / "done").touch()
     return folder
 

@@ -31,11 +31,12 @@ export async function view(app) {
 }
 
 function entry(app, one) {
-  const item = h('li', { class: 'match' });
+  const item = h('li');
   const show = () => {
     const found = one.decision === 'match';
     const best = one.best;
     const decided = found ? 'right' : one.decision === 'no match' ? 'below' : '';
+    item.className = `match ${decided}`;
     item.replaceChildren(
       h('time', { datetime: one.at, title: time(one.at) }, ago(one.at)),
       h('div', { class: 'who' },

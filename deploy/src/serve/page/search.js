@@ -42,7 +42,7 @@ export async function view(app) {
       try {
         shown = result(app, files, await api.search(form(files), { k, by: 'subject' }), known.calibrated);
       } catch (error) {
-        shown = h('section', { class: 'result' }, h('h2', null, title(files)), problem(error));
+        shown = h('section', { class: 'result failed' }, h('h2', null, title(files)), problem(error));
       }
       place.replaceWith(shown);
       results = results.map((one) => (one === place ? shown : one));

@@ -94,7 +94,7 @@ function grown(first, last, name, which) {
   return after === null ? null : Math.max(0, after - (before ?? 0));
 }
 
-/** The quantile of a histogram between two samples, to the edge of its bucket. */
+/** The quantile of a histogram between two samples: `{above, upTo}`, the edges of its bucket. */
 export function quantile(first, last, name, q) {
   const edges = [...new Set(last.values.filter((one) => one.name === `${name}_bucket` && counts(one)).map((one) => one.labels.le))];
   const buckets = edges
@@ -102,7 +102,8 @@ export function quantile(first, last, name, q) {
     .sort((one, other) => one.le - other.le);
   const all = buckets.at(-1)?.count ?? 0;
   if (all === 0) return null;
-  return buckets.find((bucket) => bucket.count >= q * all).le;
+  const at = buckets.findIndex((bucket) => bucket.count >= q * all);
+  return { above: at > 0 ? buckets[at - 1].le : 0, upTo: buckets[at].le };
 }
 
 function tiles(samples) {
@@ -112,7 +113,7 @@ function tiles(samples) {
   const found = [];
   const tile = (key, text) => found.push(h('div', { class: 'tile' }, h('b', null, text), h('span', null, t(`metrics.${key}`))));
   const per = (value) => number(value / seconds, { maximumSignificantDigits: 3 });
-  const milliseconds = (value) => (value === Infinity ? '∞' : number(value * 1000, { style: 'unit', unit: 'millisecond', maximumSignificantDigits: 3 }));
+  const milliseconds = (value) => number(value * 1000, { style: 'unit', unit: 'millisecond', maximumSignificantDigits: 3 });
   const requests = grown(first, last, 'vitrine_http_requests_total');
   if (requests !== null) tile('rate', seconds > 0 ? per(requests) : '–');
   const total = sum(last.values, 'vitrine_http_requests_total');
@@ -121,7 +122,7 @@ function tiles(samples) {
   if (total) tile('failed', percent(failed / total));
   for (const q of [0.5, 0.99]) {
     const value = quantile(first, last, 'vitrine_http_request_seconds', q) ?? quantile({ values: [] }, last, 'vitrine_http_request_seconds', q);
-    if (value !== null) tile(q === 0.5 ? 'median' : 'p99', `≤ ${milliseconds(value)}`);
+    if (value !== null) tile(q === 0.5 ? 'median' : 'p99', value.upTo === Infinity ? `> ${milliseconds(value.above)}` : `≤ ${milliseconds(value.upTo)}`);
   }
   const batches = sum(last.values, 'vitrine_batch_size_count');
   if (batches) tile('batch', number(sum(last.values, 'vitrine_batch_size_sum') / batches, { maximumFractionDigits: 1 }));

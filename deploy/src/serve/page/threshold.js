@@ -11,8 +11,8 @@ export async function view(app) {
   const used = app.info.gallery.threshold;
   const range = span(calibrated, used);
   const start = typeof used === 'number' ? used : (range.low + range.high) / 2;
-  const slider = h('input', { type: 'range', min: range.low, max: range.high, step: 0.001, value: start });
-  const exact = h('input', { type: 'number', min: -1, max: 1, step: 0.0001, value: start.toFixed(4), inputmode: 'decimal' });
+  const slider = h('input', { type: 'range', min: range.low, max: range.high, step: range.step, value: start });
+  const exact = h('input', { type: 'number', min: -1, max: 1, step: 'any', value: written(start), inputmode: 'decimal' });
   const words = h('p', { class: 'live' });
   const [fpir, fnir] = [h('b'), h('b')];
   const chart = calibrated && calibrated.points.length > 1 ? curve(calibrated, range, used) : null;
@@ -31,7 +31,7 @@ export async function view(app) {
     if (!Number.isFinite(to)) return;
     value = Math.min(1, Math.max(-1, to));
     if (from !== slider) slider.value = value;
-    if (from !== exact) exact.value = value.toFixed(4);
+    if (from !== exact) exact.value = written(value);
     show();
   };
   let spoken;
@@ -59,17 +59,23 @@ export async function view(app) {
       calibrated && words,
       app.can('admin') ? setter(app, () => value) : h('p', { class: 'note' }, t('threshold.admin')),
       chart?.element),
-    table(answer.table, move),
+    table(answer.table, calibrated, move),
   ];
 }
 
-/** From where to where thresholds are tried: what was measured and a little more. */
+/** A threshold in its field: as many digits as tell neighbours apart. */
+const written = (value) => String(Number(value.toFixed(6)));
+
+/** From where to where thresholds are tried, and in which steps: what was measured and a little more. */
 function span(calibrated, used) {
   const values = [...(calibrated?.points.map((point) => point.similarity) ?? []), ...(typeof used === 'number' ? [used] : [])];
-  if (values.length === 0) return { low: -1, high: 1 };
-  const [low, high] = [Math.min(...values), Math.max(...values)];
-  const more = Math.max(0.05, 0.1 * (high - low));
-  return { low: Math.max(-1, Math.floor((low - more) * 100) / 100), high: Math.min(1, Math.ceil((high + more) * 100) / 100) };
+  // Without a measurement, all there is.
+  if (!calibrated) return { low: -1, high: 1, step: 0.001 };
+  const [least, most] = [Math.min(...values), Math.max(...values)];
+  const extent = most - least || 0.1;
+  const step = 10 ** Math.floor(Math.log10(extent / 100));
+  const snapped = (value) => Number((Math.round(value / step) * step).toFixed(8));
+  return { low: Math.max(-1, snapped(least - 0.15 * extent)), high: Math.min(1, snapped(most + 0.15 * extent)), step };
 }
 
 function setter(app, value) {
@@ -109,7 +115,7 @@ function curve({ points }, range, used) {
   }
   for (let step = 0; step <= 4; step += 1) {
     const value = range.low + (step / 4) * (range.high - range.low);
-    grid.push(s('text', { x: x(value), y: HEIGHT - BOTTOM + 18, 'text-anchor': 'middle' }, number(value, { maximumFractionDigits: 2 })));
+    grid.push(s('text', { x: x(value), y: HEIGHT - BOTTOM + 18, 'text-anchor': 'middle' }, number(value, { maximumFractionDigits: Math.max(2, Math.ceil(-Math.log10(range.step)) - 1) })));
   }
   const marker = s('line', { class: 'marker', y1: TOP, y2: HEIGHT - BOTTOM });
   const dots = ['fpir', 'fnir'].map((which) => s('circle', { class: `dot ${which}`, r: 4 }));
@@ -137,9 +143,10 @@ function curve({ points }, range, used) {
   };
 }
 
-/** All calibrated thresholds; one of a search is tried by its button. */
-function table(rows, move) {
+/** The calibrated thresholds: first those that this gallery can use, one of a search is tried by its button. */
+function table(rows, calibrated, move) {
   if (rows.length === 0) return null;
+  const here = (row) => row.kind !== '1:N' || row.gallery === calibrated?.gallery;
   const head = ['table.for', 'similarity', 'table.rate', 'table.missed', 'table.trials', 'table.try'];
   const line = (row) => h('tr', { class: row.current ? 'best' : null },
     h('th', { scope: 'row' }, row.kind === '1:N' ? t('table.search', { n: row.gallery ?? 0 }) : t('table.verify'), row.current && ` (${t('threshold.current')})`),
@@ -147,14 +154,17 @@ function table(rows, move) {
     h('td', null, rate(row.rate, row.interval)),
     h('td', null, typeof row.fnir === 'number' ? percent(row.fnir) : '–'),
     h('td', null, typeof row.trials === 'number' ? number(row.trials) : '–'),
-    h('td', null, row.kind === '1:N' && button([t('table.try'), h('span', { class: 'unseen' }, ` ${similarity(row.similarity)}`)], () => {
+    h('td', null, row.kind === '1:N' && here(row) && button([t('table.try'), h('span', { class: 'unseen' }, ` ${similarity(row.similarity)}`)], () => {
       move(row.similarity);
       document.getElementById('try').scrollIntoView({ block: 'start' });
       say(t('threshold.tried', { similarity: similarity(row.similarity) }));
     }, { class: 'quiet' })));
+  const all = (lines, label) => h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': label },
+    h('table', { class: 'numbers' }, h('thead', null, h('tr', null, head.map((key) => h('th', { scope: 'col' }, t(key))))), h('tbody', null, lines.map(line))));
+  const others = rows.filter((row) => !here(row));
   return h('div', null,
-    h('h2', { id: 'calibrated' }, t('threshold.table')),
-    h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-labelledby': 'calibrated' },
-      h('table', { class: 'numbers' }, h('thead', null, h('tr', null, head.map((key) => h('th', { scope: 'col' }, t(key))))), h('tbody', null, rows.map(line)))),
-    h('p', { class: 'note' }, t('threshold.kinds')));
+    h('h2', null, t('threshold.table')),
+    rows.some(here) && all(rows.filter(here), t('threshold.table')),
+    h('p', { class: 'note' }, t('threshold.kinds')),
+    others.length > 0 && h('details', null, h('summary', null, t('threshold.others', { n: others.length })), all(others, t('threshold.others', { n: others.length }))));
 }
