@@ -1,4 +1,4 @@
-"""Chromium under Playwright, and what is asked of every view: nothing from elsewhere, no error, nothing axe objects to."""
+"""Chromium under Playwright, and what is asked of every view: nothing from elsewhere, no error, nothing for axe."""
 
 import contextlib
 import hashlib
@@ -88,7 +88,8 @@ class Visit:
         wide = self.page.evaluate(
             """(width) => [document.documentElement.scrollWidth - width,
                 [...document.querySelectorAll('body *')].filter((one) => one.getBoundingClientRect().right > width + 1
-                    && !one.closest('.scroll, pre, header nav')).slice(0, 3).map((one) => one.outerHTML.slice(0, 120))]""",
+                    && !one.closest('.scroll, pre, header nav')).slice(0, 3)
+                    .map((one) => one.outerHTML.slice(0, 120))]""",
             self.page.viewport_size["width"],
         )
         assert wide[0] <= 0, f"{what} is {wide[0]} pixels wider than the window: {wide[1]}"

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Every flow of the page of `deploy serve`, in Chromium, against the real service.
 
 usage: flows.py [FLOW...]      all, or those whose name has one of these in it
@@ -88,7 +87,9 @@ class Service:
 
     def start(self):
         self.log = open(self.folder / "log", "ab")
-        self.process = subprocess.Popen([str(part) for part in self.command], stdout=self.log, stderr=self.log, cwd=ROOT)
+        self.process = subprocess.Popen(
+            [str(part) for part in self.command], stdout=self.log, stderr=self.log, cwd=ROOT
+        )
         for _ in range(600):
             if self.process.poll() is not None:
                 raise AssertionError(f"the service has ended: {(self.folder / 'log').read_text()[-2000:]}")
@@ -364,11 +365,16 @@ def flow_drop_and_paste(chromium, services):
     page = visit.open("search")
     carry = """([selector, type, files]) => {
         const carried = new DataTransfer();
-        for (const [name, kind, bytes] of files) carried.items.add(new File([Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0))], name, { type: kind }));
+        for (const [name, kind, text] of files) {
+            const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+            carried.items.add(new File([bytes], name, { type: kind }));
+        }
+        const options = { bubbles: true, cancelable: true };
         const target = document.querySelector(selector);
-        if (type === 'paste') return target.dispatchEvent(new ClipboardEvent('paste', { clipboardData: carried, bubbles: true }));
-        for (const kind of ['dragenter', 'dragover', type]) target.dispatchEvent(new DragEvent(kind, { dataTransfer: carried, bubbles: true, cancelable: true }));
-        return null;
+        if (type === 'paste') target.dispatchEvent(new ClipboardEvent('paste', { clipboardData: carried, ...options }));
+        else for (const kind of ['dragenter', 'dragover', type]) {
+            target.dispatchEvent(new DragEvent(kind, { dataTransfer: carried, ...options }));
+        }
     }"""
     encode = lambda path: base64.b64encode(path.read_bytes()).decode()
     jpeg = ["dropped.jpg", "image/jpeg", encode(probe())]
@@ -399,8 +405,14 @@ def flow_camera(chromium, services):
     visit.close()
 
     for script, words in [
-        ("navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', 'NotAllowedError'))", "was not allowed"),
-        ("navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', 'NotFoundError'))", "No camera was found"),
+        (
+            "navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', 'NotAllowedError'))",
+            "was not allowed",
+        ),
+        (
+            "navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', 'NotFoundError'))",
+            "No camera was found",
+        ),
         ("Object.defineProperty(window, 'isSecureContext', { value: false })", "only over HTTPS"),
         ("Object.defineProperty(navigator, 'mediaDevices', { value: undefined })", "offers no camera"),
     ]:
@@ -516,7 +528,7 @@ def flow_two_hundred(chromium, services):
     visit = Visit(chromium, service.url)
     page = visit.open("people")
     cards = page.locator("ul.cards > li")
-    assert cards.count() == 24 and page.get_by_text("1 to 24").is_visible()
+    assert cards.count() == 24 and page.get_by_text("1 to 24 of 200").is_visible()
     assert page.get_by_role("button", name="Previous").is_disabled()
     seen = set()
     for at in range(9):
@@ -620,8 +632,12 @@ def flow_service(chromium, services):
     total = lambda: page.locator(".tile", has_text=re.compile("requests$")).locator("b").inner_text()
     first = total()
     service.ask("GET", "v1/info")
-    page.wait_for_function("(first) => [...document.querySelectorAll('.tile')].find((one) => /requests$/.test(one.textContent)).querySelector('b').textContent !== first", arg=first)
-    page.wait_for_selector(".spark polyline")
+    page.wait_for_function(
+        """(first) => [...document.querySelectorAll('.tile')].find((one) => /requests$/.test(one.textContent))
+            .querySelector('b').textContent !== first""",
+        arg=first,
+    )
+    page.wait_for_selector(".spark polyline", state="attached")
     page.get_by_role("button", name="Pause").click()
     page.wait_for_timeout(300)
     stopped = total()
@@ -659,7 +675,9 @@ def flow_keys_and_roles(chromium, services):
         page.wait_for_selector("header nav a")
         visit.settled()
         assert page.locator("header nav a").all_inner_texts() == menu, role
-        stores = page.evaluate("[Object.values(sessionStorage), Object.values(localStorage), document.cookie, location.href]")
+        stores = page.evaluate(
+            "[Object.values(sessionStorage), Object.values(localStorage), document.cookie, location.href]"
+        )
         assert stores[0] == [service.keys[role]] and service.keys[role] not in json.dumps(stores[1:]), stores
         visit.open("people")
         drawn(visit, "ul.cards canvas")
@@ -721,7 +739,8 @@ def flow_keyboard(chromium, services):
             """() => { const one = document.activeElement; if (one === document.body) return null;
                 const box = one.getBoundingClientRect(), style = getComputedStyle(one);
                 const label = one.matches('input[type=file]') ? getComputedStyle(one.nextElementSibling) : style;
-                return [one.tagName, (one.textContent || one.id).slice(0, 30), label.outlineStyle !== 'none', box.width > 0]; }"""
+                const text = (one.textContent || one.id).slice(0, 30);
+                return [one.tagName, text, label.outlineStyle !== 'none', box.width > 0]; }"""
         )
         if stop is None:
             break
@@ -796,7 +815,8 @@ def flow_a_pair(chromium, services):
     page.locator("input[type=file]").nth(1).set_input_files(str(other))
     page.locator("section.result:not(.busy)", has_text=f"{one.name} + {other.name}").wait_for()
     parts = page.evaluate(
-        """() => Promise.all(window.sent.flat().map(async ([name, file]) => [name, file.name, [...new Uint8Array(await file.arrayBuffer())]]))"""
+        """() => Promise.all(window.sent.flat().map(async ([name, file]) =>
+            [name, file.name, [...new Uint8Array(await file.arrayBuffer())]]))"""
     )
     assert [part[:2] for part in parts] == [["print", one.name], ["vein", other.name]], parts
     assert [bytes(part[2]) for part in parts] == [one.read_bytes(), other.read_bytes()]
@@ -818,7 +838,22 @@ def flow_out_of_reach(chromium, services):
     page.get_by_role("button", name="Try again").click()
     page.get_by_role("heading", name="Try a threshold").wait_for()
     # Busy is told with when to come back.
-    visit.page.route("**/v1/search*", lambda route: route.fulfill(status=429, headers={"Retry-After": "3"}, json={"error": {"what": "this key asks too often", "where": "key", "found": "", "allowed": "100 requests a second", "flag": "--rate"}}))
+    visit.page.route(
+        "**/v1/search*",
+        lambda route: route.fulfill(
+            status=429,
+            headers={"Retry-After": "3"},
+            json={
+                "error": {
+                    "what": "this key asks too often",
+                    "where": "key",
+                    "found": "",
+                    "allowed": "100 requests a second",
+                    "flag": "--rate",
+                }
+            },
+        ),
+    )
     visit.open("search")
     page.locator("input[type=file]").set_input_files(str(probe()))
     page.get_by_text("Try again in 3 seconds.").wait_for()
@@ -831,7 +866,12 @@ def flow_axe(chromium, services):
     service, many = services.people, services.many
     person = service.named(LONG)["id"]
     views = ["search", "enrol", "people", f"people/{person}", "matches", "threshold", "service"]
-    for look, options in {"light": {}, "dark": {"dark": True}, "phone": {"phone": True, "locale": "de-DE"}, "chinese": {"phone": True, "dark": True, "locale": "zh-CN"}}.items():
+    for look, options in {
+        "light": {},
+        "dark": {"dark": True},
+        "phone": {"phone": True, "locale": "de-DE"},
+        "chinese": {"phone": True, "dark": True, "locale": "zh-CN"},
+    }.items():
         visit = Visit(chromium, service.url, **options)
         for view in views:
             visit.open(view)
@@ -841,7 +881,7 @@ def flow_axe(chromium, services):
                 visit.page.locator("input[type=file]").set_input_files(str(probe()))
                 visit.page.wait_for_selector("ul.cards li")
             if view == "service" and look == "light":
-                visit.page.wait_for_selector(".spark polyline")
+                visit.page.wait_for_selector(".spark polyline", state="attached")
             name = f"{look}-{view.replace('/', '-')}"
             shot(visit, name)
             visit.axe(name)
@@ -863,6 +903,7 @@ def flow_axe(chromium, services):
 
 def one_colour(width, height, value):
     """A grey PNG."""
+
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
@@ -900,7 +941,10 @@ def main():
                 print(f"{word:6} {name:24} {time.monotonic() - start:6.1f} s", flush=True)
         finally:
             services.stop()
-    print(f"page: {len(flows) - len(failed)} flows passed, {len(failed)} failed; screenshots in {SCREENS.relative_to(ROOT)}")
+    print(
+        f"page: {len(flows) - len(failed)} flows passed, {len(failed)} failed; "
+        f"screenshots in {SCREENS.relative_to(ROOT)}"
+    )
     sys.exit(1 if failed else 0)
 
 

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """How soon the page of a running service is painted, each time by a visitor who has nothing of it yet.
 
 usage: paint.py URL      prints JSON: milliseconds, the median and the largest of RUNS visits, and kilobytes sent
@@ -28,9 +27,7 @@ def first_paint(url, runs=RUNS):
             painted.append(
                 visit.page.evaluate("() => performance.getEntriesByName('first-contentful-paint')[0].startTime")
             )
-            usable.append(
-                visit.page.evaluate("() => performance.getEntriesByName('vitrine-view')[0].startTime")
-            )
+            usable.append(visit.page.evaluate("() => performance.getEntriesByName('vitrine-view')[0].startTime"))
             sizes.append(
                 visit.page.evaluate(
                     "() => ['navigation', 'resource'].flatMap((kind) => performance.getEntriesByType(kind))"

@@ -42,9 +42,17 @@ export class Refused extends Error {
   /** The service's own words: what, where, what was found and what is allowed. */
   details() {
     const { what, where, found, allowed, flag } = this.error;
-    const text = (value) => (typeof value === 'number' ? number(value) : typeof value === 'string' ? value : JSON.stringify(value));
-    const parts = [['where', where], ['found', found], ['allowed', allowed], ['flag', flag && `\`${flag}\``]];
-    const named = parts.filter(([, value]) => value !== undefined && value !== null && value !== '').map(([label, value]) => `${label}: ${text(value)}`);
+    const text = (value) =>
+      typeof value === 'number' ? number(value) : typeof value === 'string' ? value : JSON.stringify(value);
+    const parts = [
+      ['where', where],
+      ['found', found],
+      ['allowed', allowed],
+      ['flag', flag && `\`${flag}\``],
+    ];
+    const named = parts
+      .filter(([, value]) => value !== undefined && value !== null && value !== '')
+      .map(([label, value]) => `${label}: ${text(value)}`);
     return [what, named.join(' · ')].filter(Boolean);
   }
 }
@@ -69,7 +77,11 @@ async function send(method, path, { query = {}, json, form, signal } = {}) {
   if (!answer.ok) {
     const told = await answer.json().catch(() => ({}));
     const wait = Number(answer.headers.get('Retry-After')) || null;
-    throw new Refused(answer.status, typeof told.error === 'object' && told.error ? told.error : { what: told.error }, wait);
+    throw new Refused(
+      answer.status,
+      typeof told.error === 'object' && told.error ? told.error : { what: told.error },
+      wait,
+    );
   }
   return answer;
 }
@@ -87,7 +99,8 @@ export const merge = (into, from) => ask('POST', `v1/subjects/${encodeURICompone
 export const removeSubject = (id) => ask('DELETE', `v1/subjects/${encodeURIComponent(id)}`);
 export const removeTemplate = (id) => ask('DELETE', `v1/templates/${encodeURIComponent(id)}`);
 export const matches = (limit) => ask('GET', 'v1/matches', { query: { limit } });
-export const review = (id, verdict, subject) => ask('POST', `v1/matches/${encodeURIComponent(id)}/review`, { json: { verdict, subject } });
+export const review = (id, verdict, subject) =>
+  ask('POST', `v1/matches/${encodeURIComponent(id)}/review`, { json: { verdict, subject } });
 export const metrics = async () => (await send('GET', 'metrics')).text();
 
 /** Pictures of a long list may be too many at once for the service: it is asked once more, later. */
@@ -108,7 +121,9 @@ const KEPT = 300;
 export function thumbnail(path) {
   let found = pictures.get(path);
   if (!found) {
-    found = patient(path).then((answer) => answer.blob()).then((blob) => createImageBitmap(blob));
+    found = patient(path)
+      .then((answer) => answer.blob())
+      .then((blob) => createImageBitmap(blob));
     found.catch(() => pictures.delete(path));
     if (pictures.size >= KEPT) pictures.delete(pictures.keys().next().value);
     pictures.set(path, found);

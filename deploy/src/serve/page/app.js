@@ -101,41 +101,68 @@ async function show({ focus = true } = {}) {
 function menu(chosen) {
   nav.hidden = false;
   nav.setAttribute('aria-label', t('nav'));
-  nav.replaceChildren(h('ul', null, allowed().map((view) => h('li', null,
-    h('a', { href: `#/${view.at}`, 'aria-current': view === chosen ? 'page' : null }, t(view.label))))));
+  nav.replaceChildren(
+    h(
+      'ul',
+      null,
+      allowed().map((view) =>
+        h('li', null, h('a', { href: `#/${view.at}`, 'aria-current': view === chosen ? 'page' : null }, t(view.label))),
+      ),
+    ),
+  );
 }
 
 function header() {
   const skip = document.getElementById('skip');
   skip.textContent = t('skip');
   skip.hidden = false;
-  const language = h('select', {
-    'aria-label': t('language'),
-    onchange: async () => {
-      await use(language.value, true);
-      forget();
-      header();
-      footer();
-      if (app.info) await show({ focus: false });
-      else await connect();
-      document.querySelector('#tools select')?.focus();
+  const language = h(
+    'select',
+    {
+      'aria-label': t('language'),
+      onchange: async () => {
+        await use(language.value, true);
+        forget();
+        header();
+        footer();
+        if (app.info) await show({ focus: false });
+        else await connect();
+        document.querySelector('#tools select')?.focus();
+      },
     },
-  }, Object.entries(LANGUAGES).map(([code, name]) => h('option', { value: code, lang: code, selected: code === current() }, name)));
-  tools.replaceChildren(...[
-    app.info && h('span', { class: 'role' }, t(`role.${app.info.role}`)),
-    api.hasKey() && button(t('key.forget'), () => {
-      api.setKey(null);
-      forget();
-      say(t('key.forgotten'));
-      connect();
-    }, { class: 'quiet' }),
-    language,
-  ].filter(Boolean));
+    Object.entries(LANGUAGES).map(([code, name]) =>
+      h('option', { value: code, lang: code, selected: code === current() }, name),
+    ),
+  );
+  tools.replaceChildren(
+    ...[
+      app.info && h('span', { class: 'role' }, t(`role.${app.info.role}`)),
+      api.hasKey() &&
+        button(
+          t('key.forget'),
+          () => {
+            api.setKey(null);
+            forget();
+            say(t('key.forgotten'));
+            connect();
+          },
+          { class: 'quiet' },
+        ),
+      language,
+    ].filter(Boolean),
+  );
 }
 
 function footer() {
   const place = document.getElementById('footer');
-  place.replaceChildren(...(app.info ? [h('p', null, `Vitrine ${app.info.version} · ${app.info.model.name}`), h('p', null, h('a', { href: 'openapi.json' }, 'OpenAPI'))] : []));
+  place.replaceChildren(
+    ...(app.info
+      ? [
+          h('p', null, `Vitrine ${app.info.version} · ${app.info.model.name}`),
+          h('p', null, h('a', { href: 'openapi.json' }, 'OpenAPI')),
+        ]
+      : []),
+  );
 }
 
 /** Asks for a key. It is tried before it is kept. */
@@ -143,7 +170,13 @@ function signIn(error) {
   app.info = null;
   shown += 1;
   nav.hidden = true;
-  const key = h('input', { type: 'password', required: true, autocomplete: 'off', spellcheck: 'false', autocapitalize: 'off' });
+  const key = h('input', {
+    type: 'password',
+    required: true,
+    autocomplete: 'off',
+    spellcheck: 'false',
+    autocapitalize: 'off',
+  });
   const place = h('div');
   const submit = h('button', { type: 'submit', class: 'primary' }, t('key.use'));
   const hadKey = api.hasKey();
@@ -155,28 +188,34 @@ function signIn(error) {
   main.replaceChildren(
     heading,
     h('p', { class: 'lead' }, t('key.lead')),
-    h('form', {
-      class: 'key',
-      onsubmit: async (event) => {
-        event.preventDefault();
-        place.replaceChildren();
-        submit.disabled = true;
-        // Others cannot even be sent.
-        const text = key.value.trim();
-        try {
-          if (!/^[\x21-\x7e]+$/.test(text)) throw new api.Refused(401);
-          api.setKey(text);
-          app.info = await api.info();
-          start();
-        } catch (refused) {
-          api.setKey(null);
-          place.replaceChildren(refused.status === 401 ? warn(t('key.wrong')) : problem(refused));
-          key.focus();
-          submit.disabled = false;
-        }
+    h(
+      'form',
+      {
+        class: 'key',
+        onsubmit: async (event) => {
+          event.preventDefault();
+          place.replaceChildren();
+          submit.disabled = true;
+          // Others cannot even be sent.
+          const text = key.value.trim();
+          try {
+            if (!/^[\x21-\x7e]+$/.test(text)) throw new api.Refused(401);
+            api.setKey(text);
+            app.info = await api.info();
+            start();
+          } catch (refused) {
+            api.setKey(null);
+            place.replaceChildren(refused.status === 401 ? warn(t('key.wrong')) : problem(refused));
+            key.focus();
+            submit.disabled = false;
+          }
+        },
       },
-    }, field(t('key.label'), key, t('key.hint')), h('div', { class: 'actions' }, submit)),
-    place);
+      field(t('key.label'), key, t('key.hint')),
+      h('div', { class: 'actions' }, submit),
+    ),
+    place,
+  );
   document.title = `${t('key.title')} – Vitrine`;
   if (hadKey && error?.status === 401) place.replaceChildren(warn(t('key.wrong')));
   key.focus();
@@ -198,7 +237,11 @@ async function connect() {
     if (error.status === 401) return signIn(error);
     app.info = null;
     nav.hidden = true;
-    main.replaceChildren(h('h1', { tabindex: '-1' }, 'Vitrine'), problem(error), button(t('again'), connect, { class: 'primary' }));
+    main.replaceChildren(
+      h('h1', { tabindex: '-1' }, 'Vitrine'),
+      problem(error),
+      button(t('again'), connect, { class: 'primary' }),
+    );
   }
   return undefined;
 }

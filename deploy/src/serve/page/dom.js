@@ -10,7 +10,9 @@ function fill(element, attributes, children) {
     else element.setAttribute(name, value === true ? '' : value);
   }
   // As browsers do it themselves, except that nothing stays nothing.
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(
+    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
 
@@ -58,9 +60,12 @@ export const warn = (text) => h('div', { class: 'warning', role: 'alert' }, h('p
 export function problem(error) {
   const headline = error.headline?.() ?? t('error.page');
   const details = error.details?.() ?? [String(error.message ?? error)];
-  return h('div', { class: 'warning', role: 'alert' },
+  return h(
+    'div',
+    { class: 'warning', role: 'alert' },
     h('p', null, h('b', null, headline)),
-    details.map((line) => h('p', { lang: 'en' }, rich(line))));
+    details.map((line) => h('p', { lang: 'en' }, rich(line))),
+  );
 }
 
 /**
@@ -91,19 +96,26 @@ export function dialog(title, build, { onclose } = {}) {
 export function confirm(title, text, action) {
   return dialog(title, (close) => [
     h('p', null, text),
-    h('div', { class: 'actions' },
+    h(
+      'div',
+      { class: 'actions' },
       button(t('cancel'), () => close(false), { autofocus: true }),
-      button(action, () => close(true), { class: 'danger' })),
+      button(action, () => close(true), { class: 'danger' }),
+    ),
   ]);
 }
 
 /** Where the similarity lies from 0 to 1, and the threshold. The number beside it says the same. */
 export function gauge(similarity, threshold) {
   const at = (value) => `${(100 * Math.min(1, Math.max(0, value))).toFixed(1)}`;
-  return s('svg', { class: 'gauge', viewBox: '0 0 100 10', preserveAspectRatio: 'none', 'aria-hidden': 'true' },
+  return s(
+    'svg',
+    { class: 'gauge', viewBox: '0 0 100 10', preserveAspectRatio: 'none', 'aria-hidden': 'true' },
     s('rect', { class: 'track', y: 2, width: 100, height: 6 }),
     s('rect', { class: 'part', y: 2, width: at(similarity), height: 6 }),
-    typeof threshold === 'number' && s('rect', { class: 'at', x: Math.min(99, Math.max(0, at(threshold) - 0.5)), width: 1, height: 10 }));
+    typeof threshold === 'number' &&
+      s('rect', { class: 'at', x: Math.min(99, Math.max(0, at(threshold) - 0.5)), width: 1, height: 10 }),
+  );
 }
 
 /**
@@ -120,12 +132,15 @@ export function picture(load, label) {
       canvas.replaceWith(h('div', { class: 'picture missing', ...spoken }, t('picture.unreadable')));
     }
   };
-  const watcher = new IntersectionObserver((entries) => {
-    if (entries.some((entry) => entry.isIntersecting)) {
-      watcher.disconnect();
-      show();
-    }
-  }, { rootMargin: '200px' });
+  const watcher = new IntersectionObserver(
+    (entries) => {
+      if (entries.some((entry) => entry.isIntersecting)) {
+        watcher.disconnect();
+        show();
+      }
+    },
+    { rootMargin: '200px' },
+  );
   watcher.observe(canvas);
   return canvas;
 }

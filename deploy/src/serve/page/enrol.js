@@ -24,15 +24,23 @@ export async function view(app) {
   const add = (files) => {
     const probe = { files };
     const hints = h('ul', { class: 'hints' });
-    const item = h('li', { class: 'card' },
+    const item = h(
+      'li',
+      { class: 'card' },
       files.map(([, file]) => picture(() => createImageBitmap(file), t('picture.probe', { name: file.name }))),
-      h('span', { class: 'name' }, files.map(([, file]) => file.name).join(' + ')), hints,
-      button([t('enrol.drop'), h('span', { class: 'unseen' }, ` (${files.map(([, file]) => file.name).join(' + ')})`)], () => {
-        probes.splice(probes.indexOf(probe), 1);
-        item.remove();
-        count();
-        document.querySelector('main h1')?.focus();
-      }, { class: 'quiet' }));
+      h('span', { class: 'name' }, files.map(([, file]) => file.name).join(' + ')),
+      hints,
+      button(
+        [t('enrol.drop'), h('span', { class: 'unseen' }, ` (${files.map(([, file]) => file.name).join(' + ')})`)],
+        () => {
+          probes.splice(probes.indexOf(probe), 1);
+          item.remove();
+          count();
+          document.querySelector('main h1')?.focus();
+        },
+        { class: 'quiet' },
+      ),
+    );
     probes.push(probe);
     list.append(item);
     pictures.clear();
@@ -47,7 +55,14 @@ export async function view(app) {
   };
   const pictures = picker({ inputs, onprobe: add });
 
-  const who = h('input', { type: 'text', required: true, autocomplete: 'off', spellcheck: 'false', value: given.name, maxlength: 200 });
+  const who = h('input', {
+    type: 'text',
+    required: true,
+    autocomplete: 'off',
+    spellcheck: 'false',
+    value: given.name,
+    maxlength: 200,
+  });
   const known = h('p', { class: 'hint', role: 'status' });
   const camera = h('input', { type: 'number', min: 1, max: 1e6, step: 1, inputmode: 'numeric' });
   const taken = h('input', { type: 'datetime-local' });
@@ -85,7 +100,12 @@ export async function view(app) {
         taken: taken.value ? `${new Date(taken.value).toISOString().slice(0, 19)}Z` : '',
         keep_picture: keeps ? String(keep.checked) : '',
       };
-      const answer = await api.enrol(form(probes.flatMap((probe) => probe.files), fields));
+      const answer = await api.enrol(
+        form(
+          probes.flatMap((probe) => probe.files),
+          fields,
+        ),
+      );
       await app.changed();
       outcome.replaceChildren(done(app, answer, fields.name));
       outcome.firstChild.focus();
@@ -107,15 +127,25 @@ export async function view(app) {
   return [
     h('h1', null, t('enrol.title')),
     h('p', { class: 'lead' }, t('enrol.lead')),
-    h('form', { class: 'enrol', onsubmit: send },
+    h(
+      'form',
+      { class: 'enrol', onsubmit: send },
       h('div', { class: 'ask' }, pictures.element),
-      chosen, list,
-      h('div', { class: 'fields' },
+      chosen,
+      list,
+      h(
+        'div',
+        { class: 'fields' },
         h('div', null, field(t('enrol.name'), who, t('enrol.name.hint')), known),
         field(t('enrol.camera'), camera, t('optional')),
-        field(t('enrol.taken'), taken, t('optional'))),
-      keeps && [h('p', { class: 'check' }, keep, h('label', { for: keep.id }, t('enrol.keep'))), h('p', { class: 'hint' }, t('enrol.keep.hint'))],
-      h('div', { class: 'actions' }, submit)),
+        field(t('enrol.taken'), taken, t('optional')),
+      ),
+      keeps && [
+        h('p', { class: 'check' }, keep, h('label', { for: keep.id }, t('enrol.keep'))),
+        h('p', { class: 'hint' }, t('enrol.keep.hint')),
+      ],
+      h('div', { class: 'actions' }, submit),
+    ),
     outcome,
   ];
 }
@@ -131,35 +161,78 @@ function done(app, answer, who) {
     }
   };
   const warning = (one) => {
-    const words = one.kind === 'duplicate' || one.kind === 'similar'
-      ? t(`warning.${one.kind}`, { name: one.name || t('nameless'), similarity: typeof one.similarity === 'number' ? similarity(one.similarity) : '–' })
-      : has(`quality.${one.kind}`) ? t(`quality.${one.kind}`) : null;
+    const words =
+      one.kind === 'duplicate' || one.kind === 'similar'
+        ? t(`warning.${one.kind}`, {
+            name: one.name || t('nameless'),
+            similarity: typeof one.similarity === 'number' ? similarity(one.similarity) : '–',
+          })
+        : has(`quality.${one.kind}`)
+          ? t(`quality.${one.kind}`)
+          : null;
     const other = one.subject !== undefined && one.subject !== null && one.subject !== answer.subject;
-    return h('li', null,
-      typeof one.picture === 'number' && answer.templates.length > 1 && `${t('enrol.picture', { n: one.picture + 1 })} `,
+    return h(
+      'li',
+      null,
+      typeof one.picture === 'number' &&
+        answer.templates.length > 1 &&
+        `${t('enrol.picture', { n: one.picture + 1 })} `,
       words ?? h('span', { lang: 'en' }, one.text ?? String(one)),
-      other && [' ', h('a', { href: `#/people/${encodeURIComponent(one.subject)}` }, t('warning.look', { name: one.name || t('nameless') })), ' ',
-        button(t('merge.into', { name: one.name || t('nameless') }), () => attempt(async () => {
-          const sure = await confirm(t('merge.title'), t('merge.text', { from: who, into: one.name || t('nameless') }), t('merge.do'));
-          if (!sure) return;
-          await api.merge(one.subject, answer.subject);
-          await app.changed();
-          say(t('merged', { from: who, into: one.name || t('nameless') }));
-          app.go(`#/people/${encodeURIComponent(one.subject)}`);
-        }), { class: 'quiet' })]);
+      other && [
+        ' ',
+        h(
+          'a',
+          { href: `#/people/${encodeURIComponent(one.subject)}` },
+          t('warning.look', { name: one.name || t('nameless') }),
+        ),
+        ' ',
+        button(
+          t('merge.into', { name: one.name || t('nameless') }),
+          () =>
+            attempt(async () => {
+              const sure = await confirm(
+                t('merge.title'),
+                t('merge.text', { from: who, into: one.name || t('nameless') }),
+                t('merge.do'),
+              );
+              if (!sure) return;
+              await api.merge(one.subject, answer.subject);
+              await app.changed();
+              say(t('merged', { from: who, into: one.name || t('nameless') }));
+              app.go(`#/people/${encodeURIComponent(one.subject)}`);
+            }),
+          { class: 'quiet' },
+        ),
+      ],
+    );
   };
   const warnings = answer.warnings ?? [];
-  const box = h('section', { class: 'done', tabindex: '-1', 'aria-label': t('enrol.outcome') },
+  const box = h(
+    'section',
+    { class: 'done', tabindex: '-1', 'aria-label': t('enrol.outcome') },
     h('p', { class: 'answer right' }, t('enrol.done', { n: answer.templates.length, name: who })),
-    warnings.length > 0 && [h('p', null, t('enrol.warnings', { n: warnings.length })), h('ul', { class: 'hints' }, warnings.map(warning))],
-    h('div', { class: 'actions' },
-      h('a', { class: 'button', href: `#/people/${encodeURIComponent(answer.subject)}` }, t('warning.look', { name: who })),
-      button(t('enrol.undo'), () => attempt(async () => {
-        for (const template of answer.templates) await api.removeTemplate(template);
-        await app.changed();
-        say(t('enrol.undone'));
-        box.replaceWith(h('p', { class: 'note' }, t('enrol.undone')));
-      }))),
-    place);
+    warnings.length > 0 && [
+      h('p', null, t('enrol.warnings', { n: warnings.length })),
+      h('ul', { class: 'hints' }, warnings.map(warning)),
+    ],
+    h(
+      'div',
+      { class: 'actions' },
+      h(
+        'a',
+        { class: 'button', href: `#/people/${encodeURIComponent(answer.subject)}` },
+        t('warning.look', { name: who }),
+      ),
+      button(t('enrol.undo'), () =>
+        attempt(async () => {
+          for (const template of answer.templates) await api.removeTemplate(template);
+          await app.changed();
+          say(t('enrol.undone'));
+          box.replaceWith(h('p', { class: 'note' }, t('enrol.undone')));
+        }),
+      ),
+    ),
+    place,
+  );
   return box;
 }

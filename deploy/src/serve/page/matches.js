@@ -19,14 +19,19 @@ export async function view(app) {
   return [
     h('h1', null, t('matches.title')),
     h('p', { class: 'lead' }, t('matches.lead')),
-    h('div', { class: 'actions' }, button(t('refresh'), async () => {
-      try {
-        await load();
-      } catch (error) {
-        list.replaceChildren(h('li', null, problem(error)));
-      }
-    })),
-    note, list,
+    h(
+      'div',
+      { class: 'actions' },
+      button(t('refresh'), async () => {
+        try {
+          await load();
+        } catch (error) {
+          list.replaceChildren(h('li', null, problem(error)));
+        }
+      }),
+    ),
+    note,
+    list,
   ];
 }
 
@@ -39,19 +44,33 @@ function entry(app, one) {
     item.className = `match ${decided}`;
     item.replaceChildren(
       h('time', { datetime: one.at, title: time(one.at) }, ago(one.at)),
-      h('div', { class: 'who' },
-        h('div', { class: 'head' },
+      h(
+        'div',
+        { class: 'who' },
+        h(
+          'div',
+          { class: 'head' },
           best ? personLink(best.subject, best.name) : h('span', null, t('matches.nobody')),
           best && h('span', { class: 'number' }, similarity(best.similarity)),
           best && gauge(best.similarity, one.threshold),
-          one.decision && h('span', { class: `badge ${decided}` }, t(found ? 'badge.above' : 'badge.below'))),
-        h('p', { class: 'note' }, reviewed(one.review))),
-      ...(app.can('enrol') ? [h('div', { class: 'actions' },
-        best && button(t('review.right'), () => send('confirmed', null, t('review.confirmed'))),
-        button(t('review.wrong'), async () => {
-          const chosen = await choosePerson(t('review.who'), { none: t('review.nobody') });
-          if (chosen) await send('wrong', chosen.id === undefined ? null : chosen, t('review.marked'));
-        }))] : []));
+          one.decision && h('span', { class: `badge ${decided}` }, t(found ? 'badge.above' : 'badge.below')),
+        ),
+        h('p', { class: 'note' }, reviewed(one.review)),
+      ),
+      ...(app.can('enrol')
+        ? [
+            h(
+              'div',
+              { class: 'actions' },
+              best && button(t('review.right'), () => send('confirmed', null, t('review.confirmed'))),
+              button(t('review.wrong'), async () => {
+                const chosen = await choosePerson(t('review.who'), { none: t('review.nobody') });
+                if (chosen) await send('wrong', chosen.id === undefined ? null : chosen, t('review.marked'));
+              }),
+            ),
+          ]
+        : []),
+    );
   };
   const send = async (verdict, person, words) => {
     try {

@@ -1,4 +1,5 @@
-// What a similarity and a threshold mean, in words that follow from what was calibrated. Where nothing was, they say so.
+// What a similarity and a threshold mean, in words that follow from what was calibrated. Where nothing was, they say
+// so.
 
 import { number, percent, similarity, t } from './text.js';
 
@@ -11,7 +12,9 @@ export function calibration({ table, curve }) {
   const points = [...curve].sort((one, other) => one.similarity - other.similarity);
   const first = points[0];
   const searches = table.filter((row) => row.kind === '1:N');
-  const gallery = searches.find((row) => row.similarity === first.similarity && row.rate === first.fpir)?.gallery ?? largest({ table });
+  const gallery =
+    searches.find((row) => row.similarity === first.similarity && row.rate === first.fpir)?.gallery ??
+    largest({ table });
   const own = searches.filter((row) => row.gallery === gallery);
   const trials = Math.max(0, ...own.map((row) => row.trials ?? 0));
   return { points, current: own.find((row) => row.current) ?? null, gallery, trials };
@@ -33,9 +36,10 @@ export function ratesAt(calibrated, at) {
   const [low, high] = [points[next - 1], points[next]];
   const part = (at - low.similarity) / (high.similarity - low.similarity || 1);
   // Rates of strangers fall by powers of ten.
-  const fpir = low.fpir > 0 && high.fpir > 0
-    ? Math.exp(Math.log(low.fpir) * (1 - part) + Math.log(high.fpir) * part)
-    : low.fpir * (1 - part) + high.fpir * part;
+  const fpir =
+    low.fpir > 0 && high.fpir > 0
+      ? Math.exp(Math.log(low.fpir) * (1 - part) + Math.log(high.fpir) * part)
+      : low.fpir * (1 - part) + high.fpir * part;
   return { fpir, fnir: low.fnir * (1 - part) + high.fnir * part, bound: null };
 }
 
@@ -78,7 +82,8 @@ export function about(key, rate) {
 export function meaning(threshold, { answer, calibrated }) {
   const most = largest(answer);
   const unknown = most > 0 ? t('meaning.larger', { n: most }) : t('meaning.unknown');
-  if (typeof threshold !== 'number') return [t('meaning.none'), t('meaning.none.hint'), most > 0 && !calibrated && unknown].filter(Boolean);
+  if (typeof threshold !== 'number')
+    return [t('meaning.none'), t('meaning.none.hint'), most > 0 && !calibrated && unknown].filter(Boolean);
   const sentences = [t('meaning.from', { similarity: similarity(threshold) })];
   if (!calibrated) return [...sentences, unknown, t('meaning.unknown.hint')];
   const { current, gallery, trials } = calibrated;
@@ -121,7 +126,9 @@ export function why(value, threshold, calibrated, first) {
 }
 
 /** A rate with its interval, for tables. */
-export const rate = (value, interval) => (interval ? `${percent(value)} (${interval.map(percent).join('–')})` : percent(value));
+export const rate = (value, interval) =>
+  interval ? `${percent(value)} (${interval.map(percent).join('–')})` : percent(value);
 
 /** Cameras are counted from 0 by the service and from 1 by people. */
-export const camera = (value) => (typeof value === 'number' ? t('camera.number', { camera: number(value + 1, { useGrouping: false }) }) : null);
+export const camera = (value) =>
+  typeof value === 'number' ? t('camera.number', { camera: number(value + 1, { useGrouping: false }) }) : null;

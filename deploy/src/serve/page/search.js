@@ -22,12 +22,16 @@ export async function view(app) {
   const known = await app.thresholds();
   const empty = app.info.gallery.subjects === 0;
   const list = h('div', { class: 'results' }, results);
-  const clear = button(t('search.clear'), () => {
-    forget();
-    list.replaceChildren();
-    clear.hidden = true;
-    say(t('search.cleared'));
-  }, { hidden: results.length === 0 });
+  const clear = button(
+    t('search.clear'),
+    () => {
+      forget();
+      list.replaceChildren();
+      clear.hidden = true;
+      say(t('search.cleared'));
+    },
+    { hidden: results.length === 0 },
+  );
   const add = (element) => {
     results = [element, ...results].slice(0, KEPT);
     list.replaceChildren(...results);
@@ -36,7 +40,12 @@ export async function view(app) {
   const pictures = picker({
     inputs: app.info.model.inputs,
     onprobe: async (files) => {
-      const place = h('section', { class: 'result busy', 'aria-busy': 'true' }, h('h2', null, title(files)), h('p', { class: 'note' }, t('search.running')));
+      const place = h(
+        'section',
+        { class: 'result busy', 'aria-busy': 'true' },
+        h('h2', null, title(files)),
+        h('p', { class: 'note' }, t('search.running')),
+      );
       add(place);
       let shown;
       try {
@@ -49,17 +58,32 @@ export async function view(app) {
       pictures.clear();
     },
   });
-  const count = h('select', {
-    onchange: () => {
-      k = Number(count.value);
+  const count = h(
+    'select',
+    {
+      onchange: () => {
+        k = Number(count.value);
+      },
     },
-  }, SHOWN.map((n) => h('option', { value: n, selected: n === k }, t('search.k', { n }))));
+    SHOWN.map((n) => h('option', { value: n, selected: n === k }, t('search.k', { n }))),
+  );
   return [
     h('h1', null, t('search.title')),
     h('p', { class: 'lead' }, t('search.lead', { people: t('people.count', { n: app.info.gallery.subjects }) })),
-    empty && h('p', { class: 'empty' }, t('people.none'), ' ', app.can('enrol') && h('a', { href: '#/enrol' }, t('enrol.first'))),
+    empty &&
+      h(
+        'p',
+        { class: 'empty' },
+        t('people.none'),
+        ' ',
+        app.can('enrol') && h('a', { href: '#/enrol' }, t('enrol.first')),
+      ),
     h('div', { class: 'ask' }, pictures.element, h('div', { class: 'options' }, field(t('search.show'), count), clear)),
-    h('div', { class: 'meaning' }, meaning(app.info.gallery.threshold, known).map((line) => h('p', null, rich(line)))),
+    h(
+      'div',
+      { class: 'meaning' },
+      meaning(app.info.gallery.threshold, known).map((line) => h('p', null, rich(line))),
+    ),
     list,
   ];
 }
@@ -72,17 +96,35 @@ function result(app, files, answer, calibrated) {
   const { matches, threshold } = answer;
   const spoken = headline(matches, threshold);
   say(`${title(files)}: ${spoken.textContent}`);
-  return h('section', { class: 'result', 'aria-labelledby': heading.id },
-    h('div', { class: 'probe' },
-      files.map(([part, file]) => h('figure', null,
-        picture(() => createImageBitmap(file), t('picture.probe', { name: file.name })),
-        files.length > 1 && h('figcaption', null, partName(part))))),
-    h('div', { class: 'answers' },
+  return h(
+    'section',
+    { class: 'result', 'aria-labelledby': heading.id },
+    h(
+      'div',
+      { class: 'probe' },
+      files.map(([part, file]) =>
+        h(
+          'figure',
+          null,
+          picture(() => createImageBitmap(file), t('picture.probe', { name: file.name })),
+          files.length > 1 && h('figcaption', null, partName(part)),
+        ),
+      ),
+    ),
+    h(
+      'div',
+      { class: 'answers' },
       heading,
       spoken,
       quality(answer.quality),
-      h('ol', { class: 'people' }, matches.map((found) => person(app, found, threshold, calibrated))),
-      app.can('enrol') && review(app, files, answer)));
+      h(
+        'ol',
+        { class: 'people' },
+        matches.map((found) => person(app, found, threshold, calibrated)),
+      ),
+      app.can('enrol') && review(app, files, answer),
+    ),
+  );
 }
 
 /** Who it is, in one sentence. */
@@ -91,31 +133,60 @@ function headline(matches, threshold) {
   if (!best) return h('p', { class: 'answer' }, t(typeof threshold === 'number' ? 'search.nobody' : 'search.empty'));
   const who = h('b', null, name(best.name));
   const much = h('span', { class: 'number' }, similarity(best.similarity));
-  const key = best.decision === 'match' ? 'search.found' : best.decision === 'no match' ? 'search.notfound' : 'search.nearest';
+  const key =
+    best.decision === 'match' ? 'search.found' : best.decision === 'no match' ? 'search.notfound' : 'search.nearest';
   // The sentence has places for both, in an order of the language's own.
-  return h('p', { class: `answer ${best.decision === 'match' ? 'right' : ''}` },
-    t(key, { who: '\u0001', much: '\u0002' }).split(/([\u0001\u0002])/).map((part) => (part === '\u0001' ? who : part === '\u0002' ? much : part)));
+  return h(
+    'p',
+    { class: `answer ${best.decision === 'match' ? 'right' : ''}` },
+    t(key, { who: '\u0001', much: '\u0002' })
+      .split(/([\u0001\u0002])/)
+      .map((part) => (part === '\u0001' ? who : part === '\u0002' ? much : part)),
+  );
 }
 
 function quality(pictures) {
   const found = [pictures ?? []].flat().flatMap((one) => one.problems ?? []);
   if (found.length === 0) return null;
-  return h('ul', { class: 'hints' }, found.map((one) => h('li', null, has(`quality.${one.kind}`) ? t(`quality.${one.kind}`) : h('span', { lang: 'en' }, one.text))));
+  return h(
+    'ul',
+    { class: 'hints' },
+    found.map((one) =>
+      h('li', null, has(`quality.${one.kind}`) ? t(`quality.${one.kind}`) : h('span', { lang: 'en' }, one.text)),
+    ),
+  );
 }
 
 function person(app, found, threshold, calibrated) {
   const decided = found.decision === 'match' ? 'right' : found.decision === 'no match' ? 'below' : '';
   const facts = [camera(found.camera), found.taken && time(found.taken)].filter(Boolean);
-  return h('li', { class: `person ${decided}` },
-    found.picture ? picture(() => api.thumbnail(found.picture), t('picture.of', { name: found.name || t('nameless') })) : noPicture(),
-    h('div', { class: 'who' },
-      h('div', { class: 'head' },
-        h('span', { class: 'name' }, h('span', { class: 'rank' }, `${found.rank}. `), personLink(found.subject, found.name)),
+  return h(
+    'li',
+    { class: `person ${decided}` },
+    found.picture
+      ? picture(() => api.thumbnail(found.picture), t('picture.of', { name: found.name || t('nameless') }))
+      : noPicture(),
+    h(
+      'div',
+      { class: 'who' },
+      h(
+        'div',
+        { class: 'head' },
+        h(
+          'span',
+          { class: 'name' },
+          h('span', { class: 'rank' }, `${found.rank}. `),
+          personLink(found.subject, found.name),
+        ),
         h('span', { class: 'number' }, similarity(found.similarity)),
         gauge(found.similarity, threshold),
-        found.decision && h('span', { class: `badge ${decided}` }, t(found.decision === 'match' ? 'badge.above' : 'badge.below'))),
+        found.decision &&
+          h('span', { class: `badge ${decided}` }, t(found.decision === 'match' ? 'badge.above' : 'badge.below')),
+      ),
       h('p', { class: 'why' }, why(found.similarity, threshold, calibrated, found.rank === 1).join(' ')),
-      facts.length > 0 && h('p', { class: 'note' }, facts.join(' · '))));
+      facts.length > 0 && h('p', { class: 'note' }, facts.join(' · ')),
+    ),
+  );
 }
 
 /** Whether the answer was right, and what else can be done with the picture. */
@@ -130,13 +201,21 @@ function review(app, files, answer) {
       bar.after(problem(error));
     }
   };
-  const bar = h('div', { class: 'actions' },
+  const bar = h(
+    'div',
+    { class: 'actions' },
     best && button(t('review.right'), () => send('confirmed', undefined, t('review.confirmed'))),
     button(t('review.wrong'), async () => {
       const chosen = await choosePerson(t('review.who'), { none: t('review.nobody') });
-      if (chosen) await send('wrong', chosen.id, chosen.id === undefined ? t('review.marked') : t('review.is', { name: chosen.name || t('nameless') }));
+      if (chosen)
+        await send(
+          'wrong',
+          chosen.id,
+          chosen.id === undefined ? t('review.marked') : t('review.is', { name: chosen.name || t('nameless') }),
+        );
     }),
     button(t('review.enrol'), () => app.enrolWith(files, best?.decision === 'match' ? best.name : '')),
-    state);
+    state,
+  );
   return bar;
 }

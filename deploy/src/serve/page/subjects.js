@@ -31,16 +31,25 @@ export async function view(app) {
     asked = mine;
     list.setAttribute('aria-busy', 'true');
     try {
-      const { subjects, next: after } = await api.subjects({ q: at.q, after: at.pages.at(-1), limit: PAGE }, mine.signal);
+      const { subjects, next: after } = await api.subjects(
+        { q: at.q, after: at.pages.at(-1), limit: PAGE },
+        mine.signal,
+      );
       if (asked !== mine) return;
+      const before = (at.pages.length - 1) * PAGE;
       list.replaceChildren(...subjects.map(card));
       next.dataset.after = after ?? '';
       next.disabled = after === null || after === undefined;
       previous.disabled = at.pages.length <= 1;
       pager.hidden = next.disabled && previous.disabled;
-      note.textContent = subjects.length === 0
-        ? t(at.q ? 'people.nomatch' : 'people.none')
-        : t('people.shown', { n: subjects.length, from: (at.pages.length - 1) * PAGE + 1, to: (at.pages.length - 1) * PAGE + subjects.length });
+      note.textContent =
+        subjects.length === 0
+          ? t(at.q ? 'people.nomatch' : 'people.none')
+          : t(at.q ? 'people.shown' : 'people.of', {
+              from: before + 1,
+              to: before + subjects.length,
+              all: app.info.gallery.subjects,
+            });
     } catch (error) {
       if (error.name !== 'AbortError') list.replaceChildren(h('li', { class: 'wide' }, problem(error)));
     } finally {
@@ -65,18 +74,30 @@ export async function view(app) {
   await load();
   return [
     h('h1', null, t('people.title')),
-    h('div', { class: 'toolbar' },
+    h(
+      'div',
+      { class: 'toolbar' },
       h('form', { role: 'search', onsubmit: (event) => event.preventDefault() }, field(t('people.search'), query)),
-      app.can('enrol') && h('a', { class: 'button primary', href: '#/enrol' }, t('enrol.title'))),
-    note, list, pager,
+      app.can('enrol') && h('a', { class: 'button primary', href: '#/enrol' }, t('enrol.title')),
+    ),
+    note,
+    list,
+    pager,
   ];
 }
 
-const card = (person) => h('li', null,
-  h('a', { class: 'card', href: link(person) },
-    thumbnail(person.picture, ''),
-    h('span', { class: 'name' }, name(person.name)),
-    h('span', { class: 'note' }, t('templates.count', { n: person.templates }))));
+const card = (person) =>
+  h(
+    'li',
+    null,
+    h(
+      'a',
+      { class: 'card', href: link(person) },
+      thumbnail(person.picture, ''),
+      h('span', { class: 'name' }, name(person.name)),
+      h('span', { class: 'note' }, t('templates.count', { n: person.templates })),
+    ),
+  );
 
 /** One person. */
 export async function one(app, subject) {
@@ -91,28 +112,47 @@ export async function one(app, subject) {
       place.replaceChildren(problem(error));
     }
   };
-  const template = (one, at) => h('li', { class: 'card' },
-    thumbnail(one.picture, t('picture.number', { name: who, n: at + 1 })),
-    h('span', null, t('template.number', { n: at + 1 })),
-    [camera(one.camera), one.taken && t('taken.at', { time: time(one.taken) }), one.enrolled && t('enrolled.at', { time: time(one.enrolled) })]
-      .filter(Boolean).map((fact) => h('span', { class: 'note' }, fact)),
-    app.can('enrol') && button([t('remove'), h('span', { class: 'unseen' }, ` (${t('template.number', { n: at + 1 })})`)], () => attempt(async () => {
-      const last = person.templates.length === 1;
-      const text = last ? t('remove.last', { name: who }) : t('remove.template.text', { name: who });
-      if (!(await confirm(t('remove.template.title'), text, t('remove')))) return;
-      await api.removeTemplate(one.id);
-      say(t('removed.template'));
-      await app.changed();
-      app.go(last ? '#/people' : link(person));
-    }), { class: 'quiet' }));
+  const template = (one, at) =>
+    h(
+      'li',
+      { class: 'card' },
+      thumbnail(one.picture, t('picture.number', { name: who, n: at + 1 })),
+      h('span', null, t('template.number', { n: at + 1 })),
+      [
+        camera(one.camera),
+        one.taken && t('taken.at', { time: time(one.taken) }),
+        one.enrolled && t('enrolled.at', { time: time(one.enrolled) }),
+      ]
+        .filter(Boolean)
+        .map((fact) => h('span', { class: 'note' }, fact)),
+      app.can('enrol') &&
+        button(
+          [t('remove'), h('span', { class: 'unseen' }, ` (${t('template.number', { n: at + 1 })})`)],
+          () =>
+            attempt(async () => {
+              const last = person.templates.length === 1;
+              const text = last ? t('remove.last', { name: who }) : t('remove.template.text', { name: who });
+              if (!(await confirm(t('remove.template.title'), text, t('remove')))) return;
+              await api.removeTemplate(one.id);
+              say(t('removed.template'));
+              await app.changed();
+              app.go(last ? '#/people' : link(person));
+            }),
+          { class: 'quiet' },
+        ),
+    );
   return [
     h('p', { class: 'back' }, h('a', { href: '#/people' }, t('people.back'))),
     h('h1', null, name(person.name)),
     h('p', { class: 'lead' }, t('templates.count', { n: person.templates.length })),
-    app.can('enrol') && h('div', { class: 'actions' },
-      button(t('enrol.more'), () => app.enrolWith([], person.name), { class: 'primary' }),
-      button(t('merge.with'), () => attempt(() => merge(app, person))),
-      button(t('remove.person'), () => attempt(() => remove(app, person)), { class: 'danger' })),
+    app.can('enrol') &&
+      h(
+        'div',
+        { class: 'actions' },
+        button(t('enrol.more'), () => app.enrolWith([], person.name), { class: 'primary' }),
+        button(t('merge.with'), () => attempt(() => merge(app, person))),
+        button(t('remove.person'), () => attempt(() => remove(app, person)), { class: 'danger' }),
+      ),
     place,
     h('ul', { class: 'cards' }, person.templates.map(template)),
   ];
@@ -121,7 +161,11 @@ export async function one(app, subject) {
 async function merge(app, person) {
   const other = await choosePerson(t('merge.choose', { name: label(person) }), { without: person.id });
   if (!other) return;
-  const sure = await confirm(t('merge.title'), t('merge.text', { from: label(other), into: label(person) }), t('merge.do'));
+  const sure = await confirm(
+    t('merge.title'),
+    t('merge.text', { from: label(other), into: label(person) }),
+    t('merge.do'),
+  );
   if (!sure) return;
   await api.merge(person.id, other.id);
   say(t('merged', { from: label(other), into: label(person) }));
@@ -130,7 +174,10 @@ async function merge(app, person) {
 }
 
 async function remove(app, person) {
-  const text = t('remove.person.text', { name: label(person), templates: t('templates.count', { n: person.templates.length }) });
+  const text = t('remove.person.text', {
+    name: label(person),
+    templates: t('templates.count', { n: person.templates.length }),
+  });
   if (!(await confirm(t('remove.person.title', { name: label(person) }), text, t('remove.person')))) return;
   await api.removeSubject(person.id);
   say(t('removed.person', { name: label(person) }));
@@ -139,9 +186,10 @@ async function remove(app, person) {
 }
 
 /** Somebody's name, leading to them; people without a name have no view of their own. */
-export const personLink = (subject, text) => (subject === null || subject === undefined
-  ? h('span', { class: 'name' }, name(text))
-  : h('a', { class: 'name', href: link({ id: subject }) }, name(text)));
+export const personLink = (subject, text) =>
+  subject === null || subject === undefined
+    ? h('span', { class: 'name' }, name(text))
+    : h('a', { class: 'name', href: link({ id: subject }) }, name(text));
 
 /** Somebody of the gallery, or `undefined`. `none` offers that it is nobody, which gives a person without an id. */
 export function choosePerson(title, { without, none } = {}) {
@@ -157,10 +205,21 @@ export function choosePerson(title, { without, none } = {}) {
       try {
         const { subjects, next } = await api.subjects({ q: query.value.trim(), limit: 12 }, mine.signal);
         const others = subjects.filter((person) => person.id !== without);
-        list.replaceChildren(...others.map((person) => h('li', null,
-          h('button', { type: 'button', class: 'choice', onclick: () => close(person) },
-            thumbnail(person.picture, ''), h('span', { class: 'name' }, name(person.name)),
-            h('span', { class: 'note' }, t('templates.count', { n: person.templates }))))));
+        list.replaceChildren(
+          ...others.map((person) =>
+            h(
+              'li',
+              null,
+              h(
+                'button',
+                { type: 'button', class: 'choice', onclick: () => close(person) },
+                thumbnail(person.picture, ''),
+                h('span', { class: 'name' }, name(person.name)),
+                h('span', { class: 'note' }, t('templates.count', { n: person.templates })),
+              ),
+            ),
+          ),
+        );
         note.textContent = others.length === 0 ? t('people.nomatch') : next ? t('people.more') : '';
       } catch (error) {
         if (error.name !== 'AbortError') list.replaceChildren(h('li', null, problem(error)));
@@ -173,8 +232,15 @@ export function choosePerson(title, { without, none } = {}) {
     });
     load();
     return [
-      field(t('people.search'), query), list, note,
-      h('div', { class: 'actions' }, button(t('cancel'), () => close()), none && button(none, () => close({ id: undefined, name: '' }))),
+      field(t('people.search'), query),
+      list,
+      note,
+      h(
+        'div',
+        { class: 'actions' },
+        button(t('cancel'), () => close()),
+        none && button(none, () => close({ id: undefined, name: '' })),
+      ),
     ];
   });
 }

@@ -49,7 +49,8 @@ export const current = () => language;
 export function t(key, values = {}) {
   let sentence = words[key];
   if (sentence === undefined) throw new Error(`no words for ${key}`);
-  if (typeof sentence === 'object') sentence = sentence[new Intl.PluralRules(language).select(values.n)] ?? sentence.other;
+  if (typeof sentence === 'object')
+    sentence = sentence[new Intl.PluralRules(language).select(values.n)] ?? sentence.other;
   return sentence.replace(/\{(\w+)\}/g, (_, name) => {
     const value = values[name];
     return typeof value === 'number' ? number(value) : String(value);
@@ -77,7 +78,11 @@ export function time(text) {
 /** How long ago, in the largest unit that fits. */
 export function ago(text) {
   const seconds = (new Date(text).getTime() - Date.now()) / 1000;
-  const units = [['day', 86400], ['hour', 3600], ['minute', 60]];
+  const units = [
+    ['day', 86400],
+    ['hour', 3600],
+    ['minute', 60],
+  ];
   const [unit, size] = units.find(([, size]) => Math.abs(seconds) >= size) ?? ['second', 1];
   return new Intl.RelativeTimeFormat(locale, { numeric: 'auto' }).format(Math.round(seconds / size), unit);
 }

@@ -12,7 +12,14 @@ export async function view(app) {
   const range = span(calibrated, used);
   const start = typeof used === 'number' ? used : (range.low + range.high) / 2;
   const slider = h('input', { type: 'range', min: range.low, max: range.high, step: range.step, value: start });
-  const exact = h('input', { type: 'number', min: -1, max: 1, step: 'any', value: written(start), inputmode: 'decimal' });
+  const exact = h('input', {
+    type: 'number',
+    min: -1,
+    max: 1,
+    step: 'any',
+    value: written(start),
+    inputmode: 'decimal',
+  });
   const words = h('p', { class: 'live' });
   const [fpir, fnir] = [h('b'), h('b')];
   const chart = calibrated && calibrated.points.length > 1 ? curve(calibrated, range, used) : null;
@@ -45,20 +52,39 @@ export async function view(app) {
   show();
   return [
     h('h1', null, t('threshold.title')),
-    h('div', { class: 'meaning' }, meaning(used, known).map((line) => h('p', null, rich(line)))),
-    !calibrated && h('div', { class: 'empty' },
-      h('p', null, h('b', null, largest(answer) > 0 ? t('meaning.larger', { n: largest(answer) }) : t('threshold.uncalibrated'))),
-      h('p', null, t('threshold.uncalibrated.why')),
-      h('p', null, h('code', null, 'deploy calibrate --model MODEL --datadir PICTURES --fpir 0.01,0.001'))),
-    h('section', { class: 'try', 'aria-labelledby': 'try' },
+    h(
+      'div',
+      { class: 'meaning' },
+      meaning(used, known).map((line) => h('p', null, rich(line))),
+    ),
+    !calibrated &&
+      h(
+        'div',
+        { class: 'empty' },
+        h(
+          'p',
+          null,
+          h('b', null, largest(answer) > 0 ? t('meaning.larger', { n: largest(answer) }) : t('threshold.uncalibrated')),
+        ),
+        h('p', null, t('threshold.uncalibrated.why')),
+        h('p', null, h('code', null, 'deploy calibrate --model MODEL --datadir PICTURES --fpir 0.01,0.001')),
+      ),
+    h(
+      'section',
+      { class: 'try', 'aria-labelledby': 'try' },
       h('h2', { id: 'try' }, t('threshold.try')),
       h('div', { class: 'fields' }, field(t('threshold.slider'), slider), field(t('threshold.exact'), exact)),
-      calibrated && h('div', { class: 'tiles' },
-        h('div', { class: 'tile' }, fpir, h('span', null, t('fpir'))),
-        h('div', { class: 'tile' }, fnir, h('span', null, t('fnir')))),
+      calibrated &&
+        h(
+          'div',
+          { class: 'tiles' },
+          h('div', { class: 'tile' }, fpir, h('span', null, t('fpir'))),
+          h('div', { class: 'tile' }, fnir, h('span', null, t('fnir'))),
+        ),
       calibrated && words,
       app.can('admin') ? setter(app, () => value) : h('p', { class: 'note' }, t('threshold.admin')),
-      chart?.element),
+      chart?.element,
+    ),
     table(answer.table, calibrated, move),
   ];
 }
@@ -68,7 +94,10 @@ const written = (value) => String(Number(value.toFixed(6)));
 
 /** From where to where thresholds are tried, and in which steps: what was measured and a little more. */
 function span(calibrated, used) {
-  const values = [...(calibrated?.points.map((point) => point.similarity) ?? []), ...(typeof used === 'number' ? [used] : [])];
+  const values = [
+    ...(calibrated?.points.map((point) => point.similarity) ?? []),
+    ...(typeof used === 'number' ? [used] : []),
+  ];
   // Without a measurement, all there is.
   if (!calibrated) return { low: -1, high: 1, step: 0.001 };
   const [least, most] = [Math.min(...values), Math.max(...values)];
@@ -81,20 +110,30 @@ function span(calibrated, used) {
 function setter(app, value) {
   const store = h('input', { type: 'checkbox', id: id('store') });
   const place = h('div', { role: 'status' });
-  return h('div', null,
-    h('div', { class: 'actions' },
-      button(t('threshold.use'), async () => {
-        try {
-          await api.setThreshold(value(), store.checked);
-          await app.changed();
-          say(t('threshold.used', { similarity: similarity(value()) }));
-          app.go('#/threshold');
-        } catch (error) {
-          place.replaceChildren(problem(error));
-        }
-      }, { class: 'primary' }),
-      h('span', { class: 'check' }, store, h('label', { for: store.id }, t('threshold.store')))),
-    place);
+  return h(
+    'div',
+    null,
+    h(
+      'div',
+      { class: 'actions' },
+      button(
+        t('threshold.use'),
+        async () => {
+          try {
+            await api.setThreshold(value(), store.checked);
+            await app.changed();
+            say(t('threshold.used', { similarity: similarity(value()) }));
+            app.go('#/threshold');
+          } catch (error) {
+            place.replaceChildren(problem(error));
+          }
+        },
+        { class: 'primary' },
+      ),
+      h('span', { class: 'check' }, store, h('label', { for: store.id }, t('threshold.store'))),
+    ),
+    place,
+  );
 }
 
 const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [640, 280, 60, 12, 12, 40];
@@ -106,30 +145,54 @@ function curve({ points }, range, used) {
   const decades = -Math.log10(floor);
   const x = (value) => LEFT + ((value - range.low) / (range.high - range.low)) * (WIDTH - LEFT - RIGHT);
   const y = (value) => TOP + (-Math.log10(Math.max(value, floor)) / decades) * (HEIGHT - TOP - BOTTOM);
-  const path = (of) => points.map((point, at) => `${at ? 'L' : 'M'}${x(point.similarity).toFixed(1)} ${y(of(point)).toFixed(1)}`).join('');
+  const path = (of) =>
+    points.map((point, at) => `${at ? 'L' : 'M'}${x(point.similarity).toFixed(1)} ${y(of(point)).toFixed(1)}`).join('');
   const grid = [];
   for (let power = 0; power <= decades + 1e-9; power += 1) {
     const value = 10 ** -power;
-    grid.push(s('line', { class: 'grid', x1: LEFT, x2: WIDTH - RIGHT, y1: y(value), y2: y(value) }),
-      s('text', { x: LEFT - 8, y: y(value) + 4, 'text-anchor': 'end' }, percent(value)));
+    grid.push(
+      s('line', { class: 'grid', x1: LEFT, x2: WIDTH - RIGHT, y1: y(value), y2: y(value) }),
+      s('text', { x: LEFT - 8, y: y(value) + 4, 'text-anchor': 'end' }, percent(value)),
+    );
   }
   for (let step = 0; step <= 4; step += 1) {
     const value = range.low + (step / 4) * (range.high - range.low);
-    grid.push(s('text', { x: x(value), y: HEIGHT - BOTTOM + 18, 'text-anchor': 'middle' }, number(value, { maximumFractionDigits: Math.max(2, Math.ceil(-Math.log10(range.step)) - 1) })));
+    grid.push(
+      s(
+        'text',
+        { x: x(value), y: HEIGHT - BOTTOM + 18, 'text-anchor': 'middle' },
+        number(value, { maximumFractionDigits: Math.max(2, Math.ceil(-Math.log10(range.step)) - 1) }),
+      ),
+    );
   }
   const marker = s('line', { class: 'marker', y1: TOP, y2: HEIGHT - BOTTOM });
   const dots = ['fpir', 'fnir'].map((which) => s('circle', { class: `dot ${which}`, r: 4 }));
-  const drawing = s('svg', { class: 'curve', viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: 'img', 'aria-label': t('threshold.chart') },
+  const drawing = s(
+    'svg',
+    { class: 'curve', viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: 'img', 'aria-label': t('threshold.chart') },
     grid,
     s('text', { x: LEFT + (WIDTH - LEFT - RIGHT) / 2, y: HEIGHT - 4, 'text-anchor': 'middle' }, t('similarity')),
     typeof used === 'number' && s('line', { class: 'used', x1: x(used), x2: x(used), y1: TOP, y2: HEIGHT - BOTTOM }),
     s('path', { class: 'line fpir', d: path((point) => point.fpir) }),
     s('path', { class: 'line fnir', d: path((point) => point.fnir) }),
-    marker, dots);
+    marker,
+    dots,
+  );
   return {
-    element: h('figure', { class: 'chart' }, drawing,
-      h('figcaption', null, h('span', { class: 'mark fpir' }, t('fpir')), ' ', h('span', { class: 'mark fnir' }, t('fnir')), ' ',
-        typeof used === 'number' && h('span', { class: 'mark used' }, t('threshold.current')))),
+    element: h(
+      'figure',
+      { class: 'chart' },
+      drawing,
+      h(
+        'figcaption',
+        null,
+        h('span', { class: 'mark fpir' }, t('fpir')),
+        ' ',
+        h('span', { class: 'mark fnir' }, t('fnir')),
+        ' ',
+        typeof used === 'number' && h('span', { class: 'mark used' }, t('threshold.current')),
+      ),
+    ),
     mark(value) {
       const inside = Math.min(range.high, Math.max(range.low, value));
       const rates = ratesAt({ points }, inside);
@@ -148,23 +211,68 @@ function table(rows, calibrated, move) {
   if (rows.length === 0) return null;
   const here = (row) => row.kind !== '1:N' || row.gallery === calibrated?.gallery;
   const head = ['table.for', 'similarity', 'table.rate', 'table.missed', 'table.trials', 'table.try'];
-  const line = (row) => h('tr', { class: row.current ? 'best' : null },
-    h('th', { scope: 'row' }, row.kind === '1:N' ? t('table.search', { n: row.gallery ?? 0 }) : t('table.verify'), row.current && ` (${t('threshold.current')})`),
-    h('td', null, similarity(row.similarity)),
-    h('td', null, rate(row.rate, row.interval)),
-    h('td', null, typeof row.fnir === 'number' ? percent(row.fnir) : '–'),
-    h('td', null, typeof row.trials === 'number' ? number(row.trials) : '–'),
-    h('td', null, row.kind === '1:N' && here(row) && button([t('table.try'), h('span', { class: 'unseen' }, ` ${similarity(row.similarity)}`)], () => {
-      move(row.similarity);
-      document.getElementById('try').scrollIntoView({ block: 'start' });
-      say(t('threshold.tried', { similarity: similarity(row.similarity) }));
-    }, { class: 'quiet' })));
-  const all = (lines, label) => h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': label },
-    h('table', { class: 'numbers' }, h('thead', null, h('tr', null, head.map((key) => h('th', { scope: 'col' }, t(key))))), h('tbody', null, lines.map(line))));
+  const line = (row) =>
+    h(
+      'tr',
+      { class: row.current ? 'best' : null },
+      h(
+        'th',
+        { scope: 'row' },
+        row.kind === '1:N' ? t('table.search', { n: row.gallery ?? 0 }) : t('table.verify'),
+        row.current && ` (${t('threshold.current')})`,
+      ),
+      h('td', null, similarity(row.similarity)),
+      h('td', null, rate(row.rate, row.interval)),
+      h('td', null, typeof row.fnir === 'number' ? percent(row.fnir) : '–'),
+      h('td', null, typeof row.trials === 'number' ? number(row.trials) : '–'),
+      h(
+        'td',
+        null,
+        row.kind === '1:N' &&
+          here(row) &&
+          button(
+            [t('table.try'), h('span', { class: 'unseen' }, ` ${similarity(row.similarity)}`)],
+            () => {
+              move(row.similarity);
+              document.getElementById('try').scrollIntoView({ block: 'start' });
+              say(t('threshold.tried', { similarity: similarity(row.similarity) }));
+            },
+            { class: 'quiet' },
+          ),
+      ),
+    );
+  const all = (lines, label) =>
+    h(
+      'div',
+      { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': label },
+      h(
+        'table',
+        { class: 'numbers' },
+        h(
+          'thead',
+          null,
+          h(
+            'tr',
+            null,
+            head.map((key) => h('th', { scope: 'col' }, t(key))),
+          ),
+        ),
+        h('tbody', null, lines.map(line)),
+      ),
+    );
   const others = rows.filter((row) => !here(row));
-  return h('div', null,
+  return h(
+    'div',
+    null,
     h('h2', null, t('threshold.table')),
     rows.some(here) && all(rows.filter(here), t('threshold.table')),
     h('p', { class: 'note' }, t('threshold.kinds')),
-    others.length > 0 && h('details', null, h('summary', null, t('threshold.others', { n: others.length })), all(others, t('threshold.others', { n: others.length }))));
+    others.length > 0 &&
+      h(
+        'details',
+        null,
+        h('summary', null, t('threshold.others', { n: others.length })),
+        all(others, t('threshold.others', { n: others.length })),
+      ),
+  );
 }
