@@ -1,7 +1,7 @@
 // What a similarity and a threshold mean, in words that follow from what was calibrated. Where nothing was, they say
 // so.
 
-import { number, percent, similarity, t } from './text.js';
+import { joined, number, percent, similarity, t } from './text.js';
 
 /**
  * What was calibrated for searches in a gallery of this size: points ascending in similarity, the people of the gallery
@@ -66,7 +66,7 @@ function told(key, rate, interval) {
   const counts = share(rate, interval ?? undefined);
   const which = counts.n === 0 ? 'none' : rate >= 1 ? 'every' : 'some';
   const sentence = t(`${key}.${which}`, counts);
-  return interval ? `${sentence} ${t(`interval.${which}`, counts)}` : sentence;
+  return interval ? joined([sentence, t(`interval.${which}`, counts)]) : sentence;
 }
 
 /** A rate as people say it: one in so many where it is small, so many of a hundred where it is not. */

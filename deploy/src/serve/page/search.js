@@ -5,7 +5,7 @@ import { button, field, gauge, h, id, name, noPicture, picture, problem, rich, s
 import { camera, meaning, why } from './meaning.js';
 import { form, partName, picker } from './pictures.js';
 import { choosePerson, personLink } from './subjects.js';
-import { has, similarity, t, time } from './text.js';
+import { has, joined, similarity, t, time } from './text.js';
 
 const SHOWN = [5, 10, 20];
 /** Results stay while other views are looked at, the newest first. */
@@ -183,7 +183,7 @@ function person(app, found, threshold, calibrated) {
         found.decision &&
           h('span', { class: `badge ${decided}` }, t(found.decision === 'match' ? 'badge.above' : 'badge.below')),
       ),
-      h('p', { class: 'why' }, why(found.similarity, threshold, calibrated, found.rank === 1).join(' ')),
+      h('p', { class: 'why' }, joined(why(found.similarity, threshold, calibrated, found.rank === 1))),
       facts.length > 0 && h('p', { class: 'note' }, facts.join(' · ')),
     ),
   );

@@ -57,6 +57,9 @@ export function t(key, values = {}) {
   });
 }
 
+/** Sentences one after the other: Chinese has no spaces between them. */
+export const joined = (sentences) => sentences.join(language === 'zh' ? '' : ' ');
+
 /** Whether there are words called `key`: those of kinds that the service may add to. */
 export const has = (key) => key in words;
 
