@@ -313,6 +313,52 @@ def flow_first_visit(chromium, services):
     visit.close()
 
 
+def flow_numbers(chromium, services):
+    """Counts, rates between measured points, and quantiles of histograms are what they should be."""
+    visit = Visit(chromium, services.people.url)
+    page = visit.open("service")
+    # As the reports of `deploy search` count.
+    for rate, interval, counts in [
+        (0.003, [0.0012, 0.0057], [3, 1000, 1, 6]),
+        (0.0, [0.0, 0.0074], [0, 10000, 0, 74]),
+        (1.0, [0.931, 1.0], [100, 100, 93, 100]),
+        (0.996, [0.9951, 0.999], [996, 1000, 995, 999]),
+        (0.01, [0.0, 0.029], [1, 100, 0, 3]),
+        (0.0000312, [0.0, 0.0001], [31, 1_000_000, 0, 100]),
+    ]:
+        script = """async ([rate, interval]) => {
+            const { n, of, low, high } = (await import('/page/meaning.js')).share(rate, interval);
+            return [n, of, low, high];
+        }"""
+        assert page.evaluate(script, [rate, interval]) == counts, rate
+    script = """async (at) => {
+        const points = [{ similarity: 0.4, fpir: 0.1, fnir: 0.0 }, { similarity: 0.6, fpir: 0.001, fnir: 0.2 }];
+        const { fpir, fnir, bound } = (await import('/page/meaning.js')).ratesAt({ points }, at);
+        return [fpir, fnir, bound];
+    }"""
+    near = lambda one, other: all(abs(a - b) < 1e-9 for a, b in zip(one[:2], other)) and one[2] == other[2]
+    for at, expected in [
+        (0.4, [0.1, 0.0, None]),
+        (0.5, [0.01, 0.1, None]),
+        (0.6, [0.001, 0.2, None]),
+        (0.3, [0.1, 0.0, "below"]),
+        (0.7, [0.001, 0.2, "above"]),
+    ]:
+        assert near(page.evaluate(script, at), expected), (at, page.evaluate(script, at))
+    script = """async ([before, after, q]) => {
+        const { parse, quantile } = await import('/page/service.js');
+        return quantile({ values: parse(before) }, { values: parse(after) }, 's', q);
+    }"""
+    lines = 's_bucket{{le="0.1",route="/a \\"b\\""}} {}\ns_bucket{{le="1.0",route="/a"}} {}\ns_bucket{{le="+Inf"}} {}\n'
+    noise = '# TYPE s histogram\ns_bucket{le="0.1",route="/metrics"} 1000\n'
+    before, after = noise + lines.format(10, 0, 10), noise + lines.format(13, 8, 20)
+    assert page.evaluate(script, [before, after, 0.25]) == {"above": 0, "upTo": 0.1}
+    assert page.evaluate(script, [before, after, 0.8]) == {"above": 0.1, "upTo": 1}
+    assert page.evaluate(script, [before, after, 0.99])["above"] == 1
+    assert page.evaluate(script, [after, after, 0.5]) is None
+    visit.close()
+
+
 def flow_search(chromium, services):
     """A picture is chosen, somebody is found, the meaning is said, the answer is confirmed and put right."""
     service = services.people

@@ -75,6 +75,8 @@ let shown = 0;
 async function show({ focus = true } = {}) {
   if (!app.info) return;
   const mine = (shown += 1);
+  // What a dialog asks is about the view that is left.
+  document.querySelectorAll('dialog').forEach((one) => one.close());
   const { view, rest } = route();
   menu(view);
   main.setAttribute('aria-busy', 'true');

@@ -212,7 +212,8 @@ export function picker({ inputs, onprobe }) {
       multiple: true,
       onfiles: (files) => files.forEach((file) => onprobe([[names[0], file]])),
     });
-    return { element: paste(zone, accept), clear: () => {} };
+    pasted = { zone, accept };
+    return { element: zone, clear: () => {} };
   }
   const chosen = new Map();
   const previews = names.map(() => h('div', { class: 'preview' }));
@@ -254,19 +255,12 @@ export function picker({ inputs, onprobe }) {
   };
 }
 
-/** Pictures on the clipboard are taken while `zone` is on the page. */
-function paste(zone, accept) {
-  const listen = (event) => {
-    if (!zone.isConnected) {
-      document.removeEventListener('paste', listen);
-      return;
-    }
-    const files = arePictures(event.clipboardData?.files ?? []);
-    if (files.length > 0) accept(files);
-  };
-  document.addEventListener('paste', listen);
-  return zone;
-}
+/** Where pictures of the clipboard go while it is on the page. */
+let pasted = null;
+document.addEventListener('paste', (event) => {
+  const files = arePictures(event.clipboardData?.files ?? []);
+  if (files.length > 0 && pasted?.zone.isConnected) pasted.accept(files);
+});
 
 // The limits of the service's own check, deploy/src/quality.rs, which has the last word.
 const TINY = 16;

@@ -48,6 +48,7 @@ export async function view(app) {
       line,
       h('div', { class: 'actions' }, pause, note),
     ),
+    !info.gallery && h('p', { class: 'empty' }, t('gallery.none')),
     facts('model', t('model.title'), { ...info.model, ...info.model.training }, ['card'], inputs(info.model.inputs)),
     facts('runtime', t('runtime.title'), info.runtime),
     facts('gallery', t('gallery.title'), info.gallery),
