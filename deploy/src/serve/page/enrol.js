@@ -66,8 +66,6 @@ export async function view(app) {
   const known = h('p', { class: 'hint', role: 'status' });
   const camera = h('input', { type: 'number', min: 1, max: 1e6, step: 1, inputmode: 'numeric' });
   const taken = h('input', { type: 'datetime-local' });
-  /** Whether this gallery has a place for pictures. */
-  const keeps = app.info.gallery.pictures;
   const keep = h('input', { type: 'checkbox', checked: true, id: id('keep') });
   let waiting;
   const look = async () => {
@@ -98,7 +96,7 @@ export async function view(app) {
         // Cameras are counted from 0 by the service and from 1 by people.
         camera: camera.value ? String(Number(camera.value) - 1) : '',
         taken: taken.value ? `${new Date(taken.value).toISOString().slice(0, 19)}Z` : '',
-        keep_picture: keeps ? String(keep.checked) : '',
+        keep_picture: String(keep.checked),
       };
       const answer = await api.enrol(
         form(
@@ -140,10 +138,8 @@ export async function view(app) {
         field(t('enrol.camera'), camera, t('optional')),
         field(t('enrol.taken'), taken, t('optional')),
       ),
-      keeps && [
-        h('p', { class: 'check' }, keep, h('label', { for: keep.id }, t('enrol.keep'))),
-        h('p', { class: 'hint' }, t('enrol.keep.hint')),
-      ],
+      h('p', { class: 'check' }, keep, h('label', { for: keep.id }, t('enrol.keep'))),
+      h('p', { class: 'hint' }, t('enrol.keep.hint')),
       h('div', { class: 'actions' }, submit),
     ),
     outcome,

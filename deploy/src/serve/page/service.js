@@ -69,7 +69,7 @@ const inputs = (all) => [
 function facts(which, title, values, without = [], more = []) {
   if (!values) return null;
   const known = Object.entries(values).filter(
-    ([key, value]) => !without.includes(key) && value !== null && typeof value !== 'object',
+    ([key, value]) => !without.includes(key) && value !== null && value !== '' && typeof value !== 'object',
   );
   const label = (key) => (has(`fact.${key}`) ? t(`fact.${key}`) : h('span', { lang: 'en' }, key.replaceAll('_', ' ')));
   const text = (key, value) => {

@@ -160,7 +160,7 @@ function curve({ points }, range, used) {
     grid.push(
       s(
         'text',
-        { x: x(value), y: HEIGHT - BOTTOM + 18, 'text-anchor': 'middle' },
+        { x: x(value), y: HEIGHT - BOTTOM + 18, 'text-anchor': step === 4 ? 'end' : 'middle' },
         number(value, { maximumFractionDigits: Math.max(2, Math.ceil(-Math.log10(range.step)) - 1) }),
       ),
     );
