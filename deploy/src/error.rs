@@ -94,8 +94,8 @@ pub enum DeployError {
         found: usize,
     },
     /// The model carries no contract.
-    #[error("model `{}` carries no contract; export it with `export --onnx`, or describe a foreign model with \
-        `--contract FILE.json`", path.display())]
+    #[error("model `{0}` carries no contract; `deploy adopt {0}` makes a bundle of a foreign model, `--contract \
+        FILE.json` describes one, and `export --onnx` exports one of ours", path.display())]
     NoContract {
         /// The model file.
         path: PathBuf,
@@ -107,6 +107,31 @@ pub enum DeployError {
         path: PathBuf,
         /// The contract file.
         given: PathBuf,
+    },
+    /// Somebody else's model cannot be adopted.
+    #[error("cannot adopt `{}`: {problem}", path.display())]
+    Adopt {
+        /// The model file.
+        path: PathBuf,
+        /// What is in the way, and what is possible.
+        problem: String,
+    },
+    /// What a model's graph cannot say, and nobody has said.
+    #[error(
+        "the graph of `{}` does not say all that is needed; add{}{}",
+        path.display(),
+        questions.iter().map(|question| format!("\n  {question}")).collect::<String>(),
+        if presets.is_empty() { String::new() } else {
+            format!("\nor `--preset NAME`, which says how the models of a project see pictures: {presets}")
+        }
+    )]
+    Unsaid {
+        /// The model file.
+        path: PathBuf,
+        /// A flag and its meaning each.
+        questions: Vec<String>,
+        /// The presets that could answer them; none where one is given.
+        presets: String,
     },
     /// The contract is malformed.
     #[error("contract in `{}`", path.display())]

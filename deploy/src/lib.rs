@@ -23,6 +23,7 @@
 //! # }
 //! ```
 
+pub mod adopt;
 pub mod cli;
 pub mod embed;
 mod error;

@@ -7,8 +7,8 @@ use std::process::Command;
 use contract::{Axis, EmbeddingSpec, Exporter, Golden, InputSpec, ModelContract, OutputSpec, PictureSpec, Training};
 use image::RgbImage;
 use onnx::{
-    AttributeProto, AttributeType, DataType, Dimension, DimensionProto, GraphProto, Message, ModelProto, NodeProto,
-    OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto,
+    AttributeProto, AttributeType, DataLocation, DataType, Dimension, DimensionProto, GraphProto, Message, ModelProto,
+    NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto,
     ValueInfoProto,
 };
 use tempfile::TempDir;
@@ -223,6 +223,7 @@ pub(crate) fn contract() -> ModelContract {
             seed: "input.golden".into(),
             batch: rows,
             block,
+            pixels: false,
             tolerance: TOLERANCE,
             every,
             output: BTreeMap::from([("features".into(), features.step_by(every).collect())]),
@@ -257,6 +258,10 @@ pub(crate) fn tensor(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {
 
 pub(crate) fn ints(name: &str, ints: &[i64]) -> AttributeProto {
     AttributeProto { name: name.into(), r#type: AttributeType::Ints as i32, ints: ints.to_vec(), ..Default::default() }
+}
+
+pub(crate) fn int(name: &str, value: i64) -> AttributeProto {
+    AttributeProto { name: name.into(), r#type: AttributeType::Int as i32, i: Some(value), ..Default::default() }
 }
 
 pub(crate) fn node(op: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>) -> NodeProto {
@@ -316,4 +321,41 @@ pub(crate) fn graph() -> ModelProto {
         }),
         ..Default::default()
     }
+}
+
+/// The network behind a node that makes `inside` of an input `image` of this type and these sizes after the batch.
+pub(crate) fn behind(first: NodeProto, ty: DataType, sizes: &[i64]) -> ModelProto {
+    behind_all(vec![first], ty, sizes)
+}
+
+/// [`behind`] several nodes, the last of which makes `inside`.
+pub(crate) fn behind_all(nodes: Vec<NodeProto>, ty: DataType, sizes: &[i64]) -> ModelProto {
+    let mut model = graph();
+    let parts = model.graph.as_mut().unwrap();
+    parts.node[0].input[0] = "inside".into();
+    parts.node.splice(0..0, nodes);
+    retype(&mut parts.input[0], ty, sizes);
+    model
+}
+
+/// Gives an input or output another type and other sizes after its batch.
+pub(crate) fn retype(value: &mut ValueInfoProto, ty: DataType, sizes: &[i64]) {
+    let tensor = value.r#type.as_mut().unwrap().tensor_type.as_mut().unwrap();
+    tensor.elem_type = ty as i32;
+    let dim = &mut tensor.shape.as_mut().unwrap().dim;
+    dim.truncate(1);
+    dim.extend(sizes.iter().map(|size| DimensionProto { value: Some(Dimension::Value(*size)) }));
+}
+
+/// The model with the weights of its convolution in a file `name` beside it.
+pub(crate) fn apart(fixture: &Fixture, folder: &str, name: &str, mut model: ModelProto) -> Vec<u8> {
+    let weight = &mut model.graph.as_mut().unwrap().initializer[0];
+    let bytes = std::mem::take(&mut weight.raw_data);
+    weight.data_location = DataLocation::External as i32;
+    let entry = |key: &str, value: &str| StringStringEntryProto { key: key.into(), value: value.into() };
+    weight.external_data = vec![entry("location", name), entry("length", &bytes.len().to_string())];
+    std::fs::create_dir_all(fixture.path(folder)).unwrap();
+    std::fs::write(fixture.path(folder).join(name), &bytes).unwrap();
+    fixture.write_model(&format!("{folder}/model.onnx"), &model);
+    bytes
 }

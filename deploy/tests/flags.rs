@@ -446,6 +446,32 @@ fn of_calibrate() {
 }
 
 #[test]
+fn of_adopt() {
+    let fixture = set();
+    fixture.write_model("foreign.onnx", &crate::fixture::graph());
+    let own = [
+        ("--preset", Needed),
+        ("--size 64x32", Refused("`--size")),
+        ("--mean 0.4", Changes),
+        ("--std 0.3", Changes),
+        ("--range 0,255", Changes),
+        ("--colour bgr", Changes),
+        ("--layout nhwc", Refused("`--layout")),
+        ("--filter opencv", Changes),
+        ("--output features", Changes),
+        ("--flip", Changes),
+        ("--name Tiny", Changes),
+        ("--licence MIT", Changes),
+        ("--pictures @set", Changes),
+        ("--sheet @seen.png", Refused("--pictures")),
+        ("--out", Needed),
+        ("--format json", Changes),
+        ("--help", Changes),
+    ];
+    walk(&fixture, "adopt @foreign.onnx --preset torchreid --out @bundle", &["bundle"], &[&own]);
+}
+
+#[test]
 fn of_inspect_and_doctor() {
     let fixture = Fixture::new();
     walk(&fixture, "inspect @model.onnx", &[], &[&[("--format json", Changes)], &RUN]);

@@ -2,6 +2,7 @@
 //!
 //! ONNX Runtime must be there; without it these tests fail with the command that installs it.
 
+mod adopt;
 mod audit;
 mod embed;
 mod enroll;

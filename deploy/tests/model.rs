@@ -1,9 +1,11 @@
 //! Opening models: good ones, damaged ones, hostile ones, other people's.
 
 use contract::{Axis, ModelContract};
-use onnx::{AttributeProto, AttributeType, DataLocation, DataType, Message, NodeProto, StringStringEntryProto};
+use onnx::{AttributeProto, AttributeType, DataType, Message};
 
-use crate::fixture::{DIM, Fixture, SIZE, contract, graph, ints, model, node, tensor, with_contract};
+use crate::fixture::{
+    DIM, Fixture, SIZE, apart, behind, contract, graph, int, ints, model, node, tensor, with_contract,
+};
 
 #[test]
 fn inspect_shows_contract_graph_and_self_test() {
@@ -168,19 +170,6 @@ fn threads_and_batches_beyond_their_range_are_refused() {
     many.done();
 }
 
-/// The model with the weights of its convolution in a file `name` beside it.
-fn apart(fixture: &Fixture, folder: &str, name: &str, mut model: onnx::ModelProto) -> Vec<u8> {
-    let weight = &mut model.graph.as_mut().unwrap().initializer[0];
-    let bytes = std::mem::take(&mut weight.raw_data);
-    weight.data_location = DataLocation::External as i32;
-    let entry = |key: &str, value: &str| StringStringEntryProto { key: key.into(), value: value.into() };
-    weight.external_data = vec![entry("location", name), entry("length", &bytes.len().to_string())];
-    std::fs::create_dir_all(fixture.path(folder)).unwrap();
-    std::fs::write(fixture.path(folder).join(name), &bytes).unwrap();
-    fixture.write_model(&format!("{folder}/model.onnx"), &model);
-    bytes
-}
-
 /// Weights in a file that is named after their hash, as `export --external-data` writes them.
 #[test]
 fn weights_beside_a_model_are_those_it_was_written_with() {
@@ -339,41 +328,18 @@ fn batch_norms_of_old_operator_sets_are_named_with_a_way_out() {
     fixture.run("inspect @plain.onnx").done();
 }
 
-/// Cases 21 and 22: what to do with graphs of other types and layouts.
+/// Cases 21 and 22: what to write into the contract of graphs of other types and layouts.
 #[test]
 fn other_types_and_layouts_are_named_with_a_way_out() {
     let fixture = Fixture::new();
     let none = ModelContract { golden: None, ..contract() };
     let [height, width] = SIZE.map(|size| size as i64);
-    // The graph's own input, as it is named inside, comes from `first`.
-    let behind = |first: NodeProto, ty: DataType, shape: &[i64]| {
-        let mut model = graph();
-        let parts = model.graph.as_mut().unwrap();
-        parts.node[0].input[0] = first.output[0].clone();
-        parts.node.insert(0, first);
-        let tensor = parts.input[0].r#type.as_mut().unwrap().tensor_type.as_mut().unwrap();
-        tensor.elem_type = ty as i32;
-        for (dim, size) in tensor.shape.as_mut().unwrap().dim.iter_mut().skip(1).zip(shape) {
-            dim.value = Some(onnx::Dimension::Value(*size));
-        }
-        model
-    };
-    let to_float = AttributeProto {
-        name: "to".into(),
-        r#type: AttributeType::Int as i32,
-        i: Some(DataType::Float as i64),
-        ..Default::default()
-    };
-    let cast = || node("Cast", &["image"], "float", vec![to_float.clone()]);
-    let transpose = node("Transpose", &["image"], "planes", vec![ints("perm", &[0, 3, 1, 2])]);
+    let cast = || node("Cast", &["image"], "inside", vec![int("to", DataType::Float as i64)]);
+    let transpose = node("Transpose", &["image"], "inside", vec![ints("perm", &[0, 3, 1, 2])]);
     for (name, model, facts) in [
-        ("half", behind(cast(), DataType::Float16, &[3, height, width]), &["float16", "keep_io_types=True"][..]),
-        ("bytes", behind(cast(), DataType::Uint8, &[3, height, width]), &["uint8", "Cast", "float32"]),
-        (
-            "last",
-            behind(transpose, DataType::Float, &[height, width, 3]),
-            &["Transpose", "[batch, channels, height, width]"],
-        ),
+        ("whole", behind(cast(), DataType::Int32, &[3, height, width]), &["int32", "float16", "uint8"][..]),
+        ("bytes", behind(cast(), DataType::Uint8, &[3, height, width]), &["uint8", "`range`", "[0, 255]"]),
+        ("last", behind(transpose, DataType::Float, &[height, width, 3]), &["`layout`", "\"NHWC\""]),
     ] {
         fixture.write_model(&format!("{name}.onnx"), &with_contract(model, &none));
         fixture.run(&format!("inspect @{name}.onnx")).error(facts);
@@ -392,12 +358,6 @@ fn inspect_runs_a_model_without_golden_vectors() {
     let last = parts.node.last_mut().unwrap();
     (last.name, last.output[0]) = ("flat".into(), "flat".into());
     // A row far behind the last of a table: which one follows from the picture, so that nothing is known before a run.
-    let int = |name: &str, value: i64| AttributeProto {
-        name: name.into(),
-        r#type: AttributeType::Int as i32,
-        i: Some(value),
-        ..Default::default()
-    };
     parts.node.push(node("ArgMax", &["flat"], "best", vec![int("axis", 1), int("keepdims", 0)]));
     parts.node.push(node("Add", &["best", "far"], "index", vec![]));
     parts.node.push(node("Gather", &["rows", "index"], "features", vec![]));

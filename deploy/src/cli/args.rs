@@ -24,6 +24,7 @@ pub(crate) struct DeployArgs {
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
+    Adopt(AdoptArgs),
     Inspect(InspectArgs),
     Embed(EmbedArgs),
     Search(SearchArgs),
@@ -574,6 +575,104 @@ pub(crate) enum FactsFormat {
     Table,
     /// For programs.
     Json,
+}
+
+/// Make a bundle of somebody else's ONNX file: with a contract, and golden vectors for the self-test. What the graph
+/// says is read from it, what it cannot say is asked for, all at once. docs/contract.md says where the presets are
+/// from.
+#[derive(Debug, clap::Args)]
+pub(crate) struct AdoptArgs {
+    /// Model file, or folder with a model.onnx.
+    #[arg(value_name = "MODEL.onnx")]
+    pub(crate) model: PathBuf,
+    /// Project whose models see pictures alike: adaface, clip-reid, fastreid, insightface, strong-baseline, torchreid
+    /// or transreid [default: none].
+    #[arg(long, value_name = "NAME", value_parser = preset)]
+    pub(crate) preset: Option<crate::adopt::Preset>,
+    /// Height and width of the picture, 256x128 [default: the graph's, else the preset's].
+    #[arg(long, value_name = "HEIGHTxWIDTH", value_parser = size)]
+    pub(crate) size: Option<[usize; 2]>,
+    /// Mean of each channel in the network's order, or one for all, in units of --range [default: the preset's].
+    #[arg(long, value_name = "NUMBERS", value_parser = numbers, allow_hyphen_values = true)]
+    pub(crate) mean: Option<Numbers>,
+    /// Standard deviation of each channel, or one for all, in units of --range [default: the preset's].
+    #[arg(long, value_name = "NUMBERS", value_parser = numbers, allow_hyphen_values = true)]
+    pub(crate) std: Option<Numbers>,
+    /// Values of black and of white before mean and deviation: 0,1 or 0,255 or -1,1 [default: the preset's].
+    #[arg(long, value_name = "BLACK,WHITE", value_parser = range, allow_hyphen_values = true)]
+    pub(crate) range: Option<[f32; 2]>,
+    /// Order of the channels: rgb, bgr or grey [default: the preset's; grey where the graph has one channel].
+    #[arg(long, value_name = "ORDER", value_parser = word::<contract::Colour>)]
+    pub(crate) colour: Option<contract::Colour>,
+    /// Order of the axes: nchw (channels before pixels) or nhwc [default: the graph's, else nchw with a preset].
+    #[arg(long, value_name = "ORDER", value_parser = layout)]
+    pub(crate) layout: Option<String>,
+    /// How pictures are resized: bilinear or bicubic as Pillow does, or opencv's linear [default: the preset's].
+    #[arg(long, value_name = "FILTER", value_parser = word::<contract::Filter>)]
+    pub(crate) filter: Option<contract::Filter>,
+    /// Output that is the embedding [default: the only vector].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) output: Option<String>,
+    /// Add the features of the mirrored picture [default: the picture alone].
+    #[arg(long)]
+    pub(crate) flip: bool,
+    /// Name of the network [default: the file's].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Licence of data and weights, for whoever gets the bundle [default: not known].
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) licence: Option<String>,
+    /// Folder or file: some of its pictures are shown as the network will see them, on a contact sheet [default: none].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pictures: Option<PathBuf>,
+    /// Contact sheet of --pictures [default: OUT.png, beside the bundle].
+    #[arg(long, value_name = "FILE.png", requires = "pictures")]
+    pub(crate) sheet: Option<PathBuf>,
+    /// Folder of the bundle, new or empty.
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) out: PathBuf,
+    /// Output format.
+    #[arg(long, value_enum, default_value_t = FactsFormat::Table)]
+    pub(crate) format: FactsFormat,
+}
+
+/// Numbers between commas.
+pub(crate) type Numbers = Vec<f32>;
+
+fn numbers(text: &str) -> Result<Numbers, String> {
+    let one = |word: &str| word.trim().parse::<f32>().ok().filter(|number| number.is_finite());
+    let all: Option<Vec<f32>> = text.split(',').map(one).collect();
+    all.ok_or_else(|| "numbers between commas are allowed, one or one per channel".to_owned())
+}
+
+fn range(text: &str) -> Result<[f32; 2], String> {
+    let ends = numbers(text).ok().and_then(|ends| <[f32; 2]>::try_from(ends).ok());
+    let allowed = "black and white, the first the smaller, are allowed: 0,1 or 0,255 or -1,1";
+    ends.filter(|[black, white]| black < white).ok_or_else(|| allowed.to_owned())
+}
+
+fn size(text: &str) -> Result<[usize; 2], String> {
+    let sides = text.split_once(['x', 'X', '×']);
+    let side = |text: &str| text.trim().parse().ok().filter(|side| (1..=8192).contains(side));
+    let size = sides.and_then(|(height, width)| Some([side(height)?, side(width)?]));
+    size.ok_or_else(|| "height and width, each from 1 to 8192, are allowed: 256x128".to_owned())
+}
+
+fn layout(text: &str) -> Result<String, String> {
+    let known = [contract::CHANNELS_FIRST, contract::CHANNELS_LAST];
+    let found = known.into_iter().find(|known| known.eq_ignore_ascii_case(text));
+    found.map(str::to_owned).ok_or_else(|| "nchw or nhwc is allowed".to_owned())
+}
+
+fn preset(text: &str) -> Result<crate::adopt::Preset, String> {
+    let found = crate::adopt::Preset::named(text).copied();
+    found.ok_or_else(|| format!("{} are known", crate::adopt::Preset::names()))
+}
+
+/// A choice of the contract by the contract's own word.
+fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
+    // The message names what is allowed.
+    serde_json::from_value(text.to_lowercase().into()).map_err(|error| error.to_string())
 }
 
 /// Show a model's contract, graph and training, and run its self-test.

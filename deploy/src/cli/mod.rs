@@ -1,5 +1,6 @@
 //! The command line: results on stdout, everything else on stderr; exit code 0 done, 1 the answer is no, 2 error.
 
+mod adopt;
 mod args;
 mod audit;
 mod calibrate;
@@ -28,6 +29,7 @@ use args::{Command, DeployArgs};
 /// Parses the command line and does what it says.
 pub fn run() -> ExitCode {
     let done = match terminal::parse::<DeployArgs>().command {
+        Command::Adopt(args) => adopt::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Embed(args) => embed::run(&args),
         Command::Search(args) => search::run(&args),

@@ -10,6 +10,7 @@ mod provider;
 mod rows;
 mod self_test;
 mod session;
+mod tensors;
 
 pub use facts::{GraphFacts, ModelFile, Port};
 pub use library::{Runtime, load};
@@ -18,4 +19,5 @@ pub use pool::Outputs;
 pub use provider::Provider;
 pub use rows::{Mixed, mixed};
 pub use self_test::SelfTest;
+pub(crate) use session::By;
 pub use session::{Model, Options};

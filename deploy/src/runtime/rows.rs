@@ -38,8 +38,15 @@ impl fmt::Display for Mixed {
 /// # Errors
 /// As [`Model::run`].
 pub fn mixed(model: &Model) -> Result<Option<Mixed>, DeployError> {
-    let (block, tolerance, every) = (1, ROUNDING, 1);
-    let golden = Golden { seed: "input.rows".into(), batch: 2, block, tolerance, every, output: Default::default() };
+    let golden = Golden {
+        seed: "input.rows".into(),
+        batch: 2,
+        block: 1,
+        pixels: true,
+        tolerance: ROUNDING,
+        every: 1,
+        output: Default::default(),
+    };
     // What has no input of two rows is refused when it is run.
     let pair: Vec<Vec<f32>> = model
         .contract

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use contract::{Axis, ContractError, EmbeddingSpec, InputSpec, ModelContract, PictureSpec};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{RunOptions, Session, SessionInputValue};
-use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
+use ort::value::{Outlet, ValueType};
 
 use super::facts::{GraphFacts, ModelFile, axes, facts, identity, model_files, port};
 use super::library::{self, Runtime};
@@ -16,6 +16,7 @@ use super::placement::Placement;
 use super::pool::{Outputs, Pool};
 use super::provider::{Provider, choose};
 use super::self_test::{SelfTest, self_test};
+use super::tensors::{self, Element};
 use crate::DeployError;
 
 /// How a model is opened.
@@ -50,6 +51,15 @@ impl Options {
     }
 }
 
+/// What a model is opened by.
+#[derive(Clone, Copy)]
+pub(crate) enum By<'a> {
+    /// Its own contract, or the one that the options name.
+    Contract,
+    /// A contract that is made from what the library says of the outputs.
+    Draft(&'a dyn Fn(&[Outlet]) -> ModelContract),
+}
+
 /// An opened model.
 pub struct Model {
     /// The model file.
@@ -74,6 +84,8 @@ pub struct Model {
     pub runtime: Runtime,
     /// Batches that run at the same time.
     pub lanes: usize,
+    /// Type of each input's values in the graph, in the contract's order.
+    elements: Vec<Element>,
     sessions: Pool,
 }
 
@@ -106,6 +118,11 @@ impl Model {
     /// See [`DeployError`]. A provider that was asked for by name is one if it does not run, or leaves nodes to the CPU
     /// that do more than compute with shapes.
     pub fn open(path: &Path, options: &Options) -> Result<Self, DeployError> {
+        Self::open_as(path, options, By::Contract)
+    }
+
+    /// [`Model::open`], by the model's contract or by one that is still made.
+    pub(crate) fn open_as(path: &Path, options: &Options, by: By<'_>) -> Result<Self, DeployError> {
         let path = if path.is_dir() {
             let path = path.join("model.onnx");
             // A folder from elsewhere must not lead to other files; a file that is named may be any.
@@ -117,7 +134,10 @@ impl Model {
         let (file, bytes) = onnx::read(&path, &onnx::Limits::default())?;
         let files = model_files(&path, &bytes, &onnx::data_files(&file))?;
         let sha256 = identity(&files);
-        let contract = read_contract(&path, &file, &sha256, options)?;
+        let contract = match by {
+            By::Contract => Some(read_contract(&path, &file, &sha256, options)?),
+            By::Draft(_) => None,
+        };
         let runtime = library::load()?;
 
         let threads = options.threads();
@@ -133,10 +153,15 @@ impl Model {
             Some(newer) => newer,
             None => too_old(&path, &file, error),
         })?;
+        let contract = match (contract, by) {
+            (Some(contract), _) => contract,
+            (None, By::Draft(draft)) => draft(first.outputs()),
+            (None, By::Contract) => return Err(DeployError::NoContract { path }),
+        };
         let ports = |outlets: &[Outlet]| outlets.iter().map(port).collect::<Vec<_>>();
         let graph = facts(&file, file_bytes, ports(first.inputs()), ports(first.outputs()));
         drop(file);
-        let model = Model {
+        let mut model = Model {
             path: path.clone(),
             contract,
             sha256,
@@ -148,9 +173,10 @@ impl Model {
             graph,
             runtime: runtime.clone(),
             lanes,
+            elements: Vec::new(),
             sessions: Pool::default(),
         };
-        model.agree(first.inputs(), first.outputs())?;
+        model.elements = model.agree(first.inputs(), first.outputs())?;
         model.sessions.put(first);
         let placed = if provider == Provider::Cpu { None } else { Some(model.placement()?) };
         if let Some(missed) = placed.as_ref().and_then(|placed| placed.missed(options.provider)) {
@@ -279,20 +305,17 @@ impl Model {
     fn run_batch(&self, inputs: &[&[f32]], rows: usize, ask: &Ask<'_>) -> Result<Outputs, DeployError> {
         let Ask { only, options } = *ask;
         let failed = |source| self.failed(source);
-        let mut named = Vec::with_capacity(inputs.len());
-        for (spec, values) in self.contract.input.iter().zip(inputs) {
-            let shape: Vec<usize> = std::iter::once(rows).chain(spec.row().unwrap_or_default()).collect();
-            let tensor = TensorRef::from_array_view((shape, *values)).map_err(failed)?;
-            named.push((spec.name.as_str(), SessionInputValue::from(tensor)));
+        let mut named: Vec<(&str, SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
+        for ((spec, values), element) in self.contract.input.iter().zip(inputs).zip(&self.elements) {
+            let value = tensors::input(spec, *element, rows, values).map_err(failed)?;
+            named.push((spec.name.as_str(), value));
         }
         let mut session = self.sessions.take();
         let outputs = session.run(named, options).map_err(failed)?;
         let mut all = Outputs::new();
         for output in self.contract.output.iter().filter(|output| only.is_none_or(|only| only == output.name)) {
             let Some(value) = outputs.get(&output.name) else { return Err(missing(&output.name, self)) };
-            let (shape, values) = value.try_extract_tensor::<f32>().map_err(failed)?;
-            let shape = shape.iter().map(|size| usize::try_from(*size).unwrap_or(0)).collect();
-            all.insert(output.name.clone(), (shape, values.to_vec()));
+            all.insert(output.name.clone(), tensors::output(value).map_err(failed)?);
         }
         match only {
             Some(name) if all.is_empty() => Err(missing(name, self)),
@@ -300,12 +323,15 @@ impl Model {
         }
     }
 
-    /// Compares what the session declares with the contract.
-    fn agree(&self, inputs: &[Outlet], outputs: &[Outlet]) -> Result<(), DeployError> {
+    /// Compares what the session declares with the contract. The type of each input.
+    fn agree(&self, inputs: &[Outlet], outputs: &[Outlet]) -> Result<Vec<Element>, DeployError> {
         let names = |outlets: &[Outlet]| format!("{:?}", outlets.iter().map(Outlet::name).collect::<Vec<_>>());
         let declared = self.contract.input.iter().map(|input| ("input", &input.name, &input.shape));
         let declared =
             declared.chain(self.contract.output.iter().map(|output| ("output", &output.name, &output.shape)));
+        let mut elements = Vec::new();
+        // Converters write the batch of their example into the shape of an output, and leave that of the input open.
+        let mut free_batch = false;
         for (kind, name, shape) in declared {
             let outlets = if kind == "input" { inputs } else { outputs };
             let disagree = |what: &str, declared: String, found: String| DeployError::Disagree {
@@ -320,16 +346,23 @@ impl Model {
             let ValueType::Tensor { ty, shape: found, .. } = outlet.dtype() else {
                 return Err(disagree("the type of ", "a tensor".into(), format!("{:?}", outlet.dtype())));
             };
-            if *ty != TensorElementType::Float32 {
-                let found = format!("{ty:?}").to_lowercase();
-                return Err(disagree("the element type of ", "float32".into(), found + other_type(kind, *ty)));
+            match Element::of(*ty, kind == "input") {
+                Ok(element) if kind == "input" => elements.push(element),
+                Ok(_) => {}
+                Err(allowed) => {
+                    let found = format!("{ty:?}").to_lowercase();
+                    return Err(disagree("the element type of ", allowed.into(), found));
+                }
             }
             // -1 is an axis the graph leaves open, which a fixed size of the contract may narrow.
             let fits = |(declared, found): (&Axis, &i64)| match declared {
                 Axis::Size(size) => *found == -1 || i64::try_from(*size) == Ok(*found),
                 Axis::Symbol(_) => *found == -1,
             };
-            if shape.len() != found.len() || !shape.iter().zip(found.iter()).all(fits) {
+            free_batch |= kind == "input" && found.first() == Some(&-1);
+            let example = kind == "output" && free_batch && found.first() == Some(&1);
+            let skipped = usize::from(example && matches!(shape.first(), Some(Axis::Symbol(_))));
+            if shape.len() != found.len() || !shape.iter().zip(found.iter()).skip(skipped).all(fits) {
                 let mut has = format!("[{}]", port(outlet).shape.join(", "));
                 // The usual mistake with foreign models: a graph made for one batch size.
                 if let (Some(Axis::Symbol(_)), Some(size @ 0..)) = (shape.first(), found.first())
@@ -369,27 +402,25 @@ impl Model {
                 });
             }
         }
-        Ok(())
-    }
-}
-
-/// What to do with a graph whose input or output is not float32.
-fn other_type(kind: &str, ty: TensorElementType) -> &'static str {
-    match (kind, ty) {
-        (_, TensorElementType::Float16 | TensorElementType::Bfloat16) => {
-            " (convert the weights alone: `convert_float_to_float16(model, keep_io_types=True)` of the Python package \
-             onnxconverter-common leaves inputs and outputs float32)"
+        for (spec, element) in self.contract.input.iter().zip(&elements) {
+            if *element == Element::Byte && !spec.picture.as_ref().is_some_and(PictureSpec::is_plain) {
+                return Err(DeployError::Disagree {
+                    path: self.path.clone(),
+                    what: format!("the values of input `{}`", spec.name),
+                    declared: spec.picture.as_ref().map_or("numbers".into(), |picture| {
+                        format!("`range` {:?}, `mean` {:?}, `std` {:?}", picture.range, picture.mean, picture.std)
+                    }),
+                    found: "uint8, which takes each pixel's 0 to 255 (`range` [0, 255], every `mean` 0, every `std` 1)"
+                        .into(),
+                });
+            }
         }
-        ("input", _) => {
-            " (put a Cast from float32 in front of it, and what it expects of its values into the contract)"
-        }
-        _ => " (put a Cast to float32 behind it)",
+        Ok(elements)
     }
 }
 
 /// Advice for a graph that takes `[batch, height, width, channels]`.
-const CHANNELS_LAST: &str = " (the channels are last: put a Transpose with perm 0, 2, 3, 1 in front of the graph, so \
-                             that it takes [batch, channels, height, width])";
+const CHANNELS_LAST: &str = " (the channels are last: write `layout` \"NHWC\" and the shape in this order)";
 
 /// Whether the graph has the contract's channels behind its height and width.
 fn is_channels_last(declared: &[Axis], found: &[i64]) -> bool {

@@ -20,6 +20,12 @@ pub const BESIDE: [&str; 3] = ["contract.json", "CARD.md", "certificate.json"];
 /// again.
 pub const VERSION: u32 = 2;
 
+/// `layout` of pictures whose channels lie one after another.
+pub const CHANNELS_FIRST: &str = "NCHW";
+
+/// `layout` of pictures whose pixels lie one after another.
+pub const CHANNELS_LAST: &str = "NHWC";
+
 /// Largest contract in bytes of JSON, in a file or in a model. One with golden vectors has some 30 kB.
 pub const LARGEST_FILE: u64 = 4 << 20;
 
@@ -148,9 +154,7 @@ pub struct InputSpec {
 impl InputSpec {
     /// A picture input; `batch` is its first axis.
     pub fn picture(name: &str, batch: Axis, picture: PictureSpec) -> Self {
-        let [height, width] = picture.size;
-        let channels = picture.colour.channels();
-        let shape = vec![batch, Axis::Size(channels), Axis::Size(height), Axis::Size(width)];
+        let shape = std::iter::once(batch).chain(picture.row().map(Axis::Size)).collect();
         Self { name: name.into(), shape, meaning: String::new(), picture: Some(picture), absent: None, range: None }
     }
 
@@ -165,8 +169,8 @@ impl InputSpec {
         Self { range: Some([low, high]), ..self }
     }
 
-    /// Sizes of one row: `[channels, height, width]` of a picture, else the axes after the batch. `None` if one of
-    /// these axes is a symbol.
+    /// Sizes of one row: `[channels, height, width]` of a picture, whatever its layout in the graph, else the axes
+    /// after the batch. `None` if one of these axes is a symbol.
     pub fn row(&self) -> Option<Vec<usize>> {
         let size = |axis: &Axis| match axis {
             Axis::Size(size) => Some(*size),
@@ -184,7 +188,8 @@ impl InputSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PictureSpec {
-    /// Order of the axes; `NCHW` is the only one we write.
+    /// Order of the axes in the graph: `NCHW`, or `NHWC`, where the channels of a pixel lie together. Whoever runs the
+    /// model brings the values into this order; everything else here is about `[channels, height, width]`.
     pub layout: String,
     /// Order of the channels.
     pub colour: Colour,
@@ -206,10 +211,35 @@ pub struct PictureSpec {
 }
 
 impl PictureSpec {
+    /// The graph wants the channels of a pixel together: `[height, width, channels]`.
+    pub fn is_channels_last(&self) -> bool {
+        self.layout == CHANNELS_LAST
+    }
+
+    /// The graph takes each pixel's 0 to 255 as it is, so that an input of bytes can take them.
+    pub fn is_plain(&self) -> bool {
+        self.range == [0.0, 255.0]
+            && self.mean.iter().all(|mean| *mean == 0.0)
+            && self.std.iter().all(|std| *std == 1.0)
+    }
+
+    /// The value of each of a channel's 256 levels, which are all it can have.
+    pub(crate) fn levels(&self, channel: usize) -> [f32; 256] {
+        let (mean, std, [black, white]) = (self.mean[channel], self.std[channel], self.range);
+        // Multiplied first, so that 0 to 1 is exactly `pixel / 255`, and 0 to 255 exactly `pixel`.
+        std::array::from_fn(|pixel| (pixel as f32 * (white - black) / 255.0 + black - mean) / std)
+    }
+
+    /// Sizes of one row in the graph's order.
+    fn row(&self) -> [usize; 3] {
+        let ([height, width], channels) = (self.size, self.colour.channels());
+        if self.is_channels_last() { [height, width, channels] } else { [channels, height, width] }
+    }
+
     /// RGB, stretched to `[height, width]` by the bilinear filter, with ImageNet's mean and standard deviation.
     pub fn imagenet(size: [usize; 2]) -> Self {
         Self {
-            layout: "NCHW".into(),
+            layout: CHANNELS_FIRST.into(),
             colour: Colour::Rgb,
             range: [0.0, 1.0],
             mean: vec![0.485, 0.456, 0.406],
@@ -345,6 +375,10 @@ pub struct Golden {
     pub batch: usize,
     /// Edge of a block of equal pixels in picture inputs.
     pub block: usize,
+    /// Whether picture inputs are pictures: each value is made a level of 0 to 255 and normalised as the input says.
+    /// Else they are the fill's own values, -1 to 1, which an input of plain pixels hardly tells from black.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pixels: bool,
     /// Largest absolute difference allowed.
     pub tolerance: f32,
     /// Stride of the stored elements.
@@ -354,8 +388,8 @@ pub struct Golden {
 }
 
 impl Golden {
-    /// Shape and values of an input: [`crate::fill::blocks`] for a picture, [`crate::fill::fill`] for numbers. None
-    /// where the blocks do not tile the picture, an axis after the first has no fixed size, or there would be more
+    /// Shape and values of an input: [`crate::fill::blocks`] for a picture, `[batch, channels, height, width]`,
+    /// [`crate::fill::fill`] for numbers. None where the blocks do not tile the picture, an axis after the first has no fixed size, or there would be more
     /// than [`LARGEST_GOLDEN`] values.
     pub fn input(&self, spec: &InputSpec) -> Option<(Vec<usize>, Vec<f32>)> {
         let row = spec.row()?;
@@ -363,9 +397,17 @@ impl Golden {
         let shape: Vec<usize> = std::iter::once(self.batch).chain(row).collect();
         let name = format!("{}.{}", self.seed, spec.name);
         let values = match (&spec.picture, shape.as_slice()) {
-            (Some(_), &[batch, channels, height, width]) => {
+            (Some(picture), &[batch, channels, height, width]) => {
                 let tiles = self.block > 0 && height.is_multiple_of(self.block) && width.is_multiple_of(self.block);
-                tiles.then(|| crate::fill::blocks(&name, [batch, channels, height, width], self.block))?
+                let mut values =
+                    tiles.then(|| crate::fill::blocks(&name, [batch, channels, height, width], self.block))?;
+                if self.pixels {
+                    for (at, plane) in values.chunks_exact_mut(height * width).enumerate() {
+                        let levels = picture.levels(at % channels);
+                        plane.iter_mut().for_each(|value| *value = levels[((*value + 1.0) * 128.0) as usize]);
+                    }
+                }
+                values
             }
             _ => match spec.range {
                 Some([low, high]) => {
@@ -574,12 +616,8 @@ impl ModelContract {
                 continue;
             };
             let channels = picture.colour.channels();
-            if picture.layout != "NCHW" {
-                return wrong(
-                    field("layout"),
-                    picture.layout.clone(),
-                    "`NCHW` is known; a graph of another layout needs a Transpose behind its input",
-                );
+            if ![CHANNELS_FIRST, CHANNELS_LAST].contains(&picture.layout.as_str()) {
+                return wrong(field("layout"), picture.layout.clone(), "`NCHW` or `NHWC` is allowed");
             }
             let [black, white] = picture.range;
             let width = white - black;
@@ -611,13 +649,12 @@ impl ModelContract {
             if !(1..=8192).contains(&height) || !(1..=8192).contains(&width) {
                 return wrong(field("size"), format!("{height}×{width}"), "1 to 8192 pixels an axis are allowed");
             }
-            let fits = |axis: Option<&Axis>, size| !matches!(axis, Some(Axis::Size(s)) if *s != size);
-            if input.shape.len() != 4
-                || !fits(input.shape.get(1), channels)
-                || !fits(input.shape.get(2), height)
-                || !fits(input.shape.get(3), width)
-            {
-                return wrong(field("shape"), format!("{:?}", input.shape), "it must agree with colour and size");
+            let row = picture.row();
+            let fits = |(axis, size): (&Axis, usize)| !matches!(axis, Axis::Size(found) if *found != size);
+            if input.shape.len() != 4 || !input.shape.iter().skip(1).zip(row).all(fits) {
+                let [one, two, three] = row;
+                let allowed = format!("by layout, colour and size it must be [batch, {one}, {two}, {three}]");
+                return wrong(field("shape"), format!("{:?}", input.shape), &allowed);
             }
         }
         let fixed = |input: &InputSpec| match input.shape.first() {
@@ -902,6 +939,7 @@ mod tests {
             seed: "golden".into(),
             batch,
             block: 16,
+            pixels: false,
             tolerance: 1.0,
             every: 1,
             output: BTreeMap::new(),
@@ -947,8 +985,15 @@ mod tests {
         let metadata = contract.to_metadata();
         let entries = metadata.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         assert_eq!(ModelContract::from_metadata(entries).unwrap(), contract);
-        let golden =
-            Golden { seed: "golden".into(), batch: 2, block: 16, tolerance: 1.0, every: 1, output: BTreeMap::new() };
+        let golden = Golden {
+            seed: "golden".into(),
+            batch: 2,
+            block: 16,
+            pixels: false,
+            tolerance: 1.0,
+            every: 1,
+            output: BTreeMap::new(),
+        };
         let (shape, values) = golden.input(&contract.input[1]).unwrap();
         assert_eq!((shape, values), (vec![2, 3], crate::fill::fill("golden.pose", &[2, 3])));
         assert_eq!(golden.input(&contract.input[0]).unwrap().0, [2, 3, 384, 128]);

@@ -318,7 +318,7 @@ pub fn normalise(picture: &RgbImage, input: &PictureSpec, out: &mut [f32]) {
         Colour::Rgb | Colour::Bgr => {
             for (channel, out) in out.chunks_exact_mut(plane).enumerate() {
                 let source = if input.colour == Colour::Bgr { 2 - channel } else { channel };
-                let table = levels(input, channel);
+                let table = input.levels(channel);
                 for (out, pixel) in out.iter_mut().zip(picture.as_raw().chunks_exact(3)) {
                     *out = table[usize::from(pixel[source])];
                 }
@@ -326,13 +326,6 @@ pub fn normalise(picture: &RgbImage, input: &PictureSpec, out: &mut [f32]) {
         }
         Colour::Grey => normalise_grey(&grey(picture), input, out),
     }
-}
-
-/// The value of each of a channel's 256 levels, which are all it can have.
-fn levels(input: &PictureSpec, channel: usize) -> [f32; 256] {
-    let (mean, std, [black, white]) = (input.mean[channel], input.std[channel], input.range);
-    // Multiplied first, so that 0 to 1 is exactly `pixel / 255`, and 0 to 255 exactly `pixel`.
-    std::array::from_fn(|pixel| (pixel as f32 * (white - black) / 255.0 + black - mean) / std)
 }
 
 /// A picture's luma: ITU-R 601 in 16-bit fixed point, as Pillow converts to "L".
@@ -355,7 +348,7 @@ pub fn normalise_grey(picture: &GrayImage, input: &PictureSpec, out: &mut [f32])
     let [height, width] = input.size;
     assert_eq!(picture.dimensions(), (width as u32, height as u32), "resize first");
     assert_eq!(out.len(), height * width, "one value per pixel");
-    let table = levels(input, 0);
+    let table = input.levels(0);
     for (out, pixel) in out.iter_mut().zip(picture.as_raw()) {
         *out = table[usize::from(*pixel)];
     }

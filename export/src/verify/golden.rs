@@ -32,8 +32,15 @@ impl ExportedModel {
     pub fn golden(&self, specs: &[InputSpec], seed: &str, batch: usize, block: usize) -> Result<Golden, ExportError> {
         let sizes = self.provenance().coverage.at_batch(self.batch_symbol(), batch);
         let batch = self.batch_of(&sizes);
-        let mut golden =
-            Golden { seed: seed.to_owned(), batch, block, tolerance: 0.0, every: 1, output: BTreeMap::new() };
+        let mut golden = Golden {
+            seed: seed.to_owned(),
+            batch,
+            block,
+            pixels: false,
+            tolerance: 0.0,
+            every: 1,
+            output: BTreeMap::new(),
+        };
         let mut tensors = vec![];
         for (at, input) in self.provenance().inputs.iter().enumerate() {
             let drawn = specs.iter().find(|spec| spec.name == input.name).and_then(|spec| golden.input(spec));
