@@ -1,7 +1,7 @@
 //! What goes into a graph and comes out of it, where that is not float32 in the order of the contract.
 //!
-//! Everywhere else a picture is `[channels, height, width]` in single precision. Here it is brought to the order and the
-//! type of the graph's input, and outputs back to single precision.
+//! Everywhere else a picture is `[channels, height, width]` in single precision. Here it is brought to the order and
+//! the type of the graph's input, and outputs back to single precision.
 
 use std::borrow::Cow;
 

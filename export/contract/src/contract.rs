@@ -389,8 +389,8 @@ pub struct Golden {
 
 impl Golden {
     /// Shape and values of an input: [`crate::fill::blocks`] for a picture, `[batch, channels, height, width]`,
-    /// [`crate::fill::fill`] for numbers. None where the blocks do not tile the picture, an axis after the first has no fixed size, or there would be more
-    /// than [`LARGEST_GOLDEN`] values.
+    /// [`crate::fill::fill`] for numbers. None where the blocks do not tile the picture, an axis after the first has no
+    /// fixed size, or there would be more than [`LARGEST_GOLDEN`] values.
     pub fn input(&self, spec: &InputSpec) -> Option<(Vec<usize>, Vec<f32>)> {
         let row = spec.row()?;
         numbers(self.batch, spec).filter(|&numbers| numbers <= LARGEST_GOLDEN)?;
