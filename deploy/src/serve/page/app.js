@@ -2,24 +2,41 @@
 
 import * as api from './api.js';
 import { button, field, h, problem, say, warn } from './dom.js';
-import * as enrol from './enrol.js';
-import * as matches from './matches.js';
 import { calibration } from './meaning.js';
 import * as search from './search.js';
-import * as service from './service.js';
 import * as subjects from './subjects.js';
 import { LANGUAGES, current, preferred, t, use } from './text.js';
-import * as threshold from './threshold.js';
 
 const ROLES = ['read', 'match', 'enrol', 'admin'];
+/** A view whose file is fetched when it is first looked at. */
+const later = (file) => async (given) => {
+  let view;
+  try {
+    view = await import(file);
+  } catch {
+    // A browser may remember for good that it could not fetch a file.
+    view = await import(`${file}?${performance.now()}`).catch(() => {
+      throw new api.Refused(0);
+    });
+  }
+  return view.view(given);
+};
+
 /** Views in the order of the menu: address, who may see it, what shows it; `bare` also without a gallery. */
 const VIEWS = [
   { at: 'search', role: 'match', title: 'search.title', label: 'nav.search', show: search.view },
-  { at: 'enrol', role: 'enrol', title: 'enrol.title', label: 'nav.enrol', show: enrol.view },
+  { at: 'enrol', role: 'enrol', title: 'enrol.title', label: 'nav.enrol', show: later('./enrol.js') },
   { at: 'people', role: 'read', title: 'people.title', label: 'nav.people', show: subjects.view, one: subjects.one },
-  { at: 'matches', role: 'match', title: 'matches.title', label: 'nav.matches', show: matches.view },
-  { at: 'threshold', role: 'read', title: 'threshold.title', label: 'nav.threshold', show: threshold.view },
-  { at: 'service', role: 'read', title: 'service.title', label: 'nav.service', bare: true, show: service.view },
+  { at: 'matches', role: 'match', title: 'matches.title', label: 'nav.matches', show: later('./matches.js') },
+  { at: 'threshold', role: 'read', title: 'threshold.title', label: 'nav.threshold', show: later('./threshold.js') },
+  {
+    at: 'service',
+    role: 'read',
+    title: 'service.title',
+    label: 'nav.service',
+    bare: true,
+    show: later('./service.js'),
+  },
 ];
 
 const main = document.getElementById('main');
@@ -29,6 +46,8 @@ const tools = document.getElementById('tools');
 const app = {
   info: null,
   answer: null,
+  /** What is to be enrolled: `{files, name}` from a search or of a person. */
+  given: null,
   can: (role) => ROLES.indexOf(app.info?.role) >= ROLES.indexOf(role),
   /** The thresholds of the service and what was calibrated; asked for once until something changes. */
   async thresholds() {
@@ -46,7 +65,7 @@ const app = {
     else location.hash = hash;
   },
   enrolWith(files, name) {
-    enrol.give(files, name);
+    app.given = { files, name };
     app.go('#/enrol');
   },
 };
@@ -55,7 +74,7 @@ const app = {
 function forget() {
   search.forget();
   subjects.forget();
-  enrol.give([], '');
+  app.given = null;
 }
 
 const allowed = () => VIEWS.filter((view) => app.can(view.role) && (view.bare || app.info.gallery));

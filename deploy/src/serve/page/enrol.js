@@ -5,15 +5,9 @@ import { button, confirm, field, h, id, name, picture, problem, say, warn } from
 import { form, partName, picker, problems } from './pictures.js';
 import { has, similarity, t } from './text.js';
 
-/** What comes from elsewhere: pictures of a search, the name of a person. */
-let given = { files: [], name: '' };
-
-export function give(files, who) {
-  given = { files, name: who };
-}
-
 export async function view(app) {
   const { inputs } = app.info.model;
+  const { given } = app;
   const probes = [];
   const list = h('ul', { class: 'cards' });
   const outcome = h('div');
@@ -60,7 +54,7 @@ export async function view(app) {
     required: true,
     autocomplete: 'off',
     spellcheck: 'false',
-    value: given.name,
+    value: given?.name ?? '',
     maxlength: 200,
   });
   const known = h('p', { class: 'hint', role: 'status' });
@@ -119,8 +113,8 @@ export async function view(app) {
     }
   };
 
-  given.files.length > 0 && add(given.files);
-  given = { files: [], name: '' };
+  if (given?.files.length > 0) add(given.files);
+  app.given = null;
   look().catch(() => {});
   return [
     h('h1', null, t('enrol.title')),
