@@ -38,10 +38,14 @@ impl Quality {
     /// # Errors
     /// If it cannot be read.
     pub fn of(path: &Path, input: &PictureSpec) -> Result<Self, PictureError> {
-        let picture = preprocess::decode(path)?;
+        Ok(Self::measure(&preprocess::decode(path)?, input))
+    }
+
+    /// Measures a decoded picture for an input of the network.
+    pub fn measure(picture: &image::RgbImage, input: &PictureSpec) -> Self {
         let (width, height) = picture.dimensions();
         let [rows, columns] = input.size;
-        let small = preprocess::resize(&picture, input.size, Filter::Bilinear);
+        let small = preprocess::resize(picture, input.size, Filter::Bilinear);
         // The weights of ITU-R BT.601.
         let luma = |pixel: &image::Rgb<u8>| {
             let [red, green, blue] = pixel.0.map(f64::from);
@@ -59,7 +63,7 @@ impl Quality {
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
         let middle = mean(&edges);
         let squares: Vec<f64> = edges.iter().map(|edge| (edge - middle).powi(2)).collect();
-        Ok(Self { size: [width, height], brightness: mean(&luma), sharpness: mean(&squares) })
+        Self { size: [width, height], brightness: mean(&luma), sharpness: mean(&squares) }
     }
 
     /// What is wrong with it for an input of the network, in words; none if it is good enough.

@@ -34,6 +34,12 @@ pub fn read(text: &str) -> Result<i64, String> {
     Ok((((days * 24 + hour) * 60 + minute) * 60 + second) * 1000)
 }
 
+/// Now, in milliseconds since 1970, by the clock of the machine.
+pub fn now() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// A time as [`read`] takes it, in UTC to the second; `milliseconds` since 1970.
 pub fn text(milliseconds: i64) -> String {
     let seconds = milliseconds.div_euclid(1000);

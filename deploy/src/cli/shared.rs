@@ -181,12 +181,7 @@ pub(super) fn changing<T>(wait: bool, change: impl Fn() -> Result<T, DeployError
 
 /// What galleries of the model are pinned to.
 pub(super) fn pin(model: &Model, spec: &EmbeddingSpec) -> ::gallery::Model {
-    ::gallery::Model {
-        contract_id: spec.contract_id.clone(),
-        dim: spec.dim,
-        architecture: model.contract.architecture.clone(),
-        sha256: model.sha256.clone(),
-    }
+    model.pin(spec)
 }
 
 /// The row of one person: a picture for each input of the model. A missing one is an error, unless the model accepts

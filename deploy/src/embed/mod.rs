@@ -219,9 +219,36 @@ fn run_batch(
         return Ok(Batch { rows: Vec::new(), unusable });
     }
     batches.iter_mut().zip(&sizes).for_each(|(batch, size)| batch.truncate(usable.len() * size));
+    let embedded = embed_rows(model, inputs, spec, batches, usable.len(), mirrored)?;
+    let mut rows = Vec::with_capacity(usable.len());
+    for (index, row) in usable.into_iter().zip(embedded.chunks_exact(spec.dim)) {
+        match contract::embedding::check(row) {
+            Ok(()) => rows.push((index, row.to_vec())),
+            Err(source) => unusable.push(PictureError::Row { path: pictures[index].path().to_owned(), source }),
+        }
+    }
+    Ok(Batch { rows, unusable })
+}
+
+/// Embeddings of normalised pictures, `[rows, dim]`, which may still have rows that are none: see
+/// [`contract::embedding::check`]. `mirrored` is memory that is kept from call to call.
+///
+/// # Shapes
+/// - `batches`: `[rows, channels, height, width]` of each input
+///
+/// # Errors
+/// As [`Model::run`].
+pub(crate) fn embed_rows(
+    model: &Model,
+    inputs: &[&PictureSpec],
+    spec: &EmbeddingSpec,
+    batches: &[Vec<f32>],
+    rows: usize,
+    mirrored: &mut Vec<Vec<f32>>,
+) -> Result<Vec<f32>, DeployError> {
     let run = |batches: &[Vec<f32>]| {
         let batches: Vec<&[f32]> = batches.iter().map(Vec::as_slice).collect();
-        model.features(&batches, usable.len())
+        model.features(&batches, rows)
     };
     let features = run(batches)?;
     let flipped = if spec.flip {
@@ -234,18 +261,10 @@ fn run_batch(
     } else {
         Vec::new()
     };
-    if features.len() != usable.len() * spec.dim {
-        return Err(DeployError::Batch { rows: usable.len(), found: features.len(), needed: usable.len() * spec.dim });
+    if features.len() != rows * spec.dim {
+        return Err(DeployError::Batch { rows, found: features.len(), needed: rows * spec.dim });
     }
-    let embedded = contract::embedding::embed(&features, &flipped, spec.dim / spec.parts, spec.parts);
-    let mut rows = Vec::with_capacity(usable.len());
-    for (index, row) in usable.into_iter().zip(embedded.chunks_exact(spec.dim)) {
-        match contract::embedding::check(row) {
-            Ok(()) => rows.push((index, row.to_vec())),
-            Err(source) => unusable.push(PictureError::Row { path: pictures[index].path().to_owned(), source }),
-        }
-    }
-    Ok(Batch { rows, unusable })
+    Ok(contract::embedding::embed(&features, &flipped, spec.dim / spec.parts, spec.parts))
 }
 
 /// Fills an input from its file, or with the value for a missing one.

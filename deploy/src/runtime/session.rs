@@ -215,6 +215,16 @@ impl Model {
         }
     }
 
+    /// What galleries of the model are pinned to.
+    pub fn pin(&self, spec: &EmbeddingSpec) -> ::gallery::Model {
+        ::gallery::Model {
+            contract_id: spec.contract_id.clone(),
+            dim: spec.dim,
+            architecture: self.contract.architecture.clone(),
+            sha256: self.sha256.clone(),
+        }
+    }
+
     /// Runs a batch of normalised pictures, a slice for each input: the output the embedding is made from, or the
     /// first.
     ///

@@ -359,13 +359,51 @@ pub fn normalise_grey(picture: &GrayImage, input: &PictureSpec, out: &mut [f32])
 /// # Errors
 /// See [`PictureError`].
 pub fn load(path: &Path, input: &PictureSpec, out: &mut [f32]) -> Result<(), PictureError> {
-    let Resize::Stretch = input.resize;
     let (picture, held) = decode_held(path)?;
-    let resized = resize(&picture, input.size, input.filter);
+    let resized = fitted(&picture, input);
     drop(picture);
     drop(held);
     normalise(&resized, input, out);
     Ok(())
+}
+
+/// A decoded picture in the size of the input, as [`normalise`] takes it.
+///
+/// # Panics
+/// If the picture has no pixels.
+pub fn fitted(picture: &RgbImage, input: &PictureSpec) -> RgbImage {
+    let Resize::Stretch = input.resize;
+    resize(picture, input.size, input.filter)
+}
+
+/// What the header of a picture says that is in memory already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Width and height as they are stored, in pixels; both above 0.
+    pub size: [u32; 2],
+    /// Bytes of memory that [`Header::decode`] takes beside the file's content.
+    pub memory: u64,
+}
+
+impl Header {
+    /// Reads it; nothing is decoded. `name` stands for the picture in messages.
+    ///
+    /// # Errors
+    /// If it is no picture, or one that is not decoded.
+    pub fn of(name: &Path, bytes: &[u8]) -> Result<Self, PictureError> {
+        let (memory, _, decoder) = header(name, bytes)?;
+        Ok(Self { size: decoder.dimensions().into(), memory: memory.saturating_sub(bytes.len() as u64) })
+    }
+
+    /// Decodes the picture that [`Header::of`] has read, as [`decode`] does with a file. It waits for no memory: that
+    /// is the caller's, who knows how much it takes.
+    ///
+    /// # Errors
+    /// As [`decode`].
+    pub fn decode(name: &Path, bytes: &[u8]) -> Result<RgbImage, PictureError> {
+        let (_, turn, decoder) = header(name, bytes)?;
+        pixels(name, turn, decoder)
+    }
 }
 
 /// Mirrors a batch `[.., width]` left to right, into `out`.
@@ -445,6 +483,23 @@ mod tests {
         let mut exif = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
         exif.extend([orientation, 0, 0, 0, 0, 0, 0]);
         exif
+    }
+
+    #[test]
+    fn a_picture_in_memory_is_that_of_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        for orientation in [None, Some(6)] {
+            let (path, bytes) = jpeg(folder.path(), orientation);
+            let name = Path::new("picture 1");
+            let header = Header::of(name, &bytes).unwrap();
+            assert_eq!(header.size, [48, 32]);
+            assert!(header.memory >= 48 * 32 * 3, "{}", header.memory);
+            assert_eq!(Header::decode(name, &bytes).unwrap(), decode(&path).unwrap());
+            for end in [0, 20, bytes.len() - 2] {
+                let error = Header::of(name, &bytes[..end]).unwrap_err().to_string();
+                assert!(error.contains("`picture 1`"), "{error}");
+            }
+        }
     }
 
     /// Pillow 13.0 (libjpeg-turbo 3.2.0) and OpenCV 5.0 refuse a JPEG that lacks its last byte and any more, and read
