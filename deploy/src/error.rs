@@ -617,6 +617,39 @@ pub enum DeployError {
         /// The model file.
         model_path: PathBuf,
     },
+    /// A service that other machines reach would let everybody in.
+    #[error(
+        "`--listen {listen}` can be reached from other machines, and nobody says who may: name keys with `--keys FILE` \
+         (`deploy keys add` makes one), or listen on a loopback address such as 127.0.0.1:8080"
+    )]
+    NoKeys {
+        /// Where it would listen.
+        listen: std::net::SocketAddr,
+    },
+    /// A service cannot listen.
+    #[error("cannot listen on `{listen}` (--listen)")]
+    Listen {
+        /// Where.
+        listen: std::net::SocketAddr,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// Certificate or key of a service cannot be used.
+    #[error("`{}`: {problem}; `--tls-cert` and `--tls-key` take PEM files that go together", path.display())]
+    Tls {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A file of keys cannot be used.
+    #[error("keys `{}`: {problem}", path.display())]
+    Keys {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
     /// A dataset cannot be used.
     #[error(transparent)]
     Dataset(#[from] datasets::DatasetError),

@@ -41,6 +41,8 @@ pub mod quality;
 pub mod report;
 pub mod runtime;
 pub mod search;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod stale;
 pub mod time;
 pub mod trained;

@@ -19,5 +19,7 @@ mod pages;
 mod pairs;
 mod runtime;
 mod search;
+#[cfg(feature = "serve")]
+mod serve;
 mod transfer;
 mod verify;

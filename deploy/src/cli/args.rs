@@ -7,6 +7,8 @@ use std::str::FromStr;
 use datasets::Naming;
 use datasets::paired::{PairLayout, PairOptions};
 
+#[cfg(feature = "serve")]
+use super::serve::ServeArgs;
 use crate::embed;
 use crate::gallery::OWN;
 use crate::runtime::Provider;
@@ -41,6 +43,10 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     Calibrate(CalibrateArgs),
     Doctor(DoctorArgs),
+    #[cfg(feature = "serve")]
+    Serve(Box<ServeArgs>),
+    #[cfg(feature = "serve")]
+    Keys(super::keys::KeysArgs),
 }
 
 /// How the model is opened and run.
@@ -90,7 +96,7 @@ pub(crate) struct PictureArgs {
     pub(crate) strict: bool,
 }
 
-fn batch_size(text: &str) -> Result<NonZeroUsize, String> {
+pub(crate) fn batch_size(text: &str) -> Result<NonZeroUsize, String> {
     terminal::whole(text, 1, 1 << 16).map(|size| NonZeroUsize::new(size).unwrap_or(NonZeroUsize::MIN))
 }
 
@@ -1007,7 +1013,7 @@ pub(crate) struct CalibrateArgs {
     pub(crate) reading: PictureArgs,
 }
 
-fn rate(text: &str) -> Result<f64, String> {
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
     number(text, |value| *value > 0.0 && *value < 1.0, "a rate above 0 and below 1 is allowed")
 }
 
@@ -1076,7 +1082,7 @@ fn number<T: FromStr>(text: &str, fits: impl Fn(&T) -> bool, allowed: &str) -> R
     text.parse().ok().filter(fits).ok_or_else(|| allowed.to_owned())
 }
 
-fn identity(text: &str) -> Result<String, datasets::NameError> {
+pub(crate) fn identity(text: &str) -> Result<String, datasets::NameError> {
     datasets::identity_name(text)
 }
 
@@ -1084,7 +1090,7 @@ fn turn(text: &str) -> Result<f32, String> {
     number(text, |value| (0.0..=180.0).contains(value), "degrees from 0 to 180 are allowed")
 }
 
-fn cosine(text: &str) -> Result<f32, String> {
+pub(crate) fn cosine(text: &str) -> Result<f32, String> {
     number(text, |value| (-1.0..=1.0).contains(value), "a cosine similarity from -1 to 1 is allowed")
 }
 

@@ -13,10 +13,14 @@ mod frontalize;
 mod gallery;
 mod generate;
 mod inspect;
+#[cfg(feature = "serve")]
+mod keys;
 mod log;
 mod migrate;
 mod remove;
 mod search;
+#[cfg(feature = "serve")]
+mod serve;
 mod shared;
 mod verify;
 
@@ -44,6 +48,10 @@ pub fn run() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::run(*args),
+        #[cfg(feature = "serve")]
+        Command::Keys(args) => keys::run(&args.command),
     };
     done.unwrap_or_else(|error| fail(&error))
 }

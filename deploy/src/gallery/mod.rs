@@ -28,7 +28,7 @@ use crate::identity::{Identity, People};
 use crate::pictures::{self, lossy};
 
 /// What is noted about a gallery.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct About {
     /// Working folder when it was made; relative paths of its templates start there.
@@ -40,6 +40,9 @@ pub struct About {
     pub places: Vec<PathBuf>,
     /// What was to name the people, if not the usual rule: folder or file.
     pub identity_from: Option<String>,
+    /// Similarity from which on a service says that somebody is found, where one was stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f32>,
 }
 
 impl About {
@@ -551,6 +554,22 @@ impl Gallery {
         check(store.model())?;
         let (rows, about) = (Held::Stored(store.snapshot()?), About::of(&store.about()?));
         Ok(Self { rows, model: store.model().clone(), about, filter: Filter::default(), spread: OnceLock::new() })
+    }
+
+    /// A gallery at one moment.
+    pub fn at(snapshot: Box<dyn Snapshot>, model: Model, about: About) -> Self {
+        Self { rows: Held::Stored(snapshot), model, about, filter: Filter::default(), spread: OnceLock::new() }
+    }
+
+    /// The numbers of people, in the order asked for; none for names not enrolled, and for rows without numbers.
+    ///
+    /// # Errors
+    /// As [`Gallery::count`].
+    pub fn numbers(&self, names: &[String]) -> Result<Vec<Option<u32>>, DeployError> {
+        match &self.rows {
+            Held::Stored(now) => Ok(now.numbers(names)?),
+            Held::Here(_) => Ok(vec![None; names.len()]),
+        }
     }
 
     /// Pictures that were just embedded.
