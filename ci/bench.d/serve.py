@@ -4,6 +4,7 @@ usage: ci/bench serve --model FILE [--seconds S] [--clients N,N,...] [--rounds R
 
 Clients are threads that send a JPEG of 128x64 as the body of POST /v1/embed and wait for the answer before the next.
 For each number of clients: requests per second, median and 99th percentile. The embeddings of both must agree to 1e-3.
+Then how soon the page is painted in Chromium (`ci/page --first-paint`).
 """
 
 import http.client
@@ -91,6 +92,12 @@ def theirs(model):
     sys.exit("error: the peer does not start")
 
 
+def paint(port):
+    """How soon the page of the service is painted and can be used, in milliseconds."""
+    command = [ROOT / "ci" / "page", "--first-paint", f"http://127.0.0.1:{port}"]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
 def main():
     arguments = parser(__doc__)
     arguments.add_argument("--model", required=True, help="model.onnx of one picture input")
@@ -98,11 +105,13 @@ def main():
     arguments.add_argument("--clients", default="1,4,16", help="at a time (default %(default)s)")
     arguments = arguments.parse_args()
     pictures = [picture(seed) for seed in range(8)]
-    results, rows = {}, {}
+    results, rows, page = {}, {}, None
     for turn in range(arguments.rounds):
         for name, start in [("vitrine", ours), ("fastapi", theirs)]:
             process, port = start(arguments.model)
             try:
+                if name == "vitrine" and page is None:
+                    page = paint(port)
                 connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
                 rows[name] = [ask(connection, picture) for picture in pictures]
                 for clients in map(int, arguments.clients.split(",")):
@@ -121,8 +130,9 @@ def main():
         print(f"{clients:3} clients: {ratio:.2f} times the requests per second")
         for name, one in middle.items():
             print(f"    {name:8} {one['per_second']:8.1f}/s  p50 {one['p50_ms']:7.1f} ms  p99 {one['p99_ms']:7.1f} ms")
+    print(f"page: first paint after {page['first_paint_ms']} ms, usable after {page['usable_ms']} ms, {page['kilobytes']} kB")
     if arguments.json:
-        arguments.json.write_text(json.dumps({"machine": machine(), "results": results}, indent=1))
+        arguments.json.write_text(json.dumps({"machine": machine(), "results": results, "page": page}, indent=1))
 
 
 if __name__ == "__main__":
