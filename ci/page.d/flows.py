@@ -301,6 +301,29 @@ def flow_words(_chromium, _services):
     assert set(outside) <= {"'http://www.w3.org/2000/svg", '"http://www.w3.org/2000/svg'}, outside
 
 
+def flow_planted(chromium, services):
+    """What the other flows look for is found where it is planted: by axe, beyond the window, in the console."""
+    service = services.people
+    for planted, check in [
+        ("const one = document.createElement('button'); document.querySelector('main').append(one)", "axe"),
+        ("document.querySelector('main h1').style.color = '#ccc'", "axe"),
+        ("document.querySelector('main h1').style.width = '200vw'", "fits"),
+        ("console.error('planted')", "close"),
+        ("setTimeout(() => { throw new Error('planted') })", "close"),
+        ("fetch('http://127.0.0.1:9/').catch(() => {})", "close"),
+    ]:
+        visit = Visit(chromium, service.url)
+        visit.open("search")
+        visit.page.evaluate(f"() => {{ {planted}; }}")
+        visit.page.wait_for_timeout(100)
+        try:
+            getattr(visit, check)(*[] if check == "close" else ["planted"])
+        except AssertionError:
+            visit.context.close()
+            continue
+        raise AssertionError(f"went unnoticed: {planted}")
+
+
 def flow_first_visit(chromium, services):
     """Nothing from elsewhere, a policy that allows nothing else, one heading, a view for every address."""
     service = services.people
@@ -500,6 +523,7 @@ def flow_enrol(chromium, services):
     page.locator("input[type=file]").set_input_files([str(dark), str(probe("0004"))])
     page.get_by_text("It is very dark.").wait_for()
     page.get_by_text("2 pictures chosen.").wait_for()
+    assert page.get_by_text("Choose a picture first.").count() == 0
     shot(visit, "enrol-hint")
     page.get_by_role("button", name="Leave out (dark.png)").click()
     page.get_by_text("1 picture chosen.").wait_for()

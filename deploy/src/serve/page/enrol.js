@@ -36,6 +36,7 @@ export async function view(app) {
       ),
     );
     probes.push(probe);
+    outcome.replaceChildren();
     list.append(item);
     pictures.clear();
     count();
