@@ -50,9 +50,9 @@ pub(super) fn map<F: Lanes>(function: F, a: &[f32], b: &[f32]) -> Vec<f32> {
     out
 }
 
-/// Planes per task.
-fn planes(pixels: usize) -> usize {
-    (SHARE / pixels).max(1)
+/// Planes of this many pixels per task.
+pub(super) fn planes(pixels: usize) -> usize {
+    (SHARE / pixels.max(1)).max(1)
 }
 
 /// `max(left + right, 0)`.

@@ -5,6 +5,7 @@
 use macerator::{Scalar, Simd, Vector};
 use rayon::prelude::*;
 
+use super::fused::planes;
 use super::lanes::{Change, First, Lanes, Map, Sum};
 use super::loops::dispatch;
 
@@ -196,11 +197,6 @@ pub fn forward(input: &[f32], scale: &[f32], shift: &[f32], epsilon: f64, layout
     Normed { output, mean, variance }
 }
 
-/// Planes per task of a thread: enough for some thousand values.
-fn together(pixels: usize) -> usize {
-    (1 << 14) / pixels.max(1) + 1
-}
-
 /// The layer with given statistics, in place. `values` are `[batch, channels, pixels]`; each of scale, shift, mean and
 /// variance has one value per channel.
 pub fn apply(values: &mut [f32], [scale, shift, mean, variance]: [&[f32]; 4], epsilon: f64, layout: Layout) {
@@ -215,7 +211,7 @@ pub fn apply(values: &mut [f32], [scale, shift, mean, variance]: [&[f32]; 4], ep
         }
         return;
     }
-    let planes = together(layout.pixels);
+    let planes = planes(layout.pixels);
     values.par_chunks_mut((planes * layout.pixels).max(1)).enumerate().for_each(|(share, part)| {
         for (k, plane) in part.chunks_exact_mut(layout.pixels.max(1)).enumerate() {
             dispatch(Change(norms[(share * planes + k) % layout.channels], plane));
