@@ -114,16 +114,16 @@ pub(crate) fn after_divergence(dir: &Path) -> String {
     }
 }
 
-/// Lets a run that was started elsewhere find its data: a relative folder that is not here is looked for where the run
-/// was started. Returns that place if the data are there.
+/// Lets a run that was started elsewhere find its data: a relative folder is the one where the run was started, if
+/// there is one, though another of its name is here. Returns that place if it is not here.
 pub(crate) fn follow(folder: &mut String, run: &Path) -> Option<PathBuf> {
     let path = Path::new(folder.as_str());
-    if path.is_absolute() || path.exists() {
+    if path.is_absolute() {
         return None;
     }
     let started = Facts::read(run)?.folder;
     let data = started.join(path);
-    if !data.exists() {
+    if !data.exists() || same(&data, path) {
         return None;
     }
     terminal::note(&format!("data in `{}`, relative to where the run was started", data.display()));

@@ -97,7 +97,7 @@ pub enum SettingsError {
 }
 
 /// Origin of settings that a checkpoint holds.
-const CHECKPOINT: &str = "checkpoint";
+pub(crate) const CHECKPOINT: &str = "checkpoint";
 
 /// A value as people write it, in lower case where it is a word.
 fn word(value: &Value) -> String {

@@ -191,8 +191,11 @@ impl<F: Family> Plan<F> {
             ["n_thread", "num_workers"].into_iter().find(|name| origins.get(*name).is_some_and(|at| at != "default"));
         let threads = asked.and_then(|name| fields.get(name)?.as_u64());
         terminal::note_threads(threads.map_or(0, |threads| threads as usize));
+        // A folder of this command is relative to here, one of the checkpoint to where the run was started.
+        let is_saved = |name: &&str| origins.get(*name).is_some_and(|at| at == settings::CHECKPOINT);
+        let saved = source.as_ref().filter(|_| ["datadir", "data_dir"].iter().any(is_saved));
         // Older checkpoints of the run name their data relative to this place.
-        let started = source.as_ref().and_then(|source| directory::follow(F::data_folder(&mut config), &source.dir));
+        let started = saved.and_then(|source| directory::follow(F::data_folder(&mut config), &source.dir));
         let device = device::open(args.device)?;
         let dir = match (&args.save_dir, &source) {
             (Some(dir), _) => dir.clone(),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use train::run::checkpoint::Checkpoint;
 
-use crate::support::{Ended, command, files, json, pictures, small, tensors, train};
+use crate::support::{Ended, coloured, command, files, json, pictures, small, tensors, train};
 
 /// A run of the smallest network on a few pictures.
 fn tiny<'a>(more: &[&'a str]) -> Vec<&'a str> {
@@ -137,6 +137,27 @@ fn the_best_network_of_a_future_that_is_given_up_goes() {
     assert!((of_epoch["metrics"]["mAP"].as_f64().unwrap() - value).abs() < 1e-9, "{history}");
 }
 
+/// In a run with an average of weights the best network is the average that was evaluated, also where it has to be
+/// taken from a checkpoint, whose own weights are those of the last step.
+#[test]
+fn the_best_network_of_a_run_with_an_average_is_the_average() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    pictures(at, 4, 8);
+    for (name, epochs) in [("short", "1"), ("long", "2")] {
+        train(at, &tiny(&["--save", name, "--epochs", epochs, "--ema", "0.5"])).ok();
+    }
+    let file = |run: &str, name: &str| at.join("runs/reid").join(run).join(format!("{name}.safetensors"));
+    // As if the second epoch had been the best: the run that goes on behind the first gives it up.
+    let second = std::fs::read(file("long", "checkpoint_epoch_2")).unwrap();
+    std::fs::write(file("long", "best_model"), with_best(&second, 0.99, 2)).unwrap();
+    let first = file("long", "checkpoint_epoch_1").display().to_string();
+    train(at, &["reid", "--resume", &first, "--epochs", "1"]).ok();
+    let best = tensors(&file("long", "best_model"));
+    assert!(best == tensors(&file("short", "best_model")), "what was evaluated after the first epoch");
+    assert!(best != tensors(&file("long", "checkpoint_epoch_1")), "the weights of the last step are others");
+}
+
 #[test]
 fn a_directory_with_files_of_a_run_is_not_taken() {
     let folder = with_runs(&[("a", "1")]);
@@ -157,7 +178,7 @@ fn a_directory_with_files_of_a_run_is_not_taken() {
 
 #[test]
 fn a_run_is_found_by_name_or_path_from_anywhere() {
-    let folder = with_runs(&[("test", "1")]);
+    let folder = with_runs(&[("test", "1"), ("other", "1")]);
     let at = folder.path();
     std::fs::create_dir(at.join("test")).unwrap();
     train(at, &["reid", "--resume", "test", "--epochs", "2"]).ok();
@@ -168,6 +189,21 @@ fn a_run_is_found_by_name_or_path_from_anywhere() {
     assert!(ended.stderr.contains("relative to where the run was started"), "{}", ended.stderr);
     let there = train(&elsewhere, &["eval", "../runs/reid/test", "--format", "json"]).ok().stdout;
     assert_eq!(there, train(at, &["eval", "runs/reid/test", "--format", "json"]).ok().stdout);
+    // Another folder of the data's name is here: the run's own is meant, unless a flag asks for this one.
+    coloured(&elsewhere.join("data"), 6, 3, 60.0);
+    let eval =
+        |at: &Path, run: &str, more: &[&str]| train(at, &[&["eval", run, "--format", "json"], more].concat()).ok();
+    let (again, there) = (eval(&elsewhere, "../runs/reid/other", &[]), eval(at, "runs/reid/other", &[]));
+    assert!(
+        again.stdout == there.stdout && again.stderr.contains("relative to where the run was started"),
+        "{again:?}"
+    );
+    let here = eval(&elsewhere, "../runs/reid/other", &["--datadir", "data"]);
+    assert!(here.stdout != there.stdout && !here.stderr.contains("relative to where"), "{here:?}");
+    let line = ["reid", "--resume", "../runs/reid/other", "--epochs", "2", "--save-dir", "more"];
+    train(&elsewhere, &line).ok();
+    let data = json(&elsewhere.join("more/run.json"))["config"]["datadir"].as_str().unwrap().to_owned();
+    assert_eq!(Path::new(&data).canonicalize().unwrap(), at.join("data").canonicalize().unwrap());
     // A run that was killed before its first checkpoint.
     let killed = at.join("runs/reid/killed");
     std::fs::create_dir(&killed).unwrap();

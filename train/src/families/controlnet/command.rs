@@ -231,9 +231,9 @@ impl TestFigures {
 pub fn eval(args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode> {
     let network: ControlNetConfig = checkpoint.network(controlnet::FAMILY)?;
     let mut config: ControlnetConfig = checkpoint.settings()?;
-    directory::follow_of(&mut config.data_dir, checkpoint);
-    if let Some(data) = &args.datadir {
-        (config.data_dir, config.image_dir) = (data.display().to_string(), String::new());
+    match &args.datadir {
+        Some(data) => (config.data_dir, config.image_dir) = (data.display().to_string(), String::new()),
+        None => directory::follow_of(&mut config.data_dir, checkpoint),
     }
     config.num_workers = args.threads();
     let device = device::open(args.device)?;

@@ -29,9 +29,12 @@ pub fn palmvein(args: &PalmveinArgs) -> anyhow::Result<ExitCode> {
 /// `train eval` of a checkpoint of either stage.
 pub fn eval(args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode> {
     let asked = |mut common: Common| Common {
-        datadir: {
-            directory::follow_of(&mut common.datadir, checkpoint);
-            args.datadir.as_ref().map_or(common.datadir, |datadir| datadir.display().to_string())
+        datadir: match &args.datadir {
+            Some(datadir) => datadir.display().to_string(),
+            None => {
+                directory::follow_of(&mut common.datadir, checkpoint);
+                common.datadir
+            }
         },
         batchtest: args.batch(),
         n_thread: args.threads(),

@@ -165,9 +165,9 @@ impl TestFigures {
 pub fn eval(args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode> {
     let network: SenetNetConfig = checkpoint.network(senet::FAMILY)?;
     let mut config: SenetConfig = checkpoint.settings()?;
-    directory::follow_of(&mut config.data_dir, checkpoint);
-    if let Some(data) = &args.datadir {
-        config.data_dir = data.display().to_string();
+    match &args.datadir {
+        Some(data) => config.data_dir = data.display().to_string(),
+        None => directory::follow_of(&mut config.data_dir, checkpoint),
     }
     let device = device::open(args.device)?;
     let mut net = SenetTripletNetwork::new(&network, config.seed, &device);
