@@ -2,10 +2,11 @@
 
 use std::any::TypeId;
 
-use clap::{ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command};
 use serde_json::{Map, Value};
 
 use crate::commands::audit::AuditArgs;
+use crate::commands::crops::CropsArgs;
 use crate::families::{PRODUCTS, Product, Verb};
 use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs, InspectArgs, with_flags, with_networks};
 use crate::run::recipe::with_recipes;
@@ -47,7 +48,7 @@ fn preview() -> Command {
 }
 
 /// Verbs that products share.
-fn verbs() -> [Command; 5] {
+fn verbs() -> [Command; 6] {
     let verb = |name: &'static str, about: &'static str| Command::new(name).about(about);
     let listed = |verb: Verb, command: Command| {
         let names: Vec<_> = PRODUCTS.iter().flat_map(|product| product.networks(verb)).collect();
@@ -86,6 +87,11 @@ fn verbs() -> [Command; 5] {
             "Look for what is wrong with a re-identification data set: people who train and are tested, equal and \
              nearly equal pictures, unreadable and tiny ones, cameras that see little, queries that cannot be scored",
         )),
+        with_flags::<CropsArgs>(verb(
+            "crops",
+            "Cut pictures of people from videos with ground truth of tracking (MOT16, MOT17, MOT20), and list them in \
+             a table to train on",
+        )),
     ]
 }
 
@@ -98,17 +104,26 @@ pub(crate) fn parse() -> Result<ArgMatches, clap::Error> {
     command().try_get_matches_from(words)
 }
 
+/// Whether a flag refuses what a number of its type can be: it has a range of its own.
+fn has_range(arg: &Arg) -> bool {
+    let takes = |number: &str| {
+        let value = Arg::new("value").value_parser(arg.get_value_parser().clone());
+        Command::new("probe").no_binary_name(true).arg(value).try_get_matches_from([number]).is_ok()
+    };
+    !(takes("0") && takes(&usize::MAX.to_string()))
+}
+
 /// Negative numbers are values, which are out of range, not flags; whole numbers say their range.
 fn with_ranges(command: Command) -> Command {
     let command = command.allow_negative_numbers(true).mut_args(|arg| {
         let kind = arg.get_value_parser().type_id();
-        if kind == TypeId::of::<usize>() {
+        if kind != TypeId::of::<usize>() && kind != TypeId::of::<u64>() || has_range(&arg) {
+            arg
+        } else if kind == TypeId::of::<usize>() {
             let (least, most) = bounds(arg.get_id().as_str());
             arg.value_parser(move |text: &str| terminal::whole(text, least, most))
-        } else if kind == TypeId::of::<u64>() {
-            arg.value_parser(terminal::seed)
         } else {
-            arg
+            arg.value_parser(terminal::seed)
         }
     });
     command.mut_subcommands(with_ranges)
@@ -157,6 +172,20 @@ mod tests {
             command.get_subcommands().for_each(check);
         }
         super::command().get_subcommands().for_each(check);
+    }
+
+    /// A range of a flag's own stays, also where [`bounds`] does not know the flag.
+    #[test]
+    fn whole_numbers_have_their_own_range_or_one_of_ours() {
+        let own = Arg::new("shots").long("shots").value_parser(|text: &str| terminal::whole(text, 2, 5));
+        let plain = Arg::new("rows").long("rows").value_parser(clap::value_parser!(usize));
+        let command = with_ranges(Command::new("x").no_binary_name(true).args([own, plain]));
+        let taken = |words: [&str; 2]| command.clone().try_get_matches_from(words).is_ok();
+        assert!(taken(["--shots", "2"]) && taken(["--shots", "5"]) && taken(["--rows", "1000000"]));
+        for words in [["--shots", "1"], ["--shots", "6"], ["--rows", "1000001"], ["--rows", "-1"]] {
+            let message = command.clone().try_get_matches_from(words).unwrap_err().to_string();
+            assert!(message.contains("are allowed"), "{message}");
+        }
     }
 
     #[test]

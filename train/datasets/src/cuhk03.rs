@@ -53,5 +53,5 @@ pub(super) fn open(base: &Path, boxes: &str) -> Result<Parts, DatasetError> {
         if samples.is_empty() { Err(empty()) } else { Ok(samples) }
     };
     let samples = [samples(split.train)?, samples(split.query)?, samples(split.gallery)?];
-    Ok(Parts { samples, left_out, warnings: vec![] })
+    Ok(Parts { samples, left_out, warnings: vec![], cameras_known: true })
 }

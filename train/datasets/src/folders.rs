@@ -83,7 +83,7 @@ pub(super) fn open(root: &Path, options: &Options) -> Result<Parts, DatasetError
             allowed: "at least 2 pictures of one are needed, a query and its gallery".into(),
         });
     }
-    Ok(Parts { samples, left_out, warnings: vec![] })
+    Ok(Parts { samples, left_out, warnings: vec![], cameras_known: false })
 }
 
 /// How many of `count` identities train.
@@ -155,7 +155,7 @@ fn three_sets(root: &Path, training: &str, validation: bool) -> Result<Parts, Da
         warnings
             .push(format!("`{}` is not used: `train` trains, `query` and `gallery` test", root.join("val").display()));
     }
-    Ok(Parts { samples, left_out, warnings })
+    Ok(Parts { samples, left_out, warnings, cameras_known: by_file })
 }
 
 /// One number per name, in natural order, also where sets share names.

@@ -17,9 +17,11 @@ mod folders;
 mod identity;
 mod listing;
 mod manifest;
+pub mod mot;
 mod msmt17;
 mod name;
 pub mod paired;
+mod small;
 mod three_folders;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +38,7 @@ pub use manifest::is_table;
 pub use name::{natural, parse};
 
 use listing::Listing;
+use small::Small;
 
 /// Identity of junk: neither right nor wrong. Such pictures are left out of a [`Dataset`].
 pub const JUNK: i64 = -1;
@@ -132,6 +135,8 @@ pub struct Dataset {
     pub left_out: LeftOut,
     /// Other warnings, one sentence each.
     pub warnings: Vec<String>,
+    /// Whether cameras are those that took the pictures. If not, they only keep the protocol from leaving matches out.
+    pub cameras_known: bool,
     /// Folder of each part; the fingerprint's file names are relative to it.
     bases: Vec<PathBuf>,
 }
@@ -142,6 +147,8 @@ struct Parts {
     samples: [Vec<Sample>; 3],
     left_out: LeftOut,
     warnings: Vec<String>,
+    /// See [`Dataset::cameras_known`].
+    cameras_known: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +158,7 @@ enum Kind {
     Cuhk03Labeled,
     Cuhk03Detected,
     Msmt17,
+    Small(Small),
     Folders,
 }
 
@@ -195,12 +203,34 @@ impl Source {
 }
 
 /// Every name [`Dataset::open`] knows.
-pub const NAMES: [&str; 7] =
-    ["market1501", "dukemtmc", "cuhk03", "cuhk03_labeled", "cuhk03_detected", "msmt17", "folders"];
+pub const NAMES: [&str; 12] = [
+    "market1501",
+    "dukemtmc",
+    "cuhk03",
+    "cuhk03_labeled",
+    "cuhk03_detected",
+    "msmt17",
+    "viper",
+    "grid",
+    "prid2011",
+    "ilids",
+    "sensereid",
+    "folders",
+];
 
 impl Kind {
-    const NAMED: [Self; 5] =
-        [Self::Market1501, Self::DukeMtmc, Self::Cuhk03Labeled, Self::Cuhk03Detected, Self::Msmt17];
+    const NAMED: [Self; 10] = [
+        Self::Market1501,
+        Self::DukeMtmc,
+        Self::Cuhk03Labeled,
+        Self::Cuhk03Detected,
+        Self::Msmt17,
+        Self::Small(Small::Viper),
+        Self::Small(Small::Grid),
+        Self::Small(Small::Prid2011),
+        Self::Small(Small::Ilids),
+        Self::Small(Small::SenseReid),
+    ];
 
     fn of(name: &str, options: &Options) -> Result<Self, DatasetError> {
         let kind = match name.trim().to_lowercase().as_str() {
@@ -210,6 +240,11 @@ impl Kind {
             "cuhk03" | "cuhk03_detected" => Self::Cuhk03Detected,
             "cuhk03_labeled" => Self::Cuhk03Labeled,
             "msmt17" => Self::Msmt17,
+            "viper" => Self::Small(Small::Viper),
+            "grid" => Self::Small(Small::Grid),
+            "prid2011" => Self::Small(Small::Prid2011),
+            "ilids" => Self::Small(Small::Ilids),
+            "sensereid" => Self::Small(Small::SenseReid),
             "folders" => Self::Folders,
             _ => return Err(DatasetError::UnknownName { name: name.to_owned(), known: NAMES.to_vec() }),
         };
@@ -223,6 +258,11 @@ impl Kind {
             Self::Cuhk03Labeled => "cuhk03_labeled",
             Self::Cuhk03Detected => "cuhk03_detected",
             Self::Msmt17 => "msmt17",
+            Self::Small(Small::Viper) => "viper",
+            Self::Small(Small::Grid) => "grid",
+            Self::Small(Small::Prid2011) => "prid2011",
+            Self::Small(Small::Ilids) => "ilids",
+            Self::Small(Small::SenseReid) => "sensereid",
             Self::Folders => "folders",
         }
     }
@@ -255,6 +295,15 @@ impl Kind {
                 "MSMT17/MSMT17_V2",
                 "msmt17",
             ],
+            Self::Small(Small::Viper) => &["VIPeR", "VIPeR.v1.0/VIPeR", "viper/VIPeR", "viper"],
+            Self::Small(Small::Grid) => &["underground_reid", "grid/underground_reid", "grid", "GRID"],
+            Self::Small(Small::Prid2011) => {
+                &["single_shot", "prid_2011/single_shot", "prid2011/single_shot", "prid2011/prid_2011/single_shot"]
+            }
+            Self::Small(Small::Ilids) => {
+                &["Persons", "i-LIDS_Pedestrian/Persons", "ilids/i-LIDS_Pedestrian/Persons", "ilids/Persons"]
+            }
+            Self::Small(Small::SenseReid) => &["SenseReID", "sensereid/SenseReID", "sensereid"],
             Self::Folders => &[],
         }
     }
@@ -262,6 +311,7 @@ impl Kind {
     fn fits(self, base: &Path) -> bool {
         match self {
             Self::Folders => folders::fits(base),
+            Self::Small(small) => small.fits(base),
             Self::Msmt17 => three_folders::fits(base) || msmt17::fits(base),
             Self::Cuhk03Labeled => three_folders::fits(base) || cuhk03::fits(base, "labeled"),
             Self::Cuhk03Detected => three_folders::fits(base) || cuhk03::fits(base, "detected"),
@@ -281,6 +331,7 @@ impl Kind {
             Self::DukeMtmc => "0005_c2_f0046985.jpg",
             Self::Cuhk03Labeled | Self::Cuhk03Detected => "0001_c1_1.png",
             Self::Msmt17 => "0012_c13_0007.jpg",
+            Self::Small(small) => small.example(),
             Self::Folders => "s1/1.png",
         }
     }
@@ -292,6 +343,7 @@ impl Kind {
         };
         let parts = match self {
             Self::Folders => folders::open(&base, options)?,
+            Self::Small(small) => small.open(&base)?,
             Self::Msmt17 if msmt17::fits(&base) => msmt17::open(&base)?,
             Self::Cuhk03Labeled if cuhk03::fits(&base, "labeled") => cuhk03::open(&base, "labeled")?,
             Self::Cuhk03Detected if cuhk03::fits(&base, "detected") => cuhk03::open(&base, "detected")?,
@@ -317,7 +369,9 @@ impl Kind {
     fn not_found(self, root: &Path) -> DatasetError {
         let found = Listing::found_below(root).unwrap_or_else(|error| error.to_string());
         let places: Vec<_> = self.places().iter().map(|place| format!("`{place}`")).collect();
-        let mut allowed = format!("{}, there or in {}", three_folders::FOLDERS.join(", "), places.join(", "));
+        let three = || three_folders::FOLDERS.join(", ");
+        let what = if let Self::Small(small) = self { small.allowed() } else { three() };
+        let mut allowed = format!("{what}, there or in {}", places.join(", "));
         if self == Self::Msmt17 {
             allowed = format!("{}, or {allowed}", msmt17::ALLOWED);
         }
@@ -365,8 +419,8 @@ impl Kind {
 
 impl Dataset {
     fn of(name: String, parts: Parts, base: PathBuf) -> Self {
-        let Parts { samples: [train, query, gallery], left_out, warnings } = parts;
-        Self { name, train, query, gallery, left_out, warnings, bases: vec![base] }
+        let Parts { samples: [train, query, gallery], left_out, warnings, cameras_known } = parts;
+        Self { name, train, query, gallery, left_out, warnings, cameras_known, bases: vec![base] }
     }
 
     /// Lists the datasets called `names`, joined by `+`, below the folder `root`, for training: the identities and
@@ -391,6 +445,7 @@ impl Dataset {
             gallery: vec![],
             left_out: LeftOut::default(),
             warnings: vec![],
+            cameras_known: true,
             bases: vec![],
         };
         let (mut identities, mut cameras) = (0, 0);
@@ -412,6 +467,7 @@ impl Dataset {
             all.name = if index == 0 { part.name } else { format!("{}+{}", all.name, part.name) };
             all.left_out.extend(part.left_out);
             all.warnings.extend(part.warnings);
+            all.cameras_known &= part.cameras_known;
             all.bases.extend(part.bases);
         }
         Ok(all)
@@ -588,7 +644,8 @@ pub fn by_name(mut pictures: Vec<&Path>) -> Vec<&Path> {
     pictures
 }
 
-/// Published counts of the dataset called `name`; `None` for `folders` and combinations.
+/// Published counts of the dataset called `name`; `None` for `folders`, combinations, and sets whose split is not
+/// published with all its counts.
 pub fn official(name: &str) -> Option<Counts> {
     let [train, query, gallery, classes, cameras] = match name {
         "market1501" => [12_936, 3_368, 15_913, 751, 6],
@@ -596,6 +653,9 @@ pub fn official(name: &str) -> Option<Counts> {
         "cuhk03_labeled" => [7_368, 1_400, 5_328, 767, 2],
         "cuhk03_detected" => [7_365, 1_400, 5_332, 767, 2],
         "msmt17" => [32_621, 11_659, 82_161, 1_041, 15],
+        "viper" => [632, 316, 316, 316, 2],
+        "prid2011" => [200, 100, 649, 100, 2],
+        "sensereid" => [0, 1_040, 3_388, 0, 2],
         _ => return None,
     };
     Some(Counts { train, query, gallery, classes, cameras })

@@ -139,7 +139,7 @@ pub(super) fn open(path: &Path) -> Result<Parts, DatasetError> {
         let rows = if junk == 1 { "1 row".to_owned() } else { format!("{junk} rows") };
         warnings.push(format!("`{}`: left out as junk, identity -1: {rows}", path.display()));
     }
-    Ok(Parts { samples: numbered(sets), left_out, warnings })
+    Ok(Parts { samples: numbered(sets), left_out, warnings, cameras_known: true })
 }
 
 /// The rows with numbers for identities, from 1, and cameras, in the order of their times.

@@ -39,7 +39,7 @@ pub(super) fn open(base: &Path) -> Result<Parts, DatasetError> {
         _ => warnings.push(format!("`{}` is missing or empty: nothing is added to the training set", LISTS[1])),
     }
     let samples = three_folders::cameras_from_0([train, read(LISTS[2], testing)?, read(LISTS[3], testing)?]);
-    Ok(Parts { samples, left_out, warnings })
+    Ok(Parts { samples, left_out, warnings, cameras_known: true })
 }
 
 /// One list, with the cameras of the names. They are the third field, and count from 1:

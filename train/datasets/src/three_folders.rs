@@ -19,7 +19,7 @@ pub(super) fn open(base: &Path, example: &'static str) -> Result<Parts, DatasetE
     let mut left_out = LeftOut::default();
     let [train, query, gallery] = FOLDERS.map(|folder| split(&base.join(folder), example, &mut left_out));
     let samples = cameras_from_0([train?, query?, gallery?]);
-    Ok(Parts { samples, left_out, warnings: vec![] })
+    Ok(Parts { samples, left_out, warnings: vec![], cameras_known: true })
 }
 
 /// Cameras of names, which count from 1; of a set that has a camera 0, they stay as they are.

@@ -1,6 +1,7 @@
 //! The verbs that products share. The checkpoint's family or `--model` tells which product is meant.
 
 pub(crate) mod audit;
+pub(crate) mod crops;
 mod inspect;
 
 use std::path::Path;
@@ -25,6 +26,7 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         "inspect" => inspect(flags),
         "bench-step" => bench_step(flags),
         "audit" => audit::run(&audit::AuditArgs::from_arg_matches(flags)?),
+        "crops" => crops::run(&crops::CropsArgs::from_arg_matches(flags)?),
         "preview" => preview(flags),
         own => {
             let product = PRODUCTS.iter().find(|product| product.command().get_name() == own);

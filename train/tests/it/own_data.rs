@@ -30,6 +30,62 @@ fn market(place: &Path, train_identities: usize, seed: u64) {
     pedestrians(&config, place).unwrap();
 }
 
+/// Pictures that are cut from videos: those of the boxes that are wanted, with a table that trains and tests.
+#[test]
+fn people_are_cut_from_videos_and_trained_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    // Two videos of 40 frames, in each five people of a grey of their own on black.
+    for (video, number) in [("MOT17-02-FRCNN", 0), ("MOT17-02-DPM", 0), ("MOT17-04-FRCNN", 1)] {
+        let place = at.join("MOT17/train").join(video);
+        std::fs::create_dir_all(place.join("gt")).unwrap();
+        std::fs::create_dir_all(place.join("img1")).unwrap();
+        let mut lines = String::new();
+        for frame in 1..=40u32 {
+            let mut picture = image::RgbImage::new(200, 80);
+            for person in 1..=5u32 {
+                let (left, top) = (40 * person - 30 + frame / 10, 10);
+                let grey = image::Rgb([(20 + 40 * person + 15 * number) as u8; 3]);
+                let body = image::RgbImage::from_pixel(20, 60, grey);
+                image::imageops::replace(&mut picture, &body, left.into(), top);
+                // The fifth is hidden in the second half.
+                let visible = if person == 5 && frame > 20 { 0.1 } else { 0.9 };
+                writeln!(lines, "{frame},{person},{},{},20,60,1,1,{visible}", left + 1, top + 1).unwrap();
+            }
+            writeln!(lines, "{frame},9,1,1,30,60,1,3,1").unwrap();
+            if video != "MOT17-02-DPM" {
+                picture.save(place.join(format!("img1/{frame:06}.jpg"))).unwrap();
+            }
+        }
+        std::fs::write(place.join("gt/gt.txt"), lines).unwrap();
+    }
+    std::fs::write(at.join("MOT17/train/MOT17-04-FRCNN/img1/000001.jpg"), "no picture").unwrap();
+    let crops = |more: &[&str]| train(at, &[&["crops", "MOT17"], more].concat());
+    let ended = crops(&["-o", "cut", "--every", "10"]).ok();
+    // Four people four times and one twice in each video; five are in the frame that is none.
+    assert!(ended.stdout.contains("31 pictures of 10 people, 6 of whom train; 5 outside"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("80 of other classes, 40 seen too little"), "{}", ended.stdout);
+    assert!(ended.stderr.contains("MOT17-04-FRCNN/img1/000001.jpg"), "{}", ended.stderr);
+    let table = std::fs::read_to_string(at.join("cut/crops.csv")).unwrap();
+    for row in [
+        "MOT17-02_0001/000001.jpg,MOT17-02_0001,0,train,1",
+        "MOT17-02_0002/000011.jpg,MOT17-02_0002,0,query,11",
+        "MOT17-04_0002/000021.jpg,MOT17-04_0002,3,gallery,21",
+    ] {
+        assert!(table.lines().any(|line| line == row), "{row} in {table}");
+    }
+    let cut = image::open(at.join("cut/MOT17-02_0003/000031.jpg")).unwrap().to_rgb8();
+    assert_eq!(cut.dimensions(), (20, 60));
+    assert!(cut.get_pixel(10, 30)[0].abs_diff(140) < 8 && cut.pixels().all(|pixel| pixel[0] > 70), "the third alone");
+    let ended = train(at, &run("--data_train cut/crops.csv --save cut")).ok();
+    assert!(ended.stderr.contains("6 of 6 queries have a match"), "{}", ended.stderr);
+    crops(&["-o", "cut"]).refused(&["`cut`", "--output"]);
+    crops(&["-o", "other", "--class", "7"]).refused(&["`MOT17`"]);
+    crops(&["-o", "other", "--visibility", "1.5"]).refused(&["--visibility", "1.5"]);
+    train(at, &["crops", "cut", "-o", "other"]).refused(&["`cut`", "gt/gt.txt"]);
+    assert!(!at.join("other").exists(), "nothing is written of what is refused");
+}
+
 /// The same pictures train the same network, whether folders or a table say who is on them.
 #[test]
 fn a_table_trains_as_its_folders_do() {

@@ -54,7 +54,7 @@ pub struct SetFacts {
     pub pictures: usize,
     /// Identities, distractors not among them.
     pub identities: usize,
-    /// Cameras.
+    /// Cameras; 0 where they are not known.
     pub cameras: usize,
 }
 
@@ -84,7 +84,7 @@ pub struct DatasetFacts {
     pub gallery: SetFacts,
     /// How many queries can be scored.
     pub scorable: Scorable,
-    /// Its cameras, ascending.
+    /// Its cameras, ascending; none where they are not known.
     pub cameras: Vec<CameraFacts>,
     /// How many training identities have how many pictures: pictures, identities.
     pub pictures_of_identities: Vec<[usize; 2]>,
@@ -110,9 +110,9 @@ pub enum FindingKind {
     EqualAcrossCameras,
     /// Nearly equal pictures of one identity by different cameras.
     NearAcrossCameras,
-    /// Equal pictures of one identity by one camera.
+    /// Equal pictures of one identity by one camera, or by cameras that are not known.
     Equal,
-    /// Nearly equal pictures of one identity by one camera, as neighbouring frames are.
+    /// Nearly equal pictures of one identity by one camera, or by cameras that are not known: neighbouring frames.
     Near,
     /// Queries whose identity is not in the gallery.
     QueryAbsent,
@@ -143,8 +143,8 @@ impl FindingKind {
             Self::NearAcrossIdentities => "nearly equal pictures of different identities",
             Self::EqualAcrossCameras => "equal pictures of one identity by different cameras",
             Self::NearAcrossCameras => "nearly equal pictures of one identity by different cameras",
-            Self::Equal => "equal pictures of one identity and camera",
-            Self::Near => "nearly equal pictures of one identity and camera",
+            Self::Equal => "equal pictures of one identity, by one camera as far as is known",
+            Self::Near => "nearly equal pictures of one identity, by one camera as far as is known",
             Self::QueryAbsent => "queries of people who are not in the gallery",
             Self::QueryOwnCamera => "queries with a match from their own camera only",
             Self::Unreadable => "pictures that cannot be read",
@@ -240,6 +240,8 @@ struct Place<'a> {
     /// `train`, `query` or `gallery`.
     set: &'static str,
     sample: &'a Sample,
+    /// Whether the sample's camera is one that took it.
+    camera_known: bool,
 }
 
 impl Place<'_> {
@@ -251,7 +253,8 @@ impl Place<'_> {
     fn text(&self) -> String {
         let Sample { identity, identity_name, camera, .. } = self.sample;
         let who = if identity_name.is_empty() { identity.to_string() } else { identity_name.clone() };
-        format!("`{who}` ({}, camera {camera})", self.set)
+        let camera = if self.camera_known { format!(", camera {camera}") } else { String::new() };
+        format!("`{who}` ({}{camera})", self.set)
     }
 }
 
@@ -262,7 +265,8 @@ pub fn audit(sets: &[Dataset], options: AuditOptions, tick: &(dyn Fn(Tick) + Syn
     sets.iter().for_each(|set| of_listing(set, &mut findings));
     let mut places = Vec::new();
     for (dataset, set) in sets.iter().enumerate() {
-        places.extend(set.samples().map(|(set, sample)| Place { dataset, set, sample }));
+        let camera_known = set.cameras_known;
+        places.extend(set.samples().map(|(set, sample)| Place { dataset, set, sample, camera_known }));
     }
     // A file may be in two sets, such as a query that is in the gallery as well.
     let mut numbers = HashMap::<&Path, usize>::new();
@@ -307,10 +311,10 @@ fn facts(set: &Dataset) -> DatasetFacts {
             .map(|one| one.identity)
             .collect::<BTreeSet<_>>()
             .len(),
-        cameras: samples.iter().map(|one| one.camera).collect::<BTreeSet<_>>().len(),
+        cameras: samples.iter().filter(|_| set.cameras_known).map(|one| one.camera).collect::<BTreeSet<_>>().len(),
     };
     let mut cameras = BTreeMap::new();
-    for (name, sample) in set.samples() {
+    for (name, sample) in set.samples().filter(|_| set.cameras_known) {
         let camera = sample.camera;
         let facts = cameras.entry(camera).or_insert(CameraFacts { camera, train: 0, query: 0, gallery: 0 });
         match name {
@@ -361,7 +365,7 @@ fn of_listing(set: &Dataset, findings: &mut Findings) {
     }
     let cameras = |samples: &[&Sample]| samples.iter().map(|one| one.camera).collect::<BTreeSet<_>>();
     let of_train: BTreeSet<i64> = set.train.iter().map(|one| one.camera).collect();
-    if of_train.len() > 1 {
+    if set.cameras_known && of_train.len() > 1 {
         for samples in train.values().filter(|samples| samples.len() > 1) {
             if let [camera] = cameras(samples).into_iter().collect::<Vec<_>>()[..] {
                 findings.add(FindingKind::OneCamera, 1, || example(samples, format!(", camera {camera}")));
@@ -426,7 +430,7 @@ fn relation(left: &Place, right: &Place, equal: bool) -> Option<FindingKind> {
         return None;
     } else if !one_person {
         [EqualAcrossIdentities, NearAcrossIdentities]
-    } else if left.sample.camera != right.sample.camera {
+    } else if left.camera_known && left.sample.camera != right.sample.camera {
         [EqualAcrossCameras, NearAcrossCameras]
     } else {
         [Equal, Near]

@@ -157,3 +157,22 @@ fn cameras_that_see_little_are_said_and_files_in_two_sets_are_no_copies() {
     let both = audited(root, "own.csv+two.csv");
     assert_eq!((both.files, both.findings[0].kind, both.findings[0].count), (26, FindingKind::EqualAcrossSplits, 1));
 }
+
+/// Folders do not say which camera took a picture: neighbouring frames are no pictures of different cameras.
+#[test]
+fn cameras_that_nobody_knows_are_not_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    for person in 1..=4 {
+        for picture in 1..=4 {
+            save(root, &format!("p{person}/{picture}.png"), &draw(10 * person + picture));
+        }
+    }
+    // Of somebody who is tested: the query and the entry beside it.
+    save(root, "p4/2.png", &draw(41));
+    let audit = audited(root, "folders");
+    assert_eq!(found(&audit), [(FindingKind::Equal, 1, vec!["1.png".to_owned(), "2.png".to_owned()])]);
+    assert_eq!(audit.findings[0].examples[0].what, "`p4` (query) and `p4` (gallery)");
+    let [set] = &audit.datasets[..] else { panic!("{audit:?}") };
+    assert_eq!((set.train.cameras, set.cameras.len(), set.scorable.scored), (0, 0, set.scorable.queries));
+}

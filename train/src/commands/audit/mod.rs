@@ -102,8 +102,13 @@ pub(super) fn run(args: &AuditArgs) -> anyhow::Result<ExitCode> {
 /// One of the sets, in words.
 fn described(set: &DatasetFacts) -> String {
     let of = |name: &str, facts: &datasets::audit::SetFacts| {
-        let (people, cameras) =
-            (plural(facts.identities, "identity", "identities"), plural(facts.cameras, "camera", "cameras"));
+        let (people, cameras) = (
+            plural(facts.identities, "identity", "identities"),
+            match facts.cameras {
+                0 => "cameras not known".to_owned(),
+                count => plural(count, "camera", "cameras"),
+            },
+        );
         format!("  {name:<8} {} of {people}, {cameras}\n", plural(facts.pictures, "picture", "pictures"))
     };
     let mut text = format!("{}\n", set.name);

@@ -49,6 +49,7 @@ pub(super) fn html(found: &Audit) -> String {
 
 fn dataset(set: &DatasetFacts) -> Markup {
     let row = |name: &str, SetFacts { pictures, identities, cameras }: &SetFacts| {
+        let cameras = if *cameras > 0 { cameras.to_string() } else { "not known".to_owned() };
         html! { tr { td { (name) } td { (pictures) } td { (identities) } td { (cameras) } } }
     };
     html! {
@@ -61,8 +62,8 @@ fn dataset(set: &DatasetFacts) -> Markup {
         }
         p { (set.scorable.to_string()) "." }
         @for warning in &set.warnings { p.warning { (warning) } }
-        div.charts { (cameras(set)) (people(set)) }
-        p { "Cameras count from 0; in names such as 0002_c1 they count from 1." }
+        div.charts { @if !set.cameras.is_empty() { (cameras(set)) } (people(set)) }
+        @if !set.cameras.is_empty() { p { "Cameras count from 0; in names such as 0002_c1 they count from 1." } }
     }
 }
 
