@@ -4,11 +4,13 @@
 
 mod pickle;
 mod pytorch;
+mod shapes;
 mod unwrap;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::module::Module;
 use burn::store::{BurnToPyTorchAdapter, ModuleSnapshot, PyTorchToBurnAdapter, bridge};
@@ -16,6 +18,7 @@ use burn::tensor::{DType, TensorData};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
+pub(crate) use shapes::{Shapes, shapes_of};
 pub use unwrap::{Copies, Origin};
 
 /// Largest weights file we read, in bytes.
@@ -99,7 +102,8 @@ pub enum WeightsError {
 /// A network's tensors by PyTorch key: floats as `f32`, integers as `i64`.
 #[derive(Debug, Clone, Default)]
 pub struct StateDict {
-    tensors: BTreeMap<String, TensorData>,
+    /// Shared, because the same weights are compared with many networks under many keys.
+    tensors: BTreeMap<String, Arc<TensorData>>,
     /// How they came to their keys, and what lay beside them in their file.
     origin: Origin,
     /// Which copy of the weights is meant.
@@ -108,7 +112,8 @@ pub struct StateDict {
 
 impl FromIterator<(String, TensorData)> for StateDict {
     fn from_iter<I: IntoIterator<Item = (String, TensorData)>>(tensors: I) -> Self {
-        Self { tensors: tensors.into_iter().collect(), ..Self::default() }
+        let tensors = tensors.into_iter().map(|(key, data)| (key, Arc::new(data))).collect();
+        Self { tensors, ..Self::default() }
     }
 }
 
@@ -228,7 +233,7 @@ impl StateDict {
 
     /// Keys and tensors in the order of the keys.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &TensorData)> {
-        self.tensors.iter().map(|(key, data)| (key.as_str(), data))
+        self.tensors.iter().map(|(key, data)| (key.as_str(), data.as_ref()))
     }
 
     /// The keys.
@@ -243,7 +248,7 @@ impl StateDict {
 
     /// The tensor at `key`.
     pub fn get(&self, key: &str) -> Option<&TensorData> {
-        self.tensors.get(key)
+        self.tensors.get(key).map(Arc::as_ref)
     }
 
     /// Sizes of the matrix at `key`.
@@ -282,20 +287,28 @@ impl StateDict {
         self.iter().find(|(_, data)| broken(data)).map(|(key, _)| key)
     }
 
+    /// Their shapes.
+    pub(crate) fn shapes(&self) -> Shapes {
+        self.iter().map(|(key, data)| (key.to_owned(), data.shape().to_vec())).collect()
+    }
+
     /// What these tensors would leave open in a network whose own are `own`.
     pub fn compare(&self, own: &Self) -> LoadReport {
+        self.compare_shapes(&own.shapes())
+    }
+
+    /// What these tensors would leave open in a network whose own have these shapes.
+    pub(crate) fn compare_shapes(&self, own: &Shapes) -> LoadReport {
         let aside = self.origin.aside.iter().cloned().collect();
         let mut report = LoadReport { aside, origin: self.origin.clone(), ..LoadReport::default() };
-        for (key, wanted) in own.iter() {
-            match self.get(key) {
-                None => report.missing.push(key.to_owned()),
-                Some(found) if found.shape() == wanted.shape() => report.applied += 1,
-                Some(found) => {
-                    report.mismatched.push((key.to_owned(), found.shape().to_vec(), wanted.shape().to_vec()));
-                }
+        for (key, wanted) in own {
+            match self.get(key).map(|data| data.shape().to_vec()) {
+                None => report.missing.push(key.clone()),
+                Some(found) if found == *wanted => report.applied += 1,
+                Some(found) => report.mismatched.push((key.clone(), found, wanted.clone())),
             }
         }
-        let others = self.tensors.keys().filter(|key| !own.tensors.contains_key(*key)).cloned();
+        let others = self.tensors.keys().filter(|key| !own.contains_key(*key)).cloned();
         let counts: Vec<_>;
         (counts, report.unused) = others.partition(|key| is_count(key));
         report.counts = counts.len();
@@ -313,6 +326,7 @@ impl StateDict {
             .tensors
             .into_iter()
             .map(|(key, data)| {
+                let data = Arc::unwrap_or_clone(data);
                 let mut data = match own.get(&key).map(TensorData::dtype) {
                     Some(DType::F32) if data.dtype() != DType::F32 => data.convert::<f32>(),
                     Some(DType::I64) if data.dtype() != DType::I64 => data.convert::<i64>(),
@@ -380,8 +394,8 @@ impl StateDict {
         name: &str,
         partial: Partial,
     ) -> Result<LoadReport, WeightsError> {
-        let own = Self::of(network);
-        Self::read(path)?.fitted_to(&own.keys()).load(path, network, name, partial)
+        let own = shapes_of(network).into_keys().collect();
+        Self::read(path)?.fitted_to(&own).load(path, network, name, partial)
     }
 
     /// Copies these tensors, which come from `path`, into `network`.
@@ -395,7 +409,7 @@ impl StateDict {
         name: &str,
         partial: Partial,
     ) -> Result<LoadReport, WeightsError> {
-        let report = self.compare(&Self::of(network));
+        let report = self.compare_shapes(&shapes_of(network));
         if !report.is_acceptable(partial) {
             let report = Box::new(report);
             return Err(WeightsError::Mismatch { path: path.to_owned(), network: name.to_owned(), report });
@@ -406,7 +420,7 @@ impl StateDict {
     /// Copies a backbone's tensors to every parameter that starts from them; `own` names the parameters, `source`
     /// their tensors.
     pub(crate) fn spread(&self, own: &Self, source: impl Fn(&str) -> Option<String>) -> Self {
-        let copy = |key: &str| Some((key.to_owned(), self.get(&source(key)?)?.clone()));
+        let copy = |key: &str| Some((key.to_owned(), self.tensors.get(&source(key)?)?.clone()));
         let tensors = own.tensors.keys().filter_map(|key| copy(key)).collect();
         Self { tensors, origin: self.origin.clone(), copies: self.copies }
     }

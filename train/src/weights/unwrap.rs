@@ -2,6 +2,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use burn::tensor::TensorData;
 
@@ -144,7 +145,7 @@ impl StateDict {
     /// What lies beside the weights is set aside when it is state of a training run; otherwise it stays, for the
     /// report to name it.
     pub(super) fn unwrapped(tensors: BTreeMap<String, TensorData>, copies: Copies) -> Self {
-        let mut state = Self { tensors, origin: Origin::default(), copies };
+        let mut state = Self { copies, ..Self::from_iter(tensors) };
         state.strip_marks();
         for _ in 0..DEPTH {
             let Some((wrapper, other)) = state.known_wrapper() else { break };
@@ -193,7 +194,7 @@ impl StateDict {
     pub fn set_aside(&mut self, key: &str) -> Option<TensorData> {
         let data = self.tensors.remove(key)?;
         self.origin.aside.insert(key.to_owned());
-        Some(data)
+        Some(Arc::unwrap_or_clone(data))
     }
 
     fn groups(&self) -> BTreeSet<String> {

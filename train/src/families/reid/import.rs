@@ -15,14 +15,14 @@ use crate::families::{Guess, Near};
 use crate::run::checkpoint;
 use crate::run::directory::record;
 use crate::run::flags::ImportArgs;
-use crate::weights::{Copies, LoadReport, Partial, StateDict, WeightsError, is_classifier};
+use crate::weights::{Copies, LoadReport, Partial, Shapes, StateDict, WeightsError, is_classifier};
 
 /// How foreign weights stand to a network of the sizes that their classifiers show.
 struct Fit {
     config: ReidNetConfig,
     report: LoadReport,
     /// Shapes of the network's tensors by their keys.
-    own: BTreeMap<String, Vec<usize>>,
+    own: Shapes,
     /// See [`ReidNetConfig::backbone_key`].
     source: fn(&str) -> Option<String>,
 }
@@ -67,7 +67,7 @@ fn sized_like(weights: &StateDict, net: &Network) -> ReidNetConfig {
     // Two copies of the weights have twice as many classifiers.
     let parts = net.with("parts", 1).ok().map(|_| {
         let own = ReidNetConfig { classes, net: net.clone() }.shapes();
-        weights.clone().fitted_to(&own.keys()).classifiers().count()
+        weights.clone().fitted_to(&own.into_keys().collect()).classifiers().count()
     });
     let sizes = [("feats", features)].into_iter().chain(parts.map(|parts| ("parts", parts)));
     // A network that has no such setting, or not with this value, is compared as it is.
@@ -126,7 +126,7 @@ fn published(weights: &StateDict, plain: &Network, fit: &Fit) -> Vec<(&'static s
     }
     let backbone: Vec<&String> = fit.own.keys().filter(|key| (fit.source)(key).is_some()).collect();
     let is_near = |spelling: &Spelling| {
-        2 * found(weights, backbone.iter().filter_map(|key| (spelling.theirs)(key))) > backbone.len()
+        2 * found(weights, backbone.iter().filter_map(|key| spelling.theirs(key))) > backbone.len()
     };
     forms.into_iter().filter(|(project, form)| of_project(form, project).any(is_near)).collect()
 }
@@ -134,12 +134,12 @@ fn published(weights: &StateDict, plain: &Network, fit: &Fit) -> Vec<(&'static s
 /// `weights` under the keys of `net`, whose own are `own`: as they are, or with the keys of one of the projects, if
 /// more of the network is there by them.
 fn respelled(weights: &StateDict, net: &Network, own: &BTreeSet<String>, project: &str) -> StateDict {
-    let of = |spelling: &Spelling| found(weights, own.iter().filter_map(|key| (spelling.theirs)(key)));
+    let of = |spelling: &Spelling| found(weights, own.iter().filter_map(|key| spelling.theirs(key)));
     // Of equals, the first.
     let best = of_project(net, project).rev().max_by_key(|spelling| of(spelling));
     match best {
         Some(spelling) if of(spelling) > found(weights, own.iter().cloned()) => {
-            let mut spelled = weights.clone().respelled(own, spelling.project, spelling.theirs);
+            let mut spelled = weights.clone().respelled(own, spelling.project, |key| spelling.theirs(key));
             set_pixels_aside(&mut spelled);
             spelled
         }
@@ -165,17 +165,16 @@ fn set_pixels_aside(weights: &mut StateDict) {
 /// How `weights`, with the keys of one of these projects, stand to a form of a network.
 fn fit(weights: &StateDict, net: &Network, project: &str) -> Fit {
     let spelled = (!net.spellings().is_empty()).then(|| {
-        let own = ReidNetConfig { classes: 1, net: net.clone() }.shapes().keys();
+        let own = ReidNetConfig { classes: 1, net: net.clone() }.shapes().into_keys().collect();
         respelled(weights, net, &own, project)
     });
     let weights = spelled.as_ref().unwrap_or(weights);
     let compared = |config: ReidNetConfig| {
         let own = config.shapes();
         let report = match &spelled {
-            Some(spelled) => spelled.compare(&own),
-            None => weights.clone().fitted_to(&own.keys()).compare(&own),
+            Some(spelled) => spelled.compare_shapes(&own),
+            None => weights.clone().fitted_to(&own.keys().cloned().collect()).compare_shapes(&own),
         };
-        let own = own.iter().map(|(key, data)| (key.to_owned(), data.shape().to_vec())).collect();
         Fit { source: config.backbone_key(), config, report, own }
     };
     let fit = compared(sized_like(weights, net));
@@ -333,10 +332,29 @@ mod tests {
 
     use super::*;
 
+    /// Zeros in the shapes of a network.
+    fn zeros(config: &ReidNetConfig) -> StateDict {
+        let zero = |shape: Vec<usize>| TensorData::new(vec![0.0f32; shape.iter().product()], shape);
+        config.shapes().into_iter().map(|(key, shape)| (key, zero(shape))).collect()
+    }
+
     /// The network called `name` with small features, where they can be chosen, and four identities.
     fn weights(name: &str) -> StateDict {
         let net = Network::named(name).unwrap();
-        ReidNetConfig { classes: 4, net: net.with("feats", 16).unwrap_or(net) }.shapes()
+        zeros(&ReidNetConfig { classes: 4, net: net.with("feats", 16).unwrap_or(net) })
+    }
+
+    /// What is compared with weights is what a network has, in every form, without a tensor of it.
+    #[test]
+    fn shapes_are_those_of_the_tensors() {
+        for name in ["OSNet_x0_25", "OSNet_AIN", "PCB"] {
+            let net = Network::named(name).unwrap();
+            for net in [vec![net.clone()], net.options()].concat() {
+                let config = ReidNetConfig { classes: 3, net };
+                let made = StateDict::of(&ReidNet::new(&config, 1, &Device::flex()));
+                assert_eq!(config.shapes(), made.shapes(), "{config}");
+            }
+        }
     }
 
     #[test]
@@ -363,7 +381,7 @@ mod tests {
             (Network::named("ResNet50").unwrap().with("bnneck", true).unwrap(), "ResNet50 with --bnneck"),
             (Network::named("ResNet50").unwrap().with("drop_block", true).unwrap(), "ResNet50"),
         ] {
-            let weights = ReidNetConfig { classes: 4, net }.shapes();
+            let weights = zeros(&ReidNetConfig { classes: 4, net });
             assert_eq!(best_fit(&weights, "ResNet50").config.net.to_string(), wanted);
         }
     }
@@ -371,8 +389,8 @@ mod tests {
     /// Weights of a form under the keys of a project.
     fn written_by(net: &Network, project: &str) -> StateDict {
         let spelling = net.spellings().iter().find(|spelling| spelling.project.starts_with(project)).unwrap();
-        let own = ReidNetConfig { classes: 4, net: net.clone() }.shapes();
-        own.iter().filter_map(|(key, data)| Some(((spelling.theirs)(key)?, data.clone()))).collect()
+        let own = zeros(&ReidNetConfig { classes: 4, net: net.clone() });
+        own.iter().filter_map(|(key, data)| Some((spelling.theirs(key)?, data.clone()))).collect()
     }
 
     /// Forms that other projects publish are told from one another by their keys, and every tensor is used.
@@ -443,7 +461,7 @@ mod tests {
     fn a_backbone_is_told_from_a_network_and_both_from_something_else() {
         let backbone = |name: &str| -> StateDict {
             let config = ReidNetConfig { classes: 4, net: Network::named(name).unwrap() };
-            let (shapes, source) = (config.shapes(), config.backbone_key());
+            let (shapes, source) = (zeros(&config), config.backbone_key());
             let keys = shapes.iter().filter_map(|(key, data)| Some((source(key)?, data.clone())));
             // A whole ImageNet classifier is a network of its own.
             keys.filter(|(key, _)| !key.starts_with("fc.")).collect()

@@ -30,7 +30,7 @@ use crate::nn::init::{self, Source};
 use crate::nn::instance_norm::{InstanceBatchNorm, SampleNorm};
 use crate::run::checks::{ConfigError, counts};
 use crate::run::settings::fields;
-use crate::weights::{LoadReport, Partial, StateDict, WeightsError, is_count};
+use crate::weights::{LoadReport, Partial, Shapes, StateDict, WeightsError, is_count, shapes_of};
 use crate::words::hint;
 
 use os_block::AinBlock;
@@ -154,8 +154,16 @@ pub trait NetworkSettings: Flat {
 pub struct Spelling {
     /// Whose they are.
     pub project: &'static str,
+    /// How keys begin here and there; of several that fit, the first counts.
+    pub beginnings: &'static [(&'static str, &'static str)],
+}
+
+impl Spelling {
     /// The key there of the tensor that has this key here, where it has one.
-    pub theirs: fn(&str) -> Option<String>,
+    pub fn theirs(&self, key: &str) -> Option<String> {
+        let other = |(own, theirs): &(&str, &str)| key.strip_prefix(own).map(|rest| format!("{theirs}{rest}"));
+        self.beginnings.iter().find_map(other)
+    }
 }
 
 /// The flag that asks for this attention, if there is any.
@@ -430,15 +438,15 @@ impl ReidNetConfig {
         }
     }
 
-    /// Keys and shapes of the network's tensors; their values mean nothing.
-    pub(super) fn shapes(&self) -> StateDict {
-        StateDict::of(&self.net.own().build(self.classes, &Device::flex()))
+    /// Keys and shapes of the network's tensors.
+    pub(super) fn shapes(&self) -> Shapes {
+        shapes_of(&self.net.own().build(self.classes, &Device::flex()))
     }
 
     /// Keys of the backbone's tensors: not of heads, nor of attention.
     pub(super) fn backbone(&self) -> BTreeSet<String> {
         let net = self.net.own().build(self.classes, &Device::flex());
-        let (keys, source) = (StateDict::of(&net).keys(), net.own().backbone_key());
+        let (keys, source) = (shapes_of(&net).into_keys().collect::<BTreeSet<_>>(), net.own().backbone_key());
         let found: BTreeSet<_> = keys.iter().filter(|key| source(key).is_some()).cloned().collect();
         if !found.is_empty() {
             return found;
@@ -497,6 +505,10 @@ pub trait ReidModule {
 
     /// Evaluation: `[batch, 3, height, width]` to `[batch, features, parts]`.
     fn embed(&self, images: Tensor<4>) -> Tensor<3>;
+
+    /// Evaluation: the maps that the parts of an embedding are read from, by name: of `[batch, 3, height, width]`, each
+    /// `[batch, channels, rows, columns]`.
+    fn feature_maps(&self, images: Tensor<4>) -> Vec<(&'static str, Tensor<4>)>;
 
     /// Parts of an embedding.
     fn parts(&self) -> usize {
@@ -577,6 +589,12 @@ impl ReidNet {
         self.own().embed(images)
     }
 
+    /// Evaluation, as [`ReidNet::embed`]: the maps that the parts of an embedding are read from, by name, each `[batch,
+    /// channels, rows, columns]`.
+    pub fn feature_maps(&self, images: Tensor<4>) -> Vec<(&'static str, Tensor<4>)> {
+        self.own().feature_maps(images)
+    }
+
     /// Parts of an embedding.
     pub fn parts(&self) -> usize {
         self.own().parts()
@@ -648,7 +666,7 @@ mod tests {
             // Earlier versions wrote this.
             let old = json!({ "model": name, "classes": 7, "features": 64 });
             assert_eq!(serde_json::from_value::<ReidNetConfig>(old).unwrap(), plain);
-            let (all, backbone) = (plain.shapes().keys(), plain.backbone());
+            let (all, backbone) = (plain.shapes().into_keys().collect::<BTreeSet<_>>(), plain.backbone());
             assert!(backbone.len() > 100 && backbone.len() < all.len(), "{name}");
             let heads = all.difference(&backbone).filter(|key| key.contains("classifier") || key.starts_with("fc"));
             assert!(heads.count() > 0, "{name}");

@@ -432,6 +432,10 @@ impl<N: MapNorm> ReidModule for ReidResNet50<N> {
         features.unsqueeze_dim(2)
     }
 
+    fn feature_maps(&self, images: Tensor<4>) -> Vec<(&'static str, Tensor<4>)> {
+        vec![("whole", self.model.forward_features(images))]
+    }
+
     fn init(&self) -> fn(&str) -> Source {
         source
     }
@@ -460,57 +464,40 @@ fn backbone_key(key: &str) -> Option<String> {
 
 /// The keys of other projects whose ResNet-50 has this head.
 fn spellings(head: &ResNet50Head) -> &'static [Spelling] {
-    /// Keys of the backbone behind another prefix, and those of heads by a table of beginnings.
-    fn swapped(key: &str, backbone: &str, heads: &[(&str, &str)]) -> Option<String> {
-        if let Some(rest) = key.strip_prefix("model.") {
-            return Some(format!("{backbone}{rest}"));
-        }
-        heads.iter().find_map(|(own, theirs)| key.strip_prefix(own).map(|rest| format!("{theirs}{rest}")))
-    }
+    // Of fast-reid, whose versions name one thing or another anew.
+    const BACKBONE: (&str, &str) = ("model.", "backbone.");
+    const NORM: (&str, &str) = ("classifier.bn.", "heads.bottleneck.0.");
+    const CLASSIFIER: (&str, &str) = ("classifier.classifier.", "heads.classifier.");
     const POOL: (&str, &str) = ("pool.", "heads.pool_layer.");
     const NECK: &[Spelling] = &[
         Spelling {
             project: "fast-reid",
-            theirs: |key| {
-                let heads =
-                    [("classifier.bn.", "heads.bottleneck.0."), ("classifier.classifier.weight", "heads.weight"), POOL];
-                swapped(key, "backbone.", &heads)
-            },
+            beginnings: &[BACKBONE, NORM, ("classifier.classifier.weight", "heads.weight"), POOL],
         },
-        Spelling {
-            project: "fast-reid 1.0",
-            theirs: |key| {
-                let heads =
-                    [("classifier.bn.", "heads.bottleneck.0."), ("classifier.classifier.", "heads.classifier."), POOL];
-                swapped(key, "backbone.", &heads)
-            },
-        },
+        Spelling { project: "fast-reid 1.0", beginnings: &[BACKBONE, NORM, CLASSIFIER, POOL] },
         // That of the weights in its model zoo.
         Spelling {
             project: "fast-reid 0.1",
-            theirs: |key| {
-                let heads =
-                    [("classifier.bn.", "heads.bnneck."), ("classifier.classifier.", "heads.classifier."), POOL];
-                swapped(key, "backbone.", &heads)
-            },
+            beginnings: &[BACKBONE, ("classifier.bn.", "heads.bnneck."), CLASSIFIER, POOL],
         },
         Spelling {
             project: "reid-strong-baseline (Bag of tricks)",
-            theirs: |key| {
-                let heads = [("classifier.bn.", "bottleneck."), ("classifier.classifier.", "classifier.")];
-                swapped(key, "base.", &heads)
-            },
+            beginnings: &[
+                ("model.", "base."),
+                ("classifier.bn.", "bottleneck."),
+                ("classifier.classifier.", "classifier."),
+            ],
         },
     ];
     const LINEAR: &[Spelling] = &[Spelling {
         project: "torchreid",
-        theirs: |key| swapped(key, "", &[("classifier.fc.", "fc."), ("classifier.classifier.", "classifier.")]),
+        beginnings: &[("model.", ""), ("classifier.fc.", "fc."), ("classifier.classifier.", "classifier.")],
     }];
     const PLAIN: &[Spelling] = &[
-        Spelling { project: "torchreid", theirs: |key| swapped(key, "", &[("classifier.classifier.", "classifier.")]) },
+        Spelling { project: "torchreid", beginnings: &[("model.", ""), ("classifier.classifier.", "classifier.")] },
         Spelling {
             project: "torchvision or IBN-Net (an ImageNet classifier)",
-            theirs: |key| swapped(key, "", &[("classifier.classifier.", "fc.")]),
+            beginnings: &[("model.", ""), ("classifier.classifier.", "fc.")],
         },
     ];
     match head {
