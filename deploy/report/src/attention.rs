@@ -8,8 +8,7 @@ use image::imageops::{self, FilterType};
 use image::{ImageBuffer, ImageError, ImageFormat, Luma, Rgb, RgbImage};
 use serde::Serialize;
 
-/// Share of the colours in an overlay.
-const OPACITY: f32 = 0.45;
+use crate::heat::{between, ends, enlarged, mix, viridis};
 
 /// Mean shares outside of which one modality is as good as unread.
 pub const BALANCED: std::ops::RangeInclusive<f64> = 0.1..=0.9;
@@ -102,18 +101,11 @@ fn grey(pixels: &[f32], [height, width]: [u32; 2]) -> RgbImage {
     imageops::resize(&picture, PANEL, PANEL, FilterType::Triangle)
 }
 
-/// A map of weights at a panel's size, between its places on straight lines.
-fn enlarged(weights: &[f32], width: u32) -> ImageBuffer<Luma<f32>, Vec<f32>> {
-    let height = weights.len() as u32 / width;
-    let map = ImageBuffer::from_raw(width, height, weights.to_vec()).expect("a weight for each place");
-    imageops::resize(&map, PANEL, PANEL, FilterType::Triangle)
-}
-
 /// Two rows of panels: weights of palm and vein from 0 to 1 over their pictures and their difference from -1 (blue)
 /// to 1 (red); below the same, each stretched from its least to its greatest value.
 fn overlays(pictures: [&RgbImage; 2], weights: [&[f32]; 2], width: u32) -> RgbImage {
     let mut sheet = RgbImage::new(3 * PANEL, 2 * PANEL);
-    let maps = weights.map(|weights| enlarged(weights, width));
+    let maps = weights.map(|weights| enlarged(weights, width, [PANEL; 2]));
     for (row, stretched) in [(0, false), (1, true)] {
         for (column, (picture, map)) in pictures.into_iter().zip(&maps).enumerate() {
             let (low, high) = if stretched { ends(map) } else { (0.0, 1.0) };
@@ -133,10 +125,6 @@ fn overlays(pictures: [&RgbImage; 2], weights: [&[f32]; 2], width: u32) -> RgbIm
     sheet
 }
 
-fn ends(map: &ImageBuffer<Luma<f32>, Vec<f32>>) -> (f32, f32) {
-    map.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), value| (low.min(*value), high.max(*value)))
-}
-
 /// A bar for each channel, the palm's share from below and the veins' above it, in the order of the shares.
 fn bars(palm: &[f32]) -> RgbImage {
     let mut sorted = palm.to_vec();
@@ -148,24 +136,6 @@ fn bars(palm: &[f32]) -> RgbImage {
         // The line of equal shares.
         if y == PANEL / 2 { Rgb([0; 3]) } else { diverging(if height < share { 0.8 } else { -0.8 }) }
     })
-}
-
-fn mix(pixel: Rgb<u8>, colour: Rgb<u8>) -> Rgb<u8> {
-    Rgb(std::array::from_fn(|k| (f32::from(pixel[k]) * (1.0 - OPACITY) + f32::from(colour[k]) * OPACITY).round() as u8))
-}
-
-/// Colour on the straight line between the two of `stops` next to `at`, 0 to 1.
-fn between<const N: usize>(stops: [[u8; 3]; N], at: f32) -> Rgb<u8> {
-    let at = at.clamp(0.0, 1.0) * (N - 1) as f32;
-    let first = (at as usize).min(N - 2);
-    let share = at - first as f32;
-    let (a, b) = (stops[first], stops[first + 1]);
-    Rgb(std::array::from_fn(|k| (f32::from(a[k]) * (1.0 - share) + f32::from(b[k]) * share).round() as u8))
-}
-
-/// Matplotlib's viridis at five places: even in lightness.
-fn viridis(value: f32) -> Rgb<u8> {
-    between([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]], value)
 }
 
 /// Blue at -1 (veins), white at 0, red at 1 (palm).

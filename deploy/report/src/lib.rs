@@ -3,6 +3,7 @@
 
 pub mod attention;
 pub mod chart;
+pub mod heat;
 mod open_set;
 mod page;
 mod pictures;

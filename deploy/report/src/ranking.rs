@@ -115,6 +115,16 @@ pub fn charts(rankings: &[(&str, RankingReport)], histogram: Option<&Histogram>)
 impl Evaluation {
     /// One page that loads nothing. `open` reads a picture, as in [`Pictures::of`].
     pub fn html(&self, title: &str, open: impl Fn(&std::path::Path) -> Option<RgbImage> + Sync) -> String {
+        self.html_with(title, open, &html! {})
+    }
+
+    /// As [`html`](Self::html), with `more` at the end of the page.
+    pub fn html_with(
+        &self,
+        title: &str,
+        open: impl Fn(&std::path::Path) -> Option<RgbImage> + Sync,
+        more: &Markup,
+    ) -> String {
         let files = self.worst.iter().flat_map(|query| {
             let entries = query.entries.iter().chain(&query.missed).map(|entry| &entry.picture);
             std::iter::once(&query.picture).chain(entries).map(|picture| picture.file.as_path())
@@ -140,6 +150,7 @@ impl Evaluation {
                     }
                 }
             }
+            (more)
         };
         page(title, &body)
     }

@@ -4,3 +4,4 @@ pub mod augment;
 pub mod loader;
 pub mod policy;
 pub mod sampler;
+pub(crate) mod sheet;

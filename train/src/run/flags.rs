@@ -84,6 +84,9 @@ pub struct EvalArgs {
     /// worst with their pictures; of palm and veins ROC, DET and histograms; of an ImageControlNet sample pictures.
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
+    /// Re-identification: the page of --report also shows where the network looks on the queries that went worst.
+    #[arg(long)]
+    pub activation_map: bool,
     /// Also report k-reciprocal re-ranking.
     #[arg(long, alias = "re-rank")]
     pub rerank: bool,

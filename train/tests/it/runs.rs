@@ -231,6 +231,82 @@ fn an_evaluation_is_expanded_re_ranked_drawn_and_shown() {
     train(straight(), &["eval", "runs/reid/straight", "--expand", "1001"]).refused(&["--expand", "1000"]);
 }
 
+/// Pictures of queries are in TensorBoard's file and on the page where they were asked for, and nowhere else.
+#[test]
+fn activation_maps_and_ranked_lists_are_drawn_where_they_are_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    pictures(at, 8, 4);
+    let flags = ["--model", "OSNet_x0_25", "--epochs", "2", "--test_every", "1"];
+    let run = |save: &str, more: &[&str]| {
+        train(at, &small(&[&flags, &["--save", save][..], more].concat())).ok();
+        let events = files(&at.join("runs/reid").join(save)).into_iter();
+        events.filter(|(name, _)| name.starts_with("events.")).map(|(_, bytes)| bytes).collect::<Vec<_>>().concat()
+    };
+    // Pictures are whole PNG files inside of events.
+    let drawn = |events: &[u8]| -> Vec<image::RgbImage> {
+        let starts = events.windows(8).enumerate().filter(|(_, bytes)| *bytes == b"\x89PNG\r\n\x1a\n");
+        starts.map(|(at, _)| image::load_from_memory(&events[at..]).unwrap().to_rgb8()).collect()
+    };
+    assert!(drawn(&run("plain", &[])).is_empty());
+    let both = drawn(&run("both", &["--activation_map", "--ranked-lists", "3"]));
+    let sizes: Vec<_> = both.iter().map(image::RgbImage::dimensions).collect();
+    // Eight queries (two of each tested person) of 32×32 with one map each; three of them with eight entries.
+    let expected = [(2 * 36 + 4, 8 * 36 + 4), (9 * 36 + 4, 3 * 36 + 4)];
+    assert_eq!(sizes, [expected, expected].concat(), "two pictures in each of two epochs");
+    let ranked = &both[3];
+    for row in 0..3 {
+        let frames: Vec<[u8; 3]> = (1..9).map(|at| ranked.get_pixel(36 * at + 4, 36 * row + 4).0).collect();
+        let green = frames.iter().filter(|frame| **frame == [46, 160, 67]).count();
+        let red = frames.iter().filter(|frame| **frame == [218, 54, 51]).count();
+        assert_eq!((green, red), (2, 6), "two entries of each person: {frames:?}");
+    }
+    let maps = drawn(&run("map", &["--activation-map"]));
+    assert!(maps == [both[0].clone(), both[2].clone()], "the flags do not depend on one another");
+    assert!(maps[0] != maps[1], "the network has learned");
+
+    let page = |more: &[&str]| {
+        train(at, &[&["eval", "runs/reid/map", "--report", "page.html"], more].concat()).ok();
+        std::fs::read_to_string(at.join("page.html")).unwrap()
+    };
+    let (plain, looked) = (page(&[]), page(&["--activation-map"]));
+    let title = "Where the network looks";
+    assert!(!plain.contains(title) && looked.contains(title), "{plain}");
+    let uris = looked.split("<img src=\"data:image/jpeg;base64,").skip(1);
+    let decoded = uris.map(|uri| base64(uri.split('"').next().unwrap()));
+    let decoded: Vec<_> =
+        decoded.map(|bytes| image::load_from_memory(&bytes).unwrap().to_rgb8().dimensions()).collect();
+    assert_eq!(decoded, [(32, 32); 16], "each of eight queries, and its map");
+    train(at, &["eval", "runs/reid/map", "--activation-map"]).refused(&["--activation-map", "--report"]);
+    let weights = "runs/reid/map/final_model.safetensors";
+    for (flag, more) in
+        [("--activation-map", ["--activation-map", "true"]), ("--ranked-lists", ["--ranked-lists", "2"])]
+    {
+        let line = small(&[&flags[..2], &["--test-only", "--pre-train", weights], &more].concat());
+        train(at, &line).refused(&[flag, "--test-only"]);
+        let line = small(&[&flags, &["--data-test", "none"][..], &more].concat());
+        train(at, &line).refused(&[&flag[2..].replace('-', "_"), "--data-test"]);
+    }
+    train(at, &small(&["--ranked-lists", "1001"])).refused(&["--ranked-lists", "1000"]);
+}
+
+/// Bytes that are written in base64.
+fn base64(text: &str) -> Vec<u8> {
+    let value = |letter: u8| match letter {
+        b'A'..=b'Z' => letter - b'A',
+        b'a'..=b'z' => letter - b'a' + 26,
+        b'0'..=b'9' => letter - b'0' + 52,
+        b'+' => 62,
+        _ => 63,
+    };
+    let letters: Vec<u8> = text.bytes().filter(|letter| *letter != b'=').map(value).collect();
+    let bits = letters.chunks(4).flat_map(|four| {
+        let sum = four.iter().fold(0u32, |sum, six| sum << 6 | u32::from(*six)) << (6 * (4 - four.len()));
+        sum.to_be_bytes()[1..four.len()].to_vec()
+    });
+    bits.collect()
+}
+
 /// A network of one set on two: each is evaluated on its own, and the last lines compare them.
 #[test]
 fn several_test_sets_are_compared_in_a_table() {

@@ -6,6 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::families::reid::net::{FeatInference, Gem, HeadKind, Pool};
+use crate::families::reid::settings::MOST_LISTS;
 use crate::loss::CenterRule;
 use crate::nn::attention::AttentionKind;
 use crate::nn::resnet::Stem;
@@ -44,8 +45,6 @@ struct ReferenceArgs {
     wandb: Option<String>,
     #[arg(long, hide = true)]
     wandb_name: Option<String>,
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
-    activation_map: Option<String>,
     #[arg(long, hide = true)]
     num_classes: Option<usize>,
 }
@@ -99,9 +98,10 @@ pub struct ReidArgs {
     /// Folder of the datasets, or of the one dataset.
     #[arg(long, value_name = "DIR", alias = "data-dir")]
     datadir: Option<String>,
-    /// Datasets to train on, joined by +: market1501, dukemtmc, cuhk03, msmt17, folders, or tables of your own pictures
-    /// (.csv, .tsv, .jsonl) below --datadir or anywhere, with the columns path (below the table's folder), identity,
-    /// camera, split (train, query or gallery) and, if you like, time; empty: told from the folders.
+    /// Datasets to train on, joined by +: market1501, dukemtmc, cuhk03, msmt17, viper, grid, prid2011, ilids, folders
+    /// (sensereid only tests), or tables of your own pictures (.csv, .tsv, .jsonl) below --datadir or anywhere, with
+    /// the columns path (below the table's folder), identity, camera, split (train, query or gallery) and, if you like,
+    /// time; empty: told from the folders.
     #[arg(long, value_name = "NAMES")]
     data_train: Option<String>,
     /// Datasets to evaluate on, joined by +; empty: those of --data-train; none: no evaluation.
@@ -279,6 +279,14 @@ pub struct ReidArgs {
     /// Also report k-reciprocal re-ranking at evaluation.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     re_rank: Option<bool>,
+    /// With each evaluation, TensorBoard gets the first 16 queries under the maps that the embedding is read from:
+    /// where the network looks.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    activation_map: Option<bool>,
+    /// With each evaluation, TensorBoard gets the first N queries, each with the ten entries that it ranks first: right
+    /// ones in green frames, wrong ones in red frames; 0: none.
+    #[arg(long, value_name = "N", value_parser = |text: &str| terminal::whole(text, 0, MOST_LISTS))]
+    ranked_lists: Option<usize>,
     /// Name of the run: its directory is runs/reid/<save>; empty: run- and the time in seconds.
     #[arg(long, value_name = "NAME")]
     save: Option<String>,

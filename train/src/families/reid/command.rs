@@ -14,6 +14,7 @@ use crate::device;
 use crate::families::reid::cli::ReidArgs;
 use crate::families::reid::evaluate::{Ask, Embedded, EvalReport, RANKS, Reading, warn_when_collapsed};
 use crate::families::reid::import;
+use crate::families::reid::look::{self, LOOKED_AT};
 use crate::families::reid::net::{ReidNet, ReidNetConfig};
 use crate::families::reid::settings::ReidConfig;
 use crate::families::reid::task::{self as reid, ReidTask};
@@ -128,9 +129,9 @@ fn name(save: &str) -> String {
 pub fn eval(args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode> {
     let network: ReidNetConfig = checkpoint.network(reid::FAMILY)?;
     let mut config: ReidConfig = checkpoint.settings()?;
-    directory::follow_of(&mut config.datadir, checkpoint);
-    if let Some(datadir) = &args.datadir {
-        config.datadir = datadir.display().to_string();
+    match &args.datadir {
+        Some(datadir) => config.datadir = datadir.display().to_string(),
+        None => directory::follow_of(&mut config.datadir, checkpoint),
     }
     if let Some(dataset) = &args.dataset {
         config.data_test = dataset.clone();
@@ -146,7 +147,10 @@ pub fn eval(args: &EvalArgs, checkpoint: &Checkpoint) -> anyhow::Result<ExitCode
         ("trained on", checkpoint.record.dataset.clone()),
         ("finished epochs", checkpoint.record.epoch.to_string()),
     ];
-    let page = args.report.as_deref().map(|path| (path, facts));
+    if args.activation_map && args.report.is_none() {
+        bail!("--activation-map draws into the page of --report, which is not given");
+    }
+    let page = args.report.as_deref().map(|path| Page { path, facts, activation: args.activation_map });
     evaluate(&net, &config, reading, ask, args.format, page)
 }
 
@@ -158,6 +162,11 @@ fn file_name(path: &Path) -> String {
 /// `--test-only`: the weights of `--pre-train` on the test sets.
 fn test_only(args: &ReidArgs) -> anyhow::Result<ExitCode> {
     let (mut config, _) = resolve::<ReidConfig>(args, Layers::of(&args.run))?;
+    for (flag, given) in [("activation-map", config.activation_map), ("ranked-lists", config.ranked_lists > 0)] {
+        if given {
+            bail!("--{flag} draws for TensorBoard, and --test-only writes nothing; `train eval --report` makes a page");
+        }
+    }
     if config.pre_train.is_empty() {
         bail!("--test-only evaluates the weights of --pre-train, which is not given");
     }
@@ -178,15 +187,25 @@ fn test_only(args: &ReidArgs) -> anyhow::Result<ExitCode> {
     evaluate(&net, &config, reading, ask, Format::Table, None)
 }
 
-/// Evaluates a network on the test sets of `config`, each on its own, and prints the reports. With `page`, a file and
-/// lines about the network, it also writes a page of each.
+/// A page to write.
+pub struct Page<'a> {
+    /// Its file.
+    pub path: &'a Path,
+    /// Lines about the network.
+    pub facts: Vec<(&'static str, String)>,
+    /// Whether it shows where the network looks.
+    pub activation: bool,
+}
+
+/// Evaluates a network on the test sets of `config`, each on its own, and prints the reports. With `page`, it also
+/// writes a page of each.
 pub fn evaluate(
     net: &ReidNet,
     config: &ReidConfig,
     reading: Reading,
     ask: Ask,
     format: Format,
-    page: Option<(&Path, Vec<(&'static str, String)>)>,
+    page: Option<Page<'_>>,
 ) -> anyhow::Result<ExitCode> {
     let net = net.valid();
     let sets = reid::heeded_test_sets(config, reading.strict).map_err(anyhow::Error::from_boxed)?;
@@ -202,7 +221,7 @@ pub fn evaluate(
         if let Some(warning) = (Queries { dataset: dataset.clone(), all, scored }).warning() {
             terminal::warn(&warning);
         }
-        if let Some((path, facts)) = &page {
+        if let Some(Page { path, facts, activation }) = &page {
             let mut facts = facts.clone();
             facts.push(("dataset", format!("{dataset}: {all} queries, {} gallery entries", ranking.gallery)));
             facts.push(("unreadable pictures left out", skipped.to_string()));
@@ -212,7 +231,16 @@ pub fn evaluate(
             let evaluation = embedded.page(&report, facts).map_err(anyhow::Error::from_boxed)?;
             let path = if several { report::with_suffix(path, dataset) } else { path.to_path_buf() };
             let small = |file: &Path| preprocess::reduced(file, report::THUMBNAIL).ok();
-            files::write(&path, evaluation.html("Evaluation", small))?;
+            let mut looks = Vec::new();
+            if *activation {
+                let of_file = |query: &report::ranking::WorstQuery| {
+                    set.query.iter().find(|sample| sample.path == query.picture.file).cloned()
+                };
+                let shown: Vec<_> = evaluation.worst.iter().take(LOOKED_AT).filter_map(of_file).collect();
+                let input = reid::picture_spec(config);
+                looks = look::activation(&net, &shown, &input, reading).map_err(anyhow::Error::from_boxed)?;
+            }
+            files::write(&path, evaluation.html_with("Evaluation", small, &look::section(&looks)?))?;
             terminal::tell!("report in {}", path.display());
         }
         reports.push(report);

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use burn::module::Module;
@@ -72,6 +73,14 @@ impl EvalReport {
         let reranked = self.reranked.iter().flat_map(|report| named("rerank_", report));
         named("", &self.ranking).chain(reranked).collect()
     }
+}
+
+/// A query's picture, and the entries that are most similar to it.
+pub struct RankedList {
+    /// The query.
+    pub query: PathBuf,
+    /// Entries that count, and whether they show the query's person, the most similar first.
+    pub entries: Vec<(PathBuf, bool)>,
 }
 
 /// Embeddings of a dataset's query and gallery.
@@ -165,13 +174,33 @@ impl<'a> Embedded<'a> {
         })
     }
 
-    /// Query `at`, whose embedding is `values`.
-    fn worst(&self, at: usize, values: &[f32], score: QueryScore) -> WorstQuery {
+    /// The first `count` queries, each with the entries that are most similar to it.
+    pub fn lists(&self, count: usize) -> Vec<RankedList> {
+        let Self { query, gallery, .. } = self;
+        let list = |at: usize| {
+            let mut entries = self.nearest(at, query.rows.row(at));
+            entries.truncate(SHOWN);
+            let entry = |(row, _, right): (usize, f32, bool)| (gallery.samples[row].path.clone(), right);
+            RankedList { query: query.samples[at].path.clone(), entries: entries.into_iter().map(entry).collect() }
+        };
+        (0..query.labels.len().min(count)).map(list).collect()
+    }
+
+    /// Entries that count for query `at`, whose embedding is `values`: row, similarity and whether it is right, the
+    /// most similar first.
+    fn nearest(&self, at: usize, values: &[f32]) -> Vec<(usize, f32, bool)> {
         let Self { query, gallery, .. } = self;
         let similarity = |row: usize| metrics::dot(values, gallery.rows.row(row));
         let judged = |row: usize| Some((row, similarity(row), query.labels[at].judge(gallery.labels[row])?));
         let mut entries: Vec<(usize, f32, bool)> = (0..gallery.labels.len()).filter_map(judged).collect();
         entries.sort_by(|a, b| metrics::nearer((-a.1, a.0), (-b.1, b.0)));
+        entries
+    }
+
+    /// Query `at`, whose embedding is `values`.
+    fn worst(&self, at: usize, values: &[f32], score: QueryScore) -> WorstQuery {
+        let Self { query, gallery, .. } = self;
+        let entries = self.nearest(at, values);
         let entry = |&(row, similarity, right): &(usize, f32, bool)| Ranked {
             picture: shown(gallery.samples[row]),
             similarity,

@@ -6,6 +6,7 @@ pub(crate) mod command;
 pub mod evaluate;
 mod import;
 mod inspect;
+mod look;
 pub mod net;
 mod preview;
 pub(crate) mod product;

@@ -80,6 +80,7 @@ impl Product for Reid {
                 "expand",
                 "single_shot",
                 "report",
+                "activation_map",
                 "batchtest",
                 "n_thread",
                 "strict",

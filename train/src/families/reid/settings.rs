@@ -131,6 +131,10 @@ pub struct ReidConfig {
     pub use_amp: bool,
     /// Re-ranking by k-reciprocal neighbours at evaluation.
     pub re_rank: bool,
+    /// Whether TensorBoard gets activation maps of the first queries.
+    pub activation_map: bool,
+    /// Queries whose ranked lists TensorBoard gets.
+    pub ranked_lists: usize,
     /// Name of the run.
     pub save: String,
     /// Weights to start from; empty: none.
@@ -195,6 +199,8 @@ impl Default for ReidConfig {
             freeze_epochs: 0,
             use_amp: false,
             re_rank: false,
+            activation_map: false,
+            ranked_lists: 0,
             save: "test".into(),
             pre_train: String::new(),
             seed: 1,
@@ -205,7 +211,18 @@ impl Default for ReidConfig {
     }
 }
 
+/// Most queries whose ranked lists are drawn.
+pub const MOST_LISTS: usize = 1_000;
+
+/// The word of `--data-test` that asks for no evaluation.
+pub const NO_TEST: &str = "none";
+
 impl ReidConfig {
+    /// Whether there is an evaluation.
+    pub fn is_tested(&self) -> bool {
+        !self.data_test.trim().eq_ignore_ascii_case(NO_TEST)
+    }
+
     /// Pictures in a training batch.
     pub fn batch(&self) -> usize {
         self.batchid.saturating_mul(self.batchimage)
@@ -286,6 +303,7 @@ impl ReidConfig {
             ("cache-mb", self.cache_mb, 0, ANY >> 20),
             ("rand-augment", self.rand_augment, 0, policy::OPERATIONS),
             ("rand-magnitude", self.rand_magnitude, 0, policy::MOST),
+            ("ranked-lists", self.ranked_lists, 0, MOST_LISTS),
         ])?;
         self.net.check()?;
         if !(self.gamma > 0.0 && self.gamma <= 1.0) {
@@ -368,6 +386,7 @@ impl Settings for ReidConfig {
             (self.sampler, &["balance_cameras"], "batches of identities (--sampler True)"),
             (!self.pre_train.is_empty(), &["freeze_epochs"], "runs that start from --pre-train"),
             (!cosine, &["decay_type", "warmup"], "schedules without a cosine"),
+            (self.is_tested(), &["activation_map", "ranked_lists"], "runs with a test set (--data-test)"),
             (falls, &["gamma"], "schedules with milestones (--decay-type step_40_70) and without a cosine"),
             (rises, &["warmup_epochs"], "--warmup linear and --w-cosine-annealing"),
         ]));
@@ -427,7 +446,6 @@ const REFERENCE_ONLY: &[(&str, Effect)] = {
         ("config", Effect::Only(&[""], "a settings file names no other; give --config")),
         ("load", Effect::Only(&[""], "give --resume")),
         ("test_only", Effect::Only(&["false"], "give --test-only")),
-        ("activation_map", Effect::Only(&["false"], "activation maps are not built in")),
     ]
 };
 

@@ -16,7 +16,9 @@ use safetensors::{Dtype, SafeTensors};
 use crate::data::augment::Transforms;
 use crate::data::loader::{Loader, LoaderOptions, PictureBatch, Pictures};
 use crate::data::sampler::Sampler;
-use crate::families::reid::evaluate::{self, Ask, Embedded, Reading};
+use crate::data::sheet;
+use crate::families::reid::evaluate::{self, Ask, Embedded, RankedList, Reading};
+use crate::families::reid::look::{self, LOOKED_AT};
 use crate::families::reid::net::{Draws, ReidNet, ReidNetConfig};
 use crate::families::reid::settings::ReidConfig;
 use crate::loss::{LossParams, LossSum, LossTerms};
@@ -24,7 +26,7 @@ use crate::nn::dropout::Masks;
 use crate::rng::{Rng, Step};
 use crate::run::amp;
 use crate::run::checkpoint::Queries;
-use crate::run::engine::{Better, Decisive, Epoch, Settings, Task, TaskError};
+use crate::run::engine::{Better, Decisive, Epoch, Reporter, Settings, Task, TaskError};
 use crate::run::optim::OptimizerConfig;
 use crate::run::schedule::{Schedule, ScheduleFlags};
 use crate::weights;
@@ -52,6 +54,8 @@ pub struct ReidTask {
     frozen: BTreeSet<String>,
     /// The epoch that is trained.
     epoch: Cell<usize>,
+    /// What the last evaluation ranked first, of the first queries.
+    lists: RefCell<Vec<RankedList>>,
     /// Unreadable pictures that a warning has named: each is named once, not in every epoch.
     warned: Rc<RefCell<BTreeSet<PathBuf>>>,
 }
@@ -65,17 +69,16 @@ fn options(config: &ReidConfig) -> Options {
     Options { train_identities: config.train_identities, cuhk03_labeled: config.cuhk03_labeled }
 }
 
-/// The word of `--data-test` that asks for no evaluation.
-pub const NO_TEST: &str = "none";
-
 /// The evaluation sets a run names; none if it asks for no evaluation.
 ///
 /// # Errors
 /// If one cannot be listed.
 pub fn test_sets(config: &ReidConfig) -> Result<Vec<Dataset>, DatasetError> {
+    if !config.is_tested() {
+        return Ok(vec![]);
+    }
     let names = match config.data_test.trim() {
         "" => &config.data_train,
-        none if none.eq_ignore_ascii_case(NO_TEST) => return Ok(vec![]),
         names => names,
     };
     Dataset::open_each(names, Path::new(&config.datadir), &options(config))
@@ -157,6 +160,9 @@ impl ReidTask {
         let said = |set: &&Dataset| format!("+{}+", dataset.name).contains(&format!("+{}+", set.name));
         test.iter().filter(|set| !said(set)).try_for_each(|set| heed(set, config.strict))?;
         test.iter().try_for_each(can_be_scored)?;
+        // The query and ten entries.
+        let lists = sheet::size([config.ranked_lists, 11], [config.height, config.width]);
+        lists.map_err(|size| format!("--ranked-lists {} make a picture of {size}", config.ranked_lists))?;
         warn_of_test_sets(&dataset, &test);
         let classes = dataset.classes().len();
         let pictures = Arc::new(Pictures::training(&dataset, picture_spec(config), config.cache_mb));
@@ -194,6 +200,7 @@ impl ReidTask {
             device: device.clone(),
             frozen,
             epoch: Cell::new(0),
+            lists: RefCell::default(),
             warned: Rc::default(),
         })
     }
@@ -388,7 +395,11 @@ impl Task for ReidTask {
         let mut all = BTreeMap::new();
         for (index, set) in self.test.iter().enumerate() {
             let ask = Ask { rerank: re_rank, ..Ask::default() };
-            let report = Embedded::of(net, set, self.pictures.input(), reading)?.report(ask)?;
+            let embedded = Embedded::of(net, set, self.pictures.input(), reading)?;
+            let report = embedded.report(ask)?;
+            if index == 0 {
+                self.lists.replace(embedded.lists(self.config.ranked_lists));
+            }
             evaluate::warn_when_collapsed(&report.spread);
             // The first set decides; the others carry their name.
             let name = |metric| if index == 0 { metric } else { format!("{}_{metric}", set.name) };
@@ -412,6 +423,21 @@ impl Task for ReidTask {
 
     fn queries(&self) -> Option<Queries> {
         self.test.first().map(queries)
+    }
+
+    fn report(&self, net: &ReidNet, _: usize, out: &mut Reporter) -> Result<(), TaskError> {
+        let (Some(set), input) = (self.test.first(), self.pictures.input()) else { return Ok(()) };
+        let ReidConfig { batchtest, n_thread, strict, activation_map, .. } = self.config;
+        if activation_map {
+            let first = &set.query[..set.query.len().min(LOOKED_AT)];
+            let looks = look::activation(net, first, input, Reading { batch: batchtest, threads: n_thread, strict })?;
+            out.picture("queries/activation", &look::activation_sheet(looks, input.size))?;
+        }
+        let lists = self.lists.take();
+        if !lists.is_empty() {
+            out.picture("queries/ranked", &look::ranked_sheet(&lists, input))?;
+        }
+        Ok(())
     }
 
     fn unreadable(&self) -> usize {

@@ -1,7 +1,7 @@
 //! What LMBN_n and LMBN_r have in common: seven heads on the maps of three branches.
 
 use burn::nn::conv::Conv2d;
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 
 use crate::nn::attention;
 use crate::nn::batch_norm::UnbiasedBatchNorm;
@@ -14,20 +14,22 @@ use super::{Draws, ReidModule, TrainOutput};
 /// Parts of an embedding: global, erased, whole body, upper, lower, two halves of the channels.
 const PARTS: usize = 7;
 
-/// What the branches make of pictures.
+/// What the branches make of pictures, each `[batch, channels, height, width]`.
 pub struct Maps {
-    /// Of the global branch behind the block that erases, pooled: `[batch, channels, 1, 1]`.
+    /// Of the global branch behind the block that erases.
     pub global: Tensor<4>,
-    /// The same map with erased rows, `[batch, channels, height, width]`.
+    /// The same map with erased rows; in evaluation none are.
     pub erased: Tensor<4>,
-    /// Of the partial branch, `[batch, channels, height, width]`.
+    /// Of the partial branch.
     pub partial: Tensor<4>,
-    /// Of the channel branch, pooled: `[batch, channels, 1, 1]`.
+    /// Of the channel branch.
     pub channel: Tensor<4>,
 }
 
 /// The seven heads of a network.
 pub struct Heads<'a> {
+    /// How the maps of the global branch and of the channel branch become vectors.
+    pub pool: Pool,
     /// On global, erased, whole body, upper and lower.
     pub reductions: [&'a BnNeck3; 5],
     /// Reduction of either half of the channels.
@@ -65,6 +67,17 @@ impl<M: Lmbn> ReidModule for M {
         self.heads().embed(self.maps(images))
     }
 
+    /// Those that LightMBN draws, but for the erased one: in evaluation nothing is erased.
+    fn feature_maps(&self, images: Tensor<4>) -> Vec<(&'static str, Tensor<4>)> {
+        let Maps { global, partial, channel, .. } = self.maps(images);
+        let [_, _, height, _] = partial.dims();
+        // As the pool of two stripes has them.
+        let (upper, lower) = (rows(&partial, 0, height.div_ceil(2)), rows(&partial, height / 2, height));
+        let halves = channel.chunk(2, 1).into_iter();
+        let channels = ["first channels", "last channels"].into_iter().zip(halves);
+        [("global", global)].into_iter().chain(channels).chain([("upper", upper), ("lower", lower)]).collect()
+    }
+
     fn parts(&self) -> usize {
         PARTS
     }
@@ -78,6 +91,14 @@ impl<M: Lmbn> ReidModule for M {
     }
 }
 
+/// A map with zeros everywhere but in the rows from `first` to `end`.
+fn rows(map: &Tensor<4>, first: usize, end: usize) -> Tensor<4> {
+    let [_, _, height, _] = map.dims();
+    let kept = (0..height).map(|row| f32::from((first..end).contains(&row))).collect::<Vec<_>>();
+    let kept = Tensor::<4>::from_data(TensorData::new(kept, [1, 1, height, 1]), &map.device());
+    map.clone() * kept.cast(map.dtype())
+}
+
 /// The pooled vectors that the seven heads read, each `[batch, channels, 1, 1]`, in the order of the parts.
 struct Pooled {
     reduced: [Tensor<4>; 5],
@@ -86,16 +107,17 @@ struct Pooled {
 
 impl Heads<'_> {
     fn pool(&self, maps: Maps) -> Pooled {
+        let (global, channel) = (self.pool.whole(maps.global), self.pool.whole(maps.channel));
         let mut halves = Pool::Avg.stripes(maps.partial.clone(), 2).into_iter();
         let (Some(upper), Some(lower)) = (halves.next(), halves.next()) else { unreachable!("two were asked for") };
-        let [_, channels, ..] = maps.channel.dims();
+        let [_, channels, ..] = channel.dims();
         let half = channels / 2;
         let shared = |part: usize| {
             let (reduce, norm) = self.shared;
-            norm.forward_relu(kernels::conv2d(reduce, maps.channel.clone().narrow(1, part * half, half)))
+            norm.forward_relu(kernels::conv2d(reduce, channel.clone().narrow(1, part * half, half)))
         };
         let [erased, partial] = [maps.erased, maps.partial].map(|map| Pool::Max.whole(map));
-        Pooled { reduced: [maps.global, erased, partial, upper, lower], channels: [shared(0), shared(1)] }
+        Pooled { reduced: [global, erased, partial, upper, lower], channels: [shared(0), shared(1)] }
     }
 
     /// Training: seven scores, and the metric losses' three features: global, erased, whole body.

@@ -98,11 +98,12 @@ impl Lmbn for LmbnN {
         let (erased, global) = self.batch_drop_block.forward(branch(&self.global_branch, trunk.clone()));
         let partial = branch(&self.partial_branch, trunk.clone());
         let channel = branch(&self.channel_branch, trunk);
-        Maps { global: Pool::Avg.whole(global), erased, partial, channel: Pool::Avg.whole(channel) }
+        Maps { global, erased, partial, channel }
     }
 
     fn heads(&self) -> Heads<'_> {
         Heads {
+            pool: Pool::Avg,
             reductions: [&self.reduction_0, &self.reduction_4, &self.reduction_1, &self.reduction_2, &self.reduction_3],
             shared: &self.shared,
             channels: [&self.reduction_ch_0, &self.reduction_ch_1],

@@ -75,11 +75,12 @@ impl Lmbn for LmbnR {
         let (erased, global) = self.batch_drop_block.forward(global);
         let partial = resnet::branch_map(&self.partial_branch, trunk.clone());
         let channel = resnet::branch_map(&self.channel_branch, trunk);
-        Maps { global: Pool::Max.whole(global), erased, partial, channel: Pool::Max.whole(channel) }
+        Maps { global, erased, partial, channel }
     }
 
     fn heads(&self) -> Heads<'_> {
         Heads {
+            pool: Pool::Max,
             reductions: [
                 &self.reduction_0,
                 &self.reduction_drop,

@@ -141,10 +141,15 @@ impl Mgn {
         }
     }
 
+    /// The maps of the branches.
+    fn maps(&self, images: Tensor<4>) -> [Tensor<4>; 3] {
+        let trunk = resnet::trunk_map(&self.backone, &self.attention, images);
+        [&self.p1, &self.p2, &self.p3].map(|branch| resnet::branch_map(branch, trunk.clone()))
+    }
+
     /// Features of every part, in order, each `[batch, features]`.
     fn features(&self, images: Tensor<4>) -> Vec<Tensor<2>> {
-        let trunk = resnet::trunk_map(&self.backone, &self.attention, images);
-        let [p1, p2, p3] = [&self.p1, &self.p2, &self.p3].map(|branch| resnet::branch_map(branch, trunk.clone()));
+        let [p1, p2, p3] = self.maps(images);
         let whole = [&p1, &p2, &p3].map(|map| self.pool.whole(map.clone()));
         let stripes = self.pool.stripes(p2, 2).into_iter().chain(self.pool.stripes(p3, 3));
         let reductions: [&Reduction; PARTS] = [
@@ -190,6 +195,10 @@ impl ReidModule for Mgn {
     /// Features of every part, none negative, `[batch, features, 8]`.
     fn embed(&self, images: Tensor<4>) -> Tensor<3> {
         Tensor::stack(self.features(images), 2)
+    }
+
+    fn feature_maps(&self, images: Tensor<4>) -> Vec<(&'static str, Tensor<4>)> {
+        ["whole", "two stripes", "three stripes"].into_iter().zip(self.maps(images)).collect()
     }
 
     fn parts(&self) -> usize {

@@ -180,7 +180,8 @@ impl<N: MapNorm, B: Block> OsNet<N, B> {
         }
     }
 
-    fn features(&self, images: Tensor<4>) -> Tensor<2> {
+    /// The map before it is pooled.
+    fn map(&self, images: Tensor<4>) -> Tensor<4> {
         assert_shape!(images, [_, 3, _, _]);
         let stage = |(first, second, inside): &Stage<B>, beside: &Option<Halving>, map: Tensor<4>| {
             let map = second.of_map(first.of_map(map));
@@ -191,8 +192,11 @@ impl<N: MapNorm, B: Block> OsNet<N, B> {
         };
         let map = self.maxpool.forward(self.conv1.forward(images));
         let map = stage(&self.conv3, &self.pool3, stage(&self.conv2, &self.pool2, map));
-        let map = self.conv5.forward(self.conv4.1.of_map(self.conv4.0.of_map(map)));
-        reduce(&self.fc, map)
+        self.conv5.forward(self.conv4.1.of_map(self.conv4.0.of_map(map)))
+    }
+
+    fn features(&self, images: Tensor<4>) -> Tensor<2> {
+        reduce(&self.fc, self.map(images))
     }
 }
 
@@ -210,6 +214,10 @@ impl<N: MapNorm, B: Block> ReidModule for OsNet<N, B> {
     /// Features, none negative, `[batch, features, 1]`.
     fn embed(&self, images: Tensor<4>) -> Tensor<3> {
         self.features(images).unsqueeze_dim(2)
+    }
+
+    fn feature_maps(&self, images: Tensor<4>) -> Vec<(&'static str, Tensor<4>)> {
+        vec![("whole", self.map(images))]
     }
 
     fn init(&self) -> fn(&str) -> Source {

@@ -145,6 +145,10 @@ impl ReidModule for Pcb {
         Tensor::stack(parts, 2)
     }
 
+    fn feature_maps(&self, images: Tensor<4>) -> Vec<(&'static str, Tensor<4>)> {
+        vec![("whole", self.model.forward_features(images))]
+    }
+
     fn parts(&self) -> usize {
         self.classifier_.len() + 1
     }
