@@ -25,13 +25,18 @@ pub(crate) fn command() -> Command {
     with_ranges(program)
 }
 
-/// A command whose flags are a product's settings, with their defaults and recipes in its help.
+/// A command whose flags are a product's settings, with their defaults and recipes in its help. It may have fewer steps
+/// than the product.
 fn with_settings(product: &dyn Product, command: Command) -> Command {
+    let lacks =
+        |command: &Command, step: &Option<&str>| step.is_some_and(|step| command.find_subcommand(step).is_none());
     let shown = product.defaults().iter().fold(command, |command, (step, defaults)| match step {
+        step if lacks(&command, step) => command,
         Some(step) => command.mut_subcommand(step, |step| show_defaults(step, defaults)),
         None => show_defaults(command, defaults),
     });
     product.recipes().into_iter().fold(shown, |command, (step, recipes)| match step {
+        step if lacks(&command, &step) => command,
         Some(step) => command.mut_subcommand(step, |step| with_recipes(step, recipes)),
         None => with_recipes(command, recipes),
     })

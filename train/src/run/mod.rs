@@ -13,6 +13,7 @@ pub(crate) mod flags;
 pub mod history;
 pub mod log;
 pub mod optim;
+pub(crate) mod preview;
 pub(crate) mod recipe;
 pub mod schedule;
 pub(crate) mod settings;

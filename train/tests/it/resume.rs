@@ -32,6 +32,17 @@ fn three_ways(at: &Path, flags: &str, random: &str, directory: impl Fn(&str) -> 
     assert!(!different("plain").is_empty(), "the random settings do nothing");
 }
 
+/// Of the runs in `runs/1`, of which all but `plain` average their weights: the average is the network that is kept, the
+/// run goes on as without one, and it cannot be continued without it.
+fn the_average_is_kept(at: &Path, command: &str) {
+    let file = |run: &str, name: &str| tensors(&at.join("runs/1").join(run).join(format!("{name}.safetensors")));
+    let (last, plain) = (file("first", "checkpoint_epoch_2"), file("plain", "checkpoint_epoch_2"));
+    assert!(last == plain, "the weights of the last step are those of a run without an average");
+    assert!(file("first", "final_model") != last && file("plain", "final_model") == plain);
+    let line = format!("{command} --resume runs/1/first --ema 0 --epochs 3");
+    train(at, &line.split_whitespace().collect::<Vec<_>>()).refused(&["--ema"]);
+}
+
 #[test]
 fn reid_repeats_with_everything_random() {
     let folder = tempfile::tempdir().unwrap();
@@ -90,7 +101,10 @@ fn senet_repeats_with_everything_random() {
     face_features(&set, &folder.path().join("data")).unwrap();
     let flags = "senet --data_dir data --image_dim 64 --identity_dims 1,5,9 --hidden_dim 32 --batch_size 16 --epochs 2 \
                  --save_interval 1 --dropout 0";
-    three_ways(folder.path(), flags, "--dropout 0.4", |name| format!("runs/{name}"));
+    for (number, random) in ["--dropout 0.4", "--ema 0.9"].into_iter().enumerate() {
+        three_ways(folder.path(), flags, random, |name| format!("runs/{number}/{name}"));
+    }
+    the_average_is_kept(folder.path(), "senet");
 }
 
 #[test]
@@ -100,7 +114,10 @@ fn controlnet_repeats_with_everything_random() {
         .unwrap();
     let flags = "controlnet --data_dir data --image_size 16 --feature_dim 8 --max_samples 30 --batch_size 8 --epochs 2 \
                  --save_interval 1 --gradient_accumulation_steps 2 --dropout 0";
-    three_ways(folder.path(), flags, "--dropout 0.4 --holdout_poses 0.2", |name| format!("runs/{name}"));
+    for (number, random) in ["--dropout 0.4 --holdout_poses 0.2", "--ema 0.9"].into_iter().enumerate() {
+        three_ways(folder.path(), flags, random, |name| format!("runs/{number}/{name}"));
+    }
+    the_average_is_kept(folder.path(), "controlnet");
 }
 
 const VIT: &str = "--vit-dims 8,8,16 --vit-depths 1,1,1 --vit-heads 2,2,2 --vit-key-dims 4,4,4";
@@ -126,6 +143,9 @@ fn palmvein_stage_1_repeats_with_everything_random() {
         );
         three_ways(folder.path(), &flags, "--drop-path 0.5", |name| format!("runs/{mining}/{name}"));
     }
+    let flags = format!("palmvein stage1 --branch cnn-palm {CNN} --drop-path 0");
+    three_ways(folder.path(), &flags, "--ema 0.9", |name| format!("runs/1/{name}"));
+    the_average_is_kept(folder.path(), "palmvein stage1");
 }
 
 #[test]
@@ -139,5 +159,9 @@ fn palmvein_stage_2_repeats_with_everything_random() {
         );
         let random = format!("{MOVED} --modality-dropout 0.3 --drop-path 0.5");
         three_ways(folder.path(), &flags, &random, |name| format!("runs/{mode}/{name}"));
+        if mode == "vector" {
+            three_ways(folder.path(), &flags, "--ema 0.9", |name| format!("runs/1/{name}"));
+        }
     }
+    the_average_is_kept(folder.path(), "palmvein stage2");
 }

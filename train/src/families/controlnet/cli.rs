@@ -8,6 +8,18 @@ use serde::Serialize;
 use crate::families::controlnet::settings::{EncoderChoice, PictureLossKind, PoseSource, PoseTarget};
 use crate::families::faces::flags::FaceArgs;
 use crate::run::flags::{RunArgs, boolean, word};
+use crate::run::preview::PreviewFlags;
+
+/// Flags of `train preview controlnet`: those of `train controlnet`, and what to draw.
+#[derive(Debug, Args)]
+pub struct PreviewArgs {
+    /// The run that is looked at.
+    #[command(flatten)]
+    pub controlnet: ControlnetArgs,
+    /// What to draw: a row for each pair.
+    #[command(flatten)]
+    pub preview: PreviewFlags,
+}
 
 /// Flags of `train controlnet`. Each is a field of [`train::families::controlnet::settings::ControlnetConfig`], which
 /// owns the defaults.

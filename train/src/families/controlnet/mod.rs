@@ -8,6 +8,7 @@ pub(crate) mod import;
 pub mod net;
 mod page;
 pub mod panels;
+mod preview;
 pub(crate) mod product;
 pub mod scores;
 pub mod settings;

@@ -7,13 +7,14 @@ use burn::tensor::Device;
 use clap::{ArgMatches, FromArgMatches};
 use serde_json::{Map, Value};
 
-use crate::families::controlnet::cli::{self, ControlnetArgs};
+use crate::families::controlnet::cli::{self, ControlnetArgs, PreviewArgs};
 use crate::families::controlnet::settings::ControlnetConfig;
-use crate::families::controlnet::{bench_step, command, task};
+use crate::families::controlnet::{bench_step, command, preview, task};
 use crate::families::faces::reference::{self, Reference};
 use crate::families::{Guess, Product, Verb};
 use crate::run::checkpoint::Checkpoint;
 use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs, with_flags};
+use crate::run::preview::refuse_unread;
 use crate::run::recipe::Recipe;
 use crate::run::settings::{Settings, fields};
 use crate::weights::StateDict;
@@ -41,6 +42,18 @@ impl Product for Controlnet {
 
     fn train(&self, flags: &ArgMatches) -> anyhow::Result<ExitCode> {
         command::train(ControlnetArgs::from_arg_matches(flags)?)
+    }
+
+    fn preview(&self) -> Option<clap::Command> {
+        let about =
+            "Draw the pictures of ImageControlNet: source and target of the first pairs, as the flags make them";
+        let verb = clap::Command::new("controlnet").about(about).args_override_self(true);
+        Some(with_flags::<PreviewArgs>(verb))
+    }
+
+    fn draw_preview(&self, flags: &ArgMatches) -> anyhow::Result<ExitCode> {
+        refuse_unread::<ControlnetArgs>(flags, &[])?;
+        preview::draw(&PreviewArgs::from_arg_matches(flags)?)
     }
 
     fn checkpoints(&self) -> &'static [&'static str] {

@@ -104,6 +104,8 @@ pub struct ControlnetConfig {
     pub mse_weight: f64,
     /// Weight of the absolute difference in `combined`.
     pub l1_weight: f64,
+    /// Decay of a moving average of the weights, which is evaluated and kept; 0: none.
+    pub ema: f64,
     /// Mixed precision.
     pub use_amp: bool,
     /// Batches averaged into one step.
@@ -164,6 +166,7 @@ impl Default for ControlnetConfig {
             loss_type: PictureLossKind::Mse,
             mse_weight: 1.0,
             l1_weight: 1.0,
+            ema: 0.0,
             use_amp: false,
             gradient_accumulation_steps: 1,
             save_interval: 10,
@@ -214,7 +217,7 @@ impl ControlnetConfig {
             return Err(range("mse-weight", "0, as is --l1-weight", "weights that are not both 0"));
         }
         positive([("lr", self.lr)])?;
-        below_one([("dropout", self.dropout), ("holdout-poses", self.holdout_poses)])?;
+        below_one([("dropout", self.dropout), ("holdout-poses", self.holdout_poses), ("ema", self.ema)])?;
         face_set(&self.data_dir, [self.train_ratio, self.val_ratio])
     }
 
@@ -272,6 +275,7 @@ mod tests {
             }),
             ("--lr", "NaN", |c| c.lr = f64::NAN),
             ("--dropout", "1", |c| c.dropout = 1.0),
+            ("--ema", "-0.1", |c| c.ema = -0.1),
             ("--val-ratio", "0", |c| c.val_ratio = 0.0),
             ("--train-ratio", "val-ratio", |c| c.train_ratio = 0.9),
         ];

@@ -70,7 +70,7 @@ pub fn settings(config: &ControlnetConfig, keep: usize) -> Settings {
         save_interval: config.save_interval,
         amp: config.use_amp,
         log_dir: Some(config.log_dir.clone().into()),
-        ..crate::families::faces::settings::face_settings(config.epochs, config.lr, config.weight_decay)
+        ..crate::families::faces::settings::face_settings(config.epochs, config.lr, config.weight_decay, config.ema)
     }
 }
 
@@ -123,6 +123,12 @@ impl ControlnetTask {
     /// Hash of names, paths and poses.
     pub fn fingerprint(&self) -> &str {
         &self.data.fingerprint
+    }
+
+    /// Who is on a pair, and which row of each side it is.
+    pub(super) fn named(&self, pair: usize) -> (String, [String; 2]) {
+        let Pair { person, front, video } = self.data.pairs[pair];
+        (self.data.people[person].clone(), [format!("front {front}"), format!("video {video}")])
     }
 
     /// The pairs and their split, one line for people.
@@ -267,8 +273,8 @@ impl Task for ControlnetTask {
 
     fn describe(&self, batch: &HeadBatch) -> String {
         let name = |at: &usize| {
-            let Pair { person, front, video } = self.data.pairs[*at];
-            format!("{} (front {front}, video {video})", self.data.people[person])
+            let (who, [front, video]) = self.named(*at);
+            format!("{who} ({front}, {video})")
         };
         batch.pairs.iter().map(name).collect::<Vec<_>>().join(", ")
     }

@@ -39,6 +39,10 @@ pub struct FaceArgs {
     /// Decoupled weight decay.
     #[arg(long)]
     weight_decay: Option<f64>,
+    /// Decay of a moving average of weights and running statistics (0.999 is usual), below 1; 0: none. The average is
+    /// evaluated, and is the best and the final network; checkpoints hold the weights of the last step.
+    #[arg(long, value_name = "DECAY")]
+    ema: Option<f64>,
     /// Mixed precision, where the device computes faster in it.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     use_amp: Option<bool>,

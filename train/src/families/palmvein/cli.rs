@@ -12,6 +12,7 @@ use crate::families::palmvein::net::{Branch, Mixer, Parts};
 use crate::families::palmvein::{FusionKind, Stage1Loss};
 use crate::loss::{FusionMode, Mining};
 use crate::run::flags::{Format, RunArgs, boolean, word};
+use crate::run::preview::PreviewFlags;
 use crate::words::words;
 
 /// The steps of palm-vein recognition.
@@ -134,6 +135,10 @@ pub struct CommonArgs {
     /// Pairs in a batch of evaluation.
     #[arg(long, value_name = "N")]
     batchtest: Option<usize>,
+    /// Decay of a moving average of weights and running statistics (0.999 is usual), below 1; 0: none. The average is
+    /// evaluated, and is the best and the final network; checkpoints hold the weights of the last step.
+    #[arg(long, value_name = "DECAY")]
+    ema: Option<f64>,
     /// Largest global norm of a step's gradients.
     #[arg(long, value_name = "NORM")]
     clip: Option<f64>,
@@ -345,6 +350,45 @@ pub struct AblateArgs {
     /// Form of the results on stdout.
     #[arg(long, value_parser = word::<Format>(), default_value_t = Format::Table)]
     pub format: Format,
+}
+
+/// Flags of `train preview palmvein`.
+#[derive(Debug, Args)]
+pub struct PreviewArgs {
+    /// Which stage's pictures.
+    #[command(subcommand)]
+    pub command: PreviewCommand,
+}
+
+/// What `train preview palmvein` can draw.
+#[derive(Debug, Subcommand)]
+pub enum PreviewCommand {
+    /// A row for each triplet: anchor, positive, negative.
+    Stage1(Box<Stage1Preview>),
+    /// A row for each pair: palm and vein.
+    Stage2(Box<Stage2Preview>),
+}
+
+/// Flags of `train preview palmvein stage1`.
+#[derive(Debug, Args)]
+pub struct Stage1Preview {
+    /// The run that is looked at.
+    #[command(flatten)]
+    pub stage1: Stage1Args,
+    /// What to draw: a row for each triplet.
+    #[command(flatten)]
+    pub preview: PreviewFlags,
+}
+
+/// Flags of `train preview palmvein stage2`.
+#[derive(Debug, Args)]
+pub struct Stage2Preview {
+    /// The run that is looked at.
+    #[command(flatten)]
+    pub stage2: Stage2Args,
+    /// What to draw: a row for each pair.
+    #[command(flatten)]
+    pub preview: PreviewFlags,
 }
 
 /// Flags of `train palmvein roi`.

@@ -9,6 +9,7 @@ pub mod data;
 mod embed;
 mod import;
 pub mod net;
+mod preview;
 pub(crate) mod product;
 mod report;
 mod roi;

@@ -6,14 +6,15 @@ use burn::tensor::Device;
 use clap::{ArgMatches, FromArgMatches};
 use serde_json::{Map, Value};
 
-use crate::families::palmvein::cli::PalmveinArgs;
+use crate::families::palmvein::cli::{PalmveinArgs, PreviewArgs, PreviewCommand, Stage1Args, Stage2Args};
 use crate::families::palmvein::net::Branch;
 use crate::families::palmvein::{
-    FAMILY, STAGE1_FAMILY, Stage1Config, Stage2Config, attention, bench_step, command, import,
+    FAMILY, STAGE1_FAMILY, Stage1Config, Stage2Config, attention, bench_step, command, import, preview,
 };
 use crate::families::{Guess, Product, Verb};
 use crate::run::checkpoint::Checkpoint;
 use crate::run::flags::{BenchStepArgs, EvalArgs, Format, ImportArgs, InspectArgs, with_flags};
+use crate::run::preview::refuse_unread;
 use crate::run::recipe::Recipe;
 use crate::run::settings::{Settings, fields};
 use crate::weights::StateDict;
@@ -39,6 +40,23 @@ impl Product for Palmvein {
 
     fn train(&self, flags: &ArgMatches) -> anyhow::Result<ExitCode> {
         command::palmvein(&PalmveinArgs::from_arg_matches(flags)?)
+    }
+
+    fn preview(&self) -> Option<clap::Command> {
+        let about = "Draw the pictures of palm and veins: the first triplets of stage 1, or the first pairs of stage 2";
+        Some(with_flags::<PreviewArgs>(clap::Command::new("palmvein").about(about)))
+    }
+
+    fn draw_preview(&self, flags: &ArgMatches) -> anyhow::Result<ExitCode> {
+        let args = PreviewArgs::from_arg_matches(flags)?;
+        let (_, own) = flags.subcommand().expect("clap asks for a stage");
+        // What a stage starts from is not drawn.
+        let weights = ["vit_palm", "vit_vein", "cnn_palm", "cnn_vein"];
+        match &args.command {
+            PreviewCommand::Stage1(_) => refuse_unread::<Stage1Args>(own, &["pre_train"])?,
+            PreviewCommand::Stage2(_) => refuse_unread::<Stage2Args>(own, &[&["stage1"], &weights[..]].concat())?,
+        }
+        preview::draw(&args.command)
     }
 
     fn checkpoints(&self) -> &'static [&'static str] {

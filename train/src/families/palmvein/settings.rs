@@ -72,6 +72,8 @@ pub struct Common {
     pub test_every: usize,
     /// Pairs in a batch of evaluation.
     pub batchtest: usize,
+    /// Decay of a moving average of the weights, which is evaluated and kept; 0: none.
+    pub ema: f64,
     /// Largest global norm of a step's gradients.
     pub clip: f64,
     /// Seed of split, sampler, transforms and initial weights.
@@ -115,6 +117,7 @@ impl Default for Common {
             shared_geometry: true,
             test_every: 1,
             batchtest: 16,
+            ema: 0.0,
             clip: 1.0,
             seed: 42,
             n_thread: 2,
@@ -142,6 +145,7 @@ impl Common {
             between(flag, value, [0.0, most])?;
         }
         positive([("clip", self.clip)])?;
+        below_one([("ema", self.ema)])?;
         counts([
             ("img-size", self.img_size, ConvNext::SMALLEST, 4_096),
             ("batchtest", self.batchtest, 1, 65_536),
@@ -230,7 +234,7 @@ impl Common {
             keep,
             clip_norm: Some(self.clip),
             patience: (patience.evaluations > 0).then_some(patience),
-            ..Settings::new(epochs, Schedule::cosine(lr, 0.0, epochs), optimizer)
+            ..Settings::new(epochs, Schedule::cosine(lr, 0.0, epochs), optimizer).averaged(self.ema)
         }
     }
 }

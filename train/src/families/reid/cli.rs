@@ -1,7 +1,5 @@
 //! Flags of `train reid`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use serde::Serialize;
 
@@ -12,6 +10,7 @@ use crate::nn::attention::AttentionKind;
 use crate::nn::resnet::Stem;
 use crate::run::flags::{RunArgs, boolean, word};
 use crate::run::optim::OptimizerKind;
+use crate::run::preview::PreviewFlags;
 use crate::run::schedule::Warmup;
 
 /// Flags that only the reference has. They are accepted and then ignored with a note, or refused, as in a settings
@@ -55,15 +54,9 @@ pub struct PreviewArgs {
     /// The run that is looked at.
     #[command(flatten)]
     pub reid: ReidArgs,
-    /// PNG to write.
-    #[arg(short, long, value_name = "FILE", default_value = "preview.png")]
-    pub output: PathBuf,
-    /// Epoch whose first batches are drawn, from 1.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub epoch: usize,
-    /// Rows, each with the pictures of one identity in a batch.
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    pub rows: usize,
+    /// What to draw: a row for each identity of a batch.
+    #[command(flatten)]
+    pub preview: PreviewFlags,
 }
 
 /// Flags of `train reid`. Each is a field of [`train::families::reid::settings::ReidConfig`], which owns the defaults.

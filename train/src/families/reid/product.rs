@@ -12,7 +12,8 @@ use crate::families::reid::settings::ReidConfig;
 use crate::families::reid::{bench_step, command, import, inspect, preview, task};
 use crate::families::{Guess, Product, Verb};
 use crate::run::checkpoint::Checkpoint;
-use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs, InspectArgs, RunArgs, given, with_flags, with_networks};
+use crate::run::flags::{BenchStepArgs, EvalArgs, ImportArgs, InspectArgs, with_flags, with_networks};
+use crate::run::preview::refuse_unread;
 use crate::run::recipe::Recipe;
 use crate::run::settings::Settings;
 use crate::weights::StateDict;
@@ -47,15 +48,8 @@ impl Product for Reid {
     }
 
     fn draw_preview(&self, flags: &ArgMatches) -> anyhow::Result<ExitCode> {
-        /// What a preview reads of the flags of runs.
-        const READ: [&str; 2] = ["recipe", "config"];
-        /// What it does not read of the others.
         const UNREAD: [&str; 3] = ["test_only", "pre_train_partial", "pre_train_no_ema"];
-        let of_runs = given::<RunArgs>(flags).into_iter().filter(|id| !READ.contains(&id.as_str()));
-        let others = given::<ReidArgs>(flags).into_iter().filter(|id| UNREAD.contains(&id.as_str()));
-        if let Some(id) = of_runs.chain(others).next() {
-            anyhow::bail!("--{} is for runs, and `train preview` begins none", id.replace('_', "-"));
-        }
+        refuse_unread::<ReidArgs>(flags, &UNREAD)?;
         preview::draw(&PreviewArgs::from_arg_matches(flags)?)
     }
 

@@ -142,8 +142,7 @@ pub fn settings(config: &ReidConfig, keep: usize) -> Result<Settings, TaskError>
         test_every: config.test_every,
         keep,
         amp: config.use_amp,
-        ema: (config.ema > 0.0).then_some(config.ema),
-        ..Settings::new(config.epochs, schedule, optimizer)
+        ..Settings::new(config.epochs, schedule, optimizer).averaged(config.ema)
     })
 }
 

@@ -65,6 +65,8 @@ pub struct SenetConfig {
     pub angle_threshold: f64,
     /// Differences of angles are taken the short way round.
     pub wrap_angles: bool,
+    /// Decay of a moving average of the weights, which is evaluated and kept; 0: none.
+    pub ema: f64,
     /// Mixed precision.
     pub use_amp: bool,
     /// Batches averaged into one step.
@@ -119,6 +121,7 @@ impl Default for SenetConfig {
             beta: 1.0,
             angle_threshold: 30.0,
             wrap_angles: false,
+            ema: 0.0,
             use_amp: false,
             gradient_accumulation_steps: 1,
             save_interval: 10,
@@ -171,7 +174,7 @@ impl SenetConfig {
         ])?;
         from("max-yaw", self.max_yaw, ("min-yaw", self.min_yaw))?;
         positive([("lr", self.lr)])?;
-        below_one([("dropout", self.dropout)])?;
+        below_one([("dropout", self.dropout), ("ema", self.ema)])?;
         face_set(&self.data_dir, [self.train_ratio, self.val_ratio])?;
         if let Some(dim) = self.identity_dims.iter().find(|dim| **dim >= self.image_dim)
             && self.identity_preserve_weight > 0.0
@@ -250,6 +253,7 @@ mod tests {
             ("--max-yaw", "10", |c| (c.min_yaw, c.max_yaw) = (20.0, 10.0)),
             ("--lr", "0", |c| c.lr = 0.0),
             ("--dropout", "1", |c| c.dropout = 1.0),
+            ("--ema", "1", |c| c.ema = 1.0),
             ("--val-ratio", "0", |c| c.val_ratio = 0.0),
             ("--train-ratio", "val-ratio", |c| c.train_ratio = 0.9),
             ("--identity-dims", "312", |c| (c.identity_dims, c.image_dim) = (vec![60, 312], 128)),

@@ -124,7 +124,7 @@ pub fn settings(config: &SenetConfig, keep: usize) -> Settings {
         save_interval: config.save_interval,
         amp: config.use_amp,
         log_dir: Some(config.log_dir.clone().into()),
-        ..crate::families::faces::settings::face_settings(config.epochs, config.lr, config.weight_decay)
+        ..crate::families::faces::settings::face_settings(config.epochs, config.lr, config.weight_decay, config.ema)
     }
 }
 

@@ -73,6 +73,12 @@ impl Settings {
             log_dir: None,
         }
     }
+
+    /// The same with weights that are averaged by this decay, if it is above 0.
+    #[must_use]
+    pub fn averaged(self, decay: f64) -> Self {
+        Self { ema: (decay > 0.0).then_some(decay), ..self }
+    }
 }
 
 /// Early stopping on the metric that decides.
