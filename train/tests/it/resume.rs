@@ -32,8 +32,8 @@ fn three_ways(at: &Path, flags: &str, random: &str, directory: impl Fn(&str) -> 
     assert!(!different("plain").is_empty(), "the random settings do nothing");
 }
 
-/// Of the runs in `runs/1`, of which all but `plain` average their weights: the average is the network that is kept, the
-/// run goes on as without one, and it cannot be continued without it.
+/// Of the runs in `runs/1`, of which all but `plain` average their weights: the average is the network that is kept,
+/// the run goes on as without one, and it cannot be continued without it.
 fn the_average_is_kept(at: &Path, command: &str) {
     let file = |run: &str, name: &str| tensors(&at.join("runs/1").join(run).join(format!("{name}.safetensors")));
     let (last, plain) = (file("first", "checkpoint_epoch_2"), file("plain", "checkpoint_epoch_2"));

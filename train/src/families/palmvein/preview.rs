@@ -1,5 +1,5 @@
-//! `train preview palmvein`: contact sheets of what the networks see. Of stage 1 a row for each triplet: anchor, positive
-//! and negative; of stage 2 a row for each pair: palm and vein.
+//! `train preview palmvein`: contact sheets of what the networks see. Of stage 1 a row for each triplet: anchor,
+//! positive and negative; of stage 2 a row for each pair: palm and vein.
 
 use std::path::Path;
 use std::process::ExitCode;
