@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use contract::preprocess::{decode, normalise, resize};
+use contract::preprocess::{decode_as, normalise, resize};
 use contract::{Colour, InputSpec, PictureSpec};
 use image::{Rgb, RgbImage};
 
@@ -71,7 +71,8 @@ impl<'a> Generator<'a> {
     /// # Errors
     /// If the picture cannot be read, a pose has another number of angles, or the model fails.
     pub fn generate(&self, source: &Path, poses: &[Vec<f32>]) -> Result<Vec<RgbImage>, DeployError> {
-        let picture = decode(source).map_err(|source| DeployError::NoneReadable { of: 1, source })?;
+        let picture = decode_as(source, self.picture.orientation);
+        let picture = picture.map_err(|source| DeployError::NoneReadable { of: 1, source })?;
         let picture = resize(&picture, self.picture.size, self.picture.filter);
         let [height, width] = self.picture.size;
         let mut row = vec![0.0; self.picture.colour.channels() * height * width];

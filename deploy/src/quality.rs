@@ -38,7 +38,7 @@ impl Quality {
     /// # Errors
     /// If it cannot be read.
     pub fn of(path: &Path, input: &PictureSpec) -> Result<Self, PictureError> {
-        Ok(Self::measure(&preprocess::decode(path)?, input))
+        Ok(Self::measure(&preprocess::decode_as(path, input.orientation)?, input))
     }
 
     /// Measures a decoded picture for an input of the network.

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::path::Path;
 
-use contract::{Axis, CHANNELS_FIRST, CHANNELS_LAST, Colour, Filter, InputSpec, Orientation, PictureSpec, Resize};
+use contract::{
+    Axis, CHANNELS_FIRST, CHANNELS_LAST, Colour, Decoder, Filter, InputSpec, Orientation, PictureSpec, Resize,
+};
 use onnx::{DataType, ModelProto};
 
 use super::graph::{self, Port};
@@ -85,7 +87,7 @@ pub(super) fn plan(path: &Path, model: &ModelProto, wishes: &Wishes) -> Result<P
         "filter",
         wishes.filter,
         wishes.preset.map(|preset| preset.filter),
-        "--filter bilinear, bicubic or opencv",
+        "--filter bilinear, bicubic, pillow-lanczos, pillow-box or opencv",
         "how pictures are resized (Pillow's and torchvision's bilinear or bicubic, or OpenCV's linear)",
         word,
     );
@@ -106,6 +108,7 @@ pub(super) fn plan(path: &Path, model: &ModelProto, wishes: &Wishes) -> Result<P
         range: numbers.range,
         mean: numbers.mean,
         std: numbers.std,
+        decoder: Decoder::LibjpegTurbo,
         orientation: Orientation::Exif,
         resize: Resize::Stretch,
         filter,

@@ -1,6 +1,6 @@
 //! Pictures as a network will see them, for people to look at.
 
-use contract::preprocess::reduced;
+use contract::preprocess::reduced_as;
 use contract::{Colour, PictureSpec};
 use image::{Rgb, RgbImage, imageops};
 
@@ -69,7 +69,8 @@ pub fn sheet(model: &Model, pictures: &[Input]) -> Result<Sheet, DeployError> {
         }
         let seen = imageops::resize(&seen(&values, spec), shown[1], shown[0], imageops::FilterType::Nearest);
         // As wide as high at most, so that a landscape picture keeps its proportions.
-        pairs.push((reduced(input.path(), [shown[0], shown[0].max(shown[1])])?, seen));
+        let picture = reduced_as(input.path(), [shown[0], shown[0].max(shown[1])], spec.orientation)?;
+        pairs.push((picture, seen));
     }
     if pairs.is_empty() {
         let of = pictures.len();

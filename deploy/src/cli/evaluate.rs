@@ -122,7 +122,7 @@ fn evaluate(
     if let Some(path) = page {
         let page = Page { report: &report, query: &query, gallery: &gallery, ask: &ask, found: &found };
         let limit = args.report.report_probes;
-        files::write(path, page.evaluation(limit)?.html("Evaluation", report::small))?;
+        files::write(path, page.evaluation(limit)?.html("Evaluation", report::small(report.model.orientation)))?;
         terminal::tell!("report in {}", path.display());
     }
     Ok(report)

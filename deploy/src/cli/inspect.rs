@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use contract::{Axis, Fusion, Measured, PictureSpec, Rate};
+use contract::{Axis, Fusion, Measured, Orientation, PictureSpec, Rate};
 use serde_json::json;
 
 use super::args::{FactsFormat, InspectArgs};
@@ -114,9 +114,15 @@ fn table(model: &Model, trial: Option<&Trial>) -> String {
         line("", input.absent.map_or_else(String::new, |absent| format!("may be missing: {absent} in its place")));
         if let Some(picture) = &input.picture {
             let [height, width] = picture.size;
-            let PictureSpec { colour, orientation, resize, filter, range, mean, std, .. } = picture;
+            let PictureSpec { colour, decoder, orientation, resize, filter, range, mean, std, .. } = picture;
             let steps = format!(
-                "{colour:?}, turned by {orientation:?}, {resize:?} {filter:?} to height {height}, width {width}"
+                "{colour:?}, JPEG of {}, {}, {resize:?} by {} to height {height}, width {width}",
+                decoder,
+                match orientation {
+                    Orientation::Exif => "turned by Exif",
+                    Orientation::Stored => "not turned",
+                },
+                filter
             );
             line("", format!("{steps}, range {range:?}, mean {mean:?}, std {std:?}").to_lowercase());
         }

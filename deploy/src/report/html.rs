@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ::report::{Pictures, page};
-use contract::preprocess;
+use contract::{Orientation, preprocess};
 use maud::{Markup, html};
 
 use super::text::thousands;
@@ -16,7 +16,7 @@ impl SearchReport {
     /// on, and the folders of the machine that made it are nobody's business.
     pub fn html(&self, limit: usize) -> String {
         let shown = &self.probes[..limit.min(self.probes.len())];
-        let view = View { report: self, pictures: pictures(shown) };
+        let view = View { report: self, pictures: pictures(shown, self.model.orientation) };
         let body = html! {
             (view.pictures.symbols())
             (self.facts())
@@ -280,7 +280,7 @@ fn time(taken: &str) -> String {
 }
 
 /// The pictures of these probes and of what was found for them.
-fn pictures(probes: &[ProbeResult]) -> Pictures {
+fn pictures(probes: &[ProbeResult], upright: Orientation) -> Pictures {
     let mut files: Vec<&Path> = Vec::new();
     for probe in probes {
         files.push(&probe.file);
@@ -291,10 +291,10 @@ fn pictures(probes: &[ProbeResult]) -> Pictures {
             }
         }
     }
-    Pictures::of(files, small)
+    Pictures::of(files, small(upright))
 }
 
-/// The picture in a file, small enough for a page; none if it cannot be read.
-pub(crate) fn small(file: &Path) -> Option<image::RgbImage> {
-    preprocess::reduced(file, ::report::THUMBNAIL).ok()
+/// Reads the picture in a file, small enough for a page, the way up that the model sees it; none if it cannot be read.
+pub(crate) fn small(upright: Orientation) -> impl Fn(&Path) -> Option<image::RgbImage> + Sync {
+    move |file| preprocess::reduced_as(file, ::report::THUMBNAIL, upright).ok()
 }

@@ -13,6 +13,7 @@ pub(crate) use text::{aligned, thousands};
 use std::collections::HashSet;
 use std::path::PathBuf;
 
+use contract::Orientation;
 use metrics::open_set::Fusion;
 use metrics::{Label, RankingIntervals, RankingReport, Spread};
 use serde::Serialize;
@@ -48,6 +49,8 @@ pub struct ModelFacts {
     pub trained_on: String,
     /// Finished epochs.
     pub epoch: usize,
+    /// Which way up it sees pictures.
+    pub orientation: Orientation,
 }
 
 impl ModelFacts {
@@ -76,6 +79,11 @@ impl From<&Model> for ModelFacts {
             provider: model.provider.to_string(),
             trained_on: contract.training.dataset.clone(),
             epoch: contract.training.epoch,
+            orientation: contract
+                .input
+                .iter()
+                .find_map(|input| Some(input.picture.as_ref()?.orientation))
+                .unwrap_or_default(),
         }
     }
 }

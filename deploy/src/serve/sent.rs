@@ -481,7 +481,7 @@ impl Row {
         // The decoded picture is gone as soon as it is in the network's size.
         let mut decoding = Held::default();
         app.admission.take(&mut decoding, memory, place)?;
-        let picture = guarded(name, || Header::decode(name, bytes))?;
+        let picture = guarded(name, || Header::decode(name, bytes, input.orientation))?;
         let quality = Quality::measure(&picture, input);
         self.quality.push((quality, quality.problems(input)));
         if keep && self.small.is_none() {

@@ -18,7 +18,10 @@ pub const BESIDE: [&str; 3] = ["contract.json", "CARD.md", "certificate.json"];
 /// Version 2 made contract ids of what a network computes instead of how its file is written. Models of version 1
 /// keep their ids and their galleries; exported again they have another id, and their pictures are to be embedded
 /// again.
-pub const VERSION: u32 = 2;
+///
+/// Version 3 names decoder and resizer. Models of before were trained with, and their galleries hold, pictures that
+/// another decoder and resizer had made, some grey levels off; they are used with the ones that version 3 names.
+pub const VERSION: u32 = 3;
 
 /// `layout` of pictures whose channels lie one after another.
 pub const CHANNELS_FIRST: &str = "NCHW";
@@ -106,16 +109,48 @@ pub enum Resize {
     Stretch,
 }
 
-/// Resampling filter. Pillow's widen when the picture shrinks.
+/// Whose JPEG pixels a network was trained on. Other formats have the same pixels in all libraries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Decoder {
+    /// libjpeg-turbo's with its defaults, which are Pillow's, OpenCV's and torchvision's: accurate integer transform,
+    /// chroma interpolated.
+    #[default]
+    #[serde(rename = "libjpeg-turbo")]
+    LibjpegTurbo,
+}
+
+/// Resizer and its filter, to the bit. Pillow's widen when the picture shrinks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
 pub enum Filter {
     /// Pillow's triangle.
+    #[serde(rename = "pillow-bilinear", alias = "bilinear")]
     Bilinear,
     /// Pillow's cubic, a = -0.5.
+    #[serde(rename = "pillow-bicubic", alias = "bicubic")]
     Bicubic,
+    /// Pillow's windowed sine of three lobes.
+    #[serde(rename = "pillow-lanczos")]
+    Lanczos,
+    /// Pillow's mean of all pixels.
+    #[serde(rename = "pillow-box")]
+    Box,
     /// OpenCV's linear: between the two nearest pixels of each axis, in fixed point, also when the picture shrinks.
+    #[serde(rename = "opencv-linear", alias = "opencv")]
     Opencv,
+}
+
+impl std::fmt::Display for Decoder {
+    /// As in a contract.
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        self.serialize(f)
+    }
+}
+
+impl std::fmt::Display for Filter {
+    /// As in a contract.
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        self.serialize(f)
+    }
 }
 
 /// Which way up a picture is.
@@ -125,6 +160,8 @@ pub enum Orientation {
     /// Turned and mirrored as its EXIF orientation says, before anything else; upright without one.
     #[default]
     Exif,
+    /// As it is stored, whatever EXIF says: Pillow's `Image.open` without `ImageOps.exif_transpose`.
+    Stored,
 }
 
 /// An input of the graph: a picture, or plain numbers such as an embedding or a pose.
@@ -199,12 +236,15 @@ pub struct PictureSpec {
     pub mean: Vec<f32>,
     /// Standard deviation per channel, in units of `range`.
     pub std: Vec<f32>,
+    /// Whose JPEG pixels they are.
+    #[serde(default)]
+    pub decoder: Decoder,
     /// Which way up the picture is.
     #[serde(default)]
     pub orientation: Orientation,
     /// How a picture of another size is resized.
     pub resize: Resize,
-    /// Resampling filter.
+    /// Resizer and filter.
     pub filter: Filter,
     /// Height and width in pixels.
     pub size: [usize; 2],
@@ -244,6 +284,7 @@ impl PictureSpec {
             range: [0.0, 1.0],
             mean: vec![0.485, 0.456, 0.406],
             std: vec![0.229, 0.224, 0.225],
+            decoder: Decoder::LibjpegTurbo,
             orientation: Orientation::Exif,
             resize: Resize::Stretch,
             filter: Filter::Bilinear,
@@ -901,6 +942,8 @@ mod tests {
             ("/input/0/picture/mean", vec![127.5; 3].into(), ["input[image].mean", "127.5", "`range` [0, 255]"]),
             ("/input/0/picture/std", vec![58.0; 3].into(), ["input[image].std", "58", "`range` [0, 255]"]),
             ("/input/0/picture/orientation", "none".into(), ["picture.orientation", "none", "exif"]),
+            ("/input/0/picture/decoder", "zune".into(), ["picture.decoder", "zune", "libjpeg-turbo"]),
+            ("/input/0/picture/filter", "nearest".into(), ["picture.filter", "nearest", "pillow-box"]),
             ("/threshold", threshold(5.0, 0.1), ["threshold.similarity", "5", "-1 to 1"]),
             ("/threshold", threshold(0.5, -0.1), ["threshold.far", "-0.1", "0 to 1"]),
             ("/threshold", measured("median", 1, [0.0, 0.1]), ["threshold[0].measured.fusion", "median", "`max`"]),
@@ -1034,12 +1077,13 @@ mod tests {
         for (index, change) in same.into_iter().enumerate() {
             assert_eq!(id(change, "a"), reference, "change {index}");
         }
-        let other: [&dyn Fn(&mut ModelContract); 11] = [
+        let other: [&dyn Fn(&mut ModelContract); 12] = [
             &|c| picture(c).colour = Colour::Bgr,
             &|c| picture(c).mean[1] = 0.5,
             &|c| picture(c).std[2] = 0.5,
             &|c| picture(c).range = [0.0, 255.0],
             &|c| picture(c).filter = Filter::Bicubic,
+            &|c| picture(c).orientation = Orientation::Stored,
             &|c| picture(c).size = [192, 128],
             &|c| c.input[0].absent = Some(0.0),
             &|c| embedding(c).flip = false,

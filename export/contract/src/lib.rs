@@ -7,8 +7,10 @@ mod budget;
 mod contract;
 pub mod embedding;
 pub mod fill;
+mod jpeg;
 mod picture;
 pub mod preprocess;
+mod resize;
 pub mod trained;
 
 pub use contract::*;

@@ -73,6 +73,18 @@ pub enum PictureError {
         /// The file.
         path: PathBuf,
     },
+    /// Values of 16 bits of which only the lower bits are used.
+    #[error(
+        "picture `{}` has 16 bits of which it uses {}: its largest value is {most} of 65535; scale its values to 0 to \
+         65535, or write it with 8 bits",
+        path.display(), 16 - most.leading_zeros()
+    )]
+    Shallow {
+        /// The file.
+        path: PathBuf,
+        /// The largest value.
+        most: u16,
+    },
     /// The network makes nothing of it that can be compared.
     #[error("picture `{}` has no embedding", path.display())]
     Row {
