@@ -406,6 +406,22 @@ pub enum DeployError {
         /// Why.
         why: String,
     },
+    /// A pattern of file names that is none, or matches nothing.
+    #[error("the pattern `{}` names no pictures: {problem}", path.display())]
+    Pattern {
+        /// The pattern.
+        path: PathBuf,
+        /// Why.
+        problem: String,
+    },
+    /// A video or camera whose frames cannot be read.
+    #[error("cannot read the video `{}`: {problem}", path.display())]
+    Video {
+        /// The file, device or address.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
     /// Pictures among which there is nothing to compare, or nobody to search for.
     #[error("`{}` cannot calibrate: {problem}", path.display())]
     Uncalibratable {

@@ -8,6 +8,7 @@ use datasets::paired::Pair;
 use datasets::{LeftOut, Naming, Note, Sample};
 
 use crate::DeployError;
+use crate::embed::Video;
 use crate::identity::Identity;
 
 /// The pictures of one row, and who is on them.
@@ -82,6 +83,30 @@ pub fn list(places: &[PathBuf], naming: Option<Naming>) -> Result<Listed, Deploy
     Ok(Listed { pictures, left_out: list.left_out, notes: list.notes })
 }
 
+/// The files and folders that a pattern such as `cams/*/2026*.jpg` matches, in natural order; the path itself if it is
+/// no pattern, or there is a file or folder of that name.
+///
+/// # Errors
+/// If it is not a pattern although it looks like one, or matches nothing.
+pub fn expanded(path: &Path) -> Result<Vec<PathBuf>, DeployError> {
+    let Some(text) = path.to_str().filter(|text| text.contains(['*', '?', '['])) else {
+        return Ok(vec![path.to_owned()]);
+    };
+    if path.exists() || Video::is_live(path) {
+        return Ok(vec![path.to_owned()]);
+    }
+    let wrong = |problem: String| DeployError::Pattern { path: path.to_owned(), problem };
+    let found = glob::glob(text).map_err(|error| wrong(error.to_string()))?;
+    let mut found = found
+        .collect::<Result<Vec<PathBuf>, _>>()
+        .map_err(|error| DeployError::Read { path: error.path().to_owned(), source: error.into() })?;
+    if found.is_empty() {
+        return Err(wrong("no file or folder matches it".to_owned()));
+    }
+    found.sort_by(|left, right| datasets::natural(left, right));
+    Ok(found)
+}
+
 /// Whether these identities come from folders or from file names; `None` if some come from each.
 pub fn naming<'a>(identities: impl IntoIterator<Item = &'a Identity>) -> Option<Naming> {
     let (mut by_file, mut given) = (false, false);
@@ -128,6 +153,19 @@ pub(crate) fn path_text(path: &Path) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn patterns_are_expanded_in_natural_order_and_names_are_taken_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        ["10.jpg", "9.jpg", "a[1].jpg", "b.png"].iter().for_each(|name| std::fs::write(path(name), "").unwrap());
+        let found = |name: &str| expanded(&path(name));
+        assert_eq!(found("[0-9]*.jpg").unwrap(), [path("9.jpg"), path("10.jpg")]);
+        assert_eq!(found("a[1].jpg").unwrap(), [path("a[1].jpg")]);
+        assert_eq!(found("none.jpg").unwrap(), [path("none.jpg")], "what is not there is told later");
+        assert!(found("*.gif").unwrap_err().to_string().contains("no file or folder matches"));
+        assert!(found("[.gif").unwrap_err().to_string().contains("[.gif"));
+    }
 
     #[cfg(unix)]
     #[test]

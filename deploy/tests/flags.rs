@@ -174,6 +174,9 @@ fn of_embed() {
         ("--wait", ShownBy("gallery::enrolments_that_wait_all_happen")),
         ("--identity-from file", Changes),
         ("--pairs", Refused("palm/<identity>")),
+        ("--every 2", Refused("--every")),
+        ("--frames 2", Refused("--frames")),
+        ("--failures @failures.jsonl", ShownBy("sources::pictures_that_cannot_be_used_are_listed_in_a_file")),
     ];
     walk(&set(), "embed @set --model @model.onnx --out @out", &["out"], &[&own, &RUN, &PAIRS, &READING]);
     let one = "embed --model @model.onnx --out @out --palm @set/ada/0001_c2.png";

@@ -21,5 +21,6 @@ mod runtime;
 mod search;
 #[cfg(feature = "serve")]
 mod serve;
+mod sources;
 mod transfer;
 mod verify;

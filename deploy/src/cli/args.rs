@@ -613,7 +613,8 @@ pub(crate) struct AdoptArgs {
     /// Order of the axes: nchw (channels before pixels) or nhwc [default: the graph's, else nchw with a preset].
     #[arg(long, value_name = "ORDER", value_parser = layout)]
     pub(crate) layout: Option<String>,
-    /// How pictures are resized: bilinear or bicubic as Pillow does, or opencv's linear [default: the preset's].
+    /// How pictures are resized: bilinear, bicubic, pillow-lanczos or pillow-box as Pillow does, or opencv's linear
+    /// [default: the preset's].
     #[arg(long, value_name = "FILTER", value_parser = word::<contract::Filter>)]
     pub(crate) filter: Option<contract::Filter>,
     /// Output that is the embedding [default: the only vector].
@@ -701,12 +702,25 @@ pub(crate) struct InspectArgs {
     _ => arg,
 }))]
 pub(crate) struct EmbedArgs {
-    /// Folders, including subfolders, or files; or one pair by --palm and --vein.
+    /// Folders, including subfolders, and files: pictures; tables (.csv with columns path, vein, subject, camera,
+    /// taken, tags); lists of paths (.txt, or - for standard input); patterns such as 'cams/*/2026*.jpg'; and, behind
+    /// all others, videos (.mp4, .mkv, …), cameras (/dev/video0) and streams (rtsp://…), if `ffmpeg` is installed. Or
+    /// one pair by --palm and --vein.
     #[arg(required_unless_present_any = ["palm", "vein"], conflicts_with_all = ["palm", "vein"])]
     #[arg(value_name = "DIR_OR_FILE")]
     pub(crate) pictures: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) one: PairFiles,
+    /// Of videos, embed each Nth frame, the first one first [default: all]. A frame's picture is named
+    /// VIDEO#FRAME@SECONDS.
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub(crate) every: Option<NonZeroUsize>,
+    /// Most frames of each video; needed for cameras and streams, which may not end [default: all].
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub(crate) frames: Option<NonZeroUsize>,
+    /// Write each picture that cannot be used, and why, as a line of JSON [default: the first few are named on stderr].
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(crate) failures: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     /// Folder to write to; created if needed.

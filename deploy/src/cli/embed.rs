@@ -1,48 +1,129 @@
 //! `deploy embed`: pictures to a gallery.
 
-use std::path::Path;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ::gallery::{Changes, GalleryError, Store};
+use contract::preprocess::PictureError;
 
 use super::args::EmbedArgs;
-use super::shared::{embed_options, list, one_row, open, pin, print, say_naming, tell_skipped, writing};
+use super::shared::{Named, embed_options, list, named, one_row, open, pin, print, say_naming, tell_skipped, writing};
+use crate::embed::{Report, Source, Video};
 use crate::gallery::{self, About, Enrolment, Gallery, Template};
+use crate::identity::Identity;
+use crate::pictures::{Input, path_text};
 use crate::{DeployError, embed};
 
 pub(crate) fn run(args: &EmbedArgs) -> Result<ExitCode, DeployError> {
     vacant(args)?;
-    let mut pictures = list(&args.pictures, &args.pairs, args.naming.identity_from, args.reading.strict)?;
-    let model = open(&args.model, pictures.len())?;
+    let Asked { mut pictures, videos, places } = asked(args)?;
+    // Nobody knows how many frames a video has.
+    let known = videos.is_empty().then_some(pictures.len());
+    let model = open(&args.model, known.unwrap_or(usize::MAX))?;
     if args.pictures.is_empty() {
         let (row, notes) = one_row(&model, &args.one, args.naming.identity_from)?;
         say_naming(&notes);
         pictures.push(row);
     }
+    let of = videos.is_empty().then_some(pictures.len());
     let (_, spec) = model.embedding()?;
+    let mut failures = args.failures.as_deref().map(Failures::create).transpose()?;
     let target = writing(args.writing.wait, |wait| Target::open(args, &pin(&model, spec), wait))?;
-    let bar = terminal::progress(pictures.len() as u64, "embed", "pictures");
+    let bar = terminal::progress(of.unwrap_or_default() as u64, "embed", "pictures");
     let options = embed_options(&args.model, &args.reading);
-    let done = |count| bar.inc(count as u64);
     let dim = spec.dim;
     let written = target.fill(&pin(&model, spec), |changes| {
         changes.by("embed");
         let mut rows = Enrolment::new(changes, dim);
-        let skipped = embed::stream(&model, &pictures, &options, done, |picture, row| {
-            rows.row(Template::from(picture).stamped(), row)
+        let report = Report {
+            done: |count| bar.inc(count as u64),
+            failed: |picture: &embed::Picture, error: &PictureError| match &mut failures {
+                Some(failures) => failures.add(picture.input.path(), error),
+                None => Ok(()),
+            },
+        };
+        let source = Source::new(&pictures, &videos);
+        let skipped = embed::stream_from(&model, source, of, &options, report, |picture, row| {
+            rows.row(Template::from(&*picture.input).stamped(), row)
         })?;
         let count = rows.finish()?;
-        let followed = if args.pairs.pairs { Vec::new() } else { args.pictures.clone() };
         let identity_from = args.naming.identity_from.map(|naming| naming.to_string());
-        let about = About { places: followed, identity_from, ..About::here(skipped.count) };
+        let about = About { places, identity_from, ..About::here(skipped.count) };
         changes.describe(&about.text())?;
         Ok((count, skipped))
     });
     bar.finish_and_clear();
+    if let Some(failures) = failures {
+        failures.finish()?;
+    }
     let (rows, skipped) = written?;
-    tell_skipped(&skipped, pictures.len());
+    tell_skipped(&skipped, of.unwrap_or(rows + skipped.count));
     print(&format!("{rows} embeddings of {dim} values in {}\n", args.out.display()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is to be embedded.
+struct Asked {
+    pictures: Vec<Input>,
+    videos: Vec<(Video, Identity)>,
+    /// Folders and files that `gallery sync` follows.
+    places: Vec<PathBuf>,
+}
+
+/// The pictures and videos that are asked for.
+fn asked(args: &EmbedArgs) -> Result<Asked, DeployError> {
+    let Named { places, mut pictures, arrays } = named(&args.pictures)?;
+    if let Some(array) = arrays.first() {
+        let problem =
+            "rows of embeddings are enrolled by `deploy enroll`, or made a gallery by `deploy gallery import`";
+        return Err(DeployError::Pattern { path: array.clone(), problem: problem.to_owned() });
+    }
+    let (videos, places): (Vec<PathBuf>, Vec<PathBuf>) = places.into_iter().partition(|place| Video::is_one(place));
+    if args.pairs.pairs && places.is_empty() {
+        let why = "no folder is listed".to_owned();
+        return Err(DeployError::Unused { flag: "--pairs", why });
+    }
+    for (flag, given) in [("--every", args.every.is_some()), ("--frames", args.frames.is_some())] {
+        if given && videos.is_empty() {
+            return Err(DeployError::Unused { flag, why: "no video is listed".to_owned() });
+        }
+    }
+    let most = args.frames.map(|most| most.get() as u64);
+    if let Some(place) = videos.iter().find(|place| most.is_none() && Video::is_live(place)) {
+        let problem = "it may never end; say by `--frames N` how many frames to embed".to_owned();
+        return Err(DeployError::Video { path: place.clone(), problem });
+    }
+    if !places.is_empty() {
+        pictures.extend(list(&places, &args.pairs, args.naming.identity_from, args.reading.strict)?);
+    }
+    let every = args.every.map_or(1, |every| every.get() as u64);
+    let videos = videos.into_iter().map(|place| (Video { place, every, most }, Identity::Unnamed)).collect();
+    let places = if args.pairs.pairs { Vec::new() } else { places };
+    Ok(Asked { pictures, videos, places })
+}
+
+/// The file of pictures that cannot be used.
+struct Failures {
+    file: BufWriter<std::fs::File>,
+    path: PathBuf,
+}
+
+impl Failures {
+    fn create(path: &Path) -> Result<Self, DeployError> {
+        let file = std::fs::File::create(path);
+        let file = file.map_err(|source| DeployError::Write { path: path.to_owned(), source })?;
+        Ok(Self { file: BufWriter::new(file), path: path.to_owned() })
+    }
+
+    fn add(&mut self, picture: &Path, error: &PictureError) -> Result<(), DeployError> {
+        let line = serde_json::json!({ "path": path_text(picture), "problem": terminal::sentence(error) });
+        writeln!(self.file, "{line}").map_err(|source| DeployError::Write { path: self.path.clone(), source })
+    }
+
+    fn finish(mut self) -> Result<(), DeployError> {
+        self.file.flush().map_err(|source| DeployError::Write { path: self.path.clone(), source })
+    }
 }
 
 /// An error if the folder to write to holds embeddings that are not to be replaced.

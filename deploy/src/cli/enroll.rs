@@ -9,7 +9,9 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::args::{EnrollArgs, FactsFormat};
-use super::shared::{self, collect, embed_options, list, one_row, open, pin, print, print_json, warn_when_collapsed};
+use super::shared::{
+    self, Named, collect, embed_options, list, named, one_row, open, pin, print, print_json, warn_when_collapsed,
+};
 use crate::gallery::{self, Embeddings, Gallery, Place, Template};
 use crate::identity::{Identity, NameSource};
 use crate::manifest;
@@ -98,17 +100,7 @@ fn calibrated(model: &Model) -> Option<f32> {
 
 /// The pictures that are asked for, and the files of embeddings.
 fn asked(args: &EnrollArgs) -> Result<(Vec<Input>, Vec<PathBuf>), DeployError> {
-    let (mut places, mut pictures, mut arrays) = (Vec::new(), Vec::new(), Vec::new());
-    for path in &args.pictures {
-        let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-        match &ending[..] {
-            _ if path.as_os_str() == "-" => places.extend(manifest::list(path)?),
-            "csv" => pictures.extend(manifest::read_pictures(path)?),
-            "txt" => places.extend(manifest::list(path)?),
-            "npy" => arrays.push(path.clone()),
-            _ => places.push(path.clone()),
-        }
-    }
+    let Named { places, mut pictures, arrays } = named(&args.pictures)?;
     if args.pairs.pairs && places.is_empty() {
         let why = "no folder is listed".to_owned();
         return Err(DeployError::Unused { flag: "--pairs", why });

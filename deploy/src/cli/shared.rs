@@ -13,6 +13,7 @@ use crate::DeployError;
 use crate::embed::{self, Collected, Skipped};
 use crate::gallery::{Embeddings, Gallery};
 use crate::identity::Identity;
+use crate::manifest;
 use crate::pictures::{self, Input};
 use crate::runtime::{Model, Options, Provider};
 use crate::search::{self, Ask, Ranked};
@@ -75,6 +76,33 @@ pub(super) fn list(
     let (rows, notes) = list_with_notes(places, pairs, naming, strict)?;
     say_naming(&notes);
     Ok(rows)
+}
+
+/// What is named on a command line.
+#[derive(Debug, Default)]
+pub(super) struct Named {
+    /// Folders and files, those of lists and patterns too.
+    pub(super) places: Vec<PathBuf>,
+    /// Rows of tables.
+    pub(super) pictures: Vec<Input>,
+    /// Files of embeddings.
+    pub(super) arrays: Vec<PathBuf>,
+}
+
+/// Tells tables, lists, patterns and files of embeddings from folders and pictures.
+pub(super) fn named(paths: &[PathBuf]) -> Result<Named, DeployError> {
+    let mut all = Named::default();
+    for path in paths {
+        let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        match &ending[..] {
+            _ if path.as_os_str() == "-" => all.places.extend(manifest::list(path)?),
+            "csv" => all.pictures.extend(manifest::read_pictures(path)?),
+            "txt" => all.places.extend(manifest::list(path)?),
+            "npy" => all.arrays.push(path.clone()),
+            _ => all.places.extend(pictures::expanded(path)?),
+        }
+    }
+    Ok(all)
 }
 
 /// Says what names the people.

@@ -1,38 +1,38 @@
 //! Parallel work with results in order.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::DeployError;
 
 /// Results of a lane that may wait in its channel; with the one it is sending, a lane is at most three ahead.
 const WAITING: usize = 2;
 
-/// Does `work` for 0 to `count` on `lanes` threads and hands the results to `sink` in that order. Each lane has a
-/// `state` of its own.
+/// Does `work` for what comes from `source` on `lanes` threads, and hands the results to `sink` in the source's order.
+/// Each lane has a `state` of its own. The source is asked on a thread of its own, at most one piece a lane ahead.
 ///
-/// The order is by construction: lane `i` does `i`, `i + lanes`, and so on, and sends its results to a channel of its
-/// own, which blocks when the lane is far enough ahead.
+/// The order is by construction: lane `i` does the pieces `i`, `i + lanes`, and so on. It gets them from a channel of
+/// its own and sends its results to another, and both block where one is far enough ahead.
 ///
 /// # Errors
-/// The first error of `work` or `sink`, in order; the lanes then stop. A panic in `work` is an error.
-pub(super) fn in_order<S, T: Send>(
-    count: usize,
+/// The first error of `source`, `work` or `sink`, in order; the lanes then stop. A panic in the first two is an error.
+pub(super) fn in_order<S, I: Send, T: Send>(
+    source: impl Iterator<Item = Result<I, DeployError>> + Send,
     lanes: usize,
     state: impl Fn() -> S + Sync,
-    work: impl Fn(&mut S, usize) -> Result<T, DeployError> + Sync,
-    mut sink: impl FnMut(usize, T) -> Result<(), DeployError>,
+    work: impl Fn(&mut S, I) -> Result<T, DeployError> + Sync,
+    mut sink: impl FnMut(T) -> Result<(), DeployError>,
 ) -> Result<(), DeployError> {
-    let lanes = lanes.min(count).max(1);
     std::thread::scope(|scope| {
         let (state, work) = (&state, &work);
-        let start = |lane: usize| -> Receiver<Result<T, DeployError>> {
+        type Lane<I, T> = (SyncSender<Result<I, DeployError>>, Receiver<Result<T, DeployError>>);
+        let start = |_| -> Lane<I, T> {
+            let (give, given) = sync_channel::<Result<I, DeployError>>(1);
             let (results, waiting) = sync_channel(WAITING);
             scope.spawn(move || {
                 let mut state = state();
-                for at in (lane..count).step_by(lanes) {
-                    let done = catch_unwind(AssertUnwindSafe(|| work(&mut state, at)));
-                    let done = done.unwrap_or_else(|panic| Err(DeployError::Panicked { message: message(&*panic) }));
+                for piece in given {
+                    let done = piece.and_then(|piece| caught(|| work(&mut state, piece)));
                     let failed = done.is_err();
                     // After an error nobody receives results.
                     if results.send(done).is_err() || failed {
@@ -40,17 +40,35 @@ pub(super) fn in_order<S, T: Send>(
                     }
                 }
             });
-            waiting
+            (give, waiting)
         };
-        let waiting: Vec<_> = (0..lanes).map(start).collect();
-        for at in 0..count {
-            let done = waiting[at % lanes]
-                .recv()
-                .unwrap_or_else(|_| Err(DeployError::Panicked { message: "a thread ended without a result".into() }));
-            sink(at, done?)?;
+        let (give, waiting): (Vec<_>, Vec<_>) = (0..lanes.max(1)).map(start).unzip();
+        scope.spawn(move || {
+            let mut source = source;
+            for lane in give.iter().cycle() {
+                let Some(piece) = caught(|| source.next().transpose()).transpose() else { return };
+                let failed = piece.is_err();
+                // After an error nobody wants more.
+                if lane.send(piece).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        for lane in waiting.iter().cycle() {
+            match lane.recv() {
+                Ok(done) => sink(done?)?,
+                // The lane has nothing more to do, and so has none.
+                Err(_) => break,
+            }
         }
         Ok(())
     })
+}
+
+/// The result of a call; an error if it panics.
+fn caught<T>(call: impl FnOnce() -> Result<T, DeployError>) -> Result<T, DeployError> {
+    catch_unwind(AssertUnwindSafe(call))
+        .unwrap_or_else(|panic| Err(DeployError::Panicked { message: message(&*panic) }))
 }
 
 /// Message of a panic.
@@ -66,6 +84,11 @@ mod tests {
 
     use super::*;
 
+    /// Numbers from 0.
+    fn numbers(count: usize) -> impl Iterator<Item = Result<usize, DeployError>> {
+        (0..count).map(Ok)
+    }
+
     #[test]
     fn results_come_in_order_whichever_lane_is_slow() {
         for (count, lanes) in [(0, 3), (1, 8), (50, 1), (50, 4), (50, 64)] {
@@ -75,30 +98,36 @@ mod tests {
             let work = |own: &mut usize, at: usize| {
                 slow(at);
                 *own += 1;
-                Ok((at * at, *own))
+                Ok((at, *own))
             };
-            let sink = |at, (square, own)| {
-                assert_eq!((square, own), (at * at, at / lanes.min(count) + 1), "each lane keeps its own state");
+            let sink = |(at, own)| {
+                assert_eq!(own, at / lanes + 1, "each lane keeps its own state");
                 found.push(at);
                 Ok(())
             };
-            in_order(count, lanes, || 0, work, sink).unwrap();
+            in_order(numbers(count), lanes, || 0, work, sink).unwrap();
             assert!(found.into_iter().eq(0..count));
         }
     }
 
     #[test]
-    fn no_lane_runs_far_ahead() {
-        let (begun, lanes) = (AtomicUsize::new(0), 3);
-        let work = |(): &mut (), _: usize| Ok(begun.fetch_add(1, Ordering::SeqCst));
-        let sink = |at: usize, _| {
+    fn neither_lanes_nor_source_run_far_ahead() {
+        let (asked, begun, lanes) = (AtomicUsize::new(0), AtomicUsize::new(0), 3);
+        let source = numbers(40).inspect(|_| _ = asked.fetch_add(1, Ordering::SeqCst));
+        let work = |(): &mut (), at: usize| {
+            begun.fetch_add(1, Ordering::SeqCst);
+            Ok(at)
+        };
+        let sink = |at: usize| {
             std::thread::sleep(Duration::from_micros(500));
             // What waits, what a lane holds and cannot send, and what is taken.
             let most = at + 1 + lanes * (WAITING + 1);
             assert!(begun.load(Ordering::SeqCst) <= most, "{} begun at {at}", begun.load(Ordering::SeqCst));
+            // And one that waits for each lane, and one that is being sent.
+            assert!(asked.load(Ordering::SeqCst) <= most + lanes + 1, "{} at {at}", asked.load(Ordering::SeqCst));
             Ok(())
         };
-        in_order(40, lanes, || (), work, sink).unwrap();
+        in_order(source, lanes, || (), work, sink).unwrap();
     }
 
     #[test]
@@ -106,26 +135,35 @@ mod tests {
         let error = || DeployError::NoPictures;
         for lanes in [1, 3, 8] {
             let begun = AtomicUsize::new(0);
-            let run = |fails: &(dyn Fn(usize) -> Result<(), DeployError> + Sync), sink_fails: usize| {
+            type Fails<'a> = &'a (dyn Fn(usize) -> Result<(), DeployError> + Sync);
+            let run = |source: Fails, fails: Fails, sink_fails: usize| {
                 begun.store(0, Ordering::SeqCst);
                 let work = |(): &mut (), at: usize| {
                     begun.fetch_add(1, Ordering::SeqCst);
-                    fails(at)
+                    fails(at).map(|()| at)
                 };
                 let mut taken = Vec::new();
-                let sink = |at: usize, ()| {
+                let sink = |at: usize| {
                     taken.push(at);
                     if at == sink_fails { Err(error()) } else { Ok(()) }
                 };
-                let ended = in_order(1000, lanes, || (), work, sink).unwrap_err();
+                let source = (0..1000).map(|at| source(at).map(|()| at));
+                let ended = in_order(source, lanes, || (), work, sink).unwrap_err();
                 assert!(begun.load(Ordering::SeqCst) < 1000);
                 (ended, taken)
             };
-            let (ended, taken) = run(&|at| if at == 20 { Err(error()) } else { Ok(()) }, 1000);
-            assert!(matches!(ended, DeployError::NoPictures) && taken.into_iter().eq(0..20));
-            let (ended, taken) = run(&|at| if at == 20 { panic!("picture {at}") } else { Ok(()) }, 1000);
-            assert!(ended.to_string().contains("picture 20") && taken.into_iter().eq(0..20), "{ended}");
-            let (ended, taken) = run(&|_| Ok(()), 7);
+            let at_20: Fails = &|at| if at == 20 { Err(error()) } else { Ok(()) };
+            let panics: Fails = &|at| if at == 20 { panic!("picture {at}") } else { Ok(()) };
+            let never: Fails = &|_| Ok(());
+            for (source, work) in [(at_20, never), (never, at_20)] {
+                let (ended, taken) = run(source, work, 1000);
+                assert!(matches!(ended, DeployError::NoPictures) && taken.into_iter().eq(0..20));
+            }
+            for (source, work) in [(panics, never), (never, panics)] {
+                let (ended, taken) = run(source, work, 1000);
+                assert!(ended.to_string().contains("picture 20") && taken.into_iter().eq(0..20), "{ended}");
+            }
+            let (ended, taken) = run(never, never, 7);
             assert!(matches!(ended, DeployError::NoPictures) && taken.into_iter().eq(0..=7));
         }
     }

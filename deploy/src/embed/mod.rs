@@ -1,11 +1,16 @@
 //! Pictures to embeddings, as a stream: memory does not grow with their number.
 //!
-//! Each lane is a thread that decodes, resizes, normalises, runs and embeds its share of the batches of pictures. Lanes
-//! share only the list and, on a device, the session: on the CPU no core waits for another, and on a device the other
-//! lanes decode while it computes. Rows come in the order of the pictures, and no lane runs more
-//! than a few batches ahead.
+//! A source gives pictures: a list of files, or a source of [`Picture`]s, which may be frames of a video. Each lane is a
+//! thread that decodes, resizes, normalises, runs and embeds its share of the batches of pictures. Lanes share only the
+//! source and, on a device, the session: on the CPU no core waits for another, and on a device the other lanes decode
+//! while it computes. Rows come in the order of the pictures, and no lane runs more than a few batches ahead.
 
 mod lanes;
+mod source;
+mod video;
+
+pub use source::{Picture, Source};
+pub use video::{Frame, Frames, Video};
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -38,12 +43,18 @@ impl Options {
 
     /// Number of lanes worth starting for `pictures` pictures, at most one per thread.
     pub fn lanes(&self, pictures: usize) -> usize {
-        let threads = match self.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            threads => threads,
-        };
+        let threads = self.all_threads();
         // With four pictures, a lane saves more time than opening its session costs.
         threads.min(pictures.div_ceil(4)).max(1)
+    }
+}
+
+impl Options {
+    fn all_threads(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        }
     }
 }
 
@@ -124,62 +135,96 @@ pub fn stream(
     model: &Model,
     pictures: &[Input],
     options: &Options,
-    mut done: impl FnMut(usize),
+    done: impl FnMut(usize),
     mut sink: impl FnMut(&Input, &[f32]) -> Result<(), DeployError>,
 ) -> Result<Skipped, DeployError> {
+    let of = pictures.len();
+    let report = Report { done, failed: |_: &Picture, _: &PictureError| Ok(()) };
+    let source = pictures.iter().map(|input| Ok(Picture::from(input)));
+    stream_from(model, source, Some(of), options, report, |picture, row| sink(&picture.input, row))
+}
+
+/// What [`stream_from`] tells as it goes on.
+pub struct Report<D, F> {
+    /// Called with the number of pictures of each finished batch.
+    pub done: D,
+    /// Called with each picture that cannot be used, and why.
+    pub failed: F,
+}
+
+/// As [`stream`], of the pictures of a source, of which there are `of`, if that is known.
+///
+/// # Errors
+/// As [`stream`], and those of the source, and of `report.failed`.
+pub fn stream_from<'a>(
+    model: &Model,
+    source: impl Iterator<Item = Result<Picture<'a>, DeployError>> + Send,
+    of: Option<usize>,
+    options: &Options,
+    mut report: Report<impl FnMut(usize), impl FnMut(&Picture<'a>, &PictureError) -> Result<(), DeployError>>,
+    mut sink: impl FnMut(&Picture<'a>, &[f32]) -> Result<(), DeployError>,
+) -> Result<Skipped, DeployError> {
     let (inputs, spec) = model.embedding()?;
-    let ports = &model.contract.input;
-    let bears = |name: &String| ports.iter().any(|input| input.name == *name && input.absent.is_some());
-    for picture in pictures {
-        let found = picture.files.len();
-        if found + picture.missing.len() != inputs.len() {
-            let inputs = ports.iter().map(|input| input.name.clone()).collect();
-            return Err(DeployError::Modalities { path: picture.path().to_owned(), found, inputs });
-        }
-        if let Some(missing) = picture.missing.iter().find(|name| !bears(name)) {
-            return Err(DeployError::MissingModality { missing: missing.clone() });
-        }
-    }
     let inputs = inputs.as_slice();
-    let lanes = options.lanes(pictures.len());
+    let lanes = of.map_or_else(|| options.all_threads(), |of| options.lanes(of));
     // The lanes share the batch size, so that memory does not grow with the number of cores; and a few pictures are
     // distributed evenly instead of all going to the first lane.
-    let batch_size = options.batch_size.div_ceil(model.lanes).clamp(1, pictures.len().div_ceil(lanes).max(1));
+    let most = of.map_or(usize::MAX, |of| of.div_ceil(lanes)).max(1);
+    let batch_size = options.batch_size.div_ceil(model.lanes).clamp(1, most);
     bounded(&model.contract, lanes, batch_size)?;
-    let batches: Vec<&[Input]> = pictures.chunks(batch_size).collect();
+    let fits = source.map(|picture| picture.and_then(|picture| fitting(&model.contract, picture)));
     let mut skipped = Skipped::default();
-    let mut rows = 0;
-    let work = |buffers: &mut Buffers, index: usize| run_batch(model, inputs, spec, batches[index], buffers);
-    lanes::in_order(batches.len(), lanes, Buffers::default, work, |index, Batch { rows: embedded, unusable }| {
-        for error in unusable {
+    let (mut rows, mut seen) = (0, 0);
+    let work = |buffers: &mut Buffers, pictures| run_batch(model, inputs, spec, pictures, buffers);
+    lanes::in_order(source::batches(fits, batch_size), lanes, Buffers::default, work, |batch| {
+        let Batch { pictures, rows: embedded, unusable } = batch;
+        seen += pictures.len();
+        for (index, error) in unusable {
             skipped.count += 1;
+            (report.failed)(&pictures[index], &error)?;
             if options.strict {
-                return Err(DeployError::Strict { count: skipped.count, of: pictures.len(), source: error });
+                return Err(DeployError::Strict { count: skipped.count, of: of.unwrap_or(seen), source: error });
             }
             if skipped.named.len() < NAMED {
                 skipped.named.push(error);
             }
         }
-        for (picture, row) in &embedded {
-            sink(&batches[index][*picture], row)?;
+        for (index, row) in &embedded {
+            sink(&pictures[*index], row)?;
         }
         rows += embedded.len();
-        done(batches[index].len());
+        (report.done)(pictures.len());
         Ok(())
     })?;
     if rows == 0 {
         return Err(match skipped.named.into_iter().next() {
-            Some(source) => DeployError::NoneReadable { of: pictures.len(), source },
+            Some(source) => DeployError::NoneReadable { of: seen, source },
             None => DeployError::NoPictures,
         });
     }
     Ok(skipped)
 }
 
+/// The picture, if it has what the model's inputs need.
+fn fitting<'a>(contract: &ModelContract, picture: Picture<'a>) -> Result<Picture<'a>, DeployError> {
+    let (ports, input) = (&contract.input, &picture.input);
+    let found = input.files.len();
+    if found + input.missing.len() != ports.len() {
+        let inputs = ports.iter().map(|input| input.name.clone()).collect();
+        return Err(DeployError::Modalities { path: input.path().to_owned(), found, inputs });
+    }
+    let bears = |name: &String| ports.iter().any(|input| input.name == *name && input.absent.is_some());
+    match input.missing.iter().find(|name| !bears(name)) {
+        Some(missing) => Err(DeployError::MissingModality { missing: missing.clone() }),
+        None => Ok(picture),
+    }
+}
+
 /// One embedded batch; pictures by their index in it.
-struct Batch {
+struct Batch<'a> {
+    pictures: Vec<Picture<'a>>,
     rows: Vec<(usize, Vec<f32>)>,
-    unusable: Vec<PictureError>,
+    unusable: Vec<(usize, PictureError)>,
 }
 
 /// Memory of a lane, kept from batch to batch.
@@ -190,33 +235,41 @@ struct Buffers {
     mirrored: Vec<Vec<f32>>,
 }
 
-fn run_batch(
+fn run_batch<'a>(
     model: &Model,
     inputs: &[&PictureSpec],
     spec: &EmbeddingSpec,
-    pictures: &[Input],
+    mut pictures: Vec<Picture<'a>>,
     buffers: &mut Buffers,
-) -> Result<Batch, DeployError> {
+) -> Result<Batch<'a>, DeployError> {
     let Buffers { batches, mirrored } = buffers;
     let sizes: Vec<usize> =
         inputs.iter().map(|input| input.colour.channels() * input.size[0] * input.size[1]).collect();
     batches.resize(inputs.len(), Vec::new());
     batches.iter_mut().zip(&sizes).for_each(|(batch, size)| batch.resize(pictures.len() * size, 0.0));
     let (mut usable, mut unusable) = (Vec::new(), Vec::new());
-    for (index, picture) in pictures.iter().enumerate() {
+    for (index, picture) in pictures.iter_mut().enumerate() {
         let row = usable.len();
         let ports = &model.contract.input;
-        let targets = batches.iter_mut().zip(&sizes).map(|(batch, size)| &mut batch[row * size..][..*size]);
-        let files = picture.in_order(ports).zip(ports).zip(inputs).zip(targets);
+        let mut targets = batches.iter_mut().zip(&sizes).map(|(batch, size)| &mut batch[row * size..][..*size]);
+        if let Some(frame) = picture.frame.take() {
+            // A frame is a picture of its own, and the only one.
+            if let (Some(out), Some(input)) = (targets.next(), inputs.first()) {
+                preprocess::prepare(&frame, input, out);
+            }
+            usable.push(index);
+            continue;
+        }
+        let files = picture.input.in_order(ports).zip(ports).zip(inputs).zip(targets);
         let mut loaded = files.map(|(((path, port), input), out)| load(path, port, input, out));
         match loaded.try_for_each(|loaded| loaded) {
             Ok(()) => usable.push(index),
             // A row with one unusable picture is unusable.
-            Err(error) => unusable.push(error),
+            Err(error) => unusable.push((index, error)),
         }
     }
     if usable.is_empty() {
-        return Ok(Batch { rows: Vec::new(), unusable });
+        return Ok(Batch { pictures, rows: Vec::new(), unusable });
     }
     batches.iter_mut().zip(&sizes).for_each(|(batch, size)| batch.truncate(usable.len() * size));
     let embedded = embed_rows(model, inputs, spec, batches, usable.len(), mirrored)?;
@@ -224,10 +277,12 @@ fn run_batch(
     for (index, row) in usable.into_iter().zip(embedded.chunks_exact(spec.dim)) {
         match contract::embedding::check(row) {
             Ok(()) => rows.push((index, row.to_vec())),
-            Err(source) => unusable.push(PictureError::Row { path: pictures[index].path().to_owned(), source }),
+            Err(source) => {
+                unusable.push((index, PictureError::Row { path: pictures[index].input.path().to_owned(), source }));
+            }
         }
     }
-    Ok(Batch { rows, unusable })
+    Ok(Batch { pictures, rows, unusable })
 }
 
 /// Embeddings of normalised pictures, `[rows, dim]`, which may still have rows that are none: see
