@@ -64,8 +64,8 @@ fn the_bundle_is_complete_and_reads_back() {
     assert_eq!(inside.exporter.opset, 20);
     let card = std::fs::read_to_string(folder.path().join("CARD.md")).unwrap();
     for part in [
-        "`image` | [batch, 3, 32, 16] | rgb picture, 32×16 (height × width), JPEG by libjpeg-turbo, pillow-bilinear resize, \
-         range [0.0, 1.0]",
+        "`image` | [batch, 3, 32, 16] | rgb picture, 32×16 (height × width), JPEG by libjpeg-turbo, \
+         pillow-bilinear resize, range [0.0, 1.0]",
         "`features` | [batch, 6, 5]",
         "Licence: MIT",
         "| features | 32 | 32 |",

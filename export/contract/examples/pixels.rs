@@ -1,7 +1,7 @@
 //! Writes what our decoder and resizer make of pictures, for `ci/pictures.py` to compare with Pillow's.
 //!
-//! Reads lines of a path, or of `filter height width path` with tabs between; writes for each width and height as 32-bit
-//! numbers and the RGB pixels, or two zeros, the length of a message, and the message.
+//! Reads lines of a path, or of `filter height width path` with tabs between; writes for each width and height as
+//! 32-bit numbers and the RGB pixels, or two zeros, the length of a message, and the message.
 
 use std::io::{BufWriter, Write};
 use std::path::Path;

@@ -98,8 +98,8 @@ pub fn dimensions(path: &Path) -> Result<(u32, u32), PictureError> {
 /// told by the content, and its size checked before anything is decoded. Where many threads decode large pictures, it
 /// waits until there is memory for this one; see [`MEMORY`].
 ///
-/// Pixels are those of Pillow's `convert("RGB")`: JPEG as libjpeg-turbo decodes it, CMYK without a colour profile, of 16
-/// bits the upper eight, and a pixel that is transparent as if it were not. Other than in Pillow, which makes them
+/// Pixels are those of Pillow's `convert("RGB")`: JPEG as libjpeg-turbo decodes it, CMYK without a colour profile, of
+/// 16 bits the upper eight, and a pixel that is transparent as if it were not. Other than in Pillow, which makes them
 /// white, so are grey pictures of 16 bits. Of an animated GIF or WebP it is the first picture.
 ///
 /// Every reader of pictures goes through here, so that training, evaluation, thumbnails and regions of interest see the

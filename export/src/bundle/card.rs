@@ -46,8 +46,8 @@ pub(super) fn card(model: &ExportedModel, contract: &ModelContract, parity: &Par
         let [height, width] = picture.size;
         let meaning = if input.meaning.is_empty() { String::new() } else { format!("{}: ", input.meaning) };
         text.push_str(&format!(
-            "| input | `{}` | {} | {meaning}{} picture, {height}×{width} (height × width), JPEG by {}, {} resize, range \
-             {:?}, mean {:?}, std {:?} |\n",
+            "| input | `{}` | {} | {meaning}{} picture, {height}×{width} (height × width), JPEG by {}, {} resize, \
+             range {:?}, mean {:?}, std {:?} |\n",
             input.name,
             axes_text(&input.shape),
             word(&picture.colour),

@@ -1,8 +1,8 @@
 //! JPEG as libjpeg-turbo decodes it, and with it Pillow, OpenCV and what was trained with them: the same inverse
 //! transform, the same interpolation of chroma, the same conversion to RGB, bit for bit.
 //!
-//! Decoders that round elsewhere are up to some levels off, most on small pictures with subsampled chroma, and a network
-//! sees the difference. `ci/pictures` compares with Pillow.
+//! Decoders that round elsewhere are up to some levels off, most on small pictures with subsampled chroma, and a
+//! network sees the difference. `ci/pictures` compares with Pillow.
 //!
 //! It reads Huffman-coded pictures of 8 bits, sequential and progressive, grey, RGB, YCbCr, CMYK and YCCK. What
 //! libjpeg-turbo only warns of, as data that stop early or codes that do not exist, is an error here: the picture is

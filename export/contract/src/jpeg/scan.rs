@@ -32,8 +32,8 @@ impl Walk {
         if scan.components.len() == 1 { [1, 1] } else { component.sampling }
     }
 
-    /// Calls `unit` with the place of each unit, across and down, and whether the data begin anew with it. It ends early
-    /// where there are no more data, which [`Bits::overrun`] tells.
+    /// Calls `unit` with the place of each unit, across and down, and whether the data begin anew with it. It ends
+    /// early where there are no more data, which [`Bits::overrun`] tells.
     pub(super) fn each(
         &self,
         bits: &mut Bits,
