@@ -1,9 +1,9 @@
 //! Pictures to embeddings, as a stream: memory does not grow with their number.
 //!
 //! A source gives pictures: a list of files, or a source of [`Picture`]s, which may be frames of a video. Each lane is
-//! a thread that decodes, resizes, normalises, runs and embeds its share of the batches of pictures. Lanes share only the
-//! source and, on a device, the session: on the CPU no core waits for another, and on a device the other lanes decode
-//! while it computes. Rows come in the order of the pictures, and no lane runs more than a few batches ahead.
+//! a thread that decodes, resizes, normalises, runs and embeds its share of the batches of pictures. Lanes share only
+//! the source and, on a device, the session: on the CPU no core waits for another, and on a device the other lanes
+//! decode while it computes. Rows come in the order of the pictures, and no lane runs more than a few batches ahead.
 
 mod lanes;
 mod source;
