@@ -229,6 +229,7 @@ pub(crate) fn contract() -> ModelContract {
             output: BTreeMap::from([("features".into(), features.step_by(every).collect())]),
         }),
         precision: "fp32".into(),
+        quantisation: None,
         training: Training { dataset: "nothing".into(), epoch: 7, ..Training::default() },
         exporter: Exporter::default(),
     }

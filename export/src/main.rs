@@ -18,7 +18,8 @@ use train::run::checkpoint::Checkpoint;
 use train::words::Word;
 
 use commands::format::Format;
-use commands::{ops, verify};
+use commands::quantise::{Precision, PrecisionArgs};
+use commands::{ops, quantise, verify};
 use families::{Network, Options};
 
 /// Export a checkpoint to ONNX, compare ONNX Runtime with Burn, and write the model only if they agree.
@@ -39,6 +40,9 @@ enum Command {
     /// Runtime still computes what Burn computed when the bundle was made. With the checkpoint, export it again and
     /// compare node by node. Exit code 0: all checks pass; 1: a check fails; 2: the bundle cannot be checked.
     Verify(verify::VerifyArgs),
+    /// Make a model of 8-bit integers or float16 from a float32 one, ours or anyone's with a contract: ranges from
+    /// pictures, a plan by measured time and loss, and gates on pictures that did not calibrate.
+    Quantise(Box<quantise::QuantiseArgs>),
 }
 
 #[derive(Debug, clap::Args)]
@@ -48,7 +52,8 @@ struct Args {
     onnx: Option<PathBuf>,
     /// List every kind of Burn operation and its ONNX operators.
     #[arg(long, conflicts_with_all = ["onnx", "output", "opset", "batch", "no_flip", "attention", "branch"])]
-    #[arg(conflicts_with_all = ["no_optimise", "external_data", "licence"])]
+    #[arg(conflicts_with_all = ["no_optimise", "external_data", "licence", "precision", "calibrate"])]
+    #[arg(conflicts_with_all = ["target", "range", "weight_bits", "pictures", "plan", "min_cosine", "force"])]
     ops: bool,
     /// Folder to write [default: models-onnx/<name of the run>].
     #[arg(short, long, value_name = "DIR")]
@@ -80,6 +85,14 @@ struct Args {
     /// Licence of weights and data, named in the model card.
     #[arg(long, value_name = "TEXT", default_value = "")]
     licence: String,
+    /// Write the model in a smaller number format, after its float32 form was compared with Burn as always.
+    #[arg(long, value_enum, requires = "calibrate")]
+    precision: Option<Precision>,
+    /// Pictures to calibrate and to test the smaller format with.
+    #[arg(long, value_name = "DIR", requires = "precision")]
+    calibrate: Option<PathBuf>,
+    #[command(flatten)]
+    smaller: PrecisionArgs,
     /// Format of the results on stdout.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -112,6 +125,7 @@ fn run() -> ExitCode {
     export::hide_expected_panics();
     let done = match (&cli.command, &cli.args.onnx) {
         (Some(Command::Verify(args)), _) => verify::run(args),
+        (Some(Command::Quantise(args)), _) => quantise::run(args),
         (None, Some(checkpoint)) => export(checkpoint, &cli.args).map(|()| ExitCode::SUCCESS),
         (None, None) => {
             let shown = terminal::show!("{}", ops::report(cli.args.format).trim_end());
@@ -122,7 +136,16 @@ fn run() -> ExitCode {
 }
 
 fn export(checkpoint: &Path, args: &Args) -> anyhow::Result<()> {
-    // Fail before the export, which takes minutes: without ONNX Runtime the model cannot be verified.
+    // Fail before the export, which takes minutes.
+    if let Some(precision) = args.precision {
+        args.smaller.check(precision)?;
+        if args.external_data != MAX_INLINE_WEIGHTS {
+            anyhow::bail!("--external-data is for float32: with --precision all weights are in one file");
+        }
+    } else if let Some(flag) = args.smaller.first_given() {
+        anyhow::bail!("{flag} is for --precision int8 or fp16, which is not given");
+    }
+    // Without ONNX Runtime the model cannot be verified.
     let runtime = Runtime::load()?;
     let start = Instant::now();
     let checkpoint = Checkpoint::open(checkpoint)?;
@@ -151,6 +174,17 @@ fn export(checkpoint: &Path, args: &Args) -> anyhow::Result<()> {
         terminal::warn(&warning);
     }
     let waits = |held: &LockError| terminal::note(&format!("{held}; waiting until it is done"));
+    if let (Some(precision), Some(calibrate)) = (args.precision, &args.calibrate) {
+        // The float32 bundle is verified and read back like any other, and then left.
+        let existing = folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
+        let unwritable = |source| files::WriteError { path: existing.to_owned(), source };
+        let between = files::TemporaryFolder::new_in(existing).map_err(unwritable)?;
+        let float = bundle::write(between.path(), &model, contract, &runtime)?;
+        terminal::tell!("the float32 model agrees with Burn; making {}", folder.display());
+        let job =
+            quantise::Job { name: options.name.clone(), precision, how: &args.smaller, calibrate, output: &folder };
+        return quantise::from_bundle(&float.model, &job, &runtime)?.show(args.format);
+    }
     let written = bundle::write_in_turn(&folder, &model, contract, &runtime, waits)?;
     match written.thresholds {
         bundle::Thresholds::None => {}

@@ -42,6 +42,7 @@ pub fn contract() -> ModelContract {
         threshold: None,
         golden: None,
         precision: "fp32".into(),
+        quantisation: None,
         training: Training { dataset: "drawn".into(), licence: "MIT".into(), ..Training::default() },
         exporter: contract::Exporter::default(),
     }

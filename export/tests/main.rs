@@ -15,6 +15,7 @@ mod operations;
 mod palmvein;
 mod palmvein_chain;
 mod planted;
+mod precision;
 mod program;
 mod random;
 mod senet;

@@ -169,6 +169,7 @@ fn draft(plan: &Plan, outputs: &[Outlet], precision: &str, opset: i64) -> ModelC
         threshold: None,
         golden: None,
         precision: precision.into(),
+        quantisation: None,
         training: Training::default(),
         exporter: Exporter { version: env!("CARGO_PKG_VERSION").into(), opset, ..Exporter::default() },
     }

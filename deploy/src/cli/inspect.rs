@@ -99,6 +99,16 @@ fn table(model: &Model, trial: Option<&Trial>) -> String {
     };
     line("model", model.path.display().to_string());
     line("architecture", format!("{} (family {}, {})", contract.architecture, contract.family, contract.precision));
+    if let Some(how) = &contract.quantisation {
+        let [format, all] = how.nodes;
+        let (target, bits, range, pictures) = (&how.target, how.weight_bits, &how.range, how.pictures);
+        line(
+            "made for",
+            format!(
+                "{target}: {format} of {all} nodes, weights of {bits} bits, ranges ({range}) of {pictures} pictures"
+            ),
+        );
+    }
     line("sha256", model.sha256.clone());
     line("file", format!("{:.2} MB, {} parameters", graph.file_bytes as f64 / 1e6, thousands(graph.parameters)));
     for file in model.files.iter().filter(|_| model.files.len() > 1) {

@@ -64,12 +64,35 @@ pub struct ModelContract {
     pub golden: Option<Golden>,
     /// Number format of the weights: `fp32`, `fp16`, `int8`.
     pub precision: String,
+    /// How a model of another format was made from its float32 original; absent in that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantisation: Option<Quantisation>,
     /// Where the weights come from.
     #[serde(default)]
     pub training: Training,
     /// What wrote the file.
     #[serde(default)]
     pub exporter: Exporter,
+}
+
+/// How a model's numbers became smaller than float32.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quantisation {
+    /// SHA-256 of the float32 model file.
+    pub source_sha256: String,
+    /// What it is made for: `cpu` or `tensorrt`; `gpu` for float16.
+    pub target: String,
+    /// How ranges were chosen: `minmax`, `percentile` or `entropy`.
+    pub range: String,
+    /// Bits of integer weights: 8, or 7 for processors without VNNI. 16 in float16.
+    pub weight_bits: u8,
+    /// Pictures that the ranges are of.
+    pub pictures: usize,
+    /// SHA-256 of their preprocessed values, in order.
+    pub fingerprint: String,
+    /// Nodes that compute in the format, and all nodes of the float32 model.
+    pub nodes: [usize; 2],
 }
 
 /// One axis of a shape: a size, or a symbol that stands for the same size wherever it occurs.
@@ -867,6 +890,7 @@ mod tests {
             threshold: None,
             golden: None,
             precision: "fp32".into(),
+            quantisation: None,
             training: Training::default(),
             exporter: Exporter::default(),
         }

@@ -109,6 +109,9 @@ pub enum Error {
         #[from]
         files::WriteError,
     ),
+    /// Ranges of values are to be seen in no run.
+    #[error("no calibration inputs")]
+    NoCalibration,
     /// ONNX Runtime cannot be found or loaded.
     #[cfg(feature = "run")]
     #[error("{}: {cause}", onnxruntime::advice(path))]

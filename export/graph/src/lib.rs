@@ -8,6 +8,7 @@ mod error;
 mod graph;
 mod op;
 pub mod optimise;
+pub mod precision;
 #[cfg(feature = "run")]
 pub mod run;
 mod tensor;

@@ -122,6 +122,38 @@ impl Session {
         let given = self.0.run_with_options(feeds, &options).map_err(failed)?;
         outputs.iter().map(|name| fetch(&given[name.as_str()]).map_err(failed)).collect()
     }
+
+    /// Runs the model and shows `see` the name, shape and values of each named output of single precision, without
+    /// copying; of no name, it computes all outputs and shows none.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn visit(
+        &mut self,
+        inputs: &[(String, Tensor)],
+        outputs: &[String],
+        mut see: impl FnMut(&str, &[usize], &[f32]),
+    ) -> Result<(), Error> {
+        let failed = |source: ort::Error| Error::Runtime { doing: "running the model", source };
+        let mut feeds: Vec<(String, DynValue)> = vec![];
+        for (name, tensor) in inputs {
+            feeds.push((name.clone(), feed(tensor).map_err(failed)?));
+        }
+        if outputs.is_empty() {
+            self.0.run(feeds).map_err(failed)?;
+            return Ok(());
+        }
+        let wanted = outputs.iter().fold(OutputSelector::no_default(), |all, name| all.with(name));
+        let options = RunOptions::new().map_err(failed)?.with_outputs(wanted);
+        let given = self.0.run_with_options(feeds, &options).map_err(failed)?;
+        for name in outputs {
+            if let Ok((shape, values)) = given[name.as_str()].try_extract_tensor::<f32>() {
+                let shape: Vec<usize> = shape.iter().map(|&size| size as usize).collect();
+                see(name, &shape, values);
+            }
+        }
+        Ok(())
+    }
 }
 
 fn feed(tensor: &Tensor) -> Result<DynValue, ort::Error> {

@@ -12,6 +12,7 @@ use onnx::ModelProto;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::facts::PrecisionFacts;
 use crate::error::{CertificateProblem, ExportError};
 use crate::model::ExportedModel;
 use crate::verify::{Comparison, Parity, Run};
@@ -45,6 +46,9 @@ pub struct Certificate {
     /// Metrics of the training at the checkpoint's epoch.
     #[serde(default)]
     pub metrics: BTreeMap<String, f64>,
+    /// Of a model in a smaller number format: what it was measured to cost. It has no runs against Burn then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<PrecisionFacts>,
 }
 
 /// What is in a model file.
@@ -146,6 +150,7 @@ impl Certificate {
                 .filter(finite)
                 .map(|(name, value)| (name.clone(), *value))
                 .collect(),
+            precision: None,
         })
     }
 

@@ -4,6 +4,8 @@
 
 mod card;
 pub mod certificate;
+pub mod facts;
+pub mod precision;
 mod recheck;
 
 use std::ffi::OsStr;
@@ -115,11 +117,7 @@ pub fn write_in_turn(
     if let Some(kept) = kept {
         contract.threshold = Some(kept);
         // After certifying: thresholds are no part of what is certified.
-        let key = format!("{KEY_PREFIX}threshold");
-        if let Some((_, value)) = contract.to_metadata().into_iter().find(|(name, _)| *name == key) {
-            files.model = onnx::with_metadata(&files.model, &key, &value)
-                .map_err(|error| ExportError::Undecodable(Box::new(error)))?;
-        }
+        files.model = with_thresholds(&files.model, &contract)?;
     }
     let bytes = files.bytes();
     let json = serde_json::to_string_pretty(&contract).expect("a contract is plain data") + "\n";
@@ -140,6 +138,15 @@ fn calibrated(path: &Path, contract: &ModelContract) -> (Option<Vec<Threshold>>,
         Some((before, thresholds)) if id(before) == id(contract) => (Some(thresholds), Thresholds::Kept),
         Some(_) => (None, Thresholds::Dropped),
     }
+}
+
+/// The model file with the thresholds of its contract.
+fn with_thresholds(model: &[u8], contract: &ModelContract) -> Result<Vec<u8>, ExportError> {
+    let key = format!("{KEY_PREFIX}threshold");
+    let Some((_, value)) = contract.to_metadata().into_iter().find(|(name, _)| *name == key) else {
+        return Ok(model.to_vec());
+    };
+    onnx::with_metadata(model, &key, &value).map_err(|error| ExportError::Undecodable(Box::new(error)))
 }
 
 /// The contract inside a model.

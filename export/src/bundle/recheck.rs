@@ -13,6 +13,8 @@ use terminal::sentence;
 
 use super::MODEL;
 use super::certificate::{self, Certificate, DataFacts, ModelFacts};
+use super::facts::{Counts, PrecisionFacts};
+use super::precision::loosest;
 use crate::error::{Divergence, ExportError};
 use crate::model::ExportedModel;
 use crate::verify::{Scale, Tolerance, Worst, bounded, divergence, golden_tolerance, parity, runtime};
@@ -138,7 +140,10 @@ impl Bundle {
         checks.push(Check::new("structure", structure.map_err(|error| error.to_string())));
         checks.push(Check::new("contract", self.contract_holds(model)));
         checks.push(Check::new("counts", self.counts(model)));
-        checks.push(Check::new("recorded outputs", self.recorded(runtime)));
+        checks.push(match &self.certificate.precision {
+            Some(facts) => Check::new("precision", self.precision(model, facts)),
+            None => Check::new("recorded outputs", self.recorded(runtime)),
+        });
         checks.push(self.golden(runtime));
         checks
     }
@@ -270,6 +275,36 @@ impl Bundle {
         ))
     }
 
+    /// Of a model in a smaller format: whether contract, certificate and file say the same of it. Its outputs are
+    /// asked for by the golden vectors; only whoever has the float32 model can compare it with that.
+    fn precision(&self, model: &ModelProto, facts: &PrecisionFacts) -> Result<String, String> {
+        let contract = self.contract()?;
+        let Some(quantisation) = &contract.quantisation else {
+            return Err(format!("the contract says {} and not how it was made", contract.precision));
+        };
+        let found = Counts::of(model);
+        if found != facts.counts {
+            return Err(format!("the file has {found:?}, certified are {:?}", facts.counts));
+        }
+        let fits = match contract.precision.as_str() {
+            "int8" => found.bytes > 0 && found.dequantize > 0,
+            "fp16" => found.halves > 0,
+            _ => false,
+        };
+        if !fits {
+            return Err(format!("the contract says `{}`, the file has {found:?}", contract.precision));
+        }
+        let [format, all] = quantisation.nodes;
+        Ok(format!(
+            "{format} of {all} nodes in {} as certified; when it was made, the mean cosine against float32 model {} \
+             was {:.4} on {} pictures, which is not asked again here",
+            contract.precision,
+            &quantisation.source_sha256.get(..16).unwrap_or_default(),
+            facts.quality.mean_cosine,
+            facts.quality.pictures
+        ))
+    }
+
     /// Runs the recorded inputs at ONNX Runtime's default level.
     fn recorded(&self, runtime: &Runtime) -> Result<String, String> {
         let runs = &self.certificate.runs;
@@ -349,7 +384,10 @@ impl Bundle {
             let names: Vec<String> = golden.output.keys().cloned().collect();
             let found = runtime::run(&mut session, &inputs, &names).map_err(|error| sentence(&error))?;
             // The model's own tolerance, and never more than the exporter gives.
-            let ours = golden_tolerance(golden.output.values().flatten().copied());
+            let ours = match &self.certificate.precision {
+                Some(_) => loosest(golden),
+                None => golden_tolerance(golden.output.values().flatten().copied()),
+            };
             let looser = golden.tolerance.is_nan() || golden.tolerance > ours;
             let allowed = f64::from(if looser { ours } else { golden.tolerance });
             let note = if looser { "; the contract would allow more than this program does" } else { "" };

@@ -1,5 +1,7 @@
 //! What the program does besides exporting.
 
+mod calibrate;
 pub mod format;
 pub mod ops;
+pub mod quantise;
 pub mod verify;

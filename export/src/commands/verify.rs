@@ -28,6 +28,16 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let runtime = Runtime::load()?;
     let bundle = Bundle::open(&args.bundle)?;
     let certificate = bundle.certificate();
+    if certificate.precision.is_some()
+        && let Some(checkpoint) = &args.checkpoint
+    {
+        anyhow::bail!(
+            "--checkpoint is for float32 bundles: no checkpoint gives `{}` again without its pictures and plan; verify \
+             the float32 bundle of `{}`",
+            args.bundle.display(),
+            checkpoint.display()
+        );
+    }
     terminal::tell!("checking {}, made by Vitrine {}", args.bundle.display(), certificate.tools.vitrine);
     if let Some(folder) = bundle.unfinished() {
         terminal::note(&format!(

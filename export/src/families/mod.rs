@@ -61,6 +61,7 @@ impl Options {
             threshold: None,
             golden: None,
             precision: "fp32".into(),
+            quantisation: None,
             training: Training {
                 command: record.published_command(),
                 dataset: record.dataset.clone(),

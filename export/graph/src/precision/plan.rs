@@ -1,0 +1,256 @@
+//! Which nodes are worth integers: what each group of equal nodes gains in time, measured in the whole model, and what
+//! each node costs in the outputs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use onnx::{Message, ModelProto};
+
+use super::observe::{Batch, cosine, outputs};
+use super::rules::{Candidate, candidates};
+use super::{Int8, Prepared, Ranges, integers};
+use crate::error::Error;
+use crate::run::{Opening, Runtime, Session};
+
+/// What was decided for a node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodePlan {
+    /// The node.
+    pub node: String,
+    /// Its operator.
+    pub operator: String,
+    /// Whether it computes in integers.
+    pub integers: bool,
+    /// Why.
+    pub reason: String,
+    /// Time that it saves in integers, as a share of the whole model's in float32: that of its group, divided by the
+    /// group's nodes. Negative where integers are slower, `None` where nothing was measured.
+    pub gain: Option<f64>,
+    /// What it alone in integers takes off the mean cosine of the outputs; `None` where that was not measured.
+    pub loss: Option<f64>,
+}
+
+/// Decisions for all nodes of a model, in the order of the file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// One for each node.
+    pub nodes: Vec<NodePlan>,
+}
+
+impl Plan {
+    /// The nodes that compute in integers.
+    pub fn chosen(&self) -> BTreeSet<String> {
+        self.nodes.iter().filter(|node| node.integers).map(|node| node.node.clone()).collect()
+    }
+}
+
+/// A plan that somebody made before: exactly these nodes, of which `Err` names the first that cannot.
+///
+/// # Errors
+/// The name of a node that is not in the model or has no rule for the target.
+pub fn fixed(model: &Prepared, how: &Int8, chosen: &BTreeSet<String>) -> Result<Plan, String> {
+    let known: BTreeSet<String> = candidates(model, how.target).into_iter().map(|candidate| candidate.node).collect();
+    if let Some(unknown) = chosen.iter().find(|node| !known.contains(*node)) {
+        return Err(unknown.clone());
+    }
+    let reason = |chosen| if chosen { "by the plan given" } else { "not in the plan given" };
+    Ok(decided(model, |node, operator| {
+        let chosen = chosen.contains(node);
+        (chosen, without_rule(operator).filter(|_| !chosen).unwrap_or(reason(chosen)).to_owned(), None, None)
+    }))
+}
+
+/// What is said of operators that follow their neighbours.
+fn without_rule(operator: &str) -> Option<&'static str> {
+    match operator {
+        "Relu" => Some("part of the node before it, if that computes in integers"),
+        "MaxPool" | "Reshape" | "Transpose" | "Flatten" | "Squeeze" | "Unsqueeze" => {
+            Some("passes integers on, if the nodes around it have them")
+        }
+        _ => None,
+    }
+}
+
+fn decided(model: &Prepared, decide: impl Fn(&str, &str) -> (bool, String, Option<f64>, Option<f64>)) -> Plan {
+    let nodes = model.nodes().map(|(node, operator)| {
+        let (integers, reason, gain, loss) = decide(node, operator);
+        NodePlan { node: node.to_owned(), operator: operator.to_owned(), integers, reason, gain, loss }
+    });
+    Plan { nodes: nodes.collect() }
+}
+
+/// Measures and decides.
+pub struct Planner<'a> {
+    /// The float32 model.
+    pub model: &'a Prepared,
+    /// Ranges of its values.
+    pub ranges: &'a Ranges,
+    /// Target and bits.
+    pub how: Int8,
+    /// Inputs whose runs are timed, such as one picture and sixteen; each counts the same. None where the target is not
+    /// this machine: what can be computed in integers then is.
+    pub timed: &'a [Batch],
+    /// Inputs whose outputs are compared.
+    pub compared: &'a [Batch],
+    /// Runs of each of two models that are timed in turn; the fastest counts.
+    pub rounds: usize,
+    /// Mean cosine to keep on `compared`.
+    pub least_cosine: f64,
+    /// ONNX Runtime.
+    pub runtime: &'a Runtime,
+    /// Told what is being done, and how far it is, from 0 to 1.
+    pub progress: &'a dyn Fn(&str, f64),
+}
+
+/// A gain below this share of the whole is noise.
+const NOISE: f64 = 0.002;
+
+impl Planner<'_> {
+    /// The plan: groups of equal nodes are switched one by one, starting from all in integers but convolutions of
+    /// single channels, and stay as they are faster; then the nodes that cost the most cosine for their gain go back
+    /// to float until the outputs are close enough.
+    ///
+    /// # Errors
+    /// If ONNX Runtime fails.
+    pub fn plan(&self) -> Result<Plan, Error> {
+        let candidates = candidates(self.model, self.how.target);
+        let mut groups: BTreeMap<&str, Vec<&Candidate>> = BTreeMap::new();
+        for candidate in &candidates {
+            groups.entry(&candidate.signature).or_default().push(candidate);
+        }
+        let mut on: BTreeSet<&str> =
+            groups.iter().filter(|(_, group)| !group[0].depthwise).map(|(signature, _)| *signature).collect();
+        let names = |on: &BTreeSet<&str>| -> BTreeSet<String> {
+            candidates.iter().filter(|c| on.contains(c.signature.as_str())).map(|c| c.node.clone()).collect()
+        };
+        let mut gains: BTreeMap<&str, f64> = BTreeMap::new();
+        if !self.timed.is_empty() && !groups.is_empty() {
+            let mut start = [self.open(self.model.model())?, self.open(&self.with(&names(&on)))?];
+            let [whole, _] = self.race(&mut start)?;
+            let [_, mut best] = start;
+            let mut order: Vec<&str> = groups.keys().copied().collect();
+            // Large groups first: what they become decides for the small ones around them.
+            order.sort_by_key(|signature| (std::cmp::Reverse(groups[signature].len()), *signature));
+            for (done, signature) in order.iter().enumerate() {
+                (self.progress)("timing groups of equal nodes", done as f64 / order.len() as f64);
+                let mut other = on.clone();
+                if !other.remove(signature) {
+                    other.insert(signature);
+                }
+                let mut pair = [best, self.open(&self.with(&names(&other)))?];
+                let [now, switched] = self.race(&mut pair)?;
+                let faster = (now - switched) / whole;
+                gains.insert(signature, if on.contains(signature) { -faster } else { faster });
+                let [kept, switched] = pair;
+                // Where nothing is gained, float loses nothing either.
+                let to_float = on.contains(signature);
+                if faster > if to_float { -NOISE } else { NOISE } {
+                    on = other;
+                    best = switched;
+                } else {
+                    best = kept;
+                }
+            }
+        }
+        let mut chosen = names(&on);
+        let losses = self.losses(&chosen)?;
+        let gain = |node: &str| {
+            let candidate = candidates.iter().find(|candidate| candidate.node == node)?;
+            let signature = candidate.signature.as_str();
+            Some(gains.get(signature)? / groups[signature].len() as f64)
+        };
+        let lossy = self.drop_lossy(&mut chosen, &losses, &gain)?;
+        Ok(decided(self.model, |node, operator| {
+            let loss = losses.get(node).copied();
+            let candidate = candidates.iter().find(|candidate| candidate.node == node);
+            let reason = match candidate {
+                None => without_rule(operator).unwrap_or("no rule: stays float"),
+                Some(_) if chosen.contains(node) && self.timed.is_empty() => "the target computes it in integers",
+                Some(_) if chosen.contains(node) => "faster",
+                Some(_) if lossy.contains(node) => "costs too much of the outputs",
+                Some(candidate) if self.timed.is_empty() && candidate.depthwise => "a convolution of single channels",
+                Some(_) => "not faster",
+            };
+            (chosen.contains(node), reason.to_owned(), gain(node), loss)
+        }))
+    }
+
+    fn with(&self, chosen: &BTreeSet<String>) -> ModelProto {
+        integers(self.model, self.ranges, chosen, &self.how).model
+    }
+
+    fn open(&self, model: &ModelProto) -> Result<Session, Error> {
+        self.runtime.open(&model.encode_to_vec(), Opening::plain(true))
+    }
+
+    /// For each of two models the mean over the inputs of the fastest run, in units of seconds for a row.
+    fn race(&self, sessions: &mut [Session; 2]) -> Result<[f64; 2], Error> {
+        let mut means = [0.0; 2];
+        for batch in self.timed {
+            let rows = batch.first().and_then(|(_, tensor)| tensor.dims().first().copied()).unwrap_or(1).max(1);
+            let mut best = [Duration::MAX; 2];
+            // The first round allocates.
+            for round in 0..=self.rounds {
+                for (session, best) in sessions.iter_mut().zip(&mut best) {
+                    let start = Instant::now();
+                    session.visit(batch, &[], |_, _, _| ())?;
+                    if round > 0 {
+                        *best = (*best).min(start.elapsed());
+                    }
+                }
+            }
+            for (mean, best) in means.iter_mut().zip(best) {
+                *mean += best.as_secs_f64() / rows as f64 / self.timed.len() as f64;
+            }
+        }
+        Ok(means)
+    }
+
+    /// What each chosen node alone takes off the mean cosine.
+    fn losses(&self, chosen: &BTreeSet<String>) -> Result<BTreeMap<String, f64>, Error> {
+        let float = outputs(self.model.model(), self.compared, self.runtime, true)?;
+        let mut losses = BTreeMap::new();
+        for (done, node) in chosen.iter().enumerate() {
+            (self.progress)("comparing the outputs node by node", done as f64 / chosen.len() as f64);
+            // As written: opening takes longer than running, and most of that is optimisation.
+            let one = outputs(&self.with(&BTreeSet::from([node.clone()])), self.compared, self.runtime, false)?;
+            losses.insert(node.clone(), 1.0 - mean(&float, &one));
+        }
+        Ok(losses)
+    }
+
+    /// Takes the nodes with the largest loss for their gain out of `chosen` until the mean cosine is reached, a tenth
+    /// of them at a time; those that were taken out.
+    fn drop_lossy(
+        &self,
+        chosen: &mut BTreeSet<String>,
+        losses: &BTreeMap<String, f64>,
+        gain: &dyn Fn(&str) -> Option<f64>,
+    ) -> Result<BTreeSet<String>, Error> {
+        let float = outputs(self.model.model(), self.compared, self.runtime, true)?;
+        let mut lossy = BTreeSet::new();
+        let rate = |node: &String| losses[node] / gain(node).unwrap_or(1.0).max(NOISE / 100.0);
+        let mut order: Vec<String> = chosen.iter().cloned().collect();
+        order.sort_by(|a, b| rate(b).total_cmp(&rate(a)).then(a.cmp(b)));
+        let step = order.len().div_ceil(10).max(1);
+        let mut order = order.into_iter();
+        loop {
+            let found = mean(&float, &outputs(&self.with(chosen), self.compared, self.runtime, true)?);
+            let worst: Vec<String> =
+                if found < self.least_cosine { order.by_ref().take(step).collect() } else { vec![] };
+            if worst.is_empty() {
+                return Ok(lossy);
+            }
+            for node in worst {
+                chosen.remove(&node);
+                lossy.insert(node);
+            }
+        }
+    }
+}
+
+fn mean(left: &[Vec<Vec<f32>>], right: &[Vec<Vec<f32>>]) -> f64 {
+    let rows: Vec<f64> =
+        left.iter().flatten().zip(right.iter().flatten()).map(|(left, right)| cosine(left, right)).collect();
+    rows.iter().sum::<f64>() / rows.len().max(1) as f64
+}
