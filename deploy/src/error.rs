@@ -708,6 +708,9 @@ impl From<::gallery::GalleryError> for DeployError {
         match error {
             ::gallery::GalleryError::Locked(error) => error.into(),
             migrating @ ::gallery::GalleryError::Migrating { .. } => Self::Migrating(migrating),
+            ::gallery::GalleryError::KeyNeeded { path } => {
+                Self::Needed { flag: "--key-file", why: format!("`{}` is encrypted", path.display()) }
+            }
             other @ ::gallery::GalleryError::OtherMigration { .. } => Self::OtherMigration(other),
             other => Self::Gallery(other),
         }

@@ -33,6 +33,9 @@ const RUN: [Row; 5] = [
     ("--help", Changes),
 ];
 
+/// Of what opens a gallery that may be encrypted.
+const KEY: [Row; 1] = [("--key-file @nokey", Refused("nokey"))];
+
 const PAIRS: [Row; 4] = [
     ("--layout plain", Refused("--pairs")),
     ("--palm-band palm", Refused("--pairs")),
@@ -218,7 +221,7 @@ fn of_search() {
     ];
     let line = "search --model @model.onnx --gallery @set --query @set/ben";
     let fixture = set();
-    walk(&fixture, line, &["page.html"], &[&own, &RUN, &PAIRS, &READING]);
+    walk(&fixture, line, &["page.html"], &[&own, &RUN, &PAIRS, &READING, &KEY]);
     let page = |more: &str| {
         fixture.run(&format!("{line} --report @page.html {more}")).done();
         std::fs::read(fixture.path("page.html")).unwrap()
@@ -325,6 +328,8 @@ fn of_enroll_and_verify() {
         ("--pattern x", Refused("--palm")),
         ("--batch-size 1", ShownBy("embed::the_same_bits_twice_and_the_same_rows_in_any_batch")),
         ("--strict", ShownBy("enroll::all_or_nobody_is_enrolled")),
+        ("--key-file @key", Changes),
+        ("--renewable", Refused("--key-file")),
     ];
     let about = "--model @model.onnx --palm @set/ada/0001_c2.png --identity ada --gallery";
     walk(&fixture, &format!("enroll {about} @people"), &["people"], &[&one, &own, &RUN]);
@@ -335,7 +340,7 @@ fn of_enroll_and_verify() {
         ("--explain @drawn", Refused("model.onnx --attention")),
         ("--format json", Changes),
     ];
-    walk(&fixture, &format!("verify {about} @people --threshold 0.5"), &[], &[&one, &own, &RUN]);
+    walk(&fixture, &format!("verify {about} @people --threshold 0.5"), &[], &[&one, &own, &RUN, &KEY]);
 }
 
 #[test]
@@ -372,7 +377,8 @@ fn of_remove() {
     let flags: BTreeSet<&str> = flags.iter().map(|flag| flag.trim_end_matches([']', ',', '.'])).collect();
     assert_eq!(
         flags,
-        ["--identity", "--template", "--gallery", "--engine", "--verify", "--wait", "--format", "--help"].into()
+        ["--identity", "--template", "--gallery", "--engine", "--verify", "--wait", "--key-file", "--format", "--help"]
+            .into()
     );
 }
 
@@ -381,15 +387,15 @@ fn of_gallery() {
     let fixture = set();
     fixture.run("embed @set --model @model.onnx --out @people").done();
     let format = [("--format json", Changes), ("--help", Changes)];
-    walk(&fixture, "gallery info @people", &[], &[&format]);
-    walk(&fixture, "gallery check @people", &[], &[&format]);
+    walk(&fixture, "gallery info @people", &[], &[&format, &KEY]);
+    walk(&fixture, "gallery check @people", &[], &[&format, &KEY]);
     let wait = [("--wait", ShownBy("gallery::enrolments_that_wait_all_happen")), ("--help", Changes)];
-    walk(&fixture, "gallery compact @people", &[], &[&wait]);
+    walk(&fixture, "gallery compact @people", &[], &[&wait, &KEY]);
     let log = [("--last 1", Changes), ("--format json", Changes), ("--help", Changes)];
-    walk(&fixture, "gallery log @people", &[], &[&log]);
-    walk(&fixture, "audit list @people", &[], &[&log]);
+    walk(&fixture, "gallery log @people", &[], &[&log, &KEY]);
+    walk(&fixture, "audit list @people", &[], &[&log, &KEY]);
     let head = [("--head 12", Refused("--head")), ("--format json", Changes), ("--help", Changes)];
-    walk(&fixture, "audit verify @people", &[], &[&head]);
+    walk(&fixture, "audit verify @people", &[], &[&head, &KEY]);
     let shown = ShownBy("migrate::what_cannot_be_embedded_again_is_listed_and_keeps_the_gallery_as_it_is");
     let own = [
         ("--model", Needed),
@@ -402,16 +408,16 @@ fn of_gallery() {
         ("--batch-size 1", ShownBy("embed::the_same_bits_twice_and_the_same_rows_in_any_batch")),
         ("--strict", shown),
     ];
-    walk(&fixture, "gallery migrate @people --model @model.onnx", &[], &[&own, &RUN]);
+    walk(&fixture, "gallery migrate @people --model @model.onnx", &[], &[&own, &RUN, &KEY]);
     let own = [
         ("--model", Needed),
         ("--folder @set/ben", Changes),
         ("--dry-run", Changes),
         ("--wait", ShownBy("gallery::enrolments_that_wait_all_happen")),
     ];
-    walk(&fixture, "gallery sync @people --model @model.onnx", &[], &[&own, &RUN, &READING]);
+    walk(&fixture, "gallery sync @people --model @model.onnx", &[], &[&own, &RUN, &READING, &KEY]);
     let own = [("--out", Needed), ("--format faiss", Changes), ("--help", Changes)];
-    walk(&fixture, "gallery export @people --out @rows", &["rows", "rows.jsonl"], &[&own]);
+    walk(&fixture, "gallery export @people --out @rows", &["rows", "rows.jsonl"], &[&own, &KEY]);
     let own = [
         ("--out", Needed),
         ("--rows @none.jsonl", Refused("--rows")),

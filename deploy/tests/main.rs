@@ -23,4 +23,5 @@ mod search;
 mod serve;
 mod sources;
 mod transfer;
+mod vault;
 mod verify;

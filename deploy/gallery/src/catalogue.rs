@@ -2,6 +2,7 @@
 
 mod log;
 mod people;
+mod sealed;
 mod staged;
 
 use std::cell::Cell;
@@ -9,12 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, TransactionBehavior, params};
 
 use crate::segment::GalleryId;
 use crate::template::MAX_TAGS;
+use crate::vault::{KeyId, Vault};
 use crate::{GalleryError, Model, NewTemplate, Selection, Template, TemplateId};
 pub(crate) use log::{Act, Note};
 pub use log::{LogEntry, Ranges};
@@ -49,6 +52,8 @@ pub(crate) struct Catalogue {
     unsure: Cell<bool>,
     /// Who makes changes, unless a change says otherwise.
     who: String,
+    /// The keys of an encrypted gallery, once they are known.
+    vault: Option<Arc<Vault>>,
 }
 
 /// What only changes when the gallery is made anew.
@@ -58,6 +63,10 @@ pub(crate) struct Facts {
     pub(crate) model: Model,
     /// Rows after which another segment is begun.
     pub(crate) segment_rows: usize,
+    /// It is encrypted.
+    pub(crate) sealed: bool,
+    /// Its templates are renewable: what they are turned by.
+    pub(crate) turn: Option<KeyId>,
 }
 
 /// What changes.
@@ -116,8 +125,14 @@ impl Numbers {
 type Sql<T> = Result<T, rusqlite::Error>;
 
 impl Catalogue {
-    /// Makes an empty catalogue in an existing folder, whose lock the caller holds.
-    pub(crate) fn create(folder: &Path, model: &Model, segment_rows: usize) -> Result<Self, GalleryError> {
+    /// Makes an empty catalogue in an existing folder, whose lock the caller holds. With keys it is of an encrypted
+    /// gallery.
+    pub(crate) fn create(
+        folder: &Path,
+        model: &Model,
+        segment_rows: usize,
+        (gallery, vault, turn): (GalleryId, Option<Arc<Vault>>, Option<KeyId>),
+    ) -> Result<Self, GalleryError> {
         let path = folder.join(FILE);
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false);
@@ -142,7 +157,13 @@ impl Catalogue {
             set("made_by", &concat!("vitrine ", env!("CARGO_PKG_VERSION")))?;
             set("segment_rows", &(segment_rows as i64))?;
             set("about", &"")?;
-            change.execute("INSERT INTO facts VALUES ('gallery', randomblob(16))", [])?;
+            set("gallery", &gallery)?;
+            if vault.is_some() {
+                change.execute_batch(include_str!("schema_sealed.sql"))?;
+            }
+            if let Some(turn) = &turn {
+                set("turn", turn)?;
+            }
             change.pragma_update(None, "application_id", APPLICATION)?;
             change.pragma_update(None, "user_version", VERSION)?;
             log::begin(&change)?;
@@ -150,7 +171,17 @@ impl Catalogue {
             seal(&change)?;
             change.commit()
         })?;
-        Ok(new)
+        Ok(new.with_keys(vault))
+    }
+
+    /// The keys of an encrypted gallery.
+    pub(crate) fn set_keys(&mut self, vault: Arc<Vault>) {
+        self.vault = Some(vault);
+    }
+
+    /// The same with the keys of an encrypted gallery.
+    pub(crate) fn with_keys(self, vault: Option<Arc<Vault>>) -> Self {
+        Self { vault, ..self }
     }
 
     /// Whether the folder has a catalogue; one whose creation was interrupted is none.
@@ -231,7 +262,9 @@ impl Catalogue {
             Ok(connection)
         };
         match connect() {
-            Ok(connection) => Ok(Self { connection, path, unsure: Cell::new(true), who: log::local_user() }),
+            Ok(connection) => {
+                Ok(Self { connection, path, unsure: Cell::new(true), who: log::local_user(), vault: None })
+            }
             Err(error) => Err(failed("open", &path, error)),
         }
     }
@@ -259,7 +292,7 @@ impl Catalogue {
         let path = self.path.clone();
         let begun = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let change = begun.map_err(|error| failed("change", &path, error))?;
-        Ok(Change { change, path, unsure: &self.unsure, who: self.who.clone() })
+        Ok(Change { change, path, unsure: &self.unsure, who: self.who.clone(), vault: self.vault.clone() })
     }
 
     /// From here on this connection sees the catalogue as it is now.
@@ -304,6 +337,8 @@ impl Catalogue {
                     sha256: text("model_sha256")?,
                 },
                 segment_rows: unsigned(fact(connection, "segment_rows")?),
+                sealed: fact::<i64>(connection, "sealed").optional()?.is_some(),
+                turn: fact(connection, "turn").optional()?,
             })
         })?;
         if !(1..=crate::MAX_DIM).contains(&facts.model.dim) || facts.segment_rows == 0 {
@@ -314,7 +349,11 @@ impl Catalogue {
 
     /// What the program that fills the gallery notes about it.
     pub(crate) fn about(&self) -> Result<String, GalleryError> {
-        self.read("read", |connection| fact(connection, "about"))
+        let about: String = self.read("read", |connection| fact(connection, "about"))?;
+        match &self.vault {
+            Some(vault) if !about.is_empty() => vault.open_about(&about),
+            _ => Ok(about),
+        }
     }
 
     pub(crate) fn state(&self) -> Result<State, GalleryError> {
@@ -354,7 +393,7 @@ impl Catalogue {
 
     /// Templates in the order asked for.
     pub(crate) fn templates(&self, ids: &[TemplateId]) -> Result<Vec<Template>, GalleryError> {
-        found(self.read("read", |connection| templates(connection, ids))?)
+        opened(self.vault.as_deref(), self.read("read", |connection| templates(connection, ids))?)
     }
 
     /// Fields of every template as numbers, in order of the ids.
@@ -381,6 +420,11 @@ impl Catalogue {
     pub(crate) fn subject_numbers(&self, names: &[String]) -> Result<Vec<Option<u32>>, GalleryError> {
         if names.is_empty() {
             return Ok(Vec::new());
+        }
+        if let Some(vault) = &self.vault {
+            let all = self.read("read", sealed::subjects)?;
+            let all = sealed::numbers(vault, &all)?;
+            return Ok(names.iter().map(|name| all.get(&**name).map(|(number, _)| *number)).collect());
         }
         let (indexed, listed) = self.read("read", |connection| {
             let mut query = connection.prepare_cached("SELECT number FROM subjects WHERE name = ?1")?;
@@ -427,6 +471,7 @@ pub(crate) struct Change<'a> {
     unsure: &'a Cell<bool>,
     /// Who asks for it.
     who: String,
+    vault: Option<Arc<Vault>>,
 }
 
 impl Change<'_> {
@@ -452,6 +497,9 @@ impl Change<'_> {
     pub(crate) fn clear(&self, model: &Model, segment_rows: usize) -> Result<u64, GalleryError> {
         self.run(|connection| {
             let templates = connection.query_row("SELECT count(*) FROM templates", [], |row| row.get::<_, i64>(0))?;
+            if self.vault.is_some() {
+                sealed::doom_all(connection)?;
+            }
             connection.execute_batch(
                 "DELETE FROM templates; DELETE FROM subjects; DELETE FROM tags; DELETE FROM segments;
                  DELETE FROM removed;",
@@ -462,7 +510,20 @@ impl Change<'_> {
         })
     }
 
+    /// What templates are turned by, from here on.
+    pub(crate) fn set_turn(&self, turn: KeyId) -> Result<(), GalleryError> {
+        let insert = "INSERT OR REPLACE INTO facts VALUES ('turn', ?1)";
+        self.run(|connection| connection.execute(insert, [turn])).map(drop)
+    }
+
+    /// Rows after which another segment is begun, from here on.
+    pub(crate) fn set_segment_rows(&self, rows: usize) -> Result<(), GalleryError> {
+        self.run(|connection| set_fact(connection, "segment_rows", &(rows as i64)))
+    }
+
     pub(crate) fn describe(&self, about: &str) -> Result<(), GalleryError> {
+        let sealed = self.vault.as_ref().map(|vault| vault.seal_about(about)).transpose()?;
+        let about = sealed.as_deref().unwrap_or(about);
         self.run(|connection| set_fact(connection, "about", &about))
     }
 
@@ -487,40 +548,57 @@ impl Change<'_> {
         self.run(|connection| connection.execute("DELETE FROM segments WHERE number = ?1", [signed(segment)])).map(drop)
     }
 
-    /// Enrols templates and returns their fields as numbers, with new ids that follow each other.
-    pub(crate) fn enrol(&self, templates: &[NewTemplate]) -> Result<Vec<Numbers>, GalleryError> {
+    /// Enrols templates and returns their fields as numbers, with new ids that follow each other, and in an encrypted
+    /// gallery the names of their keys.
+    pub(crate) fn enrol(&self, templates: &[NewTemplate]) -> Result<Vec<(Numbers, KeyId)>, GalleryError> {
         let bits = self.bits(templates)?;
+        let owners = match &self.vault {
+            None => self.owners(templates)?,
+            Some(vault) => self.sealed_owners(vault, templates)?,
+        };
+        let first = self.run(|connection| state(connection).map(|state| state.next_template))?;
+        let mut sources = Vec::new();
+        if let Some(vault) = &self.vault {
+            for (id, (template, (_, key))) in (first..).zip(templates.iter().zip(&owners)) {
+                let place = crate::vault::Place::Source(TemplateId(id));
+                sources.push(vault.seal_text(key, place, &template.source)?);
+            }
+        }
         self.run(|connection| {
-            let first = state(connection)?.next_template;
             let last = first + templates.len() as u64;
             connection.execute("UPDATE state SET next_template = ?1", [signed(last)])?;
-            let mut known = connection.prepare_cached("SELECT number FROM subjects WHERE name = ?1")?;
-            let mut name_it = connection.prepare_cached("INSERT INTO subjects VALUES (?1, ?2)")?;
             let mut insert = connection.prepare_cached(
                 "INSERT INTO templates (id, subject, camera, taken, tags, source, enrolled)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )?;
             let now = log::now();
-            let mut number_of = |name: &String| -> Sql<u32> {
-                if let Some(number) = known.query_row([name], |row| row.get(0)).optional()? {
-                    return Ok(number);
-                }
-                let number = connection.query_row(
-                    "UPDATE state SET next_subject = next_subject + 1 RETURNING next_subject - 1",
-                    [],
-                    |row| row.get::<_, u32>(0),
-                )?;
-                name_it.execute(params![number, name])?;
-                Ok(number)
-            };
             let mut all = Vec::with_capacity(templates.len());
-            for (id, (template, tags)) in (first..).zip(templates.iter().zip(bits)) {
-                let subject = template.subject.as_ref().map(&mut number_of).transpose()?;
-                let NewTemplate { camera, taken, source, .. } = template;
+            for (at, ((template, (subject, key)), tags)) in templates.iter().zip(owners).zip(bits).enumerate() {
+                let id = first + at as u64;
+                let NewTemplate { camera, taken, .. } = template;
+                let source = sources.get(at).unwrap_or(&template.source);
                 insert.execute(params![signed(id), subject, camera, taken, tags as i64, source, now])?;
-                all.push(Numbers { id: TemplateId(id), subject, camera: *camera, taken: *taken, tags });
+                let numbers = Numbers { id: TemplateId(id), subject, camera: *camera, taken: *taken, tags };
+                all.push((numbers, key));
             }
             Ok(all)
+        })
+    }
+
+    /// The numbers of the subjects of templates; those of new ones are added.
+    fn owners(&self, templates: &[NewTemplate]) -> Result<Vec<(Option<u32>, KeyId)>, GalleryError> {
+        self.run(|connection| {
+            let mut known = connection.prepare_cached("SELECT number FROM subjects WHERE name = ?1")?;
+            let mut number_of = |name: &String| -> Sql<u32> {
+                match known.query_row([name], |row| row.get(0)).optional()? {
+                    Some(number) => Ok(number),
+                    None => add_subject(connection, |_| Ok(name.clone())),
+                }
+            };
+            let owner = |template: &NewTemplate| {
+                Ok((template.subject.as_ref().map(&mut number_of).transpose()?, KeyId::default()))
+            };
+            templates.iter().map(owner).collect()
         })
     }
 
@@ -561,33 +639,35 @@ impl Change<'_> {
     pub(crate) fn remove(&self, what: &Selection) -> Result<Vec<(TemplateId, Option<u32>)>, GalleryError> {
         let ids = match what {
             Selection::Templates(ids) => ids.clone(),
-            Selection::Subject(name) => self.run(|connection| {
-                let mut query = connection.prepare_cached(
-                    "SELECT id FROM templates JOIN subjects ON subject = number WHERE name = ?1 ORDER BY id",
-                )?;
-                query.query_map([name], |row| id_of(row, 0))?.collect()
-            })?,
+            Selection::Subject(name) => self.of_subject(name)?,
         };
         if let (Selection::Subject(name), []) = (what, &ids[..]) {
             return Err(GalleryError::NoSubject { name: name.clone() });
         }
         let mut removed = Vec::with_capacity(ids.len());
         for id in ids {
-            let subject = self.run(|connection| {
-                let mut delete = connection.prepare_cached("DELETE FROM templates WHERE id = ?1 RETURNING subject")?;
-                delete.query_row([signed(id.0)], |row| row.get::<_, Option<u32>>(0)).optional()
+            let gone = self.run(|connection| {
+                let delete = "DELETE FROM templates WHERE id = ?1 RETURNING subject, source";
+                let mut delete = connection.prepare_cached(delete)?;
+                let row = delete.query_row([signed(id.0)], |row| Ok((row.get(0)?, row.get(1)?)));
+                row.optional()
             })?;
-            match subject {
+            let gone: Option<(Option<u32>, String)> = gone;
+            match gone {
                 // Asked for twice.
                 None if removed.iter().any(|(other, _)| *other == id) => continue,
                 None => return Err(GalleryError::NoTemplate { id }),
-                Some(subject) => self.run(|connection| {
+                Some((subject, source)) => self.run(|connection| {
                     connection.prepare_cached("INSERT INTO removed VALUES (?1, 0)")?.execute([signed(id.0)])?;
                     let mut orphan = connection.prepare_cached(
                         "DELETE FROM subjects WHERE number = ?1
-                         AND NOT EXISTS (SELECT 1 FROM templates WHERE subject = ?1)",
+                         AND NOT EXISTS (SELECT 1 FROM templates WHERE subject = ?1) RETURNING number",
                     )?;
-                    orphan.execute([subject])?;
+                    let orphan = orphan.query_row([subject], |_| Ok(())).optional()?;
+                    // The source is sealed under the key of the subject, or of this template alone.
+                    if self.vault.is_some() && (subject.is_none() || orphan.is_some()) {
+                        sealed::doom(connection, &source)?;
+                    }
                     removed.push((id, subject));
                     Ok(())
                 })?,
@@ -713,11 +793,41 @@ fn tags(connection: &Connection) -> Sql<Vec<(u32, String)>> {
     query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
-/// Templates in the order asked for, or the ids of those that are not there.
-fn templates(connection: &Connection, ids: &[TemplateId]) -> Sql<Vec<Result<Template, TemplateId>>> {
+/// Adds a subject of a new number, for which `name` has the name.
+fn add_subject(connection: &Connection, name: impl FnOnce(u32) -> Sql<String>) -> Sql<u32> {
+    let number = connection.query_row(
+        "UPDATE state SET next_subject = next_subject + 1 RETURNING next_subject - 1",
+        [],
+        |row| row.get::<_, u32>(0),
+    )?;
+    let name = name(number)?;
+    connection.prepare_cached("INSERT INTO subjects VALUES (?1, ?2)")?.execute(params![number, name])?;
+    Ok(number)
+}
+
+/// A template as it is stored, and the number of its subject.
+type Stored = (Template, Option<u32>);
+
+/// Opens what is sealed of templates.
+fn opened(vault: Option<&Vault>, all: Vec<Result<Stored, TemplateId>>) -> Result<Vec<Template>, GalleryError> {
+    let open = |(mut template, number): Stored| {
+        if let Some(vault) = vault {
+            let NewTemplate { subject, source, .. } = &mut template.about;
+            if let (Some(name), Some(number)) = (&mut *subject, number) {
+                *name = vault.open_name(number, name)?.to_string();
+            }
+            *source = vault.open_text(crate::vault::Place::Source(template.id), source)?;
+        }
+        Ok(template)
+    };
+    found(all)?.into_iter().map(open).collect()
+}
+
+/// Templates in the order asked for, as they are stored, or the ids of those that are not there.
+fn templates(connection: &Connection, ids: &[TemplateId]) -> Sql<Vec<Result<Stored, TemplateId>>> {
     let tags = tags(connection)?;
     let mut query = connection.prepare_cached(
-        "SELECT name, camera, taken, tags, source FROM templates LEFT JOIN subjects ON subject = number
+        "SELECT name, camera, taken, tags, source, subject FROM templates LEFT JOIN subjects ON subject = number
          WHERE id = ?1",
     )?;
     let mut template = |id: &TemplateId| {
@@ -731,7 +841,7 @@ fn templates(connection: &Connection, ids: &[TemplateId]) -> Sql<Vec<Result<Temp
                 tags: tags.collect(),
                 source: row.get(4)?,
             };
-            Ok(Template { id: *id, about })
+            Ok((Template { id: *id, about }, row.get(5)?))
         });
         row.optional()
     };

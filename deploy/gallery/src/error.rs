@@ -199,6 +199,72 @@ pub enum GalleryError {
         /// Its number.
         number: u64,
     },
+    /// The gallery is encrypted, and no key was given.
+    #[error("`{}` is encrypted; its key file is needed", path.display())]
+    KeyNeeded {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A key was given for a gallery that is not encrypted.
+    #[error("`{}` is not encrypted, and the key file `{}` was given", path.display(), key.display())]
+    NotEncrypted {
+        /// The folder.
+        path: PathBuf,
+        /// The key file.
+        key: PathBuf,
+    },
+    /// The gallery is encrypted already.
+    #[error("`{}` is encrypted already", path.display())]
+    Encrypted {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// **The gallery is encrypted.** But files of its plain rows could not be removed yet; opening the gallery for
+    /// writing tries again.
+    #[error(
+        "`{}` is encrypted, but files of plain rows could not be removed yet; the next change does",
+        path.display()
+    )]
+    PlainLeft {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: Box<GalleryError>,
+    },
+    /// A key file, or the key store beside it, that does not fit.
+    #[error("key file `{}`: {problem}", path.display())]
+    KeyFile {
+        /// The key file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A part of an encrypted gallery is not what was sealed there.
+    #[error("{what} is not what was encrypted there")]
+    Sealed {
+        /// Which.
+        what: String,
+    },
+    /// The templates of a gallery were renewed after this copy of it was made.
+    #[error(
+        "the templates were renewed after this copy of the gallery was made, and what its own are turned by is gone \
+         from `{}`",
+        path.display()
+    )]
+    Renewable {
+        /// The key store.
+        path: PathBuf,
+    },
+    /// Somebody was removed after this copy of the gallery was made.
+    #[error(
+        "people were removed after this copy of the gallery was made, and their keys are gone from `{}`; open it for \
+         writing once, as `deploy gallery compact` does, and they are removed from it, too",
+        path.display()
+    )]
+    Erased {
+        /// The key store.
+        path: PathBuf,
+    },
     /// Stored bytes are not what was written.
     #[error("`{}` is damaged: {problem}", path.display())]
     Damaged {

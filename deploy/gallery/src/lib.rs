@@ -37,6 +37,8 @@ mod scan;
 mod segment;
 mod store;
 mod template;
+mod turn;
+mod vault;
 
 pub use catalogue::{Found, LogEntry, Match, Person, PersonTemplate, Ranges, Verdict};
 pub use engine::{Ability, Ask, Columns, Engine, Filter, Hit, Info, Lack, Model, Selection, Snapshot};
@@ -49,5 +51,8 @@ pub use scan::{Near, nearer_rows, nearest_rows};
 pub use segment::{Disk, System};
 #[cfg(feature = "ann")]
 pub use store::Approximate;
-pub use store::{Changes, Compacted, Index, Indexes, Layout, Migrated, Migration, Problem, Store, Trace, traces};
+pub use store::{
+    Changes, Compacted, HeldMemory, Index, Indexes, Layout, Migrated, Migration, Opening, Problem, Store, Trace, traces,
+};
 pub use template::{MAX_CAMERA, MAX_DIM, MAX_TAGS, NewTemplate, Template};
+pub use vault::KeyFile;

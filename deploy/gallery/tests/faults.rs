@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use gallery::{Disk, Engine, Found, GalleryError, Layout, Model, Rows, Selection, Store, System, traces};
+use gallery::{
+    Disk, Engine, Found, GalleryError, KeyFile, Layout, Model, Opening, Rows, Selection, Store, System, traces,
+};
 
 use crate::support::{enrol, model, named, names, row_of, scratch};
 
@@ -79,6 +81,22 @@ impl Disk for Faulty {
     }
 }
 
+fn on(disk: Arc<dyn Disk>, key: Option<&KeyFile>) -> Opening {
+    Opening { wait: true, disk, key: key.cloned() }
+}
+
+/// A copy of the rows, in a gallery that may have one.
+fn reduce(store: &Store) -> Result<(), GalleryError> {
+    if store.is_encrypted() { Ok(()) } else { store.reduce().map(drop) }
+}
+
+/// A folder for a gallery, and beside it the key of one that is encrypted.
+fn site(encrypted: bool) -> (tempfile::TempDir, Option<KeyFile>) {
+    let scratch = scratch();
+    let key = encrypted.then(|| KeyFile::create(&scratch.path().join("key")).unwrap());
+    (scratch, key)
+}
+
 /// A change, and who is enrolled after it.
 struct Step {
     work: fn(&Store) -> Result<(), GalleryError>,
@@ -90,14 +108,14 @@ const STEPS: [Step; 10] = [
         work: |store| enrol(store, &["d", "e", "f", "g", "h", "i"], DIM).map(drop),
         after: |names| names.extend(["d", "e", "f", "g", "h", "i"]),
     },
-    Step { work: |store| store.reduce().map(drop), after: |_| () },
+    Step { work: reduce, after: |_| () },
     Step {
         work: |store| store.remove(&Selection::Subject("b".into())).map(drop),
         after: |names| names.retain(|name| *name != "b"),
     },
     Step { work: |store| store.compact().map(drop), after: |_| () },
     Step { work: |store| enrol(store, &["j"], DIM).map(drop), after: |names| names.push("j") },
-    Step { work: |store| store.reduce().map(drop), after: |_| () },
+    Step { work: reduce, after: |_| () },
     Step {
         work: |store| store.remove(&Selection::Subject("j".into())).map(drop),
         after: |names| names.retain(|name| *name != "j"),
@@ -128,16 +146,16 @@ const STEPS: [Step; 10] = [
     },
 ];
 
-fn new(folder: &Path) {
-    let layout = Layout { segment_bytes: 4 * DIM * 4, ..Layout::default() };
+fn new(folder: &Path, key: Option<&KeyFile>) {
+    let layout = Layout { segment_bytes: 4 * DIM * 4, key: key.cloned(), ..Layout::default() };
     let store = Store::create_with(folder, &model(DIM), layout).unwrap();
     enrol(&store, &["a", "b", "c"], DIM).unwrap();
 }
 
 /// Nobody is lost, mixed up or back; nothing of who was removed is left; the next change works.
-fn is_whole(folder: &Path, known: &[&str], gone: &[&str], at: &str) {
+fn is_whole(folder: &Path, key: Option<&KeyFile>, known: &[&str], gone: &[&str], at: &str) {
     // Tests that start processes keep a lock for a moment longer.
-    let store = Store::write(folder, true).unwrap();
+    let store = Store::write_with(folder, &on(Arc::new(System), key)).unwrap();
     assert_eq!(names(&*store.snapshot().unwrap(), DIM), known, "{at}");
     assert_eq!(store.check().unwrap(), [], "{at}");
     for name in gone {
@@ -159,17 +177,18 @@ fn others<'a>(known: &[&str]) -> Vec<&'a str> {
 
 #[test]
 fn a_failing_call_fails_one_change_and_no_other() {
-    for fault in [Fault::Fail, Fault::Tear] {
+    let faults = [Fault::Fail, Fault::Tear].map(|fault| [(fault, false), (fault, true)]);
+    for (fault, encrypted) in faults.into_iter().flatten() {
         let mut turns = 0;
         for turn in 0.. {
-            let folder = scratch();
-            let folder = folder.path().join("g");
-            new(&folder);
-            let at = format!("{fault:?} at call {turn}");
+            let (scratch, key) = site(encrypted);
+            let (folder, key) = (scratch.path().join("g"), key.as_ref());
+            new(&folder, key);
+            let at = format!("{fault:?} at call {turn}, encrypted {encrypted}");
             let disk = Faulty::new(fault, turn);
             let mut known = vec!["a", "b", "c"];
             // Opening writes too.
-            let store = match Store::write_on(&folder, true, disk.clone()) {
+            let store = match Store::write_with(&folder, &on(disk.clone(), key)) {
                 Ok(store) => store,
                 Err(error) => panic!("{at}: nothing was to be repaired: {error}"),
             };
@@ -191,7 +210,7 @@ fn a_failing_call_fails_one_change_and_no_other() {
                 assert_eq!(names(&*store.snapshot().unwrap(), DIM), known, "{at}");
             }
             drop(store);
-            is_whole(&folder, &known, &others(&known), &at);
+            is_whole(&folder, key, &known, &others(&known), &at);
             if !disk.reached() {
                 assert_eq!(failed, 0);
                 break;
@@ -206,14 +225,18 @@ fn a_failing_call_fails_one_change_and_no_other() {
 
 #[test]
 fn a_process_that_dies_at_any_call_leaves_the_old_gallery_or_the_new_one() {
+    [false, true].into_iter().for_each(dies);
+}
+
+fn dies(encrypted: bool) {
     let mut turns = 0;
     for turn in 0.. {
-        let folder = scratch();
-        let folder = folder.path().join("g");
-        new(&folder);
-        let at = format!("dead at call {turn}");
+        let (scratch, key) = site(encrypted);
+        let (folder, key) = (scratch.path().join("g"), key.as_ref());
+        new(&folder, key);
+        let at = format!("dead at call {turn}, encrypted {encrypted}");
         let disk = Faulty::new(Fault::Die, turn);
-        let store = Store::write_on(&folder, true, disk.clone()).unwrap();
+        let store = Store::write_with(&folder, &on(disk.clone(), key)).unwrap();
         let mut known = vec!["a", "b", "c"];
         for step in &STEPS {
             match (step.work)(&store) {
@@ -229,7 +252,7 @@ fn a_process_that_dies_at_any_call_leaves_the_old_gallery_or_the_new_one() {
             }
         }
         drop(store);
-        is_whole(&folder, &known, &others(&known), &at);
+        is_whole(&folder, key, &known, &others(&known), &at);
         if !disk.reached() {
             break;
         }
@@ -241,13 +264,17 @@ fn a_process_that_dies_at_any_call_leaves_the_old_gallery_or_the_new_one() {
 /// Recovery itself is interrupted, at every call, and then done again.
 #[test]
 fn recovery_that_is_interrupted_is_done_again() {
+    [false, true].into_iter().for_each(recovers);
+}
+
+fn recovers(encrypted: bool) {
     let mut turns = 0;
     for turn in 0.. {
-        let folder = scratch();
-        let folder = folder.path().join("g");
-        new(&folder);
+        let (scratch, key) = site(encrypted);
+        let (folder, key) = (scratch.path().join("g"), key.as_ref());
+        new(&folder, key);
         // A removal whose overwriting was torn, and an enrolment that died behind the committed rows.
-        let store = Store::write_on(&folder, true, Faulty::new(Fault::Die, 0)).unwrap();
+        let store = Store::write_with(&folder, &on(Faulty::new(Fault::Die, 0), key)).unwrap();
         assert!(matches!(store.remove(&Selection::Subject("b".into())), Err(GalleryError::NotErased { .. })));
         drop(store);
         let segment = folder.join("segments/00000001.values");
@@ -257,10 +284,10 @@ fn recovery_that_is_interrupted_is_done_again() {
         std::fs::write(folder.join("segments/00000009.values"), "begun").unwrap();
 
         let disk = Faulty::new(Fault::Die, turn);
-        let interrupted = Store::write_on(&folder, true, disk.clone());
+        let interrupted = Store::write_with(&folder, &on(disk.clone(), key));
         assert_eq!(interrupted.is_err(), disk.reached(), "call {turn}");
         drop(interrupted);
-        is_whole(&folder, &["a", "c"], &["b", "x"], &format!("dead at call {turn} of recovery"));
+        is_whole(&folder, key, &["a", "c"], &["b", "x"], &format!("dead at call {turn} of recovery"));
         if !disk.reached() {
             break;
         }
@@ -299,10 +326,10 @@ fn a_migration_that_is_interrupted_goes_on() {
         for turn in 0.. {
             let folder = scratch();
             let folder = folder.path().join("g");
-            new(&folder);
+            new(&folder, None);
             let at = format!("{fault:?} at call {turn}");
             let disk = Faulty::new(fault, turn);
-            let store = Store::write_on(&folder, true, disk.clone()).unwrap();
+            let store = Store::write_with(&folder, &on(disk.clone(), None)).unwrap();
             let mut known = vec!["a", "b", "c"];
             let first = |store: &Store, known: &mut Vec<&str>| -> Result<(), GalleryError> {
                 store.begin_migration(&other())?;
@@ -383,4 +410,54 @@ fn a_creation_that_is_interrupted_can_be_repeated() {
     assert!(matches!(Store::write(&folder, false), Err(GalleryError::NoGallery { .. })));
     let store = Store::create(&folder, &model(DIM)).unwrap();
     enrol(&store, &["a"], DIM).unwrap();
+}
+
+/// A gallery is encrypted, and its templates are renewed, under a disk that stops at any call: it is what it was or
+/// what it is to be, and the same people are in it.
+#[test]
+fn encryption_and_renewal_happen_or_do_not() {
+    for renewal in [false, true] {
+        let mut turns = 0;
+        for turn in 0.. {
+            let (scratch, key) = site(true);
+            let (folder, key) = (scratch.path().join("g"), key.as_ref().unwrap());
+            new(&folder, renewal.then_some(key));
+            let at = format!("renewal {renewal}, dead at call {turn}");
+            let disk = Faulty::new(Fault::Die, turn);
+            let store = Store::write_with(&folder, &on(disk.clone(), renewal.then_some(key))).unwrap();
+            let done = if renewal { store.renew_templates() } else { store.encrypt(key) };
+            assert_eq!(done.is_err(), disk.reached(), "{at}: {done:?}");
+            drop(done);
+            let sealed = Store::is_encrypted_at(&folder).unwrap();
+            let store = Store::write_with(&folder, &on(Arc::new(System), sealed.then_some(key))).unwrap();
+            let people = |store: &Store| {
+                let now = store.snapshot().unwrap();
+                let ids = now.select(&gallery::Filter::default()).unwrap();
+                let values = now.vectors(&ids).unwrap().unwrap();
+                let about = now.templates(&ids).unwrap();
+                for (one, row) in about.iter().zip(values.chunks_exact(DIM)) {
+                    let similarity = metrics::dot(row, &row_of(one.about.subject.as_ref().unwrap(), DIM));
+                    assert!(similarity > 1.0 - 1e-6, "{at}: {similarity}");
+                }
+                about.into_iter().map(|one| one.about.subject.unwrap()).collect::<Vec<_>>()
+            };
+            assert_eq!(people(&store), ["a", "b", "c"], "{at}");
+            assert_eq!(store.check().unwrap(), [], "{at}");
+            let again = match (renewal, sealed) {
+                (true, _) => store.renew_templates().unwrap(),
+                (false, false) => store.encrypt(key).unwrap(),
+                (false, true) => store,
+            };
+            assert_eq!(people(&again), ["a", "b", "c"], "{at}");
+            assert_eq!((again.check().unwrap(), again.is_encrypted()), (vec![], true), "{at}");
+            for name in ["a", "b", "c"] {
+                assert_eq!(traces(&folder, &row_of(name, DIM)).unwrap(), [], "{at}: {name} is left in plain");
+            }
+            if !disk.reached() {
+                break;
+            }
+            turns += 1;
+        }
+        assert!(turns > 8, "{turns} calls");
+    }
 }

@@ -1,6 +1,8 @@
 //! Random use of a store against the same use of a gallery in memory.
 
-use gallery::{Ask, Engine, Filter, Layout, Memory, Model, NewTemplate, Rows, Selection, Store, TemplateId};
+use gallery::{
+    Ask, Engine, Filter, KeyFile, Layout, Memory, Model, NewTemplate, Opening, Rows, Selection, Store, TemplateId,
+};
 
 use crate::support::{Dice, model, row_of, scratch, unit_rows};
 
@@ -18,16 +20,23 @@ fn embedded(id: TemplateId, by: &Model) -> Vec<f32> {
 
 #[test]
 fn whatever_is_done_the_store_is_the_plain_gallery() {
-    let migrations: usize = (0..40).map(run).sum();
+    let migrations: usize = (0..40).map(|seed| run(seed, false)).sum();
     assert!(migrations > 100, "{migrations} migrations");
 }
 
+#[test]
+fn whatever_is_done_an_encrypted_store_is_the_plain_gallery() {
+    let migrations: usize = (100..120).map(|seed| run(seed, true)).sum();
+    assert!(migrations > 50, "{migrations} migrations");
+}
+
 /// Number of migrations.
-fn run(seed: u64) -> usize {
+fn run(seed: u64, encrypted: bool) -> usize {
     let mut dice = Dice(seed);
     let folder = scratch();
+    let key = encrypted.then(|| KeyFile::create(&folder.path().join("key")).unwrap());
     let folder = folder.path().join("g");
-    let layout = Layout { segment_bytes: (1 + dice.below(40)) * DIM * 4, ..Layout::default() };
+    let layout = Layout { segment_bytes: (1 + dice.below(40)) * DIM * 4, key: key.clone(), ..Layout::default() };
     let mut store = Store::create_with(&folder, &model(DIM), layout).unwrap();
     let mut memory = Memory::new(model(DIM));
     let mut migrations = 0;
@@ -55,13 +64,14 @@ fn run(seed: u64) -> usize {
                 assert_eq!(store.compact().unwrap().rows, before, "{at}");
                 assert_eq!(store.info().unwrap().removed, 0, "{at}");
             }
-            8 => {
+            8 if !encrypted => {
                 store.reduce().unwrap();
                 assert_eq!(store.reduce().unwrap(), 0, "{at}");
             }
             9 => {
                 drop(store);
-                store = Store::write(&folder, true).unwrap();
+                store = Store::write_with(&folder, &Opening { wait: true, key: key.clone(), ..Opening::default() })
+                    .unwrap();
             }
             // A part of the templates that are left, in order but with gaps; the last step takes their place.
             10..13 => {
@@ -109,7 +119,7 @@ fn run(seed: u64) -> usize {
                 }
             }
             _ => {
-                let reader = Store::open(&folder).unwrap();
+                let reader = Store::open_with(&folder, key.as_ref()).unwrap();
                 same_answers(&reader, &memory, &mut dice, &at);
             }
         }

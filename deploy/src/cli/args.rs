@@ -49,6 +49,35 @@ pub(crate) enum Command {
     Keys(super::keys::KeysArgs),
 }
 
+impl Command {
+    /// The key file of the gallery that it opens.
+    pub(crate) fn key_file(&self) -> Option<&PathBuf> {
+        let key = match self {
+            Self::Search(args) => &args.key,
+            Self::Remove(args) => &args.key,
+            Self::Verify(args) => &args.key,
+            Self::Migrate(args) => &args.key,
+            Self::Audit(AuditArgs { command: AuditCommand::Verify(args) }) => &args.key,
+            Self::Audit(AuditArgs { command: AuditCommand::List(args) }) => &args.key,
+            Self::Gallery(GalleryArgs { command }) => match command {
+                GalleryCommand::Info(args) | GalleryCommand::Check(args) => &args.key,
+                GalleryCommand::Compact(args) => &args.key,
+                GalleryCommand::Index(args) => &args.key,
+                GalleryCommand::Sync(args) => &args.key,
+                GalleryCommand::Export(args) => &args.key,
+                GalleryCommand::Migrate(args) => &args.key,
+                GalleryCommand::Log(args) => &args.key,
+                GalleryCommand::RotateKey(args) => return Some(&args.key_file),
+                GalleryCommand::Renew(args) => return Some(&args.key_file),
+                // They open theirs themselves.
+                GalleryCommand::Encrypt(_) | GalleryCommand::Import(_) => return None,
+            },
+            _ => return None,
+        };
+        key.key_file.as_ref()
+    }
+}
+
 /// How the model is opened and run.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct RunArgs {
@@ -240,6 +269,12 @@ pub(crate) struct EnrollArgs {
     pub(crate) pairs: PairArgs,
     #[command(flatten)]
     pub(crate) reading: PictureArgs,
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+    /// Store the templates of a new gallery turned by a key, so that `deploy gallery renew` can make them worthless to
+    /// whoever stole them [default: as they are].
+    #[arg(long, requires = "key_file")]
+    pub(crate) renewable: bool,
 }
 
 /// Remove a person, or single templates, from a gallery: their values are overwritten.
@@ -263,6 +298,8 @@ pub(crate) struct RemoveArgs {
     pub(crate) verify: bool,
     #[command(flatten)]
     pub(crate) writing: WritingArgs,
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
 }
 
 /// Look after a gallery.
@@ -285,6 +322,9 @@ pub(crate) enum GalleryCommand {
     Import(GalleryImportArgs),
     Migrate(GalleryMigrateArgs),
     Log(GalleryLogArgs),
+    Encrypt(GalleryEncryptArgs),
+    RotateKey(GalleryRotateKeyArgs),
+    Renew(GalleryRenewArgs),
 }
 
 /// A gallery that is looked at, and how that is told.
@@ -296,6 +336,8 @@ pub(crate) struct GalleryShowArgs {
     /// Output format.
     #[arg(long, value_enum, default_value_t = FactsFormat::Table)]
     pub(crate) format: FactsFormat,
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
 }
 
 /// Give back the disk space of removed rows. Programs that search meanwhile are not disturbed. The copy of `gallery
@@ -307,6 +349,8 @@ pub(crate) struct GalleryCompactArgs {
     pub(crate) gallery: PathBuf,
     #[command(flatten)]
     pub(crate) writing: WritingArgs,
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
 }
 
 /// Make a gallery's searches faster, by files that are derived from its rows, or remove these files. Rows that are
@@ -322,6 +366,8 @@ pub(crate) struct GalleryIndexArgs {
     pub(crate) kind: IndexKindArg,
     #[command(flatten)]
     pub(crate) writing: WritingArgs,
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
 }
 
 /// What is derived from the rows of a gallery.
@@ -356,6 +402,8 @@ pub(crate) struct GallerySyncArgs {
     pub(crate) writing: WritingArgs,
     #[command(flatten)]
     pub(crate) reading: PictureArgs,
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
 }
 
 /// Write a gallery's rows for other programs.
@@ -371,6 +419,8 @@ pub(crate) struct GalleryExportArgs {
     /// Format.
     #[arg(long, value_enum, default_value_t = ExportFormat::Npy)]
     pub(crate) format: ExportFormat,
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
 }
 
 /// Format of exported rows.
@@ -443,6 +493,8 @@ pub(crate) struct GalleryMigrateArgs {
     pub(crate) writing: WritingArgs,
     #[command(flatten)]
     pub(crate) reading: PictureArgs,
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
 }
 
 /// List what was done to a gallery: when, who, what, to which templates and people, by which version. Exits with 1 if a
@@ -458,6 +510,8 @@ pub(crate) struct GalleryLogArgs {
     /// Output format.
     #[arg(long, value_enum, default_value_t = FactsFormat::Table)]
     pub(crate) format: FactsFormat,
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
 }
 
 /// Look at what was done to a gallery, and whether that record is whole.
@@ -488,6 +542,66 @@ pub(crate) struct AuditVerifyArgs {
     /// Output format.
     #[arg(long, value_enum, default_value_t = FactsFormat::Table)]
     pub(crate) format: FactsFormat,
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+}
+
+/// Encrypt a gallery: templates, names, paths and small pictures, with a key for each person. The key file is made if
+/// there is none; keep it, and its key store, out of the gallery's folder and its backups. Copies and graphs of
+/// `gallery index` are removed. The disk may keep what was in the old files until it writes there again.
+#[derive(Debug, clap::Args)]
+pub(crate) struct GalleryEncryptArgs {
+    /// Gallery.
+    #[arg(value_name = "GALLERY")]
+    pub(crate) gallery: PathBuf,
+    /// Key file that it gets.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: PathBuf,
+    /// Store the templates turned by a key as well; see `deploy gallery renew` [default: as they are].
+    #[arg(long)]
+    pub(crate) renewable: bool,
+    #[command(flatten)]
+    pub(crate) writing: WritingArgs,
+}
+
+/// Give an encrypted gallery another key file. The keys of people stay and are wrapped anew; the old key store forgets
+/// them. Repeat it if it was interrupted.
+#[derive(Debug, clap::Args)]
+pub(crate) struct GalleryRotateKeyArgs {
+    /// Gallery.
+    #[arg(value_name = "GALLERY")]
+    pub(crate) gallery: PathBuf,
+    /// Key file that it has.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: PathBuf,
+    /// Key file that it gets, which is made if there is none.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) new_key_file: PathBuf,
+    #[command(flatten)]
+    pub(crate) writing: WritingArgs,
+}
+
+/// Turn the templates of an encrypted gallery by a new key and forget the old one: templates that somebody stole match
+/// nothing any more. No picture is needed. Copies of the gallery from before cannot be opened afterwards.
+#[derive(Debug, clap::Args)]
+pub(crate) struct GalleryRenewArgs {
+    /// Gallery.
+    #[arg(value_name = "GALLERY")]
+    pub(crate) gallery: PathBuf,
+    /// Key file of the gallery.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: PathBuf,
+    #[command(flatten)]
+    pub(crate) writing: WritingArgs,
+}
+
+/// The key of an encrypted gallery.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct KeyArgs {
+    /// Key file of the gallery, which is encrypted; its key store, FILE.subjects, lies beside it [default: it is not
+    /// encrypted].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
 }
 
 /// How a gallery is changed.
@@ -519,6 +633,8 @@ pub(crate) struct VerifyArgs {
     /// Output format.
     #[arg(long, value_enum, default_value_t = FactsFormat::Table)]
     pub(crate) format: FactsFormat,
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
 }
 
 /// Re-ranking.
@@ -882,6 +998,8 @@ pub(crate) struct SearchArgs {
     pub(crate) pairs: PairArgs,
     #[command(flatten)]
     pub(crate) reading: PictureArgs,
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
 }
 
 /// Convert face embeddings of any view to embeddings of the frontal view.

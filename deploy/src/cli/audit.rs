@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use ::gallery::Store;
 use serde_json::json;
 
 use super::args::{AuditArgs, AuditCommand, AuditVerifyArgs, FactsFormat};
@@ -17,11 +16,11 @@ pub(crate) fn run(AuditArgs { command }: &AuditArgs) -> Result<ExitCode, DeployE
     }
 }
 
-fn verify(AuditVerifyArgs { gallery: folder, head, format }: &AuditVerifyArgs) -> Result<ExitCode, DeployError> {
+fn verify(AuditVerifyArgs { gallery: folder, head, format, .. }: &AuditVerifyArgs) -> Result<ExitCode, DeployError> {
     if gallery::is_older(folder) {
         return Err(DeployError::Older { path: folder.clone() });
     }
-    let store = Store::open(folder)?;
+    let store = gallery::read(folder)?;
     let problems = store.verify_log(head.as_deref())?;
     let (mut records, mut last) = (0_u64, None);
     store.log(|entry| {

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use ::gallery::{Engine, GalleryError, Index, Indexes, Selection, Store, TemplateId};
+use ::gallery::{Engine, GalleryError, Index, Indexes, KeyFile, Selection, Store, TemplateId};
 use serde_json::json;
 
 use super::args::{
-    ExportFormat, FactsFormat, GalleryArgs, GalleryCommand, GalleryCompactArgs, GalleryExportArgs, GalleryImportArgs,
-    GalleryIndexArgs, GalleryShowArgs, GallerySyncArgs, IndexKindArg, ModelArgs, PairArgs, RunArgs,
+    ExportFormat, FactsFormat, GalleryArgs, GalleryCommand, GalleryCompactArgs, GalleryEncryptArgs, GalleryExportArgs,
+    GalleryImportArgs, GalleryIndexArgs, GalleryRenewArgs, GalleryRotateKeyArgs, GalleryShowArgs, GallerySyncArgs,
+    IndexKindArg, ModelArgs, PairArgs, RunArgs,
 };
 use super::shared::{self, collect, embed_options, list, open, pin, print, print_json};
 use super::{log, migrate};
@@ -33,14 +34,17 @@ pub(crate) fn run(GalleryArgs { command }: &GalleryArgs) -> Result<ExitCode, Dep
         GalleryCommand::Import(args) => import(args),
         GalleryCommand::Migrate(args) => migrate::run(args),
         GalleryCommand::Log(args) => log::run(args),
+        GalleryCommand::Encrypt(args) => encrypt(args),
+        GalleryCommand::RotateKey(args) => rotate_key(args),
+        GalleryCommand::Renew(args) => renew(args),
     }
 }
 
-fn info(GalleryShowArgs { gallery: folder, format }: &GalleryShowArgs) -> Result<ExitCode, DeployError> {
+fn info(GalleryShowArgs { gallery: folder, format, .. }: &GalleryShowArgs) -> Result<ExitCode, DeployError> {
     let gallery = Gallery::open(folder)?;
     let (model, about) = (gallery.model(), gallery.about());
     let older = gallery::is_older(folder);
-    let store = if older { None } else { Some(Store::open(folder)?) };
+    let store = if older { None } else { Some(gallery::read(folder)?) };
     let stored = store.as_ref().map(Store::info).transpose()?;
     let migration = store.as_ref().map(Store::migration).transpose()?.flatten();
     let indexes = store.as_ref().map(Store::indexes).transpose()?;
@@ -53,6 +57,8 @@ fn info(GalleryShowArgs { gallery: folder, format }: &GalleryShowArgs) -> Result
             "removed": stored.as_ref().map(|info| info.removed),
             "bytes": stored.as_ref().map(|info| info.bytes),
             "generation": stored.as_ref().map(|info| info.generation),
+            "encrypted": store.as_ref().map(Store::is_encrypted),
+            "renewable": store.as_ref().map(Store::is_renewable),
             "indexes": indexes,
             "model": model,
             "migration": migration,
@@ -70,6 +76,15 @@ fn info(GalleryShowArgs { gallery: folder, format }: &GalleryShowArgs) -> Result
                     line("removed", format!("{} rows, until `deploy gallery compact`", info.removed));
                     line("bytes", info.bytes.to_string());
                     line("generation", info.generation.to_string());
+                    let kept = store.as_ref().map(|store| (store.is_encrypted(), store.is_renewable()));
+                    line(
+                        "encrypted",
+                        match kept {
+                            Some((true, true)) => "yes, renewable templates".into(),
+                            Some((true, false)) => "yes".into(),
+                            _ => "no".into(),
+                        },
+                    );
                     let indexes = indexes.unwrap_or_default();
                     line("reduced copy", indexed(&indexes, &indexes.reduced, "reduced"));
                     line("graph for `--index ann`", indexed(&indexes, &indexes.graph, "ann"));
@@ -106,7 +121,7 @@ fn counted<T>(rows: u64, what: &str, work: impl FnOnce(&(dyn Fn(u64) + Sync)) ->
     done
 }
 
-fn index(GalleryIndexArgs { gallery: folder, kind, writing }: &GalleryIndexArgs) -> Result<ExitCode, DeployError> {
+fn index(GalleryIndexArgs { gallery: folder, kind, writing, .. }: &GalleryIndexArgs) -> Result<ExitCode, DeployError> {
     let store = shared::writing(writing.wait, |wait| gallery::write(folder, wait))?;
     let rows = store.indexes()?.rows;
     let start = Instant::now();
@@ -136,11 +151,11 @@ fn index(GalleryIndexArgs { gallery: folder, kind, writing }: &GalleryIndexArgs)
     Ok(ExitCode::SUCCESS)
 }
 
-fn check(GalleryShowArgs { gallery: folder, format }: &GalleryShowArgs) -> Result<ExitCode, DeployError> {
+fn check(GalleryShowArgs { gallery: folder, format, .. }: &GalleryShowArgs) -> Result<ExitCode, DeployError> {
     if gallery::is_older(folder) {
         return Err(DeployError::Older { path: folder.clone() });
     }
-    let store = Store::open(folder)?;
+    let store = gallery::read(folder)?;
     let (templates, problems) = (store.info()?.templates, store.check()?);
     match format {
         FactsFormat::Json => print_json(&json!({"templates": templates, "problems": problems}))?,
@@ -158,7 +173,7 @@ fn check(GalleryShowArgs { gallery: folder, format }: &GalleryShowArgs) -> Resul
     Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(terminal::EXIT_NO) })
 }
 
-fn compact(GalleryCompactArgs { gallery: folder, writing }: &GalleryCompactArgs) -> Result<ExitCode, DeployError> {
+fn compact(GalleryCompactArgs { gallery: folder, writing, .. }: &GalleryCompactArgs) -> Result<ExitCode, DeployError> {
     let store = shared::writing(writing.wait, |wait| gallery::write(folder, wait))?;
     let before = store.info()?.bytes;
     let done = store.compact()?;
@@ -231,6 +246,39 @@ fn sync(args: &GallerySyncArgs) -> Result<ExitCode, DeployError> {
         Ok::<_, DeployError>(())
     })?;
     print(&format!("{told}; {} templates in {}\n", store.info()?.templates, folder.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn encrypt(args: &GalleryEncryptArgs) -> Result<ExitCode, DeployError> {
+    let folder = &args.gallery;
+    if Store::is_encrypted_at(folder)? {
+        return Err(GalleryError::Encrypted { path: folder.clone() }.into());
+    }
+    let store = shared::writing(args.writing.wait, |wait| gallery::write(folder, wait))?;
+    let key = KeyFile::open_or_create(&args.key_file)?;
+    let mut store = store.encrypt(&key)?;
+    if args.renewable {
+        store = store.renew_templates()?;
+    }
+    let (rows, at) = (store.info()?.templates, key.store());
+    print(&format!("{rows} templates of {} are encrypted; their keys are in {}\n", folder.display(), at.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn rotate_key(args: &GalleryRotateKeyArgs) -> Result<ExitCode, DeployError> {
+    let folder = &args.gallery;
+    let store = shared::writing(args.writing.wait, |wait| gallery::write(folder, wait))?;
+    let key = KeyFile::open_or_create(&args.new_key_file)?;
+    store.rotate_key(&key)?;
+    let (old, at) = (args.key_file.display(), key.store());
+    print(&format!("the keys of {} are in {}; {old} opens it no more\n", folder.display(), at.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn renew(args: &GalleryRenewArgs) -> Result<ExitCode, DeployError> {
+    let folder = &args.gallery;
+    let store = shared::writing(args.writing.wait, |wait| gallery::write(folder, wait))?.renew_templates()?;
+    print(&format!("{} templates of {} are renewed\n", store.info()?.templates, folder.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::process::ExitCode;
 
-use ::gallery::{LogEntry, Store};
+use ::gallery::LogEntry;
 use serde_json::json;
 
 use super::args::{FactsFormat, GalleryLogArgs};
@@ -11,13 +11,15 @@ use super::shared::{print, print_json};
 use crate::report::aligned;
 use crate::{DeployError, gallery, time};
 
-pub(crate) fn run(GalleryLogArgs { gallery: folder, last, format }: &GalleryLogArgs) -> Result<ExitCode, DeployError> {
+pub(crate) fn run(
+    GalleryLogArgs { gallery: folder, last, format, .. }: &GalleryLogArgs,
+) -> Result<ExitCode, DeployError> {
     if gallery::is_older(folder) {
         return Err(DeployError::Older { path: folder.clone() });
     }
     let most = last.map_or(usize::MAX, |last| last.get());
     let mut entries = VecDeque::new();
-    let problems = Store::open(folder)?.log(|entry| {
+    let problems = gallery::read(folder)?.log(|entry| {
         if entries.len() == most {
             entries.pop_front();
         }

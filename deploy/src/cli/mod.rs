@@ -32,7 +32,11 @@ use args::{Command, DeployArgs};
 
 /// Parses the command line and does what it says.
 pub fn run() -> ExitCode {
-    let done = match terminal::parse::<DeployArgs>().command {
+    let command = terminal::parse::<DeployArgs>().command;
+    if let Some(Err(error)) = command.key_file().map(|file| crate::gallery::unlock(file)) {
+        return fail(&error);
+    }
+    let done = match command {
         Command::Adopt(args) => adopt::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Embed(args) => embed::run(&args),
@@ -53,5 +57,12 @@ pub fn run() -> ExitCode {
         #[cfg(feature = "serve")]
         Command::Keys(args) => keys::run(&args.command),
     };
+    let unlocked = crate::gallery::unlocked();
+    if unlocked > 0 {
+        terminal::note(&format!(
+            "the system may write {unlocked} bytes of decrypted rows to its swap space; a higher `ulimit -l` keeps \
+             them in memory"
+        ));
+    }
     done.unwrap_or_else(|error| fail(&error))
 }

@@ -212,6 +212,7 @@ impl Searched {
                 Ok((gallery, 0, stale))
             }
             Self::Pictures(pictures) => {
+                gallery::keyless(|| format!("`{}` holds pictures", args.gallery.display()))?;
                 let collected = collect(model, &pictures, "gallery", &embed_options(&args.model, &args.reading))?;
                 Ok((Gallery::of(collected.embeddings), collected.skipped.count, None))
             }

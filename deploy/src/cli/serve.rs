@@ -24,6 +24,10 @@ pub(crate) struct ServeArgs {
     /// compared with each other].
     #[arg(long, value_name = "GALLERY")]
     pub(crate) gallery: Option<PathBuf>,
+    /// Key file of the gallery, which is encrypted; its key store, FILE.subjects, lies beside it [default: it is not
+    /// encrypted].
+    #[arg(long, value_name = "FILE", requires = "gallery")]
+    pub(crate) key_file: Option<PathBuf>,
     /// Address and port; port 0 takes any that is free. Beyond loopback --keys is needed.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
     pub(crate) listen: SocketAddr,
@@ -114,6 +118,9 @@ fn seconds(text: &str) -> Result<u64, String> {
 }
 
 pub(crate) fn run(args: ServeArgs) -> Result<ExitCode, DeployError> {
+    if let Some(file) = &args.key_file {
+        crate::gallery::unlock(file)?;
+    }
     terminal::note_fewer_threads(args.run.threads);
     let threads = args.run.threads();
     let LimitArgs { max_body, max_pixels, max_pictures, max_requests, max_connections, .. } = args.limits;

@@ -12,9 +12,11 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ::gallery::{
-    Engine, Filter, GalleryError, Indexes, Model, Near, Remote, Rows, Selection, Snapshot, Store, TemplateId, address,
+    Engine, Filter, GalleryError, Indexes, KeyFile, Model, Near, Opening, Remote, Rows, Selection, Snapshot, Store,
+    TemplateId, address,
 };
 use datasets::Naming;
 use metrics::{Label, Spread};
@@ -98,6 +100,63 @@ impl Embeddings {
     }
 }
 
+/// The key of encrypted galleries.
+static KEY: OnceLock<KeyFile> = OnceLock::new();
+
+/// From here on this process opens encrypted galleries with the key of this file, and no others.
+///
+/// # Errors
+/// If it is no key file, or others can read it.
+pub fn unlock(file: &Path) -> Result<(), DeployError> {
+    let key = KeyFile::open(file)?;
+    // A second call would change nothing that is open.
+    KEY.set(key).map_err(|_| DeployError::Unused { flag: "--key-file", why: "a key is open already".to_owned() })
+}
+
+/// As [`unlock`]; makes the key file if there is none and no gallery in `folder` whose key it should be.
+///
+/// # Errors
+/// As there; if it cannot be made.
+pub fn unlock_or_create(file: &Path, folder: &Path) -> Result<(), DeployError> {
+    if !file.exists() && !is_gallery(folder) {
+        KeyFile::create(file)?;
+    }
+    unlock(file)
+}
+
+fn key() -> Option<&'static KeyFile> {
+    KEY.get()
+}
+
+/// Fails if there is a key, for what has no use for one.
+///
+/// # Errors
+/// [`DeployError::Unused`].
+pub fn keyless(why: impl FnOnce() -> String) -> Result<(), DeployError> {
+    if key().is_some() { Err(DeployError::Unused { flag: "--key-file", why: why() }) } else { Ok(()) }
+}
+
+/// Opens a gallery for reading, encrypted or not.
+///
+/// # Errors
+/// If there is none, or it is encrypted with another key than that of [`unlock`].
+pub fn read(folder: &Path) -> Result<Store, DeployError> {
+    Ok(Store::open_with(folder, key())?)
+}
+
+/// Decrypted rows that may be written to swap space, in bytes.
+static UNLOCKED: AtomicUsize = AtomicUsize::new(0);
+
+fn hold(store: &Store) {
+    let held = store.held_memory();
+    UNLOCKED.fetch_max(held.bytes - held.locked, Ordering::Relaxed);
+}
+
+/// Bytes of decrypted rows that the system did not keep out of its swap space; 0 if it kept all.
+pub fn unlocked() -> usize {
+    UNLOCKED.load(Ordering::Relaxed)
+}
+
 /// Whether this is a gallery, and not a folder of pictures only.
 pub fn is_gallery(folder: &Path) -> bool {
     address(folder).is_some() || older::is_at(folder) || Store::is_at(folder)
@@ -114,16 +173,31 @@ pub fn is_older(folder: &Path) -> bool {
 /// If there is none, it is of the older layout, or another program changes it and `wait` is not set.
 pub fn write(folder: &Path, wait: bool) -> Result<Store, DeployError> {
     changeable(folder)?;
-    Ok(Store::write(folder, wait)?)
+    Ok(Store::write_with(folder, &Opening { wait, key: key().cloned(), ..Opening::default() })?)
 }
 
-/// Opens a gallery to change it, or makes one for embeddings of `model`.
+/// How a gallery is opened or made.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Making {
+    /// Wait while another program changes it.
+    pub wait: bool,
+    /// A new one has renewable templates.
+    pub renewable: bool,
+}
+
+/// Opens a gallery to change it, or makes one for embeddings of `model`, encrypted if there is a key.
 ///
 /// # Errors
 /// As [`write`]; if it holds embeddings of another model than `model`, which is the file at `path`.
-pub fn write_or_create(folder: &Path, model: &Model, path: &Path, wait: bool) -> Result<Store, DeployError> {
+pub fn write_or_create(folder: &Path, model: &Model, path: &Path, how: Making) -> Result<Store, DeployError> {
     changeable(folder)?;
-    let store = Store::write_or_create(folder, model, wait)?;
+    let new = !is_gallery(folder);
+    let store = Store::write_or_create_with(folder, model, how.wait, key(), how.renewable)?;
+    if how.renewable && !new && !store.is_renewable() {
+        let why =
+            format!("`{}` is there already; `deploy gallery renew` makes its templates renewable", folder.display());
+        return Err(DeployError::Unused { flag: "--renewable", why });
+    }
     pinned(folder, store.model(), model, path)?;
     Ok(store)
 }
@@ -141,7 +215,7 @@ pub fn fits(folder: &Path, model: &Model, path: &Path) -> Result<(), DeployError
         };
     }
     changeable(folder)?;
-    match Store::open(folder) {
+    match Store::open_with(folder, key()) {
         Ok(store) => pinned(folder, store.model(), model, path),
         Err(GalleryError::NoGallery { .. }) => Ok(()),
         Err(error) => Err(error.into()),
@@ -150,6 +224,7 @@ pub fn fits(folder: &Path, model: &Model, path: &Path) -> Result<(), DeployError
 
 fn changeable(folder: &Path) -> Result<(), DeployError> {
     if address(folder).is_some() {
+        keyless(|| format!("a server keeps `{}`", folder.display()))?;
         let why = "a server keeps it, where enroll, remove, search and verify work";
         return Err(GalleryError::Unsupported { what: "be changed so", why }.into());
     }
@@ -338,7 +413,10 @@ impl Place {
     /// As [`write`] and [`Remote::open`].
     pub fn open(at: &Path, wait: bool) -> Result<Self, DeployError> {
         match address(at) {
-            Some(address) => Ok(Self::Server(Remote::open(address)?)),
+            Some(address) => {
+                keyless(|| format!("a server keeps `{address}`"))?;
+                Ok(Self::Server(Remote::open(address)?))
+            }
             None => Ok(Self::Folder(Box::new(write(at, wait)?))),
         }
     }
@@ -347,10 +425,11 @@ impl Place {
     ///
     /// # Errors
     /// As [`write_or_create`] and [`Remote::open_or_create`].
-    pub fn open_or_create(at: &Path, model: &Model, path: &Path, wait: bool) -> Result<Self, DeployError> {
+    pub fn open_or_create(at: &Path, model: &Model, path: &Path, how: Making) -> Result<Self, DeployError> {
         let Some(address) = address(at) else {
-            return Ok(Self::Folder(Box::new(write_or_create(at, model, path, wait)?)));
+            return Ok(Self::Folder(Box::new(write_or_create(at, model, path, how)?)));
         };
+        keyless(|| format!("a server keeps `{address}`"))?;
         let remote = Remote::open_or_create(address, model)?;
         pinned(at, &remote.model, model, path)?;
         Ok(Self::Server(remote))
@@ -528,7 +607,7 @@ impl Gallery {
             let what = "be searched along an index of ours";
             return Err(GalleryError::Unsupported { what, why }.into());
         }
-        let store = Store::open(folder)?;
+        let store = read(folder)?;
         pinned(folder, store.model(), model, path)?;
         let (model, about, indexes) = (store.model().clone(), About::of(&store.about()?), store.indexes()?);
         let engine = store.approximate(effort)?;
@@ -541,18 +620,21 @@ impl Gallery {
 
     fn open_if(folder: &Path, check: impl Fn(&Model) -> Result<(), DeployError>) -> Result<Self, DeployError> {
         if older::is_at(folder) {
+            keyless(|| format!("`{}` is a gallery of the older layout", folder.display()))?;
             let (embeddings, model, about) = older::read(folder, check)?;
             return Ok(Self { model, about, ..Self::of(embeddings) });
         }
         if let Some(address) = address(folder) {
+            keyless(|| format!("a server keeps `{address}`"))?;
             let Remote { engine, model } = Remote::open(address)?;
             check(&model)?;
             let (rows, about) = (Held::Stored(engine.snapshot()?), About::default());
             return Ok(Self { rows, model, about, filter: Filter::default(), spread: OnceLock::new() });
         }
-        let store = Store::open(folder)?;
+        let store = read(folder)?;
         check(store.model())?;
         let (rows, about) = (Held::Stored(store.snapshot()?), About::of(&store.about()?));
+        hold(&store);
         Ok(Self { rows, model: store.model().clone(), about, filter: Filter::default(), spread: OnceLock::new() })
     }
 

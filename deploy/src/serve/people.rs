@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::error::Problem;
 use super::metrics::Metrics;
 use crate::DeployError;
-use crate::gallery::{self as galleries, About, Gallery};
+use crate::gallery::{self as galleries, About, Gallery, Making};
 use crate::identify::Size;
 
 /// Changes that are written together at most.
@@ -93,7 +93,7 @@ impl People {
         most: usize,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, DeployError> {
-        let store = Arc::new(galleries::write_or_create(folder, model, model_path, false)?);
+        let store = Arc::new(galleries::write_or_create(folder, model, model_path, Making::default())?);
         if store.about()?.is_empty() {
             store.change(|changes| changes.describe(&About::here(0).text()))?;
         }

@@ -42,6 +42,12 @@ pub(crate) enum Act {
     Review,
     /// Somebody was refused.
     Deny,
+    /// All that is stored was sealed.
+    Encrypt,
+    /// Its keys are wrapped by another.
+    RotateKey,
+    /// Templates are turned anew.
+    Renew,
 }
 
 impl Act {
@@ -58,6 +64,9 @@ impl Act {
             Self::Match => "match",
             Self::Review => "review",
             Self::Deny => "deny",
+            Self::Encrypt => "encrypt",
+            Self::RotateKey => "rotate-key",
+            Self::Renew => "renew",
         }
     }
 }
@@ -148,7 +157,8 @@ pub struct LogEntry {
     pub at: i64,
     /// Who asked for it: the name of a key, or a user of the machine. Empty in records of earlier versions.
     pub who: String,
-    /// What was done: make, upgrade, enrol, remove, clear, compact, migrate, merge, match, review or deny.
+    /// What was done: make, upgrade, enrol, remove, clear, compact, migrate, merge, match, review, deny, encrypt,
+    /// rotate-key or renew.
     pub change: String,
     /// What the program was asked for: sync, which removes and enrols, or the same as `change`.
     pub command: String,
@@ -304,7 +314,8 @@ impl Catalogue {
             return Ok(Vec::new());
         }
         let newer = if version < super::VERSION { "'', ''" } else { "who, detail" };
-        self.read("read the log of", |connection| {
+        let mut failed = None;
+        let problems = self.read("read the log of", |connection| {
             let mut problems = Vec::new();
             let mut tell = |problem: String| {
                 if problems.len() < TOLD {
@@ -316,7 +327,7 @@ impl Catalogue {
                  FROM log ORDER BY number"
             ))?;
             let mut names = connection
-                .prepare("SELECT name FROM subjects WHERE number BETWEEN ?1 AND ?2 ORDER BY number LIMIT ?3")?;
+                .prepare("SELECT number, name FROM subjects WHERE number BETWEEN ?1 AND ?2 ORDER BY number LIMIT ?3")?;
             let (mut last, mut before) = (0, start(connection)?);
             let mut rows = all.query([])?;
             while let Some(row) = rows.next()? {
@@ -332,9 +343,15 @@ impl Catalogue {
                 }
                 for [first, last] in &entry.subjects.ranges {
                     let left = LogEntry::NAMES - entry.names.len() as u64;
-                    let found = names.query_map([signed(*first), signed(*last), signed(left)], |row| row.get(0))?;
+                    let found = names.query_map([signed(*first), signed(*last), signed(left)], |row| {
+                        Ok((row.get::<_, u32>(0)?, row.get::<_, String>(1)?))
+                    })?;
                     for name in found {
-                        entry.names.push(name?);
+                        let (number, name) = name?;
+                        match self.opened_name(number, name) {
+                            Ok(name) => entry.names.push(name),
+                            Err(error) => failed = Some(error),
+                        }
                     }
                 }
                 (last, before) = (entry.number, entry.hash.clone());
@@ -345,7 +362,8 @@ impl Catalogue {
                 tell(format!("the log ends with record {last}, which is not the last one"));
             }
             Ok(problems)
-        })
+        })?;
+        failed.map_or(Ok(problems), Err)
     }
 }
 

@@ -4,7 +4,8 @@
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 
-use super::{Act, Catalogue, Change, Note, Ranges, Sql, found, id_of, log, signed, templates, unsigned};
+use super::{Act, Catalogue, Change, Note, Ranges, Sql, id_of, log, opened, sealed, signed, templates, unsigned};
+use crate::vault::Place;
 use crate::{GalleryError, Selection, Template, TemplateId};
 
 /// Bytes of a small picture at most.
@@ -129,20 +130,37 @@ impl Catalogue {
     pub(crate) fn people(&self, ask: &Ask<'_>) -> Result<Vec<Person>, GalleryError> {
         self.newest()?;
         let wanted = ask.containing.map(str::to_lowercase);
-        self.read("read", |connection| {
+        let mut failed = None;
+        let people = self.read("read", |connection| {
             let mut all = connection.prepare("SELECT number, name FROM subjects WHERE number > ?1 ORDER BY number")?;
             let mut rows = all.query([ask.after])?;
             let mut people = Vec::new();
             while people.len() < ask.most
                 && let Some(row) = rows.next()?
             {
-                let name: String = row.get(1)?;
+                let number = row.get(0)?;
+                let name = match self.opened_name(number, row.get(1)?) {
+                    Ok(name) => name,
+                    Err(error) => {
+                        failed = Some(error);
+                        break;
+                    }
+                };
                 if wanted.as_ref().is_none_or(|wanted| name.to_lowercase().contains(wanted)) {
-                    people.push(person(connection, row.get(0)?, name)?);
+                    people.push(person(connection, number, name)?);
                 }
             }
             Ok(people)
-        })
+        })?;
+        failed.map_or(Ok(people), Err)
+    }
+
+    /// The name of a subject, from how it is stored.
+    pub(super) fn opened_name(&self, number: u32, stored: String) -> Result<String, GalleryError> {
+        match &self.vault {
+            None => Ok(stored),
+            Some(vault) => vault.open_name(number, &stored).map(|name| name.to_string()),
+        }
     }
 
     /// A person by number, with all templates.
@@ -159,7 +177,8 @@ impl Catalogue {
             let rows: Vec<(TemplateId, Option<i64>, bool)> = rows.collect::<Sql<_>>()?;
             Ok(Some((person(connection, number, name)?, rows)))
         })?;
-        let Some((person, rows)) = known else { return Ok(None) };
+        let Some((mut person, rows)) = known else { return Ok(None) };
+        person.name = self.opened_name(number, person.name)?;
         let ids: Vec<TemplateId> = rows.iter().map(|(id, ..)| *id).collect();
         let templates = self.templates(&ids)?.into_iter().zip(rows);
         let templates =
@@ -172,10 +191,14 @@ impl Catalogue {
         if !self.is_newest()? {
             return Ok(None);
         }
-        self.read("read", |connection| {
+        let stored: Option<Vec<u8>> = self.read("read", |connection| {
             let mut query = connection.prepare_cached("SELECT jpeg FROM pictures WHERE template = ?1")?;
             query.query_row([signed(id.0)], |row| row.get(0)).optional()
-        })
+        })?;
+        match (stored, &self.vault) {
+            (Some(stored), Some(vault)) => Ok(Some(vault.open_blob(Place::Picture(id), &stored)?.to_vec())),
+            (stored, _) => Ok(stored),
+        }
     }
 
     /// The last matches, the newest first.
@@ -183,7 +206,7 @@ impl Catalogue {
         if !self.is_newest()? {
             return Ok(Vec::new());
         }
-        self.read("read", |connection| {
+        let mut all: Vec<Match> = self.read("read", |connection| {
             let mut query = connection.prepare_cached(
                 "SELECT matches.number, at, template, templates.subject, name, similarity, accepted, verdict,
                         matches.subject
@@ -207,7 +230,13 @@ impl Catalogue {
                 })
             })?;
             rows.collect()
-        })
+        })?;
+        for found in &mut all {
+            if let (Some(number), Some(name)) = (found.subject, found.name.take()) {
+                found.name = Some(self.opened_name(number, name)?);
+            }
+        }
+        Ok(all)
     }
 
     fn newest(&self) -> Result<(), GalleryError> {
@@ -226,16 +255,42 @@ impl Change<'_> {
             let mut query = connection.prepare_cached("SELECT name FROM subjects WHERE number = ?1")?;
             query.query_row([number], |row| row.get(0)).optional()
         })?;
-        name.ok_or(GalleryError::NoPerson { number })
+        let name: String = name.ok_or(GalleryError::NoPerson { number })?;
+        match &self.vault {
+            None => Ok(name),
+            Some(vault) => vault.open_name(number, &name).map(|name| name.to_string()),
+        }
+    }
+
+    /// Templates of the subject of a name, in order of their ids.
+    pub(super) fn of_subject(&self, name: &str) -> Result<Vec<TemplateId>, GalleryError> {
+        if let Some(vault) = &self.vault {
+            let all = sealed::numbers(vault, &self.run(sealed::subjects)?)?;
+            return match all.get(name) {
+                None => Ok(Vec::new()),
+                Some((number, _)) => self.run(|connection| {
+                    let mut query =
+                        connection.prepare_cached("SELECT id FROM templates WHERE subject = ?1 ORDER BY id")?;
+                    query.query_map([number], |row| id_of(row, 0))?.collect()
+                }),
+            };
+        }
+        self.run(|connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT id FROM templates JOIN subjects ON subject = number WHERE name = ?1 ORDER BY id",
+            )?;
+            query.query_map([name], |row| id_of(row, 0))?.collect()
+        })
     }
 
     /// Templates of a subject, in order of their ids.
     pub(crate) fn templates_of(&self, number: u32) -> Result<Vec<Template>, GalleryError> {
-        found(self.run(|connection| {
+        let all = self.run(|connection| {
             let mut query = connection.prepare_cached("SELECT id FROM templates WHERE subject = ?1 ORDER BY id")?;
             let ids = query.query_map([number], |row| id_of(row, 0))?.collect::<Sql<Vec<_>>>()?;
             templates(connection, &ids)
-        })?)
+        })?;
+        opened(self.vault.as_deref(), all)
     }
 
     /// Stores the picture of a template in place of the one it had.
@@ -248,20 +303,36 @@ impl Change<'_> {
         if !problem.is_empty() {
             return Err(GalleryError::Field { what: "picture", value: format!("{} bytes", jpeg.len()), problem });
         }
-        let there = self.run(|connection| {
-            let is_there = "SELECT 1 FROM templates WHERE id = ?1";
-            if !connection.prepare_cached(is_there)?.exists([signed(id.0)])? {
-                return Ok(false);
-            }
+        let is_there = "SELECT 1 FROM templates WHERE id = ?1";
+        if !self.run(|connection| connection.prepare_cached(is_there)?.exists([signed(id.0)]))? {
+            return Err(GalleryError::NoTemplate { id });
+        }
+        let sealed = match &self.vault {
+            None => None,
+            Some(vault) => Some(vault.seal_blob(&self.key_of(id)?, Place::Picture(id), jpeg)?),
+        };
+        let jpeg = sealed.as_deref().unwrap_or(jpeg);
+        self.run(|connection| {
             let mut insert = connection.prepare_cached("INSERT OR REPLACE INTO pictures VALUES (?1, ?2)")?;
-            insert.execute(params![signed(id.0), jpeg]).map(|_| true)
-        })?;
-        if there { Ok(()) } else { Err(GalleryError::NoTemplate { id }) }
+            insert.execute(params![signed(id.0), jpeg]).map(drop)
+        })
     }
 
     /// Gives `new` what belongs to `old`, which stands for the same picture of somebody else.
     pub(crate) fn adopt(&self, old: TemplateId, new: TemplateId) -> Result<(), GalleryError> {
         let ids = [signed(old.0), signed(new.0)];
+        if let Some(vault) = &self.vault {
+            let stored: Option<Vec<u8>> = self.run(|connection| {
+                let mut query = connection.prepare_cached("SELECT jpeg FROM pictures WHERE template = ?1")?;
+                query.query_row([ids[0]], |row| row.get(0)).optional()
+            })?;
+            // It is sealed for its place.
+            if let Some(stored) = stored {
+                let jpeg = vault.open_blob(Place::Picture(old), &stored)?;
+                self.set_picture(new, &jpeg)?;
+                self.run(|connection| connection.execute("DELETE FROM pictures WHERE template = ?1", [ids[0]]))?;
+            }
+        }
         self.run(|connection| {
             for update in [
                 "UPDATE templates SET enrolled = (SELECT enrolled FROM templates WHERE id = ?1) WHERE id = ?2",

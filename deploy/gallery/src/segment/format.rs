@@ -1,11 +1,12 @@
 //! The bytes of a segment's two files.
 //!
 //! `N.values` is a header of one page and rows of `dim` float32, `N.rows` the same header and a [`Record`] for each
-//! row. `N.int8` is derived from them, see [`super::reduced`]. The header's 48 bytes, numbers little-endian: what the
-//! file is (8 letters), version (4), the machine's byte order (4), id of the gallery (16), number of the segment (8),
-//! dim (4), CRC-32 of these 44 (4).
+//! row. Those of an encrypted gallery hold the same sealed, see [`super::sealed`]. `N.int8` is derived from them, see
+//! [`super::reduced`]. The header's 48 bytes, numbers little-endian: what the file is (8 letters), version (4), the
+//! machine's byte order (4), id of the gallery (16), number of the segment (8), dim (4), CRC-32 of these 44 (4).
 
 use crate::TemplateId;
+use crate::vault::{KeyId, NO_KEY, SEAL};
 
 /// Bytes before the first row: a page, so that rows are aligned when the file is mapped.
 pub(crate) const HEADER: usize = 4096;
@@ -37,8 +38,10 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    fn magic(self) -> &'static [u8; 8] {
+    fn magic(self, sealed: bool) -> &'static [u8; 8] {
         match self {
+            Self::Values if sealed => b"vitrsval",
+            Self::Rows if sealed => b"vitrsrow",
             Self::Values => b"vitrvals",
             Self::Rows => b"vitrrows",
             Self::Reduced => b"vitrint8",
@@ -56,7 +59,7 @@ impl Kind {
         }
     }
 
-    /// Bytes of one row.
+    /// Bytes of one row that is not sealed.
     pub(crate) fn stride(self, dim: usize) -> usize {
         match self {
             Self::Values => dim * size_of::<f32>(),
@@ -73,6 +76,8 @@ pub(crate) struct Header {
     pub(crate) gallery: GalleryId,
     pub(crate) segment: u64,
     pub(crate) dim: usize,
+    /// Rows are encrypted.
+    pub(crate) sealed: bool,
 }
 
 /// Checksums of what lies before each row and each record: the same for all, and computed once.
@@ -85,7 +90,7 @@ pub(crate) struct Seeds {
 impl Seeds {
     /// Of a gallery, for checksums of values only.
     fn of(gallery: &GalleryId) -> Self {
-        Header { gallery: *gallery, segment: 0, dim: 0 }.seeds()
+        Header { gallery: *gallery, segment: 0, dim: 0, sealed: false }.seeds()
     }
 
     /// Checksum of a row's values: of another row or gallery it would be another one.
@@ -112,9 +117,18 @@ pub(crate) enum Misfit {
 }
 
 impl Header {
+    /// Bytes of one row of a file.
+    pub(crate) fn stride(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Values if self.sealed => kind.stride(self.dim) + SEAL,
+            Kind::Rows if self.sealed => super::sealed::ROW,
+            kind => kind.stride(self.dim),
+        }
+    }
+
     pub(crate) fn encode(self, kind: Kind) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER);
-        bytes.extend_from_slice(kind.magic());
+        bytes.extend_from_slice(kind.magic(self.sealed));
         bytes.extend_from_slice(&VERSION.to_le_bytes());
         bytes.extend_from_slice(&BYTE_ORDER.to_ne_bytes());
         bytes.extend_from_slice(&self.gallery);
@@ -180,6 +194,8 @@ pub(crate) struct Record {
     pub(crate) values: u32,
     /// Checksum of what the catalogue says about it; 0 once it is erased.
     pub(crate) about: u32,
+    /// Name of the key it is sealed under, which is not part of what is sealed.
+    pub(crate) key: KeyId,
 }
 
 const ENROLLED: u32 = 1;
@@ -197,7 +213,8 @@ impl Record {
     /// The record of a row that is removed: nothing but its place is left.
     pub(crate) fn erased(gallery: &GalleryId, id: TemplateId, dim: usize) -> Self {
         let values = Self::checksum(gallery, id, &vec![0; dim * size_of::<f32>()]);
-        Self { id, subject: 0, camera: Self::NO_CAMERA, taken: Self::NO_TIME, tags: 0, erased: true, values, about: 0 }
+        let (camera, taken) = (Self::NO_CAMERA, Self::NO_TIME);
+        Self { id, subject: 0, camera, taken, tags: 0, erased: true, values, about: 0, key: NO_KEY }
     }
 
     pub(crate) fn encode(&self, header: &Header) -> [u8; RECORD] {
@@ -233,6 +250,7 @@ impl Record {
             erased: u32::from_le_bytes(array(bytes, 32)) != ENROLLED,
             values: u32::from_le_bytes(array(bytes, 36)),
             about: u32::from_le_bytes(array(bytes, 40)),
+            key: NO_KEY,
         }
     }
 
@@ -246,13 +264,14 @@ impl Record {
 mod tests {
     use super::*;
 
-    const OWN: Header = Header { gallery: [7; 16], segment: 3, dim: 512 };
+    const OWN: Header = Header { gallery: [7; 16], segment: 3, dim: 512, sealed: false };
 
     #[test]
     fn a_header_fits_its_own_file_only() {
         let bytes = OWN.encode(Kind::Values);
         assert_eq!((bytes.len(), OWN.expect(Kind::Values, &bytes)), (HEADER, Ok(())));
-        for other in [Header { gallery: [8; 16], ..OWN }, Header { segment: 4, ..OWN }, Header { dim: 511, ..OWN }] {
+        let (segment, dim) = (Header { segment: 4, ..OWN }, Header { dim: 511, ..OWN });
+        for other in [Header { gallery: [8; 16], ..OWN }, segment, dim, Header { sealed: true, ..OWN }] {
             assert!(matches!(other.expect(Kind::Values, &bytes), Err(Misfit::Damaged(_))), "{other:?}");
         }
         assert!(matches!(OWN.expect(Kind::Rows, &bytes), Err(Misfit::Damaged(_))));
@@ -295,6 +314,7 @@ mod tests {
             erased: false,
             values: 77,
             about: 88,
+            key: NO_KEY,
         };
         let bytes = record.encode(&OWN);
         assert_eq!((Record::decode(OWN.seeds(), &bytes), Record::id(&bytes)), (Some(record), record.id));

@@ -32,3 +32,31 @@ impl Map {
         &self.0
     }
 }
+
+/// Memory of no file, for what no file is to have. It is zeros, and starts with a page.
+#[derive(Debug)]
+pub(crate) struct Locked(memmap2::MmapMut);
+
+impl Locked {
+    pub(crate) fn new(length: usize) -> io::Result<Self> {
+        let map = memmap2::MmapMut::map_anon(length)?;
+        // Not in the file of a crash either. What the system does not know it does not do.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::DontDump);
+        Ok(Self(map))
+    }
+
+    /// Keeps it out of the swap space. The system may allow that for a few bytes only.
+    pub(crate) fn lock(&self) -> bool {
+        self.0.lock().is_ok()
+    }
+
+    pub(crate) fn bytes(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+
+    /// The same, never changed again.
+    pub(crate) fn freeze(self) -> io::Result<Map> {
+        self.0.make_read_only().map(Map)
+    }
+}

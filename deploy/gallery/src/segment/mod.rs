@@ -6,6 +6,7 @@ mod format;
 mod graph;
 mod map;
 mod reduced;
+mod sealed;
 mod writer;
 
 use std::fs::File;
@@ -26,8 +27,10 @@ pub(crate) use graph::NONE;
 pub(crate) use reduced::{Codes, Reduced, encode, quantised};
 pub(crate) use writer::{Writer, paths_of};
 
+use crate::vault::Vault;
 use crate::{GalleryError, TemplateId};
 use map::Map;
+use sealed::Open;
 
 /// Rows whose copies are looked at together, when one of them is first read.
 const BLOCK: usize = 128;
@@ -38,8 +41,7 @@ pub(crate) struct Segment {
     header: Header,
     seeds: Seeds,
     rows: usize,
-    values: Map,
-    records: Map,
+    open: Open,
     values_path: PathBuf,
     records_path: PathBuf,
     /// Rows whose records were found right.
@@ -95,15 +97,22 @@ pub(crate) struct BadRow {
 }
 
 impl Segment {
-    /// Maps `rows` rows of segment `header.segment` in `folder`.
+    /// Maps `rows` rows of segment `header.segment` in `folder`. Sealed ones are opened into memory, but for those that
+    /// `older`, the same segment with fewer rows, has open.
     ///
     /// # Errors
     /// [`GalleryError::Io`] with `NotFound` if compaction has replaced it meanwhile; files that are too short, or of
     /// something else.
-    pub(crate) fn open(folder: &Path, header: Header, rows: usize) -> Result<Self, GalleryError> {
+    pub(crate) fn open(
+        folder: &Path,
+        header: Header,
+        rows: usize,
+        vault: Option<&Vault>,
+        older: Option<&Self>,
+    ) -> Result<Self, GalleryError> {
         let open = |kind: Kind| -> Result<(Map, PathBuf), GalleryError> {
             let path = path_of(folder, header.segment, kind);
-            let length = kind.stride(header.dim).checked_mul(rows).and_then(|bytes| bytes.checked_add(HEADER));
+            let length = header.stride(kind).checked_mul(rows).and_then(|bytes| bytes.checked_add(HEADER));
             let length =
                 length.ok_or_else(|| GalleryError::damaged(&path, format!("the catalogue says {rows} rows")))?;
             let file = File::open(&path).map_err(GalleryError::io("open", &path))?;
@@ -121,7 +130,23 @@ impl Segment {
         let ((values, values_path), (records, records_path)) = (open(Kind::Values)?, open(Kind::Rows)?);
         let (right_records, right_values) = (Marked::new(rows), Marked::new(rows));
         let seeds = header.seeds();
-        Ok(Self { header, seeds, rows, values, records, values_path, records_path, right_records, right_values })
+        let open = match vault.filter(|_| header.sealed) {
+            None => Open { values, records, keys: Vec::new(), locked: false },
+            Some(vault) => {
+                let files = [values.bytes(), records.bytes()];
+                sealed::open(vault, &header, files, older.map(|older| &older.open))?
+            }
+        };
+        Ok(Self { header, seeds, rows, open, values_path, records_path, right_records, right_values })
+    }
+
+    /// Bytes that are in memory of this process alone, and how many of them may not be written to swap space.
+    pub(crate) fn memory(&self) -> (usize, usize) {
+        if !self.header.sealed {
+            return (0, 0);
+        }
+        let bytes = self.open.values.bytes().len() + self.open.records.bytes().len();
+        (bytes, if self.open.locked { bytes } else { 0 })
     }
 
     /// Takes over what `older`, the same segment with fewer rows, has found right.
@@ -142,18 +167,20 @@ impl Segment {
 
     /// All values, `[rows, dim]`, unchecked.
     pub(crate) fn values(&self) -> Rows<'_> {
-        let values = bytemuck::cast_slice(&self.values.bytes()[HEADER..]);
+        let values = bytemuck::cast_slice(&self.open.values.bytes()[HEADER..]);
         Rows::new(values, self.rows, self.header.dim).expect("as many bytes are mapped")
     }
 
     fn record_bytes(&self, row: usize) -> &[u8; format::RECORD] {
-        &self.records.bytes()[HEADER..].as_chunks().0[row]
+        &self.open.records.bytes()[HEADER..].as_chunks().0[row]
     }
 
     /// The record of a row.
     pub(crate) fn record(&self, row: usize) -> Result<Record, BadRow> {
         let copy = *self.record_bytes(row);
-        Record::decode(self.seeds, &copy).ok_or_else(|| {
+        let key = self.open.keys.get(row).copied().unwrap_or_default();
+        let found = Record::decode(self.seeds, &copy).map(|record| Record { key, ..record });
+        found.ok_or_else(|| {
             let error = GalleryError::damaged(&self.records_path, format!("the checksum of row {row} is wrong"));
             BadRow { row, id: Record::id(&copy), error }
         })

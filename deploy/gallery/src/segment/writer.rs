@@ -3,14 +3,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::format::HEADER;
-use super::{Disk, Header, Kind, Record, path_of};
+use super::{Disk, Header, Kind, Record, path_of, sealed};
 use crate::GalleryError;
+use crate::vault::Vault;
 
 /// Writes the files of segments. What is written behind the rows that the catalogue knows does not exist for anybody.
 #[derive(Debug, Clone)]
 pub(crate) struct Writer {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
+    /// Seals rows, in an encrypted gallery.
+    vault: Option<Arc<Vault>>,
 }
 
 const KINDS: [Kind; 2] = [Kind::Values, Kind::Rows];
@@ -24,8 +27,13 @@ pub(crate) fn paths_of(folder: &Path, segment: u64) -> [PathBuf; 2] {
 }
 
 impl Writer {
-    pub(crate) fn new(disk: Arc<dyn Disk>, folder: PathBuf) -> Self {
-        Self { disk, folder }
+    pub(crate) fn new(disk: Arc<dyn Disk>, folder: PathBuf, vault: Option<Arc<Vault>>) -> Self {
+        Self { disk, folder, vault }
+    }
+
+    /// The same for rows that are sealed.
+    pub(crate) fn sealing(&self, vault: Arc<Vault>) -> Self {
+        Self { vault: Some(vault), ..self.clone() }
     }
 
     /// Makes an empty segment.
@@ -95,6 +103,13 @@ impl Writer {
         values: &[f32],
         records: &[Record],
     ) -> Result<(), GalleryError> {
+        if let Some(vault) = self.vault.as_ref().filter(|_| header.sealed) {
+            let sealed = sealed::seal(vault, &header, at, values, records)?;
+            for (kind, bytes) in KINDS.into_iter().zip(&sealed) {
+                self.overwrite(header, kind, |write| write(at, bytes))?;
+            }
+            return Ok(());
+        }
         let records: Vec<u8> = records.iter().flat_map(|record| record.encode(&header)).collect();
         for (kind, bytes) in [(Kind::Values, bytemuck::cast_slice(values)), (Kind::Rows, &records)] {
             self.overwrite(header, kind, |write| write(at, bytes))?;
@@ -104,10 +119,13 @@ impl Writer {
 
     /// Overwrites rows with zeros, and their records with what is left of them.
     pub(crate) fn erase(&self, header: Header, rows: &[(usize, Record)]) -> Result<(), GalleryError> {
-        let zeros = vec![0; Kind::Values.stride(header.dim)];
+        let zeros = vec![0; header.stride(Kind::Values)];
         self.overwrite(header, Kind::Values, |write| rows.iter().try_for_each(|(row, _)| write(*row, &zeros)))?;
         self.overwrite(header, Kind::Rows, |write| {
-            rows.iter().try_for_each(|(row, record)| write(*row, &record.encode(&header)))
+            rows.iter().try_for_each(|(row, record)| match header.sealed {
+                true => write(*row, &sealed::erased(&header, *row, record.id)),
+                false => write(*row, &record.encode(&header)),
+            })
         })
     }
 
@@ -121,7 +139,7 @@ impl Writer {
         let path = path_of(&self.folder, header.segment, kind);
         let file = open(&path)?;
         work(&|row, bytes| {
-            let offset = (HEADER + row * kind.stride(header.dim)) as u64;
+            let offset = (HEADER + row * header.stride(kind)) as u64;
             self.disk.write(&file, offset, bytes).map_err(GalleryError::io("write", &path))
         })?;
         self.disk.sync(&file).map_err(GalleryError::io("sync", &path))
@@ -132,7 +150,7 @@ impl Writer {
         for kind in KINDS {
             let path = path_of(&self.folder, header.segment, kind);
             let file = open(&path)?;
-            let keep = (HEADER + rows * kind.stride(header.dim)) as u64;
+            let keep = (HEADER + rows * header.stride(kind)) as u64;
             let length = file.metadata().map_err(GalleryError::io("read", &path))?.len();
             let zeros = vec![0; 1 << 20];
             let mut at = keep;

@@ -78,6 +78,7 @@ impl Store {
     /// # Errors
     /// If rows are damaged, or what the disk refuses; the gallery is as it was.
     pub fn index(&self, done: &(dyn Fn(u64) + Sync)) -> Result<u64, GalleryError> {
+        self.plain_on_disk()?;
         self.reduce()?;
         let writer = self.writer()?;
         let mut rows = 0;

@@ -4,6 +4,7 @@ use super::{Exclusive, Store, check_dim, segment_rows};
 use crate::catalogue::{Act, Change, Extent, Facts, Note, Numbers, Place, Ranges};
 use crate::segment::{GalleryId, Header, Record, Writer};
 use crate::template::check_rows;
+use crate::vault::KeyId;
 use crate::{GalleryError, Model, NewTemplate, Selection, TemplateId};
 
 /// Enrolments and removals that happen together or not at all.
@@ -82,6 +83,7 @@ impl Store {
         let segment_rows = segment_rows(bytes, model.dim);
         self.facts = Facts { model: model.clone(), segment_rows, ..self.facts };
         self.mapped = Default::default();
+        self.turn = super::vault::turn(self.vault.as_deref(), &self.facts)?;
         let done = self.renewed(work)?;
         Ok((self, done))
     }
@@ -98,11 +100,12 @@ impl Store {
             changes.change.note(&Note { command: changes.command, ..Note::of(Act::Clear, templates) })?;
         }
         changes.commit()?;
-        let left = || {
-            segments.sweep(&catalogue.in_use()?)?;
-            catalogue.tidy()
+        let left = |writer: &mut Exclusive| {
+            self.erase(writer)?;
+            writer.segments.sweep(&writer.catalogue.in_use()?)?;
+            writer.catalogue.tidy()
         };
-        left().map_err(|source| GalleryError::NotErased { templates, source: Box::new(source) })?;
+        left(&mut writer).map_err(|source| GalleryError::NotErased { templates, source: Box::new(source) })?;
         Ok(done)
     }
 }
@@ -136,10 +139,17 @@ impl<'a> Changes<'a> {
             }
             let templates: Vec<NewTemplate> = templates.iter().map(NewTemplate::tidied).collect();
             let numbers = own.change.enrol(&templates)?;
-            own.append(&templates, &numbers, values)?;
-            numbers.iter().for_each(|numbers| own.enrolled.add(numbers.id, numbers.subject));
+            match &own.store.turn {
+                None => own.append(&templates, &numbers, values)?,
+                Some(turn) => {
+                    let turned = turn.turned(values);
+                    let turned = Rows::new(&turned, values.rows(), values.cols()).expect("as many values");
+                    own.append(&templates, &numbers, turned)?;
+                }
+            }
+            numbers.iter().for_each(|(numbers, _)| own.enrolled.add(numbers.id, numbers.subject));
             own.changed = true;
-            Ok(numbers.iter().map(|numbers| numbers.id).collect())
+            Ok(numbers.iter().map(|(numbers, _)| numbers.id).collect())
         })
     }
 
@@ -192,12 +202,12 @@ impl<'a> Changes<'a> {
     pub(super) fn append(
         &self,
         templates: &[NewTemplate],
-        numbers: &[Numbers],
+        numbers: &[(Numbers, KeyId)],
         values: Rows<'_>,
     ) -> Result<(), GalleryError> {
         let facts = &self.store.facts;
         let record =
-            |(row, numbers): (usize, &Numbers)| record(&facts.gallery, numbers, &templates[row], values.row(row));
+            |(row, own): (usize, &(Numbers, KeyId))| record(&facts.gallery, own, &templates[row], values.row(row));
         let records: Vec<Record> = numbers.iter().enumerate().map(record).collect();
         let last = self.change.segments()?.pop();
         let to = Target { change: &self.change, segments: self.segments, place: Place::Live, rows: facts.segment_rows };
@@ -206,7 +216,12 @@ impl<'a> Changes<'a> {
 }
 
 /// The record of a template that is enrolled.
-pub(super) fn record(gallery: &GalleryId, numbers: &Numbers, about: &NewTemplate, values: &[f32]) -> Record {
+pub(super) fn record(
+    gallery: &GalleryId,
+    (numbers, key): &(Numbers, KeyId),
+    about: &NewTemplate,
+    values: &[f32],
+) -> Record {
     Record {
         id: numbers.id,
         subject: numbers.subject.unwrap_or(0),
@@ -216,6 +231,7 @@ pub(super) fn record(gallery: &GalleryId, numbers: &Numbers, about: &NewTemplate
         erased: false,
         values: Record::checksum(gallery, numbers.id, bytemuck::cast_slice(values)),
         about: about.checksum(gallery, numbers.id),
+        key: *key,
     }
 }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{SEGMENTS, Store, files_of};
 use crate::catalogue::{self, Catalogue, Numbers};
-use crate::segment::{Graph, HEADER, Kind, Record, Reduced, Segment, path_of, paths_of};
+use crate::segment::{Graph, HEADER, Kind, Record, Reduced, path_of, paths_of};
 use crate::{GalleryError, TemplateId};
 
 /// Something wrong with a gallery.
@@ -47,7 +47,7 @@ impl Store {
             let copy = Reduced::path(&self.folder.join(SEGMENTS), extent.segment);
             let graph = path_of(&self.folder.join(SEGMENTS), extent.segment, Kind::Graph);
             known.extend(paths.iter().chain([&copy, &graph]).cloned());
-            let segment = match Segment::open(&self.folder.join(SEGMENTS), self.header(extent.segment), extent.rows) {
+            let segment = match self.segment(self.header(extent.segment), extent.rows, None) {
                 Ok(segment) => segment,
                 Err(error) => {
                     problems.push(Problem { file: paths[0].clone(), template: None, problem: chain(&error) });

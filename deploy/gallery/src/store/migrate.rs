@@ -6,6 +6,7 @@ use super::{Exclusive, SEGMENTS, Store, check_dim, segment_rows};
 use crate::catalogue::{Act, Catalogue, Extent, Facts, Next, Numbers, Place};
 use crate::segment::{Header, Kind, Record, Segment, path_of};
 use crate::template::check_rows;
+use crate::vault::KeyId;
 use crate::{GalleryError, Model, Selection, TemplateId};
 
 /// A migration that is not finished.
@@ -120,9 +121,16 @@ impl Store {
         let next = catalogue.next()?.ok_or_else(|| self.no_migration())?;
         check_rows(values, next.model.dim)?;
         let Some(first) = ids.first() else { return Ok(()) };
-        let (templates, numbers) = (catalogue.templates(ids)?, catalogue.numbers_of(ids)?);
-        let record = |(row, numbers): (usize, &Numbers)| {
-            record(&self.facts.gallery, numbers, &templates[row].about, values.row(row))
+        let facts = Facts { model: next.model.clone(), ..self.facts.clone() };
+        let turned = super::vault::turn(self.vault.as_deref(), &facts)?.map(|turn| turn.turned(values));
+        let values = match &turned {
+            Some(turned) => Rows::new(turned, values.rows(), values.cols()).expect("as many values"),
+            None => values,
+        };
+        let (templates, keys) = (catalogue.templates(ids)?, catalogue.keys_of(ids)?);
+        let numbers: Vec<(Numbers, KeyId)> = catalogue.numbers_of(ids)?.into_iter().zip(keys).collect();
+        let record = |(row, own): (usize, &(Numbers, KeyId))| {
+            record(&self.facts.gallery, own, &templates[row].about, values.row(row))
         };
         let records: Vec<Record> = numbers.iter().enumerate().map(record).collect();
         // Templates that could not be embedded before come later. They go into a segment of their own, in which ids
@@ -151,9 +159,12 @@ impl Store {
         self.facts = Facts { model, segment_rows, ..self.facts };
         self.mapped = Default::default();
         self.reduced = Default::default();
+        self.turn = super::vault::turn(self.vault.as_deref(), &self.facts)?;
         {
-            let writer = self.writer()?;
-            let left = || {
+            let mut writer = self.writer()?;
+            let mut left = || {
+                // Keys of those whom the next model has not embedded.
+                self.erase(&mut writer)?;
                 writer.segments.sweep(&writer.catalogue.in_use()?)?;
                 writer.catalogue.tidy()
             };
@@ -271,7 +282,7 @@ impl Store {
     }
 
     pub(super) fn map_staged(&self, next: &Next, extent: Extent) -> Result<Segment, GalleryError> {
-        Segment::open(&self.folder.join(SEGMENTS), self.next_header(next, extent.segment), extent.rows)
+        self.segment(self.next_header(next, extent.segment), extent.rows, None)
     }
 
     fn no_migration(&self) -> GalleryError {

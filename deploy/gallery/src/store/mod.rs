@@ -9,6 +9,8 @@
 //!         segments/N.graph   which rows are near each other, derived: see [`Store::index`]
 //! ```
 //!
+//! An encrypted gallery has no derived files, and its keys lie elsewhere: see [`crate::KeyFile`].
+//!
 //! A gallery that migrates to another model has segments of both, and the catalogue says which are searched.
 //!
 //! Enrolling writes rows behind those that the catalogue knows, waits for the disk and then commits them in the
@@ -27,6 +29,7 @@ mod moment;
 mod people;
 mod reduce;
 mod traces;
+mod vault;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -42,9 +45,12 @@ pub use check::Problem;
 pub use derived::{Index, Indexes};
 pub use migrate::{Migrated, Migration};
 pub use traces::{Trace, traces};
+pub use vault::HeldMemory;
 
 use crate::catalogue::{self, Act, Catalogue, Extent, Facts, LogEntry, Note, Place};
 use crate::segment::{Disk, Header, Record, Reduced, Segment, System, Writer, paths_of};
+use crate::turn::Turn;
+use crate::vault::{KeyFile, Vault};
 use crate::{Engine, GalleryError, Info, MAX_DIM, Model, NewTemplate, Selection, Snapshot, TemplateId};
 use moment::{Moment, RowsOf};
 
@@ -53,6 +59,9 @@ const SEGMENTS: &str = "segments";
 
 /// Bytes of values after which another segment is begun: what compaction copies at a time.
 const SEGMENT_BYTES: usize = 1 << 30;
+
+/// The same of an encrypted gallery: what is opened again when a row of it was removed.
+const SEALED_SEGMENT_BYTES: usize = 32 << 20;
 
 /// States that a reader meets before it gives up: each needs a compaction that finished meanwhile.
 const TRIES: usize = 100;
@@ -65,6 +74,10 @@ pub struct Store {
     writer: Option<Mutex<Exclusive>>,
     mapped: Mutex<BTreeMap<u64, Arc<Segment>>>,
     reduced: Mutex<BTreeMap<u64, Arc<Reduced>>>,
+    /// The keys of an encrypted gallery.
+    vault: Option<Arc<Vault>>,
+    /// What renewable templates are turned by.
+    turn: Option<Arc<Turn>>,
 }
 
 /// What only the one who changes the gallery has.
@@ -83,11 +96,32 @@ pub struct Layout {
     pub segment_bytes: usize,
     /// Where it is written to.
     pub disk: Arc<dyn Disk>,
+    /// The key of an encrypted gallery; none for one that is not.
+    pub key: Option<KeyFile>,
+    /// Templates are renewable, which needs a key: see [`Store::renew_templates`].
+    pub renewable: bool,
 }
 
 impl Default for Layout {
     fn default() -> Self {
-        Self { segment_bytes: SEGMENT_BYTES, disk: Arc::new(System) }
+        Self { segment_bytes: SEGMENT_BYTES, disk: Arc::new(System), key: None, renewable: false }
+    }
+}
+
+/// How a gallery is opened for writing.
+#[derive(Debug, Clone)]
+pub struct Opening {
+    /// Wait while another process has it open for writing.
+    pub wait: bool,
+    /// Where it is written to.
+    pub disk: Arc<dyn Disk>,
+    /// The key of an encrypted gallery.
+    pub key: Option<KeyFile>,
+}
+
+impl Default for Opening {
+    fn default() -> Self {
+        Self { wait: false, disk: Arc::new(System), key: None }
     }
 }
 
@@ -129,7 +163,23 @@ impl Store {
     /// # Errors
     /// As either.
     pub fn write_or_create(folder: &Path, model: &Model, wait: bool) -> Result<Self, GalleryError> {
-        Self::locked(folder, model, Layout::default(), wait).map(|(store, _)| store)
+        Self::write_or_create_with(folder, model, wait, None, false)
+    }
+
+    /// Like [`Store::write_or_create`], of an encrypted gallery if there is a key; a new one has renewable templates if
+    /// `renewable`, one that is there keeps what it has.
+    ///
+    /// # Errors
+    /// As there; if the gallery is encrypted and the key is not its key, or it is not encrypted.
+    pub fn write_or_create_with(
+        folder: &Path,
+        model: &Model,
+        wait: bool,
+        key: Option<&KeyFile>,
+        renewable: bool,
+    ) -> Result<Self, GalleryError> {
+        let layout = Layout { key: key.cloned(), renewable, ..Layout::default() };
+        Self::locked(folder, model, layout, wait).map(|(store, _)| store)
     }
 
     /// The gallery in a folder, and whether it is new.
@@ -140,7 +190,7 @@ impl Store {
         let lock = lock(folder, wait)?;
         if Catalogue::exists(folder)? {
             let catalogue = Catalogue::open(folder, true)?;
-            return Ok((Self::exclusive(folder, catalogue, lock, layout.disk)?, false));
+            return Ok((Self::exclusive(folder, catalogue, lock, layout.disk, layout.key.as_ref())?, false));
         }
         let segments = folder.join(SEGMENTS);
         private_folder(&segments).map_err(GalleryError::io("create", &segments))?;
@@ -148,9 +198,18 @@ impl Store {
         if std::fs::read_dir(&segments).map_err(GalleryError::io("read", &segments))?.next().is_some() {
             return Err(GalleryError::Occupied { path: segments, found: "files" });
         }
-        let catalogue = Catalogue::create(folder, model, segment_rows(layout.segment_bytes, model.dim))?;
+        if layout.renewable && layout.key.is_none() {
+            let why = "only an encrypted gallery can: what they are turned by is kept with its keys";
+            return Err(GalleryError::Unsupported { what: "have renewable templates", why });
+        }
+        let gallery = crate::vault::random()?;
+        let vault = layout.key.as_ref().map(|key| Vault::create(key, gallery, folder)).transpose()?;
+        let most = if vault.is_some() { SEALED_SEGMENT_BYTES } else { usize::MAX };
+        let rows = segment_rows(layout.segment_bytes.min(most), model.dim);
+        let turn = vault.as_ref().filter(|_| layout.renewable).map(Vault::make_turn).transpose()?;
+        let catalogue = Catalogue::create(folder, model, rows, (gallery, vault.map(Arc::new), turn))?;
         layout.disk.sync_folder(folder).map_err(GalleryError::io("sync", folder))?;
-        Ok((Self::exclusive(folder, catalogue, lock, layout.disk)?, true))
+        Ok((Self::exclusive(folder, catalogue, lock, layout.disk, layout.key.as_ref())?, true))
     }
 
     /// Whether a folder has a gallery, or a part of one whose creation was interrupted.
@@ -163,11 +222,29 @@ impl Store {
     /// # Errors
     /// If there is none, or it is not one that this program reads.
     pub fn open(folder: &Path) -> Result<Self, GalleryError> {
+        Self::open_with(folder, None)
+    }
+
+    /// Like [`Store::open`], with the key of an encrypted gallery.
+    ///
+    /// # Errors
+    /// As there; [`GalleryError::KeyNeeded`] or [`GalleryError::NotEncrypted`] if the key is missing or too much;
+    /// [`GalleryError::KeyFile`] if it is another gallery's; [`GalleryError::Erased`] if this is a copy that still has
+    /// people who were removed since.
+    pub fn open_with(folder: &Path, key: Option<&KeyFile>) -> Result<Self, GalleryError> {
         local(folder)?;
         let catalogue = Catalogue::open(folder, false)?;
         catalogue.hold()?;
         let facts = catalogue.facts()?;
-        Ok(Self { folder: folder.to_owned(), facts, writer: None, mapped: Mutex::default(), reduced: Mutex::default() })
+        let vault = vault::unlock(folder, &facts, key)?;
+        if let Some(vault) = &vault
+            && !catalogue.with_keys(Some(Arc::clone(vault))).erased()?.is_empty()
+        {
+            return Err(GalleryError::Erased { path: vault.file().store() });
+        }
+        let turn = vault::turn(vault.as_deref(), &facts)?;
+        let (mapped, reduced) = Default::default();
+        Ok(Self { folder: folder.to_owned(), facts, writer: None, mapped, reduced, vault, turn })
     }
 
     /// Opens a gallery for writing, and clears up after a writer that crashed. If another process has it open for
@@ -176,20 +253,21 @@ impl Store {
     /// # Errors
     /// [`GalleryError::Locked`] without `wait`, which names that process; otherwise as [`Store::open`].
     pub fn write(folder: &Path, wait: bool) -> Result<Self, GalleryError> {
-        Self::write_on(folder, wait, Arc::new(System))
+        Self::write_with(folder, &Opening { wait, ..Opening::default() })
     }
 
-    /// Like [`Store::write`], on another disk.
+    /// Like [`Store::write`], on another disk, or with the key of an encrypted gallery. From a copy that still has
+    /// people who were removed after it was made they are removed.
     ///
     /// # Errors
-    /// As there.
-    pub fn write_on(folder: &Path, wait: bool, disk: Arc<dyn Disk>) -> Result<Self, GalleryError> {
+    /// As there and, but for [`GalleryError::Erased`], as [`Store::open_with`].
+    pub fn write_with(folder: &Path, Opening { wait, disk, key }: &Opening) -> Result<Self, GalleryError> {
         local(folder)?;
         // Whether it is a gallery is seen before a lock is made in a folder of something else.
         Catalogue::open(folder, false)?.hold()?;
-        let lock = lock(folder, wait)?;
+        let lock = lock(folder, *wait)?;
         let catalogue = Catalogue::open(folder, true)?;
-        Self::exclusive(folder, catalogue, lock, disk)
+        Self::exclusive(folder, catalogue, lock, Arc::clone(disk), key.as_ref())
     }
 
     fn exclusive(
@@ -197,16 +275,23 @@ impl Store {
         mut catalogue: Catalogue,
         lock: Lock,
         disk: Arc<dyn Disk>,
+        key: Option<&KeyFile>,
     ) -> Result<Self, GalleryError> {
-        catalogue.upgrade()?;
+        // Before anything is written.
         let facts = catalogue.facts()?;
-        let segments = Writer::new(disk, folder.join(SEGMENTS));
+        let vault = vault::unlock(folder, &facts, key)?;
+        catalogue = catalogue.with_keys(vault.clone());
+        let turn = vault::turn(vault.as_deref(), &facts)?;
+        catalogue.upgrade()?;
+        let segments = Writer::new(disk, folder.join(SEGMENTS), vault.clone());
         let store = Self {
             folder: folder.to_owned(),
             facts,
             writer: Some(Mutex::new(Exclusive { catalogue, segments, _lock: lock })),
             mapped: Mutex::default(),
             reduced: Mutex::default(),
+            vault,
+            turn,
         };
         store.recover()?;
         Ok(store)
@@ -247,7 +332,8 @@ impl Store {
         let catalogue = Catalogue::open(&self.folder, false)?;
         catalogue.hold()?;
         let renewed = || GalleryError::Renewed { path: self.folder.clone() };
-        (catalogue.facts()? == self.facts).then_some(catalogue).ok_or_else(renewed)
+        let same = (catalogue.facts()? == self.facts).then_some(catalogue).ok_or_else(renewed)?;
+        Ok(same.with_keys(self.vault.clone()))
     }
 
     fn writer(&self) -> Result<MutexGuard<'_, Exclusive>, GalleryError> {
@@ -257,7 +343,7 @@ impl Store {
     }
 
     fn header(&self, segment: u64) -> Header {
-        Header { gallery: self.facts.gallery, segment, dim: self.facts.model.dim }
+        Header { gallery: self.facts.gallery, segment, dim: self.facts.model.dim, sealed: self.facts.sealed }
     }
 
     /// Finishes what a crash interrupted: removes what was not committed, overwrites what was removed.
@@ -275,15 +361,34 @@ impl Store {
                 writer.segments.cut(self.next_header(&next, extent.segment), extent.rows)?;
             }
         }
+        if let Some(vault) = &self.vault {
+            // Of a renewal that was interrupted.
+            vault.forget_turns(self.facts.turn)?;
+        }
+        // A copy from before a removal.
+        let erased = writer.catalogue.erased()?;
+        if !erased.is_empty() {
+            let change = writer.catalogue.change()?;
+            let mut removed = changes::Touched::default();
+            let gone = change.remove(&Selection::Templates(erased))?;
+            gone.into_iter().for_each(|(id, subject)| removed.add(id, subject));
+            removed.note(&change, Act::Remove, Some("restore"))?;
+            change.commit()?;
+        }
         self.erase(&mut writer)
     }
 
-    /// Overwrites the rows of templates that are removed and not erased yet.
+    /// Overwrites the rows of templates that are removed and not erased yet, and deletes the keys of their subjects.
     fn erase(&self, writer: &mut Exclusive) -> Result<(), GalleryError> {
         let removed = writer.catalogue.removed()?;
         let pending: Vec<TemplateId> = removed.iter().filter(|(_, erased)| !erased).map(|(id, _)| *id).collect();
-        if pending.is_empty() {
+        let doomed = writer.catalogue.doomed()?;
+        if pending.is_empty() && doomed.is_empty() {
             return Ok(());
+        }
+        // The keys first: whatever happens next, nobody can open the rows again.
+        if let Some(vault) = &self.vault {
+            vault.erase(&doomed)?;
         }
         for (extent, ids) in self.in_extents(&writer.catalogue.segments()?, &pending)? {
             let segment = self.map(extent)?;
@@ -299,10 +404,17 @@ impl Store {
             // The copy first: what is erased in the segment would not be looked for again.
             self.erase_reduced(writer, extent, &rows.iter().map(|(row, _)| *row).collect::<Vec<_>>())?;
             writer.segments.erase(self.header(extent.segment), &rows)?;
+            // What is open of it in memory is of before.
+            if self.facts.sealed {
+                self.mapped.lock().unwrap_or_else(PoisonError::into_inner).remove(&extent.segment);
+            }
         }
         self.erase_staged(writer, &pending)?;
         let change = writer.catalogue.change()?;
         change.set_erased(&pending)?;
+        if self.facts.sealed {
+            change.forget_doomed(&doomed)?;
+        }
         change.commit()?;
         // The log may still have the subject's name.
         writer.catalogue.tidy()?;
@@ -339,13 +451,19 @@ impl Store {
         if let Some(known) = known.clone().filter(|known| known.rows() == extent.rows) {
             return Ok(known);
         }
-        let segment = Segment::open(&self.folder.join(SEGMENTS), self.header(extent.segment), extent.rows)?;
+        let older = known.as_deref().filter(|known| known.rows() < extent.rows);
+        let segment = self.segment(self.header(extent.segment), extent.rows, older)?;
         if let Some(older) = known.filter(|known| known.rows() < extent.rows) {
             segment.trust(&older);
         }
         let segment = Arc::new(segment);
         self.mapped.lock().unwrap_or_else(PoisonError::into_inner).insert(extent.segment, Arc::clone(&segment));
         Ok(segment)
+    }
+
+    /// A segment, mapped or opened anew.
+    fn segment(&self, header: Header, rows: usize, older: Option<&Segment>) -> Result<Segment, GalleryError> {
+        Segment::open(&self.folder.join(SEGMENTS), header, rows, self.vault.as_deref(), older)
     }
 
     /// Writes segments with rows of removed templates anew, without them, and reduced copies of those that had one;
@@ -431,7 +549,10 @@ impl Store {
                 Ok(RowsOf { segment, reduced, dead })
             };
             match extents.iter().map(open).collect::<Result<Vec<_>, _>>() {
-                Ok(parts) => return Moment::new(self.folder.clone(), self.facts.clone(), catalogue, &parts),
+                Ok(parts) => {
+                    let facts = (self.facts.clone(), self.turn.clone());
+                    return Moment::new(self.folder.clone(), facts, catalogue, &parts);
+                }
                 Err(GalleryError::Io { source, .. })
                     if source.kind() == std::io::ErrorKind::NotFound && tries < TRIES =>
                 {

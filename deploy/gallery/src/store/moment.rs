@@ -15,6 +15,7 @@ use crate::scan::{self, Source};
 use crate::segment::Graph;
 use crate::segment::{BadRow, Codes, Record, Reduced, Segment};
 use crate::template::check_rows;
+use crate::turn::Turn;
 use crate::{Ask, Columns, Filter, GalleryError, Hit, Snapshot, Template, TemplateId};
 
 /// A store at one moment: a read transaction of the catalogue and the rows that it names.
@@ -22,6 +23,8 @@ use crate::{Ask, Columns, Filter, GalleryError, Hit, Snapshot, Template, Templat
 pub(super) struct Moment {
     folder: PathBuf,
     facts: Facts,
+    /// What renewable templates are turned by.
+    turn: Option<Arc<Turn>>,
     /// In its transaction.
     catalogue: Mutex<Catalogue>,
     parts: Vec<Part>,
@@ -90,7 +93,7 @@ pub(super) struct Bad {
 impl Moment {
     pub(super) fn new(
         folder: PathBuf,
-        facts: Facts,
+        (facts, turn): (Facts, Option<Arc<Turn>>),
         catalogue: Catalogue,
         rows: &[RowsOf<'_>],
     ) -> Result<Self, GalleryError> {
@@ -107,11 +110,19 @@ impl Moment {
         Ok(Self {
             folder,
             facts,
+            turn,
             catalogue: Mutex::new(catalogue),
             parts,
             gone: Mutex::default(),
             passed: Mutex::default(),
         })
+    }
+
+    /// Probes as rows are stored.
+    fn stored<'a>(&self, probes: Rows<'a>, turned: &'a mut Vec<f32>) -> Rows<'a> {
+        let Some(turn) = &self.turn else { return probes };
+        *turned = turn.turned(probes);
+        Rows::new(turned, probes.rows(), probes.cols()).expect("as many values")
     }
 
     fn catalogue(&self) -> MutexGuard<'_, Catalogue> {
@@ -257,6 +268,8 @@ impl Moment {
         ask: &Ask,
         effort: usize,
     ) -> Result<Vec<Vec<Hit>>, GalleryError> {
+        let mut turned = Vec::new();
+        let probes = self.stored(probes, &mut turned);
         loop {
             let runs = self.runs(&ask.filter)?;
             match self.walk(graphs, &runs, probes, ask, effort) {
@@ -388,6 +401,8 @@ impl Source for Moment {
 impl Snapshot for Moment {
     fn search(&self, probes: Rows<'_>, ask: &Ask) -> Result<Vec<Vec<Hit>>, GalleryError> {
         check_rows(probes, self.facts.model.dim)?;
+        let mut turned = Vec::new();
+        let probes = self.stored(probes, &mut turned);
         loop {
             let runs = self.runs(&ask.filter)?;
             match self.nearest(&runs, probes, ask) {
@@ -427,6 +442,8 @@ impl Snapshot for Moment {
     ) -> Result<Vec<Vec<u64>>, GalleryError> {
         check_rows(probes, self.facts.model.dim)?;
         assert!(marks.len() == probes.rows(), "{} lists of marks for {} probes", marks.len(), probes.rows());
+        let mut turned = Vec::new();
+        let probes = self.stored(probes, &mut turned);
         let mark = |hit: &Hit| (hit.similarity, hit.id.0);
         let marks: Vec<Vec<(f32, u64)>> = marks.iter().map(|marks| marks.iter().map(mark).collect()).collect();
         loop {
@@ -526,6 +543,9 @@ impl Snapshot for Moment {
                 }
             }
         }
-        Ok(Some(all))
+        Ok(Some(match &self.turn {
+            Some(turn) => turn.back(&all),
+            None => all,
+        }))
     }
 }

@@ -2,9 +2,8 @@
 
 use metrics::Rows;
 
-use super::{Changes, SEGMENTS, Store};
+use super::{Changes, Store};
 use crate::catalogue::{Act, Found, Match, Note, PeopleAsk, Person, PersonTemplate, Verdict};
-use crate::segment::Segment;
 use crate::{GalleryError, NewTemplate, TemplateId};
 
 /// Bytes of the name of who asks.
@@ -127,7 +126,7 @@ impl Changes<'_> {
         // Rows of this change are there, too, and known to nobody else.
         for (extent, ids) in self.store.in_extents(&self.change.segments()?, &ids)? {
             let header = self.store.header(extent.segment);
-            let segment = Segment::open(&self.store.folder.join(SEGMENTS), header, extent.rows)?;
+            let segment = self.store.segment(header, extent.rows, None)?;
             for id in ids {
                 let row = segment.find(*id).ok_or(GalleryError::NoTemplate { id: *id })?;
                 values.extend(segment.checked_row(row).map_err(|bad| bad.error)?.1);
@@ -139,7 +138,7 @@ impl Changes<'_> {
         let numbers = self.change.enrol(&about)?;
         self.append(&about, &numbers, values)?;
         let mut note = Note::of(Act::Merge, about.len() as u64);
-        for (old, new) in ids.iter().zip(&numbers) {
+        for (old, (new, _)) in ids.iter().zip(&numbers) {
             self.change.adopt(*old, new.id)?;
             note.templates.add(new.id.0);
         }
@@ -149,7 +148,7 @@ impl Changes<'_> {
         let detail = format!("no. {from} into no. {into}");
         self.change.note(&Note { detail: &detail, ..note })?;
         self.changed = true;
-        Ok(numbers.iter().map(|numbers| numbers.id).collect())
+        Ok(numbers.iter().map(|(numbers, _)| numbers.id).collect())
     }
 
     /// Notes that a search was answered, in the log and among the matches of late, and returns its number.

@@ -25,6 +25,7 @@ impl Store {
     /// # Errors
     /// As there.
     pub fn reduce_with(&self, done: &dyn Fn(u64)) -> Result<u64, GalleryError> {
+        self.plain_on_disk()?;
         let writer = self.writer()?;
         let mut written = 0;
         for extent in writer.catalogue.segments()? {
@@ -73,6 +74,9 @@ impl Store {
 
     /// The copy of a segment, mapped once in this process and again when it has grown.
     pub(super) fn reduced(&self, segment: &Segment) -> Option<Arc<Reduced>> {
+        if self.facts.sealed {
+            return None;
+        }
         let all = || self.reduced.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(known) = all().get(&segment.number()).filter(|known| known.rows() == segment.rows()) {
             return Some(Arc::clone(known));

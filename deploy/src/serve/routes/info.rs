@@ -30,7 +30,7 @@ pub(super) async fn info(State(app): Shared, request: Request) -> Result<Json<Va
                     "templates": info.templates,
                     "threshold": threshold.map(short),
                     "meaning": decision.meaning,
-                    "encrypted": false,
+                    "encrypted": people.store().is_encrypted(),
                 })
             }
         };
