@@ -33,7 +33,9 @@ def embed(body):
     features = session.run([output], {session.get_inputs()[0].name: batch})[0]
     if contract["embedding"]["flip"]:
         features = features + session.run([output], {session.get_inputs()[0].name: batch[..., ::-1].copy()})[0]
-    row = features.reshape(-1)
+    # Channels of parts: each part has the same weight.
+    parts = features.reshape(-1, contract["embedding"]["parts"])
+    row = (parts / np.linalg.norm(parts, axis=0)).reshape(-1)
     return (row / np.linalg.norm(row)).tolist()
 
 
