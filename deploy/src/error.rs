@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use contract::{ContractError, preprocess::PictureError};
 use onnxruntime::RuntimeError;
 
+use crate::runtime::Provider;
+
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -28,12 +30,32 @@ pub enum DeployError {
         /// The cause.
         source: ort::Error,
     },
+    /// What was asked for is not a part of this build of the program.
+    #[error("`{what}` needs a program that was built with `--features {feature}`; this one was not")]
+    NotBuiltIn {
+        /// What was asked for.
+        what: &'static str,
+        /// The feature.
+        feature: &'static str,
+    },
+    /// The runtime in Rust alone does not open or run a model.
+    #[error(
+        "rten cannot run model `{}`: {problem}; install ONNX Runtime with `{}`",
+        path.display(),
+        onnxruntime::INSTALL
+    )]
+    Rten {
+        /// The model file.
+        path: PathBuf,
+        /// What it says.
+        problem: String,
+    },
     /// The execution provider that was asked for does not run here.
-    #[error("execution provider `{provider}` does not run with ONNX Runtime at `{}`; ask for `cpu` or `auto`, or \
-        install the GPU build with `ci/onnxruntime gpu`", library.display())]
+    #[error("execution provider `{provider}` does not run with ONNX Runtime at `{}`; ask for `cpu` or `auto`, or: {}",
+        library.display(), provider.advice())]
     Provider {
         /// The provider.
-        provider: String,
+        provider: Provider,
         /// The library.
         library: PathBuf,
         /// The cause.
@@ -52,6 +74,19 @@ pub enum DeployError {
         provider: String,
         /// How many nodes it leaves, of how many, and the first of them.
         missed: String,
+    },
+    /// A combination that was to be measured failed in a process of its own, which said why.
+    #[error("model `{}` on `{provider}` with threads {threads} and batch {batch} was not measured; see above",
+        path.display())]
+    Unmeasured {
+        /// The model file.
+        path: PathBuf,
+        /// The provider.
+        provider: Provider,
+        /// Threads, as asked for.
+        threads: usize,
+        /// Pictures in a run.
+        batch: usize,
     },
     /// The model file was refused before ONNX Runtime saw it.
     #[error(transparent)]

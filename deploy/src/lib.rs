@@ -24,6 +24,7 @@
 //! ```
 
 pub mod adopt;
+pub mod bench;
 pub mod cli;
 pub mod embed;
 mod error;

@@ -25,16 +25,30 @@ use Does::{Changes, Needed, Refused, ShownBy};
 type Row = (&'static str, Does);
 
 /// What every command that runs a model has.
-const RUN: [Row; 5] = [
+const RUN: [Row; 10] = [
     ("--provider nowhere", Refused("nowhere")),
     ("--threads 1", ShownBy("embed::the_same_bits_twice_and_the_same_rows_in_any_batch")),
     ("--contract @contract.json", Refused("`--contract contract.json")),
     ("--skip-self-test", Changes),
+    TUNING[0],
+    TUNING[1],
+    TUNING[2],
+    TUNING[3],
+    TUNING[4],
     ("--help", Changes),
 ];
 
 /// Of what opens a gallery that may be encrypted.
 const KEY: [Row; 1] = [("--key-file @nokey", Refused("nokey"))];
+
+/// How ONNX Runtime is set up.
+const TUNING: [Row; 5] = [
+    ("--runtime nowhere", Refused("nowhere onnxruntime rten")),
+    ("--optimisation off", ShownBy("runtime::how_a_model_runs_is_told_and_answers_stay")),
+    ("--spinning off", ShownBy("runtime::how_a_model_runs_is_told_and_answers_stay")),
+    ("--arena off", ShownBy("runtime::how_a_model_runs_is_told_and_answers_stay")),
+    ("--engine-cache @engines", Refused("--engine-cache tensorrt cpu")),
+];
 
 const PAIRS: [Row; 4] = [
     ("--layout plain", Refused("--pairs")),
@@ -491,6 +505,28 @@ fn of_inspect_and_doctor() {
         ("--help", Changes),
     ];
     walk(&fixture, "doctor", &[], &[&own]);
+}
+
+#[test]
+fn of_bench() {
+    let fixture = Fixture::new();
+    let shown = ShownBy("bench::every_combination_is_measured");
+    let own = [
+        ("--provider nowhere", Refused("nowhere xnnpack")),
+        ("--batch 3", shown),
+        ("--threads 1", shown),
+        ("--seconds", Needed),
+        ("--contract @contract.json", Refused("`--contract contract.json")),
+        ("--format json", Changes),
+        ("--picture @drawn.png", Changes),
+        ("--help", Changes),
+    ];
+    let own: Vec<Row> = own.into_iter().filter(|row| row.0 != "--batch 3").chain([("--batch", Needed)]).collect();
+    walk(&fixture, "bench @model.onnx --seconds 0.001 --batch 1", &["drawn.png"], &[&own, &TUNING]);
+    for (flag, facts) in [("--batch 0", "4096"), ("--seconds 0", "3600"), ("--seconds NaN", "3600")] {
+        let line = format!("bench @model.onnx {flag}");
+        fixture.run(&line).error(&[flag.split(' ').next().unwrap(), facts]);
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod adopt;
 mod audit;
+mod bench;
 mod embed;
 mod enroll;
 mod evaluate;
@@ -17,6 +18,8 @@ mod migrate;
 mod model;
 mod pages;
 mod pairs;
+#[cfg(feature = "rten")]
+mod rten;
 mod runtime;
 mod search;
 #[cfg(feature = "serve")]

@@ -14,7 +14,7 @@ use files::TemporaryFolder;
 use ort::value::{Outlet, ValueType};
 
 use crate::DeployError;
-use crate::runtime::{By, Mixed, Model, Options, Provider, mixed};
+use crate::runtime::{By, Mixed, Model, Options, Provider, Wanted, mixed};
 
 pub use plan::{Fact, Wishes};
 pub use preset::{PRESETS, Preset};
@@ -71,7 +71,7 @@ pub fn adopt(path: &Path, wishes: &Wishes, out: &Path) -> Result<Adopted, Deploy
     let mut plan = plan::plan(&file, &model, wishes)?;
     let (precision, opset) = (graph::precision(&model), graph::opset(&model));
     drop(model);
-    let options = Options { provider: Provider::Cpu, ..Options::default() };
+    let options = Options { runtime: Wanted::OnnxRuntime, provider: Provider::Cpu, ..Options::default() };
     let draft = |outputs: &[Outlet]| draft(&plan, outputs, precision, opset);
     let mut opened = Model::open_as(&file, &options, By::Draft(&draft))?;
     let mut notes = std::mem::take(&mut plan.notes);

@@ -11,7 +11,7 @@ use datasets::paired::{PairLayout, PairOptions};
 use super::serve::ServeArgs;
 use crate::embed;
 use crate::gallery::OWN;
-use crate::runtime::Provider;
+use crate::runtime::{self, Optimisation, Provider, Tuning, Wanted};
 use crate::search::{MOST_RERANKED, Scope};
 use crate::time;
 
@@ -47,6 +47,7 @@ pub(crate) enum Command {
     Serve(Box<ServeArgs>),
     #[cfg(feature = "serve")]
     Keys(super::keys::KeysArgs),
+    Bench(BenchArgs),
 }
 
 impl Command {
@@ -81,11 +82,13 @@ impl Command {
 /// How the model is opened and run.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct RunArgs {
-    /// Execution provider: auto, cpu, cuda[:DEVICE] or tensorrt[:DEVICE]. A named provider that cannot run is an error,
-    /// and so is one that leaves nodes to the CPU, except those that only compute with shapes; auto reports its choice.
+    /// Execution provider: auto, cpu, cuda[:DEVICE], tensorrt[:DEVICE], openvino[:cpu|gpu|npu], coreml or xnnpack. A
+    /// named provider that cannot run is an error, and so is one that leaves nodes to others, except those that only
+    /// compute with shapes; auto reports its choice.
     #[arg(long, default_value_t = Provider::Auto, value_name = "NAME")]
     pub(crate) provider: Provider,
-    /// Threads for decoding and the network together, of which at most one per core is used; 0 is one per core.
+    /// Threads for decoding and the network together, of which at most one per core is used; 0 is one per core that
+    /// affinity and control groups leave to this program.
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = terminal::threads_or_cores)]
     pub(crate) threads: usize,
     /// Contract of a foreign model that carries none, as JSON [default: the model's own].
@@ -94,12 +97,72 @@ pub(crate) struct RunArgs {
     /// Open the model without running its golden vectors [default: they are run].
     #[arg(long)]
     pub(crate) skip_self_test: bool,
+    #[command(flatten)]
+    pub(crate) tuning: TuningArgs,
 }
 
 impl RunArgs {
     /// Threads that are used, at least 1.
     pub(crate) fn threads(&self) -> usize {
         terminal::at_most_cores(self.threads)
+    }
+
+    /// How a model is opened for `lanes` batches at a time.
+    pub(crate) fn options(&self, lanes: usize) -> runtime::Options {
+        runtime::Options {
+            provider: self.provider,
+            threads: self.threads(),
+            lanes,
+            contract: self.contract.clone(),
+            self_test: !self.skip_self_test,
+            ..self.tuning.options()
+        }
+    }
+}
+
+/// How ONNX Runtime spends threads and memory.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct TuningArgs {
+    /// What runs models: onnxruntime; rten, in Rust alone, if the program was built with it; or auto, which takes rten
+    /// only where ONNX Runtime is not installed, and says so.
+    #[arg(long, default_value_t = Wanted::Auto, value_name = "NAME")]
+    pub(crate) runtime: Wanted,
+    /// How far ONNX Runtime rewrites the graph before it runs it: off, basic, extended or all. Values may differ in
+    /// their last digits.
+    #[arg(long, visible_alias = "optimization", default_value_t = Optimisation::All, value_name = "LEVEL")]
+    pub(crate) optimisation: Optimisation,
+    /// Whether threads that wait for work keep their cores busy, on or off [default: on; off where a control group
+    /// limits processor time].
+    #[arg(long, value_name = "ON_OFF", value_parser = on_or_off)]
+    pub(crate) spinning: Option<bool>,
+    /// Whether memory of a run is kept for the next, on or off [default: on; off where there is less than 1 GiB].
+    #[arg(long, value_name = "ON_OFF", value_parser = on_or_off)]
+    pub(crate) arena: Option<bool>,
+    /// Folder for the engines that TensorRT builds, which takes minutes for each model, GPU and release [default:
+    /// vitrine/tensorrt in XDG_CACHE_HOME or ~/.cache].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) engine_cache: Option<PathBuf>,
+}
+
+impl TuningArgs {
+    /// The part of how a model is opened that is said here.
+    pub(crate) fn options(&self) -> runtime::Options {
+        let tuning = Tuning { spinning: self.spinning, arena: self.arena, optimisation: self.optimisation };
+        runtime::Options {
+            runtime: self.runtime,
+            tuning,
+            engines: self.engine_cache.clone(),
+            building: Some(super::shared::building),
+            ..runtime::Options::default()
+        }
+    }
+}
+
+fn on_or_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("on and off are allowed".to_owned()),
     }
 }
 
@@ -1149,7 +1212,8 @@ pub(crate) fn rate(text: &str) -> Result<f64, String> {
     number(text, |value| *value > 0.0 && *value < 1.0, "a rate above 0 and below 1 is allowed")
 }
 
-/// Show which ONNX Runtime libraries are found, and what they can run. Exits with 1 when none is usable.
+/// Show what this machine has, processor, memory, GPU and libraries, what runs on it, what does not, and what to do.
+/// Exits with 1 when nothing can run a model.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DoctorArgs {
     /// Model file or bundle folder: show how many of its nodes each provider runs [default: none].
@@ -1161,6 +1225,46 @@ pub(crate) struct DoctorArgs {
     /// Output format.
     #[arg(long, value_enum, default_value_t = FactsFormat::Table)]
     pub(crate) format: FactsFormat,
+}
+
+/// Measure how fast models run on this machine: each combination of model, provider, threads and batch in a process of
+/// its own. What one run computes is counted, and held against what the machine reaches in matrix products and memory
+/// at the same time. Files of one network in several precisions are compared by naming all of them.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BenchArgs {
+    /// Model files, or bundle folders with a model.onnx.
+    #[arg(required = true, value_name = "MODEL")]
+    pub(crate) models: Vec<PathBuf>,
+    /// Execution providers, between commas: auto, cpu, cuda[:DEVICE], tensorrt[:DEVICE], openvino[:cpu|gpu|npu], coreml
+    /// or xnnpack.
+    #[arg(long, value_delimiter = ',', default_value = "auto", value_name = "NAMES")]
+    pub(crate) provider: Vec<Provider>,
+    /// Pictures per run, 1 to 4096, between commas.
+    #[arg(long, visible_alias = "batch-size", value_delimiter = ',', default_value = "1,4,16", value_name = "NUMBERS",
+        value_parser = |text: &str| terminal::whole(text, 1, 4096))]
+    pub(crate) batch: Vec<usize>,
+    /// Threads of a run, between commas; 0 is one per core that affinity and control groups leave to this program.
+    #[arg(long, value_delimiter = ',', default_value = "0", value_name = "NUMBERS",
+        value_parser = terminal::threads_or_cores)]
+    pub(crate) threads: Vec<usize>,
+    /// Seconds that each combination is run for, above 0, at most 3600; ten runs at least.
+    #[arg(long, default_value_t = 3.0, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) seconds: f64,
+    /// Contract of foreign models that carry none, as JSON [default: the model's own].
+    #[arg(long, value_name = "FILE.json")]
+    pub(crate) contract: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) tuning: TuningArgs,
+    /// Output format.
+    #[arg(long, value_enum, default_value_t = FactsFormat::Table)]
+    pub(crate) format: FactsFormat,
+    /// Draw throughput and latency over the batch [default: nothing is drawn].
+    #[arg(long, value_name = "FILE.png")]
+    pub(crate) picture: Option<PathBuf>,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    number(text, |value| *value > 0.0 && *value <= 3600.0, "seconds above 0 and up to 3600 are allowed")
 }
 
 /// Draw the face of a picture in other poses.

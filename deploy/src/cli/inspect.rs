@@ -10,18 +10,11 @@ use super::doctor::providers;
 use super::shared::{print, print_json};
 use crate::DeployError;
 use crate::report::{aligned, thousands};
-use crate::runtime::{Mixed, Model, ModelFile, Options, Placement, Port, mixed};
+use crate::runtime::{Mixed, Model, ModelFile, Placement, Port, mixed};
 
 pub(crate) fn run(args: &InspectArgs) -> Result<ExitCode, DeployError> {
     terminal::note_fewer_threads(args.run.threads);
-    let options = Options {
-        provider: args.run.provider,
-        threads: args.run.threads(),
-        lanes: 1,
-        contract: args.run.contract.clone(),
-        self_test: !args.run.skip_self_test,
-    };
-    let model = Model::open(&args.model, &options)?;
+    let model = Model::open(&args.model, &args.run.options(1))?;
     let trial = if args.run.skip_self_test { Ok(None) } else { trial(&model).map(Some) };
     let told = trial.as_ref().ok().and_then(Option::as_ref);
     match args.format {
@@ -45,15 +38,18 @@ fn trial(model: &Model) -> Result<Trial, DeployError> {
     Ok(Trial { placement: model.placement()?, mixed: mixed(model)? })
 }
 
-fn available(model: &Model) -> Vec<String> {
-    let runs = providers(&model.runtime).into_iter().filter(|(_, problem)| problem.is_none());
-    runs.map(|(name, _)| name).collect()
+fn available(model: &Model) -> Vec<&'static str> {
+    let Some(runtime) = model.runtime.onnxruntime() else { return vec!["cpu"] };
+    let runs = providers(runtime).into_iter().filter(|state| state.problem.is_none());
+    runs.map(|state| state.provider.kind()).collect()
 }
 
 fn facts(model: &Model, trial: Option<&Trial>) -> serde_json::Value {
     let port = |port: &Port| json!({"name": port.name, "element": port.element, "shape": port.shape});
     let file = |file: &ModelFile| json!({"name": file.name, "sha256": file.sha256, "bytes": file.bytes});
     let graph = &model.graph;
+    // rten has no such settings.
+    let own = model.runtime.onnxruntime().is_some();
     json!({
         "path": model.path.to_string_lossy(),
         "sha256": model.sha256,
@@ -66,10 +62,15 @@ fn facts(model: &Model, trial: Option<&Trial>) -> serde_json::Value {
         "inputs": graph.inputs.iter().map(port).collect::<Vec<_>>(),
         "outputs": graph.outputs.iter().map(port).collect::<Vec<_>>(),
         "runtime": {
-            "library": model.runtime.file().to_string_lossy(),
+            "name": model.runtime.name(),
+            "library": model.runtime.file().map(|file| file.to_string_lossy().into_owned()),
             "version": model.runtime.version(),
             "provider": model.provider.to_string(),
             "available": available(model),
+            "threads": model.threads,
+            "optimisation": model.tuned.optimisation.to_string(),
+            "spinning": own.then_some(model.tuned.spinning),
+            "arena": own.then_some(model.tuned.arena),
             "nodes": trial.map(|trial| trial.placement.counts()),
             "nodes_of_shapes": trial.map(|trial| trial.placement.of_shapes()),
         },
@@ -171,8 +172,15 @@ fn table(model: &Model, trial: Option<&Trial>) -> String {
     let version = model.runtime.version().unwrap_or_default();
     line(
         "runs on",
-        format!("{} with ONNX Runtime {version}; available: {}", model.provider, available(model).join(", ")),
+        format!(
+            "{} with {} {version}; available: {}",
+            model.provider,
+            model.runtime.name(),
+            available(model).join(", ")
+        ),
     );
+    let tuned = model.runtime.onnxruntime().map(|_| format!(", {}", model.tuned)).unwrap_or_default();
+    line("", format!("threads {}{tuned}", model.threads));
     if let Some(Trial { placement, mixed }) = trial {
         line("", placement.to_string());
         let alike = || "a row gives the same alone and beside another".to_owned();

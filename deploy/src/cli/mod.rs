@@ -3,6 +3,7 @@
 mod adopt;
 mod args;
 mod audit;
+mod bench;
 mod calibrate;
 mod doctor;
 mod embed;
@@ -56,6 +57,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(*args),
         #[cfg(feature = "serve")]
         Command::Keys(args) => keys::run(&args.command),
+        Command::Bench(args) => bench::run(&args),
     };
     let unlocked = crate::gallery::unlocked();
     if unlocked > 0 {

@@ -7,7 +7,6 @@ use std::process::ExitCode;
 
 use super::args::{RunArgs, batch_size, cosine, rate};
 use crate::DeployError;
-use crate::runtime::Options;
 use crate::serve;
 use crate::serve::config::{Config, Limits, Log, Rule};
 
@@ -142,13 +141,7 @@ pub(crate) fn run(args: ServeArgs) -> Result<ExitCode, DeployError> {
     };
     serve::run(Config {
         model: args.model,
-        options: Options {
-            provider: args.run.provider,
-            threads,
-            lanes: threads,
-            contract: args.run.contract,
-            self_test: !args.run.skip_self_test,
-        },
+        options: args.run.options(threads),
         gallery: args.gallery,
         listen: args.listen,
         keys: args.keys,

@@ -15,7 +15,7 @@ use crate::gallery::{Embeddings, Gallery};
 use crate::identity::Identity;
 use crate::manifest;
 use crate::pictures::{self, Input};
-use crate::runtime::{Model, Options, Provider};
+use crate::runtime::{Model, Provider};
 use crate::search::{self, Ask, Ranked};
 use crate::trained::Overlap;
 
@@ -42,27 +42,32 @@ pub(super) fn print_json(value: &impl serde::Serialize) -> Result<(), DeployErro
 pub(super) fn open(ModelArgs { model, run }: &ModelArgs, pictures: usize) -> Result<Model, DeployError> {
     terminal::note_fewer_threads(run.threads);
     let lanes = embed::Options { threads: run.threads(), ..embed::Options::default() }.lanes(pictures);
-    let options = Options {
-        provider: run.provider,
-        threads: run.threads(),
-        lanes,
-        contract: run.contract.clone(),
-        self_test: !run.skip_self_test,
-    };
-    let model = Model::open(model, &options)?;
-    let asked = match (run.provider, model.provider) {
-        (Provider::Auto, Provider::Cpu) => " (auto), which runs all nodes",
+    let model = Model::open(model, &run.options(lanes))?;
+    say_opened(&model, run.provider);
+    Ok(model)
+}
+
+/// Reports on stderr what a model runs on.
+pub(super) fn say_opened(model: &Model, asked: Provider) {
+    let asked = match (asked, model.provider) {
+        (Provider::Auto, Provider::Cpu) if model.runtime.onnxruntime().is_some() => " (auto), which runs all nodes",
         (Provider::Auto, _) => " (auto)",
         _ => "",
     };
-    terminal::tell!("{} on {}{asked}, self-test {}", model.contract.architecture, model.provider, model.self_test);
+    terminal::tell!("{} on {}{asked}, self-test {}", model.contract.architecture, model.runs_on(), model.self_test);
     if let Some(note) = &model.provider_note {
         terminal::note(note);
     }
     if let Some(placed) = &model.placed {
         terminal::note(&placed.to_string());
     }
-    Ok(model)
+}
+
+/// Says that TensorRT builds an engine, and how long it has been at it, until the result is dropped.
+pub(super) fn building(folder: &Path) -> Box<dyn std::any::Any> {
+    let text = format!("TensorRT builds an engine, which takes minutes, and keeps it in {}", folder.display());
+    terminal::note(&text);
+    Box::new(terminal::waiting("building an engine"))
 }
 
 /// The pictures of `places`, or their pairs. Skipped files are reported, and an error if `strict`; so is what names the

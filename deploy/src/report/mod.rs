@@ -76,7 +76,7 @@ impl From<&Model> for ModelFacts {
             architecture: contract.architecture.clone(),
             contract_id: contract.embedding.as_ref().map(|embedding| embedding.contract_id.clone()).unwrap_or_default(),
             sha256: model.sha256.clone(),
-            provider: model.provider.to_string(),
+            provider: model.runs_on(),
             trained_on: contract.training.dataset.clone(),
             epoch: contract.training.epoch,
             orientation: contract

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use contract::Axis;
-use ort::value::{Outlet, ValueType};
+use ort::value::ValueType;
 use sha2::{Digest, Sha256};
 
+use super::backend::Declared;
 use crate::DeployError;
 
 /// A value of the graph as the runtime sees it.
@@ -89,7 +90,7 @@ pub(super) fn axes(shape: &[Axis]) -> String {
     format!("[{}]", names.collect::<Vec<_>>().join(", "))
 }
 
-pub(super) fn port(outlet: &Outlet) -> Port {
+pub(super) fn port(outlet: &Declared) -> Port {
     let name = outlet.name().to_owned();
     let ValueType::Tensor { ty, shape, dimension_symbols } = outlet.dtype() else {
         return Port { name, element: format!("{:?}", outlet.dtype()), shape: Vec::new() };

@@ -19,7 +19,7 @@ use super::provider::Provider;
 const MOST_OF_A_SHAPE: u64 = 1024;
 
 /// Largest profile that is read, in bytes. A node takes about a kilobyte.
-const LARGEST_PROFILE: u64 = 256 << 20;
+pub(super) const LARGEST_PROFILE: u64 = 256 << 20;
 
 /// Nodes that are named in a message; the rest are only counted.
 const NAMED: usize = 5;
@@ -60,6 +60,20 @@ impl Placement {
         if nodes.is_empty() { Err("the profile of the run has no nodes".into()) } else { Ok(Self { nodes }) }
     }
 
+    /// Of a runtime that runs all nodes itself, counted by operator.
+    pub(super) fn alone(runtime: &str, operators: &BTreeMap<String, usize>) -> Self {
+        let nodes = operators.iter().flat_map(|(operator, count)| {
+            (0..*count).map(move |index| Node {
+                provider: runtime.to_owned(),
+                of_shapes: false,
+                operator: operator.clone(),
+                name: String::new(),
+                index: index.to_string(),
+            })
+        });
+        Self { nodes: nodes.collect() }
+    }
+
     /// Nodes by provider, named as on the command line.
     pub fn counts(&self) -> BTreeMap<&str, usize> {
         let mut counts = BTreeMap::new();
@@ -75,12 +89,16 @@ impl Placement {
     }
 
     /// What `asked` does not run though it was asked to, in a sentence; none if it runs everything but nodes that only
-    /// compute with shapes. TensorRT may leave nodes to CUDA, but not all of them.
+    /// compute with shapes. TensorRT may leave nodes to CUDA, and XNNPACK to the CPU, but not all of them.
     pub(super) fn missed(&self, asked: Provider) -> Option<String> {
         match asked {
             Provider::Auto | Provider::Cpu => None,
             Provider::Cuda(_) => self.missed_by(&[CUDA]),
             Provider::TensorRt(_) => self.missed_by(&[TENSORRT, CUDA]),
+            Provider::OpenVino(_) => self.missed_by(&[OPENVINO]),
+            Provider::CoreMl => self.missed_by(&[COREML]),
+            // Nothing is copied between these two, so what XNNPACK lacks costs nothing more than it does without it.
+            Provider::Xnnpack => self.missed_by(&[XNNPACK, CPU]),
         }
     }
 
@@ -123,6 +141,9 @@ impl fmt::Display for Placement {
 const CPU: &str = "CPUExecutionProvider";
 const CUDA: &str = "CUDAExecutionProvider";
 const TENSORRT: &str = "TensorrtExecutionProvider";
+const OPENVINO: &str = "OpenVINOExecutionProvider";
+const COREML: &str = "CoreMLExecutionProvider";
+const XNNPACK: &str = "XnnpackExecutionProvider";
 
 /// A provider's name on the command line, or else ONNX Runtime's.
 fn short(provider: &str) -> &str {
@@ -130,6 +151,9 @@ fn short(provider: &str) -> &str {
         CPU => "cpu",
         CUDA => "cuda",
         TENSORRT => "tensorrt",
+        OPENVINO => "openvino",
+        COREML => "coreml",
+        XNNPACK => "xnnpack",
         other => other,
     }
 }
@@ -229,6 +253,20 @@ mod tests {
         let told = placement(&whole[1..]).missed(Provider::TensorRt(0)).unwrap();
         assert_eq!(told, "1 of 1 nodes: NonMaxSuppression `nms` (cuda)");
         assert!(placement(&whole).missed(Provider::Cuda(0)).unwrap().contains("(tensorrt)"));
+    }
+
+    #[test]
+    fn xnnpack_may_leave_nodes_to_the_cpu_but_not_all_and_the_others_none() {
+        use super::super::provider::Unit;
+        let of = |provider: &str| {
+            [event(["conv", "Conv", provider], FLOATS, FLOATS), event(["erf", "Erf", "CPU"], FLOATS, FLOATS)]
+        };
+        assert_eq!(placement(&of("Xnnpack")).missed(Provider::Xnnpack), None);
+        assert_eq!(placement(&of("Xnnpack")).counts(), BTreeMap::from([("cpu", 1), ("xnnpack", 1)]));
+        assert!(placement(&of("CPU")).missed(Provider::Xnnpack).unwrap().starts_with("2 of 2 nodes"));
+        let told = placement(&of("OpenVINO")).missed(Provider::OpenVino(Unit::Cpu)).unwrap();
+        assert_eq!(told, "1 of 2 nodes: Erf `erf` (cpu)");
+        assert_eq!(placement(&of("CoreML")).missed(Provider::CoreMl).unwrap(), "1 of 2 nodes: Erf `erf` (cpu)");
     }
 
     #[test]

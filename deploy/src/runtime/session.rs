@@ -1,27 +1,36 @@
 //! Opens a model by its contract, tests it, and runs it.
 
+use std::any::Any;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use contract::{Axis, ContractError, EmbeddingSpec, InputSpec, ModelContract, PictureSpec};
-use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{Outlet, ValueType};
 
+use super::backend::{self, Backend, Declared, Wanted};
+use super::engines::{self, Engines, Owner};
 use super::facts::{GraphFacts, ModelFile, axes, facts, identity, model_files, port};
-use super::library::{self, Runtime};
+use super::library::Runtime;
+use super::machine::{self, Machine};
 use super::newest::too_new;
 use super::oldest::{spatial, too_old};
 use super::placement::Placement;
 use super::pool::{Outputs, Pool};
-use super::provider::{Provider, choose};
+use super::provider::{Provider, Setup, choose};
 use super::self_test::{SelfTest, self_test};
 use super::tensors::{self, Element};
+#[cfg(feature = "rten")]
+use super::tuning::Optimisation;
+use super::tuning::{Tuned, Tuning};
+use super::work::Work;
 use crate::DeployError;
 
 /// How a model is opened.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// What runs it.
+    pub runtime: Wanted,
     /// Where it runs.
     pub provider: Provider,
     /// Threads for everything together; 0 is one per core.
@@ -33,11 +42,31 @@ pub struct Options {
     pub contract: Option<PathBuf>,
     /// Whether the golden vectors are run at opening.
     pub self_test: bool,
+    /// How threads and memory are spent.
+    pub tuning: Tuning,
+    /// Folder for what TensorRT builds; none is the user's cache. An error with another provider.
+    pub engines: Option<PathBuf>,
+    /// Told before TensorRT builds an engine.
+    pub building: Option<Building>,
 }
+
+/// Called with a folder before TensorRT builds an engine into it, which takes minutes. What it returns is dropped when
+/// that is done.
+pub type Building = fn(&Path) -> Box<dyn Any>;
 
 impl Default for Options {
     fn default() -> Self {
-        Self { provider: Provider::Auto, threads: 0, lanes: 1, contract: None, self_test: true }
+        Self {
+            runtime: Wanted::Auto,
+            provider: Provider::Auto,
+            threads: 0,
+            lanes: 1,
+            contract: None,
+            self_test: true,
+            tuning: Tuning::default(),
+            engines: None,
+            building: None,
+        }
     }
 }
 
@@ -70,23 +99,32 @@ pub struct Model {
     pub sha256: String,
     /// The model file, and those beside it that hold weights.
     pub files: Vec<ModelFile>,
-    /// The execution provider that really runs.
+    /// The execution provider that really runs; the CPU in rten.
     pub provider: Provider,
-    /// Why `auto` did not take a faster provider, where it tried one.
+    /// Why `auto` did not take a faster provider, or another runtime than ONNX Runtime, where it tried.
     pub provider_note: Option<String>,
     /// Who runs which nodes; none on the CPU, which runs all. See [`Model::placement`].
     pub placed: Option<Placement>,
+    /// How threads and memory are spent.
+    pub tuned: Tuned,
+    /// Threads of each session.
+    pub threads: usize,
     /// What the self-test said.
     pub self_test: SelfTest,
     /// Facts about the graph.
     pub graph: GraphFacts,
-    /// The library it runs in.
-    pub runtime: Runtime,
+    /// What runs it.
+    pub runtime: Backend,
     /// Batches that run at the same time.
     pub lanes: usize,
     /// Type of each input's values in the graph, in the contract's order.
     elements: Vec<Element>,
+    /// Rows of the largest batch that a run may have; more run in portions.
+    most_rows: Option<usize>,
+    /// Of ONNX Runtime.
     sessions: Pool,
+    #[cfg(feature = "rten")]
+    rten: Option<super::rten::Rten>,
 }
 
 /// Most sessions opened side by side.
@@ -115,7 +153,7 @@ impl Model {
     /// contract is compared with the graph, and the golden vectors are run.
     ///
     /// # Errors
-    /// See [`DeployError`]. A provider that was asked for by name is one if it does not run, or leaves nodes to the CPU
+    /// See [`DeployError`]. A provider that was asked for by name is one if it does not run, or leaves nodes to others
     /// that do more than compute with shapes.
     pub fn open(path: &Path, options: &Options) -> Result<Self, DeployError> {
         Self::open_as(path, options, By::Contract)
@@ -138,47 +176,55 @@ impl Model {
             By::Contract => Some(read_contract(&path, &file, &sha256, options)?),
             By::Draft(_) => None,
         };
-        let runtime = library::load()?;
-
-        let threads = options.threads();
-        let (provider, provider_note) = choose(options.provider, &runtime)?;
+        let (runtime, note) = backend::choose(options.runtime, options.provider)?;
+        spatial(&path, &file)?;
         let file_bytes = files.iter().map(|file| file.bytes).sum();
-        // A device runs one batch at a time best; the threads decode meanwhile.
-        let lanes = if provider == Provider::Cpu { sessions(options.lanes, threads, file_bytes) } else { 1 };
         // The checked bytes themselves, unless weights lie beside the file: then the runtime must know the folder.
         let source = if files.len() > 1 { Source::File(&path) } else { Source::Bytes(&path, &bytes) };
-        let open = || open_session(&runtime, source, provider, (threads / lanes).max(1));
-        spatial(&path, &file)?;
-        let first = open().map_err(|error| match too_new(&runtime, &path, &file) {
-            Some(newer) => newer,
-            None => too_old(&path, &file, error),
-        })?;
+        let told = contract.as_ref().map(|contract| contract.input.as_slice()).unwrap_or_default();
+        let opening = Opening { path: &path, file: &file, file_bytes, source, sha256: &sha256, inputs: told };
+        let opened = match &runtime {
+            Backend::OnnxRuntime(library) => opening.in_onnxruntime(library, options)?,
+            Backend::Rten => opening.in_rten(options)?,
+        };
         let contract = match (contract, by) {
             (Some(contract), _) => contract,
-            (None, By::Draft(draft)) => draft(first.outputs()),
+            (None, By::Draft(draft)) => draft(opened.session.as_ref().map(Session::outputs).unwrap_or_default()),
             (None, By::Contract) => return Err(DeployError::NoContract { path }),
         };
-        let ports = |outlets: &[Outlet]| outlets.iter().map(port).collect::<Vec<_>>();
-        let graph = facts(&file, file_bytes, ports(first.inputs()), ports(first.outputs()));
-        drop(file);
+        let ports = |ports: &[Declared]| ports.iter().map(port).collect::<Vec<_>>();
+        let [inputs, outputs] = &opened.ports;
+        let graph = facts(&file, file_bytes, ports(inputs), ports(outputs));
         let mut model = Model {
             path: path.clone(),
             contract,
             sha256,
             files,
-            provider,
-            provider_note,
+            provider: opened.provider,
+            provider_note: note.or(opened.note),
             placed: None,
+            tuned: opened.setup.0,
+            threads: opened.setup.1.threads,
             self_test: SelfTest::Skipped,
             graph,
             runtime: runtime.clone(),
-            lanes,
+            lanes: opened.lanes,
             elements: Vec::new(),
+            most_rows: opened.setup.1.engines.as_ref().and_then(Engines::most_rows),
             sessions: Pool::default(),
+            #[cfg(feature = "rten")]
+            rten: opened.rten,
         };
-        model.elements = model.agree(first.inputs(), first.outputs())?;
-        model.sessions.put(first);
-        let placed = if provider == Provider::Cpu { None } else { Some(model.placement()?) };
+        model.elements = model.agree(inputs, outputs)?;
+        if let Backend::Rten = &runtime {
+            model.plain_inputs()?;
+        }
+        if let Some(session) = opened.session {
+            model.sessions.put(session);
+        }
+        let placed = if model.provider == Provider::Cpu { None } else { Some(model.placement()?) };
+        // An engine is built when a session opens or first runs.
+        drop(opened.building);
         if let Some(missed) = placed.as_ref().and_then(|placed| placed.missed(options.provider)) {
             let provider = options.provider.to_string();
             return Err(DeployError::Placement { path, provider, missed });
@@ -186,13 +232,25 @@ impl Model {
         let run = |inputs: &[&[f32]], rows: usize| model.run(inputs, rows, None);
         let self_test =
             if options.self_test { self_test(&model.path, &model.contract, run)? } else { SelfTest::Skipped };
-        let more = std::thread::scope(|scope| {
-            let opening: Vec<_> = (1..lanes).map(|_| scope.spawn(open)).collect();
-            let joined = opening.into_iter().map(|thread| thread.join().expect("opening a session does not panic"));
-            joined.collect::<Result<Vec<_>, _>>()
-        })?;
-        more.into_iter().for_each(|session| model.sessions.put(session));
+        if let Backend::OnnxRuntime(library) = &runtime {
+            let (tuned, setup) = &opened.setup;
+            let open = || open_session(library, source, model.provider, *tuned, setup);
+            let more = std::thread::scope(|scope| {
+                let opening: Vec<_> = (1..model.lanes).map(|_| scope.spawn(open)).collect();
+                let joined = opening.into_iter().map(|thread| thread.join().expect("opening a session does not panic"));
+                joined.collect::<Result<Vec<_>, _>>()
+            })?;
+            more.into_iter().for_each(|session| model.sessions.put(session));
+        }
         Ok(Model { placed, self_test, ..model })
+    }
+
+    /// What runs the model, for people: the execution provider, or the runtime that has none.
+    pub fn runs_on(&self) -> String {
+        match &self.runtime {
+            Backend::OnnxRuntime(_) => self.provider.to_string(),
+            Backend::Rten => self.runtime.name().to_owned(),
+        }
     }
 
     /// The error of a model that does something else than the `task`.
@@ -248,8 +306,7 @@ impl Model {
     /// # Errors
     /// If a length does not fit, an output is missing or ONNX Runtime fails.
     pub fn run(&self, inputs: &[&[f32]], rows: usize, only: Option<&str>) -> Result<Outputs, DeployError> {
-        let plain = RunOptions::new().map_err(|source| self.failed(source))?;
-        self.run_with(inputs, rows, &Ask { only, options: &plain })
+        self.run_with(inputs, rows, &Ask { only, options: None })
     }
 
     /// Who runs which nodes, told by a run on one row of zeros.
@@ -257,15 +314,35 @@ impl Model {
     /// # Errors
     /// As [`Model::run`], and if the profile of the run cannot be written to the folder for temporary files.
     pub fn placement(&self) -> Result<Placement, DeployError> {
-        let zeros = |input: &InputSpec| vec![0.0; input.row().map_or(0, |row| row.iter().product())];
+        if let Backend::Rten = self.runtime {
+            return Ok(Placement::alone(self.runtime.name(), &self.graph.nodes));
+        }
+        self.profiled(1, Placement::in_folder)
+    }
+
+    /// What a run on `rows` rows computes, with what the layouts of [`super::Optimisation::All`] add to fill up
+    /// vectors; none in rten, which does not tell the sizes of values.
+    ///
+    /// # Errors
+    /// As [`Model::placement`].
+    pub fn work(&self, rows: usize) -> Result<Option<Work>, DeployError> {
+        match self.runtime {
+            Backend::OnnxRuntime(_) => self.profiled(rows, Work::in_folder).map(Some),
+            Backend::Rten => Ok(None),
+        }
+    }
+
+    /// What `read` finds in the profile of a run on zeros.
+    fn profiled<T>(&self, rows: usize, read: impl Fn(&Path) -> std::io::Result<T>) -> Result<T, DeployError> {
+        let zeros = |input: &InputSpec| vec![0.0; rows * input.row().map_or(0, |row| row.iter().product())];
         let zeros: Vec<Vec<f32>> = self.contract.input.iter().map(zeros).collect();
         let zeros: Vec<&[f32]> = zeros.iter().map(Vec::as_slice).collect();
         let unwritten = |source| DeployError::Write { path: std::env::temp_dir(), source };
         let folder = tempfile::tempdir().map_err(unwritten)?;
         let mut profiled = RunOptions::new().map_err(|source| self.failed(source))?;
         profiled.enable_profiling(folder.path().join("run")).map_err(|source| self.failed(source))?;
-        self.run_with(&zeros, 1, &Ask { only: None, options: &profiled })?;
-        Placement::in_folder(folder.path()).map_err(unwritten)
+        self.run_with(&zeros, rows, &Ask { only: None, options: Some(&profiled) })?;
+        read(folder.path()).map_err(unwritten)
     }
 
     fn failed(&self, source: ort::Error) -> DeployError {
@@ -286,22 +363,26 @@ impl Model {
             return Err(DeployError::Inputs { path: self.path.clone(), found, needed });
         }
         let fixed = match self.contract.input[0].shape.first() {
-            Some(Axis::Size(size)) if *size != rows => *size,
-            _ => return self.run_batch(inputs, rows, ask),
+            Some(Axis::Size(size)) => Some(*size),
+            _ => None,
         };
-        // A graph of a fixed batch is fed in portions, the last one padded with zeros.
+        let portions = portions(rows, fixed, self.most_rows);
+        if let [Portion { run, .. }] = portions[..]
+            && run == rows
+        {
+            return self.run_batch(inputs, rows, ask);
+        }
         let mut all = Outputs::new();
-        for start in (0..rows).step_by(fixed) {
-            let used = fixed.min(rows - start);
+        for Portion { start, used, run } in portions {
             let portion = inputs.iter().zip(&row).map(|(values, size)| {
                 let mut padded = values[start * size..(start + used) * size].to_vec();
-                padded.resize(fixed * size, 0.0);
+                padded.resize(run * size, 0.0);
                 padded
             });
             let portion: Vec<_> = portion.collect();
             let portion: Vec<_> = portion.iter().map(Vec::as_slice).collect();
-            for (name, (mut shape, mut values)) in self.run_batch(&portion, fixed, ask)? {
-                values.truncate(values.len() / fixed * used);
+            for (name, (mut shape, mut values)) in self.run_batch(&portion, run, ask)? {
+                values.truncate(values.len() / run * used);
                 if let Some(first) = shape.first_mut() {
                     *first = rows;
                 }
@@ -315,11 +396,17 @@ impl Model {
     fn run_batch(&self, inputs: &[&[f32]], rows: usize, ask: &Ask<'_>) -> Result<Outputs, DeployError> {
         let Ask { only, options } = *ask;
         let failed = |source| self.failed(source);
+        #[cfg(feature = "rten")]
+        if let Some(rten) = &self.rten {
+            return self.run_in_rten(rten, inputs, rows, only);
+        }
         let mut named: Vec<(&str, SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
         for ((spec, values), element) in self.contract.input.iter().zip(inputs).zip(&self.elements) {
             let value = tensors::input(spec, *element, rows, values).map_err(failed)?;
             named.push((spec.name.as_str(), value));
         }
+        let plain = if options.is_none() { Some(RunOptions::new().map_err(failed)?) } else { None };
+        let options = options.or(plain.as_ref()).expect("the one or the other is there");
         let mut session = self.sessions.take();
         let outputs = session.run(named, options).map_err(failed)?;
         let mut all = Outputs::new();
@@ -333,9 +420,40 @@ impl Model {
         }
     }
 
-    /// Compares what the session declares with the contract. The type of each input.
-    fn agree(&self, inputs: &[Outlet], outputs: &[Outlet]) -> Result<Vec<Element>, DeployError> {
-        let names = |outlets: &[Outlet]| format!("{:?}", outlets.iter().map(Outlet::name).collect::<Vec<_>>());
+    #[cfg(feature = "rten")]
+    fn run_in_rten(
+        &self,
+        rten: &super::rten::Rten,
+        inputs: &[&[f32]],
+        rows: usize,
+        only: Option<&str>,
+    ) -> Result<Outputs, DeployError> {
+        let shape = |spec: &InputSpec| std::iter::once(rows).chain(spec.row().unwrap_or_default()).collect();
+        let named = self.contract.input.iter().zip(inputs);
+        let named: Vec<_> = named.map(|(spec, values)| (spec.name.as_str(), shape(spec), *values)).collect();
+        let names = self.contract.output.iter().map(|output| output.name.as_str());
+        let asked: Vec<&str> = names.filter(|name| only.is_none_or(|only| only == *name)).collect();
+        match only {
+            Some(name) if asked.is_empty() => Err(missing(name, self)),
+            _ => rten.run(&self.path, &named, &asked),
+        }
+    }
+
+    /// Fails if an input is not float32 in the order of the contract, which is all that rten is given.
+    fn plain_inputs(&self) -> Result<(), DeployError> {
+        for (input, element) in self.contract.input.iter().zip(&self.elements) {
+            let last = input.picture.as_ref().is_some_and(PictureSpec::is_channels_last);
+            if last || *element != Element::Float {
+                let problem = format!("input `{}` is not float32 with the channels first", input.name);
+                return Err(DeployError::Rten { path: self.path.clone(), problem });
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares what the graph declares with the contract. The type of each input.
+    fn agree(&self, inputs: &[Declared], outputs: &[Declared]) -> Result<Vec<Element>, DeployError> {
+        let names = |outlets: &[Declared]| format!("{:?}", outlets.iter().map(Declared::name).collect::<Vec<_>>());
         let declared = self.contract.input.iter().map(|input| ("input", &input.name, &input.shape));
         let declared =
             declared.chain(self.contract.output.iter().map(|output| ("output", &output.name, &output.shape)));
@@ -452,10 +570,110 @@ fn missing(name: &str, model: &Model) -> DeployError {
     }
 }
 
-/// What is asked of a run: one output or all, and the library's options.
+/// What is asked of a run: one output or all, and ONNX Runtime's options, where they are not the usual ones.
 struct Ask<'a> {
     only: Option<&'a str>,
-    options: &'a RunOptions,
+    options: Option<&'a RunOptions>,
+}
+
+/// A checked model file on its way into a runtime.
+struct Opening<'a> {
+    path: &'a Path,
+    file: &'a onnx::ModelProto,
+    file_bytes: u64,
+    source: Source<'a>,
+    sha256: &'a str,
+    /// Inputs of the contract; none while that is made.
+    inputs: &'a [InputSpec],
+}
+
+/// A model in a runtime.
+struct Opened {
+    provider: Provider,
+    note: Option<String>,
+    setup: (Tuned, Setup),
+    lanes: usize,
+    /// Inputs and outputs.
+    ports: [Vec<Declared>; 2],
+    /// Of ONNX Runtime.
+    session: Option<Session>,
+    #[cfg(feature = "rten")]
+    rten: Option<super::rten::Rten>,
+    /// What was told that an engine is built.
+    building: Option<Box<dyn Any>>,
+}
+
+impl Opening<'_> {
+    fn in_onnxruntime(&self, runtime: &Runtime, options: &Options) -> Result<Opened, DeployError> {
+        let Self { path, file, file_bytes, source, sha256, inputs } = *self;
+        let threads = options.threads();
+        let (provider, note) = choose(options.provider, runtime)?;
+        // A device runs one batch at a time best; the threads decode meanwhile.
+        let lanes = if provider == Provider::Cpu { sessions(options.lanes, threads, file_bytes) } else { 1 };
+        let tuned = options.tuning.on(&Machine::read());
+        let kept = engines(provider, options, sha256, inputs)?;
+        let new = kept.as_ref().filter(|kept| !kept.built()).map(|kept| kept.folder.clone());
+        let building = new.zip(options.building).map(|(folder, told)| told(&folder));
+        let setup = Setup { threads: (threads / lanes).max(1), arena: tuned.arena, engines: kept };
+        let session = open_session(runtime, source, provider, tuned, &setup);
+        let session = session.map_err(|error| match too_new(runtime, path, file) {
+            Some(newer) => newer,
+            None => too_old(path, file, error),
+        })?;
+        let ports = [Declared::of_outlets(session.inputs()), Declared::of_outlets(session.outputs())];
+        Ok(Opened {
+            provider,
+            note,
+            setup: (tuned, setup),
+            lanes,
+            ports,
+            session: Some(session),
+            #[cfg(feature = "rten")]
+            rten: None,
+            building,
+        })
+    }
+
+    #[cfg(feature = "rten")]
+    fn in_rten(&self, options: &Options) -> Result<Opened, DeployError> {
+        use super::rten::{From, Rten};
+        let Self { path, file, source, .. } = *self;
+        let tuning = options.tuning;
+        let of_onnxruntime = [
+            ("--spinning", tuning.spinning.is_some()),
+            ("--arena", tuning.arena.is_some()),
+            ("--optimisation", !matches!(tuning.optimisation, Optimisation::All | Optimisation::Off)),
+            ("--engine-cache", options.engines.is_some()),
+        ];
+        if let Some((flag, _)) = of_onnxruntime.into_iter().find(|(_, given)| *given) {
+            return Err(DeployError::Unused {
+                flag,
+                why: "rten, which runs the model, has no such setting".to_owned(),
+            });
+        }
+        let from = match source {
+            Source::File(path) => From::File(path),
+            Source::Bytes(_, bytes) => From::Bytes(bytes),
+        };
+        let threads = options.threads();
+        let rten = Rten::open(path, file, &from, threads, tuning.optimisation == Optimisation::All)?;
+        Ok(Opened {
+            provider: Provider::Cpu,
+            note: None,
+            setup: (tuning.on(&Machine::read()), Setup { threads, ..Setup::default() }),
+            // All runs share the threads.
+            lanes: options.lanes.min(threads).max(1),
+            ports: super::rten::ports(file),
+            session: None,
+            rten: Some(rten),
+            building: None,
+        })
+    }
+
+    #[cfg(not(feature = "rten"))]
+    fn in_rten(&self, _: &Options) -> Result<Opened, DeployError> {
+        Err(DeployError::NotBuiltIn { what: "--runtime rten", feature: "rten" })
+    }
 }
 
 /// What a session is opened from; the path is for messages where bytes are given.
@@ -469,20 +687,15 @@ fn open_session(
     runtime: &Runtime,
     source: Source<'_>,
     provider: Provider,
-    threads: usize,
+    tuned: Tuned,
+    setup: &Setup,
 ) -> Result<Session, DeployError> {
     let (Source::File(path) | Source::Bytes(path, _)) = source;
     let failed = |source| DeployError::Runtime { what: format!("open model `{}`", path.display()), source };
-    let build = || -> Result<SessionBuilder, ort::Error> {
-        let builder = Session::builder(&runtime.environment)?
-            .with_optimization_level(GraphOptimizationLevel::All)?
-            .with_intra_threads(threads)?
-            .with_inter_threads(1)?;
-        Ok(builder)
-    };
-    let builder = provider.register(build().map_err(failed)?);
-    let mut builder = builder.map_err(|source| DeployError::Provider {
-        provider: provider.to_string(),
+    let builder = Session::builder(&runtime.environment).map_err(failed)?;
+    let builder = tuned.apply(builder, setup.threads).map_err(failed)?;
+    let mut builder = provider.register(builder, setup).map_err(|source| DeployError::Provider {
+        provider,
         library: runtime.library.clone(),
         source,
     })?;
@@ -491,6 +704,73 @@ fn open_session(
         Source::Bytes(_, bytes) => builder.commit_from_memory(bytes),
     }
     .map_err(failed)
+}
+
+/// Opens a graph of ours as a model is opened.
+///
+/// # Errors
+/// [`DeployError::Runtime`] and [`DeployError::Provider`].
+pub(super) fn open_bytes(
+    runtime: &Runtime,
+    bytes: &[u8],
+    provider: Provider,
+    tuned: Tuned,
+    setup: &Setup,
+) -> Result<Session, DeployError> {
+    open_session(runtime, Source::Bytes(Path::new("a graph of our own"), bytes), provider, tuned, setup)
+}
+
+/// Where TensorRT keeps what it builds for this model; none for other providers.
+fn engines(
+    provider: Provider,
+    options: &Options,
+    sha256: &str,
+    inputs: &[InputSpec],
+) -> Result<Option<Engines>, DeployError> {
+    let Provider::TensorRt(device) = provider else {
+        return match &options.engines {
+            Some(_) => Err(DeployError::Unused {
+                flag: "--engine-cache",
+                why: format!("only `tensorrt` builds engines, and the model runs on `{provider}`"),
+            }),
+            None => Ok(None),
+        };
+    };
+    let why = || "neither XDG_CACHE_HOME nor HOME names a folder for what TensorRT builds".to_owned();
+    let root = options.engines.clone().or_else(engines::usual_folder);
+    let root = root.ok_or_else(|| DeployError::Needed { flag: "--engine-cache", why: why() })?;
+    let gpus = machine::gpus().unwrap_or_default();
+    // Registering has loaded it. Python packages leave the release out of its name; its size tells two apart.
+    let tensorrt = onnxruntime::mapped("libnvinfer.so").map(|file| {
+        let bytes = file.metadata().map_or(0, |facts| facts.len());
+        format!("{} of {bytes} bytes", file.display())
+    });
+    let tensorrt = tensorrt.unwrap_or_default();
+    let owner = Owner { gpu: gpus.get(usize::from(device)), tensorrt: &tensorrt, sha256 };
+    let engines = Engines::new(&root, owner, inputs);
+    engines.prepare(owner)?;
+    Ok(Some(engines))
+}
+
+/// A part of a batch that runs by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Portion {
+    /// Its first row.
+    start: usize,
+    /// Its rows.
+    used: usize,
+    /// Rows that run: zeros fill up a graph of a fixed batch.
+    run: usize,
+}
+
+/// A batch of `rows`, cut for a graph of a `fixed` batch, or for one that takes at `most` so many rows.
+fn portions(rows: usize, fixed: Option<usize>, most: Option<usize>) -> Vec<Portion> {
+    let step = fixed.or(most).unwrap_or(rows).max(1);
+    let portion = |start: usize| {
+        let used = step.min(rows - start);
+        Portion { start, used, run: fixed.unwrap_or(used) }
+    };
+    (0..rows).step_by(step).map(portion).collect()
 }
 
 /// The model's own contract, or the one given for a foreign model.
@@ -528,7 +808,20 @@ fn read_contract(
 
 #[cfg(test)]
 mod tests {
-    use super::sessions;
+    use super::{portions, sessions};
+
+    #[test]
+    fn batches_are_cut_for_graphs_that_take_fewer_rows() {
+        let cut = |rows, fixed, most| {
+            let portions = portions(rows, fixed, most);
+            portions.iter().map(|portion| [portion.start, portion.used, portion.run]).collect::<Vec<_>>()
+        };
+        assert_eq!(cut(5, None, None), [[0, 5, 5]]);
+        assert_eq!(cut(5, Some(2), None), [[0, 2, 2], [2, 2, 2], [4, 1, 2]]);
+        assert_eq!(cut(2, Some(2), Some(64)), [[0, 2, 2]]);
+        assert_eq!(cut(130, None, Some(64)), [[0, 64, 64], [64, 64, 64], [128, 2, 2]]);
+        assert_eq!(cut(1, Some(4), None), [[0, 1, 4]]);
+    }
 
     #[test]
     fn sessions_share_a_bound_on_copies_of_the_weights() {

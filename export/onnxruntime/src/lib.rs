@@ -99,10 +99,15 @@ pub fn loaded(path: &Path) -> PathBuf {
     if let Ok(file) = path.canonicalize() {
         return file;
     }
+    mapped("libonnxruntime.").unwrap_or_else(|| path.to_owned())
+}
+
+/// The loaded library whose file name begins with `name`, links resolved, where the system tells.
+pub fn mapped(name: &str) -> Option<PathBuf> {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let mapped = maps.lines().filter_map(|line| line.find('/').map(|start| Path::new(&line[start..])));
-    let name = |path: &&Path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("libonnxruntime."));
-    mapped.into_iter().find(name).map_or_else(|| path.to_owned(), Path::to_path_buf)
+    let mut mapped = maps.lines().filter_map(|line| line.find('/').map(|start| Path::new(&line[start..])));
+    let named = |path: &&Path| path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(name));
+    mapped.find(named).map(Path::to_path_buf)
 }
 
 /// Release of the loaded library `path`, from the version its symbols carry or its file name; none where neither tells.

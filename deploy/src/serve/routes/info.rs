@@ -49,8 +49,8 @@ pub(super) async fn info(State(app): Shared, request: Request) -> Result<Json<Va
                 "card": loaded.card,
             },
             "runtime": {
-                "provider": model.provider.to_string(),
-                "library": model.runtime.file().display().to_string(),
+                "provider": model.runs_on(),
+                "library": model.runtime.file().map(|file| file.display().to_string()),
                 "version": model.runtime.version(),
                 "threads": app.config.options.threads(),
                 "sessions": model.lanes,
