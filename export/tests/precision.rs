@@ -51,8 +51,8 @@ fn pictures(folder: &Path) {
 }
 
 fn constant(name: &str, dims: &[i64]) -> TensorProto {
-    let count: i64 = dims.iter().product();
-    let values = contract::fill::fill(name, &[count as usize]);
+    let shape: Vec<usize> = dims.iter().map(|&size| size as usize).collect();
+    let values = contract::fill::fill(name, &shape);
     TensorProto {
         dims: dims.to_vec(),
         data_type: DataType::Float as i32,
