@@ -11,8 +11,8 @@ const MANIFEST: &str = "a manifest.csv with the columns palm, vein and identity"
 pub enum DatasetError {
     /// No such dataset.
     #[error(
-        "unknown dataset `{name}`; known are {}, and tables of pictures (.csv, .tsv, .jsonl, .ndjson); several are \
-         joined by `+`",
+        "unknown dataset `{name}`; known are {}, and tables of pictures (.csv, .tsv, .jsonl, .ndjson, .parquet); \
+         several are joined by `+`",
         known.join(", ")
     )]
     UnknownName {
@@ -159,6 +159,14 @@ pub enum DatasetError {
         path: PathBuf,
         /// What is wrong.
         source: files::table::TableError,
+    },
+    /// A Parquet file cannot be read as a table of pictures.
+    #[error("cannot read table `{}`: {problem}", path.display())]
+    Columns {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and with which column.
+        problem: String,
     },
     /// A line of a list file has another form.
     #[error("line {line} of `{}` is `{found}`; {allowed} is needed", path.display())]

@@ -11,6 +11,7 @@
 //! ```
 
 pub mod audit;
+pub mod columns;
 mod cuhk03;
 mod error;
 mod folders;
@@ -425,8 +426,8 @@ impl Dataset {
 
     /// Lists the datasets called `names`, joined by `+`, below the folder `root`, for training: the identities and
     /// cameras of each follow those of the ones before; query and gallery are the first's. Without a name, the
-    /// folders decide. A name that ends in `.csv`, `.tsv`, `.jsonl` or `.ndjson` is a table of pictures: see
-    /// [`is_table`].
+    /// folders decide. A name that ends in `.csv`, `.tsv`, `.jsonl`, `.ndjson` or `.parquet` is a table of pictures:
+    /// see [`is_table`].
     ///
     /// # Errors
     /// See [`DatasetError`]; a set without training pictures is one.

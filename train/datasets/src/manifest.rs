@@ -1,6 +1,7 @@
 //! A table that says what is on which picture: own data of any names and folders.
 //!
-//! CSV (or cells between semicolons or tabs) with a header, or JSON Lines with the same words as keys:
+//! CSV (or cells between semicolons or tabs) with a header, JSON Lines with the same words as keys, or Parquet with
+//! columns of these names:
 //!
 //! | column | what |
 //! |---|---|
@@ -15,14 +16,27 @@ use std::path::{Component, Path, PathBuf};
 
 use contract::preprocess::is_unread_picture;
 use files::table::Table;
+use parquet::basic::{LogicalType, Type};
+use parquet::column::reader::ColumnReaderImpl;
+use parquet::data_type::{ByteArrayType, DataType, DoubleType, FloatType, Int32Type, Int64Type};
 use serde_json::{Map, Value};
 
+use super::columns::{Chunk, Columns, OpenError};
 use super::identity::identity_name;
 use super::name::{MAX_CAMERA, natural};
 use super::{DISTRACTOR, DatasetError, LeftOut, Parts, Sample};
 
-/// Endings of tables, lower case; the last two are of JSON Lines.
-const ENDINGS: [&str; 4] = ["csv", "tsv", "jsonl", "ndjson"];
+/// Endings of tables, lower case.
+const ENDINGS: [&str; 5] = ["csv", "tsv", "jsonl", "ndjson", PARQUET];
+
+/// The one of Parquet.
+const PARQUET: &str = "parquet";
+
+/// Rows of a Parquet file at most.
+const MOST_ROWS: u64 = 1 << 22;
+
+/// Values of a column that are read together.
+const TOGETHER: u64 = 1 << 13;
 
 /// Columns, each with its names.
 const COLUMNS: [&[&str]; 5] = [&["path", "picture"], &["identity", "subject"], &["camera"], &["split"], &["time"]];
@@ -59,12 +73,16 @@ struct Entry {
 
 /// Training, query and gallery pictures; one set or two may be empty.
 pub(super) fn open(path: &Path) -> Result<Parts, DatasetError> {
-    let bytes = files::read_limited(path, files::LARGEST_TABLE);
-    let bytes = bytes.map_err(|source| DatasetError::Read { path: path.to_owned(), source })?;
+    let bytes = || {
+        let bytes = files::read_limited(path, files::LARGEST_TABLE);
+        bytes.map_err(|source| DatasetError::Read { path: path.to_owned(), source })
+    };
     let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    let (rows, strange) =
-        if ENDINGS[2..].contains(&ending.as_str()) { lines(path, &bytes)? } else { cells(path, &bytes)? };
-    drop(bytes);
+    let (rows, strange) = match ending.as_str() {
+        PARQUET => columns(path)?,
+        "jsonl" | "ndjson" => lines(path, &bytes()?)?,
+        _ => cells(path, &bytes()?)?,
+    };
     let mut warnings = Vec::new();
     if !strange.is_empty() {
         let names: Vec<String> = strange.iter().map(|name| format!("`{name}`")).collect();
@@ -247,6 +265,102 @@ fn lines(path: &Path, bytes: &[u8]) -> Result<(Vec<Row>, Vec<String>), DatasetEr
     Ok((rows, strange.into_iter().collect()))
 }
 
+/// The rows of Parquet, and the names of columns that are not read.
+fn columns(path: &Path) -> Result<(Vec<Row>, Vec<String>), DatasetError> {
+    let failed = |source| DatasetError::Read { path: path.to_owned(), source };
+    let file = files::open_regular(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    let wrong = |problem: String| DatasetError::Columns { path: path.to_owned(), problem };
+    let source = Columns::open(file, length).map_err(|error| match error {
+        OpenError::Read(source) => failed(source),
+        OpenError::Damaged(problem) => wrong(problem),
+    })?;
+    if source.rows() > MOST_ROWS {
+        return Err(wrong(format!("{} rows; {MOST_ROWS} are allowed", source.rows())));
+    }
+    let schema = source.metadata().file_metadata().schema_descr();
+    let names: Vec<String> = schema.columns().iter().map(|column| column.path().string()).collect();
+    let places = COLUMNS.map(|words| words.iter().find_map(|word| names.iter().position(|name| name == word)));
+    if places[..NEEDED].contains(&None) {
+        let found: String = names.join(", ").chars().take(120).collect();
+        return Err(wrong(format!("its columns are {found}; path, identity, camera and split are needed")));
+    }
+    let mut rows: Vec<Row> = Vec::new();
+    let mut bytes = 0;
+    for group in 0..source.metadata().num_row_groups() {
+        let first = rows.len();
+        let count = source.rows_of(group);
+        rows.extend((0..count).map(|at| Row { line: first + at as usize + 1, cells: Default::default() }));
+        for (cell, place) in places.iter().enumerate() {
+            let Some(place) = *place else { continue };
+            let texts = texts(&source, group, place, &mut bytes);
+            let texts = texts.map_err(|problem| wrong(format!("column `{}`: {problem}", names[place])))?;
+            rows[first..].iter_mut().zip(texts).for_each(|(row, text)| row.cells[cell] = text);
+        }
+    }
+    let strange = names.into_iter().enumerate().filter(|(at, _)| !places.contains(&Some(*at)));
+    Ok((rows, strange.map(|(_, name)| name).collect()))
+}
+
+/// The values of a column in a group of rows as text, nothing where there is none. `bytes` counts those of all columns.
+fn texts(source: &Columns, group: usize, place: usize, bytes: &mut u64) -> Result<Vec<String>, String> {
+    let chunk = source.column(group, place)?;
+    let (rows, kind) = (source.rows_of(group), chunk.descriptor.physical_type());
+    let unsigned = matches!(
+        chunk.descriptor.logical_type_ref(),
+        Some(LogicalType::Integer(integer)) if !integer.is_signed
+    );
+    if chunk.descriptor.max_rep_level() > 0 {
+        return Err("it holds lists; a text or a number in each row is needed".into());
+    }
+    match kind {
+        Type::BYTE_ARRAY => values::<ByteArrayType>(chunk, rows, |value| {
+            *bytes += value.len() as u64;
+            if *bytes > files::LARGEST_TABLE {
+                return Err(format!("the texts are longer than {} bytes", files::LARGEST_TABLE));
+            }
+            let text = String::from_utf8(value.data().to_vec());
+            text.map(|text| text.trim().to_owned()).map_err(|_| "it holds bytes that are no text".to_owned())
+        }),
+        Type::INT32 if unsigned => values::<Int32Type>(chunk, rows, |value| Ok(value.cast_unsigned().to_string())),
+        Type::INT32 => values::<Int32Type>(chunk, rows, |value| Ok(value.to_string())),
+        Type::INT64 if unsigned => values::<Int64Type>(chunk, rows, |value| Ok(value.cast_unsigned().to_string())),
+        Type::INT64 => values::<Int64Type>(chunk, rows, |value| Ok(value.to_string())),
+        Type::FLOAT => values::<FloatType>(chunk, rows, |value| Ok(value.to_string())),
+        Type::DOUBLE => values::<DoubleType>(chunk, rows, |value| Ok(value.to_string())),
+        other => Err(format!("it holds {other}; texts and numbers are read")),
+    }
+}
+
+fn values<T: DataType>(
+    chunk: Chunk,
+    rows: u64,
+    mut text: impl FnMut(&T::T) -> Result<String, String>,
+) -> Result<Vec<String>, String> {
+    let Chunk { descriptor, pages, budget } = chunk;
+    let most = descriptor.max_def_level();
+    let mut reader = ColumnReaderImpl::<T>::new(descriptor, pages);
+    let (mut texts, mut consumed) = (Vec::new(), 0);
+    while (texts.len() as u64) < rows {
+        let count = TOGETHER.min(rows - texts.len() as u64) as usize;
+        budget.allow(consumed + count as u64);
+        let (mut levels, mut found) = (Vec::new(), Vec::new());
+        let read = reader.read_records(count, Some(&mut levels), None, &mut found);
+        let (records, ..) = read.map_err(|error| error.to_string())?;
+        if records != count {
+            return Err("it has fewer rows than its group".into());
+        }
+        consumed += count as u64;
+        let mut found = found.iter();
+        for at in 0..count {
+            let there = most == 0 || levels.get(at) == Some(&most);
+            let value = if there { found.next() } else { None };
+            texts.push(value.map(&mut text).transpose()?.unwrap_or_default());
+        }
+    }
+    Ok(texts)
+}
+
 /// A path of a table below its folder; none for one that leads out of it: a table is data from elsewhere. Backslashes
 /// separate folders, too, as in tables from Windows, unless a file has them in its name.
 pub(super) fn below(root: &Path, text: &str) -> Option<PathBuf> {
@@ -306,6 +420,99 @@ mod tests {
 {"path": "b/2.jpg", "identity": "10", "camera": 3, "split": "gallery"}
 {"path": "b, the second/1.jpg", "identity": null, "camera": 3, "split": "gallery"}
 {"path": "a/3.jpg", "identity": -1, "camera": 3, "split": "gallery"}"#;
+
+    /// A Parquet file with these columns, each a type of the schema and what each row has, if anything.
+    fn parquet(path: &Path, columns: &[(&str, Vec<Option<&str>>)]) {
+        use parquet::data_type::ByteArray;
+        use parquet::file::writer::SerializedFileWriter;
+
+        let fields: String = columns.iter().map(|(field, _)| format!("optional {field};")).collect();
+        let schema = parquet::schema::parser::parse_message_type(&format!("message table {{ {fields} }}")).unwrap();
+        let file = std::fs::File::create(path).unwrap();
+        let mut writer = SerializedFileWriter::new(file, schema.into(), Default::default()).unwrap();
+        // Two groups of rows.
+        let rows = columns[0].1.len();
+        for rows in [0..rows / 2, rows / 2..rows] {
+            let mut group = writer.next_row_group().unwrap();
+            for (field, cells) in columns {
+                let cells = &cells[rows.clone()];
+                let levels: Vec<i16> = cells.iter().map(|cell| i16::from(cell.is_some())).collect();
+                let there: Vec<&str> = cells.iter().flatten().copied().collect();
+                let mut column = group.next_column().unwrap().unwrap();
+                let levels = Some(levels.as_slice());
+                match field.split(' ').next().unwrap() {
+                    "binary" => {
+                        let texts: Vec<ByteArray> = there.into_iter().map(ByteArray::from).collect();
+                        column.typed::<ByteArrayType>().write_batch(&texts, levels, None)
+                    }
+                    "int32" => {
+                        let numbers: Vec<i32> = there.into_iter().map(|text| text.parse().unwrap()).collect();
+                        column.typed::<Int32Type>().write_batch(&numbers, levels, None)
+                    }
+                    "int64" => {
+                        let numbers: Vec<i64> = there.into_iter().map(|text| text.parse().unwrap()).collect();
+                        column.typed::<Int64Type>().write_batch(&numbers, levels, None)
+                    }
+                    _ => {
+                        let numbers: Vec<f64> = there.into_iter().map(|text| text.parse().unwrap()).collect();
+                        column.typed::<DoubleType>().write_batch(&numbers, levels, None)
+                    }
+                }
+                .unwrap();
+                column.close().unwrap();
+            }
+            group.close().unwrap();
+        }
+        writer.close().unwrap();
+    }
+
+    /// The table of the other tests, as pandas would write it: numbers are numbers, and what is empty is null.
+    #[test]
+    fn parquet_says_the_same_as_csv() {
+        let folder = table("own.csv", CSV);
+        let csv = list(&folder, "own.csv").unwrap();
+        let read = files::table::Table::read(CSV.as_bytes()).unwrap();
+        let column = |name: &str| -> Vec<Option<&str>> {
+            let at = read.column(name).unwrap();
+            let cells = read.rows().iter().map(|row| row.cells[at].as_str());
+            cells.map(|cell| Some(cell).filter(|cell| !cell.is_empty())).collect()
+        };
+        let text = |name: &str| (format!("binary {name} (UTF8)"), column(name));
+        let columns = [
+            text("path"),
+            text("identity"),
+            ("int32 camera (INTEGER(32,false))".to_owned(), column("camera")),
+            text("split"),
+            ("double time".to_owned(), column("time")),
+            text("note"),
+        ];
+        let of = |columns: &[(String, Vec<Option<&str>>)], name: &str| {
+            let columns: Vec<_> = columns.iter().map(|(field, cells)| (field.as_str(), cells.clone())).collect();
+            parquet(&folder.path().join(name), &columns);
+            list(&folder, name)
+        };
+        let own = of(&columns, "own.Parquet").unwrap();
+        assert_eq!([&own.train, &own.query, &own.gallery], [&csv.train, &csv.query, &csv.gallery]);
+        assert!(own.warnings[0].contains("`note`") && own.warnings[1].contains("identity -1: 1 row"), "{own:?}");
+        let message = of(&columns[..3], "less.parquet").unwrap_err().to_string();
+        assert!(message.contains("less.parquet") && message.contains("path, identity, camera"), "{message}");
+        let mut wrong = columns.clone();
+        wrong[3].1[3] = Some("test");
+        let message = of(&wrong, "wrong.parquet").unwrap_err().to_string();
+        assert!(message.contains("line 4") && message.contains("`split`") && message.contains("`test`"), "{message}");
+        // Whatever is cut off or changed in it, it is refused or read, and nothing else.
+        let bytes = std::fs::read(folder.path().join("own.Parquet")).unwrap();
+        for end in (0..bytes.len()).step_by(7) {
+            std::fs::write(folder.path().join("cut.parquet"), &bytes[..end]).unwrap();
+            assert!(list(&folder, "cut.parquet").is_err(), "{end} bytes");
+        }
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 0x55;
+            std::fs::write(folder.path().join("changed.parquet"), changed).unwrap();
+            let _ = list(&folder, "changed.parquet");
+        }
+    }
 
     #[test]
     fn csv_and_json_lines_say_the_same() {

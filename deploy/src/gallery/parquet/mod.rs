@@ -16,7 +16,6 @@
 //! An import needs `embedding`; the other columns may be missing, and columns of other names are left alone. The file's
 //! own metadata names the model whose embeddings they are.
 
-mod guard;
 mod read;
 mod write;
 
@@ -25,11 +24,9 @@ use std::path::{Path, PathBuf};
 use super::{BY_FILE, DISTRACTOR, Identity, JUNK, OWN, Stamp, Template};
 use crate::DeployError;
 
+pub use datasets::columns::MAGIC;
 pub use read::Reader;
 pub use write::write;
-
-/// How a file begins and ends.
-pub const MAGIC: &[u8; 4] = b"PAR1";
 
 /// Keys of the file's metadata.
 const CONTRACT_ID: &str = "vitrine.contract_id";

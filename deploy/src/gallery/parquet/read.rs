@@ -2,25 +2,20 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use datasets::columns::{Budget, Chunk, Columns as Source, OpenError};
 use gallery::{MAX_DIM, Model};
-use parquet::basic::{Compression, LogicalType, Repetition, TimeUnit, Type};
+use parquet::basic::{LogicalType, Repetition, TimeUnit, Type};
 use parquet::column::reader::ColumnReaderImpl;
 use parquet::data_type::{ByteArrayType, DataType, FloatType, Int32Type, Int64Type};
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
-use parquet::file::reader::Length;
-use parquet::file::serialized_reader::SerializedPageReader;
+use parquet::file::metadata::ParquetMetaData;
 use parquet::schema::types::ColumnDescPtr;
 
-use super::guard::{Budget, Guarded, Pages, Thrift};
 use super::{
-    ABOUT, ARCHITECTURE, CAMERA, CONTRACT_ID, DIM, EMBEDDING, LONGEST, MAGIC, MISSING, MODIFIED, MOST, OTHERS, PICTURE,
-    Row, SHA256, SIZE, SUBJECT, TAGS, TAKEN, wrong,
+    ABOUT, ARCHITECTURE, CAMERA, CONTRACT_ID, DIM, EMBEDDING, LONGEST, MISSING, MODIFIED, MOST, OTHERS, PICTURE, Row,
+    SHA256, SIZE, SUBJECT, TAGS, TAKEN, wrong,
 };
 use crate::DeployError;
 use crate::gallery::{About, BATCH, Template};
-
-/// Bytes of a footer at most.
-const FOOTER: u64 = 64 << 20;
 
 /// Values of embeddings that are held at a time.
 const TOGETHER: usize = 1 << 22;
@@ -31,10 +26,8 @@ pub type Each<'a> = dyn FnMut(Template, &[f32]) -> Result<(), DeployError> + 'a;
 /// A file that is read some rows at a time.
 pub struct Reader {
     path: PathBuf,
-    pages: Arc<Pages>,
-    metadata: ParquetMetaData,
+    source: Source,
     columns: Columns<usize>,
-    rows: u64,
 }
 
 /// The columns of a file.
@@ -101,39 +94,17 @@ impl Reader {
     }
 
     fn of(path: &Path, file: File, length: u64) -> Result<Self, DeployError> {
-        let failed = |source| DeployError::Read { path: path.to_owned(), source };
-        let problem = |problem: String| DeployError::Features { path: path.to_owned(), problem };
-        let pages = Pages::new(file, length);
-        let few = || problem(format!("{length} bytes are too few for a Parquet file"));
-        let end = pages.read(length.checked_sub(8).ok_or_else(few)?, 8).map_err(failed)?;
-        let [a, b, c, d, ref magic @ ..] = end[..] else { return Err(few()) };
-        if magic != MAGIC {
-            let found = magic.escape_ascii();
-            return Err(problem(format!("it ends in `{found}`; PAR1 is read, files that are not encrypted")));
-        }
-        let footer = u64::from(u32::from_le_bytes([a, b, c, d]));
-        let start = length.checked_sub(footer + 8).filter(|start| *start >= MAGIC.len() as u64 && footer <= FOOTER);
-        let Some(start) = start else {
-            return Err(problem(format!("its footer has {footer} bytes; {FOOTER} and what is there are allowed")));
-        };
-        let footer = pages.read(start, footer).map_err(failed)?;
-        if Thrift(&footer).structure().is_none() {
-            return Err(problem("its footer is damaged, or has a list of more than 65536 elements".into()));
-        }
-        let metadata = ParquetMetaDataReader::decode_metadata(&footer);
-        let metadata = metadata.map_err(|error| problem(format!("its footer is damaged: {error}")))?;
-        let columns = Columns::find(path, &metadata)?;
-        let mut rows = 0_u64;
-        for group in metadata.row_groups() {
-            let more = u64::try_from(group.num_rows()).ok().and_then(|more| rows.checked_add(more));
-            rows = more.ok_or_else(|| problem(format!("a group of {} rows", group.num_rows())))?;
-        }
-        Ok(Self { path: path.to_owned(), pages: Arc::new(pages), metadata, columns, rows })
+        let source = Source::open(file, length).map_err(|error| match error {
+            OpenError::Read(source) => DeployError::Read { path: path.to_owned(), source },
+            OpenError::Damaged(problem) => DeployError::Features { path: path.to_owned(), problem },
+        })?;
+        let columns = Columns::find(path, source.metadata())?;
+        Ok(Self { path: path.to_owned(), source, columns })
     }
 
     /// Number of rows.
     pub fn rows(&self) -> u64 {
-        self.rows
+        self.source.rows()
     }
 
     /// The model whose embeddings the file says it holds, and what is noted about the gallery; none if it says nothing.
@@ -141,7 +112,7 @@ impl Reader {
     /// # Errors
     /// If it says no sensible number of values.
     pub fn model(&self) -> Result<Option<(Model, About)>, DeployError> {
-        let facts = self.metadata.file_metadata().key_value_metadata();
+        let facts = self.source.metadata().file_metadata().key_value_metadata();
         let fact = |key: &str| facts?.iter().find(|fact| fact.key == key)?.value.clone();
         let Some(contract_id) = fact(CONTRACT_ID) else { return Ok(None) };
         let dim = fact(DIM).unwrap_or_default();
@@ -161,8 +132,8 @@ impl Reader {
     pub fn each(&self, dim: usize, each: &mut Each<'_>) -> Result<(), DeployError> {
         let most = BATCH.min(TOGETHER / dim.max(1)).max(1) as u64;
         let mut before = 0;
-        for group in 0..self.metadata.num_row_groups() {
-            let rows = u64::try_from(self.metadata.row_group(group).num_rows()).unwrap_or_default();
+        for group in 0..self.source.metadata().num_row_groups() {
+            let rows = self.source.rows_of(group);
             let mut columns = self.open_group(group)?;
             let mut done = 0;
             while done < rows {
@@ -194,29 +165,9 @@ impl Reader {
     }
 
     fn open_column(&self, group: usize, at: usize) -> Result<Column, DeployError> {
-        let group = self.metadata.row_group(group);
-        let name = name_of(&self.metadata.file_metadata().schema_descr().column(at));
-        let wrong = |problem: String| wrong(&self.path, &name, problem);
-        let Some(chunk) = group.columns().get(at) else { return Err(wrong("a group of rows does not have it".into())) };
-        let codec = chunk.compression();
-        if !matches!(codec, Compression::UNCOMPRESSED | Compression::SNAPPY) {
-            return Err(wrong(format!("it is compressed by {codec}; UNCOMPRESSED and SNAPPY are read")));
-        }
-        if chunk.file_path().is_some() {
-            return Err(wrong("it is in another file; columns in the file itself are read".into()));
-        }
-        let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
-        let end = start.checked_add(chunk.compressed_size()).and_then(|end| u64::try_from(end).ok());
-        if start < 0 || chunk.compressed_size() < 0 || end.is_none_or(|end| end > self.pages.len()) {
-            let (bytes, all) = (chunk.compressed_size(), self.pages.len());
-            return Err(wrong(format!("it is said to be {bytes} bytes from byte {start} on, in a file of {all}")));
-        }
-        let rows = usize::try_from(group.num_rows()).unwrap_or_default();
-        let pages = SerializedPageReader::new(Arc::clone(&self.pages), chunk, rows, None);
-        let pages = pages.map_err(|error| wrong(error.to_string()))?;
-        let budget = Arc::new(Budget::default());
-        let pages = Box::new(Guarded { pages, budget: Arc::clone(&budget) });
-        let descriptor = chunk.column_descr_ptr();
+        let name = name_of(&self.source.metadata().file_metadata().schema_descr().column(at));
+        let chunk = self.source.column(group, at).map_err(|problem| wrong(&self.path, &name, problem))?;
+        let Chunk { descriptor, pages, budget } = chunk;
         let decoder = match descriptor.physical_type() {
             Type::BYTE_ARRAY => Decoder::Bytes(ColumnReaderImpl::new(Arc::clone(&descriptor), pages)),
             Type::INT32 => Decoder::Int(ColumnReaderImpl::new(Arc::clone(&descriptor), pages)),

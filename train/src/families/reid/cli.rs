@@ -92,9 +92,9 @@ pub struct ReidArgs {
     #[arg(long, value_name = "DIR", alias = "data-dir")]
     datadir: Option<String>,
     /// Datasets to train on, joined by +: market1501, dukemtmc, cuhk03, msmt17, viper, grid, prid2011, ilids, folders
-    /// (sensereid only tests), or tables of your own pictures (.csv, .tsv, .jsonl) below --datadir or anywhere, with
-    /// the columns path (below the table's folder), identity, camera, split (train, query or gallery) and, if you like,
-    /// time; empty: told from the folders.
+    /// (sensereid only tests), or tables of your own pictures (.csv, .tsv, .jsonl, .parquet) below --datadir or
+    /// anywhere, with the columns path (below the table's folder), identity, camera, split (train, query or gallery)
+    /// and, if you like, time; empty: told from the folders.
     #[arg(long, value_name = "NAMES")]
     data_train: Option<String>,
     /// Datasets to evaluate on, joined by +; empty: those of --data-train; none: no evaluation.

@@ -183,14 +183,14 @@ impl ChunkReader for Pages {
 
 /// How many values of a column the reader may ask for.
 #[derive(Debug, Default)]
-pub(super) struct Budget {
+pub struct Budget {
     allowed: AtomicU64,
     handed: AtomicU64,
 }
 
 impl Budget {
     /// Allows so many values from the beginning on.
-    pub(super) fn allow(&self, values: u64) {
+    pub fn allow(&self, values: u64) {
         self.allowed.store(values, Ordering::Relaxed);
     }
 }
