@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+from onnx import version_converter
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from PIL import Image
@@ -137,7 +138,12 @@ def main():
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         prepared = Path(scratch) / "prepared.onnx"
-        quant_pre_process(str(a.model), str(prepared))
+        model = onnx.load(a.model)
+        if next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")) < 13:
+            # Older sets have no scale for each channel; ours brings the file there by itself.
+            model = version_converter.convert_version(model, 13)
+        onnx.save(model, Path(scratch) / "model.onnx")
+        quant_pre_process(str(Path(scratch) / "model.onnx"), str(prepared))
         quantize_static(
             str(prepared),
             str(folder / "peer.onnx"),

@@ -546,7 +546,7 @@ impl Job<'_> {
         let (found, least) = (quality.mean_cosine, self.how.least_cosine());
         if found.is_nan() || found < least {
             refused.push(format!(
-                "the mean cosine against float32 is {found:.4} on {} pictures, {least} is needed (--min-cosine)",
+                "the mean cosine against float32 is {found:.6} on {} pictures, {least} is needed (--min-cosine)",
                 quality.pictures
             ));
         }
