@@ -610,6 +610,24 @@ pub enum DeployError {
     /// A gallery cannot do what it was asked for.
     #[error(transparent)]
     Gallery(::gallery::GalleryError),
+    /// There is no gallery.
+    #[error("{0}; `deploy enroll` makes one of pictures of people, `deploy embed` of a folder")]
+    NoGallery(::gallery::GalleryError),
+    /// A folder that is no bundle.
+    #[error(
+        "`{}` has no model.onnx{}",
+        path.display(),
+        match bundles.as_slice() {
+            [] => "; a model file or the folder of a bundle is needed".to_owned(),
+            names => format!("; name one of the bundles in it: {}", names.join(", ")),
+        }
+    )]
+    NoBundle {
+        /// The folder.
+        path: PathBuf,
+        /// Names of the bundles in it, some of many.
+        bundles: Vec<String>,
+    },
     /// The gallery is of the older layout and was to be changed.
     #[error(
         "`{0}` is a gallery of the older layout (embeddings.npy), which is only read; `deploy gallery import {0}` \
@@ -742,6 +760,7 @@ impl From<::gallery::GalleryError> for DeployError {
     fn from(error: ::gallery::GalleryError) -> Self {
         match error {
             ::gallery::GalleryError::Locked(error) => error.into(),
+            none @ ::gallery::GalleryError::NoGallery { .. } => Self::NoGallery(none),
             migrating @ ::gallery::GalleryError::Migrating { .. } => Self::Migrating(migrating),
             ::gallery::GalleryError::KeyNeeded { path } => {
                 Self::Needed { flag: "--key-file", why: format!("`{}` is encrypted", path.display()) }

@@ -423,3 +423,13 @@ fn a_killed_replacement_leaves_the_old_rows_or_the_new_ones() {
         assert_eq!(fixture.rows("people").0, old);
     }
 }
+
+#[test]
+fn what_is_no_gallery_is_told_with_how_one_is_made() {
+    let fixture = Fixture::new();
+    fixture.picture("one.png", "ada", 0.0);
+    std::fs::create_dir(fixture.path("empty")).unwrap();
+    for line in ["gallery info @empty", "remove --gallery @empty --identity ada"] {
+        fixture.run(line).error(&["empty", "`deploy enroll`"]);
+    }
+}

@@ -409,3 +409,17 @@ fn a_fixed_batch_is_named_with_what_to_write() {
     fixture.write_model("fixed.onnx", &with_contract(fixed, &free));
     fixture.run("inspect @fixed.onnx").error(&["`image`", "[batch, 3, 32, 16]", "[1, 3, 32, 16]", "axis"]);
 }
+
+/// The folder of all bundles in place of one of them.
+#[test]
+fn a_folder_of_bundles_names_them() {
+    let fixture = Fixture::new();
+    for name in ["osnet-x", "lmbn-n"] {
+        std::fs::create_dir_all(fixture.path("models").join(name)).unwrap();
+        std::fs::copy(fixture.path("model.onnx"), fixture.path("models").join(name).join("model.onnx")).unwrap();
+    }
+    std::fs::create_dir(fixture.path("models/empty")).unwrap();
+    fixture.run("inspect @models").error(&["models", "model.onnx", "lmbn-n", "osnet-x"]);
+    fixture.run("inspect @models/empty").error(&["models/empty", "model.onnx"]);
+    fixture.run("inspect @models/lmbn-n").done();
+}

@@ -318,3 +318,19 @@ fn pictures_that_cannot_calibrate_are_refused() {
     fixture.picture("nobody/0000_c1s1_000001_00.png", "zoe", 0.0);
     refused("nobody", "", &["nobody", "--identity-from"]);
 }
+
+/// A model keeps the thresholds of searches of its last calibration; those for other templates go, which is said.
+#[test]
+fn calibrating_for_other_templates_says_what_is_dropped() {
+    let fixture = calibrating();
+    let line = "calibrate -m @model.onnx --datadir @set --far 0.5 --fpir 0.5";
+    let said = fixture.run(&format!("{line} --templates 2"));
+    assert!(!said.stderr.contains("dropped"), "{}", said.stderr);
+    said.done();
+    let again = fixture.run(&format!("{line} --templates 2"));
+    assert!(!again.stderr.contains("dropped"), "the same decision: {}", again.stderr);
+    let other = fixture.run(&format!("{line} --templates 1"));
+    fixtures::assert_names(&other.stderr, &["`--templates 2`"]);
+    assert!(other.stderr.contains("dropped"), "{}", other.stderr);
+    other.done();
+}

@@ -14,7 +14,7 @@ use files::TemporaryFolder;
 use ort::value::{Outlet, ValueType};
 
 use crate::DeployError;
-use crate::runtime::{By, Mixed, Model, Options, Provider, Wanted, mixed};
+use crate::runtime::{By, MODEL, Mixed, Model, Options, Provider, Wanted, mixed, model_file};
 
 pub use plan::{Fact, Wishes};
 pub use preset::{PRESETS, Preset};
@@ -33,9 +33,6 @@ const GOLDEN_VALUES: usize = 256;
 
 /// Most values of an embedding; more is a map of features that nobody has pooled.
 const MOST_VALUES: usize = 1 << 15;
-
-/// The model file of a bundle.
-const MODEL: &str = "model.onnx";
 
 /// A bundle that is complete, tested, and does not have its place yet.
 #[derive(Debug)]
@@ -59,10 +56,7 @@ pub struct Adopted {
 /// [`Model::open`].
 pub fn adopt(path: &Path, wishes: &Wishes, out: &Path) -> Result<Adopted, DeployError> {
     vacant(out)?;
-    let file = if path.is_dir() { path.join(MODEL) } else { path.to_owned() };
-    if path.is_dir() {
-        files::resolve_inside(&file).map_err(|source| DeployError::Read { path: file.clone(), source })?;
-    }
+    let file = model_file(path)?;
     let (model, bytes) = onnx::read(&file, &onnx::Limits::default())?;
     if model.metadata_props.iter().any(|entry| entry.key.starts_with(contract::KEY_PREFIX)) {
         let problem = format!("it carries a contract already; `deploy inspect {}` shows it", file.display());

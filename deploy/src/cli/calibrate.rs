@@ -1,6 +1,6 @@
 //! `deploy calibrate`: measures thresholds and writes them into the contract.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -50,7 +50,10 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<ExitCode, DeployError> {
         return Err(DeployError::NoCalibration { trials, far: args.far.clone() });
     }
     match &calibration.open_set {
-        Some(_) => thresholds.extend(calibration.of_searches()),
+        Some(_) => {
+            thresholds.extend(calibration.of_searches());
+            say_dropped(model.contract.threshold.iter().flatten().filter(|one| is_of_searches(one)), &thresholds);
+        }
         None => thresholds.extend(model.contract.threshold.iter().flatten().filter(|one| is_of_searches(one)).cloned()),
     }
     // Before the model is changed: a page that cannot be written changes nothing.
@@ -125,6 +128,20 @@ fn check(rows: &[Input], args: &CalibrateArgs) -> Result<(), DeployError> {
 
 fn of_pictures(count: usize) -> String {
     if count == 1 { "1 picture".to_owned() } else { format!("{count} pictures") }
+}
+
+/// Says which thresholds of searches were measured for another decision and go with the old calibration.
+fn say_dropped<'a>(before: impl Iterator<Item = &'a Threshold>, now: &[Threshold]) {
+    let decision = |threshold: &Threshold| threshold.measured.as_ref().map(|one| (one.templates, one.fusion));
+    let dropped = before.filter(|old| !now.iter().any(|new| is_of_searches(new) && decision(new) == decision(old)));
+    let templates: BTreeSet<u32> = dropped.filter_map(decision).map(|(templates, _)| templates).collect();
+    if !templates.is_empty() {
+        let flags: Vec<String> = templates.iter().map(|templates| format!("`--templates {templates}`")).collect();
+        terminal::warn(&format!(
+            "thresholds of searches that were measured with {} are dropped: a model keeps those of its last calibration",
+            flags.join(" and ")
+        ));
+    }
 }
 
 fn is_of_searches(threshold: &Threshold) -> bool {

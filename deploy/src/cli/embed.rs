@@ -4,7 +4,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use ::gallery::{Changes, GalleryError, Store};
+use ::gallery::{Changes, Store};
 use contract::preprocess::PictureError;
 
 use super::args::EmbedArgs;
@@ -134,7 +134,7 @@ fn vacant(args: &EmbedArgs) -> Result<(), DeployError> {
     match Gallery::open(&args.out).and_then(|gallery| gallery.count()) {
         Ok(0) => Ok(()),
         // A gallery whose creation was interrupted.
-        Err(DeployError::Gallery(GalleryError::NoGallery { .. })) => Ok(()),
+        Err(DeployError::NoGallery(_)) => Ok(()),
         rows => {
             let rows = rows.map_or_else(|_| "unknown".to_owned(), |rows| rows.to_string());
             Err(DeployError::Occupied { path: args.out.clone(), rows })

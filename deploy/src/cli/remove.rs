@@ -31,7 +31,7 @@ pub(crate) fn run(args: &RemoveArgs) -> Result<ExitCode, DeployError> {
     // What is looked for afterwards has to be known before.
     let before = if args.verify {
         Gallery::open(folder)?.vectors(&rows).map_err(|error| match error {
-            DeployError::Gallery(error) => gone(error),
+            DeployError::Gallery(error) | DeployError::NoGallery(error) => gone(error),
             other => other,
         })?
     } else {

@@ -210,7 +210,7 @@ pub fn write_or_create(folder: &Path, model: &Model, path: &Path, how: Making) -
 pub fn fits(folder: &Path, model: &Model, path: &Path) -> Result<(), DeployError> {
     if address(folder).is_some() {
         return match Gallery::open_for(folder, model, path) {
-            Err(DeployError::Gallery(GalleryError::NoGallery { .. })) => Ok(()),
+            Err(DeployError::NoGallery(_)) => Ok(()),
             opened => opened.map(drop),
         };
     }

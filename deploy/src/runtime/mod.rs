@@ -30,7 +30,7 @@ pub use pool::Outputs;
 pub use provider::{Provider, Unit};
 pub use rows::{Mixed, mixed};
 pub use self_test::SelfTest;
-pub(crate) use session::By;
 pub use session::{Building, Model, Options};
+pub(crate) use session::{By, MODEL, model_file};
 pub use tuning::{Optimisation, Tuned, Tuning};
 pub use work::Work;

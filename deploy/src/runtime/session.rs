@@ -127,6 +127,9 @@ pub struct Model {
     rten: Option<super::rten::Rten>,
 }
 
+/// The model file of a bundle.
+pub(crate) const MODEL: &str = "model.onnx";
+
 /// Most sessions opened side by side.
 const MAX_LANES: usize = 8;
 
@@ -161,14 +164,7 @@ impl Model {
 
     /// [`Model::open`], by the model's contract or by one that is still made.
     pub(crate) fn open_as(path: &Path, options: &Options, by: By<'_>) -> Result<Self, DeployError> {
-        let path = if path.is_dir() {
-            let path = path.join("model.onnx");
-            // A folder from elsewhere must not lead to other files; a file that is named may be any.
-            files::resolve_inside(&path).map_err(|source| DeployError::Read { path: path.clone(), source })?;
-            path
-        } else {
-            path.to_owned()
-        };
+        let path = model_file(path)?;
         let (file, bytes) = onnx::read(&path, &onnx::Limits::default())?;
         let files = model_files(&path, &bytes, &onnx::data_files(&file))?;
         let sha256 = identity(&files);
@@ -568,6 +564,30 @@ fn missing(name: &str, model: &Model) -> DeployError {
         declared: "it exists".into(),
         found: "no such output".into(),
     }
+}
+
+/// The file of the model at `path`: itself, or the `model.onnx` of a bundle's folder.
+///
+/// # Errors
+/// If a folder has none, or one that leads elsewhere.
+pub(crate) fn model_file(path: &Path) -> Result<PathBuf, DeployError> {
+    /// Most bundles that are named.
+    const MOST: usize = 20;
+    if !path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    let file = path.join(MODEL);
+    if file.symlink_metadata().is_err() {
+        let inside = std::fs::read_dir(path).map_err(|source| DeployError::Read { path: path.to_owned(), source })?;
+        let inside = inside.flatten().filter(|entry| entry.path().join(MODEL).is_file());
+        let mut bundles: Vec<String> = inside.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        bundles.sort();
+        bundles.truncate(MOST);
+        return Err(DeployError::NoBundle { path: path.to_owned(), bundles });
+    }
+    // A folder from elsewhere must not lead to other files; a file that is named may be any.
+    files::resolve_inside(&file).map_err(|source| DeployError::Read { path: file.clone(), source })?;
+    Ok(file)
 }
 
 /// What is asked of a run: one output or all, and ONNX Runtime's options, where they are not the usual ones.

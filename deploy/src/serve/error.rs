@@ -158,7 +158,7 @@ impl From<DeployError> for Problem {
     fn from(error: DeployError) -> Self {
         match error {
             DeployError::Picture(error) => error.into(),
-            DeployError::Gallery(error) => error.into(),
+            DeployError::Gallery(error) | DeployError::NoGallery(error) => error.into(),
             other => Self::internal(terminal::sentence(&other)),
         }
     }
