@@ -7,6 +7,10 @@ use sha2::{Digest, Sha256};
 
 use crate::trained::TrainedOn;
 
+mod form;
+
+pub use form::{Problem, schema};
+
 /// Prefix of every metadata key of ours.
 pub const KEY_PREFIX: &str = "vitrine.";
 
@@ -533,12 +537,6 @@ pub enum ContractError {
         /// Its size.
         found: u64,
     },
-    /// A key is absent that has no default.
-    #[error("the contract lacks `{KEY_PREFIX}{key}`")]
-    MissingKey {
-        /// The key without prefix.
-        key: &'static str,
-    },
     /// The document, or the value of a metadata key, is not JSON.
     #[error("{place} is not JSON")]
     NotJson {
@@ -547,31 +545,18 @@ pub enum ContractError {
         /// The cause.
         source: serde_json::Error,
     },
-    /// A field is unknown, absent, or of another form.
-    #[error("the contract's `{field}` is {found}")]
-    Malformed {
-        /// The field, `input[0].picture.colour`.
-        field: String,
-        /// What is there, shortened.
-        found: String,
-        /// What is wrong with it, and what is allowed.
-        source: serde_json::Error,
+    /// Keys that are missing or unknown, values of another form or out of range, parts that contradict each other: all
+    /// that is found, at least one.
+    #[error("{}", form::listed(problems))]
+    Wrong {
+        /// Each of them.
+        problems: Vec<Problem>,
     },
     /// Written by a newer Vitrine.
     #[error("the contract has version {found}, this program reads up to {VERSION}")]
     Version {
         /// Version in the file.
         found: u32,
-    },
-    /// Parts of the contract contradict each other or are out of range.
-    #[error("the contract's `{field}` is {found}; {allowed}")]
-    Inconsistent {
-        /// The field.
-        field: String,
-        /// What it says.
-        found: String,
-        /// What is allowed.
-        allowed: String,
     },
 }
 
@@ -622,25 +607,19 @@ impl ModelContract {
     }
 
     fn from_fields(fields: serde_json::Map<String, serde_json::Value>) -> Result<Self, ContractError> {
-        let version = fields.get("version").ok_or(ContractError::MissingKey { key: "version" })?;
-        let found: u32 = serde_json::from_value(version.clone()).map_err(|source| ContractError::Malformed {
-            field: "version".into(),
-            found: shortened(version),
-            source,
-        })?;
-        if found > VERSION {
+        let version = fields.get("version").and_then(serde_json::Value::as_u64);
+        if let Some(found) = version.and_then(|version| u32::try_from(version).ok()).filter(|found| *found > VERSION) {
             return Err(ContractError::Version { found });
         }
-        for key in ["family", "architecture", "input", "output", "precision"] {
-            if !fields.contains_key(key) {
-                return Err(ContractError::MissingKey { key });
-            }
+        let problems = form::problems(&fields);
+        if !problems.is_empty() {
+            return Err(ContractError::Wrong { problems });
         }
         let document = serde_json::Value::Object(fields);
-        let contract: Self = serde_path_to_error::deserialize(&document).map_err(|error| ContractError::Malformed {
-            field: error.path().to_string(),
-            found: at(&document, error.path()).map_or_else(|| "absent".into(), shortened),
-            source: error.into_inner(),
+        let contract: Self = serde_path_to_error::deserialize(&document).map_err(|error| {
+            let found = at(&document, error.path()).map_or_else(|| "absent".into(), form::shortened);
+            let (field, allowed) = (error.path().to_string(), error.into_inner().to_string());
+            ContractError::Wrong { problems: vec![Problem { field, found, allowed }] }
         })?;
         contract.check()?;
         Ok(contract)
@@ -649,164 +628,48 @@ impl ModelContract {
     /// Checks that the fields agree with each other and are in range.
     ///
     /// # Errors
-    /// [`ContractError::Inconsistent`] naming the first field that is wrong.
+    /// [`ContractError::Wrong`] with all that are wrong.
     pub fn check(&self) -> Result<(), ContractError> {
-        let wrong = |field: String, found: String, allowed: &str| {
-            Err(ContractError::Inconsistent { field, found, allowed: allowed.into() })
-        };
+        let mut checked = Checked::default();
         if self.input.is_empty() || self.output.is_empty() {
-            return wrong("input/output".into(), "empty".into(), "at least one of each is needed");
+            checked.wrong("input/output".into(), "empty", "at least one of each is needed");
         }
-        for input in &self.input {
-            let field = |name: &str| format!("input[{}].{name}", input.name);
-            if input.absent.is_some_and(|absent| !absent.is_finite() || self.input.len() == 1) {
-                let allowed = "a finite number is allowed, where another input is left";
-                return wrong(field("absent"), format!("{:?}", input.absent), allowed);
-            }
-            if let Some([low, high]) = input.range
-                && (input.picture.is_some() || !low.is_finite() || !high.is_finite() || low >= high)
-            {
-                let allowed = "two finite numbers, the first the smaller, are allowed for an input of numbers";
-                return wrong(field("range"), format!("{low} to {high}"), allowed);
-            }
-            let Some(picture) = &input.picture else {
-                let values =
-                    input.row().and_then(|row| row.iter().try_fold(1usize, |product, size| product.checked_mul(*size)));
-                // A row of numbers is an embedding or a pose; a million values would be a mistake.
-                if input.shape.is_empty() || !values.is_some_and(|values| (1..=1 << 20).contains(&values)) {
-                    let allowed = "a batch axis and fixed sizes of at most 2²⁰ values a row are allowed";
-                    return wrong(field("shape"), format!("{:?}", input.shape), allowed);
-                }
-                continue;
-            };
-            let channels = picture.colour.channels();
-            if ![CHANNELS_FIRST, CHANNELS_LAST].contains(&picture.layout.as_str()) {
-                return wrong(field("layout"), picture.layout.clone(), "`NCHW` or `NHWC` is allowed");
-            }
-            let [black, white] = picture.range;
-            let width = white - black;
-            if !black.is_finite() || !white.is_finite() || !width.is_finite() || width <= 0.0 {
-                let allowed = "two finite numbers are allowed, black below white, such as [0, 1] or [0, 255]";
-                return wrong(field("range"), format!("{:?}", picture.range), allowed);
-            }
-            if picture.mean.len() != channels || picture.std.len() != channels {
-                let found = format!("{} means, {} stds", picture.mean.len(), picture.std.len());
-                return wrong(field("mean/std"), found, "one per channel is needed");
-            }
-            if !picture.std.iter().all(|s| s.is_finite() && *s > 0.0) || !picture.mean.iter().all(|m| m.is_finite()) {
-                return wrong(field("std"), format!("{:?}", picture.std), "finite and above 0 are allowed");
-            }
-            // Constants of another range make every embedding nearly the same.
-            let scale = format!(
-                "with `range` {:?} means are from {black} to {white} and deviations up to {width}; constants for \
-                 pixels of 0 to 255, such as 127.5, go with `range` [0, 255], those for 0 to 1, such as 0.5, with [0, \
-                 1]",
-                picture.range
-            );
-            if !picture.mean.iter().all(|mean| (black..=white).contains(mean)) {
-                return wrong(field("mean"), format!("{:?}", picture.mean), &scale);
-            }
-            if !picture.std.iter().all(|std| *std <= width) {
-                return wrong(field("std"), format!("{:?}", picture.std), &scale);
-            }
-            let [height, width] = picture.size;
-            if !(1..=8192).contains(&height) || !(1..=8192).contains(&width) {
-                return wrong(field("size"), format!("{height}×{width}"), "1 to 8192 pixels an axis are allowed");
-            }
-            let row = picture.row();
-            let fits = |(axis, size): (&Axis, usize)| !matches!(axis, Axis::Size(found) if *found != size);
-            if input.shape.len() != 4 || !input.shape.iter().skip(1).zip(row).all(fits) {
-                let [one, two, three] = row;
-                let allowed = format!("by layout, colour and size it must be [batch, {one}, {two}, {three}]");
-                return wrong(field("shape"), format!("{:?}", input.shape), &allowed);
-            }
-        }
+        self.input.iter().for_each(|input| checked.input(input, self.input.len() == 1));
         let fixed = |input: &InputSpec| match input.shape.first() {
             Some(Axis::Size(rows)) => numbers(*rows, input),
             _ => numbers(1, input),
         };
-        self.bounded("input", "batch of inputs", LARGEST_BATCH, fixed)?;
-        for output in &self.output {
-            if output.shape.is_empty() {
-                let allowed = "a batch axis is needed, as in [\"batch\", 512]";
-                return wrong(format!("output[{}].shape", output.name), "[]".into(), allowed);
-            }
-            if !["", "cosine"].contains(&output.metric.as_str()) {
-                let found = format!("`{}`", output.metric);
-                let allowed = "`cosine` is known, and nothing where rows are not compared";
-                return wrong(format!("output[{}].metric", output.name), found, allowed);
-            }
+        // What cannot be counted because a shape is wrong is told above.
+        if checked.problems.is_empty() {
+            checked.bounded("input", "batch of inputs", LARGEST_BATCH, &self.input, fixed);
         }
-        for threshold in self.threshold.iter().flatten() {
-            let Threshold { similarity, far, tar, .. } = threshold;
-            let numbers = [("similarity", *similarity, -1.0), ("far", *far, 0.0), ("tar", *tar, 0.0)];
-            for (name, found, least) in numbers {
-                if !(least..=1.0).contains(&found) {
-                    let allowed = format!("{least} to 1 is allowed");
-                    return wrong(format!("threshold.{name}"), found.to_string(), &allowed);
-                }
-            }
-            let Some(measured) = &threshold.measured else { continue };
-            if measured.templates == 0 {
-                return wrong("threshold.measured.templates".into(), "0".into(), "1 or more are allowed");
-            }
-            let intervals = [("far_interval", measured.far_interval), ("tar_interval", measured.tar_interval)];
-            for (name, [low, high]) in intervals {
-                if !(0.0..=high).contains(&low) || high > 1.0 {
-                    let allowed = "two rates from 0 to 1, the smaller first, are allowed";
-                    return wrong(format!("threshold.measured.{name}"), format!("{low} to {high}"), allowed);
-                }
-            }
-        }
+        self.output.iter().for_each(|output| checked.output(output));
+        self.threshold.iter().flatten().for_each(|threshold| checked.threshold(threshold));
         if let Some(people) = &self.training.people
             && let Some(problem) = people.problem()
         {
             let found = format!("{} digits for {} people", people.fingerprints.len(), people.people);
-            return wrong("training.people.fingerprints".into(), found, &problem.to_string());
+            checked.wrong("training.people.fingerprints".into(), found, problem.to_string());
         }
         if let Some(embedding) = &self.embedding {
             if !self.output.iter().any(|output| output.name == embedding.output) {
-                return wrong("embedding.output".into(), embedding.output.clone(), "it must name an output");
+                checked.wrong("embedding.output".into(), embedding.output.clone(), "it must name an output");
             }
             if embedding.parts == 0 || embedding.dim == 0 || embedding.dim % embedding.parts != 0 {
                 let found = format!("dim {} in {} parts", embedding.dim, embedding.parts);
-                return wrong("embedding".into(), found, "dim must be a multiple of parts, both above 0");
+                checked.wrong("embedding".into(), found, "dim must be a multiple of parts, both above 0");
             }
         }
-        if let Some(golden) = &self.golden
-            && (!(1..=64).contains(&golden.batch) || golden.every == 0 || !(1..=8192).contains(&golden.block))
-        {
-            let found = format!("batch {}, every {}, block {}", golden.batch, golden.every, golden.block);
-            return wrong("golden".into(), found, "batch 1 to 64, every and block above 0 are allowed");
-        }
         if let Some(golden) = &self.golden {
-            self.bounded("golden.batch", "golden inputs", LARGEST_GOLDEN, |input| numbers(golden.batch, input))?;
+            if !(1..=64).contains(&golden.batch) || golden.every == 0 || !(1..=8192).contains(&golden.block) {
+                let found = format!("batch {}, every {}, block {}", golden.batch, golden.every, golden.block);
+                checked.wrong("golden".into(), found, "batch 1 to 64, every and block above 0 are allowed");
+            } else if checked.problems.is_empty() {
+                let count = |input: &InputSpec| numbers(golden.batch, input);
+                checked.bounded("golden.batch", "golden inputs", LARGEST_GOLDEN, &self.input, count);
+            }
         }
-        Ok(())
-    }
-
-    /// Refuses inputs that have more than `most` numbers together, before any of them is made.
-    fn bounded(
-        &self,
-        field: &str,
-        what: &str,
-        most: usize,
-        count: impl Fn(&InputSpec) -> Option<usize>,
-    ) -> Result<(), ContractError> {
-        let all = self.input.iter().try_fold(0usize, |sum, input| sum.checked_add(count(input)?));
-        if all.is_some_and(|all| all <= most) {
-            return Ok(());
-        }
-        let bytes = |numbers: usize| (numbers as u128) * size_of::<f32>() as u128;
-        let found = match all {
-            Some(all) => format!("{} bytes for the {what}", bytes(all)),
-            None => format!("more bytes for the {what} than can be counted"),
-        };
-        Err(ContractError::Inconsistent {
-            field: field.to_owned(),
-            found,
-            allowed: format!("{} are allowed", bytes(most)),
-        })
+        if checked.problems.is_empty() { Ok(()) } else { Err(ContractError::Wrong { problems: checked.problems }) }
     }
 
     /// Hash of everything that changes an embedding, and of nothing else: the network, how pictures become its
@@ -830,6 +693,142 @@ impl ModelContract {
     }
 }
 
+/// What [`ModelContract::check`] finds.
+#[derive(Default)]
+struct Checked {
+    problems: Vec<Problem>,
+}
+
+impl Checked {
+    fn wrong(&mut self, field: String, found: impl Into<String>, allowed: impl Into<String>) {
+        self.problems.push(Problem { field, found: found.into(), allowed: allowed.into() });
+    }
+
+    fn input(&mut self, input: &InputSpec, only: bool) {
+        let field = |name: &str| format!("input[{}].{name}", input.name);
+        if input.absent.is_some_and(|absent| !absent.is_finite() || only) {
+            let allowed = "a finite number is allowed, where another input is left";
+            self.wrong(field("absent"), format!("{:?}", input.absent), allowed);
+        }
+        if let Some([low, high]) = input.range
+            && (input.picture.is_some() || !low.is_finite() || !high.is_finite() || low >= high)
+        {
+            let allowed = "two finite numbers, the first the smaller, are allowed for an input of numbers";
+            self.wrong(field("range"), format!("{low} to {high}"), allowed);
+        }
+        if let Some(picture) = &input.picture {
+            self.picture(input, picture);
+            return;
+        }
+        let values =
+            input.row().and_then(|row| row.iter().try_fold(1usize, |product, size| product.checked_mul(*size)));
+        // A row of numbers is an embedding or a pose; a million values would be a mistake.
+        if input.shape.is_empty() || !values.is_some_and(|values| (1..=1 << 20).contains(&values)) {
+            let allowed = "a batch axis and fixed sizes of at most 2²⁰ values a row are allowed";
+            self.wrong(field("shape"), format!("{:?}", input.shape), allowed);
+        }
+    }
+
+    fn picture(&mut self, input: &InputSpec, picture: &PictureSpec) {
+        let field = |name: &str| format!("input[{}].{name}", input.name);
+        let channels = picture.colour.channels();
+        if ![CHANNELS_FIRST, CHANNELS_LAST].contains(&picture.layout.as_str()) {
+            self.wrong(field("layout"), picture.layout.clone(), "`NCHW` or `NHWC` is allowed");
+        }
+        let [black, white] = picture.range;
+        let width = white - black;
+        let ordered = black.is_finite() && white.is_finite() && width.is_finite() && width > 0.0;
+        if !ordered {
+            let allowed = "two finite numbers are allowed, black below white, such as [0, 1] or [0, 255]";
+            self.wrong(field("range"), format!("{:?}", picture.range), allowed);
+        }
+        if picture.mean.len() != channels || picture.std.len() != channels {
+            let found = format!("{} means, {} stds", picture.mean.len(), picture.std.len());
+            self.wrong(field("mean/std"), found, "one per channel is needed");
+        }
+        // Constants of another range make every embedding nearly the same.
+        let scale = format!(
+            "with `range` {:?} means are from {black} to {white} and deviations up to {width}; constants for pixels of \
+             0 to 255, such as 127.5, go with `range` [0, 255], those for 0 to 1, such as 0.5, with [0, 1]",
+            picture.range
+        );
+        if !picture.mean.iter().all(|mean| mean.is_finite()) {
+            self.wrong(field("mean"), format!("{:?}", picture.mean), "finite numbers are allowed");
+        } else if ordered && !picture.mean.iter().all(|mean| (black..=white).contains(mean)) {
+            self.wrong(field("mean"), format!("{:?}", picture.mean), scale.clone());
+        }
+        if !picture.std.iter().all(|std| std.is_finite() && *std > 0.0) {
+            self.wrong(field("std"), format!("{:?}", picture.std), "finite and above 0 are allowed");
+        } else if ordered && !picture.std.iter().all(|std| *std <= width) {
+            self.wrong(field("std"), format!("{:?}", picture.std), scale);
+        }
+        let [height, width] = picture.size;
+        if !(1..=8192).contains(&height) || !(1..=8192).contains(&width) {
+            self.wrong(field("size"), format!("{height}×{width}"), "1 to 8192 pixels an axis are allowed");
+        }
+        let row = picture.row();
+        let fits = |(axis, size): (&Axis, usize)| !matches!(axis, Axis::Size(found) if *found != size);
+        if input.shape.len() != 4 || !input.shape.iter().skip(1).zip(row).all(fits) {
+            let [one, two, three] = row;
+            let allowed = format!("by layout, colour and size it must be [batch, {one}, {two}, {three}]");
+            self.wrong(field("shape"), format!("{:?}", input.shape), allowed);
+        }
+    }
+
+    fn output(&mut self, output: &OutputSpec) {
+        let field = |name: &str| format!("output[{}].{name}", output.name);
+        if output.shape.is_empty() {
+            self.wrong(field("shape"), "[]", "a batch axis is needed, as in [\"batch\", 512]");
+        }
+        if !["", "cosine"].contains(&output.metric.as_str()) {
+            let allowed = "`cosine` is known, and nothing where rows are not compared";
+            self.wrong(field("metric"), format!("`{}`", output.metric), allowed);
+        }
+    }
+
+    fn threshold(&mut self, threshold: &Threshold) {
+        let Threshold { similarity, far, tar, measured } = threshold;
+        let numbers = [("similarity", *similarity, -1.0), ("far", *far, 0.0), ("tar", *tar, 0.0)];
+        for (name, found, least) in numbers {
+            if !(least..=1.0).contains(&found) {
+                self.wrong(format!("threshold.{name}"), found.to_string(), format!("{least} to 1 is allowed"));
+            }
+        }
+        let Some(measured) = measured else { return };
+        if measured.templates == 0 {
+            self.wrong("threshold.measured.templates".into(), "0", "1 or more are allowed");
+        }
+        let intervals = [("far_interval", measured.far_interval), ("tar_interval", measured.tar_interval)];
+        for (name, [low, high]) in intervals {
+            if !(0.0..=high).contains(&low) || high > 1.0 {
+                let allowed = "two rates from 0 to 1, the smaller first, are allowed";
+                self.wrong(format!("threshold.measured.{name}"), format!("{low} to {high}"), allowed);
+            }
+        }
+    }
+
+    /// Refuses inputs that have more than `most` numbers together, before any of them is made.
+    fn bounded(
+        &mut self,
+        field: &str,
+        what: &str,
+        most: usize,
+        inputs: &[InputSpec],
+        count: impl Fn(&InputSpec) -> Option<usize>,
+    ) {
+        let all = inputs.iter().try_fold(0usize, |sum, input| sum.checked_add(count(input)?));
+        if all.is_some_and(|all| all <= most) {
+            return;
+        }
+        let bytes = |numbers: usize| (numbers as u128) * size_of::<f32>() as u128;
+        let found = match all {
+            Some(all) => format!("{} bytes for the {what}", bytes(all)),
+            None => format!("more bytes for the {what} than can be counted"),
+        };
+        self.wrong(field.to_owned(), found, format!("{} are allowed", bytes(most)));
+    }
+}
+
 /// Refuses what would become too much memory once it is parsed: a number of two characters is some 70 bytes.
 fn small(bytes: usize) -> Result<(), ContractError> {
     let found = bytes as u64;
@@ -839,15 +838,6 @@ fn small(bytes: usize) -> Result<(), ContractError> {
 /// Numbers in `rows` rows of an input; none where a row has no fixed size or they cannot be counted.
 fn numbers(rows: usize, input: &InputSpec) -> Option<usize> {
     input.row()?.into_iter().try_fold(rows, usize::checked_mul)
-}
-
-/// A value of the contract in few characters.
-fn shortened(value: &serde_json::Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(80) {
-        Some((end, _)) => format!("`{}…`", &text[..end]),
-        None => format!("`{text}`"),
-    }
 }
 
 /// The value at a path; none where the path leads to a field that is absent.
@@ -863,6 +853,54 @@ fn at<'a>(document: &'a serde_json::Value, path: &serde_path_to_error::Path) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A contract that has every key.
+    pub(super) fn full() -> ModelContract {
+        let batch = || Axis::Symbol("batch".into());
+        let mut full = contract();
+        full.input[0].absent = Some(0.0);
+        full.input[0].meaning = "a person".into();
+        full.input.push(InputSpec::numbers("pose", batch(), 3, "degrees").within(-90.0, 90.0));
+        // Of both kinds of inputs in one, so that one object has every key.
+        full.input[0].range = Some([-1.0, 1.0]);
+        full.output[0].picture = Some(PictureOutput { layout: "NCHW".into(), colour: Colour::Rgb, range: [-1.0, 1.0] });
+        full.output[0].map = Some([8, 4]);
+        full.threshold = Some(vec![Threshold {
+            similarity: 0.5,
+            far: 0.01,
+            tar: 0.9,
+            measured: Some(Measured {
+                rate: Rate::Fpir { gallery: 100 },
+                fusion: Fusion::Mean,
+                templates: 2,
+                identities: 100,
+                pairs: 4950,
+                far_interval: [0.0, 0.1],
+                tar_interval: [0.8, 1.0],
+            }),
+        }]);
+        full.golden = Some(Golden {
+            seed: "golden".into(),
+            batch: 2,
+            block: 16,
+            pixels: true,
+            tolerance: 1e-3,
+            every: 14,
+            output: BTreeMap::from([("features".into(), vec![0.5; 4])]),
+        });
+        full.quantisation = Some(Quantisation {
+            source_sha256: "0".into(),
+            target: "cpu".into(),
+            range: "minmax".into(),
+            weight_bits: 8,
+            pictures: 100,
+            fingerprint: "0".into(),
+            nodes: [50, 80],
+        });
+        full.training.people = Some(TrainedOn { split: "all".into(), people: 1, fingerprints: "0123456789ab".into() });
+        full.training.metrics.insert("mAP".into(), 0.5);
+        full
+    }
 
     /// A contract as the exporter of LMBN_n writes it.
     fn contract() -> ModelContract {
@@ -899,7 +937,10 @@ mod tests {
     /// The field that a check refuses, and what it says.
     fn refused(contract: &ModelContract) -> [String; 2] {
         match contract.check() {
-            Err(ContractError::Inconsistent { field, found, .. }) => [field, found],
+            Err(ContractError::Wrong { mut problems }) => {
+                let Problem { field, found, .. } = problems.swap_remove(0);
+                [field, found]
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -959,7 +1000,7 @@ mod tests {
         let cases = [
             ("/sizes", 3.into(), ["sizes", "3", "architecture"]),
             ("/input/0/picture/sizes", 3.into(), ["input[0].picture.sizes", "3", "colour"]),
-            ("/output/0/metric", "blah".into(), ["output[features].metric", "blah", "cosine"]),
+            ("/output/0/metric", "blah".into(), ["output[0].metric", "blah", "cosine"]),
             ("/input/0/picture/colour", "RGB".into(), ["input[0].picture.colour", "RGB", "bgr"]),
             ("/input/0/shape/1", (-1).into(), ["input[0].shape[1]", "-1", "symbol such as"]),
             ("/input/0/picture/range", serde_json::json!([1, 0]), ["input[image].range", "[1.0, 0.0]", "[0, 255]"]),
