@@ -138,7 +138,7 @@ fn say_dropped<'a>(before: impl Iterator<Item = &'a Threshold>, now: &[Threshold
     if !templates.is_empty() {
         let flags: Vec<String> = templates.iter().map(|templates| format!("`--templates {templates}`")).collect();
         terminal::warn(&format!(
-            "thresholds of searches that were measured with {} are dropped: a model keeps those of its last calibration",
+            "thresholds of searches measured with {} are dropped: a model keeps those of its last calibration",
             flags.join(" and ")
         ));
     }
