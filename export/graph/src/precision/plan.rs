@@ -108,7 +108,7 @@ const NOISE: f64 = 0.002;
 impl Planner<'_> {
     /// The plan: groups of equal nodes are switched one by one, starting from all in integers but convolutions of
     /// single channels, and stay as they are faster; then the nodes that cost the most cosine for their gain go back
-    /// to float until the outputs are close enough.
+    /// to float until the outputs are close enough, and the groups that are then no longer faster follow them.
     ///
     /// # Errors
     /// If ONNX Runtime fails.
@@ -160,6 +160,9 @@ impl Planner<'_> {
             Some(gains.get(signature)? / groups[signature].len() as f64)
         };
         let lossy = self.drop_lossy(&mut chosen, &losses, &gain)?;
+        if !lossy.is_empty() && !self.timed.is_empty() {
+            self.drop_slow(&mut chosen, groups.values())?;
+        }
         Ok(decided(self.model, |node, operator| {
             let loss = losses.get(node).copied();
             let candidate = candidates.iter().find(|candidate| candidate.node == node);
@@ -217,6 +220,33 @@ impl Planner<'_> {
             losses.insert(node.clone(), 1.0 - mean(&float, &one));
         }
         Ok(losses)
+    }
+
+    /// Takes groups out of `chosen` that do not pay: nodes that went back to float leave smaller pieces in integers, and
+    /// each has its own conversions at both ends.
+    fn drop_slow<'g>(
+        &self,
+        chosen: &mut BTreeSet<String>,
+        groups: impl Iterator<Item = &'g Vec<&'g Candidate>>,
+    ) -> Result<(), Error> {
+        let mut best = self.open(&self.with(chosen))?;
+        for group in groups {
+            let rest: BTreeSet<String> =
+                chosen.iter().filter(|node| group.iter().all(|candidate| candidate.node != **node)).cloned().collect();
+            if rest.len() == chosen.len() {
+                continue;
+            }
+            let mut pair = [best, self.open(&self.with(&rest))?];
+            let [now, without] = self.race(&mut pair)?;
+            let [kept, without_group] = pair;
+            if without <= now * (1.0 + NOISE) {
+                *chosen = rest;
+                best = without_group;
+            } else {
+                best = kept;
+            }
+        }
+        Ok(())
     }
 
     /// Takes the nodes with the largest loss for their gain out of `chosen` until the mean cosine is reached, a tenth
