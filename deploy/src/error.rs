@@ -5,8 +5,6 @@ use std::path::PathBuf;
 use contract::{ContractError, preprocess::PictureError};
 use onnxruntime::RuntimeError;
 
-use crate::runtime::Provider;
-
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -52,10 +50,12 @@ pub enum DeployError {
     },
     /// The execution provider that was asked for does not run here.
     #[error("execution provider `{provider}` does not run with ONNX Runtime at `{}`; ask for `cpu` or `auto`, or: {}",
-        library.display(), provider.advice())]
+        library.display(), advice)]
     Provider {
         /// The provider.
-        provider: Provider,
+        provider: String,
+        /// What to do.
+        advice: &'static str,
         /// The library.
         library: PathBuf,
         /// The cause.
@@ -82,7 +82,7 @@ pub enum DeployError {
         /// The model file.
         path: PathBuf,
         /// The provider.
-        provider: Provider,
+        provider: String,
         /// Threads, as asked for.
         threads: usize,
         /// Pictures in a run.

@@ -49,5 +49,6 @@ pub mod time;
 pub mod trained;
 pub mod twins;
 pub mod verify;
+pub mod video;
 
 pub use error::DeployError;

@@ -8,8 +8,8 @@ use datasets::paired::Pair;
 use datasets::{LeftOut, Naming, Note, Sample};
 
 use crate::DeployError;
-use crate::embed::Video;
 use crate::identity::Identity;
+use crate::video::Video;
 
 /// The pictures of one row, and who is on them.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, TransactionBehavior, params};
 
-use crate::segment::GalleryId;
+use crate::id::{GalleryId, KeyId};
 use crate::template::MAX_TAGS;
-use crate::vault::{KeyId, Vault};
+use crate::vault::Vault;
 use crate::{GalleryError, Model, NewTemplate, Selection, Template, TemplateId};
 pub(crate) use log::{Act, Note};
 pub use log::{LogEntry, Ranges};

@@ -18,7 +18,7 @@ use rayon::prelude::*;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
 use zeroize::Zeroizing;
 
-use crate::segment::GalleryId;
+use crate::id::{GalleryId, KeyId, NO_KEY};
 use crate::{GalleryError, TemplateId};
 
 /// Bytes of a key.
@@ -44,12 +44,6 @@ const VERSION: i32 = 1;
 
 /// A key store is locked for moments only.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Names a key of a gallery: random, so that no other ever has the name.
-pub(crate) type KeyId = [u8; 16];
-
-/// What stands where there is no key.
-pub(crate) const NO_KEY: KeyId = [0; 16];
 
 /// A key, overwritten when it is done with.
 pub(crate) type Key = Zeroizing<[u8; KEY]>;

@@ -7,77 +7,11 @@ use std::str::FromStr;
 use datasets::Naming;
 use datasets::paired::{PairLayout, PairOptions};
 
-#[cfg(feature = "serve")]
-use super::serve::ServeArgs;
 use crate::embed;
 use crate::gallery::OWN;
 use crate::runtime::{self, Optimisation, Provider, Tuning, Wanted};
 use crate::search::{MOST_RERANKED, Scope};
 use crate::time;
-
-/// Runs exported models: embeddings, gallery search, evaluation. Results go to stdout, progress to stderr; the exit
-/// code is 0 when done, 1 when the answer is no, 2 on errors.
-#[derive(Debug, clap::Parser)]
-#[command(name = "deploy", version, max_term_width = 100)]
-pub(crate) struct DeployArgs {
-    #[command(subcommand)]
-    pub(crate) command: Command,
-}
-
-#[derive(Debug, clap::Subcommand)]
-pub(crate) enum Command {
-    Adopt(AdoptArgs),
-    Inspect(InspectArgs),
-    Embed(EmbedArgs),
-    Search(SearchArgs),
-    Frontalize(FrontalizeArgs),
-    Evaluate(EvaluateArgs),
-    Generate(GenerateArgs),
-    Enroll(EnrollArgs),
-    Remove(RemoveArgs),
-    Gallery(GalleryArgs),
-    Audit(AuditArgs),
-    /// The same as `deploy gallery migrate`.
-    #[command(hide = true)]
-    Migrate(GalleryMigrateArgs),
-    Verify(VerifyArgs),
-    Calibrate(CalibrateArgs),
-    Doctor(DoctorArgs),
-    #[cfg(feature = "serve")]
-    Serve(Box<ServeArgs>),
-    #[cfg(feature = "serve")]
-    Keys(super::keys::KeysArgs),
-    Bench(BenchArgs),
-}
-
-impl Command {
-    /// The key file of the gallery that it opens.
-    pub(crate) fn key_file(&self) -> Option<&PathBuf> {
-        let key = match self {
-            Self::Search(args) => &args.key,
-            Self::Remove(args) => &args.key,
-            Self::Verify(args) => &args.key,
-            Self::Migrate(args) => &args.key,
-            Self::Audit(AuditArgs { command: AuditCommand::Verify(args) }) => &args.key,
-            Self::Audit(AuditArgs { command: AuditCommand::List(args) }) => &args.key,
-            Self::Gallery(GalleryArgs { command }) => match command {
-                GalleryCommand::Info(args) | GalleryCommand::Check(args) => &args.key,
-                GalleryCommand::Compact(args) => &args.key,
-                GalleryCommand::Index(args) => &args.key,
-                GalleryCommand::Sync(args) => &args.key,
-                GalleryCommand::Export(args) => &args.key,
-                GalleryCommand::Migrate(args) => &args.key,
-                GalleryCommand::Log(args) => &args.key,
-                GalleryCommand::RotateKey(args) => return Some(&args.key_file),
-                GalleryCommand::Renew(args) => return Some(&args.key_file),
-                // They open theirs themselves.
-                GalleryCommand::Encrypt(_) | GalleryCommand::Import(_) => return None,
-            },
-            _ => return None,
-        };
-        key.key_file.as_ref()
-    }
-}
 
 /// How the model is opened and run.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -152,10 +86,17 @@ impl TuningArgs {
             runtime: self.runtime,
             tuning,
             engines: self.engine_cache.clone(),
-            building: Some(super::shared::building),
+            building: Some(building),
             ..runtime::Options::default()
         }
     }
+}
+
+/// Says that TensorRT builds an engine, and how long it has been at it, until the result is dropped.
+fn building(folder: &std::path::Path) -> Box<dyn std::any::Any> {
+    let text = format!("TensorRT builds an engine, which takes minutes, and keeps it in {}", folder.display());
+    terminal::note(&text);
+    Box::new(terminal::waiting("building an engine"))
 }
 
 fn on_or_off(text: &str) -> Result<bool, String> {
@@ -1335,6 +1276,7 @@ mod tests {
     use clap::{CommandFactory, Parser};
 
     use super::*;
+    use crate::cli::{Command, DeployArgs};
 
     #[test]
     fn the_definition_is_sound() {

@@ -92,7 +92,7 @@ fn apart(args: &BenchArgs, cases: &[Case<'_>]) -> Result<Vec<Measured>, DeployEr
         let answer = command.args(arguments(args, case)).stderr(Stdio::inherit()).output().map_err(unread)?;
         if !answer.status.success() {
             // It has said why.
-            let (model, provider) = (case.model.to_owned(), case.provider);
+            let (model, provider) = (case.model.to_owned(), case.provider.to_string());
             return Err(DeployError::Unmeasured { path: model, provider, threads: case.threads, batch: case.batch });
         }
         let mut measured: Vec<Measured> =

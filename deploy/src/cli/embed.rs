@@ -9,10 +9,11 @@ use contract::preprocess::PictureError;
 
 use super::args::EmbedArgs;
 use super::shared::{Named, embed_options, list, named, one_row, open, pin, print, say_naming, tell_skipped, writing};
-use crate::embed::{Report, Source, Video};
+use crate::embed::{Report, Source};
 use crate::gallery::{self, About, Enrolment, Gallery, Template};
 use crate::identity::Identity;
 use crate::pictures::{Input, path_text};
+use crate::video::Video;
 use crate::{DeployError, embed};
 
 pub(crate) fn run(args: &EmbedArgs) -> Result<ExitCode, DeployError> {

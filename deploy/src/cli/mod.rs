@@ -25,11 +25,80 @@ mod serve;
 mod shared;
 mod verify;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use terminal::fail;
 
-use args::{Command, DeployArgs};
+use args::{
+    AdoptArgs, AuditArgs, AuditCommand, BenchArgs, CalibrateArgs, DoctorArgs, EmbedArgs, EnrollArgs, EvaluateArgs,
+    FrontalizeArgs, GalleryArgs, GalleryCommand, GalleryMigrateArgs, GenerateArgs, InspectArgs, RemoveArgs, SearchArgs,
+    VerifyArgs,
+};
+
+/// Runs exported models: embeddings, gallery search, evaluation. Results go to stdout, progress to stderr; the exit
+/// code is 0 when done, 1 when the answer is no, 2 on errors.
+#[derive(Debug, clap::Parser)]
+#[command(name = "deploy", version, max_term_width = 100)]
+struct DeployArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Adopt(AdoptArgs),
+    Inspect(InspectArgs),
+    Embed(EmbedArgs),
+    Search(SearchArgs),
+    Frontalize(FrontalizeArgs),
+    Evaluate(EvaluateArgs),
+    Generate(GenerateArgs),
+    Enroll(EnrollArgs),
+    Remove(RemoveArgs),
+    Gallery(GalleryArgs),
+    Audit(AuditArgs),
+    /// The same as `deploy gallery migrate`.
+    #[command(hide = true)]
+    Migrate(GalleryMigrateArgs),
+    Verify(VerifyArgs),
+    Calibrate(CalibrateArgs),
+    Doctor(DoctorArgs),
+    #[cfg(feature = "serve")]
+    Serve(Box<serve::ServeArgs>),
+    #[cfg(feature = "serve")]
+    Keys(keys::KeysArgs),
+    Bench(BenchArgs),
+}
+
+impl Command {
+    /// The key file of the gallery that it opens.
+    fn key_file(&self) -> Option<&PathBuf> {
+        let key = match self {
+            Self::Search(args) => &args.key,
+            Self::Remove(args) => &args.key,
+            Self::Verify(args) => &args.key,
+            Self::Migrate(args) => &args.key,
+            Self::Audit(AuditArgs { command: AuditCommand::Verify(args) }) => &args.key,
+            Self::Audit(AuditArgs { command: AuditCommand::List(args) }) => &args.key,
+            Self::Gallery(GalleryArgs { command }) => match command {
+                GalleryCommand::Info(args) | GalleryCommand::Check(args) => &args.key,
+                GalleryCommand::Compact(args) => &args.key,
+                GalleryCommand::Index(args) => &args.key,
+                GalleryCommand::Sync(args) => &args.key,
+                GalleryCommand::Export(args) => &args.key,
+                GalleryCommand::Migrate(args) => &args.key,
+                GalleryCommand::Log(args) => &args.key,
+                GalleryCommand::RotateKey(args) => return Some(&args.key_file),
+                GalleryCommand::Renew(args) => return Some(&args.key_file),
+                // They open theirs themselves.
+                GalleryCommand::Encrypt(_) | GalleryCommand::Import(_) => return None,
+            },
+            _ => return None,
+        };
+        key.key_file.as_ref()
+    }
+}
 
 /// Parses the command line and does what it says.
 pub fn run() -> ExitCode {

@@ -63,13 +63,6 @@ pub(super) fn say_opened(model: &Model, asked: Provider) {
     }
 }
 
-/// Says that TensorRT builds an engine, and how long it has been at it, until the result is dropped.
-pub(super) fn building(folder: &Path) -> Box<dyn std::any::Any> {
-    let text = format!("TensorRT builds an engine, which takes minutes, and keeps it in {}", folder.display());
-    terminal::note(&text);
-    Box::new(terminal::waiting("building an engine"))
-}
-
 /// The pictures of `places`, or their pairs. Skipped files are reported, and an error if `strict`; so is what names the
 /// people where folders and file names contradict each other.
 pub(super) fn list(

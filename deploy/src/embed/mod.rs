@@ -7,10 +7,8 @@
 
 mod lanes;
 mod source;
-mod video;
 
 pub use source::{Picture, Source};
-pub use video::{Frame, Frames, Video};
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use image::RgbImage;
 
-use super::{Frames, Video};
 use crate::DeployError;
 use crate::identity::Identity;
 use crate::pictures::Input;
+use crate::video::{Frames, Video};
 
 /// Most bytes of frames in a batch; a larger frame is a batch of its own.
 const FRAMES: usize = 32 << 20;

@@ -145,6 +145,12 @@ impl Provider {
         }
     }
 
+    /// That it does not run with this library.
+    pub(super) fn refused(self, runtime: &Runtime, source: ort::Error) -> DeployError {
+        let library = runtime.library.clone();
+        DeployError::Provider { provider: self.to_string(), advice: self.advice(), library, source }
+    }
+
     /// Adds the provider to a session under construction; an error if it does not register.
     pub(super) fn register(self, builder: SessionBuilder, setup: &Setup) -> Result<SessionBuilder, ort::Error> {
         let cuda = |device: u16| {
@@ -191,7 +197,7 @@ impl Provider {
 /// The provider to run on, and why `auto` did not take a faster one.
 pub(super) fn choose(asked: Provider, runtime: &Runtime) -> Result<(Provider, Option<String>), DeployError> {
     use ep::ExecutionProvider;
-    let refused = |source| DeployError::Provider { provider: asked, library: runtime.library.clone(), source };
+    let refused = |source| asked.refused(runtime, source);
     match asked {
         Provider::Auto => {
             if !matches!(ep::CUDA::is_available(), Ok(true)) {

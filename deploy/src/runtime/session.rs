@@ -714,11 +714,7 @@ fn open_session(
     let failed = |source| DeployError::Runtime { what: format!("open model `{}`", path.display()), source };
     let builder = Session::builder(&runtime.environment).map_err(failed)?;
     let builder = tuned.apply(builder, setup.threads).map_err(failed)?;
-    let mut builder = provider.register(builder, setup).map_err(|source| DeployError::Provider {
-        provider,
-        library: runtime.library.clone(),
-        source,
-    })?;
+    let mut builder = provider.register(builder, setup).map_err(|source| provider.refused(runtime, source))?;
     match source {
         Source::File(path) => builder.commit_from_file(path),
         Source::Bytes(_, bytes) => builder.commit_from_memory(bytes),

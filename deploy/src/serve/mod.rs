@@ -10,7 +10,6 @@ mod error;
 mod limits;
 mod listen;
 mod metrics;
-mod openapi;
 mod people;
 mod queue;
 mod routes;

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Catalogue, Change, Sql, fact, set_fact, signed, unsigned};
 use crate::GalleryError;
-use crate::segment::GalleryId;
+use crate::id::GalleryId;
 
 /// Fact with number and hash of the last record.
 const HEAD: &str = "log";

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use rusqlite::{Connection, params};
 
 use super::{Act, Catalogue, Change, Note, Sql, add_subject, id_of, signed};
-use crate::vault::{Fate, KeyId, Place, Vault, key_of};
+use crate::id::KeyId;
+use crate::vault::{Fate, Place, Vault, key_of};
 use crate::{GalleryError, NewTemplate, TemplateId};
 
 /// Numbers of subjects with their names as they are stored.

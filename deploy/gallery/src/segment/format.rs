@@ -6,7 +6,8 @@
 //! machine's byte order (4), id of the gallery (16), number of the segment (8), dim (4), CRC-32 of these 44 (4).
 
 use crate::TemplateId;
-use crate::vault::{KeyId, NO_KEY, SEAL};
+use crate::id::{GalleryId, KeyId, NO_KEY};
+use crate::vault::SEAL;
 
 /// Bytes before the first row: a page, so that rows are aligned when the file is mapped.
 pub(crate) const HEADER: usize = 4096;
@@ -20,11 +21,14 @@ pub(crate) const VERSION: u32 = 1;
 /// Bytes of a record.
 pub(crate) const RECORD: usize = 48;
 
+/// Bytes before a sealed record.
+pub(super) const SEALED_START: usize = 28;
+
+/// Bytes of a sealed row of records.
+pub(super) const SEALED_ROW: usize = SEALED_START + RECORD + SEAL;
+
 /// Reads as another number on a machine of the other byte order.
 const BYTE_ORDER: u32 = 0x0102_0304;
-
-/// Identifies a gallery: its segments and no others fit its catalogue.
-pub(crate) type GalleryId = [u8; 16];
 
 /// Which of the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +125,7 @@ impl Header {
     pub(crate) fn stride(&self, kind: Kind) -> usize {
         match kind {
             Kind::Values if self.sealed => kind.stride(self.dim) + SEAL,
-            Kind::Rows if self.sealed => super::sealed::ROW,
+            Kind::Rows if self.sealed => SEALED_ROW,
             kind => kind.stride(self.dim),
         }
     }

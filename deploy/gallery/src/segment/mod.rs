@@ -20,7 +20,7 @@ use metrics::Rows;
 pub use disk::{Disk, System};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use format::TAIL;
-pub(crate) use format::{GalleryId, HEADER, Header, Kind, Misfit, Record, Seeds, VERSION};
+pub(crate) use format::{HEADER, Header, Kind, Misfit, Record, Seeds, VERSION};
 pub(crate) use graph::Graph;
 #[cfg(feature = "ann")]
 pub(crate) use graph::NONE;

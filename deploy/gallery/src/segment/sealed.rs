@@ -8,17 +8,12 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::format::{HEADER, RECORD, array};
+use super::format::{HEADER, RECORD, SEALED_ROW as ROW, SEALED_START as START, array};
 use super::map::{Locked, Map};
 use super::{Header, Kind, Record};
-use crate::vault::{Fate, Key, KeyId, NO_KEY, Place, SEAL, Vault};
+use crate::id::{KeyId, NO_KEY};
+use crate::vault::{Fate, Key, Place, Vault};
 use crate::{GalleryError, TemplateId};
-
-/// Bytes before a sealed record.
-const START: usize = 28;
-
-/// Bytes of a row of records.
-pub(super) const ROW: usize = START + RECORD + SEAL;
 
 /// Rows that a thread opens at a time.
 const CHUNK: usize = 64;

@@ -2,9 +2,9 @@ use metrics::Rows;
 
 use super::{Exclusive, Store, check_dim, segment_rows};
 use crate::catalogue::{Act, Change, Extent, Facts, Note, Numbers, Place, Ranges};
-use crate::segment::{GalleryId, Header, Record, Writer};
+use crate::id::{GalleryId, KeyId};
+use crate::segment::{Header, Record, Writer};
 use crate::template::check_rows;
-use crate::vault::KeyId;
 use crate::{GalleryError, Model, NewTemplate, Selection, TemplateId};
 
 /// Enrolments and removals that happen together or not at all.
@@ -83,7 +83,7 @@ impl Store {
         let segment_rows = segment_rows(bytes, model.dim);
         self.facts = Facts { model: model.clone(), segment_rows, ..self.facts };
         self.mapped = Default::default();
-        self.turn = super::vault::turn(self.vault.as_deref(), &self.facts)?;
+        self.turn = super::turn(self.vault.as_deref(), &self.facts)?;
         let done = self.renewed(work)?;
         Ok((self, done))
     }

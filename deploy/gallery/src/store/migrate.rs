@@ -4,9 +4,9 @@ use serde::Serialize;
 use super::changes::{Target, Touched, record};
 use super::{Exclusive, SEGMENTS, Store, check_dim, segment_rows};
 use crate::catalogue::{Act, Catalogue, Extent, Facts, Next, Numbers, Place};
+use crate::id::KeyId;
 use crate::segment::{Header, Kind, Record, Segment, path_of};
 use crate::template::check_rows;
-use crate::vault::KeyId;
 use crate::{GalleryError, Model, Selection, TemplateId};
 
 /// A migration that is not finished.
@@ -122,7 +122,7 @@ impl Store {
         check_rows(values, next.model.dim)?;
         let Some(first) = ids.first() else { return Ok(()) };
         let facts = Facts { model: next.model.clone(), ..self.facts.clone() };
-        let turned = super::vault::turn(self.vault.as_deref(), &facts)?.map(|turn| turn.turned(values));
+        let turned = super::turn(self.vault.as_deref(), &facts)?.map(|turn| turn.turned(values));
         let values = match &turned {
             Some(turned) => Rows::new(turned, values.rows(), values.cols()).expect("as many values"),
             None => values,
@@ -159,7 +159,7 @@ impl Store {
         self.facts = Facts { model, segment_rows, ..self.facts };
         self.mapped = Default::default();
         self.reduced = Default::default();
-        self.turn = super::vault::turn(self.vault.as_deref(), &self.facts)?;
+        self.turn = super::turn(self.vault.as_deref(), &self.facts)?;
         {
             let mut writer = self.writer()?;
             let mut left = || {

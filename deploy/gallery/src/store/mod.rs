@@ -136,6 +136,12 @@ pub struct Compacted {
     pub unindexed: u64,
 }
 
+/// What renewable templates of this gallery are turned by.
+fn turn(vault: Option<&Vault>, facts: &Facts) -> Result<Option<Arc<Turn>>, GalleryError> {
+    let (Some(vault), Some(turn)) = (vault, facts.turn) else { return Ok(None) };
+    Ok(Some(Arc::new(Turn::new(&*vault.turn(turn)?, facts.model.dim))))
+}
+
 impl Store {
     /// Makes an empty gallery for embeddings of `model` in a folder, which is made if needed, and opens it for writing.
     /// Other files of the folder, pictures for example, are left alone.
@@ -242,7 +248,7 @@ impl Store {
         {
             return Err(GalleryError::Erased { path: vault.file().store() });
         }
-        let turn = vault::turn(vault.as_deref(), &facts)?;
+        let turn = turn(vault.as_deref(), &facts)?;
         let (mapped, reduced) = Default::default();
         Ok(Self { folder: folder.to_owned(), facts, writer: None, mapped, reduced, vault, turn })
     }
@@ -281,7 +287,7 @@ impl Store {
         let facts = catalogue.facts()?;
         let vault = vault::unlock(folder, &facts, key)?;
         catalogue = catalogue.with_keys(vault.clone());
-        let turn = vault::turn(vault.as_deref(), &facts)?;
+        let turn = turn(vault.as_deref(), &facts)?;
         catalogue.upgrade()?;
         let segments = Writer::new(disk, folder.join(SEGMENTS), vault.clone());
         let store = Self {

@@ -10,9 +10,10 @@ use serde::Serialize;
 use super::changes::Target;
 use super::{Exclusive, SEALED_SEGMENT_BYTES, Store, segment_rows};
 use crate::catalogue::{Act, Change, Extent, Facts, Note, Place};
+use crate::id::KeyId;
 use crate::segment::{Header, Record};
 use crate::turn::Turn;
-use crate::vault::{KeyFile, KeyId, Vault};
+use crate::vault::{KeyFile, Vault};
 use crate::{GalleryError, TemplateId};
 
 /// Memory that holds decrypted rows.
@@ -33,12 +34,6 @@ pub(super) fn unlock(folder: &Path, facts: &Facts, key: Option<&KeyFile>) -> Res
         (true, None) => Err(GalleryError::KeyNeeded { path }),
         (true, Some(key)) => Ok(Some(Arc::new(Vault::open(key, facts.gallery, folder)?))),
     }
-}
-
-/// What renewable templates of this gallery are turned by.
-pub(super) fn turn(vault: Option<&Vault>, facts: &Facts) -> Result<Option<Arc<Turn>>, GalleryError> {
-    let (Some(vault), Some(turn)) = (vault, facts.turn) else { return Ok(None) };
-    Ok(Some(Arc::new(Turn::new(&*vault.turn(turn)?, facts.model.dim))))
 }
 
 impl Store {

@@ -7,9 +7,9 @@ use axum::response::IntoResponse;
 use gallery::Engine;
 use serde_json::{Value, json};
 
+use super::openapi;
 use super::{Shared, compute, short, who};
 use crate::serve::error::Problem;
-use crate::serve::openapi;
 
 /// `GET /v1/info`.
 pub(super) async fn info(State(app): Shared, request: Request) -> Result<Json<Value>, Problem> {

@@ -4,6 +4,7 @@ mod audit;
 mod embed;
 mod info;
 mod matches;
+mod openapi;
 mod page;
 mod subjects;
 mod thresholds;

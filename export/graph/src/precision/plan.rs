@@ -222,8 +222,8 @@ impl Planner<'_> {
         Ok(losses)
     }
 
-    /// Takes groups out of `chosen` that do not pay: nodes that went back to float leave smaller pieces in integers, and
-    /// each has its own conversions at both ends.
+    /// Takes groups out of `chosen` that do not pay: nodes that went back to float leave smaller pieces in integers,
+    /// each with conversions at both ends.
     fn drop_slow<'g>(
         &self,
         chosen: &mut BTreeSet<String>,

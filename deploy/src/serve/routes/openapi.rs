@@ -3,12 +3,12 @@
 use axum::http::Method;
 use serde_json::{Map, Value, json};
 
-use super::routes::{self, Route};
+use super::{Route, all};
 
 /// The whole document.
 pub(crate) fn document() -> Value {
     let mut paths = Map::new();
-    for route in routes::all() {
+    for route in all() {
         let path = paths.entry(route.path.replace("{*", "{")).or_insert_with(|| json!({}));
         path[route.method.as_str().to_lowercase()] = operation(&route);
     }
@@ -430,7 +430,7 @@ mod tests {
                 assert!(!operation["summary"].as_str().unwrap().is_empty(), "{method} {path} has no description");
             }
         }
-        let routes = routes::all();
+        let routes = all();
         let routed: BTreeSet<String> =
             routes.iter().map(|route| format!("{} {}", route.method, route.path.replace("{*", "{"))).collect();
         assert_eq!(described, routed);
