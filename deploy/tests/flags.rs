@@ -115,9 +115,9 @@ fn clear(path: &Path) {
     let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
 }
 
-/// Names and bytes of a file or of all below a folder; of a gallery, what is enrolled.
+/// Names and bytes of a file or of all below a folder; of a gallery that is not encrypted, what is enrolled.
 fn content(path: &Path) -> Vec<(String, Vec<u8>)> {
-    if path.join("gallery.db").is_file() {
+    if path.join("gallery.db").is_file() && !gallery::Store::is_encrypted_at(path).unwrap() {
         let rows = deploy::gallery::Gallery::open(path).unwrap().load().unwrap();
         let line = |row| serde_json::to_string(&rows.templates[row]).unwrap();
         let bytes = |row| rows.row(row).iter().flat_map(|value| value.to_le_bytes()).collect();

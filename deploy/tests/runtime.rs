@@ -191,6 +191,6 @@ fn no_library_of_the_working_folder_is_loaded() {
 #[test]
 fn a_runtime_that_is_not_built_in_is_refused() {
     let fixture = Fixture::new();
-    fixture.run("inspect @model.onnx --runtime rten").error(&["--runtime rten", "--features rten"]);
+    fixture.run("inspect @model.onnx --runtime rten").error(&["--runtime", "--features"]);
     assert!(fixture.run("doctor").done().contains("--features rten"));
 }

@@ -262,19 +262,32 @@ fn no_flag_is_ignored() {
     // The flag, its values, and whether it changes the bundle (`None`: it is refused; `palmvein` shows that networks of
     // palm and veins read it).
     type Row = (&'static str, &'static [&'static str], Option<bool>);
-    let rows: [Row; 10] = [
+    let rows: [Row; 17] = [
         ("--attention", &[], None),
         ("--batch", &["3"], Some(true)),
         ("--branch", &["vit-palm"], None),
         ("--external-data", &["0"], Some(true)),
+        ("--force", &[], None),
         ("--format", &["json"], Some(false)),
         ("--licence", &["CC0"], Some(true)),
+        ("--min-cosine", &["0.9"], None),
         ("--no-flip", &[], Some(true)),
         ("--no-optimise", &[], Some(true)),
         ("--opset", &["18"], Some(true)),
         ("--output", &["elsewhere/small"], Some(false)),
+        // What they change is shown in `precision`.
+        ("--pictures", &["8"], None),
+        ("--plan", &["plan.json"], None),
+        ("--range", &["minmax"], None),
+        ("--target", &["cpu"], None),
+        ("--weight-bits", &["7"], None),
     ];
+    let halves = [("--precision", "fp16", "--calibrate"), ("--calibrate", ".", "--precision")];
+    for (flag, value, other) in halves {
+        error_names(&export(path, &["--onnx", "small.safetensors", "-o", "half", flag, value]), &[other]);
+    }
     let known = rows.iter().map(|(flag, ..)| *flag).chain(["--onnx", "--ops", "--help", "--version"]);
+    let known = known.chain(halves.iter().map(|(flag, ..)| *flag));
     let known: std::collections::BTreeSet<&str> = known.collect();
     assert_eq!(flags_of(&help), known, "a flag without a row");
     for (flag, values, changes) in rows {

@@ -6,6 +6,7 @@ use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use parquet::basic::Encoding;
 use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::reader::{ChunkReader, Length};
@@ -200,14 +201,19 @@ impl Budget {
 pub(super) struct Guarded<P> {
     pub(super) pages: P,
     pub(super) budget: Arc<Budget>,
+    /// Whether a dictionary has passed.
+    pub(super) dictionary: bool,
 }
 
 impl<P: PageReader> Guarded<P> {
-    fn look(&self, page: &Page) -> Result<()> {
+    fn look(&mut self, page: &Page) -> Result<()> {
         let bytes = page.buffer().len() as u64;
         let values = page.num_values();
         match page {
-            Page::DictionaryPage { .. } if u64::from(values) <= bytes => return Ok(()),
+            Page::DictionaryPage { .. } if u64::from(values) <= bytes => {
+                self.dictionary = true;
+                return Ok(());
+            }
             Page::DictionaryPage { .. } => {
                 return Err(refuse(format!("a dictionary of {bytes} bytes says it has {values} values")));
             }
@@ -217,6 +223,10 @@ impl<P: PageReader> Guarded<P> {
                 return Err(refuse(format!("the levels of a page have more than its {bytes} bytes")));
             }
             _ => {}
+        }
+        // The library panics at it.
+        if !self.dictionary && matches!(page.encoding(), Encoding::PLAIN_DICTIONARY | Encoding::RLE_DICTIONARY) {
+            return Err(refuse("a page of entries of a dictionary has none before it".to_owned()));
         }
         if values > VALUES {
             return Err(refuse(format!("a page has {values} values; {VALUES} are allowed")));
@@ -242,7 +252,9 @@ impl<P: PageReader> Iterator for Guarded<P> {
 impl<P: PageReader> PageReader for Guarded<P> {
     fn get_next_page(&mut self) -> Result<Option<Page>> {
         let page = self.pages.get_next_page()?;
-        page.as_ref().map_or(Ok(()), |page| self.look(page))?;
+        if let Some(page) = &page {
+            self.look(page)?;
+        }
         Ok(page)
     }
 
@@ -261,8 +273,6 @@ impl<P: PageReader> PageReader for Guarded<P> {
 
 #[cfg(test)]
 mod tests {
-    use parquet::basic::Encoding;
-
     use super::*;
 
     /// Pages without end.
@@ -305,7 +315,7 @@ mod tests {
     #[test]
     fn a_row_that_goes_on_over_pages_without_end_is_refused() {
         let budget = Arc::new(Budget::default());
-        let mut pages = Guarded { pages: Endless(data(10)), budget: Arc::clone(&budget) };
+        let mut pages = Guarded { pages: Endless(data(10)), budget: Arc::clone(&budget), dictionary: false };
         budget.allow(20);
         // The third page may have the end of the last row.
         for _ in 0..3 {
@@ -321,9 +331,16 @@ mod tests {
         let refused = |page: Page| {
             let budget = Arc::new(Budget::default());
             budget.allow(u64::MAX);
-            Guarded { pages: Endless(page), budget }.get_next_page().unwrap_err().to_string()
+            Guarded { pages: Endless(page), budget, dictionary: false }.get_next_page().unwrap_err().to_string()
         };
         assert!(refused(data(u32::MAX)).contains("4294967295"));
+        let Page::DataPage { buf, num_values, def_level_encoding, rep_level_encoding, .. } = data(1) else {
+            unreachable!()
+        };
+        let encoding = Encoding::RLE_DICTIONARY;
+        let entries =
+            Page::DataPage { buf, num_values, encoding, def_level_encoding, rep_level_encoding, statistics: None };
+        assert!(refused(entries).contains("dictionary"));
         let buf = bytes::Bytes::from_static(&[0; 8]);
         let dictionary =
             Page::DictionaryPage { buf: buf.clone(), num_values: 9, encoding: Encoding::PLAIN, is_sorted: false };

@@ -128,7 +128,7 @@ impl Columns {
         let pages = SerializedPageReader::new(Arc::clone(&self.pages), chunk, rows, None);
         let pages = pages.map_err(|error| error.to_string())?;
         let budget = Arc::new(Budget::default());
-        let pages = Box::new(Guarded { pages, budget: Arc::clone(&budget) });
+        let pages = Box::new(Guarded { pages, budget: Arc::clone(&budget), dictionary: false });
         Ok(Chunk { descriptor: chunk.column_descr_ptr(), pages, budget })
     }
 }
