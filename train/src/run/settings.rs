@@ -473,8 +473,8 @@ mod tests {
         let file = "T: 1\nact: relu\nnThread: 3\nnGPU: 1\nnep_name: x.ji/mcmp\nwandb: false\ntest_only: false\n\
                     load: ''\nreset: false\n";
         assert_eq!(read(file).unwrap().0, ReidConfig { n_thread: 3, ..ReidConfig::default() });
+        assert!(read("activation_map: true").unwrap().0.activation_map);
         for (text, word) in [
-            ("activation_map: true", "not built in"),
             ("load: test", "--resume"),
             ("test_only: true", "--test-only"),
             ("nGPU: 2", "--device"),
