@@ -4,7 +4,7 @@ use std::path::Path;
 
 use gallery::{Ask, Engine, Filter, GalleryError, KeyFile, Layout, Memory, NewTemplate, Rows, Selection, Store};
 
-use crate::support::{Dice, model, normalise, scratch};
+use crate::support::{Dice, copy, model, normalise, scratch};
 
 /// How far similarities of turned rows may be from those of the rows: two roundings to float32 of each value, and the
 /// sums of both comparisons in float32.
@@ -119,17 +119,4 @@ fn a_copy_from_before_a_renewal_is_refused() {
     let layout = Layout { renewable: true, ..Layout::default() };
     let error = Store::create_with(&scratch.path().join("n"), &model(dim), layout).unwrap_err();
     assert!(matches!(error, GalleryError::Unsupported { .. }), "{error}");
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let to = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &to);
-        } else {
-            std::fs::copy(&path, &to).unwrap();
-        }
-    }
 }

@@ -6,7 +6,7 @@ use gallery::{
     Ask, Engine, Found, GalleryError, KeyFile, Layout, NewTemplate, Opening, Rows, Selection, Store, TemplateId, traces,
 };
 
-use crate::support::{Dice, enrol, model, named, names, row_of, scratch, unit_rows};
+use crate::support::{Dice, copy, enrol, model, named, names, row_of, scratch, unit_rows};
 
 const DIM: usize = 16;
 
@@ -44,19 +44,6 @@ impl Place {
 
 fn write(folder: &Path, key: &KeyFile) -> Result<Store, GalleryError> {
     Store::write_with(folder, &Opening { key: Some(key.clone()), ..Opening::default() })
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let to = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &to);
-        } else {
-            std::fs::copy(&path, &to).unwrap();
-        }
-    }
 }
 
 /// Every file below a folder that has these bytes.

@@ -1,5 +1,7 @@
 //! Rows and templates that are the same in every run.
 
+use std::path::Path;
+
 use gallery::{Engine, Filter, Model, NewTemplate, Rows, Snapshot, TemplateId};
 
 /// A folder in memory where there is one: a process that is killed leaves the same on any disk, and waiting for a real
@@ -98,4 +100,18 @@ pub fn names(snapshot: &dyn Snapshot, dim: usize) -> Vec<String> {
         assert_eq!(row, row_of(name, dim), "the row of {name}");
     }
     templates.into_iter().map(|template| template.about.subject.unwrap()).collect()
+}
+
+/// Copies a folder with all that is in it.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let to = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &to);
+        } else {
+            std::fs::copy(&path, &to).unwrap();
+        }
+    }
 }
