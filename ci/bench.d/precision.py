@@ -25,7 +25,12 @@ from PIL import Image
 from side_by_side import CACHE, THREADS, interleave, machine, parser, program, ratio, report, run, show
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".pgm", ".ppm", ".bmp", ".webp"}
-FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+FILTERS = {
+    "pillow-bilinear": Image.Resampling.BILINEAR,
+    "pillow-bicubic": Image.Resampling.BICUBIC,
+    "pillow-lanczos": Image.Resampling.LANCZOS,
+    "pillow-box": Image.Resampling.BOX,
+}
 
 
 def contract_of(path, beside):
