@@ -53,6 +53,26 @@ fn the_same_bits_twice_and_the_same_rows_in_any_batch() {
     }
 }
 
+/// The same pixels in another format are the same picture; one of several in a file is the first.
+#[test]
+fn a_tiff_is_embedded_as_any_picture_is() {
+    let fixture = Fixture::new();
+    fixture.picture("people/ada/1.png", "ada", 0.1);
+    let picture = crate::fixture::person_picture("ada", 0.1);
+    let kind = fixtures::Tiff { tile: Some(16), ..fixtures::Tiff::new(picture.dimensions().into(), 8, 2) };
+    let write = |path: &str, bytes: Vec<u8>| std::fs::write(fixture.path(path), bytes).unwrap();
+    write("people/ada/2.tif", kind.bytes(|x, y, sample| picture.get_pixel(x, y)[usize::from(sample)].into()));
+    write("people/ada/3.TIFF", fixtures::Tiff::new([4, 4], 8, 3).bytes(|_, _, _| 0));
+    let said = fixture.run("embed @people -m @model.onnx -o @out");
+    assert!(said.stderr.contains("3.TIFF") && said.stderr.contains("RGBPalette"), "{}", said.stderr);
+    said.done();
+    let (values, rows) = fixture.rows("out");
+    assert_eq!((values.dim(), rows.len()), ((2, DIM), 2));
+    assert_eq!(values.row(0), values.row(1));
+    let found = fixture.run("search -m @model.onnx --gallery @out --query @people/ada/2.tif -k 2").done();
+    assert!(found.contains("1.png"), "{found}");
+}
+
 #[test]
 fn broken_pictures_are_skipped_counted_and_named() {
     let fixture = Fixture::new();

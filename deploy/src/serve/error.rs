@@ -188,7 +188,7 @@ impl From<GalleryError> for Problem {
 impl From<PictureError> for Problem {
     fn from(error: PictureError) -> Self {
         let said = terminal::sentence(&error);
-        Self::unfit("picture", said).allowed("a whole JPEG, PNG, WebP, GIF, BMP or PNM")
+        Self::unfit("picture", said).allowed("a whole JPEG, PNG, WebP, GIF, TIFF, BMP or PNM")
     }
 }
 

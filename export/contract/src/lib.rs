@@ -11,6 +11,7 @@ mod jpeg;
 mod picture;
 pub mod preprocess;
 mod resize;
+mod tiff;
 pub mod trained;
 
 pub use contract::*;

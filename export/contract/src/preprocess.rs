@@ -14,6 +14,7 @@ use crate::jpeg::{self, JpegError};
 use crate::picture::{MAX_BYTES, content, open};
 pub use crate::picture::{MAX_EDGE, MAX_FILE, MAX_PIXELS, PictureError};
 pub use crate::resize::resize;
+use crate::tiff::{self, TiffError};
 use crate::{Colour, Filter, PictureSpec, Resize};
 
 /// Memory for all pictures that are decoded at a time, in bytes, whatever the number of threads: who would take more
@@ -23,14 +24,12 @@ pub const MEMORY: u64 = 1 << 30;
 static DECODING: Budget = Budget::new(MEMORY);
 
 /// Endings of the files we read, lower case. The content tells the format, the ending only that the file is a picture.
-pub const EXTENSIONS: [&str; 12] =
-    ["jpg", "jpeg", "jpe", "jfif", "png", "pgm", "ppm", "pnm", "pbm", "bmp", "webp", "gif"];
+pub const EXTENSIONS: [&str; 14] =
+    ["jpg", "jpeg", "jpe", "jfif", "png", "pgm", "ppm", "pnm", "pbm", "bmp", "webp", "gif", "tif", "tiff"];
 
 /// Endings of picture files that we do not read, lower case: their owner should be told.
-pub const UNREAD_EXTENSIONS: [&str; 18] = [
-    "tif", "tiff", "avif", "heic", "heif", "jp2", "j2k", "jxl", "tga", "dng", "cr2", "nef", "arw", "raw", "svg", "psd",
-    "exr", "ico",
-];
+pub const UNREAD_EXTENSIONS: [&str; 16] =
+    ["avif", "heic", "heif", "jp2", "j2k", "jxl", "tga", "dng", "cr2", "nef", "arw", "raw", "svg", "psd", "exr", "ico"];
 
 fn ends_with_one_of(path: &Path, endings: &[&str]) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_lowercase);
@@ -47,7 +46,7 @@ pub fn is_unread_picture(path: &Path) -> bool {
     ends_with_one_of(path, &UNREAD_EXTENSIONS)
 }
 
-/// The decoder of a file's content, which tells the format, of all formats but JPEG. Nothing is decoded yet.
+/// The decoder of a file's content, which tells the format, of all formats but JPEG and TIFF. Nothing is decoded yet.
 fn decoder<'a, R: BufRead + Seek + 'a>(
     path: &Path,
     source: R,
@@ -75,6 +74,18 @@ fn jpeg_error(path: &Path) -> impl Fn(JpegError) -> PictureError {
     }
 }
 
+/// What is wrong with a TIFF.
+fn tiff_error(path: &Path) -> impl Fn(TiffError) -> PictureError {
+    move |error| match error {
+        TiffError::Shallow(most) => PictureError::Shallow { path: path.to_owned(), most },
+        other => {
+            let hint = ImageFormatHint::Exact(ImageFormat::Tiff);
+            let source = ImageError::Decoding(DecodingError::new(hint, other));
+            PictureError::Decode { path: path.to_owned(), source }
+        }
+    }
+}
+
 /// Width and height of the picture that [`decode`] would give, by its header.
 ///
 /// # Errors
@@ -84,6 +95,9 @@ pub fn dimensions(path: &Path) -> Result<(u32, u32), PictureError> {
     let begin = file.fill_buf().map_err(|source| PictureError::Read { path: path.to_owned(), source })?;
     let ((width, height), orientation) = if begin.starts_with(&jpeg::MAGIC) {
         let jpeg::Header { size, orientation, .. } = jpeg::header(&content(path)?).map_err(jpeg_error(path))?;
+        (size.into(), orientation)
+    } else if tiff::is_tiff(begin) {
+        let tiff::Header { size, orientation, .. } = tiff::header(&content(path)?).map_err(tiff_error(path))?;
         (size.into(), orientation)
     } else {
         let (_, mut decoder) = decoder(path, file)?;
@@ -100,7 +114,7 @@ pub fn dimensions(path: &Path) -> Result<(u32, u32), PictureError> {
 ///
 /// Pixels are those of Pillow's `convert("RGB")`: JPEG as libjpeg-turbo decodes it, CMYK without a colour profile, of
 /// 16 bits the upper eight, and a pixel that is transparent as if it were not. Other than in Pillow, which makes them
-/// white, so are grey pictures of 16 bits. Of an animated GIF or WebP it is the first picture.
+/// white, so are grey pictures of 16 bits. Of an animated GIF or WebP, or of several in a TIFF, it is the first picture.
 ///
 /// Every reader of pictures goes through here, so that training, evaluation, thumbnails and regions of interest see the
 /// same picture.
@@ -179,6 +193,8 @@ struct Coded<'a, D> {
 enum Source<'a, D> {
     /// The file, if it is a JPEG.
     Jpeg(&'a [u8]),
+    /// The file, if it is a TIFF.
+    Tiff(&'a [u8]),
     Other(D),
 }
 
@@ -205,6 +221,11 @@ fn header<'a>(
             return Err(PictureError::CutOff { path: path.to_owned() });
         }
         return Ok(Coded { size, memory: memory(inside + rgb, rgb, turn), turn, from: Source::Jpeg(bytes) });
+    }
+    if tiff::is_tiff(bytes) {
+        let tiff::Header { size, orientation, memory: inside } = tiff::header(bytes).map_err(tiff_error(path))?;
+        let (rgb, turn) = (rgb_bytes(path, size)?, turn(orientation));
+        return Ok(Coded { size, memory: memory(inside + rgb, rgb, turn), turn, from: Source::Tiff(bytes) });
     }
     let (format, mut decoder) = decoder(path, Cursor::new(bytes))?;
     let size = decoder.dimensions().into();
@@ -248,6 +269,7 @@ fn rgb_bytes(path: &Path, [width, height]: [u32; 2]) -> Result<u64, PictureError
 fn pixels(path: &Path, coded: Coded<impl ImageDecoder>) -> Result<RgbImage, PictureError> {
     let picture = match coded.from {
         Source::Jpeg(bytes) => jpeg::decode(bytes).map_err(jpeg_error(path))?,
+        Source::Tiff(bytes) => tiff::decode(bytes).map_err(tiff_error(path))?,
         Source::Other(decoder) => {
             let decode = |source| PictureError::Decode { path: path.to_owned(), source };
             eight_bits(path, DynamicImage::from_decoder(decoder).map_err(decode)?)?
@@ -259,7 +281,7 @@ fn pixels(path: &Path, coded: Coded<impl ImageDecoder>) -> Result<RgbImage, Pict
 }
 
 /// Largest value of 12 bits.
-const TWELVE_BITS: u16 = 0xfff;
+pub(crate) const TWELVE_BITS: u16 = 0xfff;
 
 /// The picture in RGB: of 16 bits the upper eight, as Pillow and OpenCV take them, without transparency.
 ///
@@ -417,6 +439,7 @@ pub fn mirror(batch: &[f32], width: usize, out: &mut [f32]) {
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error;
     use std::fs::File;
     use std::path::PathBuf;
 
@@ -525,6 +548,16 @@ mod tests {
         assert!(matches!(decode(&path), Err(PictureError::CutOff { .. })));
     }
 
+    /// As the ending says.
+    fn save(picture: &RgbImage, path: &Path) {
+        if !path.ends_with("picture.tif") {
+            return picture.save(path).unwrap();
+        }
+        let kind = fixtures::Tiff::new(picture.dimensions().into(), 8, 2);
+        let bytes = kind.bytes(|x, y, sample| picture.get_pixel(x, y)[usize::from(sample)].into());
+        std::fs::write(path, bytes).unwrap();
+    }
+
     /// Bytes that this thread has read so far, as Linux counts them.
     #[cfg(target_os = "linux")]
     fn read_by_this_thread() -> u64 {
@@ -543,9 +576,9 @@ mod tests {
         });
         let input = PictureSpec::imagenet([32, 16]);
         let mut out = vec![0.0; 3 * 32 * 16];
-        for ending in ["jpg", "png", "bmp", "ppm", "webp", "gif"] {
+        for ending in ["jpg", "png", "bmp", "ppm", "webp", "gif", "tif"] {
             let path = folder.path().join(format!("picture.{ending}"));
-            picture.save(&path).unwrap();
+            save(&picture, &path);
             let size = std::fs::metadata(&path).unwrap().len();
             assert!(size > 10_000, "{ending}: too small to tell one reading from two");
             let before = read_by_this_thread();
@@ -562,9 +595,10 @@ mod tests {
         let many = RgbImage::from_fn(40, 30, |x, y| image::Rgb([(x * 6) as u8, (y * 8) as u8, (x * y % 250) as u8]));
         // A GIF has 256 colours.
         let few = RgbImage::from_fn(40, 30, |x, y| image::Rgb([(x / 5 * 30) as u8, (y * 8) as u8, 9]));
-        for (ending, picture) in [("png", &many), ("bmp", &many), ("ppm", &many), ("webp", &many), ("gif", &few)] {
+        let formats = [("png", &many), ("bmp", &many), ("ppm", &many), ("webp", &many), ("gif", &few), ("tif", &many)];
+        for (ending, picture) in formats {
             let path = folder.path().join(format!("picture.{ending}"));
-            picture.save(&path).unwrap();
+            save(picture, &path);
             assert!(is_picture(&path) && !is_unread_picture(&path), "{ending}");
             assert_eq!(decode(&path).unwrap(), *picture, "{ending}");
             assert_eq!(dimensions(&path).unwrap(), (40, 30), "{ending}");
@@ -729,6 +763,57 @@ mod tests {
         assert!(matches!(&error, PictureError::Decode { .. }), "{error}");
         std::fs::write(&path, screen(u16::MAX, 6)).unwrap();
         assert!(matches!(decode(&path), Err(PictureError::TooLarge { width: 65535, height: 6, .. })));
+    }
+
+    /// The orientation is a field of the picture, and turns it where the contract says that EXIF's does. Of several
+    /// pictures the first is read.
+    #[test]
+    fn the_first_picture_of_a_tiff_is_read_and_turned() {
+        use ::tiff::encoder::{TiffEncoder, colortype::RGB8};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("several.tiff");
+        let picture = RgbImage::from_fn(6, 4, |x, y| image::Rgb([(x * 40) as u8, (y * 60) as u8, 9]));
+        type Turn = fn(&RgbImage) -> RgbImage;
+        let cases: [(u16, Turn); 5] = [
+            (0, RgbImage::clone),
+            (1, RgbImage::clone),
+            (2, image::imageops::flip_horizontal),
+            (3, image::imageops::rotate180),
+            (6, image::imageops::rotate90),
+        ];
+        for (orientation, turn) in cases {
+            let mut file = Cursor::new(Vec::new());
+            let mut encoder = TiffEncoder::new(&mut file).unwrap();
+            let mut first = encoder.new_image::<RGB8>(6, 4).unwrap();
+            first.encoder().write_tag(::tiff::tags::Tag::Orientation, orientation).unwrap();
+            first.write_data(picture.as_raw()).unwrap();
+            encoder.write_image::<RGB8>(3, 3, &[200; 27]).unwrap();
+            std::fs::write(&path, file.into_inner()).unwrap();
+            assert!(is_picture(&path) && !is_unread_picture(&path));
+            assert_eq!(decode(&path).unwrap(), turn(&picture), "{orientation}");
+            assert_eq!(dimensions(&path).unwrap(), turn(&picture).dimensions());
+            assert_eq!(decode_as(&path, Upright::Stored).unwrap(), picture);
+        }
+    }
+
+    #[test]
+    fn what_a_tiff_is_refused_for_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.tif");
+        let refused = |bytes: Vec<u8>| {
+            std::fs::write(&path, bytes).unwrap();
+            assert!(!matches!(decode(&path), Err(PictureError::Read { .. })));
+            decode(&path).unwrap_err()
+        };
+        let palette = refused(fixtures::Tiff::new([4, 4], 8, 3).bytes(|_, _, _| 0));
+        let said = palette.source().and_then(Error::source).unwrap().to_string();
+        assert!(matches!(palette, PictureError::Decode { .. }) && said.contains("RGBPalette of 8 bits"), "{said}");
+        let shallow = refused(fixtures::Tiff::new([4, 4], 16, 1).bytes(|_, _, _| 1023));
+        assert!(matches!(shallow, PictureError::Shallow { most: 1023, .. }), "{shallow}");
+        let mut bytes = fixtures::Tiff::new([4, 4], 8, 2).bytes(|_, _, _| 0);
+        // The width, the first field.
+        bytes[18..22].copy_from_slice(&60_000_u32.to_le_bytes());
+        assert!(matches!(refused(bytes), PictureError::TooLarge { width: 60_000, height: 4, .. }));
     }
 
     #[test]

@@ -44,7 +44,8 @@ fn many_large_pictures_at_a_time_stay_within_the_bound() {
     let path = |name: &str| folder.path().join(name);
     let [width, height] = SIZE;
     // Bytes that a thread would need by itself, at least: they must be many times the bound together.
-    let pictures = [("deep.png", 11), ("plain.ppm", 9), ("deep.pgm", 9), ("turned.jpg", 6), ("plain.webp", 7)];
+    let pictures =
+        [("deep.png", 11), ("plain.ppm", 9), ("deep.pgm", 9), ("turned.jpg", 6), ("plain.webp", 7), ("deep.tif", 7)];
     ImageBuffer::from_fn(width, height, |x, y| Rgba([x as u16, y as u16, 9, 60_000])).save(path("deep.png")).unwrap();
     RgbImage::from_fn(width, height, |x, y| Rgb([x as u8, y as u8, 9])).save(path("plain.ppm")).unwrap();
     ImageBuffer::from_fn(width, height, |x, y| Luma([(x + y) as u16])).save(path("deep.pgm")).unwrap();
@@ -52,6 +53,8 @@ fn many_large_pictures_at_a_time_stay_within_the_bound() {
     flat.save(path("turned.jpg")).unwrap();
     flat.save(path("plain.webp")).unwrap();
     turned(&path("turned.jpg"));
+    let deep = fixtures::Tiff::new(SIZE, 16, 1).bytes(|x, y, _| (x + y) * 8);
+    std::fs::write(path("deep.tif"), deep).unwrap();
     let spec = PictureSpec::imagenet([64, 32]);
     for (name, bytes) in pictures {
         let threads = (2 * MEMORY).div_ceil(u64::from(width) * u64::from(height) * bytes);

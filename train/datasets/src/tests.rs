@@ -395,14 +395,14 @@ fn junk_folders_are_nobody() {
 fn formats_that_are_not_read_are_counted_by_ending() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
-    let files = ["a/1.jpg", "a/2.JFIF", "a/3.avif", "a/4.AVIF", "a/5.tiff", "b/1.jpg", "b/6.heic", "b/notes.txt"];
+    let files = ["a/1.jpg", "a/2.JFIF", "a/3.avif", "a/4.AVIF", "a/5.jxl", "b/1.jpg", "b/6.heic", "b/notes.txt"];
     touch(root, files.map(String::from));
     let list = list_pictures(&[root], None).unwrap();
     assert_eq!(list.samples.len(), 3);
     assert!(list.left_out.is_loss());
     let said = list.left_out.warnings().join("\n");
     assert!(
-        said.contains("2 .avif, 1 .heic, 1 .tiff") && said.contains("4 pictures") && said.contains("3.avif"),
+        said.contains("2 .avif, 1 .heic, 1 .jxl") && said.contains("4 pictures") && said.contains("3.avif"),
         "{said}"
     );
     assert!(!said.contains("notes.txt"), "{said}");
@@ -419,7 +419,7 @@ fn formats_that_are_not_read_are_counted_by_ending() {
     let message = error("folders", root);
     assert!(message.contains("1 identity; 5 pictures of formats that are not read"), "{message}");
     // Nothing can be read at all, and no layout is found.
-    for sets in [&["p/1.avif", "q/2.tif"][..], &["train/p/1.avif", "test/q/2.tif"]] {
+    for sets in [&["p/1.avif", "q/2.jp2"][..], &["train/p/1.avif", "test/q/2.jp2"]] {
         let folder = tempfile::tempdir().unwrap();
         touch(folder.path(), sets.iter().map(|name| (*name).to_owned()));
         for name in ["", "market1501", "folders"] {

@@ -20,6 +20,7 @@ use image::metadata::Orientation;
 
 pub(crate) use markers::MAGIC;
 use markers::{Reader, Segment};
+pub(crate) use samples::share;
 
 /// Coefficients of a block, and its samples.
 const BLOCK: usize = 64;

@@ -100,7 +100,7 @@ fn chroma(blue: u8, red: u8) -> [i32; 3] {
 
 /// A product of two levels as shares of 255.
 #[inline(always)]
-fn share(one: u8, other: u8) -> u8 {
+pub(crate) fn share(one: u8, other: u8) -> u8 {
     let product = u32::from(one) * u32::from(other) + 128;
     (((product >> 8) + product) >> 8) as u8
 }

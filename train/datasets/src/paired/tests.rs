@@ -205,11 +205,11 @@ fn what_cannot_be_used_is_named() {
     let empty = message(&["palm/1/a.png", "palm/2/a.png"], &auto);
     assert!(empty.contains("2 palm pictures") && empty.contains("no vein picture"), "{empty}");
     assert!(empty.contains("`--vein-band`") && empty.contains("manifest.csv"), "{empty}");
-    let half = message(&["palm/1/a.png", "palm/2/a.png", "vein/1/a.tif", "vein/2/a.tif"], &auto);
-    assert!(half.contains("2 pictures of formats that are not read (2 .tif)"), "{half}");
+    let half = message(&["palm/1/a.png", "palm/2/a.png", "vein/1/a.jp2", "vein/2/a.jp2"], &auto);
+    assert!(half.contains("2 pictures of formats that are not read (2 .jp2)"), "{half}");
     let nothing = message(&["readme.txt"], &auto);
     assert!(nothing.contains("1 other file") && nothing.contains("jpg"), "{nothing}");
-    let unread = message(&["palm/1/a.tiff", "vein/1/a.tiff"], &auto);
+    let unread = message(&["palm/1/a.jxl", "vein/1/a.jxl"], &auto);
     assert!(unread.contains("2 pictures of formats that are not read") && unread.contains("png"), "{unread}");
     for files in [["PolyU_Red/0001_1.jpg", "PolyU_NIR/0001_1.jpg"], ["palm_1_1.jpg", "vein_1_1.jpg"]] {
         let other = message(&files, &auto);
