@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::trained::TrainedOn;
 
 mod form;
+mod once;
 
 pub use form::{Problem, schema};
 
@@ -584,9 +585,12 @@ impl ModelContract {
             if let Some(key) = key.strip_prefix(KEY_PREFIX) {
                 bytes += key.len() + value.len();
                 small(bytes)?;
-                let value = serde_json::from_str(value)
+                let (value, mut repeated) = once::read(value, key)
                     .map_err(|source| ContractError::NotJson { place: format!("`{KEY_PREFIX}{key}`"), source })?;
-                fields.insert(key.to_owned(), value);
+                if fields.insert(key.to_owned(), value).is_some() {
+                    repeated = Some(format!("{KEY_PREFIX}{key}"));
+                }
+                said_once(repeated)?;
             }
         }
         if fields.is_empty() {
@@ -601,8 +605,10 @@ impl ModelContract {
     /// See [`ContractError`].
     pub fn from_json(text: &str) -> Result<Self, ContractError> {
         small(text.len())?;
-        let fields = serde_json::from_str(text)
-            .map_err(|source| ContractError::NotJson { place: "the contract".into(), source })?;
+        let not_json = |source| ContractError::NotJson { place: "the contract".into(), source };
+        let (document, repeated) = once::read(text, "").map_err(not_json)?;
+        let fields = serde_json::from_value(document).map_err(not_json)?;
+        said_once(repeated)?;
         Self::from_fields(fields)
     }
 
@@ -835,6 +841,13 @@ fn small(bytes: usize) -> Result<(), ContractError> {
     if found <= LARGEST_FILE { Ok(()) } else { Err(ContractError::TooLarge { found }) }
 }
 
+/// Refuses a contract with a key that is there twice.
+fn said_once(repeated: Option<String>) -> Result<(), ContractError> {
+    let Some(field) = repeated else { return Ok(()) };
+    let (found, allowed) = ("there twice".to_owned(), "each key once is allowed".to_owned());
+    Err(ContractError::Wrong { problems: vec![Problem { field, found, allowed }] })
+}
+
 /// Numbers in `rows` rows of an input; none where a row has no fixed size or they cannot be counted.
 fn numbers(rows: usize, input: &InputSpec) -> Option<usize> {
     input.row()?.into_iter().try_fold(rows, usize::checked_mul)
@@ -1030,6 +1043,47 @@ mod tests {
         }
         let error = ModelContract::from_metadata([("vitrine.family", "{")]).unwrap_err();
         assert!(matches!(&error, ContractError::NotJson { place, .. } if place == "`vitrine.family`"), "{error}");
+    }
+
+    /// A reader that takes the last of two values and one that takes the first would embed differently.
+    #[test]
+    fn a_key_that_is_there_twice_is_refused_by_name() {
+        let contract = ModelContract { threshold: full().threshold, ..contract() };
+        let text = serde_json::to_string(&contract).unwrap();
+        ModelContract::from_json(&text).unwrap();
+        let twice = |place: &str, more: &str| {
+            assert_eq!(text.matches(place).count(), 1, "{place} in {text}");
+            ModelContract::from_json(&text.replace(place, &format!("{place}{more}"))).unwrap_err().to_string()
+        };
+        for (place, more, field) in [
+            ("\"family\":", "\"other\",\"family\":", "`family` is there twice"),
+            ("\"resize\":\"stretch\",", "\"mean\":[0,0,0],", "`input[0].picture.mean` is there twice"),
+            ("\"fusion\":\"mean\",", "\"fusion\":\"max\",", "`threshold[0].measured.fusion` is there twice"),
+        ] {
+            let said = twice(place, more);
+            assert!(said.contains(field) && said.contains("once"), "{said}");
+        }
+        let entries = contract.to_metadata();
+        let metadata = |more: (&str, &str)| {
+            let entries = entries.iter().map(|(key, value)| (&key[..], &value[..]));
+            ModelContract::from_metadata(entries.chain([more]))
+        };
+        metadata(("other", "1")).unwrap();
+        for (more, field) in [
+            (("vitrine.family", "\"reid\""), "`vitrine.family`"),
+            (("vitrine.embedding", "{\"dim\": 1, \"dim\": 2}"), "`embedding.dim`"),
+        ] {
+            let mut entries: Vec<_> = entries.iter().map(|(key, value)| (&key[..], &value[..])).collect();
+            if field.contains("dim") {
+                entries.retain(|(key, _)| *key != more.0);
+            }
+            let said = ModelContract::from_metadata(entries.into_iter().chain([more])).unwrap_err().to_string();
+            assert!(said.contains(&format!("{field} is there twice")), "{said}");
+        }
+        // Long keys, and many of them, take no more time and memory than they have bytes.
+        let long = format!("{{\"{0}\": [{1}1], \"{0}\": 1}}", "k".repeat(100_000), "1,".repeat(100_000));
+        let said = ModelContract::from_json(&long).unwrap_err().to_string();
+        assert!(said.contains("kkk") && said.len() < 500, "{} characters", said.len());
     }
 
     #[test]
