@@ -347,6 +347,12 @@ fn presets_are_taken_and_flags_come_first() {
     let plain = facts("--preset torchreid");
     let picture = &plain["contract"]["input"][0]["picture"];
     assert_eq!((&picture["colour"], &picture["filter"]), (&"rgb".into(), &"pillow-bilinear".into()));
+    // Pillow opens pictures as they are stored, OpenCV turns them.
+    assert_eq!(picture["orientation"], "stored");
+    let turned = facts("--preset insightface");
+    assert_eq!(turned["contract"]["input"][0]["picture"]["orientation"], "exif");
+    let plain = facts("--preset torchreid");
+    let picture = &plain["contract"]["input"][0]["picture"];
     assert_eq!(picture["size"], serde_json::json!([32, 16]), "the graph's size, not the preset's");
     let from = |said: &serde_json::Value, what: &str| {
         let fact = said["settled"].as_array().unwrap().iter().find(|fact| fact["what"] == what).unwrap();

@@ -91,6 +91,12 @@ pub(super) fn plan(path: &Path, model: &ModelProto, wishes: &Wishes) -> Result<P
         "how pictures are resized (Pillow's and torchvision's bilinear or bicubic, or OpenCV's linear)",
         word,
     );
+    // Nobody is asked: what is said nowhere is turned upright, as pictures of all other models are.
+    let (orientation, from) = match wishes.preset {
+        Some(preset) => (preset.orientation, planner.preset_name()),
+        None => (Orientation::Exif, "default".to_owned()),
+    };
+    planner.fact("orientation", word(&orientation), from);
     let numbers = planner.numbers(model, &input, colour)?;
     let output = planner.output(graph::outputs(model))?;
     let flip = if wishes.flip { "--flip" } else { "default" };
@@ -109,7 +115,7 @@ pub(super) fn plan(path: &Path, model: &ModelProto, wishes: &Wishes) -> Result<P
         mean: numbers.mean,
         std: numbers.std,
         decoder: Decoder::LibjpegTurbo,
-        orientation: Orientation::Exif,
+        orientation,
         resize: Resize::Stretch,
         filter,
         size,

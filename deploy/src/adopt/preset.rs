@@ -1,6 +1,6 @@
 //! How the models of well-known projects want their pictures, as these projects' own code says.
 
-use contract::{Colour, Filter};
+use contract::{Colour, Filter, Orientation};
 
 /// The mean and standard deviation of ImageNet's pictures, pixels being 0 to 1.
 const IMAGENET: [[f32; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
@@ -19,6 +19,8 @@ pub struct Preset {
     pub colour: Colour,
     /// How pictures are resized.
     pub filter: Filter,
+    /// Whether pictures are turned as their EXIF data say: Pillow does so when asked to, OpenCV unless told otherwise.
+    pub orientation: Orientation,
     /// Values of black and of white.
     pub range: [f32; 2],
     /// Mean and standard deviation per channel, of graphs that do not normalise.
@@ -38,10 +40,14 @@ pub const PRESETS: [Preset; 7] = [
         size: Some([112, 112]),
         colour: Colour::Bgr,
         filter: Filter::Bilinear,
+        orientation: Orientation::Stored,
         range: [0.0, 1.0],
         mean_std: [[0.5; 3]; 2],
         in_graph: false,
-        sources: &["mk-minchul/AdaFace inference.py (to_input) at 9cb9816"],
+        sources: &[
+            "mk-minchul/AdaFace inference.py (to_input) at 9cb9816",
+            "mk-minchul/AdaFace face_alignment/align.py (Image.open) at 0783a24",
+        ],
         besides: "faces are aligned to 112×112 first",
     },
     Preset {
@@ -49,12 +55,14 @@ pub const PRESETS: [Preset; 7] = [
         size: Some([256, 128]),
         colour: Colour::Rgb,
         filter: Filter::Bilinear,
+        orientation: Orientation::Stored,
         range: [0.0, 1.0],
         mean_std: [[0.5; 3]; 2],
         in_graph: false,
         sources: &[
             "Syliz517/CLIP-ReID datasets/make_dataloader_clipreid.py (val_transforms) at 4c0eb20",
             "Syliz517/CLIP-ReID configs/person/vit_clipreid.yml at 4c0eb20",
+            "Syliz517/CLIP-ReID datasets/bases.py (read_image, Image.open) at 4c0eb20",
         ],
         besides: "",
     },
@@ -63,6 +71,7 @@ pub const PRESETS: [Preset; 7] = [
         size: Some([256, 128]),
         colour: Colour::Rgb,
         filter: Filter::Bicubic,
+        orientation: Orientation::Exif,
         range: [0.0, 255.0],
         mean_std: IMAGENET_255,
         in_graph: true,
@@ -71,6 +80,7 @@ pub const PRESETS: [Preset; 7] = [
             "JDAI-CV/fast-reid fastreid/data/transforms/build.py (interpolation=3 is bicubic) at 04fe9fb",
             "JDAI-CV/fast-reid fastreid/data/transforms/functional.py (to_tensor keeps 0 to 255) at 12957f6",
             "JDAI-CV/fast-reid fastreid/modeling/meta_arch/baseline.py (preprocess_image, in the exported graph)",
+            "JDAI-CV/fast-reid fastreid/data/data_utils.py (read_image, exif_transpose) at 0deb84f",
         ],
         besides: "",
     },
@@ -79,10 +89,14 @@ pub const PRESETS: [Preset; 7] = [
         size: Some([112, 112]),
         colour: Colour::Rgb,
         filter: Filter::Opencv,
+        orientation: Orientation::Exif,
         range: [0.0, 255.0],
         mean_std: [[127.5; 3]; 2],
         in_graph: true,
-        sources: &["deepinsight/insightface python-package/insightface/model_zoo/arcface_onnx.py at 2400a75"],
+        sources: &[
+            "deepinsight/insightface python-package/insightface/model_zoo/arcface_onnx.py at 2400a75",
+            "deepinsight/insightface python-package/insightface/data/image.py (cv2.imread) at 181751c",
+        ],
         besides: "faces are aligned to 112×112 by five landmarks first",
     },
     Preset {
@@ -90,12 +104,14 @@ pub const PRESETS: [Preset; 7] = [
         size: None,
         colour: Colour::Rgb,
         filter: Filter::Bilinear,
+        orientation: Orientation::Stored,
         range: [0.0, 1.0],
         mean_std: IMAGENET,
         in_graph: false,
         sources: &[
             "michuanhaohao/reid-strong-baseline data/transforms/build.py at 061be38",
             "michuanhaohao/reid-strong-baseline config/defaults.py (PIXEL_MEAN, PIXEL_STD) at 061be38",
+            "michuanhaohao/reid-strong-baseline data/datasets/dataset_loader.py (read_image, Image.open) at 4745db1",
         ],
         besides: "",
     },
@@ -104,12 +120,14 @@ pub const PRESETS: [Preset; 7] = [
         size: Some([256, 128]),
         colour: Colour::Rgb,
         filter: Filter::Bilinear,
+        orientation: Orientation::Stored,
         range: [0.0, 1.0],
         mean_std: IMAGENET,
         in_graph: false,
         sources: &[
             "KaiyangZhou/deep-person-reid torchreid/data/transforms.py (transform_te) at 08bb2cc",
             "KaiyangZhou/deep-person-reid torchreid/utils/feature_extractor.py (image_size) at 0f08883",
+            "KaiyangZhou/deep-person-reid torchreid/utils/tools.py (read_image, Image.open) at 27c3661",
         ],
         besides: "",
     },
@@ -118,12 +136,14 @@ pub const PRESETS: [Preset; 7] = [
         size: Some([256, 128]),
         colour: Colour::Rgb,
         filter: Filter::Bilinear,
+        orientation: Orientation::Stored,
         range: [0.0, 1.0],
         mean_std: [[0.5; 3]; 2],
         in_graph: false,
         sources: &[
             "damo-cv/TransReID datasets/make_dataloader.py (val_transforms) at 4adbe30",
             "damo-cv/TransReID configs/Market/vit_transreid_stride.yml at 6227ebd",
+            "damo-cv/TransReID datasets/bases.py (read_image, Image.open) at c27e6bc",
         ],
         besides: "",
     },
@@ -157,10 +177,11 @@ mod tests {
             });
             let [black, white] = preset.range;
             let row = format!(
-                "| `{}` | {size} | {} | {} | {black} to {white} | {mean} | {std} | {} |",
+                "| `{}` | {size} | {} | {} | {} | {black} to {white} | {mean} | {std} | {} |",
                 preset.name,
                 crate::adopt::word(&preset.colour),
                 crate::adopt::word(&preset.filter),
+                crate::adopt::word(&preset.orientation),
                 if preset.in_graph { "yes" } else { "no" }
             );
             assert!(document.contains(&row), "docs/contract.md should have the row:\n{row}");
@@ -169,7 +190,8 @@ mod tests {
             }
         }
         assert!(PRESETS.is_sorted_by_key(|preset| preset.name));
-        assert_eq!(Preset::named("torchreid").unwrap().colour, Colour::Rgb);
+        let torchreid = Preset::named("torchreid").unwrap();
+        assert_eq!((torchreid.colour, torchreid.orientation), (Colour::Rgb, Orientation::Stored));
         assert_eq!(Preset::named("none"), None);
     }
 }
