@@ -95,6 +95,11 @@ pub trait Snapshot: Send + Sync {
     /// part of a gallery.
     fn search(&self, probes: Rows<'_>, ask: &Ask) -> Result<Vec<Vec<Hit>>, GalleryError>;
 
+    /// From now on rows do not stay in this process's memory when they were compared, as far as they are in files (and
+    /// the system is Linux): the memory of a search does not grow with the gallery then. For programs that search once;
+    /// each further search has to map all rows again. Answers are the same. Engines without files do nothing.
+    fn read_once(&self) {}
+
     /// How many templates pass the filter.
     ///
     /// # Errors

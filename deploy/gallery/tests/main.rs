@@ -11,6 +11,7 @@ mod log;
 mod migrate;
 #[cfg(feature = "milvus")]
 mod milvus;
+mod once;
 mod people;
 mod random;
 mod reduced;

@@ -750,6 +750,14 @@ impl Gallery {
         })
     }
 
+    /// From now on rows of a gallery on disk do not stay in memory when they were compared; see
+    /// [`Snapshot::read_once`].
+    pub fn read_once(&self) {
+        if let Held::Stored(now) = &self.rows {
+            now.read_once();
+        }
+    }
+
     /// For each probe and each of its marks: how many counted rows come before it and after the mark before; see
     /// [`Snapshot::nearer`].
     ///

@@ -42,6 +42,10 @@ pub(crate) trait Source: Sync {
     /// then.
     fn touch(&self, part: usize, rows: Range<usize>) -> Result<(), Self::Error>;
 
+    /// Called when rows of a part that lie behind each other were compared with all probes, or with a share of them:
+    /// few are read again.
+    fn done(&self, _part: usize, _rows: Range<usize>) {}
+
     /// The same rows in eight bits, where they can be relied on: then they are read instead.
     fn codes(&self, _part: usize, _rows: Range<usize>) -> Option<Codes<'_>> {
         None
@@ -517,6 +521,9 @@ impl<'a, S: Source, C: Collect<S::Error>> Worker<'a, S, C> {
             }
         }
         self.room = room;
+        if let [(part, rows)] = &tile.pieces[..] {
+            source.done(*part as usize, rows.clone());
+        }
         Ok(())
     }
 

@@ -3,10 +3,15 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 
 /// The first bytes of a file as memory.
 #[derive(Debug)]
-pub(crate) struct Map(memmap2::Mmap);
+pub(crate) struct Map {
+    map: memmap2::Mmap,
+    /// Whether there is a file that its bytes can be read from again.
+    of_file: bool,
+}
 
 impl Map {
     /// Maps the first `length` bytes, which the file must have.
@@ -25,11 +30,34 @@ impl Map {
         //   rows. No length, index or pointer is taken from the mapping without that, so a value that changes between
         //   two reads changes a number and never what memory is touched.
         // - Files that are derived are never shortened either: they are overwritten in whole rows, or unlinked.
-        unsafe { memmap2::MmapOptions::new().len(length).map(file) }.map(Self)
+        let map = unsafe { memmap2::MmapOptions::new().len(length).map(file) }?;
+        Ok(Self { map, of_file: true })
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
+        &self.map
+    }
+
+    /// Takes pages out of this process's memory, of a file that is mapped. Who reads them again gets them from the file,
+    /// which the system still has in memory. Memory of no file is left alone, and other systems than Linux are, too.
+    pub(crate) fn release(&self, bytes: Range<usize>) {
+        #[cfg(target_os = "linux")]
+        if self.of_file && bytes.end <= self.map.len() && !bytes.is_empty() {
+            // SAFETY: MADV_DONTNEED removes entries of this process's page table, here of a shared mapping of a file
+            // that can only be read (`Map::new`; memory of no file, which would become zeros, was excluded above).
+            // - Nothing is written: there are no changes of ours that could be lost, and the page cache stays as it is.
+            // - The addresses stay mapped: a slice that another thread reads at this moment faults the page in again,
+            //   with the bytes of the file, as it does with a page that the system took back by itself.
+            // - Bytes that others change in the file meanwhile are what `Map::new` argues about already.
+            // - The range lies in the mapping; the system moves its start down and its end up to whole pages of the
+            //   same mapping, of which the same is true.
+            // Where the system refuses (pages that are locked), they stay: that costs memory and nothing else.
+            let _ = unsafe {
+                self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, bytes.start, bytes.len())
+            };
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (self.of_file, bytes);
     }
 }
 
@@ -57,6 +85,6 @@ impl Locked {
 
     /// The same, never changed again.
     pub(crate) fn freeze(self) -> io::Result<Map> {
-        self.0.make_read_only().map(Map)
+        Ok(Map { map: self.0.make_read_only()?, of_file: false })
     }
 }

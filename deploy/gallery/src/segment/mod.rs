@@ -171,6 +171,15 @@ impl Segment {
         Rows::new(values, self.rows, self.header.dim).expect("as many bytes are mapped")
     }
 
+    /// Takes rows out of this process's memory, where they are in a file.
+    pub(crate) fn release(&self, rows: Range<usize>) {
+        for (map, kind) in [(&self.open.values, Kind::Values), (&self.open.records, Kind::Rows)] {
+            // Of rows that are sealed these are not the strides, but those are in no file either.
+            let stride = self.header.stride(kind);
+            map.release(HEADER + rows.start * stride..HEADER + rows.end * stride);
+        }
+    }
+
     fn record_bytes(&self, row: usize) -> &[u8; format::RECORD] {
         &self.open.records.bytes()[HEADER..].as_chunks().0[row]
     }

@@ -201,6 +201,10 @@ impl Snapshot for Walked {
         self.moment.approximate(&self.graphs, probes, ask, ask.k.max(self.effort))
     }
 
+    fn read_once(&self) {
+        self.moment.read_once();
+    }
+
     fn count(&self, filter: &Filter) -> Result<u64, GalleryError> {
         self.moment.count(filter)
     }

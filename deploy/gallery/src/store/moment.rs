@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metrics::Rows;
@@ -32,6 +33,8 @@ pub(super) struct Moment {
     gone: Mutex<BTreeSet<(usize, usize)>>,
     /// What passed the last filter.
     passed: Mutex<Option<Passed>>,
+    /// Rows do not stay in memory when they were compared.
+    once: AtomicBool,
 }
 
 /// Rows of each part, as runs.
@@ -115,6 +118,7 @@ impl Moment {
             parts,
             gone: Mutex::default(),
             passed: Mutex::default(),
+            once: AtomicBool::new(false),
         })
     }
 
@@ -388,6 +392,12 @@ impl Source for Moment {
         self.parts[part].segment.check(rows).map_err(|row| Bad { part, row })
     }
 
+    fn done(&self, part: usize, rows: Range<usize>) {
+        if self.once.load(Ordering::Relaxed) {
+            self.parts[part].segment.release(rows);
+        }
+    }
+
     fn codes(&self, part: usize, rows: Range<usize>) -> Option<Codes<'_>> {
         let Part { segment, reduced, .. } = &self.parts[part];
         reduced.as_ref()?.trusted(segment, rows)
@@ -410,6 +420,10 @@ impl Snapshot for Moment {
                 Err(bad) => self.note(bad)?,
             }
         }
+    }
+
+    fn read_once(&self) {
+        self.once.store(true, Ordering::Relaxed);
     }
 
     fn sample(&self, filter: &Filter, count: usize) -> Result<Vec<TemplateId>, GalleryError> {
