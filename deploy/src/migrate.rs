@@ -76,7 +76,10 @@ impl Look {
                 root = pictures.fold(root, |root, file| Some(shared(root, look.folder.join(file))));
             }
         }
-        look.moved = root.map(|root| [root, to.to_owned()]);
+        // Paths that are stored begin elsewhere than those of this command.
+        let unreadable = |source| DeployError::Read { path: to.to_owned(), source };
+        let to = std::path::absolute(to).map_err(unreadable)?;
+        look.moved = root.map(|root| [root, to]);
         Ok(look)
     }
 
@@ -87,9 +90,40 @@ impl Look {
 
     /// Where the file of a template is now.
     pub fn file(&self, file: &Path) -> PathBuf {
-        let full = self.folder.join(file);
-        let moved = self.moved.as_ref().and_then(|[root, to]| Some(to.join(full.strip_prefix(root).ok()?)));
-        moved.unwrap_or(full)
+        self.moved(file).unwrap_or_else(|| self.folder.join(file))
+    }
+
+    /// Where it is now, if it was moved.
+    fn moved(&self, file: &Path) -> Option<PathBuf> {
+        let [root, to] = self.moved.as_ref()?;
+        let below = self.folder.join(file);
+        let below = below.strip_prefix(root).ok()?;
+        // Nothing is appended to the folder itself, not a slash either.
+        Some(if below.as_os_str().is_empty() { to.clone() } else { to.join(below) })
+    }
+
+    /// The template with the files that were found for it, and their size and time.
+    fn found(&self, template: &Template) -> Template {
+        let now = |file: &PathBuf| self.moved(file).unwrap_or_else(|| file.clone());
+        let stamp = Stamp::of(template.files().map(|file| self.file(file)));
+        let others = template.others.iter().map(now).collect();
+        Template { path: now(&template.path), others, stamp, ..template.clone() }
+    }
+
+    /// What is noted about the gallery with the places of its pictures as they are now; none if all of them stay.
+    pub fn about(&self, mut about: About) -> Option<About> {
+        let [root, to] = self.moved.as_ref()?;
+        let now = |place: &PathBuf| {
+            let full = self.folder.join(place);
+            // A folder with more than these pictures has moved with them if it has them at the same place below it.
+            let above = root.strip_prefix(&full).ok().filter(|below| to.ends_with(below));
+            let above = above.and_then(|below| to.ancestors().nth(below.components().count()));
+            self.moved(place).or_else(|| above.map(Path::to_owned)).unwrap_or_else(|| place.clone())
+        };
+        let places: Vec<PathBuf> = about.places.iter().map(now).collect();
+        let changed = places != about.places;
+        about.places = places;
+        changed.then_some(about)
     }
 
     /// The pictures of a template as they are to be embedded; otherwise why not, and the file that it is about.
@@ -154,16 +188,18 @@ pub fn embed(
     for ids in store.to_migrate()?.chunks(TOGETHER) {
         // Not one for all: while it is open the log of the catalogue grows.
         let templates = store.snapshot()?.templates(ids)?;
-        let (mut found, mut pictures): (Vec<(TemplateId, String)>, Vec<Input>) = (Vec::new(), Vec::new());
+        let (mut found, mut pictures): (Vec<(TemplateId, Template)>, Vec<Input>) = (Vec::new(), Vec::new());
         for ::gallery::Template { id, about } in templates {
             let template = Template::from(about);
-            let identity = template.identity.text().to_owned();
             match look.find(&template) {
                 Ok(picture) => {
-                    found.push((id, identity));
+                    found.push((id, template));
                     pictures.push(picture);
                 }
-                Err((cause, path, problem)) => lost.push(Lost { template: id.0, identity, path, cause, problem }),
+                Err((cause, path, problem)) => {
+                    let identity = template.identity.text().to_owned();
+                    lost.push(Lost { template: id.0, identity, path, cause, problem });
+                }
             }
         }
         done(ids.len() - pictures.len());
@@ -186,15 +222,22 @@ pub fn embed(
             }
         }
         let embedded: Vec<TemplateId> = rows.iter().map(|row| found[*row].0).collect();
-        store.stage(&embedded, Rows::new(&values, embedded.len(), spec.dim)?)?;
+        let values = Rows::new(&values, embedded.len(), spec.dim)?;
+        match look.root() {
+            None => store.stage(&embedded, values)?,
+            Some(_) => {
+                let source = |row: &usize| look.found(&found[*row].1).to_stored().source;
+                store.stage_moved(&embedded, values, &rows.iter().map(source).collect::<Vec<_>>())?;
+            }
+        }
         for (row, picture) in pictures.iter().enumerate().filter(|(row, _)| rows.binary_search(row).is_err()) {
-            let (id, identity) = &found[row];
+            let (id, template) = &found[row];
             let problem = match embed::inputs(model, picture) {
                 Err(DeployError::NoneReadable { source, .. }) => terminal::sentence(&source),
                 Err(error) => return Err(error),
                 Ok(_) => "the model has no embedding of it".to_owned(),
             };
-            let (path, identity) = (picture.path().to_owned(), identity.clone());
+            let (path, identity) = (picture.path().to_owned(), template.identity.text().to_owned());
             lost.push(Lost { template: id.0, identity, path, cause: Cause::Unusable, problem });
         }
     }

@@ -157,8 +157,9 @@ fn what_cannot_be_embedded_again_is_listed_and_keeps_the_gallery_as_it_is() {
 fn pictures_that_moved_are_found_by_their_names() {
     let fixture = fixture(&["ada", "ben"], 2);
     fixture.run("enroll -m @model.onnx --gallery @people @set").done();
+    fixture.run("embed -m @model.onnx -o @followed @set").done();
+    fixture.run("enroll -m @model.onnx --gallery @sealed @set --key-file @key").done();
     fixture.run("enroll -m @other.onnx --gallery @wanted @set").done();
-    let said = fixture.rows("people").1;
     let wanted = fixture.rows("wanted").0;
     std::fs::create_dir(fixture.path("disk")).unwrap();
     // A copy, as another program makes it: its times are other ones.
@@ -178,7 +179,48 @@ fn pictures_that_moved_are_found_by_their_names() {
     let answer = fixture.run(&format!("{line} --pictures @disk/photos"));
     assert!(answer.stderr.contains("set") && answer.stderr.contains("photos"), "{}", answer.stderr);
     answer.done();
-    assert_eq!(fixture.rows("people"), (wanted, said));
+    // Everybody has the picture that was embedded, as it is there.
+    std::fs::create_dir(fixture.path("disk/again")).unwrap();
+    fixture.run("enroll -m @other.onnx --gallery @disk/again @disk/photos").done();
+    let again = fixture.rows("disk/again");
+    assert_eq!(again.0, wanted);
+    assert!(again.1.iter().all(|said| said["path"].as_str().unwrap().contains("disk/photos/")), "{:?}", again.1);
+    assert_eq!(fixture.rows("people"), again);
+    fixture.run("gallery check @people").done();
+    // What follows a folder follows the one that the pictures are in now; what is sealed stays so.
+    for (gallery, key) in [("followed", ""), ("sealed", "--key-file @key")] {
+        fixture.run(&format!("gallery migrate @{gallery} -m @other.onnx --pictures @disk/photos {key}")).done();
+        fixture.run(&format!("gallery check @{gallery} {key}")).done();
+        let found =
+            fixture.run(&format!("search -m @other.onnx --gallery @{gallery} --query @disk/photos/ben/0.png {key}"));
+        let found = found.done();
+        assert!(found.contains("disk/photos/ada/0.png"), "{found}");
+    }
+    let told = fixture.run("gallery sync @followed -m @other.onnx").done();
+    assert!(told.starts_with("0 new, 0 changed, 0 gone; 4 templates"), "{told}");
+    let bytes = std::fs::read(fixture.path("sealed/gallery.db")).unwrap();
+    assert!(!bytes.windows(11).any(|part| part == b"disk/photos"), "the path is on the disk in plain");
+}
+
+/// Pictures that moved to two folders, embedded by two runs: each template has the path of its own.
+#[test]
+fn each_template_has_the_path_that_its_picture_was_embedded_from() {
+    let fixture = fixture(&["ada", "ben"], 1);
+    fixture.run("enroll -m @model.onnx --gallery @people @set").done();
+    for (name, disk) in [("ada", "one"), ("ben", "two")] {
+        std::fs::create_dir_all(fixture.path(disk)).unwrap();
+        std::fs::rename(fixture.path(&format!("set/{name}")), fixture.path(&format!("{disk}/{name}"))).unwrap();
+    }
+    let migrate = |disk: &str| fixture.run(&format!("gallery migrate @people -m @other.onnx --pictures @{disk}"));
+    migrate("one").error(&["1", "2", "--drop-missing"]);
+    let paths = || -> Vec<String> {
+        fixture.rows("people").1.iter().map(|said| said["path"].as_str().unwrap().to_owned()).collect()
+    };
+    assert!(paths().iter().all(|path| path.contains("/set/")), "nothing changes before the end: {:?}", paths());
+    migrate("two").done();
+    let paths = paths();
+    assert!(paths[0].ends_with("one/ada/0.png") && paths[1].ends_with("two/ben/0.png"), "{paths:?}");
+    fixture.run("gallery check @people").done();
 }
 
 /// Another model, and the one the gallery has, while a migration is not finished.

@@ -313,7 +313,10 @@ fn migrate(store: Store) -> Result<Store, GalleryError> {
         let some = &left[left.len().saturating_sub(2)..];
         let templates = store.snapshot()?.templates(some)?;
         let rows = templates.iter().flat_map(|one| row_of(one.about.subject.as_ref().unwrap(), DIM + 8));
-        store.stage(some, Rows::new(&rows.collect::<Vec<_>>(), some.len(), DIM + 8).unwrap())?;
+        let rows: Vec<f32> = rows.collect();
+        // Under the names that they have, which are written anew all the same.
+        let sources: Vec<String> = templates.into_iter().map(|one| one.about.source).collect();
+        store.stage_moved(some, Rows::new(&rows, some.len(), DIM + 8).unwrap(), &sources)?;
     }
 }
 

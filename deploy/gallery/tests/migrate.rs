@@ -85,6 +85,56 @@ fn all_that_is_said_stays_and_the_old_rows_are_searched_until_the_end() {
     assert_eq!(enrol(&store, &["dora"], NEW).unwrap(), [TemplateId(4)]);
 }
 
+/// Sources of pictures that moved are those of the last time that a template was staged, from the end on.
+#[test]
+fn sources_change_with_the_rows() {
+    let scratch = scratch();
+    let folder = scratch.path().join("g");
+    let store = Store::create(&folder, &model(DIM)).unwrap();
+    enrol(&store, &["anna", "bob", "carl", "dora"], DIM).unwrap();
+    let sources = |store: &Store| -> Vec<String> {
+        let now = store.snapshot().unwrap();
+        let all = now.templates(&now.select(&Filter::default()).unwrap()).unwrap();
+        all.into_iter().map(|template| template.about.source).collect()
+    };
+    let before = sources(&store);
+    store.begin_migration(&other()).unwrap();
+    let moved = |ids: &[u64], who: &[&str], sources: &[&str]| {
+        let ids: Vec<TemplateId> = ids.iter().copied().map(TemplateId).collect();
+        let values: Vec<f32> = who.iter().flat_map(|name| row_of(name, NEW)).collect();
+        let sources: Vec<String> = sources.iter().map(|source| (*source).to_owned()).collect();
+        store.stage_moved(&ids, Rows::new(&values, ids.len(), NEW).unwrap(), &sources)
+    };
+    moved(&[1, 2, 3], &["anna", "bob", "carl"], &["x/anna.jpg", "x/bob.jpg", "x/carl.jpg"]).unwrap();
+    stage(&store, &[2, 4], &["bob", "dora"]);
+    moved(&[3], &["carl"], &["y/carl.jpg"]).unwrap();
+    let long = "x".repeat(20_000);
+    assert!(matches!(moved(&[4], &["dora"], &[&long]), Err(GalleryError::Field { what: "source", .. })));
+    assert_eq!(sources(&store), before);
+    assert_eq!(store.check().unwrap(), []);
+    // Of somebody who goes nothing is left.
+    store.remove(&Selection::Subject("anna".into())).unwrap();
+    let (store, done) = store.finish_migration(false).unwrap();
+    assert_eq!(done.templates, 3);
+    assert_eq!(sources(&store), ["bob.jpg", "y/carl.jpg", "dora.jpg"]);
+    assert_eq!(store.check().unwrap(), []);
+    // What was given up is forgotten.
+    store.begin_migration(&model(DIM)).unwrap();
+    let ids = [TemplateId(4)];
+    store.stage_moved(&ids, Rows::new(&row_of("dora", DIM), 1, DIM).unwrap(), &["z/dora.jpg".into()]).unwrap();
+    store.abandon_migration().unwrap();
+    store.begin_migration(&model(DIM)).unwrap();
+    stage_old(&store);
+    let (store, _) = store.finish_migration(false).unwrap();
+    assert_eq!(sources(&store), ["bob.jpg", "y/carl.jpg", "dora.jpg"]);
+}
+
+/// Stages the three that are left, in the first model.
+fn stage_old(store: &Store) {
+    let values = ["bob", "carl", "dora"].map(|name| row_of(name, DIM)).concat();
+    store.stage(&[2, 3, 4].map(TemplateId), Rows::new(&values, 3, DIM).unwrap()).unwrap();
+}
+
 /// Between two runs somebody comes, somebody goes, and the gallery is compacted.
 #[test]
 fn what_is_enrolled_and_removed_meanwhile_is_carried_over() {

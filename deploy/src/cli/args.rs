@@ -477,7 +477,8 @@ pub(crate) struct GalleryMigrateArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     /// Folder that the pictures were moved to, in place of the innermost folder that had all of them; below it they
-    /// have the names they had. Their times may differ, their sizes may not [default: they are where they were].
+    /// have the names they had. Their times may differ, their sizes may not. Templates have the new paths when the
+    /// migration is finished [default: they are where they were].
     #[arg(long, value_name = "DIR")]
     pub(crate) pictures: Option<PathBuf>,
     /// Embed pictures that changed since they were enrolled as they are now [default: they are listed].

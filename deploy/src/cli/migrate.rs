@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::args::{FactsFormat, GalleryMigrateArgs};
 use super::shared::{embed_options, open, pin, print, print_json, writing};
+use crate::gallery::About;
 use crate::migrate::{self, Cause, Look, Lost};
 use crate::report::aligned;
 use crate::{DeployError, gallery};
@@ -71,6 +72,9 @@ pub(crate) fn run(args: &GalleryMigrateArgs) -> Result<ExitCode, DeployError> {
         return Err(DeployError::NotMigrated { path: folder.clone(), lost: lost.len(), of: templates, changed });
     }
     let (store, done) = store.finish_migration(args.drop_missing)?;
+    if let Some(about) = look.about(About::of(&store.about()?)) {
+        store.change(|changes| changes.describe(&about.text()))?;
+    }
     match args.format {
         FactsFormat::Json => print_json(&report(true, done.templates, done.dropped, &lost))?,
         FactsFormat::Table => {

@@ -2,8 +2,16 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{Catalogue, Change, Extent, Numbers, Place, Sql, extents, fact, id_of, set_fact, signed, unsigned};
-use crate::{GalleryError, Model, TemplateId};
+use super::{
+    Catalogue, Change, Extent, Numbers, Place, Sql, extents, fact, id_of, opened, set_fact, signed, templates, unsigned,
+};
+use crate::id::KeyId;
+use crate::{GalleryError, Model, NewTemplate, TemplateId};
+
+/// Sources that take the place of those that templates have, once the gallery is one of the next model. There is such a
+/// table while a gallery migrates, at most; its rows go with their templates.
+const MOVED: &str = "CREATE TABLE IF NOT EXISTS moved
+    (template INTEGER PRIMARY KEY REFERENCES templates ON DELETE CASCADE, source TEXT NOT NULL) STRICT;";
 
 /// What a gallery migrates to.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,6 +91,55 @@ impl Change<'_> {
         })
     }
 
+    /// Notes the next sources of templates, one for each, or that they stay. Their keys are those of an encrypted
+    /// gallery.
+    pub(crate) fn set_moved(
+        &self,
+        owners: &[(TemplateId, KeyId)],
+        sources: Option<&[String]>,
+    ) -> Result<(), GalleryError> {
+        self.run(|connection| {
+            connection.execute_batch(MOVED)?;
+            let mut delete = connection.prepare_cached("DELETE FROM moved WHERE template = ?1")?;
+            owners.iter().try_for_each(|(id, _)| delete.execute([signed(id.0)]).map(drop))
+        })?;
+        for ((id, key), source) in owners.iter().zip(sources.unwrap_or_default()) {
+            let place = crate::vault::Place::Source(*id);
+            let sealed = self.vault.as_ref().map(|vault| vault.seal_text(key, place, source)).transpose()?;
+            let source = sealed.as_ref().unwrap_or(source);
+            let insert = "INSERT INTO moved VALUES (?1, ?2)";
+            self.run(|connection| connection.prepare_cached(insert)?.execute((signed(id.0), source)).map(drop))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a source changes.
+    pub(crate) fn any_moved(&self) -> Result<bool, GalleryError> {
+        self.run(|connection| {
+            connection.execute_batch(MOVED)?;
+            connection.prepare("SELECT 1 FROM moved")?.exists([])
+        })
+    }
+
+    /// What is said about templates with their next sources; none of those whose source stays.
+    pub(crate) fn moved(&self, ids: &[TemplateId]) -> Result<Vec<Option<NewTemplate>>, GalleryError> {
+        let (stored, sources) = self.run(|connection| {
+            let mut source = connection.prepare_cached("SELECT source FROM moved WHERE template = ?1")?;
+            let mut source = |id: &TemplateId| source.query_row([signed(id.0)], |row| row.get(0)).optional();
+            let sources: Vec<Option<String>> = ids.iter().map(&mut source).collect::<Sql<_>>()?;
+            Ok((templates(connection, ids)?, sources))
+        })?;
+        let vault = self.vault.as_deref();
+        let next = |(template, source): (crate::Template, Option<String>)| {
+            let Some(mut source) = source else { return Ok(None) };
+            if let Some(vault) = vault {
+                source = vault.open_text(crate::vault::Place::Source(template.id), &source)?;
+            }
+            Ok(Some(NewTemplate { source, ..template.about }))
+        };
+        opened(vault, stored)?.into_iter().zip(sources).map(next).collect()
+    }
+
     /// Forgets the staged segments and what they were for.
     pub(crate) fn forget_next(&self) -> Result<(), GalleryError> {
         self.run(forget)
@@ -97,8 +154,11 @@ impl Change<'_> {
     /// an overwritten row in them.
     pub(crate) fn switch(&self, Next { model, segment_rows }: &Next, gone: &[TemplateId]) -> Result<(), GalleryError> {
         self.run(|connection| {
+            connection.execute_batch(MOVED)?;
             connection.execute_batch(
-                "DELETE FROM segments; DELETE FROM removed;
+                "UPDATE templates SET source = (SELECT source FROM moved WHERE template = id)
+                 WHERE id IN (SELECT template FROM moved);
+                 DELETE FROM segments; DELETE FROM removed;
                  INSERT INTO segments SELECT number, first, rows FROM staged;",
             )?;
             let mut insert = connection.prepare_cached("INSERT INTO removed VALUES (?1, 1)")?;
@@ -119,5 +179,6 @@ pub(super) fn set_model(connection: &Connection, model: &Model, segment_rows: us
 }
 
 pub(super) fn forget(connection: &Connection) -> Sql<()> {
-    connection.execute_batch("DELETE FROM staged; DELETE FROM facts WHERE key GLOB 'next_*';")
+    connection
+        .execute_batch("DELETE FROM staged; DELETE FROM facts WHERE key GLOB 'next_*'; DROP TABLE IF EXISTS moved;")
 }

@@ -7,7 +7,7 @@ use crate::catalogue::{Act, Catalogue, Extent, Facts, Next, Numbers, Place};
 use crate::id::KeyId;
 use crate::segment::{Header, Kind, Record, Segment, path_of};
 use crate::template::check_rows;
-use crate::{GalleryError, Model, Selection, TemplateId};
+use crate::{GalleryError, Model, NewTemplate, Selection, TemplateId};
 
 /// A migration that is not finished.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -114,6 +114,26 @@ impl Store {
     /// # Panics
     /// If there are not as many templates as rows, or the ids do not grow.
     pub fn stage(&self, ids: &[TemplateId], values: Rows<'_>) -> Result<(), GalleryError> {
+        self.stage_from(ids, values, None)
+    }
+
+    /// As [`Store::stage`], of pictures that were found elsewhere: the templates have these sources when the migration
+    /// is finished, one for each.
+    ///
+    /// # Errors
+    /// As there; a source that is too long.
+    ///
+    /// # Panics
+    /// As there, and if there are not as many sources as templates.
+    pub fn stage_moved(&self, ids: &[TemplateId], values: Rows<'_>, sources: &[String]) -> Result<(), GalleryError> {
+        assert_eq!(ids.len(), sources.len(), "one source for each template");
+        for source in sources {
+            NewTemplate { source: source.clone(), ..NewTemplate::default() }.check()?;
+        }
+        self.stage_from(ids, values, Some(sources))
+    }
+
+    fn stage_from(&self, ids: &[TemplateId], values: Rows<'_>, sources: Option<&[String]>) -> Result<(), GalleryError> {
         assert_eq!(ids.len(), values.rows(), "one template for each row");
         assert!(ids.is_sorted_by(|one, other| one < other), "the ids of staged templates grow");
         let mut writer = self.writer()?;
@@ -143,6 +163,8 @@ impl Store {
         let change = catalogue.change()?;
         let to = Target { change: &change, segments, place: Place::Staged, rows: next.segment_rows };
         to.append(|segment| self.next_header(&next, segment), last, values, &records)?;
+        let owners: Vec<(TemplateId, KeyId)> = numbers.iter().map(|(numbers, key)| (numbers.id, *key)).collect();
+        change.set_moved(&owners, sources)?;
         change.commit()
     }
 
@@ -214,9 +236,10 @@ impl Store {
         let done = Migrated { templates: migrated.count, dropped: lost.len() as u64, indexed };
 
         let change = catalogue.change()?;
-        let in_order = spots.is_sorted_by(|one, other| one.id < other.id);
+        // Records hold a checksum of what is said, to which the source belongs.
+        let as_staged = !change.any_moved()? && spots.is_sorted_by(|one, other| one.id < other.id);
         let mut gone: Vec<TemplateId> = Vec::new();
-        if in_order && spots.iter().all(|spot| spot.erased || is_enrolled(spot)) {
+        if as_staged && spots.iter().all(|spot| spot.erased || is_enrolled(spot)) {
             gone.extend(spots.iter().filter(|spot| spot.erased).map(|spot| spot.id));
         } else {
             change.forget_staged()?;
@@ -224,8 +247,12 @@ impl Store {
             let mut last: Option<Extent> = None;
             for spots in embedded.chunks(Self::COPY) {
                 let (mut values, mut records) = (Vec::with_capacity(spots.len() * next.model.dim), Vec::new());
-                for spot in spots {
-                    let (record, row) = parts[spot.part].checked_row(spot.row).map_err(|bad| bad.error)?;
+                let ids: Vec<TemplateId> = spots.iter().map(|spot| spot.id).collect();
+                for (spot, moved) in spots.iter().zip(change.moved(&ids)?) {
+                    let (mut record, row) = parts[spot.part].checked_row(spot.row).map_err(|bad| bad.error)?;
+                    if let Some(about) = moved {
+                        record.about = about.checksum(&self.facts.gallery, spot.id);
+                    }
                     records.push(record);
                     values.extend_from_slice(&row);
                 }
