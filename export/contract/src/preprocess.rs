@@ -114,7 +114,8 @@ pub fn dimensions(path: &Path) -> Result<(u32, u32), PictureError> {
 ///
 /// Pixels are those of Pillow's `convert("RGB")`: JPEG as libjpeg-turbo decodes it, CMYK without a colour profile, of
 /// 16 bits the upper eight, and a pixel that is transparent as if it were not. Other than in Pillow, which makes them
-/// white, so are grey pictures of 16 bits. Of an animated GIF or WebP, or of several in a TIFF, it is the first picture.
+/// white, so are grey pictures of 16 bits. Of an animated GIF or WebP, or of several in a TIFF, it is the first
+/// picture.
 ///
 /// Every reader of pictures goes through here, so that training, evaluation, thumbnails and regions of interest see the
 /// same picture.

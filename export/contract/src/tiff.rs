@@ -1,7 +1,7 @@
 //! TIFF as Pillow reads it: the first picture of a file, in strips or tiles, plain or compressed without loss.
 //!
-//! The crate `tiff` finds and unpacks the samples. What it would read otherwise than Pillow does, at length or not at all
-//! is told from the header and refused there; colours become RGB here, as those of other formats do.
+//! The crate `tiff` finds and unpacks the samples. What it would read otherwise than Pillow does, or not at all, is
+//! told from the header and refused there; colours become RGB here, as those of other formats do.
 
 use std::io::Cursor;
 

@@ -38,8 +38,9 @@ impl Map {
         &self.map
     }
 
-    /// Takes pages out of this process's memory, of a file that is mapped. Who reads them again gets them from the file,
-    /// which the system still has in memory. Memory of no file is left alone, and other systems than Linux are, too.
+    /// Takes pages out of this process's memory, of a file that is mapped. Who reads them again gets them from the
+    /// file, which the system still has in memory. Memory of no file is left alone, and so is all of it on other
+    /// systems than Linux.
     pub(crate) fn release(&self, bytes: Range<usize>) {
         #[cfg(target_os = "linux")]
         if self.of_file && bytes.end <= self.map.len() && !bytes.is_empty() {
