@@ -75,7 +75,7 @@ pub struct Listed {
 /// If one does not exist or holds no picture.
 pub fn list(places: &[PathBuf], naming: Option<Naming>) -> Result<Listed, DeployError> {
     if let Some(missing) = places.iter().find(|place| !place.exists()) {
-        let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let source = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no file or folder of this name");
         return Err(DeployError::Read { path: missing.clone(), source });
     }
     let list = datasets::list_pictures(places, naming)?;

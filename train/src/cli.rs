@@ -106,7 +106,7 @@ fn verbs() -> [Command; 6] {
 /// What clap found, a request for help included.
 pub(crate) fn parse() -> Result<ArgMatches, clap::Error> {
     let words = PRODUCTS.iter().fold(terminal::arguments(), |words, product| product.respell(words));
-    command().try_get_matches_from(words)
+    command().try_get_matches_from(words).map_err(terminal::with_what_is_allowed)
 }
 
 /// Whether a flag refuses what a number of its type can be: it has a range of its own.

@@ -233,7 +233,8 @@ fn read_file(folder: &Path, name: &str, sha256: Option<&String>) -> Result<Vec<u
     }
     let path = folder.join(name);
     if !path.exists() {
-        return Err(DeployError::Read { path, source: ErrorKind::NotFound.into() });
+        let source = std::io::Error::new(ErrorKind::NotFound, "there is no file of this name");
+        return Err(DeployError::Read { path, source });
     }
     let problem = format!("{name} is damaged or was replaced: its SHA-256 is not the one in {FACTS}");
     Err(DeployError::Embeddings { path: folder.to_owned(), problem })

@@ -34,6 +34,59 @@ fn run<'a>(at: &Path, line: &'a str, more: &[&'a str]) -> crate::support::Ended 
     train(at, &arguments)
 }
 
+/// The text without the sequences that move the cursor or set colours.
+fn plain(shown: &str) -> String {
+    let mut parts = shown.split("\u{1b}[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| {
+        text + part.split_once(|c: char| c.is_ascii_alphabetic()).map_or("", |(_, rest)| rest)
+    })
+}
+
+/// `script` of util-linux gives the program a terminal.
+#[cfg(target_os = "linux")]
+#[test]
+fn on_a_terminal_an_epoch_is_no_wider_and_progress_tells_what_is_left() {
+    let (folder, _) = set();
+    let shown = |columns: usize, colours: bool| {
+        let line = "--data_dir train/datas/file --image_dim 64 --identity_dims 1,5,9 --epochs 2 --overwrite";
+        let typed = format!("stty cols {columns} rows 24; exec {} senet {line}", env!("CARGO_BIN_EXE_train"));
+        let mut script = std::process::Command::new("script");
+        script.args(["-qec", &typed, "/dev/null"]).current_dir(folder.path()).stdin(std::process::Stdio::null());
+        for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+            script.env_remove(name);
+        }
+        script.env("TERM", "xterm").envs((!colours).then_some(("NO_COLOR", "1")));
+        String::from_utf8(script.output().unwrap().stdout).unwrap()
+    };
+    let coloured = shown(80, true);
+    assert!(coloured.contains("\u{1b}[33m\u{1b}[1mwarning:\u{1b}[0m "), "{coloured}");
+    let text = plain(&coloured);
+    let frames = text.lines().flat_map(|line| line.split('\r')).filter(|frame| frame.contains(" batches  "));
+    let frames: Vec<_> = frames.collect();
+    assert!(!frames.is_empty(), "{text}");
+    for frame in frames {
+        assert!(frame.contains(" left") && frame.chars().count() <= 80, "{frame}");
+    }
+    let mut lines = text.lines().map(|line| line.rsplit('\r').find(|part| !part.is_empty()).unwrap_or_default());
+    let first = lines.find(|line| line.starts_with("epoch 2/2  ")).unwrap();
+    let more: Vec<_> = lines.take_while(|line| line.starts_with("           ")).collect();
+    assert!((1..=3).contains(&more.len()), "{text}");
+    for line in [first].iter().chain(&more) {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    let facts = format!("{first}  {}", more.iter().map(|line| line.trim()).collect::<Vec<_>>().join("  "));
+
+    let plainly = shown(300, false);
+    assert!(plainly.contains("warning: ") && !plainly.contains("\u{1b}[33m"), "{plainly}");
+    let wide = plain(&plainly);
+    let whole = wide.lines().filter_map(|line| line.rsplit('\r').find(|part| part.starts_with("epoch 2/2  lr")));
+    // Two runs differ in speed alone.
+    let named =
+        |line: &str| line.split("  ").filter(|fact| !fact.contains("img/s")).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(whole.map(named).collect::<Vec<_>>(), [named(&facts)]);
+}
+
 #[test]
 fn the_manuals_command_lines_run_as_typed() {
     let (folder, _) = set();

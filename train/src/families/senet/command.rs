@@ -21,6 +21,7 @@ use crate::families::senet::settings::SenetConfig;
 use crate::families::senet::task::{self as senet, SenetTask};
 use crate::run::checkpoint::Checkpoint;
 use crate::run::directory;
+use crate::run::engine;
 use crate::run::flags::{EvalArgs, Format};
 use crate::run::start::{self, Adopted, Family, Finished, Opened, Plan};
 use crate::weights::StateDict;
@@ -141,8 +142,9 @@ impl TestFigures {
     }
 
     fn table(&self) -> String {
-        let metrics: String = self.metrics.iter().map(|(name, value)| format!("  {name} {value:.4}")).collect();
-        let mut text = format!("test people, network after epoch {}:{metrics}\n", self.epoch);
+        let mut facts = vec![format!("test people, network after epoch {}:", self.epoch)];
+        facts.extend(engine::metric_facts(&self.metrics));
+        let mut text = terminal::facts(&facts, Some(80)) + "\n";
         let Some(found) = &self.identification else { return text + "no profile view among them\n" };
         text += &format!(
             "{} profile views of them against {} frontal pictures of everybody\n",

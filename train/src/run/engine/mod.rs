@@ -557,17 +557,37 @@ impl<N: Module> Run<'_, N> {
     }
 }
 
-/// One line per epoch for people and logs.
+/// An epoch for people and logs: a line, or as many as it takes on a narrow terminal.
 fn report(epoch: usize, epochs: usize, lr: f64, sums: &Sums, metrics: &BTreeMap<String, f64>, unreadable: usize) {
-    let metrics: String = metrics.iter().map(|(name, value)| format!("  {name} {value:.4}")).collect();
-    let unreadable = if unreadable > 0 { format!("  {unreadable} unreadable pictures") } else { String::new() };
-    let skipped = if sums.skipped > 0 { format!("  {} left out", sums.skipped) } else { String::new() };
     let share = sums.waiting.0 / sums.seconds.0.max(1e-9);
     let waiting = if share >= 0.05 { format!(" ({:.0} % waiting for data)", 100.0 * share) } else { String::new() };
-    let (loss, rate) = (sums.loss(), sums.rate());
-    terminal::tell!(
-        "epoch {epoch}/{epochs}  lr {lr:.2e}  loss {loss:.4}  {rate:.1} img/s{waiting}{metrics}{unreadable}{skipped}"
-    );
+    let mut facts = vec![
+        format!("epoch {epoch}/{epochs}"),
+        format!("lr {lr:.2e}"),
+        format!("loss {:.4}", sums.loss()),
+        format!("{:.1} img/s{waiting}", sums.rate()),
+    ];
+    if epoch < epochs {
+        facts.push(format!("{} left", terminal::duration(sums.seconds.0 * (epochs - epoch) as f64)));
+    }
+    facts.extend(metric_facts(metrics));
+    if unreadable > 0 {
+        facts.push(format!("{unreadable} unreadable pictures"));
+    }
+    if sums.skipped > 0 {
+        facts.push(format!("{} left out", sums.skipped));
+    }
+    terminal::tell!("{}", terminal::facts(&facts, terminal::columns()));
+}
+
+/// Each metric with four decimals, `rank5` before `rank10`.
+pub(crate) fn metric_facts(metrics: &BTreeMap<String, f64>) -> Vec<String> {
+    let mut metrics: Vec<_> = metrics.iter().collect();
+    metrics.sort_by_key(|(name, _)| {
+        let word = name.trim_end_matches(|c: char| c.is_ascii_digit());
+        (word, name[word.len()..].parse::<u64>().ok())
+    });
+    metrics.into_iter().map(|(name, value)| format!("{name} {value:.4}")).collect()
 }
 
 /// The network's tensors, when all are finite.
