@@ -144,7 +144,7 @@ class Page:
         for made in (self.folder, self.state, stand_ins, scripts):
             made.mkdir(parents=True)
         for script in (HERE.parent).iterdir():
-            if script.is_file() and os.access(script, os.X_OK):
+            if script.is_file() and (os.access(script, os.X_OK) or script.suffix == ".py"):
                 (scripts / script.name).symlink_to(HERE / "stand_in.py")
         for program in STAND_INS:
             (stand_ins / program).symlink_to(HERE / "stand_in.py")
@@ -286,7 +286,7 @@ def self_test(scratch):
         "    test -e here\n    cargo train reid --epochs=9 x | grep -x '.*reid x --epochs 1 --lr 2'\n\n"
         "<!-- run: skip: a drawing -->\n\n    pictures → matches\n\n```json\n{}\n```\n\n"
         "<!-- run: ends deploy fail: 3 -->\n<!-- run: serves deploy serve: serve -->\n<!-- run: skip deploy none: needs a camera -->\n\n"
-        "```sh\ncargo deploy fail\ncargo build --release\nci/demo --quick\ndeploy none\ndeploy serve\n"
+        "```sh\ncargo deploy fail\ncargo build --release\nci/demo --quick\npython3 ci/slowest.py LOG\ndeploy none\ndeploy serve\n"
         'kill -0 "$(pidof deploy)"\n```\n'
     )
     planted = {

@@ -86,13 +86,14 @@ fn attention_lies_between_the_blocks() {
         let state = filled_state(&without, "");
         assert!(state.clone().load_into(&mut without).is_complete());
         let without = embed(&without);
-        let with = |gammas: [f32; 2]| {
-            let mut net = net("cam");
+        // One network for all: the largest have 77 million parameters.
+        let mut attentive = net("cam");
+        let mut with = |gammas: [f32; 2]| {
             let gamma = |k: usize| (format!("{prefix}attention.{k}.gamma"), TensorData::new(vec![gammas[k]], [1]));
             let own = state.iter().map(|(key, data)| (key.to_owned(), data.clone()));
             let state: StateDict = own.chain([gamma(0), gamma(1)]).collect();
-            assert!(state.load_into(&mut net).is_complete(), "{name}");
-            embed(&net)
+            assert!(state.load_into(&mut attentive).is_complete(), "{name}");
+            embed(&attentive)
         };
         assert_eq!(with([0.0, 0.0]), without, "{name}");
         assert!(with([1.0, 0.0]) != without && with([0.0, 1.0]) != without, "{name}");
