@@ -1,4 +1,4 @@
-//! Templates of people and who they are: galleries on disk, which the crate [`gallery`](::gallery) keeps, galleries of
+//! Templates of people and who they are: galleries on disk, which the crate [`gallery`] keeps, galleries of
 //! the older layout, and pictures that were just embedded. No ONNX Runtime here.
 
 pub mod faiss;
@@ -188,7 +188,7 @@ pub struct Making {
 /// Opens a gallery to change it, or makes one for embeddings of `model`, encrypted if there is a key.
 ///
 /// # Errors
-/// As [`write`]; if it holds embeddings of another model than `model`, which is the file at `path`.
+/// As [`write()`]; if it holds embeddings of another model than `model`, which is the file at `path`.
 pub fn write_or_create(folder: &Path, model: &Model, path: &Path, how: Making) -> Result<Store, DeployError> {
     changeable(folder)?;
     let new = !is_gallery(folder);
@@ -410,7 +410,7 @@ impl Place {
     /// Opens a gallery.
     ///
     /// # Errors
-    /// As [`write`] and [`Remote::open`].
+    /// As [`write()`] and [`Remote::open`].
     pub fn open(at: &Path, wait: bool) -> Result<Self, DeployError> {
         match address(at) {
             Some(address) => {
