@@ -2,7 +2,7 @@
 
 A block is what Markdown shows as code: indented by four columns, or between fences that name no language, `sh` or `bash`.
 The blocks of a page run in order in one folder of its own, each as a script of bash that ends at the first error. The
-programs found there are those that were built; `cargo train` is `train`, whatever compiles is passed over.
+programs found there are those that were built; `cargo train` is `train`, whatever compiles or installs is passed over.
 
 Comments of a page, which no reader sees, say what a block needs. They count from their place to the end of the page:
 
@@ -32,7 +32,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 PROGRAMS = ["train", "export", "deploy", "fixtures"]
 # What the words of a comment may begin with; each gets a stand-in, which obeys the comments.
-STAND_INS = [*PROGRAMS, "cargo", "curl", "pidof"]
+STAND_INS = [*PROGRAMS, "cargo", "curl", "pidof", "pip"]
 # Seconds; a block that takes longer is at fault.
 LONGEST_BLOCK = 120
 MARK = re.compile(r"<!-- run: *([a-z]+)([^:]*?): *(.*?)\s*-->", re.DOTALL)
@@ -286,7 +286,7 @@ def self_test(scratch):
         "    test -e here\n    cargo train reid --epochs=9 x | grep -x '.*reid x --epochs 1 --lr 2'\n\n"
         "<!-- run: skip: a drawing -->\n\n    pictures → matches\n\n```json\n{}\n```\n\n"
         "<!-- run: ends deploy fail: 3 -->\n<!-- run: serves deploy serve: serve -->\n<!-- run: skip deploy none: needs a camera -->\n\n"
-        "```sh\ncargo deploy fail\ncargo build --release\nci/demo --quick\npython3 ci/slowest.py LOG\ndeploy none\ndeploy serve\n"
+        "```sh\ncargo deploy fail\ncargo build --release\nci/demo --quick\npython3 ci/slowest.py LOG\npip install 'a.whl[b]'\ndeploy none\ndeploy serve\n"
         'kill -0 "$(pidof deploy)"\n```\n'
     )
     planted = {
