@@ -16,6 +16,9 @@ pub(crate) const MAX_BYTES: u64 = MAX_PIXELS * 8;
 /// Largest picture file we read, in bytes: the largest picture without compression, and room for its headers.
 pub const MAX_FILE: u64 = MAX_BYTES + (1 << 20);
 
+/// Largest value of 12 bits.
+pub(crate) const TWELVE_BITS: u16 = 0xfff;
+
 /// Why a picture cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

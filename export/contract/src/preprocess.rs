@@ -11,7 +11,7 @@ use image::{ColorType, DynamicImage, GrayImage, ImageDecoder, ImageFormat, Image
 use crate::Orientation as Upright;
 use crate::budget::{Budget, Held};
 use crate::jpeg::{self, JpegError};
-use crate::picture::{MAX_BYTES, content, open};
+use crate::picture::{MAX_BYTES, TWELVE_BITS, content, open};
 pub use crate::picture::{MAX_EDGE, MAX_FILE, MAX_PIXELS, PictureError};
 pub use crate::resize::resize;
 use crate::tiff::{self, TiffError};
@@ -280,9 +280,6 @@ fn pixels(path: &Path, coded: Coded<impl ImageDecoder>) -> Result<RgbImage, Pict
     picture.apply_orientation(coded.turn);
     Ok(picture.into_rgb8())
 }
-
-/// Largest value of 12 bits.
-pub(crate) const TWELVE_BITS: u16 = 0xfff;
 
 /// The picture in RGB: of 16 bits the upper eight, as Pillow and OpenCV take them, without transparency.
 ///

@@ -12,6 +12,7 @@ use tiff::tags::{CompressionMethod, ExtraSamples, Predictor, SampleFormat, Tag};
 use tiff::{ColorType, TiffUnsupportedError};
 
 use crate::jpeg::share;
+use crate::picture::TWELVE_BITS;
 
 /// How a file begins, of either order of bytes, and with the longer offsets of BigTIFF.
 const MAGIC: [&[u8; 4]; 4] = [b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"];
@@ -244,7 +245,7 @@ fn shallow(values: &[u16], opened: &Opened) -> Result<(), TiffError> {
         values.iter().max().copied()
     };
     match most {
-        Some(most @ 1..=crate::preprocess::TWELVE_BITS) => Err(TiffError::Shallow(most)),
+        Some(most @ 1..=TWELVE_BITS) => Err(TiffError::Shallow(most)),
         _ => Ok(()),
     }
 }
