@@ -19,7 +19,8 @@ check crate="deploy":
 test:
     ci/test
 
-# Tests whose name has FILTER in it, of a crate without Burn: deploy, gallery, metrics, report, files, datasets, contract
+# Tests whose name has FILTER in it, of a crate without Burn: deploy, report, datasets, vitrine-gallery, vitrine-metrics,
+# vitrine-files, vitrine-contract, vitrine-onnx
 one crate filter:
     {{lints}} cargo test --release --locked --package {{crate}} -- {{filter}}
 

@@ -14,6 +14,7 @@ mod frontalize;
 mod gallery;
 mod generate;
 mod index;
+mod manual;
 mod migrate;
 mod model;
 mod pages;

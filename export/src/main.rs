@@ -121,7 +121,10 @@ fn main() -> ExitCode {
 }
 
 fn run() -> ExitCode {
-    let cli = terminal::parse::<Cli>();
+    let cli = match terminal::parse::<Cli>() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     export::hide_expected_panics();
     let done = match (&cli.command, &cli.args.onnx) {
         (Some(Command::Verify(args)), _) => verify::run(args),

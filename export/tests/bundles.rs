@@ -511,7 +511,6 @@ fn an_export_that_is_killed() {
 
 /// Every file that a program of ours reads is of one export, wherever the last one was killed; and the next one leaves
 /// nothing of it.
-#[cfg(feature = "cli")]
 #[test]
 fn a_killed_export_leaves_the_old_bundle_or_the_new_one() {
     let sizes = [blocks::export(true), apart()].map(|model| model.encode(&[]).unwrap().data.is_some());

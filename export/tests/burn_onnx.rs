@@ -2,8 +2,6 @@
 //! Burn; networks that burn-onnx refuses are exported by ours. Its files and refusals are in `fixtures/burn-onnx`, made
 //! by `ci/burn-onnx` from the networks of [`list`].
 
-#![cfg(feature = "cli")]
-
 mod by_path;
 mod list;
 mod plain;

@@ -1,7 +1,5 @@
 //! ControlNet generators: from a picture or an embedding, and a pose, to a picture.
 
-#![cfg(feature = "cli")]
-
 use std::process::Command;
 
 use burn::tensor::{Device, TensorData};

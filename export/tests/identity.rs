@@ -99,6 +99,5 @@ fn the_version_of_burn_is_that_of_the_lock_file() {
     let lock = std::fs::read_to_string(lock).unwrap();
     let expected = format!("name = \"burn\"\nversion = \"{}\"\n", export::BURN_VERSION);
     assert!(lock.contains(&expected), "Cargo.lock has no {expected:?}");
-    #[cfg(feature = "cli")]
     assert_eq!(train::BURN_VERSION, export::BURN_VERSION);
 }

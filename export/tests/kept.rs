@@ -26,7 +26,6 @@ pub fn keep(model: &ExportedModel) {
 }
 
 /// Keeps the model of a bundle, which the program has verified, with ONNX Runtime's output on the golden input.
-#[cfg(feature = "cli")]
 pub fn keep_bundle(bundle: &Path, name: &str) {
     let Some(folder) = folder() else { return };
     let text = std::fs::read_to_string(bundle.join("contract.json")).unwrap();

@@ -1,7 +1,5 @@
 //! The real networks. They need the `cli` feature, where training and export meet.
 
-#![cfg(feature = "cli")]
-
 use burn::module::{Module, ModuleMapper, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::{Device, Tensor, TensorData};

@@ -26,7 +26,6 @@ mod weights;
 use contract::Axis;
 use export::{ExportedModel, Runtime};
 // The list of networks in `burn_onnx` uses these names, whichever exporter it is compiled with.
-#[cfg(feature = "cli")]
 use export::{Inputs as Taken, Outputs as Given};
 use weights::{filled, known};
 

@@ -1,7 +1,5 @@
 //! Palm and veins through the program: from two pictures to one embedding.
 
-#![cfg(feature = "cli")]
-
 use std::path::Path;
 use std::process::Command;
 

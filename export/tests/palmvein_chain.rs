@@ -1,7 +1,5 @@
 //! The whole chain through the programs, from drawn palms to a person verified on a device.
 
-#![cfg(feature = "cli")]
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

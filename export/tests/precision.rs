@@ -1,7 +1,5 @@
 //! The program makes models of smaller numbers: from anyone's file and from a checkpoint.
 
-#![cfg(feature = "cli")]
-
 use std::path::Path;
 use std::process::{Command, Output};
 

@@ -1,7 +1,5 @@
 //! The program: from a checkpoint to a bundle, and its refusals.
 
-#![cfg(feature = "cli")]
-
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -388,5 +386,20 @@ fn nothing_is_left_in_an_empty_home() {
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         let left: Vec<_> = std::fs::read_dir(&home).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert!(left.is_empty(), "{arguments:?}: {left:?}");
+    }
+}
+
+#[test]
+fn shells_and_the_manual_know_every_verb() {
+    let folder = tempfile::tempdir().unwrap();
+    let completions = export(folder.path(), &["completions", "bash"]);
+    let text = String::from_utf8(completions.stdout).unwrap();
+    for word in ["verify", "quantise", "completions", "--no-flip", "--calibrate"] {
+        assert!(completions.status.success() && text.contains(word), "no {word}");
+    }
+    assert!(export(folder.path(), &["man", "man1"]).status.success());
+    for (page, word) in [("export.1", "\\-\\-opset"), ("export-verify.1", "Check a bundle")] {
+        let text = std::fs::read_to_string(folder.path().join("man1").join(page)).unwrap();
+        assert!(text.contains(word), "{page}: {text}");
     }
 }

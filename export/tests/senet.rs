@@ -1,7 +1,5 @@
 //! The program on SENet checkpoints: two inputs, three outputs, and its refusals.
 
-#![cfg(feature = "cli")]
-
 use std::path::Path;
 use std::process::{Command, Output};
 

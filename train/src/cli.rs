@@ -22,7 +22,7 @@ pub(crate) fn command() -> Command {
         .subcommands(products)
         .subcommands(verbs())
         .subcommand(preview());
-    with_ranges(program)
+    with_ranges(terminal::with_manual(program))
 }
 
 /// A command whose flags are a product's settings, with their defaults and recipes in its help. It may have fewer steps

@@ -76,6 +76,9 @@ pub fn main() -> ExitCode {
         // Help goes to stdout with exit code 0, a wrong flag to stderr with 2: clap's conventions are ours.
         Err(error) => error.exit(),
     };
+    if let Some(code) = terminal::manual(&cli::command(), &matches) {
+        return code;
+    }
     match commands::run(&matches) {
         Ok(code) => code,
         Err(error) => terminal::fail(error.as_ref()),

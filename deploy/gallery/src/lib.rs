@@ -56,3 +56,8 @@ pub use store::{
 };
 pub use template::{MAX_CAMERA, MAX_DIM, MAX_TAGS, NewTemplate, Template};
 pub use vault::KeyFile;
+
+// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -463,7 +463,7 @@ fn galleries_of_one_key_do_not_meet() {
     assert!(matches!(opened, Err(GalleryError::Damaged { .. })), "{opened:?}");
 }
 
-/// Prints what opening costs: `cargo test --release -p gallery --test main -- sealed::what_opening_costs --nocapture`,
+/// Prints what opening costs: `cargo test --release -p vitrine-gallery --test main -- sealed::what_opening_costs --nocapture`,
 /// with `VITRINE_TEST_ROWS` for more rows.
 #[test]
 fn what_opening_costs() {

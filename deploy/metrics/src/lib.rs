@@ -46,3 +46,8 @@ pub use rank::{
 pub use rerank::{Rerank, Reranking, rerank};
 pub use scores::similarities;
 pub use spread::{Spread, spread};
+
+// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -102,7 +102,10 @@ impl Command {
 
 /// Parses the command line and does what it says.
 pub fn run() -> ExitCode {
-    let command = terminal::parse::<DeployArgs>().command;
+    let command = match terminal::parse::<DeployArgs>() {
+        Ok(args) => args.command,
+        Err(code) => return code,
+    };
     if let Some(Err(error)) = command.key_file().map(|file| crate::gallery::unlock(file)) {
         return fail(&error);
     }

@@ -1,6 +1,7 @@
 //! Picture files before they are decoded: what may be read, and why a picture cannot be used.
 
 use std::fs::File;
+#[cfg(feature = "pictures")]
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,7 @@ pub(crate) const MAX_BYTES: u64 = MAX_PIXELS * 8;
 pub const MAX_FILE: u64 = MAX_BYTES + (1 << 20);
 
 /// Largest value of 12 bits.
+#[cfg(feature = "pictures")]
 pub(crate) const TWELVE_BITS: u16 = 0xfff;
 
 /// Why a picture cannot be used.
@@ -97,6 +99,7 @@ pub enum PictureError {
         source: crate::embedding::RowError,
     },
     /// Not a picture, or a damaged one.
+    #[cfg(feature = "pictures")]
     #[error("cannot decode picture `{}`", path.display())]
     Decode {
         /// The file.
@@ -121,6 +124,7 @@ pub(crate) fn open(path: &Path) -> Result<(File, u64), PictureError> {
 }
 
 /// The file's bytes, even if it grows meanwhile.
+#[cfg(feature = "pictures")]
 pub(crate) fn content(path: &Path) -> Result<Vec<u8>, PictureError> {
     let (file, size) = open(path)?;
     let mut bytes = Vec::with_capacity(size as usize + 1);

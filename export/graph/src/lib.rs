@@ -32,3 +32,8 @@ pub const OPSETS: RangeInclusive<u32> = 17..=23;
 /// and `release/10.1-GA`). ONNX Runtime 1.31 supports all of [`OPSETS`]. Set 20 is the first with `Gelu` as an
 /// operator, and every runtime since 2023 reads its IR version, 9.
 pub const DEFAULT_OPSET: u32 = 20;
+
+// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

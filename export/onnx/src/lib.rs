@@ -18,3 +18,8 @@ pub use untrusted::{
 
 /// Field numbers are the schema's; a test of `export` checks files written with them against Python `onnx`.
 pub use prost::{DecodeError, Message};
+
+// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

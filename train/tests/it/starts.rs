@@ -297,3 +297,19 @@ fn what_a_killed_run_left_unfinished_is_swept() {
     train(folder.path(), &["reid", "--resume", "run", "--epochs", "2"]).ok();
     assert!(!Path::new(&run.join(".vitrine-abcdef.tmp")).exists());
 }
+
+#[test]
+fn shells_and_the_manual_know_every_verb() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = train(folder.path(), &["completions", "bash"]).stdout;
+    for word in ["reid", "palmvein", "bench-step", "completions", "--batchimage"] {
+        assert!(text.contains(word), "no {word}");
+    }
+    assert!(train(folder.path(), &["man", "man1"]).stdout.ends_with("train.1\n"));
+    for (page, word) in
+        [("train.1", "senet"), ("train-reid.1", "\\-\\-batchimage"), ("train-palmvein-stage1.1", "\\-\\-epochs")]
+    {
+        let text = std::fs::read_to_string(folder.path().join("man1").join(page)).unwrap();
+        assert!(text.contains(word), "{page}");
+    }
+}

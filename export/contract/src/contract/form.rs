@@ -651,7 +651,7 @@ mod tests {
         objects().into_iter().map(table).collect()
     }
 
-    /// `CONTRACT_DOCS=write cargo test -p contract documents` writes both anew.
+    /// `CONTRACT_DOCS=write cargo test -p vitrine-contract documents` writes both anew.
     #[test]
     fn documents_are_of_this_form() {
         let schema = serde_json::to_string_pretty(&schema()).unwrap() + "\n";

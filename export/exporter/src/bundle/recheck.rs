@@ -9,13 +9,12 @@ use graph::encode::DataFile;
 use graph::run::{Array, Opening, Runtime};
 use onnx::{Dimension, ModelFileError, ModelProto, ValueInfoProto};
 use serde::Serialize;
-use terminal::sentence;
 
 use super::MODEL;
 use super::certificate::{self, Certificate, DataFacts, ModelFacts};
 use super::facts::{Counts, PrecisionFacts};
 use super::precision::loosest;
-use crate::error::{Divergence, ExportError};
+use crate::error::{Divergence, ExportError, sentence};
 use crate::model::ExportedModel;
 use crate::verify::{Scale, Tolerance, Worst, bounded, divergence, golden_tolerance, parity, runtime};
 

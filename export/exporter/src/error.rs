@@ -6,6 +6,16 @@ use std::path::PathBuf;
 use graph::Dim;
 use serde::Serialize;
 
+/// An error and its causes in one line, the most specific last. Programs have this from `terminal`, which a library
+/// without progress bars does not need.
+pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.map(ToString::to_string).fold(error.to_string(), |said, cause| match said.contains(&cause) {
+        true => said,
+        false => format!("{said}: {cause}"),
+    })
+}
+
 /// An operation that cannot be written as ONNX, and its module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {

@@ -169,6 +169,7 @@ mod types;
 pub mod verify;
 
 pub use bundle::{Bundle, Certificate, Check, Outcome};
+pub use contract;
 pub use coverage::Sizes;
 pub use error::{CertificateProblem, Divergence, ExportError, Refusal};
 pub use exporter::Exporter;
@@ -185,3 +186,8 @@ pub use verify::{Parity, Tolerance};
 
 /// The version of Burn that modules are recorded with.
 pub const BURN_VERSION: &str = "0.22.1";
+
+// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
