@@ -463,8 +463,8 @@ fn galleries_of_one_key_do_not_meet() {
     assert!(matches!(opened, Err(GalleryError::Damaged { .. })), "{opened:?}");
 }
 
-/// Prints what opening costs: `cargo test --release -p vitrine-gallery --test main -- sealed::what_opening_costs --nocapture`,
-/// with `VITRINE_TEST_ROWS` for more rows.
+/// Prints what opening costs: `cargo test --release -p vitrine-gallery --test main -- sealed::what_opening_costs
+/// --nocapture`, with `VITRINE_TEST_ROWS` for more rows.
 #[test]
 fn what_opening_costs() {
     let rows: usize = std::env::var("VITRINE_TEST_ROWS").map_or(2000, |rows| rows.parse().unwrap());

@@ -1,6 +1,7 @@
 //! How well embeddings find people again, and where a threshold lies. `cargo run --example ranking`
 //!
-//! Two people before three cameras, as angles on a circle: ada at about 0°, ben at about 60°, and once, in bad light, at 5°.
+//! Two people before three cameras, as angles on a circle: ada at about 0°, ben at about 60°. In bad light each was
+//! once taken for the other.
 
 use metrics::verification::Roc;
 use metrics::{Label, Matrix, cosine_distance, dot, rank};

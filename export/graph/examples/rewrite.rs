@@ -1,6 +1,6 @@
 //! A graph built by hand: checked, rewritten by the passes, written as ONNX. `cargo run --example rewrite`
 //!
-//! `y = Relu(Transpose(Transpose(x)) @ w + b)`, in which the transpositions undo each other, and product and sum are one `Gemm`.
+//! `y = Relu(Transpose(Transpose(x)) @ w + b)`: the transpositions undo each other, and product and sum are one `Gemm`.
 
 use std::error::Error;
 

@@ -33,6 +33,12 @@ pub enum RuntimeError {
         /// Value of the variable.
         path: PathBuf,
     },
+    /// Without /proc a program does not know where it lies, and what is beside it is not found.
+    #[error("cannot tell where this program lies, to look for ONNX Runtime beside it; name the library in {VARIABLE}")]
+    Executable {
+        /// The cause.
+        source: std::io::Error,
+    },
 }
 
 /// The ONNX Runtime library: `ORT_DYLIB_PATH`; beside the executable; `.cache/onnxruntime/current` in the executable's
@@ -42,23 +48,24 @@ pub enum RuntimeError {
 /// the executable, who decides what runs anyhow.
 ///
 /// # Errors
-/// If `ORT_DYLIB_PATH` names no file.
+/// If `ORT_DYLIB_PATH` names no file; without it, if the system does not tell where the executable is.
 pub fn locate() -> Result<PathBuf, RuntimeError> {
     let variable = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let executable = std::env::current_exe().ok();
-    search(variable, executable.as_deref())
+    search(variable, std::env::current_exe())
 }
 
-fn search(variable: Option<PathBuf>, executable: Option<&Path>) -> Result<PathBuf, RuntimeError> {
+fn search(variable: Option<PathBuf>, executable: std::io::Result<PathBuf>) -> Result<PathBuf, RuntimeError> {
     if let Some(path) = variable {
         return if path.is_file() { Ok(path) } else { Err(RuntimeError::Variable { path }) };
     }
-    let beside = executable.and_then(Path::parent);
+    // `ort` asks for it too before it loads a bare file name, and panics if there is none.
+    let executable = executable.map_err(|source| RuntimeError::Executable { source })?;
+    let beside = executable.parent();
     let installed = |folder: &Path| (folder.to_owned(), Path::new(".cache/onnxruntime/current").join(LIBRARY));
     let above = beside.into_iter().flat_map(Path::ancestors).map(installed);
     let own = beside.map(|folder| (folder.to_owned(), PathBuf::from(LIBRARY)));
     let trusted = |(folder, inside): &(PathBuf, PathBuf)| {
-        folder.join(inside).is_file() && executable.is_some_and(|executable| is_trusted(folder, inside, executable))
+        folder.join(inside).is_file() && is_trusted(folder, inside, &executable)
     };
     let found = own.into_iter().chain(above).find(trusted).map(|(folder, inside)| folder.join(inside));
     Ok(found.unwrap_or_else(|| PathBuf::from(LIBRARY)))
@@ -163,7 +170,7 @@ mod tests {
             path
         };
         let executable = touch("target/release/deploy");
-        let find = |variable| search(variable, Some(&executable));
+        let find = |variable| search(variable, Ok(executable.clone()));
         assert_eq!(find(None).unwrap(), Path::new(LIBRARY));
         let cached = touch(&format!(".cache/onnxruntime/current/{LIBRARY}"));
         assert_eq!(find(None).unwrap(), cached);
@@ -173,6 +180,9 @@ mod tests {
         assert_eq!(find(Some(named.clone())).unwrap(), named);
         let error = find(Some(root.path().join("missing.so"))).unwrap_err();
         assert!(error.to_string().contains("missing.so"), "{error}");
+        let unknown = || Err(std::io::Error::other("no /proc/self/exe available"));
+        assert_eq!(search(Some(own.clone()), unknown()).unwrap(), own);
+        assert!(matches!(search(None, unknown()), Err(RuntimeError::Executable { .. })));
     }
 
     /// What others could have put there is not run: the next place is looked at.
@@ -189,7 +199,7 @@ mod tests {
         }
         std::fs::create_dir_all(at("shared/target")).unwrap();
         std::fs::write(at("shared/target/deploy"), "").unwrap();
-        let find = || search(None, Some(&at("shared/target/deploy"))).unwrap();
+        let find = || search(None, Ok(at("shared/target/deploy"))).unwrap();
         assert_eq!(find(), library("shared"));
         let opened = ["shared", "shared/.cache", "shared/.cache/onnxruntime", "shared/.cache/onnxruntime/current"];
         let library_file = library("shared");

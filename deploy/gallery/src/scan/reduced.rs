@@ -34,12 +34,14 @@ pub(super) struct Scratch {
     /// The sum of each row's integers.
     totals: Vec<i32>,
     /// Sums of rows whose values are multiplied in several steps.
+    #[cfg(target_arch = "x86_64")]
     sums: Vec<[i32; 16]>,
     /// What is looked at more closely.
     hits: Vec<Hit>,
 }
 
 /// A row and a probe whose product may reach the floor.
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "found by instructions of x86-64 only"))]
 struct Hit {
     row: u32,
     probe: u32,
