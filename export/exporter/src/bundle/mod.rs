@@ -81,11 +81,11 @@ pub fn write(
     write_in_turn(folder, model, contract, runtime, |_| ())
 }
 
-/// [`write`], for programs that say what they wait for: where another program is writing to the folder, `waits` is
+/// [`write()`], for programs that say what they wait for: where another program is writing to the folder, `waits` is
 /// called with who that is, before this one waits until it is done.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_in_turn(
     folder: &Path,
     model: &ExportedModel,

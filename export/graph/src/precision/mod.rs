@@ -3,7 +3,7 @@
 //!
 //! All of it works on the messages of a file, so that models of others are treated as ours: operators that nobody here
 //! knows stay as they are. The order is [`prepare`] → `observe` (ranges of values over calibration inputs) →
-//! [`integers`] or [`half`].
+//! [`integers`] or [`half()`].
 
 mod halves;
 mod insert;
