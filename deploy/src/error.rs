@@ -40,7 +40,7 @@ pub enum DeployError {
     #[error(
         "rten cannot run model `{}`: {problem}; install ONNX Runtime with `{}`",
         path.display(),
-        onnxruntime::INSTALL
+        onnxruntime::install()
     )]
     Rten {
         /// The model file.

@@ -267,3 +267,43 @@ fn bad_pairs_are_named() {
     answer.done();
     assert_eq!(fixture.rows("rows").0.nrows(), 7);
 }
+
+/// Pixels in place of files give the rows of the files, each for its own input and in order.
+#[test]
+#[expect(clippy::result_large_err, reason = "the error is the program's")]
+fn pixels_are_embedded_as_their_files_are() {
+    use std::borrow::Cow;
+
+    use deploy::embed::{self, Picture, Report};
+    use deploy::identity::Identity;
+    use deploy::pictures::Input;
+    use deploy::runtime::{Model, Options};
+
+    let fixture = Fixture::new();
+    fixture.write_model("pair.onnx", &model());
+    let rows: Vec<Input> = (0..9)
+        .map(|row| {
+            let file = |side: &str| fixture.picture(&format!("{row}-{side}.png"), side, row as f32 / 10.0);
+            Input { files: vec![file("palm"), file("vein")], ..Input::new("".into(), Identity::Unnamed, None) }
+        })
+        .collect();
+    let model = Model::open(&fixture.path("pair.onnx"), &Options { lanes: 2, ..Options::default() }).unwrap();
+    let options = embed::Options { batch_size: 4, threads: 2, strict: true };
+    let of = |pixels: bool| {
+        let source = rows.iter().map(|row| {
+            let pixels = row.files.iter().filter(|_| pixels).map(|file| image::open(file).unwrap().to_rgb8()).collect();
+            Ok(Picture::new(Cow::Borrowed(row), pixels))
+        });
+        let mut found = Vec::new();
+        let report = Report { done: |_| (), failed: |_: &Picture, _: &contract::preprocess::PictureError| Ok(()) };
+        embed::stream_from(&model, source, Some(rows.len()), &options, report, |picture, row| {
+            found.push((picture.number, row.to_vec()));
+            Ok(())
+        })
+        .unwrap();
+        found
+    };
+    let files = of(false);
+    assert!(files.iter().map(|(number, _)| *number).eq(0..9));
+    assert_eq!(of(true), files);
+}

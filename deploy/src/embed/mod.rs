@@ -1,9 +1,10 @@
 //! Pictures to embeddings, as a stream: memory does not grow with their number.
 //!
-//! A source gives pictures: a list of files, or a source of [`Picture`]s, which may be frames of a video. Each lane is
-//! a thread that decodes, resizes, normalises, runs and embeds its share of the batches of pictures. Lanes share only
-//! the source and, on a device, the session: on the CPU no core waits for another, and on a device the other lanes
-//! decode while it computes. Rows come in the order of the pictures, and no lane runs more than a few batches ahead.
+//! A source gives pictures: a list of files, or a source of [`Picture`]s, which may be pixels, as frames of a video
+//! are. Each lane is a thread that decodes, resizes, normalises, runs and embeds its share of the batches of pictures.
+//! Lanes share only the source and, on a device, the session: on the CPU no core waits for another, and on a device the
+//! other lanes decode while it computes. Rows come in the order of the pictures, and no lane runs more than a few
+//! batches ahead.
 
 mod lanes;
 mod source;
@@ -170,7 +171,10 @@ pub fn stream_from<'a>(
     let most = of.map_or(usize::MAX, |of| of.div_ceil(lanes)).max(1);
     let batch_size = options.batch_size.div_ceil(model.lanes).clamp(1, most);
     bounded(&model.contract, lanes, batch_size)?;
-    let fits = source.map(|picture| picture.and_then(|picture| fitting(&model.contract, picture)));
+    let numbered = |(number, picture): (usize, Result<Picture<'a>, DeployError>)| {
+        picture.and_then(|picture| fitting(&model.contract, Picture { number, ..picture }))
+    };
+    let fits = source.enumerate().map(numbered);
     let mut skipped = Skipped::default();
     let (mut rows, mut seen) = (0, 0);
     let work = |buffers: &mut Buffers, pictures| run_batch(model, inputs, spec, pictures, buffers);
@@ -249,12 +253,10 @@ fn run_batch<'a>(
     for (index, picture) in pictures.iter_mut().enumerate() {
         let row = usable.len();
         let ports = &model.contract.input;
-        let mut targets = batches.iter_mut().zip(&sizes).map(|(batch, size)| &mut batch[row * size..][..*size]);
-        if let Some(frame) = picture.frame.take() {
-            // A frame is a picture of its own, and the only one.
-            if let (Some(out), Some(input)) = (targets.next(), inputs.first()) {
-                preprocess::prepare(&frame, input, out);
-            }
+        let targets = batches.iter_mut().zip(&sizes).map(|(batch, size)| &mut batch[row * size..][..*size]);
+        if !picture.pixels.is_empty() {
+            let own = std::mem::take(&mut picture.pixels);
+            own.iter().zip(inputs).zip(targets).for_each(|((own, input), out)| preprocess::prepare(own, input, out));
             usable.push(index);
             continue;
         }

@@ -10,27 +10,34 @@ use crate::identity::Identity;
 use crate::pictures::Input;
 use crate::video::{Frames, Video};
 
-/// Most bytes of frames in a batch; a larger frame is a batch of its own.
-const FRAMES: usize = 32 << 20;
+/// Most bytes of pixels in a batch; a larger picture is a batch of its own.
+const PIXELS: usize = 32 << 20;
 
-/// A picture to embed: files, or a frame.
+/// A picture to embed: files, or pixels that are in memory.
 #[derive(Debug, Clone)]
 pub struct Picture<'a> {
     /// Its files, and who is on it. Of a frame the file is named `VIDEO#NUMBER@SECONDS`, and there is none.
     pub input: Cow<'a, Input>,
-    /// The frame's pixels, until they are embedded.
-    pub frame: Option<RgbImage>,
+    /// Pixels in place of each of the files, such as those of a frame, until they are embedded; none to read the files.
+    pub pixels: Vec<RgbImage>,
+    /// Its place among the pictures of the source, from 0; [`super::stream_from`] counts.
+    pub number: usize,
 }
 
 impl<'a> From<&'a Input> for Picture<'a> {
     fn from(input: &'a Input) -> Self {
-        Self { input: Cow::Borrowed(input), frame: None }
+        Self::new(Cow::Borrowed(input), Vec::new())
     }
 }
 
-impl Picture<'_> {
+impl<'a> Picture<'a> {
+    /// A picture of files, or of pixels that stand for them.
+    pub fn new(input: Cow<'a, Input>, pixels: Vec<RgbImage>) -> Self {
+        Self { input, pixels, number: 0 }
+    }
+
     fn bytes(&self) -> usize {
-        self.frame.as_ref().map_or(0, |frame| frame.as_raw().len())
+        self.pixels.iter().map(|pixels| pixels.as_raw().len()).sum()
     }
 }
 
@@ -64,7 +71,7 @@ impl<'a> Iterator for Source<'a> {
                         let mut name = video.place.clone().into_os_string();
                         name.push(format!("#{}@{:.3}", frame.number, frame.seconds));
                         let input = Input::new(PathBuf::from(name), identity.clone(), None);
-                        return Some(Ok(Picture { input: Cow::Owned(input), frame: Some(frame.pixels) }));
+                        return Some(Ok(Picture::new(Cow::Owned(input), vec![frame.pixels])));
                     }
                 }
             }
@@ -77,7 +84,7 @@ impl<'a> Iterator for Source<'a> {
     }
 }
 
-/// Batches of up to `size` pictures and [`FRAMES`] bytes. An error comes behind the pictures before it.
+/// Batches of up to `size` pictures and [`PIXELS`] bytes. An error comes behind the pictures before it.
 pub(super) fn batches<'a>(
     mut source: impl Iterator<Item = Result<Picture<'a>, DeployError>>,
     size: usize,
@@ -88,7 +95,7 @@ pub(super) fn batches<'a>(
             return Some(Err(error));
         }
         let (mut batch, mut bytes) = (Vec::new(), 0);
-        while batch.len() < size && bytes < FRAMES {
+        while batch.len() < size && bytes < PIXELS {
             match source.next() {
                 None => break,
                 Some(Ok(picture)) => {
@@ -114,7 +121,7 @@ mod tests {
     fn batches_have_a_bound_of_pictures_and_of_bytes() {
         let input = Input::new("a.jpg".into(), Identity::Unnamed, None);
         let file = || Ok(Picture::from(&input));
-        let frame = |edge: u32| Ok(Picture { input: Cow::Borrowed(&input), frame: Some(RgbImage::new(edge, edge)) });
+        let frame = |edge: u32| Ok(Picture::new(Cow::Borrowed(&input), vec![RgbImage::new(edge, edge)]));
         let sizes = |pictures: Vec<Result<Picture<'_>, DeployError>>| -> Vec<Option<usize>> {
             batches(pictures.into_iter(), 4).map(|batch| batch.ok().map(|batch| batch.len())).collect()
         };

@@ -355,7 +355,9 @@ fn enrol_from(
 pub fn named_from(about: &About, mut template: Template) -> Template {
     let here = std::env::current_dir().unwrap_or_default();
     if about.folder != here {
-        for path in std::iter::once(&mut template.path).chain(&mut template.others) {
+        let files = std::iter::once(&mut template.path).chain(&mut template.others);
+        // A row without a picture has no file.
+        for path in files.filter(|path| !path.as_os_str().is_empty()) {
             *path = here.join(&*path);
         }
     }
@@ -508,6 +510,15 @@ impl<'a, 'b> Enrolment<'a, 'b> {
 /// If it cannot be read, its rows are none of `dim` values, or one has no direction.
 pub fn array(path: &Path, dim: usize) -> Result<Vec<f32>, DeployError> {
     let (mut values, rows, found) = faiss::read(path)?;
+    make_unit(path, &mut values, [rows, found], dim)?;
+    Ok(values)
+}
+
+/// Makes rows of a file, or of what `path` stands for, to unit length, `[rows, found]`.
+///
+/// # Errors
+/// If they are none of `dim` values, or one has no direction.
+pub fn make_unit(path: &Path, values: &mut [f32], [rows, found]: [usize; 2], dim: usize) -> Result<(), DeployError> {
     let wrong = |problem: String| DeployError::Features { path: path.to_owned(), problem };
     if found != dim || rows == 0 {
         return Err(wrong(format!("shape [{rows}, {found}]; [rows, {dim}] with at least one row is needed")));
@@ -522,7 +533,7 @@ pub fn array(path: &Path, dim: usize) -> Result<Vec<f32>, DeployError> {
             row.iter_mut().for_each(|value| *value = (f64::from(*value) / length) as f32);
         }
     }
-    Ok(values)
+    Ok(())
 }
 
 /// Lets `fill` write a file of templates, which is readable by its owner alone and created or replaced as a whole.

@@ -2,14 +2,17 @@
 //! and TensorRT.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 mod environment;
+
+pub use environment::VARIABLES;
 
 /// Environment variable that names the library file.
 pub const VARIABLE: &str = "ORT_DYLIB_PATH";
 
-/// What to type when it is missing or too old.
-pub const INSTALL: &str = "ci/onnxruntime cpu";
+/// What to type when it is missing or too old, in a program of ours.
+const INSTALL: &str = "ci/onnxruntime cpu";
 
 /// Oldest release that has the interface we compile against.
 pub const OLDEST: &str = "1.31";
@@ -41,22 +44,55 @@ pub enum RuntimeError {
     },
 }
 
-/// The ONNX Runtime library: `ORT_DYLIB_PATH`; beside the executable; `.cache/onnxruntime/current` in the executable's
-/// folder or one above it; else the bare file name, for the system's own library path. The working folder counts
-/// nowhere: whoever can write to a folder could run code in every program that is started there (CWE-426). For the same
-/// reason a folder that everybody may write to counts neither, nor what belongs to others than root and the owner of
-/// the executable, who decides what runs anyhow.
+/// What a program brings along into which ours is loaded as a library.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// The ONNX Runtime library that belongs to it, if it has one. Code that it runs anyhow when it is asked to, so
+    /// nobody is trusted who was not before.
+    pub library: Option<PathBuf>,
+    /// What to type there when it is missing or too old.
+    pub install: &'static str,
+}
+
+static HOST: Mutex<Option<Host>> = Mutex::new(None);
+
+/// Makes it known; it counts from the next search on.
+pub fn set_host(host: Host) {
+    *HOST.lock().unwrap_or_else(PoisonError::into_inner) = Some(host);
+}
+
+fn host() -> Option<Host> {
+    HOST.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// What to type when the library is missing or too old.
+pub fn install() -> &'static str {
+    host().map_or(INSTALL, |host| host.install)
+}
+
+/// The ONNX Runtime library: `ORT_DYLIB_PATH`; that of the [`Host`]; beside the executable;
+/// `.cache/onnxruntime/current` in the executable's folder or one above it; else the bare file name, for the system's
+/// own library path. The working folder counts nowhere: whoever can write to a folder could run code in every program
+/// that is started there (CWE-426). For the same reason a folder that everybody may write to counts neither, nor what
+/// belongs to others than root and the owner of the executable, who decides what runs anyhow.
 ///
 /// # Errors
 /// If `ORT_DYLIB_PATH` names no file; without it, if the system does not tell where the executable is.
 pub fn locate() -> Result<PathBuf, RuntimeError> {
     let variable = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
-    search(variable, std::env::current_exe())
+    search(variable, host().and_then(|host| host.library), std::env::current_exe())
 }
 
-fn search(variable: Option<PathBuf>, executable: std::io::Result<PathBuf>) -> Result<PathBuf, RuntimeError> {
+fn search(
+    variable: Option<PathBuf>,
+    hosts: Option<PathBuf>,
+    executable: std::io::Result<PathBuf>,
+) -> Result<PathBuf, RuntimeError> {
     if let Some(path) = variable {
         return if path.is_file() { Ok(path) } else { Err(RuntimeError::Variable { path }) };
+    }
+    if let Some(path) = hosts {
+        return Ok(path);
     }
     // `ort` asks for it too before it loads a bare file name, and panics if there is none.
     let executable = executable.map_err(|source| RuntimeError::Executable { source })?;
@@ -144,9 +180,9 @@ pub fn tf32() -> bool {
 /// The sentence for a library that cannot be loaded.
 pub fn advice(path: &Path) -> String {
     format!(
-        "cannot use ONNX Runtime at `{}`; {OLDEST} or newer is needed: run `{INSTALL}`, or set {VARIABLE} to the \
-         library file",
-        path.display()
+        "cannot use ONNX Runtime at `{}`; {OLDEST} or newer is needed: run `{}`, or set {VARIABLE} to the library file",
+        path.display(),
+        install()
     )
 }
 
@@ -161,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_is_variable_executable_cache_system() {
+    fn the_order_is_variable_host_executable_cache_system() {
         let root = tempfile::tempdir().unwrap();
         let touch = |path: &str| {
             let path = root.path().join(path);
@@ -170,19 +206,20 @@ mod tests {
             path
         };
         let executable = touch("target/release/deploy");
-        let find = |variable| search(variable, Ok(executable.clone()));
+        let find = |variable| search(variable, None, Ok(executable.clone()));
         assert_eq!(find(None).unwrap(), Path::new(LIBRARY));
         let cached = touch(&format!(".cache/onnxruntime/current/{LIBRARY}"));
         assert_eq!(find(None).unwrap(), cached);
         let own = touch(&format!("target/release/{LIBRARY}"));
         assert_eq!(find(None).unwrap(), own);
-        let named = touch("elsewhere/lib.so");
-        assert_eq!(find(Some(named.clone())).unwrap(), named);
+        let (named, hosts) = (touch("elsewhere/lib.so"), touch("packages/lib.so"));
+        assert_eq!(search(None, Some(hosts.clone()), Ok(executable.clone())).unwrap(), hosts);
+        assert_eq!(search(Some(named.clone()), Some(hosts), Ok(executable.clone())).unwrap(), named);
         let error = find(Some(root.path().join("missing.so"))).unwrap_err();
         assert!(error.to_string().contains("missing.so"), "{error}");
         let unknown = || Err(std::io::Error::other("no /proc/self/exe available"));
-        assert_eq!(search(Some(own.clone()), unknown()).unwrap(), own);
-        assert!(matches!(search(None, unknown()), Err(RuntimeError::Executable { .. })));
+        assert_eq!(search(Some(own.clone()), None, unknown()).unwrap(), own);
+        assert!(matches!(search(None, None, unknown()), Err(RuntimeError::Executable { .. })));
     }
 
     /// What others could have put there is not run: the next place is looked at.
@@ -199,7 +236,7 @@ mod tests {
         }
         std::fs::create_dir_all(at("shared/target")).unwrap();
         std::fs::write(at("shared/target/deploy"), "").unwrap();
-        let find = || search(None, Ok(at("shared/target/deploy"))).unwrap();
+        let find = || search(None, None, Ok(at("shared/target/deploy"))).unwrap();
         assert_eq!(find(), library("shared"));
         let opened = ["shared", "shared/.cache", "shared/.cache/onnxruntime", "shared/.cache/onnxruntime/current"];
         let library_file = library("shared");

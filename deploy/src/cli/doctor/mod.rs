@@ -164,7 +164,7 @@ impl Findings {
         if self.runtime.is_none() {
             advice.push(format!(
                 "install ONNX Runtime: `{}`, or name it in {}",
-                onnxruntime::INSTALL,
+                onnxruntime::install(),
                 onnxruntime::VARIABLE
             ));
         }
