@@ -19,6 +19,7 @@ mod migrate;
 mod model;
 mod pages;
 mod pairs;
+mod places;
 #[cfg(feature = "rten")]
 mod rten;
 mod runtime;

@@ -207,7 +207,7 @@ fn a_bundle_is_verified_from_outside() {
     assert_eq!(verify(&[]).0, Some(0));
     let bundle = ["verify", "models-onnx/small"];
     let none = export(path, &[&bundle[..], &["--checkpoint", "small.safetensors"]].concat());
-    error_names(&none, &["`small.safetensors`", "os"]);
+    error_names(&none, &["`small.safetensors`", "`train`"]);
     std::fs::write(path.join("models-onnx/small/certificate.json"), "{}").unwrap();
     error_names(&export(path, &bundle), &["certificate.json"]);
 }
@@ -216,11 +216,14 @@ fn a_bundle_is_verified_from_outside() {
 fn what_is_no_checkpoint_of_ours_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    refused(path, &["--onnx", "nowhere.safetensors"], &["`nowhere.safetensors`", "os"]);
+    refused(path, &["--onnx", "nowhere.safetensors"], &["`nowhere.safetensors`", "`train`", ".safetensors"]);
     std::fs::create_dir(path.join("empty")).unwrap();
     refused(path, &["--onnx", "empty"], &["`empty`", "best_model.safetensors"]);
     std::fs::write(path.join("noise.safetensors"), "not weights").unwrap();
+    std::fs::write(path.join("picture.jpg"), "").unwrap();
     refused(path, &["--onnx", "noise.safetensors"], &["`noise.safetensors`", "`train import`"]);
+    refused(path, &["--onnx", "picture.jpg"], &["`picture.jpg`", "`train`", ".safetensors", "`train import`"]);
+    refused(path, &["--onnx", "picture.jpg/run"], &["`picture.jpg/run`", "`train`", ".safetensors"]);
     let weights = safetensors_without_record();
     std::fs::write(path.join("foreign.safetensors"), weights).unwrap();
     refused(path, &["--onnx", "foreign.safetensors"], &["`foreign.safetensors`", "`train import`"]);
@@ -329,6 +332,33 @@ fn no_flag_of_verify_is_ignored() {
     }
     let none = export(folder.path(), &["verify", "nowhere"]);
     assert!(none.status.code() == Some(2) && none.stdout.is_empty());
+}
+
+/// Whatever is there in place of a bundle, the error says that, and what a bundle is.
+#[test]
+fn what_is_no_bundle_is_refused_with_what_one_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    std::fs::write(path.join("bad.onnx"), "no model").unwrap();
+    std::fs::create_dir_all(path.join("half")).unwrap();
+    std::fs::create_dir_all(path.join("empty")).unwrap();
+    std::fs::write(path.join("half/model.onnx"), "no model").unwrap();
+    for (name, found) in [
+        ("bad.onnx", "it is a file"),
+        ("nowhere", "there is none"),
+        ("bad.onnx/nowhere", "there is none"),
+        ("empty", "it has no model.onnx"),
+        ("half", "it has no certificate.json"),
+    ] {
+        let output = export(path, &["verify", name]);
+        error_names(&output, &[&format!("`{name}`"), "model.onnx", "certificate.json"]);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains(found) && output.stdout.is_empty(), "{text}");
+    }
+    // A model to make smaller may be named by its bundle.
+    let quantise = |name| export(path, &["quantise", name, "--calibrate", "empty", "--output", "out"]);
+    error_names(&quantise("empty"), &["`empty`", "model.onnx"]);
+    error_names(&quantise("half"), &["`half/model.onnx`", "8"]);
 }
 
 /// The flags that a help text lists.

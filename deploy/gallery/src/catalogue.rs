@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fs::OpenOptions;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -200,8 +201,14 @@ impl Catalogue {
     pub(crate) fn open(folder: &Path, write: bool) -> Result<Self, GalleryError> {
         let path = folder.join(FILE);
         let none = |problem: &str| GalleryError::NoGallery { path: folder.to_owned(), problem: problem.to_owned() };
-        if !path.is_file() {
-            return Err(none(&format!("it has no {FILE}")));
+        match std::fs::metadata(&path) {
+            Ok(facts) if facts.is_file() => {}
+            Err(source) if source.kind() == ErrorKind::PermissionDenied => {
+                return Err(GalleryError::Io { what: "read", path: folder.to_owned(), source });
+            }
+            _ if folder.is_dir() => return Err(none(&format!("it has no {FILE}"))),
+            _ if folder.exists() => return Err(none("it is a file, and a gallery is a folder")),
+            _ => return Err(none("there is no such folder")),
         }
         let mode = if write { OpenFlags::SQLITE_OPEN_READ_WRITE } else { OpenFlags::SQLITE_OPEN_READ_ONLY };
         let found = Self::connect(folder, mode)?;

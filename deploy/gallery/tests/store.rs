@@ -224,7 +224,7 @@ fn rows_take_little_more_than_their_values() {
 fn what_is_no_gallery_is_refused_and_left_alone() {
     let scratch = scratch();
     let folder = scratch.path();
-    for (folder, problem) in [(folder.join("none"), "no gallery.db"), (folder.to_owned(), "no gallery.db")] {
+    for (folder, problem) in [(folder.join("none"), "no such folder"), (folder.to_owned(), "no gallery.db")] {
         for error in [Store::open(&folder).unwrap_err(), Store::write(&folder, false).unwrap_err()] {
             assert!(matches!(error, GalleryError::NoGallery { .. }) && error.to_string().contains(problem), "{error}");
         }

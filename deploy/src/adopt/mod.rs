@@ -83,7 +83,7 @@ pub fn adopt(path: &Path, wishes: &Wishes, out: &Path) -> Result<Adopted, Deploy
         let path = path.to_owned();
         move |source| DeployError::Write { path, source }
     };
-    std::fs::create_dir_all(parent).map_err(unwritable(parent))?;
+    files::make_folder(parent).map_err(unwritable(parent))?;
     let folder = TemporaryFolder::new_in(parent).map_err(unwritable(parent))?;
     write(
         folder.path(),
@@ -123,6 +123,10 @@ fn vacant(out: &Path) -> Result<(), DeployError> {
     let read = |source| DeployError::Read { path: out.to_owned(), source };
     match std::fs::read_dir(out) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            // Says which part of the path is a file.
+            files::make_folder(out).map_err(|source| DeployError::Write { path: out.to_owned(), source })
+        }
         Err(error) => Err(read(error)),
         Ok(mut entries) => match entries.next() {
             None => Ok(()),

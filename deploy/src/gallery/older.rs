@@ -81,7 +81,7 @@ pub fn write(folder: &Path, gallery: &Gallery) -> Result<(), DeployError> {
         let path = path.to_owned();
         move |source| DeployError::Write { path, source }
     };
-    std::fs::create_dir_all(folder).map_err(failed(folder))?;
+    files::make_folder(folder).map_err(failed(folder))?;
     if std::fs::read_dir(folder).map_err(failed(folder))?.next().is_some() {
         return Err(DeployError::NotEmpty { path: folder.to_owned() });
     }

@@ -113,7 +113,8 @@ impl KeyFile {
         let unreadable = |source| DeployError::Read { path: path.to_owned(), source };
         let wrong = |problem: String| DeployError::Keys { path: path.to_owned(), problem };
         let text = files::read_text_limited(path, LARGEST_FILE).map_err(unreadable)?;
-        let own: Self = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        let own: Self = serde_json::from_str(&text)
+            .map_err(|error| wrong(format!("it is none that `deploy keys add` made: {error}")))?;
         let names: BTreeSet<&str> = own.keys.iter().map(|key| key.name.as_str()).collect();
         if names.len() < own.keys.len() {
             return Err(wrong("two keys have the same name".to_owned()));

@@ -109,6 +109,15 @@ pub enum CertificateProblem {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExportError {
+    /// Something else where a bundle was looked for.
+    #[error("`{}` is no bundle: {found}; the folder of one is needed, with model.onnx and certificate.json",
+        path.display())]
+    NoBundle {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What is there.
+        found: String,
+    },
     /// An input was declared with another rank than the forward function expects.
     #[error("input `{input}` is declared with rank {declared}, but the forward function expects rank {expected}")]
     InputRank {

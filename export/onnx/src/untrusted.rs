@@ -138,6 +138,12 @@ pub enum ModelFileError {
         /// The limit in bytes.
         allowed: u64,
     },
+    /// There are no bytes.
+    #[error("`{}` is empty (0 bytes); an ONNX model is needed", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
     /// The bytes are no ONNX model, or end early.
     #[error("`{}` is not an ONNX model or is truncated ({found} bytes)", path.display())]
     Malformed {
@@ -416,6 +422,9 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn model(&self, bytes: &[u8]) -> Result<ModelProto, ModelFileError> {
+        if bytes.is_empty() {
+            return Err(ModelFileError::Empty { path: self.path.to_owned() });
+        }
         let allowed =
             (bytes.len() as u64).saturating_mul(self.limits.decoded_factor).saturating_add(self.limits.decoded_slack);
         if decoded(bytes, allowed) > allowed {

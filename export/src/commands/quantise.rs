@@ -1,5 +1,6 @@
 //! `export quantise MODEL.onnx --calibrate DIR`: a model in a smaller number format, with what that costs and gains.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -82,7 +83,7 @@ pub enum RangeName {
 /// Flags of `export quantise`.
 #[derive(Debug, clap::Args)]
 pub struct QuantiseArgs {
-    /// float32 model, ours or anyone's.
+    /// float32 model, ours or anyone's: the file, or the folder of a bundle.
     model: PathBuf,
     /// Pictures to calibrate and to test with, as the model is going to see them. Folders or names may say who is on
     /// them.
@@ -116,6 +117,9 @@ fn cosine(text: &str) -> Result<f64, String> {
     let found = text.parse().ok().filter(|cosine| (0.0..=1.0).contains(cosine));
     found.ok_or_else(|| "a number from 0 to 1 is needed".into())
 }
+
+/// The model file of a bundle.
+const MODEL: &str = "model.onnx";
 
 /// Pictures that calibrate, unless told otherwise.
 const PICTURES: usize = 64;
@@ -215,8 +219,22 @@ pub fn run(args: &QuantiseArgs) -> anyhow::Result<ExitCode> {
     let runtime = Runtime::load()?;
     let name = args.output.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
     let job = Job { name, precision: args.precision, how: &args.how, calibrate: &args.calibrate, output: &args.output };
-    convert(&args.model, args.contract.as_deref(), &job, &runtime)?.show(args.format)?;
+    convert(&model_file(&args.model)?, args.contract.as_deref(), &job, &runtime)?.show(args.format)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The model file of a bundle, or the file that was named.
+fn model_file(path: &Path) -> anyhow::Result<Cow<'_, Path>> {
+    if !path.is_dir() {
+        return Ok(Cow::Borrowed(path));
+    }
+    let file = path.join(MODEL);
+    // What else is wrong with it is told when it is read.
+    let missing = std::fs::symlink_metadata(&file).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+    match missing {
+        true => bail!("`{}` has no {MODEL}; a model file or the folder of a bundle is needed", path.display()),
+        false => Ok(Cow::Owned(file)),
+    }
 }
 
 /// Does the job for a model with a contract inside.
@@ -265,7 +283,7 @@ fn contract_of(model: &ModelProto, file: Option<&Path>, path: &Path) -> anyhow::
 
 /// The certificate beside a model, if it is this model's.
 fn certificate(model: &Path, bytes: &[u8]) -> Option<Certificate> {
-    let folder = model.parent().filter(|_| model.file_name().is_some_and(|name| name == "model.onnx"))?;
+    let folder = model.parent().filter(|_| model.file_name().is_some_and(|name| name == MODEL))?;
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let bundle = Bundle::open(folder).ok()?;
     let certificate = bundle.certificate();

@@ -46,7 +46,11 @@ pub enum DatasetError {
         set: &'static str,
     },
     /// The root is not a folder.
-    #[error("dataset folder `{}` does not exist or is not a folder", root.display())]
+    #[error(
+        "dataset folder `{}` {}; the folder of the pictures is needed",
+        root.display(),
+        if root.exists() { "is a file" } else { "does not exist" }
+    )]
     NoFolder {
         /// What was given.
         root: PathBuf,

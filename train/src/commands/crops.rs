@@ -162,8 +162,7 @@ fn of_frame(picture: &Path, cuts: &[Cut], output: &Path) -> anyhow::Result<Vec<b
             let Some(crop) = cropped(&frame, *area) else { return Ok(false) };
             let path = output.join(name);
             let folder = path.parent().unwrap_or(output);
-            std::fs::create_dir_all(folder)
-                .with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
+            files::make_folder(folder).with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
             let mut jpeg = Cursor::new(Vec::new());
             JpegEncoder::new_with_quality(&mut jpeg, QUALITY).encode_image(&crop)?;
             files::write_unsynced(&path, jpeg.into_inner())?;

@@ -150,6 +150,11 @@ fn without_path(word: &str) -> String {
     format!("{before}…/{last}")
 }
 
+/// Whether nothing is there, not even a folder on the way.
+fn is_missing(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
 /// Why a checkpoint cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -157,6 +162,20 @@ pub enum CheckpointError {
     /// The weights.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// Nothing is there.
+    #[error("there is no `{}`; {NEEDED}", path.display())]
+    Missing {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// A file of something else.
+    #[error("`{}` is no checkpoint; {NEEDED}", path.display())]
+    NoWeights {
+        /// The file.
+        path: PathBuf,
+        /// What the reader says.
+        source: WeightsError,
+    },
     /// A folder without a checkpoint.
     #[error("no checkpoint in `{}`; looked for {BEST}, {FINAL} and checkpoint_epoch_*.safetensors", path.display())]
     NotFound {
@@ -222,6 +241,10 @@ pub enum CheckpointError {
     },
 }
 
+/// What a checkpoint is opened by.
+const NEEDED: &str = "the folder of a run that `train` made, or a checkpoint in one (.safetensors), is needed; \
+                      `train import` makes one of foreign weights";
+
 /// The newest checkpoint that is whole, in a message.
 #[derive(Debug)]
 pub struct Whole(Option<PathBuf>);
@@ -251,7 +274,19 @@ impl Checkpoint {
     /// See [`CheckpointError`].
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         if !path.is_dir() {
-            return Self::file(path);
+            return Self::file(path).map_err(|error| match error {
+                CheckpointError::Weights(WeightsError::Read { path, source }) if is_missing(&source) => {
+                    CheckpointError::Missing { path }
+                }
+                CheckpointError::Weights(source @ WeightsError::Format { .. }) => {
+                    CheckpointError::NoWeights { path: path.to_owned(), source }
+                }
+                other => other,
+            });
+        }
+        // A folder that cannot be read would look empty.
+        if let Err(source) = path.read_dir() {
+            return Err(WeightsError::Read { path: path.to_owned(), source }.into());
         }
         let chosen = [BEST, FINAL].map(|name| path.join(name)).into_iter().find(|file| file.is_file());
         match chosen.or_else(|| list(path).pop().map(|(_, file)| file)) {

@@ -349,7 +349,7 @@ impl<F: Family> Start<F> {
             Some(lock) => lock,
             None => {
                 let unwritable = || format!("cannot make the run directory `{}`", dir.display());
-                std::fs::create_dir_all(dir).with_context(unwritable)?;
+                files::make_folder(dir).with_context(unwritable)?;
                 let lock = Lock::take(dir)?;
                 // Another run may have begun and ended here since this one looked.
                 if let (false, Some(found)) = (plan.overwrite, directory::occupied(dir)) {

@@ -266,7 +266,7 @@ fn bad_data_and_settings_are_named() {
     let at = folder.path();
     set(at, 3, 3);
     let run = |line: &str| train(at, &words(line));
-    run("controlnet --data-dir nowhere").refused(&["nowhere/front_metadata.json"]);
+    run("controlnet --data-dir nowhere").refused(&["`nowhere`", "front_metadata.json"]);
     run("controlnet --data-dir train/datas/file").refused_saying("nobody is left to validate");
     run("controlnet --data-dir train/datas/file --image-size 100").refused(&["--image-size", "100", "16"]);
     run("controlnet --data-dir train/datas/file --pose-dim 4").refused(&["3", "--pose-dim", "4"]);

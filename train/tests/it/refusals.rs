@@ -70,7 +70,7 @@ fn settings_that_make_no_sense_are_named() {
     std::fs::write(&settings, "epochs: many\n").unwrap();
     run(&["--config", "settings.yaml"]).refused(&["settings.yaml", "many"]);
     run(&["--config", "other.yaml"]).refused(&["`other.yaml`", "os"]);
-    train(at, &["eval", "nothing"]).refused(&["`nothing`", "os"]);
+    train(at, &["eval", "nothing"]).refused(&["`nothing`", "`train`"]);
     train(at, &["eval", "."]).refused(&["`.`", "best_model.safetensors"]);
 }
 
@@ -173,6 +173,34 @@ fn a_loss_that_is_no_number_stops_the_run_and_overwrites_nothing() {
     assert_eq!(files(&run).len(), 3, "of the old run nothing is left: {:?}", files(&run).keys());
 }
 
+/// Whatever is there in place of a run or a face set, the error says that, and what is needed.
+#[test]
+fn what_is_no_run_and_no_face_set_is_refused_with_what_is_needed() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    std::fs::create_dir_all(at.join("people/anna")).unwrap();
+    std::fs::write(at.join("bad.jpg"), "").unwrap();
+    for verb in ["eval", "inspect"] {
+        for (path, said) in [("nothing", "there is no"), ("bad.jpg/x", "there is no"), ("bad.jpg", "is no checkpoint")]
+        {
+            let ended = train(at, &[verb, path]).refused_saying(said);
+            ended.refused(&[&format!("`{path}`"), "`train`", ".safetensors", "`train import`"]);
+        }
+        train(at, &[verb, "people"]).refused(&["`people`", "best_model.safetensors"]);
+    }
+    for family in ["senet", "controlnet"] {
+        for (path, said) in [
+            ("people", "it has no front_metadata.json"),
+            ("bad.jpg", "it is a file"),
+            ("nothing", "there is no such folder"),
+        ] {
+            let ended = train(at, &[family, "--data_dir", path]).refused_saying(said);
+            ended.refused(&[&format!("`{path}`"), "front_metadata.json", "video_metadata.json", "docs/faces.md"]);
+        }
+    }
+    assert_eq!(std::fs::read_dir(at).unwrap().count(), 2, "nothing was begun");
+}
+
 #[test]
 fn a_run_directory_that_cannot_be_written_is_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -180,6 +208,6 @@ fn a_run_directory_that_cannot_be_written_is_named() {
     pictures(at, 4, 4);
     std::fs::write(at.join("runs"), b"a file where a folder should be").unwrap();
     train(at, &small(&[])).refused(&["runs/reid/test"]);
-    train(at, &small(&["--save-dir", "runs/here"])).refused(&["`runs/here`", "os"]);
+    train(at, &small(&["--save-dir", "runs/here"])).refused(&["`runs/here`", "`runs`"]);
     assert_eq!(std::fs::read(Path::new(at).join("runs")).unwrap(), b"a file where a folder should be");
 }

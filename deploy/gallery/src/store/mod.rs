@@ -191,7 +191,7 @@ impl Store {
     /// The gallery in a folder, and whether it is new.
     fn locked(folder: &Path, model: &Model, layout: Layout, wait: bool) -> Result<(Self, bool), GalleryError> {
         check_dim(model)?;
-        std::fs::create_dir_all(folder).map_err(GalleryError::io("create", folder))?;
+        files::make_folder(folder).map_err(GalleryError::io("create", folder))?;
         local(folder)?;
         let lock = lock(folder, wait)?;
         if Catalogue::exists(folder)? {

@@ -102,7 +102,7 @@ pub fn write_in_turn(
     let parity = comparison.parity;
 
     let unwritable = |source| files::WriteError { path: folder.to_owned(), source };
-    std::fs::create_dir_all(folder).map_err(unwritable)?;
+    files::make_folder(folder).map_err(unwritable)?;
     // Two exports into one folder: one after the other.
     let _lock = match Lock::take(folder) {
         Err(held @ LockError::Held { .. }) => {

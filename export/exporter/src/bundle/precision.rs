@@ -117,7 +117,7 @@ pub fn write_precision(
     let card = card(&certified, &contract, &plan, bytes.len());
 
     let unwritable = |source| files::WriteError { path: folder.to_owned(), source };
-    std::fs::create_dir_all(folder).map_err(unwritable)?;
+    files::make_folder(folder).map_err(unwritable)?;
     let _lock = match Lock::take(folder) {
         Err(held @ LockError::Held { .. }) => {
             waits(&held);

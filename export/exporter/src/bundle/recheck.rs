@@ -76,8 +76,21 @@ impl Bundle {
     pub fn open(folder: &Path) -> Result<Self, ExportError> {
         let limits = onnx::Limits::default();
         let model = folder.join(MODEL);
+        let lacks = |name: &str| ExportError::NoBundle { path: folder.to_owned(), found: format!("it has no {name}") };
+        match std::fs::metadata(folder) {
+            Ok(facts) if !facts.is_dir() => {
+                return Err(ExportError::NoBundle { path: folder.to_owned(), found: "it is a file".to_owned() });
+            }
+            Err(error) if is_missing(&error) => {
+                return Err(ExportError::NoBundle { path: folder.to_owned(), found: "there is none".to_owned() });
+            }
+            _ => {}
+        }
         // The link, where it is one: the weights are beside it, not beside what it leads to.
-        inside(&model)?;
+        inside(&model).map_err(|error| match error {
+            ExportError::Read { source, .. } if is_missing(&source) => lacks(MODEL),
+            other => other,
+        })?;
         let (bytes, parsed) = match onnx::read_bytes(&model, &limits) {
             Ok(bytes) => {
                 let parsed = onnx::parse(&bytes, &model, &limits);
@@ -88,7 +101,10 @@ impl Bundle {
         };
         // Which files beside it belong to it depends on what it is.
         let sha256 = certificate::sha256(&bytes);
-        let path = inside(&together::beside(&model, &sha256, certificate::FILE))?;
+        let path = inside(&together::beside(&model, &sha256, certificate::FILE)).map_err(|error| match error {
+            ExportError::Read { source, .. } if is_missing(&source) => lacks(certificate::FILE),
+            other => other,
+        })?;
         let text = files::read_text_limited(&path, certificate::LARGEST);
         let text = text.map_err(|source| ExportError::Read { path: path.clone(), source })?;
         let certificate = Certificate::from_json(&text, &path)?;
@@ -407,6 +423,12 @@ impl Bundle {
         };
         Check::new(NAME, attempt())
     }
+}
+
+/// Whether nothing is there, and not a link that leads nowhere.
+fn is_missing(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    error.raw_os_error().is_some() && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
 /// A file of the bundle: a link must not lead to other files of whoever checks it.

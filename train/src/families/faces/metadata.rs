@@ -1,6 +1,7 @@
 //! What is known of the pictures of one side: `front_metadata.json`, `video_metadata.json`.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -83,7 +84,10 @@ impl Metadata {
     /// A file that is missing or malformed, or whose lists do not have one entry for each picture.
     pub fn read(folder: &Path, side: Side) -> Result<Self, FacesError> {
         let path = folder.join(format!("{}_metadata.json", side.name()));
-        let unreadable = |source| FacesError::Read { path: path.clone(), source };
+        let unreadable = |source: std::io::Error| match source.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => FacesError::missing(folder, &path),
+            _ => FacesError::Read { path: path.clone(), source },
+        };
         let bytes = std::fs::metadata(&path).map_err(unreadable)?.len();
         if bytes > MAX_FILE {
             return Err(FacesError::Size { path, bytes, allowed: MAX_FILE });

@@ -25,7 +25,7 @@ pub(crate) mod reference;
 pub(crate) mod settings;
 pub mod split;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use arrays::{gather, normalised_keypoints, read_features, read_keypoints};
 pub use metadata::{Metadata, People, Person, Picture, Standard, local_path, pairing};
@@ -56,6 +56,18 @@ impl Side {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FacesError {
+    /// Nothing, or something else, where a face set was looked for.
+    #[error(
+        "`{}` is no face set: {found}; a folder with front_metadata.json, video_metadata.json and their arrays is \
+         needed (docs/faces.md says which), as `fixtures face-features` and `fixtures heads` make one",
+        folder.display()
+    )]
+    NoSet {
+        /// The folder.
+        folder: PathBuf,
+        /// What is there.
+        found: String,
+    },
     /// A file is missing or unreadable.
     #[error("cannot read `{}`", path.display())]
     Read {
@@ -130,4 +142,16 @@ pub enum FacesError {
         /// Further ones.
         more: usize,
     },
+}
+
+impl FacesError {
+    /// That the file `missing` is not in a folder, or the folder is none.
+    fn missing(folder: &Path, missing: &Path) -> Self {
+        let found = match missing.file_name() {
+            Some(name) if folder.is_dir() => format!("it has no {}", name.to_string_lossy()),
+            _ if folder.exists() => "it is a file".to_owned(),
+            _ => "there is no such folder".to_owned(),
+        };
+        Self::NoSet { folder: folder.to_owned(), found }
+    }
 }

@@ -39,7 +39,7 @@ pub fn draw(
     let data = PairedDataset::open(Path::new(&config.common.datadir), &config.common.pairs())?;
     let pairs: Vec<Pair> = data.test.iter().take(count).cloned().collect();
     let pictures = Arc::new(PairPictures::new(&pairs, config.common.size(), 0));
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make folder `{}`", folder.display()))?;
+    files::make_folder(folder).with_context(|| format!("cannot make folder `{}`", folder.display()))?;
 
     let mut shares: [Vec<f32>; 2] = [Vec::new(), Vec::new()];
     let mut table = Writer::for_people(&COLUMNS);
