@@ -41,6 +41,9 @@ const RUN: [Row; 10] = [
 /// Of what opens a gallery that may be encrypted.
 const KEY: [Row; 1] = [("--key-file @nokey", Refused("nokey"))];
 
+/// Of what makes a gallery that may be encrypted.
+const NEW_KEY: [Row; 2] = [("--key-file @key", Changes), ("--renewable", Refused("--key-file"))];
+
 /// How ONNX Runtime is set up.
 const TUNING: [Row; 5] = [
     ("--runtime nowhere", Refused("nowhere onnxruntime rten")),
@@ -69,21 +72,8 @@ fn walk(fixture: &Fixture, line: &str, out: &[&str], rows: &[&[Row]]) {
     std::fs::write(fixture.path("contract.json"), serde_json::to_string(&crate::fixture::contract()).unwrap()).unwrap();
     let verb: Vec<&str> =
         line.split(' ').take(if line.starts_with("gallery ") || line.starts_with("audit ") { 2 } else { 1 }).collect();
-    let verb = verb.join(" ");
+    has_rows(fixture, &verb.join(" "), rows);
     let rows: Vec<Row> = rows.iter().flat_map(|rows| rows.iter().copied()).collect();
-    let help = fixture.run(&format!("{verb} --help")).done();
-    // Prose that begins with a flag is indented further.
-    let starts =
-        help.lines().filter(|line| line.trim_start_matches(' ').starts_with('-') && !line.starts_with("       "));
-    let words = starts.filter_map(|line| line.split_whitespace().find(|word| word.starts_with("--")));
-    let flags: BTreeSet<&str> = words.map(|word| word.trim_end_matches(',')).collect();
-    let name = |row: &Row| row.0.split(' ').next().unwrap();
-    assert_eq!(
-        flags,
-        rows.iter().map(name).collect(),
-        "`deploy {verb}` has flags without a row, or the other way round"
-    );
-
     let run = |line: &str| {
         out.iter().for_each(|out| clear(&fixture.path(out)));
         let answer = fixture.run(line);
@@ -109,6 +99,18 @@ fn walk(fixture: &Fixture, line: &str, out: &[&str], rows: &[&[Row]]) {
             }
         }
     }
+}
+
+/// Every flag that the help of a command lists has a row, and every row is a flag.
+fn has_rows(fixture: &Fixture, verb: &str, rows: &[&[Row]]) {
+    let help = fixture.run(&format!("{verb} --help")).done();
+    // Prose that begins with a flag is indented further.
+    let starts =
+        help.lines().filter(|line| line.trim_start_matches(' ').starts_with('-') && !line.starts_with("       "));
+    let words = starts.filter_map(|line| line.split_whitespace().find(|word| word.starts_with("--")));
+    let flags: BTreeSet<&str> = words.map(|word| word.trim_end_matches(',')).collect();
+    let names = rows.iter().flat_map(|rows| rows.iter()).map(|row| row.0.split(' ').next().unwrap()).collect();
+    assert_eq!(flags, names, "`deploy {verb}` has flags without a row, or the other way round");
 }
 
 fn clear(path: &Path) {
@@ -195,7 +197,7 @@ fn of_embed() {
         ("--frames 2", Refused("--frames")),
         ("--failures @failures.jsonl", ShownBy("sources::pictures_that_cannot_be_used_are_listed_in_a_file")),
     ];
-    walk(&set(), "embed @set --model @model.onnx --out @out", &["out"], &[&own, &RUN, &PAIRS, &READING]);
+    walk(&set(), "embed @set --model @model.onnx --out @out", &["out"], &[&own, &RUN, &PAIRS, &READING, &NEW_KEY]);
     let one = "embed --model @model.onnx --out @out --palm @set/ada/0001_c2.png";
     for (flag, _) in [("--pairs", Needed)].iter().chain(&PAIRS) {
         set().run(&format!("{one} {flag}")).error(&[flag.split(' ').next().unwrap(), "--palm"]);
@@ -342,11 +344,9 @@ fn of_enroll_and_verify() {
         ("--pattern x", Refused("--palm")),
         ("--batch-size 1", ShownBy("embed::the_same_bits_twice_and_the_same_rows_in_any_batch")),
         ("--strict", ShownBy("enroll::all_or_nobody_is_enrolled")),
-        ("--key-file @key", Changes),
-        ("--renewable", Refused("--key-file")),
     ];
     let about = "--model @model.onnx --palm @set/ada/0001_c2.png --identity ada --gallery";
-    walk(&fixture, &format!("enroll {about} @people"), &["people"], &[&one, &own, &RUN]);
+    walk(&fixture, &format!("enroll {about} @people"), &["people"], &[&one, &own, &RUN, &NEW_KEY]);
     fixture.run(&format!("enroll {about} @people")).done();
     let own = [
         ("--threshold", Needed),
@@ -439,7 +439,23 @@ fn of_gallery() {
         ("--contract @contract.json", Refused("--model")),
     ];
     fixture.run("gallery export @people --out @rows").done();
-    walk(&fixture, "gallery import @rows --out @imported", &["imported"], &[&own, &wait]);
+    walk(&fixture, "gallery import @rows --out @imported", &["imported"], &[&own, &wait, &NEW_KEY]);
+    let own = [("--key-file", Needed), ("--renewable", ShownBy("vault::rows_that_come_from_elsewhere_are_encrypted"))];
+    // Each line has a gallery of its own, which is encrypted once.
+    for (flag, _) in own.iter().chain(&wait) {
+        fixture.run("gallery import @rows --out @later").done();
+        let flag = if *flag == "--key-file" { "" } else { *flag };
+        fixture.run(&format!("gallery encrypt @later --key-file @later-key {flag}")).done();
+        std::fs::remove_dir_all(fixture.path("later")).unwrap();
+    }
+    has_rows(&fixture, "gallery encrypt", &[&own, &wait]);
+    fixture.run("gallery import @rows --out @sealed --key-file @sealed-key").done();
+    let own = [("--key-file", Needed)];
+    walk(&fixture, "gallery renew @sealed --key-file @sealed-key", &[], &[&own, &wait]);
+    let own = [("--key-file", Needed), ("--new-key-file", Needed)];
+    has_rows(&fixture, "gallery rotate-key", &[&own, &wait]);
+    fixture.run("gallery rotate-key @sealed --key-file @sealed-key --new-key-file @next-key").done();
+    fixture.run("gallery rotate-key @sealed --key-file @next-key --new-key-file @last-key --wait").done();
 }
 
 #[test]
@@ -570,4 +586,60 @@ fn of_generate() {
     assert_ne!(drawn("--turntable --steps 3"), usual);
     assert_ne!(drawn("--turntable --turn 30"), usual);
     assert_ne!(drawn("--pose 1,2,3"), drawn("--pose 20,2,3"));
+}
+
+/// It serves with each flag until it is told to stop, or says why it does not.
+#[cfg(feature = "serve")]
+#[test]
+fn of_serve() {
+    let shown = ShownBy("serve::what_is_too_much_or_malformed_is_refused_with_the_limit_and_its_flag");
+    let slow = ShownBy("serve::slow_silent_and_half_closed_clients_lose_their_place");
+    let own = [
+        ("--gallery", Needed),
+        ("--key-file @key", ShownBy("serve_sealed::encrypted_and_renewable_galleries_answer_as_plain_ones")),
+        ("--renewable", Refused("--key-file")),
+        ("--listen 192.0.2.1:0", Refused("192.0.2.1:0 --keys --listen")),
+        ("--keys @none.json", Refused("none.json")),
+        ("--tls-cert @cert.pem", Refused("--tls-key")),
+        ("--tls-key @key.pem", Refused("--tls-cert")),
+        ("--threshold 0.5", ShownBy("serve::searches_can_be_judged_and_filtered")),
+        ("--fpir 0.01", Refused("0.01 --fpir")),
+        ("--far 2", Refused("--far '2'")),
+        ("--batch-size 1", ShownBy("serve::enrolments_outlive_a_kill")),
+        ("--max-body 20000", shown),
+        ("--max-pixels 3000", shown),
+        ("--max-pictures 2", shown),
+        ("--max-requests 0", Refused("--max-requests '0' 1 4096")),
+        ("--max-connections 4", slow),
+        ("--max-memory 1", Refused("--max-memory '1' 16 1048576")),
+        ("--max-queue 0", Refused("--max-queue '0' 1 65536")),
+        ("--header-seconds 1", slow),
+        ("--body-seconds 1", slow),
+        ("--deadline-seconds 0", Refused("--deadline-seconds '0' 1 3600")),
+        ("--rate 5", Refused("--keys")),
+        ("--grace-seconds 0", Refused("--grace-seconds '0' 1 3600")),
+        ("--log text", ShownBy("serve::the_log_holds_no_picture_no_vector_no_key_and_no_name")),
+    ];
+    // Which file it is, is known when it runs.
+    let run = RUN.map(|(flag, does)| match flag {
+        "--skip-self-test" => (flag, ShownBy("model::a_changed_weight_fails_the_self_test")),
+        _ => (flag, does),
+    });
+    let fixture = Fixture::new();
+    std::fs::write(fixture.path("contract.json"), serde_json::to_string(&crate::fixture::contract()).unwrap()).unwrap();
+    has_rows(&fixture, "serve", &[&own, &run]);
+    for (at, (flag, does)) in own.iter().chain(&run).enumerate() {
+        let line = format!("@model.onnx --gallery @people{at} {flag}");
+        match does {
+            Needed | Changes => {}
+            ShownBy(_) => {
+                let service = crate::serve::Service::start(&fixture, &line);
+                service.signal("TERM");
+                assert_eq!(service.end(), Some(0), "{line}");
+            }
+            Refused(facts) => {
+                fixture.run(&format!("serve {line}")).error(&facts.split(' ').collect::<Vec<_>>());
+            }
+        }
+    }
 }

@@ -26,6 +26,10 @@ mod runtime;
 mod search;
 #[cfg(feature = "serve")]
 mod serve;
+#[cfg(feature = "serve")]
+mod serve_sealed;
+#[cfg(feature = "serve")]
+mod serve_tls;
 mod sources;
 mod transfer;
 mod vault;

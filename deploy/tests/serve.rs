@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio_rustls::rustls;
 
 use crate::fixture::{Fixture, contract, graph, person_picture, reference_embedding, with_contract};
 
@@ -23,9 +22,9 @@ pub(crate) struct Service {
 /// What it answered.
 #[derive(Debug)]
 pub(crate) struct Reply {
-    status: u16,
+    pub(crate) status: u16,
     headers: String,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Reply {
@@ -35,14 +34,14 @@ impl Reply {
 
     /// The body of an answer that must have this status.
     #[track_caller]
-    fn is(&self, status: u16) -> Value {
+    pub(crate) fn is(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
         self.json()
     }
 
     /// A refusal that must have this status and name these facts.
     #[track_caller]
-    fn refuses(&self, status: u16, facts: &[&str]) {
+    pub(crate) fn refuses(&self, status: u16, facts: &[&str]) {
         let error = self.is(status)["error"].to_string();
         for fact in facts {
             assert!(error.contains(fact), "`{fact}` is not in {error}");
@@ -61,6 +60,8 @@ impl Service {
             .arg("serve")
             .args(words)
             .args(["--listen", "127.0.0.1:0"])
+            // What it would write there is found with the rest.
+            .env("TMPDIR", fixture.folder.path())
             .stdout(Stdio::piped())
             .stderr(std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap())
             .spawn()
@@ -72,14 +73,14 @@ impl Service {
         Self { child, address, log }
     }
 
-    fn connect(&self) -> TcpStream {
+    pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(&self.address).unwrap();
         // A service that hangs fails the test instead of keeping it.
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         stream
     }
 
-    fn head(&self, method: &str, path: &str, headers: &[(&str, &str)], length: usize) -> String {
+    pub(crate) fn head(&self, method: &str, path: &str, headers: &[(&str, &str)], length: usize) -> String {
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", self.address);
         for (name, value) in headers {
             head += &format!("{name}: {value}\r\n");
@@ -99,12 +100,12 @@ impl Service {
         self.ask("GET", path, &[], &[])
     }
 
-    fn json(&self, method: &str, path: &str, body: &Value) -> Reply {
+    pub(crate) fn json(&self, method: &str, path: &str, body: &Value) -> Reply {
         self.ask(method, path, &[("content-type", "application/json")], body.to_string().as_bytes())
     }
 
     /// Sends pictures and fields as a form.
-    fn form(&self, path: &str, parts: &[(&str, &[u8])]) -> Reply {
+    pub(crate) fn form(&self, path: &str, parts: &[(&str, &[u8])]) -> Reply {
         self.form_with(path, parts, &[])
     }
 
@@ -113,17 +114,21 @@ impl Service {
         self.ask("POST", path, &headers, &form(parts))
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let done = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(done.unwrap().success());
     }
 
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for its end and returns the exit code.
-    fn end(mut self) -> Option<i32> {
+    pub(crate) fn end(mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
 
-    fn logged(&self) -> String {
+    pub(crate) fn logged(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
 }
@@ -147,7 +152,7 @@ fn form(parts: &[(&str, &[u8])]) -> Vec<u8> {
     body
 }
 
-fn read(mut stream: impl Read) -> Reply {
+pub(crate) fn read(mut stream: impl Read) -> Reply {
     let mut all = Vec::new();
     // What comes before an end by force is the answer.
     let _ = stream.read_to_end(&mut all);
@@ -159,7 +164,7 @@ fn read(mut stream: impl Read) -> Reply {
 }
 
 /// A PNG of a person.
-fn png(person: &str, variation: f32) -> Vec<u8> {
+pub(crate) fn png(person: &str, variation: f32) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     person_picture(person, variation).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
     bytes.into_inner()
@@ -169,11 +174,17 @@ fn floats(value: &Value) -> Vec<f32> {
     value.as_array().unwrap().iter().map(|one| one.as_f64().unwrap() as f32).collect()
 }
 
-const TOWN: [&str; 4] = ["ada", "ben", "cleo", "dan"];
+pub(crate) const TOWN: [&str; 4] = ["ada", "ben", "cleo", "dan"];
 
 /// A service whose gallery has three pictures of each of four people.
 fn town(fixture: &Fixture, more: &str) -> Service {
     let service = Service::start(fixture, &format!("@model.onnx --gallery @people {more}"));
+    settle(&service);
+    service
+}
+
+/// Enrols three pictures of each of the four.
+pub(crate) fn settle(service: &Service) {
     for person in TOWN {
         let pictures: Vec<Vec<u8>> = (1..4).map(|frame| png(person, 0.1 * frame as f32)).collect();
         let mut parts: Vec<(&str, &[u8])> = pictures.iter().map(|picture| ("picture", &picture[..])).collect();
@@ -181,7 +192,6 @@ fn town(fixture: &Fixture, more: &str) -> Service {
         parts.push(("camera", b"3"));
         assert_eq!(service.form("/v1/subjects", &parts).is(201)["templates"].as_array().unwrap().len(), 3);
     }
-    service
 }
 
 #[test]
@@ -475,6 +485,12 @@ fn a_role_may_what_it_may_and_raw_values_are_for_admins() {
             assert_eq!(reply.headers.contains("www-authenticate: bearer"), needed.is_some());
         }
     }
+    // Where files lie on the machine is for admins.
+    for (at, key) in keys.iter().enumerate() {
+        let info = service.ask("GET", "/v1/info", &[("authorization", &format!("Bearer {key}"))], &[]).is(200);
+        let path = info.to_string().contains("\"/");
+        assert_eq!((path, info["runtime"]["library"].is_string()), (at == 3, at == 3), "{}: {info}", roles[at]);
+    }
     // What was refused is in the gallery's log, by the name of the key.
     let bearer = format!("Bearer {}", keys[3]);
     let audit = service.ask("GET", "/v1/audit?limit=1000", &[("authorization", &bearer)], &[]).is(200);
@@ -662,7 +678,7 @@ fn another_contract_is_refused_and_the_old_model_serves_on() {
     let own = contract().embedding.unwrap().contract_id;
     service.ask("POST", "/v1/reload", &[], &[]).refuses(409, &["fedcba9876543210", &own]);
     std::fs::write(fixture.path("model.onnx"), "no model").unwrap();
-    service.ask("POST", "/v1/reload", &[], &[]).refuses(409, &["serves on"]);
+    service.ask("POST", "/v1/reload", &[], &[]).refuses(409, &["serve on"]);
     assert_eq!(service.get("/v1/info").is(200)["model"]["sha256"], before);
     let probe = png("ada", 0.0);
     assert_eq!(service.form("/v1/search?k=1", &[("picture", &probe)]).is(200)["matches"][0]["name"], "ada");
@@ -796,54 +812,3 @@ fn the_document_of_the_interface_is_the_one_that_was_looked_at() {
         }
     }
 }
-
-#[test]
-fn connections_are_encrypted_with_a_certificate() {
-    let fixture = Fixture::new();
-    std::fs::write(fixture.path("cert.pem"), CERTIFICATE).unwrap();
-    std::fs::write(fixture.path("key.pem"), KEY).unwrap();
-    let service = Service::start(&fixture, "@model.onnx --tls-cert @cert.pem --tls-key @key.pem");
-    let mut roots = rustls::RootCertStore::empty();
-    let certificate = rustls::pki_types::pem::PemObject::from_pem_slice(CERTIFICATE.as_bytes()).unwrap();
-    roots.add(certificate).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = Arc::new(config.with_root_certificates(roots).with_no_client_auth());
-    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
-    let connection = rustls::ClientConnection::new(config, name).unwrap();
-    let mut stream = rustls::StreamOwned::new(connection, service.connect());
-    stream.write_all(service.head("GET", "/v2/health/live", &[], 0).as_bytes()).unwrap();
-    assert_eq!(read(stream).is(200)["live"], true);
-    // Who speaks without encryption gets nothing.
-    let mut plain = service.connect();
-    plain.write_all(service.head("GET", "/v2/health/live", &[], 0).as_bytes()).unwrap();
-    let mut answer = Vec::new();
-    let _ = plain.read_to_end(&mut answer);
-    assert!(!String::from_utf8_lossy(&answer).contains("HTTP"));
-    let swapped = fixture.run("serve @model.onnx --tls-cert @key.pem --tls-key @cert.pem");
-    swapped.error(&["key.pem", "--tls-cert"]);
-}
-
-/// Self-signed, for localhost, for a hundred years; made for this test alone.
-const CERTIFICATE: &str = "\
------BEGIN CERTIFICATE-----\n\
-MIIBmDCCAT6gAwIBAgIUPkS7YKmVVYZXlmmd81MdFMXqIH4wCgYIKoZIzj0EAwIw\n\
-FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyODIzMDUyN1oYDzIxMjYxMTA0\n\
-MjMwNTI3WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO\n\
-PQMBBwNCAAR5jrJpqeaDzN2YNQXbDv928aOxWzrAhtKBjgtGtEDLvsgciQvCE2Kd\n\
-eeSoAnXGSR7RsOsX3ma5ILnBjMqecHgSo2wwajAdBgNVHQ4EFgQUNgwKlg4y0D1j\n\
-XmjLt6AhBX4/Kc4wHwYDVR0jBBgwFoAUNgwKlg4y0D1jXmjLt6AhBX4/Kc4wGgYD\n\
-VR0RBBMwEYIJbG9jYWxob3N0hwR/AAABMAwGA1UdEwEB/wQCMAAwCgYIKoZIzj0E\n\
-AwIDSAAwRQIgXF/itWKq5SpunbbxwV0v1ycVjlEBWWFMC6iYHB7m8gUCIQCSNwdI\n\
-yCnvZ6cyH0VeA07ds8BEcngWC3yJztFYX9IKKQ==\n\
------END CERTIFICATE-----\n\
-";
-
-/// Its key.
-const KEY: &str = "\
------BEGIN PRIVATE KEY-----\n\
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgWh6w+al7HT1PyqRc\n\
-D23cyc5rxbSFiWKjfIHB4MBz5HWhRANCAAR5jrJpqeaDzN2YNQXbDv928aOxWzrA\n\
-htKBjgtGtEDLvsgciQvCE2KdeeSoAnXGSR7RsOsX3ma5ILnBjMqecHgS\n\
------END PRIVATE KEY-----\n\
-";

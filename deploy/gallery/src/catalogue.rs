@@ -641,8 +641,8 @@ impl Change<'_> {
         Ok(templates.iter().map(bits).collect())
     }
 
-    /// Takes templates out of the catalogue, and subjects that have none left; returns their ids and the numbers of
-    /// their subjects.
+    /// Takes templates out of the catalogue, and subjects and tags that have none left; returns their ids and the
+    /// numbers of their subjects.
     pub(crate) fn remove(&self, what: &Selection) -> Result<Vec<(TemplateId, Option<u32>)>, GalleryError> {
         let ids = match what {
             Selection::Templates(ids) => ids.clone(),
@@ -652,19 +652,21 @@ impl Change<'_> {
             return Err(GalleryError::NoSubject { name: name.clone() });
         }
         let mut removed = Vec::with_capacity(ids.len());
+        let mut tagged = 0_u64;
         for id in ids {
             let gone = self.run(|connection| {
-                let delete = "DELETE FROM templates WHERE id = ?1 RETURNING subject, source";
+                let delete = "DELETE FROM templates WHERE id = ?1 RETURNING subject, source, tags";
                 let mut delete = connection.prepare_cached(delete)?;
-                let row = delete.query_row([signed(id.0)], |row| Ok((row.get(0)?, row.get(1)?)));
+                let row = delete.query_row([signed(id.0)], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
                 row.optional()
             })?;
-            let gone: Option<(Option<u32>, String)> = gone;
+            let gone: Option<(Option<u32>, String, i64)> = gone;
             match gone {
                 // Asked for twice.
                 None if removed.iter().any(|(other, _)| *other == id) => continue,
                 None => return Err(GalleryError::NoTemplate { id }),
-                Some((subject, source)) => self.run(|connection| {
+                Some((subject, source, tags)) => self.run(|connection| {
+                    tagged |= tags as u64;
                     connection.prepare_cached("INSERT INTO removed VALUES (?1, 0)")?.execute([signed(id.0)])?;
                     let mut orphan = connection.prepare_cached(
                         "DELETE FROM subjects WHERE number = ?1
@@ -680,6 +682,14 @@ impl Change<'_> {
                 })?,
             }
         }
+        // A word may say who it was.
+        self.run(|connection| {
+            let orphan =
+                "DELETE FROM tags WHERE bit = ?1 AND NOT EXISTS (SELECT 1 FROM templates WHERE tags >> ?1 & 1)";
+            let mut orphan = connection.prepare_cached(orphan)?;
+            let mut bits = (0..MAX_TAGS as u32).filter(|bit| tagged >> bit & 1 == 1);
+            bits.try_for_each(|bit| orphan.execute([bit]).map(drop))
+        })?;
         Ok(removed)
     }
 

@@ -1,14 +1,15 @@
 //! The command line as typed.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use datasets::Naming;
 use datasets::paired::{PairLayout, PairOptions};
 
+use crate::DeployError;
 use crate::embed;
-use crate::gallery::OWN;
+use crate::gallery::{self, Making, OWN};
 use crate::runtime::{self, Optimisation, Provider, Tuning, Wanted};
 use crate::search::{MOST_RERANKED, Scope};
 use crate::time;
@@ -274,11 +275,7 @@ pub(crate) struct EnrollArgs {
     #[command(flatten)]
     pub(crate) reading: PictureArgs,
     #[command(flatten)]
-    pub(crate) key: KeyArgs,
-    /// Store the templates of a new gallery turned by a key, so that `deploy gallery renew` can make them worthless to
-    /// whoever stole them [default: as they are].
-    #[arg(long, requires = "key_file")]
-    pub(crate) renewable: bool,
+    pub(crate) key: NewKeyArgs,
 }
 
 /// Remove a person, or single templates, from a gallery: their values are overwritten.
@@ -461,6 +458,8 @@ pub(crate) struct GalleryImportArgs {
     pub(crate) contract: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) writing: WritingArgs,
+    #[command(flatten)]
+    pub(crate) key: NewKeyArgs,
 }
 
 /// Embed the pictures of a gallery again, by another model; people, cameras, times, tags and numbers stay. Until the
@@ -607,6 +606,30 @@ pub(crate) struct KeyArgs {
     /// encrypted].
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
+}
+
+/// The key of a gallery that is made if it is not there.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct NewKeyArgs {
+    /// Key file of the gallery, which is encrypted; its key store, FILE.subjects, lies beside it. It is made if neither
+    /// it nor the gallery is there [default: it is not encrypted].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Store the templates of a new gallery turned by a key, so that `deploy gallery renew` can make them worthless to
+    /// whoever stole them [default: as they are].
+    #[arg(long, requires = "key_file")]
+    pub(crate) renewable: bool,
+}
+
+impl NewKeyArgs {
+    /// Opens the key of the gallery in `folder`, or makes one for a gallery that is not there yet.
+    pub(crate) fn unlock(&self, folder: &Path) -> Result<(), DeployError> {
+        self.key_file.iter().try_for_each(|file| gallery::unlock_or_create(file, folder))
+    }
+
+    pub(crate) fn making(&self, wait: bool) -> Making {
+        Making { wait, renewable: self.renewable }
+    }
 }
 
 /// How a gallery is changed.
@@ -858,6 +881,8 @@ pub(crate) struct EmbedArgs {
     pub(crate) pairs: PairArgs,
     #[command(flatten)]
     pub(crate) reading: PictureArgs,
+    #[command(flatten)]
+    pub(crate) key: NewKeyArgs,
 }
 
 /// Which entries are searched.
@@ -882,8 +907,8 @@ pub(crate) struct FilterArgs {
 }
 
 impl FilterArgs {
-    pub(crate) fn filter(&self) -> gallery::Filter {
-        gallery::Filter {
+    pub(crate) fn filter(&self) -> ::gallery::Filter {
+        ::gallery::Filter {
             subjects: Some(self.subject.clone()).filter(|names| !names.is_empty()),
             cameras: Some(self.camera.clone()).filter(|cameras| !cameras.is_empty()),
             from: self.since,
@@ -1035,6 +1060,9 @@ pub(crate) struct FrontalizeArgs {
     pub(crate) out: PathBuf,
     #[command(flatten)]
     pub(crate) reading: PictureArgs,
+    /// Refused with its reason: what is written is not encrypted.
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
 }
 
 /// CMC, mAP and mINP on a dataset by the Market-1501 protocol, by exact search, with 95 % intervals that come from

@@ -17,6 +17,7 @@ use crate::video::Video;
 use crate::{DeployError, embed};
 
 pub(crate) fn run(args: &EmbedArgs) -> Result<ExitCode, DeployError> {
+    args.key.unlock(&args.out)?;
     vacant(args)?;
     let Asked { mut pictures, videos, places } = asked(args)?;
     // Nobody knows how many frames a video has.
@@ -153,7 +154,7 @@ struct Target<'a> {
 
 impl<'a> Target<'a> {
     fn open(args: &'a EmbedArgs, model: &::gallery::Model, wait: bool) -> Result<Self, DeployError> {
-        let store = Store::write_or_create(&args.out, model, wait)?;
+        let store = gallery::open_or_make(&args.out, model, args.key.making(wait))?;
         // Somebody may have enrolled meanwhile.
         vacant(args)?;
         Ok(Self { store, folder: &args.out, older: gallery::is_older(&args.out) })

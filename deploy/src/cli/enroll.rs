@@ -12,7 +12,7 @@ use super::args::{EnrollArgs, FactsFormat};
 use super::shared::{
     self, Named, collect, embed_options, list, named, one_row, open, pin, print, print_json, warn_when_collapsed,
 };
-use crate::gallery::{self, Embeddings, Gallery, Making, Place, Template};
+use crate::gallery::{self, Embeddings, Gallery, Place, Template};
 use crate::identity::{Identity, NameSource};
 use crate::manifest;
 use crate::pictures::{Input, path_text};
@@ -36,9 +36,7 @@ const NEAREST: usize = 8;
 const SHOWN: usize = 10;
 
 pub(crate) fn run(args: &EnrollArgs) -> Result<ExitCode, DeployError> {
-    if let Some(file) = &args.key.key_file {
-        gallery::unlock_or_create(file, &args.gallery)?;
-    }
+    args.key.unlock(&args.gallery)?;
     let (pictures, arrays) = asked(args)?;
     let model = open(&args.model, pictures.len().max(1))?;
     let (inputs, spec) = model.embedding()?;
@@ -51,10 +49,8 @@ pub(crate) fn run(args: &EnrollArgs) -> Result<ExitCode, DeployError> {
     let qualities = qualities(&new, inputs[0]);
 
     let wait = args.writing.wait;
-    let renewable = args.renewable;
-    let place = shared::writing(wait, |wait| {
-        Place::open_or_create(&args.gallery, &pin, &model.path, Making { wait, renewable })
-    })?;
+    let place =
+        shared::writing(wait, |wait| Place::open_or_create(&args.gallery, &pin, &model.path, args.key.making(wait)))?;
     let limit = args.similar.or_else(|| calibrated(&model)).unwrap_or(SIMILAR);
     let mut report = compare(&new, &args.gallery, limit)?;
     report.poor = qualities;

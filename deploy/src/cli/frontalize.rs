@@ -13,7 +13,13 @@ use crate::frontalize::Frontalizer;
 use crate::gallery::{self, Embeddings, Gallery};
 use crate::poses::Poses;
 
+/// Why there is no key file.
+const PLAIN: &str = "frontal embeddings are written as a .npy, which is not encrypted";
+
 pub(crate) fn run(args: &FrontalizeArgs) -> Result<ExitCode, DeployError> {
+    if args.key_file.is_some() {
+        return Err(DeployError::Unused { flag: "--key-file", why: PLAIN.to_owned() });
+    }
     // The contract that is given is that of the foreign model: the embedder where there is one.
     let contract = if args.model.is_some() { None } else { args.run.contract.clone() };
     let frontalizer = ModelArgs { model: args.frontalize.clone(), run: RunArgs { contract, ..args.run.clone() } };
@@ -66,6 +72,10 @@ fn read(input: &[PathBuf], dim: usize) -> Result<Vec<f32>, DeployError> {
     let [path] = input else { return Err(DeployError::OneInput { found: input.len() }) };
     let wrong = |problem: String| DeployError::Features { path: path.clone(), problem };
     let (values, rows, found) = if gallery::is_gallery(path) {
+        if gallery::is_encrypted(path)? {
+            let meant = "`deploy gallery export` writes its rows in plain, if that is what is meant";
+            return Err(wrong(format!("it is encrypted, and {PLAIN}; {meant}")));
+        }
         let Embeddings { values, templates, dim, .. } = Gallery::open(path)?.load()?;
         (values, templates.len(), dim)
     } else {

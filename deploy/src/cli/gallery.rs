@@ -312,6 +312,7 @@ fn export(args: &GalleryExportArgs) -> Result<ExitCode, DeployError> {
 
 fn import(args: &GalleryImportArgs) -> Result<ExitCode, DeployError> {
     let wait = args.writing.wait;
+    args.key.unlock(args.out.as_ref().unwrap_or(&args.from))?;
     let (store, folder) = if args.from.is_dir() {
         let unused = |flag, given: bool| match given {
             true => Err(DeployError::Unused { flag, why: "a gallery says these things itself".into() }),
@@ -321,14 +322,14 @@ fn import(args: &GalleryImportArgs) -> Result<ExitCode, DeployError> {
         unused("--model", args.model.is_some())?;
         match &args.out {
             None if gallery::is_older(&args.from) => {
-                (shared::writing(wait, |wait| gallery::convert(&args.from, wait))?, &args.from)
+                (shared::writing(wait, |wait| gallery::convert(&args.from, args.key.making(wait)))?, &args.from)
             }
             None => {
                 let why =
                     "only a gallery of the older layout (embeddings.npy) is imported in its own folder".to_owned();
                 return Err(DeployError::Needed { flag: "--out", why });
             }
-            Some(out) => (import_gallery(&args.from, out, wait)?, out),
+            Some(out) => (import_gallery(args, out)?, out),
         }
     } else {
         let Some(out) = &args.out else {
@@ -342,10 +343,15 @@ fn import(args: &GalleryImportArgs) -> Result<ExitCode, DeployError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn import_gallery(from: &Path, out: &Path, wait: bool) -> Result<Store, DeployError> {
-    let from = Gallery::open(from)?;
+/// Opens where rows go: a gallery that is new or empty.
+fn target(args: &GalleryImportArgs, out: &Path, model: &::gallery::Model) -> Result<Store, DeployError> {
+    shared::writing(args.writing.wait, |wait| gallery::vacant(out, model, args.key.making(wait)))
+}
+
+fn import_gallery(args: &GalleryImportArgs, out: &Path) -> Result<Store, DeployError> {
+    let from = Gallery::open_to_copy(&args.from)?;
     let (rows, model) = (from.rows()?, from.model());
-    let store = shared::writing(wait, |wait| gallery::vacant(out, model, wait))?;
+    let store = target(args, out, model)?;
     let bar = terminal::progress(rows.len() as u64, "import", "rows");
     let filled = gallery::fill(store, model, from.about(), |enrolment| {
         for rows in rows.chunks(BATCH) {
@@ -416,7 +422,7 @@ fn import_parquet(args: &GalleryImportArgs, out: &Path) -> Result<Store, DeployE
             (named, about)
         }
     };
-    let store = shared::writing(args.writing.wait, |wait| gallery::vacant(out, &model, wait))?;
+    let store = target(args, out, &model)?;
     let bar = terminal::progress(file.rows(), "import", "rows");
     let filled = gallery::fill(store, &model, &about, |enrolment| {
         file.each(model.dim, &mut |template, values| {
@@ -440,7 +446,7 @@ fn import_file(args: &GalleryImportArgs, out: &Path) -> Result<Store, DeployErro
     }
     let lines = args.rows.clone().or_else(|| Some(beside(path)).filter(|path| path.is_file()));
     let mut lines = lines.map(|lines| Lines::open(lines, path, rows)).transpose()?;
-    let store = shared::writing(args.writing.wait, |wait| gallery::vacant(out, &model, wait))?;
+    let store = target(args, out, &model)?;
     let bar = terminal::progress(rows as u64, "import", "rows");
     let filled = gallery::fill(store, &model, &About::here(0), |enrolment| {
         for _ in (0..rows).step_by(BATCH) {

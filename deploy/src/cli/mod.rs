@@ -91,7 +91,7 @@ impl Command {
                 GalleryCommand::Log(args) => &args.key,
                 GalleryCommand::RotateKey(args) => return Some(&args.key_file),
                 GalleryCommand::Renew(args) => return Some(&args.key_file),
-                // They open theirs themselves.
+                // They make theirs if it is not there.
                 GalleryCommand::Encrypt(_) | GalleryCommand::Import(_) => return None,
             },
             _ => return None,

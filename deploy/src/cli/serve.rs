@@ -5,14 +5,15 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::args::{RunArgs, batch_size, cosine, rate};
+use super::args::{NewKeyArgs, RunArgs, batch_size, cosine, rate};
 use crate::DeployError;
 use crate::serve;
 use crate::serve::config::{Config, Limits, Log, Rule};
 
 /// Serve a model and a gallery on the network: the Open Inference Protocol, search, enrolment, and a page to use them.
-/// SIGTERM finishes what was accepted; SIGHUP reads model and keys again.
+/// SIGTERM finishes what was accepted; SIGHUP reads model, keys and certificate again.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("key_file", |arg| arg.requires("gallery")))]
 pub(crate) struct ServeArgs {
     /// Model file, or bundle folder with a model.onnx.
     #[arg(value_name = "MODEL")]
@@ -23,10 +24,8 @@ pub(crate) struct ServeArgs {
     /// compared with each other].
     #[arg(long, value_name = "GALLERY")]
     pub(crate) gallery: Option<PathBuf>,
-    /// Key file of the gallery, which is encrypted; its key store, FILE.subjects, lies beside it [default: it is not
-    /// encrypted].
-    #[arg(long, value_name = "FILE", requires = "gallery")]
-    pub(crate) key_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) key: NewKeyArgs,
     /// Address and port; port 0 takes any that is free. Beyond loopback --keys is needed.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
     pub(crate) listen: SocketAddr,
@@ -117,8 +116,8 @@ fn seconds(text: &str) -> Result<u64, String> {
 }
 
 pub(crate) fn run(args: ServeArgs) -> Result<ExitCode, DeployError> {
-    if let Some(file) = &args.key_file {
-        crate::gallery::unlock(file)?;
+    if let Some(gallery) = &args.gallery {
+        args.key.unlock(gallery)?;
     }
     terminal::note_fewer_threads(args.run.threads);
     let threads = args.run.threads();
@@ -143,6 +142,7 @@ pub(crate) fn run(args: ServeArgs) -> Result<ExitCode, DeployError> {
         model: args.model,
         options: args.run.options(threads),
         gallery: args.gallery,
+        renewable: args.key.renewable,
         listen: args.listen,
         keys: args.keys,
         tls: args.tls_cert.zip(args.tls_key),

@@ -118,7 +118,7 @@ pub fn unlock(file: &Path) -> Result<(), DeployError> {
 /// # Errors
 /// As there; if it cannot be made.
 pub fn unlock_or_create(file: &Path, folder: &Path) -> Result<(), DeployError> {
-    if !file.exists() && !is_gallery(folder) {
+    if !file.exists() && !Store::is_at(folder) && address(folder).is_none() {
         KeyFile::create(file)?;
     }
     unlock(file)
@@ -134,6 +134,14 @@ fn key() -> Option<&'static KeyFile> {
 /// [`DeployError::Unused`].
 pub fn keyless(why: impl FnOnce() -> String) -> Result<(), DeployError> {
     if key().is_some() { Err(DeployError::Unused { flag: "--key-file", why: why() }) } else { Ok(()) }
+}
+
+/// Whether a gallery is encrypted, which is seen without its key.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn is_encrypted(folder: &Path) -> Result<bool, DeployError> {
+    Ok(Store::is_at(folder) && Store::is_encrypted_at(folder)?)
 }
 
 /// Opens a gallery for reading, encrypted or not.
@@ -191,14 +199,24 @@ pub struct Making {
 /// As [`write()`]; if it holds embeddings of another model than `model`, which is the file at `path`.
 pub fn write_or_create(folder: &Path, model: &Model, path: &Path, how: Making) -> Result<Store, DeployError> {
     changeable(folder)?;
-    let new = !is_gallery(folder);
+    let store = open_or_make(folder, model, how)?;
+    pinned(folder, store.model(), model, path)?;
+    Ok(store)
+}
+
+/// Opens a gallery to change it, of whatever model, or makes one for embeddings of `model`, encrypted if there is a
+/// key.
+///
+/// # Errors
+/// As [`write()`]; if a gallery that is there should be renewable and is not.
+pub fn open_or_make(folder: &Path, model: &Model, how: Making) -> Result<Store, DeployError> {
     let store = Store::write_or_create_with(folder, model, how.wait, key(), how.renewable)?;
-    if how.renewable && !new && !store.is_renewable() {
+    // A new one is.
+    if how.renewable && !store.is_renewable() {
         let why =
             format!("`{}` is there already; `deploy gallery renew` makes its templates renewable", folder.display());
         return Err(DeployError::Unused { flag: "--renewable", why });
     }
-    pinned(folder, store.model(), model, path)?;
     Ok(store)
 }
 
@@ -255,11 +273,11 @@ pub fn pinned(folder: &Path, found: &Model, model: &Model, path: &Path) -> Resul
 ///
 /// # Errors
 /// If it cannot be read, or has a row that is no embedding, or the folder cannot be written to; it is then as it was.
-pub fn convert(folder: &Path, wait: bool) -> Result<Store, DeployError> {
+pub fn convert(folder: &Path, how: Making) -> Result<Store, DeployError> {
     let (mut embeddings, model, about) = older::read(folder, |_| Ok(()))?;
     without_zeros(&mut embeddings);
     // What an attempt that was interrupted left is no gallery of its own yet.
-    let store = Store::write_or_create(folder, &model, wait)?;
+    let store = open_or_make(folder, &model, how)?;
     // Another program may have done it while this one waited.
     if !older::is_at(folder) {
         return Ok(store);
@@ -277,12 +295,12 @@ pub fn convert(folder: &Path, wait: bool) -> Result<Store, DeployError> {
 ///
 /// # Errors
 /// If a gallery is there that has rows, or the folder cannot be written to.
-pub fn vacant(folder: &Path, model: &Model, wait: bool) -> Result<Store, DeployError> {
+pub fn vacant(folder: &Path, model: &Model, how: Making) -> Result<Store, DeployError> {
     let occupied = |rows: u64| DeployError::Occupied { path: folder.to_owned(), rows: rows.to_string() };
     if older::is_at(folder) {
         return Err(occupied(older::read(folder, |_| Ok(()))?.0.templates.len() as u64));
     }
-    let store = Store::write_or_create(folder, model, wait)?;
+    let store = open_or_make(folder, model, how)?;
     match store.info()?.templates {
         0 => Ok(store),
         rows => Err(occupied(rows)),
@@ -629,9 +647,28 @@ impl Gallery {
         Ok((Self { rows, model, about, filter: Filter::default(), spread: OnceLock::new() }, indexes))
     }
 
+    /// Opens a gallery of either layout whose rows go into another: the key may be the other's alone.
+    ///
+    /// # Errors
+    /// As [`Gallery::open`].
+    pub fn open_to_copy(folder: &Path) -> Result<Self, DeployError> {
+        let key = if is_encrypted(folder)? { key() } else { None };
+        Self::open_by(folder, key, |_| Ok(()))
+    }
+
     fn open_if(folder: &Path, check: impl Fn(&Model) -> Result<(), DeployError>) -> Result<Self, DeployError> {
         if older::is_at(folder) {
             keyless(|| format!("`{}` is a gallery of the older layout", folder.display()))?;
+        }
+        Self::open_by(folder, key(), check)
+    }
+
+    fn open_by(
+        folder: &Path,
+        key: Option<&KeyFile>,
+        check: impl Fn(&Model) -> Result<(), DeployError>,
+    ) -> Result<Self, DeployError> {
+        if older::is_at(folder) {
             let (embeddings, model, about) = older::read(folder, check)?;
             return Ok(Self { model, about, ..Self::of(embeddings) });
         }
@@ -642,7 +679,7 @@ impl Gallery {
             let (rows, about) = (Held::Stored(engine.snapshot()?), About::default());
             return Ok(Self { rows, model, about, filter: Filter::default(), spread: OnceLock::new() });
         }
-        let store = read(folder)?;
+        let store = Store::open_with(folder, key)?;
         check(store.model())?;
         let (rows, about) = (Held::Stored(store.snapshot()?), About::of(&store.about()?));
         hold(&store);

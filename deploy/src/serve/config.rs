@@ -17,6 +17,8 @@ pub struct Config {
     pub options: runtime::Options,
     /// Folder of the gallery, which is made if needed; without one only pictures are compared.
     pub gallery: Option<PathBuf>,
+    /// A new one has renewable templates.
+    pub renewable: bool,
     /// Where it listens; port 0 takes any that is free.
     pub listen: SocketAddr,
     /// Who is let in; see [`KeyFile`](super::auth::KeyFile).

@@ -1,6 +1,5 @@
 //! Connections: so many at a time, encrypted or not, none that keeps a place by being slow.
 
-use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,15 +15,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::config::Limits;
 use super::routes;
 use super::state::App;
-use crate::DeployError;
 
 /// Bytes of a request's headers, and of what is read ahead.
 const BUFFER: usize = 64 << 10;
@@ -32,33 +26,8 @@ const BUFFER: usize = 64 << 10;
 /// Headers of a request.
 const HEADERS: usize = 64;
 
-/// A certificate chain and its private key, for TLS 1.2 and 1.3.
-///
-/// # Errors
-/// If a file cannot be read or they do not go together.
-pub(crate) fn tls(chain: &Path, key: &Path) -> Result<TlsAcceptor, DeployError> {
-    let wrong = |path: &Path, problem: String| DeployError::Tls { path: path.to_owned(), problem };
-    let certificates = CertificateDer::pem_file_iter(chain)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|problem| wrong(chain, problem.to_string()))?;
-    if certificates.is_empty() {
-        return Err(wrong(chain, "it holds no certificate".to_owned()));
-    }
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|problem| wrong(key, problem.to_string()))?;
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(certificates, private))
-        .map_err(|problem| wrong(key, problem.to_string()))?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
 /// Answers until told to stop, and then what was accepted.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    tls: Option<TlsAcceptor>,
-    app: &Arc<App>,
-    mut told: watch::Receiver<bool>,
-) {
+pub(crate) async fn serve(listener: TcpListener, app: &Arc<App>, mut told: watch::Receiver<bool>) {
     let limits = app.config.limits;
     let places = Arc::new(Semaphore::new(limits.max_connections));
     let router = routes::router(app);
@@ -82,7 +51,7 @@ pub(crate) async fn serve(
             },
             _ = told.wait_for(|stop| *stop) => break,
         };
-        let (tls, router, watcher, app) = (tls.clone(), router.clone(), graceful.watcher(), Arc::clone(app));
+        let (tls, router, watcher, app) = (app.tls(), router.clone(), graceful.watcher(), Arc::clone(app));
         tokio::spawn(async move {
             app.metrics.connections.inc();
             connection(stream, tls, router, watcher, &limits).await;

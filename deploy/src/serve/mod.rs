@@ -5,6 +5,7 @@
 //! answer. What is too much at any place is refused with the limit and the flag that changes it.
 
 pub mod auth;
+mod certificate;
 pub mod config;
 mod error;
 mod limits;
@@ -42,8 +43,7 @@ pub fn run(config: Config) -> Result<(), DeployError> {
     // Taken first: whoever connects while the model opens waits.
     let listener = TcpListener::bind(config.listen).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    let tls = config.tls.as_ref().map(|(chain, key)| listen::tls(chain, key)).transpose()?;
-    let scheme = if tls.is_some() { "https" } else { "http" };
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
     let app = Arc::new(App::open(config.clone())?);
     // Decoding and searching take the other threads.
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -60,7 +60,7 @@ pub fn run(config: Config) -> Result<(), DeployError> {
         // Nobody may read it.
         let _ = writeln!(out, "listening on {scheme}://{address}").and_then(|()| out.flush());
         tracing::info!(address = %address, scheme, "ready");
-        listen::serve(listener, tls, &app, told).await;
+        listen::serve(listener, &app, told).await;
         Ok(())
     });
     // What was accepted is written before the process ends.

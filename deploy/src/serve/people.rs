@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use gallery::{Changes, Engine, Found, GalleryError, Model, NewTemplate, Person, PersonTemplate, Rows};
 use gallery::{Selection, Store, TemplateId, Verdict};
@@ -20,6 +21,15 @@ use crate::identify::Size;
 
 /// Changes that are written together at most.
 const TOGETHER: usize = 256;
+
+/// A removal waits so long for those who read the gallery as it was before: until then SQLite's log keeps the name.
+const READERS: Duration = Duration::from_secs(5);
+
+/// How often they are looked for.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// The same for readers who stay longer.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What is to be done.
 pub(crate) enum Act {
@@ -45,6 +55,11 @@ impl Act {
     /// Whether others may be in its transaction. What removes waits for the disk a second time.
     fn joins(&self) -> bool {
         matches!(self, Self::Enrol { .. } | Self::Match(_) | Self::Deny(_))
+    }
+
+    /// Whether it takes names, templates or pictures out.
+    fn removes(&self) -> bool {
+        matches!(self, Self::Remove(_) | Self::RemoveTemplate(_) | Self::Merge { .. })
     }
 
     /// Whether it changes who is enrolled.
@@ -90,10 +105,11 @@ impl People {
         folder: &Path,
         model: &Model,
         model_path: &Path,
+        how: Making,
         most: usize,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, DeployError> {
-        let store = Arc::new(galleries::write_or_create(folder, model, model_path, Making::default())?);
+        let store = Arc::new(galleries::write_or_create(folder, model, model_path, how)?);
         if store.about()?.is_empty() {
             store.change(|changes| changes.describe(&About::here(0).text()))?;
         }
@@ -184,8 +200,8 @@ fn count(store: &Store, metrics: &Metrics) {
 
 /// The thread that changes the gallery.
 fn write(store: &Store, mut waiting: mpsc::Receiver<Change>, metrics: &Metrics, enrolled: &AtomicU64) {
-    let mut ahead = None;
-    while let Some(first) = ahead.take().or_else(|| waiting.blocking_recv()) {
+    let (mut ahead, mut untidy) = (None, false);
+    while let Some(first) = ahead.take().or_else(|| next(store, &mut waiting, &mut untidy)) {
         let mut group = vec![first];
         while group.len() < TOGETHER && group[0].act.joins() {
             let Ok(next) = waiting.try_recv() else { break };
@@ -203,11 +219,48 @@ fn write(store: &Store, mut waiting: mpsc::Receiver<Change>, metrics: &Metrics, 
         if !group.is_empty() {
             metrics.commit.observe(group.len() as f64);
             let counts = group.iter().any(|change| change.act.enrols());
+            untidy |= group.iter().any(|change| change.act.removes());
             apply(store, group, enrolled);
             if counts {
                 count(store, metrics);
             }
         }
+    }
+}
+
+/// The next change. While there is none, what a removal left in SQLite's log is taken out of it as soon as nobody reads
+/// the gallery as it was before.
+fn next(store: &Store, waiting: &mut mpsc::Receiver<Change>, untidy: &mut bool) -> Option<Change> {
+    while *untidy {
+        match waiting.try_recv() {
+            Ok(change) => return Some(change),
+            Err(mpsc::error::TryRecvError::Disconnected) => return None,
+            Err(mpsc::error::TryRecvError::Empty) => {}
+        }
+        *untidy = !tidied(store);
+        if *untidy {
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+    waiting.blocking_recv()
+}
+
+/// Whether nothing of who was removed is left in SQLite's log.
+fn tidied(store: &Store) -> bool {
+    store.tidy().unwrap_or_else(|error| {
+        let cause = terminal::sentence(&error);
+        tracing::error!(cause, "SQLite's log cannot be emptied");
+        // Repeating it would not help.
+        true
+    })
+}
+
+/// Waits for those who read the gallery as it was before a removal: searches of this service are done in a moment.
+/// Those who take longer, other programs perhaps, are not waited for.
+fn settle(store: &Store) {
+    let since = Instant::now();
+    while !tidied(store) && since.elapsed() < READERS {
+        std::thread::sleep(LOOK);
     }
 }
 
@@ -220,6 +273,9 @@ fn apply(store: &Store, mut group: Vec<Change>, enrolled: &AtomicU64) {
     }
     match all {
         Ok(done) => {
+            if group.iter().any(|change| change.act.removes()) {
+                settle(store);
+            }
             for (change, done) in group.into_iter().zip(done) {
                 drop(change.reply.send(Ok(done)));
             }

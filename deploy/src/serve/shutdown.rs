@@ -1,4 +1,4 @@
-//! What the system tells the process: stop, or read model and keys again.
+//! What the system tells the process: stop, or read model, keys and certificate again.
 
 use std::sync::Arc;
 
@@ -56,10 +56,10 @@ fn stop(app: &App, tell: &watch::Sender<bool>) {
 #[cfg(unix)]
 fn reload(app: &App) {
     match app.reload() {
-        Ok(loaded) => tracing::info!(sha256 = loaded.model.sha256, "model and keys are read again"),
+        Ok(loaded) => tracing::info!(sha256 = loaded.model.sha256, "model, keys and certificate are read again"),
         Err(error) => {
             let cause = terminal::sentence(&error);
-            tracing::error!(cause, "model and keys stay as they are");
+            tracing::error!(cause, "model, keys and certificate stay as they are");
         }
     }
 }

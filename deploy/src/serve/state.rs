@@ -7,15 +7,18 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 
 use super::auth::{Bucket, Door};
+use super::certificate;
 use super::config::{Config, Rule};
 use super::error::Problem;
 use super::limits::Admission;
 use super::metrics::Metrics;
 use super::people::People;
 use super::queue::{self, Job, Queue};
-use crate::gallery::{self as galleries, About};
+use crate::gallery::{self as galleries, About, Making};
 use crate::identify::Size;
 use crate::report::Decision;
 use crate::runtime::Model;
@@ -36,6 +39,7 @@ pub(crate) struct App {
     loaded: ArcSwap<Loaded>,
     pub(crate) people: Option<People>,
     pub(crate) door: ArcSwap<Door>,
+    tls: Option<ArcSwap<ServerConfig>>,
     pub(crate) admission: Admission,
     pub(crate) metrics: Arc<Metrics>,
     rule: ArcSwap<Rule>,
@@ -114,6 +118,10 @@ fn name(path: &Path) -> String {
     named.strip_suffix(".onnx").unwrap_or(&named).to_owned()
 }
 
+fn tls(config: &Config) -> Result<Option<Arc<ServerConfig>>, DeployError> {
+    config.tls.as_ref().map(|(chain, key)| certificate::read(chain, key)).transpose()
+}
+
 fn card(path: &Path) -> Option<String> {
     files::read_text_limited(&path.with_file_name("CARD.md"), LARGEST_CARD).ok()
 }
@@ -122,14 +130,16 @@ impl App {
     /// Opens the model, which is tested, and the gallery.
     ///
     /// # Errors
-    /// As [`Model::open`] and [`galleries::write_or_create`]; if the gallery is too large for the rate that is asked
-    /// for.
+    /// As [`Model::open`] and [`galleries::write_or_create`]; if the certificate or the keys cannot be used; if the
+    /// gallery is too large for the rate that is asked for.
     pub(crate) fn open(config: Config) -> Result<Self, DeployError> {
+        let tls = tls(&config)?;
         let metrics = Arc::new(Metrics::new());
         let loaded = Loaded::open(&config, &metrics)?;
         let door = Door::of(config.keys.as_ref(), config.limits.rate)?;
         let open = |folder: &std::path::PathBuf| {
-            People::open(folder, &loaded.pin()?, &loaded.model.path, config.limits.max_queue, &metrics)
+            let how = Making { renewable: config.renewable, ..Making::default() };
+            People::open(folder, &loaded.pin()?, &loaded.model.path, how, config.limits.max_queue, &metrics)
         };
         let people = config.gallery.as_ref().map(open).transpose()?;
         let noted = match &people {
@@ -148,6 +158,7 @@ impl App {
             loaded: ArcSwap::from_pointee(loaded),
             people,
             door: ArcSwap::from_pointee(door),
+            tls: tls.map(ArcSwap::new),
             metrics,
             rule: ArcSwap::from_pointee(rule),
             denials: [Bucket::full(DENIALS), Bucket::full(DENIALS)].map(Mutex::new),
@@ -161,6 +172,11 @@ impl App {
     /// The model that is run now; a request keeps it to its end.
     pub(crate) fn loaded(&self) -> Arc<Loaded> {
         self.loaded.load_full()
+    }
+
+    /// Encrypts a connection, if the service has a certificate: with the one that it has now.
+    pub(crate) fn tls(&self) -> Option<TlsAcceptor> {
+        self.tls.as_ref().map(|tls| TlsAcceptor::from(tls.load_full()))
     }
 
     /// The gallery, for routes that need one.
@@ -218,8 +234,8 @@ impl App {
         }
     }
 
-    /// Opens the model's files and the keys again. What cannot be used is refused, and the old one serves on. It
-    /// computes: on a thread that may.
+    /// Opens the model's files, the keys and the certificate again. If one of them cannot be used, the old ones serve
+    /// on. It computes: on a thread that may.
     ///
     /// # Errors
     /// As [`App::open`]; if the model is not the one whose embeddings the gallery holds.
@@ -230,9 +246,13 @@ impl App {
             galleries::pinned(folder, people.model(), &loaded.pin()?, &loaded.model.path)?;
         }
         let door = Door::of(self.config.keys.as_ref(), self.config.limits.rate)?;
+        let tls = tls(&self.config)?;
         let loaded = Arc::new(loaded);
         self.loaded.store(Arc::clone(&loaded));
         self.door.store(Arc::new(door));
+        if let (Some(now), Some(new)) = (&self.tls, tls) {
+            now.store(new);
+        }
         Ok(loaded)
     }
 }

@@ -427,6 +427,16 @@ impl Store {
         Ok(())
     }
 
+    /// Empties SQLite's log, which may still have names and small pictures of who was removed, once the catalogue has
+    /// what else is in it. What removes does so itself; but whoever reads the gallery as it was before prevents it, and
+    /// then this is false and to be repeated. It does not wait for them.
+    ///
+    /// # Errors
+    /// [`GalleryError::ReadOnly`]; what the disk refuses.
+    pub fn tidy(&self) -> Result<bool, GalleryError> {
+        self.writer()?.catalogue.tidy()
+    }
+
     /// The extents that hold `ids`, which are in order, each with its ids.
     fn in_extents<'a>(
         &self,

@@ -51,8 +51,9 @@ pub(super) async fn reload(State(app): Shared) -> Result<Json<Value>, Problem> {
         }
         Err(error) => {
             let cause = terminal::sentence(&error);
-            tracing::error!(cause, "the model is not replaced");
-            Err(Problem::conflict("model", "it cannot be opened; the old one serves on, and the log says why"))
+            tracing::error!(cause, "model, keys and certificate stay as they are");
+            let what = "model, keys or certificate cannot be used; the old ones serve on, and the log says why";
+            Err(Problem::conflict("service", what))
         }
     })
     .await

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::openapi;
 use super::{Shared, compute, short, who};
+use crate::serve::auth::Role;
 use crate::serve::error::Problem;
 
 /// `GET /v1/info`.
@@ -18,6 +19,8 @@ pub(super) async fn info(State(app): Shared, request: Request) -> Result<Json<Va
         let loaded = app.loaded();
         let model = &loaded.model;
         let (pictures, spec) = model.embedding()?;
+        // Where files lie on this machine is for admins.
+        let library = model.runtime.file().filter(|_| who.role == Role::Admin);
         let inputs = model.contract.input.iter().zip(pictures);
         let inputs = inputs.map(|(port, picture)| json!({"name": port.name, "size": picture.size}));
         let gallery = match &app.people {
@@ -50,7 +53,7 @@ pub(super) async fn info(State(app): Shared, request: Request) -> Result<Json<Va
             },
             "runtime": {
                 "provider": model.runs_on(),
-                "library": model.runtime.file().map(|file| file.display().to_string()),
+                "library": library.map(|file| file.display().to_string()),
                 "version": model.runtime.version(),
                 "threads": app.config.options.threads(),
                 "sessions": model.lanes,

@@ -231,7 +231,7 @@ fn said(method: &Method, path: &str) -> Said {
             ];
             with(said, &query(&fields), None)
         }
-        "/v1/reload" => object("Read model and keys again", free(&["model", "contract", "sha256"])),
+        "/v1/reload" => object("Read model, keys and certificate again", free(&["model", "contract", "sha256"])),
         "/metrics" => Said {
             answer: answered("application/openmetrics-text", json!({"type": "string"})),
             ..object("Numbers for Prometheus", json!({}))
