@@ -11,7 +11,7 @@ mod recheck;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use contract::{Axis, ContractError, KEY_PREFIX, ModelContract, Threshold};
+use contract::{Axis, ContractError, KEY_PREFIX, ModelContract};
 use files::lock::{Lock, LockError};
 use files::{WriteError, together};
 use graph::encode::Encoded;
@@ -101,24 +101,10 @@ pub fn write_in_turn(
     let certificate = Certificate::new(model, &contract, &files, &comparison, runtime)?;
     let parity = comparison.parity;
 
-    let unwritable = |source| files::WriteError { path: folder.to_owned(), source };
-    files::make_folder(folder).map_err(unwritable)?;
-    // Two exports into one folder: one after the other.
-    let _lock = match Lock::take(folder) {
-        Err(held @ LockError::Held { .. }) => {
-            waits(&held);
-            Lock::wait(folder)?
-        }
-        taken => taken?,
-    };
     let path = folder.join(MODEL);
-    together::settle(&path, &contract::BESIDE)?;
-    let (kept, thresholds) = calibrated(&path, &contract);
-    if let Some(kept) = kept {
-        contract.threshold = Some(kept);
-        // After certifying: thresholds are no part of what is certified.
-        files.model = with_thresholds(&files.model, &contract)?;
-    }
+    let _lock = held(&path, waits)?;
+    // After certifying: thresholds are no part of what is certified.
+    let thresholds = carry_over(&path, &mut contract, &mut files.model)?;
     let bytes = files.bytes();
     let json = serde_json::to_string_pretty(&contract).expect("a contract is plain data") + "\n";
     let (card, certificate) = (card(model, &contract, &parity, bytes), certificate.to_json());
@@ -127,16 +113,36 @@ pub fn write_in_turn(
     Ok(Written { folder: folder.to_owned(), model: path, contract, parity, bytes, thresholds })
 }
 
-/// The thresholds of the model that is to be replaced, where they hold for the new one.
-fn calibrated(path: &Path, contract: &ModelContract) -> (Option<Vec<Threshold>>, Thresholds) {
+/// Makes the folder of a bundle's model, waits for other programs that write to it, and settles what a killed one left.
+fn held(model: &Path, waits: impl FnOnce(&LockError)) -> Result<Lock, ExportError> {
+    let folder = model.parent().unwrap_or(Path::new("."));
+    let unwritable = |source| WriteError { path: folder.to_owned(), source };
+    files::make_folder(folder).map_err(unwritable)?;
+    let lock = match Lock::take(folder) {
+        Err(held @ LockError::Held { .. }) => {
+            waits(&held);
+            Lock::wait(folder)?
+        }
+        taken => taken?,
+    };
+    together::settle(model, &contract::BESIDE)?;
+    Ok(lock)
+}
+
+/// Puts the thresholds of the model that is to be replaced into the new one, where they hold for it.
+fn carry_over(path: &Path, contract: &mut ModelContract, model: &mut Vec<u8>) -> Result<Thresholds, ExportError> {
     let id = |contract: &ModelContract| contract.embedding.as_ref().map(|embedding| embedding.contract_id.clone());
     let before = onnx::read(path, &onnx::Limits::default()).ok();
     let before = before.and_then(|(model, _)| contract_of(&model).ok());
     match before.as_ref().and_then(|before| Some((before, before.threshold.clone()?))) {
-        _ if contract.threshold.is_some() => (None, Thresholds::None),
-        None => (None, Thresholds::None),
-        Some((before, thresholds)) if id(before) == id(contract) => (Some(thresholds), Thresholds::Kept),
-        Some(_) => (None, Thresholds::Dropped),
+        _ if contract.threshold.is_some() => Ok(Thresholds::None),
+        None => Ok(Thresholds::None),
+        Some((before, thresholds)) if id(before) == id(contract) => {
+            contract.threshold = Some(thresholds);
+            *model = with_thresholds(model, contract)?;
+            Ok(Thresholds::Kept)
+        }
+        Some(_) => Ok(Thresholds::Dropped),
     }
 }
 

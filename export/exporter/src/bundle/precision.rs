@@ -4,8 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use contract::{Axis, Golden, KEY_PREFIX, ModelContract};
-use files::lock::{Lock, LockError};
-use files::together;
+use files::lock::LockError;
 use graph::encode::Encoded;
 use graph::run::{Opening, Runtime};
 use graph::{DType, Tensor};
@@ -13,7 +12,7 @@ use onnx::{Message, ModelProto, StringStringEntryProto};
 
 use super::certificate::{self, Certificate, CheckpointFacts, ModelFacts, Tools};
 use super::facts::{Counts, PlanFile, PrecisionFacts, Quality, Ranking};
-use super::{GOLDEN_BATCH, GOLDEN_BLOCKS, MODEL, Thresholds, calibrated, replace, with_thresholds};
+use super::{GOLDEN_BATCH, GOLDEN_BLOCKS, MODEL, Thresholds, carry_over, held, replace};
 use crate::error::ExportError;
 use crate::verify::{Parity, Tolerance};
 
@@ -116,22 +115,9 @@ pub fn write_precision(
     };
     let card = card(&certified, &contract, &plan, bytes.len());
 
-    let unwritable = |source| files::WriteError { path: folder.to_owned(), source };
-    files::make_folder(folder).map_err(unwritable)?;
-    let _lock = match Lock::take(folder) {
-        Err(held @ LockError::Held { .. }) => {
-            waits(&held);
-            Lock::wait(folder)?
-        }
-        taken => taken?,
-    };
     let path = folder.join(MODEL);
-    together::settle(&path, &contract::BESIDE)?;
-    let (kept, thresholds) = calibrated(&path, &contract);
-    if let Some(kept) = kept {
-        contract.threshold = Some(kept);
-        bytes = with_thresholds(&bytes, &contract)?;
-    }
+    let _lock = held(&path, waits)?;
+    let thresholds = carry_over(&path, &mut contract, &mut bytes)?;
     // First, so that a model always has the plan of the last attempt beside it.
     let json = serde_json::to_string_pretty(&plan).expect("a plan is plain data") + "\n";
     files::write(&folder.join(PLAN), json)?;
