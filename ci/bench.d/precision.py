@@ -3,7 +3,8 @@ float32 at batch 1 and 16, size, cosine to float32, Rank-1 and mAP.
 
 Both calibrate with the same pictures: of several people every second one, and the others test. Rank-1 and mAP search each
 tested picture among all others, so they need folders that say who is on them. The three models run in turns in one process,
-in onnxruntime with two threads. A model without a contract inside needs --contract."""
+in onnxruntime with two threads. A model without a contract inside needs --contract. One of two pictures takes pairs of the
+folders palm/ and vein/, as `fixtures palms` draws them."""
 
 import json
 import os
@@ -40,13 +41,28 @@ def contract_of(path, beside):
     return {key.removeprefix("vitrine."): json.loads(value) for key, value in entries.items() if key.startswith("vitrine.")}
 
 
-def people_of(folder):
-    """Pictures by person, one folder each, in the order of the names."""
+def people_of(folder, inputs):
+    """Rows of pictures by person, one folder each, in the order of the names; of two inputs each row is a pair."""
     people = {}
-    for path in sorted(folder.rglob("*")):
+    first = folder / "palm" if inputs == 2 else folder
+    for path in sorted(first.rglob("*")):
         if path.suffix.lower() in ENDINGS:
-            people.setdefault(path.parent, []).append(path)
+            row = (path, folder / "vein" / path.relative_to(first)) if inputs == 2 else (path,)
+            people.setdefault(path.parent, []).append(row)
     return list(people.values())
+
+
+def feeds(rows, inputs):
+    """The values of rows of pictures by the name of the input."""
+    return {spec["name"]: np.stack([load(row[at], spec["picture"]) for row in rows]) for at, spec in enumerate(inputs)}
+
+
+def part(feed, rows):
+    return {name: values[rows] for name, values in feed.items()}
+
+
+def mirrored(feed):
+    return {name: np.ascontiguousarray(values[..., ::-1]) for name, values in feed.items()}
 
 
 def load(path, picture):
@@ -62,8 +78,9 @@ def load(path, picture):
 
 
 class Reader(CalibrationDataReader):
-    def __init__(self, name, rows):
-        self.batches = iter([{name: rows[at : at + 4]} for at in range(0, len(rows), 4)])
+    def __init__(self, feed):
+        count = len(next(iter(feed.values())))
+        self.batches = iter([part(feed, slice(at, at + 4)) for at in range(0, count, 4)])
 
     def get_next(self):
         return next(self.batches, None)
@@ -76,16 +93,18 @@ def session(path):
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def embed(runtime, name, output, rows, embedding):
-    def features(rows):
-        found = [runtime.run([output], {name: rows[at : at + 4]})[0] for at in range(0, len(rows), 4)]
-        return np.concatenate(found).reshape(len(rows), -1, embedding["parts"]).astype(np.float64)
+def embed(runtime, output, feed, embedding):
+    count = len(next(iter(feed.values())))
 
-    values = features(rows)
+    def features(feed):
+        found = [runtime.run([output], part(feed, slice(at, at + 4)))[0] for at in range(0, count, 4)]
+        return np.concatenate(found).reshape(count, -1, embedding["parts"]).astype(np.float64)
+
+    values = features(feed)
     if embedding["flip"]:
-        values = values + features(np.ascontiguousarray(rows[..., ::-1]))
+        values = values + features(mirrored(feed))
     values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
-    values = values.reshape(len(rows), -1)
+    values = values.reshape(count, -1)
     return values / np.linalg.norm(values, axis=1, keepdims=True)
 
 
@@ -114,12 +133,12 @@ def main():
     a = arguments.parse_args()
     facts = machine()
     contract = contract_of(a.model, a.contract)
-    if "embedding" not in contract or len(contract["input"]) != 1:
-        arguments.error(f"`{a.model}` has no contract with one picture and an embedding; name one with --contract")
-    spec, embedding = contract["input"][0], contract["embedding"]
-    if isinstance(spec["shape"][0], int):
+    if "embedding" not in contract or len(contract["input"]) > 2:
+        arguments.error(f"`{a.model}` has no contract with one or two pictures and an embedding; name one with --contract")
+    inputs, embedding = contract["input"], contract["embedding"]
+    if isinstance(inputs[0]["shape"][0], int):
         arguments.error(f"`{a.model}` has a fixed batch; two sizes are timed")
-    people = people_of(a.calibrate)
+    people = people_of(a.calibrate, len(inputs))
     if len(people) < 4:
         arguments.error(f"`{a.calibrate}` has {len(people)} folders of pictures, 4 are needed")
 
@@ -133,13 +152,13 @@ def main():
     made = run(command)
     told = json.loads(made["output"].strip().splitlines()[-1])
 
-    calibrating = [path for person in people[::2] for path in person]
+    calibrating = [row for person in people[::2] for row in person]
     if len(calibrating) > a.pictures:
         calibrating = [calibrating[at * len(calibrating) // a.pictures] for at in range(a.pictures)]
-    tested = [(path, label) for label, person in enumerate(people[1::2]) for path in person][: 4 * a.pictures]
-    rows = np.stack([load(path, spec["picture"]) for path in calibrating])
+    tested = [(row, label) for label, person in enumerate(people[1::2]) for row in person][: 4 * a.pictures]
+    rows = feeds(calibrating, inputs)
     if embedding["flip"]:
-        rows = np.concatenate([rows, rows[..., ::-1]])
+        rows = {name: np.concatenate([values, mirrored(rows)[name]]) for name, values in rows.items()}
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         prepared = Path(scratch) / "prepared.onnx"
@@ -152,7 +171,7 @@ def main():
         quantize_static(
             str(prepared),
             str(folder / "peer.onnx"),
-            Reader(spec["name"], rows),
+            Reader(rows),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QUInt8,
@@ -163,19 +182,19 @@ def main():
 
     paths = {"float32": a.model, "vitrine": folder / "ours/model.onnx", "onnxruntime": folder / "peer.onnx"}
     sessions = {name: session(path) for name, path in paths.items()}
-    tests = np.stack([load(path, spec["picture"]) for path, _ in tested])
+    tests = feeds([row for row, _ in tested], inputs)
     labels = np.array([label for _, label in tested])
     result = {"nodes": {}, "seconds_to_make": {"vitrine": made["seconds"], "onnxruntime": peer_seconds}}
     for node in told["nodes"]:
         result["nodes"][node["format"]] = result["nodes"].get(node["format"], 0) + 1
-    found = {name: embed(run_, spec["name"], embedding["output"], tests, embedding) for name, run_ in sessions.items()}
+    found = {name: embed(run_, embedding["output"], tests, embedding) for name, run_ in sessions.items()}
     result["bytes"] = {name: os.stat(path).st_size for name, path in paths.items()}
     result["mean_cosine"] = {name: float((rows_ * found["float32"]).sum(1).mean()) for name, rows_ in found.items()}
     result["ranking"] = {name: ranking(rows_, labels) for name, rows_ in found.items()}
 
     result["speed_up"] = {}
     for batch in (1, 16):
-        feed = {spec["name"]: np.repeat(tests[:1], batch, 0)}
+        feed = {name: np.repeat(values[:1], batch, 0) for name, values in tests.items()}
 
         def timed(runtime, feed=feed):
             best = float("inf")

@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 
 use burn::tensor::Device;
 use contract::{Axis, EmbeddingSpec, InputSpec, ModelContract, OutputSpec, PictureSpec};
+use fixtures::{PalmConfig, palms};
 use image::{Rgb, RgbImage};
 use onnx::{
     AttributeProto, AttributeType, DataType, Dimension, DimensionProto, GraphProto, Message, ModelProto, NodeProto,
@@ -67,8 +68,9 @@ fn value(name: &str, dims: Vec<Dimension>) -> ValueInfoProto {
     ValueInfoProto { name: name.into(), r#type: Some(TypeProto { tensor_type }), ..ValueInfoProto::default() }
 }
 
-/// A model of operator set 12 as others write them, without names of nodes: two convolutions, a mean and a layer.
-fn foreign(path: &Path) {
+/// A model of operator set 12 as others write them, without names of nodes: two convolutions, a mean and a layer. Two
+/// inputs are added up first.
+fn foreign(path: &Path, inputs: &[&str]) {
     let node = |operator: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>| NodeProto {
         input: inputs.iter().map(|&name| name.to_owned()).collect(),
         output: vec![output.to_owned()],
@@ -82,24 +84,30 @@ fn foreign(path: &Path) {
         ints: vec![1; 4],
         ..AttributeProto::default()
     };
+    let sum = (inputs.len() > 1).then(|| node("Add", inputs, "sum", vec![]));
+    let first = if sum.is_some() { "sum" } else { inputs[0] };
     let graph = GraphProto {
         name: "foreign".into(),
-        node: vec![
-            node("Conv", &["images", "w1", "b1"], "a", vec![pads()]),
-            node("Relu", &["a"], "b", vec![]),
-            node("Conv", &["b", "w2"], "c", vec![pads()]),
-            node("Softplus", &["c"], "d", vec![]),
-            node("GlobalAveragePool", &["d"], "e", vec![]),
-            node("Flatten", &["e"], "f", vec![]),
-            node("Gemm", &["f", "w3"], "output", vec![]),
-        ],
+        node: sum
+            .iter()
+            .cloned()
+            .chain([
+                node("Conv", &[first, "w1", "b1"], "a", vec![pads()]),
+                node("Relu", &["a"], "b", vec![]),
+                node("Conv", &["b", "w2"], "c", vec![pads()]),
+                node("Softplus", &["c"], "d", vec![]),
+                node("GlobalAveragePool", &["d"], "e", vec![]),
+                node("Flatten", &["e"], "f", vec![]),
+                node("Gemm", &["f", "w3"], "output", vec![]),
+            ])
+            .collect(),
         initializer: vec![
             constant("w1", &[8, 3, 3, 3]),
             constant("b1", &[8]),
             constant("w2", &[8, 8, 3, 3]),
             constant("w3", &[8, 12]),
         ],
-        input: vec![value("images", picture_axes())],
+        input: inputs.iter().map(|name| value(name, picture_axes())).collect(),
         output: vec![value("output", vec![Dimension::Symbol("batch".into()), Dimension::Value(12)])],
         ..GraphProto::default()
     };
@@ -117,13 +125,13 @@ fn picture_axes() -> Vec<Dimension> {
     std::iter::once(Dimension::Symbol("batch".into())).chain(sizes).collect()
 }
 
-fn contract(path: &Path) {
+fn contract(path: &Path, inputs: &[&str]) {
     let batch = || Axis::Symbol("batch".into());
     let contract = ModelContract {
         version: contract::VERSION,
         family: "reid".into(),
         architecture: "foreign".into(),
-        input: vec![InputSpec::picture("images", batch(), PictureSpec::imagenet([32, 16]))],
+        input: inputs.iter().map(|name| InputSpec::picture(name, batch(), PictureSpec::imagenet([32, 16]))).collect(),
         output: vec![OutputSpec {
             name: "output".into(),
             meaning: "features".into(),
@@ -161,8 +169,8 @@ fn a_foreign_model_becomes_one_of_integers() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     pictures(&folder.join("pictures"));
-    foreign(&folder.join("foreign.onnx"));
-    contract(&folder.join("contract.json"));
+    foreign(&folder.join("foreign.onnx"), &["images"]);
+    contract(&folder.join("contract.json"), &["images"]);
     let quantise = |more: &[&str]| {
         let fixed = ["quantise", "foreign.onnx", "--calibrate", "pictures", "--format", "json", "--force"];
         export(folder, &[&fixed[..], more].concat())
@@ -219,8 +227,8 @@ fn models_that_lose_too_much_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     pictures(&folder.join("pictures"));
-    foreign(&folder.join("foreign.onnx"));
-    contract(&folder.join("contract.json"));
+    foreign(&folder.join("foreign.onnx"), &["images"]);
+    contract(&folder.join("contract.json"), &["images"]);
     let plan = serde_json::json!({
         "version": 1, "target": "tensorrt", "weight_bits": 7, "latency": [],
         "nodes": [{"node": "Conv", "operator": "Conv", "format": "int8", "reason": ""}],
@@ -240,6 +248,31 @@ fn models_that_lose_too_much_are_refused() {
     refused(&quantise(&["--precision", "fp16", "--plan", "plan.json"]), &["--plan", "int8"]);
     refused(&quantise(&["--precision", "fp16", "--range", "entropy"]), &["--range", "int8"]);
     refused(&quantise(&["--pictures", "1"]), &["--pictures", "2"]);
+}
+
+/// A model of two pictures: pairs of palm and vein calibrate it, and people are told apart by their folders.
+#[test]
+fn pairs_calibrate_a_model_of_two_pictures() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    palms(&PalmConfig { people: 6, samples: 2, size: 32, ..PalmConfig::default() }, &folder.join("palms")).unwrap();
+    foreign(&folder.join("foreign.onnx"), &["palm", "vein"]);
+    contract(&folder.join("contract.json"), &["palm", "vein"]);
+    let quantise = |pictures: &str, to: &str| {
+        let how = ["--contract", "contract.json", "--target", "tensorrt", "--format", "json", "-o", to];
+        export(folder, &[&["quantise", "foreign.onnx", "--calibrate", pictures], &how[..]].concat())
+    };
+    let facts = succeeded(&quantise("palms", "int8"));
+    // Two hands of each of six people; every second hand calibrates.
+    assert_eq!(facts["quality"]["pictures"], 12, "{facts}");
+    assert_eq!(facts["quality"]["ranking"]["identities"], 6, "{facts}");
+    assert_eq!(facts["quantisation"]["pictures"], 12, "{facts}");
+    assert!(facts["quality"]["mean_cosine"].as_f64().unwrap() > 0.98, "{facts}");
+    assert!(export(folder, &["verify", "int8"]).status.success());
+    // Single pictures are no pairs.
+    pictures(&folder.join("pictures"));
+    refused(&quantise("pictures", "none"), &["palm", "pictures"]);
+    assert!(!folder.join("none").exists());
 }
 
 /// From a checkpoint: the float32 model is compared with Burn first, and its parity is the certificate's.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use contract::{Axis, CHANNELS_FIRST, InputSpec, ModelContract, PictureSpec, embedding, preprocess};
 use datasets::list_pictures;
+use datasets::paired::{PairOptions, list_pairs};
 use export::Runtime;
 use export::bundle::facts::{Quality, Ranking};
 use export::graph::precision::Batch;
@@ -21,14 +22,19 @@ const ROWS: usize = 4;
 /// How many times as many pictures test as calibrate, at most.
 const TESTED: usize = 4;
 
+/// Files of one row: a picture, or one for each input.
+type Files = Vec<PathBuf>;
+
+/// Values of one row, for each input.
+type Row = Vec<Vec<f32>>;
+
 /// The pictures of a folder, in two parts.
 pub struct Pictures<'a> {
-    input: &'a InputSpec,
-    picture: &'a PictureSpec,
+    inputs: Vec<(&'a InputSpec, &'a PictureSpec)>,
     flip: bool,
     rows: Option<usize>,
-    calibrating: Vec<PathBuf>,
-    testing: Vec<(PathBuf, i64)>,
+    calibrating: Vec<Files>,
+    testing: Vec<(Files, i64)>,
 }
 
 /// What calibrates.
@@ -42,51 +48,57 @@ pub struct Calibration {
 }
 
 impl<'a> Pictures<'a> {
-    /// Lists the pictures below `folder` for a model with these inputs, and divides them: of several people every
-    /// second one calibrates, with all pictures, and the others test; else every second picture does.
+    /// Lists the pictures below `folder` for a model with these inputs, pairs of palm and vein for one of two pictures,
+    /// and divides them: of several people every second one calibrates, with all pictures, and the others test; else
+    /// every second picture does.
     ///
     /// # Errors
-    /// If the model takes anything but one picture, or there are fewer than four pictures.
+    /// If the model takes anything but one or two pictures, or there are fewer than four pictures.
     pub fn list(folder: &Path, inputs: &'a [InputSpec], flip: bool, most: usize) -> anyhow::Result<Self> {
-        let [input] = inputs else {
-            bail!("the model has {} inputs; models of one picture can be calibrated", inputs.len());
-        };
-        let Some(picture) = &input.picture else {
-            bail!("input `{}` is no picture; models of one picture can be calibrated", input.name);
-        };
-        if picture.is_channels_last() {
-            bail!("input `{}` has the layout `{}`; `{CHANNELS_FIRST}` can be calibrated", input.name, picture.layout);
+        if inputs.is_empty() || inputs.len() > 2 {
+            bail!("the model has {} inputs; models of one picture or a pair can be calibrated", inputs.len());
         }
-        let rows = match input.shape.first() {
+        let mut specs = vec![];
+        for input in inputs {
+            let Some(picture) = &input.picture else {
+                bail!("input `{}` is no picture; models of one picture or a pair can be calibrated", input.name);
+            };
+            if picture.is_channels_last() {
+                bail!(
+                    "input `{}` has the layout `{}`; `{CHANNELS_FIRST}` can be calibrated",
+                    input.name,
+                    picture.layout
+                );
+            }
+            specs.push((input, picture));
+        }
+        let rows = match inputs[0].shape.first() {
             Some(Axis::Size(rows)) => Some((*rows).max(1)),
             _ => None,
         };
-        let list = list_pictures(&[folder], None)?;
-        for warning in list.left_out.warnings() {
-            terminal::warn(&warning);
-        }
-        let mut people: BTreeMap<i64, Vec<PathBuf>> = BTreeMap::new();
+        let mut people: BTreeMap<i64, Vec<Files>> = BTreeMap::new();
         let mut order = vec![];
-        for sample in list.samples.into_iter().filter(|sample| sample.identity != datasets::JUNK) {
-            if !people.contains_key(&sample.identity) {
-                order.push(sample.identity);
+        for (files, identity) in listed(folder, inputs.len())? {
+            if !people.contains_key(&identity) {
+                order.push(identity);
             }
-            people.entry(sample.identity).or_default().push(sample.path);
+            people.entry(identity).or_default().push(files);
         }
         let (mut calibrating, mut testing) = (vec![], vec![]);
         let by_person = order.len() >= 4;
         let mut at = 0;
         for (index, identity) in order.iter().enumerate() {
-            for path in people.remove(identity).unwrap_or_default() {
+            for files in people.remove(identity).unwrap_or_default() {
                 let first = if by_person { index % 2 == 0 } else { at % 2 == 0 };
                 at += 1;
-                if first { calibrating.push(path) } else { testing.push((path, *identity)) }
+                if first { calibrating.push(files) } else { testing.push((files, *identity)) }
             }
         }
         if calibrating.len() < 2 || testing.len() < 2 {
             bail!(
-                "`{}` has {at} pictures, which give {} to calibrate and {} to test; 2 of each are needed",
+                "`{}` has {at} {}, which give {} to calibrate and {} to test; 2 of each are needed",
                 folder.display(),
+                if inputs.len() == 1 { "pictures" } else { "pairs of pictures" },
                 calibrating.len(),
                 testing.len()
             );
@@ -94,40 +106,46 @@ impl<'a> Pictures<'a> {
         spread(&mut calibrating, most);
         // Whole people, so that each has others to be found among.
         testing.truncate(most * TESTED);
-        Ok(Self { input, picture, flip, rows, calibrating, testing })
+        Ok(Self { inputs: specs, flip, rows, calibrating, testing })
     }
 
-    /// Pictures that test.
+    /// Pictures, or pairs of them, that test.
     pub fn tested(&self) -> usize {
         self.testing.len()
     }
 
-    fn values(&self) -> usize {
-        self.picture.colour.channels() * self.picture.size[0] * self.picture.size[1]
+    fn load(&self, files: &Files) -> anyhow::Result<Row> {
+        let mut row = vec![];
+        for (path, (_, picture)) in files.iter().zip(&self.inputs) {
+            let mut values = vec![0.0; picture.colour.channels() * picture.size[0] * picture.size[1]];
+            preprocess::load(path, picture, &mut values)?;
+            row.push(values);
+        }
+        Ok(row)
     }
 
-    fn load(&self, path: &Path) -> anyhow::Result<Vec<f32>> {
-        let mut values = vec![0.0; self.values()];
-        preprocess::load(path, self.picture, &mut values)?;
-        Ok(values)
-    }
-
-    fn mirrored(&self, row: &[f32]) -> Vec<f32> {
-        let mut mirrored = vec![0.0; row.len()];
-        preprocess::mirror(row, self.picture.size[1], &mut mirrored);
-        mirrored
+    fn mirrored(&self, row: &Row) -> Row {
+        let mirrored = row.iter().zip(&self.inputs).map(|(values, (_, picture))| {
+            let mut mirrored = vec![0.0; values.len()];
+            preprocess::mirror(values, picture.size[1], &mut mirrored);
+            mirrored
+        });
+        mirrored.collect()
     }
 
     /// Batches of the model's size; the last rows of a fixed size repeat.
-    fn batches(&self, rows: &[Vec<f32>], size: usize) -> Vec<Batch> {
-        let batch = |rows: &[Vec<f32>]| {
+    fn batches(&self, rows: &[Row], size: usize) -> Vec<Batch> {
+        let batch = |rows: &[Row]| {
             let padded = self.rows.map_or(rows.len(), |size| size.max(rows.len()));
-            let rows: Vec<&Vec<f32>> = (0..padded).map(|at| &rows[at.min(rows.len() - 1)]).collect();
-            let bytes = rows.iter().flat_map(|row| row.iter()).flat_map(|value| value.to_le_bytes()).collect();
-            let [height, width] = self.picture.size;
-            let shape = vec![padded, self.picture.colour.channels(), height, width];
-            let tensor = Tensor::new(DType::Float, shape, bytes).expect("rows have the picture's size");
-            vec![(self.input.name.clone(), tensor)]
+            let tensor = |(at, (input, picture)): (usize, &(&InputSpec, &PictureSpec))| {
+                let values = (0..padded).flat_map(|row| &rows[row.min(rows.len() - 1)][at]);
+                let bytes = values.flat_map(|value| value.to_le_bytes()).collect();
+                let [height, width] = picture.size;
+                let shape = vec![padded, picture.colour.channels(), height, width];
+                let tensor = Tensor::new(DType::Float, shape, bytes).expect("rows have the picture's size");
+                (input.name.clone(), tensor)
+            };
+            self.inputs.iter().enumerate().map(tensor).collect()
         };
         rows.chunks(self.rows.unwrap_or(size)).map(batch).collect()
     }
@@ -139,9 +157,9 @@ impl<'a> Pictures<'a> {
     pub fn calibration(&self) -> anyhow::Result<Calibration> {
         let mut rows = vec![];
         let mut hash = Sha256::new();
-        for path in &self.calibrating {
-            let row = self.load(path)?;
-            row.iter().for_each(|value| hash.update(value.to_le_bytes()));
+        for files in &self.calibrating {
+            let row = self.load(files)?;
+            row.iter().flatten().for_each(|value| hash.update(value.to_le_bytes()));
             if self.flip {
                 rows.push(self.mirrored(&row));
             }
@@ -164,8 +182,21 @@ impl<'a> Pictures<'a> {
     }
 }
 
-/// Takes `most` of the paths, evenly over all of them.
-fn spread(paths: &mut Vec<PathBuf>, most: usize) {
+/// The files of each row for a model of this many inputs, and who is on them.
+fn listed(folder: &Path, inputs: usize) -> anyhow::Result<Vec<(Files, i64)>> {
+    if inputs == 2 {
+        let list = list_pairs(folder, &PairOptions::default())?;
+        list.left_out.warnings().iter().chain(&list.warnings).for_each(|warning| terminal::warn(warning));
+        return Ok(list.pairs.into_iter().map(|pair| (vec![pair.palm, pair.vein], pair.class as i64)).collect());
+    }
+    let list = list_pictures(&[folder], None)?;
+    list.left_out.warnings().iter().for_each(|warning| terminal::warn(warning));
+    let known = list.samples.into_iter().filter(|sample| sample.identity != datasets::JUNK);
+    Ok(known.map(|sample| (vec![sample.path], sample.identity)).collect())
+}
+
+/// Takes `most` of the rows, evenly over all of them.
+fn spread(paths: &mut Vec<Files>, most: usize) {
     let all = paths.len();
     if all > most {
         *paths = (0..most).map(|at| std::mem::take(&mut paths[at * all / most])).collect();
@@ -237,10 +268,10 @@ fn embeddings(
     let mut all = vec![];
     for paths in pictures.testing.chunks(ROWS) {
         let mut rows = vec![];
-        for (path, _) in paths {
-            rows.push(pictures.load(path)?);
+        for (files, _) in paths {
+            rows.push(pictures.load(files)?);
         }
-        let mut run = |rows: &[Vec<f32>]| -> anyhow::Result<Vec<Vec<f32>>> {
+        let mut run = |rows: &[Row]| -> anyhow::Result<Vec<Vec<f32>>> {
             let mut found = vec![];
             for batch in pictures.batches(rows, ROWS) {
                 let count = batch[0].1.dims()[0];
