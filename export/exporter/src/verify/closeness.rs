@@ -23,9 +23,11 @@ pub struct Tolerance {
 impl Default for Tolerance {
     /// Room enough for f32 rounding in networks of some hundred layers, and too little for a wrong weight. Group and
     /// instance norms need the most: on a flat picture of 157×160 they divide by the deviation of a nearly constant
-    /// map, whose sum Burn and ONNX Runtime round differently, and differ by 1.3e-4 of their channel.
+    /// map, whose sum Burn and ONNX Runtime round differently, and differ by 1.3e-4 of their channel. A channel that is
+    /// zero but for a few values, as early in training, is as far off as what it was summed up from: by 3e-6 of the
+    /// whole in an OSNet after four steps.
     fn default() -> Self {
-        Self { channel: 3e-4, relative: 1e-4, floor: 1e-6, min_cosine: 0.999_999 }
+        Self { channel: 3e-4, relative: 1e-4, floor: 4e-6, min_cosine: 0.999_999 }
     }
 }
 
@@ -199,9 +201,18 @@ mod tests {
     fn scores_that_are_all_zero_are_seen_beside_boxes_in_pixels() {
         for along_last in [false, true] {
             let whole = detections(along_last);
-            assert!(share(&whole, |_, value| if value <= 0.05 { 0.0 } else { value }) > 100.0);
+            assert!(share(&whole, |_, value| if value <= 0.05 { 0.0 } else { value }) > 20.0);
             assert!(share(&whole, |_, value| value * (1.0 + 1e-6)) < 0.1, "the size of rounding errors");
         }
+    }
+
+    /// A feature that no picture excites yet: its few values are as far off as the sums they are the rest of.
+    #[test]
+    fn a_channel_that_is_nearly_zero_may_be_off_by_rounding() {
+        let value = |index: usize| if index.is_multiple_of(4) { 1e-9 } else { 0.05 * (1 + index % 3) as f64 };
+        let features = array(DType::Float, &[8, 4], (0..32).map(value).collect());
+        let off = |by: f64| share(&features, |index, value| if index.is_multiple_of(4) { value + by } else { value });
+        assert!(off(2.5e-7) < 1.0 && off(2.5e-6) > 1.0, "{} {}", off(2.5e-7), off(2.5e-6));
     }
 
     #[test]
