@@ -28,7 +28,7 @@ pub struct PrecisionArgs {
     /// What it is made for: ONNX Runtime on a CPU, or TensorRT (explicit, symmetric) [default: cpu]. For int8.
     #[arg(long, value_enum)]
     pub target: Option<TargetName>,
-    /// How ranges are chosen from the calibration pictures [default: percentile]. For int8; float16 needs the smallest
+    /// How ranges are chosen from the calibration pictures [default: entropy]. For int8; float16 needs the smallest
     /// and the largest value.
     #[arg(long, value_enum)]
     pub range: Option<RangeName>,
@@ -194,7 +194,7 @@ impl PrecisionArgs {
     }
 
     fn method(&self) -> (Method, &'static str) {
-        match self.range.unwrap_or(RangeName::Percentile) {
+        match self.range.unwrap_or(RangeName::Entropy) {
             RangeName::Minmax => (Method::MinMax, "minmax"),
             RangeName::Percentile => (Method::Percentile { share: SHARE }, "percentile"),
             RangeName::Entropy => (Method::Entropy, "entropy"),

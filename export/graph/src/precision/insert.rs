@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use onnx::{AttributeProto, AttributeType, DataType, ModelProto, NodeProto, TensorProto};
 
 use super::net::{Names, Net, dims, floats};
+use super::pools::{Mean, mean};
 use super::range::Affine;
 use super::rules::{Rule, passes, rule};
 use super::{Prepared, Ranges, Target, weights};
@@ -31,8 +32,8 @@ pub struct Inserted {
 
 /// Quantises the `chosen` nodes of a model; all others stay as they are.
 ///
-/// On CPUs every result of a chosen node is quantised too, with the ReLU behind it inside, and pooling by maximum and
-/// changes of shape between two of them pass integers on. For TensorRT pairs stand only before what is computed in
+/// On CPUs every result of a chosen node is quantised too, with the ReLU behind it inside, pooling by maximum and
+/// changes of shape between two of them pass integers on, and a chosen pooling by mean becomes a convolution. For TensorRT pairs stand only before what is computed in
 /// integers. A chosen node that no rule knows, or of which a range is missing, stays float and is listed with the
 /// reason.
 pub fn integers(model: &Prepared, ranges: &Ranges, chosen: &BTreeSet<String>, how: &Int8) -> Inserted {
@@ -198,8 +199,10 @@ impl<'a> Edit<'a, '_> {
                     name.clone_from(&self.after[original.as_str()]);
                 }
             }
-            if let Some(Rule::Weighted { axis }) = rules.get(&index) {
-                nodes.extend(self.weight(node, &mut changed, *axis));
+            match rules.get(&index) {
+                Some(Rule::Weighted { axis }) => nodes.extend(self.weight(node, &mut changed, *axis)),
+                Some(Rule::Plain) if self.how.target == Target::Cpu => nodes.extend(self.pool(node, &mut changed)),
+                _ => {}
             }
             let mut behind = vec![];
             for (name, original) in changed.output.iter_mut().zip(&node.output) {
@@ -271,9 +274,37 @@ impl<'a> Edit<'a, '_> {
             changed.input[1].clone_from(known);
             return None;
         }
-        let name = &tensor.name;
+        let (output, dequantise) = self.dequantised(&tensor.name, &tensor.dims, axis, &values, &scales);
+        changed.input[1].clone_from(&output);
+        self.weights.insert(key, output);
+        Some(dequantise)
+    }
+
+    /// Turns a pooling by mean into a convolution, if it can be one; the node that dequantises its weights.
+    fn pool(&mut self, original: &NodeProto, changed: &mut NodeProto) -> Option<NodeProto> {
+        let Mean { channels, window: [height, width], attributes } = mean(self.net, original)?;
+        let (values, shape) =
+            (vec![1.0 / (height * width) as f32; channels * height * width], [channels, 1, height, width]);
+        let weights::Channels { values, scales } = weights::per_channel(&values, &shape, 0, self.how.weight_bits, &[]);
+        let (output, dequantise) =
+            self.dequantised(&format!("{}/mean", original.name), &shape.map(|size| size as i64), 0, &values, &scales);
+        changed.op_type = "Conv".into();
+        changed.attribute = attributes;
+        changed.input.push(output);
+        Some(dequantise)
+    }
+
+    /// The name of constant weights behind the node that dequantises them, and that node.
+    fn dequantised(
+        &mut self,
+        name: &str,
+        dims: &[i64],
+        axis: usize,
+        values: &[i8],
+        scales: &[f32],
+    ) -> (String, NodeProto) {
         let bytes = values.iter().map(|&value| value as u8).collect();
-        let quantised = self.constant(&format!("{name}/quantised"), DataType::Int8, tensor.dims.clone(), bytes);
+        let quantised = self.constant(&format!("{name}/quantised"), DataType::Int8, dims.to_vec(), bytes);
         let channels = vec![scales.len() as i64];
         let bytes = scales.iter().flat_map(|scale| scale.to_le_bytes()).collect();
         let scale = self.constant(&format!("{name}/scale"), DataType::Float, channels.clone(), bytes);
@@ -287,9 +318,7 @@ impl<'a> Edit<'a, '_> {
             i: Some(axis as i64),
             ..AttributeProto::default()
         });
-        changed.input[1].clone_from(&output);
-        self.weights.insert(key, output);
-        Some(dequantise)
+        (output, dequantise)
     }
 }
 

@@ -12,6 +12,7 @@ mod net;
 mod observe;
 #[cfg(feature = "run")]
 mod plan;
+mod pools;
 mod prepare;
 pub mod range;
 mod rules;

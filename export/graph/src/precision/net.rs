@@ -93,6 +93,10 @@ pub(super) fn int(node: &NodeProto, name: &str, default: i64) -> i64 {
     node.attribute.iter().find(|attribute| attribute.name == name).and_then(|a| a.i).unwrap_or(default)
 }
 
+pub(super) fn ints<'a>(node: &'a NodeProto, name: &str) -> Option<&'a [i64]> {
+    node.attribute.iter().find(|attribute| attribute.name == name).map(|attribute| attribute.ints.as_slice())
+}
+
 pub(super) fn float(node: &NodeProto, name: &str, default: f32) -> f32 {
     node.attribute.iter().find(|attribute| attribute.name == name).and_then(|a| a.f).unwrap_or(default)
 }

@@ -92,7 +92,7 @@ pub struct Planner<'a> {
     pub timed: &'a [Batch],
     /// Inputs whose outputs are compared.
     pub compared: &'a [Batch],
-    /// Runs of each of two models that are timed in turn; the fastest counts.
+    /// Runs of each model that are timed in turn; the fastest counts.
     pub rounds: usize,
     /// Mean cosine to keep on `compared`.
     pub least_cosine: f64,
@@ -106,9 +106,10 @@ pub struct Planner<'a> {
 const NOISE: f64 = 0.002;
 
 impl Planner<'_> {
-    /// The plan: groups of equal nodes are switched one by one, starting from all in integers but convolutions of
-    /// single channels, and stay as they are faster; then the nodes that cost the most cosine for their gain go back
-    /// to float until the outputs are close enough, and the groups that are then no longer faster follow them.
+    /// The plan. It starts from the fastest of three: float, all in integers, and all but convolutions of single
+    /// channels. Then groups of equal nodes are switched one by one, and stay switched where that is faster; a plan that
+    /// is slower than float at any of the timed inputs is not taken. Last, the nodes that cost the most cosine for their
+    /// gain go back to float until the outputs are close enough, and with them the groups that are then slower.
     ///
     /// # Errors
     /// If ONNX Runtime fails.
@@ -118,16 +119,30 @@ impl Planner<'_> {
         for candidate in &candidates {
             groups.entry(&candidate.signature).or_default().push(candidate);
         }
-        let mut on: BTreeSet<&str> =
-            groups.iter().filter(|(_, group)| !group[0].depthwise).map(|(signature, _)| *signature).collect();
+        let all: BTreeSet<&str> = groups.keys().copied().collect();
+        let mut on: BTreeSet<&str> = all.iter().copied().filter(|signature| !groups[signature][0].depthwise).collect();
         let names = |on: &BTreeSet<&str>| -> BTreeSet<String> {
             candidates.iter().filter(|c| on.contains(c.signature.as_str())).map(|c| c.node.clone()).collect()
         };
         let mut gains: BTreeMap<&str, f64> = BTreeMap::new();
+        let mut float = vec![];
         if !self.timed.is_empty() && !groups.is_empty() {
-            let mut start = [self.open(self.model.model())?, self.open(&self.with(&names(&on)))?];
-            let [whole, _] = self.race(&mut start)?;
-            let [_, mut best] = start;
+            let mut starts = vec![BTreeSet::new(), on.clone()];
+            if on != all {
+                starts.push(all);
+            }
+            (self.progress)("timing where to start", 0.0);
+            let mut sessions =
+                starts.iter().map(|on| self.open(&self.with(&names(on)))).collect::<Result<Vec<_>, _>>()?;
+            let times = self.race(&mut sessions)?;
+            float.clone_from(&times[0]);
+            let fitting = (0..times.len()).filter(|&at| fits(&times[at], &float));
+            let fastest = fitting.min_by(|&a, &b| share(&times[a], &float).total_cmp(&share(&times[b], &float)));
+            // Float fits.
+            let fastest = fastest.unwrap_or_default();
+            on = starts.swap_remove(fastest);
+            let mut best = sessions.swap_remove(fastest);
+            drop(sessions);
             let mut order: Vec<&str> = groups.keys().copied().collect();
             // Large groups first: what they become decides for the small ones around them.
             order.sort_by_key(|signature| (std::cmp::Reverse(groups[signature].len()), *signature));
@@ -138,13 +153,11 @@ impl Planner<'_> {
                     other.insert(signature);
                 }
                 let mut pair = [best, self.open(&self.with(&names(&other)))?];
-                let [now, switched] = self.race(&mut pair)?;
-                let faster = (now - switched) / whole;
+                let times = self.race(&mut pair)?;
+                let faster = share(&times[0], &float) - share(&times[1], &float);
                 gains.insert(signature, if on.contains(signature) { -faster } else { faster });
                 let [kept, switched] = pair;
-                // Where nothing is gained, float loses nothing either.
-                let to_float = on.contains(signature);
-                if faster > if to_float { -NOISE } else { NOISE } {
+                if faster > NOISE && fits(&times[1], &float) {
                     on = other;
                     best = switched;
                 } else {
@@ -160,8 +173,8 @@ impl Planner<'_> {
             Some(gains.get(signature)? / groups[signature].len() as f64)
         };
         let lossy = self.drop_lossy(&mut chosen, &losses, &gain)?;
-        if !lossy.is_empty() && !self.timed.is_empty() {
-            self.drop_slow(&mut chosen, groups.values())?;
+        if !lossy.is_empty() && !float.is_empty() {
+            self.drop_slow(&mut chosen, groups.values(), &float)?;
         }
         Ok(decided(self.model, |node, operator| {
             let loss = losses.get(node).copied();
@@ -186,12 +199,11 @@ impl Planner<'_> {
         self.runtime.open(&model.encode_to_vec(), Opening::plain(true))
     }
 
-    /// For each of two models the mean over the inputs of the fastest run, in units of seconds for a row.
-    fn race(&self, sessions: &mut [Session; 2]) -> Result<[f64; 2], Error> {
-        let mut means = [0.0; 2];
+    /// The fastest run of each model, for each timed input, in seconds; the models take turns.
+    fn race(&self, sessions: &mut [Session]) -> Result<Vec<Vec<f64>>, Error> {
+        let mut times = vec![vec![]; sessions.len()];
         for batch in self.timed {
-            let rows = batch.first().and_then(|(_, tensor)| tensor.dims().first().copied()).unwrap_or(1).max(1);
-            let mut best = [Duration::MAX; 2];
+            let mut best = vec![Duration::MAX; sessions.len()];
             // The first round allocates.
             for round in 0..=self.rounds {
                 for (session, best) in sessions.iter_mut().zip(&mut best) {
@@ -202,11 +214,11 @@ impl Planner<'_> {
                     }
                 }
             }
-            for (mean, best) in means.iter_mut().zip(best) {
-                *mean += best.as_secs_f64() / rows as f64 / self.timed.len() as f64;
+            for (times, best) in times.iter_mut().zip(best) {
+                times.push(best.as_secs_f64());
             }
         }
-        Ok(means)
+        Ok(times)
     }
 
     /// What each chosen node alone takes off the mean cosine.
@@ -223,11 +235,12 @@ impl Planner<'_> {
     }
 
     /// Takes groups out of `chosen` that do not pay: nodes that went back to float leave smaller pieces in integers,
-    /// each with conversions at both ends.
+    /// each with conversions at both ends. Takes out all where the rest is slower than float.
     fn drop_slow<'g>(
         &self,
         chosen: &mut BTreeSet<String>,
         groups: impl Iterator<Item = &'g Vec<&'g Candidate>>,
+        float: &[f64],
     ) -> Result<(), Error> {
         let mut best = self.open(&self.with(chosen))?;
         for group in groups {
@@ -237,14 +250,19 @@ impl Planner<'_> {
                 continue;
             }
             let mut pair = [best, self.open(&self.with(&rest))?];
-            let [now, without] = self.race(&mut pair)?;
+            let times = self.race(&mut pair)?;
             let [kept, without_group] = pair;
-            if without <= now * (1.0 + NOISE) {
+            if share(&times[0], float) - share(&times[1], float) > NOISE {
                 *chosen = rest;
                 best = without_group;
             } else {
                 best = kept;
             }
+        }
+        let mut pair = [best, self.open(self.model.model())?];
+        let times = self.race(&mut pair)?;
+        if !fits(&times[0], &times[1]) {
+            chosen.clear();
         }
         Ok(())
     }
@@ -277,6 +295,16 @@ impl Planner<'_> {
             }
         }
     }
+}
+
+/// Times as a share of those in float, the mean over the timed inputs.
+fn share(times: &[f64], float: &[f64]) -> f64 {
+    times.iter().zip(float).map(|(time, float)| time / float).sum::<f64>() / times.len().max(1) as f64
+}
+
+/// Whether no input takes longer than in float.
+fn fits(times: &[f64], float: &[f64]) -> bool {
+    times.iter().zip(float).all(|(time, float)| time <= float)
 }
 
 fn mean(left: &[Vec<Vec<f32>>], right: &[Vec<Vec<f32>>]) -> f64 {

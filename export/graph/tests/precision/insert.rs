@@ -11,11 +11,11 @@ use onnx::{DataType, Message, ModelProto};
 use crate::draft::{Draft, attribute, noise};
 use crate::runtime;
 
-const CPU: Int8 = Int8 { target: Target::Cpu, weight_bits: 8 };
-const TENSOR_RT: Int8 = Int8 { target: Target::TensorRt, weight_bits: 8 };
+pub const CPU: Int8 = Int8 { target: Target::Cpu, weight_bits: 8 };
+pub const TENSOR_RT: Int8 = Int8 { target: Target::TensorRt, weight_bits: 8 };
 
 /// Quantises all that can be, checks the file, and compares the outputs.
-fn quantised(draft: &Draft, output: &str, how: Int8, least_cosine: f64) -> Inserted {
+pub fn quantised(draft: &Draft, output: &str, how: Int8, least_cosine: f64) -> Inserted {
     let prepared = prepare(draft.model(output, 20), Path::new("")).unwrap();
     let batches: Vec<_> = (0..4).map(|seed| draft.batch(seed + 1, 3)).collect();
     let seen = observe(&prepared, &batches, Method::MinMax, &runtime()).unwrap();
@@ -29,7 +29,7 @@ fn quantised(draft: &Draft, output: &str, how: Int8, least_cosine: f64) -> Inser
 }
 
 /// Operators after ONNX Runtime's optimisation, with their counts.
-fn fused(model: &ModelProto) -> BTreeMap<String, usize> {
+pub fn fused(model: &ModelProto) -> BTreeMap<String, usize> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("optimised.onnx");
     let level = ort::session::builder::GraphOptimizationLevel::All;
@@ -44,7 +44,7 @@ fn fused(model: &ModelProto) -> BTreeMap<String, usize> {
     counts
 }
 
-fn count(counts: &BTreeMap<String, usize>, operator: &str) -> usize {
+pub fn count(counts: &BTreeMap<String, usize>, operator: &str) -> usize {
     counts.get(operator).copied().unwrap_or(0)
 }
 

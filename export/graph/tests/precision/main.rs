@@ -6,6 +6,7 @@ mod draft;
 mod halves;
 mod insert;
 mod plan;
+mod pools;
 mod prepare;
 mod range;
 mod weights;
