@@ -32,10 +32,10 @@ pub struct Inserted {
 
 /// Quantises the `chosen` nodes of a model; all others stay as they are.
 ///
-/// On CPUs every result of a chosen node is quantised too, with the ReLU behind it inside, pooling by maximum and
-/// changes of shape between two of them pass integers on, and a chosen pooling by mean becomes a convolution. For TensorRT pairs stand only before what is computed in
-/// integers. A chosen node that no rule knows, or of which a range is missing, stays float and is listed with the
-/// reason.
+/// On CPUs every result of a chosen node is quantised too, with the ReLU behind it inside; pooling by maximum and
+/// changes of shape between two of them pass integers on, and a chosen pooling by mean becomes a convolution. For
+/// TensorRT pairs stand only before what is computed in integers. A chosen node that no rule knows, or of which a range
+/// is missing, stays float and is listed with the reason.
 pub fn integers(model: &Prepared, ranges: &Ranges, chosen: &BTreeSet<String>, how: &Int8) -> Inserted {
     let net = model.net();
     let mut left = vec![];

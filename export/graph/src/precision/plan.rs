@@ -107,9 +107,10 @@ const NOISE: f64 = 0.002;
 
 impl Planner<'_> {
     /// The plan. It starts from the fastest of three: float, all in integers, and all but convolutions of single
-    /// channels. Then groups of equal nodes are switched one by one, and stay switched where that is faster; a plan that
-    /// is slower than float at any of the timed inputs is not taken. Last, the nodes that cost the most cosine for their
-    /// gain go back to float until the outputs are close enough, and with them the groups that are then slower.
+    /// channels. Then groups of equal nodes are switched one by one, and stay switched where that is faster; a plan
+    /// that is slower than float at any of the timed inputs is not taken. Last, the nodes that cost the most cosine
+    /// for their gain go back to float until the outputs are close enough, and with them the groups that are then
+    /// slower.
     ///
     /// # Errors
     /// If ONNX Runtime fails.

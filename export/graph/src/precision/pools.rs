@@ -1,4 +1,4 @@
-//! Average pooling as a convolution, which runtimes compute in integers without leaving the layout of their convolutions.
+//! Average pooling as a convolution, which runtimes compute in integers in the layout of their other convolutions.
 
 use onnx::{AttributeProto, AttributeType, NodeProto};
 
