@@ -92,7 +92,7 @@ pub struct Planner<'a> {
     pub timed: &'a [Batch],
     /// Inputs whose outputs are compared.
     pub compared: &'a [Batch],
-    /// Runs of each model that are timed in turn; the fastest counts.
+    /// Most runs of each model that are timed in turn, of models that are slow fewer; the fastest counts.
     pub rounds: usize,
     /// Mean cosine to keep on `compared`.
     pub least_cosine: f64,
@@ -104,6 +104,12 @@ pub struct Planner<'a> {
 
 /// A gain below this share of the whole is noise.
 const NOISE: f64 = 0.002;
+
+/// Fewest runs of a model that are timed; more only while they take no longer together than [`ENOUGH`].
+const FEWEST: usize = 3;
+
+/// How long a model runs to be timed, where it is fast.
+const ENOUGH: Duration = Duration::from_millis(500);
 
 impl Planner<'_> {
     /// The plan. It starts from the fastest of three: float, all in integers, and all but convolutions of single
@@ -205,8 +211,12 @@ impl Planner<'_> {
         let mut times = vec![vec![]; sessions.len()];
         for batch in self.timed {
             let mut best = vec![Duration::MAX; sessions.len()];
+            let began = Instant::now();
             // The first round allocates.
             for round in 0..=self.rounds {
+                if round > FEWEST && began.elapsed() > ENOUGH * sessions.len() as u32 {
+                    break;
+                }
                 for (session, best) in sessions.iter_mut().zip(&mut best) {
                     let start = Instant::now();
                     session.visit(batch, &[], |_, _, _| ())?;
@@ -224,12 +234,14 @@ impl Planner<'_> {
 
     /// What each chosen node alone takes off the mean cosine.
     fn losses(&self, chosen: &BTreeSet<String>) -> Result<BTreeMap<String, f64>, Error> {
-        let float = outputs(self.model.model(), self.compared, self.runtime, true)?;
+        // One batch tells which nodes cost more than others.
+        let compared = &self.compared[..self.compared.len().min(1)];
+        let float = outputs(self.model.model(), compared, self.runtime, true)?;
         let mut losses = BTreeMap::new();
         for (done, node) in chosen.iter().enumerate() {
             (self.progress)("comparing the outputs node by node", done as f64 / chosen.len() as f64);
             // As written: opening takes longer than running, and most of that is optimisation.
-            let one = outputs(&self.with(&BTreeSet::from([node.clone()])), self.compared, self.runtime, false)?;
+            let one = outputs(&self.with(&BTreeSet::from([node.clone()])), compared, self.runtime, false)?;
             losses.insert(node.clone(), 1.0 - mean(&float, &one));
         }
         Ok(losses)
