@@ -518,8 +518,8 @@ impl Job<'_> {
             timed: &timed,
             compared,
             rounds: ROUNDS,
-            // Half the way to what the gate asks of other pictures.
-            least_cosine: f64::midpoint(self.how.least_cosine(), 1.0).min(1.0 - 1e-9),
+            // A tenth of the way above what the gate asks of other pictures.
+            least_cosine: (0.9 * self.how.least_cosine() + 0.1).min(1.0 - 1e-9),
             runtime,
             progress: &progress,
         };

@@ -105,6 +105,9 @@ pub struct Planner<'a> {
 /// A gain below this share of the whole is noise.
 const NOISE: f64 = 0.002;
 
+/// A whole that gains less than this share stays float: another run would find it slower.
+const WORTH: f64 = 0.03;
+
 /// Fewest runs of a model that are timed; more only while they take no longer together than [`ENOUGH`].
 const FEWEST: usize = 3;
 
@@ -114,9 +117,9 @@ const ENOUGH: Duration = Duration::from_millis(500);
 impl Planner<'_> {
     /// The plan. It starts from the fastest of three: float, all in integers, and all but convolutions of single
     /// channels. Then groups of equal nodes are switched one by one, and stay switched where that is faster; a plan
-    /// that is slower than float at any of the timed inputs is not taken. Last, the nodes that cost the most cosine
-    /// for their gain go back to float until the outputs are close enough, and with them the groups that are then
-    /// slower.
+    /// that is slower than float at any of the timed inputs is not taken, nor one that is slower than a start. Last,
+    /// the nodes that cost the most cosine for their gain go back to float until the outputs are close enough, and
+    /// with them the groups that are then slower.
     ///
     /// # Errors
     /// If ONNX Runtime fails.
@@ -127,7 +130,8 @@ impl Planner<'_> {
             groups.entry(&candidate.signature).or_default().push(candidate);
         }
         let all: BTreeSet<&str> = groups.keys().copied().collect();
-        let mut on: BTreeSet<&str> = all.iter().copied().filter(|signature| !groups[signature][0].depthwise).collect();
+        let dense: BTreeSet<&str> = all.iter().copied().filter(|signature| !groups[signature][0].depthwise).collect();
+        let mut on = dense.clone();
         let names = |on: &BTreeSet<&str>| -> BTreeSet<String> {
             candidates.iter().filter(|c| on.contains(c.signature.as_str())).map(|c| c.node.clone()).collect()
         };
@@ -136,7 +140,7 @@ impl Planner<'_> {
         if !self.timed.is_empty() && !groups.is_empty() {
             let mut starts = vec![BTreeSet::new(), on.clone()];
             if on != all {
-                starts.push(all);
+                starts.push(all.clone());
             }
             (self.progress)("timing where to start", 0.0);
             let mut sessions =
@@ -172,7 +176,9 @@ impl Planner<'_> {
                 }
             }
         }
-        let mut chosen = names(&on);
+        // Some groups were switched by chance: what is left of that has to be faster than where it started.
+        let finalists = [&on, &all, &dense].map(&names);
+        let mut chosen = if float.is_empty() { names(&on) } else { self.fastest(&finalists, &float)?.clone() };
         let losses = self.losses(&chosen)?;
         let gain = |node: &str| {
             let candidate = candidates.iter().find(|candidate| candidate.node == node)?;
@@ -183,6 +189,10 @@ impl Planner<'_> {
         if !lossy.is_empty() && !float.is_empty() {
             self.drop_slow(&mut chosen, groups.values(), &float)?;
         }
+        let idle = !chosen.is_empty() && !float.is_empty() && !self.pays(&chosen)?;
+        if idle {
+            chosen.clear();
+        }
         Ok(decided(self.model, |node, operator| {
             let loss = losses.get(node).copied();
             let candidate = candidates.iter().find(|candidate| candidate.node == node);
@@ -191,6 +201,7 @@ impl Planner<'_> {
                 Some(_) if chosen.contains(node) && self.timed.is_empty() => "the target computes it in integers",
                 Some(_) if chosen.contains(node) => "faster",
                 Some(_) if lossy.contains(node) => "costs too much of the outputs",
+                Some(_) if idle => "all together are hardly faster",
                 Some(candidate) if self.timed.is_empty() && candidate.depthwise => "a convolution of single channels",
                 Some(_) => "not faster",
             };
@@ -248,7 +259,7 @@ impl Planner<'_> {
     }
 
     /// Takes groups out of `chosen` that do not pay: nodes that went back to float leave smaller pieces in integers,
-    /// each with conversions at both ends. Takes out all where the rest is slower than float.
+    /// each with conversions at both ends.
     fn drop_slow<'g>(
         &self,
         chosen: &mut BTreeSet<String>,
@@ -272,12 +283,25 @@ impl Planner<'_> {
                 best = kept;
             }
         }
-        let mut pair = [best, self.open(self.model.model())?];
-        let times = self.race(&mut pair)?;
-        if !fits(&times[0], &times[1]) {
-            chosen.clear();
-        }
         Ok(())
+    }
+
+    /// The fastest of some choices; the first where none is faster than float at all inputs.
+    fn fastest<'c>(&self, choices: &'c [BTreeSet<String>], float: &[f64]) -> Result<&'c BTreeSet<String>, Error> {
+        let mut sessions =
+            choices.iter().map(|chosen| self.open(&self.with(chosen))).collect::<Result<Vec<_>, Error>>()?;
+        let times = self.race(&mut sessions)?;
+        let fitting = (0..times.len()).filter(|&at| fits(&times[at], float));
+        let best = fitting.min_by(|&a, &b| share(&times[a], float).total_cmp(&share(&times[b], float)));
+        Ok(&choices[best.unwrap_or_default()])
+    }
+
+    /// Whether the model is faster than float by [`WORTH`], and at no input slower. Each group was kept for a small
+    /// gain that it was seen to have, some of them by chance, so the whole is timed again.
+    fn pays(&self, chosen: &BTreeSet<String>) -> Result<bool, Error> {
+        let mut pair = [self.open(&self.with(chosen))?, self.open(self.model.model())?];
+        let times = self.race(&mut pair)?;
+        Ok(fits(&times[0], &times[1]) && share(&times[0], &times[1]) <= 1.0 - WORTH)
     }
 
     /// Takes the nodes with the largest loss for their gain out of `chosen` until the mean cosine is reached, a tenth
