@@ -107,14 +107,8 @@ def at_rate(port, pictures, rate, seconds):
             at = began + number / rate
             time.sleep(max(0.0, at - time.perf_counter()))
             try:
-                connection.request(
-                    "POST", "/v1/embed", body=pictures[number % len(pictures)], headers={"content-type": "image/jpeg"}
-                )
-                answer = connection.getresponse()
-                answer.read()
-                if answer.status != 200:
-                    failed.append(answer.status)
-            except OSError as problem:
+                ask(connection, pictures[number % len(pictures)])
+            except (OSError, RuntimeError) as problem:
                 failed.append(problem)
             with lock:
                 times.append(time.perf_counter() - at)

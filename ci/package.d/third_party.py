@@ -42,12 +42,15 @@ def output(*command):
     return run.stdout
 
 
+def features(programs):
+    """How cargo is told the features that the programs are built with."""
+    found = [FEATURES[program] for program in programs if program in FEATURES]
+    return ["--features", ",".join(found)] if found else []
+
+
 def linked(programs, target):
     """The crates that are linked: (name, version) to the crates each names; and which of them lie in this repository."""
-    packages = [word for program in programs for word in ("--package", program)]
-    features = [FEATURES[program] for program in programs if program in FEATURES]
-    if features:
-        packages += ["--features", ",".join(features)]
+    packages = [word for program in programs for word in ("--package", program)] + features(programs)
     tree = output(
         "cargo", "tree", "--locked", "--target", target, "--edges", "normal,no-proc-macro", "--prefix", "depth", *packages
     )
@@ -134,10 +137,9 @@ def compiler():
     }
 
 
-def bill(folder, name, version, programs, edges, ours, packages, locked, more):
+def bill(folder, name, version, programs, edges, ours, packages, locked, std, more):
     """The bill of materials; `more` is what lies in crates: crate to component."""
     time = datetime.fromtimestamp(int(os.environ["SOURCE_DATE_EPOCH"]), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    std = compiler()
     tops = [crate for crate in edges if crate[0] in programs and crate in ours]
     archive = f"vitrine/archive/{name}@{version}"
     parts = []
@@ -170,7 +172,7 @@ def bill(folder, name, version, programs, edges, ours, packages, locked, more):
     (folder / "sbom.cdx.json").write_text(json.dumps(sbom, indent=1) + "\n")
 
 
-def licences(folder, name, foreign, packages, more):
+def licences(folder, name, foreign, packages, std, more):
     """A table of crates with the numbers of their texts, and the texts, each once."""
     numbers, rows, lacking = {}, [], []
 
@@ -190,7 +192,6 @@ def licences(folder, name, foreign, packages, more):
         rows.append((*crate, licence, ", ".join(str(number(text)) for text in own), package["repository"] or ""))
     if lacking:
         fail(f"no text of a licence for {', '.join(lacking)}")
-    std = compiler()
     rows.append((std["name"], std["version"], "MIT OR Apache-2.0", str(number(general("Apache-2.0"))), "https://github.com/rust-lang/rust"))
     rows += [(part["name"], part["version"], "public domain", "-", "https://sqlite.org") for part in more.values()]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
@@ -212,17 +213,17 @@ def main():
     target, folder, name, version, *programs = sys.argv[1:]
     folder = Path(folder)
     edges, ours = linked(programs, target)
-    features = [FEATURES[program] for program in programs if program in FEATURES]
     metadata = json.loads(output(
         "cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", target,
-        *(["--features", ",".join(features)] if features else []),
+        *features(programs),
     ))
     packages = {(package["name"], package["version"]): package for package in metadata["packages"]}
     lock = tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]
     locked = {(entry["name"], entry["version"]): entry.get("checksum") for entry in lock}
     more = {crate: sqlite(Path(packages[crate]["manifest_path"]).parent) for crate in edges if crate[0] == "libsqlite3-sys"}
-    bill(folder, name, version, programs, edges, ours, packages, locked, more)
-    rows, count = licences(folder, name, set(edges) - ours, packages, more)
+    std = compiler()
+    bill(folder, name, version, programs, edges, ours, packages, locked, std, more)
+    rows, count = licences(folder, name, set(edges) - ours, packages, std, more)
     print(f"{folder / 'sbom.cdx.json'}: {len(edges)} crates, {len(ours)} of them ours; {rows} others with {count} texts of licences")
 
 

@@ -15,10 +15,15 @@ fn world() -> Fixture {
     fixture
 }
 
+/// A file of the fixture as errors name it.
+fn named(fixture: &Fixture, name: &str) -> String {
+    format!("`{}`", fixture.path(name).display())
+}
+
 #[test]
 fn what_is_read_says_what_it_is_instead() {
     let fixture = world();
-    let named = |name: &str| format!("`{}`", fixture.path(name).display());
+    let named = |name: &str| named(&fixture, name);
     for verb in [
         "gallery info @PLACE",
         "gallery check @PLACE",
@@ -58,7 +63,7 @@ fn what_is_read_says_what_it_is_instead() {
 #[test]
 fn what_is_written_names_the_file_in_the_way_and_not_a_temporary_one() {
     let fixture = world();
-    let named = |name: &str| format!("`{}`", fixture.path(name).display());
+    let named = |name: &str| named(&fixture, name);
     for verb in [
         "embed @people --model @model.onnx --out @PLACE",
         "enroll @people --model @model.onnx --gallery @PLACE",

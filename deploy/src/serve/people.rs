@@ -64,7 +64,7 @@ impl Act {
 
     /// Whether it changes who is enrolled.
     fn enrols(&self) -> bool {
-        matches!(self, Self::Enrol { .. } | Self::Remove(_) | Self::RemoveTemplate(_) | Self::Merge { .. })
+        matches!(self, Self::Enrol { .. }) || self.removes()
     }
 }
 

@@ -107,8 +107,8 @@ pub(crate) fn header(file: &[u8]) -> Result<Header, TiffError> {
     let orientation = opened.decoder.find_tag(Tag::Orientation).ok().flatten();
     let orientation = orientation.and_then(|value| Orientation::from_exif(value.into_u16().ok()?.try_into().ok()?));
     let plain = opened.samples == 3 && opened.bits == 8 && opened.colours == Colours::Rgb;
-    // The samples of RGB are the picture.
-    let memory = if plain { 0 } else { opened.bytes as u64 };
+    // The samples of RGB are the picture. The crate reads a strip into memory of its own: at most the whole file.
+    let memory = file.len() as u64 + if plain { 0 } else { opened.bytes as u64 };
     Ok(Header { size: opened.size, orientation: orientation.unwrap_or(Orientation::NoTransforms), memory })
 }
 

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use contract::{ModelContract, Quantisation};
-use export::bundle::Thresholds;
 use export::bundle::facts::{Latency, NodeFact, PlanFile, Quality};
 use export::bundle::precision::{Made, PLAN, write_precision};
+use export::bundle::{MODEL, Thresholds};
 use export::graph::precision::range::Method;
 use export::graph::precision::{self, Batch, Int8, Plan, Planner, Prepared, Target, observe, prepare};
 use export::graph::run::{Opening, Session};
@@ -117,9 +117,6 @@ fn cosine(text: &str) -> Result<f64, String> {
     let found = text.parse().ok().filter(|cosine| (0.0..=1.0).contains(cosine));
     found.ok_or_else(|| "a number from 0 to 1 is needed".into())
 }
-
-/// The model file of a bundle.
-const MODEL: &str = "model.onnx";
 
 /// Pictures that calibrate, unless told otherwise.
 const PICTURES: usize = 64;

@@ -54,7 +54,7 @@ pub enum Thresholds {
 }
 
 /// The model file of a bundle.
-pub(crate) const MODEL: &str = "model.onnx";
+pub const MODEL: &str = "model.onnx";
 
 /// Rows of the golden vectors.
 const GOLDEN_BATCH: usize = 2;

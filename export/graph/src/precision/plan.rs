@@ -92,7 +92,7 @@ pub struct Planner<'a> {
     pub timed: &'a [Batch],
     /// Inputs whose outputs are compared.
     pub compared: &'a [Batch],
-    /// Most runs of each model that are timed in turn, of models that are slow fewer; the fastest counts.
+    /// Most timed runs of each model, which take turns; slow models get fewer. The fastest counts.
     pub rounds: usize,
     /// Mean cosine to keep on `compared`.
     pub least_cosine: f64,
@@ -130,8 +130,7 @@ impl Planner<'_> {
             groups.entry(&candidate.signature).or_default().push(candidate);
         }
         let all: BTreeSet<&str> = groups.keys().copied().collect();
-        let dense: BTreeSet<&str> = all.iter().copied().filter(|signature| !groups[signature][0].depthwise).collect();
-        let mut on = dense.clone();
+        let mut on: BTreeSet<&str> = all.iter().copied().filter(|signature| !groups[signature][0].depthwise).collect();
         let names = |on: &BTreeSet<&str>| -> BTreeSet<String> {
             candidates.iter().filter(|c| on.contains(c.signature.as_str())).map(|c| c.node.clone()).collect()
         };
@@ -140,19 +139,16 @@ impl Planner<'_> {
         if !self.timed.is_empty() && !groups.is_empty() {
             let mut starts = vec![BTreeSet::new(), on.clone()];
             if on != all {
-                starts.push(all.clone());
+                starts.push(all);
             }
             (self.progress)("timing where to start", 0.0);
             let mut sessions =
                 starts.iter().map(|on| self.open(&self.with(&names(on)))).collect::<Result<Vec<_>, _>>()?;
             let times = self.race(&mut sessions)?;
             float.clone_from(&times[0]);
-            let fitting = (0..times.len()).filter(|&at| fits(&times[at], &float));
-            let fastest = fitting.min_by(|&a, &b| share(&times[a], &float).total_cmp(&share(&times[b], &float)));
-            // Float fits.
-            let fastest = fastest.unwrap_or_default();
-            on = starts.swap_remove(fastest);
-            let mut best = sessions.swap_remove(fastest);
+            let start = fastest(&times, &float);
+            on = starts[start].clone();
+            let mut best = sessions.swap_remove(start);
             drop(sessions);
             let mut order: Vec<&str> = groups.keys().copied().collect();
             // Large groups first: what they become decides for the small ones around them.
@@ -175,10 +171,16 @@ impl Planner<'_> {
                     best = kept;
                 }
             }
+            // Some groups were switched by chance: what became of that has to be faster than where it started.
+            let (mut sessions, mut finalists) = (vec![best], vec![on.clone()]);
+            for start in starts.into_iter().filter(|start| !start.is_empty() && *start != on) {
+                sessions.push(self.open(&self.with(&names(&start)))?);
+                finalists.push(start);
+            }
+            let times = self.race(&mut sessions)?;
+            on = finalists.swap_remove(fastest(&times, &float));
         }
-        // Some groups were switched by chance: what is left of that has to be faster than where it started.
-        let finalists = [&on, &all, &dense].map(&names);
-        let mut chosen = if float.is_empty() { names(&on) } else { self.fastest(&finalists, &float)?.clone() };
+        let mut chosen = names(&on);
         let losses = self.losses(&chosen)?;
         let gain = |node: &str| {
             let candidate = candidates.iter().find(|candidate| candidate.node == node)?;
@@ -286,16 +288,6 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// The fastest of some choices; the first where none is faster than float at all inputs.
-    fn fastest<'c>(&self, choices: &'c [BTreeSet<String>], float: &[f64]) -> Result<&'c BTreeSet<String>, Error> {
-        let mut sessions =
-            choices.iter().map(|chosen| self.open(&self.with(chosen))).collect::<Result<Vec<_>, Error>>()?;
-        let times = self.race(&mut sessions)?;
-        let fitting = (0..times.len()).filter(|&at| fits(&times[at], float));
-        let best = fitting.min_by(|&a, &b| share(&times[a], float).total_cmp(&share(&times[b], float)));
-        Ok(&choices[best.unwrap_or_default()])
-    }
-
     /// Whether the model is faster than float by [`WORTH`], and at no input slower. Each group was kept for a small
     /// gain that it was seen to have, some of them by chance, so the whole is timed again.
     fn pays(&self, chosen: &BTreeSet<String>) -> Result<bool, Error> {
@@ -337,6 +329,12 @@ impl Planner<'_> {
 /// Times as a share of those in float, the mean over the timed inputs.
 fn share(times: &[f64], float: &[f64]) -> f64 {
     times.iter().zip(float).map(|(time, float)| time / float).sum::<f64>() / times.len().max(1) as f64
+}
+
+/// Which of the models is the fastest of those that [`fits`] allows; the first if it allows none.
+fn fastest(times: &[Vec<f64>], float: &[f64]) -> usize {
+    let fitting = (0..times.len()).filter(|&at| fits(&times[at], float));
+    fitting.min_by(|&a, &b| share(&times[a], float).total_cmp(&share(&times[b], float))).unwrap_or_default()
 }
 
 /// Whether no input takes longer than in float.
